@@ -1,0 +1,141 @@
+//! Results of several targets: a line for each, and one exit code for all.
+
+use std::collections::HashMap;
+
+use crate::cli::json;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::wire::error::{Code, Error};
+use crate::wire::process::Process;
+use crate::wire::reply::Item;
+
+/// What a command has to say about a process.
+pub enum Verdict {
+    /// It is as was wanted.
+    Yes(String),
+    /// It is not.
+    No(String),
+}
+
+/// How the targets did.
+#[derive(Debug, Default)]
+pub struct Tally {
+    done: usize,
+    failed: Vec<Code>,
+}
+
+impl Tally {
+    /// One more that did what it should.
+    pub fn done(&mut self) {
+        self.done += 1;
+    }
+
+    /// One more that failed.
+    pub fn failed(&mut self, code: Code) {
+        self.failed.push(code);
+    }
+
+    /// The exit code: 0 when none failed, the code of all when all failed with the same one, 8 when only some failed.
+    pub fn exit_code(&self) -> u8 {
+        match self.failed.split_first() {
+            None => 0,
+            Some(_) if self.done > 0 => Code::Partial.exit_code(),
+            Some((first, rest)) if rest.iter().all(|code| code == first) => first.exit_code(),
+            Some(_) => Code::Failed.exit_code(),
+        }
+    }
+}
+
+/// Prints each result and counts them.
+pub fn report(session: &mut Session, items: &[Item], verdict: impl Fn(&Process) -> Verdict) -> Tally {
+    let mut tally = Tally::default();
+    for item in items {
+        if session.is_json() {
+            session.object(&json::item(item));
+        }
+        let Some(process) = judge(item, &mut tally) else { continue };
+        let line = match verdict(process) {
+            Verdict::Yes(line) => {
+                tally.done();
+                line
+            }
+            Verdict::No(line) => {
+                tally.failed(Code::No);
+                line
+            }
+        };
+        if !session.is_json() {
+            session.out.line(&format!("{}: {line}", process.label()));
+        }
+    }
+    tally
+}
+
+/// Items in the order of their targets, those of a pattern by name and number: they come as each is done.
+pub fn in_order(mut items: Vec<Item>, targets: &[String]) -> Vec<Item> {
+    let place: HashMap<&str, usize> = targets.iter().enumerate().map(|(n, t)| (t.as_str(), n)).collect();
+    let pattern = targets.iter().position(|t| t.contains('*')).unwrap_or(targets.len());
+    items.sort_by_cached_key(|item| {
+        let place = place.get(item.target.as_str()).copied().unwrap_or(pattern);
+        let instance = item.process.as_ref().and_then(|p| p.instance);
+        let name = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
+        let base = match instance {
+            Some(_) => name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
+            None => name,
+        };
+        (place, base, instance)
+    });
+    items
+}
+
+/// An item's process, unless it has an error, which is told and counted.
+pub fn judge<'a>(item: &'a Item, tally: &mut Tally) -> Option<&'a Process> {
+    if let Some(e) = &item.error {
+        screen::complain(&named(item, e));
+        tally.failed(e.code);
+        return None;
+    }
+    if item.process.is_none() {
+        // Gone, which is what a removal wanted.
+        tally.done();
+    }
+    item.process.as_ref()
+}
+
+/// The error with its target in front, unless it names it already.
+pub fn named(item: &Item, e: &Error) -> Error {
+    let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
+    if e.message.contains(&label) || e.message.contains(&item.target) {
+        return e.clone();
+    }
+    Error { message: format!("{label}: {}", e.message), ..e.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::twin::process;
+
+    #[test]
+    fn items_of_a_pattern_are_put_in_order() {
+        let item = |name: &str, instance| {
+            let mut p = process(name);
+            p.instance = instance;
+            Item { target: name.into(), process: Some(p), error: None }
+        };
+        let items = vec![item("w-10", Some(10)), item("b", None), item("w-2", Some(2)), item("a", None)];
+        let sorted = in_order(items, &["b".into(), "*".into()]);
+        let names: Vec<&str> = sorted.iter().map(|i| i.target.as_str()).collect();
+        assert_eq!(names, ["b", "a", "w-2", "w-10"]);
+    }
+
+    #[test]
+    fn the_exit_code_of_many() {
+        let code = |done, failed: &[Code]| Tally { done, failed: failed.to_vec() }.exit_code();
+        assert_eq!(code(2, &[]), 0);
+        assert_eq!(code(0, &[Code::NotFound]), 4);
+        assert_eq!(code(0, &[Code::NotFound, Code::NotFound]), 4);
+        assert_eq!(code(1, &[Code::NotFound]), 8);
+        assert_eq!(code(0, &[Code::NotFound, Code::Refused]), 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! `provost completions`: scripts for shells, made from the table of commands and the help texts.
+
+use std::fmt::Write;
+
+use crate::cli::Command;
+use crate::cli::Positional;
+use crate::cli::manual;
+use crate::cli::manual::Flag;
+use crate::cli::session::Session;
+use crate::cli::visible;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+
+/// The shells that are known.
+pub const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+/// Names of processes, or else their ids.
+const TARGETS: &str = "provost list 2>/dev/null | awk -F'\\t' '{print ($2 == \"-\") ? $1 : $2}'";
+
+pub const SUMMARY: &str = "Print a completion script for a shell";
+pub const HELP: &str = "\
+Usage: provost completions bash|zsh|fish
+
+  bash: provost completions bash > ~/.local/share/bash-completion/completions/provost
+  zsh:  provost completions zsh > \"${fpath[1]}/_provost\"
+  fish: provost completions fish > ~/.config/fish/completions/provost.fish
+";
+
+pub fn parse(words: &mut Words) -> Result<String, Error> {
+    let mut shell: Option<String> = None;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) if shell.is_none() && SHELLS.contains(&value.as_str()) => shell = Some(value),
+            Word::Value(value) if shell.is_none() => {
+                return Err(Error::usage(format!("no completions for {}", quoted(&value)))
+                    .hint(format!("shells are {}", SHELLS.join(", "))));
+            }
+            Word::Value(value) => return Err(words.stray(&value)),
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    match shell {
+        None if !words.shared.help => Err(words.usage("no shell is given".into())),
+        shell => Ok(shell.unwrap_or_default()),
+    }
+}
+
+pub fn run(shell: String, session: &mut Session) -> Result<u8, Error> {
+    let script = match shell.as_str() {
+        "bash" => bash(),
+        "zsh" => zsh(),
+        _ => fish(),
+    };
+    session.out.bytes(script.as_bytes());
+    Ok(0)
+}
+
+fn names() -> String {
+    visible().map(|c| c.name).collect::<Vec<_>>().join(" ")
+}
+
+/// What completes a command's words, as a line of shell that prints candidates.
+fn candidates(command: &Command) -> String {
+    match command.words {
+        Positional::Targets | Positional::ProgramOrTargets => TARGETS.to_owned(),
+        Positional::OneOf(words) => format!("echo {}", words.join(" ")),
+        Positional::Command => format!("echo {}", names()),
+        Positional::Program | Positional::Nothing | Positional::Hidden => String::new(),
+    }
+}
+
+fn is_path(flag: &Flag) -> bool {
+    matches!(flag.value.as_deref(), Some("PATH" | "FILE" | "DIR"))
+}
+
+fn flag_words(command: &Command) -> String {
+    let flags = manual::options(command);
+    flags.iter().flat_map(|f| f.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+/// The names of the flags whose next word is their value, fit for a `case` pattern.
+fn with_value(command: &Command, pick: fn(&Flag) -> bool) -> String {
+    let flags = manual::options(command);
+    let names =
+        flags.iter().filter(|f| f.value.is_some() && !f.is_glued && pick(f)).flat_map(|f| f.names.iter());
+    names.map(String::as_str).collect::<Vec<_>>().join("|")
+}
+
+fn bash() -> String {
+    let mut out = String::from(
+        "# bash completion for provost, made by 'provost completions bash'\n\
+         _provost() {\n\
+         \x20 local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= i\n\
+         \x20 COMPREPLY=()\n\
+         \x20 for ((i = 1; i < COMP_CWORD; i++)); do\n\
+         \x20   case ${COMP_WORDS[i]} in\n\
+         \x20     --) compopt -o default; return;;\n\
+         \x20     --socket) i=$((i + 1));;\n\
+         \x20     -*) ;;\n\
+         \x20     *) [[ -z $command ]] && command=${COMP_WORDS[i]};;\n\
+         \x20   esac\n\
+         \x20 done\n\
+         \x20 case $command in\n",
+    );
+    for command in visible() {
+        let paths = with_value(command, is_path);
+        let values = with_value(command, |flag| !is_path(flag));
+        let _ = writeln!(out, "  {})\n    case $prev in", command.name);
+        let _ = writeln!(out, "      {paths}) compopt -o default; return;;");
+        if !values.is_empty() {
+            let _ = writeln!(out, "      {values}) return;;");
+        }
+        let _ = writeln!(out, "    esac\n    if [[ $cur == -* ]]; then");
+        let _ = writeln!(out, "      COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", flag_words(command));
+        let candidates = candidates(command);
+        if !candidates.is_empty() {
+            let _ =
+                writeln!(out, "    else\n      COMPREPLY=($(compgen -W \"$({candidates})\" -- \"$cur\"))");
+        }
+        out.push_str("    fi;;\n");
+    }
+    let _ = writeln!(
+        out,
+        "  *) COMPREPLY=($(compgen -W '{} --socket --help --version' -- \"$cur\"));;\n  esac\n}}\n\
+         complete -F _provost provost",
+        names()
+    );
+    out
+}
+
+fn zsh() -> String {
+    let mut out = String::from(
+        "#compdef provost\n\
+         # zsh completion for provost, made by 'provost completions zsh'\n\
+         _provost() {\n\
+         \x20 local -a commands words_of\n\
+         \x20 local command i\n\
+         \x20 commands=(\n",
+    );
+    for command in visible() {
+        let _ = writeln!(out, "    '{}:{}'", command.name, single_quoted(command.summary));
+    }
+    out.push_str(
+        "  )\n\
+         \x20 for ((i = 2; i < CURRENT; i++)); do\n\
+         \x20   case $words[i] in\n\
+         \x20     --) _normal; return;;\n\
+         \x20     --socket) ((i++));;\n\
+         \x20     -*) ;;\n\
+         \x20     *) [[ -z $command ]] && command=$words[i];;\n\
+         \x20   esac\n\
+         \x20 done\n\
+         \x20 case $command in\n\
+         \x20 '') _describe command commands;;\n",
+    );
+    for command in visible() {
+        let paths = with_value(command, is_path);
+        let values = with_value(command, |flag| !is_path(flag));
+        let _ = writeln!(out, "  {})\n    case $words[CURRENT-1] in", command.name);
+        let _ = writeln!(out, "      {paths}) _files; return;;");
+        if !values.is_empty() {
+            let _ = writeln!(out, "      {values}) return;;");
+        }
+        let _ = writeln!(out, "    esac\n    if [[ $PREFIX == -* ]]; then\n      words_of=(");
+        for flag in manual::options(command) {
+            for name in &flag.names {
+                let _ = writeln!(out, "        '{}:{}'", name, single_quoted(&flag.text));
+            }
+        }
+        out.push_str("      )\n      _describe option words_of\n");
+        let candidates = candidates(command);
+        if !candidates.is_empty() {
+            let _ = writeln!(out, "    else\n      compadd -- $({candidates})");
+        }
+        out.push_str("    fi;;\n");
+    }
+    out.push_str("  esac\n}\n_provost \"$@\"\n");
+    out
+}
+
+fn fish() -> String {
+    let mut out = String::from(
+        "# fish completion for provost, made by 'provost completions fish'\ncomplete -c provost -f\n",
+    );
+    for command in visible() {
+        let _ = writeln!(
+            out,
+            "complete -c provost -n __fish_use_subcommand -a {} -d '{}'",
+            command.name,
+            single_quoted(command.summary)
+        );
+        let condition = format!("-n '__fish_seen_subcommand_from {}'", command.name);
+        let candidates = candidates(command);
+        if !candidates.is_empty() {
+            // echo's words stand on one line, and fish takes lines.
+            let _ = writeln!(
+                out,
+                "complete -c provost {condition} -a \"({} | string split ' ')\"",
+                fish_quoted(&candidates)
+            );
+        }
+        for flag in manual::options(command) {
+            let mut line = format!("complete -c provost {condition}");
+            for name in &flag.names {
+                match name.strip_prefix("--") {
+                    Some(long) => line.push_str(&format!(" -l {long}")),
+                    None => line.push_str(&format!(" -s {}", name.trim_start_matches('-'))),
+                }
+            }
+            if flag.value.is_some() && !flag.is_glued {
+                line.push_str(if is_path(&flag) { " -r -F" } else { " -x" });
+            }
+            let _ = writeln!(out, "{line} -d '{}'", single_quoted(&flag.text));
+        }
+    }
+    out
+}
+
+/// Fit to stand between single quotes, and before a colon in zsh's lists.
+fn single_quoted(text: &str) -> String {
+    text.replace(['\'', ':'], "")
+}
+
+/// Fit to stand between double quotes in fish.
+fn fish_quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_option_is_in_every_script() {
+        for script in [bash(), zsh(), fish()] {
+            for command in visible() {
+                assert!(script.contains(command.name), "{}", command.name);
+                for flag in manual::options(command) {
+                    let long = flag.names.last().unwrap().trim_start_matches('-');
+                    assert!(script.contains(long), "{} {long}", command.name);
+                }
+            }
+            assert!(!script.contains("engine)"), "hidden commands stay hidden");
+        }
+    }
+
+    #[test]
+    fn only_known_shells() {
+        let parsed = |word: &str| parse(&mut Words::new([word.into()]).unwrap());
+        assert_eq!(parsed("zsh"), Ok("zsh".into()));
+        assert!(parsed("tcsh").is_err_and(|e| e.hint.contains("fish")));
+        assert!(parse(&mut Words::new([]).unwrap()).is_err());
+    }
+}

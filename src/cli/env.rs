@@ -1,0 +1,103 @@
+//! `provost env`: the variables that every process gets.
+
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::values;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+use crate::wire::request::EnvChange;
+use crate::wire::spec::check_env;
+
+pub const SUMMARY: &str = "Show or change the variables that every process gets";
+pub const HELP: &str = "\
+Usage: provost env [list]
+       provost env set K=V...
+       provost env unset K...
+
+Processes see a change at their next start.
+";
+
+pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
+    let mut values = Vec::new();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => values.push(value),
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    let mut values = values.into_iter();
+    let mut change = EnvChange::default();
+    match values.next().as_deref() {
+        None => {}
+        Some("list") => {
+            if let Some(value) = values.next() {
+                return Err(words.stray(&value));
+            }
+        }
+        Some("set") => {
+            for value in values {
+                let (key, value) = values::pair("'env set'", &value)?;
+                check_env(&key, &value)?;
+                change.set.push((key, value));
+            }
+            if change.set.is_empty() {
+                return Err(words.usage("nothing is given to set".into()));
+            }
+        }
+        Some("unset") => {
+            change.unset.extend(values);
+            if change.unset.is_empty() {
+                return Err(words.usage("nothing is given to unset".into()));
+            }
+            for key in &change.unset {
+                check_env(key, "")?;
+            }
+        }
+        Some(other) => {
+            return Err(
+                words.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')))
+            );
+        }
+    }
+    Ok(change)
+}
+
+pub fn run(change: EnvChange, session: &mut Session) -> Result<u8, Error> {
+    let is_change = change != EnvChange::default();
+    let env = session.client()?.env(change)?;
+    if session.is_json() {
+        session.object(&json::pairs(&env));
+    } else if !is_change {
+        for (key, value) in env {
+            session.out.line(&text::escaped(&format!("{key}={value}")));
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_decides() {
+        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        assert_eq!(parsed(&[]), Ok(EnvChange::default()));
+        assert_eq!(parsed(&["list"]), Ok(EnvChange::default()));
+        assert_eq!(parsed(&["set", "A=b=c", "E="]).unwrap().set[1], ("E".into(), String::new()));
+        assert_eq!(parsed(&["unset", "A"]).unwrap().unset, ["A"]);
+        for bad in [
+            &["set"][..],
+            &["set", "A"],
+            &["set", "=x"],
+            &["unset"],
+            &["unset", "A=b"],
+            &["get"],
+            &["list", "x"],
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

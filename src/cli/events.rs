@@ -1,0 +1,128 @@
+//! `provost events`: what happened, and what happens.
+
+use crate::cli::json;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::client::FeedItem;
+use crate::wire::error::Error;
+use crate::wire::event::{Event, EventKind};
+use crate::wire::id::Target;
+use crate::wire::request::Events;
+
+pub const SUMMARY: &str = "Show what happened to processes";
+pub const HELP: &str = "\
+Usage: provost events [OPTIONS] [TARGET]
+
+A line for each event: number, time, process, what happened. Numbers have no holes; events that are
+no longer kept are told on standard error.
+
+Options:
+      --follow               Go on as events happen
+      --since SEQ            Events after this number; else all that are kept
+";
+
+pub fn parse(words: &mut Words) -> Result<Events, Error> {
+    let mut events = Events::default();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) if events.target.is_none() => {
+                value.parse::<Target>()?;
+                events.target = Some(value);
+            }
+            Word::Value(value) => return Err(words.stray(&value)),
+            Word::Option(option) => match option.as_str() {
+                "--follow" => events.follow = true,
+                "--since" => events.since = words.number(&option)?,
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    Ok(events)
+}
+
+pub fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
+    let follow = events.follow;
+    for item in session.client()?.events(events)? {
+        match item? {
+            FeedItem::Event(event) if session.is_json() => session.object(&json::event(&event)),
+            FeedItem::Event(event) => session.out.line(&line(&event)),
+            FeedItem::Missed(count) => {
+                session.out.flush();
+                screen::notice(&format!("{count} events are no longer kept"));
+            }
+        }
+        if follow {
+            session.out.flush();
+        }
+        if session.out.is_broken() {
+            break;
+        }
+    }
+    Ok(0)
+}
+
+fn line(e: &Event) -> String {
+    let who = match e.id {
+        None => "service".to_owned(),
+        Some(id) if e.name.is_empty() => id.to_string(),
+        Some(_) => e.name.clone(),
+    };
+    format!("{} {} {who} {}", e.seq, json::time(e.at), words(e))
+}
+
+/// `exited (run 3, exit code 1 after 120 ms)`: an event without its number, time and process.
+pub fn words(e: &Event) -> String {
+    let mut facts = Vec::new();
+    if e.run > 0 {
+        facts.push(format!("run {}", e.run));
+    }
+    facts.extend(e.pid.map(|pid| format!("pid {pid}")));
+    facts.extend(e.exit.as_ref().map(|exit| format!("{} after {}", text::end(exit), text::span(exit.ran))));
+    facts.extend((!e.detail.is_empty()).then(|| text::escaped(&e.detail).into_owned()));
+    facts.extend(
+        (is_asked_for(e.kind) && !e.cause.is_empty()).then(|| format!("by {}", text::escaped(&e.cause))),
+    );
+    if facts.is_empty() {
+        e.kind.name().to_owned()
+    } else {
+        format!("{} ({})", e.kind.name(), facts.join(", "))
+    }
+}
+
+/// Whether somebody, or a rule, wanted it. The cause of anything else is whoever wanted what it follows from.
+fn is_asked_for(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::StartFailed
+        | EventKind::AttemptFailed
+        | EventKind::GaveUp
+        | EventKind::Stopping
+        | EventKind::Signalled
+        | EventKind::Removed
+        | EventKind::EnvChanged => true,
+        EventKind::Unknown
+        | EventKind::Ready
+        | EventKind::Exited
+        | EventKind::Killed
+        | EventKind::Stuck
+        | EventKind::Stopped
+        | EventKind::Adopted => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let events = parsed("--follow --since 12 web").unwrap();
+        assert_eq!(events, Events { since: 12, follow: true, target: Some("web".into()) });
+        assert!(parsed("a b").is_err());
+        assert!(parsed("--since x").is_err());
+    }
+}

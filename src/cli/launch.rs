@@ -1,0 +1,274 @@
+//! The options that say how a process is to be run, for the commands that start one: words to a checked `Spec`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cli::text;
+use crate::cli::values;
+use crate::cli::words::Words;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, Spec};
+
+/// Behind the help text of a command that starts a process.
+pub const HELP: &str = "
+How the process is run:
+      --name NAME            Its name, unique: letters, digits and . _ @ -
+      --shell                Give what stands behind -- to /bin/sh -c
+  -e, --env K=V              Set a variable; may be repeated, later ones win
+      --env-file FILE        Set the variables in FILE, one K=V per line, '#' begins a comment
+      --clear-env            Begin with an empty environment instead of the service's
+      --no-expand            Leave ${VAR} in values as it is
+      --cwd DIR              Working directory; else the present one
+      --user U               Run as this user, by name or number
+      --group G              ... and this group
+      --groups G,..          ... and exactly these supplementary groups
+      --umask OCT            File mode creation mask
+      --nice N               -20 to 19
+      --oom-score-adj N      -1000 to 1000
+      --no-new-privs         Set-user-id programs gain nothing
+      --limit RES=SOFT[:HARD]  A resource limit, as nofile=1024; may be repeated
+      --restart WHEN         never (default), on-failure or always
+      --restart-delay D      Before the second restart in a row, doubling from there (100ms)
+      --restart-delay-max D  Where the doubling ends (30s)
+      --max-restarts N       More within the window: failed (10); none: no limit
+      --restart-window D     The window (60s)
+      --reset-after D        A run this long was healthy, the delay begins anew (10s)
+      --success-codes N,..   Exit codes that are no failure (0)
+      --stop-signal SIG      What asks it to end (TERM)
+      --stop-timeout D       How long it may take before SIGKILL (10s)
+      --stop-scope S         Whom both reach: tree (default), group or leader
+      --output-limit SIZE    Output that is kept (1m; with run: 16m)
+      --ready-line TEXT      It is ready when a line of its output holds this
+      --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections
+      --label K=V            Anything to remember; may be repeated
+";
+
+/// Gathers the options.
+pub struct Launch {
+    spec: Spec,
+    shell: Shell,
+    /// The options seen, for a message.
+    seen: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shell {
+    No,
+    Yes,
+}
+
+impl Launch {
+    /// Everything as by default.
+    pub fn new() -> Self {
+        Self::keeping(OUTPUT_BYTES_DEFAULT)
+    }
+
+    /// The same, with another amount of output kept by default.
+    pub fn keeping(output_bytes: u64) -> Self {
+        let mut spec = Spec::new([""; 0]);
+        spec.output_bytes = output_bytes;
+        Self { spec, shell: Shell::No, seen: Vec::new() }
+    }
+
+    /// Takes an option in; false when it is none of these.
+    pub fn take(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+        if !self.take_environment(option, words)?
+            && !self.take_rights(option, words)?
+            && !self.take_rules(option, words)?
+        {
+            return Ok(false);
+        }
+        self.seen.push(option.to_owned());
+        Ok(true)
+    }
+
+    /// An option that was given and belongs to a new process only.
+    pub fn first_seen(&self) -> Option<&str> {
+        self.seen.first().map(String::as_str)
+    }
+
+    /// Whether it was said when the process is ready.
+    pub fn has_readiness(&self) -> bool {
+        self.spec.ready.is_some()
+    }
+
+    /// The whole, with its program.
+    pub fn finish(mut self, program: Vec<String>) -> Result<Spec, Error> {
+        if program.is_empty() {
+            return Err(Error::usage("there is no program behind --").hint("write: -- PROGRAM [ARG...]"));
+        }
+        self.spec.command = match self.shell {
+            Shell::No => program,
+            Shell::Yes => vec!["/bin/sh".into(), "-c".into(), program.join(" ")],
+        };
+        self.spec.cwd = Some(directory(self.spec.cwd.as_deref())?);
+        self.spec.check()?;
+        Ok(self.spec)
+    }
+
+    fn take_environment(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+        let spec = &mut self.spec;
+        match option {
+            "--name" => spec.name = Some(words.value(option)?.parse()?),
+            "--shell" => self.shell = Shell::Yes,
+            "--env" | "-e" => spec.env.push(values::pair(option, &words.value(option)?)?),
+            "--env-file" => spec.env.extend(env_file(&words.value(option)?)?),
+            "--clear-env" => spec.env_base = EnvBase::Empty,
+            "--no-expand" => spec.env_expand = EnvExpand::Literal,
+            "--cwd" => spec.cwd = Some(words.value(option)?),
+            "--label" => spec.labels.push(values::pair(option, &words.value(option)?)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take_rights(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+        let spec = &mut self.spec;
+        match option {
+            "--user" => spec.user = Some(words.value(option)?),
+            "--group" => spec.group = Some(words.value(option)?),
+            "--groups" => {
+                let groups = words.value(option)?;
+                spec.groups.extend(groups.split(',').map(|group| group.trim().to_owned()));
+            }
+            "--umask" => spec.umask = Some(values::umask(option, &words.value(option)?)?),
+            "--nice" => spec.nice = Some(words.number(option)?),
+            "--oom-score-adj" => spec.oom_score_adj = Some(words.number(option)?),
+            "--no-new-privs" => spec.no_new_privs = true,
+            "--limit" => spec.rlimits.push(values::rlimit(option, &words.value(option)?)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take_rules(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+        let Spec { restart, stop, .. } = &mut self.spec;
+        match option {
+            "--restart" => restart.policy = values::restart_policy(option, &words.value(option)?)?,
+            "--restart-delay" => restart.delay = words.duration(option)?,
+            "--restart-delay-max" => restart.delay_max = words.duration(option)?,
+            "--max-restarts" => restart.max_restarts = values::max_restarts(option, &words.value(option)?)?,
+            "--restart-window" => restart.window = words.duration(option)?,
+            "--reset-after" => restart.reset_after = words.duration(option)?,
+            "--success-codes" => restart.success_codes = values::exit_codes(option, &words.value(option)?)?,
+            "--stop-signal" => stop.signal = values::signal(&words.value(option)?)?,
+            "--stop-timeout" => stop.timeout = words.duration(option)?,
+            "--stop-scope" => stop.scope = values::scope(option, &words.value(option)?)?,
+            "--output-limit" => self.spec.output_bytes = values::size(option, &words.value(option)?)?,
+            "--ready-line" => self.set_ready(Readiness::Line(words.value(option)?))?,
+            "--ready-tcp" => self.set_ready(Readiness::Tcp(words.number(option)?))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn set_ready(&mut self, ready: Readiness) -> Result<(), Error> {
+        if self.spec.ready.is_some() {
+            return Err(
+                Error::usage("readiness is said twice").hint("give one of --ready-line and --ready-tcp")
+            );
+        }
+        self.spec.ready = Some(ready);
+        Ok(())
+    }
+}
+
+/// The working directory as the service has to know it: absolute.
+fn directory(wanted: Option<&str>) -> Result<String, Error> {
+    if let Some(wanted) = wanted.filter(|dir| dir.starts_with('/')) {
+        return Ok(wanted.to_owned());
+    }
+    let here = env::current_dir().map_err(|e| {
+        Error::new(Code::Failed, format!("the present directory cannot be told: {}", text::cause(&e)))
+            .hint("go to another one, or give an absolute --cwd DIR")
+    })?;
+    let whole: PathBuf = wanted.map_or_else(|| here.clone(), |dir| here.join(dir));
+    whole.into_os_string().into_string().map_err(|dir| {
+        Error::usage(format!("directory {} is not valid UTF-8", quoted(&dir.to_string_lossy())))
+            .hint("give another one with --cwd DIR")
+    })
+}
+
+/// Reads variables, one per line. Values stand as they are: no quotes, nothing escaped.
+fn env_file(path: &str) -> Result<Vec<(String, String)>, Error> {
+    let text = fs::read_to_string(Path::new(path)).map_err(|e| {
+        Error::new(Code::Usage, format!("cannot read env file {}: {}", quoted(path), text::cause(&e)))
+            .hint("check --env-file")
+    })?;
+    let mut pairs = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        match line.trim_start().split_once('=') {
+            Some((key, value)) if !key.is_empty() => pairs.push((key.to_owned(), value.to_owned())),
+            _ => {
+                return Err(Error::usage(format!(
+                    "env file {}, line {}: {} is not K=V",
+                    quoted(path),
+                    n + 1,
+                    quoted(line)
+                ))
+                .hint("write one K=V per line; empty lines and lines that begin with '#' are skipped"));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::words::Word;
+    use crate::wire::spec::RestartPolicy;
+    use std::time::Duration;
+
+    fn launch(line: &str) -> Result<Spec, Error> {
+        let mut words = Words::new(line.split(' ').map(Into::into))?;
+        let program = words.take_program().unwrap_or_default();
+        let mut launch = Launch::new();
+        while let Some(Word::Option(option)) = words.next()? {
+            assert!(launch.take(&option, &mut words)?, "{option}");
+        }
+        launch.finish(program)
+    }
+
+    #[test]
+    fn options_become_a_spec() {
+        let spec = launch(
+            "--name web -e A=1 --env B=x=y --cwd /tmp --umask 027 --nice -5 --limit nofile=64 --restart always \
+             --max-restarts none --stop-signal int --stop-timeout 2s --ready-tcp 80 --success-codes 0,3 -- a -b c",
+        )
+        .unwrap();
+        assert_eq!(spec.command, ["a", "-b", "c"]);
+        assert_eq!(spec.env, [("A".into(), "1".into()), ("B".into(), "x=y".into())]);
+        assert_eq!((spec.umask, spec.nice, spec.cwd.as_deref()), (Some(0o27), Some(-5), Some("/tmp")));
+        assert_eq!((spec.restart.policy, spec.restart.max_restarts), (RestartPolicy::Always, None));
+        assert_eq!((spec.stop.signal, spec.stop.timeout), (2, Duration::from_secs(2)));
+        assert_eq!((spec.ready, spec.restart.success_codes), (Some(Readiness::Tcp(80)), vec![0, 3]));
+    }
+
+    #[test]
+    fn a_shell_gets_one_text() {
+        assert_eq!(launch("--shell -- a | b").unwrap().command, ["/bin/sh", "-c", "a | b"]);
+    }
+
+    #[test]
+    fn a_relative_directory_is_joined_to_the_present_one() {
+        let here = env::current_dir().unwrap().into_os_string().into_string().unwrap();
+        assert_eq!(launch("-- a").unwrap().cwd, Some(here.clone()));
+        assert_eq!(launch("--cwd sub -- a").unwrap().cwd, Some(format!("{here}/sub")));
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for line in
+            ["--name -x -- a", "--env A -- a", "--umask 9 -- a", "--nice x -- a", "--restart no -- a", "--"]
+        {
+            assert!(launch(line).is_err_and(|e| e.code == Code::Usage), "{line}");
+        }
+        assert!(launch("--ready-tcp 1 --ready-line x -- a").is_err());
+    }
+}

@@ -1,0 +1,219 @@
+//! What the help texts hold, read back from them: how a command is written, its options, the man page. The texts are
+//! the one place where an option is described; completions and the manual follow them.
+
+use crate::cli::Answers;
+use crate::cli::Command;
+use crate::cli::Positional;
+use crate::cli::launch;
+use crate::cli::visible;
+
+/// The options of every command.
+const SHARED: &str = "
+Shared options:
+      --socket PATH          The service's socket; else $PROVOST_SOCKET, else the default
+  -h, --help                 Show this text
+";
+/// The option of every command that answers.
+const SHARED_JSON: &str = "      --json                 Answer with one JSON object per line\n";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done                    5  timed out
+  1  failed                  6  refused
+  2  wrong usage             7  the service is not reachable
+  3  the answer is no        8  some targets of several failed
+  4  no such target
+'run' and 'wait' pass on the process's exit code, or 128 + its signal. Their own failures are 125;
+126: the program cannot be executed, 127: it was not found.";
+
+/// One option, as its help text describes it.
+pub struct Flag {
+    /// "-e", "--env".
+    pub names: Vec<String>,
+    /// What its value is called, if it takes one.
+    pub value: Option<String>,
+    /// The value has to be glued on, and may be left out: `--wait=ready`.
+    pub is_glued: bool,
+    /// What it does.
+    pub text: String,
+}
+
+/// A command's whole help text.
+pub fn help(command: &Command) -> String {
+    let mut out = format!("{}.\n\n{}", command.summary, command.help.trim_end());
+    out.push('\n');
+    if matches!(command.words, Positional::Program | Positional::ProgramOrTargets) {
+        out.push_str(launch::HELP);
+    }
+    out.push_str(SHARED);
+    if command.answers == Answers::Json {
+        out.push_str(SHARED_JSON);
+    }
+    out.trim_end().to_owned()
+}
+
+/// How a command is written: "provost stop [OPTIONS] TARGET...".
+pub fn usage(command: &Command) -> &'static str {
+    let first = command.help.lines().next().unwrap_or_default();
+    first.strip_prefix("Usage: ").unwrap_or(first)
+}
+
+/// A command's options, the shared ones included.
+pub fn options(command: &Command) -> Vec<Flag> {
+    let text = help(command);
+    let mut flags: Vec<Flag> = Vec::new();
+    for line in text.lines() {
+        if let Some(flag) = flag(line) {
+            flags.push(flag);
+        } else if let (Some(flag), true) = (flags.last_mut(), line.starts_with("            ")) {
+            flag.text.push(' ');
+            flag.text.push_str(line.trim());
+        }
+    }
+    flags
+}
+
+/// Reads `  -e, --env K=V   What it does`.
+fn flag(line: &str) -> Option<Flag> {
+    let trimmed = line.trim_start();
+    if !line.starts_with("  ") || !trimmed.starts_with('-') {
+        return None;
+    }
+    let (left, text) = trimmed.split_once("  ").unwrap_or((trimmed, ""));
+    let mut flag = Flag { names: Vec::new(), value: None, is_glued: false, text: text.trim().to_owned() };
+    for part in left.split(", ") {
+        let end = part.find([' ', '[']).unwrap_or(part.len());
+        flag.names.push(part[..end].to_owned());
+        if end < part.len() {
+            flag.is_glued = part[end..].starts_with('[');
+            flag.value = Some(part[end..].trim_matches([' ', '[', ']', '=']).to_owned());
+        }
+    }
+    Some(flag)
+}
+
+/// All commands on a screen.
+pub fn overview() -> String {
+    let mut out =
+        String::from("Provost keeps processes.\n\nUsage: provost COMMAND [OPTIONS] [--] [WORDS...]\n\n");
+    for command in visible() {
+        out.push_str(&format!("  {:<12} {}\n", command.name, command.summary));
+    }
+    out.push_str(
+        "\nA TARGET is a name, a UUID, the beginning of one (4 characters or more), or a pattern: 'web-*'.\n\
+         'provost help COMMAND' shows a command's options.\n\n",
+    );
+    out.push_str(EXIT_CODES);
+    out
+}
+
+/// The manual page, in the language of man(7).
+pub fn page() -> String {
+    let mut out = format!(
+        ".\\\" Made by 'provost help --man'.\n.TH PROVOST 1 \"\" \"provost {}\" \"User Commands\"\n\
+         .SH NAME\nprovost \\- keeps processes\n.SH SYNOPSIS\n.B provost\n\
+         .I COMMAND\n[\\fIOPTIONS\\fR] [\\fB\\-\\-\\fR] [\\fIWORDS\\fR...]\n.SH DESCRIPTION\n\
+         Provost starts processes, stops them, tells how they are, and hands out what they print.\n\
+         A \\fITARGET\\fR is a name, a UUID, the beginning of one (4 characters or more), or a pattern with '*'.\n\
+         .SH COMMANDS\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for command in visible() {
+        out.push_str(&format!(
+            ".SS {}\n.B {}\n.PP\n{}.\n.PP\n",
+            command.name,
+            roff(usage(command)),
+            roff(command.summary)
+        ));
+        text_to_man(command.help, &mut out);
+    }
+    out.push_str(".SH OPTIONS OF A PROCESS\nFor start and run.\n");
+    text_to_man(launch::HELP, &mut out);
+    out.push_str(".SH SHARED OPTIONS\nEvery command has these; \\-\\-json those that answer.\n");
+    text_to_man(SHARED, &mut out);
+    text_to_man(SHARED_JSON, &mut out);
+    out.push_str(".SH EXIT STATUS\n.nf\n");
+    out.push_str(&roff(EXIT_CODES.trim_start_matches("Exit codes:\n")));
+    out.push_str(
+        "\n.fi\n.SH ENVIRONMENT\n.TP\n.B PROVOST_SOCKET\nThe service's socket.\n\
+         .TP\n.B XDG_RUNTIME_DIR\nWhere the socket of a user's own service is, below provost/.\n\
+         .TP\n.B NO_COLOR\nNo colours, when it is set to anything.\n\
+         .SH FILES\n.TP\n.I /run/provost/engine.sock\nThe socket of root's service.\n\
+         .TP\n.I $XDG_RUNTIME_DIR/provost/engine.sock\nThe socket of a user's own service.\n",
+    );
+    out
+}
+
+/// A help text: options with their descriptions, paragraphs, and lines that stand for themselves.
+fn text_to_man(text: &str, out: &mut String) {
+    let mut in_option = false;
+    for line in text.lines() {
+        let is_title = line.starts_with("Usage: ") || (line.ends_with(':') && !line.starts_with(' '));
+        if is_title {
+            continue;
+        }
+        if let Some(flag) = flag(line) {
+            let (left, _) = line.trim_start().split_once("  ").unwrap_or((line.trim_start(), ""));
+            out.push_str(&format!(".TP\n.B {}\n{}\n", roff(left), roff(&flag.text)));
+            in_option = true;
+        } else if line.trim().is_empty() {
+            out.push_str(if in_option { "" } else { ".PP\n" });
+            in_option = false;
+        } else if in_option || !line.starts_with("  ") {
+            out.push_str(&roff(line.trim()));
+            out.push('\n');
+        } else {
+            out.push_str(&format!(".B {}\n.br\n", roff(line.trim())));
+        }
+    }
+}
+
+/// Text as man(7) takes it.
+fn roff(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-");
+    let guard =
+        |line: &str| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_owned() };
+    escaped.lines().map(guard).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn an_option_is_read_from_its_line() {
+        let read = |line| flag(line).map(|f| (f.names, f.value, f.is_glued, f.text));
+        assert_eq!(
+            read("  -e, --env K=V      Set it"),
+            Some((vec!["-e".into(), "--env".into()], Some("K=V".into()), false, "Set it".into()))
+        );
+        assert_eq!(
+            read("      --wait[=WHAT]  Wait"),
+            Some((vec!["--wait".into()], Some("WHAT".into()), true, "Wait".into()))
+        );
+        assert_eq!(read("text - with a dash"), None);
+    }
+
+    #[test]
+    fn the_manual_in_the_tree_is_the_one_that_is_made() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let kept = fs::read_to_string(root.join("packaging/provost.1")).unwrap();
+        assert!(kept == page(), "make it anew: provost help --man > packaging/provost.1");
+    }
+
+    #[test]
+    fn the_reference_holds_every_help_text() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let reference = fs::read_to_string(root.join("docs/cli.md")).unwrap();
+        for command in visible() {
+            assert!(
+                reference.contains(command.help.trim_end()),
+                "docs/cli.md lacks the text of {}",
+                command.name
+            );
+        }
+        assert!(reference.contains(launch::HELP.trim()), "docs/cli.md lacks the options of a process");
+    }
+}

@@ -1,0 +1,419 @@
+//! The command line: one file per command, thin over the client, and the table of them. A command parses its words and
+//! then runs; what it says goes to standard output, what went wrong to standard error, and its exit code is decided
+//! here and nowhere else.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod completions;
+mod engine;
+mod env;
+mod events;
+mod help;
+mod json;
+mod labels;
+mod launch;
+mod list;
+mod manual;
+mod output;
+mod raw;
+mod remove;
+mod restart;
+mod run;
+mod screen;
+mod serve;
+mod session;
+mod signal;
+mod start;
+mod status;
+mod stop;
+mod stream;
+mod text;
+mod values;
+mod version;
+mod wait;
+mod why;
+mod words;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::session::{Format, Session};
+use crate::cli::words::Words;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+
+/// One command.
+pub struct Command {
+    name: &'static str,
+    summary: &'static str,
+    help: &'static str,
+    answers: Answers,
+    codes: Codes,
+    words: Positional,
+    parse: fn(&mut Words) -> Result<Job, Error>,
+}
+
+/// Whether a command knows `--json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Yes.
+    Json,
+    /// No: it has nothing to say but text.
+    Text,
+}
+
+/// What a command's exit code tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// How the command itself did.
+    Own,
+    /// How a process ended; so the command's own failures have codes that programs rarely use.
+    Process,
+}
+
+/// What a command's words are, for completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positional {
+    /// There are none.
+    Nothing,
+    /// Names of processes.
+    Targets,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// A command's name.
+    Command,
+    /// Behind `--` a program with its arguments.
+    Program,
+    /// That, or without `--` names of processes.
+    ProgramOrTargets,
+    /// The command is not for people and is not shown.
+    Hidden,
+}
+
+/// What is left to do once the words are understood.
+type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
+
+/// All commands, in the order in which they are shown.
+static COMMANDS: [Command; 19] = [
+    Command {
+        name: "serve",
+        summary: serve::SUMMARY,
+        help: serve::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(serve::parse(words)?, serve::run),
+    },
+    Command {
+        name: "start",
+        summary: start::SUMMARY,
+        help: start::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::ProgramOrTargets,
+        parse: |words| job(start::parse(words)?, start::run),
+    },
+    Command {
+        name: "run",
+        summary: run::SUMMARY,
+        help: run::HELP,
+        answers: Answers::Text,
+        codes: Codes::Process,
+        words: Positional::Program,
+        parse: |words| job(run::parse(words)?, run::run),
+    },
+    Command {
+        name: "stop",
+        summary: stop::SUMMARY,
+        help: stop::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(stop::parse(words)?, stop::run),
+    },
+    Command {
+        name: "restart",
+        summary: restart::SUMMARY,
+        help: restart::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(restart::parse(words)?, restart::run),
+    },
+    Command {
+        name: "remove",
+        summary: remove::SUMMARY,
+        help: remove::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(remove::parse(words)?, remove::run),
+    },
+    Command {
+        name: "signal",
+        summary: signal::SUMMARY,
+        help: signal::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(signal::parse(words)?, signal::run),
+    },
+    Command {
+        name: "wait",
+        summary: wait::SUMMARY,
+        help: wait::HELP,
+        answers: Answers::Json,
+        codes: Codes::Process,
+        words: Positional::Targets,
+        parse: |words| job(wait::parse(words)?, wait::run),
+    },
+    Command {
+        name: "status",
+        summary: status::SUMMARY,
+        help: status::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(status::parse(words)?, status::run),
+    },
+    Command {
+        name: "list",
+        summary: list::SUMMARY,
+        help: list::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(list::parse(words)?, list::run),
+    },
+    Command {
+        name: "why",
+        summary: why::SUMMARY,
+        help: why::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(why::parse(words)?, why::run),
+    },
+    Command {
+        name: "output",
+        summary: output::SUMMARY,
+        help: output::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(output::parse(words)?, output::run),
+    },
+    Command {
+        name: "stream",
+        summary: stream::SUMMARY,
+        help: stream::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(stream::parse(words)?, stream::run),
+    },
+    Command {
+        name: "env",
+        summary: env::SUMMARY,
+        help: env::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::OneOf(&["list", "set", "unset"]),
+        parse: |words| job(env::parse(words)?, env::run),
+    },
+    Command {
+        name: "events",
+        summary: events::SUMMARY,
+        help: events::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(events::parse(words)?, events::run),
+    },
+    Command {
+        name: "completions",
+        summary: completions::SUMMARY,
+        help: completions::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::OneOf(&completions::SHELLS),
+        parse: |words| job(completions::parse(words)?, completions::run),
+    },
+    Command {
+        name: "version",
+        summary: version::SUMMARY,
+        help: version::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(version::parse(words)?, version::run),
+    },
+    Command {
+        name: "help",
+        summary: help::SUMMARY,
+        help: help::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Command,
+        parse: |words| job(help::parse(words)?, help::run),
+    },
+    Command {
+        name: "engine",
+        summary: engine::SUMMARY,
+        help: engine::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Hidden,
+        parse: |words| job(engine::parse(words)?, engine::run),
+    },
+];
+
+/// Binds a command's arguments to what it does with them.
+fn job<A: 'static>(args: A, run: fn(A, &mut Session) -> Result<u8, Error>) -> Result<Job, Error> {
+    Ok(Box::new(move |session| run(args, session)))
+}
+
+/// The commands that people use.
+fn visible() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|c| c.words != Positional::Hidden)
+}
+
+fn find(name: &str) -> Result<&'static Command, Error> {
+    COMMANDS.iter().find(|c| c.name == name).ok_or_else(|| {
+        let e = Error::usage(format!("there is no command {}", quoted(name)));
+        match values::closest(name, visible().map(|c| c.name)) {
+            Some(near) => e.hint(format!("did you mean 'provost {near}'? 'provost help' shows all commands")),
+            None => e.hint("'provost help' shows all commands"),
+        }
+    })
+}
+
+/// Runs the command that these words are, without the program's own name in front.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut command = None;
+    let mut session = Session::new();
+    let result = dispatch(words, &mut command, &mut session);
+    let code = match result {
+        Ok(code) => code,
+        Err(e) => {
+            screen::complain(&e);
+            exit_code(command, &e)
+        }
+    };
+    match session.out.finish() {
+        Ok(()) => code.into(),
+        Err(e) => {
+            screen::complain(&e);
+            exit_code(command, &e).into()
+        }
+    }
+}
+
+fn dispatch(
+    words: impl IntoIterator<Item = OsString>,
+    command: &mut Option<&'static Command>,
+    session: &mut Session,
+) -> Result<u8, Error> {
+    let mut words = Words::new(words)?;
+    let name = match words.next()? {
+        Some(words::Word::Value(name)) => name,
+        Some(words::Word::Option(option)) if option == "--version" || option == "-V" => "version".into(),
+        Some(words::Word::Option(option)) => return Err(words.unknown(&option)),
+        None if words.shared.help => {
+            session.out.line(&manual::overview());
+            return Ok(0);
+        }
+        None => return Err(words.usage("no command is given".into())),
+    };
+    let found = find(&name)?;
+    *command = Some(found);
+    words.belong_to(found)?;
+    let job = (found.parse)(&mut words);
+    if words.shared.help {
+        session.out.line(&manual::help(found));
+        return Ok(0);
+    }
+    let job = job?;
+    session.socket = words.shared.socket;
+    session.format = if words.shared.json { Format::Json } else { Format::Text };
+    job(session)
+}
+
+/// The exit code of a command that ends with an error: the one place that decides it.
+fn exit_code(command: Option<&Command>, e: &Error) -> u8 {
+    match (command.map_or(Codes::Own, |c| c.codes), e.code) {
+        (Codes::Own, code) | (Codes::Process, code @ Code::TimedOut) => code.exit_code(),
+        (Codes::Process, Code::CannotExecute) => 126,
+        (Codes::Process, Code::ProgramNotFound) => 127,
+        (Codes::Process, _) => 125,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<(), Error> {
+        let mut words = Words::new(line[1..].iter().map(OsString::from))?;
+        let command = find(line[0])?;
+        words.belong_to(command)?;
+        (command.parse)(&mut words).map(drop)
+    }
+
+    #[test]
+    fn every_option_in_a_help_text_is_known_to_its_command() {
+        for command in &COMMANDS {
+            for option in manual::options(command) {
+                for name in &option.names {
+                    let value = option.value.as_ref().filter(|_| !option.is_glued).map(|_| "1");
+                    let line: Vec<&str> = [command.name, name].into_iter().chain(value).collect();
+                    if let Err(e) = parse(&line) {
+                        assert!(!e.message.contains("has no option"), "{}: {e}", line.join(" "));
+                        assert!(!e.message.contains("needs a value"), "{}: {e}", line.join(" "));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_says_how_it_is_used() {
+        for command in &COMMANDS {
+            assert!(
+                manual::usage(command).starts_with(&format!("provost {}", command.name)),
+                "{}",
+                command.name
+            );
+            assert!(!command.summary.is_empty() && !command.summary.ends_with('.'), "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn every_command_refuses_an_unknown_option() {
+        for command in &COMMANDS {
+            let e = parse(&[command.name, "--frobnicate"]).unwrap_err();
+            assert_eq!(e.code, Code::Usage, "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_finds_its_own() {
+        let hint = |name| find(name).err().unwrap().hint;
+        assert!(hint("stauts").contains("'provost status'"));
+        assert!(hint("frobnicate").starts_with("'provost help'"));
+    }
+
+    #[test]
+    fn what_provost_itself_fails_at_has_codes_apart() {
+        let code = |name, code| exit_code(Some(find(name).unwrap()), &Error::new(code, ""));
+        assert_eq!(code("status", Code::NotFound), 4);
+        assert_eq!(code("status", Code::Unreachable), 7);
+        assert_eq!(code("start", Code::ProgramNotFound), 1);
+        assert_eq!(code("run", Code::ProgramNotFound), 127);
+        assert_eq!(code("run", Code::CannotExecute), 126);
+        assert_eq!(code("run", Code::Unreachable), 125);
+        assert_eq!(code("wait", Code::NotFound), 125);
+        assert_eq!(code("wait", Code::TimedOut), 5);
+    }
+}

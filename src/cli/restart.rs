@@ -1,0 +1,37 @@
+//! `provost restart`: stops processes and starts them.
+
+use crate::cli::batch::Verdict;
+use crate::cli::batch::in_order;
+use crate::cli::batch::report;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::Words;
+use crate::wire::error::Error;
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Stop processes and start them; what is stopped is started";
+pub const HELP: &str = "\
+Usage: provost restart TARGET...
+
+Each keeps its UUID and its name, and gets the next run number.
+";
+
+pub fn parse(words: &mut Words) -> Result<Vec<String>, Error> {
+    words.only_targets()
+}
+
+pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
+    let items = in_order(session.client()?.restart(targets.clone())?, &targets);
+    let now = Timestamp::now();
+    Ok(report(session, &items, |p| Verdict::Yes(text::state(p, now))).exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read() {
+        assert_eq!(parse(&mut Words::new(["web-*".into()]).unwrap()).unwrap(), ["web-*"]);
+    }
+}

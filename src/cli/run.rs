@@ -1,0 +1,221 @@
+//! `provost run`: behaves like the program it runs. Passes signals on, writes what it writes, exits as it does.
+//!
+//! Two threads: this one follows the output, `signals` waits for signals. A signal that a terminal sends reaches the
+//! program's whole group, as it would there; any other the program alone.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::launch::Launch;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::client::Client;
+use crate::client::StreamItem;
+use crate::sys::errno;
+use crate::sys::signal;
+use crate::sys::signal::SignalFd;
+use crate::sys::socket::set_nonblocking;
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{ProcessId, quoted};
+use crate::wire::process::{Exit, Process};
+use crate::wire::reply::{Chunk, Item};
+use crate::wire::request::{Numbering, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Wait};
+use crate::wire::spec::{Scope, Spec};
+
+/// Output kept when no option says how much, in bytes. A process is never held back, so what it writes faster than it
+/// can be passed on waits there; a program that writes no more than this in all loses nothing, however slow its reader.
+const OUTPUT_BYTES: u64 = 16 << 20;
+/// What is passed on.
+const PASSED_ON: [u32; 7] =
+    [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::WINCH];
+
+pub const SUMMARY: &str = "Start a process, show its output, pass signals on, exit as it does";
+pub const HELP: &str = "\
+Usage: provost run [OPTIONS] -- PROGRAM [ARG...]
+
+Standard input is empty, as for every process. Ctrl-c is passed on; a second one stops the process
+with all it started, a third one kills it. If this command is killed, the process goes on.
+The process is never held back: output that nobody reads in time, beyond --output-limit, is missed,
+and told on standard error to the byte.
+
+Options:
+      --rm                   Forget the process when it has ended
+";
+
+/// What to run.
+pub struct Args {
+    spec: Box<Spec>,
+    keep: Keep,
+}
+
+/// What becomes of the process when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Kept,
+    Removed,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let program = words.take_program();
+    let (mut launch, mut keep) = (Launch::keeping(OUTPUT_BYTES), Keep::Kept);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => {
+                let e = Error::usage(format!("{} stands where only options do", quoted(&value)));
+                return Err(e.hint(format!("write: provost run [OPTIONS] -- {value} ...")));
+            }
+            Word::Option(option) if option == "--rm" => keep = Keep::Removed,
+            Word::Option(option) if launch.take(&option, words)? => {}
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    let program = program.ok_or_else(|| words.usage("there is no -- with a program behind it".into()))?;
+    Ok(Args { spec: Box::new(launch.finish(program)?), keep })
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    // Before any other thread, so that none of them is interrupted instead.
+    let signals = SignalFd::new(&PASSED_ON)
+        .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {}", text::cause(&e))))?;
+    let socket = session.socket()?;
+    let mut client = Client::connect(&socket)?;
+    let id = ProcessId::new();
+    let items = client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single })?;
+    let started = outcome(items);
+    if started.is_ok() {
+        pass_on(signals, socket, id)?;
+    }
+    let code = started.and_then(|_| follow(&mut client, id, session));
+    if args.keep == Keep::Removed {
+        let remove = Remove { targets: vec![id.to_string()], force: true };
+        if let (Err(e), Ok(_)) = (client.remove(remove), &code) {
+            screen::complain(&e);
+        }
+    }
+    code
+}
+
+/// The process of an answer about one.
+fn outcome(items: Vec<Item>) -> Result<Process, Error> {
+    match items.into_iter().next() {
+        Some(Item { error: Some(e), .. }) => Err(e),
+        Some(Item { process: Some(process), .. }) => Ok(process),
+        Some(_) | None => Err(Error::new(Code::Failed, "the process is gone")),
+    }
+}
+
+/// Shows the output to its end, then tells the exit code.
+fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u8, Error> {
+    let targets = vec![id.to_string()];
+    let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since: Since::Start };
+    let mut told_of_pipe = false;
+    for item in client.stream(stream)? {
+        match item? {
+            StreamItem::Chunk(chunk) => show(&chunk, session),
+            StreamItem::Gap(gap) => screen::notice(&format!("{} bytes were missed", gap.missed)),
+            StreamItem::Ended(item) => {
+                if let Some(e) = item.error {
+                    return Err(e);
+                }
+            }
+        }
+        if session.out.is_broken() && !told_of_pipe {
+            // As if the program itself wrote into the closed pipe.
+            told_of_pipe = true;
+            send(client, id, signal::PIPE);
+        }
+    }
+    let process = outcome(client.wait(Wait { targets, ..Wait::default() })?)?;
+    exit_code(&process)
+}
+
+fn show(chunk: &Chunk, session: &mut Session) {
+    if chunk.stderr {
+        screen::to_stderr(&chunk.data);
+    } else {
+        session.out.write(&chunk.data);
+    }
+}
+
+/// The process's own exit code; an error when its last start came to nothing.
+fn exit_code(process: &Process) -> Result<u8, Error> {
+    if let Some(failure) = &process.start_failure {
+        let code = match (failure.step.as_str(), failure.errno) {
+            ("exec", errno::ENOENT) => Code::ProgramNotFound,
+            ("exec", _) => Code::CannotExecute,
+            _ => Code::Failed,
+        };
+        return Err(Error::new(code, format!("cannot start: {}", text::start_failure(failure))));
+    }
+    Ok(process.exit.as_ref().map_or(0, Exit::shell_code))
+}
+
+/// Starts the thread that passes signals on. It ends with the program: what it waits for may never come.
+fn pass_on(signals: SignalFd, socket: PathBuf, id: ProcessId) -> Result<(), Error> {
+    let cannot = |e| Error::new(Code::Failed, format!("cannot pass signals on: {}", text::cause(&e)));
+    set_nonblocking(signals.as_fd(), false).map_err(cannot)?;
+    let work = move || {
+        let mut interrupts = 0;
+        while let Ok(Some(signal)) = signals.read() {
+            interrupts += u32::from(signal == signal::INT);
+            let socket = socket.clone();
+            // Each on its own, so that a stop under way does not keep the next signal from its end.
+            let one = move || act(&socket, id, signal, interrupts);
+            if let Err(e) = thread::spawn("signal", one) {
+                screen::complain(&cannot(e));
+            }
+        }
+    };
+    thread::spawn("signals", work).map_err(cannot)?;
+    Ok(())
+}
+
+fn act(socket: &std::path::Path, id: ProcessId, signal: u32, interrupts: u32) {
+    let Ok(mut client) = Client::connect(socket) else { return };
+    if signal != signal::INT || interrupts <= 1 {
+        return send(&mut client, id, signal);
+    }
+    // Asked to end for the second time: stop it. For the third: now.
+    let timeout = (interrupts > 2).then_some(Duration::ZERO);
+    if let Err(e) = client.stop(Stop { targets: vec![id.to_string()], timeout, ..Stop::default() }) {
+        screen::complain(&e);
+    }
+}
+
+fn send(client: &mut Client, id: ProcessId, signal: u32) {
+    let from_terminal = [signal::HUP, signal::INT, signal::QUIT, signal::WINCH].contains(&signal);
+    let scope = if from_terminal { Scope::Group } else { Scope::Leader };
+    // A process that has just ended takes no signal; that it has ended shows elsewhere.
+    let _ = client.signal(Signal { targets: vec![id.to_string()], signal, scope });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::twin::process;
+    use crate::wire::process::StartFailure;
+
+    #[test]
+    fn a_program_is_needed_behind_the_dashes() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        assert_eq!(parsed("--rm --name x -- a -b").unwrap().spec.command, ["a", "-b"]);
+        assert!(parsed("sleep 5").is_err_and(|e| e.hint.contains("-- sleep")));
+        assert!(parsed("--rm").is_err());
+    }
+
+    #[test]
+    fn a_failed_start_has_the_codes_of_a_shell() {
+        let code = |step: &str, errno| {
+            let mut p = process("x");
+            p.start_failure = Some(StartFailure { step: step.into(), errno, object: String::new() });
+            exit_code(&p).unwrap_err().code
+        };
+        assert_eq!(code("exec", errno::ENOENT), Code::ProgramNotFound);
+        assert_eq!(code("exec", errno::EACCES), Code::CannotExecute);
+        assert_eq!(code("chdir", errno::ENOENT), Code::Failed);
+    }
+}

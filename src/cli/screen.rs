@@ -1,0 +1,101 @@
+//! Standard output and standard error. Output is gathered and written at once at the end, or when a stream says so; when
+//! its reader has gone, the rest is dropped in silence, as a program in a pipe is expected to end.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::cli::text;
+use crate::wire::error::{Code, Error};
+
+/// Gathered output is written when it has come to so many bytes.
+const GATHER_LEN: usize = 256 << 10;
+
+/// Standard output.
+pub struct Out {
+    gathered: Vec<u8>,
+    failure: Option<io::Error>,
+}
+
+impl Out {
+    /// Nothing written yet.
+    pub fn new() -> Self {
+        Self { gathered: Vec::new(), failure: None }
+    }
+
+    /// Whether a person looks at it.
+    pub fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Takes in one line.
+    pub fn line(&mut self, line: &str) {
+        self.bytes(line.as_bytes());
+        self.bytes(b"\n");
+    }
+
+    /// Takes in bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        if self.failure.is_none() {
+            self.gathered.extend_from_slice(bytes);
+            if self.gathered.len() >= GATHER_LEN {
+                self.flush();
+            }
+        }
+    }
+
+    /// Writes what was gathered.
+    pub fn flush(&mut self) {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.put(&gathered);
+        gathered.clear();
+        self.gathered = gathered;
+    }
+
+    /// Writes bytes at once.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.put(bytes);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.failure.is_none() && !bytes.is_empty() {
+            let mut stdout = io::stdout().lock();
+            self.failure = stdout.write_all(bytes).and_then(|()| stdout.flush()).err();
+        }
+    }
+
+    /// Whether writing has become senseless.
+    pub fn is_broken(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Writes the rest. That the reader has gone is no error.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.flush();
+        match &self.failure {
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::new(Code::Failed, format!("cannot write to standard output: {}", text::cause(e))))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Tells what went wrong, and the next step.
+pub fn complain(e: &Error) {
+    let mut text = format!("provost: {}\n", text::escaped(&e.message));
+    if !e.hint.is_empty() {
+        text.push_str(&format!("provost: hint: {}\n", text::escaped(&e.hint)));
+    }
+    to_stderr(text.as_bytes());
+}
+
+/// Tells something that is no failure.
+pub fn notice(message: &str) {
+    to_stderr(format!("provost: {}\n", text::escaped(message)).as_bytes());
+}
+
+/// In one write, so that lines of several programs do not mix. When standard error cannot be written there is nobody
+/// left to tell.
+pub fn to_stderr(bytes: &[u8]) {
+    let _ = io::stderr().lock().write_all(bytes);
+}

@@ -1,0 +1,100 @@
+//! `provost serve`: the service itself. The only file of this folder that knows keeper and engine.
+
+use std::path::PathBuf;
+use std::path::absolute;
+
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::engine;
+use crate::keeper::Cgroups;
+use crate::keeper::Notice;
+use crate::keeper::Options;
+use crate::keeper::serve;
+use crate::sys::signal;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+
+pub const SUMMARY: &str = "Run the service";
+pub const HELP: &str = "\
+Usage: provost serve [OPTIONS]
+
+Stays in the foreground and says on standard error when it is ready. SIGTERM or SIGINT stops every
+process in order and ends it; a second one hurries.
+
+Options:
+      --cgroups WHEN         auto (default): a cgroup for each process where possible; off
+";
+
+pub fn parse(words: &mut Words) -> Result<Cgroups, Error> {
+    let mut cgroups = Cgroups::Auto;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => return Err(words.stray(&value)),
+            Word::Option(option) if option == "--cgroups" => {
+                let value = words.value(&option)?;
+                cgroups = match value.as_str() {
+                    "auto" => Cgroups::Auto,
+                    "off" => Cgroups::Off,
+                    _ => {
+                        let e = format!("bad value {} of {option}", quoted(&value));
+                        return Err(Error::usage(e).hint("write auto or off"));
+                    }
+                };
+            }
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    Ok(cgroups)
+}
+
+pub fn run(cgroups: Cgroups, session: &mut Session) -> Result<u8, Error> {
+    let socket = session.socket()?;
+    if socket.as_os_str().is_empty() {
+        return Err(Error::usage("the socket's path is empty").hint("give one with --socket PATH"));
+    }
+    let socket = absolute(&socket).map_err(|e| {
+        let path = quoted(&socket.to_string_lossy());
+        Error::new(Code::Failed, format!("socket path {path} cannot be made absolute: {}", text::cause(&e)))
+    })?;
+    serve(&Options { socket, cgroups }, &mut tell)
+}
+
+/// The engine, in its own process, as the keeper starts it. Only an error ends it.
+pub fn run_engine(cgroups: Option<PathBuf>) -> Result<u8, Error> {
+    match engine::run(cgroups)? {}
+}
+
+fn tell(notice: Notice) {
+    let line = match notice {
+        Notice::Ready { socket, keeper_pid, no_cgroups } => {
+            if let Some(why) = no_cgroups {
+                screen::notice(&format!("processes get no cgroups of their own: {why}"));
+            }
+            format!("ready on {} (keeper pid {keeper_pid})", socket.display())
+        }
+        Notice::EngineDied { how, restart_in_ms: 0 } => {
+            format!("the engine ended ({how}); another one is started")
+        }
+        Notice::EngineDied { how, restart_in_ms } => {
+            format!("the engine ended ({how}); another one is started in {restart_in_ms} ms")
+        }
+        Notice::Stopping { signal } => format!("{}: stopping all processes", signal::name(signal)),
+        Notice::Trouble(what) => what,
+    };
+    screen::notice(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        assert_eq!(parsed("--cgroups off --socket /s"), Ok(Cgroups::Off));
+        assert!(parsed("--cgroups no").is_err());
+        assert!(parsed("now").is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! What a command has at hand while it runs: the way to the service, the form of its answers, and the screen.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::cli::screen::Out;
+use crate::client::{Client, default_socket};
+use crate::wire::error::Error;
+
+/// The form of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people, and for `cut`.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// See the module.
+pub struct Session {
+    /// `--socket`, if it was given.
+    pub socket: Option<PathBuf>,
+    /// `--json`.
+    pub format: Format,
+    /// Standard output.
+    pub out: Out,
+}
+
+impl Session {
+    /// With nothing said yet.
+    pub fn new() -> Self {
+        Self { socket: None, format: Format::Text, out: Out::new() }
+    }
+
+    /// The service's socket.
+    pub fn socket(&self) -> Result<PathBuf, Error> {
+        self.socket.clone().map_or_else(default_socket, Ok)
+    }
+
+    /// A connection to the service.
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::connect(&self.socket()?)
+    }
+
+    /// Whether answers are JSON.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints one JSON object.
+    pub fn object(&mut self, object: &Value) {
+        self.out.line(&object.to_string());
+    }
+}

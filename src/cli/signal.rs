@@ -1,0 +1,73 @@
+//! `provost signal`: sends a signal, and changes nothing else.
+
+use crate::cli::batch::Verdict;
+use crate::cli::batch::in_order;
+use crate::cli::batch::report;
+use crate::cli::session::Session;
+use crate::cli::values;
+use crate::cli::words::{Word, Words};
+use crate::sys::signal;
+use crate::wire::error::Error;
+use crate::wire::request::Signal;
+use crate::wire::spec::Scope;
+
+pub const SUMMARY: &str = "Send a signal to processes";
+pub const HELP: &str = "\
+Usage: provost signal [OPTIONS] SIG TARGET...
+
+SIG is a name or a number: HUP, SIGHUP or 1. A process that ends by it has ended by itself, and is
+started again if its restart policy says so; to end it for good: provost stop.
+
+Options:
+      --scope S              Whom it reaches: leader (default), group or tree
+";
+
+pub fn parse(words: &mut Words) -> Result<Signal, Error> {
+    let (mut values, mut scope) = (Vec::new(), Scope::Leader);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => values.push(value),
+            Word::Option(option) if option == "--scope" => {
+                scope = values::scope(&option, &words.value(&option)?)?
+            }
+            Word::Option(option) => {
+                let e = words.unknown(&option);
+                let bare = option.trim_start_matches('-');
+                return Err(match values::signal(bare) {
+                    Ok(_) => e.hint(format!("write the signal without '-': provost signal {bare} TARGET...")),
+                    Err(_) => e,
+                });
+            }
+        }
+    }
+    if values.is_empty() {
+        return Err(words.usage("no signal is given".into()));
+    }
+    let signal = values::signal(&values.remove(0))?;
+    Ok(Signal { targets: words.targets(values)?, signal, scope })
+}
+
+pub fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
+    let name = signal::name(signal.signal);
+    let targets = signal.targets.clone();
+    let items = in_order(session.client()?.signal(signal)?, &targets);
+    Ok(report(session, &items, |_| Verdict::Yes(format!("{name} sent"))).exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Signal, Error> {
+        parse(&mut Words::new(line.split(' ').map(Into::into))?)
+    }
+
+    #[test]
+    fn the_signal_comes_first() {
+        let signal = parsed("hup web --scope tree").unwrap();
+        assert_eq!((signal.signal, signal.scope, signal.targets), (1, Scope::Tree, vec!["web".into()]));
+        assert!(parsed("web hup").is_err_and(|e| e.message.contains("'web'")));
+        assert!(parsed("hup").is_err());
+        assert!(parsed("-9 web").is_err_and(|e| e.hint.contains("provost signal 9")));
+    }
+}

@@ -1,0 +1,221 @@
+//! `provost start`: a new process, or what was stopped again.
+
+use std::time::Duration;
+
+use crate::cli::batch::Tally;
+use crate::cli::batch::Verdict;
+use crate::cli::batch::in_order;
+use crate::cli::batch::judge;
+use crate::cli::batch::report;
+use crate::cli::json;
+use crate::cli::launch::Launch;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::client::Client;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{ProcessId, quoted};
+use crate::wire::process::Process;
+use crate::wire::reply::Item;
+use crate::wire::request::{Numbering, Start, Until, Wait};
+use crate::wire::spec::{INSTANCES_MAX, Spec};
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Start a new process, or start again what is stopped";
+pub const HELP: &str = "\
+Usage: provost start [OPTIONS] -- PROGRAM [ARG...]
+       provost start [--wait[=WHAT]] [--timeout D] TARGET...
+
+With --, a new process: prints its UUID, or one for each instance. Without, the targets are started
+again. There is no shell in between, unless --shell asks for one.
+
+Options:
+      --instances N          Start N of it, named NAME-1 to NAME-N: all or none
+      --wait[=WHAT]          Wait until it is running or ready; else ready when readiness is given
+      --timeout D            How long to wait; the process goes on then (exit code 5)
+";
+
+/// What to start.
+pub struct Args {
+    what: What,
+    until: Option<Until>,
+    timeout: Option<Duration>,
+}
+
+enum What {
+    New { spec: Box<Spec>, instances: Option<u32> },
+    Again(Vec<String>),
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let program = words.take_program();
+    let (mut launch, mut targets) = (Launch::new(), Vec::new());
+    let (mut instances, mut wait, mut timeout) = (None, None, None);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => targets.push(value),
+            Word::Option(option) => match option.as_str() {
+                "--instances" => instances = Some(words.number(&option)?),
+                "--wait" => wait = Some(wait_for(words.glued_value().as_deref())?),
+                "--timeout" => timeout = Some(words.duration(&option)?),
+                _ if launch.take(&option, words)? => {}
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    if timeout.is_some() && wait.is_none() {
+        return Err(words.usage("--timeout says how long to wait, but --wait is missing".into()));
+    }
+    let ready = if launch.has_readiness() { Until::Ready } else { Until::Running };
+    let until = wait.map(|wait| wait.unwrap_or(ready));
+    let what = match program {
+        Some(_) if !targets.is_empty() => return Err(before_the_dashes(&targets)),
+        Some(program) => {
+            if instances.is_some_and(|n| !(1..=INSTANCES_MAX).contains(&n)) {
+                return Err(Error::usage(format!("--instances is outside 1 to {INSTANCES_MAX}")));
+            }
+            What::New { spec: Box::new(launch.finish(program)?), instances }
+        }
+        None => {
+            if let Some(option) = launch.first_seen().or(instances.map(|_| "--instances")) {
+                let e = Error::usage(format!("option {option} is for a new process, but there is no --"));
+                let program = if targets.is_empty() { "PROGRAM".into() } else { text::shell_words(&targets) };
+                return Err(e.hint(format!("write: provost start {option} ... -- {program}")));
+            }
+            What::Again(words.targets(targets)?)
+        }
+    };
+    Ok(Args { what, until, timeout })
+}
+
+fn wait_for(what: Option<&str>) -> Result<Option<Until>, Error> {
+    match what {
+        None => Ok(None),
+        Some("running") => Ok(Some(Until::Running)),
+        Some("ready") => Ok(Some(Until::Ready)),
+        Some(other) => Err(Error::usage(format!("bad value {} of --wait", quoted(other)))
+            .hint("write --wait=running or --wait=ready")),
+    }
+}
+
+fn before_the_dashes(targets: &[String]) -> Error {
+    Error::usage(format!("{} stands before --, where only options do", quoted(&targets[0])))
+        .hint("a new process: provost start [OPTIONS] -- PROGRAM [ARG...]; again what is stopped: provost start TARGET...")
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let (mut tally, started) = match args.what {
+        What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,
+        What::Again(targets) => start_again(&mut client, targets, session)?,
+    };
+    let Some(until) = args.until.filter(|_| !started.is_empty()) else { return Ok(tally.exit_code()) };
+    // The UUIDs are known from here on, whatever the wait brings.
+    session.out.flush();
+    let mut waited = Tally::default();
+    for mut item in client.wait(Wait { targets: started, until, timeout: args.timeout })? {
+        if item.error.as_ref().is_some_and(|e| e.code == Code::TimedOut) {
+            item.error = Some(not_in_time(&item, until, args.timeout.unwrap_or_default()));
+        }
+        if judge(&item, &mut waited).is_some() {
+            waited.done();
+        }
+    }
+    match waited.exit_code() {
+        0 => Ok(tally.exit_code()),
+        code if tally.exit_code() == 0 => Ok(code),
+        _ => {
+            tally.failed(Code::Failed);
+            Ok(tally.exit_code())
+        }
+    }
+}
+
+fn not_in_time(item: &Item, until: Until, timeout: Duration) -> Error {
+    let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
+    let what = if until == Until::Ready { "ready" } else { "running" };
+    Error::new(Code::TimedOut, format!("{label} is not {what} after {}; it goes on", text::span(timeout)))
+        .hint(format!("'provost why {label}' tells more; to end it: provost stop {label}"))
+}
+
+fn start_new(
+    client: &mut Client,
+    spec: Spec,
+    instances: Option<u32>,
+    session: &mut Session,
+) -> Result<(Tally, Vec<String>), Error> {
+    let ids: Vec<ProcessId> = (0..instances.unwrap_or(1)).map(|_| ProcessId::new()).collect();
+    let numbering = if instances.is_some() { Numbering::Numbered } else { Numbering::Single };
+    let items = client.start(Start { spec, ids, numbering })?;
+    let (mut tally, mut started) = (Tally::default(), Vec::new());
+    for item in &items {
+        if session.is_json() {
+            session.object(&json::item(item));
+        }
+        let Some(process) = judge(item, &mut tally) else { continue };
+        tally.done();
+        started.push(process.id.to_string());
+        if !session.is_json() {
+            session.out.line(&process.id.to_string());
+        }
+    }
+    Ok((tally, started))
+}
+
+fn start_again(
+    client: &mut Client,
+    targets: Vec<String>,
+    session: &mut Session,
+) -> Result<(Tally, Vec<String>), Error> {
+    let command = format!("provost start -- {}", text::shell_words(&targets));
+    let mut items = in_order(client.start_again(targets.clone())?, &targets);
+    for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
+        e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
+    }
+    let now = Timestamp::now();
+    let tally = report(session, &items, |p| Verdict::Yes(text::state(p, now)));
+    Ok((tally, ids_of(&items)))
+}
+
+fn ids_of(items: &[Item]) -> Vec<String> {
+    items
+        .iter()
+        .filter(|i| i.error.is_none())
+        .filter_map(|i| Some(i.process.as_ref()?.id.to_string()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Args, Error> {
+        parse(&mut Words::new(line.split(' ').map(Into::into))?)
+    }
+
+    #[test]
+    fn two_dashes_decide() {
+        assert!(matches!(parsed("web-* api").unwrap().what, What::Again(t) if t == ["web-*", "api"]));
+        let new = parsed("--name web --instances 3 -- sleep 9").unwrap();
+        assert!(matches!(new.what, What::New { instances: Some(3), spec } if spec.command == ["sleep", "9"]));
+    }
+
+    #[test]
+    fn waiting_is_for_ready_when_readiness_is_given() {
+        let until = |line| parsed(line).unwrap().until;
+        assert_eq!(until("-- a"), None);
+        assert_eq!(until("--wait -- a"), Some(Until::Running));
+        assert_eq!(until("--wait --ready-line up -- a"), Some(Until::Ready));
+        assert_eq!(until("--wait=running --ready-line up -- a"), Some(Until::Running));
+    }
+
+    #[test]
+    fn what_is_written_wrongly_is_explained() {
+        let hint = |line| parsed(line).err().unwrap().hint;
+        assert!(hint("--name web sleep 9").contains("-- sleep 9"));
+        assert!(hint("sleep -- 9").contains("provost start [OPTIONS] --"));
+        assert!(parsed("--timeout 3s -- a").is_err());
+        assert!(parsed("--instances 0 -- a").is_err());
+        assert!(parsed("--wait=soon -- a").is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! `provost status`: how processes are. The command that scripts call most, so it does nothing else.
+
+use crate::cli::batch::Verdict;
+use crate::cli::batch::report;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::Words;
+use crate::wire::error::{Code, Error};
+use crate::wire::process::State;
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Tell how processes are";
+pub const HELP: &str = "\
+Usage: provost status TARGET...
+
+Exit code 0 when all of them are running, 3 when one is not, 4 when there is no such process.
+";
+
+pub fn parse(words: &mut Words) -> Result<Vec<String>, Error> {
+    words.only_targets()
+}
+
+pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
+    let items = session.client()?.status(targets)?;
+    let now = Timestamp::now();
+    let tally = report(session, &items, |p| Verdict::Yes(text::state(p, now)));
+    let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
+    Ok(match tally.exit_code() {
+        0 if !all_run => Code::No.exit_code(),
+        code => code,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read() {
+        assert_eq!(parse(&mut Words::new(["a".into(), "b*".into()]).unwrap()).unwrap(), ["a", "b*"]);
+        assert!(parse(&mut Words::new(["a".into(), "--all".into()]).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! `provost stop`: ends processes, and says so when nothing of them is left.
+
+use crate::cli::batch::Verdict;
+use crate::cli::batch::in_order;
+use crate::cli::batch::report;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::values;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::Error;
+use crate::wire::request::Stop;
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Stop processes with all they started; done when nothing is left";
+pub const HELP: &str = "\
+Usage: provost stop [OPTIONS] TARGET...
+
+Sends the stop signal, waits for the grace period, then kills what is left. Several targets are
+stopped in parallel. What is stopped already is no failure. Exit code 3: it did not stop.
+
+Options:
+      --timeout D            Grace period, instead of the process's own
+      --signal SIG           Stop signal, instead of the process's own
+      --scope S              Whom it reaches: tree, group or leader
+      --no-kill              At the end of the grace period leave it running
+";
+
+pub fn parse(words: &mut Words) -> Result<Stop, Error> {
+    let mut stop = Stop::default();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => stop.targets.push(value),
+            Word::Option(option) => match option.as_str() {
+                "--timeout" => stop.timeout = Some(words.duration(&option)?),
+                "--signal" => stop.signal = Some(values::signal(&words.value(&option)?)?),
+                "--scope" => stop.scope = Some(values::scope(&option, &words.value(&option)?)?),
+                "--no-kill" => stop.no_kill = true,
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    stop.targets = words.targets(stop.targets)?;
+    Ok(stop)
+}
+
+pub fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
+    let targets = stop.targets.clone();
+    let items = in_order(session.client()?.stop(stop)?, &targets);
+    let now = Timestamp::now();
+    let tally = report(session, &items, |p| {
+        let line = text::state(p, now);
+        if p.state.is_at_rest() { Verdict::Yes(line) } else { Verdict::No(line) }
+    });
+    Ok(tally.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::spec::Scope;
+    use std::time::Duration;
+
+    #[test]
+    fn options_are_read() {
+        let line = "web --timeout 3s --signal HUP --scope group --no-kill api";
+        let stop = parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap()).unwrap();
+        assert_eq!(stop.targets, ["web", "api"]);
+        assert_eq!((stop.timeout, stop.signal), (Some(Duration::from_secs(3)), Some(1)));
+        assert_eq!((stop.scope, stop.no_kill), (Some(Scope::Group), true));
+    }
+
+    #[test]
+    fn a_target_is_needed_and_checked() {
+        assert!(parse(&mut Words::new([]).unwrap()).is_err());
+        assert!(parse(&mut Words::new(["../x".into()]).unwrap()).is_err());
+    }
+}

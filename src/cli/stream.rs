@@ -1,0 +1,145 @@
+//! `provost stream`: output as it comes.
+
+use crate::cli::batch::Tally;
+use crate::cli::batch::named;
+use crate::cli::json;
+use crate::cli::labels::{Extras, Labels};
+use crate::cli::raw::Escaper;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::values;
+use crate::cli::words::{Word, Words};
+use crate::client::StreamItem;
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+use crate::wire::reply::Chunk;
+use crate::wire::request::{Since, Stream, StreamKind};
+
+pub const SUMMARY: &str = "Print output of processes as it comes, until they stop";
+pub const HELP: &str = "\
+Usage: provost stream [OPTIONS] TARGET...
+
+Ctrl-c ends the stream, not the processes. Output that was overwritten before it could be printed is
+told on standard error, to the byte; a slow reader never holds a process back.
+
+Options:
+      --since WHERE          start: the oldest byte kept; now (default); or an offset in bytes
+      --stdout               Standard output only
+      --stderr               Standard error only
+      --prefix               Put the process's name before each line, '!' before standard error
+      --timestamps           Put the time before each line
+      --raw                  Byte for byte on a terminal, too
+";
+
+/// What to follow, and how to show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Args {
+    stream: Stream,
+    extras: Extras,
+    raw: bool,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let mut stream = Stream { targets: Vec::new(), kind: StreamKind::Both, since: Since::Now };
+    let (mut extras, mut raw) = (Extras::default(), false);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => stream.targets.push(value),
+            Word::Option(option) => match option.as_str() {
+                "--since" => stream.since = since(&words.value(&option)?)?,
+                "--stdout" => stream.kind = values::narrow(stream.kind, StreamKind::Stdout),
+                "--stderr" => stream.kind = values::narrow(stream.kind, StreamKind::Stderr),
+                "--prefix" => extras.name = true,
+                "--timestamps" => extras.time = true,
+                "--raw" => raw = true,
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    stream.targets = words.targets(stream.targets)?;
+    Ok(Args { stream, extras, raw })
+}
+
+fn since(text: &str) -> Result<Since, Error> {
+    match text {
+        "start" => Ok(Since::Start),
+        "now" => Ok(Since::Now),
+        _ => text.parse().map(Since::Offset).map_err(|_| {
+            Error::usage(format!("bad value {} of --since", quoted(text)))
+                .hint("write start, now, or an offset in bytes")
+        }),
+    }
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let stream = client.stream(args.stream)?;
+    let known = stream.labels().map(|(id, label)| (id, label.to_owned())).collect();
+    let mut labels = Labels::new(known, args.extras);
+    let mut shows = Shows { escape: session.out.is_terminal() && !args.raw, escaper: Escaper::new() };
+    let mut tally = Tally::default();
+    for item in stream {
+        match item? {
+            StreamItem::Chunk(chunk) => shows.chunk(chunk, &mut labels, session),
+            StreamItem::Gap(gap) => {
+                session.out.flush();
+                screen::notice(&format!("{}: {} bytes were missed", labels.name(gap.id), gap.missed));
+                if session.is_json() {
+                    session.object(&json::gap(&gap));
+                }
+            }
+            StreamItem::Ended(item) => match &item.error {
+                Some(e) => {
+                    screen::complain(&named(&item, e));
+                    tally.failed(e.code);
+                }
+                None => tally.done(),
+            },
+        }
+        session.out.flush();
+        if session.out.is_broken() {
+            break;
+        }
+    }
+    if labels.count() > 0 {
+        tally.done();
+    }
+    Ok(tally.exit_code())
+}
+
+/// How output gets onto the screen.
+struct Shows {
+    escape: bool,
+    escaper: Escaper,
+}
+
+impl Shows {
+    fn chunk(&mut self, chunk: Chunk, labels: &mut Labels, session: &mut Session) {
+        if session.is_json() {
+            session.object(&json::chunk(&chunk));
+            return;
+        }
+        let mut shown = chunk;
+        if self.escape {
+            shown.data = self.escaper.push(&shown.data).into_bytes();
+        }
+        let bytes = labels.dress(&shown);
+        session.out.bytes(&bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_begins_is_read() {
+        let since = |line: &str| {
+            parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap()).map(|args| args.stream.since)
+        };
+        assert_eq!(since("web"), Ok(Since::Now));
+        assert_eq!(since("web --since start"), Ok(Since::Start));
+        assert_eq!(since("--since 4096 web"), Ok(Since::Offset(4096)));
+        assert!(since("web --since yesterday").is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Facts in words, for people: durations, ends, states, and text from outside made harmless.
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use crate::sys::signal;
+use crate::wire::id::is_bidi;
+use crate::wire::process::{End, Exit, Process, StartFailure, State};
+use crate::wire::time::{Timestamp, millis};
+
+/// Text without anything that moves a cursor or reorders a line: such characters stand there as their escapes.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() || is_bidi(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() || is_bidi(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+/// A command as one would type it into a shell, harmless to print.
+pub fn shell_words(words: &[String]) -> String {
+    let mut out = String::new();
+    for word in words {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        let plain = |c: char| c.is_alphanumeric() || "-_=+./:,@%^".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            out.push_str(word);
+        } else {
+            out.push('\'');
+            out.push_str(&escaped(word).replace('\'', "'\\''"));
+            out.push('\'');
+        }
+    }
+    out
+}
+
+/// At most so many characters, the last one an ellipsis when some were cut.
+pub fn cut(text: &str, chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars) {
+        None => Cow::Borrowed(text),
+        Some(_) => {
+            let end = text.char_indices().nth(chars.saturating_sub(1)).map_or(0, |(at, _)| at);
+            Cow::Owned(format!("{}…", &text[..end]))
+        }
+    }
+}
+
+/// `120 ms`, `1.6 s`, `12 s`, `3 min 12 s`, `5 h 3 min`, `3 d 4 h`.
+pub fn span(duration: Duration) -> String {
+    let (ms, s) = (millis(duration), duration.as_secs());
+    let two = |large: u64, unit: &str, small: u64, rest: &str| {
+        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {rest}") }
+    };
+    match s {
+        0 => format!("{ms} ms"),
+        1..=9 => format!("{}.{} s", s, ms % 1000 / 100),
+        10..=59 => format!("{s} s"),
+        60..=3599 => two(s / 60, "min", s % 60, "s"),
+        3600..=86399 => two(s / 3600, "h", s % 3600 / 60, "min"),
+        _ => two(s / 86400, "d", s % 86400 / 3600, "h"),
+    }
+}
+
+/// From then to now.
+pub fn age(then: Timestamp, now: Timestamp) -> String {
+    span(Duration::from_millis(now.0.saturating_sub(then.0)))
+}
+
+/// From now to then.
+pub fn until(then: Timestamp, now: Timestamp) -> String {
+    age(now, then)
+}
+
+/// `exit code 1`, `SIGKILL, out of memory`, `SIGSEGV, core dumped`.
+pub fn end(exit: &Exit) -> String {
+    let mut out = match exit.end {
+        End::Code(code) => format!("exit code {code}"),
+        End::Signal(number) => signal::name(u32::from(number)),
+    };
+    if exit.oom {
+        out.push_str(", out of memory");
+    }
+    if exit.core {
+        out.push_str(", core dumped");
+    }
+    out
+}
+
+/// What the system says of an error number.
+pub fn errno(number: i32) -> String {
+    cause(&io::Error::from_raw_os_error(number))
+}
+
+/// An error of the system as the end of a message.
+pub fn cause(e: &io::Error) -> String {
+    let text = e.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = words.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// `exec '/x': no such file or directory`.
+pub fn start_failure(failure: &StartFailure) -> String {
+    let object =
+        if failure.object.is_empty() { String::new() } else { format!(" '{}'", escaped(&failure.object)) };
+    format!("{}{object}: {}", failure.step, errno(failure.errno))
+}
+
+/// What came of the latest run, if one ended: an exit or a failed start.
+pub fn last_end(process: &Process) -> Option<String> {
+    match (&process.start_failure, &process.exit) {
+        (Some(failure), _) => Some(start_failure(failure)),
+        (None, Some(exit)) => Some(end(exit)),
+        (None, None) => None,
+    }
+}
+
+/// `running (pid 12, run 3, for 5 s)`: a process's state with what matters most about it.
+pub fn state(process: &Process, now: Timestamp) -> String {
+    let mut facts = Vec::new();
+    match process.state {
+        State::Running => {
+            facts.extend(process.pid.map(|pid| format!("pid {pid}")));
+            facts.push(format!("run {}", process.run));
+            facts.extend(process.started_at.map(|at| format!("for {}", age(at, now))));
+            if !process.ready {
+                facts.push("not ready".into());
+            }
+        }
+        State::Starting => facts.push(format!("run {}", process.run)),
+        State::Stopping if process.stuck => facts.push("SIGKILL was sent and something does not die".into()),
+        State::Stopping => facts.extend(process.kill_at.map(|at| format!("SIGKILL in {}", until(at, now)))),
+        State::Backoff => {
+            facts.extend(last_end(process));
+            facts.extend(process.next_attempt_at.map(|at| format!("next attempt in {}", until(at, now))));
+        }
+        State::Stopped | State::Failed => {
+            facts.push(last_end(process).unwrap_or_else(|| "never started".into()));
+        }
+    }
+    if facts.is_empty() {
+        return process.state.name().to_owned();
+    }
+    format!("{} ({})", process.state.name(), facts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f19_control_characters_are_shown_not_sent() {
+        assert_eq!(escaped("plain é"), "plain é");
+        assert_eq!(escaped("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\n\\u{202e}");
+        assert_eq!(shell_words(&["a b".into(), "it's".into(), String::new()]), "'a b' 'it'\\''s' ''");
+        assert_eq!(shell_words(&["\u{7}x".into()]), "'\\u{7}x'");
+    }
+
+    #[test]
+    fn spans_have_two_parts_at_most() {
+        let text = |ms| span(Duration::from_millis(ms));
+        assert_eq!(text(120), "120 ms");
+        assert_eq!(text(1_640), "1.6 s");
+        assert_eq!(text(59_999), "59 s");
+        assert_eq!(text(192_000), "3 min 12 s");
+        assert_eq!(text(120_000), "2 min");
+        assert_eq!(text(18_180_000), "5 h 3 min");
+        assert_eq!(text(273_600_000), "3 d 4 h");
+    }
+
+    #[test]
+    fn cutting_counts_characters() {
+        assert_eq!(cut("äöü", 3), "äöü");
+        assert_eq!(cut("äöüß", 3), "äö…");
+    }
+
+    #[test]
+    fn error_numbers_have_words() {
+        assert_eq!(errno(2), "no such file or directory");
+    }
+}

@@ -1,0 +1,73 @@
+//! `provost version`: of this program, and of the service if there is one.
+
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::Error;
+use crate::wire::reply::Service;
+use crate::wire::request::CHANNEL_VERSION;
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Show the versions of this program and of the service";
+pub const HELP: &str = "\
+Usage: provost version
+
+A service that is not reachable is no failure here.
+";
+
+pub fn parse(words: &mut Words) -> Result<(), Error> {
+    match words.next()? {
+        None => Ok(()),
+        Some(Word::Option(option)) => Err(words.unknown(&option)),
+        Some(Word::Value(value)) => Err(words.stray(&value)),
+    }
+}
+
+pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+    let service = session.client().and_then(|mut client| client.service());
+    let version = env!("CARGO_PKG_VERSION");
+    if session.is_json() {
+        let object = serde_json::json!({
+            "version": version,
+            "channel": CHANNEL_VERSION,
+            "service": service.as_ref().ok().map(json::service),
+            "error": service.as_ref().err().map(json::error),
+        });
+        session.object(&object);
+        return Ok(0);
+    }
+    session.out.line(&format!("provost {version}"));
+    let about = match service {
+        Ok(service) => describe(&service),
+        Err(e) => e.message,
+    };
+    session.out.line(&format!("service: {}", text::escaped(&about)));
+    Ok(0)
+}
+
+fn describe(s: &Service) -> String {
+    let plural = if s.processes == 1 { "process" } else { "processes" };
+    format!(
+        "provost {}, up for {}, keeper pid {}, engine pid {} (start {}), {} {plural}, {} running, cgroups {}",
+        s.version,
+        text::age(s.started_at, Timestamp::now()),
+        s.keeper_pid,
+        s.engine_pid,
+        s.engine_starts,
+        s.processes,
+        s.running,
+        if s.cgroups { "on" } else { "off" },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_nothing_to_say() {
+        assert!(parse(&mut Words::new([]).unwrap()).is_ok());
+        assert!(parse(&mut Words::new(["x".into()]).unwrap()).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! `provost wait`: waits for processes, and ends as they did.
+
+use crate::cli::batch::Tally;
+use crate::cli::batch::in_order;
+use crate::cli::batch::judge;
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::process::Exit;
+use crate::wire::request::{Until, Wait};
+use crate::wire::time::Timestamp;
+
+pub const SUMMARY: &str = "Wait for processes to stop, and exit as they did";
+pub const HELP: &str = "\
+Usage: provost wait [OPTIONS] TARGET...
+
+Exits with the process's exit code, or 128 + its signal; with several, with the first that is not 0.
+Waiting for running or ready, exits with 0 when it is so. Its own failures are 125; 5: timed out.
+
+Options:
+      --for WHAT             stopped (default), running or ready
+      --timeout D            How long at most
+";
+
+pub fn parse(words: &mut Words) -> Result<Wait, Error> {
+    let mut wait = Wait::default();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => wait.targets.push(value),
+            Word::Option(option) => match option.as_str() {
+                "--for" => wait.until = until(&words.value(&option)?)?,
+                "--timeout" => wait.timeout = Some(words.duration(&option)?),
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    wait.targets = words.targets(wait.targets)?;
+    Ok(wait)
+}
+
+fn until(text: &str) -> Result<Until, Error> {
+    match text {
+        "stopped" => Ok(Until::Stopped),
+        "running" => Ok(Until::Running),
+        "ready" => Ok(Until::Ready),
+        _ => Err(Error::usage(format!("bad value {} of --for", quoted(text)))
+            .hint("write stopped, running or ready")),
+    }
+}
+
+pub fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
+    let until = wait.until;
+    let targets = wait.targets.clone();
+    let items = in_order(session.client()?.wait(wait)?, &targets);
+    let (mut tally, mut code, now) = (Tally::default(), 0, Timestamp::now());
+    for item in &items {
+        if session.is_json() {
+            session.object(&json::item(item));
+        }
+        let Some(process) = judge(item, &mut tally) else { continue };
+        tally.done();
+        if !session.is_json() {
+            session.out.line(&format!("{}: {}", process.label(), text::state(process, now)));
+        }
+        if code == 0 && until == Until::Stopped {
+            code = process.exit.as_ref().map_or(0, Exit::shell_code);
+        }
+    }
+    match items.iter().find_map(|item| item.error.as_ref()) {
+        // Told already; the code is apart from those of programs.
+        Some(e) if e.code == Code::TimedOut => Ok(e.code.exit_code()),
+        Some(_) => Ok(125),
+        None => Ok(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn options_are_read() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let wait = parsed("web --for ready --timeout 1.5s").unwrap();
+        assert_eq!((wait.until, wait.timeout), (Until::Ready, Some(Duration::from_millis(1500))));
+        assert_eq!(parsed("web").unwrap().until, Until::Stopped);
+        assert!(parsed("web --for lunch").is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! The words of a command line, one after the other. Takes out what every command shares (`--socket`, `--json`,
+//! `--help`), says of each bad word which one it is, and keeps apart what stands behind `--`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::cli::Answers;
+use crate::cli::Command;
+use crate::cli::manual;
+use crate::cli::values;
+use crate::wire::error::Error;
+use crate::wire::id::{Target, quoted};
+
+/// One word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// "--timeout" or "-e".
+    Option(String),
+    /// Anything else.
+    Value(String),
+}
+
+/// What the options that every command shares say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
+    /// `--help`.
+    pub help: bool,
+}
+
+/// The words that are left.
+pub struct Words {
+    parser: lexopt::Parser,
+    /// What stands behind `--`, until somebody takes it.
+    program: Option<Vec<String>>,
+    command: Option<&'static Command>,
+    /// The options seen so far that every command shares.
+    pub shared: Shared,
+}
+
+impl Words {
+    /// Over the words behind the program's own name.
+    pub fn new(words: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let mut texts = Vec::new();
+        for (n, word) in words.into_iter().enumerate() {
+            let text = word.into_string().map_err(|word| {
+                Error::usage(format!(
+                    "argument {} is not valid UTF-8: {}",
+                    n + 1,
+                    quoted(&word.to_string_lossy())
+                ))
+                .hint("Provost takes text only; wrap the program in a script that makes up the argument")
+            })?;
+            texts.push(text);
+        }
+        let program = texts.iter().position(|t| t == "--").map(|at| {
+            let program = texts.split_off(at + 1);
+            texts.pop();
+            program
+        });
+        Ok(Self {
+            parser: lexopt::Parser::from_args(texts),
+            program,
+            command: None,
+            shared: Shared::default(),
+        })
+    }
+
+    /// From here on the words belong to this command.
+    pub fn belong_to(&mut self, command: &'static Command) -> Result<(), Error> {
+        self.command = Some(command);
+        if self.shared.json && command.answers != Answers::Json {
+            return Err(self.unknown("--json"));
+        }
+        Ok(())
+    }
+
+    /// Takes what stands behind `--`; none when there is no `--`.
+    pub fn take_program(&mut self) -> Option<Vec<String>> {
+        self.program.take()
+    }
+
+    /// The next word that is not shared by every command. After `--help` there is none.
+    pub fn next(&mut self) -> Result<Option<Word>, Error> {
+        while !self.shared.help {
+            let next = match self.parser.next() {
+                Ok(Some(Arg::Long(name))) => Ok(Some(Word::Option(format!("--{name}")))),
+                Ok(Some(Arg::Short(name))) => Ok(Some(Word::Option(format!("-{name}")))),
+                Ok(Some(Arg::Value(value))) => Ok(Some(Word::Value(text(value)))),
+                Ok(None) => Ok(None),
+                Err(e) => Err(e),
+            };
+            let Some(word) = next.map_err(|e| self.explain(e))? else { return Ok(self.next_behind()) };
+            match &word {
+                Word::Option(option) => match option.as_str() {
+                    "--socket" => self.shared.socket = Some(self.value("--socket")?.into()),
+                    "--json" if self.command.is_none_or(|c| c.answers == Answers::Json) => {
+                        self.shared.json = true
+                    }
+                    "--help" | "-h" => self.shared.help = true,
+                    _ => return Ok(Some(word)),
+                },
+                Word::Value(_) => return Ok(Some(word)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Behind `--` every word is a value.
+    fn next_behind(&mut self) -> Option<Word> {
+        let program = self.program.as_mut()?;
+        if program.is_empty() { None } else { Some(Word::Value(program.remove(0))) }
+    }
+
+    /// The value of the option just read.
+    pub fn value(&mut self, option: &str) -> Result<String, Error> {
+        match self.parser.value() {
+            Ok(value) => Ok(text(value)),
+            Err(_) => Err(self.usage(format!("option {option} needs a value"))),
+        }
+    }
+
+    /// The value of the option just read, if it is glued to it: `--wait=ready`.
+    pub fn glued_value(&mut self) -> Option<String> {
+        self.parser.optional_value().map(text)
+    }
+
+    /// The value of the option just read, as a duration.
+    pub fn duration(&mut self, option: &str) -> Result<Duration, Error> {
+        values::duration(option, &self.value(option)?)
+    }
+
+    /// The value of the option just read, as a number.
+    pub fn number<T: std::str::FromStr>(&mut self, option: &str) -> Result<T, Error> {
+        let value = self.value(option)?;
+        value.parse().map_err(|_| {
+            Error::usage(format!("bad value {} of {option}", quoted(&value)))
+                .hint("write a whole number in its range")
+        })
+    }
+
+    /// The refusal of an option that the command does not have.
+    pub fn unknown(&self, option: &str) -> Error {
+        let Some(command) = self.command else {
+            return self.usage(format!("unknown option {}", quoted(option)));
+        };
+        let e = Error::usage(format!("'provost {}' has no option {}", command.name, quoted(option)));
+        let known = manual::options(command).into_iter().flat_map(|o| o.names);
+        match values::closest(option, known) {
+            Some(near) => e.hint(format!("did you mean {near}? 'provost help {}' shows all", command.name)),
+            None => e.hint(format!("'provost help {}' shows the options", command.name)),
+        }
+    }
+
+    /// The refusal of a word that has no place.
+    pub fn stray(&self, value: &str) -> Error {
+        self.usage(format!("there is no place for {}", quoted(value)))
+    }
+
+    /// A refusal that shows how the command is written.
+    pub fn usage(&self, message: String) -> Error {
+        match self.command {
+            Some(command) => Error::usage(message).hint(format!("usage: {}", manual::usage(command))),
+            None => Error::usage(message)
+                .hint("usage: provost COMMAND [OPTIONS]; 'provost help' shows the commands"),
+        }
+    }
+
+    /// Reads a command that takes targets and no options of its own.
+    pub fn only_targets(&mut self) -> Result<Vec<String>, Error> {
+        let mut targets = Vec::new();
+        while let Some(word) = self.next()? {
+            match word {
+                Word::Value(value) => targets.push(value),
+                Word::Option(option) => return Err(self.unknown(&option)),
+            }
+        }
+        self.targets(targets)
+    }
+
+    /// Checks targets: at least one, each of a form that can name a process.
+    pub fn targets(&self, targets: Vec<String>) -> Result<Vec<String>, Error> {
+        if targets.is_empty() && !self.shared.help {
+            return Err(self.usage("no target is given".into()));
+        }
+        for target in &targets {
+            target.parse::<Target>()?;
+        }
+        Ok(targets)
+    }
+
+    /// The same for a command with exactly one.
+    pub fn one_target(&self, targets: Vec<String>) -> Result<String, Error> {
+        let mut targets = self.targets(targets)?;
+        match targets.len() {
+            0 | 1 => Ok(targets.pop().unwrap_or_default()),
+            _ => Err(self.stray(&targets[1])),
+        }
+    }
+
+    fn explain(&self, e: lexopt::Error) -> Error {
+        match e {
+            lexopt::Error::UnexpectedValue { option, value } => self.usage(format!(
+                "option {option} takes no value, but has {}",
+                quoted(&value.to_string_lossy())
+            )),
+            other => self.usage(other.to_string()),
+        }
+    }
+}
+
+/// All words were checked to be text when they came in.
+fn text(word: OsString) -> String {
+    word.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn words(line: &str) -> Words {
+        Words::new(line.split(' ').map(OsString::from)).unwrap()
+    }
+
+    #[test]
+    fn shared_options_are_taken_out_wherever_they_stand() {
+        let mut words = words("a --json b --socket /s -- --json");
+        assert_eq!(words.next().unwrap(), Some(Word::Value("a".into())));
+        assert_eq!(words.next().unwrap(), Some(Word::Value("b".into())));
+        assert_eq!(words.next().unwrap(), Some(Word::Value("--json".into())));
+        assert_eq!(words.next().unwrap(), None);
+        assert_eq!(words.shared, Shared { socket: Some("/s".into()), json: true, help: false });
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_kept_apart() {
+        let mut words = words("-x -- a -- b");
+        assert_eq!(words.take_program(), Some(vec!["a".into(), "--".into(), "b".into()]));
+        assert_eq!(words.next().unwrap(), Some(Word::Option("-x".into())));
+        assert_eq!(words.next().unwrap(), None);
+    }
+
+    #[test]
+    fn bad_text_is_named_by_its_place() {
+        let bad = [OsString::from("start"), OsString::from_vec(vec![b'a', 0xff])];
+        let e = Words::new(bad).err().unwrap();
+        assert!(e.message.contains("argument 2"), "{e}");
+    }
+
+    #[test]
+    fn a_missing_and_a_surplus_value_are_told_apart() {
+        let mut missing = words("--socket");
+        assert!(missing.next().unwrap_err().message.contains("--socket needs a value"));
+        let mut surplus = words("--json=1");
+        let e = surplus.next().and_then(|_| surplus.next()).unwrap_err();
+        assert!(e.message.contains("--json takes no value"), "{e}");
+    }
+}

@@ -1,0 +1,215 @@
+//! One connection to the service: sends a request, hands out its replies, and says of every failure how far the
+//! request can have come. Knows nothing of trying again; that is `retry.rs`.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::client::socket;
+use crate::wire::error::{Code, Error};
+use crate::wire::frame::{self, Frames};
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::{CHANNEL_VERSION, Hello, Request};
+
+/// How long the service may take for its first word, and for the answer to a request that it answers at once.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes read at once, at first: the answer to one target. Long answers and streams read more at once.
+const READ_LEN_MIN: usize = 4 << 10;
+/// Bytes read at once, at most.
+const READ_LEN_MAX: usize = 256 << 10;
+/// A request up to this fits any socket buffer, so that writing it cannot wait.
+const WRITE_AT_ONCE_MAX: usize = 32 << 10;
+
+/// Why nothing more comes from a connection.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It broke before the whole request was out: the service did nothing.
+    Unsent(io::Error),
+    /// It broke after the request was out: what the service did is unknown.
+    Broken(io::Error),
+    /// The service lives, as far as we know, but said nothing for so long.
+    Silent(Duration),
+    /// The answer itself makes it senseless to go on.
+    Final(Error),
+}
+
+/// Both sides' first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeting {
+    /// Ours is still to be sent.
+    Due,
+    /// Theirs is still to come.
+    Awaited,
+    /// Both are exchanged.
+    Exchanged,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: UnixStream,
+    frames: Frames,
+    buf: Vec<u8>,
+    greeting: Greeting,
+    read_timeout: Option<Duration>,
+}
+
+impl Link {
+    /// Connects. Nothing is sent until there is a request to send with it.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        socket::open(path).map(Self::over)
+    }
+
+    /// Over a socket that is connected already.
+    pub(super) fn over(socket: UnixStream) -> Self {
+        Self { socket, frames: Frames::new(), buf: Vec::new(), greeting: Greeting::Due, read_timeout: None }
+    }
+
+    /// Sends a request; on a new connection with our greeting in front, in the same write.
+    pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
+        let mut out = Vec::with_capacity(256);
+        if self.greeting == Greeting::Due {
+            frame::put(&mut out, &Hello::ours().encode()).map_err(Fault::Final)?;
+        }
+        frame::put(&mut out, &request.encode()).map_err(|e| {
+            Fault::Final(
+                e.hint("arguments, environment and targets of one request are together at most 4 MiB"),
+            )
+        })?;
+        if out.len() > WRITE_AT_ONCE_MAX {
+            self.socket.set_write_timeout(Some(PATIENCE)).map_err(Fault::Unsent)?;
+        }
+        match self.socket.write_all(&out) {
+            Ok(()) => {}
+            Err(e) if is_timeout(&e) => return Err(Fault::Silent(PATIENCE)),
+            Err(e) => return Err(Fault::Unsent(e)),
+        }
+        if self.greeting == Greeting::Due {
+            self.greeting = Greeting::Awaited;
+        }
+        Ok(())
+    }
+
+    /// The next reply. `patience` is how long it may take once the service has greeted; none: as long as it takes.
+    pub(super) fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+        loop {
+            match self.frames.take() {
+                Err(e) => return Err(Fault::Final(garbled(&e))),
+                Ok(Some(payload)) if self.greeting == Greeting::Exchanged => {
+                    return Reply::decode(payload).map_err(|e| Fault::Final(garbled(&e)));
+                }
+                Ok(Some(payload)) => {
+                    let hello = Hello::decode(payload).map_err(|e| Fault::Final(garbled(&e)))?;
+                    check_greeting(hello)?;
+                    self.greeting = Greeting::Exchanged;
+                }
+                Ok(None) => self.read(patience)?,
+            }
+        }
+    }
+
+    fn read(&mut self, patience: Option<Duration>) -> Result<(), Fault> {
+        let patience = if self.greeting == Greeting::Exchanged { patience } else { Some(PATIENCE) };
+        if self.read_timeout != patience {
+            self.socket.set_read_timeout(patience).map_err(Fault::Broken)?;
+            self.read_timeout = patience;
+        }
+        if self.buf.is_empty() {
+            self.buf.resize(READ_LEN_MIN, 0);
+        }
+        match self.socket.read(&mut self.buf) {
+            Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => {
+                self.frames.feed(&self.buf[..n]);
+                if n == self.buf.len() && n < READ_LEN_MAX {
+                    self.buf.resize(n * 8, 0);
+                }
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(e) if is_timeout(&e) => Err(Fault::Silent(patience.unwrap_or_default())),
+            Err(e) => Err(Fault::Broken(e)),
+        }
+    }
+}
+
+/// What std makes of a timeout set on the socket.
+fn is_timeout(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn check_greeting(theirs: Hello) -> Result<(), Fault> {
+    if let Some(error) = theirs.error {
+        return Err(match error.code {
+            // We were connected for a while before there was anything to say, and were let go: nothing of it was heard.
+            Code::TimedOut => Fault::Unsent(io::ErrorKind::TimedOut.into()),
+            _ => Fault::Final(error),
+        });
+    }
+    if theirs.versions.contains(&CHANNEL_VERSION) {
+        return Ok(());
+    }
+    let versions: Vec<String> = theirs.versions.iter().map(u32::to_string).collect();
+    let error = Error::new(
+        Code::Refused,
+        format!(
+            "versions do not match: the service ({}) speaks version {} of the command channel, this program (provost {}) \
+             speaks {CHANNEL_VERSION}",
+            theirs.program,
+            versions.join(", "),
+            env!("CARGO_PKG_VERSION"),
+        ),
+    );
+    Err(Fault::Final(error.hint("use the program of the service's version, or upgrade the service")))
+}
+
+fn garbled(e: &Error) -> Error {
+    Error::new(Code::Unreachable, format!("what answers on the socket is not understood: {e}"))
+        .hint("is it the socket of 'provost serve', of the same version?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn answer_with(bytes: Vec<u8>) -> Fault {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let peer = thread::spawn(move || theirs.write_all(&bytes).unwrap());
+        let mut link = Link::over(ours);
+        peer.join().unwrap();
+        link.receive(Some(PATIENCE)).unwrap_err()
+    }
+
+    #[test]
+    fn garbage_is_told_from_a_broken_connection() {
+        assert!(matches!(answer_with(vec![0xff; 99]), Fault::Final(e) if e.code == Code::Unreachable));
+        assert!(matches!(answer_with(b"\0\0\0\x09par".to_vec()), Fault::Broken(_)));
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let hello = Hello { versions: vec![7, 8], program: "provost 9.9.9".into(), error: None };
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, &hello.encode()).unwrap();
+        let Fault::Final(e) = answer_with(bytes) else { panic!("not final") };
+        assert_eq!(e.code, Code::Refused);
+        assert!(e.message.contains("provost 9.9.9") && e.message.contains("version 7, 8"), "{e}");
+    }
+
+    #[test]
+    fn a_greeting_that_came_too_late_took_no_request_along() {
+        let error = Error::new(Code::TimedOut, "the hello did not come");
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, &Hello { error: Some(error), ..Hello::ours() }.encode()).unwrap();
+        assert!(matches!(answer_with(bytes), Fault::Unsent(_)));
+    }
+
+    #[test]
+    fn a_request_to_a_closed_peer_was_not_sent() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert!(matches!(Link::over(ours).send(&Request::Service), Err(Fault::Unsent(_))));
+    }
+}

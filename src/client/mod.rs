@@ -1,0 +1,360 @@
+//! The client library: one typed method for every request, over the service's unix socket. Blocking calls, no thread
+//! of its own. It knows the command channel (`wire`) and nothing of keeper or engine.
+//!
+//! The engine may be killed at any instant and is back within milliseconds. A client notices nothing of it: what can be
+//! asked twice is asked again on a new connection, streams go on at the next byte, events after the last number. Only
+//! [`Client::restart`] and [`Client::signal`] say so when they cannot know whether they were done.
+
+#![forbid(unsafe_code)]
+
+mod feed;
+mod link;
+mod retry;
+mod socket;
+mod stream;
+#[cfg(test)]
+pub(crate) mod twin;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub use crate::client::feed::{Feed, FeedItem};
+use crate::client::link::{Fault, Link};
+use crate::client::retry::Attempts;
+pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
+pub use crate::client::stream::{OutputStream, StreamItem};
+use crate::wire::error::{Code, Error};
+use crate::wire::process::Process;
+use crate::wire::reply::{Chunk, Item, More, Reply, Service};
+use crate::wire::request::{
+    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Wait,
+};
+
+/// A connection to the service, made anew whenever it breaks.
+///
+/// ```no_run
+/// use provost::wire::request::{Numbering, Start, Wait};
+/// use provost::{Client, Spec};
+/// use provost::wire::id::ProcessId;
+///
+/// let mut client = Client::connect_default()?;
+/// let id = ProcessId::new();
+/// client.start(Start { spec: Spec::new(["sleep", "1"]), ids: vec![id], numbering: Numbering::Single })?;
+/// let items = client.wait(Wait { targets: vec![id.to_string()], ..Wait::default() })?;
+/// let process = items[0].process.as_ref().expect("it was just started");
+/// println!("{} is {}", process.label(), process.state.name());
+/// # Ok::<(), provost::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    /// None after a stream took it over, or when it broke.
+    link: Option<Link>,
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    ///
+    /// ```no_run
+    /// let client = provost::Client::connect("/run/provost/engine.sock".as_ref())?;
+    /// # Ok::<(), provost::Error>(())
+    /// ```
+    pub fn connect(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?) })
+    }
+
+    /// Connects to where the service listens by default, see [`default_socket`].
+    pub fn connect_default() -> Result<Self, Error> {
+        Self::connect(&default_socket()?)
+    }
+
+    /// The socket it talks to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new process, or several instances of one: all or none. An item for each.
+    pub fn start(&mut self, start: Start) -> Result<Vec<Item>, Error> {
+        start.spec.check()?;
+        self.items(Request::Start(start))
+    }
+
+    /// Starts again what is stopped; what runs already is left as it is.
+    pub fn start_again(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
+        self.items(Request::StartAgain(targets))
+    }
+
+    /// Stops, and answers when nothing of the processes is left.
+    pub fn stop(&mut self, stop: Stop) -> Result<Vec<Item>, Error> {
+        self.items(Request::Stop(stop))
+    }
+
+    /// Stops what runs, and starts all. Not repeated by itself: an error of code [`Code::Failed`] that says so means
+    /// that whether it was done is unknown.
+    pub fn restart(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
+        self.items(Request::Restart(targets))
+    }
+
+    /// Forgets processes and what they printed.
+    pub fn remove(&mut self, remove: Remove) -> Result<Vec<Item>, Error> {
+        let targets = remove.targets.clone();
+        let (result, attempts) = self.attempt(Request::Remove(remove));
+        if !attempts.is_repeated() {
+            return result.map(items);
+        }
+        // The first request may have been done although its answer was lost. Then what is not there is what was wanted.
+        match result {
+            Ok(replies) => Ok(items(replies).into_iter().map(gone_is_removed).collect()),
+            Err(e) if e.code == Code::NotFound => {
+                Ok(targets.into_iter().map(|target| Item { target, process: None, error: None }).collect())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends a signal. Not repeated by itself, as [`Client::restart`] is not.
+    pub fn signal(&mut self, signal: Signal) -> Result<Vec<Item>, Error> {
+        self.items(Request::Signal(signal))
+    }
+
+    /// Waits until each process is where it should be, or the time is over: then its item has an error of code
+    /// [`Code::TimedOut`].
+    pub fn wait(&mut self, wait: Wait) -> Result<Vec<Item>, Error> {
+        self.items(Request::Wait(wait))
+    }
+
+    /// How processes are.
+    pub fn status(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
+        self.items(Request::Status(targets))
+    }
+
+    /// What processes there are.
+    pub fn list(&mut self, list: List) -> Result<Vec<Process>, Error> {
+        let mut all = Vec::new();
+        for reply in self.call(Request::List(list))? {
+            if let Reply::Processes(some) = reply {
+                all.extend(some);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The output that is kept, as it is in one instant.
+    pub fn output(&mut self, output: Output) -> Result<Vec<Chunk>, Error> {
+        let replies = self.call(Request::Output(output))?;
+        Ok(replies
+            .into_iter()
+            .filter_map(|r| if let Reply::Chunk(chunk) = r { Some(chunk) } else { None })
+            .collect())
+    }
+
+    /// Output as it comes, until every target is at rest and all was delivered. Takes this connection over; the next
+    /// call makes a new one.
+    pub fn stream(&mut self, stream: Stream) -> Result<OutputStream, Error> {
+        OutputStream::begin(self.hand_over(), stream)
+    }
+
+    /// Shows the global environment, after changing it where a change is given.
+    pub fn env(&mut self, change: EnvChange) -> Result<Vec<(String, String)>, Error> {
+        for reply in self.call(Request::Env(change))? {
+            if let Reply::Environment(env) = reply {
+                return Ok(env);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new one.
+    pub fn events(&mut self, events: Events) -> Result<Feed, Error> {
+        Feed::begin(self.hand_over(), events)
+    }
+
+    /// About the service itself.
+    pub fn service(&mut self) -> Result<Service, Error> {
+        for reply in self.call(Request::Service)? {
+            if let Reply::Service(service) = reply {
+                return Ok(service);
+            }
+        }
+        Err(unexpected())
+    }
+
+    /// A client of the same service with the connection of this one.
+    fn hand_over(&mut self) -> Self {
+        Self { path: self.path.clone(), link: self.link.take() }
+    }
+
+    fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
+        self.call(request).map(items)
+    }
+
+    fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
+        self.attempt(request).0
+    }
+
+    /// Asks until there is a whole answer. What came of an answer that broke off is dropped: the next one is whole.
+    fn attempt(&mut self, mut request: Request) -> (Result<Vec<Reply>, Error>, Attempts) {
+        let (repeat, began) = (retry::repeat(&request), Instant::now());
+        let wait_timeout = if let Request::Wait(wait) = &request { wait.timeout } else { None };
+        let mut attempts = Attempts::new();
+        loop {
+            if let (Request::Wait(wait), Some(timeout)) = (&mut request, wait_timeout) {
+                wait.timeout = Some(timeout.saturating_sub(began.elapsed()));
+            }
+            let fault = match self.ask_once(&request, &mut attempts) {
+                Ok(replies) => return (Ok(replies), attempts),
+                Err(fault) => fault,
+            };
+            if let Err(e) = attempts.after(fault, repeat, &self.path) {
+                return (Err(e), attempts);
+            }
+        }
+    }
+
+    /// One attempt. After a failure the connection is given up.
+    fn ask_once(&mut self, request: &Request, attempts: &mut Attempts) -> Result<Vec<Reply>, Fault> {
+        let mut link = self.send(request)?;
+        let patience = retry::patience(request);
+        let mut replies = Vec::with_capacity(1);
+        loop {
+            let (reply, more) = link.receive(patience)?;
+            attempts.heard();
+            if let Reply::Error(e) = reply {
+                // The request failed, the connection did not, if that was the last word.
+                if more == More::Last {
+                    self.link = Some(link);
+                }
+                return Err(Fault::Final(e));
+            }
+            replies.push(reply);
+            if more == More::Last {
+                self.link = Some(link);
+                return Ok(replies);
+            }
+        }
+    }
+
+    /// Sends on the connection there is, or on a new one, and hands the connection out.
+    fn send(&mut self, request: &Request) -> Result<Link, Fault> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => Link::open(&self.path).map_err(Fault::Final)?,
+        };
+        link.send(request)?;
+        Ok(link)
+    }
+}
+
+fn items(replies: Vec<Reply>) -> Vec<Item> {
+    replies.into_iter().filter_map(|r| if let Reply::Item(item) = r { Some(item) } else { None }).collect()
+}
+
+fn gone_is_removed(mut item: Item) -> Item {
+    if item.error.as_ref().is_some_and(|e| e.code == Code::NotFound) {
+        item.error = None;
+    }
+    item
+}
+
+fn unexpected() -> Error {
+    Error::new(Code::Failed, "the service gave no answer to the question")
+        .hint("compare the versions of client and service with 'provost version'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::twin::{Act, Twin, process};
+    use crate::wire::request::Until;
+    use std::time::Duration;
+
+    fn item(target: &str, error: Option<Error>) -> Reply {
+        Reply::Item(Item { target: target.into(), process: Some(process(target)), error })
+    }
+
+    #[test]
+    fn greeting_and_request_arrive_together() {
+        let twin = Twin::new(vec![vec![Act::Answer(vec![item("a", None)])]]);
+        let items = twin.client().status(vec!["a".into()]).unwrap();
+        assert_eq!(items[0].target, "a");
+        let seen = twin.finish();
+        assert_eq!(seen.requests, [Request::Status(vec!["a".into()])]);
+        assert_eq!(seen.first_reads, [2], "frames in the first read");
+    }
+
+    #[test]
+    fn one_connection_serves_many_requests() {
+        let answer = || Act::Answer(vec![item("a", None)]);
+        let twin = Twin::new(vec![vec![answer(), answer()]]);
+        let mut client = twin.client();
+        client.status(vec!["a".into()]).unwrap();
+        client.status(vec!["a".into()]).unwrap();
+        assert_eq!(twin.finish().requests.len(), 2);
+    }
+
+    #[test]
+    fn a1_a_broken_request_is_asked_again_and_its_half_answer_dropped() {
+        let twin = Twin::new(vec![
+            vec![Act::Partly(vec![item("a", None)])],
+            vec![Act::Hangup],
+            vec![Act::Answer(vec![item("a", None), item("b", None)])],
+        ]);
+        let items = twin.client().stop(Stop { targets: vec!["*".into()], ..Stop::default() }).unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!(twin.finish().requests.len(), 3);
+    }
+
+    #[test]
+    fn restart_and_signal_are_not_asked_twice() {
+        let twin = Twin::new(vec![vec![Act::Hangup]]);
+        let e = twin.client().restart(vec!["a".into()]).unwrap_err();
+        assert!(
+            e.code == Code::Failed && e.message.contains("unknown") && e.hint.contains("status"),
+            "{e:?}"
+        );
+        assert_eq!(twin.finish().requests.len(), 1);
+    }
+
+    #[test]
+    fn what_is_gone_at_a_repeated_removal_was_removed() {
+        let gone = || Some(Error::new(Code::NotFound, "gone"));
+        let twin = Twin::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", gone())])]]);
+        let items = twin.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        assert_eq!(items[0].error, None);
+        twin.finish();
+        let twin = Twin::new(vec![vec![Act::Answer(vec![item("a", gone())])]]);
+        let items = twin.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        assert_eq!(items[0].error, gone());
+        twin.finish();
+    }
+
+    #[test]
+    fn a_repeated_wait_has_less_time() {
+        let twin = Twin::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", None)])]]);
+        let timeout = Some(Duration::from_secs(60));
+        let wait = Wait { targets: vec!["a".into()], until: Until::Ready, timeout };
+        twin.client().wait(wait).unwrap();
+        let seen = twin.finish().requests;
+        let left = |n: usize| if let Request::Wait(wait) = &seen[n] { wait.timeout } else { None };
+        assert!(left(1) <= left(0) && left(0) <= timeout, "{seen:?}");
+    }
+
+    #[test]
+    fn an_error_for_the_whole_request_leaves_the_connection_usable() {
+        let refusal = Reply::Error(Error::new(Code::Refused, "no"));
+        let twin = Twin::new(vec![vec![Act::Answer(vec![refusal]), Act::Answer(vec![item("a", None)])]]);
+        let mut client = twin.client();
+        assert_eq!(client.list(List::default()).unwrap_err().code, Code::Refused);
+        assert_eq!(client.status(vec!["a".into()]).unwrap().len(), 1);
+        twin.finish();
+    }
+
+    #[test]
+    fn the_end_of_the_service_is_told_at_once() {
+        let twin = Twin::new(vec![vec![Act::Hangup]]);
+        let mut client = twin.client();
+        twin.stop_listening();
+        assert_eq!(client.status(vec!["a".into()]).unwrap_err().code, Code::Unreachable);
+    }
+}

@@ -1,0 +1,178 @@
+//! What to do when a connection breaks in the middle of a request. The engine may be killed at any instant and is back
+//! within milliseconds, while the socket stays where it is: so whatever may be asked twice is asked again, for as long
+//! as something is heard in between. What may not is reported as unknown.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::link::{Fault, PATIENCE};
+use crate::client::socket;
+use crate::wire::error::{Code, Error};
+use crate::wire::request::Request;
+
+/// The first pause; each next one is twice as long. The very first repetition comes without any.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// How long a start may take: hundreds of instances are started, or none.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a request can be asked twice without being done twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Yes.
+    Safe,
+    /// No: each one that arrives does something.
+    Unsafe,
+}
+
+/// See [`Repeat`]. A start is safe for its ids, which the client chose: the second finds what the first made.
+pub(super) fn repeat(request: &Request) -> Repeat {
+    match request {
+        Request::Start(_)
+        | Request::StartAgain(_)
+        | Request::Stop(_)
+        | Request::Remove(_)
+        | Request::Wait(_)
+        | Request::Status(_)
+        | Request::List(_)
+        | Request::Output(_)
+        | Request::Stream(_)
+        | Request::Env(_)
+        | Request::Events(_)
+        | Request::Service => Repeat::Safe,
+        Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
+    }
+}
+
+/// How long the service may say nothing while it works on this; none: as long as it takes.
+pub(super) fn patience(request: &Request) -> Option<Duration> {
+    match request {
+        Request::Start(_) | Request::StartAgain(_) => Some(START_PATIENCE),
+        Request::Wait(wait) => wait.timeout.map(|timeout| timeout.saturating_add(PATIENCE)),
+        Request::Signal(_)
+        | Request::Status(_)
+        | Request::List(_)
+        | Request::Output(_)
+        | Request::Env(_)
+        | Request::Service => Some(PATIENCE),
+        Request::Events(events) if !events.follow => Some(PATIENCE),
+        // These last as long as the process they are about.
+        Request::Stop(_)
+        | Request::Restart(_)
+        | Request::Remove(_)
+        | Request::Stream(_)
+        | Request::Events(_) => None,
+    }
+}
+
+/// Counts the attempts of one request and ends them in time.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    /// Set by the first failure since the service was last heard: silence alone is no failure.
+    give_up_at: Option<Instant>,
+    pause: Duration,
+    broken: u32,
+}
+
+impl Attempts {
+    pub(super) fn new() -> Self {
+        Self { give_up_at: None, pause: Duration::ZERO, broken: 0 }
+    }
+
+    /// The service was heard: its time begins anew.
+    pub(super) fn heard(&mut self) {
+        self.give_up_at = None;
+        self.pause = Duration::ZERO;
+    }
+
+    /// Whether the request is being repeated.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.broken > 0
+    }
+
+    /// Decides after a failure: comes back when it is time to try again, or with the error that ends it.
+    pub(super) fn after(&mut self, fault: Fault, repeat: Repeat, path: &Path) -> Result<(), Error> {
+        self.decide(fault, repeat, path, Instant::now()).map(thread::sleep)
+    }
+
+    /// How long to pause before the next attempt.
+    fn decide(&mut self, fault: Fault, repeat: Repeat, path: &Path, now: Instant) -> Result<Duration, Error> {
+        let cause = match fault {
+            Fault::Final(e) => return Err(e),
+            Fault::Silent(patience) => {
+                let e = format!(
+                    "the service on {} does not answer: nothing came for {} s",
+                    socket::shown(path),
+                    patience.as_secs()
+                );
+                return Err(Error::new(Code::Unreachable, e)
+                    .hint("it may be stopped or overloaded: look at the processes 'provost serve' and 'provost engine'"));
+            }
+            Fault::Broken(_) if repeat == Repeat::Unsafe => {
+                let e = "the connection broke after the request was sent: whether it was done is unknown";
+                return Err(Error::new(Code::Failed, e)
+                    .hint("look with 'provost status TARGET...' before you ask again"));
+            }
+            Fault::Unsent(e) | Fault::Broken(e) => e,
+        };
+        if now >= *self.give_up_at.get_or_insert(now + PATIENCE) {
+            return Err(self.gave_up(&cause, path));
+        }
+        self.broken += 1;
+        let pause = self.pause;
+        self.pause = (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        Ok(pause)
+    }
+
+    fn gave_up(&self, cause: &io::Error, path: &Path) -> Error {
+        let cause = match cause.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                "it closes the connection".to_owned()
+            }
+            _ => cause.to_string(),
+        };
+        let (path, broken, seconds) = (socket::shown(path), self.broken, PATIENCE.as_secs());
+        Error::new(
+            Code::Unreachable,
+            format!("the service on {path} does not answer: {cause}, {broken} times within {seconds} s"),
+        )
+        .hint("see what 'provost serve' says on its standard error")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken() -> Fault {
+        Fault::Broken(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    #[test]
+    fn time_runs_from_the_first_failure_not_from_the_last_word() {
+        let (path, mut now) = (Path::new("/s"), Instant::now());
+        let mut attempts = Attempts::new();
+        for _ in 0..3 {
+            // An hour without a word is no reason to give up at the first failure.
+            now += Duration::from_secs(3600);
+            assert_eq!(attempts.decide(broken(), Repeat::Safe, path, now), Ok(Duration::ZERO));
+            assert_eq!(attempts.decide(broken(), Repeat::Safe, path, now), Ok(PAUSE_MIN));
+            attempts.heard();
+        }
+        assert!(attempts.decide(broken(), Repeat::Safe, path, now).is_ok());
+        let e = attempts.decide(broken(), Repeat::Safe, path, now + PATIENCE).unwrap_err();
+        assert_eq!(e.code, Code::Unreachable);
+    }
+
+    #[test]
+    fn what_is_unsafe_is_repeated_only_if_it_was_not_sent() {
+        let (path, now) = (Path::new("/s"), Instant::now());
+        let unsent = Fault::Unsent(io::ErrorKind::BrokenPipe.into());
+        assert!(Attempts::new().decide(unsent, Repeat::Unsafe, path, now).is_ok());
+        assert!(Attempts::new().decide(broken(), Repeat::Unsafe, path, now).is_err());
+        assert!(Attempts::new().decide(Fault::Silent(PATIENCE), Repeat::Safe, path, now).is_err());
+    }
+}

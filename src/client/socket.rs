@@ -1,0 +1,152 @@
+//! Where the service's socket is, and opening it: every way in which that fails has its own words and its next step.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use crate::sys::system;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+
+/// The longest path of a unix socket, in bytes: what `sockaddr_un` holds beside its final NUL.
+pub const SOCKET_PATH_LEN_MAX: usize = 107;
+/// The variable that names the socket.
+pub const SOCKET_VARIABLE: &str = "PROVOST_SOCKET";
+
+/// Where the service listens unless something else is said: `$PROVOST_SOCKET`; else `/run/provost/engine.sock` for
+/// root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else.
+///
+/// ```
+/// let path = provost::client::default_socket();
+/// assert!(path.is_ok_and(|p| p.is_absolute()) || std::env::var_os("XDG_RUNTIME_DIR").is_none());
+/// ```
+pub fn default_socket() -> Result<PathBuf, Error> {
+    choose(env::var_os(SOCKET_VARIABLE), system::euid(), env::var_os("XDG_RUNTIME_DIR"))
+}
+
+fn choose(named: Option<OsString>, uid: u32, runtime_dir: Option<OsString>) -> Result<PathBuf, Error> {
+    if let Some(path) = named.filter(|p| !p.is_empty()) {
+        return Ok(path.into());
+    }
+    if uid == 0 {
+        return Ok("/run/provost/engine.sock".into());
+    }
+    match runtime_dir.filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => Ok(Path::new(&dir).join("provost/engine.sock")),
+        None => Err(Error::usage(format!(
+            "where the service's socket is cannot be told: user {uid} has no XDG_RUNTIME_DIR"
+        ))
+        .hint(format!("give --socket PATH, or set {SOCKET_VARIABLE}"))),
+    }
+}
+
+/// Connects, without a word said yet.
+pub(super) fn open(path: &Path) -> Result<UnixStream, Error> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() {
+        return Err(Error::usage("the path of the service's socket is empty").hint("check --socket"));
+    }
+    if bytes.len() > SOCKET_PATH_LEN_MAX {
+        return Err(Error::usage(format!(
+            "socket path {} has {} bytes, a unix socket's has at most {SOCKET_PATH_LEN_MAX}",
+            shown(path),
+            bytes.len()
+        ))
+        .hint("choose a shorter path with --socket"));
+    }
+    UnixStream::connect(path).map_err(|e| match fs::metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => not_a_socket(path),
+        Ok(_) | Err(_) => why_not(path, &e),
+    })
+}
+
+fn not_a_socket(path: &Path) -> Error {
+    Error::new(Code::Unreachable, format!("the service is not reachable: {} is not a socket", shown(path)))
+        .hint("check --socket and PROVOST_SOCKET")
+}
+
+/// What it means for a person that `connect` failed with this.
+fn why_not(path: &Path, e: &io::Error) -> Error {
+    let (path, uid) = (shown(path), system::euid());
+    let unreachable = |message: String| Error::new(Code::Unreachable, message);
+    match e.kind() {
+        io::ErrorKind::NotFound => {
+            unreachable(format!("the service is not reachable: there is no socket {path}"))
+                .hint(format!("is 'provost serve' running? looked at {path} as user {uid}"))
+        }
+        io::ErrorKind::NotADirectory => {
+            unreachable(format!("the service is not reachable: a part of {path} is not a directory"))
+                .hint("check --socket and PROVOST_SOCKET")
+        }
+        io::ErrorKind::ConnectionRefused => {
+            unreachable(format!("the service is not reachable: nobody listens on {path}"))
+                .hint("the service that made this socket has ended; start it again with 'provost serve'")
+        }
+        io::ErrorKind::PermissionDenied => {
+            Error::new(Code::Refused, format!("user {uid} may not connect to {path}: permission denied"))
+                .hint("connect as the user whose service it is, or as root")
+        }
+        _ => unreachable(format!("cannot connect to {path}: {e}"))
+            .hint(format!("looked as user {uid}; is it the socket of 'provost serve'?")),
+    }
+}
+
+/// A path for one line of a message.
+pub(super) fn shown(path: &Path) -> String {
+    let text = quoted(&path.to_string_lossy());
+    // A path is shown whole, unless that would break the line.
+    if text.len() == path.as_os_str().len() + 2 { text[1..text.len() - 1].to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_variable_root_and_runtime_dir_is_taken() {
+        let some = |text: &str| Some(OsString::from(text));
+        assert_eq!(choose(some("/a"), 0, some("/b")), Ok("/a".into()));
+        assert_eq!(choose(some(""), 0, some("/b")), Ok("/run/provost/engine.sock".into()));
+        assert_eq!(choose(None, 7, some("/b")), Ok("/b/provost/engine.sock".into()));
+        for dir in [None, some(""), some("b")] {
+            assert!(choose(None, 7, dir).unwrap_err().hint.contains("PROVOST_SOCKET"));
+        }
+    }
+
+    #[test]
+    fn each_failure_has_its_own_words() {
+        let kinds = [
+            io::ErrorKind::NotFound,
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::InvalidInput,
+        ];
+        let path = Path::new("/x/engine.sock");
+        let messages: Vec<String> = kinds.map(|k| why_not(path, &k.into()).message).into();
+        for (n, message) in messages.iter().enumerate() {
+            assert!(message.contains("/x/engine.sock"), "{message}");
+            assert!(!messages[..n].contains(message));
+        }
+    }
+
+    #[test]
+    fn f13_a_path_that_no_socket_can_have_is_refused() {
+        let path = PathBuf::from(format!("/{}", "x".repeat(SOCKET_PATH_LEN_MAX)));
+        let e = open(&path).unwrap_err();
+        assert_eq!(e.code, Code::Usage);
+        assert!(e.message.contains("108 bytes"), "{e}");
+        assert_eq!(open(Path::new("")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn f12_what_is_no_socket_is_called_so() {
+        assert!(open(Path::new("/dev/null")).unwrap_err().message.contains("not a socket"));
+        assert!(open(Path::new("/")).unwrap_err().message.contains("not a socket"));
+    }
+}

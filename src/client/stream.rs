@@ -1,0 +1,280 @@
+//! Output of several processes as an iterator. Each has its next byte noted here; after a broken connection one new
+//! request goes on with each at its own, so that nothing is lost and nothing comes twice.
+
+use std::collections::VecDeque;
+
+use crate::client::Client;
+use crate::client::link::{Fault, Link};
+use crate::client::retry::{Attempts, Repeat};
+use crate::wire::error::Error;
+use crate::wire::id::ProcessId;
+use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
+use crate::wire::request::{Request, Since, Stream, StreamKind};
+
+/// What an [`OutputStream`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamItem {
+    /// Output bytes.
+    Chunk(Chunk),
+    /// Output bytes that were overwritten before they could be sent.
+    Gap(Gap),
+    /// Nothing more comes of this target: it is at rest, or its error says why not.
+    Ended(Item),
+}
+
+/// Output as it comes, made by [`Client::stream`]. Ends when every process is at rest and all was delivered.
+///
+/// ```no_run
+/// use provost::client::StreamItem;
+/// use provost::wire::request::{Since, Stream, StreamKind};
+///
+/// let mut client = provost::Client::connect_default()?;
+/// let stream = Stream { targets: vec!["web".into()], kind: StreamKind::Stdout, since: Since::Start };
+/// for item in client.stream(stream)? {
+///     match item? {
+///         StreamItem::Chunk(chunk) => print!("{}", String::from_utf8_lossy(&chunk.data)),
+///         StreamItem::Gap(gap) => println!("({} bytes were missed)", gap.missed),
+///         StreamItem::Ended(item) => println!("({} ended)", item.target),
+///     }
+/// }
+/// # Ok::<(), provost::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct OutputStream {
+    client: Client,
+    kind: StreamKind,
+    lanes: Vec<Lane>,
+    /// What the first request says; the ones after it name every byte.
+    since: Option<Since>,
+    /// The connection while an answer is under way.
+    link: Option<Link>,
+    ready: VecDeque<StreamItem>,
+    attempts: Attempts,
+    ended: bool,
+}
+
+/// One process.
+#[derive(Debug)]
+struct Lane {
+    id: ProcessId,
+    label: String,
+    /// The byte that comes next.
+    next: u64,
+}
+
+impl OutputStream {
+    pub(super) fn begin(mut client: Client, stream: Stream) -> Result<Self, Error> {
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut ready = VecDeque::new();
+        let mut offsets =
+            if let Since::Offsets(all) = &stream.since { all.clone() } else { Vec::new() }.into_iter();
+        for item in client.status(stream.targets)? {
+            let offset = offsets.next();
+            let Some(process) = item.process.as_ref().filter(|_| item.error.is_none()) else {
+                ready.push_back(StreamItem::Ended(item));
+                continue;
+            };
+            if lanes.iter().any(|lane| lane.id == process.id) {
+                continue;
+            }
+            let next = match &stream.since {
+                Since::Start => process.output_start,
+                Since::Now => process.output_end,
+                Since::Offset(offset) => *offset,
+                Since::Offsets(_) => offset.unwrap_or(process.output_end),
+            };
+            lanes.push(Lane { id: process.id, label: process.label(), next });
+        }
+        if let (true, Some(StreamItem::Ended(Item { error: Some(e), .. }))) =
+            (lanes.is_empty(), ready.front())
+        {
+            return Err(e.clone());
+        }
+        // What was overwritten since the status is no gap to somebody who asks for the oldest byte kept.
+        let since = (stream.since == Since::Start).then_some(Since::Start);
+        let attempts = Attempts::new();
+        Ok(Self {
+            client,
+            kind: stream.kind,
+            ended: lanes.is_empty(),
+            lanes,
+            since,
+            link: None,
+            ready,
+            attempts,
+        })
+    }
+
+    /// The processes that are followed, with their names, or else their ids.
+    pub fn labels(&self) -> impl Iterator<Item = (ProcessId, &str)> {
+        self.lanes.iter().map(|lane| (lane.id, lane.label.as_str()))
+    }
+
+    /// Waits until there is an item or the end.
+    fn fill(&mut self) -> Result<(), Error> {
+        while self.ready.is_empty() && !self.ended {
+            if let Err(fault) = self.step() {
+                self.link = None;
+                self.attempts.after(fault, Repeat::Safe, &self.client.path)?;
+                self.drop_the_removed()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), Fault> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.client.send(&self.request())?,
+        };
+        let (reply, more) = link.receive(None)?;
+        self.since = None;
+        self.attempts.heard();
+        match reply {
+            Reply::Error(e) => return Err(Fault::Final(e)),
+            Reply::Chunk(chunk) => self.take_chunk(chunk),
+            Reply::Gap(gap) => self.take_gap(gap),
+            Reply::Item(item) => {
+                if let Some(process) = &item.process {
+                    self.lanes.retain(|lane| lane.id != process.id);
+                }
+                self.ready.push_back(StreamItem::Ended(item));
+            }
+            _ => {}
+        }
+        self.ended = more == More::Last;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn request(&self) -> Request {
+        Request::Stream(Stream {
+            targets: self.lanes.iter().map(|lane| lane.id.to_string()).collect(),
+            kind: self.kind,
+            since: match &self.since {
+                Some(since) => since.clone(),
+                None => Since::Offsets(self.lanes.iter().map(|lane| lane.next).collect()),
+            },
+        })
+    }
+
+    fn take_chunk(&mut self, mut chunk: Chunk) {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == chunk.id) else { return };
+        let end = chunk.offset + chunk.data.len() as u64;
+        if end <= lane.next {
+            return;
+        }
+        if let Ok(known @ 1..) = usize::try_from(lane.next.saturating_sub(chunk.offset)) {
+            chunk.data.drain(..known);
+            chunk.offset = lane.next;
+        }
+        lane.next = end;
+        self.ready.push_back(StreamItem::Chunk(chunk));
+    }
+
+    fn take_gap(&mut self, gap: Gap) {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == gap.id) else { return };
+        lane.next = lane.next.max(gap.offset + gap.missed);
+        self.ready.push_back(StreamItem::Gap(gap));
+    }
+
+    /// A process may have been removed while the connection was broken; the others must go on without it.
+    fn drop_the_removed(&mut self) -> Result<(), Error> {
+        let ids = self.lanes.iter().map(|lane| lane.id.to_string()).collect();
+        for item in self.client.status(ids)? {
+            if item.error.is_some() {
+                self.lanes.retain(|lane| lane.id.to_string() != item.target);
+                self.ready.push_back(StreamItem::Ended(item));
+            }
+        }
+        self.ended = self.lanes.is_empty();
+        Ok(())
+    }
+}
+
+impl Iterator for OutputStream {
+    type Item = Result<StreamItem, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(e) = self.fill() {
+            self.ended = true;
+            return Some(Err(e));
+        }
+        self.ready.pop_front().map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::twin::{Act, Twin, process};
+    use crate::wire::error::Code;
+    use crate::wire::time::Timestamp;
+
+    fn status(names: &[&str]) -> Act {
+        Act::Answer(
+            (names.iter())
+                .map(|name| {
+                    Reply::Item(Item { target: (*name).into(), process: Some(process(name)), error: None })
+                })
+                .collect(),
+        )
+    }
+
+    fn chunk(name: &str, offset: u64, data: &str) -> Reply {
+        let (id, data) = (process(name).id, data.as_bytes().to_vec());
+        Reply::Chunk(Chunk { id, offset, stderr: false, at: Timestamp(1), data })
+    }
+
+    fn text_of(items: &[StreamItem], name: &str) -> String {
+        let id = process(name).id;
+        let mut text = String::new();
+        for item in items {
+            match item {
+                StreamItem::Chunk(c) if c.id == id => text += std::str::from_utf8(&c.data).unwrap(),
+                StreamItem::Gap(g) if g.id == id => text += &format!("<{}>", g.missed),
+                StreamItem::Chunk(_) | StreamItem::Gap(_) | StreamItem::Ended(_) => {}
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn each_process_goes_on_at_its_own_byte() {
+        let gap = Reply::Gap(Gap { id: process("b").id, offset: 12, missed: 5 });
+        let twin = Twin::new(vec![
+            vec![status(&["a", "b"]), Act::Partly(vec![chunk("a", 0, "one "), chunk("b", 10, "B1"), gap])],
+            vec![status(&["a", "b"]), Act::Hangup],
+            // The overlap is dropped, byte for byte.
+            vec![status(&["a", "b"]), Act::Answer(vec![chunk("a", 2, "e two"), chunk("b", 17, "B2")])],
+        ]);
+        let stream = Stream { targets: vec!["*".into()], kind: StreamKind::Both, since: Since::Start };
+        let items: Vec<_> = twin.client().stream(stream).unwrap().map(Result::unwrap).collect();
+        assert_eq!((text_of(&items, "a").as_str(), text_of(&items, "b").as_str()), ("one two", "B1<5>B2"));
+        let seen = twin.finish().requests;
+        let asked: Vec<_> = seen
+            .iter()
+            .filter_map(|r| if let Request::Stream(s) = r { Some(&s.since) } else { None })
+            .collect();
+        assert_eq!(asked, [&Since::Start, &Since::Offsets(vec![4, 17]), &Since::Offsets(vec![4, 17])]);
+    }
+
+    #[test]
+    fn the_others_go_on_without_a_removed_one() {
+        let gone = Reply::Item(Item {
+            target: process("a").id.to_string(),
+            process: None,
+            error: Some(Error::new(Code::NotFound, "gone")),
+        });
+        let left = Reply::Item(Item { target: "b".into(), process: Some(process("b")), error: None });
+        let twin = Twin::new(vec![
+            vec![status(&["a", "b"]), Act::Hangup],
+            vec![Act::Answer(vec![gone, left]), Act::Answer(vec![chunk("b", 100, "x")])],
+        ]);
+        let stream = Stream { targets: vec!["*".into()], kind: StreamKind::Both, since: Since::Now };
+        let items: Vec<_> = twin.client().stream(stream).unwrap().map(Result::unwrap).collect();
+        assert!(matches!(&items[0], StreamItem::Ended(item) if item.error.is_some()));
+        assert_eq!(text_of(&items, "b"), "x");
+        twin.finish();
+    }
+}

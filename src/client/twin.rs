@@ -1,0 +1,163 @@
+//! The service's in-memory twin for tests: a thread that listens on a socket of its own and plays a script, one list of
+//! acts for each connection. It keeps what it was asked.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::{env, fs, process as this, thread};
+
+use crate::client::Client;
+use crate::wire::frame::{self, Frames};
+use crate::wire::id::ProcessId;
+use crate::wire::process::{Process, State};
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::{Hello, Request};
+use crate::wire::spec::RestartPolicy;
+use crate::wire::time::Timestamp;
+
+/// What the twin does with one request.
+pub(super) enum Act {
+    /// Answers with these, the last one marked.
+    Answer(Vec<Reply>),
+    /// Answers with these, then breaks the connection.
+    Partly(Vec<Reply>),
+    /// Breaks the connection without a word.
+    Hangup,
+}
+
+/// What the twin saw.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) requests: Vec<Request>,
+    /// Whole frames in the first read of each connection.
+    pub(super) first_reads: Vec<usize>,
+}
+
+pub(super) struct Twin {
+    path: PathBuf,
+    thread: JoinHandle<Seen>,
+}
+
+impl Twin {
+    pub(super) fn new(script: Vec<Vec<Act>>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("provost-twin-{}-{n}.sock", this::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = thread::spawn(move || play(&listener, script));
+        Self { path, thread }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::connect(&self.path).unwrap()
+    }
+
+    /// Takes the socket away; connections that exist go on.
+    pub(super) fn stop_listening(&self) {
+        fs::remove_file(&self.path).unwrap();
+    }
+
+    /// Waits for the end of the script.
+    pub(super) fn finish(self) -> Seen {
+        let seen = self.thread.join().unwrap();
+        fs::remove_file(&self.path).unwrap();
+        seen
+    }
+}
+
+fn play(listener: &UnixListener, script: Vec<Vec<Act>>) -> Seen {
+    let mut seen = Seen::default();
+    for acts in script {
+        let (socket, _) = listener.accept().unwrap();
+        serve(socket, acts, &mut seen);
+    }
+    seen
+}
+
+fn serve(mut socket: UnixStream, acts: Vec<Act>, seen: &mut Seen) {
+    let mut inbox = Inbox { socket: socket.try_clone().unwrap(), frames: Frames::new(), reads: Vec::new() };
+    assert!(Hello::decode(&inbox.next()).is_ok());
+    let mut out = Vec::new();
+    frame::put(&mut out, &Hello::ours().encode()).unwrap();
+    socket.write_all(&out).unwrap();
+    for act in acts {
+        seen.requests.push(Request::decode(&inbox.next()).unwrap());
+        let (replies, last) = match act {
+            Act::Answer(replies) => (replies, true),
+            Act::Partly(replies) => (replies, false),
+            Act::Hangup => break,
+        };
+        let count = replies.len();
+        for (n, reply) in replies.into_iter().enumerate() {
+            let more = if last && n + 1 == count { More::Last } else { More::Follows };
+            let mut out = Vec::new();
+            frame::put(&mut out, &reply.encode(more)).unwrap();
+            socket.write_all(&out).unwrap();
+        }
+        if !last {
+            break;
+        }
+    }
+    seen.first_reads.push(inbox.reads[0]);
+}
+
+struct Inbox {
+    socket: UnixStream,
+    frames: Frames,
+    /// Whole frames that each read brought.
+    reads: Vec<usize>,
+}
+
+impl Inbox {
+    fn next(&mut self) -> Vec<u8> {
+        loop {
+            if let Some(payload) = self.frames.take().unwrap() {
+                return payload.to_vec();
+            }
+            let mut buf = [0; 65536];
+            let n = self.socket.read(&mut buf).unwrap();
+            assert!(n > 0, "the client closed the connection");
+            self.frames.feed(&buf[..n]);
+            let mut count = Frames::new();
+            count.feed(&buf[..n]);
+            self.reads.push(std::iter::from_fn(|| count.take().unwrap().map(|_| ())).count());
+        }
+    }
+}
+
+/// A running process whose id follows from its name, with output from byte 0 to byte 100.
+pub(crate) fn process(name: &str) -> Process {
+    let mut id = [0; 16];
+    id[..name.len().min(16)].copy_from_slice(&name.as_bytes()[..name.len().min(16)]);
+    Process {
+        id: ProcessId::from_bytes(id),
+        name: name.parse().ok(),
+        instance: None,
+        run: 1,
+        state: State::Running,
+        ready: true,
+        pid: Some(1),
+        restarts: 0,
+        created_at: Timestamp(1),
+        started_at: Some(Timestamp(1)),
+        stopped_at: None,
+        exit: None,
+        start_failure: None,
+        command: vec!["true".into()],
+        attempts: 0,
+        window_restarts: 0,
+        max_restarts: Some(10),
+        next_attempt_at: None,
+        kill_at: None,
+        cause: String::new(),
+        restart: RestartPolicy::Never,
+        output_start: 0,
+        output_end: 100,
+        stuck: false,
+        labels: Vec::new(),
+        cwd: "/".into(),
+        user: None,
+    }
+}

@@ -1,0 +1,41 @@
+//! What a client may take of the service: connections, and time.
+
+use std::time::Duration;
+
+use crate::sys::clock;
+use crate::wire::time::millis;
+
+/// The limits of the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once. Each is a thread of some 20 KiB.
+    pub connections: usize,
+    /// Of them, how many may not have said hello yet. For one more, the oldest has to go.
+    pub silent: usize,
+    /// From the connection to the whole hello.
+    pub hello: Duration,
+    /// From the first byte of a frame to the last.
+    pub frame: Duration,
+    /// Without one byte taken by a client that has replies to read.
+    pub write: Duration,
+    /// For a client that broke the rules, to read that it did.
+    pub farewell: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            silent: 64,
+            hello: Duration::from_secs(5),
+            frame: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            farewell: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The moment that is so far from now, on the monotonic clock.
+pub(super) fn after(duration: Duration) -> u64 {
+    clock::now_ms().saturating_add(millis(duration))
+}

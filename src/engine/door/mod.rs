@@ -1,0 +1,237 @@
+//! The door: where clients come in over the unix socket. One thread (`door`) accepts and refuses; each connection has
+//! a thread of its own (`conn-N`), which reads a request, calls the [`Service`], and writes what it answers.
+//!
+//! Knows frames, limits and who is at the other end; knows nothing of processes. Every wait has a deadline or ends
+//! when the other end goes, except for one: a client that has greeted may be silent for as long as it likes.
+
+mod channel;
+mod connection;
+mod limits;
+mod replies;
+mod seats;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::engine::door::connection::Connection;
+pub use crate::engine::door::limits::Limits;
+pub use crate::engine::door::replies::{Replies, Woken};
+use crate::engine::door::seats::{Seat, Seats, Taken};
+use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
+use crate::sys::poll::{self, PollFd, Wait, Waker};
+use crate::sys::{clock, socket, system, thread};
+use crate::wire::error::{Code, Error};
+use crate::wire::frame;
+use crate::wire::request::{Hello, Request};
+
+/// What stands behind the door. One call per request, on the connection's thread.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that the
+    /// client is gone, and is passed on as it comes from `replies`.
+    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
+}
+
+/// Who asks, as the kernel noted it when they connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// For logs only: numbers are reused.
+    pub pid: u32,
+}
+
+/// The client is gone or would not read: nothing more can be said to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
+const RESERVE: usize = 4;
+/// How long the door waits before it tries again what the system had no means for, unless a connection ends first.
+const RETRY_MS: u64 = 1000;
+/// How long a refused client has to send what it was about to send and then read why: closing at once would break
+/// its write before it comes to reading.
+const REFUSED_MS: u64 = 1000;
+/// The most refused clients that are given that time.
+const REFUSED_MAX: usize = 64;
+
+/// Lets clients in until the listening socket fails, and returns how it did. `opened` is called when everything that
+/// the door itself needs is there.
+pub fn run(
+    listener: &OwnedFd,
+    service: &Arc<dyn Service>,
+    limits: Limits,
+    opened: impl FnOnce(),
+) -> io::Error {
+    let mut door = Door {
+        listener,
+        service,
+        limits,
+        seats: Arc::new(Seats::new(limits, Waker::for_this_thread())),
+        reserve: Vec::new(),
+        refused: VecDeque::new(),
+    };
+    door.fill_reserve();
+    opened();
+    loop {
+        if let Err(e) = door.step() {
+            return e;
+        }
+    }
+}
+
+struct Door<'a> {
+    listener: &'a OwnedFd,
+    service: &'a Arc<dyn Service>,
+    limits: Limits,
+    seats: Arc<Seats>,
+    reserve: Vec<File>,
+    /// Refused clients, and when each is closed.
+    refused: VecDeque<(u64, Arc<UnixStream>)>,
+}
+
+impl Door<'_> {
+    fn fill_reserve(&mut self) {
+        while self.reserve.len() < RESERVE
+            && let Ok(file) = File::open("/dev/null")
+        {
+            self.reserve.push(file);
+        }
+    }
+
+    /// Lets one client in, or waits for one.
+    fn step(&mut self) -> io::Result<()> {
+        match socket::accept(self.listener.as_fd()) {
+            Ok(socket) => {
+                self.admit(&Arc::new(UnixStream::from(socket)));
+                Ok(())
+            }
+            Err(e) => match (e.kind(), e.raw_os_error()) {
+                (io::ErrorKind::WouldBlock, _) => self.wait_for_client(),
+                // The client has gone already.
+                (io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted, _) => Ok(()),
+                (_, Some(EMFILE | ENFILE)) if self.give_way() => Ok(()),
+                // The client stays in the queue. Looking at the socket would find it there again and again.
+                (_, Some(EMFILE | ENFILE | ENOMEM)) => self.wait_for_means(),
+                _ => Err(e),
+            },
+        }
+    }
+
+    fn wait_for_client(&mut self) -> io::Result<()> {
+        let now = clock::now_ms();
+        while self.refused.front().is_some_and(|&(until, _)| until <= now) {
+            self.refused.pop_front();
+        }
+        self.fill_reserve();
+        let refill = (self.reserve.len() < RESERVE).then_some(now + RETRY_MS);
+        let deadline = refill.into_iter().chain(self.refused.front().map(|&(until, _)| until)).min();
+        let mut fds = [PollFd::readable(self.listener.as_fd())];
+        poll::wait(&mut fds, deadline)?;
+        // A socket that was shut down is ready for ever, and never has anybody.
+        if fds[0].is_hung_up() {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the listening socket was shut down"));
+        }
+        Ok(())
+    }
+
+    /// Frees a descriptor for the next client, if there is one to free.
+    fn give_way(&mut self) -> bool {
+        self.refused.pop_front().is_some() || self.reserve.pop().is_some()
+    }
+
+    fn wait_for_means(&mut self) -> io::Result<()> {
+        self.seats.call_at_next_change();
+        poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS)).map(drop)
+    }
+
+    fn admit(&mut self, client: &Arc<UnixStream>) {
+        let Ok(peer) = socket::peer_credentials(client.as_fd()) else { return };
+        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid };
+        if let Err(e) = check_user(caller.uid, system::euid()) {
+            return self.refuse(client, e);
+        }
+        let seat = match self.seat(client) {
+            Ok(seat) => seat,
+            Err(e) => return self.refuse(client, e),
+        };
+        // So many that were sent away have not left yet that their threads would pile up.
+        if self.seats.is_crowded() {
+            let _ = poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS));
+        }
+        let name = seat.thread_name();
+        let connection =
+            Connection::new(Arc::clone(client), seat, Arc::clone(self.service), caller, self.limits);
+        if let Err(e) = thread::spawn(&name, move || connection.run()) {
+            let e =
+                Error::new(Code::Refused, format!("the service cannot make a thread for the client: {e}"));
+            self.refuse(client, e.hint("see the limits of processes and memory of the service"));
+        }
+    }
+
+    /// A seat for one more client. When all are taken, the client that has been silent for the longest has to go.
+    fn seat(&mut self, client: &Arc<UnixStream>) -> Result<Seat, Error> {
+        let patience = clock::now_ms() + RETRY_MS;
+        while clock::now_ms() < patience {
+            let silent = match self.seats.take(client) {
+                Taken::Free(seat) => return Ok(seat),
+                Taken::Silent(silent) => silent,
+                Taken::None => break,
+            };
+            // Who has sent something is not silent: in a burst, its thread has not come to reading it yet.
+            let mut fds: Vec<_> = silent.iter().map(|(_, client)| PollFd::readable(client.as_fd())).collect();
+            let looked = poll::wait(&mut fds, Some(0));
+            let mut without_bytes = silent.iter().zip(fds).filter(|(_, fd)| !fd.is_ready());
+            match without_bytes.find(|((number, _), _)| self.seats.dismiss(*number)) {
+                Some(((_, silent), _)) => {
+                    let e =
+                        Error::new(Code::Refused, "too many clients are silent, this one for the longest");
+                    self.refuse(silent, e.hint("send the hello at once after connecting"));
+                    let _ = silent.shutdown(Shutdown::Read);
+                }
+                // A change that the look has already shown must not be waited for.
+                None if looked.is_ok_and(|wait| wait == Wait::Woken) => {}
+                None => drop(poll::wait(&mut [], Some(patience))),
+            }
+        }
+        let most = self.limits.connections;
+        Err(Error::new(Code::Refused, format!("too many connections: {most} are open"))
+            .hint("close some of them: 'provost stream' and 'events --follow' keep theirs open"))
+    }
+
+    /// Says why, and closes a little later.
+    fn refuse(&mut self, client: &Arc<UnixStream>, error: Error) {
+        let mut out = Vec::new();
+        let hello = Hello { error: Some(error), ..Hello::ours() };
+        if frame::put(&mut out, &hello.encode()).is_ok() {
+            // It fits: nothing was sent on this socket before. If it does not, closing says enough.
+            let _ = socket::send(client.as_fd(), &out);
+        }
+        let _ = client.shutdown(Shutdown::Write);
+        if self.refused.len() == REFUSED_MAX {
+            self.refused.pop_front();
+        }
+        self.refused.push_back((clock::now_ms() + REFUSED_MS, Arc::clone(client)));
+    }
+}
+
+/// The mode of the socket keeps others out; this holds when somebody loosens it.
+fn check_user(uid: u32, own: u32) -> Result<(), Error> {
+    if uid == 0 || uid == own {
+        return Ok(());
+    }
+    Err(Error::new(Code::Refused, format!("user {uid} may not use this service, which runs as user {own}"))
+        .hint(match own {
+            0 => "run the command as root".to_owned(),
+            own => format!("run the command as user {own} or as root, or start a service of your own"),
+        }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What a service has in hand while it answers one request: sending replies, and waiting for what comes next without
+//! missing that the client has gone.
+
+use crate::engine::door::Closed;
+use crate::engine::door::channel::{Channel, Put};
+use crate::sys::poll::{Wait, Waker};
+use crate::wire::error::{Code, Error};
+use crate::wire::reply::{More, Reply};
+
+/// The way back to the client, for one request.
+pub struct Replies<'a> {
+    channel: &'a mut Channel,
+    is_done: bool,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Somebody used the waker; or had used it for an earlier request, so look before you believe.
+    Waker,
+    /// The deadline has come.
+    Deadline,
+}
+
+impl<'a> Replies<'a> {
+    pub(super) fn new(channel: &'a mut Channel) -> Self {
+        Self { channel, is_done: false }
+    }
+
+    /// Sends a reply. It may stay here until the last one, 64 KiB, a [`flush`](Self::flush) or a
+    /// [`wait`](Self::wait), whichever comes first.
+    pub fn send(&mut self, reply: &Reply, more: More) -> Result<(), Closed> {
+        debug_assert!(!self.is_done, "the last reply was sent");
+        match self.channel.put(&reply.encode(more)) {
+            Ok(()) => {}
+            Err(Put::Closed) => return Err(Closed),
+            // The request gets an end that its sender can read; the connection has none that it could go on from.
+            Err(Put::TooLarge(e)) => {
+                let e = Reply::Error(Error::new(Code::Failed, format!("the answer is too large: {e}")));
+                self.channel.farewell(&e.encode(More::Last));
+                return Err(Closed);
+            }
+        }
+        match more {
+            More::Follows => Ok(()),
+            More::Last => {
+                self.is_done = true;
+                self.flush()
+            }
+        }
+    }
+
+    /// Sends what has come together. Waits while the client does not read, within the limit for that.
+    pub fn flush(&mut self) -> Result<(), Closed> {
+        self.channel.flush()
+    }
+
+    /// Ends a [`wait`](Self::wait) of this thread; hand it to whoever knows when there is more to say.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker::for_this_thread()
+    }
+
+    /// Waits until the waker is used or the deadline (monotonic ms) has come. An error when the client hangs up.
+    /// Everything sent so far is on its way before the wait begins.
+    pub fn wait(&mut self, deadline: Option<u64>) -> Result<Woken, Closed> {
+        match self.channel.wait(deadline)? {
+            Wait::Deadline => Ok(Woken::Deadline),
+            // Nothing but a hang-up makes the socket ready, and that is an error: a wake as good as any.
+            Wait::Woken | Wait::Ready => Ok(Woken::Waker),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done
+    }
+}

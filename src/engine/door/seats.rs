@@ -1,0 +1,238 @@
+//! How many are in, and who has not said hello yet. The door takes seats, the connections leave them; one lock,
+//! never held while waiting.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::engine::door::limits::Limits;
+use crate::sys::poll::Waker;
+
+/// All seats.
+pub(super) struct Seats {
+    limits: Limits,
+    /// Wakes the thread that accepts.
+    door: Waker,
+    taken: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The number of the next seat; they only grow, so the lowest is the oldest.
+    next: u64,
+    /// Who has not said hello yet.
+    silent: BTreeMap<u64, Silent>,
+    /// How many have.
+    greeted: usize,
+    /// How many were sent away and still have a thread.
+    leaving: usize,
+    /// The door waits for a client to say hello or to leave.
+    call: bool,
+}
+
+struct Silent {
+    client: Arc<UnixStream>,
+    /// Its thread waits for bytes. If not, it may have the hello in hand.
+    is_idle: bool,
+}
+
+/// What came of asking for a seat.
+pub(super) enum Taken {
+    /// There was room.
+    Free(Seat),
+    /// There was not; one of these, who have not said hello yet, has to go first. The oldest is in front.
+    Silent(Vec<(u64, Arc<UnixStream>)>),
+    /// There was not, and everybody has said hello.
+    None,
+}
+
+impl Seats {
+    pub(super) fn new(limits: Limits, door: Waker) -> Self {
+        Self { limits, door, taken: Mutex::new(State::default()) }
+    }
+
+    pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Taken {
+        let mut state = self.taken.lock();
+        let is_full = state.silent.len() >= self.limits.silent
+            || state.silent.len() + state.greeted >= self.limits.connections;
+        if is_full && state.silent.is_empty() {
+            return Taken::None;
+        }
+        if is_full {
+            // Already here: the change may come before the caller waits for it.
+            state.call = true;
+            return Taken::Silent(state.silent.iter().map(|(&n, s)| (n, Arc::clone(&s.client))).collect());
+        }
+        let number = state.next;
+        state.next += 1;
+        state.silent.insert(number, Silent { client: Arc::clone(client), is_idle: false });
+        drop(state);
+        Taken::Free(Seat { seats: Arc::clone(self), number, has_greeted: false })
+    }
+
+    /// Takes the seat from one of whom there was nothing to read. False: it is about to say hello, just did, or is
+    /// gone.
+    pub(super) fn dismiss(&self, number: u64) -> bool {
+        let mut state = self.taken.lock();
+        let is_idle = state.silent.get(&number).is_some_and(|s| s.is_idle);
+        if is_idle {
+            state.silent.remove(&number);
+            state.leaving += 1;
+        }
+        is_idle
+    }
+
+    /// Whether so many are leaving that the door had better wait; it is woken when one has left.
+    pub(super) fn is_crowded(&self) -> bool {
+        let mut state = self.taken.lock();
+        let is_crowded = state.leaving >= self.limits.silent;
+        state.call |= is_crowded;
+        is_crowded
+    }
+
+    /// Wakes the door when the next client has said hello or left.
+    pub(super) fn call_at_next_change(&self) {
+        self.taken.lock().call = true;
+    }
+
+    fn changed(&self, mut state: MutexGuard<'_, State>) {
+        let call = std::mem::take(&mut state.call);
+        drop(state);
+        if call {
+            self.door.wake();
+        }
+    }
+}
+
+/// A place among the connections, until it is dropped.
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+    has_greeted: bool,
+}
+
+impl Seat {
+    /// The thread begins to wait for the client's hello.
+    pub(super) fn begin_idle(&self) {
+        self.set_idle(true);
+    }
+
+    /// The thread is about to read what has come.
+    pub(super) fn end_idle(&self) {
+        self.set_idle(false);
+    }
+
+    fn set_idle(&self, is_idle: bool) {
+        let mut state = self.seats.taken.lock();
+        if let Some(silent) = state.silent.get_mut(&self.number) {
+            silent.is_idle = is_idle;
+        }
+        self.seats.changed(state);
+    }
+
+    /// The hello has come. False: too late, the seat was given to somebody else.
+    pub(super) fn greeted(&mut self) -> bool {
+        let mut state = self.seats.taken.lock();
+        if state.silent.remove(&self.number).is_some() {
+            state.greeted += 1;
+            self.has_greeted = true;
+        }
+        self.seats.changed(state);
+        self.has_greeted
+    }
+
+    /// At most 15 bytes: so much of a name Linux keeps.
+    pub(super) fn thread_name(&self) -> String {
+        format!("conn-{}", self.number % 10_000_000_000)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.seats.taken.lock();
+        if self.has_greeted {
+            state.greeted -= 1;
+        } else if state.silent.remove(&self.number).is_none() {
+            state.leaving -= 1;
+        }
+        self.seats.changed(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seats(connections: usize, silent: usize) -> Arc<Seats> {
+        let limits = Limits { connections, silent, ..Limits::default() };
+        Arc::new(Seats::new(limits, Waker::for_this_thread()))
+    }
+
+    fn client() -> Arc<UnixStream> {
+        Arc::new(UnixStream::pair().unwrap().0)
+    }
+
+    fn free(seats: &Arc<Seats>) -> Seat {
+        match seats.take(&client()) {
+            Taken::Free(seat) => seat,
+            Taken::Silent(_) | Taken::None => panic!("no free seat"),
+        }
+    }
+
+    fn silent(seats: &Arc<Seats>) -> Vec<u64> {
+        match seats.take(&client()) {
+            Taken::Silent(silent) => silent.into_iter().map(|(number, _)| number).collect(),
+            Taken::Free(_) | Taken::None => panic!("not full"),
+        }
+    }
+
+    #[test]
+    fn a_silent_one_makes_room() {
+        let seats = seats(9, 2);
+        let (mut first, mut second) = (free(&seats), free(&seats));
+        assert_eq!(silent(&seats), [first.number, second.number]);
+        // Its thread has not looked yet whether there is a hello.
+        assert!(!seats.dismiss(first.number));
+        first.begin_idle();
+        first.end_idle();
+        assert!(!seats.dismiss(first.number));
+        first.begin_idle();
+        assert!(seats.dismiss(first.number));
+        assert!(!seats.dismiss(first.number));
+        let third = free(&seats);
+        assert!(!first.greeted());
+        assert!(second.greeted());
+        assert!(!seats.dismiss(second.number));
+        drop(free(&seats));
+        drop((first, second, third));
+        let state = seats.taken.lock();
+        assert_eq!((state.silent.len(), state.greeted, state.leaving), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_has_greeted_stays() {
+        let seats = seats(3, 2);
+        let mut all: Vec<_> = (0..2).map(|_| free(&seats)).collect();
+        assert!(all.iter_mut().all(Seat::greeted));
+        let mut last = free(&seats);
+        assert_eq!(silent(&seats), [last.number]);
+        assert!(last.greeted());
+        assert!(matches!(seats.take(&client()), Taken::None));
+        drop(last);
+        free(&seats);
+    }
+
+    #[test]
+    fn a_crowd_of_the_leaving_is_noticed() {
+        let seats = seats(9, 1);
+        let first = free(&seats);
+        assert!(!seats.is_crowded());
+        first.begin_idle();
+        assert!(seats.dismiss(first.number));
+        assert!(seats.is_crowded());
+        drop(first);
+        assert!(!seats.is_crowded());
+    }
+}

@@ -1,0 +1,75 @@
+//! What every process's thread shares: the way to the keeper, the feed, and where cgroups are.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::engine::feed::Feed;
+use crate::sys::cgroup::Root;
+use crate::sys::socket::{Patience, sendmsg};
+use crate::sys::system;
+use crate::wire::error::{Code, Error};
+use crate::wire::keeper::ToKeeper;
+
+/// Shared by all threads of the engine; changes only through its parts.
+#[derive(Debug)]
+pub struct Host {
+    pub link: Link,
+    pub feed: Feed,
+    /// `None`: processes get no cgroups.
+    pub cgroups: Option<Root>,
+    /// What a child's environment starts from.
+    pub service_env: Vec<(String, String)>,
+    /// The service is about to end: nothing new is started.
+    pub stopping: AtomicBool,
+    /// How many starts have no executing program yet.
+    pub starting: AtomicUsize,
+}
+
+impl Host {
+    /// Whether the service is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A start has begun.
+    pub fn starts(&self) {
+        self.starting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A start is over, one way or the other. After the last one of many, what their launches took is given back: it
+    /// would stay with us, in pages that are nearly empty.
+    pub fn started(&self) {
+        if self.starting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            system::trim_malloc();
+        }
+    }
+}
+
+/// The engine's end of the pair. Any thread sends; one thread receives.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Link {
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends one message. Waits at most for the keeper's one loop; when it is in the kernel's hands, it will be done
+    /// even if this engine ends.
+    pub fn send(&self, message: &ToKeeper, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        sendmsg(self.0.as_fd(), &message.encode(), fds, Patience::Wait)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The refusal to start something while the service ends.
+pub fn ending() -> Error {
+    Error::new(Code::Refused, "the service is about to end")
+}

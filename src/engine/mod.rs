@@ -1,0 +1,116 @@
+//! The service itself: knows what should run, and keeps it so.
+//!
+//! Threads: this one listens to the keeper (`provost`), one lets clients in (`door`), one for each connection
+//! (`conn-N`), one for each process that is not at rest (`proc-XXXXXXXX`). It may be killed at any instruction: what
+//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic is treated the
+//! same way: the program is built to abort.
+
+#![forbid(unsafe_code)]
+
+pub mod door;
+pub mod feed;
+pub mod host;
+pub mod process;
+pub mod service;
+pub mod table;
+mod takeover;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::unbounded;
+
+use crate::engine::door::{Limits, Service};
+use crate::engine::process::handle::{Answer, Ask, Msg};
+use crate::engine::process::state::StopOrder;
+use crate::engine::process::tree::Leader;
+use crate::engine::service::Engine;
+use crate::sys::pidfd::PidFd;
+use crate::sys::poll::Waker;
+use crate::sys::socket::{Patience, recvmsg};
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
+
+/// Runs the engine until its keeper is gone. `cgroups`: the directory that the keeper made for them.
+pub fn run(cgroups: Option<PathBuf>) -> Result<std::convert::Infallible, Error> {
+    let (engine, listener) = takeover::take_over(cgroups)?;
+    let engine = Arc::new(engine);
+    let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
+    let ours = Arc::clone(&engine);
+    thread::spawn("door", move || {
+        // An error shows where the keeper is listened to.
+        let ready = || drop(ours.host.link.send(&ToKeeper::Ready, &[]));
+        let error = door::run(&listener, &behind, Limits::default(), ready);
+        // Without a door the service is deaf: the next engine opens it again.
+        panic!("the door cannot be kept: {error}");
+    })
+    .map_err(|e| Error::new(Code::Failed, format!("cannot start the door's thread: {e}")))?;
+    listen(&engine)
+}
+
+/// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait for the other.
+fn listen(engine: &Arc<Engine>) -> Result<std::convert::Infallible, Error> {
+    let mut buf = [0; MESSAGE_LEN];
+    loop {
+        let gone = |why: String| Error::new(Code::Unreachable, format!("the keeper is gone: {why}"));
+        match recvmsg(engine.host.link.as_fd(), &mut buf, Patience::Wait) {
+            Err(e) => return Err(gone(e.to_string())),
+            Ok((0, _)) => return Err(gone("its end of the channel is closed".into())),
+            Ok((len, fds)) => {
+                if let Some(message) = ToEngine::decode(&buf[..len]) {
+                    deliver(engine, message, fds);
+                }
+            }
+        }
+    }
+}
+
+fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
+    let (id, msg) = match message {
+        ToEngine::Spawned { id, run, pid } => {
+            let mut fds = fds.into_iter();
+            let leader = fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
+            // Out of descriptors, the kernel drops those of a message; then there is one that cannot be looked after.
+            let pipes = fds.next().zip(fds.next());
+            if let Some(process) = engine.table.get(id) {
+                // It is woken by the exec, or by what stands in its way: one wake for both.
+                process.send_unhurried(Msg::Spawned { run, pid, leader, pipes });
+            }
+            return;
+        }
+        ToEngine::NotSpawned { id, run, step, errno } => (id, Msg::NotSpawned { run, step, errno }),
+        ToEngine::Exited { id, run, ended } => (id, Msg::Exited { run, ended }),
+        ToEngine::StopAll { hurry } => return stop_all(engine, hurry),
+        // Only at the beginning.
+        ToEngine::Hello { .. } | ToEngine::Entry { .. } | ToEngine::Listed => return,
+    };
+    if let Some(process) = engine.table.get(id) {
+        process.send(msg);
+    }
+}
+
+/// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for it.
+fn stop_all(engine: &Arc<Engine>, hurry: bool) {
+    engine.host.stopping.store(true, Ordering::Release);
+    let all = engine.table.all();
+    let ending = Arc::clone(engine);
+    let spawned = thread::spawn("stop-all", move || {
+        let (to, answers) = unbounded();
+        for (tag, process) in all.iter().enumerate() {
+            let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());
+            let what = Ask::Stop(if hurry { StopOrder::at_once() } else { StopOrder::default() });
+            process.send(Msg::Ask { what, cause: "end of the service".to_owned(), answer });
+        }
+        drop(to);
+        // Each answers once: gone, or stuck and beyond our means.
+        answers.iter().take(all.len()).for_each(drop);
+        let _ = ending.host.link.send(&ToKeeper::AllStopped, &[]);
+    });
+    if spawned.is_err() {
+        // The keeper's own deadline ends the service then.
+        engine.host.stopping.store(true, Ordering::Release);
+    }
+}

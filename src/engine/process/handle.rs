@@ -1,0 +1,363 @@
+//! A process as the rest of the engine holds it: its spec and memory, a way to send it messages, and what it looked like
+//! after its last transition.
+//!
+//! The life itself is owned by the process's thread while there is one, and is at home here while there is none: a
+//! process at rest costs no thread. Whoever sends a message to a process at home starts its thread.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use crate::engine::host::Host;
+use crate::engine::process::memory::Memory;
+use crate::engine::process::state::StopOrder;
+use crate::engine::process::tree::Leader;
+use crate::engine::process::worker;
+use crate::sys::poll::Waker;
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, ProcessId};
+use crate::wire::keeper::{Ended, Step};
+use crate::wire::process::{Process as Shown, State};
+use crate::wire::record::Record;
+use crate::wire::spec::{Scope, Spec};
+
+/// How much of a command line is shown, in bytes.
+const COMMAND_SHOWN_MAX: usize = 4096;
+
+/// What a process's thread is told.
+#[derive(Debug)]
+pub enum Msg {
+    /// From a person.
+    Ask { what: Ask, cause: String, answer: Answer },
+    /// From the keeper: a child was born.
+    Spawned { run: u64, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)> },
+    /// From the keeper: no child was born.
+    NotSpawned { run: u64, step: Step, errno: i32 },
+    /// From the keeper: a run ended.
+    Exited { run: u64, ended: Ended },
+    /// From the last engine, through the keeper.
+    Resume(Inherited),
+}
+
+/// What a person may want of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Start,
+    Stop(StopOrder),
+    Restart,
+    Signal { signal: u32, scope: Scope },
+    Remove,
+}
+
+/// What the keeper still had of a process when this engine came up.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The last run that the keeper began.
+    pub run: u64,
+    /// 0: it does not run.
+    pub pid: u32,
+    pub leader: Leader,
+    pub pipes: Option<(OwnedFd, OwnedFd)>,
+    pub ended: Option<Ended>,
+}
+
+/// Where the answer to an [`Ask`] goes; the waiting thread is woken.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    to: Sender<Answered>,
+    tag: usize,
+    waker: Waker,
+}
+
+/// The process as it was when the ask was done with, and what went wrong.
+#[derive(Debug)]
+pub struct Answered {
+    /// Which of several asks this answers.
+    pub tag: usize,
+    pub shown: Shown,
+    pub error: Option<Error>,
+}
+
+impl Answer {
+    pub fn new(to: Sender<Answered>, tag: usize, waker: Waker) -> Self {
+        Self { to, tag, waker }
+    }
+
+    pub fn give(self, shown: Shown, error: Option<Error>) {
+        // A client that went away does not want it any more.
+        let _ = self.to.send(Answered { tag: self.tag, shown, error });
+        self.waker.wake();
+    }
+}
+
+/// A process. Shared; its thread is the only one that changes what it is.
+#[derive(Debug)]
+pub struct Process {
+    pub id: ProcessId,
+    pub name: Option<Name>,
+    pub spec: Spec,
+    pub memory: Memory,
+    pub host: Arc<Host>,
+    inner: Mutex<Inner>,
+    watched: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: VecDeque<Msg>,
+    life: Life,
+    shown: Record,
+    watchers: Vec<Waker>,
+    /// The thread has nothing else left to wake it.
+    is_awaited: bool,
+}
+
+/// Where the life is.
+#[derive(Debug)]
+enum Life {
+    Home(Box<Record>),
+    /// With the thread that this wakes; none until it has said so.
+    Away(Option<Waker>),
+    /// Over.
+    Removed,
+}
+
+impl Process {
+    /// A process at home.
+    pub fn new(spec: Spec, memory: Memory, record: Record, host: Arc<Host>) -> Self {
+        Self {
+            id: record.id,
+            name: record.name.clone(),
+            spec,
+            memory,
+            host,
+            inner: Mutex::new(Inner {
+                queue: VecDeque::new(),
+                shown: record.clone(),
+                life: Life::Home(Box::new(record)),
+                watchers: Vec::new(),
+                is_awaited: false,
+            }),
+            watched: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sends a message, and starts the thread if there is none.
+    pub fn send(self: &Arc<Self>, msg: Msg) {
+        let mut inner = self.inner.lock();
+        match &mut inner.life {
+            Life::Removed => {
+                drop(inner);
+                self.refuse(msg);
+            }
+            Life::Away(waker) => {
+                let waker = waker.clone();
+                inner.queue.push_back(msg);
+                drop(inner);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Life::Home(_) => {
+                let Life::Home(life) = std::mem::replace(&mut inner.life, Life::Away(None)) else {
+                    unreachable!("matched above")
+                };
+                inner.queue.push_back(msg);
+                drop(inner);
+                self.start_thread(*life);
+            }
+        }
+    }
+
+    /// Sends a message that can wait until the thread wakes for something else.
+    pub fn send_unhurried(self: &Arc<Self>, msg: Msg) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.life, Life::Away(_)) && !inner.is_awaited {
+            inner.queue.push_back(msg);
+        } else {
+            inner.is_awaited = false;
+            drop(inner);
+            self.send(msg);
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, life: Record) {
+        let process = Arc::clone(self);
+        let back_home = life.clone();
+        let spawned = thread::spawn(&format!("proc-{}", self.id.short()), move || worker::run(process, life));
+        if let Err(e) = spawned {
+            // Without a thread nothing can be begun; what is asked is refused, and the life goes home.
+            let mut inner = self.inner.lock();
+            inner.life = Life::Home(Box::new(back_home));
+            let queue = std::mem::take(&mut inner.queue);
+            drop(inner);
+            let error = Error::new(Code::Refused, format!("cannot start a thread for the process: {e}"))
+                .hint("see the limits of threads: 'ulimit -u', and pids.max of the service's cgroup");
+            for msg in queue {
+                match msg {
+                    Msg::Ask { answer, .. } => answer.give(self.show(), Some(error.clone())),
+                    // Something runs that nobody would look after: the next engine takes it over, more slowly each time.
+                    Msg::Resume(_) | Msg::Spawned { .. } | Msg::NotSpawned { .. } | Msg::Exited { .. } => {
+                        panic!("{}", error.message)
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, msg: Msg) {
+        if let Msg::Ask { answer, .. } = msg {
+            let error = Error::new(Code::NotFound, format!("{} was removed", self.label()));
+            answer.give(self.show(), Some(error));
+        }
+    }
+
+    /// The name, or else the id.
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.id.to_string(), |n| n.as_str().to_owned())
+    }
+
+    /// For the process's thread: the next message that could wait is waited for.
+    pub fn await_message(&self) {
+        self.inner.lock().is_awaited = true;
+    }
+
+    /// For the process's thread: from now on it is woken by messages.
+    pub fn here(&self, waker: Waker) {
+        if let Life::Away(to) = &mut self.inner.lock().life {
+            *to = Some(waker);
+        }
+    }
+
+    /// For the process's thread: the next message.
+    pub fn next_msg(&self) -> Option<Msg> {
+        self.inner.lock().queue.pop_front()
+    }
+
+    /// For the process's thread: gives the life back, and the thread ends. `Some`: a message has come, it goes on.
+    pub fn go_home(&self, life: Record) -> Option<Record> {
+        let mut inner = self.inner.lock();
+        if !inner.queue.is_empty() {
+            return Some(life);
+        }
+        inner.life = Life::Home(Box::new(life));
+        None
+    }
+
+    /// For the process's thread: there is no life any more. The thread ends.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.life = Life::Removed;
+        let queue = std::mem::take(&mut inner.queue);
+        drop(inner);
+        for msg in queue {
+            self.refuse(msg);
+        }
+        self.wake_watchers();
+    }
+
+    /// For the process's thread: what it looks like now.
+    pub fn publish(&self, record: &Record) {
+        self.inner.lock().shown.clone_from(record);
+        self.wake_watchers();
+    }
+
+    /// For the process's thread: there is more output, or another state.
+    pub fn wake_watchers(&self) {
+        if self.watched.load(Ordering::Acquire) > 0 {
+            for watcher in &self.inner.lock().watchers {
+                watcher.wake();
+            }
+        }
+    }
+
+    /// Wakes the caller with every change and all output, until the watch is dropped.
+    pub fn watch(self: &Arc<Self>, waker: Waker) -> Watch {
+        self.inner.lock().watchers.push(waker.clone());
+        self.watched.fetch_add(1, Ordering::AcqRel);
+        Watch { process: Arc::clone(self), waker }
+    }
+
+    /// The record as of the last transition.
+    pub fn record(&self) -> Record {
+        self.inner.lock().shown.clone()
+    }
+
+    /// Whether it was removed.
+    pub fn is_removed(&self) -> bool {
+        matches!(self.inner.lock().life, Life::Removed)
+    }
+
+    /// As clients see it.
+    pub fn show(&self) -> Shown {
+        let record = self.record();
+        let ring = self.memory.ring();
+        let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
+        Shown {
+            id: record.id,
+            next_attempt_at: deadline_in(State::Backoff),
+            kill_at: deadline_in(State::Stopping).filter(|_| !record.stop.no_kill && record.stop.phase == 0),
+            name: record.name,
+            instance: record.instance,
+            run: record.run,
+            state: record.state,
+            ready: record.ready,
+            pid: record.pid,
+            restarts: record.restarts,
+            created_at: record.created_at,
+            started_at: record.started_at,
+            stopped_at: record.stopped_at,
+            exit: record.exit,
+            start_failure: record.start_failure,
+            command: shown_command(&self.spec.command),
+            attempts: record.attempts,
+            window_restarts: record.window_restarts,
+            max_restarts: self.spec.restart.max_restarts,
+            cause: record.cause,
+            restart: self.spec.restart.policy,
+            output_start: ring.tail(),
+            output_end: ring.head(),
+            stuck: record.stuck,
+            labels: self.spec.labels.clone(),
+            cwd: self.spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            user: self.spec.user.clone(),
+        }
+    }
+}
+
+fn shown_command(command: &[String]) -> Vec<String> {
+    let mut left = COMMAND_SHOWN_MAX;
+    let mut shown = Vec::new();
+    for arg in command {
+        if arg.len() > left {
+            let end = (0..=left).rev().find(|&n| arg.is_char_boundary(n)).unwrap_or(0);
+            shown.push(format!("{}...", &arg[..end]));
+            break;
+        }
+        left -= arg.len();
+        shown.push(arg.clone());
+    }
+    shown
+}
+
+/// Keeps a thread being woken by a process.
+#[derive(Debug)]
+pub struct Watch {
+    process: Arc<Process>,
+    waker: Waker,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut inner = self.process.inner.lock();
+        if let Some(at) = inner.watchers.iter().position(|w| w.is(&self.waker)) {
+            inner.watchers.swap_remove(at);
+            self.process.watched.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From a spec to a launch: everything that a child needs between fork and exec is looked up here, so that the child
+//! itself looks up nothing. Reads the user database; starts nothing.
+
+use crate::engine::process::env::{self, Layers, Vars};
+use crate::engine::process::users::{self, Credentials, Wanted};
+use crate::sys::limits;
+use crate::sys::system;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, ProcessId, quoted};
+use crate::wire::record::Launch;
+use crate::wire::spec::{EnvBase, STRINGS_LEN_MAX, Spec};
+
+/// Where programs are looked up when the child's environment has no PATH.
+const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The same for root, whose programs are also elsewhere.
+const PATH_DEFAULT_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The most directories of a PATH: far more than anybody has, and little enough to try them all.
+const PATH_DIRS_MAX: usize = 1000;
+/// The longest file name on Linux, in bytes.
+const FILE_NAME_LEN_MAX: usize = 255;
+/// The variables that tell a child who it is.
+const PROVOST_ID: &str = "PROVOST_ID";
+const PROVOST_NAME: &str = "PROVOST_NAME";
+const PROVOST_RUN: &str = "PROVOST_RUN";
+const PROVOST_INSTANCE: &str = "PROVOST_INSTANCE";
+
+/// Who the child is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Kept over restarts.
+    pub id: ProcessId,
+    /// Its name, if it has one.
+    pub name: Option<Name>,
+    /// The run that is to start.
+    pub run: u64,
+    /// 1..N among instances.
+    pub instance: Option<u32>,
+}
+
+/// Resolves a spec against this host and the environments of the moment.
+pub fn prepare(
+    spec: &Spec,
+    identity: &Identity,
+    global_env: &Vars,
+    service_env: &Vars,
+) -> Result<Launch, Error> {
+    let env = environment(spec, identity, global_env, service_env)?;
+    check_size(spec, &env)?;
+    let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
+    let credentials = changes_needed(users::look_up(&wanted)?, spec);
+    let cwd = spec.cwd.as_deref().unwrap_or("/");
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(
+        || {
+            let is_root = credentials.uid.unwrap_or_else(system::euid) == 0;
+            if is_root { PATH_DEFAULT_ROOT } else { PATH_DEFAULT }
+        },
+        |(_, value)| value,
+    );
+    Ok(Launch {
+        candidates: candidates(&spec.command[0], path, cwd)?,
+        argv: spec.command.iter().map(|arg| arg.clone().into_bytes()).collect(),
+        env: env.into_iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
+        cwd: cwd.as_bytes().to_vec(),
+        uid: credentials.uid,
+        gid: credentials.gid,
+        groups: credentials.groups,
+        umask: spec.umask,
+        nice: spec.nice,
+        oom_score_adj: spec.oom_score_adj,
+        no_new_privs: spec.no_new_privs,
+        rlimits: rlimits(spec)?,
+    })
+}
+
+fn environment(
+    spec: &Spec,
+    identity: &Identity,
+    global_env: &Vars,
+    service_env: &Vars,
+) -> Result<Vec<(String, String)>, Error> {
+    let name = identity.name.as_ref().map_or("", Name::as_str);
+    let mut instance = vec![
+        (PROVOST_ID.to_owned(), identity.id.to_string()),
+        (PROVOST_NAME.to_owned(), name.to_owned()),
+        (PROVOST_RUN.to_owned(), identity.run.to_string()),
+    ];
+    instance.extend(identity.instance.map(|n| (PROVOST_INSTANCE.to_owned(), n.to_string())));
+    // A service that is itself the child of another one has that one's number.
+    let base: Vec<_> = match spec.env_base {
+        EnvBase::Empty => Vec::new(),
+        EnvBase::Service => service_env.iter().filter(|(key, _)| key != PROVOST_INSTANCE).cloned().collect(),
+    };
+    env::merge(&Layers {
+        base: &base,
+        global: global_env,
+        spec: &spec.env,
+        expand: spec.env_expand,
+        instance: &instance,
+    })
+}
+
+/// What `Spec::check` did for the spec alone, for all that the kernel will see.
+fn check_size(spec: &Spec, env: &Vars) -> Result<(), Error> {
+    let args: usize = spec.command.iter().map(|arg| arg.len() + 9).sum();
+    let vars: usize = env.iter().map(|(key, value)| key.len() + value.len() + 10).sum();
+    if args + vars > STRINGS_LEN_MAX {
+        return Err(Error::usage(format!(
+            "arguments ({args} bytes) and environment ({vars} bytes) are over the limit of {STRINGS_LEN_MAX}"
+        ))
+        .hint(
+            "pass large data through a file or a socket; --clear-env leaves out the service's environment",
+        ));
+    }
+    Ok(())
+}
+
+/// Without root nothing can be changed, and it need not be where the child stays who the service is.
+fn changes_needed(wanted: Credentials, spec: &Spec) -> Credentials {
+    let (euid, egid) = (system::euid(), system::egid());
+    if euid == 0 || wanted.uid != Some(euid) {
+        return wanted;
+    }
+    Credentials {
+        uid: None,
+        gid: wanted.gid.filter(|&gid| gid != egid),
+        groups: wanted.groups.filter(|_| !spec.groups.is_empty()),
+    }
+}
+
+fn rlimits(spec: &Spec) -> Result<Vec<(u32, u64, u64)>, Error> {
+    let resolve = |limit: &crate::wire::spec::Rlimit| {
+        let number = limits::rlimit_number(&limit.resource).ok_or_else(|| {
+            let names: Vec<_> = limits::rlimit_names().collect();
+            Error::usage(format!("there is no limit {}", quoted(&limit.resource)))
+                .hint(format!("limits are {}", names.join(", ")))
+        })?;
+        Ok((number, limit.soft, limit.hard))
+    };
+    spec.rlimits.iter().map(resolve).collect()
+}
+
+/// The paths to try, in order, as execvp(3) has it: a program with a slash is a path; any other is looked up in the
+/// directories of PATH, an empty one being the working directory.
+fn candidates(program: &str, path: &str, cwd: &str) -> Result<Vec<Vec<u8>>, Error> {
+    if program.contains('/') {
+        return Ok(vec![join(cwd, program)]);
+    }
+    if program.len() > FILE_NAME_LEN_MAX {
+        return Err(Error::new(
+            Code::ProgramNotFound,
+            format!("cannot start: there is no program {}: no file has so long a name", quoted(program)),
+        ));
+    }
+    let dirs = path.split(':').count();
+    if dirs > PATH_DIRS_MAX {
+        return Err(Error::usage(format!("PATH has {dirs} directories, the limit is {PATH_DIRS_MAX}"))
+            .hint("give the program with its path, or a shorter PATH with --env"));
+    }
+    let in_dir = |dir: &str| join(cwd, &format!("{dir}{}{program}", if dir.is_empty() { "" } else { "/" }));
+    Ok(path.split(':').map(in_dir).collect())
+}
+
+fn join(cwd: &str, path: &str) -> Vec<u8> {
+    if path.starts_with('/') {
+        return path.as_bytes().to_vec();
+    }
+    format!("{}/{path}", cwd.trim_end_matches('/')).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::spec::{EnvExpand, Rlimit};
+
+    fn identity() -> Identity {
+        Identity { id: ProcessId::new(), name: Some("web-2".parse().unwrap()), run: 7, instance: Some(2) }
+    }
+
+    fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn texts(list: &[Vec<u8>]) -> Vec<&str> {
+        list.iter().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect()
+    }
+
+    fn prepared(change: impl FnOnce(&mut Spec)) -> Result<Launch, Error> {
+        let mut spec = Spec::new(["prog", "a b", "$HOME"]);
+        change(&mut spec);
+        prepare(&spec, &identity(), &vars(&[("G", "global")]), &vars(&[("PATH", "/x:/y"), ("S", "own")]))
+    }
+
+    #[test]
+    fn the_child_knows_who_it_is() {
+        let identity = identity();
+        let outer = vars(&[("PROVOST_INSTANCE", "9"), ("PROVOST_NAME", "outer"), ("PROVOST_ID", "outer")]);
+        let launch = prepare(&Spec::new(["x"]), &identity, &[], &outer).unwrap();
+        let id = format!("PROVOST_ID={}", identity.id);
+        for expected in [id.as_str(), "PROVOST_NAME=web-2", "PROVOST_RUN=7", "PROVOST_INSTANCE=2"] {
+            assert!(texts(&launch.env).contains(&expected), "{expected} in {:?}", texts(&launch.env));
+        }
+        assert_eq!(launch.env.len(), 4);
+        let single = Identity { name: None, instance: None, ..identity };
+        let launch = prepare(&Spec::new(["x"]), &single, &[], &outer).unwrap();
+        assert!(texts(&launch.env).contains(&"PROVOST_NAME="));
+        assert_eq!(launch.env.len(), 3);
+    }
+
+    #[test]
+    fn arguments_pass_untouched_and_the_base_can_be_left_out() {
+        let launch = prepared(|_| ()).unwrap();
+        assert_eq!(texts(&launch.argv), ["prog", "a b", "$HOME"]);
+        assert_eq!(texts(&launch.candidates), ["/x/prog", "/y/prog"]);
+        assert_eq!(texts(&launch.env)[..3], ["PATH=/x:/y", "S=own", "G=global"]);
+        assert_eq!((launch.cwd.as_slice(), launch.uid, launch.groups), (&b"/"[..], None, None));
+        let launch = prepared(|spec| spec.env_base = EnvBase::Empty).unwrap();
+        assert_eq!(texts(&launch.env)[0], "G=global");
+    }
+
+    #[test]
+    fn a_program_is_found_as_execvp_finds_it() {
+        let found = |program: &str, path: &str, cwd: &str| {
+            let found = candidates(program, path, cwd).unwrap();
+            texts(&found).join(" ")
+        };
+        assert_eq!(found("a", "/bin:/usr/bin", "/"), "/bin/a /usr/bin/a");
+        assert_eq!(found("a", ":/bin:rel:", "/tmp"), "/tmp/a /bin/a /tmp/rel/a /tmp/a");
+        assert_eq!(found("a", "", "/"), "/a");
+        assert_eq!(found("/x/a", "/bin", "/tmp"), "/x/a");
+        assert_eq!(found("./a", "/bin", "/tmp"), "/tmp/./a");
+        assert_eq!(found("x/a", "/bin", "/"), "/x/a");
+        assert!(candidates(&"a".repeat(256), "/bin", "/").is_err());
+        assert!(candidates("a", &":".repeat(PATH_DIRS_MAX), "/").is_err());
+    }
+
+    #[test]
+    fn the_childs_own_path_counts() {
+        let launch = prepared(|spec| spec.env.push(("PATH".into(), "/opt:${PATH}".into()))).unwrap();
+        assert_eq!(texts(&launch.candidates), ["/opt/prog", "/x/prog", "/y/prog"]);
+        let launch = prepared(|spec| spec.env_base = EnvBase::Empty).unwrap();
+        assert!(texts(&launch.candidates).contains(&"/usr/bin/prog"));
+    }
+
+    #[test]
+    fn limits_are_resolved_by_name() {
+        let with = |resource: &str| {
+            let limit = Rlimit { resource: resource.into(), soft: 1, hard: u64::MAX };
+            prepared(|spec| spec.rlimits.push(limit))
+        };
+        let number = limits::rlimit_number("nofile").unwrap();
+        assert_eq!(with("nofile").unwrap().rlimits, [(number, 1, u64::MAX)]);
+        assert_eq!(with("files").unwrap_err().message, "there is no limit 'files'");
+    }
+
+    #[test]
+    fn users_are_resolved_by_name() {
+        let launch =
+            prepared(|spec| (spec.user, spec.groups) = (Some("root".into()), vec!["7".into()])).unwrap();
+        assert_eq!(launch.groups, Some(vec![7]));
+        assert!(launch.uid == Some(0) || system::euid() == 0);
+        let error = prepared(|spec| spec.user = Some("no-such-user".into())).unwrap_err();
+        assert_eq!(error.message, "there is no user 'no-such-user'");
+    }
+
+    #[test]
+    fn without_root_staying_oneself_changes_nothing() {
+        let (uid, gid) = (system::euid(), system::egid());
+        let own = Credentials { uid: Some(uid), gid: Some(gid), groups: Some(vec![gid]) };
+        let needed = changes_needed(own.clone(), &Spec::new(["x"]));
+        assert_eq!(needed, if uid == 0 { own } else { Credentials::default() });
+    }
+
+    #[test]
+    fn what_expansion_makes_too_large_is_refused() {
+        let big = "x".repeat(100_000);
+        let launch = |expand| {
+            prepared(|spec| {
+                spec.env_expand = expand;
+                spec.env.push(("A".into(), big.clone()));
+                spec.env.extend((0..15).map(|n| (format!("B{n}"), "${A}".to_owned())));
+                spec.command.extend(std::iter::repeat_n(big.clone(), 9));
+            })
+        };
+        assert!(launch(EnvExpand::Literal).is_ok());
+        let error = launch(EnvExpand::Once).unwrap_err();
+        assert!(error.message.starts_with("arguments (900"), "{error}");
+    }
+}

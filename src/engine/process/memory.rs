@@ -1,0 +1,202 @@
+//! One process's memory, held by the keeper and mapped here: record, output, spec and launch. Every instruction leaves it
+//! whole: data first, then the word that publishes it. A record goes into the slot that is not current, then the word
+//! turns; so whoever maps this next, after any end of ours, sees the last transition that was finished.
+//!
+//! ```text
+//! 0      words (see the constants)      128, 2112  two record slots
+//! 4096   output index                   then, page by page: output ring, spec, launch
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+
+use crate::engine::process::output::{Geometry, Ring};
+use crate::sys::memory::{PAGE, Window, memfd_create};
+use crate::wire::error::{Code, Error};
+use crate::wire::keeper::{FAILURE_AT, FAILURE_LEN, Failure, Place};
+use crate::wire::record::{Launch, Record};
+use crate::wire::spec::{STRINGS_LEN_MAX, Spec};
+
+/// "PROVOST1", the layout's name.
+const MAGIC: u64 = u64::from_le_bytes(*b"PROVOST1");
+const MAGIC_AT: usize = 0;
+/// Grows by one with each record; its last bit is the current slot.
+const TURN_AT: usize = 8;
+const OUTPUT_BYTES_AT: usize = 40;
+const SPEC_LEN_AT: usize = 48;
+const LAUNCH_LEN_AT: usize = 56;
+const SLOT_AT: [usize; 2] = [128, 2112];
+const SLOT_LEN: usize = 1984;
+/// The length in front of a record in its slot.
+const LEN_LEN: usize = 4;
+
+/// One process's memory. Records and launches are written by one thread at a time (the one that has the life); output by
+/// the process's own thread.
+#[derive(Debug)]
+pub struct Memory {
+    window: Window,
+    file: File,
+    geometry: Geometry,
+}
+
+impl Memory {
+    /// New memory for a process with this spec.
+    pub fn create(spec: &Spec) -> Result<Self, Error> {
+        let failed = |e: io::Error| {
+            Error::new(Code::Failed, format!("cannot make memory for the process: {e}"))
+                .hint("each process takes one descriptor of the service, each running one three")
+        };
+        let geometry = Geometry::new(spec.output_bytes);
+        let bytes = spec.encode();
+        let spec_at = geometry.end();
+        let file = memfd_create(c"provost-process", spec_at + pages(bytes.len())).map_err(failed)?;
+        file.write_all_at(&bytes, spec_at).map_err(failed)?;
+        let window = Window::map(&file, geometry.window_len()).map_err(failed)?;
+        window.word(OUTPUT_BYTES_AT).store(spec.output_bytes, Ordering::Release);
+        window.word(SPEC_LEN_AT).store(bytes.len() as u64, Ordering::Release);
+        let memory = Self { window, file, geometry };
+        memory.ring().start().map_err(failed)?;
+        memory.window.word(MAGIC_AT).store(MAGIC, Ordering::Release);
+        Ok(memory)
+    }
+
+    /// Takes over what another engine left. `None`: it never got as far as a first record.
+    pub fn open(file: File) -> Result<Option<(Self, Spec, Record)>, Error> {
+        let failed = |e: io::Error| Error::new(Code::Failed, format!("cannot read a process's memory: {e}"));
+        let head = Window::map(&file, PAGE).map_err(failed)?;
+        let word = |at| head.word(at).load(Ordering::Acquire);
+        if word(MAGIC_AT) != MAGIC || word(TURN_AT) == 0 {
+            return Ok(None);
+        }
+        let geometry = Geometry::new(word(OUTPUT_BYTES_AT));
+        let len = usize::try_from(word(SPEC_LEN_AT)).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, geometry.end()).map_err(failed)?;
+        let spec = Spec::decode(&bytes)?;
+        let window = Window::map(&file, geometry.window_len()).map_err(failed)?;
+        let memory = Self { window, file, geometry };
+        memory.ring().recover().map_err(failed)?;
+        let record = memory.record()?;
+        Ok(Some((memory, spec, record)))
+    }
+
+    /// For the keeper to hold.
+    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The output kept.
+    pub fn ring(&self) -> Ring<'_> {
+        Ring::new(&self.window, &self.file, self.geometry)
+    }
+
+    /// Makes this record the current one.
+    pub fn publish(&self, record: &Record) {
+        let mut bytes = record.encode();
+        if bytes.len() > SLOT_LEN - LEN_LEN {
+            // Texts are cut where they are made, so this is out of reach; and words of the past are what can be spared.
+            let bare = Record { events: Vec::new(), ..record.clone() };
+            bytes = bare.encode();
+        }
+        let turn = self.window.word(TURN_AT).load(Ordering::Acquire) + 1;
+        let slot = SLOT_AT[usize::from(turn % 2 == 1)];
+        let len = u32::try_from(bytes.len()).expect("a slot's length");
+        self.window.write(slot + LEN_LEN, &bytes);
+        self.window.write(slot, &len.to_le_bytes());
+        self.window.word(TURN_AT).store(turn, Ordering::Release);
+    }
+
+    fn record(&self) -> Result<Record, Error> {
+        let turn = self.window.word(TURN_AT).load(Ordering::Acquire);
+        let slot = SLOT_AT[usize::from(turn % 2 == 1)];
+        let broken = || Error::new(Code::Failed, "a process's record is broken");
+        let len = self.window.read(slot, LEN_LEN).ok_or_else(broken)?;
+        let len = u32::from_le_bytes(<[u8; LEN_LEN]>::try_from(len).map_err(|_| broken())?) as usize;
+        if len > SLOT_LEN - LEN_LEN {
+            return Err(broken());
+        }
+        Record::decode(&self.window.read(slot + LEN_LEN, len).ok_or_else(broken)?)
+    }
+
+    fn launch_at(&self) -> u64 {
+        let spec_len = self.window.word(SPEC_LEN_AT).load(Ordering::Acquire);
+        self.geometry.end() + pages(usize::try_from(spec_len).unwrap_or(usize::MAX))
+    }
+
+    /// Lays the launch of the next run where its child will find it.
+    pub fn lay_launch(&self, launch: &Launch) -> io::Result<Place> {
+        let bytes = launch.encode();
+        let offset = self.launch_at();
+        let end = offset + pages(bytes.len());
+        if self.file.metadata()?.len() < end {
+            self.file.set_len(end)?;
+        }
+        self.file.write_all_at(&bytes, offset)?;
+        self.window.word(LAUNCH_LEN_AT).store(bytes.len() as u64, Ordering::Release);
+        Ok(Place { offset, len: bytes.len() as u64 })
+    }
+
+    /// The launch that was laid last, to say what a step of it was about.
+    pub fn launch(&self) -> io::Result<Launch> {
+        let len = self.window.word(LAUNCH_LEN_AT).load(Ordering::Acquire);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(4 * STRINGS_LEN_MAX)];
+        self.file.read_exact_at(&mut bytes, self.launch_at())?;
+        Launch::decode(&bytes).map_err(io::Error::other)
+    }
+
+    /// Why the child of this run did not come to its exec; `None`: it did, or has not yet.
+    pub fn failure(&self, run: u64) -> Option<Failure> {
+        Failure::decode(&self.window.read(FAILURE_AT, FAILURE_LEN)?).filter(|f| f.run == run)
+    }
+}
+
+/// Rounded up to whole pages.
+fn pages(len: usize) -> u64 {
+    (len.div_ceil(PAGE) * PAGE) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::process::state::fresh;
+    use crate::wire::id::ProcessId;
+
+    #[test]
+    fn what_was_published_last_is_what_the_next_engine_reads() {
+        let mut spec = Spec::new(["a"]);
+        spec.output_bytes = 5000;
+        let memory = Memory::create(&spec).unwrap();
+        assert!(Memory::open(memory.file.try_clone().unwrap()).unwrap().is_none(), "no record yet");
+        let mut record = fresh(ProcessId::new(), None, None);
+        for run in 1..=5 {
+            record.run = run;
+            memory.publish(&record);
+            let (_, spec_read, record_read) =
+                Memory::open(memory.file.try_clone().unwrap()).unwrap().unwrap();
+            assert_eq!((spec_read, record_read), (spec.clone(), record.clone()));
+        }
+    }
+
+    #[test]
+    fn a_launch_may_be_longer_than_the_last_one() {
+        let memory = Memory::create(&Spec::new(["a"])).unwrap();
+        for len in [1, 100_000, 10] {
+            let launch = Launch { argv: vec![vec![b'x'; len]], ..Launch::default() };
+            let place = memory.lay_launch(&launch).unwrap();
+            assert!(place.len > len as u64);
+            assert_eq!(memory.launch().unwrap(), launch);
+        }
+    }
+
+    #[test]
+    fn a_failure_belongs_to_its_run() {
+        let memory = Memory::create(&Spec::new(["a"])).unwrap();
+        assert_eq!(memory.failure(1), None);
+        let failure = Failure { run: 2, step: crate::wire::keeper::Step::Exec, errno: 2 };
+        memory.window.write(FAILURE_AT, &failure.encode());
+        assert_eq!((memory.failure(1), memory.failure(2)), (None, Some(failure)));
+    }
+}

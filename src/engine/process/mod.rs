@@ -1,0 +1,16 @@
+//! One process: how it is started.
+
+pub mod env;
+pub mod failure;
+pub mod handle;
+pub mod launch;
+pub mod memory;
+pub mod output;
+pub mod pipes;
+pub mod ready;
+pub mod restart;
+pub mod state;
+pub mod tree;
+pub mod users;
+pub mod waiting;
+pub mod worker;

@@ -1,0 +1,140 @@
+//! What follows the end of a run that nobody asked for. Pure: rules, record and time in, decision out.
+
+use crate::engine::process::state::Now;
+use crate::wire::process::End;
+use crate::wire::record::Record;
+use crate::wire::spec::{RestartPolicy, RestartRules};
+use crate::wire::time::millis;
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it is done, or its policy says so.
+    Rest,
+    /// Nothing: it was restarted too often.
+    GiveUp,
+    /// Another run.
+    Run { after_ms: u64 },
+}
+
+/// Whether the run that just ended counts as a failure.
+#[must_use]
+pub fn failed(life: &Record, rules: &RestartRules) -> bool {
+    if life.start_failure.is_some() {
+        return true;
+    }
+    match life.exit.map(|e| e.end) {
+        Some(End::Code(code)) if rules.success_codes.is_empty() => code != 0,
+        Some(End::Code(code)) => !rules.success_codes.contains(&code),
+        Some(End::Signal(_)) | None => true,
+    }
+}
+
+/// Decides. Changes nothing; [`count`] does.
+#[must_use]
+pub fn next(life: &Record, rules: &RestartRules, now: Now) -> Next {
+    match rules.policy {
+        RestartPolicy::Never => return Next::Rest,
+        RestartPolicy::OnFailure if !failed(life, rules) => return Next::Rest,
+        RestartPolicy::OnFailure | RestartPolicy::Always => {}
+    }
+    let restarts = if window_is_over(life, rules, now) { 0 } else { life.window_restarts };
+    if rules.max_restarts.is_some_and(|max| restarts >= max) {
+        return Next::GiveUp;
+    }
+    let attempts = if was_healthy(life, rules, now) { 0 } else { life.attempts };
+    Next::Run { after_ms: delay_ms(rules, attempts, now.jitter) }
+}
+
+/// Counts a restart that was decided.
+pub fn count(life: &mut Record, rules: &RestartRules, now: Now) {
+    if window_is_over(life, rules, now) {
+        life.window_start = now.mono_ms;
+        life.window_restarts = 0;
+    }
+    life.window_restarts += 1;
+    life.restarts += 1;
+    life.attempts = if was_healthy(life, rules, now) { 1 } else { life.attempts.saturating_add(1) };
+}
+
+/// The decision in words.
+#[must_use]
+pub fn plan(next: Next, life: &Record, rules: &RestartRules) -> String {
+    let of = rules.max_restarts.map(|max| format!(" of {max}")).unwrap_or_default();
+    let n = life.window_restarts + 1;
+    match next {
+        Next::Rest => String::new(),
+        Next::GiveUp => "there will be no other".to_owned(),
+        Next::Run { after_ms: 0 } => format!("attempt {n}{of} at once"),
+        Next::Run { after_ms } => format!("attempt {n}{of} in {after_ms} ms"),
+    }
+}
+
+/// The window begins with its first restart.
+fn window_is_over(life: &Record, rules: &RestartRules, now: Now) -> bool {
+    life.window_restarts == 0 || now.mono_ms.saturating_sub(life.window_start) > millis(rules.window)
+}
+
+fn was_healthy(life: &Record, rules: &RestartRules, now: Now) -> bool {
+    life.start_failure.is_none() && now.mono_ms.saturating_sub(life.started_mono) >= millis(rules.reset_after)
+}
+
+/// 0 for the first, then the delay, doubled each time up to its limit, stretched by up to a tenth either way so that
+/// what failed together does not come back together.
+fn delay_ms(rules: &RestartRules, attempts: u32, jitter: i64) -> u64 {
+    let Some(doublings) = attempts.checked_sub(1) else { return 0 };
+    let (delay, max) = (millis(rules.delay), millis(rules.delay_max));
+    let delay = delay.checked_shl(doublings).filter(|d| d >> doublings == delay).unwrap_or(max).min(max);
+    delay.saturating_add_signed(i64::try_from(delay).unwrap_or(i64::MAX / 1000).saturating_mul(jitter) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::process::state::fresh;
+    use crate::wire::id::ProcessId;
+    use crate::wire::time::Timestamp;
+    use std::time::Duration;
+
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, wall: Timestamp(0), jitter: 0 }
+    }
+
+    #[test]
+    fn delays_double_up_to_their_limit() {
+        let rules = RestartRules::default();
+        let delays: Vec<_> = (0..12).map(|n| delay_ms(&rules, n, 0)).collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
+        assert_eq!(delay_ms(&rules, u32::MAX, 0), 30000);
+        assert_eq!((delay_ms(&rules, 2, 100), delay_ms(&rules, 2, -100)), (220, 180));
+    }
+
+    #[test]
+    fn the_window_limits_and_then_forgets() {
+        let rules = RestartRules {
+            policy: RestartPolicy::Always,
+            max_restarts: Some(2),
+            window: Duration::from_secs(1),
+            ..RestartRules::default()
+        };
+        let mut life = fresh(ProcessId::new(), None, None);
+        life.started_mono = 5000;
+        for now in [5000, 5100] {
+            assert!(matches!(next(&life, &rules, at(now)), Next::Run { .. }));
+            count(&mut life, &rules, at(now));
+        }
+        assert_eq!(next(&life, &rules, at(6000)), Next::GiveUp);
+        assert_eq!(next(&life, &rules, at(6001)), Next::Run { after_ms: 200 });
+    }
+
+    #[test]
+    fn a_healthy_run_resets_the_delay() {
+        let rules = RestartRules { policy: RestartPolicy::Always, ..RestartRules::default() };
+        let mut life = fresh(ProcessId::new(), None, None);
+        life.attempts = 5;
+        assert_eq!(next(&life, &rules, at(9_999)), Next::Run { after_ms: 1600 });
+        assert_eq!(next(&life, &rules, at(10_000)), Next::Run { after_ms: 0 });
+        count(&mut life, &rules, at(10_000));
+        assert_eq!(life.attempts, 1);
+    }
+}

@@ -1,0 +1,515 @@
+//! The life of a process: one record, one function that changes it. `step` takes what happened and the time, changes the
+//! record, and returns what is to be done and told; the process's thread does it. Nothing here waits, reads a clock or
+//! touches the system.
+//!
+//! ```text
+//!            start                executed               exited, or stop
+//! stopped ----------> starting -----------> running ------------------------> stopping
+//!    ^                    | exec failed        ^                                  | tree empty
+//!    |                    v                    | (--no-kill: grace is over)       v
+//!    +--- no restart -- (end of the run: stopping until its tree is empty) -- what next?
+//!    failed <-- too many within the window --+-- restart due later --> backoff --> starting
+//! ```
+
+use std::time::Duration;
+
+use crate::engine::process::restart::{self, Next};
+use crate::sys::signal;
+use crate::wire::event::EventKind;
+use crate::wire::id::{Name, ProcessId};
+use crate::wire::process::{Exit, StartFailure, State};
+use crate::wire::record::{Record, StopInProgress};
+use crate::wire::spec::{RestartRules, Scope, StopRules};
+use crate::wire::time::{Timestamp, millis};
+
+/// How long after SIGKILL before what is left is called stuck, ms.
+const KILL_MS: u64 = 2000;
+/// The longest cause and detail that are recorded, in bytes: three events and the rest fit a record's slot.
+const TEXT_LEN_MAX: usize = 120;
+
+/// The rules a process lives by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub restart: RestartRules,
+    pub stop: StopRules,
+    /// Whether something must show that it is ready.
+    pub proves_ready: bool,
+}
+
+/// The moment of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    pub mono_ms: u64,
+    pub wall: Timestamp,
+    /// -100 to 100: thousandths by which a delay is stretched.
+    pub jitter: i64,
+}
+
+/// How to stop, where it differs from the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StopOrder {
+    pub signal: Option<u32>,
+    pub timeout: Option<Duration>,
+    pub scope: Option<Scope>,
+    pub no_kill: bool,
+}
+
+impl StopOrder {
+    /// At once.
+    #[must_use]
+    pub fn at_once() -> Self {
+        Self { signal: Some(signal::KILL), timeout: Some(Duration::ZERO), ..Self::default() }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Somebody wants it to run.
+    Start,
+    /// Somebody wants it to be gone.
+    Stop(StopOrder),
+    /// Somebody wants it gone, then running.
+    Restart,
+    /// The keeper made a child.
+    Spawned { pid: u32 },
+    /// There is no child, or it ended before its exec. An exit follows if there was one.
+    SpawnFailed { failure: StartFailure, child: Child },
+    /// The program executes.
+    Executed,
+    /// It is ready.
+    Ready,
+    /// The process itself ended.
+    Exited(Exit),
+    /// Nothing of it is left.
+    TreeEmpty,
+    /// The deadline has come.
+    Deadline,
+}
+
+/// Whether a failed spawn left a child whose exit is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Child {
+    None,
+    Exits,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the keeper for the run that the record names.
+    Spawn,
+    /// Send the signal to the scope, and SIGCONT so that it can act on it.
+    Signal { signal: u32, scope: Scope },
+    /// SIGKILL to the scope.
+    Kill { scope: Scope },
+    /// See whether anything of the scope is left; if not, `TreeEmpty` follows.
+    Look { scope: Scope },
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub kind: EventKind,
+    pub detail: String,
+}
+
+/// What a step leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Outcome {
+    pub actions: Vec<Action>,
+    pub told: Vec<Told>,
+}
+
+/// What comes after a stop; stored in the record as its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The run ended by itself: the restart rules decide.
+    Decide,
+    /// Rest: somebody asked for it.
+    Rest,
+    /// Another run: somebody asked for it.
+    Run,
+}
+
+/// How far a stop has come; stored in the record as its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Asked,
+    Killed,
+    Stuck,
+}
+
+/// A process that was just made known.
+#[must_use]
+pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record {
+    Record {
+        id,
+        name,
+        instance,
+        state: State::Stopped,
+        run: 0,
+        pid: None,
+        ready: false,
+        restarts: 0,
+        created_at: Timestamp::now(),
+        started_at: None,
+        stopped_at: None,
+        started_mono: 0,
+        exit: None,
+        start_failure: None,
+        attempts: 0,
+        window_start: 0,
+        window_restarts: 0,
+        deadline: None,
+        deadline_at: None,
+        stop: StopInProgress::default(),
+        leader_gone: false,
+        stuck: false,
+        cause: String::new(),
+        events: Vec::new(),
+        output_from: 0,
+    }
+}
+
+/// The one door between states.
+pub fn step(life: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Outcome {
+    let mut s = Step { life, rules, cause, now, outcome: Outcome::default() };
+    s.apply(input);
+    s.outcome
+}
+
+struct Step<'a> {
+    life: &'a mut Record,
+    rules: &'a Rules,
+    cause: &'a str,
+    now: Now,
+    outcome: Outcome,
+}
+
+impl Step<'_> {
+    fn apply(&mut self, input: Input) {
+        match (self.life.state, input) {
+            (State::Stopped | State::Failed | State::Backoff, Input::Start | Input::Restart) => {
+                self.life.attempts = 0;
+                self.life.window_restarts = 0;
+                self.start();
+            }
+            (State::Starting | State::Running, Input::Start) => {}
+            (State::Stopping, Input::Start | Input::Restart) => self.set_then(Then::Run),
+
+            (State::Stopped | State::Failed, Input::Stop(_)) => {}
+            (State::Backoff, Input::Stop(_)) => {
+                self.enter(State::Stopped);
+                self.tell(EventKind::Stopped, "while it waited for its next attempt");
+            }
+            (State::Starting | State::Running, Input::Stop(order)) => self.begin_stop(order, Then::Rest),
+            (State::Starting | State::Running, Input::Restart) => {
+                self.begin_stop(StopOrder::default(), Then::Run);
+            }
+            (State::Stopping, Input::Stop(order)) => self.hasten_stop(order),
+
+            // A new engine learns what the last one had on record.
+            (State::Starting | State::Stopping, Input::Spawned { pid }) if self.life.pid == Some(pid) => {}
+            (State::Starting, Input::Spawned { pid }) => self.spawned(pid),
+            (State::Stopping, Input::Spawned { pid }) => self.born_too_late(pid),
+            (State::Starting | State::Running | State::Stopping, Input::SpawnFailed { failure, child }) => {
+                self.spawn_failed(failure, child);
+            }
+            (State::Starting, Input::Executed) => {
+                self.enter(State::Running);
+                self.life.ready = !self.rules.proves_ready;
+                self.tell(EventKind::Started, "");
+            }
+            (State::Running, Input::Ready) => {
+                if !self.life.ready {
+                    self.life.ready = true;
+                    self.tell(EventKind::Ready, "");
+                }
+            }
+            (State::Starting | State::Running, Input::Exited(exit)) => {
+                self.exited(exit);
+                // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide what next.
+                self.life.stop = self.stop_for(StopOrder::default(), Then::Decide);
+                self.enter_quietly(State::Stopping);
+                self.set_deadline(self.life.stop.timeout_ms);
+                self.look();
+            }
+            // On record already, but the keeper had no word of it.
+            (State::Stopping, Input::Exited(_)) if self.life.leader_gone => {}
+            (State::Stopping, Input::Exited(exit)) => {
+                self.exited(exit);
+                self.look();
+            }
+            (State::Stopping, Input::TreeEmpty) => {
+                if self.life.pid.is_none() {
+                    self.end_of_run();
+                }
+            }
+            (State::Stopping, Input::Deadline) => self.grace_over(),
+            (State::Backoff, Input::Deadline) => self.start(),
+
+            // Too late, or said twice: a new engine repeats what the last one may have heard.
+            (State::Running | State::Stopping, Input::Executed)
+            | (State::Starting | State::Stopping, Input::Ready)
+            | (State::Running, Input::Spawned { .. })
+            | (State::Starting | State::Running, Input::TreeEmpty | Input::Deadline)
+            | (
+                State::Stopped | State::Failed | State::Backoff,
+                Input::Spawned { .. }
+                | Input::SpawnFailed { .. }
+                | Input::Executed
+                | Input::Ready
+                | Input::Exited(_)
+                | Input::TreeEmpty,
+            )
+            | (State::Stopped | State::Failed, Input::Deadline) => {}
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.enter_quietly(state);
+        self.life.cause = cut(self.cause);
+    }
+
+    /// Into a state that nobody caused but the process itself: who asked for it to run stays on record.
+    fn enter_quietly(&mut self, state: State) {
+        self.life.state = state;
+        self.clear_deadline();
+    }
+
+    fn set_deadline(&mut self, after_ms: u64) {
+        self.life.deadline = Some(self.now.mono_ms.saturating_add(after_ms));
+        self.life.deadline_at = Some(Timestamp(self.now.wall.0.saturating_add(after_ms)));
+    }
+
+    fn clear_deadline(&mut self) {
+        self.life.deadline = None;
+        self.life.deadline_at = None;
+    }
+
+    fn tell(&mut self, kind: EventKind, detail: &str) {
+        self.outcome.told.push(Told { kind, detail: cut(detail) });
+    }
+
+    fn act(&mut self, action: Action) {
+        self.outcome.actions.push(action);
+    }
+
+    fn start(&mut self) {
+        self.enter(State::Starting);
+        let life = &mut *self.life;
+        life.run += 1;
+        life.pid = None;
+        life.ready = false;
+        life.start_failure = None;
+        life.leader_gone = false;
+        life.stuck = false;
+        life.stopped_at = None;
+        life.started_at = Some(self.now.wall);
+        life.started_mono = self.now.mono_ms;
+        self.act(Action::Spawn);
+    }
+
+    fn spawned(&mut self, pid: u32) {
+        self.life.pid = Some(pid);
+        self.life.started_at = Some(self.now.wall);
+        self.life.started_mono = self.now.mono_ms;
+    }
+
+    /// Stopped before it was born: it gets what it missed.
+    fn born_too_late(&mut self, pid: u32) {
+        self.spawned(pid);
+        if self.life.stop.phase == Phase::Asked as u32 {
+            self.send_stop_signal();
+        } else {
+            self.life.stuck = false;
+            self.kill();
+        }
+    }
+
+    fn spawn_failed(&mut self, failure: StartFailure, child: Child) {
+        let detail = format!("{}: errno {}", failure.step, failure.errno);
+        self.life.start_failure = Some(failure);
+        self.tell(EventKind::StartFailed, &detail);
+        if child == Child::None {
+            self.life.pid = None;
+            self.life.stopped_at = Some(self.now.wall);
+            if self.life.state != State::Stopping {
+                self.life.stop = self.stop_for(StopOrder::default(), Then::Decide);
+            }
+            self.end_of_run();
+        }
+    }
+
+    fn exited(&mut self, exit: Exit) {
+        self.life.pid = None;
+        self.life.leader_gone = true;
+        self.life.ready = false;
+        self.life.stopped_at = Some(self.now.wall);
+        if self.life.start_failure.is_none() {
+            self.life.exit = Some(exit);
+            self.tell(EventKind::Exited, "");
+        }
+    }
+
+    fn stop_for(&self, order: StopOrder, then: Then) -> StopInProgress {
+        let rules = &self.rules.stop;
+        StopInProgress {
+            phase: Phase::Asked as u32,
+            then: then as u32,
+            signal: order.signal.unwrap_or(rules.signal),
+            timeout_ms: millis(order.timeout.unwrap_or(rules.timeout)),
+            scope: order.scope.unwrap_or(rules.scope),
+            no_kill: order.no_kill,
+        }
+    }
+
+    fn begin_stop(&mut self, order: StopOrder, then: Then) {
+        self.life.stop = self.stop_for(order, then);
+        self.enter(State::Stopping);
+        self.set_deadline(self.life.stop.timeout_ms);
+        self.tell(EventKind::Stopping, &signal::name(self.life.stop.signal));
+        if self.life.pid.is_some() {
+            self.send_stop_signal();
+        }
+    }
+
+    /// A second order during a stop: it stays stopped, the shorter grace counts, and what was stuck is tried once more.
+    fn hasten_stop(&mut self, order: StopOrder) {
+        self.set_then(Then::Rest);
+        self.life.cause = cut(self.cause);
+        self.life.stuck = false;
+        let wanted = self.stop_for(order, Then::Rest);
+        if self.life.stop.phase != Phase::Asked as u32 {
+            self.kill();
+            return;
+        }
+        self.life.stop.no_kill &= wanted.no_kill;
+        let until = self.now.mono_ms.saturating_add(wanted.timeout_ms);
+        if self.life.deadline.is_none_or(|d| d > until) {
+            self.set_deadline(wanted.timeout_ms);
+        }
+        if wanted.signal != self.life.stop.signal {
+            self.life.stop.signal = wanted.signal;
+            self.send_stop_signal();
+        }
+    }
+
+    fn set_then(&mut self, then: Then) {
+        self.life.stop.then = then as u32;
+    }
+
+    fn send_stop_signal(&mut self) {
+        let StopInProgress { signal, scope, .. } = self.life.stop;
+        self.act(Action::Signal { signal, scope });
+    }
+
+    /// After the process itself is gone: see whether it left anything behind, and ask that to go too.
+    fn look(&mut self) {
+        let scope = self.life.stop.scope;
+        self.act(Action::Look { scope });
+        if self.life.stop.phase == Phase::Asked as u32 && scope != Scope::Leader {
+            self.send_stop_signal();
+        }
+    }
+
+    fn grace_over(&mut self) {
+        let stop = self.life.stop;
+        self.clear_deadline();
+        if stop.phase == Phase::Asked as u32 {
+            if stop.no_kill {
+                self.abandon_stop();
+                return;
+            }
+            self.tell(EventKind::Killed, "the grace period is over");
+            self.kill();
+        } else if stop.phase == Phase::Killed as u32 {
+            self.life.stop.phase = Phase::Stuck as u32;
+            self.life.stuck = true;
+            self.tell(EventKind::Stuck, "something does not die of SIGKILL");
+            // Once more, for what was frozen or forked meanwhile; from here on only its end wakes us.
+            self.act(Action::Kill { scope: stop.scope });
+        }
+    }
+
+    fn kill(&mut self) {
+        let scope = self.life.stop.scope;
+        self.life.stop.phase = Phase::Killed as u32;
+        self.set_deadline(KILL_MS);
+        self.act(Action::Kill { scope });
+        self.act(Action::Look { scope });
+    }
+
+    /// `--no-kill`: what will not stop is left as it is, and a later stop goes on from here.
+    fn abandon_stop(&mut self) {
+        if self.life.leader_gone || self.life.pid.is_none() {
+            self.life.stuck = true;
+            self.tell(EventKind::Stuck, "it did not stop, and is not to be killed");
+        } else {
+            self.enter(State::Running);
+            self.tell(EventKind::Stuck, "it did not stop, and is left running");
+        }
+    }
+
+    fn end_of_run(&mut self) {
+        self.life.stuck = false;
+        let then = self.life.stop.then;
+        if then == Then::Run as u32 {
+            self.tell(EventKind::Stopped, "to be started again");
+            self.life.attempts = 0;
+            self.start();
+        } else if then == Then::Rest as u32 {
+            self.rest(State::Stopped, EventKind::Stopped, "");
+        } else {
+            self.decide();
+        }
+    }
+
+    fn rest(&mut self, state: State, kind: EventKind, detail: &str) {
+        self.enter_quietly(state);
+        self.tell(kind, detail);
+    }
+
+    fn decide(&mut self) {
+        let next = restart::next(self.life, &self.rules.restart, self.now);
+        if restart::failed(self.life, &self.rules.restart) && next != Next::Rest {
+            self.tell(EventKind::AttemptFailed, &restart::plan(next, self.life, &self.rules.restart));
+        }
+        match next {
+            Next::Rest => self.rest(State::Stopped, EventKind::Stopped, "by itself"),
+            Next::GiveUp => {
+                let n = self.life.window_restarts;
+                self.life.cause = "restart limit".to_owned();
+                self.rest(State::Failed, EventKind::GaveUp, &format!("after {n} restarts within the window"));
+            }
+            Next::Run { after_ms } => {
+                restart::count(self.life, &self.rules.restart, self.now);
+                self.life.cause = "restart policy".to_owned();
+                if after_ms == 0 {
+                    self.start();
+                    self.life.cause = "restart policy".to_owned();
+                } else {
+                    self.enter_quietly(State::Backoff);
+                    self.set_deadline(after_ms);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a stop is over without the process being gone: what its callers are told then.
+#[must_use]
+pub fn stop_was_in_vain(life: &Record) -> bool {
+    life.stuck || life.state == State::Running
+}
+
+/// Cut to what a record takes, at a character.
+fn cut(text: &str) -> String {
+    let end = (0..=text.len().min(TEXT_LEN_MAX)).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

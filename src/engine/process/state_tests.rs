@@ -1,0 +1,300 @@
+//! The transition function, without threads or clocks: every test says what happens and at what millisecond.
+
+use std::time::Duration;
+
+use super::*;
+use crate::wire::process::End;
+use crate::wire::spec::RestartPolicy;
+
+struct Sim {
+    life: Record,
+    rules: Rules,
+    ms: u64,
+}
+
+impl Sim {
+    fn new(policy: RestartPolicy) -> Self {
+        let restart = RestartRules { policy, ..RestartRules::default() };
+        let rules = Rules { restart, stop: StopRules::default(), proves_ready: false };
+        Self { life: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
+    }
+
+    fn running(policy: RestartPolicy) -> Self {
+        let mut sim = Self::new(policy);
+        sim.put(Input::Start);
+        sim.put(Input::Spawned { pid: 7 });
+        sim.put(Input::Executed);
+        assert_eq!(sim.life.state, State::Running);
+        sim
+    }
+
+    fn put(&mut self, input: Input) -> Outcome {
+        let now = Now { mono_ms: self.ms, wall: Timestamp(self.ms), jitter: 0 };
+        step(&mut self.life, &self.rules, input, "test", now)
+    }
+
+    fn exit(&mut self, code: u8) -> Outcome {
+        let exit = Exit {
+            end: End::Code(code),
+            core: false,
+            oom: false,
+            ran: Duration::ZERO,
+            user: Duration::ZERO,
+            system: Duration::ZERO,
+            max_rss_kib: 0,
+        };
+        self.put(Input::Exited(exit))
+    }
+
+    fn end(&mut self, code: u8) -> Outcome {
+        self.exit(code);
+        self.put(Input::TreeEmpty)
+    }
+}
+
+fn kinds(outcome: &Outcome) -> Vec<EventKind> {
+    outcome.told.iter().map(|t| t.kind).collect()
+}
+
+const SIGNAL: Action = Action::Signal { signal: 15, scope: Scope::Tree };
+const KILL: Action = Action::Kill { scope: Scope::Tree };
+const LOOK: Action = Action::Look { scope: Scope::Tree };
+
+#[test]
+fn start_run_stop() {
+    let mut sim = Sim::new(RestartPolicy::Never);
+    assert_eq!(sim.put(Input::Start).actions, [Action::Spawn]);
+    assert_eq!((sim.life.state, sim.life.run), (State::Starting, 1));
+    sim.put(Input::Spawned { pid: 7 });
+    assert_eq!(kinds(&sim.put(Input::Executed)), [EventKind::Started]);
+    assert!(sim.life.ready);
+    assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [SIGNAL]);
+    assert_eq!(sim.life.deadline, Some(11_000));
+    assert_eq!(sim.exit(0).actions, [LOOK, SIGNAL]);
+    assert_eq!(sim.life.state, State::Stopping);
+    assert_eq!(kinds(&sim.put(Input::TreeEmpty)), [EventKind::Stopped]);
+    assert_eq!((sim.life.state, sim.life.deadline), (State::Stopped, None));
+}
+
+#[test]
+fn stopped_is_not_said_while_the_leader_lives() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.put(Input::TreeEmpty);
+    assert_eq!(sim.life.state, State::Stopping);
+}
+
+#[test]
+fn the_kill_goes_to_what_the_leader_left_behind() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.exit(0);
+    sim.ms = 11_000;
+    assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
+    assert_eq!(sim.life.state, State::Stopping);
+    sim.ms = 13_000;
+    assert_eq!(kinds(&sim.put(Input::Deadline)), [EventKind::Stuck]);
+    assert!(sim.life.stuck && stop_was_in_vain(&sim.life));
+    assert_eq!(sim.life.deadline, None, "nothing wakes us but its end");
+    sim.put(Input::TreeEmpty);
+    assert_eq!((sim.life.state, sim.life.stuck), (State::Stopped, false));
+}
+
+#[test]
+fn no_kill_leaves_it_running() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder { no_kill: true, ..StopOrder::default() }));
+    sim.ms = 11_000;
+    assert_eq!(sim.put(Input::Deadline).actions, []);
+    assert_eq!(sim.life.state, State::Running);
+    assert!(stop_was_in_vain(&sim.life));
+}
+
+#[test]
+fn a_stop_after_a_stop_in_vain_goes_on() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder { no_kill: true, ..StopOrder::default() }));
+    sim.exit(0);
+    sim.ms = 11_000;
+    sim.put(Input::Deadline);
+    assert!(sim.life.stuck && sim.life.deadline.is_none());
+    sim.put(Input::Stop(StopOrder::default()));
+    assert!(!sim.life.stuck);
+    sim.ms = 21_000;
+    assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
+    sim.ms = 23_000;
+    sim.put(Input::Deadline);
+    assert!(sim.life.stuck);
+    assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [KILL, LOOK]);
+    assert_eq!((sim.life.stuck, sim.life.deadline), (false, Some(25_000)));
+}
+
+#[test]
+fn a_stop_before_the_birth_reaches_the_child() {
+    let mut sim = Sim::new(RestartPolicy::Always);
+    sim.put(Input::Start);
+    assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, []);
+    assert_eq!(sim.put(Input::Spawned { pid: 7 }).actions, [SIGNAL]);
+    sim.put(Input::Executed);
+    sim.end(0);
+    assert_eq!(sim.life.state, State::Stopped);
+}
+
+#[test]
+fn restart_is_a_stop_and_a_start_and_a_later_stop_wins() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Restart);
+    assert_eq!(sim.end(0).actions, [Action::Spawn]);
+    assert_eq!((sim.life.state, sim.life.run, sim.life.restarts), (State::Starting, 2, 0));
+    let mut sim = Sim::running(RestartPolicy::Always);
+    sim.put(Input::Restart);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.end(0);
+    assert_eq!(sim.life.state, State::Stopped);
+}
+
+#[test]
+fn a_start_during_a_stop_follows_it() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.put(Input::Start);
+    assert_eq!(sim.end(0).actions, [Action::Spawn]);
+}
+
+#[test]
+fn a_second_stop_shortens_the_grace() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.put(Input::Stop(StopOrder { timeout: Some(Duration::from_secs(1)), ..StopOrder::default() }));
+    assert_eq!(sim.life.deadline, Some(2000));
+    sim.put(Input::Stop(StopOrder { timeout: Some(Duration::from_secs(60)), ..StopOrder::default() }));
+    assert_eq!(sim.life.deadline, Some(2000));
+}
+
+#[test]
+fn a_failing_process_backs_off_and_gives_up() {
+    let mut sim = Sim::running(RestartPolicy::OnFailure);
+    let mut delays = Vec::new();
+    loop {
+        let outcome = sim.end(1);
+        match sim.life.state {
+            State::Starting => delays.push(0),
+            State::Backoff => {
+                let deadline = sim.life.deadline.expect("an attempt is due");
+                delays.push(deadline - sim.ms);
+                sim.ms = deadline;
+                assert_eq!(sim.put(Input::Deadline).actions, [Action::Spawn]);
+            }
+            State::Failed => {
+                assert_eq!(kinds(&outcome), [EventKind::AttemptFailed, EventKind::GaveUp]);
+                break;
+            }
+            state => panic!("{state:?}"),
+        }
+        sim.put(Input::Spawned { pid: 7 });
+        sim.put(Input::Executed);
+    }
+    assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600]);
+    sim.put(Input::Start);
+    assert_eq!((sim.life.state, sim.life.attempts), (State::Starting, 0));
+}
+
+#[test]
+fn policies_differ_by_success() {
+    for (policy, code, rests) in [
+        (RestartPolicy::Never, 1, true),
+        (RestartPolicy::OnFailure, 0, true),
+        (RestartPolicy::OnFailure, 1, false),
+        (RestartPolicy::Always, 0, false),
+    ] {
+        let mut sim = Sim::running(policy);
+        sim.end(code);
+        assert_eq!(sim.life.state == State::Stopped, rests, "{policy:?} {code}");
+    }
+    let mut sim = Sim::running(RestartPolicy::OnFailure);
+    sim.rules.restart.success_codes = vec![0, 3];
+    sim.end(3);
+    assert_eq!(sim.life.state, State::Stopped);
+}
+
+#[test]
+fn a_stop_in_backoff_is_at_once() {
+    let mut sim = Sim::running(RestartPolicy::Always);
+    sim.end(1);
+    sim.put(Input::Spawned { pid: 8 });
+    sim.put(Input::Executed);
+    sim.end(1);
+    assert_eq!(sim.life.state, State::Backoff);
+    sim.put(Input::Stop(StopOrder::default()));
+    assert_eq!((sim.life.state, sim.life.deadline), (State::Stopped, None));
+}
+
+#[test]
+fn a_failed_exec_is_never_running() {
+    let failure = StartFailure { step: "exec".into(), errno: 2, object: "/x".into() };
+    let mut sim = Sim::new(RestartPolicy::Never);
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    sim.put(Input::SpawnFailed { failure: failure.clone(), child: Child::Exits });
+    assert_eq!(sim.life.state, State::Starting);
+    sim.end(127);
+    assert_eq!((sim.life.state, sim.life.exit), (State::Stopped, None));
+    assert_eq!(sim.life.start_failure, Some(failure.clone()));
+
+    let mut sim = Sim::new(RestartPolicy::Never);
+    sim.put(Input::Start);
+    sim.put(Input::SpawnFailed { failure, child: Child::None });
+    assert_eq!(sim.life.state, State::Stopped);
+}
+
+#[test]
+fn said_twice_changes_nothing() {
+    for policy in [RestartPolicy::Never, RestartPolicy::Always] {
+        let mut sim = Sim::running(policy);
+        let before = sim.life.clone();
+        for input in [Input::Executed, Input::Spawned { pid: 7 }, Input::TreeEmpty, Input::Start] {
+            sim.put(input);
+        }
+        assert_eq!(sim.life, before);
+    }
+}
+
+#[test]
+fn readiness_is_a_fact_of_its_own() {
+    let mut sim = Sim::new(RestartPolicy::Never);
+    sim.rules.proves_ready = true;
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    sim.put(Input::Executed);
+    assert!(!sim.life.ready);
+    assert_eq!(kinds(&sim.put(Input::Ready)), [EventKind::Ready]);
+    assert_eq!(kinds(&sim.put(Input::Ready)), []);
+    sim.exit(0);
+    assert!(!sim.life.ready);
+}
+
+#[test]
+fn a_stop_that_comes_before_the_birth_is_made_up_for() {
+    let mut sim = Sim::new(RestartPolicy::Never);
+    sim.put(Input::Start);
+    sim.put(Input::Stop(StopOrder { timeout: Some(Duration::ZERO), ..StopOrder::default() }));
+    assert_eq!(sim.put(Input::Deadline).actions[0], KILL);
+    assert_eq!(sim.put(Input::Spawned { pid: 7 }).actions[0], KILL);
+    sim.ms += KILL_MS;
+    assert_eq!(kinds(&sim.put(Input::Deadline)), [EventKind::Stuck]);
+    sim.exit(0);
+    sim.put(Input::TreeEmpty);
+    assert_eq!(sim.life.state, State::Stopped);
+}
+
+#[test]
+fn what_is_on_record_is_not_told_twice() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.ms += 50;
+    assert_eq!(sim.put(Input::Spawned { pid: 7 }), Outcome::default());
+    assert_eq!(sim.life.started_mono, 1000);
+    assert_eq!(kinds(&sim.exit(3)), [EventKind::Exited]);
+    assert_eq!(sim.exit(3), Outcome::default());
+    assert_eq!(sim.life.state, State::Stopping);
+}

@@ -1,0 +1,265 @@
+//! Everything a process started, as far as the kernel lets us know it: its cgroup where it has one; else its process
+//! group, its session, and whoever carries its PROVOST_ID. Signals go through pidfds that were checked after they were
+//! opened, so no number that somebody else got meanwhile is ever hit.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::sys::cgroup::{Leaf, Watch};
+use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::{self, Stat};
+use crate::sys::{clock, signal};
+use crate::wire::id::ProcessId;
+use crate::wire::spec::Scope;
+
+/// The most survivors that are waited for at a time where there is no cgroup; when they are gone, the rest is looked for.
+const WAITED_MAX: usize = 16;
+/// How long a kill without a cgroup goes after what forks while it looks, ms.
+const HUNT_MS: u64 = 1500;
+/// When to look again after it could not be done for want of descriptors or memory, ms.
+const LOOK_MS: u64 = 100;
+
+/// The process itself: with its start time, its number is an identity. All zero: nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Leader {
+    pub pid: u32,
+    pub start_ticks: u64,
+}
+
+impl Leader {
+    /// The child with this number. The pidfd, opened by its parent, tells whether the number was still its own after
+    /// its start time was read; if not, it is gone, and what is returned matches nobody.
+    pub fn of(pid: u32, pidfd: &PidFd) -> Self {
+        let stat = procfs::stat(pid).filter(|_| pidfd.has_number());
+        stat.map_or_else(Self::default, |s| Self { pid, start_ticks: s.start_ticks })
+    }
+
+    /// Itself, if it is still there.
+    fn open(&self) -> Option<PidFd> {
+        let fd = PidFd::open(self.pid).ok()?;
+        (procfs::stat(self.pid)?.start_ticks == self.start_ticks).then_some(fd)
+    }
+}
+
+/// The tree of one run.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub id: ProcessId,
+    pub leaf: Option<Leaf>,
+    pub leader: Leader,
+    /// Whether the process itself has ended and been reaped.
+    pub leader_gone: bool,
+}
+
+/// What tells when (some of) the rest is gone.
+#[derive(Debug)]
+pub enum Rest {
+    /// Nothing is left.
+    Empty,
+    /// The cgroup's own word.
+    Cgroup(Watch),
+    /// Some of the survivors.
+    Members(Vec<PidFd>),
+    /// There were no means to look; at this time (monotonic ms) there may be.
+    Unknown { look_at: u64 },
+}
+
+impl Rest {
+    /// What to poll: the cgroup's file for changes, or survivors for their end.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Empty | Self::Unknown { .. } => Vec::new(),
+            Self::Cgroup(watch) => vec![watch.as_fd()],
+            Self::Members(members) => members.iter().map(AsFd::as_fd).collect(),
+        }
+    }
+
+    /// When to look again, though nothing tells.
+    pub fn due(&self) -> Option<u64> {
+        if let Self::Unknown { look_at } = self { Some(*look_at) } else { None }
+    }
+
+    /// Whether the descriptors are a cgroup's file.
+    pub fn is_cgroup(&self) -> bool {
+        matches!(self, Self::Cgroup(_))
+    }
+}
+
+impl Tree {
+    /// Sends a signal to the scope, and SIGCONT after it. Returns how many got it.
+    pub fn signal(&self, signal: u32, scope: Scope) -> io::Result<u32> {
+        let resumes = signal != signal::KILL && signal != signal::CONT;
+        each(&self.members(scope)?, |member| {
+            let reached = member.fd.signal(signal)?;
+            if reached && resumes {
+                member.fd.signal(signal::CONT)?;
+            }
+            Ok(reached)
+        })
+    }
+
+    /// Sends a signal as a person asked for it, without SIGCONT.
+    pub fn signal_alone(&self, signal: u32, scope: Scope) -> io::Result<u32> {
+        each(&self.members(scope)?, |member| member.fd.signal(signal))
+    }
+
+    /// SIGKILL to the scope, also to what it forks while we look.
+    pub fn kill(&self, scope: Scope) -> io::Result<()> {
+        if let (Scope::Tree, Some(leaf)) = (scope, &self.leaf) {
+            leaf.kill()?;
+            return headless(leaf);
+        }
+        if scope == Scope::Leader {
+            return self.leader_if_there().map_or(Ok(()), |leader| leader.signal(signal::KILL).map(drop));
+        }
+        self.hunt(scope)
+    }
+
+    /// Stops everyone before killing anyone: what is stopped forks no more and keeps its place in the process table, so
+    /// a fork bomb has nowhere to go. Each round stops what the last one had not seen; when all stand still, they die.
+    fn hunt(&self, scope: Scope) -> io::Result<()> {
+        let until = clock::now_ms() + HUNT_MS;
+        loop {
+            let members = self.members(scope)?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            let is_over = clock::now_ms() >= until;
+            let moving = || members.iter().filter(|m| !m.is_stopped);
+            let stopped = each(moving(), |member| member.fd.signal(signal::STOP));
+            let killed = if moving().next().is_none() || is_over {
+                each(&members, |member| member.fd.signal(signal::KILL))
+            } else {
+                Ok(0)
+            };
+            if is_over {
+                return stopped.and(killed).map(drop);
+            }
+        }
+    }
+
+    /// What is left of the scope, beside a leader that the keeper has not reported yet.
+    pub fn rest(&self, scope: Scope) -> Rest {
+        // Who cannot look has not seen that nobody is there.
+        self.look_for_rest(scope).unwrap_or_else(|_| Rest::Unknown { look_at: clock::now_ms() + LOOK_MS })
+    }
+
+    fn look_for_rest(&self, scope: Scope) -> io::Result<Rest> {
+        if let (Scope::Tree, Some(leaf)) = (scope, &self.leaf) {
+            return match leaf.watch()? {
+                Some(watch) if watch.is_populated()? => Ok(Rest::Cgroup(watch)),
+                Some(_) | None => Ok(Rest::Empty),
+            };
+        }
+        if scope == Scope::Leader {
+            return Ok(Rest::Empty);
+        }
+        let members: Vec<_> = self.members(scope)?.into_iter().take(WAITED_MAX).map(|m| m.fd).collect();
+        Ok(if members.is_empty() { Rest::Empty } else { Rest::Members(members) })
+    }
+
+    /// Numbers of what is left, for people.
+    pub fn pids(&self, scope: Scope) -> Vec<u32> {
+        match (scope, &self.leaf) {
+            (Scope::Tree, Some(leaf)) => leaf.pids(),
+            (Scope::Tree, None) | (Scope::Group | Scope::Leader, _) => (procfs::pids().into_iter().flatten())
+                .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s)))
+                .collect(),
+        }
+    }
+
+    /// Everyone of the scope who is alive, each certainly the one meant; of very many, as many as there are descriptors
+    /// for. An error: nobody was found, but not everybody could be looked at.
+    fn members(&self, scope: Scope) -> io::Result<Vec<Member>> {
+        let found: Vec<_> = match (scope, &self.leaf) {
+            (Scope::Leader, _) => {
+                let leader = self.leader_if_there().map(|fd| Member { fd, is_stopped: false });
+                return Ok(leader.into_iter().collect());
+            }
+            (Scope::Tree, Some(leaf)) => (leaf.pids().into_iter())
+                .filter_map(|pid| checked(pid, |_| leaf.holds(pid)).transpose())
+                .collect(),
+            (Scope::Tree, None) | (Scope::Group, _) => {
+                procfs::pids()?.filter_map(|pid| self.member(scope, pid).transpose()).collect()
+            }
+        };
+        let (mut members, mut error) = (Vec::new(), None);
+        for one in found {
+            match one {
+                Ok(member) => members.push(member),
+                Err(e) => error = Some(e),
+            }
+        }
+        error.filter(|_| members.is_empty()).map_or(Ok(members), Err)
+    }
+
+    fn member(&self, scope: Scope, pid: u32) -> io::Result<Option<Member>> {
+        match procfs::look(pid)? {
+            Some(s) if self.is_of(scope, &s) => checked(pid, |s| self.is_of(scope, s)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn is_of(&self, scope: Scope, s: &Stat) -> bool {
+        if s.is_zombie() || s.start_ticks < self.leader.start_ticks {
+            return false;
+        }
+        let leader = self.leader.pid;
+        // Another one with the leader's number belongs to somebody else; and number 0 is the kernel's own.
+        let may = leader != 0 && (s.pid != leader || s.start_ticks == self.leader.start_ticks);
+        match scope {
+            Scope::Leader => may && s.pid == leader,
+            Scope::Group => may && s.group == leader,
+            Scope::Tree => {
+                may && (s.group == leader || s.session == leader)
+                    || procfs::has_variable(s.pid, &format!("PROVOST_ID={}", self.id))
+            }
+        }
+    }
+
+    fn leader_if_there(&self) -> Option<PidFd> {
+        if self.leader_gone { None } else { self.leader.open() }
+    }
+}
+
+/// Does it to each, also after one who may not be signalled (it has changed its user). The error is the first one's.
+fn each<'m>(
+    members: impl IntoIterator<Item = &'m Member>,
+    act: impl Fn(&Member) -> io::Result<bool>,
+) -> io::Result<u32> {
+    let (mut reached, mut error) = (0, None);
+    for member in members {
+        match act(member) {
+            Ok(is_reached) => reached += u32::from(is_reached),
+            Err(e) => error = error.or(Some(e)),
+        }
+    }
+    error.map_or(Ok(reached), Err)
+}
+
+/// Somebody of the tree.
+#[derive(Debug)]
+struct Member {
+    fd: PidFd,
+    is_stopped: bool,
+}
+
+/// cgroup.kill signals first threads, and so passes over a process that lives on without its own.
+fn headless(leaf: &Leaf) -> io::Result<()> {
+    let is_headless = |pid: &u32| procfs::stat(*pid).is_some_and(|s| s.state == 'Z' && !s.is_zombie());
+    for pid in leaf.pids().into_iter().filter(is_headless) {
+        if let Some(member) = checked(pid, |_| leaf.holds(pid))? {
+            member.fd.signal(signal::KILL)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a process and looks again: what was true before may have been of another one.
+fn checked(pid: u32, ours: impl Fn(&Stat) -> bool) -> io::Result<Option<Member>> {
+    let Some(fd) = PidFd::open(pid).map(Some).or_else(procfs::is_gone)? else { return Ok(None) };
+    let Some(stat) = procfs::look(pid)? else { return Ok(None) };
+    // Of one that lives on without its first thread it cannot be seen whether the others stand still.
+    let is_stopped = matches!(stat.state, 'T' | 't' | 'Z');
+    Ok((!stat.is_zombie() && ours(&stat)).then_some(Member { fd, is_stopped }))
+}

@@ -1,0 +1,81 @@
+//! Those who wait for a process: what for, whether it has come, and why it never will.
+
+use crate::engine::process::failure;
+use crate::engine::process::handle::{Answer, Process};
+use crate::engine::process::state::stop_was_in_vain;
+use crate::engine::process::tree::Tree;
+use crate::wire::error::{Code, Error};
+use crate::wire::process::State;
+use crate::wire::record::Record;
+
+/// Somebody waits.
+#[derive(Debug)]
+pub struct Waiting {
+    pub until: Until,
+    pub answer: Answer,
+}
+
+/// For what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This run, or a later one, executes.
+    Running { run: u64 },
+    /// Nothing is left of this run.
+    Gone { run: u64 },
+}
+
+/// What is to be said to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    NotYet,
+    Done,
+    NotRunning,
+    NotGone,
+}
+
+impl Until {
+    pub fn verdict(self, life: &Record) -> Verdict {
+        let state = life.state;
+        match self {
+            Self::Running { run } if life.run >= run => match state {
+                State::Running => Verdict::Done,
+                State::Stopped | State::Failed | State::Backoff => Verdict::NotRunning,
+                State::Stopping if life.stuck => Verdict::NotGone,
+                State::Starting | State::Stopping => Verdict::NotYet,
+            },
+            // A restart whose stop has not ended, or that a later stop has overruled.
+            Self::Running { .. } if state.is_at_rest() => Verdict::NotRunning,
+            Self::Running { .. } if state == State::Stopping && life.stuck => Verdict::NotGone,
+            Self::Running { .. } => Verdict::NotYet,
+            // Somebody may have started it again already: the stop was done all the same.
+            Self::Gone { run } if state.is_at_rest() || life.run > run => Verdict::Done,
+            Self::Gone { .. } if stop_was_in_vain(life) => Verdict::NotGone,
+            Self::Gone { .. } => Verdict::NotYet,
+        }
+    }
+}
+
+/// Why a start did not come to a running program. `refusal`: what stood in its way before there was a child.
+pub fn why_not_running(process: &Process, life: &Record, refusal: Option<&Error>) -> Error {
+    match (refusal, &life.start_failure) {
+        (Some(refusal), _) => refusal.clone(),
+        (None, Some(f)) => failure::explain(f, &process.spec),
+        (None, None) => Error::new(Code::Failed, format!("{} was stopped meanwhile", process.label())),
+    }
+}
+
+/// Why a stop did not come to its end.
+pub fn why_not_gone(process: &Process, life: &Record, tree: &Tree) -> Error {
+    let label = process.label();
+    if life.state == State::Running {
+        return Error::new(Code::No, format!("{label} did not stop in its time and is left running"))
+            .hint("stop it without --no-kill to end it with SIGKILL");
+    }
+    let left = tree.pids(life.stop.scope);
+    let left: Vec<_> = left.iter().take(8).map(u32::to_string).collect();
+    Error::new(
+        Code::No,
+        format!("{label} is stuck: SIGKILL was sent, and pid {} does not end", left.join(", ")),
+    )
+    .hint("it sleeps in the kernel (state D in ps) or is frozen; it will be gone when the kernel lets it go")
+}

@@ -1,0 +1,600 @@
+//! The thread of one process, there from its start to its rest. It owns the life, waits in one `poll` for output, the
+//! exec, what is left of the tree, messages and the deadline, and does what [`step`] says. Nothing else touches the
+//! process.
+//!
+//! What it says is on record first: a transition is published to the memory that the keeper holds, then acted on, then
+//! answered. So whenever this thread ends in the middle, the next engine repeats the action and never loses the fact.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::host;
+use crate::engine::process::failure;
+use crate::engine::process::handle::{Answer, Ask, Inherited, Msg, Process};
+use crate::engine::process::launch::{self, Identity};
+use crate::engine::process::output::Source;
+use crate::engine::process::pipes::{HELD_MAX, Pipes};
+use crate::engine::process::ready::Proof;
+use crate::engine::process::state::{Action, Child, Input, Now, Outcome, Rules, StopOrder, Told, step};
+use crate::engine::process::tree::{Leader, Rest, Tree};
+use crate::engine::process::waiting::{Until, Verdict, Waiting, why_not_gone, why_not_running};
+use crate::sys::child::{self, Status};
+use crate::sys::errno::EMFILE;
+use crate::sys::poll::{self, PollFd, Waker};
+use crate::sys::{clock, memory, signal};
+use crate::wire::error::{Code, Error};
+use crate::wire::event::EventKind;
+use crate::wire::keeper::{Ended, Step, ToKeeper};
+use crate::wire::process::{End, Exit, StartFailure, State};
+use crate::wire::record::Record;
+use crate::wire::spec::Scope;
+use crate::wire::time::Timestamp;
+
+/// The step of a start that comes before the keeper is asked.
+const PREPARE: &str = "prepare";
+
+/// Runs a process's thread until it rests.
+pub fn run(process: Arc<Process>, life: Record) {
+    process.here(Waker::for_this_thread());
+    let rules = Rules {
+        restart: process.spec.restart.clone(),
+        stop: process.spec.stop.clone(),
+        proves_ready: process.spec.ready.is_some(),
+    };
+    let leaf = process.host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
+    let tree = Tree { id: process.id, leaf, leader: Leader::default(), leader_gone: life.leader_gone };
+    let worker = Worker {
+        process,
+        life,
+        rules,
+        tree,
+        pipes: Pipes::default(),
+        rest: Rest::Empty,
+        proof: None,
+        waiting: Vec::new(),
+        refusal: None,
+        removed: false,
+        unborn: false,
+        is_starting: false,
+    };
+    worker.run();
+}
+
+struct Worker {
+    process: Arc<Process>,
+    life: Record,
+    rules: Rules,
+    tree: Tree,
+    pipes: Pipes,
+    rest: Rest,
+    proof: Option<Proof>,
+    waiting: Vec<Waiting>,
+    /// Why the last start was refused before there was a child.
+    refusal: Option<Error>,
+    removed: bool,
+    /// The keeper was asked for a child and has not answered: there may be one already.
+    unborn: bool,
+    /// Counted among the host's starts.
+    is_starting: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            while let Some(msg) = self.process.next_msg() {
+                self.take(msg);
+            }
+            if self.removed {
+                return self.process.end();
+            }
+            if self.life.state.is_at_rest() && self.pipes.owed.is_none() {
+                match self.process.go_home(self.life) {
+                    None => return,
+                    Some(life) => self.life = life,
+                }
+                continue;
+            }
+            self.wait();
+        }
+    }
+
+    /// The one place where this thread waits.
+    fn wait(&mut self) {
+        let probe = self.proof.as_ref().and_then(Proof::due);
+        let deadlines =
+            [self.life.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
+        let deadline = deadlines.into_iter().flatten().min();
+        let paused = self.pipes.paused_until.is_some();
+        let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
+        let (stdout, stderr, executed, rest) = {
+            let mut fds = vec![
+                PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
+                PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
+                PollFd::maybe(self.pipes.executed.as_ref().map(AsFd::as_fd), PollFd::readable),
+            ];
+            let kind = if self.rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
+            fds.extend(self.rest.fds().into_iter().map(kind));
+            if poll::wait(&mut fds, deadline).is_err() {
+                return;
+            }
+            (fds[0].is_ready(), fds[1].is_ready(), fds[2].is_ready(), fds[3..].iter().any(PollFd::is_ready))
+        };
+        // First, since it came first: the program writes after its exec.
+        if executed && self.unborn {
+            // The keeper's word is on its way, or waits for us already.
+            self.pipes.executed = None;
+            self.pipes.executed_early = true;
+            self.process.await_message();
+        } else if executed {
+            self.executed();
+        }
+        if stdout {
+            self.read(Source::Stdout);
+        }
+        if stderr {
+            self.read(Source::Stderr);
+        }
+        if rest || self.rest.due().is_some_and(|due| due <= clock::now_ms()) {
+            let end = self.looked(self.life.stop.scope);
+            self.follow(end);
+        }
+        self.take_time();
+    }
+
+    fn take_time(&mut self) {
+        let now = clock::now_ms();
+        if self.life.deadline.is_some_and(|d| d <= now) {
+            let cause = self.life.cause.clone();
+            self.apply(Input::Deadline, &cause);
+        }
+        self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
+        if self.pipes.drain_until.is_some_and(|d| d <= now) {
+            self.close_pipes();
+        }
+        if let Some(proof) = &mut self.proof
+            && proof.due().is_some_and(|d| d <= now)
+            && proof.probe(now)
+        {
+            self.is_ready();
+        }
+    }
+
+    // ---- messages
+
+    fn take(&mut self, msg: Msg) {
+        match msg {
+            Msg::Ask { what, cause, answer } => self.ask(what, &cause, answer),
+            Msg::Spawned { run, pid, leader, pipes } if run == self.life.run => {
+                self.born(pid, leader, pipes);
+            }
+            Msg::NotSpawned { run, step, errno } if run == self.life.run => {
+                self.unborn = false;
+                self.spawn_failed(step, errno, Child::None);
+            }
+            Msg::Exited { run, ended } if run == self.life.run => self.exited(ended),
+            Msg::Exited { run, .. } => self.acknowledge(run),
+            // Of a run that is no longer the present one.
+            Msg::Spawned { .. } | Msg::NotSpawned { .. } => {}
+            Msg::Resume(inherited) => self.resume(inherited),
+        }
+    }
+
+    fn ask(&mut self, what: Ask, cause: &str, answer: Answer) {
+        let until = match what {
+            Ask::Start | Ask::Restart if self.process.host.is_stopping() => {
+                return answer.give(self.process.show(), Some(host::ending()));
+            }
+            Ask::Start => {
+                if self.life.run == 0 {
+                    cause.clone_into(&mut self.life.cause);
+                    self.commit(&[Told { kind: EventKind::Created, detail: String::new() }]);
+                }
+                self.apply(Input::Start, cause);
+                Until::Running { run: self.life.run }
+            }
+            Ask::Restart => {
+                let before = self.life.run;
+                self.apply(Input::Restart, cause);
+                Until::Running { run: before + 1 }
+            }
+            Ask::Stop(order) => {
+                let run = self.life.run;
+                self.apply(Input::Stop(order), cause);
+                Until::Gone { run }
+            }
+            Ask::Signal { signal, scope } => {
+                let error = self.signal(signal, scope, cause).err();
+                return answer.give(self.process.show(), error);
+            }
+            Ask::Remove => return self.remove(cause, answer),
+        };
+        self.waiting.push(Waiting { until, answer });
+        self.answer();
+    }
+
+    fn signal(&mut self, number: u32, scope: Scope, cause: &str) -> Result<(), Error> {
+        let label = self.process.label();
+        if self.life.pid.is_none() {
+            return Err(Error::new(
+                Code::No,
+                format!("{label} is {}, there is nothing to signal", self.life.state.name()),
+            ));
+        }
+        let name = signal::name(number);
+        let reached = (self.tree.signal_alone(number, scope))
+            .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
+        let told = Told { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
+        let before = std::mem::replace(&mut self.life.cause, cause.to_owned());
+        self.commit(&[told]);
+        self.life.cause = before;
+        Ok(())
+    }
+
+    fn remove(&mut self, cause: &str, answer: Answer) {
+        if !self.life.state.is_at_rest() {
+            let error =
+                Error::new(Code::Refused, format!("{} is {}", self.process.label(), self.life.state.name()))
+                    .hint("stop it first, or use 'provost remove --force'");
+            return answer.give(self.process.show(), Some(error));
+        }
+        self.close_pipes();
+        cause.clone_into(&mut self.life.cause);
+        self.commit(&[Told { kind: EventKind::Removed, detail: String::new() }]);
+        self.removed = true;
+        answer.give(self.process.show(), None);
+    }
+
+    // ---- what happens to the run
+
+    fn born(&mut self, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)>) {
+        self.unborn = false;
+        self.tree.leader = leader;
+        self.tree.leader_gone = false;
+        let is_heard = pipes.is_some();
+        (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
+        self.apply_quietly(Input::Spawned { pid });
+        if !is_heard {
+            self.refusal = Some(self.no_descriptors());
+            self.apply(Input::Stop(StopOrder::at_once()), "want of descriptors");
+        }
+        if self.pipes.executed_early {
+            self.executed();
+        }
+    }
+
+    fn spawn_failed(&mut self, step: Step, errno: i32, child: Child) {
+        let launch = self.process.memory.launch().unwrap_or_default();
+        let failure = failure::remember(step, errno, &launch);
+        self.apply_quietly(Input::SpawnFailed { failure, child });
+    }
+
+    /// The pipe that closes at the exec has closed: the program executes, or the child has written why not.
+    fn executed(&mut self) {
+        self.pipes.executed = None;
+        self.pipes.executed_early = false;
+        match self.process.memory.failure(self.life.run) {
+            Some(f) => {
+                if self.life.start_failure.is_none() {
+                    self.spawn_failed(f.step, f.errno, Child::Exits);
+                }
+            }
+            None => {
+                self.apply_quietly(Input::Executed);
+                self.expect_proof();
+            }
+        }
+    }
+
+    /// Looks for the proof that the run is ready, if its spec asks for one.
+    fn expect_proof(&mut self) {
+        if self.life.state != State::Running || self.life.ready {
+            return;
+        }
+        self.proof = self.process.spec.ready.as_ref().map(|r| Proof::new(r, self.life.output_from));
+        self.look_for_proof();
+    }
+
+    fn look_for_proof(&mut self) {
+        if let Some(proof) = &mut self.proof
+            && proof.reads(&self.process.memory.ring())
+        {
+            self.is_ready();
+        }
+    }
+
+    fn exited(&mut self, ended: Ended) {
+        // The end of the exec pipe and the end of the child may come in either order.
+        if self.life.start_failure.is_none() && self.process.memory.failure(self.life.run).is_some()
+            || self.life.state == State::Starting
+        {
+            self.executed();
+        }
+        self.drain();
+        self.proof = None;
+        self.tree.leader_gone = true;
+        self.pipes.run_ended(self.life.run, clock::now_ms());
+        let exit = self.exit(&ended);
+        self.apply_quietly(Input::Exited(exit));
+        self.close_pipes_if_done();
+    }
+
+    fn exit(&self, ended: &Ended) -> Exit {
+        let (end, core) = match child::status(ended.status) {
+            Status::Exited(code) => (End::Code(code), false),
+            Status::Signalled { signal, core } => (End::Signal(signal), core),
+        };
+        let killed = end == End::Signal(u8::try_from(signal::KILL).expect("SIGKILL is 9"));
+        Exit {
+            end,
+            core,
+            oom: killed && self.tree.leaf.as_ref().is_some_and(|leaf| leaf.oom_kills() > 0),
+            ran: Duration::from_millis(ended.at_mono.saturating_sub(self.life.started_mono)),
+            user: Duration::from_micros(ended.user_us),
+            system: Duration::from_micros(ended.system_us),
+            max_rss_kib: ended.max_rss_kib,
+        }
+    }
+
+    fn is_ready(&mut self) {
+        self.proof = None;
+        self.apply_quietly(Input::Ready);
+    }
+
+    /// Goes on where the last engine stopped.
+    fn resume(&mut self, inherited: Inherited) {
+        let Inherited { run, pid, leader, pipes, ended } = inherited;
+        if run != self.life.run {
+            // The keeper has not heard of our run: whatever it still says is of the one before.
+            if ended.is_some() {
+                self.acknowledge(run);
+            }
+            return self.resume_state();
+        }
+        if let Some((stdout, stderr)) = pipes {
+            self.pipes = Pipes::new(stdout, stderr);
+        }
+        if pid != 0 {
+            self.tree.leader = leader;
+            if self.life.pid.is_none() {
+                self.apply_quietly(Input::Spawned { pid });
+            }
+            if self.life.state == State::Starting {
+                self.executed();
+            }
+        }
+        match ended {
+            Some(ended) if !self.life.leader_gone => return self.exited(ended),
+            // On record already, only the keeper does not know that it is.
+            Some(_) => self.pipes.run_ended(run, clock::now_ms()),
+            None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
+            None => {}
+        }
+        self.resume_state();
+    }
+
+    fn resume_state(&mut self) {
+        match self.life.state {
+            State::Starting if self.life.pid.is_none() => {
+                let failed = self.act(Action::Spawn);
+                self.follow(failed);
+            }
+            State::Stopping => self.resume_stop(),
+            State::Running => self.expect_proof(),
+            State::Starting | State::Stopped | State::Backoff | State::Failed => {}
+        }
+    }
+
+    /// Nobody knows whether the last engine's signal went out: once more does no harm.
+    fn resume_stop(&mut self) {
+        let stop = self.life.stop;
+        let end = self.looked(stop.scope);
+        if stop.phase == 0 {
+            self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
+        } else {
+            self.act(Action::Kill { scope: stop.scope });
+        }
+        self.follow(end);
+    }
+
+    // ---- output
+
+    /// Takes one chunk; `None`: nothing is there now.
+    fn read(&mut self, source: Source) -> Option<u64> {
+        let taken = self.pipes.take(source, &self.process.memory.ring());
+        if taken.is_some() {
+            self.process.wake_watchers();
+            self.look_for_proof();
+        } else {
+            self.close_pipes_if_done();
+        }
+        taken
+    }
+
+    /// Takes everything that is there now.
+    fn drain(&mut self) {
+        for source in [Source::Stdout, Source::Stderr] {
+            let mut left = HELD_MAX;
+            while let Some(n) = self.read(source)
+                && left > 0
+            {
+                left = left.saturating_sub(n.max(1));
+            }
+        }
+    }
+
+    fn close_pipes_if_done(&mut self) {
+        if self.pipes.is_done() {
+            self.close_pipes();
+        }
+    }
+
+    /// Lets the keeper close its ends of a run that has ended.
+    fn close_pipes(&mut self) {
+        let run = self.pipes.owed.take();
+        self.pipes = Pipes::default();
+        if let Some(run) = run {
+            self.acknowledge(run);
+        }
+    }
+
+    fn acknowledge(&self, run: u64) {
+        self.tell_keeper(&ToKeeper::Ack { id: self.process.id, run });
+    }
+
+    /// Without a keeper there is nothing to do here: the thread that listens to it ends the engine.
+    fn tell_keeper(&self, message: &ToKeeper) {
+        let _ = self.process.host.link.send(message, &[]);
+    }
+
+    // ---- transitions
+
+    /// What the process did itself: who brought the present state stays on record.
+    fn apply_quietly(&mut self, input: Input) {
+        let cause = self.life.cause.clone();
+        self.apply(input, &cause);
+    }
+
+    fn apply(&mut self, input: Input, cause: &str) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = Now {
+                mono_ms: clock::now_ms(),
+                wall: Timestamp::now(),
+                jitter: i64::try_from(clock::now_ns() % 201).expect("a small number") - 100,
+            };
+            let Outcome { actions, told } = step(&mut self.life, &self.rules, input, cause, now);
+            self.commit(&told);
+            self.answer();
+            for action in actions {
+                inputs.extend(self.act(action));
+            }
+        }
+        if self.life.state.is_at_rest()
+            && let Some(leaf) = &self.tree.leaf
+        {
+            leaf.remove();
+        }
+        let is_starting = self.life.state == State::Starting;
+        if is_starting != self.is_starting {
+            self.is_starting = is_starting;
+            if is_starting { self.process.host.starts() } else { self.process.host.started() }
+        }
+    }
+
+    fn commit(&mut self, told: &[Told]) {
+        self.process.host.feed.commit(&self.process.memory, &mut self.life, told, Timestamp::now());
+        self.process.publish(&self.life);
+    }
+
+    /// Does it; returns what follows from it at once.
+    fn act(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Spawn => self.try_spawn().err().map(|e| self.not_prepared(e)),
+            // Looked for, and nobody is there.
+            Action::Signal { .. } if self.tree.leader_gone && matches!(self.rest, Rest::Empty) => None,
+            Action::Signal { signal, scope } => {
+                // What cannot be signalled is still there when the grace is over.
+                let _ = self.tree.signal(signal, scope);
+                None
+            }
+            Action::Kill { scope } => {
+                let _ = self.tree.kill(scope);
+                None
+            }
+            Action::Look { scope } => self.looked(scope),
+        }
+    }
+
+    fn try_spawn(&mut self) -> Result<(), Error> {
+        self.close_pipes();
+        self.rest = Rest::Empty;
+        self.refusal = None;
+        self.life.output_from = self.process.memory.ring().head();
+        let process = &self.process;
+        let identity = Identity {
+            id: process.id,
+            name: process.name.clone(),
+            run: self.life.run,
+            instance: self.life.instance,
+        };
+        let host = &process.host;
+        let launch = launch::prepare(&process.spec, &identity, &host.feed.env(), &host.service_env)?;
+        let place = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
+        // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
+        self.tree.leaf = host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
+        let cgroup = self.tree.leaf.as_ref().and_then(|leaf| leaf.create().ok());
+        if cgroup.is_none() {
+            self.tree.leaf = None;
+        }
+        let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
+        let message = ToKeeper::Spawn { id: process.id, run: self.life.run, launch: place };
+        let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
+        host.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
+        self.pipes.executed = Some(executed);
+        self.unborn = true;
+        Ok(())
+    }
+
+    fn no_descriptors(&self) -> Error {
+        let failure =
+            StartFailure { step: Step::Pipe.name().to_owned(), errno: EMFILE, object: String::new() };
+        failure::explain(&failure, &self.process.spec)
+    }
+
+    fn not_prepared(&mut self, error: Error) -> Input {
+        let failure = StartFailure { step: PREPARE.to_owned(), errno: 0, object: error.message.clone() };
+        self.refusal = Some(error);
+        Input::SpawnFailed { failure, child: Child::None }
+    }
+
+    /// Goes on with what an action led to at once, if it did.
+    fn follow(&mut self, input: Option<Input>) {
+        if let Some(input) = input {
+            self.apply_quietly(input);
+        }
+    }
+
+    /// Whether anything of the tree is left beside the process itself. If so, its end wakes us.
+    fn looked(&mut self, scope: Scope) -> Option<Input> {
+        if self.life.pid.is_some() || self.unborn {
+            // The keeper's word comes first; then we look.
+            return None;
+        }
+        self.rest = self.tree.rest(scope);
+        if !matches!(self.rest, Rest::Empty) {
+            return None;
+        }
+        // "Stopped" is said when its last words can be read.
+        self.drain();
+        Some(Input::TreeEmpty)
+    }
+
+    // ---- answers
+
+    /// Answers everybody whose wish is fulfilled, or cannot be any more.
+    fn answer(&mut self) {
+        let mut n = 0;
+        while n < self.waiting.len() {
+            let error = match self.waiting[n].until.verdict(&self.life) {
+                Verdict::NotYet => {
+                    n += 1;
+                    continue;
+                }
+                Verdict::Done => None,
+                Verdict::NotRunning => {
+                    Some(why_not_running(&self.process, &self.life, self.refusal.as_ref()))
+                }
+                Verdict::NotGone => Some(why_not_gone(&self.process, &self.life, &self.tree)),
+            };
+            self.waiting.swap_remove(n).answer.give(self.process.show(), error);
+        }
+    }
+}
+
+/// Why the keeper could not be asked.
+fn unlaunched(e: &io::Error) -> Error {
+    Error::new(Code::Failed, format!("cannot start: the launch does not reach the keeper: {e}"))
+}

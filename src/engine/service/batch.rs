@@ -1,0 +1,166 @@
+//! One request for many processes: asked at the same time, answered one by one as they are done.
+
+use std::sync::Arc;
+
+use crossbeam_channel::unbounded;
+
+use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
+use crate::engine::service::Engine;
+use crate::sys::{clock, poll};
+use crate::wire::error::{Code, Error};
+use crate::wire::keeper::ToKeeper;
+use crate::wire::process::State;
+use crate::wire::record::Record;
+use crate::wire::reply::{Item, More, Reply};
+use crate::wire::request::{Until, Wait};
+use crate::wire::time::millis;
+
+/// The result for a process that was found.
+pub fn item(process: &Process, error: Option<Error>) -> Reply {
+    Reply::Item(Item { target: process.label(), process: Some(process.show()), error })
+}
+
+/// The result for a target that means nothing.
+pub fn missing(target: String, error: Error) -> Reply {
+    Reply::Item(Item { target, process: None, error: Some(error) })
+}
+
+impl Engine {
+    /// Asks every process that the targets mean, and sends an item for each as it answers.
+    pub fn ask_each(
+        &self,
+        targets: &[String],
+        what: &dyn Fn(&Process) -> Ask,
+        cause: &str,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Closed> {
+        let (found, not_found) = self.find_all(targets);
+        for (target, error) in not_found {
+            replies.send(&missing(target, error), More::Follows)?;
+        }
+        let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
+        self.ask_and_then(asks, cause, replies, &mut |process, answered, replies| {
+            let item = Item { target: process.label(), process: Some(answered.shown), error: answered.error };
+            replies.send(&Reply::Item(item), More::Follows)
+        })?;
+        replies.send(&Reply::Done, More::Last)
+    }
+
+    /// Asks these processes, and returns the answers when all have come.
+    pub fn ask_all(
+        &self,
+        processes: &[Arc<Process>],
+        what: &Ask,
+        cause: &str,
+        replies: &mut Replies<'_>,
+    ) -> Result<Vec<Answered>, Closed> {
+        let asks = processes.iter().map(|p| (Arc::clone(p), *what)).collect();
+        let mut answers = Vec::new();
+        self.ask_and_then(asks, cause, replies, &mut |_, answered, _| {
+            answers.push(answered);
+            Ok(())
+        })?;
+        Ok(answers)
+    }
+
+    fn ask_and_then(
+        &self,
+        asks: Vec<(Arc<Process>, Ask)>,
+        cause: &str,
+        replies: &mut Replies<'_>,
+        then: &mut dyn FnMut(&Process, Answered, &mut Replies<'_>) -> Result<(), Closed>,
+    ) -> Result<(), Closed> {
+        let (to, answers) = unbounded();
+        for (tag, (process, what)) in asks.iter().enumerate() {
+            let answer = Answer::new(to.clone(), tag, replies.waker());
+            process.send(Msg::Ask { what: *what, cause: cause.to_owned(), answer });
+        }
+        let mut left = asks.len();
+        let mut client = Ok(());
+        while left > 0 {
+            while let Ok(answered) = answers.try_recv() {
+                left -= 1;
+                let (process, what) = &asks[answered.tag];
+                if *what == Ask::Remove && answered.error.is_none() {
+                    self.forget(process);
+                }
+                if client.is_ok() {
+                    client = then(process, answered, replies);
+                }
+            }
+            if left == 0 {
+                break;
+            }
+            if client.is_ok() {
+                client = replies.wait(None).map(drop);
+            } else if asks.iter().any(|(_, what)| *what == Ask::Remove) {
+                // A removal that has begun has to be brought to its end here, for whoever asked; it does not take long.
+                // If the wait fails, the loop looks again.
+                let _ = poll::wait(&mut [], None);
+            } else {
+                break;
+            }
+        }
+        client
+    }
+
+    /// The keeper first: were it the other way round, the next engine might find two processes of one name.
+    fn forget(&self, process: &Process) {
+        // Without a keeper the engine ends, and with it the process's memory.
+        let _ = self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]);
+        self.table.remove(process.id);
+    }
+
+    /// Waits until every process is in the state wanted, or cannot come to it, or time is up.
+    pub fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let (mut left, not_found) = self.find_all(&r.targets);
+        for (target, error) in not_found {
+            replies.send(&missing(target, error), More::Follows)?;
+        }
+        let _watches: Vec<_> = left.iter().map(|p| p.watch(replies.waker())).collect();
+        let deadline = r.timeout.map(|t| clock::now_ms().saturating_add(millis(t)));
+        loop {
+            let mut waiting = Vec::new();
+            for process in left {
+                match verdict(&process, r.until) {
+                    None => waiting.push(process),
+                    Some(error) => replies.send(&item(&process, error), More::Follows)?,
+                }
+            }
+            left = waiting;
+            if left.is_empty() {
+                break;
+            }
+            if replies.wait(deadline)? == Woken::Deadline {
+                for process in &left {
+                    let state = process.record().state.name();
+                    let error = Error::new(Code::TimedOut, format!("{} is still {state}", process.label()));
+                    replies.send(&item(process, Some(error)), More::Follows)?;
+                }
+                break;
+            }
+        }
+        replies.send(&Reply::Done, More::Last)
+    }
+}
+
+/// `None`: not yet. `Some(None)`: it is.
+fn verdict(process: &Process, until: Until) -> Option<Option<Error>> {
+    let record = process.record();
+    let is_there = match until {
+        Until::Stopped => record.state.is_at_rest(),
+        Until::Running => record.state == State::Running,
+        Until::Ready => record.state == State::Running && record.ready,
+    };
+    if is_there {
+        return Some(None);
+    }
+    // At rest, nothing happens without a person: waiting on would be waiting for ever.
+    (record.state.is_at_rest() || process.is_removed()).then(|| Some(never(process, &record)))
+}
+
+fn never(process: &Process, record: &Record) -> Error {
+    Error::new(Code::No, format!("{} is {}", process.label(), record.state.name()))
+        .hint(format!("'provost why {}' tells what happened", process.label()))
+}

@@ -1,0 +1,146 @@
+//! The answers to all requests. Runs on the connections' threads; owns nothing but the way to what it asks.
+
+mod batch;
+mod start;
+mod streams;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::engine::door::{Caller, Closed, Replies, Service};
+use crate::engine::host::Host;
+use crate::engine::process::handle::{Ask, Process};
+use crate::engine::process::state::StopOrder;
+use crate::engine::table::Table;
+use crate::sys::system;
+use crate::wire::error::Error;
+use crate::wire::process::State;
+use crate::wire::reply::{self, More, Reply};
+use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
+use crate::wire::spec::check_env;
+use crate::wire::time::Timestamp;
+
+/// Processes in one reply of a list: a few hundred KiB at most, since commands are cut when shown.
+const LIST_BATCH: usize = 64;
+
+/// What stands behind the door.
+#[derive(Debug)]
+pub struct Engine {
+    pub table: Table,
+    pub host: Arc<Host>,
+    pub started_at: Timestamp,
+    pub engine_starts: u64,
+}
+
+impl Service for Engine {
+    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let cause = format!("uid {}", caller.uid);
+        match request {
+            Request::Start(r) => self.start(r, &cause, replies),
+            Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, &cause, replies),
+            Request::Stop(r) => {
+                let order = order(&r);
+                self.ask_each(&r.targets, &|_| Ask::Stop(order), &cause, replies)
+            }
+            Request::Restart(targets) => self.ask_each(&targets, &|_| Ask::Restart, &cause, replies),
+            Request::Remove(r) => self.remove(&r, &cause, replies),
+            Request::Signal(r) => {
+                let ask = Ask::Signal { signal: r.signal, scope: r.scope };
+                self.ask_each(&r.targets, &|_| ask, &cause, replies)
+            }
+            Request::Wait(r) => self.wait(&r, replies),
+            Request::Status(targets) => self.status(&targets, replies),
+            Request::List(r) => self.list(&r, replies),
+            Request::Output(r) => self.output(&r, replies),
+            Request::Stream(r) => self.stream(&r, replies),
+            Request::Env(r) => self.env(&r, &cause, replies),
+            Request::Events(r) => self.events(&r, replies),
+            Request::Service => replies.send(&self.about(), More::Last),
+        }
+    }
+}
+
+fn order(r: &Stop) -> StopOrder {
+    StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill }
+}
+
+/// The whole request failed.
+fn fail(replies: &mut Replies<'_>, error: Error) -> Result<(), Closed> {
+    replies.send(&Reply::Error(error), More::Last)
+}
+
+impl Engine {
+    /// The processes that the targets mean, each once; and the targets that mean none.
+    fn find_all(&self, targets: &[String]) -> (Vec<Arc<Process>>, Vec<(String, Error)>) {
+        let mut seen = BTreeSet::new();
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for target in targets {
+            match self.table.find(target) {
+                Ok(processes) => found.extend(processes.into_iter().filter(|p| seen.insert(p.id))),
+                Err(e) => missing.push((target.clone(), e)),
+            }
+        }
+        (found, missing)
+    }
+
+    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let (found, missing) = self.find_all(targets);
+        for process in found {
+            replies.send(&batch::item(&process, None), More::Follows)?;
+        }
+        for (target, error) in missing {
+            replies.send(&batch::missing(target, error), More::Follows)?;
+        }
+        replies.send(&Reply::Done, More::Last)
+    }
+
+    fn list(&self, r: &List, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let found = match &r.pattern {
+            None => self.table.all(),
+            Some(pattern) => self.table.matching(pattern),
+        };
+        for some in found.chunks(LIST_BATCH) {
+            let shown = some.iter().map(|p| p.show()).collect();
+            replies.send(&Reply::Processes(shown), More::Follows)?;
+        }
+        replies.send(&Reply::Done, More::Last)
+    }
+
+    /// Removes what is at rest; by force, stops it first.
+    fn remove(&self, r: &Remove, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        if r.force {
+            let (found, _) = self.find_all(&r.targets);
+            self.ask_all(&found, &Ask::Stop(StopOrder::default()), cause, replies)?;
+        }
+        self.ask_each(&r.targets, &|_| Ask::Remove, cause, replies)
+    }
+
+    fn env(&self, r: &EnvChange, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let checked = r
+            .set
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .chain(r.unset.iter().map(|key| (key.as_str(), "")))
+            .try_for_each(|(key, value)| check_env(key, value));
+        match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, cause)) {
+            Ok(env) => replies.send(&Reply::Environment(env), More::Last),
+            Err(e) => fail(replies, e),
+        }
+    }
+
+    fn about(&self) -> Reply {
+        let all = self.table.all();
+        let running = all.iter().filter(|p| p.record().state == State::Running).count();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Reply::Service(reply::Service {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            keeper_pid: system::parent_pid(),
+            engine_pid: std::process::id(),
+            started_at: self.started_at,
+            engine_starts: self.engine_starts,
+            processes: count(all.len()),
+            running: count(running),
+            cgroups: self.host.cgroups.is_some(),
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! New processes: all instances or none.
+
+use std::sync::Arc;
+
+use crate::engine::door::{Closed, Replies};
+use crate::engine::host::ending;
+use crate::engine::process::handle::{Ask, Process};
+use crate::engine::process::memory::Memory;
+use crate::engine::process::state::{StopOrder, fresh};
+use crate::engine::service::{Engine, batch, fail};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::ToKeeper;
+use crate::wire::process::State;
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::{Numbering, Start};
+
+impl Engine {
+    /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken connection
+    /// gives the same ids: what the first request made is found, and is not started a second time.
+    pub fn start(&self, r: Start, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        if self.host.is_stopping() {
+            return fail(replies, ending());
+        }
+        let made = match self.make(&r) {
+            Ok(made) => made,
+            Err(e) => return fail(replies, e),
+        };
+        let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
+        let begun = |p: &Arc<Process>| {
+            let record = p.record();
+            record.run == 0 || record.state == State::Starting
+        };
+        let to_start: Vec<_> = all.iter().filter(|p| begun(p)).cloned().collect();
+        let answers = self.ask_all(&to_start, &Ask::Start, cause, replies)?;
+        let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);
+        if let Some((tag, mut error)) = failed {
+            if all.len() > 1 {
+                error.message =
+                    format!("{}: {}; no instance was started", to_start[tag].label(), error.message);
+            }
+            self.undo(&made, cause, replies)?;
+            return fail(replies, error);
+        }
+        for process in &all {
+            replies.send(&batch::item(process, None), More::Follows)?;
+        }
+        replies.send(&Reply::Done, More::Last)
+    }
+
+    /// Makes known what is not: its memory is with the keeper when this returns. All or none.
+    fn make(&self, r: &Start) -> Result<Vec<Arc<Process>>, Error> {
+        let mut made = Vec::new();
+        for (n, &id) in (1u32..).zip(&r.ids) {
+            if self.table.get(id).is_none() {
+                made.push(Arc::new(self.make_one(r, n, id)?));
+            }
+        }
+        // The keeper first: as soon as others can find them, they may ask for a child. Without the keeper the engine ends.
+        let gone = |e| Error::new(Code::Failed, format!("the keeper does not answer: {e}"));
+        for process in &made {
+            let hold = ToKeeper::Hold { id: process.id };
+            self.host.link.send(&hold, &[process.memory.as_fd()]).map_err(gone)?;
+        }
+        if let Err(e) = self.table.insert(&made) {
+            for process in made.iter().filter(|p| self.table.get(p.id).is_none()) {
+                self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]).map_err(gone)?;
+            }
+            return Err(e);
+        }
+        Ok(made)
+    }
+
+    fn make_one(&self, r: &Start, n: u32, id: ProcessId) -> Result<Process, Error> {
+        let mut spec = r.spec.clone();
+        let instance = (r.numbering == Numbering::Numbered).then_some(n);
+        if let (Some(n), Some(name)) = (instance, &spec.name) {
+            spec.name = Some(name.instance(n)?);
+        }
+        let memory = Memory::create(&spec)?;
+        let record = fresh(id, spec.name.clone(), instance);
+        memory.publish(&record);
+        Ok(Process::new(spec, memory, record, Arc::clone(&self.host)))
+    }
+
+    /// Takes back what this request made.
+    fn undo(&self, made: &[Arc<Process>], cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        self.ask_all(made, &Ask::Stop(StopOrder::at_once()), cause, replies)?;
+        self.ask_all(made, &Ask::Remove, cause, replies)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Answers that go on: output as it comes, events as they happen. Each is written by its connection's thread at the
+//! client's own pace; the rings do not wait, and what a slow client missed is counted for it.
+
+use std::sync::Arc;
+
+use crate::engine::door::{Closed, Replies};
+use crate::engine::process::handle::Process;
+use crate::engine::process::output::{Read, Source};
+use crate::engine::service::{Engine, fail};
+use crate::sys::poll::Waker;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
+use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
+
+/// The most bytes read from a ring at a time while streaming.
+const READ_MAX: u64 = 256 << 10;
+/// The most bytes in one chunk of a reply.
+const CHUNK_MAX: usize = 256 << 10;
+
+/// Where a stream is with one process.
+struct Follower {
+    process: Arc<Process>,
+    next: u64,
+}
+
+impl Engine {
+    /// What is kept, in one instant.
+    pub fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let process = match self.one(&r.target) {
+            Ok(process) => process,
+            Err(e) => return fail(replies, e),
+        };
+        match process.memory.ring().read(0, u64::MAX, r.kind) {
+            Err(e) => fail(replies, Error::new(Code::Failed, format!("cannot read the output: {e}"))),
+            Ok(read) => {
+                send(process.id, &read, replies)?;
+                replies.send(&Reply::Done, More::Last)
+            }
+        }
+    }
+
+    fn one(&self, target: &str) -> Result<Arc<Process>, Error> {
+        let mut found = self.table.find(target)?;
+        match (found.pop(), found.len()) {
+            (Some(process), 0) => Ok(process),
+            (_, others) => Err(Error::usage(format!("'{target}' means {} processes", others + 1))
+                .hint("name one; 'provost stream' takes several")),
+        }
+    }
+
+    /// Output as it comes, until every process is at rest and all of it was sent.
+    pub fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let (found, missing) = self.find_all(&r.targets);
+        if let Some((_, error)) = missing.into_iter().next() {
+            return fail(replies, error);
+        }
+        let _watches: Vec<_> = found.iter().map(|p| p.watch(replies.waker())).collect();
+        let mut followers: Vec<_> = (found.into_iter().enumerate())
+            .map(|(n, process)| Follower { next: first(&process, &r.since, n), process })
+            .collect();
+        while !followers.is_empty() {
+            let mut more = false;
+            let mut still = Vec::with_capacity(followers.len());
+            for mut follower in followers {
+                // In this order: what is written before it rests is there when it rests.
+                let over = follower.process.record().state.is_at_rest() || follower.process.is_removed();
+                let got = follower.step(r.kind, replies)?;
+                more |= got;
+                if got || !over {
+                    still.push(follower);
+                }
+            }
+            followers = still;
+            if !more && !followers.is_empty() {
+                replies.wait(None)?;
+            }
+        }
+        replies.send(&Reply::Done, More::Last)
+    }
+
+    /// Events after a number, and on request those to come.
+    pub fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let ids: Option<Vec<ProcessId>> = match &r.target {
+            None => None,
+            Some(target) => match self.table.find(target) {
+                Ok(found) => Some(found.iter().map(|p| p.id).collect()),
+                Err(e) => return fail(replies, e),
+            },
+        };
+        let feed = &self.host.feed;
+        let _following = r.follow.then(|| Following::new(self, replies.waker()));
+        let mut since = r.since;
+        loop {
+            let (mut events, missed, next) = feed.read(since);
+            let some = !events.is_empty();
+            if let Some(ids) = &ids {
+                events.retain(|e| e.id.is_some_and(|id| ids.contains(&id)));
+            }
+            if !events.is_empty() || missed > 0 {
+                replies.send(&Reply::Events(EventBatch { events, missed }), More::Follows)?;
+            }
+            since = next.max(since);
+            if !some {
+                if !r.follow {
+                    return replies.send(&Reply::Done, More::Last);
+                }
+                replies.wait(None)?;
+            }
+        }
+    }
+}
+
+/// Keeps a thread being woken by events.
+struct Following<'e> {
+    engine: &'e Engine,
+    waker: Waker,
+}
+
+impl<'e> Following<'e> {
+    fn new(engine: &'e Engine, waker: Waker) -> Self {
+        engine.host.feed.follow(waker.clone());
+        Self { engine, waker }
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.engine.host.feed.unfollow(&self.waker);
+    }
+}
+
+fn first(process: &Process, since: &Since, n: usize) -> u64 {
+    match since {
+        Since::Start => process.memory.ring().tail(),
+        Since::Now => process.memory.ring().head(),
+        Since::Offset(offset) => *offset,
+        Since::Offsets(all) => all.get(n).copied().unwrap_or(0),
+    }
+}
+
+impl Follower {
+    /// Sends what is there, at most one read; false when there is nothing.
+    fn step(&mut self, kind: StreamKind, replies: &mut Replies<'_>) -> Result<bool, Closed> {
+        // A ring that cannot be read is memory that is gone: nothing will come of it.
+        let Ok(read) = self.process.memory.ring().read(self.next, READ_MAX, kind) else { return Ok(false) };
+        if read.missed > 0 {
+            let gap = Gap { id: self.process.id, offset: self.next, missed: read.missed };
+            replies.send(&Reply::Gap(gap), More::Follows)?;
+        }
+        let got = read.next > self.next;
+        self.next = read.next.max(self.next);
+        send(self.process.id, &read, replies)?;
+        Ok(got)
+    }
+}
+
+fn send(id: ProcessId, read: &Read, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    for piece in &read.pieces {
+        let (stderr, mut offset) = (piece.source == Source::Stderr, piece.offset);
+        for data in read.bytes(piece).chunks(CHUNK_MAX) {
+            let chunk = Chunk { id, offset, stderr, at: piece.at, data: data.to_vec() };
+            offset += data.len() as u64;
+            replies.send(&Reply::Chunk(chunk), More::Follows)?;
+        }
+    }
+    Ok(())
+}

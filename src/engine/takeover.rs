@@ -1,0 +1,193 @@
+//! The first thing an engine does: learn from the keeper what there is, and go on with it. The first engine of a service
+//! finds nothing, and is otherwise no special case.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use crate::engine::feed::Feed;
+use crate::engine::host::{Host, Link};
+use crate::engine::process::handle::{Inherited, Msg, Process};
+use crate::engine::process::memory::Memory;
+use crate::engine::process::tree::Leader;
+use crate::engine::service::Engine;
+use crate::engine::table::Table;
+use crate::sys::cgroup::Root;
+use crate::sys::pidfd::PidFd;
+use crate::sys::socket::{Patience, inherited, recvmsg};
+use crate::sys::system::{TUNABLES, TUNABLES_KEY};
+use crate::wire::error::{Code, Error};
+use crate::wire::event::{Event, EventKind};
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::{ENGINE_FD, MESSAGE_LEN, Open, ToEngine, ToKeeper, VERSION};
+use crate::wire::record::Record;
+use crate::wire::spec::Spec;
+use crate::wire::time::Timestamp;
+
+/// A process as the keeper listed it.
+struct Listed {
+    id: ProcessId,
+    memory: File,
+    inherited: Inherited,
+}
+
+/// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
+pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
+    let socket = inherited(ENGINE_FD).map_err(|_| {
+        Error::usage("'provost engine' is started by 'provost serve' and by nothing else")
+            .hint("to start the service: provost serve")
+    })?;
+    let link = Link::new(socket);
+    link.send(&ToKeeper::Hello { version: VERSION }, &[])
+        .map_err(|e| Error::new(Code::Unreachable, format!("cannot greet the keeper: {e}")))?;
+    let (global, listener, started_at, engine_starts) = hear_hello(&link)?;
+    let listed = hear_list(&link)?;
+
+    let host = Arc::new(Host {
+        link,
+        feed: Feed::open(&global)?,
+        cgroups: cgroups.map(Root::at),
+        service_env: service_env(),
+        stopping: AtomicBool::new(false),
+        starting: AtomicUsize::new(0),
+    });
+    let table = Table::default();
+    let mut taken = Vec::new();
+    for Listed { id, memory, inherited } in listed {
+        match Memory::open(memory) {
+            Ok(Some((memory, spec, record))) if record.run > 0 || !record.cause.is_empty() => {
+                taken.push((process(&host, spec, memory, record), inherited))
+            }
+            // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken, and then there
+            // is no telling what it is; what runs of it is left alone.
+            Ok(_) | Err(_) => {
+                let _ = host.link.send(&ToKeeper::Forget { id }, &[]);
+            }
+        }
+    }
+    let processes: Vec<_> = taken.iter().map(|(p, _)| Arc::clone(p)).collect();
+    table.insert(&processes)?;
+    let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
+    host.feed.catch_up(&mut records.iter());
+    if engine_starts > 1 {
+        host.feed.tell(taken_over(engine_starts, records.iter().filter(|r| r.pid.is_some()).count()));
+    }
+    sweep_cgroups(&host, &table);
+    for (process, inherited) in taken {
+        process.send(Msg::Resume(inherited));
+    }
+    Ok((Engine { table, host, started_at, engine_starts }, listener))
+}
+
+fn process(host: &Arc<Host>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
+    Arc::new(Process::new(spec, memory, record, Arc::clone(host)))
+}
+
+fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {
+    let mut buf = [0; MESSAGE_LEN];
+    let (len, fds) = recvmsg(link.as_fd(), &mut buf, Patience::Wait)
+        .map_err(|e| Error::new(Code::Unreachable, format!("cannot hear the keeper: {e}")))?;
+    if len == 0 {
+        return Err(Error::new(Code::Unreachable, "the keeper is gone"));
+    }
+    let message = ToEngine::decode(&buf[..len])
+        .ok_or_else(|| Error::new(Code::Failed, "the keeper speaks another version"))?;
+    Ok((message, fds))
+}
+
+fn hear_hello(link: &Link) -> Result<(File, OwnedFd, Timestamp, u64), Error> {
+    // An exit of a child may be told before the answer.
+    loop {
+        let (message, fds) = receive(link)?;
+        if let ToEngine::Hello { version, started_at, engine_starts } = message {
+            if version != VERSION {
+                return Err(Error::new(
+                    Code::Failed,
+                    format!("the keeper speaks version {version}, this engine {VERSION}"),
+                ));
+            }
+            let mut fds = fds.into_iter();
+            let (Some(global), Some(listener)) = (fds.next(), fds.next()) else {
+                return Err(Error::new(Code::Failed, "the keeper's hello lacks its descriptors"));
+            };
+            return Ok((File::from(global), listener, Timestamp(started_at), engine_starts));
+        }
+    }
+}
+
+fn hear_list(link: &Link) -> Result<Vec<Listed>, Error> {
+    let mut listed = Vec::new();
+    loop {
+        let (message, fds) = receive(link)?;
+        match message {
+            ToEngine::Entry { id, run, pid, ended, open } => {
+                let mut fds = fds.into_iter();
+                let lacking = || Error::new(Code::Failed, "an entry of the keeper lacks its descriptors");
+                let memory = File::from(fds.next().ok_or_else(lacking)?);
+                let pipes = match open {
+                    Open::Memory => None,
+                    Open::Pipes | Open::Running => {
+                        Some((fds.next().ok_or_else(lacking)?, fds.next().ok_or_else(lacking)?))
+                    }
+                };
+                let leader =
+                    fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
+                listed.push(Listed { id, memory, inherited: Inherited { run, pid, leader, pipes, ended } });
+            }
+            ToEngine::Listed => return Ok(listed),
+            // An entry that was listed before it ended.
+            ToEngine::Exited { id, run, ended } => {
+                for entry in listed.iter_mut().filter(|l| l.id == id && l.inherited.run == run) {
+                    entry.inherited.pid = 0;
+                    entry.inherited.ended = Some(ended);
+                }
+            }
+            ToEngine::Hello { .. }
+            | ToEngine::Spawned { .. }
+            | ToEngine::NotSpawned { .. }
+            | ToEngine::StopAll { .. } => {}
+        }
+    }
+}
+
+fn taken_over(engine_starts: u64, running: usize) -> Event {
+    Event {
+        seq: 0,
+        at: Timestamp::now(),
+        id: None,
+        name: String::new(),
+        run: 0,
+        pid: Some(std::process::id()),
+        kind: EventKind::Adopted,
+        cause: "keeper".to_owned(),
+        exit: None,
+        detail: format!("engine {engine_starts} goes on with {running} running processes"),
+    }
+}
+
+/// What children inherit: the environment of `provost serve`. A variable that is no text cannot be handed on in a spec
+/// either; what the keeper added for this program alone is taken off.
+fn service_env() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter_map(|(k, v)| {
+            if k != TUNABLES_KEY {
+                return Some((k, v));
+            }
+            let operators = v.strip_suffix(TUNABLES)?.strip_suffix(':')?;
+            Some((k, operators.to_owned()))
+        })
+        .collect()
+}
+
+/// Takes away the cgroups of what is no longer known.
+fn sweep_cgroups(host: &Host, table: &Table) {
+    let Some(root) = &host.cgroups else { return };
+    for name in root.leaves() {
+        if name.parse().is_ok_and(|id: ProcessId| table.get(id).is_none()) {
+            root.leaf(&name).remove();
+        }
+    }
+}

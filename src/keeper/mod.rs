@@ -1,0 +1,493 @@
+//! The parent of everything: one thread, one `poll`, no policy.
+//!
+//! It forks and reaps, holds every process's memory and pipe ends and the listening socket, and starts the engine again
+//! whenever that dies. It never looks into the memory it holds, and never waits for anybody but in its one `poll`.
+//! Woken by: SIGCHLD and the signals that end the service, the engine's messages, and the time to start an engine.
+
+#![forbid(unsafe_code)]
+
+mod child;
+mod engine;
+mod outbox;
+mod place;
+mod spawn;
+mod table;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::keeper::engine::{Engine, delay_ms};
+use crate::keeper::outbox::{Outbox, Outgoing, not_spawned};
+use crate::keeper::place::Place;
+use crate::keeper::spawn::{Given, Spawner};
+use crate::keeper::table::Table;
+use crate::sys::cgroup::Root;
+use crate::sys::errno::EMFILE;
+use crate::sys::poll::{PollFd, wait};
+use crate::sys::signal::{self, SignalFd};
+use crate::sys::socket::{Patience, recvmsg};
+use crate::sys::{child as children, clock, memory, system};
+use crate::wire::error::{Code, Error};
+use crate::wire::keeper::{Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
+use crate::wire::time::Timestamp;
+
+/// How long an orderly stop may take before the keeper hurries, ms. Longer than any sensible grace period.
+const ORDERLY_MS: u64 = 120_000;
+/// How long a hurried stop may take before the keeper kills its children itself, ms.
+const HURRIED_MS: u64 = 5_000;
+/// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any back.
+const SPARE: usize = 8;
+
+/// The directory of a service's cgroups is this and the keeper's number.
+const CGROUP_PREFIX: &str = "provost";
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen, absolute.
+    pub socket: PathBuf,
+    /// Whether processes get cgroups.
+    pub cgroups: Cgroups,
+}
+
+/// Whether each process gets a cgroup of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cgroups {
+    /// Where one can be made.
+    Auto,
+    /// No.
+    Off,
+}
+
+/// What the keeper has to tell its operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The first engine is up.
+    Ready {
+        /// Where it listens.
+        socket: PathBuf,
+        /// The one to signal.
+        keeper_pid: u32,
+        /// Why there are no cgroups, if there are none although they were wanted.
+        no_cgroups: Option<String>,
+    },
+    /// An engine ended and another one is started.
+    EngineDied {
+        /// In words: the exit code or the signal.
+        how: String,
+        /// Milliseconds until the next one.
+        restart_in_ms: u64,
+    },
+    /// The service was asked to stop.
+    Stopping {
+        /// By this signal.
+        signal: u32,
+    },
+    /// Something could not be done.
+    Trouble(String),
+}
+
+/// Serves until a signal ends it. The exit code is 0 when everything was stopped in order.
+pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Error> {
+    let cannot = |what: &str, e: &io::Error| Error::new(Code::Failed, format!("cannot {what}: {e}"));
+    let signals = SignalFd::new(&[
+        signal::CHLD,
+        signal::TERM,
+        signal::INT,
+        signal::QUIT,
+        signal::HUP,
+        signal::USR1,
+        signal::USR2,
+    ])
+    .map_err(|e| cannot("receive signals", &e))?;
+    let nofile =
+        system::raise_descriptor_limit().map_err(|e| cannot("raise the limit of descriptors", &e))?;
+    if std::process::id() != 1 {
+        system::become_subreaper().map_err(|e| cannot("become the reaper of orphans", &e))?;
+    }
+    let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
+    let (place, listener) = Place::claim(&options.socket)?;
+    // Not to keep anything mounted that is not ours.
+    std::env::set_current_dir("/").map_err(|e| cannot("go to /", &e))?;
+    let (cgroups, no_cgroups) = make_cgroups(options.cgroups);
+    let global =
+        memory::memfd_create(c"provost-global", 0).map_err(|e| cannot("make the global memory", &e))?;
+    let mut keeper = Keeper {
+        place,
+        listener,
+        global,
+        cgroups,
+        no_cgroups,
+        spawner,
+        signals,
+        table: Table::new(),
+        outbox: Outbox::default(),
+        spare: Vec::new(),
+        engine: Engine::Down { start_at: 0 },
+        engine_starts: 0,
+        short_lives: 0,
+        engine_is_up: false,
+        started_at: Timestamp::now(),
+        stop: Stop::No,
+        announced: false,
+        notify,
+    };
+    keeper.run()
+}
+
+fn make_cgroups(wanted: Cgroups) -> (Option<Root>, Option<String>) {
+    match wanted {
+        Cgroups::Off => (None, None),
+        Cgroups::Auto => {
+            Root::sweep(CGROUP_PREFIX);
+            match Root::create(&format!("{CGROUP_PREFIX}-{}", std::process::id())) {
+                Ok(root) => (Some(root), None),
+                Err(e) => (None, Some(e.to_string())),
+            }
+        }
+    }
+}
+
+/// How far the end of the service has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Nobody asked.
+    No,
+    /// The engine stops everything in order.
+    Orderly { until: u64 },
+    /// The engine kills everything.
+    Hurried { until: u64 },
+    /// Everything is stopped.
+    Done,
+}
+
+struct Keeper<'n> {
+    // Dropped first: nobody connects to a service that ends.
+    place: Place,
+    listener: OwnedFd,
+    global: File,
+    cgroups: Option<Root>,
+    no_cgroups: Option<String>,
+    spawner: Spawner,
+    signals: SignalFd,
+    table: Table,
+    outbox: Outbox,
+    /// Given up when an engine is started.
+    spare: Vec<File>,
+    engine: Engine,
+    engine_starts: u64,
+    /// Engines in a row that did not work for long.
+    short_lives: u32,
+    /// The present engine has said that it is ready.
+    engine_is_up: bool,
+    started_at: Timestamp,
+    stop: Stop,
+    announced: bool,
+    notify: &'n mut dyn FnMut(Notice),
+}
+
+impl Keeper<'_> {
+    fn run(&mut self) -> Result<u8, Error> {
+        loop {
+            self.start_engine_if_due();
+            if self.stop == Stop::Done {
+                return Ok(self.end());
+            }
+            let (signalled, spoken) = self.wait()?;
+            if signalled {
+                self.take_signals();
+            }
+            if spoken {
+                self.take_messages();
+            }
+            self.flush();
+            self.hurry_if_due();
+            self.keep_spare();
+        }
+    }
+
+    fn keep_spare(&mut self) {
+        while self.engine_is_up
+            && self.spare.len() < SPARE
+            && let Ok(file) = File::open("/dev/null")
+        {
+            self.spare.push(file);
+        }
+    }
+
+    /// The one place where the keeper waits. Returns whether signals and messages are there.
+    fn wait(&self) -> Result<(bool, bool), Error> {
+        let start_at = match self.engine {
+            Engine::Up { .. } => None,
+            Engine::Down { start_at } => Some(start_at),
+        };
+        let stop_at = match self.stop {
+            Stop::No | Stop::Done => None,
+            Stop::Orderly { until } | Stop::Hurried { until } => Some(until),
+        };
+        let deadline = [start_at, stop_at].into_iter().flatten().min();
+        let channel = self.engine.channel().map(AsFd::as_fd);
+        let room = if self.outbox.is_empty() { None } else { channel };
+        let mut fds = [
+            PollFd::readable(self.signals.as_fd()),
+            PollFd::maybe(channel, PollFd::readable),
+            PollFd::maybe(room, PollFd::writable),
+        ];
+        wait(&mut fds, deadline)
+            .map_err(|e| Error::new(Code::Failed, format!("the keeper cannot wait: {e}")))?;
+        Ok((fds[0].is_ready(), fds[1].is_ready()))
+    }
+
+    fn start_engine_if_due(&mut self) {
+        let Engine::Down { start_at } = self.engine else { return };
+        if start_at > clock::now_ms() {
+            return;
+        }
+        self.spare.clear();
+        let mut arguments = Vec::new();
+        if let Some(root) = &self.cgroups {
+            arguments = vec!["--cgroup-root".to_owned(), root.path().to_string_lossy().into_owned()];
+        }
+        match Engine::start(self.spawner.alone(), Path::new("/proc/self/exe"), &arguments) {
+            Ok(engine) => {
+                self.engine = engine;
+                self.engine_starts += 1;
+            }
+            Err(e) => {
+                self.short_lives = self.short_lives.saturating_add(1);
+                let delay = delay_ms(self.short_lives).max(100);
+                self.engine = Engine::Down { start_at: clock::now_ms() + delay };
+                (self.notify)(Notice::Trouble(format!("cannot start the engine: {e}")));
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        // Reaped below whatever came: several SIGCHLD may have become one.
+        while let Ok(Some(signal)) = self.signals.read() {
+            if [signal::TERM, signal::INT, signal::QUIT].contains(&signal) {
+                self.ask_to_stop(signal);
+            }
+        }
+        loop {
+            match children::reap() {
+                Ok(Some(reaped)) => self.reaped(&reaped),
+                Ok(None) => break,
+                Err(e) => {
+                    (self.notify)(Notice::Trouble(format!("cannot reap: {e}")));
+                    break;
+                }
+            }
+        }
+    }
+
+    fn reaped(&mut self, reaped: &children::Reaped) {
+        if self.engine.pid() == Some(reaped.pid) {
+            self.engine_died(reaped.status);
+            return;
+        }
+        let ended = Ended {
+            status: reaped.status,
+            user_us: reaped.user_us,
+            system_us: reaped.system_us,
+            max_rss_kib: reaped.max_rss_kib,
+            at: Timestamp::now().0,
+            at_mono: clock::now_ms(),
+        };
+        // `None` is an orphan that came to us: reaped, and nobody asks for it.
+        if let Some(id) = self.table.ended(reaped.pid, ended) {
+            self.outbox.push(Outgoing::Exited(id));
+        }
+    }
+
+    fn engine_died(&mut self, status: i32) {
+        // What it has sent counts: its clients may have been told that it is done.
+        self.take_messages();
+        let died = children::status(status);
+        // Somebody who kills a working engine is no sign that the next one will not work.
+        let was_killed =
+            matches!(died, children::Status::Signalled { signal, .. } if u32::from(signal) == signal::KILL);
+        let is_sound = self.engine.was_healthy() || (self.engine_is_up && was_killed);
+        self.engine_is_up = false;
+        self.short_lives = if is_sound { 0 } else { self.short_lives.saturating_add(1) };
+        let restart_in_ms = delay_ms(self.short_lives);
+        self.engine = Engine::Down { start_at: clock::now_ms() + restart_in_ms };
+        self.outbox.clear();
+        let how = match died {
+            children::Status::Exited(code) => format!("exit code {code}"),
+            children::Status::Signalled { signal, .. } => signal::name(u32::from(signal)),
+        };
+        if self.stop != Stop::Done {
+            (self.notify)(Notice::EngineDied { how, restart_in_ms });
+        }
+    }
+
+    fn take_messages(&mut self) {
+        let mut buf = [0; MESSAGE_LEN];
+        loop {
+            let Some(channel) = self.engine.channel() else { return };
+            match recvmsg(channel.as_fd(), &mut buf, Patience::Never) {
+                // The end, and any error: SIGCHLD will tell the rest.
+                Ok((0, _)) | Err(_) => return,
+                Ok((len, fds)) => {
+                    if let Some(message) = ToKeeper::decode(&buf[..len]) {
+                        self.take_message(message, fds);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self, message: ToKeeper, mut fds: Vec<OwnedFd>) {
+        match message {
+            ToKeeper::Hello { version: _ } => self.tell_all(),
+            ToKeeper::Hold { id } => {
+                if let Some(memory) = fds.pop() {
+                    self.table.hold(id, File::from(memory));
+                }
+            }
+            ToKeeper::Spawn { id, run, launch } => {
+                let mut fds = fds.into_iter();
+                let given = Given { until_exec: fds.next(), cgroup: fds.next() };
+                let message = match self.table.get(id) {
+                    Some(held) if held.pid != 0 => return,
+                    // Its memory came when there was no descriptor left to take it.
+                    None => not_spawned(id, run, Step::Memory, &io::Error::from_raw_os_error(EMFILE)),
+                    Some(held) => match self.spawner.spawn(&held.memory, run, launch, &given) {
+                        Err((step, e)) => not_spawned(id, run, step, &e),
+                        Ok(born) => {
+                            let pid = born.pid;
+                            let pidfd = self.table.born(id, run, born);
+                            Outgoing::Spawned { id, run, pid, pidfd }
+                        }
+                    },
+                };
+                self.outbox.push(message);
+                // Told at once: while it executes, the engine can prepare.
+                self.flush();
+            }
+            ToKeeper::Ack { id, run } => self.table.acknowledge(id, run),
+            ToKeeper::Forget { id } => self.table.forget(id),
+            ToKeeper::Ready => self.engine_ready(),
+            ToKeeper::AllStopped => {
+                if self.stop != Stop::No {
+                    self.stop = Stop::Done;
+                }
+            }
+        }
+    }
+
+    /// Answers a new engine's hello with everything there is.
+    fn tell_all(&mut self) {
+        let (global, listener) = match (self.global.try_clone(), self.listener.try_clone()) {
+            (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
+            (Err(e), _) | (_, Err(e)) => {
+                (self.notify)(Notice::Trouble(format!("cannot hand over to the engine: {e}")));
+                return self.give_up_engine();
+            }
+        };
+        self.outbox.clear();
+        let hello = ToEngine::Hello {
+            version: VERSION,
+            started_at: self.started_at.0,
+            engine_starts: self.engine_starts,
+        };
+        self.outbox.push(Outgoing::Hello(hello, global, listener));
+        for id in self.table.ids() {
+            self.outbox.push(Outgoing::Entry(id));
+        }
+        self.outbox.push(Outgoing::Plain(ToEngine::Listed));
+        self.tell_stop();
+    }
+
+    fn engine_ready(&mut self) {
+        self.engine_is_up = true;
+        self.keep_spare();
+        if !self.announced {
+            self.announced = true;
+            (self.notify)(Notice::Ready {
+                socket: self.place.socket().to_owned(),
+                keeper_pid: std::process::id(),
+                no_cgroups: self.no_cgroups.clone(),
+            });
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(channel) = self.engine.channel()
+            && self.outbox.flush(channel.as_fd(), &self.table).is_err()
+        {
+            self.give_up_engine();
+        }
+    }
+
+    /// It is gone, or it would miss a message and wait for it for ever. The next one learns everything from the listing,
+    /// and is started more slowly if this goes on.
+    fn give_up_engine(&mut self) {
+        self.outbox.clear();
+        if let Some(pid) = self.engine.pid() {
+            let _ = children::signal_child(pid, signal::KILL);
+        }
+    }
+
+    fn ask_to_stop(&mut self, signal: u32) {
+        let now = clock::now_ms();
+        self.stop = match self.stop {
+            Stop::No => Stop::Orderly { until: now + ORDERLY_MS },
+            Stop::Orderly { .. } => Stop::Hurried { until: now + HURRIED_MS },
+            // A third signal: at once.
+            Stop::Hurried { .. } | Stop::Done => Stop::Hurried { until: now },
+        };
+        (self.notify)(Notice::Stopping { signal });
+        self.tell_stop();
+    }
+
+    fn tell_stop(&mut self) {
+        let hurry = match self.stop {
+            Stop::No | Stop::Done => return,
+            Stop::Orderly { .. } => false,
+            Stop::Hurried { .. } => true,
+        };
+        self.outbox.push(Outgoing::Plain(ToEngine::StopAll { hurry }));
+    }
+
+    fn hurry_if_due(&mut self) {
+        let now = clock::now_ms();
+        match self.stop {
+            Stop::Orderly { until } if until <= now => {
+                self.stop = Stop::Hurried { until: now + HURRIED_MS };
+                self.tell_stop();
+                self.flush();
+            }
+            Stop::Hurried { until } if until <= now => {
+                // The engine could not. Our children are ours to kill, and their trees where there are cgroups.
+                if let Some(root) = &self.cgroups {
+                    for name in root.leaves() {
+                        let _ = root.leaf(&name).kill();
+                    }
+                }
+                for pid in self.table.pids() {
+                    let _ = children::signal_child(pid, signal::KILL);
+                }
+                self.stop = Stop::Done;
+            }
+            Stop::No | Stop::Done | Stop::Orderly { .. } | Stop::Hurried { .. } => {}
+        }
+    }
+
+    /// The end of the service: the engine goes last, then what we made. Returns the exit code.
+    fn end(&mut self) -> u8 {
+        if let Some(pid) = self.engine.pid() {
+            let _ = children::signal_child(pid, signal::KILL);
+        }
+        if let Some(root) = &self.cgroups {
+            for name in root.leaves() {
+                root.leaf(&name).remove();
+            }
+            root.remove();
+        }
+        u8::from(self.table.is_running())
+    }
+}

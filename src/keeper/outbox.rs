@@ -1,0 +1,100 @@
+//! Messages on their way to the engine. Sending never waits: a keeper that waited for a stopped engine would not reap.
+//! What does not go out at once goes out in order when there is room. An engine asks for one thing of a process at a
+//! time, so the box holds at most a few messages for each.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::keeper::table::Table;
+use crate::sys::pidfd::PidFd;
+use crate::sys::socket::{Patience, sendmsg};
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::{Step, ToEngine};
+
+/// One message. What the table still knows when it is sent is not kept twice.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A message as it is.
+    Plain(ToEngine),
+    /// The answer to the engine's hello.
+    Hello(ToEngine, OwnedFd, OwnedFd),
+    /// What is held of this process.
+    Entry(ProcessId),
+    /// It was born.
+    Spawned { id: ProcessId, run: u64, pid: u32, pidfd: OwnedFd },
+    /// Its run ended.
+    Exited(ProcessId),
+}
+
+/// The box. The keeper's loop owns it.
+#[derive(Debug, Default)]
+pub struct Outbox(VecDeque<Outgoing>);
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For a dead engine: the next one learns everything from the listing.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub fn push(&mut self, message: Outgoing) {
+        self.0.push_back(message);
+    }
+
+    /// Sends as much as there is room for. An error means that the engine is gone.
+    pub fn flush(&mut self, channel: BorrowedFd<'_>, table: &Table) -> io::Result<()> {
+        while let Some(message) = self.0.front() {
+            match send(channel, table, message) {
+                Ok(()) => drop(self.0.pop_front()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn send(channel: BorrowedFd<'_>, table: &Table, message: &Outgoing) -> io::Result<()> {
+    let post = |m: &ToEngine, fds: &[BorrowedFd<'_>]| sendmsg(channel, &m.encode(), fds, Patience::Never);
+    match message {
+        Outgoing::Plain(m) => post(m, &[]),
+        Outgoing::Hello(m, memory, listener) => post(m, &[memory.as_fd(), listener.as_fd()]),
+        Outgoing::Entry(id) => entry(channel, table, *id),
+        Outgoing::Spawned { id, run, pid, pidfd } => {
+            let Some((stdout, stderr)) = table.get(*id).and_then(|h| h.pipes.as_ref()) else { return Ok(()) };
+            post(
+                &ToEngine::Spawned { id: *id, run: *run, pid: *pid },
+                &[pidfd.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            )
+        }
+        Outgoing::Exited(id) => {
+            let Some(held) = table.get(*id) else { return Ok(()) };
+            let Some(ended) = held.ended else { return Ok(()) };
+            post(&ToEngine::Exited { id: *id, run: held.run, ended }, &[])
+        }
+    }
+}
+
+fn entry(channel: BorrowedFd<'_>, table: &Table, id: ProcessId) -> io::Result<()> {
+    let Some(held) = table.get(id) else { return Ok(()) };
+    let message = ToEngine::Entry { id, run: held.run, pid: held.pid, ended: held.ended, open: held.open() };
+    let mut fds = vec![held.memory.as_fd()];
+    if let Some((stdout, stderr)) = &held.pipes {
+        fds.extend([stdout.as_fd(), stderr.as_fd()]);
+    }
+    // We are its parent and have not reaped it, so this is certainly the one.
+    let pidfd = if held.pid == 0 { None } else { Some(PidFd::open(held.pid)?) };
+    fds.extend(pidfd.as_ref().map(AsFd::as_fd));
+    sendmsg(channel, &message.encode(), &fds, Patience::Never)
+}
+
+/// The answer to a spawn that did not come to a child.
+#[must_use]
+pub fn not_spawned(id: ProcessId, run: u64, step: Step, error: &io::Error) -> Outgoing {
+    let errno = error.raw_os_error().unwrap_or(0);
+    Outgoing::Plain(ToEngine::NotSpawned { id, run, step, errno })
+}

@@ -1,0 +1,138 @@
+//! Where the service lives: its directory, its lock, and its socket. The lock decides who serves; the socket is made
+//! with its final mode and never with a wider one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::sys::{O_NOFOLLOW, child, system};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+
+/// The longest path of a unix socket, in bytes: sun_path without its NUL.
+const PATH_LEN_MAX: usize = 107;
+/// Others than owner and group get nothing.
+const DIRECTORY_MODE: u32 = 0o750;
+/// What is taken from the mode of a new socket: it is 0660 from its first moment.
+const SOCKET_UMASK: u32 = 0o117;
+
+/// A place that is ours until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    socket: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes the place and listens there. Refuses when another service holds it, and when something that is not ours
+    /// is in the way.
+    pub fn claim(socket: &Path) -> Result<(Self, OwnedFd), Error> {
+        let shown = quoted(&socket.to_string_lossy());
+        if socket.as_os_str().len() > PATH_LEN_MAX {
+            return Err(Error::usage(format!("socket path {shown} is longer than {PATH_LEN_MAX} bytes"))
+                .hint("give a shorter one with --socket"));
+        }
+        if !socket.is_absolute() || socket.file_name().is_none() {
+            return Err(Error::usage(format!("socket path {shown} is not an absolute path of a file")));
+        }
+        let directory = socket.parent().expect("an absolute path of a file has a parent");
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make the directory of the socket", directory, &e));
+            }
+            _ => {}
+        }
+        let lock = take_lock(socket)?;
+        clear_stale(socket)?;
+        let listener = bind(socket).map_err(|e| failed("listen on the socket", socket, &e))?;
+        Ok((Self { socket: socket.to_owned(), _lock: lock }, listener))
+    }
+
+    /// Where the socket is.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The lock file stays: removing it would let two services lock two files of one name.
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
+    let error = Error::new(Code::Failed, format!("cannot {doing} {}: {e}", quoted(&path.to_string_lossy())));
+    if e.kind() == io::ErrorKind::PermissionDenied {
+        return error.hint(format!("user {} may not; choose another place with --socket", system::euid()));
+    }
+    error
+}
+
+fn take_lock(socket: &Path) -> Result<File, Error> {
+    let mut path = socket.to_owned();
+    path.as_mut_os_string().push(".lock");
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(&path)
+        .map_err(|e| failed("open the lock", &path, &e))?;
+    if !system::try_lock(&lock).map_err(|e| failed("lock", &path, &e))? {
+        let mut pid = String::new();
+        let _ = (&mut lock).take(16).read_to_string(&mut pid);
+        let at = quoted(&socket.to_string_lossy());
+        return Err(Error::new(
+            Code::Refused,
+            format!("another provost serves {at} already (keeper pid {})", pid.trim()),
+        )
+        .hint("use it, stop it with SIGTERM to that pid, or choose another place with --socket"));
+    }
+    let write = |lock: &mut File| -> io::Result<()> {
+        lock.set_len(0)?;
+        lock.seek(SeekFrom::Start(0))?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    write(&mut lock).map_err(|e| failed("write the lock", &path, &e))?;
+    Ok(lock)
+}
+
+/// Takes away a socket that a dead service left. Anything else in its place is somebody's, and stays.
+fn clear_stale(socket: &Path) -> Result<(), Error> {
+    let shown = quoted(&socket.to_string_lossy());
+    let in_the_way = |what: &str| {
+        Error::new(Code::Refused, format!("cannot listen on {shown}: {what}"))
+            .hint("take it away, or choose another place with --socket")
+    };
+    match fs::symlink_metadata(socket) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed("look at", socket, &e)),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(in_the_way("something that is no socket is there"));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(socket) {
+        Ok(_) => Err(in_the_way("another program listens there")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(socket).map_err(|e| failed("take away the stale socket", socket, &e))
+        }
+        Err(e) => Err(failed("connect to the socket that is there", socket, &e)),
+    }
+}
+
+fn bind(socket: &Path) -> io::Result<OwnedFd> {
+    // The keeper has one thread, so nobody else makes files under this mask.
+    let before = child::umask(SOCKET_UMASK);
+    let listener = UnixListener::bind(socket);
+    child::umask(before);
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}

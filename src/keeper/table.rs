@@ -1,0 +1,111 @@
+//! What the keeper holds of each process: its memory, its pipes, its number, and its end until the engine has it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use crate::keeper::spawn::Born;
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::{Ended, Open};
+
+/// Room made at the start, so that the table rarely grows later.
+const CAPACITY: usize = 1024;
+
+/// One process.
+#[derive(Debug)]
+pub struct Held {
+    pub memory: File,
+    pub run: u64,
+    /// 0: nothing runs.
+    pub pid: u32,
+    /// Read ends, kept until the engine has acknowledged the end of the run.
+    pub pipes: Option<(OwnedFd, OwnedFd)>,
+    /// The end of the run, until it is acknowledged.
+    pub ended: Option<Ended>,
+}
+
+impl Held {
+    /// Which descriptors a listing sends.
+    pub fn open(&self) -> Open {
+        match (&self.pipes, self.pid) {
+            (None, _) => Open::Memory,
+            (Some(_), 0) => Open::Pipes,
+            (Some(_), _) => Open::Running,
+        }
+    }
+}
+
+/// All processes, by id and by the number of their present run.
+#[derive(Debug)]
+pub struct Table {
+    held: HashMap<ProcessId, Held>,
+    by_pid: HashMap<u32, ProcessId>,
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self { held: HashMap::with_capacity(CAPACITY), by_pid: HashMap::with_capacity(CAPACITY) }
+    }
+
+    /// Holds a process's memory from now on. One that is held already keeps what it has.
+    pub fn hold(&mut self, id: ProcessId, memory: File) {
+        self.held.entry(id).or_insert(Held { memory, run: 0, pid: 0, pipes: None, ended: None });
+    }
+
+    pub fn get(&self, id: ProcessId) -> Option<&Held> {
+        self.held.get(&id)
+    }
+
+    pub fn ids(&self) -> Vec<ProcessId> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Notes a child that was just born; returns its pidfd for the engine.
+    pub fn born(&mut self, id: ProcessId, run: u64, born: Born) -> OwnedFd {
+        let Born { pid, pidfd, stdout, stderr } = born;
+        if let Some(held) = self.held.get_mut(&id) {
+            held.run = run;
+            held.pid = pid;
+            held.pipes = Some((stdout, stderr));
+            held.ended = None;
+            self.by_pid.insert(pid, id);
+        }
+        pidfd
+    }
+
+    /// Notes the end of the run with this number; `None`: it is an orphan's.
+    pub fn ended(&mut self, pid: u32, ended: Ended) -> Option<ProcessId> {
+        let id = self.by_pid.remove(&pid)?;
+        let held = self.held.get_mut(&id)?;
+        held.pid = 0;
+        held.ended = Some(ended);
+        Some(id)
+    }
+
+    /// The engine has recorded the end of this run and read its pipes.
+    pub fn acknowledge(&mut self, id: ProcessId, run: u64) {
+        if let Some(held) = self.held.get_mut(&id)
+            && held.run == run
+            && held.pid == 0
+        {
+            held.ended = None;
+            held.pipes = None;
+        }
+    }
+
+    /// Drops what does not run.
+    pub fn forget(&mut self, id: ProcessId) {
+        if self.held.get(&id).is_some_and(|h| h.pid == 0) {
+            self.held.remove(&id);
+        }
+    }
+
+    /// Numbers of all that run.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.by_pid.keys().copied()
+    }
+
+    pub fn is_running(&self) -> bool {
+        !self.by_pid.is_empty()
+    }
+}

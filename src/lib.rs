@@ -1,0 +1,81 @@
+//! Provost keeps processes on a Linux host: it starts them, stops them, tells how they are, and hands out what they
+//! print. This page is the architecture; there is no second document.
+//!
+//! # Two programs in one binary
+//!
+//! ```text
+//!  shell ── provost CLI ─┐
+//!                        │ unix socket, frames
+//!  provost serve         ▼
+//!  ┌─────────┐  seqpacket  ┌──────────────────────┐
+//!  │ keeper  │◄───────────►│ engine               │
+//!  │ parent  │   + fds     │ one thread per child │
+//!  │ of all  │             │ table · feed · door  │
+//!  └────┬────┘             └──────────────────────┘
+//!       ├── engine   ├── web-1   ├── web-2  …    (all are the keeper's children)
+//! ```
+//!
+//! * [`keeper`] is the parent of everything: one thread, one `poll`, no policy. It forks, reaps, and holds each
+//!   process's memory and pipes and the listening socket. It starts the engine again whenever that dies.
+//! * [`engine`] is the service: it knows what should run. It may be killed at any instruction; the next one learns
+//!   from the keeper what there is, and goes on.
+//! * [`cli`] and other programs talk to the engine through [`Client`], a typed call for every request.
+//!
+//! # What must not be lost is in memory that the keeper holds
+//!
+//! One memfd for each process, from its start to its removal, and one for what is global. The engine writes them so
+//! that they are whole at every instruction (data first, then the word that publishes it); the keeper holds the
+//! descriptors and never looks inside. `engine/process/memory.rs` has the layout, `engine/feed.rs` the global one.
+//! Output goes from a pipe into the ring inside the kernel, in a call that also moves the file's own position: what
+//! was taken from a pipe is always found again (`engine/process/output.rs`).
+//!
+//! # Layers
+//!
+//! Lower never imports upper; `tests/tidy.rs` has the table and fails otherwise.
+//!
+//! | folder | what | may import |
+//! |---|---|---|
+//! | [`sys`] | the system calls; the only `unsafe` and `libc` | |
+//! | [`wire`] | domain types, and bytes to and from them | `sys` |
+//! | [`keeper`] | the parent | `sys`, `wire` |
+//! | [`engine`] | the service | `sys`, `wire` |
+//! | [`client`] | the library | `sys`, `wire` |
+//! | [`cli`] | one file for each command; `serve` starts the keeper | all |
+//!
+//! # Threads
+//!
+//! | thread | where | owns | woken by |
+//! |---|---|---|---|
+//! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages |
+//! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
+//! | `door` | `engine/door/mod.rs` | who is connected | connections |
+//! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
+//! | `proc-XXXXXXXX` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//!
+//! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
+//! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.
+//!
+//! # Invariants
+//!
+//! * A transition is on record before it is acted on, and acted on before it is answered.
+//! * "Stopped" is said when nothing of the tree is left, and its last output can be read.
+//! * No pid is signalled that was not checked after it was opened: a pidfd, then start time or cgroup.
+//! * Every queue, frame, ring, wait and table has a limit, and every thread a name.
+//! * Decisions (`engine/process/state.rs`, `restart.rs`) are pure; the thread that owns the state acts.
+//! * A panic ends the process (the program is built to abort), which is the same as being killed: nothing is lost.
+//!
+//! # Deliberately absent
+//!
+//! An async runtime; a thread or timer that polls; a shell between us and the program; configuration read deep inside;
+//! signalling by a stored number.
+
+pub mod cli;
+pub mod client;
+pub mod engine;
+pub mod keeper;
+pub mod sys;
+pub mod wire;
+
+pub use client::Client;
+pub use wire::error::{Code, Error};
+pub use wire::spec::Spec;

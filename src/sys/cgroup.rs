@@ -1,0 +1,220 @@
+//! cgroup v2: one leaf for each process, which knows everything the process started and can kill it in one write.
+//! Files only; needs no controller.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A directory below our own cgroup, under which every process gets its leaf.
+#[derive(Clone, Debug)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// Takes away the directories `PREFIX-PID` of processes that are gone without having done so. One in which something
+    /// still lives cannot be taken away, and is not.
+    pub fn sweep(prefix: &str) {
+        let Ok(own) = own_path() else { return };
+        for path in subdirectories(&own) {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let pid = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')?.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                remove_below(&path, 0);
+                let _ = fs::remove_dir(&path);
+            }
+        }
+    }
+
+    /// Makes (or finds) the directory `name` below this process's own cgroup. Fails where there is no cgroup v2, where
+    /// it is read-only, or where the kernel has no cgroup.kill (before 5.14).
+    pub fn create(name: &str) -> io::Result<Self> {
+        let path = own_path()?.join(name);
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        // Opening for writing is the proof that we may.
+        match OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
+            Ok(_) => Ok(Self(path)),
+            Err(e) => {
+                let _ = fs::remove_dir(&path);
+                Err(e)
+            }
+        }
+    }
+
+    /// The root at a path that [`Root::create`] made in another process.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The leaf of this name; it need not be there.
+    #[must_use]
+    pub fn leaf(&self, name: &str) -> Leaf {
+        Leaf(self.0.join(name))
+    }
+
+    /// Names of the leaves that are there.
+    pub fn leaves(&self) -> Vec<String> {
+        (fs::read_dir(&self.0).into_iter().flatten())
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                entry.file_type().ok()?.is_dir().then(|| entry.file_name().into_string().ok())?
+            })
+            .collect()
+    }
+
+    /// Takes the directory away, if no leaf is left.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The directory of this process's own cgroup.
+fn own_path() -> io::Result<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let own = own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
+    Ok(mount_point()?.join(own))
+}
+
+fn mount_point() -> io::Result<PathBuf> {
+    // /proc/self/mountinfo: ... root mount-point options [tags] - type source options
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    mounts
+        .lines()
+        .find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4)).flatten()
+        })
+        .map(PathBuf::from)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup v2 is not mounted"))
+}
+
+/// One process's cgroup.
+#[derive(Clone, Debug)]
+pub struct Leaf(PathBuf);
+
+impl Leaf {
+    /// Makes it if it is not there, and opens it for a child to be born in.
+    pub fn create(&self) -> io::Result<File> {
+        match fs::create_dir(&self.0) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(&self.0)
+    }
+
+    /// Whether anything lives in it or below it. A leaf that is not there is empty.
+    pub fn is_populated(&self) -> io::Result<bool> {
+        match self.watch() {
+            Ok(Some(events)) => events.is_populated(),
+            Ok(None) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Opens `cgroup.events`, to be told when it becomes empty. `None`: the leaf is not there.
+    pub fn watch(&self) -> io::Result<Option<Watch>> {
+        match File::open(self.0.join("cgroup.events")) {
+            Ok(file) => Ok(Some(Watch(file))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// SIGKILL to everything in it, whatever it forks meanwhile.
+    pub fn kill(&self) -> io::Result<()> {
+        match fs::write(self.0.join("cgroup.kill"), "1") {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Numbers of the processes in it and below it.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        collect_pids(&self.0, 0, &mut pids);
+        pids
+    }
+
+    /// Whether the process is in it or below it.
+    #[must_use]
+    pub fn holds(&self, pid: u32) -> bool {
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
+        // Both sides end in .../ROOT/LEAF[/...]; the mount point in front differs.
+        let mut ours = self.0.components().rev();
+        let (Some(leaf), Some(root)) = (ours.next(), ours.next()) else { return false };
+        let theirs: Vec<_> = Path::new(path).components().collect();
+        theirs.windows(2).any(|pair| pair[0] == root && pair[1] == leaf)
+    }
+
+    /// How often the kernel killed something in it for want of memory; 0 without the memory controller.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        let Ok(text) = fs::read_to_string(self.0.join("memory.events")) else { return 0 };
+        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Takes it away, with what the process itself made below it. Fails while something lives in it.
+    pub fn remove(&self) {
+        if fs::remove_dir(&self.0).is_err() {
+            remove_below(&self.0, 0);
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+}
+
+/// How deep a process's own cgroups are followed.
+const DEPTH_MAX: u32 = 8;
+
+fn subdirectories(path: &Path) -> impl Iterator<Item = PathBuf> {
+    (fs::read_dir(path).into_iter().flatten())
+        .filter_map(|e| e.ok().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()))
+}
+
+fn collect_pids(path: &Path, depth: u32, pids: &mut Vec<u32>) {
+    if let Ok(text) = fs::read_to_string(path.join("cgroup.procs")) {
+        pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
+    }
+    if depth < DEPTH_MAX {
+        subdirectories(path).for_each(|below| collect_pids(&below, depth + 1, pids));
+    }
+}
+
+fn remove_below(path: &Path, depth: u32) {
+    if depth < DEPTH_MAX {
+        for below in subdirectories(path) {
+            remove_below(&below, depth + 1);
+            let _ = fs::remove_dir(&below);
+        }
+    }
+}
+
+/// An open `cgroup.events`: [`PollFd::changed`](crate::sys::poll::PollFd::changed) tells when to look.
+#[derive(Debug)]
+pub struct Watch(File);
+
+impl Watch {
+    /// Whether anything lives there now.
+    pub fn is_populated(&self) -> io::Result<bool> {
+        let mut buf = [0; 128];
+        let n = self.0.read_at(&mut buf, 0)?;
+        Ok(!String::from_utf8_lossy(&buf[..n]).lines().any(|l| l == "populated 0"))
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,234 @@
+//! Making children and reaping them: the steps between fork and exec, one function each, and wait4.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use crate::sys::{cerr, cerr_long};
+
+/// Proof that this process has one thread, which makes everything allowed between fork and exec.
+#[derive(Debug)]
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Looks; an error names the number of threads.
+    pub fn claim() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 {
+            Ok(Self(()))
+        } else {
+            Err(io::Error::other(format!("the process has {threads} threads instead of one")))
+        }
+    }
+}
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent {
+        /// The child's number.
+        pid: u32,
+        /// The child itself.
+        pidfd: OwnedFd,
+    },
+}
+
+/// The kernel's `struct clone_args`, as far as we use it.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Forks, the child born inside `cgroup` when one is given (moving it later would cost milliseconds and leave a gap).
+pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("a descriptor");
+    }
+    // SAFETY: without CLONE_VM the child gets a copy of everything, and with one thread (the token) no lock can be held
+    // by somebody who does not exist in the copy. The arguments live through the call.
+    let pid = cerr_long(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Fork::Child);
+    }
+    // SAFETY: CLONE_PIDFD has put a new descriptor here, which nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Fork::Parent { pid: u32::try_from(pid).expect("pids are positive"), pidfd })
+}
+
+/// Ends this process at once: no destructors, no flushing of what the parent had buffered.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit does not return and touches nothing.
+    unsafe { libc::_exit(code) }
+}
+
+/// A session and process group of its own, without a terminal.
+pub fn setsid() -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Makes `fd` also descriptor `number`, which programs inherit.
+pub fn dup_to(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    // SAFETY: touches no memory; the numbers used are 0 to 3, which the caller has set aside.
+    cerr(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Marks every descriptor from `first` on to be closed by exec.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only flags of descriptors change.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    cerr_long(result).map(drop)
+}
+
+/// umask(2): sets the file mode creation mask, returns the one before.
+pub fn umask(mask: u32) -> u32 {
+    // SAFETY: cannot fail, touches no memory.
+    unsafe { libc::umask(mask) }
+}
+
+/// setpriority(2) of this process.
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// setrlimit(2), by the resource's number.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one rlimit.
+    cerr_long(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, ptr::null_mut::<libc::rlimit>())
+    })
+    .map(drop)
+}
+
+/// setgroups(2).
+pub fn set_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: pointer and length describe `groups`.
+    cerr(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// setresgid(2), all three.
+pub fn set_gid(gid: u32) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::setresgid(gid, gid, gid) }).map(drop)
+}
+
+/// setresuid(2), all three.
+pub fn set_uid(uid: u32) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+}
+
+/// From here on, no exec gives more rights than there were.
+pub fn set_no_new_privs() -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// execve(2): returns only when it failed.
+pub fn exec(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
+    let pointers =
+        |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: path is a C string; both lists end with null and point to C strings that live through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// A child that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Reaped {
+    /// Its number, free for others from now on.
+    pub pid: u32,
+    /// The raw wait status.
+    pub status: i32,
+    /// CPU time in user mode, µs.
+    pub user_us: u64,
+    /// CPU time in the kernel, µs.
+    pub system_us: u64,
+    /// Largest resident set, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Reaps one child that has ended, if there is one.
+pub fn reap() -> io::Result<Option<Reaped>> {
+    let mut status = 0;
+    // SAFETY: zero is a valid rusage; both are places for the kernel to write to.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    match pid {
+        0 => Ok(None),
+        -1 => {
+            let e = io::Error::last_os_error();
+            if e.raw_os_error() == Some(libc::ECHILD) { Ok(None) } else { Err(e) }
+        }
+        pid => Ok(Some(Reaped {
+            pid: pid.cast_unsigned(),
+            status,
+            user_us: micros(usage.ru_utime),
+            system_us: micros(usage.ru_stime),
+            max_rss_kib: usage.ru_maxrss.cast_unsigned(),
+        })),
+    }
+}
+
+fn micros(t: libc::timeval) -> u64 {
+    t.tv_sec.cast_unsigned() * 1_000_000 + t.tv_usec.cast_unsigned()
+}
+
+/// What a wait status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It returned.
+    Exited(u8),
+    /// A signal killed it.
+    Signalled {
+        /// Which.
+        signal: u8,
+        /// A core was dumped.
+        core: bool,
+    },
+}
+
+/// Takes a raw wait status apart. Stops and continuations never come here: nobody asks wait4 for them.
+#[must_use]
+pub fn status(raw: i32) -> Status {
+    if libc::WIFSIGNALED(raw) {
+        let signal = u8::try_from(libc::WTERMSIG(raw)).expect("7 bits");
+        return Status::Signalled { signal, core: libc::WCOREDUMP(raw) };
+    }
+    Status::Exited(u8::try_from(libc::WEXITSTATUS(raw)).expect("8 bits"))
+}
+
+/// kill(2) of a child of ours that we have not reaped: its number cannot be another's.
+pub fn signal_child(pid: u32, signal: u32) -> io::Result<()> {
+    assert!(pid > 1, "a child's number");
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::kill(pid.cast_signed(), signal.cast_signed()) }).map(drop)
+}

@@ -1,0 +1,180 @@
+//! Anonymous files (memfd) that outlive the process that writes them, as long as somebody holds the descriptor; windows
+//! into them; and moving bytes from a pipe into them inside the kernel.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sys::{cerr, cerr_long};
+
+/// The unit of a window, in bytes; the smallest page of every Linux machine we run on.
+pub const PAGE: usize = 4096;
+
+/// A new anonymous file of this size. Pages are taken when they are first written.
+pub fn memfd_create(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor returned is new and ours.
+    let file = unsafe {
+        let fd = cerr(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?;
+        File::from_raw_fd(fd)
+    };
+    file.set_len(len)?;
+    Ok(file)
+}
+
+/// A shared window into a file: what is written here is in the file at that instant, whatever becomes of us.
+#[derive(Debug)]
+pub struct Window {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the window is plain memory; words are reached through atomics, and ranges only with `&mut self` or by their
+// one writer (see `write`).
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Maps `len` bytes from the beginning of the file. The file must not shrink while the window lives; ours never do.
+    pub fn map(file: &File, len: usize) -> io::Result<Self> {
+        if file.metadata()?.len() < len as u64 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is smaller than the window"));
+        }
+        // SAFETY: a new shared mapping at an address of the kernel's choice disturbs nothing.
+        let at = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let at = NonNull::new(at.cast()).expect("mmap never returns null without MAP_FIXED");
+        Ok(Self { at, len })
+    }
+
+    /// The 64-bit word at this byte offset, a multiple of 8.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset.is_multiple_of(8) && offset + 8 <= self.len,
+            "word {offset} in a window of {}",
+            self.len
+        );
+        // SAFETY: in bounds and aligned (the mapping is page-aligned); shared words are only ever touched atomically.
+        unsafe { &*self.at.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+
+    /// Copies bytes in. Nobody may read or write this range at the same time: the callers keep two slots and publish
+    /// the one that is whole by a word, and write under a lock.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(
+            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len),
+            "write beyond the window"
+        );
+        // SAFETY: in bounds by the assertion; no overlap, since `bytes` is memory of ours and not of the window.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(offset), bytes.len()) };
+        // The words that publish these bytes must not become visible before them.
+        std::sync::atomic::fence(Ordering::Release);
+    }
+
+    /// Copies bytes out; `None` beyond the window.
+    #[must_use]
+    pub fn read(&self, offset: usize, len: usize) -> Option<Vec<u8>> {
+        if offset.checked_add(len)? > self.len {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        // SAFETY: in bounds by the check above, and the vector has room for `len` bytes.
+        unsafe { ptr::copy_nonoverlapping(self.at.as_ptr().add(offset), bytes.as_mut_ptr(), len) };
+        Some(bytes)
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` made; references into it cannot outlive `self`.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Moves up to `len` bytes from a pipe into the file at its own position, which moves with them. The kernel does both in
+/// one call that a signal cannot cut in two: whoever holds the file next learns from its position what was taken.
+/// `WouldBlock`: the pipe is empty. 0: its other end is closed.
+pub fn splice(pipe: BorrowedFd<'_>, file: &File, len: usize) -> io::Result<usize> {
+    // SAFETY: null offsets mean the descriptors' own positions; no memory of ours is touched.
+    let n = unsafe {
+        libc::splice(
+            pipe.as_raw_fd(),
+            ptr::null_mut(),
+            file.as_raw_fd(),
+            ptr::null_mut(),
+            len,
+            libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE,
+        )
+    };
+    cerr_long(n as libc::c_long).map(|n| usize::try_from(n).expect("splice returns a count"))
+}
+
+/// A pipe: read end, write end. Neither is inherited by programs.
+pub fn pipe() -> io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for the two descriptors, which nobody else owns.
+    unsafe {
+        cerr(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((std::os::fd::OwnedFd::from_raw_fd(fds[0]), std::os::fd::OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// Asks for a pipe of this many bytes; refused beyond the user's share (/proc/sys/fs/pipe-user-pages-soft).
+pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    let len = libc::c_int::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: fcntl with this command touches no memory of ours.
+    cerr(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, len) })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn splice_moves_the_files_own_position() {
+        let mut file = memfd_create(c"test", 8192).unwrap();
+        let (r, w) = pipe().unwrap();
+        File::from(w.try_clone().unwrap()).write_all(b"hello world").unwrap();
+        file.seek(SeekFrom::Start(100)).unwrap();
+        assert_eq!(splice(r.as_fd(), &file, 5).unwrap(), 5);
+        assert_eq!(file.stream_position().unwrap(), 105);
+        assert_eq!(splice(r.as_fd(), &file, 100).unwrap(), 6);
+        assert_eq!(splice(r.as_fd(), &file, 100).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(w);
+        assert_eq!(splice(r.as_fd(), &file, 100).unwrap(), 0);
+        let mut got = [0; 11];
+        file.read_exact_at(&mut got, 100).unwrap();
+        assert_eq!(&got, b"hello world");
+    }
+
+    #[test]
+    fn a_window_is_the_file() {
+        let file = memfd_create(c"test", PAGE as u64).unwrap();
+        let window = Window::map(&file, PAGE).unwrap();
+        window.write(8, b"abc");
+        window.word(16).store(7, Ordering::Release);
+        let mut got = [0; 16];
+        file.read_exact_at(&mut got, 8).unwrap();
+        assert_eq!(&got, b"abc\0\0\0\0\0\x07\0\0\0\0\0\0\0");
+        assert!(Window::map(&file, 2 * PAGE).is_err());
+        assert_eq!(window.read(PAGE - 1, 2), None);
+    }
+}

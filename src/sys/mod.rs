@@ -1,0 +1,40 @@
+//! The only place with `unsafe` and `libc`: one function for a system call, with its man-page name, `io::Result`, and
+//! owned descriptors in the signature. Policy-free: nothing here decides anything.
+
+use std::io;
+
+pub mod cgroup;
+pub mod child;
+pub mod clock;
+pub mod limits;
+pub mod memory;
+pub mod pidfd;
+pub mod poll;
+pub mod procfs;
+pub mod signal;
+pub mod socket;
+pub mod system;
+pub mod thread;
+
+/// Turns the -1 of a system call into its errno.
+fn cerr(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for calls that return a size or a long.
+fn cerr_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Error numbers by name, for the layers that may not name `libc`.
+pub mod errno {
+    pub use libc::{
+        E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
+        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOTDIR, EPERM, ESRCH, ETXTBSY,
+    };
+}
+
+/// For `OpenOptions::custom_flags`: refuse a symbolic link at the end of the path.
+pub const O_NOFOLLOW: i32 = libc::O_NOFOLLOW;
+/// The same: opening does not wait, whatever the file turns out to be.
+pub const O_NONBLOCK: i32 = libc::O_NONBLOCK;

@@ -1,0 +1,106 @@
+//! What /proc tells of processes. Everything read here may be out of date when it is used; callers that act on it hold
+//! a pidfd first and look again.
+
+use std::fs;
+use std::io::{self, Read};
+
+use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
+
+/// A process as /proc/PID/stat shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its number.
+    pub pid: u32,
+    /// 'R', 'S', 'D', 'Z', ...
+    pub state: char,
+    /// Its parent.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// How many threads it has.
+    pub threads: u32,
+    /// When it started, in clock ticks since boot: with the number, its identity.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    /// Whether it is dead and only not reaped yet. A process whose first thread has ended looks like a zombie, but lives
+    /// on in the others.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        self.state == 'Z' && self.threads <= 1
+    }
+}
+
+/// Reads /proc/PID/stat; `None`: there is no such process.
+#[must_use]
+pub fn stat(pid: u32) -> Option<Stat> {
+    look(pid).ok().flatten()
+}
+
+/// The same for those to whom it makes a difference that they cannot look.
+pub fn look(pid: u32) -> io::Result<Option<Stat>> {
+    // In one read: a size that is not known beforehand would make std read it in small pieces.
+    let mut buf = [0; 1024];
+    let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buf));
+    let len = read.map(Some).or_else(is_gone)?;
+    Ok(len.and_then(|len| parse_stat(&String::from_utf8_lossy(&buf[..len]))))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    let pid = text.split(' ').next()?.parse().ok()?;
+    // The name in parentheses may hold anything; what follows the last one is regular.
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let mut number = || fields.next()?.parse::<u64>().ok();
+    let parent = u32::try_from(number()?).ok()?;
+    let group = u32::try_from(number()?).ok()?;
+    let session = u32::try_from(number()?).ok()?;
+    let threads = fields.nth(13)?.parse().ok()?;
+    let start_ticks = fields.nth(1)?.parse().ok()?;
+    Some(Stat { pid, state, parent, group, session, threads, start_ticks })
+}
+
+/// What an error about one process means: that it is not there, unless it is we who lack the means to look.
+pub fn is_gone<T>(e: io::Error) -> io::Result<Option<T>> {
+    match e.raw_os_error() {
+        Some(EMFILE | ENFILE | ENOMEM) => Err(e),
+        _ => Ok(None),
+    }
+}
+
+/// Numbers of all processes.
+pub fn pids() -> io::Result<impl Iterator<Item = u32>> {
+    Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
+}
+
+/// Whether a process was started with this variable, `KEY=VALUE`. Reads at most 256 KiB of its environment.
+#[must_use]
+pub fn has_variable(pid: u32, variable: &str) -> bool {
+    const READ_MAX: u64 = 256 << 10;
+    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+    let mut env = Vec::new();
+    if file.take(READ_MAX).read_to_end(&mut env).is_err() {
+        return false;
+    }
+    env.split(|&b| b == 0).any(|v| v == variable.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_is_no_trouble() {
+        let text = "12 (a) (b)) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 777 1 1";
+        let want =
+            Stat { pid: 12, state: 'S', parent: 1, group: 12, session: 12, threads: 3, start_ticks: 777 };
+        assert_eq!(parse_stat(text), Some(want));
+        assert_eq!(parse_stat("12 (a"), None);
+        assert!(Stat { state: 'Z', threads: 1, ..want }.is_zombie());
+        assert!(!Stat { state: 'Z', threads: 2, ..want }.is_zombie());
+        assert_eq!(stat(std::process::id()).unwrap().pid, std::process::id());
+    }
+}

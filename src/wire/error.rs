@@ -1,0 +1,143 @@
+//! The one error that crosses a door, with its code; and the one place that maps codes to exit codes.
+
+use std::fmt;
+
+use crate::wire::proto::v1;
+
+/// What kind of failure it is. The numbers are the exit codes of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// It was tried and did not work.
+    Failed,
+    /// The request is wrong in itself.
+    Usage,
+    /// It worked, and the answer is no.
+    No,
+    /// No such target.
+    NotFound,
+    /// The time given for it ran out.
+    TimedOut,
+    /// Not allowed, not now, or over a limit.
+    Refused,
+    /// The service does not answer.
+    Unreachable,
+    /// Some targets of several failed.
+    Partial,
+    /// The program is there but cannot be executed.
+    CannotExecute,
+    /// There is no such program.
+    ProgramNotFound,
+}
+
+impl Code {
+    /// The exit code of a command that ends with this.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::No => 3,
+            Self::NotFound => 4,
+            Self::TimedOut => 5,
+            Self::Refused => 6,
+            Self::Unreachable => 7,
+            Self::Partial => 8,
+            // `run` alone passes these on; everything else says "failed".
+            Self::CannotExecute | Self::ProgramNotFound => 1,
+        }
+    }
+
+    /// The code's name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::No => "no",
+            Self::NotFound => "not_found",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Partial => "partial",
+            Self::CannotExecute => "cannot_execute",
+            Self::ProgramNotFound => "program_not_found",
+        }
+    }
+
+    fn to_wire(self) -> v1::Code {
+        match self {
+            Self::Failed => v1::Code::Failed,
+            Self::Usage => v1::Code::Usage,
+            Self::No => v1::Code::No,
+            Self::NotFound => v1::Code::NotFound,
+            Self::TimedOut => v1::Code::TimedOut,
+            Self::Refused => v1::Code::Refused,
+            Self::Unreachable => v1::Code::Unreachable,
+            Self::Partial => v1::Code::Partial,
+            Self::CannotExecute => v1::Code::CannotExecute,
+            Self::ProgramNotFound => v1::Code::ProgramNotFound,
+        }
+    }
+
+    fn from_wire(code: i32) -> Self {
+        match v1::Code::try_from(code) {
+            Ok(v1::Code::Usage) => Self::Usage,
+            Ok(v1::Code::No) => Self::No,
+            Ok(v1::Code::NotFound) => Self::NotFound,
+            Ok(v1::Code::TimedOut) => Self::TimedOut,
+            Ok(v1::Code::Refused) => Self::Refused,
+            Ok(v1::Code::Unreachable) => Self::Unreachable,
+            Ok(v1::Code::Partial) => Self::Partial,
+            Ok(v1::Code::CannotExecute) => Self::CannotExecute,
+            Ok(v1::Code::ProgramNotFound) => Self::ProgramNotFound,
+            // A newer service's code that we do not know is at least a failure.
+            Ok(v1::Code::Ok | v1::Code::Failed) | Err(_) => Self::Failed,
+        }
+    }
+}
+
+/// A failure as its receiver needs it: the kind, what happened to which object and why, and the next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The kind.
+    pub code: Code,
+    /// One line, lower case, no final period.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+impl Error {
+    /// An error without a next step.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: String::new() }
+    }
+
+    /// A request that is wrong in itself.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// Adds the next step.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::Error {
+        v1::Error { code: self.code.to_wire() as i32, message: self.message.clone(), hint: self.hint.clone() }
+    }
+
+    pub(in crate::wire) fn from_wire(e: v1::Error) -> Self {
+        Self { code: Code::from_wire(e.code), message: e.message, hint: e.hint }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

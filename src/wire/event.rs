@@ -1,0 +1,150 @@
+//! Something that happened to a process or to the service, numbered without gaps.
+
+use crate::wire::error::Error;
+use crate::wire::id::ProcessId;
+use crate::wire::process::Exit;
+use crate::wire::proto::v1;
+use crate::wire::time::Timestamp;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A newer service's kind that this program does not know.
+    Unknown,
+    /// Became known.
+    Created,
+    /// A run began: the program executes.
+    Started,
+    /// A start did not come to an exec.
+    StartFailed,
+    /// Became ready.
+    Ready,
+    /// The process ended; others of its tree may be left.
+    Exited,
+    /// A run failed, and another attempt is due.
+    AttemptFailed,
+    /// Too many failures: there will be no other attempt.
+    GaveUp,
+    /// A stop began.
+    Stopping,
+    /// The grace ended, SIGKILL was sent.
+    Killed,
+    /// Something would not die.
+    Stuck,
+    /// Nothing of it is left.
+    Stopped,
+    /// A person sent it a signal.
+    Signalled,
+    /// Is no longer known.
+    Removed,
+    /// A new engine took over what runs.
+    Adopted,
+    /// The global environment changed.
+    EnvChanged,
+}
+
+/// Kinds with their wire twins and names: the one list of them.
+const KINDS: [(EventKind, v1::EventKind, &str); 16] = [
+    (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
+    (EventKind::Created, v1::EventKind::Created, "created"),
+    (EventKind::Started, v1::EventKind::Started, "started"),
+    (EventKind::StartFailed, v1::EventKind::StartFailed, "start-failed"),
+    (EventKind::Ready, v1::EventKind::Ready, "ready"),
+    (EventKind::Exited, v1::EventKind::Exited, "exited"),
+    (EventKind::AttemptFailed, v1::EventKind::AttemptFailed, "attempt-failed"),
+    (EventKind::GaveUp, v1::EventKind::GaveUp, "gave-up"),
+    (EventKind::Stopping, v1::EventKind::Stopping, "stopping"),
+    (EventKind::Killed, v1::EventKind::Killed, "killed"),
+    (EventKind::Stuck, v1::EventKind::Stuck, "stuck"),
+    (EventKind::Stopped, v1::EventKind::Stopped, "stopped"),
+    (EventKind::Signalled, v1::EventKind::Signalled, "signalled"),
+    (EventKind::Removed, v1::EventKind::Removed, "removed"),
+    (EventKind::Adopted, v1::EventKind::Adopted, "adopted"),
+    (EventKind::EnvChanged, v1::EventKind::EnvChanged, "env-changed"),
+];
+
+impl EventKind {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        KINDS.iter().find(|k| k.0 == self).map_or("unknown", |k| k.2)
+    }
+
+    fn to_wire(self) -> v1::EventKind {
+        KINDS.iter().find(|k| k.0 == self).map_or(v1::EventKind::Unknown, |k| k.1)
+    }
+
+    fn from_wire(kind: i32) -> Self {
+        KINDS.iter().find(|k| k.1 as i32 == kind).map_or(Self::Unknown, |k| k.0)
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number; the next event has the next one.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// To which process; none: to the service.
+    pub id: Option<ProcessId>,
+    /// That process's name, or empty.
+    pub name: String,
+    /// That process's run.
+    pub run: u64,
+    /// That run's pid.
+    pub pid: Option<u32>,
+    /// What.
+    pub kind: EventKind,
+    /// Who, or which rule.
+    pub cause: String,
+    /// How the run ended.
+    pub exit: Option<Exit>,
+    /// More, in words; never an environment value.
+    pub detail: String,
+}
+
+impl Event {
+    /// Encoded, as the feed keeps it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.to_wire())
+    }
+
+    /// Decodes what [`Event::encode`] made.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let event = <v1::Event as prost::Message>::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode an event: {e}")))?;
+        Self::from_wire(event)
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::Event {
+        v1::Event {
+            seq: self.seq,
+            at: self.at.0,
+            id: self.id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+            name: self.name.clone(),
+            run: self.run,
+            kind: self.kind.to_wire() as i32,
+            cause: self.cause.clone(),
+            exit: self.exit.map(Exit::to_wire),
+            detail: self.detail.clone(),
+            pid: self.pid.unwrap_or(0),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::Event) -> Result<Self, Error> {
+        Ok(Self {
+            seq: w.seq,
+            at: Timestamp(w.at),
+            id: if w.id.is_empty() { None } else { Some(ProcessId::from_wire(&w.id)?) },
+            name: w.name,
+            run: w.run,
+            pid: (w.pid != 0).then_some(w.pid),
+            kind: EventKind::from_wire(w.kind),
+            cause: w.cause,
+            exit: w.exit.as_ref().and_then(Exit::from_wire),
+            detail: w.detail,
+        })
+    }
+}

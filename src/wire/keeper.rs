@@ -1,0 +1,385 @@
+//! What keeper and engine say to each other over their `SOCK_SEQPACKET` pair: small messages of one fixed size, file
+//! descriptors beside them. Anything large is in the process's memory, which both hold.
+//!
+//! The layout is frozen: after an upgrade an old keeper meets a new engine. A message that one side does not know is
+//! answered by nothing and logged; [`VERSION`] grows when that is not enough.
+
+use crate::wire::id::ProcessId;
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+/// Every message has this size, in bytes.
+pub const MESSAGE_LEN: usize = 128;
+/// The most file descriptors beside one message.
+pub const FDS_MAX: usize = 4;
+/// The engine finds its end of the pair at this descriptor.
+pub const ENGINE_FD: i32 = 3;
+/// Where in a process's memory a child writes why it did not come to its exec: run (u64), step (u32), errno (u32), all
+/// little endian. There it outlives both the child and the engine.
+pub const FAILURE_AT: usize = 64;
+/// Its length, in bytes.
+pub const FAILURE_LEN: usize = 16;
+
+/// From the engine to the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToKeeper {
+    /// The engine's first message: the version it speaks. Answered by [`ToEngine::Hello`], then one
+    /// [`ToEngine::Entry`] for each process, then [`ToEngine::Listed`].
+    Hello { version: u32 },
+    /// Hold this process's memory from now on. fds: memory.
+    Hold { id: ProcessId },
+    /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep open until
+    /// its exec; a cgroup directory, or none.
+    Spawn { id: ProcessId, run: u64, launch: Place },
+    /// The end of this run is recorded; it need not be told again.
+    Ack { id: ProcessId, run: u64 },
+    /// Drop everything of this process. Refused (by nothing happening) while it runs.
+    Forget { id: ProcessId },
+    /// The engine is up: answering, with everything taken over.
+    Ready,
+    /// Everything is stopped, as [`ToEngine::StopAll`] asked.
+    AllStopped,
+}
+
+/// From the keeper to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToEngine {
+    /// fds: the global memory, the listening socket.
+    Hello { version: u32, started_at: u64, engine_starts: u64 },
+    /// A process that is held. fds: memory; then pidfd, stdout, stderr if it runs (pid is not 0).
+    Entry { id: ProcessId, run: u64, pid: u32, ended: Option<Ended>, open: Open },
+    /// That was the last entry.
+    Listed,
+    /// A spawn succeeded. fds: pidfd, stdout, stderr.
+    Spawned { id: ProcessId, run: u64, pid: u32 },
+    /// A spawn failed before there was a child.
+    NotSpawned { id: ProcessId, run: u64, step: Step, errno: i32 },
+    /// A run ended.
+    Exited { id: ProcessId, run: u64, ended: Ended },
+    /// Bring everything to its end: the service was asked to stop. `hurry` after a second signal.
+    StopAll { hurry: bool },
+}
+
+/// Which pipes of an entry the keeper still holds, in the order of their descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// Memory alone.
+    Memory,
+    /// Memory, stdout, stderr; the process has ended.
+    Pipes,
+    /// Memory, stdout, stderr, pidfd.
+    Running,
+}
+
+/// A place in a process's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// How a child ended, as wait4(2) tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// The raw wait status.
+    pub status: i32,
+    pub user_us: u64,
+    pub system_us: u64,
+    pub max_rss_kib: u64,
+    /// Wall clock, ms since the epoch.
+    pub at: u64,
+    /// Monotonic clock, ms.
+    pub at_mono: u64,
+}
+
+/// A step of a start, in the order they are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Pipe,
+    Fork,
+    Memory,
+    Session,
+    Descriptors,
+    Nice,
+    OomScore,
+    Groups,
+    Limits,
+    SetGid,
+    SetUid,
+    NoNewPrivs,
+    Chdir,
+    Exec,
+}
+
+/// Steps with their numbers and names: the one list of them.
+const STEPS: [(Step, u32, &str); 14] = [
+    (Step::Pipe, 1, "pipe"),
+    (Step::Fork, 2, "fork"),
+    (Step::Memory, 3, "memory"),
+    (Step::Session, 4, "setsid"),
+    (Step::Descriptors, 5, "descriptors"),
+    (Step::Limits, 6, "setrlimit"),
+    (Step::Nice, 7, "nice"),
+    (Step::OomScore, 8, "oom_score_adj"),
+    (Step::Groups, 9, "setgroups"),
+    (Step::SetGid, 10, "setgid"),
+    (Step::SetUid, 11, "setuid"),
+    (Step::NoNewPrivs, 12, "no_new_privs"),
+    (Step::Chdir, 13, "chdir"),
+    (Step::Exec, 14, "exec"),
+];
+
+impl Step {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        STEPS.iter().find(|s| s.0 == self).map_or("start", |s| s.2)
+    }
+
+    /// As it is written into the process's memory.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        STEPS.iter().find(|s| s.0 == self).map_or(0, |s| s.1)
+    }
+
+    /// The step of that number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        STEPS.iter().find(|s| s.1 == number).map(|s| s.0)
+    }
+
+    /// The step of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        STEPS.iter().find(|s| s.2 == name).map(|s| s.0)
+    }
+}
+
+/// Why a child did not come to its exec, as it writes it at [`FAILURE_AT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub run: u64,
+    pub step: Step,
+    pub errno: i32,
+}
+
+impl Failure {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; FAILURE_LEN] {
+        let mut bytes = [0; FAILURE_LEN];
+        bytes[..8].copy_from_slice(&self.run.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.step.number().to_le_bytes());
+        bytes[12..].copy_from_slice(&self.errno.to_le_bytes());
+        bytes
+    }
+
+    /// `None`: nothing was written there.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        Some(Self { run: r.u64()?, step: Step::from_number(r.u32()?)?, errno: r.u32()?.cast_signed() })
+    }
+}
+
+/// Writes fields one after another into a message.
+struct Writer {
+    buf: [u8; MESSAGE_LEN],
+    at: usize,
+}
+
+impl Writer {
+    fn new(kind: u32) -> Self {
+        Self { buf: [0; MESSAGE_LEN], at: 0 }.u32(kind)
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.buf[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+        self
+    }
+
+    fn u32(self, n: u32) -> Self {
+        self.bytes(&n.to_le_bytes())
+    }
+
+    fn u64(self, n: u64) -> Self {
+        self.bytes(&n.to_le_bytes())
+    }
+
+    fn ended(self, e: &Ended) -> Self {
+        (self.u32(e.status.cast_unsigned()).u64(e.user_us).u64(e.system_us).u64(e.max_rss_kib))
+            .u64(e.at)
+            .u64(e.at_mono)
+    }
+}
+
+/// Reads them back.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (now, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*now)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.bytes().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.bytes().map(u64::from_le_bytes)
+    }
+
+    fn id(&mut self) -> Option<ProcessId> {
+        self.bytes().map(ProcessId::from_bytes)
+    }
+
+    fn ended(&mut self) -> Option<Ended> {
+        Some(Ended {
+            status: self.u32()?.cast_signed(),
+            user_us: self.u64()?,
+            system_us: self.u64()?,
+            max_rss_kib: self.u64()?,
+            at: self.u64()?,
+            at_mono: self.u64()?,
+        })
+    }
+}
+
+impl ToKeeper {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; MESSAGE_LEN] {
+        match self {
+            Self::Hello { version } => Writer::new(1).u32(*version),
+            Self::Hold { id } => Writer::new(2).bytes(id.as_bytes()),
+            Self::Spawn { id, run, launch } => {
+                Writer::new(3).bytes(id.as_bytes()).u64(*run).u64(launch.offset).u64(launch.len)
+            }
+            Self::Ack { id, run } => Writer::new(4).bytes(id.as_bytes()).u64(*run),
+            Self::Forget { id } => Writer::new(5).bytes(id.as_bytes()),
+            Self::Ready => Writer::new(6),
+            Self::AllStopped => Writer::new(7),
+        }
+        .buf
+    }
+
+    /// `None`: not a message that this version knows.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        Some(match r.u32()? {
+            1 => Self::Hello { version: r.u32()? },
+            2 => Self::Hold { id: r.id()? },
+            3 => {
+                Self::Spawn { id: r.id()?, run: r.u64()?, launch: Place { offset: r.u64()?, len: r.u64()? } }
+            }
+            4 => Self::Ack { id: r.id()?, run: r.u64()? },
+            5 => Self::Forget { id: r.id()? },
+            6 => Self::Ready,
+            7 => Self::AllStopped,
+            _ => return None,
+        })
+    }
+}
+
+impl ToEngine {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; MESSAGE_LEN] {
+        match self {
+            Self::Hello { version, started_at, engine_starts } => {
+                Writer::new(1).u32(*version).u64(*started_at).u64(*engine_starts)
+            }
+            Self::Entry { id, run, pid, ended, open } => {
+                let open = match open {
+                    Open::Memory => 0,
+                    Open::Pipes => 1,
+                    Open::Running => 2,
+                };
+                let w = Writer::new(2).bytes(id.as_bytes()).u64(*run).u32(*pid).u32(open);
+                match ended {
+                    None => w.u32(0),
+                    Some(e) => w.u32(1).ended(e),
+                }
+            }
+            Self::Listed => Writer::new(3),
+            Self::Spawned { id, run, pid } => Writer::new(4).bytes(id.as_bytes()).u64(*run).u32(*pid),
+            Self::NotSpawned { id, run, step, errno } => {
+                Writer::new(5).bytes(id.as_bytes()).u64(*run).u32(step.number()).u32(errno.cast_unsigned())
+            }
+            Self::Exited { id, run, ended } => Writer::new(6).bytes(id.as_bytes()).u64(*run).ended(ended),
+            Self::StopAll { hurry } => Writer::new(7).u32(u32::from(*hurry)),
+        }
+        .buf
+    }
+
+    /// `None`: not a message that this version knows.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader(bytes);
+        Some(match r.u32()? {
+            1 => Self::Hello { version: r.u32()?, started_at: r.u64()?, engine_starts: r.u64()? },
+            2 => {
+                let (id, run, pid) = (r.id()?, r.u64()?, r.u32()?);
+                let open = match r.u32()? {
+                    0 => Open::Memory,
+                    1 => Open::Pipes,
+                    2 => Open::Running,
+                    _ => return None,
+                };
+                let ended = if r.u32()? == 0 { None } else { Some(r.ended()?) };
+                Self::Entry { id, run, pid, ended, open }
+            }
+            3 => Self::Listed,
+            4 => Self::Spawned { id: r.id()?, run: r.u64()?, pid: r.u32()? },
+            5 => Self::NotSpawned {
+                id: r.id()?,
+                run: r.u64()?,
+                step: Step::from_number(r.u32()?)?,
+                errno: r.u32()?.cast_signed(),
+            },
+            6 => Self::Exited { id: r.id()?, run: r.u64()?, ended: r.ended()? },
+            7 => Self::StopAll { hurry: r.u32()? != 0 },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_survives() {
+        let id = ProcessId::new();
+        let ended = Ended { status: 256, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: u64::MAX };
+        for m in [
+            ToKeeper::Hello { version: 1 },
+            ToKeeper::Hold { id },
+            ToKeeper::Spawn { id, run: 7, launch: Place { offset: 1 << 40, len: 9 } },
+            ToKeeper::Ack { id, run: 8 },
+            ToKeeper::Forget { id },
+            ToKeeper::Ready,
+            ToKeeper::AllStopped,
+        ] {
+            assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
+        }
+        for m in [
+            ToEngine::Hello { version: 1, started_at: 5, engine_starts: 2 },
+            ToEngine::Entry { id, run: 1, pid: 2, ended: Some(ended), open: Open::Pipes },
+            ToEngine::Entry { id, run: 1, pid: 2, ended: None, open: Open::Running },
+            ToEngine::Listed,
+            ToEngine::Spawned { id, run: 3, pid: 4 },
+            ToEngine::NotSpawned { id, run: 3, step: Step::Fork, errno: 11 },
+            ToEngine::Exited { id, run: 3, ended },
+            ToEngine::StopAll { hurry: true },
+        ] {
+            assert_eq!(ToEngine::decode(&m.encode()), Some(m));
+        }
+        assert_eq!(ToEngine::decode(&[9; MESSAGE_LEN]), None);
+        assert_eq!(ToEngine::decode(&[]), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! Bytes to domain types and back: the shared ground of all programs. Nothing here does I/O or knows who sends what to
+//! whom; a value that exists has been checked.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod keeper;
+pub mod process;
+mod proto;
+pub mod record;
+pub mod reply;
+pub mod request;
+pub mod spec;
+pub mod time;

@@ -1,0 +1,296 @@
+//! A process as it is shown: its state, its last end, and what comes next.
+
+use std::time::Duration;
+
+use crate::wire::error::Error;
+use crate::wire::id::{Name, ProcessId};
+use crate::wire::proto::v1;
+use crate::wire::spec::{RestartPolicy, pairs_from_wire, pairs_to_wire};
+use crate::wire::time::{Timestamp, millis};
+
+/// The life of a process. What each state means to a user; the rules between them are in `engine/process/state.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum State {
+    /// Nothing runs and nothing will by itself.
+    #[default]
+    Stopped,
+    /// Asked of the keeper; the program is not executing yet.
+    Starting,
+    /// The program executes.
+    Running,
+    /// A run is being brought to its end, until nothing of it is left.
+    Stopping,
+    /// The last run failed; another attempt is due.
+    Backoff,
+    /// It failed too often; only a person starts it again.
+    Failed,
+}
+
+impl State {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing happens from here without a person.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+
+    pub(in crate::wire) fn to_wire(self) -> v1::State {
+        match self {
+            Self::Stopped => v1::State::Stopped,
+            Self::Starting => v1::State::Starting,
+            Self::Running => v1::State::Running,
+            Self::Stopping => v1::State::Stopping,
+            Self::Backoff => v1::State::Backoff,
+            Self::Failed => v1::State::Failed,
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(state: i32) -> Self {
+        match v1::State::try_from(state) {
+            Ok(v1::State::Starting) => Self::Starting,
+            Ok(v1::State::Running) => Self::Running,
+            Ok(v1::State::Stopping) => Self::Stopping,
+            Ok(v1::State::Backoff) => Self::Backoff,
+            Ok(v1::State::Failed) => Self::Failed,
+            Ok(v1::State::Stopped) | Err(_) => Self::Stopped,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It returned this.
+    Code(u8),
+    /// This signal killed it.
+    Signal(u8),
+}
+
+/// The end of a run, with what the kernel said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// How.
+    pub end: End,
+    /// A core was dumped.
+    pub core: bool,
+    /// The kernel killed something of it for want of memory.
+    pub oom: bool,
+    /// From the start of the run.
+    pub ran: Duration,
+    /// CPU time in user mode.
+    pub user: Duration,
+    /// CPU time in the kernel.
+    pub system: Duration,
+    /// Largest resident set, in KiB.
+    pub max_rss_kib: u64,
+}
+
+impl Exit {
+    /// What a shell would report: the code, or 128 + the signal.
+    #[must_use]
+    pub fn shell_code(&self) -> u8 {
+        match self.end {
+            End::Code(code) => code,
+            End::Signal(signal) => 128u8.saturating_add(signal),
+        }
+    }
+
+    pub(in crate::wire) fn to_wire(self) -> v1::Exit {
+        v1::Exit {
+            how: Some(match self.end {
+                End::Code(code) => v1::exit::How::Code(u32::from(code)),
+                End::Signal(signal) => v1::exit::How::Signal(u32::from(signal)),
+            }),
+            core: self.core,
+            oom: self.oom,
+            ran_ms: millis(self.ran),
+            user_us: u64::try_from(self.user.as_micros()).unwrap_or(u64::MAX),
+            system_us: u64::try_from(self.system.as_micros()).unwrap_or(u64::MAX),
+            max_rss_kib: self.max_rss_kib,
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: &v1::Exit) -> Option<Self> {
+        let end = match w.how.as_ref()? {
+            v1::exit::How::Code(code) => End::Code(u8::try_from(*code).ok()?),
+            v1::exit::How::Signal(signal) => End::Signal(u8::try_from(*signal).ok()?),
+        };
+        Some(Self {
+            end,
+            core: w.core,
+            oom: w.oom,
+            ran: Duration::from_millis(w.ran_ms),
+            user: Duration::from_micros(w.user_us),
+            system: Duration::from_micros(w.system_us),
+            max_rss_kib: w.max_rss_kib,
+        })
+    }
+}
+
+/// A start that did not come to an exec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartFailure {
+    /// The step of the child's set-up: "exec", "chdir", "setuid", ...
+    pub step: String,
+    /// The errno.
+    pub errno: i32,
+    /// What the step was about: a path, a user, a limit.
+    pub object: String,
+}
+
+impl StartFailure {
+    pub(in crate::wire) fn to_wire(&self) -> v1::StartFailure {
+        v1::StartFailure {
+            step: self.step.clone(),
+            errno: u32::try_from(self.errno).unwrap_or(0),
+            object: self.object.clone(),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::StartFailure) -> Self {
+        Self { step: w.step, errno: i32::try_from(w.errno).unwrap_or(0), object: w.object }
+    }
+}
+
+/// A process as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its identity, kept over restarts.
+    pub id: ProcessId,
+    /// Its name, if it has one.
+    pub name: Option<Name>,
+    /// 1..N among instances.
+    pub instance: Option<u32>,
+    /// Grows by one with each start.
+    pub run: u64,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether it said so, or need not.
+    pub ready: bool,
+    /// Of the present run.
+    pub pid: Option<u32>,
+    /// Automatic restarts since the first start.
+    pub restarts: u64,
+    /// When it was made known.
+    pub created_at: Timestamp,
+    /// Start of the latest run.
+    pub started_at: Option<Timestamp>,
+    /// End of the latest run.
+    pub stopped_at: Option<Timestamp>,
+    /// How the last run that ended did.
+    pub exit: Option<Exit>,
+    /// Why the latest start did not come to an exec.
+    pub start_failure: Option<StartFailure>,
+    /// Program and arguments, cut to 4 KiB in all.
+    pub command: Vec<String>,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Restarts within the window, so far.
+    pub window_restarts: u32,
+    /// Restarts within the window after which it is failed.
+    pub max_restarts: Option<u32>,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When the stop in progress turns to SIGKILL.
+    pub kill_at: Option<Timestamp>,
+    /// Who or which rule brought the present state.
+    pub cause: String,
+    /// Its restart policy.
+    pub restart: RestartPolicy,
+    /// Oldest output byte kept.
+    pub output_start: u64,
+    /// Output bytes written since the first start.
+    pub output_end: u64,
+    /// SIGKILL was sent, and something would not die.
+    pub stuck: bool,
+    /// What the user attached.
+    pub labels: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: String,
+    /// User it runs as, when the spec names one.
+    pub user: Option<String>,
+}
+
+impl Process {
+    /// Its name, or else its id: what a message calls it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.id.to_string(), |n| n.as_str().to_owned())
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::Process {
+        v1::Process {
+            id: self.id.as_bytes().to_vec(),
+            name: self.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
+            instance: self.instance.unwrap_or(0),
+            run: self.run,
+            state: self.state.to_wire() as i32,
+            ready: self.ready,
+            pid: self.pid.unwrap_or(0),
+            restarts: self.restarts,
+            created_at: self.created_at.0,
+            started_at: Timestamp::to_wire(self.started_at),
+            stopped_at: Timestamp::to_wire(self.stopped_at),
+            exit: self.exit.map(Exit::to_wire),
+            start_failure: self.start_failure.as_ref().map(StartFailure::to_wire),
+            command: self.command.clone(),
+            attempts: self.attempts,
+            window_restarts: self.window_restarts,
+            max_restarts: self.max_restarts.unwrap_or(0),
+            next_attempt_at: Timestamp::to_wire(self.next_attempt_at),
+            kill_at: Timestamp::to_wire(self.kill_at),
+            cause: self.cause.clone(),
+            restart: self.restart.to_wire() as i32,
+            output_start: self.output_start,
+            output_end: self.output_end,
+            stuck: self.stuck,
+            labels: pairs_to_wire(&self.labels),
+            cwd: self.cwd.clone(),
+            user: self.user.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::Process) -> Result<Self, Error> {
+        Ok(Self {
+            id: ProcessId::from_wire(&w.id)?,
+            name: if w.name.is_empty() { None } else { Some(w.name.parse()?) },
+            instance: (w.instance != 0).then_some(w.instance),
+            run: w.run,
+            state: State::from_wire(w.state),
+            ready: w.ready,
+            pid: (w.pid != 0).then_some(w.pid),
+            restarts: w.restarts,
+            created_at: Timestamp(w.created_at),
+            started_at: Timestamp::from_wire(w.started_at),
+            stopped_at: Timestamp::from_wire(w.stopped_at),
+            exit: w.exit.as_ref().and_then(Exit::from_wire),
+            start_failure: w.start_failure.map(StartFailure::from_wire),
+            command: w.command,
+            attempts: w.attempts,
+            window_restarts: w.window_restarts,
+            max_restarts: (w.max_restarts != 0).then_some(w.max_restarts),
+            next_attempt_at: Timestamp::from_wire(w.next_attempt_at),
+            kill_at: Timestamp::from_wire(w.kill_at),
+            cause: w.cause,
+            restart: RestartPolicy::from_wire(w.restart),
+            output_start: w.output_start,
+            output_end: w.output_end,
+            stuck: w.stuck,
+            labels: pairs_from_wire(w.labels),
+            cwd: w.cwd,
+            user: (!w.user.is_empty()).then_some(w.user),
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! What the engine leaves in the memory that the keeper holds: the record of a life, the launch of a run, the global
+//! environment. The encoding only; where it lies and in which order it is written is the engine's `memory.rs`.
+
+use prost::Message;
+
+use crate::wire::error::Error;
+use crate::wire::event::Event;
+use crate::wire::id::{Name, ProcessId};
+use crate::wire::process::{Exit, StartFailure, State};
+use crate::wire::proto::internal::v1 as internal;
+use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
+use crate::wire::time::Timestamp;
+
+/// The largest encoded record, in bytes: two of them and a header fill a page.
+pub const RECORD_LEN_MAX: usize = 1900;
+
+/// The life of one process as of its last transition. Plain data; the meaning is in `engine/process/state.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: ProcessId,
+    pub name: Option<Name>,
+    pub instance: Option<u32>,
+    pub state: State,
+    pub run: u64,
+    pub pid: Option<u32>,
+    pub ready: bool,
+    pub restarts: u64,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub stopped_at: Option<Timestamp>,
+    /// Monotonic clock, ms.
+    pub started_mono: u64,
+    pub exit: Option<Exit>,
+    pub start_failure: Option<StartFailure>,
+    pub attempts: u32,
+    /// Monotonic clock, ms.
+    pub window_start: u64,
+    pub window_restarts: u32,
+    /// Monotonic clock, ms: of the stop or the restart in progress.
+    pub deadline: Option<u64>,
+    /// The same by the wall clock, for people.
+    pub deadline_at: Option<Timestamp>,
+    pub stop: StopInProgress,
+    pub leader_gone: bool,
+    pub stuck: bool,
+    pub cause: String,
+    pub events: Vec<Event>,
+    /// Where the output of the present run begins.
+    pub output_from: u64,
+}
+
+/// The stop in progress; meaningless in other states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StopInProgress {
+    pub phase: u32,
+    pub then: u32,
+    pub signal: u32,
+    pub timeout_ms: u64,
+    pub scope: Scope,
+    pub no_kill: bool,
+}
+
+impl Record {
+    /// Encoded.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        internal::Record {
+            id: self.id.as_bytes().to_vec(),
+            name: self.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
+            instance: self.instance.unwrap_or(0),
+            state: self.state.to_wire() as i32,
+            run: self.run,
+            pid: self.pid.unwrap_or(0),
+            ready: self.ready,
+            restarts: self.restarts,
+            created_at: self.created_at.0,
+            started_at: Timestamp::to_wire(self.started_at),
+            stopped_at: Timestamp::to_wire(self.stopped_at),
+            started_mono: self.started_mono,
+            exit: self.exit.map(Exit::to_wire),
+            start_failure: self.start_failure.as_ref().map(StartFailure::to_wire),
+            attempts: self.attempts,
+            window_start: self.window_start,
+            window_restarts: self.window_restarts,
+            deadline: self.deadline.unwrap_or(0),
+            deadline_at: Timestamp::to_wire(self.deadline_at),
+            stop_phase: self.stop.phase,
+            after_stop: self.stop.then,
+            stop_signal: self.stop.signal,
+            stop_timeout_ms: self.stop.timeout_ms,
+            stop_scope: self.stop.scope.to_number(),
+            stop_no_kill: self.stop.no_kill,
+            leader_gone: self.leader_gone,
+            stuck: self.stuck,
+            cause: self.cause.clone(),
+            events: self.events.iter().map(Event::to_wire).collect(),
+            output_from: self.output_from,
+        }
+        .encode_to_vec()
+    }
+
+    /// Decodes what [`Record::encode`] made.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let w = internal::Record::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode a record: {e}")))?;
+        Ok(Self {
+            id: ProcessId::from_wire(&w.id)?,
+            name: if w.name.is_empty() { None } else { Some(w.name.parse()?) },
+            instance: (w.instance != 0).then_some(w.instance),
+            state: State::from_wire(w.state),
+            run: w.run,
+            pid: (w.pid != 0).then_some(w.pid),
+            ready: w.ready,
+            restarts: w.restarts,
+            created_at: Timestamp(w.created_at),
+            started_at: Timestamp::from_wire(w.started_at),
+            stopped_at: Timestamp::from_wire(w.stopped_at),
+            started_mono: w.started_mono,
+            exit: w.exit.as_ref().and_then(Exit::from_wire),
+            start_failure: w.start_failure.map(StartFailure::from_wire),
+            attempts: w.attempts,
+            window_start: w.window_start,
+            window_restarts: w.window_restarts,
+            deadline: (w.deadline != 0).then_some(w.deadline),
+            deadline_at: Timestamp::from_wire(w.deadline_at),
+            stop: StopInProgress {
+                phase: w.stop_phase,
+                then: w.after_stop,
+                signal: w.stop_signal,
+                timeout_ms: w.stop_timeout_ms,
+                scope: Scope::from_number(w.stop_scope),
+                no_kill: w.stop_no_kill,
+            },
+            leader_gone: w.leader_gone,
+            stuck: w.stuck,
+            cause: w.cause,
+            events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
+            output_from: w.output_from,
+        })
+    }
+}
+
+/// Everything a child needs between fork and exec, resolved: nothing is looked up there.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Launch {
+    pub argv: Vec<Vec<u8>>,
+    /// KEY=VALUE.
+    pub env: Vec<Vec<u8>>,
+    pub cwd: Vec<u8>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// `None`: leave them as they are.
+    pub groups: Option<Vec<u32>>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    pub oom_score_adj: Option<i32>,
+    pub no_new_privs: bool,
+    /// Resource number, soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// Paths to try, in order.
+    pub candidates: Vec<Vec<u8>>,
+}
+
+impl Launch {
+    /// Encoded.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        internal::Launch {
+            argv: self.argv.clone(),
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone().unwrap_or_default(),
+            set_groups: self.groups.is_some(),
+            umask: self.umask,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            no_new_privs: self.no_new_privs,
+            rlimits: (self.rlimits.iter())
+                .map(|&(resource, soft, hard)| internal::LaunchRlimit { resource, soft, hard })
+                .collect(),
+            candidates: self.candidates.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    /// Decodes what [`Launch::encode`] made.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let w = internal::Launch::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode a launch: {e}")))?;
+        Ok(Self {
+            argv: w.argv,
+            env: w.env,
+            cwd: w.cwd,
+            uid: w.uid,
+            gid: w.gid,
+            groups: w.set_groups.then_some(w.groups),
+            umask: w.umask,
+            nice: w.nice,
+            oom_score_adj: w.oom_score_adj,
+            no_new_privs: w.no_new_privs,
+            rlimits: w.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect(),
+            candidates: w.candidates,
+        })
+    }
+}
+
+/// Encodes the global environment.
+#[must_use]
+pub fn encode_env(env: &[(String, String)]) -> Vec<u8> {
+    internal::GlobalEnv { env: pairs_to_wire(env) }.encode_to_vec()
+}
+
+/// Decodes what [`encode_env`] made.
+pub fn decode_env(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+    let w = internal::GlobalEnv::decode(bytes)
+        .map_err(|e| Error::usage(format!("cannot decode the environment: {e}")))?;
+    Ok(pairs_from_wire(w.env))
+}

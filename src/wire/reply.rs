@@ -1,0 +1,202 @@
+//! What the service answers: one enum. Every request is answered by one or more replies, the last one marked.
+
+use prost::Message;
+
+use crate::wire::error::Error;
+use crate::wire::event::Event;
+use crate::wire::id::ProcessId;
+use crate::wire::process::Process;
+use crate::wire::proto::v1;
+use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
+use crate::wire::time::Timestamp;
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The request as a whole failed.
+    Error(Error),
+    /// The result for one target.
+    Item(Item),
+    /// A part of a list.
+    Processes(Vec<Process>),
+    /// Output bytes.
+    Chunk(Chunk),
+    /// Output bytes that are no longer there.
+    Gap(Gap),
+    /// The global environment.
+    Environment(Vec<(String, String)>),
+    /// Events, in order.
+    Events(EventBatch),
+    /// About the service itself.
+    Service(Service),
+    /// Nothing more to say.
+    Done,
+}
+
+/// The result for one target of a batch: the process as it is then, and what went wrong, if anything did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// As it was asked for; for a pattern, the name or id that matched.
+    pub target: String,
+    /// The process, if there is one.
+    pub process: Option<Process>,
+    /// What went wrong.
+    pub error: Option<Error>,
+}
+
+/// Output bytes of one stream, in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Whose.
+    pub id: ProcessId,
+    /// Of the first byte, counted over both streams since the first start.
+    pub offset: u64,
+    /// Standard error, not standard output.
+    pub stderr: bool,
+    /// When they were read.
+    pub at: Timestamp,
+    /// Their bytes.
+    pub data: Vec<u8>,
+}
+
+/// Output bytes that were overwritten before they could be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Whose.
+    pub id: ProcessId,
+    /// Of the first one missed.
+    pub offset: u64,
+    /// How many.
+    pub missed: u64,
+}
+
+/// Events, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct EventBatch {
+    /// The events.
+    pub events: Vec<Event>,
+    /// How many came before the first of these and are no longer kept.
+    pub missed: u64,
+}
+
+/// About the service itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its version.
+    pub version: String,
+    /// Pid of the keeper: the one to signal to end the service.
+    pub keeper_pid: u32,
+    /// Pid of the engine.
+    pub engine_pid: u32,
+    /// When the service started.
+    pub started_at: Timestamp,
+    /// How often an engine was started; 1 when none ever died.
+    pub engine_starts: u64,
+    /// How many processes are known.
+    pub processes: u32,
+    /// How many of them run.
+    pub running: u32,
+    /// Whether each process gets a cgroup of its own.
+    pub cgroups: bool,
+}
+
+/// Whether more replies follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// Yes.
+    Follows,
+    /// This was the last one.
+    Last,
+}
+
+impl Reply {
+    /// Encoded, without the frame.
+    #[must_use]
+    pub fn encode(&self, more: More) -> Vec<u8> {
+        use v1::reply::Body;
+        let body = match self {
+            Self::Error(e) => Body::Error(e.to_wire()),
+            Self::Item(i) => Body::Item(v1::Item {
+                target: i.target.clone(),
+                process: i.process.as_ref().map(Process::to_wire),
+                error: i.error.as_ref().map(Error::to_wire),
+            }),
+            Self::Processes(all) => {
+                Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
+            }
+            Self::Chunk(c) => Body::Chunk(v1::Chunk {
+                id: c.id.as_bytes().to_vec(),
+                offset: c.offset,
+                stderr: c.stderr,
+                at: c.at.0,
+                data: c.data.clone(),
+            }),
+            Self::Gap(g) => {
+                Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
+            }
+            Self::Environment(env) => Body::Environment(v1::Environment { env: pairs_to_wire(env) }),
+            Self::Events(b) => Body::Events(v1::EventBatch {
+                events: b.events.iter().map(Event::to_wire).collect(),
+                missed: b.missed,
+            }),
+            Self::Service(s) => Body::Service(v1::ServiceInfo {
+                version: s.version.clone(),
+                keeper_pid: s.keeper_pid,
+                engine_pid: s.engine_pid,
+                started_at: s.started_at.0,
+                engine_starts: s.engine_starts,
+                processes: s.processes,
+                running: s.running,
+                cgroups: s.cgroups,
+            }),
+            Self::Done => Body::Done(v1::Empty {}),
+        };
+        v1::Reply { last: more == More::Last, body: Some(body) }.encode_to_vec()
+    }
+
+    /// Decodes.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, More), Error> {
+        use v1::reply::Body;
+        let w =
+            v1::Reply::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the reply: {e}")))?;
+        let reply = match w.body {
+            None => return Err(Error::usage("a reply of a kind that this client does not know")),
+            Some(Body::Error(e)) => Self::Error(Error::from_wire(e)),
+            Some(Body::Item(i)) => Self::Item(Item {
+                target: i.target,
+                process: i.process.map(Process::from_wire).transpose()?,
+                error: i.error.map(Error::from_wire),
+            }),
+            Some(Body::Processes(all)) => {
+                Self::Processes(all.processes.into_iter().map(Process::from_wire).collect::<Result<_, _>>()?)
+            }
+            Some(Body::Chunk(c)) => Self::Chunk(Chunk {
+                id: ProcessId::from_wire(&c.id)?,
+                offset: c.offset,
+                stderr: c.stderr,
+                at: Timestamp(c.at),
+                data: c.data,
+            }),
+            Some(Body::Gap(g)) => {
+                Self::Gap(Gap { id: ProcessId::from_wire(&g.id)?, offset: g.offset, missed: g.missed })
+            }
+            Some(Body::Environment(e)) => Self::Environment(pairs_from_wire(e.env)),
+            Some(Body::Events(b)) => Self::Events(EventBatch {
+                events: b.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
+                missed: b.missed,
+            }),
+            Some(Body::Service(s)) => Self::Service(Service {
+                version: s.version,
+                keeper_pid: s.keeper_pid,
+                engine_pid: s.engine_pid,
+                started_at: Timestamp(s.started_at),
+                engine_starts: s.engine_starts,
+                processes: s.processes,
+                running: s.running,
+                cgroups: s.cgroups,
+            }),
+            Some(Body::Done(v1::Empty {})) => Self::Done,
+        };
+        Ok((reply, if w.last { More::Last } else { More::Follows }))
+    }
+}

@@ -1,0 +1,434 @@
+//! What can be asked of the service: one enum, which both ends decode to and encode from. A new request does not
+//! compile until every door has an answer to it.
+
+use std::time::Duration;
+
+use prost::Message;
+
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::proto::v1;
+use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
+use crate::wire::time::millis;
+
+/// The version of the command channel.
+pub const CHANNEL_VERSION: u32 = 1;
+/// The most targets of one request.
+pub const TARGETS_MAX: usize = 10_000;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A new process or several instances.
+    Start(Start),
+    /// Start again what is stopped.
+    StartAgain(Vec<String>),
+    /// Stop.
+    Stop(Stop),
+    /// Stop, then start.
+    Restart(Vec<String>),
+    /// Forget.
+    Remove(Remove),
+    /// Send a signal.
+    Signal(Signal),
+    /// Wait for a state.
+    Wait(Wait),
+    /// How are they?
+    Status(Vec<String>),
+    /// What is there?
+    List(List),
+    /// The output kept, in one instant.
+    Output(Output),
+    /// Output as it comes.
+    Stream(Stream),
+    /// Show or change the global environment.
+    Env(EnvChange),
+    /// What happened.
+    Events(Events),
+    /// About the service itself.
+    Service,
+}
+
+/// See [`Request::Start`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// How to run it.
+    pub spec: Spec,
+    /// One id for each instance, chosen by the client: a repeated request finds what the first one made.
+    pub ids: Vec<ProcessId>,
+    /// Whether the instances are numbered.
+    pub numbering: Numbering,
+}
+
+/// Whether names get the number of the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// One process, its name as it is.
+    Single,
+    /// NAME-1 to NAME-N.
+    Numbered,
+}
+
+/// See [`Request::Stop`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Stop {
+    /// Which.
+    pub targets: Vec<String>,
+    /// Instead of the spec's signal.
+    pub signal: Option<u32>,
+    /// Instead of the spec's grace.
+    pub timeout: Option<Duration>,
+    /// Instead of the spec's scope.
+    pub scope: Option<Scope>,
+    /// At the end of the grace leave it running.
+    pub no_kill: bool,
+}
+
+/// See [`Request::Remove`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Remove {
+    /// Which.
+    pub targets: Vec<String>,
+    /// Stop first what still runs.
+    pub force: bool,
+}
+
+/// See [`Request::Signal`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Which.
+    pub targets: Vec<String>,
+    /// Its number.
+    pub signal: u32,
+    /// Whom it reaches.
+    pub scope: Scope,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Until {
+    /// At rest: stopped or failed.
+    #[default]
+    Stopped,
+    /// The program executes.
+    Running,
+    /// It is ready.
+    Ready,
+}
+
+/// See [`Request::Wait`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Wait {
+    /// Which.
+    pub targets: Vec<String>,
+    /// For what.
+    pub until: Until,
+    /// How long at most; for ever when none is given.
+    pub timeout: Option<Duration>,
+}
+
+/// See [`Request::List`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct List {
+    /// Only names that match; all when none is given.
+    pub pattern: Option<String>,
+    /// Also what the service runs for itself.
+    pub all: bool,
+}
+
+/// Which of a process's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StreamKind {
+    /// Standard output and standard error, in the order they came.
+    #[default]
+    Both,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// See [`Request::Output`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Which process.
+    pub target: String,
+    /// Which of its streams.
+    pub kind: StreamKind,
+}
+
+/// Where a stream begins.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Since {
+    /// At the oldest byte kept.
+    Start,
+    /// With what comes next.
+    #[default]
+    Now,
+    /// At this byte, counted over both streams since the first start.
+    Offset(u64),
+    /// At a byte of its own for each target, in their order: how a client goes on after a broken connection.
+    Offsets(Vec<u64>),
+}
+
+/// See [`Request::Stream`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Which processes.
+    pub targets: Vec<String>,
+    /// Which of their streams.
+    pub kind: StreamKind,
+    /// From where.
+    pub since: Since,
+}
+
+/// See [`Request::Env`]. Without any change it shows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct EnvChange {
+    /// To set.
+    pub set: Vec<(String, String)>,
+    /// To take out.
+    pub unset: Vec<String>,
+}
+
+/// See [`Request::Events`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Events {
+    /// Events after this number.
+    pub since: u64,
+    /// Go on as they happen.
+    pub follow: bool,
+    /// Only of this process.
+    pub target: Option<String>,
+}
+
+impl Request {
+    /// Encoded, without the frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        use v1::request::Body;
+        let targets = |t: &Vec<String>| v1::Targets { targets: t.clone() };
+        let body = match self {
+            Self::Start(r) => Body::Start(v1::Start {
+                spec: Some(r.spec.to_wire()),
+                ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
+                instances: r.numbering == Numbering::Numbered,
+            }),
+            Self::StartAgain(t) => Body::StartAgain(v1::StartAgain { targets: t.clone() }),
+            Self::Stop(r) => Body::Stop(v1::StopTargets {
+                targets: r.targets.clone(),
+                signal: r.signal,
+                timeout_ms: r.timeout.map(millis),
+                scope: r.scope.map(|s| s.to_wire() as i32),
+                no_kill: r.no_kill,
+            }),
+            Self::Restart(t) => Body::Restart(targets(t)),
+            Self::Remove(r) => Body::Remove(v1::Remove { targets: r.targets.clone(), force: r.force }),
+            Self::Signal(r) => Body::Signal(v1::Signal {
+                targets: r.targets.clone(),
+                signal: r.signal,
+                scope: r.scope.to_wire() as i32,
+            }),
+            Self::Wait(r) => Body::Wait(v1::Wait {
+                targets: r.targets.clone(),
+                until: r.until.to_wire() as i32,
+                timeout_ms: r.timeout.map(millis),
+            }),
+            Self::Status(t) => Body::Status(targets(t)),
+            Self::List(r) => {
+                Body::List(v1::List { pattern: r.pattern.clone().unwrap_or_default(), all: r.all })
+            }
+            Self::Output(r) => {
+                Body::Output(v1::Output { target: r.target.clone(), kind: r.kind.to_wire() as i32 })
+            }
+            Self::Stream(r) => Body::Stream(v1::Stream {
+                targets: r.targets.clone(),
+                kind: r.kind.to_wire() as i32,
+                since: Some(match &r.since {
+                    Since::Start => v1::stream::Since::Start(true),
+                    Since::Now => v1::stream::Since::Now(true),
+                    Since::Offset(offset) => v1::stream::Since::Offset(*offset),
+                    Since::Offsets(all) => v1::stream::Since::Offsets(v1::Offsets { offsets: all.clone() }),
+                }),
+            }),
+            Self::Env(r) => Body::Env(v1::EnvChange { set: pairs_to_wire(&r.set), unset: r.unset.clone() }),
+            Self::Events(r) => Body::Events(v1::Events {
+                since: r.since,
+                follow: r.follow,
+                target: r.target.clone().unwrap_or_default(),
+            }),
+            Self::Service => Body::Service(v1::Service {}),
+        };
+        v1::Request { body: Some(body) }.encode_to_vec()
+    }
+
+    /// Decodes and checks.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        use v1::request::Body;
+        let request = v1::Request::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode the request: {e}")))?;
+        let text = |t: String| (!t.is_empty()).then_some(t);
+        Ok(match request.body {
+            None => {
+                return Err(Error::new(Code::Refused, "the service does not know this request")
+                    .hint("the client may be newer than the service: compare 'provost version'"));
+            }
+            Some(Body::Start(r)) => Self::Start(Start::from_wire(r)?),
+            Some(Body::StartAgain(r)) => Self::StartAgain(checked(r.targets)?),
+            Some(Body::Stop(r)) => Self::Stop(Stop {
+                targets: checked(r.targets)?,
+                signal: r.signal.map(checked_signal).transpose()?,
+                timeout: r.timeout_ms.map(Duration::from_millis),
+                scope: r.scope.map(Scope::from_wire),
+                no_kill: r.no_kill,
+            }),
+            Some(Body::Restart(r)) => Self::Restart(checked(r.targets)?),
+            Some(Body::Remove(r)) => Self::Remove(Remove { targets: checked(r.targets)?, force: r.force }),
+            Some(Body::Signal(r)) => Self::Signal(Signal {
+                targets: checked(r.targets)?,
+                signal: checked_signal(r.signal)?,
+                scope: Scope::from_wire(r.scope),
+            }),
+            Some(Body::Wait(r)) => Self::Wait(Wait {
+                targets: checked(r.targets)?,
+                until: Until::from_wire(r.until),
+                timeout: r.timeout_ms.map(Duration::from_millis),
+            }),
+            Some(Body::Status(r)) => Self::Status(checked(r.targets)?),
+            Some(Body::List(r)) => Self::List(List { pattern: text(r.pattern), all: r.all }),
+            Some(Body::Output(r)) => {
+                Self::Output(Output { target: r.target, kind: StreamKind::from_wire(r.kind) })
+            }
+            Some(Body::Stream(r)) => Self::Stream(Stream::from_wire(r)?),
+            Some(Body::Env(r)) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
+            Some(Body::Events(r)) => {
+                Self::Events(Events { since: r.since, follow: r.follow, target: text(r.target) })
+            }
+            Some(Body::Service(v1::Service {})) => Self::Service,
+        })
+    }
+}
+
+impl Start {
+    fn from_wire(r: v1::Start) -> Result<Self, Error> {
+        let count = r.ids.len();
+        if count == 0 || count > INSTANCES_MAX as usize {
+            return Err(Error::usage(format!("{count} instances are outside 1 to {INSTANCES_MAX}")));
+        }
+        let numbering = if r.instances { Numbering::Numbered } else { Numbering::Single };
+        if numbering == Numbering::Single && count > 1 {
+            return Err(Error::usage("several processes of one start need to be instances"));
+        }
+        let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<_, _>>()?;
+        let spec = Spec::from_wire(r.spec.ok_or_else(|| Error::usage("a start without a spec"))?)?;
+        Ok(Self { spec, ids, numbering })
+    }
+}
+
+impl Stream {
+    fn from_wire(r: v1::Stream) -> Result<Self, Error> {
+        let targets = checked(r.targets)?;
+        let since = match r.since {
+            Some(v1::stream::Since::Start(_)) => Since::Start,
+            Some(v1::stream::Since::Offset(offset)) => Since::Offset(offset),
+            Some(v1::stream::Since::Offsets(all)) if all.offsets.len() == targets.len() => {
+                Since::Offsets(all.offsets)
+            }
+            Some(v1::stream::Since::Offsets(all)) => {
+                let (offsets, count) = (all.offsets.len(), targets.len());
+                return Err(Error::usage(format!("{offsets} offsets for {count} targets")));
+            }
+            Some(v1::stream::Since::Now(_)) | None => Since::Now,
+        };
+        Ok(Self { targets, kind: StreamKind::from_wire(r.kind), since })
+    }
+}
+
+impl Until {
+    fn to_wire(self) -> v1::Until {
+        match self {
+            Self::Stopped => v1::Until::Stopped,
+            Self::Running => v1::Until::Running,
+            Self::Ready => v1::Until::Ready,
+        }
+    }
+
+    fn from_wire(until: i32) -> Self {
+        match v1::Until::try_from(until) {
+            Ok(v1::Until::Running) => Self::Running,
+            Ok(v1::Until::Ready) => Self::Ready,
+            Ok(v1::Until::Stopped) | Err(_) => Self::Stopped,
+        }
+    }
+}
+
+impl StreamKind {
+    fn to_wire(self) -> v1::StreamKind {
+        match self {
+            Self::Both => v1::StreamKind::Both,
+            Self::Stdout => v1::StreamKind::Stdout,
+            Self::Stderr => v1::StreamKind::Stderr,
+        }
+    }
+
+    fn from_wire(kind: i32) -> Self {
+        match v1::StreamKind::try_from(kind) {
+            Ok(v1::StreamKind::Stdout) => Self::Stdout,
+            Ok(v1::StreamKind::Stderr) => Self::Stderr,
+            Ok(v1::StreamKind::Both) | Err(_) => Self::Both,
+        }
+    }
+}
+
+fn checked(targets: Vec<String>) -> Result<Vec<String>, Error> {
+    if targets.is_empty() || targets.len() > TARGETS_MAX {
+        return Err(Error::usage(format!("{} targets are outside 1 to {TARGETS_MAX}", targets.len())));
+    }
+    Ok(targets)
+}
+
+fn checked_signal(signal: u32) -> Result<u32, Error> {
+    if (1..=64).contains(&signal) {
+        Ok(signal)
+    } else {
+        Err(Error::usage(format!("there is no signal {signal}")))
+    }
+}
+
+/// A side's first message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Versions of the channel that it speaks; in an answer, the one that was chosen.
+    pub versions: Vec<u32>,
+    /// Program and version, for people.
+    pub program: String,
+    /// Why the service will not talk.
+    pub error: Option<Error>,
+}
+
+impl Hello {
+    /// What this program says first.
+    #[must_use]
+    pub fn ours() -> Self {
+        let program = format!("provost {}", env!("CARGO_PKG_VERSION"));
+        Self { versions: vec![CHANNEL_VERSION], program, error: None }
+    }
+
+    /// Encoded, without the frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        v1::Hello {
+            versions: self.versions.clone(),
+            program: self.program.clone(),
+            error: self.error.as_ref().map(Error::to_wire),
+        }
+        .encode_to_vec()
+    }
+
+    /// Decodes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let w =
+            v1::Hello::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the hello: {e}")))?;
+        Ok(Self { versions: w.versions, program: w.program, error: w.error.map(Error::from_wire) })
+    }
+}

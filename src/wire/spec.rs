@@ -1,0 +1,547 @@
+//! How a process is to be run, as a checked value: what comes from a flag or a frame becomes a `Spec` here or is
+//! refused with the reason. Limits that only the kernel or the user database knows are checked at the start itself.
+
+use std::time::Duration;
+
+use crate::wire::error::Error;
+use crate::wire::id::{Name, quoted};
+use crate::wire::proto::v1;
+use crate::wire::time::millis;
+
+/// The longest single argument or KEY=VALUE, in bytes with its NUL: Linux's MAX_ARG_STRLEN.
+pub const STRING_LEN_MAX: usize = 128 << 10;
+/// The most bytes of arguments and environment together: what Linux takes with the usual 8 MiB stack limit.
+pub const STRINGS_LEN_MAX: usize = 2 << 20;
+/// Output kept when the spec does not say, in bytes.
+pub const OUTPUT_BYTES_DEFAULT: u64 = 1 << 20;
+/// The least output that can be kept, in bytes.
+pub const OUTPUT_BYTES_MIN: u64 = 4 << 10;
+/// The most output that can be kept, in bytes.
+pub const OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// The most instances one request makes.
+pub const INSTANCES_MAX: u32 = 1000;
+/// The most labels, and limits, and groups.
+pub const LIST_LEN_MAX: usize = 64;
+/// The longest duration a spec takes: a year.
+pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How a process is to be run. Make one with [`Spec::new`], change fields, and give it to
+/// [`Client::start`](crate::Client::start), which checks it.
+///
+/// ```
+/// let mut spec = provost::Spec::new(["sleep", "1000"]);
+/// spec.name = Some("nap".parse()?);
+/// spec.env.push(("TZ".into(), "UTC".into()));
+/// assert!(spec.check().is_ok());
+/// # Ok::<(), provost::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Program and arguments. A program without a slash is looked up in the child's PATH.
+    pub command: Vec<String>,
+    /// Unique among all processes, or none.
+    pub name: Option<Name>,
+    /// Added to the base and the global environment, later entries win.
+    pub env: Vec<(String, String)>,
+    /// Where the environment starts from.
+    pub env_base: EnvBase,
+    /// Whether `${VAR}` in `env` is replaced.
+    pub env_expand: EnvExpand,
+    /// Working directory; `/` when none is given.
+    pub cwd: Option<String>,
+    /// User by name or number; the service's own when none is given.
+    pub user: Option<String>,
+    /// Group by name or number.
+    pub group: Option<String>,
+    /// Exactly these supplementary groups, instead of the user's own.
+    pub groups: Vec<String>,
+    /// File mode creation mask, 0 to 0o777.
+    pub umask: Option<u32>,
+    /// -20 to 19.
+    pub nice: Option<i32>,
+    /// -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Whether setuid programs gain nothing.
+    pub no_new_privs: bool,
+    /// Resource limits by their names of getrlimit(2) in lower case; `u64::MAX` is "unlimited".
+    pub rlimits: Vec<Rlimit>,
+    /// When a run that ended is followed by another.
+    pub restart: RestartRules,
+    /// How it is stopped.
+    pub stop: StopRules,
+    /// Bytes of output kept.
+    pub output_bytes: u64,
+    /// What makes it ready; when none is given, running is ready.
+    pub ready: Option<Readiness>,
+    /// Anything the user wants to remember.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Where a child's environment starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvBase {
+    /// The service's own.
+    Service,
+    /// Nothing.
+    Empty,
+}
+
+/// Whether `${VAR}` in a spec's environment is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvExpand {
+    /// Once, left to right, by what the environment holds so far.
+    Once,
+    /// Values stay as they are.
+    Literal,
+}
+
+/// One resource limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// "nofile", "core", ...
+    pub resource: String,
+    /// What is enforced.
+    pub soft: u64,
+    /// Up to where the child may raise it.
+    pub hard: u64,
+}
+
+/// Whether a run that ended by itself is followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    Never,
+    /// Unless it ended with a success code.
+    OnFailure,
+    /// However it ended.
+    Always,
+}
+
+impl RestartPolicy {
+    /// As it is written on the command line and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::OnFailure => "on-failure",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// Restart policy and its pace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRules {
+    /// Whether at all.
+    pub policy: RestartPolicy,
+    /// Before the second restart in a row; the first is immediate. Doubles from there.
+    pub delay: Duration,
+    /// Where the doubling ends.
+    pub delay_max: Duration,
+    /// More than this many within the window: failed. `None`: no limit.
+    pub max_restarts: Option<u32>,
+    /// The window.
+    pub window: Duration,
+    /// A run this long was healthy and resets the delay.
+    pub reset_after: Duration,
+    /// Exit codes that are a success; 0 when empty.
+    pub success_codes: Vec<u8>,
+}
+
+impl Default for RestartRules {
+    fn default() -> Self {
+        Self {
+            policy: RestartPolicy::Never,
+            delay: Duration::from_millis(100),
+            delay_max: Duration::from_secs(30),
+            max_restarts: Some(10),
+            window: Duration::from_secs(60),
+            reset_after: Duration::from_secs(10),
+            success_codes: Vec::new(),
+        }
+    }
+}
+
+/// Whom a signal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Everything the process started.
+    #[default]
+    Tree,
+    /// Its process group.
+    Group,
+    /// The process alone.
+    Leader,
+}
+
+impl Scope {
+    pub(crate) fn to_number(self) -> u32 {
+        self.to_wire() as u32
+    }
+
+    pub(crate) fn from_number(n: u32) -> Self {
+        Self::from_wire(i32::try_from(n).unwrap_or(0))
+    }
+
+    pub(in crate::wire) fn to_wire(self) -> v1::Scope {
+        match self {
+            Self::Tree => v1::Scope::Tree,
+            Self::Group => v1::Scope::Group,
+            Self::Leader => v1::Scope::Leader,
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(scope: i32) -> Self {
+        match v1::Scope::try_from(scope) {
+            Ok(v1::Scope::Group) => Self::Group,
+            Ok(v1::Scope::Leader) => Self::Leader,
+            Ok(v1::Scope::Tree) | Err(_) => Self::Tree,
+        }
+    }
+}
+
+/// How a process is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopRules {
+    /// The signal that asks; SIGTERM is 15.
+    pub signal: u32,
+    /// How long it may take before SIGKILL.
+    pub timeout: Duration,
+    /// Whom both reach.
+    pub scope: Scope,
+}
+
+impl Default for StopRules {
+    fn default() -> Self {
+        Self { signal: 15, timeout: Duration::from_secs(10), scope: Scope::Tree }
+    }
+}
+
+/// What makes a running process ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// A line of its output holds this text.
+    Line(String),
+    /// This port of 127.0.0.1 accepts a connection.
+    Tcp(u16),
+}
+
+impl Spec {
+    /// The given program with its arguments, everything else as by default.
+    pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            command: command.into_iter().map(Into::into).collect(),
+            name: None,
+            env: Vec::new(),
+            env_base: EnvBase::Service,
+            env_expand: EnvExpand::Once,
+            cwd: None,
+            user: None,
+            group: None,
+            groups: Vec::new(),
+            umask: None,
+            nice: None,
+            oom_score_adj: None,
+            no_new_privs: false,
+            rlimits: Vec::new(),
+            restart: RestartRules::default(),
+            stop: StopRules::default(),
+            output_bytes: OUTPUT_BYTES_DEFAULT,
+            ready: None,
+            labels: Vec::new(),
+        }
+    }
+
+    /// Whether it can be run at all, as far as that is known without running it.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |what: String| Err(Error::usage(what));
+        if self.command.first().is_none_or(String::is_empty) {
+            return bad("no program is given".into());
+        }
+        for (n, arg) in self.command.iter().enumerate() {
+            check_string(&format!("argument {n}"), arg.len(), arg)?;
+        }
+        let mut total: usize = self.command.iter().map(|a| a.len() + 9).sum();
+        for (key, value) in &self.env {
+            check_env(key, value)?;
+            total += key.len() + value.len() + 10;
+        }
+        if total > STRINGS_LEN_MAX {
+            return bad(format!(
+                "arguments and environment take {total} bytes, the limit is {STRINGS_LEN_MAX}"
+            ));
+        }
+        for (what, list_len) in
+            [("labels", self.labels.len()), ("limits", self.rlimits.len()), ("groups", self.groups.len())]
+        {
+            if list_len > LIST_LEN_MAX {
+                return bad(format!("{list_len} {what} are over the limit of {LIST_LEN_MAX}"));
+            }
+        }
+        for (key, value) in &self.labels {
+            if key.is_empty() || key.len() + value.len() > 1024 {
+                return bad(format!("label {} is empty or over 1024 bytes", quoted(key)));
+            }
+        }
+        for (what, text) in [("cwd", &self.cwd), ("user", &self.user), ("group", &self.group)] {
+            if let Some(text) = text
+                && (text.is_empty() || text.len() > 4095 || text.contains('\0'))
+            {
+                return bad(format!("bad {what} {}", quoted(text)));
+            }
+        }
+        if let Some(cwd) = &self.cwd
+            && !cwd.starts_with('/')
+        {
+            return bad(format!("working directory {} is not absolute", quoted(cwd)));
+        }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), Error> {
+        let bad = |what: String| Err(Error::usage(what));
+        if self.umask.is_some_and(|m| m > 0o777) {
+            return bad("umask is over 777".into());
+        }
+        if self.nice.is_some_and(|n| !(-20..=19).contains(&n)) {
+            return bad("nice is outside -20 to 19".into());
+        }
+        if self.oom_score_adj.is_some_and(|n| !(-1000..=1000).contains(&n)) {
+            return bad("oom score adjustment is outside -1000 to 1000".into());
+        }
+        for limit in &self.rlimits {
+            if limit.soft > limit.hard {
+                return bad(format!(
+                    "limit {}: soft {} is over hard {}",
+                    limit.resource, limit.soft, limit.hard
+                ));
+            }
+        }
+        if !(OUTPUT_BYTES_MIN..=OUTPUT_BYTES_MAX).contains(&self.output_bytes) {
+            return bad(format!(
+                "output of {} bytes is outside {OUTPUT_BYTES_MIN} to {OUTPUT_BYTES_MAX}",
+                self.output_bytes
+            ));
+        }
+        if !(1..=64).contains(&self.stop.signal) {
+            return bad(format!("there is no signal {}", self.stop.signal));
+        }
+        let r = &self.restart;
+        for d in [r.delay, r.delay_max, r.window, r.reset_after, self.stop.timeout] {
+            if d > DURATION_MAX {
+                return bad(format!("a duration of {} s is over a year", d.as_secs()));
+            }
+        }
+        match &self.ready {
+            Some(Readiness::Line(text)) if text.is_empty() || text.len() > 1024 || text.contains('\n') => {
+                bad("the text of a ready line is 1 to 1024 bytes of one line".into())
+            }
+            Some(Readiness::Tcp(0)) => bad("there is no port 0".into()),
+            Some(Readiness::Line(_) | Readiness::Tcp(_)) | None => Ok(()),
+        }
+    }
+
+    /// Encoded, as a frame and the record in memory carry it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.to_wire())
+    }
+
+    /// Decodes and checks.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let spec = <v1::Spec as prost::Message>::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode the spec: {e}")))?;
+        Self::from_wire(spec)
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::Spec {
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        v1::Spec {
+            command: self.command.clone(),
+            name: self.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
+            env: pairs_to_wire(&self.env),
+            env_clear: self.env_base == EnvBase::Empty,
+            env_literal: self.env_expand == EnvExpand::Literal,
+            cwd: text(&self.cwd),
+            user: text(&self.user),
+            group: text(&self.group),
+            groups: self.groups.clone(),
+            umask: self.umask,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            no_new_privs: self.no_new_privs,
+            rlimits: (self.rlimits.iter())
+                .map(|l| v1::Rlimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard })
+                .collect(),
+            restart: Some(self.restart.to_wire()),
+            stop: Some(v1::Stop {
+                signal: Some(self.stop.signal),
+                timeout_ms: Some(millis(self.stop.timeout)),
+                scope: self.stop.scope.to_wire() as i32,
+            }),
+            output_bytes: self.output_bytes,
+            ready: self.ready.as_ref().map(|r| v1::Ready {
+                by: Some(match r {
+                    Readiness::Line(text) => v1::ready::By::Line(text.clone()),
+                    Readiness::Tcp(port) => v1::ready::By::Tcp(u32::from(*port)),
+                }),
+            }),
+            labels: pairs_to_wire(&self.labels),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::Spec) -> Result<Self, Error> {
+        let text = |t: String| (!t.is_empty()).then_some(t);
+        let stop = w.stop.unwrap_or_default();
+        let stop_default = StopRules::default();
+        let ready = match w.ready.and_then(|r| r.by) {
+            None => None,
+            Some(v1::ready::By::Line(text)) => Some(Readiness::Line(text)),
+            Some(v1::ready::By::Tcp(port)) => Some(Readiness::Tcp(
+                u16::try_from(port).map_err(|_| Error::usage(format!("there is no port {port}")))?,
+            )),
+        };
+        let spec = Self {
+            command: w.command,
+            name: if w.name.is_empty() { None } else { Some(w.name.parse()?) },
+            env: pairs_from_wire(w.env),
+            env_base: if w.env_clear { EnvBase::Empty } else { EnvBase::Service },
+            env_expand: if w.env_literal { EnvExpand::Literal } else { EnvExpand::Once },
+            cwd: text(w.cwd),
+            user: text(w.user),
+            group: text(w.group),
+            groups: w.groups,
+            umask: w.umask,
+            nice: w.nice,
+            oom_score_adj: w.oom_score_adj,
+            no_new_privs: w.no_new_privs,
+            rlimits: (w.rlimits.into_iter())
+                .map(|l| Rlimit { resource: l.resource, soft: l.soft, hard: l.hard })
+                .collect(),
+            restart: RestartRules::from_wire(w.restart.unwrap_or_default())?,
+            stop: StopRules {
+                signal: stop.signal.unwrap_or(stop_default.signal),
+                timeout: stop.timeout_ms.map_or(stop_default.timeout, Duration::from_millis),
+                scope: Scope::from_wire(stop.scope),
+            },
+            output_bytes: if w.output_bytes == 0 { OUTPUT_BYTES_DEFAULT } else { w.output_bytes },
+            ready,
+            labels: pairs_from_wire(w.labels),
+        };
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+impl RestartRules {
+    fn to_wire(&self) -> v1::Restart {
+        v1::Restart {
+            policy: self.policy.to_wire() as i32,
+            delay_ms: Some(millis(self.delay)),
+            delay_max_ms: Some(millis(self.delay_max)),
+            max_restarts: Some(self.max_restarts.unwrap_or(0)),
+            window_ms: Some(millis(self.window)),
+            reset_after_ms: Some(millis(self.reset_after)),
+            success_codes: self.success_codes.iter().map(|&c| u32::from(c)).collect(),
+        }
+    }
+
+    fn from_wire(w: v1::Restart) -> Result<Self, Error> {
+        let default = Self::default();
+        let success_codes = (w.success_codes.iter())
+            .map(|&c| u8::try_from(c).map_err(|_| Error::usage(format!("there is no exit code {c}"))))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            policy: RestartPolicy::from_wire(w.policy),
+            delay: w.delay_ms.map_or(default.delay, Duration::from_millis),
+            delay_max: w.delay_max_ms.map_or(default.delay_max, Duration::from_millis),
+            max_restarts: w.max_restarts.map_or(default.max_restarts, |n| (n != 0).then_some(n)),
+            window: w.window_ms.map_or(default.window, Duration::from_millis),
+            reset_after: w.reset_after_ms.map_or(default.reset_after, Duration::from_millis),
+            success_codes,
+        })
+    }
+}
+
+impl RestartPolicy {
+    pub(in crate::wire) fn to_wire(self) -> v1::RestartPolicy {
+        match self {
+            Self::Never => v1::RestartPolicy::Never,
+            Self::OnFailure => v1::RestartPolicy::OnFailure,
+            Self::Always => v1::RestartPolicy::Always,
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(policy: i32) -> Self {
+        match v1::RestartPolicy::try_from(policy) {
+            Ok(v1::RestartPolicy::OnFailure) => Self::OnFailure,
+            Ok(v1::RestartPolicy::Always) => Self::Always,
+            Ok(v1::RestartPolicy::Never) | Err(_) => Self::Never,
+        }
+    }
+}
+
+fn check_string(what: &str, len: usize, text: &str) -> Result<(), Error> {
+    if text.contains('\0') {
+        return Err(Error::usage(format!("{what} holds a NUL byte")));
+    }
+    if len >= STRING_LEN_MAX {
+        return Err(Error::usage(format!("{what} has {len} bytes, the limit is {}", STRING_LEN_MAX - 1)));
+    }
+    Ok(())
+}
+
+/// Whether a variable can stand in an environment.
+pub fn check_env(key: &str, value: &str) -> Result<(), Error> {
+    if key.is_empty() || key.contains(['=', '\0']) {
+        return Err(Error::usage(format!("bad variable name {}", quoted(key)))
+            .hint("a variable's name is not empty and holds neither '=' nor a NUL byte"));
+    }
+    check_string(&format!("variable {}", quoted(key)), key.len() + value.len() + 1, value)
+}
+
+pub(in crate::wire) fn pairs_to_wire(pairs: &[(String, String)]) -> Vec<v1::EnvVar> {
+    pairs.iter().map(|(k, v)| v1::EnvVar { key: k.clone(), value: v.clone() }).collect()
+}
+
+pub(in crate::wire) fn pairs_from_wire(pairs: Vec<v1::EnvVar>) -> Vec<(String, String)> {
+    pairs.into_iter().map(|v| (v.key, v.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_survives_the_wire() {
+        let mut spec = Spec::new(["a", "b"]);
+        spec.name = Some("web".parse().unwrap());
+        spec.env.push(("K".into(), "=v=".into()));
+        spec.restart.max_restarts = None;
+        spec.restart.success_codes = vec![0, 3];
+        spec.ready = Some(Readiness::Tcp(80));
+        spec.nice = Some(-5);
+        assert_eq!(Spec::decode(&spec.encode()), Ok(spec));
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused() {
+        let with = |change: fn(&mut Spec)| {
+            let mut spec = Spec::new(["a"]);
+            change(&mut spec);
+            spec.check()
+        };
+        assert!(with(|_| ()).is_ok());
+        assert!(with(|s| s.command.clear()).is_err());
+        assert!(with(|s| s.command.push("a\0b".into())).is_err());
+        assert!(with(|s| s.command.push("x".repeat(STRING_LEN_MAX))).is_err());
+        assert!(with(|s| s.command.push("x".repeat(STRING_LEN_MAX - 1))).is_ok());
+        assert!(with(|s| s.env.push(("A=B".into(), String::new()))).is_err());
+        assert!(with(|s| s.env.push((String::new(), String::new()))).is_err());
+        assert!(with(|s| s.cwd = Some("here".into())).is_err());
+        assert!(with(|s| s.umask = Some(0o1000)).is_err());
+        assert!(with(|s| s.output_bytes = OUTPUT_BYTES_MAX + 1).is_err());
+        assert!(with(|s| s.command = vec!["x".repeat(100_000); 22]).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! The Provost that is measured: a service in the run's directory, by its command line and by its client library.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use provost::Client;
+use provost::Spec;
+use provost::sys::pidfd::PidFd;
+use provost::wire::id::ProcessId;
+use provost::wire::process::Process;
+use provost::wire::reply::Item;
+use provost::wire::request::{List, Numbering, Remove, Start};
+
+use crate::rivals::SERVICE;
+use crate::sample::{Outcome, until};
+use crate::sweep::MARK;
+
+/// The binary that is measured: `make bench` links it statically, as it is given out.
+const BINARY: &str = env!("CARGO_BIN_EXE_provost");
+/// How long the service may take to be there.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running service.
+pub struct Provost {
+    keeper: Child,
+    socket: String,
+    pub client: Client,
+}
+
+impl Provost {
+    /// Starts a service with its socket in `dir`.
+    pub fn serve(dir: &Path) -> Outcome<Self> {
+        let socket =
+            dir.join("engine.sock").to_str().ok_or("the path of the directory is not text")?.to_owned();
+        let mut keeper = Command::new(BINARY)
+            .args(["serve", "--socket", &socket])
+            .env(MARK, dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.join("serve.log"))?)
+            .spawn()?;
+        let connect = || Client::connect(socket.as_ref());
+        let client = match until("the service answers", READY_LIMIT, || connect().is_ok()) {
+            Ok(_) => connect()?,
+            Err(e) => {
+                keeper.kill()?;
+                let log = fs::read_to_string(dir.join("serve.log"))?;
+                return Err(format!("{e}: {log}").into());
+            }
+        };
+        Ok(Self { keeper, socket, client })
+    }
+
+    /// Version, size, and how it keeps trees.
+    pub fn describe(&mut self) -> Outcome<String> {
+        let service = self.client.service()?;
+        let kib = fs::metadata(BINARY)?.len() >> 10;
+        let cgroups = if service.cgroups { "with" } else { "without" };
+        Ok(format!("provost {}, {kib} KiB, {cgroups} cgroups", service.version))
+    }
+
+    /// Keeper and engine.
+    pub fn pids(&mut self) -> Outcome<Vec<u32>> {
+        Ok(vec![self.keeper.id(), self.client.service()?.engine_pid])
+    }
+
+    /// A command line for a script.
+    pub fn line(&self, words: &str) -> String {
+        format!("{BINARY} --socket {} {words}", self.socket)
+    }
+
+    /// Runs a command to its end. It must succeed.
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        let mut command = Command::new(BINARY);
+        command.args(["--socket", &self.socket]).args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status()?;
+        if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", words.join(" ")).into()) }
+    }
+
+    /// Sees to it that this many services run, s-1 and so on.
+    pub fn fill(&mut self, count: u32) -> Outcome {
+        let pattern = Some("s-*".to_owned());
+        let have = u32::try_from(self.client.list(List { pattern, all: false })?.len())?;
+        if have < count {
+            // Names are numbered from 1, so more of them are others.
+            let name = if have == 0 { "s" } else { "more" };
+            let count = (count - have).to_string();
+            self.run(&[&["start", "--name", name, "--instances", &count, "--"], &SERVICE[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Starts one process by the library.
+    pub fn start_one(&mut self, spec: Spec) -> Outcome<Process> {
+        let start = Start { spec, ids: vec![ProcessId::new()], numbering: Numbering::Single };
+        only(self.client.start(start)?)
+    }
+
+    /// Stops and forgets one process.
+    pub fn remove(&mut self, target: &str) -> Outcome {
+        self.client.remove(Remove { targets: vec![target.to_owned()], force: true })?;
+        Ok(())
+    }
+
+    /// Ends the service in order.
+    pub fn end(mut self) -> Outcome {
+        PidFd::open(self.keeper.id())?.signal(15)?;
+        let status = self.keeper.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the service ended with {status}").into()) }
+    }
+}
+
+/// The process of the only item of an answer.
+pub fn only(items: Vec<Item>) -> Outcome<Process> {
+    let item = items.into_iter().next().ok_or("an answer without an item")?;
+    match (item.error, item.process) {
+        (Some(e), _) => Err(e.message.into()),
+        (None, process) => process.ok_or_else(|| "an answer without a process".into()),
+    }
+}

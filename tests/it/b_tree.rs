@@ -1,0 +1,158 @@
+//! Trees: what a leader leaves behind, orphans, fork bombs, and children that are halted or traced.
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{LATER, Options, Running, SOON, Service, fixture, procfs, wait};
+
+/// Five grandchildren, two of them daemons; then the leader ends.
+const LEAVER: &str =
+    "for i in 1 2 3; do sleep 82000 & done; for i in 4 5; do setsid -f sleep 82001; done; exit 4";
+
+#[test]
+fn b5_leader_exits_and_five_stay() {
+    for service in [Service::new(), Options::new().without_cgroups().start()] {
+        let id = service.start(&["--", "sh", "-c", LEAVER]);
+        // The end is told with the leader's own code, and at the latest then nothing of the tree is left.
+        service.cli(&["wait", &id]).expect(4);
+        let process = service.status_json(&id);
+        assert_eq!(
+            (&process["state"], &process["exit"]["code"]),
+            (&"stopped".into(), &4.into()),
+            "{process}"
+        );
+        assert_eq!(service.tree_of(&id), Vec::<u32>::new(), "stopped means gone");
+    }
+}
+
+/// A restart never comes over what the run before left.
+#[test]
+fn b5_no_restart_over_left_overs() {
+    for service in [Service::new(), Options::new().without_cgroups().start()] {
+        let restart = ["--restart", "always", "--restart-delay", "10ms", "--restart-delay-max", "50ms"];
+        let limit = ["--max-restarts", "none", "--stop-timeout", "300ms"];
+        // One of the left-overs ignores SIGTERM.
+        let script = format!("(trap '' TERM; exec sleep 82002) & {LEAVER}");
+        let id = service.start(&[&restart[..], &limit[..], &["--", "sh", "-c", &script]].concat());
+        for run in 2..5_u64 {
+            let mut now = Value::Null;
+            wait::until("the next run began", SOON, || {
+                now = service.status_json(&id);
+                now["run"].as_u64() >= Some(run)
+            });
+            let run = now["run"].as_u64().expect("a number");
+            for pid in service.tree_of(&id) {
+                let of: u64 =
+                    procfs::variable(pid, "PROVOST_RUN").and_then(|r| r.parse().ok()).unwrap_or(run);
+                assert!(of >= run || !procfs::alive(pid), "pid {pid} of run {of} is alive in run {run}");
+            }
+        }
+        service.ok(&["stop", &id]);
+        assert_eq!(service.tree_of(&id), Vec::<u32>::new());
+    }
+}
+
+/// A user that nobody else in the tests uses: the limit of processes counts per user.
+fn fork_bomb(service: &Service, uid: &str, limit: u32) {
+    let processes = format!("nproc={limit}:{limit}");
+    let args = [
+        "--user",
+        uid,
+        "--group",
+        uid,
+        "--limit",
+        &processes,
+        "--stop-timeout",
+        "200ms",
+        "--",
+        &fixture("bomb"),
+    ];
+    let id = service.start(&args);
+    wait::until("the bomb has grown", LATER, || service.tree_of(&id).len() as u32 >= limit * 9 / 10);
+    let begin = Instant::now();
+    let stopped = service.cli(&["stop", &id]);
+    let took = begin.elapsed();
+    stopped.expect(0);
+    assert_eq!(service.tree_of(&id), Vec::<u32>::new(), "nothing of it is left");
+    println!("{limit} processes stopped in {took:?}");
+    // Most of it is the grace, and the machine is busy with the bomb meanwhile.
+    assert!(took < Duration::from_secs(4), "stopped after {took:?}");
+    service.expect_no_zombies();
+}
+
+#[test]
+fn b6_fork_bomb() {
+    fork_bomb(&Service::new(), "64201", 200);
+}
+
+#[test]
+fn b6_fork_bomb_without_cgroups() {
+    fork_bomb(&Options::new().without_cgroups().start(), "64202", 100);
+}
+
+/// Orphans pour in while owned children end: each status goes to whom it belongs.
+#[test]
+fn b16_orphan_storm() {
+    let service = Service::new();
+    let storm = service.start(&["--name", "storm", "--", &fixture("storm"), "1000"]);
+    let gate = service.scratch().file("gate");
+    let script = format!("while [ ! -e {gate} ]; do sleep 0.05; done; exit $((PROVOST_INSTANCE % 200))");
+    service.ok(&["start", "--name", "own", "--instances", "100", "--", "sh", "-c", &script]);
+    assert!(procfs::alive(service.pid(&storm)), "the storm goes on");
+    std::fs::write(&gate, "").expect("the directory is ours");
+    let wait = service.cli(&["wait", "own-*", "--timeout", "60s"]);
+    println!("wait of the 100: {}", wait.code);
+    service.cli(&["wait", &storm]).expect(0);
+    for process in service.list_json().iter().filter(|p| p["id"] != *storm) {
+        let instance = process["instance"].as_u64().expect("a number");
+        assert_eq!(process["exit"]["code"], instance % 200, "{process}");
+    }
+    let exits = service.events().into_iter().filter(|e| e["kind"] == "exited");
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    exits.for_each(|e| *counts.entry(e["id"].to_string()).or_default() += 1);
+    assert!(counts.values().all(|&n| n == 1), "each end is told once: {counts:?}");
+    service.expect_no_zombies();
+    service.expect_answer();
+}
+
+#[test]
+fn b17_halted_and_traced_is_not_ended() {
+    let service = Service::new();
+    let script = "echo one; kill -STOP $$; echo two; exec sleep 82010";
+    let id = service.start(&["--restart", "always", "--", "sh", "-c", script]);
+    let pid = service.pid(&id);
+    wait::until("it halted itself", SOON, || procfs::stat(pid).is_some_and(|s| s.state == 'T'));
+    service.expect_answer();
+    let process = service.status_json(&id);
+    assert_eq!(
+        (&process["state"], &process["run"], &process["pid"]),
+        (&"running".into(), &1.into(), &pid.into())
+    );
+    service.ok(&["signal", "CONT", &id]);
+    wait::until("it goes on", SOON, || service.output(&id) == b"one\ntwo\n");
+
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-p", &pid.to_string()]);
+    assert!(Command::new("strace").arg("-V").output().is_ok(), "strace is not installed: run 'make test'");
+    let strace = Running::new(strace);
+    wait::until("it is traced", SOON, || procfs::status_line(pid, "TracerPid").is_some_and(|t| t != "0"));
+    assert_eq!(service.status_json(&id)["run"], 1);
+    // A halt under a tracer is told to the tracer; the keeper sees nothing either.
+    procfs::signal("STOP", pid);
+    wait::until("it is halted", SOON, || procfs::stat(pid).is_some_and(|s| matches!(s.state, 't' | 'T')));
+    let process = service.status_json(&id);
+    assert_eq!(
+        (&process["state"], &process["run"], &process["exit"]),
+        (&"running".into(), &1.into(), &Value::Null)
+    );
+    procfs::signal("CONT", pid);
+    strace.signal("INT");
+    strace.end(SOON);
+    assert_eq!(service.pid(&id), pid);
+    // Ended under a tracer: told once the tracer lets go.
+    service.ok(&["stop", &id]);
+    assert_eq!(service.status_json(&id)["exit"]["signal"], "SIGTERM");
+}

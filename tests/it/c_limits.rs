@@ -1,0 +1,228 @@
+//! Starts while something has run out or fails: descriptors, processes, memory, the steps between fork and exec. What
+//! cannot start says why, leaves nothing half made, and everything else goes on.
+
+use std::time::Duration;
+
+use crate::harness::{Options, Output, Running, SOON, Service, procfs, wait};
+use crate::raw::Peer;
+
+/// Starts sleepers until one is refused; the refusal, and how many run.
+#[track_caller]
+fn start_until_refused(service: &Service) -> (Output, usize) {
+    for n in 0..100 {
+        let start = service.cli(&["start", "--", "sleep", "71000"]);
+        assert!(start.took < Duration::from_secs(5), "slow: {start:?}");
+        if start.code != 0 {
+            return (start, n);
+        }
+    }
+    panic!("100 sleepers within 64 descriptors");
+}
+
+#[track_caller]
+fn expect_out_of_descriptors(output: &Output) {
+    output.expect(6);
+    assert!(output.err().contains("out of file descriptors"), "{output:?}");
+    assert!(output.err().contains("hint: "), "{output:?}");
+    assert_eq!(output.out(), "", "no UUID for what does not run");
+}
+
+#[test]
+fn c5_out_of_descriptors() {
+    let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
+    let engine = service.engine_pid();
+    let (refused, running) = start_until_refused(&service);
+    expect_out_of_descriptors(&refused);
+    assert!(running >= 8, "only {running} of 64 descriptors' worth");
+    // Refused again and again, nothing leaks, and everybody who asks something else is answered.
+    let full = service.footprint();
+    for _ in 0..20 {
+        expect_out_of_descriptors(&service.cli(&["start", "--", "sleep", "71000"]));
+        service.ok(&["version"]);
+    }
+    expect_out_of_descriptors(&service.cli(&[
+        "start",
+        "--instances",
+        "5",
+        "--name",
+        "a",
+        "--",
+        "sleep",
+        "71000",
+    ]));
+    assert_eq!(service.list_json().len(), running, "what was refused is not listed");
+    assert_eq!(service.below().len(), running, "and does not run");
+    service.until_footprint(full);
+    assert_eq!(service.engine_pid(), engine, "the engine was never lost");
+    service.expect_answer();
+
+    // The next engine finds as little room, and everything.
+    let before = service.list_json();
+    service.kill_engine();
+    let after = service.list_json();
+    let pids = |list: &[serde_json::Value]| list.iter().map(|p| p["pid"].clone()).collect::<Vec<_>>();
+    assert_eq!(pids(&before), pids(&after));
+    expect_out_of_descriptors(&service.cli(&["start", "--", "sleep", "71000"]));
+
+    // What is removed makes room.
+    for process in &before[..3] {
+        service.ok(&["remove", "--force", process["id"].as_str().expect("text")]);
+    }
+    let ids: Vec<_> = (0..3).map(|_| service.start(&["--", "sleep", "71000"])).collect();
+    assert!(ids.iter().all(|id| service.state(id) == "running"));
+    service.ok(&["stop", "*"]);
+    assert_eq!(service.below(), Vec::<u32>::new());
+}
+
+/// The same when clients hold what the engine has: who comes to stop something is still let in.
+#[test]
+fn c5_out_of_descriptors_in_the_engine() {
+    let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
+    let engine = service.engine_pid();
+    let held: Vec<_> = (0..35).map(|_| Peer::greeted(service.socket())).collect();
+    let (refused, running) = start_until_refused(&service);
+    assert!(matches!(refused.code, 1 | 6), "{refused:?}");
+    assert!(refused.err().contains("hint: "), "{refused:?}");
+    for _ in 0..5 {
+        assert_ne!(service.cli(&["start", "--", "sleep", "71000"]).code, 0);
+        service.ok(&["version"]);
+        assert_eq!(service.list_json().len(), running);
+    }
+    assert_eq!(service.below().len(), running, "what was refused does not run");
+    service.ok(&["stop", "*"]);
+    service.ok(&["remove", "*"]);
+    drop(held);
+    service.start(&["--", "sleep", "71000"]);
+    assert_eq!(service.engine_pid(), engine, "the engine was never lost");
+}
+
+/// The same when it is a process's own restart that finds no room: it waits for its next attempt like any other.
+#[test]
+fn c5_a_restart_out_of_descriptors() {
+    let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
+    let gate = service.scratch().file("gate");
+    let script = format!(
+        "while [ ! -e {gate} ]; do sleep 0.02; done; [ $PROVOST_RUN = 1 ] && exit 1; exec sleep 71000"
+    );
+    let patient = ["--restart", "always", "--restart-delay", "50ms", "--restart-delay-max", "50ms"];
+    let id = service.start(&[&patient[..], &["--max-restarts", "none", "--", "sh", "-c", &script]].concat());
+    let (refused, _) = start_until_refused(&service);
+    expect_out_of_descriptors(&refused);
+    std::fs::write(&gate, "").expect("the directory is ours");
+    // Its own descriptors are free again when it restarts, so it finds room.
+    wait::until("it runs again", SOON, || {
+        let process = service.status_json(&id);
+        process["state"] == "running" && process["run"].as_u64() > Some(1)
+    });
+    service.expect_answer();
+}
+
+/// Attaches strace to a process and its future children, to make a system call fail.
+#[track_caller]
+fn inject(pid: u32, what: &str) -> Running {
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}"), "-p", &pid.to_string()]);
+    let strace = Running::new(strace);
+    wait::until("strace is attached", SOON, || strace.stderr_text().contains("attached"));
+    strace
+}
+
+fn let_go(strace: Running, pid: u32) {
+    strace.signal("INT");
+    strace.end(SOON);
+    let traced = || procfs::status_line(pid, "TracerPid").is_some_and(|tracer| tracer != "0");
+    wait::until("strace let go", SOON, || !traced());
+}
+
+/// Each step between fork and exec fails once. (What fails, options of the start, the step as it is recorded.)
+const STEPS: [(&str, &[&str], &str); 12] = [
+    ("clone3:error=EAGAIN", &[], "fork"),
+    ("clone3:error=ENOMEM", &[], "fork"),
+    ("pipe2:error=EMFILE", &[], "pipe"),
+    ("setsid:error=EPERM", &[], "setsid"),
+    ("dup2:error=EBADF", &[], "descriptors"),
+    ("close_range:error=EINVAL", &[], "descriptors"),
+    ("prlimit64:error=EPERM", &["--limit", "core=0"], "setrlimit"),
+    ("setgroups:error=EPERM", &["--user", "nobody"], "setgroups"),
+    ("setresgid:error=EPERM", &["--user", "nobody"], "setgid"),
+    ("setresuid:error=EAGAIN", &["--user", "nobody"], "setuid"),
+    ("chdir:error=EIO", &["--cwd", "/usr"], "chdir"),
+    ("execve:error=EIO", &[], "exec"),
+];
+
+/// In a child that the keeper has just made, or in the keeper itself: told as the step that it was, no half child.
+#[test]
+fn c6_each_step_before_the_program() {
+    let service = Service::new();
+    let known = service.start(&["--name", "known", "--", "sleep", "71001"]);
+    let keeper = service.keeper_pid();
+    let before = service.footprint();
+    for (what, options, step) in STEPS {
+        let strace = inject(keeper, what);
+        let args = [&["start"], options, &["--", "sh", "-c", "echo half; exec sleep 71001"]].concat();
+        let start = service.cli(&args);
+        let_go(strace, keeper);
+        assert!(matches!(start.code, 1 | 6), "{what}: {start:?}");
+        assert!(start.err().starts_with("provost: cannot start: "), "{what}: {start:?}");
+        let events = service.events();
+        let failed = events.iter().rfind(|e| e["kind"] == "start-failed").expect("it is told");
+        let detail = failed["detail"].as_str().expect("text");
+        assert!(detail.starts_with(&format!("{step}: ")), "{what}: {failed}");
+        assert_eq!(service.below().len(), 1, "{what}: no half child");
+        service.cli(&["run", "--", "true"]).expect(0);
+    }
+    assert_eq!(service.list_json().iter().filter(|p| p["state"] == "running").count(), 1);
+    assert_eq!(service.state(&known), "running");
+    service.ok(&["remove", "*", "--force"]);
+    service.until_footprint(before);
+}
+
+/// The same in the engine: no memory for a process, no thread for it. Whatever the answer is, it is true.
+#[test]
+fn c7_engine_out_of_means() {
+    let service = Service::new();
+    for what in [
+        "memfd_create:error=EMFILE",
+        "memfd_create:error=ENOMEM",
+        "ftruncate:error=ENOSPC",
+        "pwrite64:error=ENOSPC",
+        "sendmsg:error=ENOBUFS:when=1",
+        "clone3:error=EAGAIN:when=1",
+        "clone3:error=EAGAIN:when=2",
+    ] {
+        let engine = service.engine_pid();
+        let strace = inject(engine, what);
+        let answers: Vec<_> = (0..3).map(|_| service.cli(&["start", "--", "sleep", "71002"])).collect();
+        let_go(strace, engine);
+        for start in answers.iter().filter(|a| a.code != 0) {
+            assert!(matches!(start.code, 1 | 6 | 7), "{what}: {start:?}");
+            assert!(start.err().starts_with("provost: "), "{what}: {start:?}");
+        }
+        let ids: Vec<_> = answers.iter().filter(|a| a.code == 0).map(Output::out).collect();
+        let listed = service.list_json();
+        let running: Vec<_> = listed.iter().filter(|p| p["state"] == "running").collect();
+        assert_eq!(running.len(), ids.len(), "{what}: {answers:?} {listed:?}");
+        assert!(ids.iter().all(|id| running.iter().any(|p| p["id"] == **id)), "{what}: {listed:?}");
+        assert_eq!(service.below().len(), ids.len(), "{what}: nothing runs that nobody knows");
+        assert!(procfs::alive(engine), "{what}: the engine lives");
+        service.cli(&["remove", "--force", "*"]);
+        service.expect_answer();
+    }
+}
+
+/// No thread can be made at all while clients come: nobody is let in, nothing runs unseen, and then all is well.
+#[test]
+fn c4_no_threads() {
+    let service = Service::new();
+    let engine = service.engine_pid();
+    let known = service.start(&["--", "sleep", "71003"]);
+    let strace = inject(engine, "clone3:error=EAGAIN");
+    let refused = service.cli(&["start", "--", "sleep", "71003"]);
+    let_go(strace, engine);
+    refused.expect(6);
+    assert!(refused.err().contains("cannot make a thread"), "{refused:?}");
+    assert_eq!(service.below().len(), 1);
+    assert_eq!(service.engine_pid(), engine);
+    service.ok(&["stop", &known]);
+    service.start(&["--", "sleep", "71003"]);
+}

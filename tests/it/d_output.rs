@@ -1,0 +1,255 @@
+//! Failures of output: closed pipes, pipes that others hold, endless lines, odd bytes, reads that fail.
+
+use std::fs;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::harness::{LATER, Options, Output, Running, SOON, Service, cli, fixture, procfs, wait};
+
+/// Clock ticks (1/100 s) that keeper and engine use while this passes.
+fn ticks_in(service: &Service, time: Duration) -> u64 {
+    let pids = [service.keeper_pid(), service.engine_pid()];
+    let used = || pids.iter().filter_map(|&pid| procfs::stat(pid)).map(|s| s.ticks).sum::<u64>();
+    let before = used();
+    wait::pass(time);
+    used() - before
+}
+
+#[test]
+fn d1_both_streams_closed() {
+    let service = Service::new();
+    let id = service.start(&["--", "sh", "-c", "echo last; exec >&- 2>&-; exec sleep 70000"]);
+    let pid = service.pid(&id);
+    wait::until("it has closed them", SOON, || fs::read_link(format!("/proc/{pid}/fd/1")).is_err());
+    for _ in 0..2 {
+        assert_eq!(service.state(&id), "running");
+        assert_eq!(service.output(&id), b"last\n");
+        let ticks = ticks_in(&service, Duration::from_secs(1));
+        assert!(ticks <= 5, "{ticks} ticks in a second with nothing to do: it spins");
+        service.kill_engine();
+    }
+    // Its end is still seen.
+    procfs::signal("USR1", pid);
+    service.cli(&["wait", &id]).expect(128 + 10);
+}
+
+#[test]
+fn d2_a_grandchild_holds_the_pipe() {
+    let service = Service::new();
+    service.ok(&["version"]);
+    let before = service.footprint();
+    // Of the tree: it goes with the process.
+    let id = service.start(&["--", "sh", "-c", "sleep 70300 & exit 0"]);
+    let ended = service.cli(&["wait", &id]);
+    ended.expect(0);
+    assert!(ended.took < Duration::from_secs(1), "{ended:?}");
+    assert_eq!(service.tree_of(&id), Vec::<u32>::new());
+    // Not of what is to be stopped: the end is told at once, the pipe is listened to for a while and then let go.
+    let id = service.start(&["--stop-scope", "leader", "--", "sh", "-c", "echo out; sleep 70301 & exit 3"]);
+    let ended = service.cli(&["wait", &id]);
+    ended.expect(3);
+    assert!(ended.took < Duration::from_secs(1), "{ended:?}");
+    assert_eq!(service.output(&id), b"out\n");
+    let holder = service.tree_of(&id);
+    assert_eq!(holder.len(), 1, "it is nobody's business to end it");
+    // Of each process one descriptor stays, for its memory: none of a thread that listens, none of a pipe.
+    let after = before.map(|(fds, threads)| (fds + 2, threads));
+    let begin = Instant::now();
+    service.until_footprint(after);
+    assert!(begin.elapsed() < Duration::from_secs(4), "let go after {:?}", begin.elapsed());
+    service.ok(&["remove", "*"]);
+    service.until_footprint(before);
+    procfs::signal("KILL", holder[0]);
+}
+
+/// 100 MB without a line end. The text is known by its offset.
+#[test]
+fn d3_an_endless_line() {
+    let service = Service::new();
+    let script = "seq -s, 1 12345679 | tr -d '\\n'";
+    let engine = service.engine_pid();
+    let peak = || {
+        let text = procfs::status_line(engine, "VmHWM").expect("the engine runs");
+        text.trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    service.ok(&["version"]);
+    let before = peak();
+    let id = service.start(&["--name", "line", "--output-limit", "1m", "--", "sh", "-c", script]);
+    let stream = service.background(&["stream", "--json", "--since", "0", "line"]);
+    service.cli(&["wait", "line"]).expect(0);
+    let kept = service.output("line");
+    let after = peak();
+    assert!(after < before + 8 * 1024, "engine: {before} KiB before, {after} KiB at most");
+    let tail = cli::run(sh(&format!("{script} | tail -c 1048576")), LATER).expect(0).stdout.clone();
+    assert!(kept == tail, "the last MiB is not what was written: {} bytes", kept.len());
+    // What a reader got, and what it was told to have missed, make up the whole, in order.
+    let streamed = stream.end(LATER);
+    streamed.expect(0);
+    let process = service.status_json(&id);
+    let mut next = 0;
+    for item in streamed.json() {
+        assert_eq!(item["offset"], next, "neither gap nor overlap is untold: {item}");
+        next += item["missed"].as_u64().unwrap_or(0) + item["text"].as_str().map_or(0, |t| t.len() as u64);
+    }
+    assert_eq!(process["output_end"], next, "{process}");
+    assert_eq!(service.engine_pid(), engine);
+}
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// Every byte there is, by every way out.
+#[test]
+fn d4_random_bytes() {
+    let service = Service::new();
+    let copy = service.scratch().file("copy");
+    let script = format!("head -c 50000000 /dev/urandom | tee {copy}");
+    service.start(&["--name", "noise", "--output-limit", "64m", "--", "sh", "-c", &script]);
+    let stream = service.background(&["stream", "--since", "start", "noise"]);
+    service.cli(&["wait", "noise"]).expect(0);
+    let written = fs::read(&copy).expect("tee has written it");
+    assert_eq!(written.len(), 50_000_000);
+    assert!(service.output("noise") == written, "output is not what was written");
+    service.kill_engine();
+    assert!(service.output("noise") == written, "output is not what was written, after the engine's death");
+    let streamed = stream.end(LATER);
+    streamed.expect(0);
+    assert!(streamed.stdout == written, "the stream is not what was written");
+    service.expect_answer();
+}
+
+/// A command on a terminal of its own; what the terminal got.
+#[track_caller]
+fn on_terminal(service: &Service, args: &str) -> Output {
+    let mut command = Command::new("script");
+    let line = format!("{} {args}", crate::harness::binary().display());
+    command.args(["-qefc", &line, "/dev/null"]).env("PROVOST_SOCKET", service.socket()).env("TERM", "xterm");
+    cli::run(command, LATER)
+}
+
+#[test]
+fn d5_what_moves_a_terminal() {
+    let service = Service::new();
+    let nasty = "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\u{1b}c\u{9b}31m\u{202e}\u{8}\u{7f}";
+    let script = format!("printf '%s\\n' '{nasty}'; printf '\\377\\233\\n'");
+    service.start(&["--name", "nasty", "--", "sh", "-c", &script]);
+    service.cli(&["wait", "nasty"]).expect(0);
+    let written = [nasty.as_bytes(), b"\n\xff\x9b\n"].concat();
+    assert_eq!(service.output("nasty"), written, "a pipe gets the bytes");
+    for args in ["output nasty", "stream --since start nasty", "stream --since start --prefix nasty"] {
+        let shown = on_terminal(&service, args);
+        shown.expect(0);
+        let text = String::from_utf8(shown.stdout.clone()).expect("what a terminal gets is text");
+        assert!(text.contains("red"), "{args}: {shown:?}");
+        let bad: Vec<_> = text.chars().filter(|&c| c.is_control() && !"\r\n".contains(c)).collect();
+        assert_eq!(bad, Vec::<char>::new(), "{args}: {shown:?}");
+        assert!(!text.contains('\u{202e}'), "{args}: {shown:?}");
+    }
+    let raw = on_terminal(&service, "output --raw nasty");
+    assert!(raw.stdout.windows(4).any(|w| w == b"\x1b[2J"), "{raw:?}");
+}
+
+/// A command whose standard output is told byte by byte: no line need be whole.
+fn bytes_of(mut command: Command) -> (Child, Receiver<u8>) {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary is there");
+    let pipe = child.stdout.take().expect("stdout is a pipe");
+    let (tell, bytes) = unbounded();
+    thread::spawn(move || {
+        // Gone when the test has seen enough.
+        for byte in BufReader::new(pipe).bytes().map_while(Result::ok) {
+            if tell.send(byte).is_err() {
+                return;
+            }
+        }
+    });
+    (child, bytes)
+}
+
+fn next(bytes: &Receiver<u8>, count: usize) -> String {
+    let deadline = Instant::now() + SOON;
+    let next = || bytes.recv_deadline(deadline).expect("it comes without waiting for the rest of its line");
+    String::from_utf8((0..count).map(|_| next()).collect()).expect("it is text")
+}
+
+#[test]
+fn d6_no_line_end() {
+    let service = Service::new();
+    let gate = service.scratch().file("gate");
+    let script = format!("printf begin; while [ ! -e {gate} ]; do sleep 0.02; done; printf end");
+    service.start(&["--name", "half", "--", "sh", "-c", &script]);
+    let follow = |options: &[&str]| {
+        let args = [&["stream", "--since", "start"], options, &["half"]].concat();
+        bytes_of(service.command(&args))
+    };
+    let ((mut plain, plain_bytes), (mut prefixed, prefixed_bytes)) = (follow(&[]), follow(&["--prefix"]));
+    assert_eq!(next(&plain_bytes, 5), "begin");
+    let prefix = "half | ".len();
+    assert!(next(&prefixed_bytes, prefix + 5).ends_with("begin"));
+    assert_eq!(service.output("half"), b"begin");
+    service.kill_engine();
+    fs::write(&gate, "").expect("the directory is ours");
+    service.cli(&["wait", "half"]).expect(0);
+    assert_eq!(service.output("half"), b"beginend");
+    for (bytes, child) in [(plain_bytes, &mut plain), (prefixed_bytes, &mut prefixed)] {
+        assert_eq!(next(&bytes, 3), "end", "once, and nothing between");
+        assert!(child.wait().expect("it is ours").success());
+        assert!(bytes.recv_timeout(SOON).is_err(), "nothing after it");
+    }
+}
+
+/// Attaches strace to the engine, to make one system call of each of its threads fail.
+#[track_caller]
+fn fail_once(service: &Service, what: &str) -> Running {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}:when=2")]);
+    strace.args(["-p", &service.engine_pid().to_string()]);
+    let strace = Running::new(strace);
+    wait::until("strace is attached", SOON, || strace.stderr_text().contains("attached"));
+    strace
+}
+
+/// A read of a pipe fails once: the child goes on, and is not held in a write for ever.
+#[test]
+fn d16_a_read_fails() {
+    let service = Service::new();
+    for error in ["EIO", "ENOMEM", "EINTR", "EAGAIN", "ENOSPC"] {
+        let id = service.start(&["--output-limit", "8m", "--", &fixture("firehose"), "32"]);
+        service.cli(&["wait", &id]).expect(0);
+        let strace = fail_once(&service, &format!("splice:error={error}"));
+        let id = service.start(&["--output-limit", "8m", "--", &fixture("firehose"), "4000000"]);
+        let ended = service.cli(&["wait", "--timeout", "10s", &id]);
+        assert_ne!(ended.code, 5, "{error}: the child is held in a write: {}", service.status_json(&id));
+        strace.signal("INT");
+        strace.end(SOON);
+        if matches!(error, "EINTR" | "EAGAIN") {
+            ended.expect(0);
+        }
+        if ended.code == 0 {
+            let bytes = service.output(&id);
+            assert_eq!(bytes.len(), 4_000_000, "{error}: what was read is kept");
+            assert!(bytes.ends_with(b"3d08f\n"), "{error}");
+        }
+        service.ok(&["remove", "--force", &id]);
+    }
+    service.expect_answer();
+}
+
+/// Memory for output is taken once, and no more of it than was asked for.
+#[test]
+fn d7_memory_is_what_was_asked_for() {
+    let service = Options::new().alone().start();
+    let id = service.start(&["--output-limit", "4m", "--", &fixture("firehose"), "200000000"]);
+    service.cli(&["wait", &id]).expect(0);
+    let dir = format!("/proc/{}/fd", service.keeper_pid());
+    let blocks = fs::read_dir(&dir).expect("the keeper runs").flatten();
+    let held: u64 = blocks.filter_map(|e| fs::metadata(e.path()).ok()).map(|m| m.blocks() * 512).sum();
+    assert!((4 << 20..6 << 20).contains(&held), "{held} bytes are held for 4 MiB of output");
+}

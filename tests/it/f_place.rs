@@ -1,0 +1,215 @@
+//! Failures of the place: who may connect, what the modes are from the first moment, and what is in the way.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::bare::{Bare, as_nobody, open_binary, serve};
+use crate::harness::{LATER, Output, SOON, Scratch, Service, binary, cli, procfs, rounds};
+
+fn mode(path: &str) -> u32 {
+    fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{path}: {e}")).mode() & 0o7777
+}
+
+fn set_mode(path: &str, mode: u32) {
+    fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("tests run as root");
+}
+
+#[test]
+fn f10_another_user() {
+    let scratch = Scratch::new();
+    let program = open_binary(&scratch);
+    let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
+    let service = Bare::start(scratch, &socket, serve(&[], &socket));
+    assert_eq!((mode(&dir), mode(&socket), mode(&format!("{socket}.lock"))), (0o750, 0o660, 0o600));
+    let nobody = |args: &[&str]| cli::run(as_nobody(&program, &socket, args), LATER);
+    // Kept out by the modes: it cannot even be reached.
+    let out = nobody(&["list"]);
+    out.expect(6);
+    assert!(
+        out.err().contains(&format!("user 65534 may not connect to {socket}: permission denied")),
+        "{out:?}"
+    );
+    assert!(out.err().contains("hint: "), "{out:?}");
+    // Somebody loosens the modes: kept out by who they are.
+    set_mode(&dir, 0o755);
+    set_mode(&socket, 0o666);
+    for args in [&["list"][..], &["start", "--", "sleep", "73000"], &["env", "set", "A=b"]] {
+        let out = nobody(args);
+        assert!(out.err().contains("user 65534 may not use this service"), "{out:?}");
+        out.expect(6);
+    }
+    assert_eq!(service.cli(&["list", "--json"]).expect(0).out(), "", "nothing was started");
+    assert_eq!(service.cli(&["env"]).expect(0).out(), "", "nothing was set");
+    service.end();
+}
+
+/// Every mode that directory, socket and lock ever show while services start under a mask that closes nothing.
+#[test]
+fn f11_never_open_for_a_moment() {
+    for _ in 0..rounds(15) {
+        let scratch = Scratch::new();
+        let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
+        let lock = format!("{socket}.lock");
+        let done = AtomicBool::new(false);
+        let seen = thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut seen = BTreeSet::new();
+                loop {
+                    // One more look after the end, so that everything was seen at least once.
+                    let is_last = done.load(Ordering::Relaxed);
+                    for (what, path) in [("dir", &dir), ("socket", &socket), ("lock", &lock)] {
+                        seen.extend(fs::symlink_metadata(path).map(|m| (what, m.mode() & 0o7777)));
+                    }
+                    if is_last {
+                        return seen;
+                    }
+                }
+            });
+            let wrap = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
+            let service = Bare::start(scratch, &socket, serve(&wrap, &socket));
+            done.store(true, Ordering::Relaxed);
+            let seen = watcher.join().expect("it only looks");
+            service.cli(&["run", "--", "sh", "-c", "umask"]).expect(0);
+            service.end();
+            seen
+        });
+        assert_eq!(seen, [("dir", 0o750), ("lock", 0o600), ("socket", 0o660)].into());
+    }
+}
+
+/// `serve` that must not come up.
+#[track_caller]
+fn refused(socket: &str, code: i32, what: &str) -> Output {
+    let out = cli::run(serve(&[], socket), SOON);
+    out.expect(code);
+    assert!(out.err().starts_with("provost: "), "{out:?}");
+    assert!(out.err().contains(what), "{what:?} is not in {out:?}");
+    out
+}
+
+#[test]
+fn f12_something_is_in_the_way() {
+    let scratch = Scratch::new();
+    let victim = scratch.file("victim");
+    fs::write(&victim, "precious").expect("it is ours");
+    let at = |name: &str| {
+        fs::create_dir(scratch.file(name)).expect("it is ours");
+        format!("{}/engine.sock", scratch.file(name))
+    };
+
+    let socket = at("link");
+    symlink(&victim, &socket).expect("it is ours");
+    refused(&socket, 6, "no socket");
+    assert!(fs::symlink_metadata(&socket).expect("it is still there").is_symlink());
+
+    let socket = at("dangling");
+    symlink(scratch.file("nowhere"), &socket).expect("it is ours");
+    refused(&socket, 6, "no socket");
+    assert!(!fs::exists(scratch.file("nowhere")).expect("it can be told"));
+
+    let socket = at("directory");
+    fs::create_dir(&socket).expect("it is ours");
+    refused(&socket, 6, "no socket");
+
+    let socket = at("file");
+    fs::write(&socket, "precious").expect("it is ours");
+    refused(&socket, 6, "no socket");
+    assert_eq!(fs::read(&socket).expect("it is still there"), b"precious");
+
+    let socket = at("fifo");
+    cli::run(words(&["mkfifo", &socket]), SOON).expect(0);
+    refused(&socket, 6, "no socket");
+    assert!(fs::symlink_metadata(&socket).expect("it is still there").file_type().is_fifo());
+
+    // The lock is ours to make; a link in its place leads nowhere.
+    for target in [victim.clone(), scratch.file("nowhere")] {
+        let socket = at(if target == victim { "lock-link" } else { "lock-dangling" });
+        symlink(&target, format!("{socket}.lock")).expect("it is ours");
+        refused(&socket, 1, "engine.sock.lock");
+        assert!(!fs::exists(&socket).expect("it can be told"));
+    }
+    assert!(!fs::exists(scratch.file("nowhere")).expect("it can be told"));
+    let socket = at("lock-directory");
+    fs::create_dir(format!("{socket}.lock")).expect("it is ours");
+    refused(&socket, 1, "engine.sock.lock");
+    assert_eq!(fs::read(&victim).expect("it is still there"), b"precious");
+
+    // Somebody else's socket, while they listen; and what is left of it.
+    let socket = at("foreign");
+    let listener = UnixListener::bind(&socket).expect("nobody is there");
+    refused(&socket, 6, "another program listens there");
+    drop(listener);
+    let service = Bare::start(scratch, &socket, serve(&[], &socket));
+    service.cli(&["version"]).expect(0);
+    // A second service names the first.
+    refused(&socket, 6, &format!("keeper pid {}", service.pid()));
+    service.cli(&["version"]).expect(0);
+    service.end();
+    assert!(!fs::exists(&socket).expect("it can be told"), "a service takes its socket away");
+}
+
+fn words(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+#[test]
+fn f13_long_paths() {
+    let scratch = Scratch::new();
+    let path = |len: usize| {
+        let dir = scratch.file("");
+        format!("{dir}{}", "s".repeat(len - dir.len()))
+    };
+    for len in [108, 109, 200, 5000] {
+        let long = path(len);
+        let out = refused(&long, 2, "107 bytes");
+        assert!(out.stderr.len() < 500, "a path is cut in a message: {out:?}");
+        let mut client = words(&[binary().to_str().expect("text"), "list"]);
+        client.env("PROVOST_SOCKET", &long);
+        let out = cli::run(client, SOON);
+        out.expect(2);
+        assert!(out.err().contains("107"), "{out:?}");
+    }
+    for bad in ["", "/", "/tmp/.."] {
+        refused(bad, 2, "path");
+    }
+    let longest = path(107);
+    let service = Bare::start(scratch, &longest, serve(&[], &longest));
+    service.cli(&["run", "--", "true"]).expect(0);
+    assert!(service.log().contains(&longest));
+    service.end();
+}
+
+/// Nothing of it can be reached from another mount namespace: all its sockets are files, or pairs without a name.
+#[test]
+fn f14_no_abstract_sockets() {
+    let service = Service::new();
+    service.start(&["--", "sleep", "73001"]);
+    let own: Vec<String> = [service.keeper_pid(), service.engine_pid()]
+        .iter()
+        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten())
+        .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+        .filter_map(|to| Some(to.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    assert!(own.len() >= 4, "a listening socket and a pair, held by two: {own:?}");
+    let table = fs::read_to_string("/proc/net/unix").expect("it is there");
+    let named: Vec<&str> = table
+        .lines()
+        .filter(|line| line.split_whitespace().nth(6).is_some_and(|inode| own.iter().any(|o| o == inode)))
+        .filter_map(|line| line.split_whitespace().nth(7))
+        .collect();
+    assert!(!named.is_empty() && named.iter().all(|path| path.starts_with('/')), "{named:?}");
+    // Nor on a network.
+    let inets = ["tcp", "tcp6", "udp", "udp6"].map(|kind| fs::read_to_string(format!("/proc/net/{kind}")));
+    for line in inets.iter().flatten().flat_map(|text| text.lines().skip(1)) {
+        let inode = line.split_whitespace().nth(9).unwrap_or("0");
+        assert!(!own.iter().any(|o| o == inode), "a network socket: {line}");
+    }
+    assert!(procfs::alive(service.keeper_pid()));
+}

@@ -1,0 +1,154 @@
+//! What the kernel says about processes, from /proc. A process may end at any moment, so everything is an option or
+//! an empty list.
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+/// The first fields of /proc/PID/stat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub pid: u32,
+    /// R, S, D, T, t, Z, ...
+    pub state: char,
+    pub parent: u32,
+    pub group: u32,
+    pub session: u32,
+    /// Clock ticks (1/100 s) used, user and system together.
+    pub ticks: u64,
+    /// With the pid it names one process for ever.
+    pub started: u64,
+}
+
+/// How a process is; none if it is gone.
+pub fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |n: usize| fields.get(n)?.parse::<u64>().ok();
+    Some(Stat {
+        pid,
+        state: fields.first()?.chars().next()?,
+        parent: number(1)? as u32,
+        group: number(2)? as u32,
+        session: number(3)? as u32,
+        ticks: number(11)? + number(12)?,
+        started: number(19)?,
+    })
+}
+
+/// Whether a process runs; a zombie does not.
+pub fn alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|s| s.state != 'Z' && s.state != 'X')
+}
+
+/// All processes.
+pub fn all() -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|e| stat(e.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The children of a process, zombies included.
+pub fn children(pid: u32) -> Vec<Stat> {
+    all().into_iter().filter(|s| s.parent == pid).collect()
+}
+
+/// Everything below a process, zombies included.
+pub fn descendants(pid: u32) -> Vec<Stat> {
+    let mut below: HashMap<u32, Vec<Stat>> = HashMap::new();
+    for s in all() {
+        below.entry(s.parent).or_default().push(s);
+    }
+    let mut found = Vec::new();
+    let mut todo = vec![pid];
+    while let Some(parent) = todo.pop() {
+        for child in below.remove(&parent).unwrap_or_default() {
+            todo.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
+
+/// The command line, arguments parted by spaces; empty for a zombie.
+pub fn command(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+}
+
+/// The value of a variable in the environment that a process was started with.
+pub fn variable(pid: u32, key: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let prefix = format!("{key}=");
+    let found = bytes.split(|&b| b == 0).find(|v| v.starts_with(prefix.as_bytes()))?;
+    Some(String::from_utf8_lossy(&found[prefix.len()..]).into_owned())
+}
+
+/// The living processes whose environment holds this.
+pub fn with_variable(key: &str, value: &str) -> Vec<u32> {
+    let found =
+        all().into_iter().filter(|s| s.state != 'Z' && variable(s.pid, key).as_deref() == Some(value));
+    found.map(|s| s.pid).collect()
+}
+
+/// The living processes whose command line holds this text. For a text that only the test's own children hold.
+pub fn with_command(text: &str) -> Vec<u32> {
+    all().into_iter().filter(|s| s.state != 'Z' && command(s.pid).contains(text)).map(|s| s.pid).collect()
+}
+
+/// How many file descriptors are open.
+pub fn fd_count(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// How many threads there are.
+pub fn thread_count(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+/// Context switches so far, of both kinds, over all threads: each one is a wake-up.
+pub fn switches(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    tasks
+        .flatten()
+        .map(|task| {
+            let path = task.path().join("status");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            sum_of(&text, "voluntary_ctxt_switches:") + sum_of(&text, "nonvoluntary_ctxt_switches:")
+        })
+        .sum()
+}
+
+/// Memory in KiB, shared pages counted by their share.
+pub fn pss_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    sum_of(&text, "Pss:")
+}
+
+/// Resident memory in KiB.
+pub fn rss_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    sum_of(&text, "VmRSS:")
+}
+
+/// A line of /proc/PID/status, without its key.
+pub fn status_line(pid: u32, key: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let prefix = format!("{key}:");
+    text.lines().find_map(|line| line.strip_prefix(&prefix)).map(|rest| rest.trim().to_owned())
+}
+
+fn sum_of(text: &str, key: &str) -> u64 {
+    let number = |line: &str| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok();
+    text.lines().filter_map(number).sum()
+}
+
+/// Sends a signal, by its name or number. A process that is gone is no failure.
+pub fn signal(signal: &str, pid: u32) {
+    assert!(pid > 1, "a signal to pid {pid} would hit more than one process");
+    let status = Command::new("kill")
+        .args(["-s", signal, "--", &pid.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.expect("kill(1) is installed");
+}

@@ -1,0 +1,391 @@
+//! The service of one test.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use serde_json::Value;
+
+use crate::harness::cli::{self, Output, Running, code_of};
+use crate::harness::{LATER, Options, SOON, Scratch, binary, procfs, wait};
+
+/// The variable by which the children of one service are known.
+const MARKER: &str = "TEST_SERVICE";
+/// How long the end of a service may take: the longest stop timeout that a test leaves to it, and some.
+const END_LIMIT: Duration = Duration::from_secs(40);
+
+/// Held by every service; exclusively by those that measure time.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+// Only held, never read.
+enum Lease {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+/// What the test did to the keeper.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    Runs,
+    Ended,
+}
+
+/// A running service with a directory of its own.
+pub struct Service {
+    socket: String,
+    keeper: u32,
+    ended: Receiver<ExitStatus>,
+    state: Mutex<Keeper>,
+    log: Arc<Mutex<Vec<u8>>>,
+    scratch: Scratch,
+    _lease: Lease,
+}
+
+impl Service {
+    /// A service as by default.
+    #[track_caller]
+    pub fn new() -> Self {
+        Options::new().start()
+    }
+
+    #[track_caller]
+    pub(in crate::harness) fn with(options: Options) -> Self {
+        let lease = if options.alone {
+            Lease::Alone { _guard: MACHINE.write() }
+        } else {
+            // Recursive: a test with two services must not wait for one that waits for it.
+            Lease::Shared { _guard: MACHINE.read_recursive() }
+        };
+        let scratch = Scratch::new();
+        let socket = scratch.file("engine.sock");
+        let marker = scratch.path().to_str().expect("the path is text").to_owned();
+        let mut command = options.command(&socket, (MARKER, &marker));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let what = format!("{command:?}");
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {what}: {e}"));
+        let (tell_ready, ready) = bounded(1);
+        let (tell_end, ended) = bounded(1);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (kept, file) = (Arc::clone(&log), scratch.file("serve.log"));
+        let stderr = child.stderr.take().expect("stderr is a pipe");
+        thread::spawn(move || {
+            let mut file = fs::File::create(file).expect("the directory is ours");
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                let _ = writeln!(file, "{text}");
+                kept.lock().extend_from_slice(format!("{text}\n").as_bytes());
+                if let Some(pid) = ready_pid(&text) {
+                    let _ = tell_ready.try_send(pid);
+                }
+            }
+        });
+        thread::spawn(move || {
+            let _ = tell_end.send(child.wait().expect("it is our child"));
+        });
+        let Ok(keeper) = ready.recv_timeout(SOON) else {
+            for pid in procfs::with_variable(MARKER, &marker) {
+                procfs::signal("KILL", pid);
+            }
+            panic!("no ready line from {what}\n{}", String::from_utf8_lossy(&log.lock()));
+        };
+        Self { socket, keeper, ended, state: Mutex::new(Keeper::Runs), log, scratch, _lease: lease }
+    }
+
+    /// Its socket's path.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
+
+    /// Its directory; a test may keep files there.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// What keeper and engine said on standard error.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock()).into_owned()
+    }
+
+    /// The keeper, which is `provost serve` itself.
+    pub fn keeper_pid(&self) -> u32 {
+        self.keeper
+    }
+
+    /// The engine, as the kernel shows it; none at the moment between two engines.
+    pub fn engine_now(&self) -> Option<u32> {
+        let mut found = procfs::children(self.keeper).into_iter().filter(|s| s.state != 'Z');
+        found.find(|s| procfs::command(s.pid).split(' ').nth(1) == Some("engine")).map(|s| s.pid)
+    }
+
+    /// The engine.
+    #[track_caller]
+    pub fn engine_pid(&self) -> u32 {
+        wait::until_some("there is an engine", SOON, || self.engine_now())
+    }
+
+    /// Kills the engine with SIGKILL, and waits until another one answers. Returns the new one's pid.
+    #[track_caller]
+    pub fn kill_engine(&self) -> u32 {
+        let new = self.kill_engine_only();
+        self.ok(&["version"]);
+        new
+    }
+
+    /// Kills the engine with SIGKILL, and waits until there is another one, which may not answer yet.
+    #[track_caller]
+    pub fn kill_engine_only(&self) -> u32 {
+        let old = self.engine_pid();
+        procfs::signal("KILL", old);
+        wait::until_some("there is a new engine", SOON, || self.engine_now().filter(|&pid| pid != old))
+    }
+
+    /// A command for this service, to be run in any way.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args).env("PROVOST_SOCKET", &self.socket).env_remove(MARKER);
+        command
+    }
+
+    /// Runs a command of the command line to its end, however it ends.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> Output {
+        cli::run(self.command(args), LATER)
+    }
+
+    /// Runs a command that must succeed, and returns its standard output.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        assert_eq!(output.code, 0, "provost {}\n{output:?}\n{}", args.join(" "), self.log());
+        output.out()
+    }
+
+    /// The same by the client library, for what is done a thousand times: a stop that must succeed.
+    #[track_caller]
+    pub fn stop_by(&self, client: &mut provost::Client, id: &str) -> provost::wire::process::Process {
+        let stop = provost::wire::request::Stop { targets: vec![id.to_owned()], ..Default::default() };
+        only(client.stop(stop))
+    }
+
+    /// A start of what is stopped that must succeed.
+    #[track_caller]
+    pub fn start_by(&self, client: &mut provost::Client, id: &str) -> provost::wire::process::Process {
+        only(client.start_again(vec![id.to_owned()]))
+    }
+
+    /// Starts a command in the background.
+    #[track_caller]
+    pub fn background(&self, args: &[&str]) -> Running {
+        Running::new(self.command(args))
+    }
+
+    /// The client library, connected.
+    #[track_caller]
+    pub fn client(&self) -> provost::Client {
+        provost::Client::connect(self.socket.as_ref()).expect("the service answers")
+    }
+
+    /// Starts one process and returns its UUID. `args` are options, `--`, program and arguments.
+    #[track_caller]
+    pub fn start(&self, args: &[&str]) -> String {
+        let id = self.ok(&[&["start"], args].concat());
+        assert_eq!(id.len(), 36, "one UUID, not {id:?}");
+        id
+    }
+
+    /// A process as JSON.
+    #[track_caller]
+    pub fn status_json(&self, target: &str) -> Value {
+        let output = self.cli(&["status", target, "--json"]);
+        // 3: it is known, and not running.
+        assert!(matches!(output.code, 0 | 3), "status of {target}\n{output:?}");
+        let mut all = output.json();
+        assert_eq!(all.len(), 1, "one process\n{output:?}");
+        all.remove(0)
+    }
+
+    /// All processes as JSON.
+    #[track_caller]
+    pub fn list_json(&self) -> Vec<Value> {
+        self.cli(&["list", "--json"]).expect(0).json()
+    }
+
+    /// A process's state.
+    #[track_caller]
+    pub fn state(&self, target: &str) -> String {
+        self.status_json(target)["state"].as_str().expect("the state is text").to_owned()
+    }
+
+    /// A process's pid; it must run.
+    #[track_caller]
+    pub fn pid(&self, target: &str) -> u32 {
+        let process = self.status_json(target);
+        process["pid"].as_u64().unwrap_or_else(|| panic!("no pid: {process}")) as u32
+    }
+
+    /// Waits until a process is in this state, whatever comes before. For a state that lasts.
+    #[track_caller]
+    pub fn until_state(&self, target: &str, state: &str) -> Value {
+        let mut last = Value::Null;
+        let found = wait::holds_within(SOON, || {
+            last = self.status_json(target);
+            last["state"] == state
+        });
+        assert!(found, "{target} is not {state}: {last}");
+        last
+    }
+
+    /// What a process has written, as far as it is kept.
+    #[track_caller]
+    pub fn output(&self, target: &str) -> Vec<u8> {
+        self.cli(&["output", target]).expect(0).stdout.clone()
+    }
+
+    /// All events kept, as JSON.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        self.cli(&["events", "--json"]).expect(0).json()
+    }
+
+    /// Those of one process, which is given as JSON too.
+    #[track_caller]
+    pub fn events_of(&self, process: &Value) -> Vec<Value> {
+        self.events().into_iter().filter(|e| e["id"] == process["id"]).collect()
+    }
+
+    /// The processes below the keeper without the engine, living ones.
+    pub fn below(&self) -> Vec<u32> {
+        let engine = self.engine_now();
+        let below = procfs::descendants(self.keeper).into_iter();
+        below.filter(|s| s.state != 'Z' && Some(s.pid) != engine).map(|s| s.pid).collect()
+    }
+
+    /// The living processes that carry this process's id, wherever they went.
+    pub fn tree_of(&self, id: &str) -> Vec<u32> {
+        procfs::with_variable("PROVOST_ID", id)
+    }
+
+    /// Fails the test if there is a zombie below the keeper that nobody collects.
+    #[track_caller]
+    pub fn expect_no_zombies(&self) {
+        let zombies =
+            || procfs::descendants(self.keeper).into_iter().filter(|s| s.state == 'Z').collect::<Vec<_>>();
+        let clean = wait::holds_within(Duration::from_secs(3), || zombies().is_empty());
+        assert!(clean, "zombies: {:?}", zombies());
+    }
+
+    /// Fails the test if the service takes a second to answer. The best of three: the machine may be busy.
+    #[track_caller]
+    pub fn expect_answer(&self) {
+        let times: Vec<_> = (0..3).map(|_| self.cli(&["version"]).expect(0).took).collect();
+        assert!(times.iter().any(|t| *t < Duration::from_secs(1)), "slow to answer: {times:?}");
+    }
+
+    /// Open descriptors and threads of keeper and engine: compared before and after, they show a leak.
+    pub fn footprint(&self) -> [(usize, usize); 2] {
+        [self.keeper, self.engine_pid()].map(|pid| (procfs::fd_count(pid), procfs::thread_count(pid)))
+    }
+
+    /// Waits until the footprint is what it was, or smaller.
+    #[track_caller]
+    pub fn until_footprint(&self, before: [(usize, usize); 2]) {
+        let mut now = self.footprint();
+        let back = wait::holds_within(Duration::from_secs(5), || {
+            now = self.footprint();
+            now.iter().zip(&before).all(|(n, b)| n.0 <= b.0 && n.1 <= b.1)
+        });
+        assert!(back, "descriptors and threads of keeper and engine: before {before:?}, now {now:?}");
+    }
+
+    /// Waits for the end of the keeper, which the test brought about, and returns its exit code.
+    #[track_caller]
+    pub fn keeper_end(&self, limit: Duration) -> i32 {
+        let status = self.ended.recv_timeout(limit);
+        let status =
+            status.unwrap_or_else(|_| panic!("the keeper did not end within {limit:?}\n{}", self.log()));
+        *self.state.lock() = Keeper::Ended;
+        code_of(status)
+    }
+
+    /// All living processes that carry this service's marker, keeper and engine included.
+    pub fn marked(&self) -> Vec<u32> {
+        procfs::with_variable(MARKER, self.scratch.path().to_str().expect("the path is text"))
+    }
+
+    fn finish(&self) {
+        if *self.state.lock() == Keeper::Runs {
+            self.expect_answer();
+            self.expect_no_zombies();
+            let below = procfs::descendants(self.keeper);
+            procfs::signal("TERM", self.keeper);
+            assert_eq!(self.keeper_end(END_LIMIT), 0, "exit code of the keeper\n{}", self.log());
+            let gone = wait::holds_within(Duration::from_secs(2), || {
+                // A zombie is init's to collect by now.
+                below.iter().all(|s| {
+                    procfs::stat(s.pid).is_none_or(|now| now.started != s.started || now.state == 'Z')
+                })
+            });
+            assert!(gone, "alive after the keeper's end: {below:?}");
+        }
+        let mut left = Vec::new();
+        let gone = wait::holds_within(Duration::from_secs(2), || {
+            left = self.marked();
+            left.is_empty()
+        });
+        let named = || left.iter().map(|&pid| format!("{pid} {}", procfs::command(pid))).collect::<Vec<_>>();
+        assert!(gone, "left over: {:?}", named());
+        assert!(!self.log().contains("panicked at"), "a thread panicked:\n{}", self.log());
+    }
+
+    fn kill_everything(&self) {
+        let mut left: Vec<u32> = procfs::descendants(self.keeper).iter().map(|s| s.pid).collect();
+        if *self.state.lock() == Keeper::Runs && self.ended.is_empty() {
+            left.insert(0, self.keeper);
+        }
+        for pid in left {
+            procfs::signal("KILL", pid);
+        }
+        wait::holds_within(Duration::from_secs(5), || {
+            let marked = self.marked();
+            marked.iter().for_each(|&pid| procfs::signal("KILL", pid));
+            marked.is_empty()
+        });
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("--- log of the service\n{}", self.log());
+            self.kill_everything();
+            return;
+        }
+        // A check that fails must not leave processes behind either.
+        let checks = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.finish()));
+        if let Err(failure) = checks {
+            self.kill_everything();
+            std::panic::resume_unwind(failure);
+        }
+    }
+}
+
+/// The process of an answer about one.
+#[track_caller]
+fn only(answer: Result<Vec<provost::wire::reply::Item>, provost::Error>) -> provost::wire::process::Process {
+    let mut items = answer.expect("it was asked of a service that runs");
+    assert_eq!(items.len(), 1, "one process: {items:?}");
+    let item = items.remove(0);
+    assert_eq!(item.error, None, "{item:?}");
+    item.process.expect("an answer without an error has the process")
+}
+
+/// The pid in `provost: ready on SOCKET (keeper pid N)`.
+fn ready_pid(line: &str) -> Option<u32> {
+    let rest = line.strip_prefix("provost: ready on ")?;
+    rest.rsplit_once("(keeper pid ")?.1.strip_suffix(')')?.parse().ok()
+}

@@ -1,0 +1,29 @@
+//! The tests against the real binary, with real children. Each file holds one family of failures, each test is named
+//! after the failure it provokes; `tour.rs` holds what a user was promised, `programs.rs` runs programs from outside.
+//! `bare.rs` and `raw.rs` are for tests that need a service or a client which keeps to no rules.
+
+#![forbid(unsafe_code)]
+
+mod harness;
+
+mod a_crash;
+mod a_keeper;
+mod a_recover;
+mod b_batch;
+mod b_model;
+mod b_restart;
+mod b_stop;
+mod b_tree;
+mod bare;
+mod c_child;
+mod c_limits;
+mod c_spawn;
+mod d_flood;
+mod d_output;
+mod f_names;
+mod f_place;
+mod f_socket;
+mod l_scale;
+mod programs;
+mod raw;
+mod tour;
