@@ -6,6 +6,9 @@ use std::io::{self, Read};
 
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 
+/// The kernel's PF_FORKNOEXEC, among the flags of /proc/PID/stat.
+const FORKED_ONLY: u64 = 0x40;
+
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -19,6 +22,8 @@ pub struct Stat {
     pub group: u32,
     /// Its session.
     pub session: u32,
+    /// Whether it runs a program of its own: a fork that has not come to its exec still runs its parent's.
+    pub has_executed: bool,
     /// How many threads it has.
     pub threads: u32,
     /// When it started, in clock ticks since boot: with the number, its identity.
@@ -58,9 +63,10 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let parent = u32::try_from(number()?).ok()?;
     let group = u32::try_from(number()?).ok()?;
     let session = u32::try_from(number()?).ok()?;
-    let threads = fields.nth(13)?.parse().ok()?;
+    let has_executed = fields.nth(2)?.parse::<u64>().ok()? & FORKED_ONLY == 0;
+    let threads = fields.nth(10)?.parse().ok()?;
     let start_ticks = fields.nth(1)?.parse().ok()?;
-    Some(Stat { pid, state, parent, group, session, threads, start_ticks })
+    Some(Stat { pid, state, parent, group, session, has_executed, threads, start_ticks })
 }
 
 /// What an error about one process means: that it is not there, unless it is we who lack the means to look.
@@ -95,9 +101,19 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_is_no_trouble() {
         let text = "12 (a) (b)) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 777 1 1";
-        let want =
-            Stat { pid: 12, state: 'S', parent: 1, group: 12, session: 12, threads: 3, start_ticks: 777 };
+        let want = Stat {
+            pid: 12,
+            state: 'S',
+            parent: 1,
+            group: 12,
+            session: 12,
+            has_executed: true,
+            threads: 3,
+            start_ticks: 777,
+        };
         assert_eq!(parse_stat(text), Some(want));
+        let forked = text.replace("4194304", "4194368");
+        assert_eq!(parse_stat(&forked), Some(Stat { has_executed: false, ..want }));
         assert_eq!(parse_stat("12 (a"), None);
         assert!(Stat { state: 'Z', threads: 1, ..want }.is_zombie());
         assert!(!Stat { state: 'Z', threads: 2, ..want }.is_zombie());

@@ -163,6 +163,41 @@ fn a3_kill_during_start_and_stop() {
     assert_eq!(service.below(), Vec::<u32>::new());
 }
 
+/// The engine dies between the fork and the exec of a child: the next one waits for the exec too, and for its failure.
+#[test]
+fn a3_kill_before_the_exec() {
+    let service = Service::new();
+    for program in ["/nonexistent/program", "/bin/sleep"] {
+        // Whoever the keeper forks hangs on its way to the exec, until it can be stopped there.
+        let keeper = service.keeper_pid();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", "-e", "inject=setsid:delay_enter=5000000", "-p"]);
+        strace.arg(keeper.to_string());
+        let strace = Running::new(strace);
+        wait::until("strace is attached", SOON, || strace.stderr_text().contains("attached"));
+        let start = service.background(&["start", "--name", "late", "--", program, "70000"]);
+        wait::until("there is a child", SOON, || service.below().len() == 1);
+        let child = service.below()[0];
+        procfs::signal("STOP", child);
+        drop(strace);
+        wait::until("it is stopped", SOON, || tracer(child) == 0 && procfs::stat(child).is_some_and(|s| s.state == 'T'));
+        service.kill_engine();
+        assert_eq!(service.state("late"), "starting", "nobody has seen it execute");
+        procfs::signal("CONT", child);
+        let start = start.end(SOON);
+        if program == "/bin/sleep" {
+            assert_eq!(start.code, 0, "{start:?}");
+            assert_eq!(service.state("late"), "running");
+        } else {
+            assert_eq!(start.code, 1, "{start:?}");
+            assert!(start.err().contains("there is no program '/nonexistent/program'"), "{start:?}");
+            assert_eq!(service.list_json().len(), 0, "nothing is left of it");
+        }
+        let started = service.events().iter().filter(|e| e["kind"] == "started").count();
+        assert_eq!(started, usize::from(program == "/bin/sleep"), "told as started when it was");
+    }
+}
+
 /// Ignores SIGTERM, says when it got one, and runs on.
 const STUBBORN: &str = "trap 'echo got TERM' TERM; echo up; while :; do sleep 0.1; done";
 

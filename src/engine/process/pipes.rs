@@ -28,6 +28,8 @@ pub struct Pipes {
     pub executed: Option<OwnedFd>,
     /// It has closed before the keeper told of the birth.
     pub executed_early: bool,
+    /// When to look whether the child has executed, where no pipe tells (monotonic ms).
+    pub exec_look_at: Option<u64>,
     /// The run has ended, and the keeper waits for our word that its ends may be closed.
     pub owed: Option<u64>,
     /// When we stop to listen to a run that has ended (monotonic ms).

@@ -22,16 +22,17 @@ impl Engine {
         if self.host.is_stopping() {
             return fail(replies, ending());
         }
-        let made = match self.make(&r) {
-            Ok(made) => made,
-            Err(e) => return fail(replies, e),
-        };
+        if let Err(e) = self.make(&r) {
+            return fail(replies, e);
+        }
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
-        let begun = |p: &Arc<Process>| {
+        // Not those that the first request has started already; what failed under it is tried again, and tells why.
+        let is_to_start = |p: &Arc<Process>| {
             let record = p.record();
-            record.run == 0 || record.state == State::Starting
+            let has_failed = record.start_failure.is_some() && record.pid.is_none();
+            record.run == 0 || record.state == State::Starting || has_failed
         };
-        let to_start: Vec<_> = all.iter().filter(|p| begun(p)).cloned().collect();
+        let to_start: Vec<_> = all.iter().filter(|p| is_to_start(p)).cloned().collect();
         let answers = self.ask_all(&to_start, &Ask::Start, cause, replies)?;
         let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);
         if let Some((tag, mut error)) = failed {
@@ -39,7 +40,7 @@ impl Engine {
                 error.message =
                     format!("{}: {}; no instance was started", to_start[tag].label(), error.message);
             }
-            self.undo(&made, cause, replies)?;
+            self.undo(&all, cause, replies)?;
             return fail(replies, error);
         }
         for process in &all {
@@ -49,7 +50,7 @@ impl Engine {
     }
 
     /// Makes known what is not: its memory is with the keeper when this returns. All or none.
-    fn make(&self, r: &Start) -> Result<Vec<Arc<Process>>, Error> {
+    fn make(&self, r: &Start) -> Result<(), Error> {
         let mut made = Vec::new();
         for (n, &id) in (1u32..).zip(&r.ids) {
             if self.table.get(id).is_none() {
@@ -68,7 +69,7 @@ impl Engine {
             }
             return Err(e);
         }
-        Ok(made)
+        Ok(())
     }
 
     fn make_one(&self, r: &Start, n: u32, id: ProcessId) -> Result<Process, Error> {
@@ -83,7 +84,7 @@ impl Engine {
         Ok(Process::new(spec, memory, record, Arc::clone(&self.host)))
     }
 
-    /// Takes back what this request made.
+    /// Takes back what this request made, or made when it was first asked.
     fn undo(&self, made: &[Arc<Process>], cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
         self.ask_all(made, &Ask::Stop(StopOrder::at_once()), cause, replies)?;
         self.ask_all(made, &Ask::Remove, cause, replies)?;

@@ -5,6 +5,8 @@
 //! What it says is on record first: a transition is published to the memory that the keeper holds, then acted on, then
 //! answered. So whenever this thread ends in the middle, the next engine repeats the action and never loses the fact.
 
+mod resume;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use crate::engine::host;
 use crate::engine::process::failure;
-use crate::engine::process::handle::{Answer, Ask, Inherited, Msg, Process};
+use crate::engine::process::handle::{Answer, Ask, Msg, Process};
 use crate::engine::process::launch::{self, Identity};
 use crate::engine::process::output::Source;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
@@ -106,7 +108,7 @@ impl Worker {
         let probe = self.proof.as_ref().and_then(Proof::due);
         let deadlines =
             [self.life.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
-        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
         let paused = self.pipes.paused_until.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
         let (stdout, stderr, executed, rest) = {
@@ -153,6 +155,9 @@ impl Worker {
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
             self.close_pipes();
+        }
+        if self.pipes.exec_look_at.is_some_and(|due| due <= now) {
+            self.look_for_exec();
         }
         if let Some(proof) = &mut self.proof
             && proof.due().is_some_and(|d| d <= now)
@@ -275,6 +280,7 @@ impl Worker {
     fn executed(&mut self) {
         self.pipes.executed = None;
         self.pipes.executed_early = false;
+        self.pipes.exec_look_at = None;
         match self.process.memory.failure(self.life.run) {
             Some(f) => {
                 if self.life.start_failure.is_none() {
@@ -341,62 +347,6 @@ impl Worker {
     fn is_ready(&mut self) {
         self.proof = None;
         self.apply_quietly(Input::Ready);
-    }
-
-    /// Goes on where the last engine stopped.
-    fn resume(&mut self, inherited: Inherited) {
-        let Inherited { run, pid, leader, pipes, ended } = inherited;
-        if run != self.life.run {
-            // The keeper has not heard of our run: whatever it still says is of the one before.
-            if ended.is_some() {
-                self.acknowledge(run);
-            }
-            return self.resume_state();
-        }
-        if let Some((stdout, stderr)) = pipes {
-            self.pipes = Pipes::new(stdout, stderr);
-        }
-        if pid != 0 {
-            self.tree.leader = leader;
-            if self.life.pid.is_none() {
-                self.apply_quietly(Input::Spawned { pid });
-            }
-            if self.life.state == State::Starting {
-                self.executed();
-            }
-        }
-        match ended {
-            Some(ended) if !self.life.leader_gone => return self.exited(ended),
-            // On record already, only the keeper does not know that it is.
-            Some(_) => self.pipes.run_ended(run, clock::now_ms()),
-            None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
-            None => {}
-        }
-        self.resume_state();
-    }
-
-    fn resume_state(&mut self) {
-        match self.life.state {
-            State::Starting if self.life.pid.is_none() => {
-                let failed = self.act(Action::Spawn);
-                self.follow(failed);
-            }
-            State::Stopping => self.resume_stop(),
-            State::Running => self.expect_proof(),
-            State::Starting | State::Stopped | State::Backoff | State::Failed => {}
-        }
-    }
-
-    /// Nobody knows whether the last engine's signal went out: once more does no harm.
-    fn resume_stop(&mut self) {
-        let stop = self.life.stop;
-        let end = self.looked(stop.scope);
-        if stop.phase == 0 {
-            self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
-        } else {
-            self.act(Action::Kill { scope: stop.scope });
-        }
-        self.follow(end);
     }
 
     // ---- output

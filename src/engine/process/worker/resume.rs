@@ -1,0 +1,82 @@
+//! The first thing a process's thread does under a new engine: go on where the last one stopped.
+
+use crate::engine::process::handle::Inherited;
+use crate::engine::process::pipes::Pipes;
+use crate::engine::process::state::{Action, Input};
+use crate::engine::process::worker::Worker;
+use crate::sys::{clock, procfs};
+use crate::wire::process::State;
+
+/// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with the last engine.
+const EXEC_LOOK_MS: u64 = 10;
+
+impl Worker {
+    /// Goes on where the last engine stopped.
+    pub(super) fn resume(&mut self, inherited: Inherited) {
+        let Inherited { run, pid, leader, pipes, ended } = inherited;
+        if run != self.life.run {
+            // The keeper has not heard of our run: whatever it still says is of the one before.
+            if ended.is_some() {
+                self.acknowledge(run);
+            }
+            return self.resume_state();
+        }
+        if let Some((stdout, stderr)) = pipes {
+            self.pipes = Pipes::new(stdout, stderr);
+        }
+        if pid != 0 {
+            self.tree.leader = leader;
+            if self.life.pid.is_none() {
+                self.apply_quietly(Input::Spawned { pid });
+            }
+            self.look_for_exec();
+        }
+        match ended {
+            Some(ended) if !self.life.leader_gone => return self.exited(ended),
+            // On record already, only the keeper does not know that it is.
+            Some(_) => self.pipes.run_ended(run, clock::now_ms()),
+            None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
+            None => {}
+        }
+        self.resume_state();
+    }
+
+    fn resume_state(&mut self) {
+        match self.life.state {
+            State::Starting if self.life.pid.is_none() => {
+                let failed = self.act(Action::Spawn);
+                self.follow(failed);
+            }
+            State::Stopping => self.resume_stop(),
+            State::Running => self.expect_proof(),
+            State::Starting | State::Stopped | State::Backoff | State::Failed => {}
+        }
+    }
+
+    /// Nobody knows whether the last engine's signal went out: once more does no harm.
+    fn resume_stop(&mut self) {
+        let stop = self.life.stop;
+        let end = self.looked(stop.scope);
+        if stop.phase == 0 {
+            self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
+        } else {
+            self.act(Action::Kill { scope: stop.scope });
+        }
+        self.follow(end);
+    }
+
+    /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has said why in
+    /// its memory, and the keeper's word of its end follows.
+    pub(super) fn look_for_exec(&mut self) {
+        self.pipes.exec_look_at = None;
+        if self.life.state != State::Starting {
+            return;
+        }
+        let is_unborn = |pid| procfs::stat(pid).is_some_and(|s| !s.has_executed);
+        if self.life.pid.is_some_and(is_unborn) {
+            self.pipes.exec_look_at = Some(clock::now_ms() + EXEC_LOOK_MS);
+        } else {
+            self.executed();
+        }
+    }
+}
