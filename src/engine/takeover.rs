@@ -56,13 +56,16 @@ pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
     let table = Table::default();
     let mut taken = Vec::new();
     for Listed { id, memory, inherited } in listed {
-        match Memory::open(memory) {
-            Ok(Some((memory, spec, record))) if record.run > 0 || !record.cause.is_empty() => {
-                taken.push((process(&host, spec, memory, record), inherited))
+        // For want of descriptors or memory: the next engine, which is started later, may have them.
+        let opened = Memory::open(memory)
+            .map_err(|e| Error::new(Code::Failed, format!("cannot read the memory of {id}: {e}")))?;
+        match opened {
+            Some((memory, spec, record)) if record.run > 0 || !record.cause.is_empty() => {
+                taken.push((process(&host, spec, memory, record), inherited));
             }
             // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken, and then there
             // is no telling what it is; what runs of it is left alone.
-            Ok(_) | Err(_) => {
+            Some(_) | None => {
                 let _ = host.link.send(&ToKeeper::Forget { id }, &[]);
             }
         }

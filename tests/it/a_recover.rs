@@ -180,7 +180,9 @@ fn a3_kill_before_the_exec() {
         let child = service.below()[0];
         procfs::signal("STOP", child);
         drop(strace);
-        wait::until("it is stopped", SOON, || tracer(child) == 0 && procfs::stat(child).is_some_and(|s| s.state == 'T'));
+        wait::until("it is stopped", SOON, || {
+            tracer(child) == 0 && procfs::stat(child).is_some_and(|s| s.state == 'T')
+        });
         service.kill_engine();
         assert_eq!(service.state("late"), "starting", "nobody has seen it execute");
         procfs::signal("CONT", child);

@@ -63,24 +63,28 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Takes over what another engine left. `None`: it never got as far as a first record.
-    pub fn open(file: File) -> Result<Option<(Self, Spec, Record)>, Error> {
-        let failed = |e: io::Error| Error::new(Code::Failed, format!("cannot read a process's memory: {e}"));
-        let head = Window::map(&file, PAGE).map_err(failed)?;
+    /// Takes over what another engine left. `None`: there is no telling what it is, because that engine never got as far
+    /// as a first record, or because it is damaged. An error is the system's, and says nothing about the memory.
+    pub fn open(file: File) -> io::Result<Option<(Self, Spec, Record)>> {
+        let head = Window::map(&file, PAGE)?;
         let word = |at| head.word(at).load(Ordering::Acquire);
         if word(MAGIC_AT) != MAGIC || word(TURN_AT) == 0 {
             return Ok(None);
         }
         let geometry = Geometry::new(word(OUTPUT_BYTES_AT));
         let len = usize::try_from(word(SPEC_LEN_AT)).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
+        if file.metadata()?.len() < geometry.end() + len as u64 {
+            return Ok(None);
+        }
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, geometry.end()).map_err(failed)?;
-        let spec = Spec::decode(&bytes)?;
-        let window = Window::map(&file, geometry.window_len()).map_err(failed)?;
+        file.read_exact_at(&mut bytes, geometry.end())?;
+        let window = Window::map(&file, geometry.window_len())?;
         let memory = Self { window, file, geometry };
-        memory.ring().recover().map_err(failed)?;
-        let record = memory.record()?;
-        Ok(Some((memory, spec, record)))
+        memory.ring().recover()?;
+        Ok(Spec::decode(&bytes)
+            .and_then(|spec| Ok((spec, memory.record()?)))
+            .ok()
+            .map(|(s, r)| (memory, s, r)))
     }
 
     /// For the keeper to hold.

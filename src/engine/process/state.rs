@@ -448,6 +448,7 @@ impl Step<'_> {
             self.tell(EventKind::Stuck, "it did not stop, and is not to be killed");
         } else {
             self.enter(State::Running);
+            self.life.ready |= !self.rules.proves_ready;
             self.tell(EventKind::Stuck, "it did not stop, and is left running");
         }
     }

@@ -151,6 +151,10 @@ impl Worker {
         if self.life.deadline.is_some_and(|d| d <= now) {
             let cause = self.life.cause.clone();
             self.apply(Input::Deadline, &cause);
+            // A stop that was in vain may leave it running before it was ready.
+            if self.proof.is_none() {
+                self.expect_proof();
+            }
         }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
