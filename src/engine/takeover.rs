@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::engine::feed::Feed;
 use crate::engine::host::{Host, Link};
 use crate::engine::process::handle::{Inherited, Msg, Process};
+use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
@@ -175,6 +176,7 @@ fn taken_over(engine_starts: u64, running: usize) -> Event {
 fn service_env() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| is_inherited(k))
         .filter_map(|(k, v)| {
             if k != TUNABLES_KEY {
                 return Some((k, v));

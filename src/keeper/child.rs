@@ -2,7 +2,6 @@
 //! allocate; everything it needs was resolved by the engine and lies in the process's memory. The first step that fails
 //! is written there with its errno; the pipe that closes at the exec only says that there is something to look at.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -102,25 +101,20 @@ fn set_limits(launch: &Launch, nofile: (u64, u64)) -> io::Result<()> {
 /// Tries each path as execvp(3) does: what is missing is skipped, and a refusal is remembered in case nothing better
 /// comes.
 fn exec(launch: &Launch) -> io::Error {
-    let strings =
-        |all: &[Vec<u8>]| all.iter().map(|s| CString::new(s.as_slice())).collect::<Result<Vec<_>, _>>().ok();
-    let invalid = || io::Error::from_raw_os_error(errno::EINVAL);
-    let (Some(argv), Some(env), Some(candidates)) =
-        (strings(&launch.argv), strings(&launch.env), strings(&launch.candidates))
-    else {
-        return invalid();
-    };
+    let (argv, env): (child::Pointers, child::Pointers) =
+        (launch.argv.iter().collect(), launch.env.iter().collect());
+    let is_only = launch.candidates.count() == 1;
     let mut last = io::Error::from_raw_os_error(errno::ENOENT);
     let mut refused = false;
-    for candidate in &candidates {
+    for candidate in launch.candidates.iter() {
         let e = child::exec(candidate, &argv, &env);
         match e.raw_os_error() {
-            Some(errno::ENOENT | errno::ENOTDIR) if candidates.len() > 1 => {
+            Some(errno::ENOENT | errno::ENOTDIR) if !is_only => {
                 if !refused {
                     last = e;
                 }
             }
-            Some(errno::EACCES) if candidates.len() > 1 => {
+            Some(errno::EACCES) if !is_only => {
                 last = e;
                 refused = true;
             }

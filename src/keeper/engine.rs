@@ -105,6 +105,7 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
         .map(|(k, v)| c(&[k.as_bytes(), b"=", v.as_bytes()].concat()))
         .chain([tuned])
         .collect();
+    let [argv, env] = [&argv, &env].map(|strings| strings.iter().map(CString::as_c_str).collect());
     child::exec(&c(exe.as_os_str().as_bytes()), &argv, &env)
 }
 

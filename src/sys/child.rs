@@ -1,7 +1,8 @@
 //! Making children and reaping them: the steps between fork and exec, one function each, and wait4.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -149,13 +150,20 @@ pub fn set_no_new_privs() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
+/// A list of strings as exec takes it: pointers, the last one null.
+#[derive(Debug)]
+pub struct Pointers<'s>(Vec<*const libc::c_char>, PhantomData<&'s CStr>);
+
+impl<'s> FromIterator<&'s CStr> for Pointers<'s> {
+    fn from_iter<I: IntoIterator<Item = &'s CStr>>(strings: I) -> Self {
+        Self(strings.into_iter().map(CStr::as_ptr).chain([ptr::null()]).collect(), PhantomData)
+    }
+}
+
 /// execve(2): returns only when it failed.
-pub fn exec(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
-    let pointers =
-        |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
-    let (argv, env) = (pointers(argv), pointers(env));
-    // SAFETY: path is a C string; both lists end with null and point to C strings that live through the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+pub fn exec(path: &CStr, argv: &Pointers<'_>, env: &Pointers<'_>) -> io::Error {
+    // SAFETY: path is a C string; both lists end with null and point to C strings that outlive them.
+    unsafe { libc::execve(path.as_ptr(), argv.0.as_ptr(), env.0.as_ptr()) };
     io::Error::last_os_error()
 }
 

@@ -9,6 +9,7 @@ use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::proto::internal::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
+use crate::wire::strings::Strings;
 use crate::wire::time::Timestamp;
 
 /// The largest encoded record, in bytes: two of them and a header fill a page.
@@ -143,9 +144,9 @@ impl Record {
 /// Everything a child needs between fork and exec, resolved: nothing is looked up there.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Launch {
-    pub argv: Vec<Vec<u8>>,
+    pub argv: Strings,
     /// KEY=VALUE.
-    pub env: Vec<Vec<u8>>,
+    pub env: Strings,
     pub cwd: Vec<u8>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -158,7 +159,7 @@ pub struct Launch {
     /// Resource number, soft, hard.
     pub rlimits: Vec<(u32, u64, u64)>,
     /// Paths to try, in order.
-    pub candidates: Vec<Vec<u8>>,
+    pub candidates: Strings,
 }
 
 impl Launch {
@@ -166,8 +167,8 @@ impl Launch {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         internal::Launch {
-            argv: self.argv.clone(),
-            env: self.env.clone(),
+            argv: self.argv.as_bytes().to_vec(),
+            env: self.env.as_bytes().to_vec(),
             cwd: self.cwd.clone(),
             uid: self.uid,
             gid: self.gid,
@@ -180,7 +181,7 @@ impl Launch {
             rlimits: (self.rlimits.iter())
                 .map(|&(resource, soft, hard)| internal::LaunchRlimit { resource, soft, hard })
                 .collect(),
-            candidates: self.candidates.clone(),
+            candidates: self.candidates.as_bytes().to_vec(),
         }
         .encode_to_vec()
     }
@@ -190,8 +191,8 @@ impl Launch {
         let w = internal::Launch::decode(bytes)
             .map_err(|e| Error::usage(format!("cannot decode a launch: {e}")))?;
         Ok(Self {
-            argv: w.argv,
-            env: w.env,
+            argv: Strings::from_bytes(w.argv)?,
+            env: Strings::from_bytes(w.env)?,
             cwd: w.cwd,
             uid: w.uid,
             gid: w.gid,
@@ -201,7 +202,7 @@ impl Launch {
             oom_score_adj: w.oom_score_adj,
             no_new_privs: w.no_new_privs,
             rlimits: w.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect(),
-            candidates: w.candidates,
+            candidates: Strings::from_bytes(w.candidates)?,
         })
     }
 }

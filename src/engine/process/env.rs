@@ -1,6 +1,7 @@
 //! The environment of a run, layer upon layer: the service's own or nothing, the global one, the spec's with its
 //! `${NAME}` replaced, and what tells a child who it is. Pure: where the layers come from is the caller's business.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::wire::error::Error;
@@ -32,42 +33,42 @@ pub struct Layers<'a> {
 ///
 /// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of one
 /// variable, however long it is.
-pub fn merge(layers: &Layers<'_>) -> Result<Vec<(String, String)>, Error> {
+pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
     let mut env = Environment::default();
     for (key, value) in layers.base.iter().chain(layers.global).chain(layers.instance) {
-        env.set(key, value)?;
+        env.set(key, value.into())?;
     }
     for (key, value) in layers.spec {
         match layers.expand {
-            EnvExpand::Literal => env.set(key, value)?,
+            EnvExpand::Literal => env.set(key, value.into())?,
             EnvExpand::Once => {
                 let value = env.expand(key, value)?;
-                env.set(key, &value)?;
+                env.set(key, value.into())?;
             }
         }
     }
     for (key, value) in layers.instance {
-        env.set(key, value)?;
+        env.set(key, value.into())?;
     }
     Ok(env.vars)
 }
 
 /// An environment under construction.
 #[derive(Default)]
-struct Environment {
-    vars: Vec<(String, String)>,
+struct Environment<'a> {
+    vars: Vec<(&'a str, Cow<'a, str>)>,
     /// Where each name stands in `vars`.
-    index: HashMap<String, usize>,
+    index: HashMap<&'a str, usize>,
     /// What `vars` costs in the kernel, in bytes.
     total_len: usize,
 }
 
-impl Environment {
+impl<'a> Environment<'a> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.index.get(key).map(|&at| self.vars[at].1.as_str())
+        self.index.get(key).map(|&at| &*self.vars[at].1)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), Error> {
+    fn set(&mut self, key: &'a str, value: Cow<'a, str>) -> Result<(), Error> {
         check_len(key, value.len())?;
         let old_len = self.get(key).map_or(0, |old| key.len() + old.len() + OVERHEAD_LEN);
         let total_len = self.total_len - old_len + key.len() + value.len() + OVERHEAD_LEN;
@@ -80,10 +81,10 @@ impl Environment {
         }
         self.total_len = total_len;
         if let Some(&at) = self.index.get(key) {
-            value.clone_into(&mut self.vars[at].1);
+            self.vars[at].1 = value;
         } else {
-            self.index.insert(key.to_owned(), self.vars.len());
-            self.vars.push((key.to_owned(), value.to_owned()));
+            self.index.insert(key, self.vars.len());
+            self.vars.push((key, value));
         }
         Ok(())
     }
@@ -142,10 +143,16 @@ fn check_len(key: &str, value_len: usize) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{EnvExpand, Error, Layers, STRING_LEN_MAX};
 
     fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    /// The merged layers as owned text.
+    fn merge(layers: &Layers<'_>) -> Result<Vec<(String, String)>, Error> {
+        let merged = super::merge(layers)?;
+        Ok(merged.into_iter().map(|(k, v)| (k.to_owned(), v.into_owned())).collect())
     }
 
     const NOTHING: Layers<'static> =

@@ -48,18 +48,15 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
 /// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up that found
 /// nothing, the directories.
 fn executed(launch: &Launch) -> String {
-    let found =
-        launch.candidates.iter().map(|path| text(path)).find(|path| fs::symlink_metadata(path).is_ok());
-    found.unwrap_or_else(|| {
-        let dirs = launch.candidates.iter().map(|path| {
-            let path = text(path);
-            path.rsplit_once('/').map_or_else(String::new, |(dir, _)| dir.to_owned())
-        });
-        match launch.candidates.as_slice() {
-            [path] => text(path),
-            _ => LOOKED_UP.to_owned() + &dirs.collect::<Vec<_>>().join(":"),
-        }
-    })
+    let candidates: Vec<_> = launch.candidates.iter().map(|path| text(path.to_bytes())).collect();
+    if let Some(there) = candidates.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+        return there.clone();
+    }
+    let dir = |path: &String| path.rsplit_once('/').map_or_else(String::new, |(dir, _)| dir.to_owned());
+    match candidates.as_slice() {
+        [path] => path.clone(),
+        _ => LOOKED_UP.to_owned() + &candidates.iter().map(dir).collect::<Vec<_>>().join(":"),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -305,6 +302,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::wire::strings::Strings;
 
     /// A directory of one test, gone with it.
     struct Dir(PathBuf);
@@ -335,7 +333,9 @@ mod tests {
     }
 
     fn exec(command: &str, candidates: &[&str], errno: i32) -> Error {
-        let candidates = candidates.iter().map(|c| c.as_bytes().to_vec()).collect();
+        let mut strings = Strings::default();
+        candidates.iter().for_each(|c| strings.push(&[c]).unwrap());
+        let candidates = strings;
         let failure = remember(Step::Exec, errno, &Launch { candidates, ..Launch::default() });
         explain(&failure, &Spec::new([command]))
     }

@@ -1,6 +1,8 @@
 //! From a spec to a launch: everything that a child needs between fork and exec is looked up here, so that the child
 //! itself looks up nothing. Reads the user database; starts nothing.
 
+use std::borrow::Cow;
+
 use crate::engine::process::env::{self, Layers, Vars};
 use crate::engine::process::users::{self, Credentials, Wanted};
 use crate::sys::limits;
@@ -9,6 +11,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, ProcessId, quoted};
 use crate::wire::record::Launch;
 use crate::wire::spec::{EnvBase, STRINGS_LEN_MAX, Spec};
+use crate::wire::strings::Strings;
 
 /// Where programs are looked up when the child's environment has no PATH.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -37,6 +40,26 @@ pub struct Identity {
     pub instance: Option<u32>,
 }
 
+impl Identity {
+    fn variables(&self) -> Vec<(String, String)> {
+        let name = self.name.as_ref().map_or("", Name::as_str);
+        let mut variables = vec![
+            (PROVOST_ID.to_owned(), self.id.to_string()),
+            (PROVOST_NAME.to_owned(), name.to_owned()),
+            (PROVOST_RUN.to_owned(), self.run.to_string()),
+        ];
+        variables.extend(self.instance.map(|n| (PROVOST_INSTANCE.to_owned(), n.to_string())));
+        variables
+    }
+}
+
+/// What of the service's own environment is a child's to inherit. A service that is itself the child of another one has
+/// that one's number.
+#[must_use]
+pub fn is_inherited(key: &str) -> bool {
+    key != PROVOST_INSTANCE
+}
+
 /// Resolves a spec against this host and the environments of the moment.
 pub fn prepare(
     spec: &Spec,
@@ -44,22 +67,35 @@ pub fn prepare(
     global_env: &Vars,
     service_env: &Vars,
 ) -> Result<Launch, Error> {
-    let env = environment(spec, identity, global_env, service_env)?;
-    check_size(spec, &env)?;
+    let instance = identity.variables();
+    let env = env::merge(&Layers {
+        base: match spec.env_base {
+            EnvBase::Empty => &[],
+            EnvBase::Service => service_env,
+        },
+        global: global_env,
+        spec: &spec.env,
+        expand: spec.env_expand,
+        instance: &instance,
+    })?;
+    let strings_len = check_size(spec, &env)?;
     let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
     let credentials = changes_needed(users::look_up(&wanted)?, spec);
     let cwd = spec.cwd.as_deref().unwrap_or("/");
-    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(
+    let path = env.iter().find(|(key, _)| *key == "PATH").map_or_else(
         || {
             let is_root = credentials.uid.unwrap_or_else(system::euid) == 0;
             if is_root { PATH_DEFAULT_ROOT } else { PATH_DEFAULT }
         },
         |(_, value)| value,
     );
+    let (mut argv, mut strings) = (Strings::default(), Strings::with_capacity(strings_len));
+    spec.command.iter().try_for_each(|arg| argv.push(&[arg]))?;
+    env.iter().try_for_each(|(key, value)| strings.push(&[key, "=", value]))?;
     Ok(Launch {
         candidates: candidates(&spec.command[0], path, cwd)?,
-        argv: spec.command.iter().map(|arg| arg.clone().into_bytes()).collect(),
-        env: env.into_iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
+        argv,
+        env: strings,
         cwd: cwd.as_bytes().to_vec(),
         uid: credentials.uid,
         gid: credentials.gid,
@@ -72,35 +108,9 @@ pub fn prepare(
     })
 }
 
-fn environment(
-    spec: &Spec,
-    identity: &Identity,
-    global_env: &Vars,
-    service_env: &Vars,
-) -> Result<Vec<(String, String)>, Error> {
-    let name = identity.name.as_ref().map_or("", Name::as_str);
-    let mut instance = vec![
-        (PROVOST_ID.to_owned(), identity.id.to_string()),
-        (PROVOST_NAME.to_owned(), name.to_owned()),
-        (PROVOST_RUN.to_owned(), identity.run.to_string()),
-    ];
-    instance.extend(identity.instance.map(|n| (PROVOST_INSTANCE.to_owned(), n.to_string())));
-    // A service that is itself the child of another one has that one's number.
-    let base: Vec<_> = match spec.env_base {
-        EnvBase::Empty => Vec::new(),
-        EnvBase::Service => service_env.iter().filter(|(key, _)| key != PROVOST_INSTANCE).cloned().collect(),
-    };
-    env::merge(&Layers {
-        base: &base,
-        global: global_env,
-        spec: &spec.env,
-        expand: spec.env_expand,
-        instance: &instance,
-    })
-}
-
 /// What `Spec::check` did for the spec alone, for all that the kernel will see.
-fn check_size(spec: &Spec, env: &Vars) -> Result<(), Error> {
+/// Returns how much the variables take.
+fn check_size(spec: &Spec, env: &[(&str, Cow<'_, str>)]) -> Result<usize, Error> {
     let args: usize = spec.command.iter().map(|arg| arg.len() + 9).sum();
     let vars: usize = env.iter().map(|(key, value)| key.len() + value.len() + 10).sum();
     if args + vars > STRINGS_LEN_MAX {
@@ -111,7 +121,7 @@ fn check_size(spec: &Spec, env: &Vars) -> Result<(), Error> {
             "pass large data through a file or a socket; --clear-env leaves out the service's environment",
         ));
     }
-    Ok(())
+    Ok(vars)
 }
 
 /// Without root nothing can be changed, and it need not be where the child stays who the service is.
@@ -141,9 +151,11 @@ fn rlimits(spec: &Spec) -> Result<Vec<(u32, u64, u64)>, Error> {
 
 /// The paths to try, in order, as execvp(3) has it: a program with a slash is a path; any other is looked up in the
 /// directories of PATH, an empty one being the working directory.
-fn candidates(program: &str, path: &str, cwd: &str) -> Result<Vec<Vec<u8>>, Error> {
+fn candidates(program: &str, path: &str, cwd: &str) -> Result<Strings, Error> {
+    let mut candidates = Strings::default();
     if program.contains('/') {
-        return Ok(vec![join(cwd, program)]);
+        push_path(&mut candidates, cwd, &[program])?;
+        return Ok(candidates);
     }
     if program.len() > FILE_NAME_LEN_MAX {
         return Err(Error::new(
@@ -156,15 +168,18 @@ fn candidates(program: &str, path: &str, cwd: &str) -> Result<Vec<Vec<u8>>, Erro
         return Err(Error::usage(format!("PATH has {dirs} directories, the limit is {PATH_DIRS_MAX}"))
             .hint("give the program with its path, or a shorter PATH with --env"));
     }
-    let in_dir = |dir: &str| join(cwd, &format!("{dir}{}{program}", if dir.is_empty() { "" } else { "/" }));
-    Ok(path.split(':').map(in_dir).collect())
+    for dir in path.split(':') {
+        push_path(&mut candidates, cwd, &[dir, if dir.is_empty() { "" } else { "/" }, program])?;
+    }
+    Ok(candidates)
 }
 
-fn join(cwd: &str, path: &str) -> Vec<u8> {
-    if path.starts_with('/') {
-        return path.as_bytes().to_vec();
+/// Adds a path made of these parts, from `cwd` where it is a relative one.
+fn push_path(candidates: &mut Strings, cwd: &str, parts: &[&str]) -> Result<(), Error> {
+    if parts.iter().find(|part| !part.is_empty()).is_some_and(|part| part.starts_with('/')) {
+        return candidates.push(parts);
     }
-    format!("{}/{path}", cwd.trim_end_matches('/')).into_bytes()
+    candidates.push(&[&[cwd.trim_end_matches('/'), "/"], parts].concat())
 }
 
 #[cfg(test)]
@@ -180,8 +195,8 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    fn texts(list: &[Vec<u8>]) -> Vec<&str> {
-        list.iter().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect()
+    fn texts(list: &Strings) -> Vec<&str> {
+        list.iter().map(|text| text.to_str().unwrap()).collect()
     }
 
     fn prepared(change: impl FnOnce(&mut Spec)) -> Result<Launch, Error> {
@@ -193,17 +208,18 @@ mod tests {
     #[test]
     fn the_child_knows_who_it_is() {
         let identity = identity();
-        let outer = vars(&[("PROVOST_INSTANCE", "9"), ("PROVOST_NAME", "outer"), ("PROVOST_ID", "outer")]);
+        assert!(!is_inherited("PROVOST_INSTANCE"), "an outer service's");
+        let outer = vars(&[("PROVOST_NAME", "outer"), ("PROVOST_ID", "outer")]);
         let launch = prepare(&Spec::new(["x"]), &identity, &[], &outer).unwrap();
         let id = format!("PROVOST_ID={}", identity.id);
         for expected in [id.as_str(), "PROVOST_NAME=web-2", "PROVOST_RUN=7", "PROVOST_INSTANCE=2"] {
             assert!(texts(&launch.env).contains(&expected), "{expected} in {:?}", texts(&launch.env));
         }
-        assert_eq!(launch.env.len(), 4);
+        assert_eq!(launch.env.count(), 4);
         let single = Identity { name: None, instance: None, ..identity };
         let launch = prepare(&Spec::new(["x"]), &single, &[], &outer).unwrap();
         assert!(texts(&launch.env).contains(&"PROVOST_NAME="));
-        assert_eq!(launch.env.len(), 3);
+        assert_eq!(launch.env.count(), 3);
     }
 
     #[test]

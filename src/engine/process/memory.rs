@@ -188,7 +188,8 @@ mod tests {
     fn a_launch_may_be_longer_than_the_last_one() {
         let memory = Memory::create(&Spec::new(["a"])).unwrap();
         for len in [1, 100_000, 10] {
-            let launch = Launch { argv: vec![vec![b'x'; len]], ..Launch::default() };
+            let mut launch = Launch::default();
+            launch.argv.push(&[&"x".repeat(len)]).unwrap();
             let place = memory.lay_launch(&launch).unwrap();
             assert!(place.len > len as u64);
             assert_eq!(memory.launch().unwrap(), launch);
