@@ -86,7 +86,7 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
     if let Err(e) = prepare() {
         return e;
     }
-    signal::reset_all();
+    signal::reset(signal::Ignored::now());
     // std gives every thread a second stack for the handler that names a stack overflow, unless somebody else has taken
     // SIGSEGV: six system calls for each birth of a thread. A real fault ends the engine all the same.
     signal::ignore(signal::SEGV);
@@ -105,7 +105,7 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
         .map(|(k, v)| c(&[k.as_bytes(), b"=", v.as_bytes()].concat()))
         .chain([tuned])
         .collect();
-    let [argv, env] = [&argv, &env].map(|strings| strings.iter().map(CString::as_c_str).collect());
+    let [argv, env] = [&argv, &env].map(|strings| strings.iter().map(CString::as_c_str).collect::<Vec<_>>());
     child::exec(&c(exe.as_os_str().as_bytes()), &argv, &env)
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use crate::keeper::child::{self as birth, Birth};
 use crate::sys::child::{Fork, SingleThreaded, fork};
 use crate::sys::memory;
+use crate::sys::signal::Ignored;
 use crate::wire::keeper::{Place, Step};
 
 /// What every spawn uses.
@@ -15,6 +16,7 @@ pub struct Spawner {
     alone: SingleThreaded,
     null: File,
     nofile: (u64, u64),
+    ignored: Ignored,
 }
 
 /// A child that was just born, and our ends of its pipes.
@@ -38,7 +40,8 @@ pub struct Given {
 impl Spawner {
     /// `nofile`: the limit of descriptors children get unless they ask for another.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
-        Ok(Self { alone: SingleThreaded::claim()?, null: File::open("/dev/null")?, nofile })
+        let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
+        Ok(Self { alone, null, nofile, ignored: Ignored::now() })
     }
 
     /// The token that lets the keeper fork its engine.
@@ -69,6 +72,7 @@ impl Spawner {
                     stdout: File::from(child_out),
                     stderr: File::from(child_err),
                     nofile: self.nofile,
+                    ignored: self.ignored,
                 };
                 birth::run(&birth)
             }

@@ -150,20 +150,104 @@ pub fn set_no_new_privs() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// A list of strings as exec takes it: pointers, the last one null.
-#[derive(Debug)]
-pub struct Pointers<'s>(Vec<*const libc::c_char>, PhantomData<&'s CStr>);
+/// Strings one behind the other, each ended by NUL, in the memory of a child that would rather not take any of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'m>(&'m [u8]);
 
-impl<'s> FromIterator<&'s CStr> for Pointers<'s> {
-    fn from_iter<I: IntoIterator<Item = &'s CStr>>(strings: I) -> Self {
-        Self(strings.into_iter().map(CStr::as_ptr).chain([ptr::null()]).collect(), PhantomData)
+/// A string within [`Packed`] ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'m>(*const libc::c_char, PhantomData<&'m [u8]>);
+
+impl<'m> Packed<'m> {
+    /// `None`: the last one has no end.
+    #[must_use]
+    pub fn new(bytes: &'m [u8]) -> Option<Self> {
+        bytes.last().is_none_or(|&b| b == 0).then_some(Self(bytes))
+    }
+
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = Text<'m>> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let text = Text(rest.as_ptr().cast(), PhantomData);
+            let end = rest.iter().position(|&b| b == 0)?;
+            rest = &rest[end + 1..];
+            Some(text)
+        })
     }
 }
 
+/// How many strings of a list need no memory of their own.
+const POINTERS: usize = 128;
+
+/// A list of strings as exec takes it: pointers, the last one null.
+struct Pointers {
+    few: [*const libc::c_char; POINTERS],
+    many: Vec<*const libc::c_char>,
+}
+
+impl Pointers {
+    fn new(strings: Packed<'_>) -> Self {
+        let mut pointers = Self { few: [ptr::null(); POINTERS], many: Vec::new() };
+        let mut len = 0;
+        for Text(text, _) in strings.iter() {
+            if len < POINTERS - 1 {
+                pointers.few[len] = text;
+            } else if len == POINTERS - 1 {
+                pointers.many.extend_from_slice(&pointers.few[..len]);
+                pointers.many.push(text);
+            } else {
+                pointers.many.push(text);
+            }
+            len += 1;
+        }
+        if len >= POINTERS {
+            pointers.many.push(ptr::null());
+        }
+        pointers
+    }
+
+    fn as_ptr(&self) -> *const *const libc::c_char {
+        if self.many.is_empty() { self.few.as_ptr() } else { self.many.as_ptr() }
+    }
+}
+
+/// execve(2) of each path in turn, as long as `goes_on` says of its errno that the next one is to be tried. Returns only
+/// when all have failed.
+pub fn exec_first(
+    paths: Packed<'_>,
+    argv: Packed<'_>,
+    env: Packed<'_>,
+    goes_on: &mut dyn FnMut(i32) -> bool,
+) {
+    let (argv, env) = (Pointers::new(argv), Pointers::new(env));
+    for Text(path, _) in paths.iter() {
+        // SAFETY: path is a C string; both lists end with null and point to C strings that live through the call.
+        unsafe { libc::execve(path, argv.as_ptr(), env.as_ptr()) };
+        if !goes_on(errno()) {
+            return;
+        }
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the address of this thread's own errno.
+    unsafe { *libc::__errno_location() }
+}
+
+/// chdir(2).
+pub fn chdir(path: Text<'_>) -> io::Result<()> {
+    // SAFETY: a C string.
+    cerr(unsafe { libc::chdir(path.0) }).map(drop)
+}
+
 /// execve(2): returns only when it failed.
-pub fn exec(path: &CStr, argv: &Pointers<'_>, env: &Pointers<'_>) -> io::Error {
-    // SAFETY: path is a C string; both lists end with null and point to C strings that outlive them.
-    unsafe { libc::execve(path.as_ptr(), argv.0.as_ptr(), env.0.as_ptr()) };
+pub fn exec(path: &CStr, argv: &[&CStr], env: &[&CStr]) -> io::Error {
+    let pointers =
+        |strings: &[&CStr]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: path is a C string; both lists end with null and point to C strings that live through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
 }
 

@@ -20,6 +20,9 @@ const NAMES: [(&str, u32); 16] = [
     ("stack", libc::RLIMIT_STACK),
 ];
 
+/// Of descriptors.
+pub const NOFILE: u32 = libc::RLIMIT_NOFILE;
+
 /// The number of "nofile" or "NOFILE"; `None` for what is no limit.
 #[must_use]
 pub fn rlimit_number(name: &str) -> Option<u32> {

@@ -42,6 +42,13 @@ impl Window {
         if file.metadata()?.len() < len as u64 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is smaller than the window"));
         }
+        Self::map_known(file, 0, len)
+    }
+
+    /// Maps `len` bytes from `offset`, a multiple of the page, of a file that is known to have them: touched beyond its
+    /// end, the window is deadly (SIGBUS).
+    pub fn map_known(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        let offset = offset.cast_signed();
         // SAFETY: a new shared mapping at an address of the kernel's choice disturbs nothing.
         let at = unsafe {
             libc::mmap(
@@ -50,7 +57,7 @@ impl Window {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 file.as_raw_fd(),
-                0,
+                offset,
             )
         };
         if at == libc::MAP_FAILED {
@@ -83,6 +90,13 @@ impl Window {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(offset), bytes.len()) };
         // The words that publish these bytes must not become visible before them.
         std::sync::atomic::fence(Ordering::Release);
+    }
+
+    /// All of it, for one who knows that nobody writes there any more.
+    #[must_use]
+    pub fn as_bytes(&mut self) -> &[u8] {
+        // SAFETY: the mapping has `len` bytes and lives as long as the borrow, which is this process's only one.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
     /// Copies bytes out; `None` beyond the window.

@@ -156,15 +156,35 @@ pub fn ignore(signal: u32) {
     unsafe { libc::signal(signal.cast_signed(), libc::SIG_IGN) };
 }
 
-/// Default dispositions for all 64 signals and an empty mask: what a program expects to find. Also undoes what our own
-/// parent ignored, and reaches the two signals that glibc keeps for itself.
-pub fn reset_all() {
+/// Signals that this process ignores, which an exec would leave so.
+#[derive(Clone, Copy, Debug)]
+pub struct Ignored(u64);
+
+impl Ignored {
+    /// Those that it ignores now: what our parent ignored, and the SIGPIPE of Rust.
+    #[must_use]
+    pub fn now() -> Self {
+        let is_ignored = |signal: &u32| {
+            let mut action = [0u64; 4];
+            let (new, len) = (ptr::null::<u64>(), size_of::<u64>());
+            // SAFETY: the kernel writes one sigaction of its own: 32 bytes on every 64-bit machine, the handler first.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, *signal, new, action.as_mut_ptr(), len) };
+            action[0] == libc::SIG_IGN as u64
+        };
+        Self((1..=RTMAX).filter(is_ignored).fold(0, |set, signal| set | 1 << (signal - 1)))
+    }
+}
+
+/// Default dispositions for all 64 signals and an empty mask, as of the next exec: what a program expects to find. Also
+/// reaches the two signals that glibc keeps for itself.
+pub fn reset(ignored: Ignored) {
     // The kernel's sigaction, all zero: SIG_DFL, no flags, empty mask. 32 bytes on every 64-bit machine.
     let default = [0u64; 4];
     let empty = 0u64;
     let len = size_of::<u64>();
-    for signal in 1..=RTMAX {
-        // SAFETY: the kernel reads one zeroed sigaction; for SIGKILL and SIGSTOP it refuses, which is right.
+    // What has a handler gets its default by the exec itself.
+    for signal in (1..=RTMAX).filter(|signal| ignored.0 & 1 << (signal - 1) != 0) {
+        // SAFETY: the kernel reads one zeroed sigaction.
         unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), len)
         };

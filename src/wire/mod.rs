@@ -8,6 +8,7 @@ pub mod event;
 pub mod frame;
 pub mod id;
 pub mod keeper;
+pub mod launch;
 pub mod process;
 mod proto;
 pub mod record;

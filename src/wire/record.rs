@@ -1,4 +1,4 @@
-//! What the engine leaves in the memory that the keeper holds: the record of a life, the launch of a run, the global
+//! What the engine leaves in the memory that the keeper holds: the record of a life and the global
 //! environment. The encoding only; where it lies and in which order it is written is the engine's `memory.rs`.
 
 use prost::Message;
@@ -9,7 +9,6 @@ use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::proto::internal::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
-use crate::wire::strings::Strings;
 use crate::wire::time::Timestamp;
 
 /// The largest encoded record, in bytes: two of them and a header fill a page.
@@ -137,72 +136,6 @@ impl Record {
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,
-        })
-    }
-}
-
-/// Everything a child needs between fork and exec, resolved: nothing is looked up there.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Launch {
-    pub argv: Strings,
-    /// KEY=VALUE.
-    pub env: Strings,
-    pub cwd: Vec<u8>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    /// `None`: leave them as they are.
-    pub groups: Option<Vec<u32>>,
-    pub umask: Option<u32>,
-    pub nice: Option<i32>,
-    pub oom_score_adj: Option<i32>,
-    pub no_new_privs: bool,
-    /// Resource number, soft, hard.
-    pub rlimits: Vec<(u32, u64, u64)>,
-    /// Paths to try, in order.
-    pub candidates: Strings,
-}
-
-impl Launch {
-    /// Encoded.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        internal::Launch {
-            argv: self.argv.as_bytes().to_vec(),
-            env: self.env.as_bytes().to_vec(),
-            cwd: self.cwd.clone(),
-            uid: self.uid,
-            gid: self.gid,
-            groups: self.groups.clone().unwrap_or_default(),
-            set_groups: self.groups.is_some(),
-            umask: self.umask,
-            nice: self.nice,
-            oom_score_adj: self.oom_score_adj,
-            no_new_privs: self.no_new_privs,
-            rlimits: (self.rlimits.iter())
-                .map(|&(resource, soft, hard)| internal::LaunchRlimit { resource, soft, hard })
-                .collect(),
-            candidates: self.candidates.as_bytes().to_vec(),
-        }
-        .encode_to_vec()
-    }
-
-    /// Decodes what [`Launch::encode`] made.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let w = internal::Launch::decode(bytes)
-            .map_err(|e| Error::usage(format!("cannot decode a launch: {e}")))?;
-        Ok(Self {
-            argv: Strings::from_bytes(w.argv)?,
-            env: Strings::from_bytes(w.env)?,
-            cwd: w.cwd,
-            uid: w.uid,
-            gid: w.gid,
-            groups: w.set_groups.then_some(w.groups),
-            umask: w.umask,
-            nice: w.nice,
-            oom_score_adj: w.oom_score_adj,
-            no_new_privs: w.no_new_privs,
-            rlimits: w.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect(),
-            candidates: Strings::from_bytes(w.candidates)?,
         })
     }
 }

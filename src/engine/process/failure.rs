@@ -16,8 +16,8 @@ use crate::sys::limits;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::keeper::Step;
+use crate::wire::launch::Launch;
 use crate::wire::process::StartFailure;
-use crate::wire::record::Launch;
 use crate::wire::spec::Spec;
 
 /// The longest object of a failure, in bytes: it lies in the record's page.
@@ -31,7 +31,7 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
     let list = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let object = match step {
         Step::Exec => executed(launch),
-        Step::Chdir => text(&launch.cwd),
+        Step::Chdir => launch.cwd.clone(),
         Step::SetUid => list(launch.uid.as_slice()),
         Step::SetGid => list(launch.gid.as_slice()),
         Step::Groups => list(launch.groups.as_deref().unwrap_or_default()),
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn c2_each_step_has_its_own_words() {
         let launch = Launch {
-            cwd: b"/no/dir".to_vec(),
+            cwd: "/no/dir".into(),
             uid: Some(33),
             gid: Some(44),
             groups: Some(vec![4, 5]),
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn an_object_fits_the_record() {
-        let launch = Launch { cwd: "é".repeat(2000).into_bytes(), ..Launch::default() };
+        let launch = Launch { cwd: "é".repeat(2000), ..Launch::default() };
         assert_eq!(remember(Step::Chdir, ENOENT, &launch).object.len(), OBJECT_LEN_MAX);
         let e = explain(
             &StartFailure { step: "later".into(), errno: 9999, object: String::new() },

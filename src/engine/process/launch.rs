@@ -9,7 +9,7 @@ use crate::sys::limits;
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, ProcessId, quoted};
-use crate::wire::record::Launch;
+use crate::wire::launch::Launch;
 use crate::wire::spec::{EnvBase, STRINGS_LEN_MAX, Spec};
 use crate::wire::strings::Strings;
 
@@ -96,7 +96,7 @@ pub fn prepare(
         candidates: candidates(&spec.command[0], path, cwd)?,
         argv,
         env: strings,
-        cwd: cwd.as_bytes().to_vec(),
+        cwd: cwd.to_owned(),
         uid: credentials.uid,
         gid: credentials.gid,
         groups: credentials.groups,
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(texts(&launch.argv), ["prog", "a b", "$HOME"]);
         assert_eq!(texts(&launch.candidates), ["/x/prog", "/y/prog"]);
         assert_eq!(texts(&launch.env)[..3], ["PATH=/x:/y", "S=own", "G=global"]);
-        assert_eq!((launch.cwd.as_slice(), launch.uid, launch.groups), (&b"/"[..], None, None));
+        assert_eq!((launch.cwd.as_str(), launch.uid, launch.groups), ("/", None, None));
         let launch = prepared(|spec| spec.env_base = EnvBase::Empty).unwrap();
         assert_eq!(texts(&launch.env)[0], "G=global");
     }

@@ -17,7 +17,8 @@ use crate::engine::process::output::{Geometry, Ring};
 use crate::sys::memory::{PAGE, Window, memfd_create};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{FAILURE_AT, FAILURE_LEN, Failure, Place};
-use crate::wire::record::{Launch, Record};
+use crate::wire::launch::{Laid, Launch};
+use crate::wire::record::Record;
 use crate::wire::spec::{STRINGS_LEN_MAX, Spec};
 
 /// "PROVOST1", the layout's name.
@@ -132,7 +133,7 @@ impl Memory {
 
     /// Lays the launch of the next run where its child will find it.
     pub fn lay_launch(&self, launch: &Launch) -> io::Result<Place> {
-        let bytes = launch.encode();
+        let bytes = launch.encode().map_err(io::Error::other)?;
         let offset = self.launch_at();
         let end = offset + pages(bytes.len());
         if self.file.metadata()?.len() < end {
@@ -148,7 +149,8 @@ impl Memory {
         let len = self.window.word(LAUNCH_LEN_AT).load(Ordering::Acquire);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(4 * STRINGS_LEN_MAX)];
         self.file.read_exact_at(&mut bytes, self.launch_at())?;
-        Launch::decode(&bytes).map_err(io::Error::other)
+        let laid = Laid::find(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+        laid.to_launch().map_err(io::Error::other)
     }
 
     /// Why the child of this run did not come to its exec; `None`: it did, or has not yet.
