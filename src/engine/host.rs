@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::engine::feed::Feed;
+use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::Root;
 use crate::sys::socket::{Patience, sendmsg};
 use crate::sys::system;
@@ -17,6 +18,7 @@ use crate::wire::keeper::ToKeeper;
 pub struct Host {
     pub link: Link,
     pub feed: Feed,
+    pub reserve: Reserve,
     /// `None`: processes get no cgroups.
     pub cgroups: Option<Root>,
     /// What a child's environment starts from.

@@ -11,6 +11,7 @@ pub mod door;
 pub mod feed;
 pub mod host;
 pub mod process;
+pub mod reserve;
 pub mod service;
 pub mod table;
 mod takeover;

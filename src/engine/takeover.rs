@@ -13,6 +13,7 @@ use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::tree::Leader;
+use crate::engine::reserve::Reserve;
 use crate::engine::service::Engine;
 use crate::engine::table::Table;
 use crate::sys::cgroup::Root;
@@ -49,6 +50,7 @@ pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
     let host = Arc::new(Host {
         link,
         feed: Feed::open(&global)?,
+        reserve: Reserve::take(),
         cgroups: cgroups.map(Root::at),
         service_env: service_env(),
         stopping: AtomicBool::new(false),

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::sys::procfs::is_gone;
+
 /// A directory below our own cgroup, under which every process gets its leaf.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
@@ -16,7 +18,7 @@ impl Root {
     /// still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(own) = own_path() else { return };
-        for path in subdirectories(&own) {
+        for path in subdirectories(&own).into_iter().flatten() {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let pid = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')?.parse::<u32>().ok());
             if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
@@ -139,18 +141,20 @@ impl Leaf {
     }
 
     /// Numbers of the processes in it and below it.
-    #[must_use]
-    pub fn pids(&self) -> Vec<u32> {
+    pub fn pids(&self) -> io::Result<Vec<u32>> {
         let mut pids = Vec::new();
-        collect_pids(&self.0, 0, &mut pids);
-        pids
+        collect_pids(&self.0, 0, &mut pids)?;
+        Ok(pids)
     }
 
     /// Whether the process is in it or below it.
-    #[must_use]
-    pub fn holds(&self, pid: u32) -> bool {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
-        let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
+    pub fn holds(&self, pid: u32) -> io::Result<bool> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map(Some).or_else(is_gone)?;
+        Ok(text.is_some_and(|text| self.is_named_in(&text)))
+    }
+
+    fn is_named_in(&self, cgroups: &str) -> bool {
+        let Some(path) = cgroups.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
         // Both sides end in .../ROOT/LEAF[/...]; the mount point in front differs.
         let mut ours = self.0.components().rev();
         let (Some(leaf), Some(root)) = (ours.next(), ours.next()) else { return false };
@@ -177,23 +181,26 @@ impl Leaf {
 /// How deep a process's own cgroups are followed.
 const DEPTH_MAX: u32 = 8;
 
-fn subdirectories(path: &Path) -> impl Iterator<Item = PathBuf> {
-    (fs::read_dir(path).into_iter().flatten())
-        .filter_map(|e| e.ok().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()))
+fn subdirectories(path: &Path) -> io::Result<impl Iterator<Item = PathBuf>> {
+    let is_dir = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
+    Ok(fs::read_dir(path)?.filter_map(move |e| e.ok().filter(is_dir).map(|e| e.path())))
 }
 
-fn collect_pids(path: &Path, depth: u32, pids: &mut Vec<u32>) {
-    if let Ok(text) = fs::read_to_string(path.join("cgroup.procs")) {
+fn collect_pids(path: &Path, depth: u32, pids: &mut Vec<u32>) -> io::Result<()> {
+    if let Some(text) = fs::read_to_string(path.join("cgroup.procs")).map(Some).or_else(is_gone)? {
         pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
     }
-    if depth < DEPTH_MAX {
-        subdirectories(path).for_each(|below| collect_pids(&below, depth + 1, pids));
+    if depth < DEPTH_MAX
+        && let Some(mut below) = subdirectories(path).map(Some).or_else(is_gone)?
+    {
+        below.try_for_each(|below| collect_pids(&below, depth + 1, pids))?;
     }
+    Ok(())
 }
 
 fn remove_below(path: &Path, depth: u32) {
     if depth < DEPTH_MAX {
-        for below in subdirectories(path) {
+        for below in subdirectories(path).into_iter().flatten() {
             remove_below(&below, depth + 1);
             let _ = fs::remove_dir(&below);
         }

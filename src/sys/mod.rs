@@ -28,10 +28,18 @@ fn cerr_long(result: libc::c_long) -> io::Result<libc::c_long> {
 
 /// Error numbers by name, for the layers that may not name `libc`.
 pub mod errno {
+    use std::io;
+
     pub use libc::{
         E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
         ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOTDIR, EPERM, ESRCH, ETXTBSY,
     };
+
+    /// Whether an error is a want of descriptors or memory: it says nothing about what was looked at.
+    #[must_use]
+    pub fn is_want(e: &io::Error) -> bool {
+        matches!(e.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
+    }
 }
 
 /// For `OpenOptions::custom_flags`: refuse a symbolic link at the end of the path.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read};
 
-use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
+use crate::sys::errno::is_want;
 
 /// The kernel's PF_FORKNOEXEC, among the flags of /proc/PID/stat.
 const FORKED_ONLY: u64 = 0x40;
@@ -71,10 +71,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 /// What an error about one process means: that it is not there, unless it is we who lack the means to look.
 pub fn is_gone<T>(e: io::Error) -> io::Result<Option<T>> {
-    match e.raw_os_error() {
-        Some(EMFILE | ENFILE | ENOMEM) => Err(e),
-        _ => Ok(None),
-    }
+    if is_want(&e) { Err(e) } else { Ok(None) }
 }
 
 /// Numbers of all processes.
@@ -82,16 +79,15 @@ pub fn pids() -> io::Result<impl Iterator<Item = u32>> {
     Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
-/// Whether a process was started with this variable, `KEY=VALUE`. Reads at most 256 KiB of its environment.
-#[must_use]
-pub fn has_variable(pid: u32, variable: &str) -> bool {
+/// Whether a process was started with this variable, `KEY=VALUE`. Reads at most 256 KiB of its environment. An error: we
+/// lack the means to look.
+pub fn has_variable(pid: u32, variable: &str) -> io::Result<bool> {
     const READ_MAX: u64 = 256 << 10;
-    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
     let mut env = Vec::new();
-    if file.take(READ_MAX).read_to_end(&mut env).is_err() {
-        return false;
-    }
-    env.split(|&b| b == 0).any(|v| v == variable.as_bytes())
+    let read = fs::File::open(format!("/proc/{pid}/environ"))
+        .and_then(|file| file.take(READ_MAX).read_to_end(&mut env));
+    let is_read = read.map(Some).or_else(is_gone)?.is_some();
+    Ok(is_read && env.split(|&b| b == 0).any(|v| v == variable.as_bytes()))
 }
 
 #[cfg(test)]

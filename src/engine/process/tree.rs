@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Leaf, Watch};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{self, Stat};
@@ -139,9 +140,17 @@ impl Tree {
     }
 
     /// What is left of the scope, beside a leader that the keeper has not reported yet.
-    pub fn rest(&self, scope: Scope) -> Rest {
-        // Who cannot look has not seen that nobody is there.
-        self.look_for_rest(scope).unwrap_or_else(|_| Rest::Unknown { look_at: clock::now_ms() + LOOK_MS })
+    pub fn rest(&self, scope: Scope, reserve: &Reserve) -> Rest {
+        let unknown = || Rest::Unknown { look_at: clock::now_ms() + LOOK_MS };
+        match self.look_for_rest(scope) {
+            Ok(rest) => rest,
+            // Only to see whether nobody is there: what is kept for all is not for one to hold and wait with.
+            Err(_) => match reserve.with(|| self.look_for_rest(scope)) {
+                Ok(Rest::Empty) => Rest::Empty,
+                // Who cannot look has not seen that nobody is there.
+                Ok(_) | Err(_) => unknown(),
+            },
+        }
     }
 
     fn look_for_rest(&self, scope: Scope) -> io::Result<Rest> {
@@ -161,9 +170,9 @@ impl Tree {
     /// Numbers of what is left, for people.
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
         match (scope, &self.leaf) {
-            (Scope::Tree, Some(leaf)) => leaf.pids(),
+            (Scope::Tree, Some(leaf)) => leaf.pids().unwrap_or_default(),
             (Scope::Tree, None) | (Scope::Group | Scope::Leader, _) => (procfs::pids().into_iter().flatten())
-                .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s)))
+                .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s).unwrap_or(false)))
                 .collect(),
         }
     }
@@ -176,7 +185,7 @@ impl Tree {
                 let leader = self.leader_if_there().map(|fd| Member { fd, is_stopped: false });
                 return Ok(leader.into_iter().collect());
             }
-            (Scope::Tree, Some(leaf)) => (leaf.pids().into_iter())
+            (Scope::Tree, Some(leaf)) => (leaf.pids()?.into_iter())
                 .filter_map(|pid| checked(pid, |_| leaf.holds(pid)).transpose())
                 .collect(),
             (Scope::Tree, None) | (Scope::Group, _) => {
@@ -195,25 +204,23 @@ impl Tree {
 
     fn member(&self, scope: Scope, pid: u32) -> io::Result<Option<Member>> {
         match procfs::look(pid)? {
-            Some(s) if self.is_of(scope, &s) => checked(pid, |s| self.is_of(scope, s)),
+            Some(s) if self.is_of(scope, &s)? => checked(pid, |s| self.is_of(scope, s)),
             Some(_) | None => Ok(None),
         }
     }
 
-    fn is_of(&self, scope: Scope, s: &Stat) -> bool {
+    fn is_of(&self, scope: Scope, s: &Stat) -> io::Result<bool> {
         if s.is_zombie() || s.start_ticks < self.leader.start_ticks {
-            return false;
+            return Ok(false);
         }
         let leader = self.leader.pid;
         // Another one with the leader's number belongs to somebody else; and number 0 is the kernel's own.
         let may = leader != 0 && (s.pid != leader || s.start_ticks == self.leader.start_ticks);
         match scope {
-            Scope::Leader => may && s.pid == leader,
-            Scope::Group => may && s.group == leader,
-            Scope::Tree => {
-                may && (s.group == leader || s.session == leader)
-                    || procfs::has_variable(s.pid, &format!("PROVOST_ID={}", self.id))
-            }
+            Scope::Leader => Ok(may && s.pid == leader),
+            Scope::Group => Ok(may && s.group == leader),
+            Scope::Tree if may && (s.group == leader || s.session == leader) => Ok(true),
+            Scope::Tree => procfs::has_variable(s.pid, &format!("PROVOST_ID={}", self.id)),
         }
     }
 
@@ -247,7 +254,7 @@ struct Member {
 /// cgroup.kill signals first threads, and so passes over a process that lives on without its own.
 fn headless(leaf: &Leaf) -> io::Result<()> {
     let is_headless = |pid: &u32| procfs::stat(*pid).is_some_and(|s| s.state == 'Z' && !s.is_zombie());
-    for pid in leaf.pids().into_iter().filter(is_headless) {
+    for pid in leaf.pids()?.into_iter().filter(is_headless) {
         if let Some(member) = checked(pid, |_| leaf.holds(pid))? {
             member.fd.signal(signal::KILL)?;
         }
@@ -256,10 +263,10 @@ fn headless(leaf: &Leaf) -> io::Result<()> {
 }
 
 /// Opens a process and looks again: what was true before may have been of another one.
-fn checked(pid: u32, ours: impl Fn(&Stat) -> bool) -> io::Result<Option<Member>> {
+fn checked(pid: u32, ours: impl Fn(&Stat) -> io::Result<bool>) -> io::Result<Option<Member>> {
     let Some(fd) = PidFd::open(pid).map(Some).or_else(procfs::is_gone)? else { return Ok(None) };
     let Some(stat) = procfs::look(pid)? else { return Ok(None) };
     // Of one that lives on without its first thread it cannot be seen whether the others stand still.
     let is_stopped = matches!(stat.state, 'T' | 't' | 'Z');
-    Ok((!stat.is_zombie() && ours(&stat)).then_some(Member { fd, is_stopped }))
+    Ok((!stat.is_zombie() && ours(&stat)?).then_some(Member { fd, is_stopped }))
 }

@@ -233,7 +233,7 @@ impl Worker {
             ));
         }
         let name = signal::name(number);
-        let reached = (self.tree.signal_alone(number, scope))
+        let reached = (self.process.host.reserve.with(|| self.tree.signal_alone(number, scope)))
             .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
         let told = Told { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
         let before = std::mem::replace(&mut self.life.cause, cause.to_owned());
@@ -451,11 +451,11 @@ impl Worker {
             Action::Signal { .. } if self.tree.leader_gone && matches!(self.rest, Rest::Empty) => None,
             Action::Signal { signal, scope } => {
                 // What cannot be signalled is still there when the grace is over.
-                let _ = self.tree.signal(signal, scope);
+                let _ = self.process.host.reserve.with(|| self.tree.signal(signal, scope));
                 None
             }
             Action::Kill { scope } => {
-                let _ = self.tree.kill(scope);
+                let _ = self.process.host.reserve.with(|| self.tree.kill(scope));
                 None
             }
             Action::Look { scope } => self.looked(scope),
@@ -517,7 +517,7 @@ impl Worker {
             // The keeper's word comes first; then we look.
             return None;
         }
-        self.rest = self.tree.rest(scope);
+        self.rest = self.tree.rest(scope, &self.process.host.reserve);
         if !matches!(self.rest, Rest::Empty) {
             return None;
         }
