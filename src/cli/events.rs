@@ -106,6 +106,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         EventKind::Unknown
         | EventKind::Ready
         | EventKind::Exited
+        | EventKind::Lost
         | EventKind::Killed
         | EventKind::Stuck
         | EventKind::Stopped

@@ -42,6 +42,8 @@ How the process is run:
       --output-limit SIZE    Output that is kept (1m; with run: 16m)
       --ready-line TEXT      It is ready when a line of its output holds this
       --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections
+      --autostart            Start it again with the service, as after a reboot (what has a name)
+      --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated
 ";
 
@@ -118,6 +120,8 @@ impl Launch {
             "--clear-env" => spec.env_base = EnvBase::Empty,
             "--no-expand" => spec.env_expand = EnvExpand::Literal,
             "--cwd" => spec.cwd = Some(words.value(option)?),
+            "--autostart" => spec.autostart = Some(true),
+            "--no-autostart" => spec.autostart = Some(false),
             "--label" => spec.labels.push(values::pair(option, &words.value(option)?)?),
             _ => return Ok(false),
         }

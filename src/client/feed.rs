@@ -119,6 +119,7 @@ mod tests {
         let event = |&seq| Event {
             seq,
             at: Timestamp(1),
+            mono_ms: 1,
             id: None,
             name: String::new(),
             run: 0,

@@ -106,9 +106,10 @@ impl Client {
         // The first request may have been done although its answer was lost. Then what is not there is what was wanted.
         match result {
             Ok(replies) => Ok(items(replies).into_iter().map(gone_is_removed).collect()),
-            Err(e) if e.code == Code::NotFound => {
-                Ok(targets.into_iter().map(|target| Item { target, process: None, error: None }).collect())
-            }
+            Err(e) if e.code == Code::NotFound => Ok(targets
+                .into_iter()
+                .map(|target| Item { target, process: None, error: None, unrecorded: None })
+                .collect()),
             Err(e) => Err(e),
         }
     }
@@ -270,7 +271,7 @@ mod tests {
     use std::time::Duration;
 
     fn item(target: &str, error: Option<Error>) -> Reply {
-        Reply::Item(Item { target: target.into(), process: Some(process(target)), error })
+        Reply::Item(Item { target: target.into(), process: Some(process(target)), error, unrecorded: None })
     }
 
     #[test]

@@ -215,7 +215,12 @@ mod tests {
         Act::Answer(
             (names.iter())
                 .map(|name| {
-                    Reply::Item(Item { target: (*name).into(), process: Some(process(name)), error: None })
+                    Reply::Item(Item {
+                        target: (*name).into(),
+                        process: Some(process(name)),
+                        error: None,
+                        unrecorded: None,
+                    })
                 })
                 .collect(),
         )
@@ -265,8 +270,14 @@ mod tests {
             target: process("a").id.to_string(),
             process: None,
             error: Some(Error::new(Code::NotFound, "gone")),
+            unrecorded: None,
         });
-        let left = Reply::Item(Item { target: "b".into(), process: Some(process("b")), error: None });
+        let left = Reply::Item(Item {
+            target: "b".into(),
+            process: Some(process("b")),
+            error: None,
+            unrecorded: None,
+        });
         let twin = Twin::new(vec![
             vec![status(&["a", "b"]), Act::Hangup],
             vec![Act::Answer(vec![gone, left]), Act::Answer(vec![chunk("b", 100, "x")])],

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::Told;
+use crate::sys::clock;
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
@@ -86,6 +87,7 @@ impl Feed {
             .map(|(told, seq)| Event {
                 seq,
                 at,
+                mono_ms: clock::now_ms(),
                 id: Some(record.id),
                 name: record.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
                 run: record.run,
@@ -201,6 +203,7 @@ impl Feed {
             self.append(&Event {
                 seq: self.next(),
                 at: Timestamp::now(),
+                mono_ms: clock::now_ms(),
                 id: None,
                 name: String::new(),
                 run: 0,

@@ -102,7 +102,8 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         let (to, answers) = unbounded();
         for (tag, process) in all.iter().enumerate() {
             let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());
-            let what = Ask::Stop(if hurry { StopOrder::at_once() } else { StopOrder::default() });
+            let order = if hurry { StopOrder::at_once() } else { StopOrder::default() };
+            let what = Ask::Stop(StopOrder { for_now: true, ..order });
             process.send(Msg::Ask { what, cause: "end of the service".to_owned(), answer });
         }
         drop(to);

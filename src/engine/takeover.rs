@@ -17,6 +17,7 @@ use crate::engine::reserve::Reserve;
 use crate::engine::service::Engine;
 use crate::engine::table::Table;
 use crate::sys::cgroup::Root;
+use crate::sys::clock;
 use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{Patience, inherited, recvmsg};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
@@ -162,6 +163,7 @@ fn taken_over(engine_starts: u64, running: usize) -> Event {
     Event {
         seq: 0,
         at: Timestamp::now(),
+        mono_ms: clock::now_ms(),
         id: None,
         name: String::new(),
         run: 0,

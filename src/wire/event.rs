@@ -41,10 +41,12 @@ pub enum EventKind {
     Adopted,
     /// The global environment changed.
     EnvChanged,
+    /// A run ended, or was given up, without anybody having seen its end.
+    Lost,
 }
 
 /// Kinds with their wire twins and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 16] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 17] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -61,6 +63,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 16] = [
     (EventKind::Removed, v1::EventKind::Removed, "removed"),
     (EventKind::Adopted, v1::EventKind::Adopted, "adopted"),
     (EventKind::EnvChanged, v1::EventKind::EnvChanged, "env-changed"),
+    (EventKind::Lost, v1::EventKind::Lost, "lost"),
 ];
 
 impl EventKind {
@@ -86,6 +89,8 @@ pub struct Event {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
+    /// The same by the monotonic clock, ms: comparable within one boot.
+    pub mono_ms: u64,
     /// To which process; none: to the service.
     pub id: Option<ProcessId>,
     /// That process's name, or empty.
@@ -122,6 +127,7 @@ impl Event {
         v1::Event {
             seq: self.seq,
             at: self.at.0,
+            mono_ms: self.mono_ms,
             id: self.id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
             name: self.name.clone(),
             run: self.run,
@@ -137,6 +143,7 @@ impl Event {
         Ok(Self {
             seq: w.seq,
             at: Timestamp(w.at),
+            mono_ms: w.mono_ms,
             id: if w.id.is_empty() { None } else { Some(ProcessId::from_wire(&w.id)?) },
             name: w.name,
             run: w.run,

@@ -43,6 +43,12 @@ pub struct Record {
     pub stop: StopInProgress,
     pub leader_gone: bool,
     pub stuck: bool,
+    /// A person wants it to run; the end of the service does not change that.
+    pub wanted: bool,
+    /// It is not the keeper's child but a survivor of another one, which started then (clock ticks since boot).
+    pub adopted_ticks: Option<u64>,
+    /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
+    pub left: bool,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -92,6 +98,9 @@ impl Record {
             stop_no_kill: self.stop.no_kill,
             leader_gone: self.leader_gone,
             stuck: self.stuck,
+            wanted: self.wanted,
+            adopted_ticks: self.adopted_ticks.unwrap_or(0),
+            left: self.left,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -133,6 +142,9 @@ impl Record {
             },
             leader_gone: w.leader_gone,
             stuck: w.stuck,
+            wanted: w.wanted,
+            adopted_ticks: (w.adopted_ticks != 0).then_some(w.adopted_ticks),
+            left: w.left,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,

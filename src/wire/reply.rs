@@ -42,6 +42,8 @@ pub struct Item {
     pub process: Option<Process>,
     /// What went wrong.
     pub error: Option<Error>,
+    /// What was done, but could not be recorded, and why.
+    pub unrecorded: Option<String>,
 }
 
 /// Output bytes of one stream, in a row.
@@ -120,6 +122,7 @@ impl Reply {
                 target: i.target.clone(),
                 process: i.process.as_ref().map(Process::to_wire),
                 error: i.error.as_ref().map(Error::to_wire),
+                unrecorded: i.unrecorded.clone().unwrap_or_default(),
             }),
             Self::Processes(all) => {
                 Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
@@ -166,6 +169,7 @@ impl Reply {
                 target: i.target,
                 process: i.process.map(Process::from_wire).transpose()?,
                 error: i.error.map(Error::from_wire),
+                unrecorded: (!i.unrecorded.is_empty()).then_some(i.unrecorded),
             }),
             Some(Body::Processes(all)) => {
                 Self::Processes(all.processes.into_iter().map(Process::from_wire).collect::<Result<_, _>>()?)

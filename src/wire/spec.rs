@@ -75,6 +75,8 @@ pub struct Spec {
     pub ready: Option<Readiness>,
     /// Anything the user wants to remember.
     pub labels: Vec<(String, String)>,
+    /// Whether a service that begins anew, after a reboot say, starts it again; if it has a name, when nothing is said.
+    pub autostart: Option<bool>,
 }
 
 /// Where a child's environment starts from.
@@ -250,7 +252,14 @@ impl Spec {
             output_bytes: OUTPUT_BYTES_DEFAULT,
             ready: None,
             labels: Vec::new(),
+            autostart: None,
         }
+    }
+
+    /// Whether a service that begins anew starts it again.
+    #[must_use]
+    pub fn starts_with_the_service(&self) -> bool {
+        self.autostart.unwrap_or(self.name.is_some())
     }
 
     /// Whether it can be run at all, as far as that is known without running it.
@@ -388,6 +397,7 @@ impl Spec {
                 }),
             }),
             labels: pairs_to_wire(&self.labels),
+            autostart: self.autostart,
         }
     }
 
@@ -428,6 +438,7 @@ impl Spec {
             output_bytes: if w.output_bytes == 0 { OUTPUT_BYTES_DEFAULT } else { w.output_bytes },
             ready,
             labels: pairs_from_wire(w.labels),
+            autostart: w.autostart,
         };
         spec.check()?;
         Ok(spec)

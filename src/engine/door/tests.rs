@@ -40,7 +40,8 @@ impl Toy {
     fn answer(&self, request: Request, replies: &mut Replies<'_>) -> Result<(), Closed> {
         match request {
             Request::Status(targets) => {
-                let item = |target| Reply::Item(Item { target, process: None, error: None });
+                let item =
+                    |target| Reply::Item(Item { target, process: None, error: None, unrecorded: None });
                 for target in targets {
                     replies.send(&item(target), More::Follows)?;
                 }

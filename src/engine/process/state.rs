@@ -52,6 +52,8 @@ pub struct StopOrder {
     pub timeout: Option<Duration>,
     pub scope: Option<Scope>,
     pub no_kill: bool,
+    /// The service ends; a later one is to start it again.
+    pub for_now: bool,
 }
 
 impl StopOrder {
@@ -81,6 +83,8 @@ pub enum Input {
     Ready,
     /// The process itself ended.
     Exited(Exit),
+    /// The process itself ended, and nobody saw how.
+    Lost,
     /// Nothing of it is left.
     TreeEmpty,
     /// The deadline has come.
@@ -166,6 +170,9 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         stop: StopInProgress::default(),
         leader_gone: false,
         stuck: false,
+        wanted: false,
+        adopted_ticks: None,
+        left: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
@@ -189,7 +196,12 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn apply(&mut self, input: Input) {
-        match (self.life.state, input) {
+        match &input {
+            Input::Start | Input::Restart => self.life.wanted = true,
+            Input::Stop(order) if !order.for_now => self.life.wanted = false,
+            _ => {}
+        }
+        match (self.life.state, input.clone()) {
             (State::Stopped | State::Failed | State::Backoff, Input::Start | Input::Restart) => {
                 self.life.attempts = 0;
                 self.life.window_restarts = 0;
@@ -227,8 +239,8 @@ impl Step<'_> {
                     self.tell(EventKind::Ready, "");
                 }
             }
-            (State::Starting | State::Running, Input::Exited(exit)) => {
-                self.exited(exit);
+            (State::Starting | State::Running, Input::Exited(_) | Input::Lost) => {
+                self.ended(&input);
                 // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide what next.
                 self.life.stop = self.stop_for(StopOrder::default(), Then::Decide);
                 self.enter_quietly(State::Stopping);
@@ -236,9 +248,9 @@ impl Step<'_> {
                 self.look();
             }
             // On record already, but the keeper had no word of it.
-            (State::Stopping, Input::Exited(_)) if self.life.leader_gone => {}
-            (State::Stopping, Input::Exited(exit)) => {
-                self.exited(exit);
+            (State::Stopping, Input::Exited(_) | Input::Lost) if self.life.leader_gone => {}
+            (State::Stopping, Input::Exited(_) | Input::Lost) => {
+                self.ended(&input);
                 self.look();
             }
             (State::Stopping, Input::TreeEmpty) => {
@@ -261,6 +273,7 @@ impl Step<'_> {
                 | Input::Executed
                 | Input::Ready
                 | Input::Exited(_)
+                | Input::Lost
                 | Input::TreeEmpty,
             )
             | (State::Stopped | State::Failed, Input::Deadline) => {}
@@ -304,6 +317,7 @@ impl Step<'_> {
         life.ready = false;
         life.start_failure = None;
         life.leader_gone = false;
+        life.left = false;
         life.stuck = false;
         life.stopped_at = None;
         life.started_at = Some(self.now.wall);
@@ -342,14 +356,22 @@ impl Step<'_> {
         }
     }
 
-    fn exited(&mut self, exit: Exit) {
+    fn ended(&mut self, how: &Input) {
         self.life.pid = None;
+        self.life.adopted_ticks = None;
         self.life.leader_gone = true;
         self.life.ready = false;
         self.life.stopped_at = Some(self.now.wall);
-        if self.life.start_failure.is_none() {
-            self.life.exit = Some(exit);
-            self.tell(EventKind::Exited, "");
+        match how {
+            Input::Exited(exit) if self.life.start_failure.is_none() => {
+                self.life.exit = Some(*exit);
+                self.tell(EventKind::Exited, "");
+            }
+            Input::Lost => {
+                self.life.exit = None;
+                self.tell(EventKind::Lost, "it ended, and nobody saw how");
+            }
+            _ => {}
         }
     }
 
@@ -478,7 +500,11 @@ impl Step<'_> {
             self.tell(EventKind::AttemptFailed, &restart::plan(next, self.life, &self.rules.restart));
         }
         match next {
-            Next::Rest => self.rest(State::Stopped, EventKind::Stopped, "by itself"),
+            Next::Rest => {
+                // What has done its work is not wanted any more; what failed is, by a later service.
+                self.life.wanted &= restart::failed(self.life, &self.rules.restart);
+                self.rest(State::Stopped, EventKind::Stopped, "by itself");
+            }
             Next::GiveUp => {
                 let n = self.life.window_restarts;
                 self.life.cause = "restart limit".to_owned();

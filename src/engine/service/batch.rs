@@ -18,12 +18,12 @@ use crate::wire::time::millis;
 
 /// The result for a process that was found.
 pub fn item(process: &Process, error: Option<Error>) -> Reply {
-    Reply::Item(Item { target: process.label(), process: Some(process.show()), error })
+    Reply::Item(Item { target: process.label(), process: Some(process.show()), error, unrecorded: None })
 }
 
 /// The result for a target that means nothing.
 pub fn missing(target: String, error: Error) -> Reply {
-    Reply::Item(Item { target, process: None, error: Some(error) })
+    Reply::Item(Item { target, process: None, error: Some(error), unrecorded: None })
 }
 
 impl Engine {
@@ -41,7 +41,8 @@ impl Engine {
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, cause, replies, &mut |process, answered, replies| {
-            let item = Item { target: process.label(), process: Some(answered.shown), error: answered.error };
+            let Answered { shown, error, .. } = answered;
+            let item = Item { target: process.label(), process: Some(shown), error, unrecorded: None };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
         replies.send(&Reply::Done, More::Last)

@@ -61,7 +61,7 @@ impl Service for Engine {
 }
 
 fn order(r: &Stop) -> StopOrder {
-    StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill }
+    StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill, for_now: false }
 }
 
 /// The whole request failed.
