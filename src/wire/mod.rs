@@ -17,3 +17,4 @@ pub mod request;
 pub mod spec;
 pub mod strings;
 pub mod time;
+pub mod values;
