@@ -40,6 +40,7 @@
 //! | [`keeper`] | the parent | `sys`, `wire` |
 //! | [`engine`] | the service | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire` |
+//! | [`config`] | the configuration file, into each layer's settings | `sys`, `wire`, `engine` |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
 //!
 //! # Threads
@@ -71,6 +72,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod engine;
 pub mod keeper;
 pub mod sys;

@@ -13,6 +13,7 @@ pub mod host;
 pub mod process;
 pub mod reserve;
 pub mod service;
+pub mod settings;
 pub mod table;
 mod takeover;
 
