@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::text;
 use crate::wire::error::Error;
-pub use crate::wire::json::{event, exit, time};
+pub use crate::wire::json::{base64, event, exit, time};
 use crate::wire::process::{Process, StartFailure};
 use crate::wire::reply::{Chunk, Gap, Item, Service};
 use crate::wire::time::Timestamp;
@@ -103,32 +103,4 @@ pub fn service(s: &Service) -> Value {
         "running": s.running,
         "cgroups": s.cgroups,
     })
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |n: usize| u32::from(group.get(n).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for n in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * n) & 63) as usize];
-            out.push(if n <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_as_everybody_writes_it() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 }
