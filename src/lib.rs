@@ -52,6 +52,7 @@
 //! | `door` | `engine/door/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-XXXXXXXX` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //!
 //! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
 //! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.

@@ -9,6 +9,7 @@
 
 pub mod door;
 pub mod feed;
+pub mod history;
 pub mod host;
 pub mod process;
 pub mod reserve;
