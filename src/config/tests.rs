@@ -252,3 +252,33 @@ fn a_hostile_file_is_refused() {
     let e = load(Path::new("/no/such")).unwrap_err();
     assert!(e.message.contains("No such file") && !e.hint.is_empty(), "{e}");
 }
+
+/// The example of docs/config.md is one, and every key there is has its line in the tables.
+#[test]
+fn the_documentation_agrees() {
+    let docs = include_str!("../../docs/config.md");
+    let (_, rest) = docs.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scratch = Scratch::new();
+    let password = scratch.file("password", "x", 0o600);
+    let ca = scratch.file("ca.pem", include_str!("../../tests/fixtures/tls/ca.pem"), 0o644);
+    let example = example
+        .replace("/etc/provost/opensearch.password", &password.display().to_string())
+        .replace("/etc/provost/ca.pem", &ca.display().to_string());
+    let config = read(&example).unwrap();
+    assert_eq!(
+        (config.sinks.len(), config.orphans, config.history),
+        (2, OrphanPolicy::Kill, Config::default().history)
+    );
+    // What is unknown is answered with all that is known there.
+    for section in
+        ["", "[history]\n", "[[sink]]\nkind = 'jsonl'\npath = '/a'\n", &format!("{SEARCH}url = 'http://a'\n")]
+    {
+        let (_, hint) = refusal(&format!("{section}wibble = 1"));
+        let keys = hint.strip_prefix("keys there: ").unwrap();
+        for key in keys.split(", ") {
+            let is_there = [format!("| `{key}` |"), format!("## `[{key}]`"), format!("## `[[{key}]]`")];
+            assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");
+        }
+    }
+}
