@@ -40,6 +40,7 @@
 //! | [`keeper`] | the parent | `sys`, `wire` |
 //! | [`engine`] | the service | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire` |
+//! | [`config`] | the configuration file, into each layer's settings | `sys`, `wire`, `engine` |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
 //!
 //! # Threads
@@ -51,6 +52,7 @@
 //! | `door` | `engine/door/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-XXXXXXXX` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //!
 //! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
 //! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.
@@ -71,6 +73,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod engine;
 pub mod keeper;
 pub mod sys;

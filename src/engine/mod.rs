@@ -9,10 +9,12 @@
 
 pub mod door;
 pub mod feed;
+pub mod history;
 pub mod host;
 pub mod process;
 pub mod reserve;
 pub mod service;
+pub mod settings;
 pub mod table;
 mod takeover;
 

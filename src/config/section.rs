@@ -1,0 +1,215 @@
+//! A table of the configuration file, read key by key: each value is checked where it is asked for, and what nobody has
+//! asked for is unknown. Every refusal says where it is: file, line and column.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+use crate::wire::values;
+
+/// The file that is read, for messages.
+pub struct Source<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// What is in it.
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    /// An error at this byte.
+    pub fn error(&self, at: usize, message: &str) -> Error {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let path = quoted(&self.path.to_string_lossy());
+        Error::usage(format!("{path}, line {line}, column {column}: {message}"))
+    }
+}
+
+/// A value, and where it stands.
+#[derive(Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    at: usize,
+}
+
+/// A table of the file.
+pub struct Section<'a> {
+    source: &'a Source<'a>,
+    /// As it is called in messages, as `[history]`; empty for the top of the file.
+    title: String,
+    at: usize,
+    table: DeTable<'a>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// A table that was read from here.
+    pub fn new(source: &'a Source<'a>, title: String, at: usize, table: DeTable<'a>) -> Self {
+        Self { source, title, at, table, known: Vec::new() }
+    }
+
+    /// An error about a value of this section.
+    pub fn bad<T>(&self, value: &At<T>, message: &str) -> Error {
+        self.source.error(value.at, message)
+    }
+
+    /// An error about the section as a whole.
+    pub fn error(&self, message: &str) -> Error {
+        self.source.error(self.at, message)
+    }
+
+    /// As it is called in messages.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<At<DeValue<'a>>> {
+        self.known.push(key);
+        let value = self.table.remove(key)?;
+        Some(At { at: value.span().start, value: value.into_inner() })
+    }
+
+    fn of_kind(&self, key: &str, value: &At<DeValue<'_>>, kind: &str) -> Error {
+        self.bad(value, &format!("'{key}' takes {kind}, not {}", a(value.value.type_str())))
+    }
+
+    /// Text.
+    pub fn text(&mut self, key: &'static str) -> Result<Option<At<Cow<'a, str>>>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(At { value: DeValue::String(value), at }) => Ok(Some(At { value, at })),
+            Some(other) => Err(self.of_kind(key, &other, "a string")),
+        }
+    }
+
+    /// Text that must be there.
+    pub fn required(&mut self, key: &'static str) -> Result<At<Cow<'a, str>>, Error> {
+        let text = self.text(key)?;
+        text.ok_or_else(|| self.error(&format!("{} needs '{key}'", self.title)))
+    }
+
+    /// One of these words.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, of: &[(&str, T)]) -> Result<Option<T>, Error> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let found = of.iter().find(|(word, _)| *word == text.value);
+        let words: Vec<_> = of.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let refusal = || format!("'{key}' is one of {}, not {}", words.join(", "), quoted(&text.value));
+        Ok(Some(found.ok_or_else(|| self.bad(&text, &refusal()))?.1))
+    }
+
+    /// A whole number in this range.
+    pub fn integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Error> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let DeValue::Integer(number) = &value.value else {
+            return Err(self.of_kind(key, &value, "a whole number"));
+        };
+        let number = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| range.contains(n));
+        let refusal = || format!("'{key}' is a whole number from {} to {}", range.start(), range.end());
+        number.map(Some).ok_or_else(|| self.bad(&value, &refusal()))
+    }
+
+    /// A size in bytes, in this range.
+    pub fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Error> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let size = values::size(&text.value).ok_or_else(|| {
+            self.bad(&text, &format!("'{key}' is a size, as \"64 KiB\", \"10 MiB\" or \"1 GiB\""))
+        })?;
+        let refusal = || format!("'{key}' is from {} to {}", bytes(*range.start()), bytes(*range.end()));
+        if range.contains(&size) { Ok(Some(size)) } else { Err(self.bad(&text, &refusal())) }
+    }
+
+    /// A span of time in this range.
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Option<Duration>, Error> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        // A number without a unit is taken on the command line, where it is at once seen what it does.
+        let value = values::duration(&text.value).filter(|_| text.value.ends_with(char::is_alphabetic));
+        let value = value.ok_or_else(|| {
+            self.bad(
+                &text,
+                &format!("'{key}' is a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\""),
+            )
+        })?;
+        let refusal = || format!("'{key}' is from {} to {}", span(*range.start()), span(*range.end()));
+        if range.contains(&value) { Ok(Some(value)) } else { Err(self.bad(&text, &refusal())) }
+    }
+
+    /// A table in this one.
+    pub fn section(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(At { value: DeValue::Table(table), at }) => {
+                Ok(Some(Self::new(self.source, format!("[{key}]"), at, table)))
+            }
+            Some(other) => Err(self.of_kind(key, &other, &format!("a table, written [{key}]"))),
+        }
+    }
+
+    /// A list of tables in this one.
+    pub fn sections(&mut self, key: &'static str, max: usize) -> Result<Vec<Self>, Error> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let kind = format!("a list of tables, each written [[{key}]]");
+        let At { value: DeValue::Array(list), at } = value else {
+            return Err(self.of_kind(key, &value, &kind));
+        };
+        if list.len() > max {
+            return Err(self
+                .source
+                .error(at, &format!("there are {} [[{key}]], at most {max} can be", list.len())));
+        }
+        let one = |entry: Spanned<DeValue<'a>>| {
+            let at = entry.span().start;
+            match entry.into_inner() {
+                DeValue::Table(table) => Ok(Self::new(self.source, format!("[[{key}]]"), at, table)),
+                other => Err(self.of_kind(key, &At { value: other, at }, &kind)),
+            }
+        };
+        list.into_iter().map(one).collect()
+    }
+
+    /// Refuses the keys that nobody has asked for.
+    pub fn finish(self) -> Result<(), Error> {
+        // The first of them in the file.
+        let Some(key) = self.table.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
+        let place = if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
+        let message = format!("unknown key {}{place}", quoted(key.get_ref()));
+        let error = self.source.error(key.span().start, &message);
+        Err(error.hint(match values::closest(key.get_ref(), self.known.iter().copied()) {
+            Some(near) => format!("the nearest key there is: {near}"),
+            None => format!("keys there: {}", self.known.join(", ")),
+        }))
+    }
+}
+
+/// With its article.
+fn a(word: &str) -> String {
+    let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {word}", if vowel { "an" } else { "a" })
+}
+
+/// As it is written: in the largest unit that leaves it whole.
+fn span(duration: Duration) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let ms = duration.as_millis();
+    let (unit, len) =
+        units.into_iter().find(|(_, len)| ms.is_multiple_of(*len)).expect("all are of milliseconds");
+    format!("{}{unit}", ms / len)
+}
+
+/// The same for sizes.
+fn bytes(size: u64) -> String {
+    let units = [(" GiB", 1 << 30), (" MiB", 1 << 20), (" KiB", 1 << 10), ("", 1)];
+    let (unit, len) = units.into_iter().find(|(_, len)| size.is_multiple_of(*len)).expect("all are of bytes");
+    format!("{}{unit}", size / len)
+}

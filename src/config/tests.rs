@@ -1,0 +1,284 @@
+//! What the configuration takes, and each of its refusals.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::engine::settings::{JsonlSettings, SinkKind};
+
+/// A directory of this test's own.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("provost-config-{}-{n}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read(text: &str) -> Result<Config, Error> {
+    parse(Path::new("/etc/provost.toml"), text)
+}
+
+/// The refusal's message without the file's name, and its hint.
+#[track_caller]
+fn refusal(text: &str) -> (String, String) {
+    let e = read(text).expect_err(text);
+    let message = e.message.strip_prefix("'/etc/provost.toml', line ").expect(&e.message).to_owned();
+    (message, e.hint)
+}
+
+const SEARCH: &str = "[[sink]]\nkind = 'opensearch'\n";
+
+#[test]
+fn nothing_is_the_default() {
+    assert_eq!(read(""), Ok(Config::default()));
+    let history = Config::default().history;
+    assert_eq!((history.keep.as_secs(), history.keep_events), (30 * 86_400, 1_000_000));
+    assert_eq!(Config::default().orphans, OrphanPolicy::Kill);
+}
+
+#[test]
+fn every_key_is_read() {
+    let scratch = Scratch::new();
+    let password = scratch.file("password", "s3cret\n", 0o600);
+    let ca = scratch.file("ca.pem", include_str!("../../tests/fixtures/tls/ca.pem"), 0o644);
+    let text = format!(
+        r#"
+        orphans = "adopt"
+        [history]
+        keep = "7d"
+        keep_events = 50_000
+        [[sink]]
+        kind = "jsonl"
+        name = "audit"
+        path = "/var/log/provost/events.jsonl"
+        max_size = "10 MiB"
+        max_files = 3
+        [[sink]]
+        kind = "opensearch"
+        url = "https://search.example:9200/"
+        index = "events-1"
+        username = "provost"
+        password_file = "{}"
+        ca_file = "{}"
+        batch = 100
+        timeout = "2s"
+        "#,
+        password.display(),
+        ca.display()
+    );
+    let path = scratch.file("provost.toml", text, 0o644);
+    let config = load(&path).unwrap();
+    assert_eq!(config.orphans, OrphanPolicy::Adopt);
+    assert_eq!(
+        config.history,
+        HistorySettings { keep: Duration::from_secs(7 * 86_400), keep_events: 50_000 }
+    );
+    let [audit, search] = &config.sinks[..] else { panic!("{config:?}") };
+    let jsonl =
+        JsonlSettings { path: "/var/log/provost/events.jsonl".into(), max_size: 10 << 20, max_files: 3 };
+    assert_eq!((audit.name.as_str(), &audit.kind), ("audit", &SinkKind::Jsonl(jsonl)));
+    assert_eq!(search.name, "opensearch-2");
+    let SinkKind::OpenSearch(search) = &search.kind else { panic!("{search:?}") };
+    assert_eq!((search.url.as_str(), search.index.as_str()), ("https://search.example:9200", "events-1"));
+    let login = search.login.as_ref().unwrap();
+    assert_eq!((login.username.as_str(), login.password.reveal()), ("provost", "s3cret"));
+    assert_eq!((search.batch, search.timeout), (100, Duration::from_secs(2)));
+    assert!(search.ca.is_some());
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
+    let (message, hint) = refusal("orphans = 'kill'\n[history]\n  keep_event = 3\n");
+    assert_eq!(message, "3, column 3: unknown key 'keep_event' in [history]");
+    assert_eq!(hint, "the nearest key there is: keep_events");
+    let (message, hint) = refusal("wibble = 1");
+    assert_eq!(
+        (message.as_str(), hint.as_str()),
+        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink")
+    );
+    // A key of another kind of sink is unknown too.
+    let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
+    assert_eq!(message, "4, column 1: unknown key 'url' in [[sink]]");
+    let (_, hint) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\npassword = 'x'\n");
+    assert!(hint.contains("kind, name, path"), "{hint}");
+}
+
+#[test]
+fn each_bad_value_is_refused_where_it_stands() {
+    for (text, want) in [
+        ("orphans = 'keep'", "1, column 11: 'orphans' is one of \"adopt\", \"kill\", \"leave\", not 'keep'"),
+        ("orphans = 1", "1, column 11: 'orphans' takes a string, not an integer"),
+        ("history = 1", "1, column 11: 'history' takes a table, written [history], not an integer"),
+        ("sink = 'x'", "1, column 8: 'sink' takes a list of tables, each written [[sink]], not a string"),
+        ("sink = [1]", "1, column 9: 'sink' takes a list of tables, each written [[sink]], not an integer"),
+        ("[history]\nkeep = '30'", "2, column 8: 'keep' is a duration"),
+        ("[history]\nkeep = '30 days'", "2, column 8: 'keep' is a duration"),
+        ("[history]\nkeep = '1s'", "2, column 8: 'keep' is from 1m to 3650d"),
+        ("[history]\nkeep = '$KEEP'", "2, column 8: 'keep' is a duration"),
+        (
+            "[history]\nkeep_events = -1",
+            "2, column 15: 'keep_events' is a whole number from 1000 to 100000000",
+        ),
+        (
+            "[history]\nkeep_events = 99999999999999999999999999",
+            "2, column 15: 'keep_events' is a whole number",
+        ),
+        ("[history]\nkeep_events = 1.5", "2, column 15: 'keep_events' takes a whole number, not a float"),
+        ("[[sink]]\n", "1, column 1: [[sink]] needs 'kind'"),
+        ("[[sink]]\nkind = 'kafka'", "2, column 8: 'kind' is one of \"jsonl\", \"opensearch\", not 'kafka'"),
+        ("[[sink]]\nkind = 'jsonl'", "1, column 1: [[sink]] needs 'path'"),
+        ("[[sink]]\nkind = 'jsonl'\nname = '../x'", "3, column 8: bad name '../x'"),
+        ("[[sink]]\nkind = 'jsonl'\npath = 'a'", "3, column 8: 'path' is an absolute path, not 'a'"),
+        ("[[sink]]\nkind = 'jsonl'\npath = '/a/'", "1, column 1: [[sink]]: 'path' is to name a file"),
+        ("[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = '1 MB'", "4, column 12: 'max_size' is a size"),
+        (
+            "[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = '1'",
+            "4, column 12: 'max_size' is from 4 KiB to 1024 GiB",
+        ),
+        ("[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = 5", "4, column 12: 'max_size' takes a string"),
+        (
+            "[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_files = 0",
+            "4, column 13: 'max_files' is a whole number from 1",
+        ),
+        ("a = 1\na = 2", "2, column 1: duplicate key"),
+        ("a = ", "1, column "),
+    ] {
+        let (message, _) = refusal(text);
+        assert!(message.starts_with(want), "{text}\n {message}");
+    }
+}
+
+#[test]
+fn each_bad_search_engine_is_refused() {
+    for (line, want) in [
+        ("", "needs 'url'"),
+        ("url = 'search:9200'", "bad 'url'"),
+        ("url = 'ftp://a'", "bad 'url': it is written http://HOST:PORT"),
+        ("url = 'https://u:p@a'", "a password does not belong there"),
+        ("url = 'https://a?x=1'", "without a query"),
+        ("url = 'https://a'\nindex = 'Events'", "bad 'index' 'Events'"),
+        ("url = 'https://a'\nindex = '../x'", "bad 'index'"),
+        ("url = 'https://a'\nusername = 'u'", "with 'username' goes 'password_file'"),
+        ("url = 'https://a'\npassword_file = '/p'", "with 'password_file' goes 'username'"),
+        ("url = 'https://a'\nusername = 'a:b'\npassword_file = '/p'", "holds no colon"),
+        ("url = 'https://a'\nusername = 'u'\npassword_file = '/no/such'", "No such file"),
+        ("url = 'https://a'\nusername = 'u'\npassword_file = '/'", "not a regular file"),
+        ("url = 'https://a'\nca_file = '/dev/null'", "not a regular file"),
+        ("url = 'https://a'\nbatch = 0", "'batch' is a whole number from 1 to 10000"),
+        ("url = 'https://a'\ntimeout = '1ms'", "'timeout' is from 100ms to 5m"),
+    ] {
+        let (message, _) = refusal(&format!("{SEARCH}{line}"));
+        assert!(message.contains(want), "{line}\n {message}");
+    }
+}
+
+#[test]
+fn passwords_are_kept_from_others_and_from_the_network() {
+    let scratch = Scratch::new();
+    let with = |url: &str, path: &Path| {
+        read(&format!("{SEARCH}url = '{url}'\nusername = 'u'\npassword_file = '{}'", path.display()))
+    };
+    let good = scratch.file("good", "x", 0o400);
+    assert!(with("https://a", &good).is_ok());
+    assert!(with("http://127.0.0.1:9200", &good).is_ok());
+    assert!(with("http://[::1]:9200", &good).is_ok());
+    let e = with("http://a", &good).unwrap_err();
+    assert!(e.message.contains("clear text"), "{e}");
+    for mode in [0o640, 0o604, 0o660] {
+        let e = with("https://a", &scratch.file("open", "x", mode)).unwrap_err();
+        assert!(e.message.contains("chmod 600"), "{e}");
+    }
+    for text in ["", "\n", "a\nb\n", "a\u{0}"] {
+        let e = with("https://a", &scratch.file("odd", text, 0o600)).unwrap_err();
+        assert!(e.message.contains("on one line"), "{text:?}: {e}");
+    }
+    let e = with("https://a", &scratch.file("binary", [0xff, 0xfe], 0o600)).unwrap_err();
+    assert!(e.message.contains("not text"), "{e}");
+    let e = with("https://a", &scratch.file("long", "x".repeat(5000), 0o600)).unwrap_err();
+    assert!(e.message.contains("larger than"), "{e}");
+}
+
+#[test]
+fn names_and_paths_are_unique_and_sinks_are_few() {
+    let sink =
+        |name: &str, path: &str| format!("[[sink]]\nkind = 'jsonl'\nname = '{name}'\npath = '{path}'\n");
+    let (message, _) = refusal(&(sink("a", "/a") + &sink("a", "/b")));
+    assert!(message.ends_with("there is another sink with the name 'a'"), "{message}");
+    let (message, _) = refusal(&(sink("a", "/a") + &sink("b", "/a")));
+    assert!(message.ends_with("another sink writes to '/a' already"), "{message}");
+    let many: String = (0..17).map(|n| sink(&format!("a{n}"), &format!("/{n}"))).collect();
+    let (message, _) = refusal(&many);
+    assert!(message.contains("at most 16"), "{message}");
+}
+
+/// F7, F8: depth, length, and what is no text.
+#[test]
+fn a_hostile_file_is_refused() {
+    let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(read(&deep).is_err());
+    let deep = format!("a = {}1", "{a = ".repeat(100_000));
+    assert!(read(&deep).is_err());
+    let deep = format!("{}a = 1", "a.".repeat(100_000));
+    assert!(read(&deep).is_err());
+    let scratch = Scratch::new();
+    let long = scratch.file("long", format!("# {}", "x".repeat(1 << 20)), 0o600);
+    let e = load(&long).unwrap_err();
+    assert!(e.message.contains("larger than 1048576 bytes"), "{e}");
+    let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600)).unwrap_err();
+    assert!(e.message.contains("byte 5"), "{e}");
+    let e = load(&scratch.0).unwrap_err();
+    assert!(e.message.contains("not a regular file"), "{e}");
+    let e = load(Path::new("/no/such")).unwrap_err();
+    assert!(e.message.contains("No such file") && !e.hint.is_empty(), "{e}");
+}
+
+/// The example of docs/config.md is one, and every key there is has its line in the tables.
+#[test]
+fn the_documentation_agrees() {
+    let docs = include_str!("../../docs/config.md");
+    let (_, rest) = docs.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scratch = Scratch::new();
+    let password = scratch.file("password", "x", 0o600);
+    let ca = scratch.file("ca.pem", include_str!("../../tests/fixtures/tls/ca.pem"), 0o644);
+    let example = example
+        .replace("/etc/provost/opensearch.password", &password.display().to_string())
+        .replace("/etc/provost/ca.pem", &ca.display().to_string());
+    let config = read(&example).unwrap();
+    assert_eq!(
+        (config.sinks.len(), config.orphans, config.history),
+        (2, OrphanPolicy::Kill, Config::default().history)
+    );
+    // What is unknown is answered with all that is known there.
+    for section in
+        ["", "[history]\n", "[[sink]]\nkind = 'jsonl'\npath = '/a'\n", &format!("{SEARCH}url = 'http://a'\n")]
+    {
+        let (_, hint) = refusal(&format!("{section}wibble = 1"));
+        let keys = hint.strip_prefix("keys there: ").unwrap();
+        for key in keys.split(", ") {
+            let is_there = [format!("| `{key}` |"), format!("## `[{key}]`"), format!("## `[[{key}]]`")];
+            assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");
+        }
+    }
+}

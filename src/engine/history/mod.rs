@@ -1,0 +1,3 @@
+//! What has happened, beyond the events that are in memory.
+
+pub mod sinks;

@@ -1,0 +1,100 @@
+//! The bulk API of OpenSearch as bytes: what is sent, and what the answer means for each document. Pure.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::engine::history::sinks::{Failed, Taken};
+use crate::wire::event::Event;
+use crate::wire::json;
+
+/// Largest request, in bytes: half of what small installations take.
+const REQUEST_LEN_MAX: usize = 5 << 20;
+/// "Too many requests".
+const BUSY: u16 = 429;
+
+/// What makes an event's document one of its own: sent twice, it is there once.
+fn document_id(service: Uuid, event: &Event) -> String {
+    format!("{service}-{}", event.seq)
+}
+
+/// A request with as many of these events as it may hold, and how many that are: at least one.
+pub fn request(events: &[Event], index: &str, service: Uuid) -> (Vec<u8>, usize) {
+    let mut body = Vec::new();
+    for (n, event) in events.iter().enumerate() {
+        let before = body.len();
+        let action = json!({ "index": { "_index": index, "_id": document_id(service, event) } });
+        let mut document = json::event(event);
+        // Several services may share an index.
+        document["service"] = service.to_string().into();
+        for line in [action, document] {
+            serde_json::to_writer(&mut body, &line).expect("a vector takes everything");
+            body.push(b'\n');
+        }
+        if n > 0 && body.len() > REQUEST_LEN_MAX {
+            body.truncate(before);
+            return (body, n);
+        }
+    }
+    (body, events.len())
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    index: Outcome,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    #[serde(rename = "_id")]
+    id: Option<String>,
+    status: u16,
+    error: Option<Value>,
+}
+
+impl Outcome {
+    fn why(&self) -> String {
+        let part = |key| self.error.as_ref().and_then(|e| e.get(key)).and_then(Value::as_str);
+        match (part("type"), part("reason")) {
+            (Some(kind), Some(reason)) => format!("status {}, {kind}: {reason}", self.status),
+            _ => format!("status {}", self.status),
+        }
+    }
+}
+
+/// What the answer to a request with these events means for each of them.
+pub fn outcome(answer: &[u8], events: &[Event], service: Uuid) -> Result<Taken, Failed> {
+    let answer: Answer = serde_json::from_slice(answer)
+        .map_err(|e| Failed::new(format!("the answer is not that of a bulk request: {e}")))?;
+    if answer.items.len() != events.len() {
+        let (items, sent) = (answer.items.len(), events.len());
+        return Err(Failed::new(format!("the answer is about {items} documents, {sent} were sent")));
+    }
+    let mut taken = Taken { count: events.len(), ..Taken::default() };
+    let mut again: Vec<(usize, &Outcome)> = Vec::new();
+    for (n, (Item { index: outcome }, event)) in answer.items.iter().zip(events).enumerate() {
+        if outcome.id.as_ref().is_some_and(|id| *id != document_id(service, event)) {
+            return Err(Failed::new("the answer is about other documents than were sent"));
+        }
+        match outcome.status {
+            200..=299 => {}
+            BUSY | 500.. => again.push((n, outcome)),
+            _ => {
+                taken.rejected += 1;
+                taken.reason.get_or_insert_with(|| outcome.why());
+            }
+        }
+    }
+    if let Some((_, first)) = again.first() {
+        let count = again.len();
+        let message =
+            format!("{count} of {} documents were not taken in, the first: {}", events.len(), first.why());
+        taken.again = Some((again.iter().map(|(n, _)| *n).collect(), Failed::new(message)));
+    }
+    Ok(taken)
+}

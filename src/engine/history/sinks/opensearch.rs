@@ -1,0 +1,215 @@
+//! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each with a
+//! deadline; an answer is read up to a limit, and nothing is followed to another place.
+
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration as Patience;
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body};
+use uuid::Uuid;
+
+use crate::engine::history::sinks::{Deliver, Failed, Taken, bulk};
+use crate::engine::settings::{Login, OpenSearchSettings};
+use crate::wire::event::Event;
+use crate::wire::id::quoted;
+use crate::wire::json::base64;
+
+/// Until there is a connection; the whole request may take longer.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The largest answer to a request that was taken in.
+const ANSWER_LEN_MAX: u64 = 8 << 20;
+/// How much is read of one that says what is wrong.
+const REFUSAL_LEN_MAX: u64 = 4096;
+/// For each direction of a connection.
+const BUFFER_LEN: usize = 16 << 10;
+
+/// An index of OpenSearch.
+#[derive(Debug)]
+pub struct OpenSearch {
+    settings: OpenSearchSettings,
+    service: Uuid,
+    agent: Agent,
+    authorization: Option<HeaderValue>,
+    /// The most documents in a request: less than is set where the other side found that too much.
+    batch: usize,
+}
+
+/// Why a request was of no use.
+enum Refusal {
+    /// It, or its answer, is too large.
+    TooLarge(String),
+    /// Anything else.
+    Other(Failed),
+}
+
+impl From<Failed> for Refusal {
+    fn from(failed: Failed) -> Self {
+        Self::Other(failed)
+    }
+}
+
+impl OpenSearch {
+    /// Connects to nothing yet.
+    #[must_use]
+    pub fn new(settings: OpenSearchSettings, service: Uuid) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(settings.timeout))
+            .timeout_connect(Some(settings.timeout.min(CONNECT_MAX)))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // Else one from the environment would be taken.
+            .proxy(None)
+            .user_agent(concat!("provost/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .input_buffer_size(BUFFER_LEN)
+            .output_buffer_size(BUFFER_LEN)
+            .max_response_header_size(BUFFER_LEN)
+            .tls_config(tls(settings.ca.as_deref()))
+            .build();
+        Self {
+            service,
+            agent: Agent::with_parts(config, DefaultConnector::default(), OnThisThread),
+            authorization: settings.login.as_ref().map(basic),
+            batch: settings.batch,
+            settings,
+        }
+    }
+
+    fn post(&self, body: &[u8], events: &[Event]) -> Result<Taken, Refusal> {
+        let url = format!("{}/_bulk", self.settings.url);
+        let mut request = self.agent.post(&url).header(CONTENT_TYPE, "application/x-ndjson");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let mut answer = request.send(body).map_err(|e| self.failed(&words(&e)))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let why = excerpt(answer.body_mut());
+            return Err(self.refusal(status, answer.headers(), &why));
+        }
+        match answer.body_mut().with_config().limit(ANSWER_LEN_MAX).read_to_vec() {
+            Ok(bytes) => {
+                Ok(bulk::outcome(&bytes, events, self.service).map_err(|e| self.failed(&e.message))?)
+            }
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                Err(Refusal::TooLarge(format!("the answer is larger than {ANSWER_LEN_MAX} bytes")))
+            }
+            Err(e) => Err(self.failed(&words(&e)).into()),
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, headers: &HeaderMap, why: &str) -> Refusal {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let more = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => return Refusal::TooLarge(format!("HTTP {status}")),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                ": look at username, password_file, and what that user may do".to_owned()
+            }
+            _ if status.is_redirection() => {
+                format!(
+                    ": it points to {}, where we do not follow",
+                    quoted(header(LOCATION).unwrap_or("nowhere"))
+                )
+            }
+            _ if why.is_empty() => String::new(),
+            _ => format!(": {why}"),
+        };
+        // A date instead of seconds is not looked at: our own patience grows too.
+        let after = header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        Failed { after, ..self.failed(&format!("HTTP {status}{more}")) }.into()
+    }
+
+    fn failed(&self, why: &str) -> Failed {
+        Failed::new(format!("cannot deliver to {}: {why}", self.settings.url))
+    }
+}
+
+impl Deliver for OpenSearch {
+    fn batch_max(&self) -> usize {
+        self.settings.batch
+    }
+
+    fn resume(&mut self) -> Result<Option<u64>, Failed> {
+        // To send again does no harm, so it need not be asked.
+        Ok(None)
+    }
+
+    fn deliver(&mut self, events: &[Event]) -> Result<Taken, Failed> {
+        loop {
+            let some = &events[..events.len().min(self.batch)];
+            let (body, count) = bulk::request(some, &self.settings.index, self.service);
+            match self.post(&body, &some[..count]) {
+                Ok(taken) => return Ok(taken),
+                Err(Refusal::Other(failed)) => return Err(failed),
+                // Ends: a half of it is less.
+                Err(Refusal::TooLarge(_)) if count > 1 => self.batch = count / 2,
+                Err(Refusal::TooLarge(why)) => {
+                    return Ok(Taken { count, rejected: 1, reason: Some(why), again: None });
+                }
+            }
+        }
+    }
+}
+
+/// Names are looked up by the sink's own thread, which may wait for that as long as the system's resolver does. Else
+/// there would be another thread for each lookup.
+#[derive(Debug)]
+struct OnThisThread;
+
+impl Resolver for OnThisThread {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let unhurried = NextTimeout { after: Patience::NotHappening, ..timeout };
+        DefaultResolver::default().resolve(uri, config, unhurried)
+    }
+}
+
+fn tls(ca: Option<&[u8]>) -> TlsConfig {
+    let Some(pem) = ca else { return TlsConfig::default() };
+    let certificates: Vec<Certificate<'static>> = parse_pem(pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build()
+}
+
+fn basic(login: &Login) -> HeaderValue {
+    let pair = format!("{}:{}", login.username, login.password.reveal());
+    let text = format!("Basic {}", base64(pair.as_bytes()));
+    let mut value = HeaderValue::try_from(text).expect("base 64 can stand in a header");
+    value.set_sensitive(true);
+    value
+}
+
+/// Why a request came to nothing.
+fn words(e: &ureq::Error) -> String {
+    match e {
+        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+        ureq::Error::Io(e) => e.to_string(),
+        e => e.to_string(),
+    }
+}
+
+/// The beginning of what a refusal says, on one line.
+fn excerpt(body: &mut Body) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read is not missed: the status says the most.
+    let _ =
+        std::io::Read::read_to_end(&mut std::io::Read::take(body.as_reader(), REFUSAL_LEN_MAX), &mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(200).collect()
+}

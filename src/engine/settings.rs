@@ -1,0 +1,123 @@
+//! What of the engine can be set. Plain values that have been checked; `config` makes them from a file, and knows the
+//! file's form.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What becomes of processes that an earlier keeper started and that outlived it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrphanPolicy {
+    /// They stay, and no second copy is started beside them.
+    Adopt,
+    /// They are killed before a new copy is started.
+    #[default]
+    Kill,
+    /// They stay, and are reported.
+    Leave,
+}
+
+/// How long events are kept: until either limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// The oldest.
+    pub keep: Duration,
+    /// How many.
+    pub keep_events: u64,
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(30 * 86_400), keep_events: 1_000_000 }
+    }
+}
+
+/// Where events go besides the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkSettings {
+    /// Unique among the sinks.
+    pub name: String,
+    /// What it is.
+    pub kind: SinkKind,
+}
+
+/// The kinds of sinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// A file of lines.
+    Jsonl(JsonlSettings),
+    /// A search engine.
+    OpenSearch(OpenSearchSettings),
+}
+
+/// A file with an event on each line, rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonlSettings {
+    /// The file; rotated ones are beside it, with a number at the end.
+    pub path: PathBuf,
+    /// A file does not get longer than this, unless by a single line.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub max_files: u32,
+}
+
+/// An index of OpenSearch, or of what speaks its bulk API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSearchSettings {
+    /// `http(s)://HOST[:PORT][/PATH]`, without a slash at the end.
+    pub url: String,
+    /// Where documents are put.
+    pub index: String,
+    /// For basic authentication.
+    pub login: Option<Login>,
+    /// Certificates to trust instead of the public ones, as PEM.
+    pub ca: Option<Vec<u8>>,
+    /// The most documents in one request.
+    pub batch: usize,
+    /// For a whole request, the answer included.
+    pub timeout: Duration,
+}
+
+/// A user's name and password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Text that appears in no message, log or dump: it has neither `Display` nor a serial form, and its `Debug` is blank.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides this text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the one place that has to send it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_dumped() {
+        let login = Login { username: "u".into(), password: Secret::new("hush".into()) };
+        assert!(!format!("{login:?}").contains("hush"));
+        assert_eq!(login.password.reveal(), "hush");
+    }
+}

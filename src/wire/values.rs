@@ -1,0 +1,111 @@
+//! Values as people write them, on the command line and in the configuration: durations, sizes, and words that were
+//! nearly right.
+
+use std::time::Duration;
+
+/// How a duration is written.
+pub const DURATION_HINT: &str = "a duration is written 500ms, 10s, 2m, 1h or 1d; a bare number is seconds";
+
+/// `500ms`, `10s`, `1.5m`, `1h`, `1d`; a bare number is seconds.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    // Whole milliseconds are what the service counts in.
+    let ms = (number * seconds * 1000.0).round();
+    Duration::try_from_secs_f64(ms / 1000.0).ok().filter(|d| d.as_secs() < u64::from(u32::MAX))
+}
+
+/// `4096`, `64k`, `64 KiB`, `1m`, `1 MiB`, `1g`, `1 GiB`: the units are powers of 1024.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.strip_prefix(' ').filter(|unit| unit.ends_with("iB")).unwrap_or(unit) {
+        "" => 0,
+        "k" | "K" | "KiB" => 10,
+        "m" | "M" | "MiB" => 20,
+        "g" | "G" | "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// The candidate that is so near to `word` that a typing error explains the difference.
+#[must_use]
+pub fn closest(word: &str, candidates: impl IntoIterator<Item = impl Into<String>>) -> Option<String> {
+    let (distance, near) = candidates
+        .into_iter()
+        .map(Into::into)
+        .map(|candidate: String| (distance(word, &candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2 && distance < near.len() / 2).then_some(near)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours from one to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        let ms = |text| duration(text).map(|d| d.as_millis());
+        assert_eq!(ms("500ms"), Some(500));
+        assert_eq!(ms("10s"), Some(10_000));
+        assert_eq!(ms("10"), Some(10_000));
+        assert_eq!(ms("1.5m"), Some(90_000));
+        assert_eq!(ms("0"), Some(0));
+        assert_eq!(ms("1d"), Some(86_400_000));
+        for bad in ["", "s", "-1", "5x", "1e9", "1..2", "1 s", "1m30s", "99999999999d", "nan", "inf"] {
+            assert_eq!(ms(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("64k"), Some(65536));
+        assert_eq!(size("1M"), Some(1 << 20));
+        assert_eq!(size("10 MiB"), Some(10 << 20));
+        assert_eq!(size("2GiB"), Some(2 << 30));
+        for bad in ["", "k", "-1", "1.5m", "1kb", "1 k", "1  KiB", "99999999999999999999", "99999999999999g"]
+        {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_typing_error_finds_its_word() {
+        let commands = ["start", "stop", "status", "list"];
+        assert_eq!(closest("sart", commands).as_deref(), Some("start"));
+        assert_eq!(closest("sttaus", commands).as_deref(), Some("status"));
+        assert_eq!(closest("ls", commands), None);
+        assert_eq!(closest("frobnicate", commands), None);
+    }
+}
