@@ -64,6 +64,7 @@ fn event(seq: u64) -> Event {
     Event {
         seq,
         at: Timestamp(1_795_204_800_000 + seq),
+        mono_ms: 0,
         id: Some(ProcessId::from_bytes(*Uuid::from_u128(u128::from(seq % 7)).as_bytes())),
         name: format!("web-{}", seq % 7),
         run: seq,
