@@ -8,7 +8,7 @@ use crate::sys::signal;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::process::{End, Exit, Process, StartFailure};
-use crate::wire::reply::{Chunk, Gap, Item, Service};
+use crate::wire::reply::{Chunk, Gap, Item, Service, Upgraded};
 use crate::wire::time::{Timestamp, millis};
 
 /// RFC 3339 with milliseconds, UTC.
@@ -150,7 +150,13 @@ pub fn service(s: &Service) -> Value {
         "processes": s.processes,
         "running": s.running,
         "cgroups": s.cgroups,
+        "keeper_version": s.keeper_version,
     })
+}
+
+/// What an upgrade came to.
+pub fn upgraded(u: &Upgraded) -> Value {
+    json!({ "before": u.before, "after": u.after, "path": u.path })
 }
 
 /// RFC 4648, with padding.

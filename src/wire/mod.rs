@@ -6,6 +6,7 @@
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod handover;
 pub mod id;
 pub mod keeper;
 pub mod launch;
@@ -17,3 +18,4 @@ pub mod request;
 pub mod spec;
 pub mod strings;
 pub mod time;
+pub mod upgrade;
