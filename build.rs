@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/provost/v1/process.proto",
         "proto/provost/v1/channel.proto",
         "proto/provost/internal/v1/record.proto",
+        "proto/provost/internal/v1/handover.proto",
     ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");

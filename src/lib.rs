@@ -29,6 +29,12 @@
 //! Output goes from a pipe into the ring inside the kernel, in a call that also moves the file's own position: what
 //! was taken from a pipe is always found again (`engine/process/output.rs`).
 //!
+//! # Upgrade
+//!
+//! A new binary is tried as an engine first (`keeper/upgrade.rs`). If it comes up, the keeper becomes it by exec, with all
+//! descriptors and what it knows in a memfd (`keeper/handover.rs`); if not, the old engine is started again. The order's
+//! id makes it safe to ask again: whichever engine is there tells what came of it (`engine/service/upgrade.rs`).
+//!
 //! # Layers
 //!
 //! Lower never imports upper; `tests/tidy.rs` has the table and fails otherwise.

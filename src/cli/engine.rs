@@ -15,22 +15,32 @@ Usage: provost engine [OPTIONS]
 
 Options:
       --cgroup-root DIR      Where processes get their cgroups
+      --exe PATH             Where the service was started from
 ";
 
-pub fn parse(words: &mut Words) -> Result<Option<PathBuf>, Error> {
-    let mut cgroups = None;
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    pub cgroups: Option<PathBuf>,
+    pub exe: Option<PathBuf>,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let mut args = Args::default();
     while let Some(word) = words.next()? {
         match word {
-            Word::Option(option) if option == "--cgroup-root" => cgroups = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--cgroup-root" => {
+                args.cgroups = Some(words.value(&option)?.into());
+            }
+            Word::Option(option) if option == "--exe" => args.exe = Some(words.value(&option)?.into()),
             Word::Option(option) => return Err(words.unknown(&option)),
             Word::Value(value) => return Err(words.stray(&value)),
         }
     }
-    Ok(cgroups)
+    Ok(args)
 }
 
-pub fn run(cgroups: Option<PathBuf>, _: &mut Session) -> Result<u8, Error> {
-    serve::run_engine(cgroups)
+pub fn run(args: Args, _: &mut Session) -> Result<u8, Error> {
+    serve::run_engine(args)
 }
 
 #[cfg(test)]
@@ -39,9 +49,10 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(&mut Words::new([]).unwrap()), Ok(None));
-        let words = ["--cgroup-root".into(), "/x".into()];
-        assert_eq!(parse(&mut Words::new(words).unwrap()), Ok(Some("/x".into())));
+        assert_eq!(parse(&mut Words::new([]).unwrap()), Ok(Args::default()));
+        let words = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
+        let args = parse(&mut Words::new(words).unwrap()).unwrap();
+        assert_eq!(args, Args { cgroups: Some("/x".into()), exe: Some("/y".into()) });
         assert!(parse(&mut Words::new(["x".into()]).unwrap()).is_err());
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::text;
 use crate::wire::error::Error;
 pub use crate::wire::json::{base64, event, exit, time};
 use crate::wire::process::{Process, StartFailure};
-use crate::wire::reply::{Chunk, Gap, Item, Service};
+use crate::wire::reply::{Chunk, Gap, Item, Service, Upgraded};
 use crate::wire::time::Timestamp;
 
 /// A process.
@@ -102,5 +102,11 @@ pub fn service(s: &Service) -> Value {
         "processes": s.processes,
         "running": s.running,
         "cgroups": s.cgroups,
+        "keeper_version": s.keeper_version,
     })
+}
+
+/// What an upgrade came to.
+pub fn upgraded(u: &Upgraded) -> Value {
+    json!({ "before": u.before, "after": u.after, "path": u.path })
 }

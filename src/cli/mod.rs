@@ -11,6 +11,7 @@ mod env;
 mod events;
 mod help;
 mod json;
+mod keeper;
 mod labels;
 mod launch;
 mod list;
@@ -29,6 +30,7 @@ mod status;
 mod stop;
 mod stream;
 mod text;
+mod upgrade;
 mod values;
 mod version;
 mod wait;
@@ -95,7 +97,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 19] = [
+static COMMANDS: [Command; 21] = [
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -232,6 +234,15 @@ static COMMANDS: [Command; 19] = [
         parse: |words| job(events::parse(words)?, events::run),
     },
     Command {
+        name: "upgrade",
+        summary: upgrade::SUMMARY,
+        help: upgrade::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(upgrade::parse(words)?, upgrade::run),
+    },
+    Command {
         name: "completions",
         summary: completions::SUMMARY,
         help: completions::HELP,
@@ -266,6 +277,15 @@ static COMMANDS: [Command; 19] = [
         codes: Codes::Own,
         words: Positional::Hidden,
         parse: |words| job(engine::parse(words)?, engine::run),
+    },
+    Command {
+        name: "keeper",
+        summary: keeper::SUMMARY,
+        help: keeper::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Hidden,
+        parse: |words| job(keeper::parse(words)?, keeper::run),
     },
 ];
 

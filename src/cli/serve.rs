@@ -1,16 +1,20 @@
 //! `provost serve`: the service itself. The only file of this folder that knows keeper and engine.
 
-use std::path::PathBuf;
 use std::path::absolute;
 
+use crate::cli::engine::Args as EngineArgs;
+use crate::cli::keeper::Args as KeeperArgs;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::words::{Word, Words};
 use crate::engine;
 use crate::keeper::Cgroups;
+use crate::keeper::Handed;
 use crate::keeper::Notice;
 use crate::keeper::Options;
+use crate::keeper::rehearse;
+use crate::keeper::resume;
 use crate::keeper::serve;
 use crate::sys::signal;
 use crate::wire::error::{Code, Error};
@@ -62,8 +66,25 @@ pub fn run(cgroups: Cgroups, session: &mut Session) -> Result<u8, Error> {
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
-pub fn run_engine(cgroups: Option<PathBuf>) -> Result<u8, Error> {
-    match engine::run(cgroups)? {}
+pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
+    take_name();
+    match engine::run(engine::Options { cgroups: args.cgroups, exe: args.exe })? {}
+}
+
+/// The keeper that was another program until now.
+pub fn run_keeper(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> {
+    take_name();
+    let (Some(memory), Some(image)) = (args.handover, args.image) else {
+        return Err(Error::usage("'provost keeper' is what 'provost serve' becomes, and nothing else")
+            .hint("to start the service: provost serve"));
+    };
+    let handed = Handed { socket: session.socket()?, memory, image, returned: args.returned };
+    if args.rehearse { rehearse(&handed) } else { resume(&handed, &mut tell) }
+}
+
+/// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.
+fn take_name() {
+    let _ = std::fs::write("/proc/self/comm", "provost");
 }
 
 fn tell(notice: Notice) {
@@ -81,6 +102,11 @@ fn tell(notice: Notice) {
             format!("the engine ended ({how}); another one is started in {restart_in_ms} ms")
         }
         Notice::Stopping { signal } => format!("{}: stopping all processes", signal::name(signal)),
+        Notice::Upgrading => "upgrading: the engine of the other binary is started".to_owned(),
+        Notice::Upgraded { before, after } => {
+            format!("upgraded from {before} to {after} (keeper pid {})", std::process::id())
+        }
+        Notice::NotUpgraded { why } => format!("not upgraded: {why}"),
         Notice::Trouble(what) => what,
     };
     screen::notice(&line);

@@ -48,8 +48,13 @@ pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
 
 fn describe(s: &Service) -> String {
     let plural = if s.processes == 1 { "process" } else { "processes" };
+    let keeper = if s.keeper_version.is_empty() || s.keeper_version == s.version {
+        String::new()
+    } else {
+        format!(" (keeper {})", s.keeper_version)
+    };
     format!(
-        "provost {}, up for {}, keeper pid {}, engine pid {} (start {}), {} {plural}, {} running, cgroups {}",
+        "provost {}{keeper}, up for {}, keeper pid {}, engine pid {} (start {}), {} {plural}, {} running, cgroups {}",
         s.version,
         text::age(s.started_at, Timestamp::now()),
         s.keeper_pid,

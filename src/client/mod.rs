@@ -25,9 +25,9 @@ pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_so
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
-use crate::wire::reply::{Chunk, Item, More, Reply, Service};
+use crate::wire::reply::{Chunk, Item, More, Reply, Service, Upgraded};
 use crate::wire::request::{
-    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Wait,
+    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
 };
 
 /// A connection to the service, made anew whenever it breaks.
@@ -176,6 +176,17 @@ impl Client {
         for reply in self.call(Request::Service)? {
             if let Reply::Service(service) = reply {
                 return Ok(service);
+            }
+        }
+        Err(unexpected())
+    }
+
+    /// Moves the running service to another binary; answers when it is done, or why it is not. The processes of the
+    /// service notice nothing.
+    pub fn upgrade(&mut self, upgrade: Upgrade) -> Result<Upgraded, Error> {
+        for reply in self.call(Request::Upgrade(upgrade))? {
+            if let Reply::Upgraded(upgraded) = reply {
+                return Ok(upgraded);
             }
         }
         Err(unexpected())

@@ -18,6 +18,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How long a start may take: hundreds of instances are started, or none.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the outcome of an upgrade may be awaited: the service itself gives up before that.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Whether a request can be asked twice without being done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,8 @@ pub(super) enum Repeat {
     Unsafe,
 }
 
-/// See [`Repeat`]. A start is safe for its ids, which the client chose: the second finds what the first made.
+/// See [`Repeat`]. A start and an upgrade are safe for their ids, which the client chose: the second finds what the
+/// first made.
 pub(super) fn repeat(request: &Request) -> Repeat {
     match request {
         Request::Start(_)
@@ -42,7 +45,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Stream(_)
         | Request::Env(_)
         | Request::Events(_)
-        | Request::Service => Repeat::Safe,
+        | Request::Service
+        | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
 }
@@ -51,6 +55,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
 pub(super) fn patience(request: &Request) -> Option<Duration> {
     match request {
         Request::Start(_) | Request::StartAgain(_) => Some(START_PATIENCE),
+        Request::Upgrade(_) => Some(UPGRADE_PATIENCE),
         Request::Wait(wait) => wait.timeout.map(|timeout| timeout.saturating_add(PATIENCE)),
         Request::Signal(_)
         | Request::Status(_)

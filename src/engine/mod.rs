@@ -37,9 +37,18 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 
-/// Runs the engine until its keeper is gone. `cgroups`: the directory that the keeper made for them.
-pub fn run(cgroups: Option<PathBuf>) -> Result<std::convert::Infallible, Error> {
-    let (engine, listener) = takeover::take_over(cgroups)?;
+/// What the keeper gives every engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The directory that it made for cgroups.
+    pub cgroups: Option<PathBuf>,
+    /// The path that the service was started from.
+    pub exe: Option<PathBuf>,
+}
+
+/// Runs the engine until its keeper is gone.
+pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
+    let (engine, listener) = takeover::take_over(options)?;
     let engine = Arc::new(engine);
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
@@ -87,6 +96,7 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
         ToEngine::NotSpawned { id, run, step, errno } => (id, Msg::NotSpawned { run, step, errno }),
         ToEngine::Exited { id, run, ended } => (id, Msg::Exited { run, ended }),
         ToEngine::StopAll { hurry } => return stop_all(engine, hurry),
+        ToEngine::Upgrade(outcome) => return engine.upgrades.tell(outcome),
         // Only at the beginning.
         ToEngine::Hello { .. } | ToEngine::Entry { .. } | ToEngine::Listed => return,
     };

@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use crate::engine::Options;
 use crate::engine::feed::Feed;
 use crate::engine::host::{Host, Link};
 use crate::engine::process::handle::{Inherited, Msg, Process};
@@ -14,7 +14,7 @@ use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::tree::Leader;
 use crate::engine::reserve::Reserve;
-use crate::engine::service::Engine;
+use crate::engine::service::{Engine, Upgrades};
 use crate::engine::table::Table;
 use crate::sys::cgroup::Root;
 use crate::sys::clock;
@@ -28,6 +28,7 @@ use crate::wire::keeper::{ENGINE_FD, MESSAGE_LEN, Open, ToEngine, ToKeeper, VERS
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
+use crate::wire::upgrade::Version;
 
 /// A process as the keeper listed it.
 struct Listed {
@@ -36,8 +37,17 @@ struct Listed {
     inherited: Inherited,
 }
 
+/// The keeper's answer to our greeting.
+struct Greeting {
+    global: File,
+    listener: OwnedFd,
+    started_at: Timestamp,
+    engine_starts: u64,
+    keeper: Version,
+}
+
 /// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
-pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
+pub fn take_over(options: Options) -> Result<(Engine, OwnedFd), Error> {
     let socket = inherited(ENGINE_FD).map_err(|_| {
         Error::usage("'provost engine' is started by 'provost serve' and by nothing else")
             .hint("to start the service: provost serve")
@@ -45,14 +55,15 @@ pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
     let link = Link::new(socket);
     link.send(&ToKeeper::Hello { version: VERSION }, &[])
         .map_err(|e| Error::new(Code::Unreachable, format!("cannot greet the keeper: {e}")))?;
-    let (global, listener, started_at, engine_starts) = hear_hello(&link)?;
-    let listed = hear_list(&link)?;
+    let Greeting { global, listener, started_at, engine_starts, keeper } = hear_hello(&link)?;
+    let upgrades = Upgrades::default();
+    let listed = hear_list(&link, &upgrades)?;
 
     let host = Arc::new(Host {
         link,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
-        cgroups: cgroups.map(Root::at),
+        cgroups: options.cgroups.map(Root::at),
         service_env: service_env(),
         stopping: AtomicBool::new(false),
         starting: AtomicUsize::new(0),
@@ -85,7 +96,8 @@ pub fn take_over(cgroups: Option<PathBuf>) -> Result<(Engine, OwnedFd), Error> {
     for (process, inherited) in taken {
         process.send(Msg::Resume(inherited));
     }
-    Ok((Engine { table, host, started_at, engine_starts }, listener))
+    let (keeper_version, exe) = (keeper.text(), options.exe);
+    Ok((Engine { table, host, started_at, engine_starts, keeper_version, exe, upgrades }, listener))
 }
 
 fn process(host: &Arc<Host>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
@@ -104,11 +116,11 @@ fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {
     Ok((message, fds))
 }
 
-fn hear_hello(link: &Link) -> Result<(File, OwnedFd, Timestamp, u64), Error> {
+fn hear_hello(link: &Link) -> Result<Greeting, Error> {
     // An exit of a child may be told before the answer.
     loop {
         let (message, fds) = receive(link)?;
-        if let ToEngine::Hello { version, started_at, engine_starts } = message {
+        if let ToEngine::Hello { version, started_at, engine_starts, keeper } = message {
             if version != VERSION {
                 return Err(Error::new(
                     Code::Failed,
@@ -119,12 +131,18 @@ fn hear_hello(link: &Link) -> Result<(File, OwnedFd, Timestamp, u64), Error> {
             let (Some(global), Some(listener)) = (fds.next(), fds.next()) else {
                 return Err(Error::new(Code::Failed, "the keeper's hello lacks its descriptors"));
             };
-            return Ok((File::from(global), listener, Timestamp(started_at), engine_starts));
+            return Ok(Greeting {
+                global: File::from(global),
+                listener,
+                started_at: Timestamp(started_at),
+                engine_starts,
+                keeper,
+            });
         }
     }
 }
 
-fn hear_list(link: &Link) -> Result<Vec<Listed>, Error> {
+fn hear_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     loop {
         let (message, fds) = receive(link)?;
@@ -144,6 +162,7 @@ fn hear_list(link: &Link) -> Result<Vec<Listed>, Error> {
                 listed.push(Listed { id, memory, inherited: Inherited { run, pid, leader, pipes, ended } });
             }
             ToEngine::Listed => return Ok(listed),
+            ToEngine::Upgrade(outcome) => upgrades.tell(outcome),
             // An entry that was listed before it ended.
             ToEngine::Exited { id, run, ended } => {
                 for entry in listed.iter_mut().filter(|l| l.id == id && l.inherited.run == run) {

@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::keeper::notify::NOTIFY_KEY;
 use crate::sys::child::{self, Fork, SingleThreaded, fork};
-use crate::sys::socket::seqpacket_pair;
+use crate::sys::socket::{Patience, sendmsg, seqpacket_pair};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
 use crate::sys::{clock, signal};
-use crate::wire::keeper::ENGINE_FD;
+use crate::wire::keeper::{ENGINE_FD, ToKeeper};
 
 /// An engine that lived this long was healthy, ms.
 const HEALTHY_MS: u64 = 1000;
@@ -46,7 +47,11 @@ impl Engine {
         match fork(alone, None)? {
             Fork::Child => {
                 let error = become_engine(&theirs, exe, arguments);
-                child::exit_now(error.raw_os_error().unwrap_or(1))
+                let errno = error.raw_os_error().unwrap_or(1);
+                // The exit code alone could be the program's own.
+                let _ =
+                    sendmsg(theirs.as_fd(), &ToKeeper::NotExecuted { errno }.encode(), &[], Patience::Never);
+                child::exit_now(errno)
             }
             Fork::Parent { pid, .. } => Ok(Self::Up { pid, channel: ours, since: clock::now_ms() }),
         }
@@ -101,7 +106,7 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
     let tuned = std::env::var_os(TUNABLES_KEY).map_or_else(Vec::new, |t| [t.as_bytes(), b":"].concat());
     let tuned = c(&[TUNABLES_KEY.as_bytes(), b"=", &tuned, TUNABLES.as_bytes()].concat());
     let env: Vec<_> = std::env::vars_os()
-        .filter(|(k, _)| k != TUNABLES_KEY)
+        .filter(|(k, _)| k != TUNABLES_KEY && k != NOTIFY_KEY)
         .map(|(k, v)| c(&[k.as_bytes(), b"=", v.as_bytes()].concat()))
         .chain([tuned])
         .collect();

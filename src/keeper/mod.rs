@@ -8,23 +8,32 @@
 
 mod child;
 mod engine;
+mod handover;
+mod notice;
+mod notify;
 mod outbox;
 mod place;
 mod spawn;
 mod table;
+mod upgrade;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::keeper::engine::{Engine, delay_ms};
+pub use crate::keeper::handover::{Handed, rehearse, resume};
+pub use crate::keeper::notice::Notice;
+use crate::keeper::notify::Notifier;
 use crate::keeper::outbox::{Outbox, Outgoing, not_spawned};
 use crate::keeper::place::Place;
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::table::Table;
+use crate::keeper::upgrade::{Attempt, started_from};
 use crate::sys::cgroup::Root;
 use crate::sys::errno::EMFILE;
+use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::socket::{Patience, recvmsg};
@@ -32,11 +41,14 @@ use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
+use crate::wire::upgrade::{Outcome, Version};
 
 /// How long an orderly stop may take before the keeper hurries, ms. Longer than any sensible grace period.
 const ORDERLY_MS: u64 = 120_000;
 /// How long a hurried stop may take before the keeper kills its children itself, ms.
 const HURRIED_MS: u64 = 5_000;
+/// How long the end of a killed engine may take, ms: it is awaited for tidiness alone.
+const ENGINE_END_MS: u64 = 1_000;
 /// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any back.
 const SPARE: usize = 8;
 
@@ -61,47 +73,10 @@ pub enum Cgroups {
     Off,
 }
 
-/// What the keeper has to tell its operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The first engine is up.
-    Ready {
-        /// Where it listens.
-        socket: PathBuf,
-        /// The one to signal.
-        keeper_pid: u32,
-        /// Why there are no cgroups, if there are none although they were wanted.
-        no_cgroups: Option<String>,
-    },
-    /// An engine ended and another one is started.
-    EngineDied {
-        /// In words: the exit code or the signal.
-        how: String,
-        /// Milliseconds until the next one.
-        restart_in_ms: u64,
-    },
-    /// The service was asked to stop.
-    Stopping {
-        /// By this signal.
-        signal: u32,
-    },
-    /// Something could not be done.
-    Trouble(String),
-}
-
 /// Serves until a signal ends it. The exit code is 0 when everything was stopped in order.
 pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Error> {
     let cannot = |what: &str, e: &io::Error| Error::new(Code::Failed, format!("cannot {what}: {e}"));
-    let signals = SignalFd::new(&[
-        signal::CHLD,
-        signal::TERM,
-        signal::INT,
-        signal::QUIT,
-        signal::HUP,
-        signal::USR1,
-        signal::USR2,
-    ])
-    .map_err(|e| cannot("receive signals", &e))?;
+    let signals = receive_signals()?;
     let nofile =
         system::raise_descriptor_limit().map_err(|e| cannot("raise the limit of descriptors", &e))?;
     if std::process::id() != 1 {
@@ -114,27 +89,37 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     let (cgroups, no_cgroups) = make_cgroups(options.cgroups);
     let global =
         memory::memfd_create(c"provost-global", 0).map_err(|e| cannot("make the global memory", &e))?;
-    let mut keeper = Keeper {
-        place,
-        listener,
-        global,
-        cgroups,
-        no_cgroups,
-        spawner,
-        signals,
-        table: Table::new(),
-        outbox: Outbox::default(),
-        spare: Vec::new(),
-        engine: Engine::Down { start_at: 0 },
-        engine_starts: 0,
-        short_lives: 0,
-        engine_is_up: false,
-        started_at: Timestamp::now(),
-        stop: Stop::No,
-        announced: false,
+    let engine_arguments = engine_arguments(cgroups.as_ref());
+    Keeper::new(
+        Ground { place, listener, global, cgroups, no_cgroups, nofile, engine_arguments, spawner, signals },
         notify,
-    };
-    keeper.run()
+    )
+    .run()
+}
+
+/// Blocks what the keeper reads instead of being interrupted by it.
+fn receive_signals() -> Result<SignalFd, Error> {
+    SignalFd::new(&[
+        signal::CHLD,
+        signal::TERM,
+        signal::INT,
+        signal::QUIT,
+        signal::HUP,
+        signal::USR1,
+        signal::USR2,
+    ])
+    .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {e}")))
+}
+
+/// What every engine is given. A path that is no text is left out: then an upgrade has to be told where to.
+fn engine_arguments(cgroups: Option<&Root>) -> Vec<String> {
+    let cgroups = cgroups.map(|root| ("--cgroup-root", root.path().to_owned()));
+    let exe = started_from().map(|path| ("--exe", path));
+    let given = cgroups.into_iter().chain(exe);
+    given
+        .filter_map(|(option, path)| Some([option.to_owned(), path.to_str()?.to_owned()]))
+        .flatten()
+        .collect()
 }
 
 fn make_cgroups(wanted: Cgroups) -> (Option<Root>, Option<String>) {
@@ -163,15 +148,23 @@ enum Stop {
     Done,
 }
 
-struct Keeper<'n> {
+/// What a keeper stands on, from its first moment.
+struct Ground {
     // Dropped first: nobody connects to a service that ends.
     place: Place,
     listener: OwnedFd,
     global: File,
     cgroups: Option<Root>,
     no_cgroups: Option<String>,
+    /// The limit of descriptors that the service was started with, soft and hard.
+    nofile: (u64, u64),
+    engine_arguments: Vec<String>,
     spawner: Spawner,
     signals: SignalFd,
+}
+
+struct Keeper<'n> {
+    ground: Ground,
     table: Table,
     outbox: Outbox,
     /// Given up when an engine is started.
@@ -185,12 +178,45 @@ struct Keeper<'n> {
     started_at: Timestamp,
     stop: Stop,
     announced: bool,
+    /// An upgrade in progress.
+    attempt: Option<Attempt>,
+    /// What the last one came to.
+    outcome: Option<Outcome>,
+    /// What engines are started from, where it is not our own program: after an upgrade that the engine made and the
+    /// keeper did not.
+    binary: Option<File>,
+    notifier: Notifier,
     notify: &'n mut dyn FnMut(Notice),
+}
+
+impl<'n> Keeper<'n> {
+    /// One that holds nothing yet and is about to start its first engine.
+    fn new(ground: Ground, notify: &'n mut dyn FnMut(Notice)) -> Self {
+        Self {
+            ground,
+            table: Table::new(),
+            outbox: Outbox::default(),
+            spare: Vec::new(),
+            engine: Engine::Down { start_at: 0 },
+            engine_starts: 0,
+            short_lives: 0,
+            engine_is_up: false,
+            started_at: Timestamp::now(),
+            stop: Stop::No,
+            announced: false,
+            attempt: None,
+            outcome: None,
+            binary: None,
+            notifier: Notifier::from_env(),
+            notify,
+        }
+    }
 }
 
 impl Keeper<'_> {
     fn run(&mut self) -> Result<u8, Error> {
         loop {
+            self.go_on_with_upgrade();
             self.start_engine_if_due();
             if self.stop == Stop::Done {
                 return Ok(self.end());
@@ -227,11 +253,12 @@ impl Keeper<'_> {
             Stop::No | Stop::Done => None,
             Stop::Orderly { until } | Stop::Hurried { until } => Some(until),
         };
-        let deadline = [start_at, stop_at].into_iter().flatten().min();
+        let upgrade_at = self.attempt.as_ref().and_then(Attempt::deadline);
+        let deadline = [start_at, stop_at, upgrade_at].into_iter().flatten().min();
         let channel = self.engine.channel().map(AsFd::as_fd);
         let room = if self.outbox.is_empty() { None } else { channel };
         let mut fds = [
-            PollFd::readable(self.signals.as_fd()),
+            PollFd::readable(self.ground.signals.as_fd()),
             PollFd::maybe(channel, PollFd::readable),
             PollFd::maybe(room, PollFd::writable),
         ];
@@ -246,15 +273,14 @@ impl Keeper<'_> {
             return;
         }
         self.spare.clear();
-        let mut arguments = Vec::new();
-        if let Some(root) = &self.cgroups {
-            arguments = vec!["--cgroup-root".to_owned(), root.path().to_string_lossy().into_owned()];
-        }
-        match Engine::start(self.spawner.alone(), Path::new("/proc/self/exe"), &arguments) {
+        let program = self.engine_program();
+        match Engine::start(self.ground.spawner.alone(), &program, &self.ground.engine_arguments) {
             Ok(engine) => {
                 self.engine = engine;
                 self.engine_starts += 1;
+                self.upgrade_engine_started();
             }
+            Err(e) if self.attempt.is_some() => self.upgrade_engine_not_started(&e),
             Err(e) => {
                 self.short_lives = self.short_lives.saturating_add(1);
                 let delay = delay_ms(self.short_lives).max(100);
@@ -266,7 +292,7 @@ impl Keeper<'_> {
 
     fn take_signals(&mut self) {
         // Reaped below whatever came: several SIGCHLD may have become one.
-        while let Ok(Some(signal)) = self.signals.read() {
+        while let Ok(Some(signal)) = self.ground.signals.read() {
             if [signal::TERM, signal::INT, signal::QUIT].contains(&signal) {
                 self.ask_to_stop(signal);
             }
@@ -285,7 +311,9 @@ impl Keeper<'_> {
 
     fn reaped(&mut self, reaped: &children::Reaped) {
         if self.engine.pid() == Some(reaped.pid) {
-            self.engine_died(reaped.status);
+            return self.engine_died(reaped.status);
+        }
+        if self.upgrade_rehearsed(reaped) {
             return;
         }
         let ended = Ended {
@@ -306,10 +334,11 @@ impl Keeper<'_> {
         // What it has sent counts: its clients may have been told that it is done.
         self.take_messages();
         let died = children::status(status);
+        let is_upgrade = self.upgrade_engine_died(died);
         // Somebody who kills a working engine is no sign that the next one will not work.
         let was_killed =
             matches!(died, children::Status::Signalled { signal, .. } if u32::from(signal) == signal::KILL);
-        let is_sound = self.engine.was_healthy() || (self.engine_is_up && was_killed);
+        let is_sound = is_upgrade || self.engine.was_healthy() || (self.engine_is_up && was_killed);
         self.engine_is_up = false;
         self.short_lives = if is_sound { 0 } else { self.short_lives.saturating_add(1) };
         let restart_in_ms = delay_ms(self.short_lives);
@@ -319,7 +348,7 @@ impl Keeper<'_> {
             children::Status::Exited(code) => format!("exit code {code}"),
             children::Status::Signalled { signal, .. } => signal::name(u32::from(signal)),
         };
-        if self.stop != Stop::Done {
+        if self.stop != Stop::Done && !is_upgrade {
             (self.notify)(Notice::EngineDied { how, restart_in_ms });
         }
     }
@@ -355,7 +384,7 @@ impl Keeper<'_> {
                     Some(held) if held.pid != 0 => return,
                     // Its memory came when there was no descriptor left to take it.
                     None => not_spawned(id, run, Step::Memory, &io::Error::from_raw_os_error(EMFILE)),
-                    Some(held) => match self.spawner.spawn(&held.memory, run, launch, &given) {
+                    Some(held) => match self.ground.spawner.spawn(&held.memory, run, launch, &given) {
                         Err((step, e)) => not_spawned(id, run, step, &e),
                         Ok(born) => {
                             let pid = born.pid;
@@ -376,12 +405,14 @@ impl Keeper<'_> {
                     self.stop = Stop::Done;
                 }
             }
+            ToKeeper::Upgrade { id } => self.begin_upgrade(id, fds),
+            ToKeeper::NotExecuted { errno } => self.upgrade_engine_not_executed(errno),
         }
     }
 
     /// Answers a new engine's hello with everything there is.
     fn tell_all(&mut self) {
-        let (global, listener) = match (self.global.try_clone(), self.listener.try_clone()) {
+        let (global, listener) = match (self.ground.global.try_clone(), self.ground.listener.try_clone()) {
             (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
             (Err(e), _) | (_, Err(e)) => {
                 (self.notify)(Notice::Trouble(format!("cannot hand over to the engine: {e}")));
@@ -393,8 +424,12 @@ impl Keeper<'_> {
             version: VERSION,
             started_at: self.started_at.0,
             engine_starts: self.engine_starts,
+            keeper: Version::ours(),
         };
         self.outbox.push(Outgoing::Hello(hello, global, listener));
+        if let Some(outcome) = self.present_outcome() {
+            self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
+        }
         for id in self.table.ids() {
             self.outbox.push(Outgoing::Entry(id));
         }
@@ -404,14 +439,22 @@ impl Keeper<'_> {
 
     fn engine_ready(&mut self) {
         self.engine_is_up = true;
+        self.upgrade_engine_ready();
         self.keep_spare();
         if !self.announced {
             self.announced = true;
             (self.notify)(Notice::Ready {
-                socket: self.place.socket().to_owned(),
+                socket: self.ground.place.socket().to_owned(),
                 keeper_pid: std::process::id(),
-                no_cgroups: self.no_cgroups.clone(),
+                no_cgroups: self.ground.no_cgroups.clone(),
             });
+            self.tell_ready();
+        }
+    }
+
+    fn tell_ready(&self) {
+        if self.stop == Stop::No {
+            self.notifier.ready(&format!("serving {}", self.ground.place.socket().display()));
         }
     }
 
@@ -441,6 +484,7 @@ impl Keeper<'_> {
             Stop::Hurried { .. } | Stop::Done => Stop::Hurried { until: now },
         };
         (self.notify)(Notice::Stopping { signal });
+        self.notifier.stopping();
         self.tell_stop();
     }
 
@@ -463,7 +507,7 @@ impl Keeper<'_> {
             }
             Stop::Hurried { until } if until <= now => {
                 // The engine could not. Our children are ours to kill, and their trees where there are cgroups.
-                if let Some(root) = &self.cgroups {
+                if let Some(root) = &self.ground.cgroups {
                     for name in root.leaves() {
                         let _ = root.leaf(&name).kill();
                     }
@@ -479,15 +523,24 @@ impl Keeper<'_> {
 
     /// The end of the service: the engine goes last, then what we made. Returns the exit code.
     fn end(&mut self) -> u8 {
-        if let Some(pid) = self.engine.pid() {
-            let _ = children::signal_child(pid, signal::KILL);
-        }
-        if let Some(root) = &self.cgroups {
+        self.end_engine();
+        if let Some(root) = &self.ground.cgroups {
             for name in root.leaves() {
                 root.leaf(&name).remove();
             }
             root.remove();
         }
         u8::from(self.table.is_running())
+    }
+    /// Kills the engine and waits until it is gone, so that no zombie of ours comes to init.
+    fn end_engine(&self) {
+        let Some(pid) = self.engine.pid() else { return };
+        // Before the signal: as long as it is not reaped, this is certainly the one.
+        let pidfd = PidFd::open(pid);
+        let _ = children::signal_child(pid, signal::KILL);
+        if let Ok(pidfd) = pidfd {
+            let _ = wait(&mut [PollFd::readable(pidfd.as_fd())], Some(clock::now_ms() + ENGINE_END_MS));
+        }
+        while let Ok(Some(_)) = children::reap() {}
     }
 }

@@ -23,7 +23,7 @@ const SOCKET_UMASK: u32 = 0o117;
 #[derive(Debug)]
 pub struct Place {
     socket: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -48,7 +48,17 @@ impl Place {
         let lock = take_lock(socket)?;
         clear_stale(socket)?;
         let listener = bind(socket).map_err(|e| failed("listen on the socket", socket, &e))?;
-        Ok((Self { socket: socket.to_owned(), _lock: lock }, listener))
+        Ok((Self { socket: socket.to_owned(), lock }, listener))
+    }
+
+    /// The place that this process held as another program, with its lock.
+    pub fn inherited(socket: PathBuf, lock: File) -> Self {
+        Self { socket, lock }
+    }
+
+    /// What keeps others out for as long as it is open.
+    pub fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// Where the socket is.

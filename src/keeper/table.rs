@@ -56,6 +56,18 @@ impl Table {
         self.held.get(&id)
     }
 
+    /// Holds what another program held in this process.
+    pub fn restore(&mut self, id: ProcessId, held: Held) {
+        if held.pid != 0 {
+            self.by_pid.insert(held.pid, id);
+        }
+        self.held.insert(id, held);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ProcessId, &Held)> {
+        self.held.iter().map(|(id, held)| (*id, held))
+    }
+
     pub fn ids(&self) -> Vec<ProcessId> {
         self.held.keys().copied().collect()
     }

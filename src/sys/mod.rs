@@ -6,6 +6,7 @@ use std::io;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod descriptor;
 pub mod limits;
 pub mod memory;
 pub mod pidfd;

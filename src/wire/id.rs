@@ -83,6 +83,42 @@ impl FromStr for ProcessId {
     }
 }
 
+/// One order to upgrade, named by the client that gave it: however often it is asked, it is done once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UpgradeId(Uuid);
+
+impl UpgradeId {
+    /// A fresh one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// From its 16 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Its 16 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    pub(in crate::wire) fn from_wire(bytes: &[u8]) -> Result<Self, Error> {
+        let bytes = <[u8; 16]>::try_from(bytes)
+            .map_err(|_| Error::usage(format!("the id of an upgrade has 16 bytes, not {}", bytes.len())))?;
+        Ok(Self::from_bytes(bytes))
+    }
+}
+
+impl Default for UpgradeId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A process's name: `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`. Safe in paths, tables, logs and shells.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);

@@ -4,7 +4,8 @@
 //! The layout is frozen: after an upgrade an old keeper meets a new engine. A message that one side does not know is
 //! answered by nothing and logged; [`VERSION`] grows when that is not enough.
 
-use crate::wire::id::ProcessId;
+use crate::wire::id::{ProcessId, UpgradeId};
+use crate::wire::upgrade::{Outcome, Verdict, Version};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -39,13 +40,18 @@ pub enum ToKeeper {
     Ready,
     /// Everything is stopped, as [`ToEngine::StopAll`] asked.
     AllStopped,
+    /// Move to another binary. fds: that binary. Answered by [`ToEngine::Upgrade`] if nothing can be done; else this
+    /// engine is killed, and the next one is told.
+    Upgrade { id: UpgradeId },
+    /// What was to become an engine could not execute its program.
+    NotExecuted { errno: i32 },
 }
 
 /// From the keeper to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToEngine {
     /// fds: the global memory, the listening socket.
-    Hello { version: u32, started_at: u64, engine_starts: u64 },
+    Hello { version: u32, started_at: u64, engine_starts: u64, keeper: Version },
     /// A process that is held. fds: memory; then pidfd, stdout, stderr if it runs (pid is not 0).
     Entry { id: ProcessId, run: u64, pid: u32, ended: Option<Ended>, open: Open },
     /// That was the last entry.
@@ -58,6 +64,8 @@ pub enum ToEngine {
     Exited { id: ProcessId, run: u64, ended: Ended },
     /// Bring everything to its end: the service was asked to stop. `hurry` after a second signal.
     StopAll { hurry: bool },
+    /// How the last upgrade stands.
+    Upgrade(Outcome),
 }
 
 /// Which pipes of an entry the keeper still holds, in the order of their descriptors.
@@ -262,6 +270,8 @@ impl ToKeeper {
             Self::Forget { id } => Writer::new(5).bytes(id.as_bytes()),
             Self::Ready => Writer::new(6),
             Self::AllStopped => Writer::new(7),
+            Self::Upgrade { id } => Writer::new(8).bytes(id.as_bytes()),
+            Self::NotExecuted { errno } => Writer::new(9).u32(errno.cast_unsigned()),
         }
         .buf
     }
@@ -280,6 +290,8 @@ impl ToKeeper {
             5 => Self::Forget { id: r.id()? },
             6 => Self::Ready,
             7 => Self::AllStopped,
+            8 => Self::Upgrade { id: UpgradeId::from_bytes(r.bytes()?) },
+            9 => Self::NotExecuted { errno: r.u32()?.cast_signed() },
             _ => return None,
         })
     }
@@ -290,8 +302,8 @@ impl ToEngine {
     #[must_use]
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         match self {
-            Self::Hello { version, started_at, engine_starts } => {
-                Writer::new(1).u32(*version).u64(*started_at).u64(*engine_starts)
+            Self::Hello { version, started_at, engine_starts, keeper } => {
+                Writer::new(1).u32(*version).u64(*started_at).u64(*engine_starts).bytes(&keeper.0)
             }
             Self::Entry { id, run, pid, ended, open } => {
                 let open = match open {
@@ -312,6 +324,10 @@ impl ToEngine {
             }
             Self::Exited { id, run, ended } => Writer::new(6).bytes(id.as_bytes()).u64(*run).ended(ended),
             Self::StopAll { hurry } => Writer::new(7).u32(u32::from(*hurry)),
+            Self::Upgrade(Outcome { id, verdict, before }) => {
+                let (kind, number) = verdict.numbers();
+                Writer::new(8).bytes(id.as_bytes()).u32(kind).u32(number.cast_unsigned()).bytes(&before.0)
+            }
         }
         .buf
     }
@@ -321,7 +337,12 @@ impl ToEngine {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut r = Reader(bytes);
         Some(match r.u32()? {
-            1 => Self::Hello { version: r.u32()?, started_at: r.u64()?, engine_starts: r.u64()? },
+            1 => Self::Hello {
+                version: r.u32()?,
+                started_at: r.u64()?,
+                engine_starts: r.u64()?,
+                keeper: Version(r.bytes()?),
+            },
             2 => {
                 let (id, run, pid) = (r.id()?, r.u64()?, r.u32()?);
                 let open = match r.u32()? {
@@ -343,6 +364,11 @@ impl ToEngine {
             },
             6 => Self::Exited { id: r.id()?, run: r.u64()?, ended: r.ended()? },
             7 => Self::StopAll { hurry: r.u32()? != 0 },
+            8 => Self::Upgrade(Outcome {
+                id: UpgradeId::from_bytes(r.bytes()?),
+                verdict: Verdict::from_numbers(r.u32()?, r.u32()?.cast_signed()),
+                before: Version(r.bytes()?),
+            }),
             _ => return None,
         })
     }
@@ -364,11 +390,13 @@ mod tests {
             ToKeeper::Forget { id },
             ToKeeper::Ready,
             ToKeeper::AllStopped,
+            ToKeeper::Upgrade { id: UpgradeId::new() },
+            ToKeeper::NotExecuted { errno: 8 },
         ] {
             assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
         }
         for m in [
-            ToEngine::Hello { version: 1, started_at: 5, engine_starts: 2 },
+            ToEngine::Hello { version: 1, started_at: 5, engine_starts: 2, keeper: Version::ours() },
             ToEngine::Entry { id, run: 1, pid: 2, ended: Some(ended), open: Open::Pipes },
             ToEngine::Entry { id, run: 1, pid: 2, ended: None, open: Open::Running },
             ToEngine::Listed,
@@ -376,6 +404,11 @@ mod tests {
             ToEngine::NotSpawned { id, run: 3, step: Step::Fork, errno: 11 },
             ToEngine::Exited { id, run: 3, ended },
             ToEngine::StopAll { hurry: true },
+            ToEngine::Upgrade(Outcome {
+                id: UpgradeId::new(),
+                verdict: Verdict::NotExecuted { errno: 8 },
+                before: Version::ours(),
+            }),
         ] {
             assert_eq!(ToEngine::decode(&m.encode()), Some(m));
         }

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod handover;
 pub mod id;
 pub mod json;
 pub mod keeper;
@@ -18,4 +19,5 @@ pub mod request;
 pub mod spec;
 pub mod strings;
 pub mod time;
+pub mod upgrade;
 pub mod values;

@@ -29,6 +29,8 @@ pub enum Reply {
     Events(EventBatch),
     /// About the service itself.
     Service(Service),
+    /// The service was moved to another binary.
+    Upgraded(Upgraded),
     /// Nothing more to say.
     Done,
 }
@@ -100,6 +102,19 @@ pub struct Service {
     pub running: u32,
     /// Whether each process gets a cgroup of its own.
     pub cgroups: bool,
+    /// The keeper's version; empty when it does not tell.
+    pub keeper_version: String,
+}
+
+/// What an upgrade came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgraded {
+    /// The version before.
+    pub before: String,
+    /// The version now.
+    pub after: String,
+    /// The binary that runs now.
+    pub path: String,
 }
 
 /// Whether more replies follow.
@@ -151,6 +166,12 @@ impl Reply {
                 processes: s.processes,
                 running: s.running,
                 cgroups: s.cgroups,
+                keeper_version: s.keeper_version.clone(),
+            }),
+            Self::Upgraded(u) => Body::Upgraded(v1::Upgraded {
+                before: u.before.clone(),
+                after: u.after.clone(),
+                path: u.path.clone(),
             }),
             Self::Done => Body::Done(v1::Empty {}),
         };
@@ -198,7 +219,11 @@ impl Reply {
                 processes: s.processes,
                 running: s.running,
                 cgroups: s.cgroups,
+                keeper_version: s.keeper_version,
             }),
+            Some(Body::Upgraded(u)) => {
+                Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path })
+            }
             Some(Body::Done(v1::Empty {})) => Self::Done,
         };
         Ok((reply, if w.last { More::Last } else { More::Follows }))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::wire::error::{Code, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1;
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
@@ -47,6 +47,8 @@ pub enum Request {
     Events(Events),
     /// About the service itself.
     Service,
+    /// Move the service to another binary.
+    Upgrade(Upgrade),
 }
 
 /// See [`Request::Start`].
@@ -202,6 +204,15 @@ pub struct Events {
     pub target: Option<String>,
 }
 
+/// See [`Request::Upgrade`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Chosen by the client: a repeated request finds what came of the first one.
+    pub id: UpgradeId,
+    /// The binary, absolute; none: where the service was started from.
+    pub path: Option<String>,
+}
+
 impl Request {
     /// Encoded, without the frame.
     #[must_use]
@@ -258,6 +269,10 @@ impl Request {
                 target: r.target.clone().unwrap_or_default(),
             }),
             Self::Service => Body::Service(v1::Service {}),
+            Self::Upgrade(r) => Body::Upgrade(v1::Upgrade {
+                id: r.id.as_bytes().to_vec(),
+                path: r.path.clone().unwrap_or_default(),
+            }),
         };
         v1::Request { body: Some(body) }.encode_to_vec()
     }
@@ -305,6 +320,9 @@ impl Request {
                 Self::Events(Events { since: r.since, follow: r.follow, target: text(r.target) })
             }
             Some(Body::Service(v1::Service {})) => Self::Service,
+            Some(Body::Upgrade(r)) => {
+                Self::Upgrade(Upgrade { id: UpgradeId::from_wire(&r.id)?, path: text(r.path) })
+            }
         })
     }
 }

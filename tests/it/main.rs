@@ -23,6 +23,7 @@ mod d_output;
 mod f_names;
 mod f_place;
 mod f_socket;
+mod k_upgrade;
 mod l_scale;
 mod programs;
 mod raw;

@@ -3,14 +3,17 @@
 mod batch;
 mod start;
 mod streams;
+mod upgrade;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::door::{Caller, Closed, Replies, Service};
 use crate::engine::host::Host;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
+pub use crate::engine::service::upgrade::Upgrades;
 use crate::engine::table::Table;
 use crate::sys::system;
 use crate::wire::error::Error;
@@ -30,6 +33,11 @@ pub struct Engine {
     pub host: Arc<Host>,
     pub started_at: Timestamp,
     pub engine_starts: u64,
+    /// The keeper's version.
+    pub keeper_version: String,
+    /// Where the service was started from: its next binary will be there.
+    pub exe: Option<PathBuf>,
+    pub upgrades: Upgrades,
 }
 
 impl Service for Engine {
@@ -56,6 +64,7 @@ impl Service for Engine {
             Request::Env(r) => self.env(&r, &cause, replies),
             Request::Events(r) => self.events(&r, replies),
             Request::Service => replies.send(&self.about(), More::Last),
+            Request::Upgrade(r) => self.upgrade(&r, replies),
         }
     }
 }
@@ -141,6 +150,7 @@ impl Engine {
             processes: count(all.len()),
             running: count(running),
             cgroups: self.host.cgroups.is_some(),
+            keeper_version: self.keeper_version.clone(),
         })
     }
 }

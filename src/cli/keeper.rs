@@ -1,0 +1,63 @@
+//! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its descriptors.
+
+use crate::cli::serve;
+use crate::cli::session::Session;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::Error;
+
+pub const SUMMARY: &str = "The keeper of the service, gone on from an upgrade";
+pub const HELP: &str = "\
+Usage: provost keeper [OPTIONS]
+
+'provost upgrade' makes 'provost serve' this by itself.
+
+Options:
+      --handover FD          The descriptor of what the keeper before left
+      --image FD             The descriptor of its program
+      --rehearse             Only look whether it could go on
+      --returned WHY         The other keeper could not go on
+";
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    pub handover: Option<i32>,
+    pub image: Option<i32>,
+    pub rehearse: bool,
+    pub returned: Option<String>,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let mut args = Args::default();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Option(option) if option == "--handover" => args.handover = Some(words.number(&option)?),
+            Word::Option(option) if option == "--image" => args.image = Some(words.number(&option)?),
+            Word::Option(option) if option == "--rehearse" => args.rehearse = true,
+            Word::Option(option) if option == "--returned" => args.returned = Some(words.value(&option)?),
+            Word::Option(option) => return Err(words.unknown(&option)),
+            Word::Value(value) => return Err(words.stray(&value)),
+        }
+    }
+    Ok(args)
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    serve::run_keeper(args, session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let words =
+            ["--handover", "7", "--image", "8", "--returned", "why not", "--rehearse"].map(Into::into);
+        let args = parse(&mut Words::new(words).unwrap()).unwrap();
+        assert_eq!(
+            args,
+            Args { handover: Some(7), image: Some(8), rehearse: true, returned: Some("why not".into()) }
+        );
+        assert!(parse(&mut Words::new(["--handover".into(), "x".into()]).unwrap()).is_err());
+    }
+}

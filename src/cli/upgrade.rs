@@ -1,0 +1,91 @@
+//! `provost upgrade`: moves the running service to another binary.
+
+use std::path::{Path, absolute};
+
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{UpgradeId, quoted};
+use crate::wire::reply::Upgraded;
+use crate::wire::request::Upgrade;
+
+pub const SUMMARY: &str = "Move the running service to its new binary";
+pub const HELP: &str = "\
+Usage: provost upgrade [OPTIONS]
+
+Put the new binary where the old one was, by renaming, and run this. Processes keep their pids and
+lose no output; commands under way are answered by the new service. If the new binary does not come
+up, the old one goes on, and the command says why.
+
+Options:
+      --to PATH              This binary, instead of the one where 'provost serve' was started from
+";
+
+pub fn parse(words: &mut Words) -> Result<Option<String>, Error> {
+    let mut to = None;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Option(option) if option == "--to" => to = Some(words.value(&option)?),
+            Word::Option(option) => return Err(words.unknown(&option)),
+            Word::Value(value) => return Err(words.stray(&value)),
+        }
+    }
+    Ok(to)
+}
+
+pub fn run(to: Option<String>, session: &mut Session) -> Result<u8, Error> {
+    let path = to.as_deref().map(whole).transpose()?;
+    let upgraded = session.client()?.upgrade(Upgrade { id: UpgradeId::new(), path })?;
+    if session.is_json() {
+        session.object(&json::upgraded(&upgraded));
+    } else {
+        session.out.line(&text::escaped(&sentence(&upgraded)));
+    }
+    Ok(0)
+}
+
+/// The path as the service has to be told it: it has another working directory.
+fn whole(path: &str) -> Result<String, Error> {
+    let whole = absolute(Path::new(path)).map_err(|e| {
+        let e = format!("path {} cannot be made absolute: {}", quoted(path), text::cause(&e));
+        Error::new(Code::Failed, e)
+    })?;
+    whole
+        .into_os_string()
+        .into_string()
+        .map_err(|_| Error::new(Code::Failed, "the working directory is no text: give --to an absolute path"))
+}
+
+fn sentence(u: &Upgraded) -> String {
+    if u.before == u.after {
+        format!("the service runs {} now, version {} as before", u.path, u.after)
+    } else {
+        format!("upgraded from {} to {} ({})", u.before, u.after, u.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_made_whole_here() {
+        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        assert_eq!(parsed(&[]), Ok(None));
+        assert_eq!(parsed(&["--to", "new"]), Ok(Some("new".into())));
+        assert!(parsed(&["new"]).is_err());
+        assert!(whole("new").unwrap().ends_with("/new") && whole("new").unwrap().starts_with('/'));
+        assert_eq!(whole("/x/y"), Ok("/x/y".into()));
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        let told = |before: &str, after: &str| {
+            sentence(&Upgraded { before: before.into(), after: after.into(), path: "/p".into() })
+        };
+        assert_eq!(told("0.1.0", "0.1.1"), "upgraded from 0.1.0 to 0.1.1 (/p)");
+        assert_eq!(told("0.1.0", "0.1.0"), "the service runs /p now, version 0.1.0 as before");
+    }
+}

@@ -1,0 +1,202 @@
+//! An order to upgrade, as the engine sees it: it looks at the binary, hands it to the keeper and is killed. The next
+//! engine, old or new, is asked the same by the same client, and tells what the keeper told it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::host::ending;
+use crate::engine::service::{Engine, fail};
+use crate::sys::poll::Waker;
+use crate::sys::{O_NONBLOCK, clock};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{UpgradeId, quoted};
+use crate::wire::keeper::ToKeeper;
+use crate::wire::reply::{More, Reply, Upgraded};
+use crate::wire::request::Upgrade;
+use crate::wire::upgrade::{Outcome, Verdict};
+
+/// How long an upgrade may stay undecided, ms: three times what the keeper gives a new engine.
+const DECIDED_MS: u64 = 30_000;
+/// How many may wait for the outcome of one upgrade.
+const WAITING_MAX: usize = 64;
+/// What an ELF file begins with.
+const ELF: [u8; 4] = *b"\x7fELF";
+
+/// What the keeper has told of the last upgrade. Shared by connections and the thread that listens to the keeper.
+#[derive(Debug, Default)]
+pub struct Upgrades(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    last: Option<Outcome>,
+    waiting: Vec<Waker>,
+}
+
+impl Upgrades {
+    /// The keeper has told how an upgrade stands.
+    pub fn tell(&self, outcome: Outcome) {
+        let waiting = {
+            let mut known = self.0.lock();
+            known.last = Some(outcome);
+            std::mem::take(&mut known.waiting)
+        };
+        waiting.iter().for_each(Waker::wake);
+    }
+
+    /// How the last one stands. When that changes, the waker is used.
+    fn watch(&self, waker: Waker) -> Option<Outcome> {
+        let mut known = self.0.lock();
+        known.waiting.retain(|w| !w.is(&waker));
+        if known.waiting.len() < WAITING_MAX {
+            known.waiting.push(waker);
+        }
+        known.last
+    }
+}
+
+/// What to do about an order, given what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Ask,
+    Wait,
+    Answer(Outcome),
+    Refuse,
+}
+
+fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
+    match last {
+        Some(own) if own.id == id && own.verdict == Verdict::Undecided => Next::Wait,
+        Some(own) if own.id == id => Next::Answer(own),
+        _ if asked => Next::Wait,
+        Some(other) if other.verdict == Verdict::Undecided => Next::Refuse,
+        Some(_) | None => Next::Ask,
+    }
+}
+
+impl Engine {
+    pub(super) fn upgrade(&self, r: &Upgrade, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let deadline = clock::now_ms() + DECIDED_MS;
+        let mut asked = false;
+        loop {
+            match next(r.id, asked, self.upgrades.watch(replies.waker())) {
+                Next::Answer(outcome) => return replies.send(&answer(outcome), More::Last),
+                Next::Refuse => {
+                    let e = Error::new(Code::Refused, "another upgrade is in progress");
+                    return fail(
+                        replies,
+                        e.hint("ask again when it is over; 'provost version' shows what runs"),
+                    );
+                }
+                Next::Ask => match self.ask_keeper(r) {
+                    Ok(()) => asked = true,
+                    Err(e) => return fail(replies, e),
+                },
+                Next::Wait => {}
+            }
+            if replies.wait(Some(deadline))? == Woken::Deadline {
+                let e = format!("the upgrade is not decided after {} s", DECIDED_MS / 1000);
+                return fail(replies, Error::new(Code::TimedOut, e).hint("see what 'provost version' shows"));
+            }
+        }
+    }
+
+    fn ask_keeper(&self, r: &Upgrade) -> Result<(), Error> {
+        if self.host.is_stopping() {
+            return Err(ending());
+        }
+        let path = r.path.as_deref().map(Path::new).or(self.exe.as_deref()).ok_or_else(|| {
+            Error::new(Code::Refused, "the path that the service was started from is not known")
+                .hint("name the binary: provost upgrade --to PATH")
+        })?;
+        let binary = open(path)?;
+        self.host
+            .link
+            .send(&ToKeeper::Upgrade { id: r.id }, &[binary.as_fd()])
+            .map_err(|e| Error::new(Code::Failed, format!("cannot tell the keeper of the upgrade: {e}")))
+    }
+}
+
+/// Opens a binary and refuses what is plainly none. What was looked at is what is executed, whatever happens to the path.
+fn open(path: &Path) -> Result<File, Error> {
+    let refused = |why: String| {
+        let path = quoted(&path.to_string_lossy());
+        Error::new(Code::Refused, format!("cannot upgrade to {path}: {why}; nothing was changed"))
+    };
+    if !path.is_absolute() {
+        return Err(Error::usage(format!("{} is not an absolute path", quoted(&path.to_string_lossy()))));
+    }
+    let cannot = |e: io::Error| refused(e.to_string());
+    // A pipe in its place must not make us wait for a writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(cannot)?;
+    let meta = file.metadata().map_err(cannot)?;
+    if !meta.is_file() {
+        return Err(refused("it is not a regular file".into()));
+    }
+    if meta.permissions().mode() & 0o111 == 0 {
+        return Err(refused("it is not executable".into()));
+    }
+    let mut magic = [0; ELF.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == ELF => Ok(file),
+        Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => Err(cannot(e)),
+        Ok(()) | Err(_) => Err(refused("it is not a binary of this system (ELF)".into())),
+    }
+}
+
+fn answer(outcome: Outcome) -> Reply {
+    match outcome.verdict {
+        Verdict::Done => {
+            let path = fs::read_link("/proc/self/exe").unwrap_or_default();
+            Reply::Upgraded(Upgraded {
+                before: outcome.before.text(),
+                after: env!("CARGO_PKG_VERSION").to_owned(),
+                path: path.to_string_lossy().into_owned(),
+            })
+        }
+        verdict => {
+            let e = Error::new(Code::Failed, format!("not upgraded: {}", verdict.describe()));
+            Reply::Error(e.hint("what the new binary said is on the standard error of 'provost serve'"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::upgrade::Version;
+
+    #[test]
+    fn an_order_is_given_once_and_answered_by_its_own_outcome() {
+        let (ours, theirs) = (UpgradeId::new(), UpgradeId::new());
+        let outcome = |id, verdict| Outcome { id, verdict, before: Version::ours() };
+        assert_eq!(next(ours, false, None), Next::Ask);
+        assert_eq!(next(ours, true, None), Next::Wait);
+        assert_eq!(next(ours, false, Some(outcome(theirs, Verdict::Done))), Next::Ask);
+        assert_eq!(next(ours, true, Some(outcome(theirs, Verdict::Done))), Next::Wait);
+        assert_eq!(next(ours, false, Some(outcome(theirs, Verdict::Undecided))), Next::Refuse);
+        assert_eq!(next(ours, false, Some(outcome(ours, Verdict::Undecided))), Next::Wait);
+        for verdict in [Verdict::Done, Verdict::HandedBack] {
+            for asked in [false, true] {
+                let told = outcome(ours, verdict);
+                assert_eq!(next(ours, asked, Some(told)), Next::Answer(told));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_binary_is_refused_with_the_reason() {
+        let refusal = |path: &str| open(Path::new(path)).unwrap_err().message;
+        assert!(refusal("/nowhere/provost").contains("No such file"));
+        assert!(refusal("/").contains("not a regular file"));
+        assert!(refusal("/dev/null").contains("not a regular file"));
+        assert!(refusal("/etc/passwd").contains("not executable"));
+        assert!(refusal("provost").contains("not an absolute path"));
+        assert!(open(&std::env::current_exe().unwrap()).is_ok());
+    }
+}
