@@ -13,6 +13,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::Told;
@@ -30,6 +31,12 @@ const MAGIC_AT: usize = 0;
 const NEXT_AT: usize = 8;
 /// Grows by one with each change of the environment; its last bit is the current slot.
 const TURN_AT: usize = 16;
+/// Who the service is: a UUID in two words.
+const SERVICE_AT: [usize; 2] = [24, 32];
+/// Not 0: what an earlier service kept has been restored.
+const RESTORED_AT: usize = 40;
+/// The number of the first event that this memory ever held.
+const FIRST_AT: usize = 48;
 const ENV_AT: [usize; 2] = [PAGE, PAGE + ENV_SLOT_LEN];
 const ENV_SLOT_LEN: usize = 160 << 10;
 /// The most bytes the global environment takes, names and values together.
@@ -65,6 +72,7 @@ impl Feed {
         let window = Window::map(file, LEN).map_err(failed)?;
         if window.word(MAGIC_AT).load(Ordering::Acquire) != MAGIC {
             window.word(NEXT_AT).store(1, Ordering::Release);
+            window.word(FIRST_AT).store(1, Ordering::Release);
             window.word(MAGIC_AT).store(MAGIC, Ordering::Release);
         }
         let env = read_env(&window)?;
@@ -124,6 +132,47 @@ impl Feed {
         wake(&inner.followers);
     }
 
+    /// Who the service is; nil before [`Feed::begin`].
+    pub fn service(&self) -> Uuid {
+        let [high, low] = SERVICE_AT.map(|at| self.window.word(at).load(Ordering::Acquire));
+        Uuid::from_u64_pair(high, low)
+    }
+
+    /// Whether what an earlier service kept is here by now.
+    pub fn is_restored(&self) -> bool {
+        self.window.word(RESTORED_AT).load(Ordering::Acquire) != 0
+    }
+
+    /// The first engine of a keeper goes on where an earlier service ended: as the same service, with the numbers of
+    /// events behind its last one, and with its environment. Done twice when an engine dies meanwhile.
+    pub fn begin(&self, service: Uuid, last_seq: u64, env: &[(String, String)]) {
+        let mut inner = self.inner.lock();
+        let (high, low) = service.as_u64_pair();
+        self.window.word(SERVICE_AT[0]).store(high, Ordering::Release);
+        self.window.word(SERVICE_AT[1]).store(low, Ordering::Release);
+        if self.next() == self.window.word(FIRST_AT).load(Ordering::Acquire) {
+            self.window.word(FIRST_AT).store(last_seq + 1, Ordering::Release);
+            self.window.word(NEXT_AT).store(last_seq + 1, Ordering::Release);
+        }
+        write_env(&self.window, env);
+        inner.env = env.to_vec();
+    }
+
+    /// Everything that an earlier service kept is here.
+    pub fn set_restored(&self) {
+        self.window.word(RESTORED_AT).store(1, Ordering::Release);
+    }
+
+    /// The number of the oldest event that is still here.
+    pub fn oldest(&self) -> u64 {
+        self.next().saturating_sub(EVENTS_KEPT).max(self.window.word(FIRST_AT).load(Ordering::Acquire))
+    }
+
+    /// The number of the newest event.
+    pub fn newest(&self) -> u64 {
+        self.next() - 1
+    }
+
     fn next(&self) -> u64 {
         self.window.word(NEXT_AT).load(Ordering::Acquire)
     }
@@ -140,8 +189,7 @@ impl Feed {
     /// Events after `since`, how many before them are no longer kept, and the number to ask for next.
     pub fn read(&self, since: u64) -> (Vec<Event>, u64, u64) {
         let _whole = self.inner.lock();
-        let next = self.next();
-        let oldest = next.saturating_sub(EVENTS_KEPT).max(1);
+        let (oldest, next) = (self.oldest(), self.next());
         let wanted = since.saturating_add(1);
         let first = wanted.max(oldest);
         let missed = oldest.saturating_sub(wanted);

@@ -1,0 +1,235 @@
+//! The way to the store. Whoever changes something marks it here, in a moment and without waiting; one thread
+//! (`scribe.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
+//!
+//! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk makes for
+//! fewer writes and not for a longer queue. Events are not marked one by one; they are read from the feed.
+
+mod scribe;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::store::{About, EventsPage};
+use crate::sys::clock;
+use crate::sys::poll::Waker;
+use crate::wire::id::ProcessId;
+use crate::wire::time::Timestamp;
+
+pub use crate::engine::ledger::scribe::{Opened, run};
+
+/// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
+const LATER_MS: u64 = 250;
+/// How long an answer waits to be recorded, ms.
+const PATIENCE_MS: u64 = 3000;
+/// The most questions that wait for an answer; more are told to come later.
+const QUESTIONS_MAX: usize = 64;
+
+/// Number of a mark: what was marked up to here.
+pub type Ticket = u64;
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The service keeps nothing.
+    Off,
+    /// It is being opened.
+    Opening,
+    /// All is well.
+    Sound,
+    /// Something is not recorded; it is tried again.
+    Degraded {
+        /// Since when.
+        since: Timestamp,
+        /// What is wrong, in words.
+        why: String,
+    },
+}
+
+/// Something that is asked of the store's thread.
+#[derive(Debug)]
+pub enum Question {
+    /// Events after a number, of one process or all; what is not written yet is written before.
+    Events { since: u64, max: usize, of: Option<ProcessId>, to: Sender<Result<EventsPage, String>> },
+    /// How it is.
+    About { to: Sender<Option<About>> },
+}
+
+/// What is marked and who waits. Shared by all threads.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Where the database is; `None`: nothing is kept.
+    dir: Option<PathBuf>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    marks: Marks,
+    marked: Ticket,
+    written: Ticket,
+    /// Somebody waits for what is marked.
+    urgent: bool,
+    /// When what is marked is written at the latest (monotonic ms).
+    due: Option<u64>,
+    health: Health,
+    unrecorded: u64,
+    left_out: u64,
+    thread: Option<Waker>,
+    waiting: Vec<Waker>,
+    questions: VecDeque<Question>,
+}
+
+/// What has changed since the last write.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    changed: BTreeSet<ProcessId>,
+    removed: BTreeSet<ProcessId>,
+    env: bool,
+    events: bool,
+    cursors: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// Over the database in this directory, or over nothing.
+    #[must_use]
+    pub fn new(dir: Option<PathBuf>) -> Self {
+        let health = if dir.is_some() { Health::Opening } else { Health::Off };
+        let inner = Inner {
+            marks: Marks::default(),
+            marked: 0,
+            written: 0,
+            urgent: false,
+            due: None,
+            health,
+            unrecorded: 0,
+            left_out: 0,
+            thread: None,
+            waiting: Vec::new(),
+            questions: VecDeque::new(),
+        };
+        Self { dir, inner: Mutex::new(inner) }
+    }
+
+    /// A process changed in a way that nobody was promised.
+    pub fn mark(&self, id: ProcessId) {
+        self.change(false, |marks| {
+            marks.changed.insert(id);
+        });
+    }
+
+    /// A process changed in a way that is about to be answered for.
+    pub fn mark_now(&self, id: ProcessId) -> Ticket {
+        self.change(true, |marks| {
+            marks.changed.insert(id);
+        })
+    }
+
+    /// A process is gone.
+    pub fn mark_removed(&self, id: ProcessId) -> Ticket {
+        self.change(true, |marks| {
+            marks.changed.remove(&id);
+            marks.removed.insert(id);
+        })
+    }
+
+    /// The global environment changed.
+    pub fn mark_env(&self) -> Ticket {
+        self.change(true, |marks| marks.env = true)
+    }
+
+    /// There is an event that belongs to no process.
+    pub fn mark_event(&self) {
+        self.change(false, |marks| marks.events = true);
+    }
+
+    /// A sink has come this far.
+    pub fn mark_cursor(&self, sink: &str, seq: u64) {
+        self.change(false, |marks| {
+            marks.cursors.insert(sink.to_owned(), seq);
+        });
+    }
+
+    fn change(&self, is_urgent: bool, change: impl FnOnce(&mut Marks)) -> Ticket {
+        let mut inner = self.inner.lock();
+        if inner.health == Health::Off {
+            return 0;
+        }
+        change(&mut inner.marks);
+        inner.marked += 1;
+        let is_news = inner.due.is_none() || is_urgent && !inner.urgent;
+        inner.due.get_or_insert_with(|| clock::now_ms() + LATER_MS);
+        inner.urgent |= is_urgent;
+        if is_news && let Some(thread) = &inner.thread {
+            thread.wake();
+        }
+        inner.marked
+    }
+
+    /// Waits until what was marked up to this ticket is on the disk. What is returned says why it is not.
+    pub fn recorded(&self, ticket: Ticket, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
+        let deadline = clock::now_ms() + PATIENCE_MS;
+        let _waiting = Waits::new(self, replies.waker());
+        loop {
+            {
+                let inner = self.inner.lock();
+                if inner.written >= ticket {
+                    return Ok(None);
+                }
+                if let Health::Degraded { why, .. } = &inner.health {
+                    return Ok(Some(why.clone()));
+                }
+            }
+            if replies.wait(Some(deadline))? == Woken::Deadline {
+                return Ok(Some(format!("the database has not answered within {PATIENCE_MS} ms")));
+            }
+        }
+    }
+
+    /// Asks the store's thread; false when it has too much to do, or there is none.
+    pub fn ask(&self, question: Question) -> bool {
+        let mut inner = self.inner.lock();
+        let may_ask = inner.health != Health::Off && inner.questions.len() < QUESTIONS_MAX;
+        if may_ask {
+            inner.questions.push_back(question);
+            if let Some(thread) = &inner.thread {
+                thread.wake();
+            }
+        }
+        may_ask
+    }
+
+    /// How the store is, how many changes are not recorded, and how many events were left out for ever.
+    pub fn health(&self) -> (Health, u64, u64) {
+        let inner = self.inner.lock();
+        (inner.health.clone(), inner.unrecorded, inner.left_out)
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn dir(&self) -> Option<&PathBuf> {
+        self.dir.as_ref()
+    }
+}
+
+/// Keeps a thread being woken by writes.
+struct Waits<'l>(&'l Ledger, Waker);
+
+impl<'l> Waits<'l> {
+    fn new(ledger: &'l Ledger, waker: Waker) -> Self {
+        ledger.inner.lock().waiting.push(waker.clone());
+        Self(ledger, waker)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner.lock();
+        if let Some(at) = inner.waiting.iter().position(|w| w.is(&self.1)) {
+            inner.waiting.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The store's thread: the only one that touches the database. Woken by marks, questions and one deadline. A database
+//! that fails is opened again every half second until everything it lacks is written; supervision goes on meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::ledger::{Health, Inner, Ledger, Marks, Question, Ticket};
+use crate::engine::process::handle::Process;
+use crate::engine::reconcile::{self, Held};
+use crate::engine::service::Engine;
+use crate::engine::settings::HistorySettings;
+use crate::engine::store::{
+    Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, set_aside,
+};
+use crate::sys::poll::{self, Waker};
+use crate::sys::{clock, procfs};
+use crate::wire::event::Event;
+use crate::wire::id::ProcessId;
+use crate::wire::record::Record;
+use crate::wire::time::{Timestamp, millis};
+
+/// How soon a database that failed is tried again, ms.
+const RETRY_MS: u64 = 500;
+/// The most events in one write.
+const EVENTS_MAX: usize = 2000;
+
+/// A store that has been opened, with what it knew.
+pub struct Opened {
+    pub store: Sqlite,
+    pub loaded: Loaded,
+    /// What was found wrong on the way, for the log.
+    pub notices: Vec<String>,
+}
+
+impl Opened {
+    /// Opens the database. One that is damaged is set aside; what can still be read of it is taken over.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        match Self::try_open(dir) {
+            Err(e) if e.kind == Trouble::Corrupt => {
+                let saved = salvage(dir);
+                let aside = set_aside(dir)
+                    .map_err(|why| StoreError { kind: e.kind, message: format!("{}; {why}", e.message) })?;
+                let mut opened = Self::try_open(dir)?;
+                opened.notices.push(format!(
+                    "{}: it is set aside as {}, and made anew with {} processes that could be read",
+                    e.message,
+                    aside.display(),
+                    saved.len()
+                ));
+                opened.loaded.kept = saved;
+                Ok(opened)
+            }
+            other => other,
+        }
+    }
+
+    fn try_open(dir: &Path) -> Result<Self, StoreError> {
+        let mut store = Sqlite::open(dir)?;
+        let loaded = store.load()?;
+        let notices = loaded.damaged.iter().map(|what| format!("in the database: {what}")).collect();
+        Ok(Self { store, loaded, notices })
+    }
+}
+
+/// Writes until the engine ends. `opened`: what the takeover has opened already.
+pub fn run(engine: &Arc<Engine>, settings: HistorySettings, opened: Option<Opened>) {
+    let Some(dir) = engine.host.ledger.dir().cloned() else { return };
+    let boot_id = procfs::boot_id();
+    let mut scribe = Scribe { engine: Arc::clone(engine), settings, boot_id, store: None, stored: 0 };
+    engine.host.ledger.inner.lock().thread = Some(Waker::for_this_thread());
+    if let Some(opened) = opened {
+        scribe.adopt(opened);
+    }
+    loop {
+        if scribe.store.is_none() {
+            match Opened::open(&dir) {
+                Ok(opened) => scribe.adopt(opened),
+                Err(e) => scribe.failed(&e),
+            }
+        }
+        scribe.turn();
+    }
+}
+
+struct Scribe {
+    engine: Arc<Engine>,
+    settings: HistorySettings,
+    boot_id: String,
+    /// `None`: it failed, and is opened again.
+    store: Option<Sqlite>,
+    /// The newest event that is stored.
+    stored: u64,
+}
+
+impl Scribe {
+    fn ledger(&self) -> &Ledger {
+        &self.engine.host.ledger
+    }
+
+    /// Takes a store that was opened, and marks all that it lacks.
+    fn adopt(&mut self, opened: Opened) {
+        for notice in &opened.notices {
+            self.engine.host.say(notice);
+        }
+        self.stored = opened.loaded.last_seq;
+        let held: BTreeMap<ProcessId, Arc<Process>> =
+            self.engine.table.all().into_iter().map(|p| (p.id, p)).collect();
+        let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
+        let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
+        self.store = Some(opened.store);
+        let ledger = self.ledger();
+        let mut inner = ledger.inner.lock();
+        inner.marks.changed.extend(lacking.changed);
+        inner.marks.removed.extend(lacking.gone);
+        inner.marks.env |= opened.loaded.env != self.engine.host.feed.env();
+        inner.marks.events = true;
+        inner.urgent = true;
+    }
+
+    /// The one place where this thread waits, and then one write or some answers.
+    fn turn(&mut self) {
+        let (marks, up_to, question) = loop {
+            let mut inner = self.ledger().inner.lock();
+            let now = clock::now_ms();
+            let is_due = inner.urgent || inner.due.is_some_and(|due| due <= now);
+            let question = if self.store.is_some() { inner.questions.pop_front() } else { None };
+            // Without a store, what is marked waits for the next attempt.
+            let deadline = match &inner.health {
+                Health::Degraded { .. } if self.store.is_none() => Some(now + RETRY_MS),
+                _ => inner.due,
+            };
+            if self.store.is_some() && (is_due || question.is_some()) {
+                break (take(&mut inner), inner.marked, question);
+            }
+            if self.store.is_none() {
+                refuse(&mut inner);
+            }
+            drop(inner);
+            let woken = poll::wait(&mut [], deadline);
+            if self.store.is_none() && !matches!(woken, Ok(poll::Wait::Woken)) {
+                return;
+            }
+        };
+        self.write(marks, up_to);
+        if let (Some(question), Some(store)) = (question, &mut self.store) {
+            answer(store, question);
+        }
+    }
+
+    fn write(&mut self, mut marks: Marks, up_to: Ticket) {
+        loop {
+            match self.write_once(&marks) {
+                Ok(0) => break,
+                // The rest of the events, when there are very many.
+                Ok(_) => marks = Marks::default(),
+                Err(e) => {
+                    let mut inner = self.ledger().inner.lock();
+                    put_back(&mut inner.marks, marks);
+                    inner.unrecorded = up_to - inner.written;
+                    drop(inner);
+                    return self.failed(&e);
+                }
+            }
+        }
+        let mut inner = self.ledger().inner.lock();
+        inner.written = up_to;
+        inner.unrecorded = 0;
+        let was_degraded = matches!(inner.health, Health::Degraded { .. });
+        inner.health = Health::Sound;
+        wake(&mut inner);
+        drop(inner);
+        if was_degraded {
+            self.engine.host.say("the database works again: everything is recorded");
+        }
+    }
+
+    /// Writes what is marked and some events; returns how many events are left.
+    fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
+        let host = &self.engine.host;
+        let events = self.events();
+        let seen = events.last().map_or(self.stored, |e| e.seq);
+        let found: Vec<(Arc<Process>, Record)> = (marks.changed.iter())
+            .filter_map(|&id| self.engine.table.get(id))
+            .map(|p| {
+                let record = p.record();
+                (p, record)
+            })
+            .collect();
+        let put = found.iter().map(|(process, record)| Put {
+            spec: &process.spec,
+            record,
+            wanted: record.wanted,
+            leader: process.leader(),
+            boot_id: &self.boot_id,
+        });
+        let env = marks.env.then(|| host.feed.env());
+        let cursors: Vec<_> = marks.cursors.iter().map(|(name, &seq)| (name.clone(), seq)).collect();
+        let change = Change {
+            put: put.collect(),
+            remove: marks.removed.iter().copied().collect(),
+            env: env.as_deref(),
+            boot_id: Some(&self.boot_id),
+            events: &events,
+            cursors: &cursors,
+            prune: self.prune(),
+        };
+        let store = self.store.as_mut().expect("written to only while it is open");
+        let written = store.write(&change)?;
+        self.stored = seen;
+        self.ledger().inner.lock().left_out += written.left_out as u64;
+        Ok(host.feed.newest().saturating_sub(seen))
+    }
+
+    /// Events that are not stored yet, at most as many as go into one write.
+    fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut since = self.stored;
+        while events.len() < EVENTS_MAX {
+            let (more, _, next) = self.engine.host.feed.read(since);
+            if more.is_empty() {
+                break;
+            }
+            events.extend(more);
+            since = next;
+        }
+        events
+    }
+
+    fn prune(&self) -> Prune {
+        let keep_ms = millis(self.settings.keep.max(Duration::from_secs(1)));
+        Prune { before: Timestamp(Timestamp::now().0.saturating_sub(keep_ms)), keep: self.settings.keep_events }
+    }
+
+    fn failed(&mut self, e: &StoreError) {
+        if e.kind != Trouble::Locked {
+            self.store = None;
+        }
+        let mut inner = self.ledger().inner.lock();
+        let since = match &inner.health {
+            Health::Degraded { since, .. } => *since,
+            Health::Off | Health::Opening | Health::Sound => Timestamp::now(),
+        };
+        let is_news = !matches!(&inner.health, Health::Degraded { why, .. } if *why == e.message);
+        inner.health = Health::Degraded { since, why: e.message.clone() };
+        inner.urgent = false;
+        inner.due = Some(clock::now_ms() + RETRY_MS);
+        refuse(&mut inner);
+        wake(&mut inner);
+        drop(inner);
+        if is_news {
+            self.engine.host.say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
+        }
+    }
+}
+
+fn take(inner: &mut Inner) -> Marks {
+    inner.urgent = false;
+    inner.due = None;
+    std::mem::take(&mut inner.marks)
+}
+
+/// What could not be written, under what was marked meanwhile.
+fn put_back(marks: &mut Marks, older: Marks) {
+    marks.changed.extend(older.changed.difference(&marks.removed.clone()));
+    marks.removed.extend(older.removed);
+    marks.env |= older.env;
+    marks.events = true;
+    for (sink, seq) in older.cursors {
+        marks.cursors.entry(sink).or_insert(seq);
+    }
+}
+
+fn wake(inner: &mut Inner) {
+    inner.waiting.iter().for_each(Waker::wake);
+}
+
+/// Nobody waits for a database that does not work.
+fn refuse(inner: &mut Inner) {
+    let Health::Degraded { why, .. } = &inner.health else { return };
+    let why = why.clone();
+    for question in inner.questions.drain(..) {
+        match question {
+            Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
+            Question::About { to } => drop(to.send(None)),
+        }
+    }
+}
+
+fn answer(store: &mut Sqlite, question: Question) {
+    // Whoever asked may have gone.
+    match question {
+        Question::Events { since, max, of, to } => {
+            drop(to.send(store.events(since, max, of).map_err(|e| e.message)));
+        }
+        Question::About { to } => drop(to.send(Some(store.about()))),
+    }
+}
