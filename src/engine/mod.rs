@@ -12,6 +12,7 @@ pub mod feed;
 pub mod host;
 pub mod process;
 pub mod service;
+pub mod store;
 pub mod table;
 mod takeover;
 
