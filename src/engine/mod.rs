@@ -11,10 +11,13 @@ pub mod door;
 pub mod feed;
 pub mod history;
 pub mod host;
+pub mod ledger;
 pub mod process;
+pub mod reconcile;
 pub mod reserve;
 pub mod service;
 pub mod settings;
+pub mod store;
 pub mod table;
 mod takeover;
 

@@ -73,6 +73,12 @@ impl EventKind {
         KINDS.iter().find(|k| k.0 == self).map_or("unknown", |k| k.2)
     }
 
+    /// The kind of this name; unknown when there is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        KINDS.iter().find(|k| k.2 == name).map_or(Self::Unknown, |k| k.0)
+    }
+
     fn to_wire(self) -> v1::EventKind {
         KINDS.iter().find(|k| k.0 == self).map_or(v1::EventKind::Unknown, |k| k.1)
     }

@@ -107,6 +107,18 @@ impl Exit {
         }
     }
 
+    /// Encoded, as the store keeps it.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.to_wire())
+    }
+
+    /// Decodes what [`Exit::encode`] made; `None`: it did not make this.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::from_wire(&<v1::Exit as prost::Message>::decode(bytes).ok()?)
+    }
+
     pub(in crate::wire) fn to_wire(self) -> v1::Exit {
         v1::Exit {
             how: Some(match self.end {

@@ -45,8 +45,10 @@ pub struct Record {
     pub stuck: bool,
     /// A person wants it to run; the end of the service does not change that.
     pub wanted: bool,
-    /// It is not the keeper's child but a survivor of another one, which started then (clock ticks since boot).
-    pub adopted_ticks: Option<u64>,
+    /// When the process of this pid started, in clock ticks since boot: with the pid, its identity.
+    pub start_ticks: Option<u64>,
+    /// It is not the keeper's child but a survivor of another one.
+    pub adopted: bool,
     /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
     pub left: bool,
     pub cause: String,
@@ -99,7 +101,8 @@ impl Record {
             leader_gone: self.leader_gone,
             stuck: self.stuck,
             wanted: self.wanted,
-            adopted_ticks: self.adopted_ticks.unwrap_or(0),
+            start_ticks: self.start_ticks.unwrap_or(0),
+            adopted: self.adopted,
             left: self.left,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
@@ -143,7 +146,8 @@ impl Record {
             leader_gone: w.leader_gone,
             stuck: w.stuck,
             wanted: w.wanted,
-            adopted_ticks: (w.adopted_ticks != 0).then_some(w.adopted_ticks),
+            start_ticks: (w.start_ticks != 0).then_some(w.start_ticks),
+            adopted: w.adopted,
             left: w.left,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,

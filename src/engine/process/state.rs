@@ -171,7 +171,8 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         leader_gone: false,
         stuck: false,
         wanted: false,
-        adopted_ticks: None,
+        start_ticks: None,
+        adopted: false,
         left: false,
         cause: String::new(),
         events: Vec::new(),
@@ -358,7 +359,8 @@ impl Step<'_> {
 
     fn ended(&mut self, how: &Input) {
         self.life.pid = None;
-        self.life.adopted_ticks = None;
+        self.life.start_ticks = None;
+        self.life.adopted = false;
         self.life.leader_gone = true;
         self.life.ready = false;
         self.life.stopped_at = Some(self.now.wall);
