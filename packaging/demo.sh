@@ -74,7 +74,7 @@ answers() {
 is_alive() { grep -q '^State:.*[^ZX] (' "/proc/$1/status" 2> /dev/null; }
 
 title 'A service'
-"$binary" serve 2> "$dir/serve.log" &
+"$binary" serve --state "$dir/state" 2> "$dir/serve.log" &
 keeper=$!
 eventually 'the service is ready' grep -q 'ready on' "$dir/serve.log"
 cat "$dir/serve.log"

@@ -95,6 +95,10 @@ pub fn judge<'a>(item: &'a Item, tally: &mut Tally) -> Option<&'a Process> {
         tally.failed(e.code);
         return None;
     }
+    if let Some(why) = &item.unrecorded {
+        let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
+        screen::notice(&format!("{label}: done, but it is not recorded: {why}"));
+    }
     if item.process.is_none() {
         // Gone, which is what a removal wanted.
         tally.done();

@@ -16,12 +16,18 @@ Usage: provost engine [OPTIONS]
 Options:
       --cgroup-root DIR      Where processes get their cgroups
       --exe PATH             Where the service was started from
+      --state DIR            Where the database is
+      --config FILE          Settings
+      --check                Only look whether these can be used
 ";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Args {
     pub cgroups: Option<PathBuf>,
     pub exe: Option<PathBuf>,
+    pub state: Option<PathBuf>,
+    pub config: Option<PathBuf>,
+    pub is_check: bool,
 }
 
 pub fn parse(words: &mut Words) -> Result<Args, Error> {
@@ -32,6 +38,9 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
                 args.cgroups = Some(words.value(&option)?.into());
             }
             Word::Option(option) if option == "--exe" => args.exe = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--state" => args.state = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--config" => args.config = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--check" => args.is_check = true,
             Word::Option(option) => return Err(words.unknown(&option)),
             Word::Value(value) => return Err(words.stray(&value)),
         }
@@ -52,7 +61,7 @@ mod tests {
         assert_eq!(parse(&mut Words::new([]).unwrap()), Ok(Args::default()));
         let words = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
         let args = parse(&mut Words::new(words).unwrap()).unwrap();
-        assert_eq!(args, Args { cgroups: Some("/x".into()), exe: Some("/y".into()) });
+        assert_eq!(args, Args { cgroups: Some("/x".into()), exe: Some("/y".into()), ..Args::default() });
         assert!(parse(&mut Words::new(["x".into()]).unwrap()).is_err());
     }
 }

@@ -1,12 +1,14 @@
 //! `provost env`: the variables that every process gets.
 
 use crate::cli::json;
+use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
 use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
+use crate::wire::reply::Environment;
 use crate::wire::request::EnvChange;
 use crate::wire::spec::check_env;
 
@@ -66,7 +68,10 @@ pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
 
 pub fn run(change: EnvChange, session: &mut Session) -> Result<u8, Error> {
     let is_change = change != EnvChange::default();
-    let env = session.client()?.env(change)?;
+    let Environment { env, unrecorded } = session.client()?.env(change)?;
+    if let Some(why) = unrecorded {
+        screen::notice(&format!("the environment is changed, but it is not recorded: {why}"));
+    }
     if session.is_json() {
         session.object(&json::pairs(&env));
     } else if !is_change {

@@ -63,7 +63,8 @@ pub fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn line(e: &Event) -> String {
+/// An event on a line of its own.
+pub fn line(e: &Event) -> String {
     let who = match e.id {
         None => "service".to_owned(),
         Some(id) if e.name.is_empty() => id.to_string(),

@@ -56,7 +56,13 @@ pub fn pairs(pairs: &[(String, String)]) -> Value {
 /// What a command says of one target: the process, or what went wrong with it.
 pub fn item(item: &Item) -> Value {
     match (&item.error, &item.process) {
-        (None, Some(p)) => process(p),
+        (None, Some(p)) => {
+            let mut object = process(p);
+            if let (Some(why), Value::Object(fields)) = (&item.unrecorded, &mut object) {
+                fields.insert("unrecorded".to_owned(), why.as_str().into());
+            }
+            object
+        }
         (e, p) => json!({
             "target": item.target,
             "error": e.as_ref().map(error),

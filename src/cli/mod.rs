@@ -6,10 +6,12 @@
 
 mod batch;
 mod completions;
+mod doctor;
 mod engine;
 mod env;
 mod events;
 mod help;
+mod history;
 mod json;
 mod keeper;
 mod labels;
@@ -26,6 +28,7 @@ mod serve;
 mod session;
 mod signal;
 mod start;
+mod state;
 mod status;
 mod stop;
 mod stream;
@@ -97,7 +100,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 21] = [
+static COMMANDS: [Command; 24] = [
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -232,6 +235,33 @@ static COMMANDS: [Command; 21] = [
         codes: Codes::Own,
         words: Positional::Targets,
         parse: |words| job(events::parse(words)?, events::run),
+    },
+    Command {
+        name: "history",
+        summary: history::SUMMARY,
+        help: history::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Targets,
+        parse: |words| job(history::parse(words)?, history::run),
+    },
+    Command {
+        name: "reconcile",
+        summary: doctor::reconcile::SUMMARY,
+        help: doctor::reconcile::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(doctor::parse(words)?, doctor::run_reconcile),
+    },
+    Command {
+        name: "doctor",
+        summary: doctor::SUMMARY,
+        help: doctor::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(doctor::parse(words)?, doctor::run),
     },
     Command {
         name: "upgrade",

@@ -1,14 +1,19 @@
 //! `provost serve`: the service itself. The only file of this folder that knows keeper and engine.
 
-use std::path::absolute;
+use std::path::{Path, PathBuf, absolute};
+use std::process::Command;
+use std::sync::Arc;
 
 use crate::cli::engine::Args as EngineArgs;
 use crate::cli::keeper::Args as KeeperArgs;
 use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::state;
 use crate::cli::text;
 use crate::cli::words::{Word, Words};
+use crate::config;
 use crate::engine;
+use crate::engine::host::Notify;
 use crate::keeper::Cgroups;
 use crate::keeper::Handed;
 use crate::keeper::Notice;
@@ -28,14 +33,28 @@ Stays in the foreground and says on standard error when it is ready. SIGTERM or 
 process in order and ends it; a second one hurries.
 
 Options:
+      --state DIR            Where everything is kept that outlives the service (/var/lib/provost for root,
+                             $XDG_STATE_HOME/provost else; with --socket, a directory in there for each
+                             socket); none: nothing outlives it
+      --config FILE          Settings (/etc/provost/provost.toml for root, if it is there)
       --cgroups WHEN         auto (default): a cgroup for each process where possible; off
 ";
 
-pub fn parse(words: &mut Words) -> Result<Cgroups, Error> {
-    let mut cgroups = Cgroups::Auto;
+/// What was said on the command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Args {
+    cgroups: Cgroups,
+    state: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let (mut cgroups, mut state, mut config) = (Cgroups::Auto, None, None);
     while let Some(word) = words.next()? {
         match word {
             Word::Value(value) => return Err(words.stray(&value)),
+            Word::Option(option) if option == "--state" => state = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--config" => config = Some(words.value(&option)?.into()),
             Word::Option(option) if option == "--cgroups" => {
                 let value = words.value(&option)?;
                 cgroups = match value.as_str() {
@@ -50,25 +69,87 @@ pub fn parse(words: &mut Words) -> Result<Cgroups, Error> {
             Word::Option(option) => return Err(words.unknown(&option)),
         }
     }
-    Ok(cgroups)
+    Ok(Args { cgroups, state, config })
 }
 
-pub fn run(cgroups: Cgroups, session: &mut Session) -> Result<u8, Error> {
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let socket = session.socket()?;
     if socket.as_os_str().is_empty() {
         return Err(Error::usage("the socket's path is empty").hint("give one with --socket PATH"));
     }
-    let socket = absolute(&socket).map_err(|e| {
-        let path = quoted(&socket.to_string_lossy());
-        Error::new(Code::Failed, format!("socket path {path} cannot be made absolute: {}", text::cause(&e)))
-    })?;
-    serve(&Options { socket, cgroups }, &mut tell)
+    let socket = made_absolute("socket path", &socket)?;
+    let state = match args.state {
+        Some(dir) if dir.as_os_str() == "none" => None,
+        Some(dir) => Some(made_absolute("state directory", &dir)?),
+        None => Some(state::directory(&socket)?),
+    };
+    let config = match args.config {
+        Some(file) => Some(made_absolute("configuration", &file)?),
+        None => state::default_config(),
+    };
+    let given = |option: &str, path: &Option<PathBuf>| -> Result<Vec<String>, Error> {
+        let Some(path) = path else { return Ok(Vec::new()) };
+        let text = path.to_str().ok_or_else(|| {
+            Error::usage(format!("{option} {} is not UTF-8 text", quoted(&path.to_string_lossy())))
+        })?;
+        Ok(vec![option.to_owned(), text.to_owned()])
+    };
+    let engine_arguments = [given("--state", &state)?, given("--config", &config)?].concat();
+    // By a program of its own: the keeper is to stay as small as it is.
+    check_first(&engine_arguments)?;
+    serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut tell)
+}
+
+fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
+    absolute(path).map_err(|e| {
+        let path = quoted(&path.to_string_lossy());
+        Error::new(Code::Failed, format!("{what} {path} cannot be made absolute: {}", text::cause(&e)))
+    })
+}
+
+/// What would keep every engine from starting is better said once, and by this command.
+fn check_first(engine_arguments: &[String]) -> Result<(), Error> {
+    let checked = Command::new("/proc/self/exe").args(["engine", "--check"]).args(engine_arguments).output();
+    let checked = checked
+        .map_err(|e| Error::new(Code::Failed, format!("cannot check the state: {}", text::cause(&e))))?;
+    if checked.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let mut lines = said.lines().map(|l| l.strip_prefix("provost: ").unwrap_or(l));
+    let message = lines.next().unwrap_or("the state cannot be used").to_owned();
+    let code = checked.status.code().and_then(|code| u8::try_from(code).ok());
+    let error = Error::new(code.and_then(Code::from_exit_code).unwrap_or(Code::Failed), message);
+    match lines.find_map(|l| l.strip_prefix("hint: ")) {
+        Some(hint) => Err(error.hint(hint)),
+        None => Err(error),
+    }
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
 pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
     take_name();
-    match engine::run(engine::Options { cgroups: args.cgroups, exe: args.exe })? {}
+    let config = args.config.as_deref().map(config::load).transpose();
+    if args.is_check {
+        config?;
+        return engine::check(args.state.as_deref()).map(|()| 0);
+    }
+    // It was good when the service began; one that was spoilt since is no reason to leave everything alone.
+    let config = config.unwrap_or_else(|e| {
+        screen::notice(&format!("{}; going on with what holds without it", e.message));
+        None
+    });
+    let config = config.unwrap_or_default();
+    let options = engine::Options {
+        cgroups: args.cgroups,
+        exe: args.exe,
+        state: args.state,
+        orphans: config.orphans,
+        history: config.history,
+        sinks: config.sinks,
+        notify: Notify(Arc::new(|line: &str| screen::notice(line))),
+    };
+    match engine::run(options)? {}
 }
 
 /// The keeper that was another program until now.
@@ -119,7 +200,8 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
-        assert_eq!(parsed("--cgroups off --socket /s"), Ok(Cgroups::Off));
+        let args = Args { cgroups: Cgroups::Off, state: Some("/d".into()), config: Some("f".into()) };
+        assert_eq!(parsed("--cgroups off --socket /s --state /d --config f"), Ok(args));
         assert!(parsed("--cgroups no").is_err());
         assert!(parsed("now").is_err());
     }

@@ -3,7 +3,7 @@
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
+use crate::cli::words::Words;
 use crate::wire::error::Error;
 use crate::wire::reply::Service;
 use crate::wire::request::CHANNEL_VERSION;
@@ -17,11 +17,7 @@ A service that is not reachable is no failure here.
 ";
 
 pub fn parse(words: &mut Words) -> Result<(), Error> {
-    match words.next()? {
-        None => Ok(()),
-        Some(Word::Option(option)) => Err(words.unknown(&option)),
-        Some(Word::Value(value)) => Err(words.stray(&value)),
-    }
+    words.nothing()
 }
 
 pub fn run((): (), session: &mut Session) -> Result<u8, Error> {

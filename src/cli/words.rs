@@ -172,6 +172,15 @@ impl Words {
         }
     }
 
+    /// Reads a command that takes nothing.
+    pub fn nothing(&mut self) -> Result<(), Error> {
+        match self.next()? {
+            None => Ok(()),
+            Some(Word::Option(option)) => Err(self.unknown(&option)),
+            Some(Word::Value(value)) => Err(self.stray(&value)),
+        }
+    }
+
     /// Reads a command that takes targets and no options of its own.
     pub fn only_targets(&mut self) -> Result<Vec<String>, Error> {
         let mut targets = Vec::new();

@@ -24,8 +24,9 @@ use crate::client::retry::Attempts;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::error::{Code, Error};
+use crate::wire::health::Health;
 use crate::wire::process::Process;
-use crate::wire::reply::{Chunk, Item, More, Reply, Service, Upgraded};
+use crate::wire::reply::{Chunk, Environment, Item, More, Reply, Service, Upgraded};
 use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
 };
@@ -157,13 +158,23 @@ impl Client {
     }
 
     /// Shows the global environment, after changing it where a change is given.
-    pub fn env(&mut self, change: EnvChange) -> Result<Vec<(String, String)>, Error> {
+    pub fn env(&mut self, change: EnvChange) -> Result<Environment, Error> {
         for reply in self.call(Request::Env(change))? {
             if let Reply::Environment(env) = reply {
                 return Ok(env);
             }
         }
-        Ok(Vec::new())
+        Err(unexpected())
+    }
+
+    /// How the service is: its database, its sinks, and what it found when it began.
+    pub fn health(&mut self) -> Result<Health, Error> {
+        for reply in self.call(Request::Health)? {
+            if let Reply::Health(health) = reply {
+                return Ok(health);
+            }
+        }
+        Err(unexpected())
     }
 
     /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new one.

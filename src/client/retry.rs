@@ -46,6 +46,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Env(_)
         | Request::Events(_)
         | Request::Service
+        | Request::Health
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
@@ -62,7 +63,8 @@ pub(super) fn patience(request: &Request) -> Option<Duration> {
         | Request::List(_)
         | Request::Output(_)
         | Request::Env(_)
-        | Request::Service => Some(PATIENCE),
+        | Request::Service
+        | Request::Health => Some(PATIENCE),
         Request::Events(events) if !events.follow => Some(PATIENCE),
         // These last as long as the process they are about.
         Request::Stop(_)

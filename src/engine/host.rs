@@ -1,11 +1,14 @@
 //! What every process's thread shares: the way to the keeper, the feed, and where cgroups are.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::engine::feed::Feed;
+use crate::engine::ledger::Ledger;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::Root;
 use crate::sys::socket::{Patience, sendmsg};
@@ -19,6 +22,9 @@ pub struct Host {
     pub link: Link,
     pub feed: Feed,
     pub reserve: Reserve,
+    pub ledger: Ledger,
+    /// For the service's log.
+    pub notify: Notify,
     /// `None`: processes get no cgroups.
     pub cgroups: Option<Root>,
     /// What a child's environment starts from.
@@ -30,6 +36,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Says something to whoever keeps the service's log.
+    pub fn say(&self, text: &str) {
+        (self.notify.0)(text);
+    }
+
     /// Whether the service is about to end.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -46,6 +57,16 @@ impl Host {
         if self.starting.fetch_sub(1, Ordering::AcqRel) == 1 {
             system::trim_malloc();
         }
+    }
+}
+
+/// Takes lines for the service's log.
+#[derive(Clone)]
+pub struct Notify(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notify")
     }
 }
 

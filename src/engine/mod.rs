@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod process;
 pub mod reconcile;
 pub mod reserve;
+mod restore;
 pub mod service;
 pub mod settings;
 pub mod store;
@@ -22,17 +23,22 @@ pub mod table;
 mod takeover;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::unbounded;
 
 use crate::engine::door::{Limits, Service};
+use crate::engine::history::journal;
+use crate::engine::host::Notify;
+use crate::engine::ledger::Opened;
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
+use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
+use crate::engine::store::{Sqlite, Store, Trouble};
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Patience, recvmsg};
@@ -40,19 +46,31 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 
-/// What the keeper gives every engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What every engine is given.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The directory that it made for cgroups.
     pub cgroups: Option<PathBuf>,
     /// The path that the service was started from.
     pub exe: Option<PathBuf>,
+    /// Where the store is; none: nothing is kept.
+    pub state: Option<PathBuf>,
+    /// What becomes of processes that have outlived an earlier service.
+    pub orphans: OrphanPolicy,
+    /// How long events are kept.
+    pub history: HistorySettings,
+    /// Where else events go.
+    pub sinks: Vec<SinkSettings>,
+    /// For the service's log.
+    pub notify: Notify,
 }
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
-    let (engine, listener) = takeover::take_over(options)?;
+    let (history, sinks) = (options.history, options.sinks.clone());
+    let (engine, listener, opened) = takeover::take_over(options)?;
     let engine = Arc::new(engine);
+    keep_history(&engine, history, &sinks, opened)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
     thread::spawn("door", move || {
@@ -64,6 +82,32 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     })
     .map_err(|e| Error::new(Code::Failed, format!("cannot start the door's thread: {e}")))?;
     listen(&engine)
+}
+
+/// Looks whether the store can be used, and changes nothing but to make it where there is none. One that is damaged is no
+/// obstacle: the engine sets it aside.
+pub fn check(state: Option<&Path>) -> Result<(), Error> {
+    let Some(state) = state else { return Ok(()) };
+    match Sqlite::open(state).and_then(|mut store| store.load()) {
+        Err(e) if e.kind != Trouble::Corrupt => Err(e.into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Starts the store's thread and the sinks.
+fn keep_history(
+    engine: &Arc<Engine>,
+    history: HistorySettings,
+    sinks: &[SinkSettings],
+    opened: Option<Opened>,
+) -> Result<(), Error> {
+    let cannot = |e| Error::new(Code::Failed, format!("cannot start a thread: {e}"));
+    if engine.host.ledger.dir().is_none() {
+        return journal::start_sinks(engine, sinks, None).map_err(cannot);
+    }
+    let (ours, sinks) = (Arc::clone(engine), sinks.to_vec());
+    // The sinks follow when the store has told where they were.
+    thread::spawn("store", move || ledger::run(&ours, history, sinks, opened)).map_err(cannot).map(drop)
 }
 
 /// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait for the other.
@@ -124,6 +168,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         drop(to);
         // Each answers once: gone, or stuck and beyond our means.
         answers.iter().take(all.len()).for_each(drop);
+        ending.host.ledger.flush();
         let _ = ending.host.link.send(&ToKeeper::AllStopped, &[]);
     });
     if spawned.is_err() {

@@ -3,18 +3,26 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::engine::Options;
 use crate::engine::feed::Feed;
 use crate::engine::host::{Host, Link};
+use crate::engine::ledger::{Ledger, Opened};
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::tree::Leader;
+use crate::engine::reconcile::Report;
 use crate::engine::reserve::Reserve;
+use crate::engine::restore::restore_all;
 use crate::engine::service::{Engine, Upgrades};
+use crate::engine::settings::OrphanPolicy;
 use crate::engine::table::Table;
 use crate::sys::cgroup::Root;
 use crate::sys::clock;
@@ -47,7 +55,7 @@ struct Greeting {
 }
 
 /// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
-pub fn take_over(options: Options) -> Result<(Engine, OwnedFd), Error> {
+pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
     let socket = inherited(ENGINE_FD).map_err(|_| {
         Error::usage("'provost engine' is started by 'provost serve' and by nothing else")
             .hint("to start the service: provost serve")
@@ -63,6 +71,8 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd), Error> {
         link,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
+        ledger: Ledger::new(options.state.clone()),
+        notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
         service_env: service_env(),
         stopping: AtomicBool::new(false),
@@ -92,12 +102,54 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd), Error> {
     if engine_starts > 1 {
         host.feed.tell(taken_over(engine_starts, records.iter().filter(|r| r.pid.is_some()).count()));
     }
+    let mut report = Report {
+        at: Timestamp::now(),
+        why: format!("engine {engine_starts} took over"),
+        found: u32::try_from(records.len()).unwrap_or(u32::MAX),
+        ..Report::default()
+    };
+    let opened = if host.feed.is_restored() {
+        None
+    } else {
+        "the service began".clone_into(&mut report.why);
+        begin(&host, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
+    };
     sweep_cgroups(&host, &table);
     for (process, inherited) in taken {
         process.send(Msg::Resume(inherited));
     }
-    let (keeper_version, exe) = (keeper.text(), options.exe);
-    Ok((Engine { table, host, started_at, engine_starts, keeper_version, exe, upgrades }, listener))
+    let engine = Engine {
+        table,
+        host,
+        started_at,
+        engine_starts,
+        keeper_version: keeper.text(),
+        exe: options.exe,
+        upgrades,
+        reconciled: Mutex::new(report),
+        sinks: Mutex::new(Vec::new()),
+    };
+    Ok((engine, listener, opened))
+}
+
+/// The first engine of a service goes on where an earlier one ended.
+fn begin(
+    host: &Arc<Host>,
+    table: &Table,
+    state: Option<&Path>,
+    orphans: OrphanPolicy,
+    taken: &mut Vec<(Arc<Process>, Inherited)>,
+    report: &mut Report,
+) -> Result<Option<Opened>, Error> {
+    let Some(state) = state else {
+        host.feed.begin(Uuid::now_v7(), 0, &[]);
+        host.feed.set_restored();
+        return Ok(None);
+    };
+    let opened = Opened::open(state)?;
+    taken.extend(restore_all(host, table, &opened, orphans, report)?);
+    report.notices.clone_from(&opened.notices);
+    Ok(Some(opened))
 }
 
 fn process(host: &Arc<Host>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
@@ -159,7 +211,8 @@ fn hear_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
                 };
                 let leader =
                     fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
-                listed.push(Listed { id, memory, inherited: Inherited { run, pid, leader, pipes, ended } });
+                let inherited = Inherited { run, pid, leader, pipes, ended, leaf: None };
+                listed.push(Listed { id, memory, inherited });
             }
             ToEngine::Listed => return Ok(listed),
             ToEngine::Upgrade(outcome) => upgrades.tell(outcome),

@@ -39,7 +39,7 @@ use crate::sys::signal::{self, SignalFd};
 use crate::sys::socket::{Patience, recvmsg};
 use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
-use crate::wire::keeper::{Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
+use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::{Outcome, Version};
 
@@ -52,9 +52,6 @@ const ENGINE_END_MS: u64 = 1_000;
 /// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any back.
 const SPARE: usize = 8;
 
-/// The directory of a service's cgroups is this and the keeper's number.
-const CGROUP_PREFIX: &str = "provost";
-
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -62,6 +59,10 @@ pub struct Options {
     pub socket: PathBuf,
     /// Whether processes get cgroups.
     pub cgroups: Cgroups,
+    /// Where the store is; locked as long as the keeper lives, so that no second service uses it.
+    pub state: Option<PathBuf>,
+    /// Given to every engine, beside what the keeper itself tells it.
+    pub engine_arguments: Vec<String>,
 }
 
 /// Whether each process gets a cgroup of its own.
@@ -84,12 +85,16 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     }
     let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
     let (place, listener) = Place::claim(&options.socket)?;
+    if let Some(state) = &options.state {
+        place::lock_state(state)?;
+    }
     // Not to keep anything mounted that is not ours.
     std::env::set_current_dir("/").map_err(|e| cannot("go to /", &e))?;
     let (cgroups, no_cgroups) = make_cgroups(options.cgroups);
     let global =
         memory::memfd_create(c"provost-global", 0).map_err(|e| cannot("make the global memory", &e))?;
-    let engine_arguments = engine_arguments(cgroups.as_ref());
+    let mut engine_arguments = engine_arguments(cgroups.as_ref());
+    engine_arguments.extend(options.engine_arguments.iter().cloned());
     Keeper::new(
         Ground { place, listener, global, cgroups, no_cgroups, nofile, engine_arguments, spawner, signals },
         notify,

@@ -3,11 +3,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::sys::descriptor::{AtExec, at_exec};
 use crate::sys::{O_NOFOLLOW, child, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
@@ -82,9 +83,32 @@ fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
     error
 }
 
+/// Locks the directory of the store until this process and all it becomes by exec are gone: the descriptor is left open
+/// on purpose, and over an exec. Children close it at theirs.
+pub fn lock_state(directory: &Path) -> Result<(), Error> {
+    let lock = lock(&directory.join("keeper.lock"), |pid| {
+        let at = quoted(&directory.to_string_lossy());
+        let hint = "use that one, stop it with SIGTERM to that pid, or choose another directory with --state";
+        Error::new(Code::Refused, format!("another provost keeps its state in {at} (keeper pid {pid})"))
+            .hint(hint)
+    })?;
+    at_exec(lock.as_fd(), AtExec::Keep).map_err(|e| failed("keep the lock of", directory, &e))?;
+    std::mem::forget(lock);
+    Ok(())
+}
+
 fn take_lock(socket: &Path) -> Result<File, Error> {
     let mut path = socket.to_owned();
     path.as_mut_os_string().push(".lock");
+    lock(&path, |pid| {
+        let at = quoted(&socket.to_string_lossy());
+        Error::new(Code::Refused, format!("another provost serves {at} already (keeper pid {pid})"))
+            .hint("use it, stop it with SIGTERM to that pid, or choose another place with --socket")
+    })
+}
+
+/// Locks a file and writes our number into it. `taken`: what to say when somebody else, of this number, has it.
+fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -92,24 +116,19 @@ fn take_lock(socket: &Path) -> Result<File, Error> {
         .truncate(false)
         .mode(0o600)
         .custom_flags(O_NOFOLLOW)
-        .open(&path)
-        .map_err(|e| failed("open the lock", &path, &e))?;
-    if !system::try_lock(&lock).map_err(|e| failed("lock", &path, &e))? {
+        .open(path)
+        .map_err(|e| failed("open the lock", path, &e))?;
+    if !system::try_lock(&lock).map_err(|e| failed("lock", path, &e))? {
         let mut pid = String::new();
         let _ = (&mut lock).take(16).read_to_string(&mut pid);
-        let at = quoted(&socket.to_string_lossy());
-        return Err(Error::new(
-            Code::Refused,
-            format!("another provost serves {at} already (keeper pid {})", pid.trim()),
-        )
-        .hint("use it, stop it with SIGTERM to that pid, or choose another place with --socket"));
+        return Err(taken(pid.trim()));
     }
     let write = |lock: &mut File| -> io::Result<()> {
         lock.set_len(0)?;
         lock.seek(SeekFrom::Start(0))?;
         writeln!(lock, "{}", std::process::id())
     };
-    write(&mut lock).map_err(|e| failed("write the lock", &path, &e))?;
+    write(&mut lock).map_err(|e| failed("write the lock", path, &e))?;
     Ok(lock)
 }
 

@@ -19,9 +19,7 @@ impl Root {
     pub fn sweep(prefix: &str) {
         let Ok(own) = own_path() else { return };
         for path in subdirectories(&own).into_iter().flatten() {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let pid = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')?.parse::<u32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            if is_left(&path, prefix) {
                 remove_below(&path, 0);
                 let _ = fs::remove_dir(&path);
             }
@@ -74,10 +72,29 @@ impl Root {
             .collect()
     }
 
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID` of processes that are gone.
+    #[must_use]
+    pub fn left(&self, prefix: &str) -> Vec<(String, Leaf)> {
+        let Some(parent) = self.0.parent() else { return Vec::new() };
+        let roots = subdirectories(parent).into_iter().flatten().filter(|path| is_left(path, prefix));
+        let leaves = roots.flat_map(|root| {
+            let root = Self(root);
+            root.leaves().into_iter().map(|name| (name.clone(), root.leaf(&name))).collect::<Vec<_>>()
+        });
+        leaves.filter(|(_, leaf)| leaf.is_populated().unwrap_or(true)).collect()
+    }
+
     /// Takes the directory away, if no leaf is left.
     pub fn remove(&self) {
         let _ = fs::remove_dir(&self.0);
     }
+}
+
+/// Whether a directory is named `PREFIX-PID` after a process that is gone.
+fn is_left(path: &Path, prefix: &str) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let pid = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')?.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// The directory of this process's own cgroup.
@@ -105,6 +122,12 @@ fn mount_point() -> io::Result<PathBuf> {
 pub struct Leaf(PathBuf);
 
 impl Leaf {
+    /// Whether it is there.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
     /// Makes it if it is not there, and opens it for a child to be born in.
     pub fn create(&self) -> io::Result<File> {
         match fs::create_dir(&self.0) {

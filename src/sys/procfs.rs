@@ -79,15 +79,26 @@ pub fn pids() -> io::Result<impl Iterator<Item = u32>> {
     Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
-/// Whether a process was started with this variable, `KEY=VALUE`. Reads at most 256 KiB of its environment. An error: we
-/// lack the means to look.
+/// Names this boot of the machine; empty where the kernel does not tell.
+#[must_use]
+pub fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().chars().take(64).collect()
+}
+
+/// Whether a process was started with this variable, `KEY=VALUE`. An error: we lack the means to look.
 pub fn has_variable(pid: u32, variable: &str) -> io::Result<bool> {
+    Ok(variables(pid)?.split(|&b| b == 0).any(|v| v == variable.as_bytes()))
+}
+
+/// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and nothing of one
+/// that is gone or not ours to see. An error: we lack the means to look.
+pub fn variables(pid: u32) -> io::Result<Vec<u8>> {
     const READ_MAX: u64 = 256 << 10;
     let mut env = Vec::new();
     let read = fs::File::open(format!("/proc/{pid}/environ"))
         .and_then(|file| file.take(READ_MAX).read_to_end(&mut env));
-    let is_read = read.map(Some).or_else(is_gone)?.is_some();
-    Ok(is_read && env.split(|&b| b == 0).any(|v| v == variable.as_bytes()))
+    Ok(if read.map(Some).or_else(is_gone)?.is_some() { env } else { Vec::new() })
 }
 
 #[cfg(test)]

@@ -30,6 +30,12 @@ pub enum Code {
 }
 
 impl Code {
+    /// The code that the exit code of a program of ours stands for, where it stands for one.
+    #[must_use]
+    pub fn from_exit_code(code: u8) -> Option<Self> {
+        [Self::Failed, Self::Usage, Self::Refused].into_iter().find(|c| c.exit_code() == code)
+    }
+
     /// The exit code of a command that ends with this.
     #[must_use]
     pub fn exit_code(self) -> u8 {

@@ -15,6 +15,8 @@ pub const MESSAGE_LEN: usize = 128;
 pub const FDS_MAX: usize = 4;
 /// The engine finds its end of the pair at this descriptor.
 pub const ENGINE_FD: i32 = 3;
+/// The directory of a service's cgroups is this and the keeper's number, with a dash between them.
+pub const CGROUP_PREFIX: &str = "provost";
 /// Where in a process's memory a child writes why it did not come to its exec: run (u64), step (u32), errno (u32), all
 /// little endian. There it outlives both the child and the engine.
 pub const FAILURE_AT: usize = 64;

@@ -7,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod handover;
+pub mod health;
 pub mod id;
 pub mod json;
 pub mod keeper;

@@ -4,6 +4,7 @@ use prost::Message;
 
 use crate::wire::error::Error;
 use crate::wire::event::Event;
+use crate::wire::health::Health;
 use crate::wire::id::ProcessId;
 use crate::wire::process::Process;
 use crate::wire::proto::v1;
@@ -24,7 +25,9 @@ pub enum Reply {
     /// Output bytes that are no longer there.
     Gap(Gap),
     /// The global environment.
-    Environment(Vec<(String, String)>),
+    Environment(Environment),
+    /// How the service is.
+    Health(Health),
     /// Events, in order.
     Events(EventBatch),
     /// About the service itself.
@@ -72,6 +75,15 @@ pub struct Gap {
     pub offset: u64,
     /// How many.
     pub missed: u64,
+}
+
+/// The global environment.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Environment {
+    /// Its variables.
+    pub env: Vec<(String, String)>,
+    /// Why a change is not recorded, if it is not.
+    pub unrecorded: Option<String>,
 }
 
 /// Events, in order.
@@ -152,7 +164,11 @@ impl Reply {
             Self::Gap(g) => {
                 Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
             }
-            Self::Environment(env) => Body::Environment(v1::Environment { env: pairs_to_wire(env) }),
+            Self::Environment(e) => Body::Environment(v1::Environment {
+                env: pairs_to_wire(&e.env),
+                unrecorded: e.unrecorded.clone().unwrap_or_default(),
+            }),
+            Self::Health(health) => Body::Health(health.to_wire()),
             Self::Events(b) => Body::Events(v1::EventBatch {
                 events: b.events.iter().map(Event::to_wire).collect(),
                 missed: b.missed,
@@ -205,7 +221,11 @@ impl Reply {
             Some(Body::Gap(g)) => {
                 Self::Gap(Gap { id: ProcessId::from_wire(&g.id)?, offset: g.offset, missed: g.missed })
             }
-            Some(Body::Environment(e)) => Self::Environment(pairs_from_wire(e.env)),
+            Some(Body::Environment(e)) => Self::Environment(Environment {
+                env: pairs_from_wire(e.env),
+                unrecorded: (!e.unrecorded.is_empty()).then_some(e.unrecorded),
+            }),
+            Some(Body::Health(health)) => Self::Health(Health::from_wire(health)?),
             Some(Body::Events(b)) => Self::Events(EventBatch {
                 events: b.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
                 missed: b.missed,

@@ -49,6 +49,8 @@ pub enum Request {
     Service,
     /// Move the service to another binary.
     Upgrade(Upgrade),
+    /// How the service is.
+    Health,
 }
 
 /// See [`Request::Start`].
@@ -273,6 +275,7 @@ impl Request {
                 id: r.id.as_bytes().to_vec(),
                 path: r.path.clone().unwrap_or_default(),
             }),
+            Self::Health => Body::Health(v1::HealthRequest {}),
         };
         v1::Request { body: Some(body) }.encode_to_vec()
     }
@@ -323,6 +326,7 @@ impl Request {
             Some(Body::Upgrade(r)) => {
                 Self::Upgrade(Upgrade { id: UpgradeId::from_wire(&r.id)?, path: text(r.path) })
             }
+            Some(Body::Health(v1::HealthRequest {})) => Self::Health,
         })
     }
 }

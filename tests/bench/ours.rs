@@ -35,7 +35,7 @@ impl Provost {
         let socket =
             dir.join("engine.sock").to_str().ok_or("the path of the directory is not text")?.to_owned();
         let mut keeper = Command::new(BINARY)
-            .args(["serve", "--socket", &socket])
+            .args(["serve", "--socket", &socket, "--state", &format!("{socket}.state")])
             .env(MARK, dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -10,7 +10,9 @@ use crate::harness::{Options, Running, SOON, Scratch, Service, binary, procfs, r
 /// A `serve` beside the harness, for tests in which it does not come up, or not alone.
 fn serve(socket: &str) -> Running {
     let mut command = Command::new(binary());
-    command.args(["serve", "--socket", socket]).env_remove("PROVOST_SOCKET");
+    command
+        .args(["serve", "--socket", socket, "--state", &format!("{socket}.state")])
+        .env_remove("PROVOST_SOCKET");
     Running::new(command)
 }
 

@@ -18,7 +18,8 @@ pub struct Bare {
 /// `serve` at this place, started through these words.
 pub fn serve(through: &[&str], socket: &str) -> Command {
     let binary = binary().to_str().expect("the path is text");
-    let words = [through, &[binary, "serve", "--socket", socket]].concat();
+    let state = format!("{socket}.state");
+    let words = [through, &[binary, "serve", "--socket", socket, "--state", &state]].concat();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env_remove("PROVOST_SOCKET").current_dir("/");
     command
@@ -63,7 +64,11 @@ impl Bare {
         let binary = open_binary(&scratch);
         chown(scratch.path(), Some(NOBODY), Some(NOBODY)).expect("tests run as root");
         let socket = scratch.file("engine.sock");
-        let command = as_nobody(&binary, &socket, &["serve", "--socket", &socket]);
+        let command = as_nobody(
+            &binary,
+            &socket,
+            &["serve", "--socket", &socket, "--state", &format!("{socket}.state")],
+        );
         Self::start(scratch, &socket, command)
     }
 

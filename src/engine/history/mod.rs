@@ -1,3 +1,4 @@
 //! What has happened, beyond the events that are in memory.
 
+pub mod journal;
 pub mod sinks;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::engine::door::{Closed, Replies, Woken};
 use crate::engine::store::{About, EventsPage};
 use crate::sys::clock;
-use crate::sys::poll::Waker;
+use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
@@ -100,7 +100,8 @@ impl Ledger {
         let health = if dir.is_some() { Health::Opening } else { Health::Off };
         let inner = Inner {
             marks: Marks::default(),
-            marked: 0,
+            // What was there before this ledger: written when the store has been compared with it.
+            marked: 1,
             written: 0,
             urgent: false,
             due: None,
@@ -185,6 +186,24 @@ impl Ledger {
             }
             if replies.wait(Some(deadline))? == Woken::Deadline {
                 return Ok(Some(format!("the database has not answered within {PATIENCE_MS} ms")));
+            }
+        }
+    }
+
+    /// Waits a little until everything is on the disk: the service is about to end.
+    pub fn flush(&self) {
+        let deadline = clock::now_ms() + PATIENCE_MS;
+        let up_to = self.change(true, |marks| marks.events = true);
+        let _waiting = Waits::new(self, Waker::for_this_thread());
+        loop {
+            {
+                let inner = self.inner.lock();
+                if inner.written >= up_to || matches!(inner.health, Health::Off | Health::Degraded { .. }) {
+                    return;
+                }
+            }
+            if !matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken)) {
+                return;
             }
         }
     }

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::history::journal;
 use crate::engine::ledger::{Health, Inner, Ledger, Marks, Question, Ticket};
 use crate::engine::process::handle::Process;
+use crate::engine::process::tree::Leader;
 use crate::engine::reconcile::{self, Held};
 use crate::engine::service::Engine;
-use crate::engine::settings::HistorySettings;
+use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
     Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, set_aside,
 };
@@ -39,9 +41,9 @@ impl Opened {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         match Self::try_open(dir) {
             Err(e) if e.kind == Trouble::Corrupt => {
-                let saved = salvage(dir);
                 let aside = set_aside(dir)
-                    .map_err(|why| StoreError { kind: e.kind, message: format!("{}; {why}", e.message) })?;
+                    .map_err(|why| StoreError { message: format!("{}; {why}", e.message), ..e.clone() })?;
+                let saved = salvage(&aside);
                 let mut opened = Self::try_open(dir)?;
                 opened.notices.push(format!(
                     "{}: it is set aside as {}, and made anew with {} processes that could be read",
@@ -65,10 +67,15 @@ impl Opened {
 }
 
 /// Writes until the engine ends. `opened`: what the takeover has opened already.
-pub fn run(engine: &Arc<Engine>, settings: HistorySettings, opened: Option<Opened>) {
+pub fn run(
+    engine: &Arc<Engine>,
+    settings: HistorySettings,
+    sinks: Vec<SinkSettings>,
+    opened: Option<Opened>,
+) {
     let Some(dir) = engine.host.ledger.dir().cloned() else { return };
     let boot_id = procfs::boot_id();
-    let mut scribe = Scribe { engine: Arc::clone(engine), settings, boot_id, store: None, stored: 0 };
+    let mut scribe = Scribe { engine: Arc::clone(engine), settings, sinks, boot_id, store: None, stored: 0 };
     engine.host.ledger.inner.lock().thread = Some(Waker::for_this_thread());
     if let Some(opened) = opened {
         scribe.adopt(opened);
@@ -87,6 +94,8 @@ pub fn run(engine: &Arc<Engine>, settings: HistorySettings, opened: Option<Opene
 struct Scribe {
     engine: Arc<Engine>,
     settings: HistorySettings,
+    /// Not started yet.
+    sinks: Vec<SinkSettings>,
     boot_id: String,
     /// `None`: it failed, and is opened again.
     store: Option<Sqlite>,
@@ -105,6 +114,7 @@ impl Scribe {
             self.engine.host.say(notice);
         }
         self.stored = opened.loaded.last_seq;
+        self.start_sinks(Some(&opened.loaded.cursors));
         let held: BTreeMap<ProcessId, Arc<Process>> =
             self.engine.table.all().into_iter().map(|p| (p.id, p)).collect();
         let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
@@ -117,6 +127,13 @@ impl Scribe {
         inner.marks.env |= opened.loaded.env != self.engine.host.feed.env();
         inner.marks.events = true;
         inner.urgent = true;
+    }
+
+    fn start_sinks(&mut self, cursors: Option<&[(String, u64)]>) {
+        let sinks = std::mem::take(&mut self.sinks);
+        if let Err(e) = journal::start_sinks(&self.engine, &sinks, cursors) {
+            self.engine.host.say(&format!("a sink cannot be started: {e}"));
+        }
     }
 
     /// The one place where this thread waits, and then one write or some answers.
@@ -192,7 +209,7 @@ impl Scribe {
             spec: &process.spec,
             record,
             wanted: record.wanted,
-            leader: process.leader(),
+            leader: record.pid.zip(record.start_ticks).map(|(pid, start_ticks)| Leader { pid, start_ticks }),
             boot_id: &self.boot_id,
         });
         let env = marks.env.then(|| host.feed.env());
@@ -230,13 +247,17 @@ impl Scribe {
 
     fn prune(&self) -> Prune {
         let keep_ms = millis(self.settings.keep.max(Duration::from_secs(1)));
-        Prune { before: Timestamp(Timestamp::now().0.saturating_sub(keep_ms)), keep: self.settings.keep_events }
+        Prune {
+            before: Timestamp(Timestamp::now().0.saturating_sub(keep_ms)),
+            keep: self.settings.keep_events,
+        }
     }
 
     fn failed(&mut self, e: &StoreError) {
         if e.kind != Trouble::Locked {
             self.store = None;
         }
+        self.start_sinks(None);
         let mut inner = self.ledger().inner.lock();
         let since = match &inner.health {
             Health::Degraded { since, .. } => *since,
@@ -250,7 +271,9 @@ impl Scribe {
         wake(&mut inner);
         drop(inner);
         if is_news {
-            self.engine.host.say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
+            self.engine
+                .host
+                .say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
         }
     }
 }

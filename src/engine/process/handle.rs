@@ -7,16 +7,18 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::engine::host::Host;
+use crate::engine::ledger::Ticket;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
 use crate::engine::process::worker;
+use crate::sys::cgroup::Leaf;
 use crate::sys::poll::Waker;
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
@@ -64,6 +66,8 @@ pub struct Inherited {
     pub leader: Leader,
     pub pipes: Option<(OwnedFd, OwnedFd)>,
     pub ended: Option<Ended>,
+    /// Where an earlier service had it, if it has outlived that.
+    pub leaf: Option<Leaf>,
 }
 
 /// Where the answer to an [`Ask`] goes; the waiting thread is woken.
@@ -81,6 +85,8 @@ pub struct Answered {
     pub tag: usize,
     pub shown: Shown,
     pub error: Option<Error>,
+    /// Why it is not recorded, if it is not.
+    pub unrecorded: Option<String>,
 }
 
 impl Answer {
@@ -90,7 +96,7 @@ impl Answer {
 
     pub fn give(self, shown: Shown, error: Option<Error>) {
         // A client that went away does not want it any more.
-        let _ = self.to.send(Answered { tag: self.tag, shown, error });
+        let _ = self.to.send(Answered { tag: self.tag, shown, error, unrecorded: None });
         self.waker.wake();
     }
 }
@@ -105,6 +111,8 @@ pub struct Process {
     pub host: Arc<Host>,
     inner: Mutex<Inner>,
     watched: AtomicUsize,
+    /// The mark of the last change that somebody was promised.
+    ticket: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -144,6 +152,7 @@ impl Process {
                 is_awaited: false,
             }),
             watched: AtomicUsize::new(0),
+            ticket: AtomicU64::new(1),
         }
     }
 
@@ -281,6 +290,21 @@ impl Process {
         self.inner.lock().watchers.push(waker.clone());
         self.watched.fetch_add(1, Ordering::AcqRel);
         Watch { process: Arc::clone(self), waker }
+    }
+
+    /// It has changed: the store is to know. `is_promised`: somebody will be told so.
+    pub fn mark(&self, is_promised: bool) {
+        let ledger = &self.host.ledger;
+        if is_promised {
+            self.ticket.store(ledger.mark_now(self.id), Ordering::Release);
+        } else {
+            ledger.mark(self.id);
+        }
+    }
+
+    /// What has to be written before anybody is told that its last change is done.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket.load(Ordering::Acquire)
     }
 
     /// The record as of the last transition.

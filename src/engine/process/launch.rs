@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use uuid::Uuid;
+
 use crate::engine::process::env::{self, Layers, Vars};
 use crate::engine::process::users::{self, Credentials, Wanted};
 use crate::sys::limits;
@@ -22,10 +24,12 @@ const PATH_DIRS_MAX: usize = 1000;
 /// The longest file name on Linux, in bytes.
 const FILE_NAME_LEN_MAX: usize = 255;
 /// The variables that tell a child who it is.
-const PROVOST_ID: &str = "PROVOST_ID";
+pub const PROVOST_ID: &str = "PROVOST_ID";
 const PROVOST_NAME: &str = "PROVOST_NAME";
 const PROVOST_RUN: &str = "PROVOST_RUN";
 const PROVOST_INSTANCE: &str = "PROVOST_INSTANCE";
+/// ... and whose: a later service finds by it what has outlived an earlier one.
+pub const PROVOST_SERVICE: &str = "PROVOST_SERVICE";
 
 /// Who the child is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Identity {
     pub run: u64,
     /// 1..N among instances.
     pub instance: Option<u32>,
+    /// Whose it is.
+    pub service: Uuid,
 }
 
 impl Identity {
@@ -47,6 +53,7 @@ impl Identity {
             (PROVOST_ID.to_owned(), self.id.to_string()),
             (PROVOST_NAME.to_owned(), name.to_owned()),
             (PROVOST_RUN.to_owned(), self.run.to_string()),
+            (PROVOST_SERVICE.to_owned(), self.service.to_string()),
         ];
         variables.extend(self.instance.map(|n| (PROVOST_INSTANCE.to_owned(), n.to_string())));
         variables
@@ -188,7 +195,13 @@ mod tests {
     use crate::wire::spec::{EnvExpand, Rlimit};
 
     fn identity() -> Identity {
-        Identity { id: ProcessId::new(), name: Some("web-2".parse().unwrap()), run: 7, instance: Some(2) }
+        Identity {
+            id: ProcessId::new(),
+            name: Some("web-2".parse().unwrap()),
+            run: 7,
+            instance: Some(2),
+            service: Uuid::nil(),
+        }
     }
 
     fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -215,11 +228,11 @@ mod tests {
         for expected in [id.as_str(), "PROVOST_NAME=web-2", "PROVOST_RUN=7", "PROVOST_INSTANCE=2"] {
             assert!(texts(&launch.env).contains(&expected), "{expected} in {:?}", texts(&launch.env));
         }
-        assert_eq!(launch.env.count(), 4);
+        assert_eq!(launch.env.count(), 5);
         let single = Identity { name: None, instance: None, ..identity };
         let launch = prepare(&Spec::new(["x"]), &single, &[], &outer).unwrap();
         assert!(texts(&launch.env).contains(&"PROVOST_NAME="));
-        assert_eq!(launch.env.count(), 3);
+        assert_eq!(launch.env.count(), 4);
     }
 
     #[test]

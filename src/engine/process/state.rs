@@ -180,6 +180,27 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
     }
 }
 
+/// A process whose tree has outlived its service: the stop that ends it is under way, and a run follows if it is wanted.
+#[must_use]
+pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) -> Record {
+    let timeout_ms = millis(rules.timeout);
+    Record {
+        state: State::Stopping,
+        leader_gone: true,
+        stop: StopInProgress {
+            phase: Phase::Asked as u32,
+            then: if is_wanted { Then::Run } else { Then::Rest } as u32,
+            signal: rules.signal,
+            timeout_ms,
+            scope: Scope::Tree,
+            no_kill: false,
+        },
+        deadline: Some(now.mono_ms.saturating_add(timeout_ms)),
+        deadline_at: Some(Timestamp(now.wall.0.saturating_add(timeout_ms))),
+        ..past.clone()
+    }
+}
+
 /// The one door between states.
 pub fn step(life: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Outcome {
     let mut s = Step { life, rules, cause, now, outcome: Outcome::default() };
@@ -315,6 +336,8 @@ impl Step<'_> {
         let life = &mut *self.life;
         life.run += 1;
         life.pid = None;
+        life.start_ticks = None;
+        life.adopted = false;
         life.ready = false;
         life.start_failure = None;
         life.leader_gone = false;

@@ -36,7 +36,7 @@ impl Leader {
     }
 
     /// Itself, if it is still there.
-    fn open(&self) -> Option<PidFd> {
+    pub fn open(&self) -> Option<PidFd> {
         let fd = PidFd::open(self.pid).ok()?;
         (procfs::stat(self.pid)?.start_ticks == self.start_ticks).then_some(fd)
     }

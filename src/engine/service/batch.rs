@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::unbounded;
 
 use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::ledger::Ticket;
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::service::Engine;
 use crate::sys::{clock, poll};
@@ -19,6 +20,11 @@ use crate::wire::time::millis;
 /// The result for a process that was found.
 pub fn item(process: &Process, error: Option<Error>) -> Reply {
     Reply::Item(Item { target: process.label(), process: Some(process.show()), error, unrecorded: None })
+}
+
+/// The result for one that was started.
+pub fn started(process: &Process, unrecorded: Option<String>) -> Reply {
+    Reply::Item(Item { target: process.label(), process: Some(process.show()), error: None, unrecorded })
 }
 
 /// The result for a target that means nothing.
@@ -41,8 +47,8 @@ impl Engine {
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, cause, replies, &mut |process, answered, replies| {
-            let Answered { shown, error, .. } = answered;
-            let item = Item { target: process.label(), process: Some(shown), error, unrecorded: None };
+            let Answered { shown, error, unrecorded, .. } = answered;
+            let item = Item { target: process.label(), process: Some(shown), error, unrecorded };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
         replies.send(&Reply::Done, More::Last)
@@ -80,14 +86,18 @@ impl Engine {
         let mut left = asks.len();
         let mut client = Ok(());
         while left > 0 {
-            while let Ok(answered) = answers.try_recv() {
+            while let Ok(mut answered) = answers.try_recv() {
                 left -= 1;
                 let (process, what) = &asks[answered.tag];
-                if *what == Ask::Remove && answered.error.is_none() {
-                    self.forget(process);
-                }
+                let ticket = match what {
+                    Ask::Remove if answered.error.is_none() => self.forget(process),
+                    _ => process.ticket(),
+                };
                 if client.is_ok() {
-                    client = then(process, answered, replies);
+                    client = self.host.ledger.recorded(ticket, replies).and_then(|unrecorded| {
+                        answered.unrecorded = unrecorded;
+                        then(process, answered, replies)
+                    });
                 }
             }
             if left == 0 {
@@ -106,11 +116,13 @@ impl Engine {
         client
     }
 
-    /// The keeper first: were it the other way round, the next engine might find two processes of one name.
-    fn forget(&self, process: &Process) {
+    /// The keeper first: were it the other way round, the next engine might find two processes of one name. Returns what
+    /// has to be written before it is said.
+    fn forget(&self, process: &Process) -> Ticket {
         // Without a keeper the engine ends, and with it the process's memory.
         let _ = self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]);
         self.table.remove(process.id);
+        self.host.ledger.mark_removed(process.id)
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.

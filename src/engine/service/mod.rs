@@ -1,6 +1,7 @@
 //! The answers to all requests. Runs on the connections' threads; owns nothing but the way to what it asks.
 
 mod batch;
+mod health;
 mod start;
 mod streams;
 mod upgrade;
@@ -9,16 +10,20 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::engine::door::{Caller, Closed, Replies, Service};
+use crate::engine::history::sinks::SinkState;
 use crate::engine::host::Host;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
+use crate::engine::reconcile::Report;
 pub use crate::engine::service::upgrade::Upgrades;
 use crate::engine::table::Table;
 use crate::sys::system;
 use crate::wire::error::Error;
 use crate::wire::process::State;
-use crate::wire::reply::{self, More, Reply};
+use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::spec::check_env;
 use crate::wire::time::Timestamp;
@@ -38,6 +43,10 @@ pub struct Engine {
     /// Where the service was started from: its next binary will be there.
     pub exe: Option<PathBuf>,
     pub upgrades: Upgrades,
+    /// What the last reconciliation found.
+    pub reconciled: Mutex<Report>,
+    /// How the sinks are.
+    pub sinks: Mutex<Vec<SinkState>>,
 }
 
 impl Service for Engine {
@@ -64,6 +73,7 @@ impl Service for Engine {
             Request::Env(r) => self.env(&r, &cause, replies),
             Request::Events(r) => self.events(&r, replies),
             Request::Service => replies.send(&self.about(), More::Last),
+            Request::Health => replies.send(&Reply::Health(self.health()), More::Last),
             Request::Upgrade(r) => self.upgrade(&r, replies),
         }
     }
@@ -132,7 +142,12 @@ impl Engine {
             .chain(r.unset.iter().map(|key| (key.as_str(), "")))
             .try_for_each(|(key, value)| check_env(key, value));
         match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, cause)) {
-            Ok(env) => replies.send(&Reply::Environment(env), More::Last),
+            Ok(env) => {
+                let is_change = !r.set.is_empty() || !r.unset.is_empty();
+                let ledger = &self.host.ledger;
+                let unrecorded = if is_change { ledger.recorded(ledger.mark_env(), replies)? } else { None };
+                replies.send(&Reply::Environment(Environment { env, unrecorded }), More::Last)
+            }
             Err(e) => fail(replies, e),
         }
     }

@@ -12,6 +12,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::ToKeeper;
 use crate::wire::process::State;
+use crate::wire::record::Record;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Numbering, Start};
 
@@ -44,7 +45,8 @@ impl Engine {
             return fail(replies, error);
         }
         for process in &all {
-            replies.send(&batch::item(process, None), More::Follows)?;
+            let unrecorded = self.host.ledger.recorded(process.ticket(), replies)?;
+            replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
         replies.send(&Reply::Done, More::Last)
     }
@@ -69,6 +71,8 @@ impl Engine {
             }
             return Err(e);
         }
+        // Written while they are being started.
+        made.iter().for_each(|process| process.mark(true));
         Ok(())
     }
 
@@ -79,7 +83,7 @@ impl Engine {
             spec.name = Some(name.instance(n)?);
         }
         let memory = Memory::create(&spec)?;
-        let record = fresh(id, spec.name.clone(), instance);
+        let record = Record { wanted: true, ..fresh(id, spec.name.clone(), instance) };
         memory.publish(&record);
         Ok(Process::new(spec, memory, record, Arc::clone(&self.host)))
     }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use crate::engine::door::{Closed, Replies};
+use crate::engine::history::journal;
+use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
 use crate::engine::process::output::{Read, Source};
 use crate::engine::service::{Engine, fail};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 
@@ -17,6 +19,8 @@ use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 const READ_MAX: u64 = 256 << 10;
 /// The most bytes in one chunk of a reply.
 const CHUNK_MAX: usize = 256 << 10;
+/// The most events in one reply.
+const BATCH_MAX: usize = 512;
 
 /// Where a stream is with one process.
 struct Follower {
@@ -38,6 +42,23 @@ impl Engine {
                 replies.send(&Reply::Done, More::Last)
             }
         }
+    }
+
+    fn has_history(&self, id: ProcessId) -> bool {
+        journal::stored(self, 0, 1, Some(id)).is_ok_and(|page| !page.events.is_empty())
+    }
+
+    /// What the store has of one process, without going through everybody's. Returns the number to go on after.
+    fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
+        while since.saturating_add(1) < self.host.feed.oldest() {
+            let Ok(page) = journal::stored(self, since, BATCH_MAX, Some(id)) else { break };
+            let Some(last) = page.events.last() else {
+                return Ok(since.max(self.host.feed.oldest() - 1));
+            };
+            since = last.seq;
+            replies.send(&Reply::Events(EventBatch { events: page.events, missed: 0 }), More::Follows)?;
+        }
+        Ok(since)
     }
 
     fn one(&self, target: &str) -> Result<Arc<Process>, Error> {
@@ -83,16 +104,20 @@ impl Engine {
     pub fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Result<(), Closed> {
         let ids: Option<Vec<ProcessId>> = match &r.target {
             None => None,
-            Some(target) => match self.table.find(target) {
-                Ok(found) => Some(found.iter().map(|p| p.id).collect()),
-                Err(e) => return fail(replies, e),
+            Some(target) => match (self.table.find(target), target.parse()) {
+                (Ok(found), _) => Some(found.iter().map(|p| p.id).collect()),
+                // What was removed has a history all the same.
+                (Err(_), Ok(Target::Id(id))) if self.has_history(id) => Some(vec![id]),
+                (Err(e), _) => return fail(replies, e),
             },
         };
-        let feed = &self.host.feed;
         let _following = r.follow.then(|| Following::new(self, replies.waker()));
         let mut since = r.since;
+        if let Some([id]) = ids.as_deref() {
+            since = self.history_of(*id, since, replies)?;
+        }
         loop {
-            let (mut events, missed, next) = feed.read(since);
+            let Batch { mut events, missed, next } = journal::read(self, since, BATCH_MAX);
             let some = !events.is_empty();
             if let Some(ids) = &ids {
                 events.retain(|e| e.id.is_some_and(|id| ids.contains(&id)));

@@ -323,16 +323,17 @@ fn exit(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Exit>> {
 
 /// The columns of an event, as [`put_events`] writes and [`event`] reads them. What is empty is NULL, which costs
 /// nothing.
-pub(super) const EVENT: &str = "seq, at, id, name, run, pid, kind, cause, ended, detail";
+pub(super) const EVENT: &str = "seq, at, mono, id, name, run, pid, kind, cause, ended, detail";
 
 /// Writes events. One whose number is there stays as it is: the past does not change.
 pub(super) fn put_events(conn: &Connection, events: &[Event]) -> rusqlite::Result<()> {
-    let insert = "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (seq) DO NOTHING";
+    let insert = "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (seq) DO NOTHING";
     let mut insert = conn.prepare(&format!("INSERT INTO events ({EVENT}) {insert}"))?;
     for event in events {
         insert.execute(params![
             Number(event.seq),
             Number(event.at.0),
+            Number(event.mono_ms),
             event.id.as_ref().map(|id| &id.as_bytes()[..]),
             text(&event.name),
             (event.run != 0).then_some(Number(event.run)),
@@ -352,13 +353,14 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         seq: row.get::<_, Number>(0)?.0,
         at: Timestamp(row.get::<_, Number>(1)?.0),
-        id: row.get::<_, Option<[u8; 16]>>(2)?.map(ProcessId::from_bytes),
-        name: text(3)?,
-        run: row.get::<_, Option<Number>>(4)?.map_or(0, |n| n.0),
-        pid: row.get(5)?,
-        kind: EventKind::from_name(&row.get::<_, String>(6)?),
-        cause: text(7)?,
-        exit: exit(row, 8)?,
-        detail: text(9)?,
+        mono_ms: row.get::<_, Number>(2)?.0,
+        id: row.get::<_, Option<[u8; 16]>>(3)?.map(ProcessId::from_bytes),
+        name: text(4)?,
+        run: row.get::<_, Option<Number>>(5)?.map_or(0, |n| n.0),
+        pid: row.get(6)?,
+        kind: EventKind::from_name(&row.get::<_, String>(7)?),
+        cause: text(8)?,
+        exit: exit(row, 9)?,
+        detail: text(10)?,
     })
 }

@@ -31,7 +31,8 @@ pub(super) const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (id, run)
     ) WITHOUT ROWID;
     CREATE TABLE events (
-        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, id BLOB, name TEXT, run INTEGER, pid INTEGER,
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, mono INTEGER NOT NULL, id BLOB, name TEXT,
+        run INTEGER, pid INTEGER,
         kind TEXT NOT NULL, cause TEXT, ended BLOB, detail TEXT
     );
     CREATE INDEX events_of ON events (id) WHERE id IS NOT NULL;

@@ -88,6 +88,7 @@ pub(super) fn event(seq: u64, id: Option<ProcessId>) -> Event {
     Event {
         seq,
         at: Timestamp(1_700_000_000_000 + seq),
+        mono_ms: 5 * seq,
         id,
         name: id.map(|_| "web".to_owned()).unwrap_or_default(),
         run: u64::from(id.is_some()),

@@ -46,6 +46,9 @@ impl Options {
         let mut words = self.wrap.clone();
         words.push(binary().to_str().expect("the path is text").to_owned());
         words.extend(["serve", "--socket", socket].map(str::to_owned));
+        if !self.serve.iter().any(|word| word == "--state") {
+            words.extend(["--state".to_owned(), format!("{socket}.state")]);
+        }
         words.extend(self.serve.iter().cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_remove("PROVOST_SOCKET").env(marker.0, marker.1).current_dir("/");

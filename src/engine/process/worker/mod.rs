@@ -25,6 +25,7 @@ use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::process::waiting::{Until, Verdict, Waiting, why_not_gone, why_not_running};
 use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
+use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, memory, signal};
 use crate::wire::error::{Code, Error};
@@ -46,7 +47,10 @@ pub fn run(process: Arc<Process>, life: Record) {
         stop: process.spec.stop.clone(),
         proves_ready: process.spec.ready.is_some(),
     };
+    let was_wanted = life.wanted;
+    // Of what was started without one, or by an earlier service, the tree is found by other means.
     let leaf = process.host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
+    let leaf = leaf.filter(|leaf| !life.state.is_at_rest() && leaf.exists());
     let tree = Tree { id: process.id, leaf, leader: Leader::default(), leader_gone: life.leader_gone };
     let worker = Worker {
         process,
@@ -61,6 +65,8 @@ pub fn run(process: Arc<Process>, life: Record) {
         removed: false,
         unborn: false,
         is_starting: false,
+        was_wanted,
+        foreign: None,
     };
     worker.run();
 }
@@ -81,6 +87,10 @@ struct Worker {
     unborn: bool,
     /// Counted among the host's starts.
     is_starting: bool,
+    /// As of the last commit.
+    was_wanted: bool,
+    /// The process itself, where it is not the keeper's child.
+    foreign: Option<PidFd>,
 }
 
 impl Worker {
@@ -111,18 +121,20 @@ impl Worker {
         let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
         let paused = self.pipes.paused_until.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
-        let (stdout, stderr, executed, rest) = {
+        let (stdout, stderr, executed, foreign, rest) = {
             let mut fds = vec![
                 PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(self.pipes.executed.as_ref().map(AsFd::as_fd), PollFd::readable),
+                PollFd::maybe(self.foreign.as_ref().map(AsFd::as_fd), PollFd::readable),
             ];
             let kind = if self.rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
             fds.extend(self.rest.fds().into_iter().map(kind));
             if poll::wait(&mut fds, deadline).is_err() {
                 return;
             }
-            (fds[0].is_ready(), fds[1].is_ready(), fds[2].is_ready(), fds[3..].iter().any(PollFd::is_ready))
+            let is_ready = |n: usize| fds[n].is_ready();
+            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), fds[4..].iter().any(PollFd::is_ready))
         };
         // First, since it came first: the program writes after its exec.
         if executed && self.unborn {
@@ -138,6 +150,9 @@ impl Worker {
         }
         if stderr {
             self.read(Source::Stderr);
+        }
+        if foreign {
+            self.lost();
         }
         if rest || self.rest.due().is_some_and(|due| due <= clock::now_ms()) {
             let end = self.looked(self.life.stop.scope);
@@ -262,6 +277,7 @@ impl Worker {
         self.unborn = false;
         self.tree.leader = leader;
         self.tree.leader_gone = false;
+        self.life.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
         let is_heard = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });
@@ -441,6 +457,9 @@ impl Worker {
     fn commit(&mut self, told: &[Told]) {
         self.process.host.feed.commit(&self.process.memory, &mut self.life, told, Timestamp::now());
         self.process.publish(&self.life);
+        let is_promised = self.life.wanted != self.was_wanted;
+        self.was_wanted = self.life.wanted;
+        self.process.mark(is_promised);
     }
 
     /// Does it; returns what follows from it at once.
@@ -473,6 +492,7 @@ impl Worker {
             name: process.name.clone(),
             run: self.life.run,
             instance: self.life.instance,
+            service: process.host.feed.service(),
         };
         let host = &process.host;
         let launch = launch::prepare(&process.spec, &identity, &host.feed.env(), &host.service_env)?;

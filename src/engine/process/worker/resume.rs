@@ -3,7 +3,9 @@
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::state::{Action, Input};
+use crate::engine::process::tree::Leader;
 use crate::engine::process::worker::Worker;
+use crate::engine::reconcile;
 use crate::sys::{clock, procfs};
 use crate::wire::process::State;
 
@@ -13,7 +15,8 @@ const EXEC_LOOK_MS: u64 = 10;
 impl Worker {
     /// Goes on where the last engine stopped.
     pub(super) fn resume(&mut self, inherited: Inherited) {
-        let Inherited { run, pid, leader, pipes, ended } = inherited;
+        let Inherited { run, pid, leader, pipes, ended, leaf } = inherited;
+        self.tree.leaf = leaf.or(self.tree.leaf.take());
         if run != self.life.run {
             // The keeper has not heard of our run: whatever it still says is of the one before.
             if ended.is_some() {
@@ -24,8 +27,13 @@ impl Worker {
         if let Some((stdout, stderr)) = pipes {
             self.pipes = Pipes::new(stdout, stderr);
         }
-        if pid != 0 {
+        if leader.pid != 0 {
             self.tree.leader = leader;
+        }
+        if self.life.adopted {
+            return self.look_after();
+        }
+        if pid != 0 {
             if self.life.pid.is_none() {
                 self.apply_quietly(Input::Spawned { pid });
             }
@@ -36,6 +44,8 @@ impl Worker {
             // On record already, only the keeper does not know that it is.
             Some(_) => self.pipes.run_ended(run, clock::now_ms()),
             None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
+            // On record as running, and the keeper knows of nothing.
+            None if pid == 0 && self.life.pid.is_some() => return self.lost(),
             None => {}
         }
         self.resume_state();
@@ -63,6 +73,25 @@ impl Worker {
             self.act(Action::Kill { scope: stop.scope });
         }
         self.follow(end);
+    }
+
+    /// Looks after a process that is not the keeper's child: its own end is all that is told of it.
+    fn look_after(&mut self) {
+        let pid = self.life.pid.unwrap_or_default();
+        self.tree.leader = Leader { pid, start_ticks: self.life.start_ticks.unwrap_or_default() };
+        self.foreign = self.tree.leader.open();
+        if self.foreign.is_none() {
+            return self.lost();
+        }
+        self.resume_state();
+    }
+
+    /// The run has ended, and nobody has seen how.
+    pub(super) fn lost(&mut self) {
+        self.foreign = None;
+        self.proof = None;
+        self.tree.leader_gone = true;
+        self.apply(Input::Lost, reconcile::CAUSE);
     }
 
     /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has said why in

@@ -1,0 +1,174 @@
+//! `provost doctor`: whether the service is well, part by part; and `provost reconcile`: what it found when it began.
+
+use serde_json::{Value, json};
+
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::Words;
+use crate::wire::error::Error;
+use crate::wire::health::{Health, Reconciled, Sink, Store};
+
+pub const SUMMARY: &str = "Show whether the service is well: its database, its sinks";
+pub const HELP: &str = "\
+Usage: provost doctor
+
+A line for each part. Exits with 3 when one of them is not well.
+";
+
+/// The same connection answers both commands.
+pub mod reconcile {
+    pub const SUMMARY: &str = "Show what the service found when it began";
+    pub const HELP: &str = "\
+Usage: provost reconcile
+
+What became of each process when the service began, or when an engine took over: started, stopped,
+adopted, lost (it ended and nobody saw it), ended (it had outlived its service), left (alone).
+";
+}
+
+pub fn parse(words: &mut Words) -> Result<(), Error> {
+    words.nothing()
+}
+
+pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+    let health = session.client()?.health()?;
+    let is_well = is_well(&health);
+    if session.is_json() {
+        let mut object = in_json(&health);
+        object["well"] = is_well.into();
+        session.object(&object);
+    } else {
+        session.out.line(&store(&health.store));
+        for sink in &health.sinks {
+            session.out.line(&self::sink(sink));
+        }
+        session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));
+    }
+    Ok(if is_well { 0 } else { 3 })
+}
+
+pub fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {
+    let found = session.client()?.health()?.reconciled;
+    if session.is_json() {
+        session.object(&reconciled(&found));
+        return Ok(0);
+    }
+    session.out.line(&summary(&found));
+    for notice in &found.notices {
+        session.out.line(&text::escaped(notice));
+    }
+    for fate in &found.fates {
+        let label = if fate.name.is_empty() { fate.id.to_string() } else { fate.name.clone() };
+        session.out.line(&format!("{label}: {}", text::escaped(&fate.what)));
+    }
+    Ok(0)
+}
+
+fn is_well(health: &Health) -> bool {
+    health.store.state != "degraded"
+        && health.store.left_out == 0
+        && health.sinks.iter().all(|sink| sink.failing == 0)
+}
+
+fn store(s: &Store) -> String {
+    let path = text::escaped(&s.path);
+    match s.state.as_str() {
+        "off" => "store: off, nothing outlives the service".to_owned(),
+        "degraded" => {
+            let since = s.since.map(json::time).unwrap_or_default();
+            let why = text::escaped(&s.why);
+            format!("store: degraded since {since}: {why}; {} changes are not recorded", s.unrecorded)
+        }
+        state => {
+            let left_out = match s.left_out {
+                0 => String::new(),
+                n => format!("; {n} events were left out while another program read without end"),
+            };
+            format!(
+                "store: {state}, {path} ({} bytes, log {} bytes, {} events, SQLite {}){left_out}",
+                s.bytes, s.wal_bytes, s.events, s.sqlite
+            )
+        }
+    }
+}
+
+fn sink(s: &Sink) -> String {
+    let name = text::escaped(&s.name);
+    let counts = format!("{} delivered, {} rejected, {} missed", s.delivered, s.rejected, s.missed);
+    if s.failing == 0 {
+        return format!("sink {name}: works, {} behind, {counts}", s.behind);
+    }
+    let error = text::escaped(&s.last_error);
+    format!("sink {name}: failing ({} attempts), {} behind, {counts}: {error}", s.failing, s.behind)
+}
+
+/// `the service began at ...: 3 found, 2 started, 1 lost`.
+fn summary(r: &Reconciled) -> String {
+    let counts: Vec<_> = counts(r).into_iter().map(|(what, n)| format!("{n} {what}")).collect();
+    format!("{} at {}: {}", text::escaped(&r.why), json::time(r.at), counts.join(", "))
+}
+
+fn counts(r: &Reconciled) -> Vec<(&'static str, usize)> {
+    let count = |what: &str| r.fates.iter().filter(|fate| fate.what == what).count();
+    let mut counts = vec![("found", r.found as usize)];
+    counts.extend(["adopted", "lost", "started", "stopped", "ended", "left"].map(|what| (what, count(what))));
+    counts
+}
+
+fn reconciled(r: &Reconciled) -> Value {
+    let mut object = json!({ "at": json::time(r.at), "why": r.why });
+    for (what, n) in counts(r) {
+        object[what] = n.into();
+    }
+    let fate =
+        |f: &crate::wire::health::Fate| json!({ "id": f.id.to_string(), "name": f.name, "what": f.what });
+    object["processes"] = r.fates.iter().map(fate).collect();
+    object["notices"] = r.notices.clone().into();
+    object
+}
+
+fn in_json(health: &Health) -> Value {
+    let s = &health.store;
+    let sink = |s: &Sink| {
+        json!({
+            "name": s.name, "seq": s.seq, "behind": s.behind, "delivered": s.delivered, "rejected": s.rejected,
+            "missed": s.missed, "failing": s.failing, "last_error": s.last_error,
+            "last_error_at": s.last_error_at.map(json::time),
+        })
+    };
+    json!({
+        "store": {
+            "state": s.state, "path": s.path, "why": s.why, "since": s.since.map(json::time),
+            "unrecorded": s.unrecorded, "left_out": s.left_out, "bytes": s.bytes, "wal_bytes": s.wal_bytes,
+            "events": s.events, "sqlite": s.sqlite,
+        },
+        "sinks": health.sinks.iter().map(sink).collect::<Vec<_>>(),
+        "reconciled": reconciled(&health.reconciled),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_told_and_is_not_well() {
+        let mut health = Health::default();
+        health.store.state = "sound".into();
+        assert!(is_well(&health));
+        health.sinks.push(Sink {
+            name: "audit".into(),
+            failing: 2,
+            last_error: "disk full".into(),
+            ..Sink::default()
+        });
+        assert!(!is_well(&health));
+        assert!(sink(&health.sinks[0]).contains("failing (2 attempts)"));
+        health.sinks.clear();
+        health.store =
+            Store { state: "degraded".into(), why: "no room".into(), unrecorded: 3, ..Store::default() };
+        assert!(!is_well(&health));
+        assert!(store(&health.store).contains("no room; 3 changes"));
+    }
+}

@@ -1,0 +1,86 @@
+//! `provost history`: everything that is recorded of a process, over all its runs and services.
+
+use std::collections::VecDeque;
+
+use crate::cli::events;
+use crate::cli::json;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::words::{Word, Words};
+use crate::client::FeedItem;
+use crate::wire::error::Error;
+use crate::wire::request::Events;
+
+pub const SUMMARY: &str = "Show everything that is recorded of a process";
+pub const HELP: &str = "\
+Usage: provost history [OPTIONS] TARGET
+
+A line for each event, oldest first, also from before the service was started. Of a process that was
+removed, its UUID still has one.
+
+Options:
+      --limit N              Only the last N
+";
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Args {
+    target: String,
+    limit: Option<usize>,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let (mut targets, mut limit) = (Vec::new(), None);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => targets.push(value),
+            Word::Option(option) if option == "--limit" => limit = Some(words.number(&option)?),
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    Ok(Args { target: words.one_target(targets)?, limit })
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let request = Events { target: Some(args.target), ..Events::default() };
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let mut last = VecDeque::new();
+    for item in session.client()?.events(request)? {
+        let line = match item? {
+            FeedItem::Event(event) if session.is_json() => json::event(&event).to_string(),
+            FeedItem::Event(event) => events::line(&event),
+            FeedItem::Missed(count) => {
+                screen::notice(&format!("{count} events of the service are no longer kept"));
+                continue;
+            }
+        };
+        if args.limit.is_none() {
+            session.out.line(&line);
+        } else {
+            last.push_back(line);
+            if last.len() > limit {
+                last.pop_front();
+            }
+        }
+        if session.out.is_broken() {
+            break;
+        }
+    }
+    for line in last {
+        session.out.line(&line);
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_target_is_needed() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        assert_eq!(parsed("--limit 3 web"), Ok(Args { target: "web".into(), limit: Some(3) }));
+        assert!(parsed("--limit x web").is_err());
+        assert!(parsed("a b").is_err());
+        assert!(parsed("--limit 3").is_err());
+    }
+}

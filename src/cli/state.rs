@@ -1,0 +1,75 @@
+//! Where the service keeps what outlives it, and where its settings are, when nothing is said.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::client::default_socket;
+use crate::sys::system;
+use crate::wire::error::Error;
+
+/// Root's directory.
+const SYSTEM_STATE: &str = "/var/lib/provost";
+/// Root's settings.
+const SYSTEM_CONFIG: &str = "/etc/provost/provost.toml";
+/// The longest name that is made of a socket's path, in bytes.
+const NAME_LEN_MAX: usize = 200;
+
+/// The directory of the store for the service on this socket: each has its own.
+pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
+    let base = base(system::euid(), env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))?;
+    // A service on another socket than usual is another service.
+    Ok(if default_socket().is_ok_and(|usual| usual == socket) { base } else { base.join(name_of(socket)) })
+}
+
+/// The settings that hold without `--config`, if there are any.
+pub fn default_config() -> Option<PathBuf> {
+    let path = match system::euid() {
+        0 => PathBuf::from(SYSTEM_CONFIG),
+        _ => {
+            let home = env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+            env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or(home)?.join("provost/provost.toml")
+        }
+    };
+    path.exists().then_some(path)
+}
+
+fn base(uid: u32, state_home: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, Error> {
+    if uid == 0 {
+        return Ok(SYSTEM_STATE.into());
+    }
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = absolute(home).map(|home| home.join(".local/state"));
+    let state = absolute(state_home).or(home).ok_or_else(|| {
+        Error::usage(format!(
+            "where to keep the state cannot be told: user {uid} has neither XDG_STATE_HOME nor HOME"
+        ))
+        .hint("give a directory with --state, or --state none to keep nothing")
+    })?;
+    Ok(state.join("provost"))
+}
+
+/// "run-x.sock" for "/run/x.sock".
+fn name_of(socket: &Path) -> String {
+    let text = socket.to_string_lossy();
+    let name: String = text.trim_start_matches('/').chars().map(|c| if c == '/' { '-' } else { c }).collect();
+    let at = (0..=name.len().saturating_sub(NAME_LEN_MAX)).find(|&n| name.is_char_boundary(n)).unwrap_or(0);
+    let cut = (at..name.len()).find(|&n| name.is_char_boundary(n) && name.len() - n <= NAME_LEN_MAX);
+    name[cut.unwrap_or(0)..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_user_and_each_socket_has_its_own() {
+        let path = |text: &str| Some(OsString::from(text));
+        assert_eq!(base(0, path("/x"), None), Ok("/var/lib/provost".into()));
+        assert_eq!(base(7, path("/x"), path("/home/u")), Ok("/x/provost".into()));
+        assert_eq!(base(7, path("rel"), path("/home/u")), Ok("/home/u/.local/state/provost".into()));
+        assert!(base(7, None, None).is_err());
+        assert_eq!(name_of(Path::new("/run/x.sock")), "run-x.sock");
+        assert_eq!(name_of(Path::new(&format!("/{}é/s", "x".repeat(300)))).len(), NAME_LEN_MAX);
+    }
+}

@@ -1,0 +1,96 @@
+//! All events in one row: the newest from the feed, older ones from the store, without a gap or a double between them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::engine::history::sinks::{self, Batch, Begin, Source};
+use crate::engine::ledger::Question;
+use crate::engine::service::Engine;
+use crate::engine::settings::SinkSettings;
+use crate::engine::store::EventsPage;
+use crate::sys::poll::{self, Wait, Waker};
+use crate::wire::id::ProcessId;
+
+/// How long the store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most events asked of the store at a time.
+const BATCH_MAX: usize = 1000;
+
+/// Events after `since`, at most `max`; `missed`: how many before them are no longer kept anywhere.
+#[must_use]
+pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
+    let feed = &engine.host.feed;
+    if since.saturating_add(1) < feed.oldest()
+        && let Ok(page) = stored(engine, since, max, None)
+        && let Some(last) = page.events.last()
+    {
+        let missed = page.oldest.saturating_sub(since + 1);
+        return Batch { next: last.seq, missed, events: page.events };
+    }
+    let (mut events, missed, mut next) = feed.read(since);
+    if events.len() > max {
+        events.truncate(max);
+        next = events.last().map_or(next, |e| e.seq);
+    }
+    Batch { events, missed, next }
+}
+
+/// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot say.
+pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, String> {
+    let (to, answer) = bounded(1);
+    if !engine.host.ledger.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
+        return Err("there is no database, or it has too much to do".to_owned());
+    }
+    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+}
+
+/// Starts the sinks where they were, or else with the oldest event that the feed has.
+pub fn start_sinks(
+    engine: &Arc<Engine>,
+    settings: &[SinkSettings],
+    cursors: Option<&[(String, u64)]>,
+) -> io::Result<()> {
+    let feed = &engine.host.feed;
+    for sink in settings {
+        let cursor =
+            cursors.and_then(|all| all.iter().find(|(name, _)| *name == sink.name)).map(|(_, seq)| *seq);
+        let oldest = if cursors.is_some() { 0 } else { feed.oldest() - 1 };
+        let begin = Begin { since: cursor.unwrap_or(oldest), newest: feed.newest() };
+        let host = Arc::clone(&engine.host);
+        let notify = Arc::new(move |line: String| host.say(&line));
+        let (state, _) =
+            sinks::start(sink, feed.service(), begin, Arc::new(Journal(Arc::clone(engine))), notify)?;
+        engine.sinks.lock().push(state);
+    }
+    Ok(())
+}
+
+/// The events of an engine, for a sink.
+struct Journal(Arc<Engine>);
+
+impl Source for Journal {
+    fn read(&self, since: u64, max: usize) -> Batch {
+        read(&self.0, since, max)
+    }
+
+    fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool {
+        let feed = &self.0.host.feed;
+        let waker = Waker::for_this_thread();
+        feed.follow(waker.clone());
+        while feed.newest() <= since {
+            // What cannot wait looks again.
+            if !matches!(poll::wait(&mut [], deadline_ms), Ok(Wait::Woken)) {
+                break;
+            }
+        }
+        feed.unfollow(&waker);
+        true
+    }
+
+    fn delivered(&self, sink: &str, seq: u64) {
+        self.0.host.ledger.mark_cursor(sink, seq);
+    }
+}

@@ -1,0 +1,217 @@
+//! What differs between what the keeper holds, what the store keeps, and what really runs; and what follows from that.
+//! Pure: everything that was found comes in, and what is to be done goes out.
+//!
+//! While a keeper lives, its memory is the truth and the store follows it ([`lacking`]). When a service begins anew, the
+//! store is all there is, and each process is brought back from it ([`restore`]): stopped what was stopped, started again
+//! what is wanted, and never a second copy beside a first one that has survived.
+
+use std::collections::BTreeMap;
+
+use crate::engine::process::state::{Now, Told, to_be_ended};
+use crate::engine::settings::OrphanPolicy;
+use crate::engine::store::Kept;
+use crate::sys::cgroup::Leaf;
+use crate::wire::event::EventKind;
+use crate::wire::id::ProcessId;
+use crate::wire::process::State;
+use crate::wire::record::Record;
+use crate::wire::spec::Spec;
+use crate::wire::time::Timestamp;
+
+/// Whom history names for what is done here.
+pub const CAUSE: &str = "reconciler";
+/// Whom it names for a start with the service.
+pub const CAUSE_AUTOSTART: &str = "autostart";
+
+/// A process that the keeper holds.
+#[derive(Clone, Debug)]
+pub struct Held<'p> {
+    pub spec: &'p Spec,
+    pub record: Record,
+}
+
+/// What the store lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// Unknown to it, or known otherwise.
+    pub changed: Vec<ProcessId>,
+    /// Known to it alone.
+    pub gone: Vec<ProcessId>,
+}
+
+/// Compares what is held with what is kept: the store is to follow.
+#[must_use]
+pub fn lacking(held: &[Held<'_>], kept: &[Kept]) -> Lacking {
+    let kept: BTreeMap<ProcessId, &Kept> = kept.iter().map(|k| (k.record.id, k)).collect();
+    let is_kept = |h: &&Held<'_>| {
+        kept.get(&h.record.id).is_some_and(|k| {
+            let bare = Record { events: Vec::new(), ..h.record.clone() };
+            k.spec == *h.spec
+                && k.wanted == bare.wanted
+                && Record { events: Vec::new(), ..k.record.clone() } == bare
+        })
+    };
+    let changed = held.iter().filter(|h| !is_kept(h)).map(|h| h.record.id).collect();
+    let gone = kept.keys().filter(|id| !held.iter().any(|h| h.record.id == **id)).copied().collect();
+    Lacking { changed, gone }
+}
+
+/// What of a process is still there from an earlier service.
+#[derive(Clone, Debug, Default)]
+pub struct Survivors {
+    /// Numbers of all that carry its mark.
+    pub pids: Vec<u32>,
+    /// When the process itself started, if it is one of them: the same number, start time and boot.
+    pub leader_ticks: Option<u64>,
+    /// Where the earlier service had them, if anything lives there.
+    pub leaf: Option<Leaf>,
+}
+
+/// What became of a process when the service began anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was stopped, and is.
+    Stopped,
+    /// It is started.
+    Started,
+    /// It ran, has ended unseen, and stays so: nothing says that it is to be started.
+    Lost,
+    /// It ran on, and is looked after again.
+    Adopted,
+    /// It ran on, and is ended; then it is started if it is wanted.
+    Ended,
+    /// It runs on, and is left alone.
+    Left,
+}
+
+impl Fate {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Started => "started",
+            Self::Lost => "lost",
+            Self::Adopted => "adopted",
+            Self::Ended => "ended",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// A process as the new service holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Before anything is done: how the old run ended.
+    pub past: Record,
+    /// What is told of that.
+    pub told: Vec<Told>,
+    /// What comes next.
+    pub record: Record,
+    pub fate: Fate,
+}
+
+/// Brings a process back. Nothing of its record that belonged to a clock, a pid or a keeper of the past is believed.
+#[must_use]
+pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: Now) -> Restored {
+    let ran = !kept.record.state.is_at_rest() && kept.record.state != State::Backoff;
+    let is_to_start = kept.wanted && kept.spec.starts_with_the_service();
+    let mut past = Record {
+        state: if kept.record.state == State::Failed { State::Failed } else { State::Stopped },
+        pid: None,
+        start_ticks: None,
+        adopted: false,
+        left: false,
+        ready: false,
+        attempts: 0,
+        window_restarts: 0,
+        deadline: None,
+        deadline_at: None,
+        leader_gone: true,
+        stuck: false,
+        wanted: kept.wanted,
+        events: Vec::new(),
+        output_from: 0,
+        ..kept.record.clone()
+    };
+    let mut told = Vec::new();
+    let mut lost = |detail: String| told.push(Told { kind: EventKind::Lost, detail });
+    if ran {
+        past.exit = None;
+        past.stopped_at = Some(now.wall);
+        past.cause = CAUSE.to_owned();
+    }
+    if past.cause.is_empty() {
+        past.cause = CAUSE.to_owned();
+    }
+    let listed = || survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if policy == OrphanPolicy::Adopt && survivors.leader_ticks.is_some() {
+        let record = Record {
+            state: State::Running,
+            pid: kept.record.pid,
+            start_ticks: survivors.leader_ticks,
+            adopted: true,
+            ready: true,
+            leader_gone: false,
+            stopped_at: None,
+            exit: kept.record.exit,
+            ..past
+        };
+        let told =
+            Told { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
+        return Restored { past: record.clone(), told: vec![told], record, fate: Fate::Adopted };
+    }
+    let (record, fate) = match (survivors.pids.is_empty(), policy) {
+        (false, OrphanPolicy::Leave) => {
+            lost(format!("its service ended, and pid {} goes on: left alone", listed()));
+            (Record { left: true, ..past.clone() }, Fate::Left)
+        }
+        (false, OrphanPolicy::Adopt | OrphanPolicy::Kill) => {
+            lost(format!("its service ended, and pid {} went on: ended now", listed()));
+            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), Fate::Ended)
+        }
+        (true, _) => {
+            if ran && is_to_start {
+                lost("its service ended, and it with it".to_owned());
+            } else if kept.wanted && !is_to_start {
+                // Also what was stopped with the service in good order: a person wanted it, and will miss it.
+                lost("not started again: it has no name (or was started with --no-autostart)".to_owned());
+                past.wanted = false;
+            } else if ran {
+                lost("its service ended while it was being stopped".to_owned());
+            }
+            if is_to_start {
+                // Due at once, and on record: should we end before it is started, the next engine starts it.
+                let record = Record {
+                    state: State::Backoff,
+                    deadline: Some(now.mono_ms),
+                    deadline_at: Some(now.wall),
+                    cause: CAUSE_AUTOSTART.to_owned(),
+                    ..past.clone()
+                };
+                (record, Fate::Started)
+            } else {
+                let fate = if told.is_empty() { Fate::Stopped } else { Fate::Lost };
+                (past.clone(), fate)
+            }
+        }
+    };
+    Restored { past, told, record, fate }
+}
+
+/// What the last reconciliation found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// When.
+    pub at: Timestamp,
+    /// Why: "the service began", "engine 3 took over".
+    pub why: String,
+    /// Processes that the keeper held.
+    pub found: u32,
+    /// What became of each of the others.
+    pub fates: Vec<(ProcessId, String, Fate)>,
+    /// Runs whose end nobody had seen.
+    pub lost: u32,
+    /// What was wrong with the store, in words.
+    pub notices: Vec<String>,
+}

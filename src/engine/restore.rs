@@ -1,0 +1,124 @@
+//! A service that begins anew: what the store keeps becomes processes again. Runs once for each keeper, before anybody is
+//! let in; the first engine does it, or the next one if that dies meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::engine::host::Host;
+use crate::engine::ledger::Opened;
+use crate::engine::process::handle::{Inherited, Process};
+use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
+use crate::engine::process::memory::Memory;
+use crate::engine::process::state::Now;
+use crate::engine::process::tree::Leader;
+use crate::engine::reconcile::{Report, Restored, Survivors, restore};
+use crate::engine::settings::OrphanPolicy;
+use crate::engine::store::{Kept, Loaded};
+use crate::engine::table::Table;
+use crate::sys::{clock, procfs};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::CGROUP_PREFIX;
+use crate::wire::keeper::ToKeeper;
+use crate::wire::time::Timestamp;
+
+/// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
+pub fn restore_all(
+    host: &Arc<Host>,
+    table: &Table,
+    opened: &Opened,
+    policy: OrphanPolicy,
+    report: &mut Report,
+) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
+    let loaded = &opened.loaded;
+    host.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
+    let boot_id = procfs::boot_id();
+    let mut survivors = left_behind(host, loaded, &boot_id)?;
+    let now = Now { mono_ms: clock::now_ms(), wall: Timestamp::now(), jitter: 0 };
+    let mut to_resume = Vec::new();
+    for kept in &loaded.kept {
+        let id = kept.record.id;
+        if table.get(id).is_some() {
+            continue;
+        }
+        let survivors = survivors.remove(&id).unwrap_or_default();
+        let restored = restore(kept, &survivors, policy, now);
+        report.fates.push((
+            id,
+            kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            restored.fate,
+        ));
+        let leader = survivors.leader_ticks.zip(kept.record.pid);
+        let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
+        let Survivors { leaf, .. } = survivors;
+        let inherited = Inherited { run: kept.record.run, pid: 0, leader, pipes: None, ended: None, leaf };
+        let is_at_rest = restored.record.state.is_at_rest();
+        let process = hold(host, table, kept, restored)?;
+        if !is_at_rest {
+            to_resume.push((process, inherited));
+        }
+    }
+    host.feed.set_restored();
+    Ok(to_resume)
+}
+
+/// The keeper has its memory, and everybody can find it.
+fn hold(host: &Arc<Host>, table: &Table, kept: &Kept, restored: Restored) -> Result<Arc<Process>, Error> {
+    let Restored { mut past, told, record, .. } = restored;
+    let memory = Memory::create(&kept.spec)?;
+    host.feed.commit(&memory, &mut past, &told, Timestamp::now());
+    memory.publish(&record);
+    host.link
+        .send(&ToKeeper::Hold { id: record.id }, &[memory.as_fd()])
+        .map_err(|e| Error::new(Code::Unreachable, format!("the keeper does not answer: {e}")))?;
+    let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(host)));
+    table.insert(std::slice::from_ref(&process))?;
+    Ok(process)
+}
+
+/// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time and boot,
+/// the process that was recorded. Nobody is believed to be one by the number alone.
+fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<ProcessId, Survivors>, Error> {
+    let cannot = |e| Error::new(Code::Failed, format!("cannot look for what an earlier service left: {e}"));
+    let leaders: BTreeMap<u32, (ProcessId, u64)> = (loaded.kept.iter())
+        .filter(|k| !boot_id.is_empty() && k.boot_id == boot_id)
+        .filter_map(|k| k.leader.map(|l| (l.pid, (k.record.id, l.start_ticks))))
+        .collect();
+    let mark = format!("{PROVOST_SERVICE}={}", loaded.service);
+    let mut found: HashMap<ProcessId, Survivors> = HashMap::new();
+    for pid in procfs::pids().map_err(cannot)? {
+        let Some(stat) = procfs::look(pid).map_err(cannot)?.filter(|s| !s.is_zombie()) else { continue };
+        let leader = leaders.get(&pid).filter(|(_, ticks)| *ticks == stat.start_ticks);
+        let env = procfs::variables(pid).map_err(cannot)?;
+        let Some(id) = marked(&env, &mark).or(leader.map(|(id, _)| *id)) else { continue };
+        let survivors = found.entry(id).or_default();
+        survivors.pids.push(pid);
+        survivors.leader_ticks = survivors.leader_ticks.or(leader.map(|(_, ticks)| *ticks));
+    }
+    // Also those who have taken the mark off. An id is nobody else's.
+    for (name, leaf) in host.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
+        let Some(id) =
+            ProcessId::from_str(&name).ok().filter(|id| loaded.kept.iter().any(|k| k.record.id == *id))
+        else {
+            continue;
+        };
+        let survivors = found.entry(id).or_default();
+        survivors.pids.extend(leaf.pids().map_err(cannot)?);
+        survivors.pids.sort_unstable();
+        survivors.pids.dedup();
+        survivors.leaf = Some(leaf);
+    }
+    Ok(found)
+}
+
+/// The process that an environment belongs to, if it is one of this service.
+fn marked(env: &[u8], mark: &str) -> Option<ProcessId> {
+    let mut variables = env.split(|&b| b == 0);
+    if !variables.any(|v| v == mark.as_bytes()) {
+        return None;
+    }
+    let id =
+        env.split(|&b| b == 0).find_map(|v| v.strip_prefix(PROVOST_ID.as_bytes())?.strip_prefix(b"="))?;
+    ProcessId::from_str(std::str::from_utf8(id).ok()?).ok()
+}

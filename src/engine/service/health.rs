@@ -1,0 +1,85 @@
+//! How the service is, for a person who asks.
+
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::engine::ledger::{Health as StoreHealth, Question};
+use crate::engine::service::Engine;
+use crate::wire::health::{Fate, Health, Reconciled, Sink, Store};
+
+/// How long the store may take to tell its sizes.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Engine {
+    /// The store, the sinks, and the last reconciliation.
+    pub fn health(&self) -> Health {
+        Health { store: self.store_health(), sinks: self.sink_healths(), reconciled: self.last_reconciled() }
+    }
+
+    fn store_health(&self) -> Store {
+        let ledger = &self.host.ledger;
+        let (to, answer) = bounded(1);
+        let about = if ledger.ask(Question::About { to }) {
+            answer.recv_timeout(PATIENCE).ok().flatten()
+        } else {
+            None
+        };
+        let (health, unrecorded, left_out) = ledger.health();
+        let (state, since, why) = match health {
+            StoreHealth::Off => ("off", None, String::new()),
+            StoreHealth::Opening => ("opening", None, String::new()),
+            StoreHealth::Sound => ("sound", None, String::new()),
+            StoreHealth::Degraded { since, why } => ("degraded", Some(since), why),
+        };
+        let mut store =
+            Store { state: state.to_owned(), since, why, unrecorded, left_out, ..Store::default() };
+        if let Some(about) = about {
+            store.path = about.path.to_string_lossy().into_owned();
+            store.bytes = about.bytes;
+            store.wal_bytes = about.wal_bytes;
+            store.events = about.events.unwrap_or(0);
+            store.sqlite = about.sqlite.to_owned();
+        } else if let Some(dir) = ledger.dir() {
+            store.path = dir.to_string_lossy().into_owned();
+        }
+        store
+    }
+
+    fn sink_healths(&self) -> Vec<Sink> {
+        let newest = self.host.feed.newest();
+        let sinks = self.sinks.lock().clone();
+        let health = |sink: &crate::engine::history::sinks::SinkState| {
+            let standing = sink.standing();
+            let (last_error_at, last_error) = standing.last_error.unzip();
+            Sink {
+                name: sink.name().to_owned(),
+                seq: standing.seq,
+                behind: sink.behind(newest),
+                delivered: standing.delivered,
+                rejected: standing.rejected,
+                missed: standing.missed,
+                failing: standing.failing,
+                last_error: last_error.unwrap_or_default(),
+                last_error_at,
+            }
+        };
+        sinks.iter().map(health).collect()
+    }
+
+    fn last_reconciled(&self) -> Reconciled {
+        let report = self.reconciled.lock().clone();
+        let fate = |(id, name, fate): (_, String, crate::engine::reconcile::Fate)| Fate {
+            id,
+            name,
+            what: fate.name().to_owned(),
+        };
+        Reconciled {
+            at: report.at,
+            why: report.why,
+            found: report.found,
+            fates: report.fates.into_iter().map(fate).collect(),
+            notices: report.notices,
+        }
+    }
+}
