@@ -60,7 +60,7 @@ pub fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {
     }
     for fate in &found.fates {
         let label = if fate.name.is_empty() { fate.id.to_string() } else { fate.name.clone() };
-        session.out.line(&format!("{label}: {}", text::escaped(&fate.what)));
+        session.out.line(&format!("{label}: {}", text::escaped(&fate.what.join(", "))));
     }
     Ok(0)
 }
@@ -110,7 +110,7 @@ fn summary(r: &Reconciled) -> String {
 }
 
 fn counts(r: &Reconciled) -> Vec<(&'static str, usize)> {
-    let count = |what: &str| r.fates.iter().filter(|fate| fate.what == what).count();
+    let count = |what: &str| r.fates.iter().filter(|fate| fate.what.iter().any(|w| w == what)).count();
     let mut counts = vec![("found", r.found as usize)];
     counts.extend(["adopted", "lost", "started", "stopped", "ended", "left"].map(|what| (what, count(what))));
     counts

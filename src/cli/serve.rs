@@ -1,7 +1,6 @@
 //! `provost serve`: the service itself. The only file of this folder that knows keeper and engine.
 
 use std::path::{Path, PathBuf, absolute};
-use std::process::Command;
 use std::sync::Arc;
 
 use crate::cli::engine::Args as EngineArgs;
@@ -95,8 +94,6 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
         Ok(vec![option.to_owned(), text.to_owned()])
     };
     let engine_arguments = [given("--state", &state)?, given("--config", &config)?].concat();
-    // By a program of its own: the keeper is to stay as small as it is.
-    check_first(&engine_arguments)?;
     serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut tell)
 }
 
@@ -105,25 +102,6 @@ fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
         let path = quoted(&path.to_string_lossy());
         Error::new(Code::Failed, format!("{what} {path} cannot be made absolute: {}", text::cause(&e)))
     })
-}
-
-/// What would keep every engine from starting is better said once, and by this command.
-fn check_first(engine_arguments: &[String]) -> Result<(), Error> {
-    let checked = Command::new("/proc/self/exe").args(["engine", "--check"]).args(engine_arguments).output();
-    let checked = checked
-        .map_err(|e| Error::new(Code::Failed, format!("cannot check the state: {}", text::cause(&e))))?;
-    if checked.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    let mut lines = said.lines().map(|l| l.strip_prefix("provost: ").unwrap_or(l));
-    let message = lines.next().unwrap_or("the state cannot be used").to_owned();
-    let code = checked.status.code().and_then(|code| u8::try_from(code).ok());
-    let error = Error::new(code.and_then(Code::from_exit_code).unwrap_or(Code::Failed), message);
-    match lines.find_map(|l| l.strip_prefix("hint: ")) {
-        Some(hint) => Err(error.hint(hint)),
-        None => Err(error),
-    }
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.

@@ -23,6 +23,9 @@ pub const CAUSE: &str = "reconciler";
 /// Whom it names for a start with the service.
 pub const CAUSE_AUTOSTART: &str = "autostart";
 
+/// Why what a person wanted is not started with the service.
+const NOT_STARTED: &str = "; not started again, since it has no name or was started with --no-autostart";
+
 /// A process that the keeper holds.
 #[derive(Clone, Debug)]
 pub struct Held<'p> {
@@ -108,7 +111,7 @@ pub struct Restored {
     pub told: Vec<Told>,
     /// What comes next.
     pub record: Record,
-    pub fate: Fate,
+    pub fates: Vec<Fate>,
 }
 
 /// Brings a process back. Nothing of its record that belonged to a clock, a pid or a keeper of the past is believed.
@@ -159,23 +162,27 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
         };
         let told =
             Told { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
-        return Restored { past: record.clone(), told: vec![told], record, fate: Fate::Adopted };
+        return Restored { past: record.clone(), told: vec![told], record, fates: vec![Fate::Adopted] };
     }
-    let (record, fate) = match (survivors.pids.is_empty(), policy) {
+    let ended =
+        |fate| if is_to_start { vec![Fate::Lost, fate, Fate::Started] } else { vec![Fate::Lost, fate] };
+    let (record, fates) = match (survivors.pids.is_empty(), policy) {
         (false, OrphanPolicy::Leave) => {
             lost(format!("its service ended, and pid {} goes on: left alone", listed()));
-            (Record { left: true, ..past.clone() }, Fate::Left)
+            (Record { left: true, ..past.clone() }, vec![Fate::Lost, Fate::Left])
         }
         (false, OrphanPolicy::Adopt | OrphanPolicy::Kill) => {
-            lost(format!("its service ended, and pid {} went on: ended now", listed()));
-            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), Fate::Ended)
+            let next = if kept.wanted && !is_to_start { NOT_STARTED } else { "" };
+            past.wanted &= is_to_start;
+            lost(format!("its service ended, and pid {} went on: ended now{next}", listed()));
+            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), ended(Fate::Ended))
         }
         (true, _) => {
             if ran && is_to_start {
                 lost("its service ended, and it with it".to_owned());
             } else if kept.wanted && !is_to_start {
                 // Also what was stopped with the service in good order: a person wanted it, and will miss it.
-                lost("not started again: it has no name (or was started with --no-autostart)".to_owned());
+                lost(format!("its service ended{NOT_STARTED}"));
                 past.wanted = false;
             } else if ran {
                 lost("its service ended while it was being stopped".to_owned());
@@ -189,14 +196,14 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
                     cause: CAUSE_AUTOSTART.to_owned(),
                     ..past.clone()
                 };
-                (record, Fate::Started)
+                (record, if ran { vec![Fate::Lost, Fate::Started] } else { vec![Fate::Started] })
             } else {
                 let fate = if told.is_empty() { Fate::Stopped } else { Fate::Lost };
-                (past.clone(), fate)
+                (past.clone(), vec![fate])
             }
         }
     };
-    Restored { past, told, record, fate }
+    Restored { past, told, record, fates }
 }
 
 /// What the last reconciliation found and did.
@@ -209,9 +216,7 @@ pub struct Report {
     /// Processes that the keeper held.
     pub found: u32,
     /// What became of each of the others.
-    pub fates: Vec<(ProcessId, String, Fate)>,
-    /// Runs whose end nobody had seen.
-    pub lost: u32,
+    pub fates: Vec<(ProcessId, String, Vec<Fate>)>,
     /// What was wrong with the store, in words.
     pub notices: Vec<String>,
 }

@@ -47,7 +47,7 @@ pub fn restore_all(
         report.fates.push((
             id,
             kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default(),
-            restored.fate,
+            restored.fates.clone(),
         ));
         let leader = survivors.leader_ticks.zip(kept.record.pid);
         let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });

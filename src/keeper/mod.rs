@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::keeper::engine::{Engine, delay_ms};
 pub use crate::keeper::handover::{Handed, rehearse, resume};
@@ -85,6 +86,7 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     }
     let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
     let (place, listener) = Place::claim(&options.socket)?;
+    check_engine(&options.engine_arguments)?;
     if let Some(state) = &options.state {
         place::lock_state(state)?;
     }
@@ -100,6 +102,26 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
         notify,
     )
     .run()
+}
+
+/// What would keep every engine from starting is better said once, and by this program; an engine of its own looks, so
+/// that the keeper stays as small as it is.
+fn check_engine(arguments: &[String]) -> Result<(), Error> {
+    let checked = Command::new("/proc/self/exe").args(["engine", "--check"]).args(arguments).output();
+    let checked =
+        checked.map_err(|e| Error::new(Code::Failed, format!("cannot check what the engine needs: {e}")))?;
+    if checked.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let mut lines = said.lines().map(|line| line.strip_prefix("provost: ").unwrap_or(line));
+    let message = lines.next().unwrap_or("the engine cannot be started");
+    let code = checked.status.code().and_then(|code| u8::try_from(code).ok()).and_then(Code::from_exit_code);
+    let error = Error::new(code.unwrap_or(Code::Failed), message);
+    Err(match lines.find_map(|line| line.strip_prefix("hint: ")) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }
 
 /// Blocks what the keeper reads instead of being interrupted by it.

@@ -86,8 +86,8 @@ pub struct Fate {
     pub id: ProcessId,
     /// Its name, or empty.
     pub name: String,
-    /// "stopped", "started", "lost", "adopted", "ended" or "left".
-    pub what: String,
+    /// In order: "stopped", "started", "lost", "adopted", "ended", "left".
+    pub what: Vec<String>,
 }
 
 impl Health {

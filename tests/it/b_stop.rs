@@ -255,11 +255,11 @@ fn b8_stop_races_exit() {
 fn race(service: &Service, seed: u64) -> [u32; 2] {
     let mut random = Random::seeded(seed);
     let mut client = service.client();
-    let id = service.start(&["--", "sh", "-c", "exit 5"]);
+    let id = service.start(&["--", "sh", "-c", "sleep 0.003; exit 5"]);
     let mut ends = [0, 0];
     for _ in 0..rounds(300) {
         service.start_by(&mut client, &id);
-        wait::pass(Duration::from_micros(random.below(1500)));
+        wait::pass(Duration::from_micros(random.below(9000)));
         let stopped = service.stop_by(&mut client, &id);
         assert_eq!(stopped.state, State::Stopped, "{stopped:?}");
         let exit = stopped.exit.expect("it ended").end;

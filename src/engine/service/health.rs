@@ -5,6 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::engine::ledger::{Health as StoreHealth, Question};
+use crate::engine::reconcile;
 use crate::engine::service::Engine;
 use crate::wire::health::{Fate, Health, Reconciled, Sink, Store};
 
@@ -69,10 +70,10 @@ impl Engine {
 
     fn last_reconciled(&self) -> Reconciled {
         let report = self.reconciled.lock().clone();
-        let fate = |(id, name, fate): (_, String, crate::engine::reconcile::Fate)| Fate {
+        let fate = |(id, name, fates): (_, String, Vec<reconcile::Fate>)| Fate {
             id,
             name,
-            what: fate.name().to_owned(),
+            what: fates.iter().map(|fate| fate.name().to_owned()).collect(),
         };
         Reconciled {
             at: report.at,
