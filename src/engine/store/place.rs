@@ -92,11 +92,16 @@ fn directory(dir: &Path) -> Result<PathBuf, StoreError> {
     if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
-        _ => {}
-    }
+    let made = match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(failed(e)),
+    };
     let real = dir.canonicalize().map_err(failed)?;
+    if made && let Some(parent) = real.parent() {
+        // What is in it is synced by SQLite, that it is there by us.
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    }
     let meta = fs::metadata(&real).map_err(failed)?;
     if !meta.is_dir() {
         return Err(in_the_way(&real, "something that is no directory"));
@@ -169,7 +174,8 @@ impl Files {
         Self { database: identity(database), wal: of(WAL), index: of(INDEX) }
     }
 
-    /// Whether they are still where they were opened; else what we would write would be found by nobody.
+    /// Refuses unless they are still where they were opened: what we would write would be found by nobody. A log of
+    /// ours that lies beside another database is taken away.
     pub(super) fn check(&self, database: &Path) -> Result<(), StoreError> {
         let now = Self::at(database);
         if now == *self {
@@ -177,7 +183,7 @@ impl Files {
         }
         let suffix = if now.database != self.database {
             if now.wal == self.wal {
-                // A log of ours beside a database that is not: SQLite would play the one into the other.
+                // SQLite would play the one into the other.
                 let _ = fs::remove_file(with_suffix(database, WAL));
                 let _ = fs::remove_file(with_suffix(database, INDEX));
             }
