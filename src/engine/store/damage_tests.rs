@@ -213,6 +213,13 @@ fn what_is_damaged_is_set_aside_and_never_written_over() {
     let after = ["", "-wal"].map(|s| fs::read(with_suffix(&asides[0], s)).unwrap());
     assert!(before == after, "it was changed");
     assert!(set_aside(&original.state().join("nothing")).is_err());
+    // A disk that damages each one is not filled with them.
+    let error = (0..20).find_map(|_| {
+        drop(Sqlite::open(&original.state()).unwrap());
+        set_aside(&original.state()).err()
+    });
+    assert!(error.is_some_and(|e| e.to_string().contains("20 damaged databases")));
+    assert!(original.database().exists());
 }
 
 #[test]

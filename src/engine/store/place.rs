@@ -18,6 +18,10 @@ const DATABASE: &str = "provost.db";
 pub(super) const WAL: &str = "-wal";
 const INDEX: &str = "-shm";
 const LOCK: &str = "lock";
+/// What a damaged database is called: this, and when that was noticed.
+const DAMAGED: &str = ".damaged-";
+/// The most damaged databases in one directory: with more, something is wrong that no new one will mend.
+const DAMAGED_MAX: usize = 20;
 /// How long the lock is waited for: the engine before this one is dead, but the kernel may still be clearing it away.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile. There is no call that waits for a lock with a deadline.
@@ -92,11 +96,16 @@ fn directory(dir: &Path) -> Result<PathBuf, StoreError> {
     if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
-        _ => {}
-    }
+    let made = match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(failed(e)),
+    };
     let real = dir.canonicalize().map_err(failed)?;
+    if made && let Some(parent) = real.parent() {
+        // What is in it is synced by SQLite, that it is there by us.
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    }
     let meta = fs::metadata(&real).map_err(failed)?;
     if !meta.is_dir() {
         return Err(in_the_way(&real, "something that is no directory"));
@@ -169,7 +178,8 @@ impl Files {
         Self { database: identity(database), wal: of(WAL), index: of(INDEX) }
     }
 
-    /// Whether they are still where they were opened; else what we would write would be found by nobody.
+    /// Refuses unless they are still where they were opened: what we would write would be found by nobody. A log of
+    /// ours that lies beside another database is taken away.
     pub(super) fn check(&self, database: &Path) -> Result<(), StoreError> {
         let now = Self::at(database);
         if now == *self {
@@ -177,7 +187,7 @@ impl Files {
         }
         let suffix = if now.database != self.database {
             if now.wal == self.wal {
-                // A log of ours beside a database that is not: SQLite would play the one into the other.
+                // SQLite would play the one into the other.
                 let _ = fs::remove_file(with_suffix(database, WAL));
                 let _ = fs::remove_file(with_suffix(database, INDEX));
             }
@@ -194,7 +204,7 @@ impl Files {
 }
 
 /// Gives a damaged database of this directory, with its log, a name that says so and that nothing has yet. Returns the
-/// new path. Not while it is open.
+/// new path. Not while it is open. Refuses when a score of them are there already.
 pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let dir = dir.canonicalize()?;
     let _lock = take_lock(&dir).map_err(|e| io::Error::other(e.message))?;
@@ -213,12 +223,23 @@ pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
 
 /// `provost.db.damaged-20260131T235959Z`, with a number behind it where that is taken.
 fn free_name(database: &Path) -> io::Result<PathBuf> {
+    let start = format!("{DATABASE}{DAMAGED}");
+    let dir = database.parent().expect("the database is in a directory");
+    let is_damaged = |name: &str| name.starts_with(&start) && !name.ends_with(WAL) && !name.ends_with(INDEX);
+    let names = fs::read_dir(dir)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    if names.filter(|name| is_damaged(name)).count() >= DAMAGED_MAX {
+        let what =
+            format!("{DAMAGED_MAX} damaged databases are there already: look at them, and move them away");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    }
     let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
     let now = jiff::Timestamp::from_millisecond(now).map_err(io::Error::other)?;
-    let stem = format!(".damaged-{}", now.strftime("%Y%m%dT%H%M%SZ"));
-    let names = (1..1000).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
+    let stem = format!("{DAMAGED}{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    // More than the damaged ones can have taken.
+    let names = (1..=2 * DAMAGED_MAX).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
     let is_free = |path: &PathBuf| [WAL, INDEX, ""].iter().all(|s| identity(&with_suffix(path, s)).is_none());
-    names.map(|name| with_suffix(database, &name)).find(is_free).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::AlreadyExists, "a thousand damaged databases of this second are there")
-    })
+    names
+        .map(|name| with_suffix(database, &name))
+        .find(is_free)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::AlreadyExists, "every name for it is taken"))
 }

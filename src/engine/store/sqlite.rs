@@ -68,6 +68,12 @@ impl Sqlite {
         move |e| StoreError::sqlite(doing, self.place.database(), &e)
     }
 
+    /// Gives back the memory of pages that were read and will hardly be read again.
+    fn forget_pages(&self) {
+        // It is only thrift.
+        let _ = self.conn.release_memory();
+    }
+
     fn wal_len(&self) -> u64 {
         file_len(&with_suffix(self.place.database(), WAL))
     }
@@ -128,10 +134,12 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn load(&mut self) -> Result<Loaded, StoreError> {
-        self.read_loaded().map_err(self.failed("read the store"))?.map_err(|why| {
+        let loaded = self.read_loaded().map_err(self.failed("read the store"))?.map_err(|why| {
             let path = shown(self.place.database());
             StoreError::new(Trouble::Corrupt, format!("the store {path} makes no sense: {why}"))
-        })
+        })?;
+        self.forget_pages();
+        Ok(loaded)
     }
 
     fn write(&mut self, change: &Change<'_>) -> Result<Written, StoreError> {
@@ -172,7 +180,9 @@ impl Store for Sqlite {
             };
             Ok(EventsPage { events, oldest })
         };
-        read().map_err(failed)
+        let page = read().map_err(failed)?;
+        self.forget_pages();
+        Ok(page)
     }
 
     fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError> {
@@ -220,7 +230,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn set_up(conn: &Connection) -> rusqlite::Result<()> {
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mut mode = String::new();
+    // To the end of its rows: the transaction that turns it, and its error, come after the answer.
+    conn.pragma(None, "journal_mode", "WAL", |row| row.get(0).map(|answer| mode = answer))?;
     if mode != "wal" {
         // Only a file system without shared memory, or a database in memory, has another.
         return Err(rusqlite::Error::SqliteFailure(

@@ -163,8 +163,10 @@ fn everything_comes_back() {
     let about = store.about();
     assert_eq!((about.events, &about.path), (Some(3), &dir.database().canonicalize().unwrap()));
     assert!(about.bytes >= 4096 && about.wal_bytes > 0, "{about:?}");
-    let text = fs::read(dir.database()).unwrap();
-    assert!(text.starts_with(b"SQLite format 3\0"));
+    let pragma =
+        |name| store.conn.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+    assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+    assert_eq!(pragma("synchronous").unwrap(), 2.into(), "FULL");
 }
 
 #[test]
