@@ -53,7 +53,7 @@
 //!
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
-//! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages |
+//! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages, newborn children |
 //! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
 //! | `door` | `engine/door/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 
+use crate::keeper::nursery::Needs;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::{errno, limits, signal};
@@ -14,14 +15,12 @@ use crate::wire::keeper::{FAILURE_AT, Failure, Place, Step};
 use crate::wire::launch::Laid;
 
 /// What the keeper hands to its child beside its own state.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Birth<'a> {
-    pub memory: &'a File,
+    pub needs: Needs<'a>,
     pub launch: Place,
     pub run: u64,
     pub stdin: &'a File,
-    pub stdout: File,
-    pub stderr: File,
     /// The soft limit of descriptors that the service was started with: the keeper has raised its own.
     pub nofile: (u64, u64),
     /// What the keeper ignores, and the child is not to.
@@ -34,11 +33,20 @@ type Failed = (Step, i32);
 /// Becomes the program, or records why not and ends.
 pub fn run(birth: &Birth<'_>) -> ! {
     // Mapped before any limit of the child's holds: a limit of file sizes would forbid to write the reason.
-    let page = Window::map_known(birth.memory, 0, PAGE);
-    let (step, errno) = match become_program(birth) {
+    let page = Window::map_known(birth.needs.memory, 0, PAGE);
+    match become_program(birth) {
         Ok(never) => match never {},
-        Err(failed) => failed,
-    };
+        Err(failed) => end(birth, page, failed),
+    }
+}
+
+/// Records that there are no descriptors of its own for it, and ends. Does nothing to those that it sees.
+pub fn refuse(birth: &Birth<'_>, e: &io::Error) -> Infallible {
+    let errno = e.raw_os_error().unwrap_or(errno::EINVAL);
+    end(birth, Window::map_known(birth.needs.memory, 0, PAGE), (Step::Descriptors, errno))
+}
+
+fn end(birth: &Birth<'_>, page: io::Result<Window>, (step, errno): Failed) -> ! {
     // Without it the engine sees the exit code and no failure, and says that much.
     if let Ok(page) = page {
         page.write(FAILURE_AT, &Failure { run: birth.run, step, errno }.encode());
@@ -49,13 +57,15 @@ pub fn run(birth: &Birth<'_>) -> ! {
 fn become_program(birth: &Birth<'_>) -> Result<Infallible, Failed> {
     let at = |step: Step| move |e: io::Error| (step, e.raw_os_error().unwrap_or(errno::EINVAL));
     child::setsid().map_err(at(Step::Session))?;
-    for (fd, number) in [(birth.stdin, 0), (&birth.stdout, 1), (&birth.stderr, 2)] {
-        child::dup_to(fd.as_fd(), number).map_err(at(Step::Descriptors))?;
+    let Needs { memory, stdout, stderr, until_exec } = birth.needs;
+    for (fd, number) in [(birth.stdin.as_fd(), 0), (stdout, 1), (stderr, 2)] {
+        child::dup_to(fd, number).map_err(at(Step::Descriptors))?;
     }
-    child::close_on_exec_from(3).map_err(at(Step::Descriptors))?;
     // Read where it lies: what a child that was just forked touches, it has to fetch first.
     let len = usize::try_from(birth.launch.len).map_err(|_| (Step::Memory, errno::E2BIG))?;
-    let mut window = Window::map_known(birth.memory, birth.launch.offset, len).map_err(at(Step::Memory))?;
+    let mut window = Window::map_known(memory, birth.launch.offset, len).map_err(at(Step::Memory))?;
+    // Not left to the exec, which may take its time: nothing of the keeper's, nor of another child's, is held by it.
+    child::close_all_but(until_exec).map_err(at(Step::Descriptors))?;
     let launch = Laid::find(window.as_bytes()).ok_or((Step::Memory, errno::EINVAL))?;
 
     if let Some(mask) = launch.umask() {

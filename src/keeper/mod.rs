@@ -2,7 +2,8 @@
 //!
 //! It forks and reaps, holds every process's memory and pipe ends and the listening socket, and starts the engine again
 //! whenever that dies. It never looks into the memory it holds, and never waits for anybody but in its one `poll`.
-//! Woken by: SIGCHLD and the signals that end the service, the engine's messages, and the time to start an engine.
+//! Woken by: SIGCHLD and the signals that end the service, the engine's messages, children that have got their
+//! descriptors, and the time to start an engine.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ mod engine;
 mod handover;
 mod notice;
 mod notify;
+mod nursery;
 mod outbox;
 mod place;
 mod spawn;
@@ -216,6 +218,15 @@ struct Keeper<'n> {
     notify: &'n mut dyn FnMut(Notice),
 }
 
+/// What the keeper was woken by.
+struct Woken {
+    /// Children say that they have their descriptors.
+    told: bool,
+    signalled: bool,
+    /// The engine has sent something.
+    spoken: bool,
+}
+
 impl<'n> Keeper<'n> {
     /// One that holds nothing yet and is about to start its first engine.
     fn new(ground: Ground, notify: &'n mut dyn FnMut(Notice)) -> Self {
@@ -248,7 +259,11 @@ impl Keeper<'_> {
             if self.stop == Stop::Done {
                 return Ok(self.end());
             }
-            let (signalled, spoken) = self.wait()?;
+            let Woken { told, signalled, spoken } = self.wait()?;
+            if told {
+                // First: who is at its end may have left before.
+                self.ground.spawner.hear();
+            }
             if signalled {
                 self.take_signals();
             }
@@ -270,8 +285,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// The one place where the keeper waits. Returns whether signals and messages are there.
-    fn wait(&self) -> Result<(bool, bool), Error> {
+    /// The one place where the keeper waits.
+    fn wait(&self) -> Result<Woken, Error> {
         let start_at = match self.engine {
             Engine::Up { .. } => None,
             Engine::Down { start_at } => Some(start_at),
@@ -287,11 +302,12 @@ impl Keeper<'_> {
         let mut fds = [
             PollFd::readable(self.ground.signals.as_fd()),
             PollFd::maybe(channel, PollFd::readable),
+            PollFd::maybe(self.ground.spawner.told(), PollFd::readable),
             PollFd::maybe(room, PollFd::writable),
         ];
         wait(&mut fds, deadline)
             .map_err(|e| Error::new(Code::Failed, format!("the keeper cannot wait: {e}")))?;
-        Ok((fds[0].is_ready(), fds[1].is_ready()))
+        Ok(Woken { signalled: fds[0].is_ready(), spoken: fds[1].is_ready(), told: fds[2].is_ready() })
     }
 
     fn start_engine_if_due(&mut self) {
@@ -337,6 +353,7 @@ impl Keeper<'_> {
     }
 
     fn reaped(&mut self, reaped: &children::Reaped) {
+        self.ground.spawner.reaped(reaped.pid);
         if self.engine.pid() == Some(reaped.pid) {
             return self.engine_died(reaped.status);
         }

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::keeper::child::{self as birth, Birth};
-use crate::sys::child::{Fork, SingleThreaded, fork};
+use crate::keeper::nursery::{Needs, Nursery};
+use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::memory;
 use crate::sys::signal::Ignored;
 use crate::wire::keeper::{Place, Step};
@@ -17,6 +18,7 @@ pub struct Spawner {
     null: File,
     nofile: (u64, u64),
     ignored: Ignored,
+    nursery: Option<Nursery>,
 }
 
 /// A child that was just born, and our ends of its pipes.
@@ -38,10 +40,11 @@ pub struct Given {
 }
 
 impl Spawner {
-    /// `nofile`: the limit of descriptors children get unless they ask for another.
+    /// `nofile`: the limit of descriptors children get unless they ask for another. Made early, while low numbers are
+    /// free.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
         let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
-        Ok(Self { alone, null, nofile, ignored: Ignored::now() })
+        Ok(Self { alone, null, nofile, ignored: Ignored::now(), nursery: Nursery::new(nofile.1) })
     }
 
     /// The token that lets the keeper fork its engine.
@@ -49,34 +52,78 @@ impl Spawner {
         &self.alone
     }
 
+    /// Readable when there is something to [`hear`](Self::hear).
+    pub fn told(&self) -> Option<BorrowedFd<'_>> {
+        self.nursery.as_ref().map(Nursery::told)
+    }
+
+    /// Children have their descriptors; what was kept for them is closed.
+    pub fn hear(&mut self) {
+        if let Some(nursery) = &mut self.nursery {
+            nursery.hear();
+        }
+    }
+
+    /// A child was reaped: nothing is kept for it any more.
+    pub fn reaped(&mut self, pid: u32) {
+        if let Some(nursery) = &mut self.nursery {
+            nursery.reaped(pid);
+        }
+    }
+
     /// Starts the program that lies at `launch` in `memory`. Returns before it executes.
     pub fn spawn(
-        &self,
+        &mut self,
         memory: &File,
         run: u64,
         launch: Place,
         given: &Given,
     ) -> Result<Born, (Step, io::Error)> {
-        use std::os::fd::AsFd;
         let pipe = || memory::pipe().map_err(|e| (Step::Pipe, e));
         let ((stdout, child_out), (stderr, child_err)) = (pipe()?, pipe()?);
-        match fork(&self.alone, given.cgroup.as_ref().map(AsFd::as_fd)).map_err(|e| (Step::Fork, e))? {
-            Fork::Child => {
-                // Stays open in the child until exec closes it.
-                let _until_exec = &given.until_exec;
-                let birth = Birth {
-                    memory,
-                    launch,
-                    run,
-                    stdin: &self.null,
-                    stdout: File::from(child_out),
-                    stderr: File::from(child_err),
-                    nofile: self.nofile,
-                    ignored: self.ignored,
-                };
-                birth::run(&birth)
-            }
-            Fork::Parent { pid, pidfd } => Ok(Born { pid, pidfd, stdout, stderr }),
+        let needs = Needs {
+            memory,
+            stdout: child_out.as_fd(),
+            stderr: child_err.as_fd(),
+            until_exec: given.until_exec.as_ref().map(AsFd::as_fd),
+        };
+        let birth =
+            Birth { needs, launch, run, stdin: &self.null, nofile: self.nofile, ignored: self.ignored };
+        let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
+        let filled = self.nursery.as_mut().and_then(|nursery| Some((nursery.fill(&needs)?, nursery)));
+        let born = match filled {
+            None => fork(&self.alone, cgroup).map(|fork| match fork {
+                Fork::Child => birth::run(&birth),
+                Fork::Parent { pid, pidfd } => (pid, pidfd),
+            }),
+            Some((at, nursery)) => bear(&self.alone, cgroup, nursery, at, &birth),
+        };
+        let (pid, pidfd) = born.map_err(|e| (Step::Fork, e))?;
+        Ok(Born { pid, pidfd, stdout, stderr })
+    }
+}
+
+/// A birth in this cradle, which is filled.
+fn bear(
+    alone: &SingleThreaded,
+    cgroup: Option<BorrowedFd<'_>>,
+    nursery: &mut Nursery,
+    at: usize,
+    birth: &Birth<'_>,
+) -> io::Result<(u32, OwnedFd)> {
+    let own = Birth { needs: nursery.needs(at), stdin: nursery.null(), ..*birth };
+    match fork_with_low(alone, cgroup, nursery.first_high(), |e| birth::refuse(&own, &e)) {
+        Ok(Fork::Child) => {
+            nursery.leave(at);
+            birth::run(&own)
+        }
+        Ok(Fork::Parent { pid, pidfd }) => {
+            nursery.take(at, pid);
+            Ok((pid, pidfd))
+        }
+        Err(e) => {
+            nursery.clear(at);
+            Err(e)
         }
     }
 }

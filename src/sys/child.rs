@@ -1,5 +1,6 @@
 //! Making children and reaping them: the steps between fork and exec, one function each, and wait4.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
 use std::marker::PhantomData;
@@ -57,9 +58,45 @@ struct CloneArgs {
 
 /// Forks, the child born inside `cgroup` when one is given (moving it later would cost milliseconds and leave a gap).
 pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    clone3(0, cgroup)
+}
+
+/// The same, but the child gets the descriptors below `first` and no others, so that its birth costs the same however
+/// many there are above: it is born with the parent's table and copies the low end of it as its first act. Until then
+/// the parent must leave open, and as it is, what the child is to have. If it cannot have a table of its own, the child
+/// runs `refuse`, which sees the parent's descriptors and must neither open, close nor change any.
+pub fn fork_with_low(
+    _: &SingleThreaded,
+    cgroup: Option<BorrowedFd<'_>>,
+    first: u32,
+    refuse: impl FnOnce(io::Error) -> Infallible,
+) -> io::Result<Fork> {
+    let fork = clone3(libc::CLONE_FILES as u64, cgroup)?;
+    if let Fork::Child = fork {
+        let Ok(()) = keep_below(first).map_err(refuse);
+    }
+    Ok(fork)
+}
+
+/// Leaves only the descriptors below `first`, in a table of this process alone, whoever shared it before.
+fn keep_below(first: u32) -> io::Result<()> {
+    // SAFETY: called by a new child, which has closed nothing and uses none of these numbers: what it shared stays open
+    // for its parent, and what it had alone is the copy of things that belong to the parent.
+    cerr_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_UNSHARE) })
+        .map(drop)
+}
+
+/// Whether this kernel (from 5.9 on), and whoever filters its calls, lets [`fork_with_low`] work.
+#[must_use]
+pub fn can_fork_with_low() -> bool {
+    // SAFETY: no descriptor has this number, so nothing is closed.
+    unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 }
+}
+
+fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64,
+        flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
@@ -68,8 +105,9 @@ pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fo
         args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("a descriptor");
     }
-    // SAFETY: without CLONE_VM the child gets a copy of everything, and with one thread (the token) no lock can be held
-    // by somebody who does not exist in the copy. The arguments live through the call.
+    // SAFETY: without CLONE_VM the child gets a copy of all memory, and with one thread (the callers' token) no lock can
+    // be held by somebody who does not exist in the copy. With CLONE_FILES the descriptors are not copied: the caller
+    // sees to it that the child does nothing to them. The arguments live through the call.
     let pid = cerr_long(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Fork::Child);
@@ -102,6 +140,20 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     cerr_long(result).map(drop)
+}
+
+/// For a child before its exec: closes everything but the standard descriptors, and this one if it is given.
+pub fn close_all_but(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let kept = kept.map_or(2, |fd| u32::try_from(fd.as_raw_fd()).expect("a descriptor"));
+    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
+        // An empty range is an error.
+        if first <= last {
+            // SAFETY: the child of a fork owns a copy of each, ends in an exec or without running destructors, and uses
+            // none of them any more.
+            cerr_long(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
 }
 
 /// umask(2): sets the file mode creation mask, returns the one before.

@@ -1,5 +1,5 @@
-//! Descriptors that go from one program to the next by exec: those without FD_CLOEXEC. Everything that this program
-//! opens has the flag, so its absence tells what was inherited.
+//! Descriptors as numbers: what goes from one program to the next by exec (that without FD_CLOEXEC; everything that this
+//! program opens has the flag, so its absence tells what was inherited), and one number that means now this, now that.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -45,6 +45,12 @@ pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Makes the number of `slot` mean what `with` means, in one step: others never find it closed or another's.
+pub fn replace(slot: BorrowedFd<'_>, with: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: touches no memory; whoever owns the slot still owns one open descriptor of that number.
+    cerr(unsafe { libc::dup3(with.as_raw_fd(), slot.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +68,18 @@ mod tests {
         assert!(take(number).is_err(), "it has an owner");
         drop(taken);
         assert!(!is_inherited(1 << 20) && !is_inherited(0));
+    }
+    #[test]
+    fn a_number_means_something_else() {
+        let (end, other_end) = crate::sys::memory::pipe().unwrap();
+        let slot = File::open("/dev/null").unwrap();
+        replace(slot.as_fd(), other_end.as_fd()).unwrap();
+        drop(other_end);
+        std::io::Write::write_all(&mut &slot, b"x").unwrap();
+        assert!(!is_inherited(slot.as_raw_fd()), "no program gets it");
+        replace(slot.as_fd(), File::open("/dev/null").unwrap().as_fd()).unwrap();
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut File::from(end), &mut read).unwrap();
+        assert_eq!(read, b"x", "and then it is at its end");
     }
 }

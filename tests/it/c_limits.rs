@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Options, Output, Running, SOON, Service, procfs, wait};
+use crate::harness::{LATER, Options, Output, Running, SOON, Service, procfs, wait};
 use crate::raw::Peer;
 
 /// Starts sleepers until one is refused; the refusal, and how many run.
@@ -174,6 +174,42 @@ fn c6_each_step_before_the_program() {
     }
     assert_eq!(service.list_json().iter().filter(|p| p["state"] == "running").count(), 1);
     assert_eq!(service.state(&known), "running");
+    service.ok(&["remove", "*", "--force"]);
+    service.until_footprint(before);
+}
+
+/// Children that take their time until they have descriptors of their own, more than can be on their way at once, hold
+/// up nobody, whether they get them in the end or die; and each gets its own.
+#[test]
+fn c8_slow_to_get_descriptors() {
+    const COUNT: usize = 30;
+    let service = Service::new();
+    let keeper = service.keeper_pid();
+    service.ok(&["version"]);
+    let before = service.footprint();
+    let strace = inject(keeper, "close_range:delay_enter=2000000:when=1");
+    let list = "ls /proc/$$/fd; echo $PROVOST_NAME; exec sleep 71004";
+    let count = COUNT.to_string();
+    let start =
+        service.background(&["start", "--name", "slow", "--instances", &count, "--", "sh", "-c", list]);
+    wait::until("all are born", SOON, || service.below().len() == COUNT);
+    let newborn = |pid: &u32| procfs::command(*pid).contains("serve");
+    let killed = service.below().into_iter().find(newborn).expect("it is held up");
+    procfs::signal("KILL", killed);
+    service.expect_answer();
+    start.end(LATER);
+    let_go(strace, keeper);
+    let mut told = 0;
+    for process in service.list_json() {
+        let name = process["name"].as_str().expect("a name");
+        if process["state"] == "running" {
+            let wanted = format!("0\n1\n2\n{name}\n");
+            wait::until("it lists", SOON, || service.output(name).len() >= wanted.len());
+            assert_eq!(String::from_utf8_lossy(&service.output(name)), wanted);
+            told += 1;
+        }
+    }
+    assert_eq!(told, COUNT - 1, "all but the killed one");
     service.ok(&["remove", "*", "--force"]);
     service.until_footprint(before);
 }

@@ -1,0 +1,271 @@
+//! How a child gets its descriptors without a copy of the keeper's table, which has three for each running process.
+//!
+//! A child is born with the keeper's own table and at once copies the low numbers of it, to which the keeper has copied
+//! what the child needs. A cradle is a few such numbers. From a birth on, the keeper leaves them alone until the child
+//! says that it has left (a word in shared memory, and a byte in a pipe to wake the keeper) or is reaped; then they mean
+//! /dev/null again. That must not take long, since as long as the keeper has the ends of a child's pipes, nobody sees
+//! them close. Where all cradles are taken, and where there is no nursery, a child is born with a copy of everything.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::Ordering;
+
+use crate::sys::child::can_fork_with_low;
+use crate::sys::descriptor::replace;
+use crate::sys::memory::{self, PAGE, Window};
+use crate::sys::socket::set_nonblocking;
+
+/// How many children can be on their way at once: starting 200 with one command, on two processors, found one free each
+/// time. With four numbers each, and some that somebody else holds, they fit into the 64 that a table has without an
+/// allocation.
+const CRADLES: usize = 12;
+/// How many of the bytes that children write are read at once. What is left wakes the keeper again.
+const TOLD_LEN: usize = 256;
+/// Numbers from here on are not low: copying so many that something else holds would be no gain.
+const LOW_END: RawFd = 256;
+/// With fewer descriptors than this there are none to spare, and few to copy.
+const NOFILE_MIN: u64 = 1024;
+
+/// Numbers of the keeper's at which a child finds what it needs.
+#[derive(Debug)]
+struct Cradle {
+    memory: File,
+    stdout: File,
+    stderr: File,
+    /// /dev/null if there is none.
+    until_exec: File,
+    taken: Taken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// Its numbers mean /dev/null.
+    No,
+    /// They are for a child that is about to be born.
+    Filled,
+    /// They are this child's.
+    By(u32),
+}
+
+/// What a child needs: its process's memory, its ends of the pipes, and what it keeps until its exec.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs<'a> {
+    pub memory: &'a File,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+    pub until_exec: Option<BorrowedFd<'a>>,
+}
+
+/// All cradles. The keeper's loop owns it.
+#[derive(Debug)]
+pub struct Nursery {
+    null: File,
+    cradles: Vec<Cradle>,
+    /// A word for each cradle: 1 when the child has left it.
+    left: Window,
+    /// Where children write that they have left, one of the low numbers, and where the keeper reads it.
+    tell: File,
+    told: File,
+    first_high: u32,
+}
+
+impl Nursery {
+    /// `None` where there cannot be one. `nofile_max`: how many descriptors the keeper may have.
+    pub fn new(nofile_max: u64) -> Option<Self> {
+        if nofile_max < NOFILE_MIN || !can_fork_with_low() {
+            return None;
+        }
+        Self::make().ok().filter(|nursery| nursery.first_high <= LOW_END.cast_unsigned())
+    }
+
+    fn make() -> io::Result<Self> {
+        // Each takes the lowest number that is free.
+        let null = File::open("/dev/null")?;
+        let (told, tell) = memory::pipe()?;
+        set_nonblocking(tell.as_fd(), true)?;
+        let cradle = |_| {
+            let [memory, stdout, stderr, until_exec] =
+                [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
+            Ok(Cradle { memory, stdout, stderr, until_exec, taken: Taken::No })
+        };
+        let cradles: Vec<Cradle> = (0..CRADLES).map(cradle).collect::<io::Result<_>>()?;
+        let left = Window::map(&memory::memfd_create(c"provost-nursery", PAGE as u64)?, PAGE)?;
+        let numbers = cradles.iter().flat_map(Cradle::slots).chain([null.as_fd(), tell.as_fd()]);
+        let highest = numbers.map(|fd| fd.as_raw_fd()).max().unwrap_or_default();
+        let first_high = highest.cast_unsigned() + 1;
+        Ok(Self { null, cradles, left, tell: tell.into(), told: told.into(), first_high })
+    }
+
+    /// Readable when a child has left.
+    pub fn told(&self) -> BorrowedFd<'_> {
+        self.told.as_fd()
+    }
+
+    /// The numbers from here on are not for children.
+    pub fn first_high(&self) -> u32 {
+        self.first_high
+    }
+
+    /// /dev/null, for children to read.
+    pub fn null(&self) -> &File {
+        &self.null
+    }
+
+    /// A cradle with everything in it; `None`: all are taken, or it could not be filled.
+    pub fn fill(&mut self, needs: &Needs<'_>) -> Option<usize> {
+        // In a burst of births the keeper is not woken between them.
+        self.clear_left();
+        let at = self.cradles.iter().position(|cradle| cradle.taken == Taken::No)?;
+        self.left.word(word(at)).store(0, Ordering::Relaxed);
+        let cradle = &mut self.cradles[at];
+        cradle.taken = Taken::Filled;
+        if cradle.fill(needs).is_err() {
+            self.clear(at);
+            return None;
+        }
+        Some(at)
+    }
+
+    /// What is in this cradle, by the numbers that the child will have too.
+    pub fn needs(&self, at: usize) -> Needs<'_> {
+        let Cradle { memory, stdout, stderr, until_exec, .. } = &self.cradles[at];
+        let until_exec = Some(until_exec.as_fd());
+        Needs { memory, stdout: stdout.as_fd(), stderr: stderr.as_fd(), until_exec }
+    }
+
+    /// This child was born in it.
+    pub fn take(&mut self, at: usize, pid: u32) {
+        self.cradles[at].taken = Taken::By(pid);
+    }
+
+    /// For the child, as soon as it has descriptors of its own.
+    pub fn leave(&self, at: usize) {
+        self.left.word(word(at)).store(1, Ordering::Release);
+        // A keeper that is gone needs no waking, and a pipe that is full, which nobody waits for, wakes it as well.
+        let _ = (&self.tell).write(&[1]);
+    }
+
+    /// Children have said that they left.
+    pub fn hear(&mut self) {
+        let _ = (&self.told).read(&mut [0; TOLD_LEN]);
+        self.clear_left();
+    }
+
+    /// A child was reaped, wherever it was born.
+    pub fn reaped(&mut self, pid: u32) {
+        if let Some(at) = self.cradles.iter().position(|cradle| cradle.taken == Taken::By(pid)) {
+            self.clear(at);
+        }
+    }
+
+    fn clear_left(&mut self) {
+        for at in 0..self.cradles.len() {
+            let has_left = || self.left.word(word(at)).load(Ordering::Acquire) == 1;
+            if matches!(self.cradles[at].taken, Taken::By(_)) && has_left() {
+                self.clear(at);
+            }
+        }
+    }
+
+    /// Nobody is in it any more.
+    pub fn clear(&mut self, at: usize) {
+        let cradle = &self.cradles[at];
+        let cleared = cradle.slots().into_iter().try_for_each(|slot| replace(slot, self.null.as_fd()));
+        // Replacing what is open by what is open does not fail; if it does, the cradle is not used again.
+        if cleared.is_ok() {
+            self.cradles[at].taken = Taken::No;
+        }
+    }
+}
+
+impl Cradle {
+    fn slots(&self) -> [BorrowedFd<'_>; 4] {
+        [self.memory.as_fd(), self.stdout.as_fd(), self.stderr.as_fd(), self.until_exec.as_fd()]
+    }
+
+    fn fill(&self, needs: &Needs<'_>) -> io::Result<()> {
+        replace(self.memory.as_fd(), needs.memory.as_fd())?;
+        replace(self.stdout.as_fd(), needs.stdout)?;
+        replace(self.stderr.as_fd(), needs.stderr)?;
+        needs.until_exec.map_or(Ok(()), |fd| replace(self.until_exec.as_fd(), fd))
+    }
+}
+
+/// Where the word of a cradle is.
+fn word(at: usize) -> usize {
+    at * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    /// A cradle's number, and the other end of what the child would have as its standard output.
+    fn filled(nursery: &mut Nursery) -> Option<(usize, File)> {
+        let memory = memory::memfd_create(c"test", PAGE as u64).unwrap();
+        let (end, stdout): (OwnedFd, OwnedFd) = memory::pipe().unwrap();
+        let null = nursery.null().try_clone().unwrap();
+        let needs = Needs { memory: &memory, stdout: stdout.as_fd(), stderr: null.as_fd(), until_exec: None };
+        let at = nursery.fill(&needs)?;
+        set_nonblocking(end.as_fd(), true).unwrap();
+        Some((at, end.into()))
+    }
+
+    fn is_held(mut end: &File) -> bool {
+        end.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn what_a_child_needs_is_kept_until_it_leaves_or_is_reaped() {
+        let mut nursery = Nursery::make().unwrap();
+        let (first, first_end) = filled(&mut nursery).unwrap();
+        let (second, second_end) = filled(&mut nursery).unwrap();
+        nursery.take(first, 101);
+        nursery.take(second, 102);
+        assert_eq!(nursery.needs(first).memory.metadata().unwrap().len(), PAGE as u64);
+        nursery.reaped(100);
+        nursery.clear_left();
+        assert!(is_held(&first_end) && is_held(&second_end));
+        nursery.leave(second);
+        nursery.hear();
+        assert!(is_held(&first_end) && !is_held(&second_end), "the second has left");
+        nursery.reaped(101);
+        assert!(!is_held(&first_end), "the first is dead");
+        // What was said about a cradle before counts no more.
+        let (at, end) = filled(&mut nursery).unwrap();
+        nursery.take(at, 103);
+        nursery.clear_left();
+        assert!(is_held(&end));
+    }
+
+    #[test]
+    fn a_full_nursery_takes_nobody_until_somebody_leaves() {
+        let mut nursery = Nursery::make().unwrap();
+        let all: Vec<_> = (0..CRADLES).map(|_| filled(&mut nursery).unwrap()).collect();
+        for (n, (at, _)) in all.iter().enumerate() {
+            nursery.take(*at, 100 + u32::try_from(n).unwrap());
+        }
+        assert!(filled(&mut nursery).is_none());
+        // Nobody reads what is told: it must not hold up a child.
+        (0..100_000).for_each(|_| nursery.leave(3));
+        let (again, _) = filled(&mut nursery).unwrap();
+        assert_eq!(again, all[3].0);
+        // A birth that came to nothing.
+        nursery.clear(again);
+        assert_eq!(filled(&mut nursery).unwrap().0, again);
+    }
+
+    #[test]
+    fn a_child_gets_every_number_of_its_cradle() {
+        let nursery = Nursery::make().unwrap();
+        let mut numbers = nursery
+            .cradles
+            .iter()
+            .flat_map(Cradle::slots)
+            .chain([nursery.null.as_fd(), nursery.tell.as_fd()]);
+        assert!(numbers.all(|fd| fd.as_raw_fd().cast_unsigned() < nursery.first_high()));
+        assert!(Nursery::new(64).is_none(), "where there are few descriptors, none are put aside");
+    }
+}
