@@ -5,7 +5,9 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 # glibc linked in: one file that runs on every Linux of this architecture, and starts without relocating itself.
-STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" $(CARGO)
+# Without tables for unwinding: a panic aborts.
+STATIC := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" RUSTFLAGS="-C target-feature=+crt-static \
+	-C relocation-model=static -C force-unwind-tables=no" $(CARGO)
 BINARY := $(TARGET)/$(TRIPLE)/release/provost
 # Debian keeps servers, which the tests run, where the PATH of a user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin

@@ -1,6 +1,8 @@
 //! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each with a
 //! deadline; an answer is read up to a limit, and nothing is followed to another place.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -158,6 +160,14 @@ impl Deliver for OpenSearch {
     }
 }
 
+/// Where systems keep the certificates that they trust.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// Names are looked up by the sink's own thread, which may wait for that as long as the system's resolver does. Else
 /// there would be another thread for each lookup.
 #[derive(Debug)]
@@ -175,15 +185,26 @@ impl Resolver for OnThisThread {
     }
 }
 
+/// Without a `ca_file`, whom the machine trusts is trusted; without any of these files, nobody.
 fn tls(ca: Option<&[u8]>) -> TlsConfig {
-    let Some(pem) = ca else { return TlsConfig::default() };
+    let system;
+    let pem = match ca {
+        Some(pem) => pem,
+        None => {
+            system = SYSTEM_ROOTS.iter().find_map(|path| fs::read(path).ok()).unwrap_or_default();
+            &system
+        }
+    };
     let certificates: Vec<Certificate<'static>> = parse_pem(pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
             _ => None,
         })
         .collect();
-    TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build()
+    TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&certificates))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
 }
 
 fn basic(login: &Login) -> HeaderValue {
