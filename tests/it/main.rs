@@ -9,6 +9,8 @@ mod harness;
 mod a_crash;
 mod a_keeper;
 mod a_recover;
+mod a_sweep;
+mod again;
 mod b_batch;
 mod b_model;
 mod b_restart;
