@@ -10,6 +10,7 @@ mod a_crash;
 mod a_keeper;
 mod a_recover;
 mod a_sweep;
+mod a_total;
 mod again;
 mod b_batch;
 mod b_model;
