@@ -7,6 +7,7 @@
 mod harness;
 
 mod a_crash;
+mod a_engine_ends;
 mod a_keeper;
 mod a_recover;
 mod a_sweep;
