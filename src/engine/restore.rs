@@ -11,17 +11,22 @@ use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::Now;
-use crate::engine::process::tree::Leader;
-use crate::engine::reconcile::{Report, Restored, Survivors, restore};
+use crate::engine::process::tree::{Leader, Rest, Tree};
+use crate::engine::reconcile::{Fate, Report, Restored, Survivors, restore};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded};
 use crate::engine::table::Table;
+use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, procfs};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::keeper::ToKeeper;
+use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
+
+/// How long what nobody knows may take to be gone once it is killed, ms.
+const GONE_MS: u64 = 2000;
 
 /// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
 pub fn restore_all(
@@ -59,6 +64,9 @@ pub fn restore_all(
             to_resume.push((process, inherited));
         }
     }
+    for (id, survivors) in survivors.into_iter().filter(|(id, _)| table.get(*id).is_none()) {
+        report.fates.push((id, String::new(), end_unknown(host, id, survivors, policy)));
+    }
     host.feed.set_restored();
     Ok(to_resume)
 }
@@ -75,6 +83,34 @@ fn hold(host: &Arc<Host>, table: &Table, kept: &Kept, restored: Restored) -> Res
     let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(host)));
     table.insert(std::slice::from_ref(&process))?;
     Ok(process)
+}
+
+/// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever wanted it
+/// asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
+fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanPolicy) -> Fate {
+    let pids = survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if policy == OrphanPolicy::Leave {
+        host.say(&format!("pid {pids} of {id}, which an earlier service did not record: left alone"));
+        return Fate::Left;
+    }
+    host.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
+    let service = host.feed.service();
+    let tree = |leaf| Tree { id, service, leaf, leader: Leader::default(), leader_gone: true };
+    let until = clock::now_ms() + GONE_MS;
+    for tree in [Some(tree(None)), survivors.leaf.map(|leaf| tree(Some(leaf)))].into_iter().flatten() {
+        // What cannot be killed is not waited for longer than this.
+        let _ = host.reserve.with(|| tree.kill(Scope::Tree));
+        loop {
+            let rest = tree.rest(Scope::Tree, &host.reserve);
+            if matches!(rest, Rest::Empty) || clock::now_ms() >= until {
+                break;
+            }
+            let kind = if rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
+            let mut fds: Vec<_> = rest.fds().into_iter().map(kind).collect();
+            let _ = poll::wait(&mut fds, Some(rest.due().map_or(until, |due| due.min(until))));
+        }
+    }
+    Fate::Ended
 }
 
 /// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time and boot,
@@ -97,9 +133,9 @@ fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<Pr
         survivors.leader_ticks = survivors.leader_ticks.or(leader.map(|(_, ticks)| *ticks));
     }
     // Also those who have taken the mark off. An id is nobody else's.
+    let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);
     for (name, leaf) in host.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
-        let Some(id) =
-            ProcessId::from_str(&name).ok().filter(|id| loaded.kept.iter().any(|k| k.record.id == *id))
+        let Some(id) = ProcessId::from_str(&name).ok().filter(|id| found.contains_key(id) || is_kept(id))
         else {
             continue;
         };

@@ -86,11 +86,6 @@ pub fn boot_id() -> String {
     id.trim().chars().take(64).collect()
 }
 
-/// Whether a process was started with this variable, `KEY=VALUE`. An error: we lack the means to look.
-pub fn has_variable(pid: u32, variable: &str) -> io::Result<bool> {
-    Ok(variables(pid)?.split(|&b| b == 0).any(|v| v == variable.as_bytes()))
-}
-
 /// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and nothing of one
 /// that is gone or not ours to see. An error: we lack the means to look.
 pub fn variables(pid: u32) -> io::Result<Vec<u8>> {

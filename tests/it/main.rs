@@ -7,8 +7,12 @@
 mod harness;
 
 mod a_crash;
+mod a_engine_ends;
 mod a_keeper;
 mod a_recover;
+mod a_sweep;
+mod a_total;
+mod again;
 mod b_batch;
 mod b_model;
 mod b_restart;

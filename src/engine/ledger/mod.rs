@@ -30,6 +30,8 @@ const QUESTIONS_MAX: usize = 64;
 
 /// Number of a mark: what was marked up to here.
 pub type Ticket = u64;
+/// What was there before this engine; written when the store has been compared with it.
+pub const COMPARED: Ticket = 1;
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +102,7 @@ impl Ledger {
         let health = if dir.is_some() { Health::Opening } else { Health::Off };
         let inner = Inner {
             marks: Marks::default(),
-            // What was there before this ledger: written when the store has been compared with it.
-            marked: 1,
+            marked: COMPARED,
             written: 0,
             urgent: false,
             due: None,
@@ -177,7 +178,7 @@ impl Ledger {
         loop {
             {
                 let inner = self.inner.lock();
-                if inner.written >= ticket {
+                if inner.written >= ticket || inner.health == Health::Off {
                     return Ok(None);
                 }
                 if let Health::Degraded { why, .. } = &inner.health {

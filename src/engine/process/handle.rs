@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::engine::host::Host;
-use crate::engine::ledger::Ticket;
+use crate::engine::ledger::{COMPARED, Ticket};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
@@ -152,7 +152,7 @@ impl Process {
                 is_awaited: false,
             }),
             watched: AtomicUsize::new(0),
-            ticket: AtomicU64::new(1),
+            ticket: AtomicU64::new(COMPARED),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Everything a process started, as far as the kernel lets us know it: its cgroup where it has one; else its process
-//! group, its session, and whoever carries its PROVOST_ID. Signals go through pidfds that were checked after they were
+//! group, its session, and whoever carries its PROVOST_ID, unless from another service. Signals go through pidfds that were checked after they were
 //! opened, so no number that somebody else got meanwhile is ever hit.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use uuid::Uuid;
+
+use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Leaf, Watch};
 use crate::sys::pidfd::PidFd;
@@ -46,6 +49,8 @@ impl Leader {
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub id: ProcessId,
+    /// Whose it is: one that restored a copy of our database has processes of the same ids.
+    pub service: Uuid,
     pub leaf: Option<Leaf>,
     pub leader: Leader,
     /// Whether the process itself has ended and been reaped.
@@ -220,8 +225,18 @@ impl Tree {
             Scope::Leader => Ok(may && s.pid == leader),
             Scope::Group => Ok(may && s.group == leader),
             Scope::Tree if may && (s.group == leader || s.session == leader) => Ok(true),
-            Scope::Tree => procfs::has_variable(s.pid, &format!("PROVOST_ID={}", self.id)),
+            Scope::Tree => self.is_marked(s.pid),
         }
+    }
+
+    fn is_marked(&self, pid: u32) -> io::Result<bool> {
+        let env = procfs::variables(pid)?;
+        let value = |key: &str| {
+            env.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+        };
+        let is = |value: &[u8], wanted: &dyn ToString| value == wanted.to_string().as_bytes();
+        Ok(value(PROVOST_ID).is_some_and(|id| is(id, &self.id))
+            && value(PROVOST_SERVICE).is_none_or(|service| is(service, &self.service)))
     }
 
     fn leader_if_there(&self) -> Option<PidFd> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::unbounded;
 
 use crate::engine::door::{Closed, Replies, Woken};
-use crate::engine::ledger::Ticket;
+use crate::engine::ledger::{COMPARED, Ticket};
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::service::Engine;
 use crate::sys::{clock, poll};
@@ -42,8 +42,14 @@ impl Engine {
         replies: &mut Replies<'_>,
     ) -> Result<(), Closed> {
         let (found, not_found) = self.find_all(targets);
-        for (target, error) in not_found {
-            replies.send(&missing(target, error), More::Follows)?;
+        if !not_found.is_empty() {
+            // An engine before this one may have removed it, and not have lived to record that.
+            let unrecorded = self.host.ledger.recorded(COMPARED, replies)?;
+            for (target, error) in not_found {
+                let unrecorded = unrecorded.clone();
+                let item = Item { target, process: None, error: Some(error), unrecorded };
+                replies.send(&Reply::Item(item), More::Follows)?;
+            }
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
         self.ask_and_then(asks, cause, replies, &mut |process, answered, replies| {

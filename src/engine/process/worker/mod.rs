@@ -51,7 +51,13 @@ pub fn run(process: Arc<Process>, life: Record) {
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let leaf = process.host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
     let leaf = leaf.filter(|leaf| !life.state.is_at_rest() && leaf.exists());
-    let tree = Tree { id: process.id, leaf, leader: Leader::default(), leader_gone: life.leader_gone };
+    let tree = Tree {
+        id: process.id,
+        service: process.host.feed.service(),
+        leaf,
+        leader: Leader::default(),
+        leader_gone: life.leader_gone,
+    };
     let worker = Worker {
         process,
         life,
