@@ -24,6 +24,7 @@ mod c_limits;
 mod c_spawn;
 mod d_flood;
 mod d_output;
+mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;

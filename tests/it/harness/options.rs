@@ -36,18 +36,24 @@ impl Options {
         self
     }
 
+    /// With more arguments of `provost serve`, as `--config FILE`.
+    pub fn serve(mut self, words: &[&str]) -> Self {
+        self.serve.extend(words.iter().map(|&w| w.to_owned()));
+        self
+    }
+
     /// Starts it.
     #[track_caller]
     pub fn start(self) -> Service {
         Service::with(self)
     }
 
-    pub(in crate::harness) fn command(&self, socket: &str, marker: (&str, &str)) -> Command {
+    pub(in crate::harness) fn command(&self, socket: &str, state: &str, marker: (&str, &str)) -> Command {
         let mut words = self.wrap.clone();
         words.push(binary().to_str().expect("the path is text").to_owned());
         words.extend(["serve", "--socket", socket].map(str::to_owned));
         if !self.serve.iter().any(|word| word == "--state") {
-            words.extend(["--state".to_owned(), format!("{socket}.state")]);
+            words.extend(["--state".to_owned(), state.to_owned()]);
         }
         words.extend(self.serve.iter().cloned());
         let mut command = Command::new(&words[0]);

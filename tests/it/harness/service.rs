@@ -1,5 +1,6 @@
 //! The service of one test.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -37,6 +38,7 @@ enum Keeper {
 
 /// A running service with a directory of its own.
 pub struct Service {
+    options: Options,
     socket: String,
     keeper: u32,
     ended: Receiver<ExitStatus>,
@@ -63,37 +65,89 @@ impl Service {
         };
         let scratch = Scratch::new();
         let socket = scratch.file("engine.sock");
-        let marker = scratch.path().to_str().expect("the path is text").to_owned();
-        let mut command = options.command(&socket, (MARKER, &marker));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let what = format!("{command:?}");
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {what}: {e}"));
-        let (tell_ready, ready) = bounded(1);
-        let (tell_end, ended) = bounded(1);
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (kept, file) = (Arc::clone(&log), scratch.file("serve.log"));
-        let stderr = child.stderr.take().expect("stderr is a pipe");
-        thread::spawn(move || {
-            let mut file = fs::File::create(file).expect("the directory is ours");
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                let _ = writeln!(file, "{text}");
-                kept.lock().extend_from_slice(format!("{text}\n").as_bytes());
-                if let Some(pid) = ready_pid(&text) {
-                    let _ = tell_ready.try_send(pid);
-                }
-            }
+        let (keeper, ended) = serve(&options, &scratch, &socket, &log);
+        Self { options, socket, keeper, ended, state: Mutex::new(Keeper::Runs), log, scratch, _lease: lease }
+    }
+
+    /// Ends the service in good order.
+    #[track_caller]
+    pub fn end(&self) {
+        procfs::signal("TERM", self.keeper);
+        assert_eq!(self.keeper_end(END_LIMIT), 0, "exit code of the keeper\n{}", self.log());
+    }
+
+    /// Kills keeper and engine with SIGKILL; what they kept lives on, and is the test's to end.
+    #[track_caller]
+    pub fn kill_service(&self) {
+        let engine = self.engine_now();
+        procfs::signal("KILL", self.keeper);
+        assert_eq!(self.keeper_end(SOON), 128 + 9);
+        if let Some(engine) = engine {
+            procfs::signal("KILL", engine);
+            wait::until("the engine is gone", SOON, || !procfs::alive(engine));
+        }
+    }
+
+    /// Kills keeper, engine and all they kept with SIGKILL, as a power cut does.
+    #[track_caller]
+    pub fn kill_all(&self) {
+        let below = procfs::descendants(self.keeper);
+        self.kill_service();
+        wait::until("everything is gone", SOON, || {
+            let left =
+                below.iter().filter(|s| procfs::stat(s.pid).is_some_and(|now| now.started == s.started));
+            let left: Vec<u32> =
+                left.map(|s| s.pid).filter(|&pid| procfs::alive(pid)).chain(self.marked()).collect();
+            left.iter().for_each(|&pid| procfs::signal("KILL", pid));
+            left.is_empty()
         });
-        thread::spawn(move || {
-            let _ = tell_end.send(child.wait().expect("it is our child"));
+    }
+
+    /// Starts the service again, on the same socket and with the same state, after the test has ended it.
+    #[track_caller]
+    pub fn serve_again(&mut self) {
+        assert!(*self.state.lock() == Keeper::Ended, "the service is to be ended first");
+        (self.keeper, self.ended) = serve(&self.options, &self.scratch, &self.socket, &self.log);
+        *self.state.lock() = Keeper::Runs;
+    }
+
+    /// Where the service keeps its database, unless the test has chosen another place.
+    pub fn state_dir(&self) -> String {
+        state_dir(&self.socket)
+    }
+
+    /// What `provost doctor` says, as JSON; that not all is well is no failure. What has happened so far is recorded
+    /// when the database is sound then.
+    #[track_caller]
+    pub fn doctor(&self) -> Value {
+        let output = self.cli(&["doctor", "--json"]);
+        assert!(matches!(output.code, 0 | 3), "doctor\n{output:?}");
+        let doctor = output.json().remove(0);
+        assert_eq!(doctor["well"], output.code == 0, "{output:?}");
+        doctor
+    }
+
+    /// Waits until the database is in this state: "sound", "degraded".
+    #[track_caller]
+    pub fn until_store(&self, state: &str) -> Value {
+        let mut last = Value::Null;
+        let found = wait::holds_within(SOON, || {
+            last = self.doctor();
+            last["store"]["state"] == state
         });
-        let Ok(keeper) = ready.recv_timeout(SOON) else {
-            for pid in procfs::with_variable(MARKER, &marker) {
-                procfs::signal("KILL", pid);
-            }
-            panic!("no ready line from {what}\n{}", String::from_utf8_lossy(&log.lock()));
-        };
-        Self { socket, keeper, ended, state: Mutex::new(Keeper::Runs), log, scratch, _lease: lease }
+        assert!(found, "the database is not {state}: {last}\n{}", self.log());
+        last
+    }
+
+    /// What became of each process when the service began: its name, or else its id, and the word for it.
+    #[track_caller]
+    pub fn fates(&self) -> BTreeMap<String, String> {
+        let report = self.cli(&["reconcile", "--json"]).expect(0).json().remove(0);
+        let text = |v: &Value| v.as_str().expect("text").to_owned();
+        let label = |p: &Value| if p["name"] == "" { text(&p["id"]) } else { text(&p["name"]) };
+        let all = report["processes"].as_array().expect("a list").iter();
+        all.map(|p| (label(p), text(&p["what"]))).collect()
     }
 
     /// Its socket's path.
@@ -382,6 +436,52 @@ fn only(answer: Result<Vec<provost::wire::reply::Item>, provost::Error>) -> prov
     let item = items.remove(0);
     assert_eq!(item.error, None, "{item:?}");
     item.process.expect("an answer without an error has the process")
+}
+
+/// Starts a keeper and waits until it is ready. Its lines go to `log`, and to a file for whoever looks later.
+#[track_caller]
+fn serve(
+    options: &Options,
+    scratch: &Scratch,
+    socket: &str,
+    log: &Arc<Mutex<Vec<u8>>>,
+) -> (u32, Receiver<ExitStatus>) {
+    let marker = scratch.path().to_str().expect("the path is text").to_owned();
+    let mut command = options.command(socket, &state_dir(socket), (MARKER, &marker));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let what = format!("{command:?}");
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {what}: {e}"));
+    let (tell_ready, ready) = bounded(1);
+    let (tell_end, ended) = bounded(1);
+    let (kept, file) = (Arc::clone(log), scratch.file("serve.log"));
+    let stderr = child.stderr.take().expect("stderr is a pipe");
+    thread::spawn(move || {
+        let file = fs::OpenOptions::new().create(true).append(true).open(file);
+        let mut file = file.expect("the directory is ours");
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            let _ = writeln!(file, "{text}");
+            kept.lock().extend_from_slice(format!("{text}\n").as_bytes());
+            if let Some(pid) = ready_pid(&text) {
+                let _ = tell_ready.try_send(pid);
+            }
+        }
+    });
+    thread::spawn(move || {
+        let _ = tell_end.send(child.wait().expect("it is our child"));
+    });
+    let Ok(keeper) = ready.recv_timeout(SOON) else {
+        for pid in procfs::with_variable(MARKER, &marker) {
+            procfs::signal("KILL", pid);
+        }
+        panic!("no ready line from {what}\n{}", String::from_utf8_lossy(&log.lock()));
+    };
+    (keeper, ended)
+}
+
+/// Each service keeps its own.
+fn state_dir(socket: &str) -> String {
+    format!("{socket}.state")
 }
 
 /// The pid in `provost: ready on SOCKET (keeper pid N)`.
