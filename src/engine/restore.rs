@@ -65,7 +65,7 @@ pub fn restore_all(
         }
     }
     for (id, survivors) in survivors.into_iter().filter(|(id, _)| table.get(*id).is_none()) {
-        report.fates.push((id, String::new(), end_unknown(host, id, survivors, policy)));
+        report.fates.push((id, String::new(), vec![end_unknown(host, id, survivors, policy)]));
     }
     host.feed.set_restored();
     Ok(to_resume)
@@ -123,7 +123,9 @@ fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<Pr
         .collect();
     let mark = format!("{PROVOST_SERVICE}={}", loaded.service);
     let mut found: HashMap<ProcessId, Survivors> = HashMap::new();
-    for pid in procfs::pids().map_err(cannot)? {
+    // Whoever started this service may be one of them, and has handed his mark down to it.
+    let ours = ancestors();
+    for pid in procfs::pids().map_err(cannot)?.filter(|pid| !ours.contains(pid)) {
         let Some(stat) = procfs::look(pid).map_err(cannot)?.filter(|s| !s.is_zombie()) else { continue };
         let leader = leaders.get(&pid).filter(|(_, ticks)| *ticks == stat.start_ticks);
         let env = procfs::variables(pid).map_err(cannot)?;
@@ -146,6 +148,12 @@ fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<Pr
         survivors.leaf = Some(leaf);
     }
     Ok(found)
+}
+
+/// This process, its parent, and so on.
+fn ancestors() -> Vec<u32> {
+    let parent = |pid: &u32| procfs::stat(*pid).map(|s| s.parent).filter(|&parent| parent != 0);
+    std::iter::successors(Some(std::process::id()), parent).collect()
 }
 
 /// The process that an environment belongs to, if it is one of this service.

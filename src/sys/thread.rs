@@ -6,8 +6,28 @@ use std::thread::{Builder, JoinHandle};
 /// The longest name Linux keeps, in bytes.
 const NAME_LEN_MAX: usize = 15;
 
+/// The stack of a thread, in bytes.
+const STACK_LEN: usize = 256 << 10;
+/// How much of it below the present frame is given back, in bytes: less than half, since callers are near its top.
+const GIVEN_BACK_LEN: usize = 96 << 10;
+
 /// Runs `work` on a thread of its own. The stack is reserved, not used, until it is touched.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
-    Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
+    Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
+}
+
+/// Gives the stack's memory below the present frame back to the system: what a deep call has used once would stay with
+/// a thread that then waits for days. Only for threads that [`spawn`] made, and not from a deep call.
+#[inline(never)]
+pub fn give_back_stack() {
+    const PAGE: usize = crate::sys::memory::PAGE;
+    let here = 0u8;
+    // One page is left below this one: frames of the call itself.
+    let end = ((&raw const here as usize) & !(PAGE - 1)) - PAGE;
+    // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in the upper half
+    // of it. Below the stack pointer, minus the page left out, nothing lives; what is touched there later is zeroed anew.
+    unsafe {
+        libc::madvise((end - GIVEN_BACK_LEN) as *mut libc::c_void, GIVEN_BACK_LEN, libc::MADV_DONTNEED)
+    };
 }

@@ -14,7 +14,7 @@ use crate::engine::reconcile::{self, Held};
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
-    Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, set_aside,
+    Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, salvage_numbers, set_aside,
 };
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, procfs};
@@ -34,6 +34,8 @@ pub struct Opened {
     pub loaded: Loaded,
     /// What was found wrong on the way, for the log.
     pub notices: Vec<String>,
+    /// It was made in place of one that was damaged: nothing is in it yet.
+    pub is_anew: bool,
 }
 
 impl Opened {
@@ -43,7 +45,7 @@ impl Opened {
             Err(e) if e.kind == Trouble::Corrupt => {
                 let aside = set_aside(dir)
                     .map_err(|why| StoreError { message: format!("{}; {why}", e.message), ..e.clone() })?;
-                let saved = salvage(&aside);
+                let (saved, (service, last_seq)) = (salvage(&aside), salvage_numbers(&aside));
                 let mut opened = Self::try_open(dir)?;
                 opened.notices.push(format!(
                     "{}: it is set aside as {}, and made anew with {} processes that could be read",
@@ -52,6 +54,9 @@ impl Opened {
                     saved.len()
                 ));
                 opened.loaded.kept = saved;
+                opened.loaded.service = service.unwrap_or(opened.loaded.service);
+                opened.loaded.last_seq = last_seq;
+                opened.is_anew = true;
                 Ok(opened)
             }
             other => other,
@@ -62,7 +67,7 @@ impl Opened {
         let mut store = Sqlite::open(dir)?;
         let loaded = store.load()?;
         let notices = loaded.damaged.iter().map(|what| format!("in the database: {what}")).collect();
-        Ok(Self { store, loaded, notices })
+        Ok(Self { store, loaded, notices, is_anew: false })
     }
 }
 
@@ -109,9 +114,18 @@ impl Scribe {
     }
 
     /// Takes a store that was opened, and marks all that it lacks.
-    fn adopt(&mut self, opened: Opened) {
+    fn adopt(&mut self, mut opened: Opened) {
         for notice in &opened.notices {
             self.engine.host.say(notice);
+        }
+        let feed = &self.engine.host.feed;
+        let is_other = opened.is_anew || opened.loaded.service != feed.service();
+        if is_other && let Err(e) = opened.store.go_on_as(feed.service(), opened.loaded.last_seq) {
+            return self.failed(&e);
+        }
+        if opened.is_anew {
+            opened.loaded.kept.clear();
+            opened.loaded.env.clear();
         }
         self.stored = opened.loaded.last_seq;
         self.start_sinks(Some(&opened.loaded.cursors));

@@ -232,6 +232,13 @@ impl Step<'_> {
             (State::Starting | State::Running, Input::Start) => {}
             (State::Stopping, Input::Start | Input::Restart) => self.set_then(Then::Run),
 
+            // Of an earlier service, and left alone until somebody says otherwise.
+            (State::Stopped | State::Failed, Input::Stop(order)) if self.life.left => {
+                self.life.left = false;
+                self.life.leader_gone = true;
+                self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, Then::Rest);
+                self.look();
+            }
             (State::Stopped | State::Failed, Input::Stop(_)) => {}
             (State::Backoff, Input::Stop(_)) => {
                 self.enter(State::Stopped);
@@ -341,7 +348,6 @@ impl Step<'_> {
         life.ready = false;
         life.start_failure = None;
         life.leader_gone = false;
-        life.left = false;
         life.stuck = false;
         life.stopped_at = None;
         life.started_at = Some(self.now.wall);
@@ -350,6 +356,7 @@ impl Step<'_> {
     }
 
     fn spawned(&mut self, pid: u32) {
+        self.life.left = false;
         self.life.pid = Some(pid);
         self.life.started_at = Some(self.now.wall);
         self.life.started_mono = self.now.mono_ms;

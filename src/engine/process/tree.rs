@@ -12,7 +12,7 @@ use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Leaf, Watch};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{self, Stat};
-use crate::sys::{clock, signal};
+use crate::sys::{clock, signal, system};
 use crate::wire::id::ProcessId;
 use crate::wire::spec::Scope;
 
@@ -208,6 +208,10 @@ impl Tree {
     }
 
     fn member(&self, scope: Scope, pid: u32) -> io::Result<Option<Member>> {
+        // A service that was started from within a tree that it is to end has its mark, and is not of it.
+        if pid == std::process::id() || pid == system::parent_pid() {
+            return Ok(None);
+        }
         match procfs::look(pid)? {
             Some(s) if self.is_of(scope, &s)? => checked(pid, |s| self.is_of(scope, s)),
             Some(_) | None => Ok(None),

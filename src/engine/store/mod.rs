@@ -37,7 +37,7 @@ use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
 pub use crate::engine::store::place::set_aside;
-pub use crate::engine::store::salvage::salvage;
+pub use crate::engine::store::salvage::{salvage, salvage_numbers};
 pub use crate::engine::store::sqlite::Sqlite;
 pub use crate::engine::store::trouble::{StoreError, Trouble};
 

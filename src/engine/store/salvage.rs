@@ -7,12 +7,24 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
+use uuid::Uuid;
+
 use crate::engine::store::sqlite::connect;
 use crate::engine::store::{Kept, rows};
 use crate::wire::id::ProcessId;
 
 /// The most rows that are looked for: a damaged tree may lead anywhere.
 const ROWS_MAX: u32 = 100_000;
+
+/// Who the service was, and the newest event that can be found, in the database at this path.
+pub fn salvage_numbers(database: &Path) -> (Option<Uuid>, u64) {
+    let Ok(conn) = connect(database) else { return (None, 0) };
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    let service = rows::fact(&conn, rows::Fact::Service).ok().flatten().and_then(|text| text.parse().ok());
+    let newest = |sql: &str| conn.query_row(sql, (), |row| row.get::<_, Option<i64>>(0)).ok().flatten();
+    let seq = newest("SELECT max(seq) FROM events").or_else(|| newest("SELECT max(seq) FROM sinks"));
+    (service, seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
+}
 
 /// The processes in the database at this path, as [`set_aside`](crate::engine::store::set_aside) returned it. What
 /// cannot be read is not among them; if that is everything, there are none. The database stays as it is.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use uuid::Uuid;
 
 use crate::engine::store::place::{Files, Place, WAL, with_suffix};
 use crate::engine::store::rows::{self, Fact, Number, PutStatements};
@@ -43,6 +44,14 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
+    /// Goes on as the service that another database was of, which was lost: with its name, and behind its last event.
+    pub fn go_on_as(&mut self, service: Uuid, last_seq: u64) -> Result<(), StoreError> {
+        let failed = self.failed("name the service in the store");
+        rows::put_fact(&self.conn, Fact::Service, &service.to_string())
+            .and_then(|()| rows::put_fact(&self.conn, Fact::LastSeq, &last_seq.to_string()))
+            .map_err(failed)
+    }
+
     /// Opens the store in this directory, which is made if need be; brings its tables up to date and looks through the
     /// small ones.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {

@@ -27,7 +27,7 @@ use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{self, PollFd, Waker};
-use crate::sys::{clock, memory, signal};
+use crate::sys::{clock, memory, signal, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
 use crate::wire::keeper::{Ended, Step, ToKeeper};
@@ -315,6 +315,7 @@ impl Worker {
             }
             None => {
                 self.apply_quietly(Input::Executed);
+                thread::give_back_stack();
                 self.expect_proof();
             }
         }
@@ -492,6 +493,9 @@ impl Worker {
         self.rest = Rest::Empty;
         self.refusal = None;
         self.life.output_from = self.process.memory.ring().head();
+        if self.life.left {
+            self.refuse_beside_survivors()?;
+        }
         let process = &self.process;
         let identity = Identity {
             id: process.id,
@@ -516,6 +520,20 @@ impl Worker {
         self.pipes.executed = Some(executed);
         self.unborn = true;
         Ok(())
+    }
+
+    /// Never a second copy beside a first one, also where that was left alone.
+    fn refuse_beside_survivors(&self) -> Result<(), Error> {
+        if matches!(self.tree.rest(Scope::Tree, &self.process.host.reserve), Rest::Empty) {
+            return Ok(());
+        }
+        let label = self.process.label();
+        let pids: Vec<_> = self.tree.pids(Scope::Tree).iter().take(8).map(u32::to_string).collect();
+        Err(Error::new(
+            Code::Refused,
+            format!("{label} still runs from an earlier service: pid {}", pids.join(", ")),
+        )
+        .hint(format!("'provost stop {label}' ends what is left of it")))
     }
 
     fn no_descriptors(&self) -> Error {
