@@ -18,6 +18,7 @@ mod restart;
 mod rivals;
 mod sample;
 mod starts;
+mod store;
 mod sweep;
 mod table;
 
@@ -34,7 +35,7 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 6] = ["starts", "idle", "commands", "restart", "output", "recovery"];
+const GROUPS: [&str; 7] = ["starts", "idle", "commands", "restart", "output", "recovery", "store"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -102,6 +103,9 @@ fn run(words: &[&str]) -> Outcome {
         take("recovery", recovery::measure(&mut ours, &mut table), &mut table);
     }
     ours.end()?;
+    if wanted("store") {
+        take("store", store::measure(dir, &mut table), &mut table);
+    }
     println!("{}", table.summary());
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
 }

@@ -32,10 +32,16 @@ pub struct Provost {
 impl Provost {
     /// Starts a service with its socket in `dir`.
     pub fn serve(dir: &Path) -> Outcome<Self> {
+        Self::serve_with(dir, &[])
+    }
+
+    /// The same with more options, of which the last one counts.
+    pub fn serve_with(dir: &Path, options: &[&str]) -> Outcome<Self> {
         let socket =
             dir.join("engine.sock").to_str().ok_or("the path of the directory is not text")?.to_owned();
         let mut keeper = Command::new(BINARY)
             .args(["serve", "--socket", &socket, "--state", &format!("{socket}.state")])
+            .args(options)
             .env(MARK, dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -92,10 +98,14 @@ impl Provost {
         Ok(())
     }
 
+    /// Another connection.
+    pub fn connect(&self) -> Outcome<Client> {
+        Ok(Client::connect(self.socket.as_ref())?)
+    }
+
     /// Starts one process by the library.
     pub fn start_one(&mut self, spec: Spec) -> Outcome<Process> {
-        let start = Start { spec, ids: vec![ProcessId::new()], numbering: Numbering::Single };
-        only(self.client.start(start)?)
+        start_one(&mut self.client, spec)
     }
 
     /// Stops and forgets one process.
@@ -109,6 +119,16 @@ impl Provost {
         PidFd::open(self.keeper.id())?.signal(15)?;
         let status = self.keeper.wait()?;
         if status.success() { Ok(()) } else { Err(format!("the service ended with {status}").into()) }
+    }
+}
+
+/// Starts one process over this connection. It must be recorded.
+pub fn start_one(client: &mut Client, spec: Spec) -> Outcome<Process> {
+    let start = Start { spec, ids: vec![ProcessId::new()], numbering: Numbering::Single };
+    let items = client.start(start)?;
+    match items.iter().find_map(|item| item.unrecorded.clone()) {
+        Some(why) => Err(format!("not recorded: {why}").into()),
+        None => only(items),
     }
 }
 
