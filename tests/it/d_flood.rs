@@ -170,7 +170,7 @@ fn d8_a_reader_that_is_gone() {
 
 /// How often the engine is killed: PROVOST_TEST_KILLS, where it is set.
 fn kills() -> u64 {
-    std::env::var("PROVOST_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+    std::env::var("PROVOST_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 /// A million lines, each a write of its own, while the engine is killed again and again: not one is lost, none comes
