@@ -20,7 +20,7 @@ help:
 	@echo 'make test     all tests; installs the programs that they run (Debian, as root)'
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
-	@echo 'make static   one static binary, as $(TARGET)/provost-static'
+	@echo 'make static   one static binary, as $(TARGET)/provost-static, without TLS; FEATURES=gateway: with'
 	@echo 'make faults   the tests that kill things, many more rounds of each (long)'
 	@echo 'make install  program, manual page and completions below DESTDIR and PREFIX=$(PREFIX)'
 	@echo 'make clean    removes $(TARGET)'
@@ -46,8 +46,8 @@ bench:
 	$(STATIC) bench --locked --target $(TRIPLE) --bench bench -- $(BENCH)
 
 static:
-	$(STATIC) build --release --locked --target $(TRIPLE)
-	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static
+	$(STATIC) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
+	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),8388608)
 
 faults:
 	tests/install.sh tests

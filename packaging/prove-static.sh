@@ -1,12 +1,12 @@
 #!/bin/sh
-# packaging/prove-static.sh BINARY COPY: shows that BINARY needs nothing but the kernel, and copies it.
+# packaging/prove-static.sh BINARY COPY [BYTES]: shows that BINARY needs nothing but the kernel, and copies it.
 # Fails when it is linked dynamically, does not run without any file beside it, or is larger than it may be.
 set -eu
 
 binary=$1
 copy=$2
 # Small enough to be put into every container image without a thought.
-size_max=$((4 * 1024 * 1024))
+size_max=${3:-$((4 * 1024 * 1024))}
 
 fail() {
     echo "$0: $binary $1" >&2

@@ -75,6 +75,12 @@ fn jsonl(section: &mut Section<'_>) -> Result<JsonlSettings, Error> {
 fn opensearch(section: &mut Section<'_>) -> Result<OpenSearchSettings, Error> {
     let url = section.required("url")?;
     let uri = parse_url(&url.value).map_err(|why| section.bad(&url, &format!("bad 'url': {why}")))?;
+    if uri.scheme_str() == Some("https") && !cfg!(feature = "gateway") {
+        let message = "this provost was built without TLS";
+        return Err(section
+            .bad(&url, message)
+            .hint("write http, or take one that was built with the feature gateway"));
+    }
     let index = section.text("index")?;
     if let Some(index) = index.as_ref().filter(|index| !is_index(&index.value)) {
         let message = format!("bad 'index' {}", quoted(&index.value));
@@ -122,13 +128,23 @@ fn ca(section: &mut Section<'_>) -> Result<Option<Vec<u8>>, Error> {
     let Some(file) = section.text("ca_file")? else { return Ok(None) };
     let path = absolute(section, "ca_file", &file)?;
     let read = files::read(&path, CA_LEN_MAX).and_then(|pem| {
-        let has_one =
-            ureq::tls::parse_pem(&pem).any(|item| matches!(item, Ok(ureq::tls::PemItem::Certificate(_))));
-        if has_one { Ok(pem) } else { Err("there is no certificate in it (PEM)".to_owned()) }
+        if has_certificate(&pem) { Ok(pem) } else { Err("there is no certificate in it (PEM)".to_owned()) }
     });
     read.map(Some).map_err(|why| {
         section.bad(&file, &format!("cannot take {} as 'ca_file': {why}", quoted(&file.value)))
     })
+}
+
+#[cfg(feature = "gateway")]
+fn has_certificate(pem: &[u8]) -> bool {
+    use ureq::tls::{PemItem, parse_pem};
+    parse_pem(pem).any(|item| matches!(item, Ok(PemItem::Certificate(_))))
+}
+
+/// Nothing comes of it: without TLS, an `https` URL is refused.
+#[cfg(not(feature = "gateway"))]
+fn has_certificate(_: &[u8]) -> bool {
+    false
 }
 
 fn absolute(section: &Section<'_>, key: &str, path: &At<impl AsRef<str>>) -> Result<PathBuf, Error> {

@@ -1,13 +1,14 @@
 //! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each with a
 //! deadline; an answer is read up to a limit, and nothing is followed to another place.
 
-use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "gateway")]
+use std::{fs, sync::Arc};
 
 use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+#[cfg(feature = "gateway")]
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::time::Duration as Patience;
@@ -72,9 +73,10 @@ impl OpenSearch {
             .max_idle_connections_per_host(1)
             .input_buffer_size(BUFFER_LEN)
             .output_buffer_size(BUFFER_LEN)
-            .max_response_header_size(BUFFER_LEN)
-            .tls_config(tls(settings.ca.as_deref()))
-            .build();
+            .max_response_header_size(BUFFER_LEN);
+        #[cfg(feature = "gateway")]
+        let config = config.tls_config(tls(settings.ca.as_deref()));
+        let config = config.build();
         Self {
             service,
             agent: Agent::with_parts(config, DefaultConnector::default(), OnThisThread),
@@ -161,6 +163,7 @@ impl Deliver for OpenSearch {
 }
 
 /// Where systems keep the certificates that they trust.
+#[cfg(feature = "gateway")]
 const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -186,6 +189,7 @@ impl Resolver for OnThisThread {
 }
 
 /// Without a `ca_file`, whom the machine trusts is trusted; without any of these files, nobody.
+#[cfg(feature = "gateway")]
 fn tls(ca: Option<&[u8]>) -> TlsConfig {
     let system;
     let pem = match ca {
