@@ -412,7 +412,10 @@ fn e10_database_of_a_later_version() {
 
 #[test]
 fn e12_a_million_events() {
-    let mut service = Options::new().serve(&["--config", &config_that_prunes()]).start();
+    let scratch = Scratch::new();
+    let config = scratch.file("provost.toml");
+    fs::write(&config, "[history]\nkeep_events = 1000\n").expect("the directory is ours");
+    let mut service = Options::new().serve(&["--config", &config]).start();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     service.end();
     let rows = "
@@ -446,13 +449,6 @@ print(newest + 1000000)
     assert!(after + 30_000 < before, "{before} events, then {after}");
     let missed = service.cli(&["events", "--since", "0", "nobody-*", "--json"]);
     assert!(missed.code == 4 || missed.err().contains("no longer kept"), "{missed:?}");
-}
-
-/// Settings that keep few events. The file is read before the service starts, and by each engine.
-fn config_that_prunes() -> String {
-    let path = format!("/tmp/provost-test-{}-prune.toml", std::process::id());
-    fs::write(&path, "[history]\nkeep_events = 1000\n").expect("/tmp is there");
-    path
 }
 
 /// Deadlines count the time that the machine is awake (CLOCK_MONOTONIC): a machine that has slept for days, as the clock

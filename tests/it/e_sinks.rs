@@ -244,7 +244,11 @@ fn take_in(body: &[u8], first: u16, documents: &mut BTreeMap<String, (Value, u32
             let entry = documents.entry(id.clone()).or_insert((Value::Null, 0));
             *entry = (pair[1].clone(), entry.1 + 1);
         }
-        items.push(json!({ "index": { "_id": id, "status": status, "error": { "reason": "as played" } } }));
+        let mut item = json!({ "_id": id, "status": status });
+        if status >= 300 {
+            item["error"] = json!({ "type": "some_exception", "reason": "as played" });
+        }
+        items.push(json!({ "index": item }));
     }
     json!({ "errors": first >= 300, "items": items }).to_string()
 }
@@ -293,7 +297,7 @@ fn search_engine_that_refuses_a_document() {
     assert_eq!(health["rejected"], 1, "{health}");
     let all = service.events();
     assert_eq!(server.events(), all[1..], "all but the first");
-    assert!(service.log().contains("as played"), "the reason is told\n{}", service.log());
+    wait::until("the reason is told", SOON, || service.log().contains("as played"));
     // It goes on where it was, by its own account: nothing is sent twice after an orderly end.
     service.end();
     service.serve_again();
