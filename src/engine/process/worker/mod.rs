@@ -213,11 +213,6 @@ impl Worker {
     }
 
     fn ask(&mut self, what: Ask, cause: &str, answer: Answer) {
-        if matches!(what, Ask::Start | Ask::Restart)
-            && let Some(e) = self.in_the_way()
-        {
-            return answer.give(self.process.show(), Some(e));
-        }
         let until = match what {
             Ask::Start | Ask::Restart if self.process.host.is_stopping() => {
                 return answer.give(self.process.show(), Some(host::ending()));

@@ -3,15 +3,13 @@
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::state::{Action, Input};
-use crate::engine::process::tree::{Leader, Tree};
+use crate::engine::process::tree::Leader;
 use crate::engine::process::worker::Worker;
 use crate::engine::reconcile;
 use crate::sys::cgroup::Leaf;
 use crate::sys::{clock, procfs};
-use crate::wire::error::{Code, Error};
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::process::State;
-use crate::wire::spec::Scope;
 
 /// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with the last engine.
 const EXEC_LOOK_MS: u64 = 10;
@@ -61,20 +59,6 @@ impl Worker {
         let left = self.process.host.cgroups.as_ref()?.left(CGROUP_PREFIX);
         let id = self.process.id.to_string();
         left.into_iter().find(|(name, _)| *name == id).map(|(_, leaf)| leaf)
-    }
-
-    /// Why there is to be no other copy yet: what was left alone when the service began is still there.
-    pub(super) fn in_the_way(&mut self) -> Option<Error> {
-        if !self.life.left {
-            return None;
-        }
-        let tree = Tree { leaf: self.leaf_of_another_keeper(), ..self.tree.clone() };
-        let pids: Vec<_> = tree.pids(Scope::Tree).iter().take(8).map(u32::to_string).collect();
-        let (label, pids) = (self.process.label(), pids.join(" "));
-        (!pids.is_empty()).then(|| {
-            let what = format!("{label} runs already, left alone from an earlier service: pid {pids}");
-            Error::new(Code::Refused, what).hint(format!("end that first (kill {pids})"))
-        })
     }
 
     fn resume_state(&mut self) {
