@@ -6,7 +6,7 @@
 set -eu
 
 case "${1-}" in
-    tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3' ;;
+    tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3 sqlite3:sqlite3' ;;
     bench) programs='s6-svscan:s6 runsvdir:runit supervisord:supervisor' ;;
     *) echo "usage: $0 tests|bench" >&2; exit 2 ;;
 esac

@@ -88,10 +88,15 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     }
     let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
     let (place, listener) = Place::claim(&options.socket)?;
-    check_engine(&options.engine_arguments)?;
-    if let Some(state) = &options.state {
-        place::lock_state(state)?;
+    let checked = check_engine(&options.engine_arguments);
+    if let Some(state) = options.state.as_ref().filter(|state| checked.is_ok() || place::has_lock(state)) {
+        let locked = place::lock_state(state);
+        // Where the check found the store in use, this tells by which keeper, which is the one to talk to.
+        if checked.is_ok() || locked.as_ref().is_err_and(|e| e.code == Code::Refused) {
+            locked?;
+        }
     }
+    checked?;
     // Not to keep anything mounted that is not ours.
     std::env::set_current_dir("/").map_err(|e| cannot("go to /", &e))?;
     let (cgroups, no_cgroups) = make_cgroups(options.cgroups);

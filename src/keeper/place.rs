@@ -83,10 +83,18 @@ fn failed(doing: &str, path: &Path, e: &io::Error) -> Error {
     error
 }
 
+/// The lock of the store's directory, for keepers; engines have one of their own.
+const STATE_LOCK: &str = "keeper.lock";
+
+/// Whether a keeper has ever kept its state there.
+pub fn has_lock(directory: &Path) -> bool {
+    directory.join(STATE_LOCK).exists()
+}
+
 /// Locks the directory of the store until this process and all it becomes by exec are gone: the descriptor is left open
 /// on purpose, and over an exec. Children close it at theirs.
 pub fn lock_state(directory: &Path) -> Result<(), Error> {
-    let lock = lock(&directory.join("keeper.lock"), |pid| {
+    let lock = lock(&directory.join(STATE_LOCK), |pid| {
         let at = quoted(&directory.to_string_lossy());
         let hint = "use that one, stop it with SIGTERM to that pid, or choose another directory with --state";
         Error::new(Code::Refused, format!("another provost keeps its state in {at} (keeper pid {pid})"))

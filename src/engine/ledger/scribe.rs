@@ -155,24 +155,22 @@ impl Scribe {
         let (marks, up_to, question) = loop {
             let mut inner = self.ledger().inner.lock();
             let now = clock::now_ms();
-            let is_due = inner.urgent || inner.due.is_some_and(|due| due <= now);
-            let question = if self.store.is_some() { inner.questions.pop_front() } else { None };
-            // Without a store, what is marked waits for the next attempt.
-            let deadline = match &inner.health {
-                Health::Degraded { .. } if self.store.is_none() => Some(now + RETRY_MS),
-                _ => inner.due,
-            };
-            if self.store.is_some() && (is_due || question.is_some()) {
-                break (take(&mut inner), inner.marked, question);
-            }
+            let is_due_by_time = inner.due.is_some_and(|due| due <= now);
             if self.store.is_none() {
+                // Whatever is marked or asked meanwhile, the next attempt comes in its time.
+                if is_due_by_time {
+                    return;
+                }
                 refuse(&mut inner);
+            } else {
+                let question = inner.questions.pop_front();
+                if inner.urgent || is_due_by_time || question.is_some() {
+                    break (take(&mut inner), inner.marked, question);
+                }
             }
+            let deadline = inner.due;
             drop(inner);
-            let woken = poll::wait(&mut [], deadline);
-            if self.store.is_none() && !matches!(woken, Ok(poll::Wait::Woken)) {
-                return;
-            }
+            let _ = poll::wait(&mut [], deadline);
         };
         self.write(marks, up_to);
         if let (Some(question), Some(store)) = (question, &mut self.store) {

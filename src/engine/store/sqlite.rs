@@ -70,7 +70,29 @@ impl Sqlite {
         schema::check(&conn, path)?;
         // Reading has made the log, so all the files are there now.
         let files = Files::at(path);
-        Ok(Self { files, conn, wal_len_for_events: WAL_LEN_FOR_EVENTS, place })
+        let store = Self { files, conn, wal_len_for_events: WAL_LEN_FOR_EVENTS, place };
+        store.settle()?;
+        Ok(store)
+    }
+
+    /// What was found in the log may never have reached the disk: whoever wrote it may have been told so, or have died
+    /// before. Writing the same again would write nothing, and so not sync; moved into the database, all of it is synced.
+    fn settle(&self) -> Result<(), StoreError> {
+        match self.empty_log() {
+            // Then it is not moved, and nothing that failed to sync is in it: those fail in another way.
+            Err(e) if matches!(e.kind, Trouble::Full | Trouble::Locked) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Moves the log into the database and cuts it off, as far as nobody stands in the way.
+    fn empty_log(&self) -> Result<(), StoreError> {
+        // Whoever stands in the way is not waited for.
+        let emptied = self
+            .conn
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
+        self.conn.busy_timeout(BUSY_PATIENCE).and(emptied).map_err(self.failed("empty the log of"))
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -92,12 +114,8 @@ impl Sqlite {
         if self.wal_len() <= self.wal_len_for_events {
             return Ok(true);
         }
-        // Whoever kept it from being emptied may have gone; if not, this does not wait for them.
-        let emptied = self
-            .conn
-            .busy_timeout(Duration::ZERO)
-            .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
-        self.conn.busy_timeout(BUSY_PATIENCE).and(emptied).map_err(self.failed("empty the log of"))?;
+        // Whoever kept it from being emptied may have gone.
+        self.empty_log()?;
         let len = self.wal_len();
         let max = WAL_FACTOR_MAX * self.wal_len_for_events;
         if len > max {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -85,7 +86,10 @@ impl Service {
         assert_eq!(self.keeper_end(SOON), 128 + 9);
         if let Some(engine) = engine {
             procfs::signal("KILL", engine);
-            wait::until("the engine is gone", SOON, || !procfs::alive(engine));
+            // Its threads, the last of which closes the socket, may outlive what is shown as dead.
+            wait::until("the engine is gone", SOON, || {
+                !procfs::alive(engine) && UnixStream::connect(&self.socket).is_err()
+            });
         }
     }
 
@@ -140,14 +144,15 @@ impl Service {
         last
     }
 
-    /// What became of each process when the service began: its name, or else its id, and the word for it.
+    /// What became of each process when the service began: its name, or else its id, and the words for it.
     #[track_caller]
     pub fn fates(&self) -> BTreeMap<String, String> {
         let report = self.cli(&["reconcile", "--json"]).expect(0).json().remove(0);
         let text = |v: &Value| v.as_str().expect("text").to_owned();
         let label = |p: &Value| if p["name"] == "" { text(&p["id"]) } else { text(&p["name"]) };
-        let all = report["processes"].as_array().expect("a list").iter();
-        all.map(|p| (label(p), text(&p["what"]))).collect()
+        let list = |v: &Value| v.as_array().expect("a list").clone();
+        let words = |p: &Value| list(&p["what"]).iter().map(text).collect::<Vec<_>>().join(", ");
+        list(&report["processes"]).iter().map(|p| (label(p), words(p))).collect()
     }
 
     /// Its socket's path.

@@ -6,7 +6,9 @@ use crate::engine::process::state::{Action, Input};
 use crate::engine::process::tree::Leader;
 use crate::engine::process::worker::Worker;
 use crate::engine::reconcile;
+use crate::sys::cgroup::Leaf;
 use crate::sys::{clock, procfs};
+use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::process::State;
 
 /// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with the last engine.
@@ -22,7 +24,8 @@ impl Worker {
             if ended.is_some() {
                 self.acknowledge(run);
             }
-            return self.resume_state();
+            self.tree.leaf = self.tree.leaf.take().or_else(|| self.leaf_of_another_keeper());
+            return if self.life.adopted { self.look_after() } else { self.resume_state() };
         }
         if let Some((stdout, stderr)) = pipes {
             self.pipes = Pipes::new(stdout, stderr);
@@ -49,6 +52,13 @@ impl Worker {
             None => {}
         }
         self.resume_state();
+    }
+
+    /// Where a keeper that is gone had the tree, which has outlived it.
+    fn leaf_of_another_keeper(&self) -> Option<Leaf> {
+        let left = self.process.host.cgroups.as_ref()?.left(CGROUP_PREFIX);
+        let id = self.process.id.to_string();
+        left.into_iter().find(|(name, _)| *name == id).map(|(_, leaf)| leaf)
     }
 
     fn resume_state(&mut self) {
