@@ -29,6 +29,13 @@
 //! Output goes from a pipe into the ring inside the kernel, in a call that also moves the file's own position: what
 //! was taken from a pipe is always found again (`engine/process/output.rs`).
 //!
+//! # What outlives the keeper is in the store
+//!
+//! Whoever changes something marks it (`engine/ledger/mod.rs`); one thread writes it to SQLite (`engine/ledger/scribe.rs`
+//! over [`engine::store`]), and an answer that promises it waits for that. When a service begins anew, the store becomes
+//! processes again (`engine/restore.rs`), after what has survived was looked for; `engine/reconcile.rs` decides, purely.
+//! Events older than the feed are read from the store (`engine/history/journal.rs`), by clients and sinks alike.
+//!
 //! # Upgrade
 //!
 //! A new binary is tried as an engine first (`keeper/upgrade.rs`). If it comes up, the keeper becomes it by exec, with all
@@ -58,6 +65,7 @@
 //! | `door` | `engine/door/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-XXXXXXXX` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//! | `store` | `engine/ledger/scribe.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //!
 //! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.

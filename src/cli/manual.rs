@@ -139,7 +139,9 @@ pub fn page() -> String {
          .TP\n.B XDG_RUNTIME_DIR\nWhere the socket of a user's own service is, below provost/.\n\
          .TP\n.B NO_COLOR\nNo colours, when it is set to anything.\n\
          .SH FILES\n.TP\n.I /run/provost/engine.sock\nThe socket of root's service.\n\
-         .TP\n.I $XDG_RUNTIME_DIR/provost/engine.sock\nThe socket of a user's own service.\n",
+         .TP\n.I $XDG_RUNTIME_DIR/provost/engine.sock\nThe socket of a user's own service.\n\
+         .TP\n.I /var/lib/provost, $XDG_STATE_HOME/provost\nWhat outlives the service.\n\
+         .TP\n.I /etc/provost/provost.toml\nSettings of root's service.\n",
     );
     out
 }
