@@ -305,6 +305,8 @@ fn a7_recycled_pid_belongs_to_an_innocent() {
             $PROVOST doctor >/dev/null # what has happened so far is recorded when it answers
             kill -9 $keeper $pid
             wait $keeper 2>/dev/null
+            # Its engine ends with it, a moment later.
+            while grep -qs '^provost' /proc/[0-9]*/comm >/dev/null; do sleep 0.02; done
             while [ -e /proc/$pid ] && ! grep -q '^State:.Z' /proc/$pid/status; do sleep 0.02; done
             # Numbers go round until that one is given again, to one who has nothing to do with us.
             while [ -e /proc/$pid ]; do sleep 0.02; done
@@ -352,6 +354,8 @@ fn a8_nothing_is_believed_from_another_boot() {
             # It has no mark: only number and start time, in this boot, make it ours.
             kill -9 $keeper $unnamed
             wait $keeper 2>/dev/null
+            # Its engine ends with it, a moment later.
+            while grep -qs '^provost' /proc/[0-9]*/comm >/dev/null; do sleep 0.02; done
             echo {other} > "$DIR/boot"
             serve
             until [ "$($PROVOST status web --json | jq .run)" = 2 ]; do sleep 0.05; done
