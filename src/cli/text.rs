@@ -141,13 +141,18 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             facts.extend(process.next_attempt_at.map(|at| format!("next attempt in {}", until(at, now))));
         }
         State::Stopped | State::Failed => {
-            facts.push(last_end(process).unwrap_or_else(|| "never started".into()));
+            facts.push(last_end(process).unwrap_or_else(|| no_end(process).into()));
         }
     }
     if facts.is_empty() {
         return process.state.name().to_owned();
     }
     format!("{} ({})", process.state.name(), facts.join(", "))
+}
+
+/// Why there is no end to tell.
+pub fn no_end(process: &Process) -> &'static str {
+    if process.run == 0 { "never started" } else { "nobody saw its end" }
 }
 
 #[cfg(test)]

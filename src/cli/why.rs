@@ -173,7 +173,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let ago = p.stopped_at.map(|at| format!(" {} ago", text::age(at, now))).unwrap_or_default();
             let how = match stopper {
                 _ if p.start_failure.is_some() => "could not be started".to_owned(),
-                _ if p.exit.is_none() => "never started".to_owned(),
+                _ if p.exit.is_none() => text::no_end(p).to_owned(),
                 Some(who) => format!("stopped{}", by(who)),
                 None => "ended by itself".to_owned(),
             };

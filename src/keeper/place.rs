@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::sys::descriptor::{AtExec, at_exec};
-use crate::sys::{O_NOFOLLOW, child, system};
+use crate::sys::{O_NOFOLLOW, child, clock, poll, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
@@ -17,6 +17,8 @@ use crate::wire::id::quoted;
 const PATH_LEN_MAX: usize = 107;
 /// Others than owner and group get nothing.
 const DIRECTORY_MODE: u32 = 0o750;
+/// How long the engine of a keeper that was killed may take to be gone, ms.
+const DYING_MS: u64 = 1000;
 /// What is taken from the mode of a new socket: it is 0660 from its first moment.
 const SOCKET_UMASK: u32 = 0o117;
 
@@ -154,6 +156,11 @@ fn clear_stale(socket: &Path) -> Result<(), Error> {
             return Err(in_the_way("something that is no socket is there"));
         }
         Ok(_) => {}
+    }
+    // We have the lock, so whoever still listens may be the engine of a keeper that was killed, on its way out.
+    let until = clock::now_ms() + DYING_MS;
+    while UnixStream::connect(socket).is_ok() && clock::now_ms() < until {
+        let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));
     }
     match UnixStream::connect(socket) {
         Ok(_) => Err(in_the_way("another program listens there")),

@@ -17,7 +17,7 @@ use crate::engine::store::{
     Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, salvage_numbers, set_aside,
 };
 use crate::sys::poll::{self, Waker};
-use crate::sys::{clock, procfs};
+use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
 use crate::wire::record::Record;
@@ -27,6 +27,8 @@ use crate::wire::time::{Timestamp, millis};
 const RETRY_MS: u64 = 500;
 /// The most events in one write.
 const EVENTS_MAX: usize = 2000;
+/// A write of so many processes is followed by giving memory back.
+const TRIMMED_FROM: usize = 32;
 
 /// A store that has been opened, with what it knew.
 pub struct Opened {
@@ -179,6 +181,7 @@ impl Scribe {
     }
 
     fn write(&mut self, mut marks: Marks, up_to: Ticket) {
+        let is_large = marks.changed.len() >= TRIMMED_FROM;
         loop {
             match self.write_once(&marks) {
                 Ok(0) => break,
@@ -196,6 +199,10 @@ impl Scribe {
         let mut inner = self.ledger().inner.lock();
         inner.written = up_to;
         inner.unrecorded = 0;
+        if is_large {
+            // What was taken for many at once would stay with us, in pages that are nearly empty.
+            system::trim_malloc();
+        }
         let was_degraded = matches!(inner.health, Health::Degraded { .. });
         inner.health = Health::Sound;
         wake(&mut inner);
