@@ -11,6 +11,9 @@ const STACK_LEN: usize = 256 << 10;
 /// How much of it below the present frame is given back, in bytes: less than half, since callers are near its top.
 const GIVEN_BACK_LEN: usize = 96 << 10;
 
+/// More than the rest of one small frame and a system call's own, in bytes.
+const FRAMES_LEN: usize = 1 << 10;
+
 /// Runs `work` on a thread of its own. The stack is reserved, not used, until it is touched.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
@@ -23,10 +26,10 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Joi
 pub fn give_back_stack() {
     const PAGE: usize = crate::sys::memory::PAGE;
     let here = 0u8;
-    // One page is left below this one: frames of the call itself.
-    let end = ((&raw const here as usize) & !(PAGE - 1)) - PAGE;
+    let end = ((&raw const here as usize) - FRAMES_LEN) & !(PAGE - 1);
     // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in the upper half
-    // of it. Below the stack pointer, minus the page left out, nothing lives; what is touched there later is zeroed anew.
+    // of it. It ends so far below this frame that the rest of it and the frame of the call are spared; below them nothing
+    // lives, and what is touched there later is zeroed anew.
     unsafe {
         libc::madvise((end - GIVEN_BACK_LEN) as *mut libc::c_void, GIVEN_BACK_LEN, libc::MADV_DONTNEED)
     };

@@ -27,7 +27,7 @@ use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{self, PollFd, Waker};
-use crate::sys::{clock, memory, signal, thread};
+use crate::sys::{clock, memory, signal};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
 use crate::wire::keeper::{Ended, Step, ToKeeper};
@@ -71,6 +71,7 @@ pub fn run(process: Arc<Process>, life: Record) {
         removed: false,
         unborn: false,
         is_starting: false,
+        is_settled: false,
         was_wanted,
         foreign: None,
     };
@@ -93,6 +94,8 @@ struct Worker {
     unborn: bool,
     /// Counted among the host's starts.
     is_starting: bool,
+    /// It runs, and the stack that it took to come to this is given back.
+    is_settled: bool,
     /// As of the last commit.
     was_wanted: bool,
     /// The process itself, where it is not the keeper's child.
@@ -115,6 +118,7 @@ impl Worker {
                 }
                 continue;
             }
+            self.settle();
             self.wait();
         }
     }
@@ -315,7 +319,6 @@ impl Worker {
             }
             None => {
                 self.apply_quietly(Input::Executed);
-                thread::give_back_stack();
                 self.expect_proof();
             }
         }
@@ -491,6 +494,7 @@ impl Worker {
     fn try_spawn(&mut self) -> Result<(), Error> {
         self.close_pipes();
         self.rest = Rest::Empty;
+        self.is_settled = false;
         self.refusal = None;
         self.life.output_from = self.process.memory.ring().head();
         if self.life.left {
@@ -520,20 +524,6 @@ impl Worker {
         self.pipes.executed = Some(executed);
         self.unborn = true;
         Ok(())
-    }
-
-    /// Never a second copy beside a first one, also where that was left alone.
-    fn refuse_beside_survivors(&self) -> Result<(), Error> {
-        if matches!(self.tree.rest(Scope::Tree, &self.process.host.reserve), Rest::Empty) {
-            return Ok(());
-        }
-        let label = self.process.label();
-        let pids: Vec<_> = self.tree.pids(Scope::Tree).iter().take(8).map(u32::to_string).collect();
-        Err(Error::new(
-            Code::Refused,
-            format!("{label} still runs from an earlier service: pid {}", pids.join(", ")),
-        )
-        .hint(format!("'provost stop {label}' ends what is left of it")))
     }
 
     fn no_descriptors(&self) -> Error {

@@ -1,15 +1,18 @@
-//! The first thing a process's thread does under a new engine: go on where the last one stopped.
+//! The first thing a process's thread does under a new engine: go on where the last one stopped, or an earlier
+//! service. And the last thing it does before it waits for long.
 
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::state::{Action, Input};
-use crate::engine::process::tree::Leader;
+use crate::engine::process::tree::{Leader, Rest};
 use crate::engine::process::worker::Worker;
 use crate::engine::reconcile;
 use crate::sys::cgroup::Leaf;
-use crate::sys::{clock, procfs};
+use crate::sys::{clock, procfs, thread};
+use crate::wire::error::{Code, Error};
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::process::State;
+use crate::wire::spec::Scope;
 
 /// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with the last engine.
 const EXEC_LOOK_MS: u64 = 10;
@@ -116,6 +119,28 @@ impl Worker {
             self.pipes.exec_look_at = Some(clock::now_ms() + EXEC_LOOK_MS);
         } else {
             self.executed();
+        }
+    }
+
+    /// Never a second copy beside a first one, also where that was left alone.
+    pub(super) fn refuse_beside_survivors(&self) -> Result<(), Error> {
+        if matches!(self.tree.rest(Scope::Tree, &self.process.host.reserve), Rest::Empty) {
+            return Ok(());
+        }
+        let label = self.process.label();
+        let pids: Vec<_> = self.tree.pids(Scope::Tree).iter().take(8).map(u32::to_string).collect();
+        Err(Error::new(
+            Code::Refused,
+            format!("{label} still runs from an earlier service: pid {}", pids.join(", ")),
+        )
+        .hint(format!("'provost stop {label}' ends what is left of it")))
+    }
+
+    /// It runs, and may do so for days: what it took to come to this is given back, once for each run.
+    pub(super) fn settle(&mut self) {
+        if self.life.state == State::Running && !self.is_settled {
+            self.is_settled = true;
+            thread::give_back_stack();
         }
     }
 }
