@@ -73,14 +73,22 @@ struct Journal(Arc<Engine>);
 
 impl Source for Journal {
     fn read(&self, since: u64, max: usize) -> Batch {
-        read(&self.0, since, max)
+        let mut batch = read(&self.0, since, max);
+        let certain = self.0.host.ledger.certain();
+        if batch.next > certain {
+            batch.events.retain(|event| event.seq <= certain);
+            batch.next = certain.max(since);
+        }
+        batch
     }
 
     fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool {
         let feed = &self.0.host.feed;
         let waker = Waker::for_this_thread();
         feed.follow(waker.clone());
-        while feed.newest() <= since {
+        let ledger = &self.0.host.ledger;
+        let _written = ledger.woken_by_writes(waker.clone());
+        while feed.newest().min(ledger.certain()) <= since {
             // What cannot wait looks again.
             if !matches!(poll::wait(&mut [], deadline_ms), Ok(Wait::Woken)) {
                 break;

@@ -80,6 +80,8 @@ struct Inner {
     health: Health,
     unrecorded: u64,
     left_out: u64,
+    /// The newest event on the disk.
+    stored: u64,
     thread: Option<Waker>,
     waiting: Vec<Waker>,
     questions: VecDeque<Question>,
@@ -109,6 +111,7 @@ impl Ledger {
             health,
             unrecorded: 0,
             left_out: 0,
+            stored: 0,
             thread: None,
             waiting: Vec::new(),
             questions: VecDeque::new(),
@@ -207,6 +210,19 @@ impl Ledger {
                 return;
             }
         }
+    }
+
+    /// Up to which event it is certain that no other will ever have its number: what a sink may be given. After the death
+    /// of everything, numbers go on behind what is stored. Without a store that works, all there are.
+    #[must_use]
+    pub fn certain(&self) -> u64 {
+        let inner = self.inner.lock();
+        if inner.health == Health::Sound { inner.stored } else { u64::MAX }
+    }
+
+    /// Wakes a thread with every write until what is returned is dropped.
+    pub fn woken_by_writes(&self, waker: Waker) -> impl Drop {
+        Waits::new(self, waker)
     }
 
     /// Asks the store's thread; false when it has too much to do, or there is none.

@@ -198,6 +198,7 @@ impl Scribe {
         }
         let mut inner = self.ledger().inner.lock();
         inner.written = up_to;
+        inner.stored = self.stored;
         inner.unrecorded = 0;
         if is_large {
             // What was taken for many at once would stay with us, in pages that are nearly empty.
