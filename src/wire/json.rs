@@ -48,6 +48,7 @@ pub fn event(e: &Event) -> Value {
     json!({
         "seq": e.seq,
         "at": time(e.at),
+        "mono_ms": e.mono_ms,
         "id": e.id.map(|id| id.to_string()),
         "name": if e.name.is_empty() { None } else { Some(&e.name) },
         "run": e.run,
