@@ -64,7 +64,7 @@
 //! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
 //! | `door` | `engine/door/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
-//! | `proc-XXXXXXXX` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//! | `proc-ID` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/ledger/scribe.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //!

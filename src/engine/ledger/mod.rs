@@ -146,11 +146,6 @@ impl Ledger {
         self.change(true, |marks| marks.env = true)
     }
 
-    /// There is an event that belongs to no process.
-    pub fn mark_event(&self) {
-        self.change(false, |marks| marks.events = true);
-    }
-
     /// A sink has come this far.
     pub fn mark_cursor(&self, sink: &str, seq: u64) {
         self.change(false, |marks| {

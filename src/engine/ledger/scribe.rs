@@ -247,7 +247,8 @@ impl Scribe {
         let written = store.write(&change)?;
         self.stored = seen;
         self.ledger().inner.lock().left_out += written.left_out as u64;
-        Ok(host.feed.newest().saturating_sub(seen))
+        // Where none could be read, none will be by trying at once.
+        Ok(if events.is_empty() { 0 } else { host.feed.newest().saturating_sub(seen) })
     }
 
     /// Events that are not stored yet, at most as many as go into one write.
