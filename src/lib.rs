@@ -85,12 +85,20 @@
 //! An async runtime; a thread or timer that polls; a shell between us and the program; configuration read deep inside;
 //! signalling by a stored number.
 
+#[cfg(feature = "gateway")]
+pub mod access;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod engine;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod keeper;
+#[cfg(feature = "gateway")]
+pub mod rpc;
 pub mod sys;
+#[cfg(feature = "gateway")]
+pub mod tls;
 pub mod wire;
 
 pub use client::Client;

@@ -3,7 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-mod files;
 mod section;
 mod sinks;
 
@@ -14,6 +13,7 @@ use toml::de::DeTable;
 
 use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
+use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ureq::http::Uri;
 
-use crate::config::files;
 use crate::config::section::{At, Section};
 use crate::engine::settings::{JsonlSettings, Login, OpenSearchSettings, Secret, SinkKind, SinkSettings};
+use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 
@@ -118,7 +118,7 @@ fn login(section: &mut Section<'_>) -> Result<Option<Login>, Error> {
         return Err(section.bad(&username, "'username' is not empty, and holds no colon"));
     }
     let path = absolute(section, "password_file", &file)?;
-    let password = files::secret(&path).map_err(|why| {
+    let password = files::password(&path).map_err(|why| {
         section.bad(&file, &format!("cannot take {} as 'password_file': {why}", quoted(&file.value)))
     })?;
     Ok(Some(Login { username: username.value.into_owned(), password: Secret::new(password) }))

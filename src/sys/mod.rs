@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod descriptor;
+pub mod files;
 pub mod limits;
 pub mod memory;
 pub mod pidfd;

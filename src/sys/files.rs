@@ -1,12 +1,12 @@
-//! Small files that are read whole: the configuration, and the secrets and certificates that it names. Why one cannot be
-//! read is said in words, without its path, which the caller knows how to name.
+//! Small files that are read whole: the configuration, and the secrets, certificates and users that it names. Why one
+//! cannot be read is said in words, without its path, which the caller knows how to name.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::sys;
+use crate::sys::O_NONBLOCK;
 use crate::sys::system::euid;
 
 /// The longest password, in bytes.
@@ -17,8 +17,8 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     read_open(&open(path)?, max)
 }
 
-/// What is in a file that only its owner may read, and that is ours or root's, without the end of its line.
-pub fn secret(path: &Path) -> Result<String, String> {
+/// A file of at most `max` bytes that only its owner may read, and that is ours or root's.
+pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let file = open(path)?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     if meta.mode() & 0o077 != 0 {
@@ -30,7 +30,12 @@ pub fn secret(path: &Path) -> Result<String, String> {
     if meta.uid() != 0 && meta.uid() != euid() {
         return Err(format!("it belongs to another user (uid {})", meta.uid()));
     }
-    let bytes = read_open(&file, SECRET_LEN_MAX)?;
+    read_open(&file, max)
+}
+
+/// The password in such a file, without the end of its line.
+pub fn password(path: &Path) -> Result<String, String> {
+    let bytes = private(path, SECRET_LEN_MAX)?;
     let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
@@ -42,7 +47,7 @@ pub fn secret(path: &Path) -> Result<String, String> {
 
 /// Opens without waiting, whatever it is, and goes on only with a regular file.
 fn open(path: &Path) -> Result<File, String> {
-    let file = OpenOptions::new().read(true).custom_flags(sys::O_NONBLOCK).open(path);
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path);
     let file = file.map_err(|e| e.to_string())?;
     let is_file = file.metadata().map_err(|e| e.to_string())?.is_file();
     if is_file { Ok(file) } else { Err("it is not a regular file".to_owned()) }
