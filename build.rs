@@ -1,17 +1,195 @@
-//! Compiles `proto/` into Rust at build time, without `protoc`: protox parses, prost-build generates.
-//! It knows nothing of the program; the generated code is included by `src/wire/proto.rs` alone.
+//! Compiles `proto/` into Rust at build time, without `protoc`: protox parses, prost-build generates the messages, and
+//! the generator below the services for grpcio. It knows nothing of the program. Messages are included by
+//! `src/wire/proto.rs`, services and standard messages by `src/rpc/services.rs`, the descriptors by server reflection.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::rc::Rc;
+use std::{env, fs};
+
+use prost::Message;
+use prost_build::{Config, Method, Service, ServiceGenerator};
+
+const MESSAGES: [&str; 4] = [
+    "proto/provost/v1/process.proto",
+    "proto/provost/v1/channel.proto",
+    "proto/provost/internal/v1/record.proto",
+    "proto/provost/internal/v1/handover.proto",
+];
+/// Only with the gateway.
+const SERVICES: [&str; 5] = [
+    "proto/provost/v1/manager.proto",
+    "proto/grpc/health/v1/health.proto",
+    "proto/grpc/reflection/v1/reflection.proto",
+    "proto/grpc/reflection/v1alpha/reflection.proto",
+    "proto/google/rpc/status.proto",
+];
+/// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message: the same
+/// bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
+const LONG: [&str; 6] = ["StartAgain", "Stop", "Restart", "Remove", "Wait", "Upgrade"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = [
-        "proto/provost/v1/process.proto",
-        "proto/provost/v1/channel.proto",
-        "proto/provost/internal/v1/record.proto",
-        "proto/provost/internal/v1/handover.proto",
-    ];
-    for file in files {
-        println!("cargo:rerun-if-changed={file}");
-    }
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build.rs");
+    let out = env::var("OUT_DIR")?;
+    let with_services = env::var_os("CARGO_FEATURE_GATEWAY").is_some();
+    let files = MESSAGES.iter().chain(if with_services { SERVICES.as_slice() } else { &[] });
     let set = protox::compile(files, ["proto"])?;
-    prost_build::Config::new().compile_fds(set)?;
+    if with_services {
+        let mut bare = set.clone();
+        for file in &mut bare.file {
+            file.source_code_info = None;
+        }
+        fs::write(Path::new(&out).join("descriptors.bin"), bare.encode_to_vec())?;
+    }
+    let written = Rc::default();
+    let mut config = Config::new();
+    config.service_generator(Box::new(Grpcio { written: Rc::clone(&written) }));
+    // The older name has the same messages.
+    config.extern_path(".grpc.reflection.v1alpha", "crate::rpc::services::reflection");
+    config.compile_fds(set)?;
+    for (package, code) in written.borrow().iter() {
+        fs::write(Path::new(&out).join(format!("{package}.services.rs")), code)?;
+    }
     Ok(())
+}
+
+/// Writes the services of each package to a file of its own: only what speaks gRPC includes it.
+struct Grpcio {
+    written: Rc<RefCell<BTreeMap<String, String>>>,
+}
+
+impl ServiceGenerator for Grpcio {
+    fn generate(&mut self, service: Service, messages: &mut String) {
+        // A package of services alone has to have something, too.
+        messages.push('\n');
+        let mut written = self.written.borrow_mut();
+        let code = written.entry(service.package.clone()).or_default();
+        generate(code, &service).expect("a string takes everything");
+    }
+}
+
+/// What grpcio calls the kinds of methods, and what their handlers are given.
+struct Kind {
+    method_type: &'static str,
+    handler: &'static str,
+    request: String,
+    sink: String,
+}
+
+fn kind(method: &Method) -> Kind {
+    let (input, output) = (&method.input_type, &method.output_type);
+    let (method_type, handler, request, sink) = match (method.client_streaming, method.server_streaming) {
+        (false, false) if LONG.contains(&method.proto_name.as_str()) => {
+            ("Unary", "add_server_streaming_handler", input.clone(), "ServerStreamingSink")
+        }
+        (false, false) => ("Unary", "add_unary_handler", input.clone(), "UnarySink"),
+        (false, true) => {
+            ("ServerStreaming", "add_server_streaming_handler", input.clone(), "ServerStreamingSink")
+        }
+        (true, false) => (
+            "ClientStreaming",
+            "add_client_streaming_handler",
+            format!("::grpcio::RequestStream<{input}>"),
+            "ClientStreamingSink",
+        ),
+        (true, true) => (
+            "Duplex",
+            "add_duplex_streaming_handler",
+            format!("::grpcio::RequestStream<{input}>"),
+            "DuplexSink",
+        ),
+    };
+    Kind { method_type, handler, request, sink: format!("::grpcio::{sink}<{output}>") }
+}
+
+/// A constant for each method, a trait for who answers them, and a client.
+fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
+    let name = &service.name;
+    let full = format!("{}.{}", service.package, service.proto_name);
+    let constant = |method: &Method| format!("{}_{}", snake(name), method.name).to_uppercase();
+    writeln!(code, "pub const {}_NAME: &str = \"{full}\";", snake(name).to_uppercase())?;
+    for method in &service.methods {
+        let (input, output) = (&method.input_type, &method.output_type);
+        writeln!(
+            code,
+            "pub const {}: ::grpcio::Method<{input}, {output}> = ::grpcio::Method {{\n\
+             \x20   ty: ::grpcio::MethodType::{},\n\
+             \x20   name: \"/{full}/{}\",\n\
+             \x20   req_mar: ::grpcio::Marshaller {{ ser: codec::encode::<{input}>, de: codec::decode::<{input}> }},\n\
+             \x20   resp_mar: ::grpcio::Marshaller {{ ser: codec::encode::<{output}>, de: codec::decode::<{output}> }},\n\
+             }};",
+            constant(method),
+            kind(method).method_type,
+            method.proto_name,
+        )?;
+    }
+    writeln!(code, "pub trait {name}: Clone + Send + 'static {{")?;
+    for method in &service.methods {
+        let Kind { request, sink, .. } = kind(method);
+        writeln!(
+            code,
+            "    fn {}(&mut self, ctx: ::grpcio::RpcContext<'_>, request: {request}, sink: {sink});",
+            method.name
+        )?;
+    }
+    writeln!(code, "}}\npub fn {}_service<S: {name}>(service: S) -> ::grpcio::Service {{", snake(name))?;
+    writeln!(code, "    let mut builder = ::grpcio::ServiceBuilder::new();")?;
+    for method in &service.methods {
+        writeln!(
+            code,
+            "    let mut each = service.clone();\n    builder = builder.{}(&{}, move |ctx, request, sink| each.{}(ctx, request, sink));",
+            kind(method).handler,
+            constant(method),
+            method.name
+        )?;
+    }
+    writeln!(code, "    builder.build()\n}}")?;
+    writeln!(code, "#[derive(Clone)]\npub struct {name}Client(pub ::grpcio::Client);\nimpl {name}Client {{")?;
+    for method in &service.methods {
+        let (input, output) = (&method.input_type, &method.output_type);
+        let (takes, call, given, result) = match (method.client_streaming, method.server_streaming) {
+            (false, false) => {
+                (true, "unary_call_async", "request, ", format!("::grpcio::ClientUnaryReceiver<{output}>"))
+            }
+            (false, true) => {
+                (true, "server_streaming", "request, ", format!("::grpcio::ClientSStreamReceiver<{output}>"))
+            }
+            (true, false) => (
+                false,
+                "client_streaming",
+                "",
+                format!(
+                    "(::grpcio::ClientCStreamSender<{input}>, ::grpcio::ClientCStreamReceiver<{output}>)"
+                ),
+            ),
+            (true, true) => (
+                false,
+                "duplex_streaming",
+                "",
+                format!("(::grpcio::ClientDuplexSender<{input}>, ::grpcio::ClientDuplexReceiver<{output}>)"),
+            ),
+        };
+        let request = if takes { format!("request: &{input}, ") } else { String::new() };
+        writeln!(
+            code,
+            "    pub fn {}(&self, {request}option: ::grpcio::CallOption) -> ::grpcio::Result<{result}> {{\n        self.0.{call}(&{}, {given}option)\n    }}",
+            method.name,
+            constant(method),
+        )?;
+    }
+    writeln!(code, "}}")
+}
+
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    snake
 }

@@ -2,3 +2,6 @@
 //! call as a blocking one.
 
 #![forbid(unsafe_code)]
+
+pub(crate) mod codec;
+pub(crate) mod services;

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gateway")]
+pub(crate) mod answer;
 pub mod error;
 pub mod event;
 pub mod frame;
@@ -13,7 +15,7 @@ pub mod json;
 pub mod keeper;
 pub mod launch;
 pub mod process;
-mod proto;
+pub(crate) mod proto;
 pub mod record;
 pub mod reply;
 pub mod request;

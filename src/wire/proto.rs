@@ -1,8 +1,9 @@
-//! The generated protobuf types. They stop in this folder: everything else speaks the domain types beside it.
+//! The generated protobuf messages. They stop in this folder and where gRPC needs them as they are (`src/rpc`, the wire
+//! files of `src/gateway` and `src/client`): everything else speaks the domain types beside them.
 
 #![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
 
-pub(in crate::wire) mod v1 {
+pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/provost.v1.rs"));
 }
 

@@ -8,6 +8,7 @@ use crate::wire::health::Health;
 use crate::wire::id::ProcessId;
 use crate::wire::process::Process;
 use crate::wire::proto::v1;
+use crate::wire::proto::v1::reply::Body;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
@@ -142,8 +143,11 @@ impl Reply {
     /// Encoded, without the frame.
     #[must_use]
     pub fn encode(&self, more: More) -> Vec<u8> {
-        use v1::reply::Body;
-        let body = match self {
+        v1::Reply { last: more == More::Last, body: Some(self.to_body()) }.encode_to_vec()
+    }
+
+    pub(in crate::wire) fn to_body(&self) -> Body {
+        match self {
             Self::Error(e) => Body::Error(e.to_wire()),
             Self::Item(i) => Body::Item(v1::Item {
                 target: i.target.clone(),
@@ -190,47 +194,50 @@ impl Reply {
                 path: u.path.clone(),
             }),
             Self::Done => Body::Done(v1::Empty {}),
-        };
-        v1::Reply { last: more == More::Last, body: Some(body) }.encode_to_vec()
+        }
     }
 
     /// Decodes.
     pub fn decode(bytes: &[u8]) -> Result<(Self, More), Error> {
-        use v1::reply::Body;
         let w =
             v1::Reply::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the reply: {e}")))?;
-        let reply = match w.body {
-            None => return Err(Error::usage("a reply of a kind that this client does not know")),
-            Some(Body::Error(e)) => Self::Error(Error::from_wire(e)),
-            Some(Body::Item(i)) => Self::Item(Item {
+        let unknown = || Error::usage("a reply of a kind that this client does not know");
+        let reply = Self::from_body(w.body.ok_or_else(unknown)?)?;
+        Ok((reply, if w.last { More::Last } else { More::Follows }))
+    }
+
+    pub(in crate::wire) fn from_body(body: Body) -> Result<Self, Error> {
+        Ok(match body {
+            Body::Error(e) => Self::Error(Error::from_wire(e)),
+            Body::Item(i) => Self::Item(Item {
                 target: i.target,
                 process: i.process.map(Process::from_wire).transpose()?,
                 error: i.error.map(Error::from_wire),
                 unrecorded: (!i.unrecorded.is_empty()).then_some(i.unrecorded),
             }),
-            Some(Body::Processes(all)) => {
+            Body::Processes(all) => {
                 Self::Processes(all.processes.into_iter().map(Process::from_wire).collect::<Result<_, _>>()?)
             }
-            Some(Body::Chunk(c)) => Self::Chunk(Chunk {
+            Body::Chunk(c) => Self::Chunk(Chunk {
                 id: ProcessId::from_wire(&c.id)?,
                 offset: c.offset,
                 stderr: c.stderr,
                 at: Timestamp(c.at),
                 data: c.data,
             }),
-            Some(Body::Gap(g)) => {
+            Body::Gap(g) => {
                 Self::Gap(Gap { id: ProcessId::from_wire(&g.id)?, offset: g.offset, missed: g.missed })
             }
-            Some(Body::Environment(e)) => Self::Environment(Environment {
+            Body::Environment(e) => Self::Environment(Environment {
                 env: pairs_from_wire(e.env),
                 unrecorded: (!e.unrecorded.is_empty()).then_some(e.unrecorded),
             }),
-            Some(Body::Health(health)) => Self::Health(Health::from_wire(health)?),
-            Some(Body::Events(b)) => Self::Events(EventBatch {
+            Body::Health(health) => Self::Health(Health::from_wire(health)?),
+            Body::Events(b) => Self::Events(EventBatch {
                 events: b.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
                 missed: b.missed,
             }),
-            Some(Body::Service(s)) => Self::Service(Service {
+            Body::Service(s) => Self::Service(Service {
                 version: s.version,
                 keeper_pid: s.keeper_pid,
                 engine_pid: s.engine_pid,
@@ -241,11 +248,8 @@ impl Reply {
                 cgroups: s.cgroups,
                 keeper_version: s.keeper_version,
             }),
-            Some(Body::Upgraded(u)) => {
-                Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path })
-            }
-            Some(Body::Done(v1::Empty {})) => Self::Done,
-        };
-        Ok((reply, if w.last { More::Last } else { More::Follows }))
+            Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
+            Body::Done(v1::Empty {}) => Self::Done,
+        })
     }
 }

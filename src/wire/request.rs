@@ -8,6 +8,7 @@ use prost::Message;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1;
+use crate::wire::proto::v1::request::Body;
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
@@ -219,9 +220,13 @@ impl Request {
     /// Encoded, without the frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        use v1::request::Body;
+        v1::Request { body: Some(self.to_body()) }.encode_to_vec()
+    }
+
+    /// The message that gRPC has a method for.
+    pub(crate) fn to_body(&self) -> Body {
         let targets = |t: &Vec<String>| v1::Targets { targets: t.clone() };
-        let body = match self {
+        match self {
             Self::Start(r) => Body::Start(v1::Start {
                 spec: Some(r.spec.to_wire()),
                 ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
@@ -276,57 +281,58 @@ impl Request {
                 path: r.path.clone().unwrap_or_default(),
             }),
             Self::Health => Body::Health(v1::HealthRequest {}),
-        };
-        v1::Request { body: Some(body) }.encode_to_vec()
+        }
     }
 
     /// Decodes and checks.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        use v1::request::Body;
         let request = v1::Request::decode(bytes)
             .map_err(|e| Error::usage(format!("cannot decode the request: {e}")))?;
+        let body = request.body.ok_or_else(|| {
+            Error::new(Code::Refused, "the service does not know this request")
+                .hint("the client may be newer than the service: compare 'provost version'")
+        })?;
+        Self::from_body(body)
+    }
+
+    /// Checks.
+    pub(crate) fn from_body(body: Body) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
-        Ok(match request.body {
-            None => {
-                return Err(Error::new(Code::Refused, "the service does not know this request")
-                    .hint("the client may be newer than the service: compare 'provost version'"));
-            }
-            Some(Body::Start(r)) => Self::Start(Start::from_wire(r)?),
-            Some(Body::StartAgain(r)) => Self::StartAgain(checked(r.targets)?),
-            Some(Body::Stop(r)) => Self::Stop(Stop {
+        Ok(match body {
+            Body::Start(r) => Self::Start(Start::from_wire(r)?),
+            Body::StartAgain(r) => Self::StartAgain(checked(r.targets)?),
+            Body::Stop(r) => Self::Stop(Stop {
                 targets: checked(r.targets)?,
                 signal: r.signal.map(checked_signal).transpose()?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
                 scope: r.scope.map(Scope::from_wire),
                 no_kill: r.no_kill,
             }),
-            Some(Body::Restart(r)) => Self::Restart(checked(r.targets)?),
-            Some(Body::Remove(r)) => Self::Remove(Remove { targets: checked(r.targets)?, force: r.force }),
-            Some(Body::Signal(r)) => Self::Signal(Signal {
+            Body::Restart(r) => Self::Restart(checked(r.targets)?),
+            Body::Remove(r) => Self::Remove(Remove { targets: checked(r.targets)?, force: r.force }),
+            Body::Signal(r) => Self::Signal(Signal {
                 targets: checked(r.targets)?,
                 signal: checked_signal(r.signal)?,
                 scope: Scope::from_wire(r.scope),
             }),
-            Some(Body::Wait(r)) => Self::Wait(Wait {
+            Body::Wait(r) => Self::Wait(Wait {
                 targets: checked(r.targets)?,
                 until: Until::from_wire(r.until),
                 timeout: r.timeout_ms.map(Duration::from_millis),
             }),
-            Some(Body::Status(r)) => Self::Status(checked(r.targets)?),
-            Some(Body::List(r)) => Self::List(List { pattern: text(r.pattern), all: r.all }),
-            Some(Body::Output(r)) => {
-                Self::Output(Output { target: r.target, kind: StreamKind::from_wire(r.kind) })
-            }
-            Some(Body::Stream(r)) => Self::Stream(Stream::from_wire(r)?),
-            Some(Body::Env(r)) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
-            Some(Body::Events(r)) => {
+            Body::Status(r) => Self::Status(checked(r.targets)?),
+            Body::List(r) => Self::List(List { pattern: text(r.pattern), all: r.all }),
+            Body::Output(r) => Self::Output(Output { target: r.target, kind: StreamKind::from_wire(r.kind) }),
+            Body::Stream(r) => Self::Stream(Stream::from_wire(r)?),
+            Body::Env(r) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
+            Body::Events(r) => {
                 Self::Events(Events { since: r.since, follow: r.follow, target: text(r.target) })
             }
-            Some(Body::Service(v1::Service {})) => Self::Service,
-            Some(Body::Upgrade(r)) => {
+            Body::Service(v1::Service {}) => Self::Service,
+            Body::Upgrade(r) => {
                 Self::Upgrade(Upgrade { id: UpgradeId::from_wire(&r.id)?, path: text(r.path) })
             }
-            Some(Body::Health(v1::HealthRequest {})) => Self::Health,
+            Body::Health(v1::HealthRequest {}) => Self::Health,
         })
     }
 }

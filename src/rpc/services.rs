@@ -1,0 +1,38 @@
+//! The services that `build.rs` generates from `proto/`, and the messages of those that are not ours.
+
+#![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+
+/// `provost.v1.ProcessManager`.
+pub(crate) mod manager {
+    use crate::rpc::codec;
+    use crate::wire::proto::v1::*;
+    include!(concat!(env!("OUT_DIR"), "/provost.v1.services.rs"));
+}
+
+/// `grpc.health.v1.Health`.
+pub(crate) mod health {
+    use crate::rpc::codec;
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.services.rs"));
+}
+
+/// `grpc.reflection.v1.ServerReflection`.
+pub(crate) mod reflection {
+    use crate::rpc::codec;
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1.services.rs"));
+}
+
+/// The same under its older name.
+pub(crate) mod reflection_alpha {
+    use crate::rpc::codec;
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1alpha.services.rs"));
+}
+
+/// `google.rpc.Status`.
+pub(crate) mod status {
+    include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+}
+
+/// All files of `proto/` as one `google.protobuf.FileDescriptorSet`.
+pub(crate) static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
