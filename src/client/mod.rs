@@ -51,6 +51,7 @@ pub struct Client {
     path: PathBuf,
     /// None after a stream took it over, or when it broke.
     link: Option<Link>,
+    on_behalf_of: Option<String>,
 }
 
 impl Client {
@@ -61,7 +62,7 @@ impl Client {
     /// # Ok::<(), provost::Error>(())
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?) })
+        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?), on_behalf_of: None })
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -73,6 +74,12 @@ impl Client {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
+    /// as the cause of what follows. None: in our own name.
+    pub fn on_behalf_of(&mut self, whom: Option<String>) {
+        self.on_behalf_of = whom;
     }
 
     /// A new process, or several instances of one: all or none. An item for each.
@@ -205,7 +212,8 @@ impl Client {
 
     /// A client of the same service with the connection of this one.
     fn hand_over(&mut self) -> Self {
-        Self { path: self.path.clone(), link: self.link.take() }
+        let (path, on_behalf_of) = (self.path.clone(), self.on_behalf_of.clone());
+        Self { path, link: self.link.take(), on_behalf_of }
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
@@ -264,7 +272,7 @@ impl Client {
             Some(link) => link,
             None => Link::open(&self.path).map_err(Fault::Final)?,
         };
-        link.send(request)?;
+        link.send(request, self.on_behalf_of.as_deref())?;
         Ok(link)
     }
 }

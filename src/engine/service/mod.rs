@@ -5,6 +5,7 @@ mod health;
 mod start;
 mod streams;
 mod upgrade;
+mod who;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,8 +20,10 @@ use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
 pub use crate::engine::service::upgrade::Upgrades;
+use crate::engine::service::who::Who;
 use crate::engine::table::Table;
 use crate::sys::system;
+use crate::wire::envelope::Envelope;
 use crate::wire::error::Error;
 use crate::wire::process::State;
 use crate::wire::reply::{self, Environment, More, Reply};
@@ -50,9 +53,12 @@ pub struct Engine {
 }
 
 impl Service for Engine {
-    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        let cause = format!("uid {}", caller.uid);
-        match request {
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let Who { cause, .. } = match Who::of(caller, envelope.on_behalf_of, system::euid()) {
+            Ok(who) => who,
+            Err(e) => return fail(replies, e),
+        };
+        match envelope.request {
             Request::Start(r) => self.start(r, &cause, replies),
             Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, &cause, replies),
             Request::Stop(r) => {
