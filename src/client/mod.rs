@@ -54,6 +54,7 @@ pub struct Client {
     /// None after a stream took it over, or when it broke.
     link: Option<Link>,
     canceller: Option<Canceller>,
+    on_behalf_of: Option<String>,
 }
 
 impl Client {
@@ -64,7 +65,7 @@ impl Client {
     /// # Ok::<(), provost::Error>(())
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?), canceller: None })
+        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?), canceller: None, on_behalf_of: None })
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -76,6 +77,12 @@ impl Client {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
+    /// as the cause of what follows. None: in our own name.
+    pub fn on_behalf_of(&mut self, whom: Option<String>) {
+        self.on_behalf_of = whom;
     }
 
     /// A new process, or several instances of one: all or none. An item for each.
@@ -195,7 +202,8 @@ impl Client {
 
     /// A client of the same service with the connection of this one.
     fn hand_over(&mut self) -> Self {
-        Self { path: self.path.clone(), link: self.link.take(), canceller: self.canceller.clone() }
+        let (path, on_behalf_of) = (self.path.clone(), self.on_behalf_of.clone());
+        Self { path, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
@@ -282,7 +290,7 @@ impl Client {
         if let Some(canceller) = &self.canceller {
             canceller.moved_to(link.socket()).map_err(Fault::Final)?;
         }
-        link.send(request)?;
+        link.send(request, self.on_behalf_of.as_deref())?;
         Ok(link)
     }
 }
