@@ -125,6 +125,7 @@ pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
         orphans: config.orphans,
         history: config.history,
         sinks: config.sinks,
+        own: Some(Vec::new()),
         notify: Notify(Arc::new(|line: &str| screen::notice(line))),
     };
     match engine::run(options)? {}

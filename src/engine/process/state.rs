@@ -174,6 +174,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         start_ticks: None,
         adopted: false,
         left: false,
+        own: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
