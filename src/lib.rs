@@ -79,7 +79,8 @@
 //! * No pid is signalled that was not checked after it was opened: a pidfd, then start time or cgroup.
 //! * Every queue, frame, ring, wait and table has a limit, and every thread a name.
 //! * Decisions (`engine/process/state.rs`, `restart.rs`) are pure; the thread that owns the state acts.
-//! * A panic ends the process (the program is built to abort), which is the same as being killed: nothing is lost.
+//! * A panic ends keeper or engine at once (`sys::system::end_at_panic`), which is the same as being killed: nothing is
+//!   lost.
 //!
 //! # Deliberately absent
 //!
