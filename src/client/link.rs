@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::socket;
@@ -49,7 +50,7 @@ enum Greeting {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     frames: Frames,
     buf: Vec<u8>,
     greeting: Greeting,
@@ -64,7 +65,17 @@ impl Link {
 
     /// Over a socket that is connected already.
     pub(super) fn over(socket: UnixStream) -> Self {
-        Self { socket, frames: Frames::new(), buf: Vec::new(), greeting: Greeting::Due, read_timeout: None }
+        Self {
+            socket: Arc::new(socket),
+            frames: Frames::new(),
+            buf: Vec::new(),
+            greeting: Greeting::Due,
+            read_timeout: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Arc<UnixStream> {
+        &self.socket
     }
 
     /// Sends a request; on a new connection with our greeting in front, in the same write.
@@ -81,7 +92,7 @@ impl Link {
         if out.len() > WRITE_AT_ONCE_MAX {
             self.socket.set_write_timeout(Some(PATIENCE)).map_err(Fault::Unsent)?;
         }
-        match self.socket.write_all(&out) {
+        match (&*self.socket).write_all(&out) {
             Ok(()) => {}
             Err(e) if is_timeout(&e) => return Err(Fault::Silent(PATIENCE)),
             Err(e) => return Err(Fault::Unsent(e)),
@@ -119,7 +130,7 @@ impl Link {
         if self.buf.is_empty() {
             self.buf.resize(READ_LEN_MIN, 0);
         }
-        match self.socket.read(&mut self.buf) {
+        match (&*self.socket).read(&mut self.buf) {
             Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
                 self.frames.feed(&self.buf[..n]);
