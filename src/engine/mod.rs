@@ -2,8 +2,8 @@
 //!
 //! Threads: this one listens to the keeper (`provost`), one lets clients in (`door`), one for each connection
 //! (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any instruction: what
-//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic is treated the
-//! same way: the program is built to abort.
+//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic in any of
+//! its threads is its end, too.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ pub mod feed;
 pub mod history;
 pub mod host;
 pub mod ledger;
-mod own;
+pub mod own;
 pub mod process;
 pub mod reconcile;
 pub mod reserve;

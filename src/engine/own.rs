@@ -22,6 +22,8 @@ use crate::wire::record::Record;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::{Readiness, Spec};
 
+/// The keeper's program, whatever has become of its path: what a child executes by this name.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Whom history names for what is done here.
 const CAUSE: &str = "service";
 /// How far back a line of output is looked for, in bytes.
@@ -65,7 +67,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
         let record = process.record();
         if record.run == 0 {
             start(engine, &process);
-        } else if record.pid.is_some_and(is_of_another_program) {
+        } else if process.spec.command[0] == OWN_PROGRAM && record.pid.is_some_and(is_of_another_program) {
             // After an upgrade.
             ask(&process, Ask::Restart);
         }
@@ -100,8 +102,7 @@ fn ask(process: &Arc<Process>, what: Ask) -> Answered {
     answer.recv().expect("every ask is answered")
 }
 
-/// Whether it runs another program than the keeper, which is what it would run if it was started now. What cannot be
-/// seen is no reason to end anything.
+/// Whether it runs another program than the keeper does by now. What cannot be seen is no reason to end anything.
 fn is_of_another_program(pid: u32) -> bool {
     let program = |pid: u32| fs::metadata(format!("/proc/{pid}/exe")).map(|m| (m.dev(), m.ino()));
     matches!((program(pid), program(system::parent_pid())), (Ok(its), Ok(ours)) if its != ours)
