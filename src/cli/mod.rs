@@ -20,6 +20,7 @@ mod list;
 mod manual;
 mod output;
 mod raw;
+mod reload;
 mod remove;
 mod restart;
 mod run;
@@ -100,7 +101,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 24] = [
+static COMMANDS: [Command; 25] = [
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -271,6 +272,15 @@ static COMMANDS: [Command; 24] = [
         codes: Codes::Own,
         words: Positional::Nothing,
         parse: |words| job(upgrade::parse(words)?, upgrade::run),
+    },
+    Command {
+        name: "reload",
+        summary: reload::SUMMARY,
+        help: reload::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(reload::parse(words)?, reload::run),
     },
     Command {
         name: "completions",

@@ -20,7 +20,7 @@ use crate::keeper::Options;
 use crate::keeper::rehearse;
 use crate::keeper::resume;
 use crate::keeper::serve;
-use crate::sys::signal;
+use crate::sys::{signal, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
@@ -72,6 +72,7 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
 }
 
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    system::end_at_panic();
     let socket = session.socket()?;
     if socket.as_os_str().is_empty() {
         return Err(Error::usage("the socket's path is empty").hint("give one with --socket PATH"));
@@ -106,6 +107,7 @@ fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
 pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
+    system::end_at_panic();
     take_name();
     let config = args.config.as_deref().map(config::load).transpose();
     if args.is_check {
@@ -125,6 +127,7 @@ pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
         orphans: config.orphans,
         history: config.history,
         sinks: config.sinks,
+        own: Some(Vec::new()),
         notify: Notify(Arc::new(|line: &str| screen::notice(line))),
     };
     match engine::run(options)? {}
@@ -132,6 +135,7 @@ pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
 
 /// The keeper that was another program until now.
 pub fn run_keeper(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> {
+    system::end_at_panic();
     take_name();
     let (Some(memory), Some(image)) = (args.handover, args.image) else {
         return Err(Error::usage("'provost keeper' is what 'provost serve' becomes, and nothing else")

@@ -4,9 +4,11 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::socket;
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
 use crate::wire::reply::{More, Reply};
@@ -48,7 +50,7 @@ enum Greeting {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     frames: Frames,
     buf: Vec<u8>,
     greeting: Greeting,
@@ -63,16 +65,26 @@ impl Link {
 
     /// Over a socket that is connected already.
     pub(super) fn over(socket: UnixStream) -> Self {
-        Self { socket, frames: Frames::new(), buf: Vec::new(), greeting: Greeting::Due, read_timeout: None }
+        Self {
+            socket: Arc::new(socket),
+            frames: Frames::new(),
+            buf: Vec::new(),
+            greeting: Greeting::Due,
+            read_timeout: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Arc<UnixStream> {
+        &self.socket
     }
 
     /// Sends a request; on a new connection with our greeting in front, in the same write.
-    pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
         let mut out = Vec::with_capacity(256);
         if self.greeting == Greeting::Due {
             frame::put(&mut out, &Hello::ours().encode()).map_err(Fault::Final)?;
         }
-        frame::put(&mut out, &request.encode()).map_err(|e| {
+        frame::put(&mut out, &Envelope::encode(request, on_behalf_of)).map_err(|e| {
             Fault::Final(
                 e.hint("arguments, environment and targets of one request are together at most 4 MiB"),
             )
@@ -80,7 +92,7 @@ impl Link {
         if out.len() > WRITE_AT_ONCE_MAX {
             self.socket.set_write_timeout(Some(PATIENCE)).map_err(Fault::Unsent)?;
         }
-        match self.socket.write_all(&out) {
+        match (&*self.socket).write_all(&out) {
             Ok(()) => {}
             Err(e) if is_timeout(&e) => return Err(Fault::Silent(PATIENCE)),
             Err(e) => return Err(Fault::Unsent(e)),
@@ -118,7 +130,7 @@ impl Link {
         if self.buf.is_empty() {
             self.buf.resize(READ_LEN_MIN, 0);
         }
-        match self.socket.read(&mut self.buf) {
+        match (&*self.socket).read(&mut self.buf) {
             Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
                 self.frames.feed(&self.buf[..n]);
@@ -210,6 +222,6 @@ mod tests {
     fn a_request_to_a_closed_peer_was_not_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert!(matches!(Link::over(ours).send(&Request::Service), Err(Fault::Unsent(_))));
+        assert!(matches!(Link::over(ours).send(&Request::Service, None), Err(Fault::Unsent(_))));
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cancel;
 mod feed;
 mod link;
 mod retry;
@@ -18,6 +19,7 @@ pub(crate) mod twin;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub use crate::client::cancel::Canceller;
 pub use crate::client::feed::{Feed, FeedItem};
 use crate::client::link::{Fault, Link};
 use crate::client::retry::Attempts;
@@ -51,6 +53,8 @@ pub struct Client {
     path: PathBuf,
     /// None after a stream took it over, or when it broke.
     link: Option<Link>,
+    canceller: Option<Canceller>,
+    on_behalf_of: Option<String>,
 }
 
 impl Client {
@@ -61,7 +65,7 @@ impl Client {
     /// # Ok::<(), provost::Error>(())
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?) })
+        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?), canceller: None, on_behalf_of: None })
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -73,6 +77,12 @@ impl Client {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
+    /// as the cause of what follows. None: in our own name.
+    pub fn on_behalf_of(&mut self, whom: Option<String>) {
+        self.on_behalf_of = whom;
     }
 
     /// A new process, or several instances of one: all or none. An item for each.
@@ -99,20 +109,7 @@ impl Client {
 
     /// Forgets processes and what they printed.
     pub fn remove(&mut self, remove: Remove) -> Result<Vec<Item>, Error> {
-        let targets = remove.targets.clone();
-        let (result, attempts) = self.attempt(Request::Remove(remove));
-        if !attempts.is_repeated() {
-            return result.map(items);
-        }
-        // The first request may have been done although its answer was lost. Then what is not there is what was wanted.
-        match result {
-            Ok(replies) => Ok(items(replies).into_iter().map(gone_is_removed).collect()),
-            Err(e) if e.code == Code::NotFound => Ok(targets
-                .into_iter()
-                .map(|target| Item { target, process: None, error: None, unrecorded: None })
-                .collect()),
-            Err(e) => Err(e),
-        }
+        self.items(Request::Remove(remove))
     }
 
     /// Sends a signal. Not repeated by itself, as [`Client::restart`] is not.
@@ -205,15 +202,41 @@ impl Client {
 
     /// A client of the same service with the connection of this one.
     fn hand_over(&mut self) -> Self {
-        Self { path: self.path.clone(), link: self.link.take() }
+        let (path, on_behalf_of) = (self.path.clone(), self.on_behalf_of.clone());
+        Self { path, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
         self.call(request).map(items)
     }
 
-    fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
-        self.attempt(request).0
+    /// Asks anything that is not a stream; the replies in their order.
+    pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
+        let removed =
+            if let Request::Remove(remove) = &request { remove.targets.clone() } else { Vec::new() };
+        let (result, attempts) = self.attempt(request);
+        if removed.is_empty() || !attempts.is_repeated() {
+            return result;
+        }
+        // The first request may have been done although its answer was lost. Then what is not there is what was wanted.
+        match result {
+            Ok(replies) => Ok(replies.into_iter().map(gone_is_removed).collect()),
+            Err(e) if e.code == Code::NotFound => {
+                let item = |target| Item { target, process: None, error: None, unrecorded: None };
+                Ok(removed.into_iter().map(|target| Reply::Item(item(target))).collect())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What ends the waiting of this client from another thread, for good.
+    pub fn canceller(&mut self) -> Canceller {
+        let canceller = self.canceller.get_or_insert_default().clone();
+        if let Some(link) = &self.link {
+            // Nobody has it yet, so nobody has used it.
+            let _ = canceller.moved_to(link.socket());
+        }
+        canceller
     }
 
     /// Asks until there is a whole answer. What came of an answer that broke off is dropped: the next one is whole.
@@ -264,7 +287,10 @@ impl Client {
             Some(link) => link,
             None => Link::open(&self.path).map_err(Fault::Final)?,
         };
-        link.send(request)?;
+        if let Some(canceller) = &self.canceller {
+            canceller.moved_to(link.socket()).map_err(Fault::Final)?;
+        }
+        link.send(request, self.on_behalf_of.as_deref())?;
         Ok(link)
     }
 }
@@ -273,11 +299,13 @@ fn items(replies: Vec<Reply>) -> Vec<Item> {
     replies.into_iter().filter_map(|r| if let Reply::Item(item) = r { Some(item) } else { None }).collect()
 }
 
-fn gone_is_removed(mut item: Item) -> Item {
-    if item.error.as_ref().is_some_and(|e| e.code == Code::NotFound) {
+fn gone_is_removed(mut reply: Reply) -> Reply {
+    if let Reply::Item(item) = &mut reply
+        && item.error.as_ref().is_some_and(|e| e.code == Code::NotFound)
+    {
         item.error = None;
     }
-    item
+    reply
 }
 
 fn unexpected() -> Error {

@@ -3,5 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod block;
 pub(crate) mod codec;
 pub(crate) mod services;
+pub(crate) mod status;

@@ -8,6 +8,8 @@ pub mod child;
 pub mod clock;
 pub mod descriptor;
 pub mod files;
+#[cfg(feature = "gateway")]
+pub mod grpc;
 pub mod limits;
 pub mod memory;
 pub mod pidfd;

@@ -30,6 +30,20 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Failed,
+        Self::Usage,
+        Self::No,
+        Self::NotFound,
+        Self::TimedOut,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Partial,
+        Self::CannotExecute,
+        Self::ProgramNotFound,
+    ];
+
     /// The code that the exit code of a program of ours stands for, where it stands for one.
     #[must_use]
     pub fn from_exit_code(code: u8) -> Option<Self> {

@@ -132,7 +132,7 @@ impl Scribe {
         self.stored = opened.loaded.last_seq;
         self.start_sinks(Some(&opened.loaded.cursors));
         let held: BTreeMap<ProcessId, Arc<Process>> =
-            self.engine.table.all().into_iter().map(|p| (p.id, p)).collect();
+            self.engine.table.others().into_iter().map(|p| (p.id, p)).collect();
         let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
         let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
         self.store = Some(opened.store);

@@ -124,7 +124,7 @@ impl Engine {
 
     /// The keeper first: were it the other way round, the next engine might find two processes of one name. Returns what
     /// has to be written before it is said.
-    fn forget(&self, process: &Process) -> Ticket {
+    pub fn forget(&self, process: &Process) -> Ticket {
         // Without a keeper the engine ends, and with it the process's memory.
         let _ = self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]);
         self.table.remove(process.id);

@@ -5,6 +5,7 @@ mod health;
 mod start;
 mod streams;
 mod upgrade;
+mod who;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,9 +20,11 @@ use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
 pub use crate::engine::service::upgrade::Upgrades;
+use crate::engine::service::who::Who;
 use crate::engine::table::Table;
 use crate::sys::system;
-use crate::wire::error::Error;
+use crate::wire::envelope::Envelope;
+use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
@@ -50,9 +53,12 @@ pub struct Engine {
 }
 
 impl Service for Engine {
-    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        let cause = format!("uid {}", caller.uid);
-        match request {
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let Who { cause, .. } = match Who::of(caller, envelope.on_behalf_of, system::euid()) {
+            Ok(who) => who,
+            Err(e) => return fail(replies, e),
+        };
+        match envelope.request {
             Request::Start(r) => self.start(r, &cause, replies),
             Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, &cause, replies),
             Request::Stop(r) => {
@@ -114,10 +120,11 @@ impl Engine {
     }
 
     fn list(&self, r: &List, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        let found = match &r.pattern {
+        let mut found = match &r.pattern {
             None => self.table.all(),
             Some(pattern) => self.table.matching(pattern),
         };
+        found.retain(|p| r.all || !p.is_own);
         for some in found.chunks(LIST_BATCH) {
             let shown = some.iter().map(|p| p.show()).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;
@@ -127,8 +134,13 @@ impl Engine {
 
     /// Removes what is at rest; by force, stops it first.
     fn remove(&self, r: &Remove, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let (found, _) = self.find_all(&r.targets);
+        if let Some(own) = found.iter().find(|p| p.is_own) {
+            let e = format!("{} is what the service runs for itself", own.label());
+            let e = Error::new(Code::Refused, e);
+            return fail(replies, e.hint("it goes when the configuration does not ask for it any more"));
+        }
         if r.force {
-            let (found, _) = self.find_all(&r.targets);
             self.ask_all(&found, &Ask::Stop(StopOrder::default()), cause, replies)?;
         }
         self.ask_each(&r.targets, &|_| Ask::Remove, cause, replies)
@@ -153,7 +165,7 @@ impl Engine {
     }
 
     fn about(&self) -> Reply {
-        let all = self.table.all();
+        let all = self.table.others();
         let running = all.iter().filter(|p| p.record().state == State::Running).count();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Reply::Service(reply::Service {

@@ -53,26 +53,37 @@ impl Engine {
 
     /// Makes known what is not: its memory is with the keeper when this returns. All or none.
     fn make(&self, r: &Start) -> Result<(), Error> {
+        if let Some(name) = r.spec.name.as_ref().filter(|name| name.is_reserved()) {
+            let e =
+                Error::new(Code::Refused, format!("'{name}' is a name for what the service runs for itself"));
+            return Err(e.hint("choose one that does not begin with 'provost.'"));
+        }
         let mut made = Vec::new();
         for (n, &id) in (1u32..).zip(&r.ids) {
             if self.table.get(id).is_none() {
                 made.push(Arc::new(self.make_one(r, n, id)?));
             }
         }
+        self.hold(&made)?;
+        // Written while they are being started.
+        made.iter().for_each(|process| process.mark(true));
+        Ok(())
+    }
+
+    /// Makes these known, all or none.
+    pub fn hold(&self, made: &[Arc<Process>]) -> Result<(), Error> {
         // The keeper first: as soon as others can find them, they may ask for a child. Without the keeper the engine ends.
         let gone = |e| Error::new(Code::Failed, format!("the keeper does not answer: {e}"));
-        for process in &made {
+        for process in made {
             let hold = ToKeeper::Hold { id: process.id };
             self.host.link.send(&hold, &[process.memory.as_fd()]).map_err(gone)?;
         }
-        if let Err(e) = self.table.insert(&made) {
+        if let Err(e) = self.table.insert(made) {
             for process in made.iter().filter(|p| self.table.get(p.id).is_none()) {
                 self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]).map_err(gone)?;
             }
             return Err(e);
         }
-        // Written while they are being started.
-        made.iter().for_each(|process| process.mark(true));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::engine::door::{Closed, Replies, Woken};
 use crate::engine::host::ending;
 use crate::engine::service::{Engine, fail};
-use crate::sys::poll::Waker;
+use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{UpgradeId, quoted};
@@ -47,6 +47,16 @@ impl Upgrades {
             std::mem::take(&mut known.waiting)
         };
         waiting.iter().for_each(Waker::wake);
+    }
+
+    /// Waits until none is being tried any more.
+    pub fn wait(&self) {
+        let deadline = clock::now_ms() + DECIDED_MS;
+        while self.watch(Waker::for_this_thread()).is_some_and(|last| last.verdict == Verdict::Undecided) {
+            if !matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken)) {
+                return;
+            }
+        }
     }
 
     /// How the last one stands. When that changes, the waker is used.

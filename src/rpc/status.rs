@@ -1,0 +1,137 @@
+//! Errors as gRPC statuses and back: the one place that maps codes to them. The details make the way back exact.
+
+use std::collections::HashMap;
+
+use grpcio::{RpcStatus, RpcStatusCode};
+use prost::Message;
+
+use crate::rpc::services::status::{Any, ErrorInfo, Status};
+use crate::wire::error::{Code, Error};
+
+/// The domain of our reasons.
+const DOMAIN: &str = "provost";
+/// What an [`ErrorInfo`] is called inside of `Any`.
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+/// The longest message of a status, in bytes: it travels in a header, of which clients take 8 KiB.
+const MESSAGE_LEN_MAX: usize = 2 << 10;
+
+/// A reason that is none of the codes: the gateway's own refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Wrong or no user and password.
+    Credentials,
+    /// The role does not allow it.
+    Role,
+    /// Too many at once.
+    Busy,
+    /// A defect of ours.
+    Internal,
+}
+
+impl Reason {
+    fn status(self) -> (RpcStatusCode, &'static str) {
+        match self {
+            Self::Credentials => (RpcStatusCode::PERMISSION_DENIED, "CREDENTIALS"),
+            Self::Role => (RpcStatusCode::PERMISSION_DENIED, "ROLE"),
+            Self::Busy => (RpcStatusCode::RESOURCE_EXHAUSTED, "BUSY"),
+            Self::Internal => (RpcStatusCode::INTERNAL, "INTERNAL"),
+        }
+    }
+}
+
+/// The status that an error is.
+pub(crate) fn of(error: &Error) -> RpcStatus {
+    let code = match error.code {
+        Code::Usage => RpcStatusCode::INVALID_ARGUMENT,
+        Code::NotFound => RpcStatusCode::NOT_FOUND,
+        Code::TimedOut => RpcStatusCode::DEADLINE_EXCEEDED,
+        Code::Refused | Code::No => RpcStatusCode::FAILED_PRECONDITION,
+        Code::Unreachable => RpcStatusCode::UNAVAILABLE,
+        Code::Failed | Code::Partial | Code::CannotExecute | Code::ProgramNotFound => RpcStatusCode::ABORTED,
+    };
+    detailed(code, &error.code.name().to_uppercase(), error)
+}
+
+/// A refusal of the gateway's own.
+pub(crate) fn refusal(reason: Reason, error: &Error) -> RpcStatus {
+    let (code, reason) = reason.status();
+    detailed(code, reason, error)
+}
+
+fn detailed(code: RpcStatusCode, reason: &str, error: &Error) -> RpcStatus {
+    let message = cut(&error.message);
+    let hint = (!error.hint.is_empty()).then(|| ("hint".to_owned(), cut(&error.hint)));
+    let info = ErrorInfo {
+        reason: reason.to_owned(),
+        domain: DOMAIN.to_owned(),
+        metadata: hint.into_iter().collect::<HashMap<_, _>>(),
+    };
+    let details = Status {
+        code: code.into(),
+        message: message.clone(),
+        details: vec![Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() }],
+    };
+    RpcStatus::with_details(code, message, details.encode_to_vec())
+}
+
+/// The C core ends the process over a message with a NUL.
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(MESSAGE_LEN_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace('\0', " ")
+}
+
+/// The error that a status is.
+pub(crate) fn error(status: &RpcStatus) -> Error {
+    let info = Status::decode(status.details())
+        .ok()
+        .and_then(|s| s.details.into_iter().find(|any| any.type_url == ERROR_INFO))
+        .and_then(|any| ErrorInfo::decode(any.value.as_slice()).ok())
+        .filter(|info| info.domain == DOMAIN);
+    let hint = info.as_ref().and_then(|info| info.metadata.get("hint").cloned()).unwrap_or_default();
+    let named = info.and_then(|info| Code::ALL.into_iter().find(|c| c.name().to_uppercase() == info.reason));
+    let code = named.unwrap_or(match status.code() {
+        RpcStatusCode::INVALID_ARGUMENT => Code::Usage,
+        RpcStatusCode::NOT_FOUND => Code::NotFound,
+        RpcStatusCode::DEADLINE_EXCEEDED => Code::TimedOut,
+        RpcStatusCode::PERMISSION_DENIED
+        | RpcStatusCode::UNAUTHENTICATED
+        | RpcStatusCode::FAILED_PRECONDITION
+        | RpcStatusCode::RESOURCE_EXHAUSTED
+        | RpcStatusCode::UNIMPLEMENTED => Code::Refused,
+        RpcStatusCode::UNAVAILABLE | RpcStatusCode::CANCELLED => Code::Unreachable,
+        _ => Code::Failed,
+    });
+    let message =
+        if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+    Error { code, message, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_comes_back_with_its_hint() {
+        for code in Code::ALL {
+            let sent = Error::new(code, "what happened").hint("what to do");
+            assert_eq!(error(&of(&sent)), sent);
+        }
+    }
+
+    #[test]
+    fn what_a_core_cannot_take_is_taken_out() {
+        let sent = Error::new(Code::Failed, format!("a\0{}", "ä".repeat(MESSAGE_LEN_MAX)));
+        let status = of(&sent);
+        assert!(status.message().len() <= MESSAGE_LEN_MAX && !status.message().contains('\0'));
+    }
+
+    #[test]
+    fn a_refusal_is_permission_denied() {
+        let status = refusal(Reason::Role, &Error::new(Code::Refused, "no"));
+        assert_eq!(status.code(), RpcStatusCode::PERMISSION_DENIED);
+        assert_eq!(error(&status).code, Code::Refused);
+    }
+}
