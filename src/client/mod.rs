@@ -11,6 +11,8 @@ mod cancel;
 mod feed;
 mod link;
 mod retry;
+#[cfg(feature = "gateway")]
+pub mod settings;
 mod socket;
 mod stream;
 #[cfg(test)]
