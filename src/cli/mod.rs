@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod batch;
 mod completions;
 mod doctor;
@@ -101,7 +102,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 25] = [
+static COMMANDS: [Command; 26] = [
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -245,6 +246,15 @@ static COMMANDS: [Command; 25] = [
         codes: Codes::Own,
         words: Positional::Targets,
         parse: |words| job(history::parse(words)?, history::run),
+    },
+    Command {
+        name: "audit",
+        summary: audit::SUMMARY,
+        help: audit::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(audit::parse(words)?, audit::run),
     },
     Command {
         name: "reconcile",
