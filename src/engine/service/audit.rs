@@ -1,5 +1,5 @@
 //! The audit: every request that changes something is on record before it is answered, by whom it was asked, and what
-//! came of it. Asked is written with whatever else the request has written, so it costs no write of its own; what came
+//! came of it. That it was asked is written with whatever else it has written, mostly at no cost of its own; what came
 //! of it follows within a moment, or at once where the whole request was refused.
 
 use std::time::Duration;
