@@ -22,6 +22,7 @@ mod manual;
 mod output;
 mod raw;
 mod reload;
+mod remote;
 mod remove;
 mod restart;
 mod run;
@@ -406,6 +407,7 @@ fn dispatch(
     }
     let job = job?;
     session.socket = words.shared.socket;
+    session.remote = words.shared.remote;
     session.format = if words.shared.json { Format::Json } else { Format::Text };
     job(session)
 }

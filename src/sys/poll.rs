@@ -107,6 +107,13 @@ impl<'a> PollFd<'a> {
         Self::new(fd.as_raw_fd(), libc::POLLOUT)
     }
 
+    /// Either of the two, or both; with neither, only that the other end is gone.
+    #[must_use]
+    pub fn traffic(fd: BorrowedFd<'a>, reading: bool, writing: bool) -> Self {
+        let events = if reading { libc::POLLIN } else { 0 } | if writing { libc::POLLOUT } else { 0 };
+        Self::new(fd.as_raw_fd(), events)
+    }
+
     /// The peer of a socket has closed its writing side, or is gone.
     #[must_use]
     pub fn hangup(fd: BorrowedFd<'a>) -> Self {
@@ -135,6 +142,18 @@ impl<'a> PollFd<'a> {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.revents != 0
+    }
+
+    /// Whether reading gets somewhere, to an error or the end included.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.0.revents & libc::POLLIN != 0 || self.is_hung_up()
+    }
+
+    /// Whether writing gets somewhere, to an error included.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.0.revents & libc::POLLOUT != 0 || self.is_hung_up()
     }
 
     /// Whether the other end is gone or broken.

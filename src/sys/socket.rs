@@ -1,4 +1,4 @@
-//! Unix sockets: descriptors and credentials beside the bytes, which std does not do.
+//! Sockets beyond std: descriptors and credentials beside the bytes of a unix socket, calls that do not wait, options.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -17,6 +17,21 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         cerr(libc::socketpair(
             libc::AF_UNIX,
             libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+            0,
+            fds.as_mut_ptr(),
+        ))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// Two connected ends of a stream; no call on either waits.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for the two descriptors, which nobody else owns.
+    unsafe {
+        cerr(libc::socketpair(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
             0,
             fds.as_mut_ptr(),
         ))?;
@@ -230,6 +245,34 @@ pub fn recv(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
 pub fn shutdown(socket: BorrowedFd<'_>) {
     // SAFETY: touches no memory; an error means that it is closed already.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Says that nothing more will be sent; the other direction goes on.
+pub fn shutdown_write(socket: BorrowedFd<'_>) {
+    // SAFETY: touches no memory; an error means that it is closed already.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+}
+
+/// TCP_USER_TIMEOUT: for how long what was sent may stay unacknowledged before the connection counts as broken.
+pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(size_of::<u32>()).expect("a small number");
+    // SAFETY: the value and its length belong together.
+    cerr(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw const timeout_ms).cast(),
+            len,
+        )
+    })
+    .map(drop)
+}
+
+/// How many connections may wait to be accepted on a socket that listens; std asks for 128.
+pub fn set_backlog(listener: BorrowedFd<'_>, count: u16) -> io::Result<()> {
+    // SAFETY: touches no memory; listening again only sets the number.
+    cerr(unsafe { libc::listen(listener.as_raw_fd(), count.into()) }).map(drop)
 }
 
 #[cfg(test)]

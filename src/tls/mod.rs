@@ -3,3 +3,15 @@
 //! bytes mean.
 
 #![forbid(unsafe_code)]
+
+mod buffer;
+pub mod identity;
+pub mod material;
+pub mod pump;
+mod session;
+pub mod tunnel;
+pub mod verify;
+mod words;
+
+#[cfg(test)]
+mod tests;

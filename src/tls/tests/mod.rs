@@ -1,0 +1,258 @@
+//! Real handshakes and connections over 127.0.0.1. Here: authorities, certificates and files for them, and both ends of a
+//! connection.
+
+mod pump;
+mod speed;
+
+use std::fs;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rcgen::BasicConstraints;
+use rcgen::Certificate;
+use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyIdMethod;
+use rcgen::KeyPair;
+use rcgen::RevokedCertParams;
+use rcgen::SerialNumber;
+use rustls::ClientConfig;
+use rustls::ServerConfig;
+
+use crate::sys::clock;
+use crate::sys::socket;
+use crate::tls::identity::Peer;
+use crate::tls::material;
+use crate::tls::material::Files;
+use crate::tls::pump::Closer;
+use crate::tls::pump::Ended;
+use crate::tls::pump::Meter;
+use crate::tls::pump::Unmetered;
+use crate::tls::tunnel::Refused;
+use crate::tls::tunnel::Tunnel;
+use crate::tls::tunnel::accept;
+use crate::tls::tunnel::connect;
+use crate::wire::error::Error;
+
+/// Longer than anything here takes, in milliseconds.
+const LONG_MS: u64 = 20_000;
+
+const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
+const SERVER: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ServerAuth;
+
+struct Authority {
+    cert: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate chain and its key, as PEM.
+struct Identity {
+    chain: String,
+    key: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let params = authority(name);
+        let key = KeyPair::generate().unwrap();
+        Self { cert: params.self_signed(&key).unwrap(), issuer: Issuer::new(params, key) }
+    }
+
+    fn under(&self, params: CertificateParams) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self { cert: params.signed_by(&key, &self.issuer).unwrap(), issuer: Issuer::new(params, key) }
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity { chain: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    /// A list of what it has revoked, as PEM.
+    fn revoke(&self, serials: &[u64], until_year: i32) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(until_year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn leaf(names: &[&str], purposes: &[ExtendedKeyUsagePurpose]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "not a name");
+    params.extended_key_usages = purposes.to_vec();
+    params
+}
+
+/// A directory that goes when the test has passed.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("provost-tls-{}-{n}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    /// A file that only its owner may read.
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn files(&self, name: &str, identity: &Identity, ca: &Authority) -> Files {
+        Files {
+            certificate: self.write(&format!("{name}.pem"), &identity.chain),
+            key: self.write(&format!("{name}.key"), &identity.key),
+            ca: self.write(&format!("{name}-ca.pem"), &ca.cert.pem()),
+            crl: None,
+        }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// An authority, a server for `localhost`, and the client `ops`.
+struct World {
+    dir: Dir,
+    ca: Authority,
+    server: Files,
+    client: Files,
+}
+
+impl World {
+    fn new() -> Self {
+        let (dir, ca) = (Dir::new(), Authority::new("test authority"));
+        let server = dir.files("server", &ca.issue(&leaf(&["localhost", "127.0.0.1"], &[SERVER])), &ca);
+        let client = dir.files("client", &ca.issue(&leaf(&["ops"], &[CLIENT])), &ca);
+        Self { dir, ca, server, client }
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        material::server(&self.server).unwrap()
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        material::client(&self.client).unwrap()
+    }
+
+    /// What the server says to a client that shows this.
+    fn admits(&self, client: &Identity) -> Result<Peer, Refused> {
+        let files = self.dir.files("other", client, &self.ca);
+        // Not checked on our side: that would refuse it before the server does.
+        let config = unchecked(&files);
+        let (server, _client) = shake_hands(self.server(), config, "localhost");
+        server.map(|(_, peer)| peer)
+    }
+}
+
+/// A client that shows a certificate whatever it looks like.
+fn unchecked(files: &Files) -> Arc<ClientConfig> {
+    use rustls::pki_types::pem::PemObject;
+    let read = |path: &PathBuf| fs::read(path).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&read(&files.ca)).unwrap()).unwrap();
+    let pem = read(&files.certificate);
+    let chain = rustls::pki_types::CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// Both ends of a TCP connection: of who was connected to, of who has connected.
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let far = listener.accept().unwrap().0;
+    for end in [&near, &far] {
+        end.set_read_timeout(Some(Duration::from_millis(LONG_MS))).unwrap();
+    }
+    (far, near)
+}
+
+fn shake_hands(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    name: &str,
+) -> (Result<(Tunnel, Peer), Refused>, Result<Tunnel, Error>) {
+    let (far, near) = connected();
+    let accepting = std::thread::spawn(move || accept(far, server, clock::now_ms() + LONG_MS));
+    let client = connect(near, client, name, clock::now_ms() + LONG_MS);
+    (accepting.join().unwrap(), client)
+}
+
+/// A tunnel that runs, and our end of its plaintext.
+struct Running {
+    app: UnixStream,
+    closer: Closer,
+    ended: JoinHandle<Ended>,
+}
+
+impl Running {
+    fn start(tunnel: Tunnel, mut meter: impl Meter + Send + 'static) -> Self {
+        let (theirs, ours) = socket::stream_pair().unwrap();
+        let app = UnixStream::from(ours);
+        app.set_nonblocking(false).unwrap();
+        app.set_read_timeout(Some(Duration::from_millis(LONG_MS))).unwrap();
+        let closer = tunnel.closer();
+        let ended = std::thread::spawn(move || tunnel.run(theirs, &mut meter));
+        Self { app, closer, ended }
+    }
+
+    /// The server's and the client's.
+    fn both(world: &World) -> (Self, Self) {
+        let (server, client) = shake_hands(world.server(), world.client(), "localhost");
+        (Self::start(server.unwrap().0, Unmetered), Self::start(client.unwrap(), Unmetered))
+    }
+
+    fn end(self) -> Ended {
+        self.ended.join().unwrap()
+    }
+}

@@ -1,0 +1,87 @@
+//! What a client's certificate needs beyond the chain that webpki checks: a purpose that names clients, and a name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::CertificateError;
+use rustls::DigitallySignedStruct;
+use rustls::DistinguishedName;
+use rustls::Error as Tls;
+use rustls::OtherError;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::ClientCertVerified;
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::tls::identity;
+use crate::tls::identity::Peer;
+
+/// The chain as webpki sees it, then ours: webpki takes a certificate without any extended key usage for every purpose.
+#[derive(Debug)]
+pub struct Clients(pub(in crate::tls) Arc<dyn ClientCertVerifier>);
+
+impl Clients {
+    /// Whether somebody who was let in once would be let in now.
+    #[must_use]
+    pub fn accept(&self, peer: &Peer) -> bool {
+        let (leaf, others) = peer.chain.split_first().expect("nobody is let in without a certificate");
+        self.verify_client_cert(leaf, others, UnixTime::now()).is_ok()
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Tls> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        let unacceptable = |why| CertificateError::Other(OtherError(Arc::new(Unacceptable(why))));
+        if !identity::described(end_entity).map_err(unacceptable)?.client {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
+        identity::peer(std::slice::from_ref(end_entity)).map_err(unacceptable)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Tls> {
+        Err(Tls::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Tls> {
+        self.0.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Why a certificate with a good chain is refused all the same.
+#[derive(Debug)]
+struct Unacceptable(String);
+
+impl fmt::Display for Unacceptable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unacceptable {}

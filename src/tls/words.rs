@@ -1,0 +1,94 @@
+//! What went wrong with a peer, in words for people and logs. What the peer itself has written is quoted.
+
+use rustls::AlertDescription;
+use rustls::CertificateError;
+use rustls::Error as Tls;
+use rustls::PeerIncompatible;
+
+use crate::wire::id::quoted;
+use crate::wire::json;
+use crate::wire::time::Timestamp;
+
+/// Any failure of TLS; `peer` is "client" or "server".
+pub(in crate::tls) fn failure(e: &Tls, peer: &str) -> String {
+    match e {
+        Tls::NoCertificatesPresented => format!("the {peer} has shown no certificate"),
+        Tls::InvalidCertificate(e) => format!("the certificate of the {peer} {}", certificate(e)),
+        Tls::PeerIncompatible(e) if is_version(e) => format!("the {peer} does not speak TLS 1.3"),
+        Tls::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
+            format!("the {peer} offers none of our cipher suites")
+        }
+        Tls::NoApplicationProtocol => no_alpn(peer),
+        Tls::AlertReceived(alert) => refused_by(*alert, peer),
+        // Debug texts of what the peer has sent are in there.
+        other => quoted(&other.to_string()),
+    }
+}
+
+/// It does not speak HTTP/2, or does not say so.
+pub(in crate::tls) fn no_alpn(peer: &str) -> String {
+    format!("the {peer} does not choose HTTP/2 (ALPN h2)")
+}
+
+fn is_version(e: &PeerIncompatible) -> bool {
+    matches!(
+        e,
+        PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+    )
+}
+
+/// What the peer's alert says about us.
+fn refused_by(alert: AlertDescription, peer: &str) -> String {
+    let what = match alert {
+        AlertDescription::CertificateRequired => "wants a certificate from us".to_owned(),
+        AlertDescription::CertificateExpired => "says that our certificate is not valid now".to_owned(),
+        AlertDescription::CertificateRevoked => "says that our certificate is revoked".to_owned(),
+        AlertDescription::UnknownCA => "does not know the authority of our certificate".to_owned(),
+        AlertDescription::UnsupportedCertificate => {
+            "says that our certificate was not made for this purpose".to_owned()
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => "does not accept our certificate".to_owned(),
+        AlertDescription::ProtocolVersion => "does not speak TLS 1.3".to_owned(),
+        AlertDescription::NoApplicationProtocol => "does not speak HTTP/2 (ALPN h2)".to_owned(),
+        other => format!("has ended the connection with the alert {other:?}"),
+    };
+    format!("the {peer} {what}")
+}
+
+fn certificate(e: &CertificateError) -> String {
+    match e {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("has expired on {}", at(not_after.as_secs()))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("is not valid before {}", at(not_before.as_secs()))
+        }
+        CertificateError::Revoked => "is revoked".to_owned(),
+        CertificateError::UnknownIssuer => "is from an authority that we do not know".to_owned(),
+        CertificateError::UnknownRevocationStatus => {
+            "is from an authority without a revocation list, and lists are configured".to_owned()
+        }
+        CertificateError::ExpiredRevocationListContext { next_update, .. } => {
+            format!("cannot be checked: the revocation list has expired on {}", at(next_update.as_secs()))
+        }
+        CertificateError::BadSignature => "has a wrong signature".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "was not made for this purpose (extended key usage)".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> = presented.iter().map(|name| quoted(name)).collect();
+            format!("is not for {} but for {}", quoted(&expected.to_str()), names.join(", "))
+        }
+        other => format!("is not acceptable: {}", quoted(&other.to_string())),
+    }
+}
+
+fn at(secs: u64) -> String {
+    json::time(Timestamp(secs.saturating_mul(1000)))
+}
