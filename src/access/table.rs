@@ -23,6 +23,8 @@ pub fn needs(request: &Request) -> Role {
         Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,
+        // Who watches the watchmen; and who writes in their book is not asked over the network at all.
+        Request::AuditLog(_) | Request::Note(_) => Role::Admin,
     }
 }
 
@@ -45,7 +47,9 @@ pub fn is_change(request: &Request) -> bool {
         | Request::Stream(_)
         | Request::Events(_)
         | Request::Service
-        | Request::Health => false,
+        | Request::Health
+        | Request::AuditLog(_)
+        | Request::Note(_) => false,
     }
 }
 
@@ -69,6 +73,8 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Service => "ask about the service",
         Request::Upgrade(_) => "upgrade the service",
         Request::Health => "ask how the service is",
+        Request::AuditLog(_) => "read the audit",
+        Request::Note(_) => "write in the audit",
     }
 }
 
@@ -86,6 +92,7 @@ pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::request::{
         Events, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Upgrade,
@@ -124,10 +131,12 @@ mod tests {
             (Request::Env(set), [no, no, yes], yes),
             (Request::Env(unset), [no, no, yes], yes),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
+            (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
+            (Request::Note(Note { what: String::new(), result: String::new() }), [no, no, yes], no),
         ];
         let kinds: std::collections::HashSet<_> =
             matrix.iter().map(|(request, ..)| std::mem::discriminant(request)).collect();
-        assert_eq!(kinds.len(), 16, "a request is missing in the matrix");
+        assert_eq!(kinds.len(), 18, "a request is missing in the matrix");
         for (request, allowed, changes) in &matrix {
             for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
                 let answer = allow(role, request);
