@@ -25,6 +25,16 @@ pub struct GatewaySettings {
     pub limits: Limits,
 }
 
+impl GatewaySettings {
+    /// The files that are read again when they change.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let Files { certificate, key, ca, crl } = self.files.clone();
+        let users = if let UserSource::File(path) = &self.users { Some(path.clone()) } else { None };
+        [certificate, key, ca].into_iter().chain(crl).chain(users).collect()
+    }
+}
+
 /// Where the users are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
@@ -66,6 +76,10 @@ pub struct Limits {
     pub message_size: usize,
     /// How long a handshake may take.
     pub handshake: Duration,
+    /// A client that says nothing for so long is asked whether it is there; a third of it later, it is not.
+    pub keepalive: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -76,6 +90,8 @@ impl Default for Limits {
             streams: 100,
             message_size: 1 << 20,
             handshake: Duration::from_secs(10),
+            keepalive: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
         }
     }
 }
