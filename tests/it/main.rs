@@ -35,6 +35,8 @@ mod f_place;
 mod f_socket;
 mod k_upgrade;
 mod l_scale;
+mod m_audit;
+#[cfg(feature = "gateway")]
 mod m_gateway_process;
 mod programs;
 mod raw;
