@@ -5,9 +5,11 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 # glibc linked in: one file that runs on every Linux of this architecture, and starts without relocating itself.
-# Without tables for unwinding: a panic aborts.
-STATIC := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" RUSTFLAGS="-C target-feature=+crt-static \
-	-C relocation-model=static -C force-unwind-tables=no" $(CARGO)
+LINKED := -C target-feature=+crt-static -C relocation-model=static
+WHOLE  := RUSTFLAGS="$(LINKED)" $(CARGO)
+# Without the gateway nobody catches a panic: it aborts, and there are no tables for unwinding.
+SMALL  := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" CARGO_PROFILE_RELEASE_PANIC=abort \
+	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no" $(CARGO)
 BINARY := $(TARGET)/$(TRIPLE)/release/provost
 # Debian keeps servers, which the tests run, where the PATH of a user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -17,39 +19,48 @@ export PATH := $(PATH):/usr/sbin:/sbin
 help:
 	@echo 'make build    the program, as $(TARGET)/release/provost'
 	@echo 'make demo     supervises real programs before your eyes, and breaks them (a few seconds)'
-	@echo 'make test     all tests; installs the programs that they run (Debian, as root)'
+	@echo 'make test     all tests'
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
-	@echo 'make static   one static binary, as $(TARGET)/provost-static, without TLS; FEATURES=gateway: with'
+	@echo 'make static   one static binary, as $(TARGET)/provost-static, without gRPC and TLS; FEATURES=gateway: with'
 	@echo 'make faults   the tests that kill things, many more rounds of each (long)'
 	@echo 'make install  program, manual page and completions below DESTDIR and PREFIX=$(PREFIX)'
 	@echo 'make clean    removes $(TARGET)'
+	@echo
+	@echo 'What is missing of the programs that these need is installed first (Debian, as root).'
 
 build:
+	tests/install.sh build
 	$(CARGO) build --release --locked
 
 demo:
+	tests/install.sh build
 	$(CARGO) build --locked
 	packaging/demo.sh $(TARGET)/debug/provost
 
 test:
+	tests/install.sh build
 	tests/install.sh tests
 	$(CARGO) test --locked
 
 check:
+	tests/install.sh build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test tidy
 
 bench:
+	tests/install.sh build
 	tests/install.sh bench
-	$(STATIC) bench --locked --target $(TRIPLE) --bench bench -- $(BENCH)
+	$(WHOLE) bench --locked --target $(TRIPLE) --bench bench -- $(BENCH)
 
 static:
-	$(STATIC) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
+	$(if $(FEATURES),tests/install.sh build)
+	$(if $(FEATURES),$(WHOLE),$(SMALL)) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
 	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),8388608)
 
 faults:
+	tests/install.sh build
 	tests/install.sh tests
 	$(CARGO) build --release --locked --examples
 	PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --release --locked --test it

@@ -67,6 +67,7 @@
 //! | `proc-ID` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/ledger/scribe.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
+//! | `own` | `engine/own.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
 //! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
 //! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.
@@ -78,7 +79,8 @@
 //! * No pid is signalled that was not checked after it was opened: a pidfd, then start time or cgroup.
 //! * Every queue, frame, ring, wait and table has a limit, and every thread a name.
 //! * Decisions (`engine/process/state.rs`, `restart.rs`) are pure; the thread that owns the state acts.
-//! * A panic ends the process (the program is built to abort), which is the same as being killed: nothing is lost.
+//! * A panic ends keeper or engine at once (`sys::system::end_at_panic`), which is the same as being killed: nothing is
+//!   lost.
 //!
 //! # Deliberately absent
 //!

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Installs what is missing of the programs that the tests and the benchmarks run:
+# Installs what is missing of the programs that the build, the tests and the benchmarks run:
+#   tests/install.sh build     without these the gRPC core is not compiled
 #   tests/install.sh tests     without these the tests fail
 #   tests/install.sh bench     without these the benchmarks leave a column out
 # Does nothing where everything is there. Needs apt-get and root for the rest, and says what to do without them.
 set -eu
 
 case "${1-}" in
+    build) programs='cmake:cmake g++:g++ make:make' ;;
     tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3 sqlite3:sqlite3' ;;
     bench) programs='s6-svscan:s6 runsvdir:runit supervisord:supervisor' ;;
-    *) echo "usage: $0 tests|bench" >&2; exit 2 ;;
+    *) echo "usage: $0 build|tests|bench" >&2; exit 2 ;;
 esac
 
 # Debian keeps servers where the PATH of a user does not lead.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::socket;
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
 use crate::wire::reply::{More, Reply};
@@ -78,12 +79,12 @@ impl Link {
     }
 
     /// Sends a request; on a new connection with our greeting in front, in the same write.
-    pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
         let mut out = Vec::with_capacity(256);
         if self.greeting == Greeting::Due {
             frame::put(&mut out, &Hello::ours().encode()).map_err(Fault::Final)?;
         }
-        frame::put(&mut out, &request.encode()).map_err(|e| {
+        frame::put(&mut out, &Envelope::encode(request, on_behalf_of)).map_err(|e| {
             Fault::Final(
                 e.hint("arguments, environment and targets of one request are together at most 4 MiB"),
             )
@@ -221,6 +222,6 @@ mod tests {
     fn a_request_to_a_closed_peer_was_not_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert!(matches!(Link::over(ours).send(&Request::Service), Err(Fault::Unsent(_))));
+        assert!(matches!(Link::over(ours).send(&Request::Service, None), Err(Fault::Unsent(_))));
     }
 }

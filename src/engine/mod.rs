@@ -2,8 +2,8 @@
 //!
 //! Threads: this one listens to the keeper (`provost`), one lets clients in (`door`), one for each connection
 //! (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any instruction: what
-//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic is treated the
-//! same way: the program is built to abort.
+//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic in any of
+//! its threads is its end, too.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod feed;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod own;
 pub mod process;
 pub mod reconcile;
 pub mod reserve;
@@ -45,6 +46,7 @@ use crate::sys::socket::{Patience, recvmsg};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
+use crate::wire::spec::Spec;
 
 /// What every engine is given.
 #[derive(Clone, Debug)]
@@ -61,13 +63,15 @@ pub struct Options {
     pub history: HistorySettings,
     /// Where else events go.
     pub sinks: Vec<SinkSettings>,
+    /// What the service runs for itself, with names that are reserved for it; none: not known.
+    pub own: Option<Vec<Spec>>,
     /// For the service's log.
     pub notify: Notify,
 }
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
-    let (history, sinks) = (options.history, options.sinks.clone());
+    let (history, sinks, own) = (options.history, options.sinks.clone(), options.own.clone());
     let (engine, listener, opened) = takeover::take_over(options)?;
     let engine = Arc::new(engine);
     keep_history(&engine, history, &sinks, opened)?;
@@ -81,6 +85,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the door cannot be kept: {error}");
     })
     .map_err(|e| Error::new(Code::Failed, format!("cannot start the door's thread: {e}")))?;
+    own::look_after(&engine, own)
+        .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
     listen(&engine)
 }
 
@@ -158,16 +164,20 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
     let all = engine.table.all();
     let ending = Arc::clone(engine);
     let spawned = thread::spawn("stop-all", move || {
-        let (to, answers) = unbounded();
-        for (tag, process) in all.iter().enumerate() {
-            let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());
-            let order = if hurry { StopOrder::at_once() } else { StopOrder::default() };
-            let what = Ask::Stop(StopOrder { for_now: true, ..order });
-            process.send(Msg::Ask { what, cause: "end of the service".to_owned(), answer });
+        // First what the service runs for itself: it lets others in.
+        let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_own);
+        for some in [own, others] {
+            let (to, answers) = unbounded();
+            for (tag, process) in some.iter().enumerate() {
+                let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());
+                let order = if hurry { StopOrder::at_once() } else { StopOrder::default() };
+                let what = Ask::Stop(StopOrder { for_now: true, ..order });
+                process.send(Msg::Ask { what, cause: "end of the service".to_owned(), answer });
+            }
+            drop(to);
+            // Each answers once: gone, or stuck and beyond our means.
+            answers.iter().take(some.len()).for_each(drop);
         }
-        drop(to);
-        // Each answers once: gone, or stuck and beyond our means.
-        answers.iter().take(all.len()).for_each(drop);
         ending.host.ledger.flush();
         let _ = ending.host.link.send(&ToKeeper::AllStopped, &[]);
     });

@@ -99,13 +99,14 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     table.insert(&processes)?;
     let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
     host.feed.catch_up(&mut records.iter());
+    let others = || records.iter().filter(|r| !r.own);
     if engine_starts > 1 {
-        host.feed.tell(taken_over(engine_starts, records.iter().filter(|r| r.pid.is_some()).count()));
+        host.feed.tell(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
     }
     let mut report = Report {
         at: Timestamp::now(),
         why: format!("engine {engine_starts} took over"),
-        found: u32::try_from(records.len()).unwrap_or(u32::MAX),
+        found: u32::try_from(others().count()).unwrap_or(u32::MAX),
         ..Report::default()
     };
     let opened = if host.feed.is_restored() {

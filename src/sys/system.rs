@@ -71,3 +71,35 @@ pub fn try_lock(file: &impl AsFd) -> io::Result<bool> {
         Err(e) => Err(e),
     }
 }
+
+/// From now on a panic in any thread ends the process by SIGABRT, once it has said what it has to.
+pub fn end_at_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        // SAFETY: ends the process, whatever its other threads do.
+        unsafe { libc::abort() }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::{env, process, thread};
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process() {
+        const IS_CHILD: &str = "PROVOST_TEST_PANIC";
+        if env::var_os(IS_CHILD).is_some() {
+            end_at_panic();
+            let _ = thread::spawn(|| panic!("as it was told to")).join();
+            return;
+        }
+        let mut child = process::Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "--nocapture", "sys::system::tests::a_panic_in_any_thread_ends_the_process"]);
+        let ended = child.env(IS_CHILD, "1").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(libc::SIGABRT));
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("as it was told to"));
+    }
+}

@@ -130,6 +130,12 @@ impl Name {
         &self.0
     }
 
+    /// Whether it is a name for what the service runs for itself.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with("provost.")
+    }
+
     /// The name of instance `n`: `web` becomes `web-2`.
     pub fn instance(&self, n: u32) -> Result<Self, Error> {
         format!("{}-{n}", self.0).parse()

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "gateway")]
 pub(crate) mod answer;
+pub mod audit;
+pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod frame;

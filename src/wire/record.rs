@@ -51,6 +51,8 @@ pub struct Record {
     pub adopted: bool,
     /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
     pub left: bool,
+    /// The service runs it for itself.
+    pub own: bool,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -104,6 +106,7 @@ impl Record {
             start_ticks: self.start_ticks.unwrap_or(0),
             adopted: self.adopted,
             left: self.left,
+            own: self.own,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -149,6 +152,7 @@ impl Record {
             start_ticks: (w.start_ticks != 0).then_some(w.start_ticks),
             adopted: w.adopted,
             left: w.left,
+            own: w.own,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,

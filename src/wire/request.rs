@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use prost::Message;
 
-use crate::wire::error::{Code, Error};
+use crate::wire::audit::{AuditLog, Note};
+use crate::wire::envelope::Envelope;
+use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
@@ -52,6 +54,10 @@ pub enum Request {
     Upgrade(Upgrade),
     /// How the service is.
     Health,
+    /// Who asked for what.
+    AuditLog(AuditLog),
+    /// Put on record that something was refused.
+    Note(Note),
 }
 
 /// See [`Request::Start`].
@@ -220,7 +226,7 @@ impl Request {
     /// Encoded, without the frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        v1::Request { body: Some(self.to_body()) }.encode_to_vec()
+        Envelope::encode(self, None)
     }
 
     /// The message that gRPC has a method for.
@@ -231,6 +237,7 @@ impl Request {
                 spec: Some(r.spec.to_wire()),
                 ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
                 instances: r.numbering == Numbering::Numbered,
+                count: 0,
             }),
             Self::StartAgain(t) => Body::StartAgain(v1::StartAgain { targets: t.clone() }),
             Self::Stop(r) => Body::Stop(v1::StopTargets {
@@ -281,18 +288,14 @@ impl Request {
                 path: r.path.clone().unwrap_or_default(),
             }),
             Self::Health => Body::Health(v1::HealthRequest {}),
+            Self::AuditLog(r) => Body::AuditLog(v1::AuditLog { since: r.since, max: r.max }),
+            Self::Note(r) => Body::Note(r.to_wire()),
         }
     }
 
-    /// Decodes and checks.
+    /// Decodes and checks, whoever it is for.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let request = v1::Request::decode(bytes)
-            .map_err(|e| Error::usage(format!("cannot decode the request: {e}")))?;
-        let body = request.body.ok_or_else(|| {
-            Error::new(Code::Refused, "the service does not know this request")
-                .hint("the client may be newer than the service: compare 'provost version'")
-        })?;
-        Self::from_body(body)
+        Envelope::decode(bytes).map(|envelope| envelope.request)
     }
 
     /// Checks.
@@ -333,22 +336,29 @@ impl Request {
                 Self::Upgrade(Upgrade { id: UpgradeId::from_wire(&r.id)?, path: text(r.path) })
             }
             Body::Health(v1::HealthRequest {}) => Self::Health,
+            Body::AuditLog(r) => Self::AuditLog(AuditLog { since: r.since, max: r.max }),
+            Body::Note(r) => Self::Note(Note::from_wire(r)?),
         })
     }
 }
 
 impl Start {
     fn from_wire(r: v1::Start) -> Result<Self, Error> {
-        let count = r.ids.len();
-        if count == 0 || count > INSTANCES_MAX as usize {
+        let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<Vec<_>, _>>()?;
+        let count = if ids.is_empty() { r.count.max(1) as usize } else { ids.len() };
+        if count > INSTANCES_MAX as usize {
             return Err(Error::usage(format!("{count} instances are outside 1 to {INSTANCES_MAX}")));
+        }
+        if r.count != 0 && r.count as usize != count {
+            return Err(Error::usage(format!("{} instances with {count} ids", r.count)));
         }
         let numbering = if r.instances { Numbering::Numbered } else { Numbering::Single };
         if numbering == Numbering::Single && count > 1 {
             return Err(Error::usage("several processes of one start need to be instances"));
         }
-        let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<_, _>>()?;
         let spec = Spec::from_wire(r.spec.ok_or_else(|| Error::usage("a start without a spec"))?)?;
+        // Whoever gives no ids cannot ask again without starting again.
+        let ids = if ids.is_empty() { (0..count).map(|_| ProcessId::new()).collect() } else { ids };
         Ok(Self { spec, ids, numbering })
     }
 }
@@ -458,5 +468,26 @@ impl Hello {
         let w =
             v1::Hello::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the hello: {e}")))?;
         Ok(Self { versions: w.versions, program: w.program, error: w.error.map(Error::from_wire) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_no_ids_gets_them() {
+        let start = |ids: Vec<Vec<u8>>, instances, count| {
+            let spec = Some(Spec::new(["true"]).to_wire());
+            Start::from_wire(v1::Start { spec, ids, instances, count }).map(|s| s.ids)
+        };
+        assert_eq!(start(vec![], false, 0).unwrap().len(), 1);
+        let ids = start(vec![], true, 3).unwrap();
+        assert!(ids.len() == 3 && ids[0] != ids[1] && ids[1] != ids[2]);
+        let own = vec![ids[0].as_bytes().to_vec()];
+        assert_eq!(start(own.clone(), false, 1).unwrap(), ids[..1]);
+        for refused in [start(vec![], true, 1001), start(vec![], false, 2), start(own, true, 2)] {
+            assert_eq!(refused.map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
+        }
     }
 }

@@ -10,9 +10,10 @@ use crate::engine::door::limits::Limits;
 use crate::engine::door::replies::Replies;
 use crate::engine::door::seats::Seat;
 use crate::engine::door::{Caller, Service};
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply};
-use crate::wire::request::{CHANNEL_VERSION, Hello, Request};
+use crate::wire::request::{CHANNEL_VERSION, Hello};
 
 /// A connection. The fields are dropped in this order: the seat is free when the socket is closed.
 pub(super) struct Connection {
@@ -58,10 +59,10 @@ impl Connection {
     fn serve(&mut self) -> Result<Infallible, End> {
         self.greet()?;
         loop {
-            let request = self.channel.receive(Request::decode)?;
+            let envelope = self.channel.receive(Envelope::decode)?;
             let mut replies = Replies::new(&mut self.channel);
-            match request {
-                Ok(request) => self.service.call(request, &self.caller, &mut replies)?,
+            match envelope {
+                Ok(envelope) => self.service.call(envelope, &self.caller, &mut replies)?,
                 // The frame was whole, so the next one may be better.
                 Err(error) => replies.send(&Reply::Error(error), More::Last)?,
             }

@@ -20,20 +20,21 @@ use std::sync::Arc;
 
 use crate::engine::door::connection::Connection;
 pub use crate::engine::door::limits::Limits;
-pub use crate::engine::door::replies::{Replies, Woken};
+pub use crate::engine::door::replies::{Replies, Tally, Woken};
 use crate::engine::door::seats::{Seat, Seats, Taken};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket, system, thread};
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
-use crate::wire::request::{Hello, Request};
+use crate::wire::request::Hello;
 
 /// What stands behind the door. One call per request, on the connection's thread.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that the
     /// client is gone, and is passed on as it comes from `replies`.
-    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
 }
 
 /// Who asks, as the kernel noted it when they connected.

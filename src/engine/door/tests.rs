@@ -17,6 +17,7 @@ use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{self, Patience};
 use crate::sys::system;
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 use crate::wire::id::ProcessId;
@@ -66,9 +67,9 @@ impl Toy {
 }
 
 impl Service for Toy {
-    fn call(&self, request: Request, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
         *self.caller.lock() = Some(*caller);
-        self.answer(request, replies).inspect_err(|Closed| {
+        self.answer(envelope.request, replies).inspect_err(|Closed| {
             let _ = self.seen.send(Seen::Closed);
         })
     }

@@ -106,6 +106,8 @@ impl Answer {
 pub struct Process {
     pub id: ProcessId,
     pub name: Option<Name>,
+    /// The service runs it for itself: only its own name or id means it.
+    pub is_own: bool,
     pub spec: Spec,
     pub memory: Memory,
     pub host: Arc<Host>,
@@ -141,6 +143,7 @@ impl Process {
         Self {
             id: record.id,
             name: record.name.clone(),
+            is_own: record.own,
             spec,
             memory,
             host,
@@ -294,6 +297,10 @@ impl Process {
 
     /// It has changed: the store is to know. `is_promised`: somebody will be told so.
     pub fn mark(&self, is_promised: bool) {
+        // Those are the configuration's.
+        if self.is_own {
+            return;
+        }
         let ledger = &self.host.ledger;
         if is_promised {
             self.ticket.store(ledger.mark_now(self.id), Ordering::Release);
@@ -350,6 +357,7 @@ impl Process {
             labels: self.spec.labels.clone(),
             cwd: self.spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
             user: self.spec.user.clone(),
+            own: record.own,
         }
     }
 }

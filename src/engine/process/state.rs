@@ -174,6 +174,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         start_ticks: None,
         adopted: false,
         left: false,
+        own: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
@@ -564,7 +565,7 @@ pub fn stop_was_in_vain(life: &Record) -> bool {
 }
 
 /// Cut to what a record takes, at a character.
-fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     let end = (0..=text.len().min(TEXT_LEN_MAX)).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
     text[..end].to_owned()
 }

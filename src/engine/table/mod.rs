@@ -80,11 +80,21 @@ impl Table {
         self.inner.lock().by_id.values().cloned().collect()
     }
 
-    /// Those that a person means. A pattern may match nothing: that is not found.
+    /// All that are not the service's own, oldest first.
+    pub fn others(&self) -> Vec<Arc<Process>> {
+        self.inner.lock().by_id.values().filter(|p| !p.is_own).cloned().collect()
+    }
+
+    /// Those that a person means. A pattern may match nothing: that is not found. What the service runs for itself is
+    /// meant by its whole name or id only.
     pub fn find(&self, target: &str) -> Result<Vec<Arc<Process>>, Error> {
         let found = match target.parse()? {
             Target::Id(id) => self.get(id).into_iter().collect(),
-            Target::Pattern(pattern) => self.matching(&pattern),
+            Target::Pattern(pattern) => {
+                let mut found = self.matching(&pattern);
+                found.retain(|p| !p.is_own);
+                found
+            }
             Target::Name(name) => match self.named(&name) {
                 Some(process) => vec![process],
                 None => self.by_prefix(&name)?.into_iter().collect(),
@@ -116,7 +126,8 @@ impl Table {
         }
         let prefix = prefix.to_ascii_lowercase();
         let inner = self.inner.lock();
-        let mut found = inner.by_id.values().filter(|p| p.id.to_string().starts_with(&prefix));
+        let others = inner.by_id.values().filter(|p| !p.is_own);
+        let mut found = others.filter(|p| p.id.to_string().starts_with(&prefix));
         match (found.next(), found.next()) {
             (Some(_), Some(_)) => Err(Error::usage(format!("{} begins more than one UUID", quoted(&prefix)))
                 .hint("give more of it: the first 12 digits are the time of the start")),

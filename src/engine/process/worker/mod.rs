@@ -509,7 +509,9 @@ impl Worker {
             service: process.host.feed.service(),
         };
         let host = &process.host;
-        let launch = launch::prepare(&process.spec, &identity, &host.feed.env(), &host.service_env)?;
+        // What everybody may set is not for what the service runs for itself.
+        let global_env = if process.is_own { Vec::new() } else { host.feed.env() };
+        let launch = launch::prepare(&process.spec, &identity, &global_env, &host.service_env)?;
         let place = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.leaf = host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));

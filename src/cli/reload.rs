@@ -1,0 +1,111 @@
+//! `provost reload`: has the gateway read again what may change while it runs.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::Words;
+use crate::client::{Client, StreamItem};
+use crate::sys::{signal, thread};
+use crate::wire::error::{Code, Error};
+use crate::wire::reply::Item;
+use crate::wire::request::{Signal, Since, Stream, StreamKind};
+use crate::wire::spec::Scope;
+
+/// What the service runs the gateway as.
+pub const GATEWAY: &str = "provost.gateway";
+/// How long the gateway may take to say what came of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the line begins with that says so.
+const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
+
+pub const SUMMARY: &str = "Have the gateway read certificates, users and roles again";
+pub const HELP: &str = "\
+Usage: provost reload
+
+Says what came of it. What cannot be read leaves everything as it was: then the command fails and
+says why. Without a gateway there is nothing to reload.
+";
+
+pub fn parse(words: &mut Words) -> Result<(), Error> {
+    words.nothing()
+}
+
+pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let gateway = match only(client.status(vec![GATEWAY.to_owned()])?) {
+        Ok(gateway) => gateway,
+        Err(e) if e.code == Code::NotFound => {
+            return Ok(say(session, "there is nothing to reload: the service runs no gateway"));
+        }
+        Err(e) => return Err(e),
+    };
+    let id = vec![gateway.id.to_string()];
+    only(client.signal(Signal { targets: id.clone(), signal: signal::HUP, scope: Scope::Leader })?)?;
+    let since = Since::Offset(gateway.output_end);
+    let report = report(&mut client, Stream { targets: id, kind: StreamKind::Both, since })?;
+    if report.starts_with(REPORTS[0]) {
+        Ok(say(session, &report))
+    } else {
+        Err(Error::new(Code::Failed, report))
+    }
+}
+
+fn only(mut items: Vec<Item>) -> Result<crate::wire::process::Process, Error> {
+    let item = items.pop().ok_or_else(|| Error::new(Code::Failed, "the service gave no answer"))?;
+    match (item.error, item.process) {
+        (None, Some(process)) => Ok(process),
+        (error, _) => Err(error.unwrap_or_else(|| Error::new(Code::Failed, "the service gave no answer"))),
+    }
+}
+
+fn say(session: &mut Session, line: &str) -> u8 {
+    if session.is_json() {
+        session.object(&json!({ "reloaded": line.starts_with(REPORTS[0]), "detail": line }));
+    } else {
+        session.out.line(&text::escaped(line));
+    }
+    0
+}
+
+/// The gateway's line about it.
+fn report(client: &mut Client, stream: Stream) -> Result<String, Error> {
+    let canceller = client.canceller();
+    let patience = move || {
+        std::thread::sleep(PATIENCE);
+        canceller.cancel();
+    };
+    thread::spawn("patience", patience)
+        .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
+    let mut output = String::new();
+    for item in client.stream(stream)? {
+        let Ok(StreamItem::Chunk(chunk)) = item else { break };
+        output.push_str(&String::from_utf8_lossy(&chunk.data));
+        if let Some(line) = found(&output) {
+            return Ok(line.to_owned());
+        }
+    }
+    let e = format!("{GATEWAY} has not said within {} s what came of it", PATIENCE.as_secs());
+    Err(Error::new(Code::TimedOut, e).hint(format!("see 'provost why {GATEWAY}'")))
+}
+
+/// A whole line that is a report.
+fn found(output: &str) -> Option<&str> {
+    let whole = output.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let mut lines = whole.map(|line| line.strip_prefix("provost: ").unwrap_or(line));
+    lines.find(|line| REPORTS.iter().any(|report| line.starts_with(report)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_whole_line() {
+        assert_eq!(found("listening on x\nreloaded: 2 us"), None);
+        assert_eq!(found("listening on x\nreloaded: 2 users\n"), Some("reloaded: 2 users"));
+        assert_eq!(found("provost: not reloaded: no key\nreloaded\n"), Some("not reloaded: no key"));
+    }
+}

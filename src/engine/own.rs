@@ -1,0 +1,195 @@
+//! What the service runs for itself: brought to what the configuration says as soon as an engine is up, and spoken of in
+//! the service's log. It is kept like any process, but in no store: it begins anew with the service. Its thread (`own`)
+//! is there if there is anything to look after; woken by those processes, and by the end of an upgrade.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
+use crate::engine::process::memory::Memory;
+use crate::engine::process::state::{StopOrder, fresh};
+use crate::engine::service::Engine;
+use crate::sys::poll::{self, Waker};
+use crate::sys::{clock, signal, system, thread};
+use crate::wire::error::Error;
+use crate::wire::id::ProcessId;
+use crate::wire::process::{End, State};
+use crate::wire::record::Record;
+use crate::wire::request::StreamKind;
+use crate::wire::spec::{Readiness, Spec};
+
+/// The keeper's program, whatever has become of its path: what a child executes by this name.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Whom history names for what is done here.
+const CAUSE: &str = "service";
+/// How far back a line of output is looked for, in bytes.
+const LOOK_BACK: u64 = 4 << 10;
+/// The longest line of output in the log, in characters.
+const LINE_LEN_MAX: usize = 200;
+
+/// Looks after what the service runs for itself. `wanted`: all of it; `None`: nobody knows, so it stays as it is.
+pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result<()> {
+    if wanted.as_ref().is_none_or(Vec::is_empty) && held(engine).is_empty() {
+        return Ok(());
+    }
+    let (engine, began) = (Arc::clone(engine), clock::now_ms());
+    thread::spawn("own", move || {
+        engine.upgrades.wait();
+        if let Some(wanted) = wanted {
+            settle(&engine, wanted);
+        }
+        tell(&engine, began);
+    })
+    .map(drop)
+}
+
+fn held(engine: &Engine) -> Vec<Arc<Process>> {
+    engine.table.all().into_iter().filter(|p| p.is_own).collect()
+}
+
+/// Does what it takes for there to be what is wanted, and nothing else. An engine that ends in the middle leaves the
+/// rest to the next one.
+fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
+    for process in held(engine) {
+        let Some(n) = wanted.iter().position(|spec| *spec == process.spec) else {
+            let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(&process, what));
+            match answered.into_iter().find_map(|a| a.error) {
+                None => drop(engine.forget(&process)),
+                Some(e) => engine.host.say(&format!("{} cannot be removed: {e}", process.label())),
+            }
+            continue;
+        };
+        wanted.remove(n);
+        let record = process.record();
+        if record.run == 0 {
+            start(engine, &process);
+        } else if process.spec.command[0] == OWN_PROGRAM && record.pid.is_some_and(is_of_another_program) {
+            // After an upgrade.
+            ask(&process, Ask::Restart);
+        }
+    }
+    for spec in wanted {
+        match make(engine, spec) {
+            Ok(process) => start(engine, &process),
+            Err(e) => engine.host.say(&e.message),
+        }
+    }
+}
+
+fn make(engine: &Engine, spec: Spec) -> Result<Arc<Process>, Error> {
+    let memory = Memory::create(&spec)?;
+    let record = Record { own: true, wanted: true, ..fresh(ProcessId::new(), spec.name.clone(), None) };
+    memory.publish(&record);
+    let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.host)));
+    engine.hold(std::slice::from_ref(&process))?;
+    Ok(process)
+}
+
+fn start(engine: &Engine, process: &Arc<Process>) {
+    if let Some(e) = ask(process, Ask::Start).error {
+        engine.host.say(&e.message);
+    }
+}
+
+fn ask(process: &Arc<Process>, what: Ask) -> Answered {
+    let (to, answer) = bounded(1);
+    let answered = Answer::new(to, 0, Waker::for_this_thread());
+    process.send(Msg::Ask { what, cause: CAUSE.to_owned(), answer: answered });
+    answer.recv().expect("every ask is answered")
+}
+
+/// Whether it runs another program than the keeper does by now. What cannot be seen is no reason to end anything.
+fn is_of_another_program(pid: u32) -> bool {
+    let program = |pid: u32| fs::metadata(format!("/proc/{pid}/exe")).map(|m| (m.dev(), m.ino()));
+    matches!((program(pid), program(system::parent_pid())), (Ok(its), Ok(ours)) if its != ours)
+}
+
+/// What was said of a process.
+struct Said {
+    process: Arc<Process>,
+    /// The last run that was said to be ready.
+    ready: u64,
+    /// The last run that was said to have ended.
+    ended: u64,
+    /// In these words.
+    how: String,
+}
+
+/// Says when one of them is ready, and how one ended: not twice in a row in the same words, and not what an engine before
+/// this one, which `began` then, has said already.
+fn tell(engine: &Engine, began: u64) {
+    let _watches: Vec<_> = held(engine).iter().map(|p| p.watch(Waker::for_this_thread())).collect();
+    let said = |process: Arc<Process>| {
+        let record = process.record();
+        let ready = if record.ready && record.started_mono < began { record.run } else { 0 };
+        Said { ready, ended: last_ended(&record), how: String::new(), process }
+    };
+    let mut all: Vec<_> = held(engine).into_iter().map(said).collect();
+    while !all.is_empty() {
+        for said in &mut all {
+            said.look(engine);
+        }
+        if poll::wait(&mut [], None).is_err() {
+            return;
+        }
+    }
+}
+
+impl Said {
+    fn look(&mut self, engine: &Engine) {
+        let record = self.process.record();
+        let label = self.process.label();
+        let ended = last_ended(&record);
+        if ended > self.ended && !engine.host.is_stopping() {
+            self.ended = ended;
+            let how = how_ended(&self.process, &record);
+            if how != self.how {
+                engine.host.say(&format!("{label} {how}"));
+                self.how = how;
+            }
+        }
+        if record.state == State::Running && record.ready && record.run > self.ready {
+            self.ready = record.run;
+            self.how.clear();
+            let wanted = match &self.process.spec.ready {
+                Some(Readiness::Line(text)) => text.as_str(),
+                Some(Readiness::Tcp(_)) | None => "",
+            };
+            let line = last_line(&self.process, StreamKind::Both, |line| line.contains(wanted));
+            let line = line.unwrap_or_else(|| "ready".to_owned());
+            engine.host.say(&format!("{label}: {line} (pid {})", record.pid.unwrap_or_default()));
+        }
+    }
+}
+
+/// The last run that has ended; 0: none.
+fn last_ended(record: &Record) -> u64 {
+    if record.stopped_at.is_some() { record.run } else { record.run.saturating_sub(1) }
+}
+
+fn how_ended(process: &Process, record: &Record) -> String {
+    let how = match record.exit.map(|exit| exit.end) {
+        Some(End::Code(0)) => return "ended".to_owned(),
+        Some(End::Code(code)) => format!("ended (exit code {code})"),
+        Some(End::Signal(number)) => format!("ended ({})", signal::name(u32::from(number))),
+        None => "ended".to_owned(),
+    };
+    // A hint follows what it is about.
+    match last_line(process, StreamKind::Stderr, |line| !line.starts_with("hint: ")) {
+        Some(line) => format!("{how}: {}", line.strip_prefix("provost: ").unwrap_or(&line)),
+        None => how,
+    }
+}
+
+/// The last line of output that is not empty and fits, fit for a log.
+fn last_line(process: &Process, kind: StreamKind, fits: impl Fn(&str) -> bool) -> Option<String> {
+    let ring = process.memory.ring();
+    let read = ring.read(ring.head().saturating_sub(LOOK_BACK), LOOK_BACK, kind).ok()?;
+    let text = String::from_utf8_lossy(&read.join()).into_owned();
+    let line = text.lines().rev().find(|line| !line.trim().is_empty() && fits(line))?;
+    Some(line.chars().filter(|c| !c.is_control()).take(LINE_LEN_MAX).collect())
+}

@@ -1,0 +1,45 @@
+//! Who asks, as it is put on record.
+
+use crate::engine::door::Caller;
+use crate::engine::process::state::cut;
+use crate::wire::error::{Code, Error};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Whole, for the audit.
+    pub name: String,
+    /// For events and records, which have less room.
+    pub cause: String,
+}
+
+impl Who {
+    /// Whoever is at the other end, or whom it speaks for. `own`: the service's user.
+    pub fn of(caller: &Caller, on_behalf_of: Option<String>, own: u32) -> Result<Self, Error> {
+        let Caller { uid, pid, .. } = *caller;
+        match on_behalf_of {
+            None => Ok(Self { name: format!("uid {uid} pid {pid}"), cause: format!("uid {uid}") }),
+            Some(name) if uid == 0 || uid == own => Ok(Self { cause: cut(&name), name }),
+            Some(_) => Err(Error::new(Code::Refused, format!("user {uid} may not speak for others"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_services_user_speak_for_others() {
+        let who = |uid, whom: Option<&str>| {
+            Who::of(&Caller { uid, gid: 0, pid: 5 }, whom.map(str::to_owned), 7).map(|w| (w.name, w.cause))
+        };
+        assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into())));
+        for uid in [0, 7] {
+            assert_eq!(who(uid, Some("ops")), Ok(("ops".into(), "ops".into())));
+        }
+        assert_eq!(who(9, Some("ops")).unwrap_err().code, Code::Refused);
+        let long = "é".repeat(200);
+        assert!(who(0, Some(&long)).is_ok_and(|(name, cause)| name == long && cause.len() == 120));
+    }
+}
