@@ -21,6 +21,7 @@ mod manual;
 mod output;
 mod raw;
 mod reload;
+mod remote;
 mod remove;
 mod restart;
 mod run;
@@ -396,6 +397,7 @@ fn dispatch(
     }
     let job = job?;
     session.socket = words.shared.socket;
+    session.remote = words.shared.remote;
     session.format = if words.shared.json { Format::Json } else { Format::Text };
     job(session)
 }

@@ -109,7 +109,8 @@ fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
 pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
     system::end_at_panic();
     take_name();
-    let config = args.config.as_deref().map(config::load).transpose();
+    let load = |path: &Path| config::load(path, args.state.as_deref());
+    let config = args.config.as_deref().map(load).transpose();
     if args.is_check {
         config?;
         return engine::check(args.state.as_deref()).map(|()| 0);

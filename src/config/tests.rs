@@ -35,7 +35,7 @@ impl Drop for Scratch {
 }
 
 fn read(text: &str) -> Result<Config, Error> {
-    parse(Path::new("/etc/provost.toml"), text)
+    parse(Path::new("/etc/provost.toml"), text, None)
 }
 
 /// The refusal's message without the file's name, and its hint.
@@ -87,7 +87,7 @@ fn every_key_is_read() {
         ca.display()
     );
     let path = scratch.file("provost.toml", text, 0o644);
-    let config = load(&path).unwrap();
+    let config = load(&path, None).unwrap();
     assert_eq!(config.orphans, OrphanPolicy::Adopt);
     assert_eq!(
         config.history,
@@ -115,7 +115,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let (message, hint) = refusal("wibble = 1");
     assert_eq!(
         (message.as_str(), hint.as_str()),
-        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink")
+        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink, grpc, remote")
     );
     // A key of another kind of sink is unknown too.
     let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
@@ -243,13 +243,13 @@ fn a_hostile_file_is_refused() {
     assert!(read(&deep).is_err());
     let scratch = Scratch::new();
     let long = scratch.file("long", format!("# {}", "x".repeat(1 << 20)), 0o600);
-    let e = load(&long).unwrap_err();
+    let e = load(&long, None).unwrap_err();
     assert!(e.message.contains("larger than 1048576 bytes"), "{e}");
-    let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600)).unwrap_err();
+    let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600), None).unwrap_err();
     assert!(e.message.contains("byte 5"), "{e}");
-    let e = load(&scratch.0).unwrap_err();
+    let e = load(&scratch.0, None).unwrap_err();
     assert!(e.message.contains("not a regular file"), "{e}");
-    let e = load(Path::new("/no/such")).unwrap_err();
+    let e = load(Path::new("/no/such"), None).unwrap_err();
     assert!(e.message.contains("No such file") && !e.hint.is_empty(), "{e}");
 }
 

@@ -67,6 +67,18 @@ pub struct Chunk {
     pub data: Vec<u8>,
 }
 
+impl Chunk {
+    pub(in crate::wire) fn into_wire(self) -> v1::Chunk {
+        v1::Chunk {
+            id: self.id.as_bytes().to_vec(),
+            offset: self.offset,
+            stderr: self.stderr,
+            at: self.at.0,
+            data: self.data,
+        }
+    }
+}
+
 /// Output bytes that were overwritten before they could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -158,13 +170,7 @@ impl Reply {
             Self::Processes(all) => {
                 Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
             }
-            Self::Chunk(c) => Body::Chunk(v1::Chunk {
-                id: c.id.as_bytes().to_vec(),
-                offset: c.offset,
-                stderr: c.stderr,
-                at: c.at.0,
-                data: c.data.clone(),
-            }),
+            Self::Chunk(c) => Body::Chunk(c.clone().into_wire()),
             Self::Gap(g) => {
                 Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
             }

@@ -2,6 +2,7 @@
 //! connection.
 
 mod pump;
+mod speed;
 
 use std::fs;
 use std::net::TcpListener;
