@@ -10,6 +10,8 @@ mod doctor;
 mod engine;
 mod env;
 mod events;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod help;
 mod history;
 mod json;
@@ -102,7 +104,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 25] = [
+static COMMANDS: &[Command] = &[
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -328,6 +330,16 @@ static COMMANDS: [Command; 25] = [
         words: Positional::Hidden,
         parse: |words| job(keeper::parse(words)?, keeper::run),
     },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "gateway",
+        summary: gateway::SUMMARY,
+        help: gateway::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Hidden,
+        parse: |words| job(gateway::parse(words)?, gateway::run),
+    },
 ];
 
 /// Binds a command's arguments to what it does with them.
@@ -425,7 +437,7 @@ mod tests {
 
     #[test]
     fn every_option_in_a_help_text_is_known_to_its_command() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             for option in manual::options(command) {
                 for name in &option.names {
                     let value = option.value.as_ref().filter(|_| !option.is_glued).map(|_| "1");
@@ -441,7 +453,7 @@ mod tests {
 
     #[test]
     fn every_command_says_how_it_is_used() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             assert!(
                 manual::usage(command).starts_with(&format!("provost {}", command.name)),
                 "{}",
@@ -453,7 +465,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_an_unknown_option() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             let e = parse(&[command.name, "--frobnicate"]).unwrap_err();
             assert_eq!(e.code, Code::Usage, "{}", command.name);
         }

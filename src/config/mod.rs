@@ -10,6 +10,8 @@ mod remote;
 mod section;
 mod sinks;
 
+#[cfg(feature = "gateway")]
+use std::collections::BTreeSet;
 use std::path::Path;
 #[cfg(feature = "gateway")]
 use std::path::PathBuf;
@@ -69,7 +71,7 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
 /// meant for a service, and name secrets that we may not read.
 #[cfg(feature = "gateway")]
 pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
-    let mut known = Vec::new();
+    let mut known = BTreeSet::new();
     for path in paths {
         let text = text(path)?;
         let source = Source { path, text: &text };
@@ -78,14 +80,13 @@ pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
             if other == name {
                 return Ok(remote);
             }
-            known.push(other);
+            known.insert(other);
         }
     }
+    let known: Vec<_> = known.into_iter().collect();
     let e = Error::new(Code::NotFound, format!("there is no remote {}", quoted(name)));
     Err(match &known[..] {
-        [] => {
-            e.hint(format!("write a section [remote.{name}] into a configuration file: see docs/config.md"))
-        }
+        [] => e.hint(format!("docs/config.md shows the section [remote.{name}] that would make it known")),
         _ => e.hint(format!("there are: {}", known.join(", "))),
     })
 }
@@ -153,5 +154,7 @@ fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {
     Ok(HistorySettings { keep, keep_events })
 }
 
+#[cfg(all(test, feature = "gateway"))]
+mod grpc_tests;
 #[cfg(test)]
 mod tests;

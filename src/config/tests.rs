@@ -9,10 +9,10 @@ use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
 
 /// A directory of this test's own.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("provost-config-{}-{n}", std::process::id()));
@@ -20,7 +20,7 @@ impl Scratch {
         Self(dir)
     }
 
-    fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+    pub(super) fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -40,7 +40,7 @@ fn read(text: &str) -> Result<Config, Error> {
 
 /// The refusal's message without the file's name, and its hint.
 #[track_caller]
-fn refusal(text: &str) -> (String, String) {
+pub(super) fn refusal(text: &str) -> (String, String) {
     let e = read(text).expect_err(text);
     let message = e.message.strip_prefix("'/etc/provost.toml', line ").expect(&e.message).to_owned();
     (message, e.hint)
@@ -271,13 +271,27 @@ fn the_documentation_agrees() {
         (2, OrphanPolicy::Kill, Config::default().history)
     );
     // What is unknown is answered with all that is known there.
-    for section in
-        ["", "[history]\n", "[[sink]]\nkind = 'jsonl'\npath = '/a'\n", &format!("{SEARCH}url = 'http://a'\n")]
-    {
+    let grpc = "[grpc]\nlisten = '127.0.0.1:1'\ncertificates = '/c'\nusers = '/u'\n";
+    let remote = "[remote.lab]\nhost = 'l:1'\ncertificate = 'c'\nkey = 'k'\nca = 'a'\n";
+    for section in [
+        "",
+        grpc,
+        &format!("{grpc}[grpc.limits]\n"),
+        remote,
+        "[history]\n",
+        "[[sink]]\nkind = 'jsonl'\npath = '/a'\n",
+        &format!("{SEARCH}url = 'http://a'\n"),
+    ] {
         let (_, hint) = refusal(&format!("{section}wibble = 1"));
         let keys = hint.strip_prefix("keys there: ").unwrap();
         for key in keys.split(", ") {
-            let is_there = [format!("| `{key}` |"), format!("## `[{key}]`"), format!("## `[[{key}]]`")];
+            let is_there = [
+                format!("| `{key}` |"),
+                format!("## `[{key}]`"),
+                format!("## `[[{key}]]`"),
+                format!("## `[grpc.{key}]`"),
+                format!("## `[{key}.NAME]`"),
+            ];
             assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");
         }
     }

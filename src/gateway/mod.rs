@@ -54,7 +54,7 @@ use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
-use crate::sys::signal::{SignalFd, number};
+use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
 use crate::sys::watch::Watch;
 use crate::tls::material;
@@ -69,6 +69,9 @@ const OWN_THREADS_MAX: usize = 1024;
 const QUIET_MS: u64 = 200;
 /// How long connections may take to end with the gateway, ms.
 const FAREWELL_MS: u64 = 2000;
+
+/// What its first line of output begins with when it lets clients in.
+pub const READY: &str = "gRPC is ready";
 
 /// What the gateway is given.
 pub struct Options {
@@ -130,9 +133,8 @@ impl Gateway {
 /// Runs until a signal or an error ends it.
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let cannot = |what: &'static str| move |e: io::Error| Error::new(Code::Failed, format!("{what}: {e}"));
-    let named = |name| number(name).expect("a signal that every system has");
-    let (term, int, hup) = (named("TERM"), named("INT"), named("HUP"));
-    let signals = SignalFd::new(&[term, int, hup]).map_err(cannot("cannot receive signals"))?;
+    let signals =
+        SignalFd::new(&[signal::TERM, signal::INT, signal::HUP]).map_err(cannot("cannot receive signals"))?;
     let Options { socket, settings, load, say } = options;
     let gateway = Arc::new(Gateway {
         listen: settings.listen,
@@ -152,7 +154,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let ours = Arc::clone(&gateway);
     thread::spawn("grpc-door", move || door::run(&ours, &listener))
         .map_err(cannot("cannot start a thread"))?;
-    gateway.log.tell(&format!("gRPC is ready on {}", gateway.listen));
+    gateway.log.tell(&format!("{READY} on {}", gateway.listen));
     if let Some(warning) = settings.users.warning() {
         gateway.log.tell(warning);
     }
@@ -164,9 +166,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         if watch.drain() {
             due = Some(clock::now_ms() + QUIET_MS);
         }
-        let signal = signals.read().map_err(cannot("cannot receive signals"))?;
-        match signal {
-            Some(signal) if signal == hup => due = Some(0),
+        match signals.read().map_err(cannot("cannot receive signals"))? {
+            Some(signal::HUP) => due = Some(0),
             Some(_) => end(&gateway),
             None => {}
         }
