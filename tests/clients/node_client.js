@@ -277,9 +277,9 @@ checks.output = () =>
   });
 
 // Every byte there is, most of them no UTF-8, many times.
-const NO_TEXT = Buffer.concat(Array(256).fill(Buffer.from(Array(256).keys())));
+const NO_TEXT = Buffer.concat(Array(256).fill(Buffer.from([...Array(256).keys()])));
 const BACKWARDS = Buffer.from(NO_TEXT).reverse();
-const PRINT = `const fs = require("fs"), b = Buffer.concat(Array(256).fill(Buffer.from(Array(256).keys())));
+const PRINT = `const fs = require("fs"), b = Buffer.concat(Array(256).fill(Buffer.from([...Array(256).keys()])));
   for (let n = 0; n < b.length; n += 4096) fs.writeSync(1, b, n, 4096);
   for (let r = Buffer.from(b).reverse(), n = 0; n < r.length; ) n += fs.writeSync(2, r, n);`;
 const PRINTER = { command: [process.execPath, "-e", PRINT] };

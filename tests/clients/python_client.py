@@ -652,7 +652,6 @@ def keep_alive():
     until("five pings are through", lambda: time.monotonic() - KEPT.begin > 11)
     User("viewer", KEPT.link).Service(channel.Service())
     expect(set(KEPT.states), {grpc.ChannelConnectivity.READY})
-    KEPT.link.close()
 
 
 def main():
@@ -668,6 +667,7 @@ def main():
             lines = [str(frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
             print(f"FAILED {name}: {why[:600]} (lines {' '.join(lines)})", flush=True)
     LINK.close()
+    KEPT.link.close()
     sys.exit(failed > 0)
 
 
