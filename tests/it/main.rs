@@ -37,6 +37,8 @@ mod g_clients;
 mod g_remote;
 mod k_upgrade;
 mod l_scale;
+mod m_audit;
+#[cfg(feature = "gateway")]
 mod m_gateway_process;
 mod programs;
 mod raw;
