@@ -33,6 +33,8 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+mod g_clients;
+mod g_remote;
 mod k_upgrade;
 mod l_scale;
 mod m_audit;
