@@ -33,6 +33,8 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+mod g_http2;
+mod h2;
 mod k_upgrade;
 mod l_scale;
 mod m_gateway_process;
