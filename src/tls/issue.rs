@@ -126,8 +126,9 @@ fn key() -> Result<KeyPair, Error> {
 /// A name as the SAN has it: an address, an e-mail address, or the name of a host.
 fn san(name: &str) -> Result<SanType, Error> {
     let refused = || {
-        Error::usage(format!("{} is no name for a certificate", quoted(name)))
-            .hint("a name is that of a host, as build.example or *.example, or an address, as 192.0.2.7 or ::1")
+        Error::usage(format!("{} is no name for a certificate", quoted(name))).hint(
+            "a name is that of a host, as build.example or *.example, or an address, as 192.0.2.7 or ::1",
+        )
     };
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
