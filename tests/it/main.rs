@@ -39,6 +39,7 @@ mod g_http2;
 mod h2;
 mod k_upgrade;
 mod l_scale;
+mod m_access;
 mod m_audit;
 #[cfg(feature = "gateway")]
 mod m_gateway_process;
