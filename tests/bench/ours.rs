@@ -18,7 +18,7 @@ use crate::sample::{Outcome, until};
 use crate::sweep::MARK;
 
 /// The binary that is measured: `make bench` links it statically, as it is given out.
-const BINARY: &str = env!("CARGO_BIN_EXE_provost");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_provost");
 /// How long the service may take to be there.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
