@@ -72,6 +72,11 @@ impl Provost {
         Ok(vec![self.keeper.id(), self.client.service()?.engine_pid])
     }
 
+    /// The path of its socket.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
+
     /// A command line for a script.
     pub fn line(&self, words: &str) -> String {
         format!("{BINARY} --socket {} {words}", self.socket)

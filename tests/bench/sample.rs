@@ -44,11 +44,6 @@ impl Samples {
         self.at_share(0.99)
     }
 
-    /// Adds those of others.
-    pub fn append(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
-    }
-
     fn at_share(&self, share: f64) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -24,8 +24,7 @@ use crate::table::{Goal, Table};
 /// How often the good client asks, and for how long.
 const EACH: Duration = Duration::from_millis(10);
 const CALLS: u32 = 500;
-/// Until an attack is in full swing, and until it is forgotten.
-const WARM_UP: Duration = Duration::from_secs(1);
+const NICENESS: u32 = 19;
 /// The program that packs bombs, and how large one is when it goes off, bytes. Packed, it fits into a stream's window.
 const PACK: &str = "head -c 48000000 /dev/zero | gzip -9";
 /// A method that all attacks call.
@@ -39,22 +38,23 @@ const KINDS: [(&str, &str, &str, u32); 5] = [
     ("bomb", "compressed bombs", "bombs", 2),
     ("streams", "10000 streams at once", "streams", 2),
 ];
-/// Connections of the slow.
+/// Connections of the slow, and how many of them are begun in a turn at most.
 const SLOW: usize = 200;
+const SLOW_BEGUN: usize = 10;
 /// Streams that are opened before the answers are looked at.
 const BURST: u32 = 100;
 const STREAMS: u32 = 10_000;
 
 pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
-    let good = site.caller()?;
-    let mut quiet = Samples::default();
     for (kind, what, unit, _) in KINDS {
-        // Quiet again before each, so that both are seen at the same time.
-        quiet.append(ask(&good)?);
-        let (address, certificates) = (site.address.to_string(), text(&site.certificates)?);
-        let words = ["grpc-attack", kind, &address, certificates];
-        let (mut program, _) = serve(&words, dir, 19)?;
-        pass(WARM_UP);
+        // Each attack has a gateway of its own, which knows nothing of the address that it comes from.
+        let gateway = site.another()?;
+        gateway.ready(&site.tls()?)?;
+        let good = site.caller(gateway.address)?;
+        good.check()?;
+        let quiet = ask(&good)?;
+        let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
+        let (mut program, _) = serve(&["grpc-attack", kind, &address, certificates], dir, NICENESS)?;
         let under_attack = ask(&good)?;
         drop(program.stdin.take());
         let mut count = String::new();
@@ -62,7 +62,6 @@ pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
         program.wait()?;
         let row = table.row(format!("{what}, {} {unit}/s", count.trim()), "us");
         row.ours(p99(&under_attack)).bare(p99(&quiet)).goal(Goal::BareTimes(3.0)).done();
-        pass(WARM_UP);
     }
     Ok(())
 }
@@ -146,7 +145,7 @@ impl Attacker {
         let hello = self.hello()?;
         let mut open: Vec<(TcpStream, usize)> = Vec::new();
         loop {
-            while open.len() < SLOW {
+            for _ in 0..SLOW_BEGUN.min(SLOW - open.len()) {
                 open.push((TcpStream::connect(self.address)?, 0));
             }
             open.retain_mut(|(tcp, at)| {

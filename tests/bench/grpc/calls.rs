@@ -39,7 +39,7 @@ const CHECKED_LEN: u64 = 2;
 pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     let echo = Echo::serve(dir)?;
     let bare = Caller::plain(echo.address);
-    let ours = site.caller()?;
+    let ours = site.caller(site.address)?;
     let question = targets(TARGET);
     let answer_len = ours.call(&STATUS, &question)?.len() as u64;
     let lanes = Lanes { bare: &bare, ours: &ours, question, answer_len };

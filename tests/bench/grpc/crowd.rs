@@ -1,5 +1,5 @@
-//! Connections: how many begin in a second, what a thousand of them cost that do nothing, and how soon the gateway is
-//! back.
+//! Connections: how many begin in a second, what a thousand of them cost that do nothing, and how soon a
+//! gateway is ready.
 
 use std::io::{Read, stdin};
 use std::net::SocketAddr;
@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use provost::sys::pidfd::PidFd;
 use provost::sys::thread;
 use provost::tls::material;
 use rustls::pki_types::ServerName;
@@ -30,14 +29,12 @@ const CROWD: u32 = 1000;
 /// Until memory that was used is given back, and for how long nothing is done then.
 const SETTLE: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(10);
-/// How often the gateway is killed, and how long it is left alone between.
-const KILLS: u32 = 11;
-const HEALTHY: Duration = Duration::from_secs(1);
-const SIGKILL: u32 = 9;
+/// Gateways that begin.
+const STARTS: u32 = 11;
 
 pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     handshakes(site, table)?;
-    returns(site, table)?;
+    begins(site, table)?;
     crowd(site, dir, table)
 }
 
@@ -79,22 +76,17 @@ fn shake_hands(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Outcom
     Ok(())
 }
 
-/// From the kill of the gateway to the next one's answer.
-fn returns(site: &mut Site, table: &mut Table) -> Outcome {
+/// From the start of one more gateway until it lets a client in.
+fn begins(site: &Site, table: &mut Table) -> Outcome {
+    let tls = site.tls()?;
     let mut samples = Samples::default();
-    for _ in 0..KILLS {
-        let gateway = PidFd::open(site.pid()?)?;
-        pass(HEALTHY);
-        let tls = site.tls()?;
+    for _ in 0..STARTS {
         let begin = Instant::now();
-        gateway.signal(SIGKILL)?;
-        while Raw::connect(site.address, &tls).is_err() {
-            pass(Duration::from_millis(1));
-        }
+        let another = site.another()?;
+        another.ready(&tls)?;
         samples.push_ms(begin.elapsed());
-        site.ready()?;
     }
-    table.row("gateway back after kill -9", "ms").ours(samples.median()).done();
+    table.row("gateway begins", "ms").ours(samples.median()).done();
     Ok(())
 }
 

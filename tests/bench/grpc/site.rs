@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use provost::client::settings::RemoteSettings;
 use provost::client::{Place, Remote};
@@ -17,8 +17,10 @@ use rustls::ClientConfig;
 use crate::SERVICES;
 use crate::grpc::LOOPBACK;
 use crate::grpc::client::Caller;
+use crate::grpc::raw::Raw;
 use crate::ours::{BINARY, Provost, only};
-use crate::sample::{Outcome, until};
+use crate::sample::{Outcome, pass, until};
+use crate::sweep::MARK;
 
 /// The process that the service runs as its gateway.
 pub const GATEWAY: &str = "provost.gateway";
@@ -33,6 +35,13 @@ pub struct Site {
     pub service: Provost,
     pub address: SocketAddr,
     pub certificates: PathBuf,
+    dir: PathBuf,
+}
+
+/// One more gateway of the same service, which nobody has seen yet.
+pub struct Another {
+    program: Child,
+    pub address: SocketAddr,
 }
 
 impl Site {
@@ -43,24 +52,26 @@ impl Site {
         let certificates = dir.join("certs");
         provost(&["cert", "init", "--dir", text(&certificates)?], "")?;
         provost(&["user", "add", USER, "--users", text(&dir.join("users"))?], PASSWORD)?;
-        let address = TcpListener::bind((LOOPBACK, 0))?.local_addr()?;
-        let config = dir.join("provost.toml");
-        fs::write(&config, configuration(address))?;
+        let (config, address) = configure(&dir)?;
         let service = Provost::serve_with(&dir, &["--config", text(&config)?])?;
-        let mut site = Self { service, address, certificates };
+        let mut site = Self { service, address, certificates, dir };
         site.service.fill(SERVICES)?;
-        site.ready()?;
+        until("the gateway answers", READY_LIMIT, || site.caller(address).and_then(|c| c.check()).is_ok())?;
         Ok(site)
     }
 
-    /// Waits until the gateway answers.
-    pub fn ready(&self) -> Outcome<Duration> {
-        until("the gateway answers", READY_LIMIT, || self.caller().and_then(|c| c.check()).is_ok())
+    /// A client of this gateway with certificate and password.
+    pub fn caller(&self, address: SocketAddr) -> Outcome<Caller> {
+        Caller::secure(address, &self.tls()?, USER, PASSWORD)
     }
 
-    /// A client with certificate and password.
-    pub fn caller(&self) -> Outcome<Caller> {
-        Caller::secure(self.address, &self.tls()?, USER, PASSWORD)
+    /// Starts one more gateway, and does not wait for it.
+    pub fn another(&self) -> Outcome<Another> {
+        let (config, address) = configure(&self.dir)?;
+        let mut command = Command::new(BINARY);
+        command.args(["gateway", "--socket", self.service.socket(), "--config", text(&config)?]);
+        command.env(MARK, &self.dir).stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Another { program: command.stderr(Stdio::null()).spawn()?, address })
     }
 
     /// Where the client library finds it.
@@ -84,6 +95,27 @@ impl Site {
     pub fn pid(&mut self) -> Outcome<u32> {
         let process = only(self.service.client.status(vec![GATEWAY.to_owned()])?)?;
         Ok(process.pid.ok_or("the gateway does not run")?)
+    }
+}
+
+impl Another {
+    /// Waits until it lets us in.
+    pub fn ready(&self, tls: &Arc<ClientConfig>) -> Outcome {
+        let begin = Instant::now();
+        while Raw::connect(self.address, tls).is_err() {
+            if begin.elapsed() > READY_LIMIT {
+                return Err("one more gateway does not answer".into());
+            }
+            pass(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Another {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }
 
@@ -112,14 +144,19 @@ pub fn text(path: &Path) -> Outcome<&str> {
     Ok(path.to_str().ok_or("the path of the directory is not text")?)
 }
 
-/// More connections than the default, so that a thousand can be idle and somebody else be served.
-fn configuration(address: SocketAddr) -> String {
-    format!(
+/// Writes a configuration with an address that is free. More connections than the default, so that a thousand can be idle
+/// and somebody else be served.
+fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
+    let address = TcpListener::bind((LOOPBACK, 0))?.local_addr()?;
+    let config = dir.join(format!("{}.toml", address.port()));
+    let text = format!(
         "[grpc]\nlisten = \"{address}\"\ncertificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
          ca = \"certs/ca.pem\"\nusers = \"users\"\n\
          [grpc.certificate_roles]\n\"client.provost\" = \"admin\"\n[grpc.user_roles]\n{USER} = \"admin\"\n\
          [grpc.limits]\nconnections = 2000\n"
-    )
+    );
+    fs::write(&config, text)?;
+    Ok((config, address))
 }
 
 /// Runs a command that is given this on standard input. It must succeed.
