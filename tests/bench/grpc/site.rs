@@ -77,8 +77,7 @@ impl Site {
     /// Where the client library finds it.
     pub fn place(&self) -> Outcome<Place> {
         let settings = RemoteSettings {
-            host: LOOPBACK.to_owned(),
-            port: self.address.port(),
+            host: self.address.to_string().parse()?,
             files: files(&self.certificates, "client"),
             user: Some(USER.to_owned()),
             password_file: None,
