@@ -11,6 +11,7 @@ use std::{env, fs};
 
 use prost::Message;
 use prost_build::{Config, Method, Service, ServiceGenerator};
+use prost_types::{DescriptorProto, FileDescriptorSet};
 
 const MESSAGES: [&str; 4] = [
     "proto/provost/v1/process.proto",
@@ -28,7 +29,7 @@ const SERVICES: [&str; 5] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message: the same
 /// bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 6] = ["StartAgain", "Stop", "Restart", "Remove", "Wait", "Upgrade"];
+const LONG: [&str; 7] = ["Start", "StartAgain", "Stop", "Restart", "Remove", "Wait", "Upgrade"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -38,11 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = MESSAGES.iter().chain(if with_services { SERVICES.as_slice() } else { &[] });
     let set = protox::compile(files, ["proto"])?;
     if with_services {
-        let mut bare = set.clone();
-        for file in &mut bare.file {
-            file.source_code_info = None;
-        }
-        fs::write(Path::new(&out).join("descriptors.bin"), bare.encode_to_vec())?;
+        fs::write(Path::new(&out).join("descriptors.rs"), descriptors(&set)?)?;
     }
     let written = Rc::default();
     let mut config = Config::new();
@@ -54,6 +51,43 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fs::write(Path::new(&out).join(format!("{package}.services.rs")), code)?;
     }
     Ok(())
+}
+
+/// What server reflection hands out: every file that a service is made of, with those that it imports, and which one a
+/// name is in.
+fn descriptors(set: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
+    let files: Vec<_> = set.file.iter().filter(|f| !f.package().contains("internal")).collect();
+    let mut symbols = BTreeMap::new();
+    let mut code = "pub static FILES: &[(&str, &[&str], &[u8])] = &[\n".to_owned();
+    for (n, file) in files.iter().enumerate() {
+        let mut bare = (*file).clone();
+        bare.source_code_info = None;
+        writeln!(code, "({:?}, &{:?}, &{:?}),", file.name(), file.dependency, bare.encode_to_vec())?;
+        let enums = file.enum_type.iter().map(|e| e.name().to_owned());
+        let services = file.service.iter().flat_map(|s| {
+            let methods = s.method.iter().map(|m| format!("{}.{}", s.name(), m.name()));
+            methods.chain([s.name().to_owned()])
+        });
+        let messages = file.message_type.iter().flat_map(|m| named(m, ""));
+        for name in enums.chain(services).chain(messages) {
+            symbols.insert(format!("{}.{name}", file.package()), n);
+        }
+    }
+    writeln!(code, "];\npub static SYMBOLS: &[(&str, usize)] = &{:?};", Vec::from_iter(&symbols))?;
+    let services =
+        files.iter().flat_map(|f| f.service.iter().map(move |s| format!("{}.{}", f.package(), s.name())));
+    writeln!(code, "pub static SERVICES: &[&str] = &{:?};", Vec::from_iter(services))?;
+    Ok(code)
+}
+
+/// A message, and what is declared inside of it.
+fn named(message: &DescriptorProto, outer: &str) -> Vec<String> {
+    let name = format!("{outer}{}", message.name());
+    let inner = message.nested_type.iter().flat_map(|m| named(m, &format!("{name}.")));
+    let enums = message.enum_type.iter().map(|e| format!("{name}.{}", e.name()));
+    let mut all: Vec<_> = inner.chain(enums).collect();
+    all.push(name);
+    all
 }
 
 /// Writes the services of each package to a file of its own: only what speaks gRPC includes it.

@@ -1,3 +1,13 @@
 //! Who may do what: users with their passwords, roles, and the one table of what a role may ask for.
 
 #![forbid(unsafe_code)]
+
+pub mod basic;
+pub mod password;
+pub mod remembered;
+pub mod role;
+pub mod roles;
+pub mod table;
+mod throttle;
+pub mod users;
+pub mod verifier;

@@ -96,7 +96,7 @@ fn bash() -> String {
          \x20 for ((i = 1; i < COMP_CWORD; i++)); do\n\
          \x20   case ${COMP_WORDS[i]} in\n\
          \x20     --) compopt -o default; return;;\n\
-         \x20     --socket) i=$((i + 1));;\n\
+         \x20     --socket|-H|--remote|--host|--cert|--key|--ca|--user|--password-file) i=$((i + 1));;\n\
          \x20     -*) ;;\n\
          \x20     *) [[ -z $command ]] && command=${COMP_WORDS[i]};;\n\
          \x20   esac\n\
@@ -146,7 +146,7 @@ fn zsh() -> String {
          \x20 for ((i = 2; i < CURRENT; i++)); do\n\
          \x20   case $words[i] in\n\
          \x20     --) _normal; return;;\n\
-         \x20     --socket) ((i++));;\n\
+         \x20     --socket|-H|--remote|--host|--cert|--key|--ca|--user|--password-file) ((i++));;\n\
          \x20     -*) ;;\n\
          \x20     *) [[ -z $command ]] && command=$words[i];;\n\
          \x20   esac\n\

@@ -48,8 +48,8 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
     Ok(args)
 }
 
-pub fn run(args: Args, _: &mut Session) -> Result<u8, Error> {
-    serve::run_engine(args)
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    serve::run_engine(args, session)
 }
 
 #[cfg(test)]

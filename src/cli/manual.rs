@@ -5,6 +5,7 @@ use crate::cli::Answers;
 use crate::cli::Command;
 use crate::cli::Positional;
 use crate::cli::launch;
+use crate::cli::remote;
 use crate::cli::visible;
 
 /// The options of every command.
@@ -104,6 +105,8 @@ pub fn overview() -> String {
          'provost help COMMAND' shows a command's options.\n\n",
     );
     out.push_str(EXIT_CODES);
+    out.push('\n');
+    out.push_str(remote::HELP.trim_end());
     out
 }
 
@@ -132,10 +135,13 @@ pub fn page() -> String {
     out.push_str(".SH SHARED OPTIONS\nEvery command has these; \\-\\-json those that answer.\n");
     text_to_man(SHARED, &mut out);
     text_to_man(SHARED_JSON, &mut out);
+    out.push_str(".SH OPTIONS IN FRONT OF THE COMMAND\nFor the service of another machine.\n");
+    text_to_man(remote::HELP, &mut out);
     out.push_str(".SH EXIT STATUS\n.nf\n");
     out.push_str(&roff(EXIT_CODES.trim_start_matches("Exit codes:\n")));
     out.push_str(
         "\n.fi\n.SH ENVIRONMENT\n.TP\n.B PROVOST_SOCKET\nThe service's socket.\n\
+         .TP\n.B PROVOST_PASSWORD\nThe password, to the service of another machine.\n\
          .TP\n.B XDG_RUNTIME_DIR\nWhere the socket of a user's own service is, below provost/.\n\
          .TP\n.B NO_COLOR\nNo colours, when it is set to anything.\n\
          .SH FILES\n.TP\n.I /run/provost/engine.sock\nThe socket of root's service.\n\

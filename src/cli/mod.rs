@@ -4,12 +4,15 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod batch;
 mod completions;
 mod doctor;
 mod engine;
 mod env;
 mod events;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod help;
 mod history;
 mod json;
@@ -21,6 +24,7 @@ mod manual;
 mod output;
 mod raw;
 mod reload;
+mod remote;
 mod remove;
 mod restart;
 mod run;
@@ -101,7 +105,7 @@ pub enum Positional {
 type Job = Box<dyn FnOnce(&mut Session) -> Result<u8, Error>>;
 
 /// All commands, in the order in which they are shown.
-static COMMANDS: [Command; 25] = [
+static COMMANDS: &[Command] = &[
     Command {
         name: "serve",
         summary: serve::SUMMARY,
@@ -247,6 +251,15 @@ static COMMANDS: [Command; 25] = [
         parse: |words| job(history::parse(words)?, history::run),
     },
     Command {
+        name: "audit",
+        summary: audit::SUMMARY,
+        help: audit::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(audit::parse(words)?, audit::run),
+    },
+    Command {
         name: "reconcile",
         summary: doctor::reconcile::SUMMARY,
         help: doctor::reconcile::HELP,
@@ -327,6 +340,16 @@ static COMMANDS: [Command; 25] = [
         words: Positional::Hidden,
         parse: |words| job(keeper::parse(words)?, keeper::run),
     },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "gateway",
+        summary: gateway::SUMMARY,
+        help: gateway::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        words: Positional::Hidden,
+        parse: |words| job(gateway::parse(words)?, gateway::run),
+    },
 ];
 
 /// Binds a command's arguments to what it does with them.
@@ -396,6 +419,7 @@ fn dispatch(
     }
     let job = job?;
     session.socket = words.shared.socket;
+    session.remote = words.shared.remote;
     session.format = if words.shared.json { Format::Json } else { Format::Text };
     job(session)
 }
@@ -423,7 +447,7 @@ mod tests {
 
     #[test]
     fn every_option_in_a_help_text_is_known_to_its_command() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             for option in manual::options(command) {
                 for name in &option.names {
                     let value = option.value.as_ref().filter(|_| !option.is_glued).map(|_| "1");
@@ -439,7 +463,7 @@ mod tests {
 
     #[test]
     fn every_command_says_how_it_is_used() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             assert!(
                 manual::usage(command).starts_with(&format!("provost {}", command.name)),
                 "{}",
@@ -451,7 +475,7 @@ mod tests {
 
     #[test]
     fn every_command_refuses_an_unknown_option() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             let e = parse(&[command.name, "--frobnicate"]).unwrap_err();
             assert_eq!(e.code, Code::Usage, "{}", command.name);
         }

@@ -4,7 +4,6 @@
 //! program's whole group, as it would there; any other the program alone.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::launch::Launch;
@@ -13,6 +12,7 @@ use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::words::{Word, Words};
 use crate::client::Client;
+use crate::client::Place;
 use crate::client::StreamItem;
 use crate::sys::errno;
 use crate::sys::signal;
@@ -81,13 +81,12 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     // Before any other thread, so that none of them is interrupted instead.
     let signals = SignalFd::new(&PASSED_ON)
         .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {}", text::cause(&e))))?;
-    let socket = session.socket()?;
-    let mut client = Client::connect(&socket)?;
+    let mut client = session.client()?;
     let id = ProcessId::new();
     let items = client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single })?;
     let started = outcome(items);
     if started.is_ok() {
-        pass_on(signals, socket, id)?;
+        pass_on(signals, client.place().clone(), id)?;
     }
     let code = started.and_then(|_| follow(&mut client, id, session));
     if args.keep == Keep::Removed {
@@ -155,16 +154,16 @@ fn exit_code(process: &Process) -> Result<u8, Error> {
 }
 
 /// Starts the thread that passes signals on. It ends with the program: what it waits for may never come.
-fn pass_on(signals: SignalFd, socket: PathBuf, id: ProcessId) -> Result<(), Error> {
+fn pass_on(signals: SignalFd, place: Place, id: ProcessId) -> Result<(), Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot pass signals on: {}", text::cause(&e)));
     set_nonblocking(signals.as_fd(), false).map_err(cannot)?;
     let work = move || {
         let mut interrupts = 0;
         while let Ok(Some(signal)) = signals.read() {
             interrupts += u32::from(signal == signal::INT);
-            let socket = socket.clone();
+            let place = place.clone();
             // Each on its own, so that a stop under way does not keep the next signal from its end.
-            let one = move || act(&socket, id, signal, interrupts);
+            let one = move || act(&place, id, signal, interrupts);
             if let Err(e) = thread::spawn("signal", one) {
                 screen::complain(&cannot(e));
             }
@@ -174,8 +173,8 @@ fn pass_on(signals: SignalFd, socket: PathBuf, id: ProcessId) -> Result<(), Erro
     Ok(())
 }
 
-fn act(socket: &std::path::Path, id: ProcessId, signal: u32, interrupts: u32) {
-    let Ok(mut client) = Client::connect(socket) else { return };
+fn act(place: &Place, id: ProcessId, signal: u32, interrupts: u32) {
+    let Ok(mut client) = Client::connect_to(place) else { return };
     if signal != signal::INT || interrupts <= 1 {
         return send(&mut client, id, signal);
     }

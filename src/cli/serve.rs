@@ -2,9 +2,15 @@
 
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
+#[cfg(feature = "gateway")]
+use std::time::Duration;
 
 use crate::cli::engine::Args as EngineArgs;
+#[cfg(feature = "gateway")]
+use crate::cli::gateway::Args as GatewayArgs;
 use crate::cli::keeper::Args as KeeperArgs;
+#[cfg(feature = "gateway")]
+use crate::cli::reload::GATEWAY;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
@@ -13,6 +19,10 @@ use crate::cli::words::{Word, Words};
 use crate::config;
 use crate::engine;
 use crate::engine::host::Notify;
+#[cfg(feature = "gateway")]
+use crate::engine::own::OWN_PROGRAM;
+#[cfg(feature = "gateway")]
+use crate::gateway;
 use crate::keeper::Cgroups;
 use crate::keeper::Handed;
 use crate::keeper::Notice;
@@ -23,6 +33,16 @@ use crate::keeper::serve;
 use crate::sys::{signal, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
+use crate::wire::spec::Spec;
+#[cfg(feature = "gateway")]
+use crate::wire::spec::{EnvBase, Readiness, RestartPolicy};
+
+/// The longest time between two attempts to start the gateway.
+#[cfg(feature = "gateway")]
+const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// How long its connections may take to end.
+#[cfg(feature = "gateway")]
+const GATEWAY_STOP_MAX: Duration = Duration::from_secs(5);
 
 pub const SUMMARY: &str = "Run the service";
 pub const HELP: &str = "\
@@ -94,7 +114,8 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
         })?;
         Ok(vec![option.to_owned(), text.to_owned()])
     };
-    let engine_arguments = [given("--state", &state)?, given("--config", &config)?].concat();
+    let own_socket = given("--socket", &Some(socket.clone()))?;
+    let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
     serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut tell)
 }
 
@@ -106,20 +127,25 @@ fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
-pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
+pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
     system::end_at_panic();
     take_name();
-    let config = args.config.as_deref().map(config::load).transpose();
+    let load = |path: &Path| config::load(path, args.state.as_deref());
+    let config = args.config.as_deref().map(load).transpose();
     if args.is_check {
         config?;
         return engine::check(args.state.as_deref()).map(|()| 0);
     }
-    // It was good when the service began; one that was spoilt since is no reason to leave everything alone.
-    let config = config.unwrap_or_else(|e| {
-        screen::notice(&format!("{}; going on with what holds without it", e.message));
-        None
-    });
-    let config = config.unwrap_or_default();
+    // It was good when the service began; one that was spoilt since is no reason to leave everything alone, or to end what
+    // it began.
+    let (config, is_known) = match config {
+        Ok(config) => (config.unwrap_or_default(), true),
+        Err(e) => {
+            screen::notice(&format!("{}; going on with what holds without it", e.message));
+            (config::Config::default(), false)
+        }
+    };
+    let own = is_known.then(|| own_processes(&config, &args, session)).transpose()?;
     let options = engine::Options {
         cgroups: args.cgroups,
         exe: args.exe,
@@ -127,10 +153,58 @@ pub fn run_engine(args: EngineArgs) -> Result<u8, Error> {
         orphans: config.orphans,
         history: config.history,
         sinks: config.sinks,
-        own: Some(Vec::new()),
+        own,
         notify: Notify(Arc::new(|line: &str| screen::notice(line))),
     };
     match engine::run(options)? {}
+}
+
+/// What the service runs for itself.
+#[cfg(not(feature = "gateway"))]
+fn own_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+    Ok(Vec::new())
+}
+
+/// What the service runs for itself: the gateway, if it is configured.
+#[cfg(feature = "gateway")]
+fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+    if config.grpc.is_none() {
+        return Ok(Vec::new());
+    }
+    let socket = session.socket()?;
+    let options =
+        [("--socket", Some(&socket)), ("--config", args.config.as_ref()), ("--state", args.state.as_ref())];
+    let given = options
+        .into_iter()
+        .filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
+    let command = [OWN_PROGRAM.to_owned(), "gateway".to_owned()].into_iter().chain(given.flatten());
+    let mut spec = Spec::new(command);
+    spec.name = Some(GATEWAY.parse()?);
+    // Nothing of the service's environment leads the C core astray.
+    spec.env_base = EnvBase::Empty;
+    spec.env = vec![("GRPC_DNS_RESOLVER".to_owned(), "native".to_owned())];
+    spec.restart.policy = RestartPolicy::Always;
+    spec.restart.max_restarts = None;
+    spec.restart.delay_max = GATEWAY_DELAY_MAX;
+    spec.stop.timeout = GATEWAY_STOP_MAX;
+    spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
+    Ok(vec![spec])
+}
+
+/// The gateway, in its own process, as the engine starts it. Only an error or a signal ends it.
+#[cfg(feature = "gateway")]
+pub fn run_gateway(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
+    take_name();
+    let socket = session.socket()?;
+    let load = move || {
+        let config = config::load(&args.config, args.state.as_deref())?;
+        config.grpc.ok_or_else(|| {
+            let file = quoted(&args.config.to_string_lossy());
+            Error::usage(format!("the configuration {file} has no section [grpc]"))
+        })
+    };
+    let say = Arc::new(|line: &str| screen::notice(line));
+    match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), say })? {}
 }
 
 /// The keeper that was another program until now.

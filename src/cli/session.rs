@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::cli::remote::RemoteWords;
 use crate::cli::screen::Out;
 use crate::client::{Client, default_socket};
 use crate::wire::error::Error;
@@ -21,6 +22,8 @@ pub enum Format {
 pub struct Session {
     /// `--socket`, if it was given.
     pub socket: Option<PathBuf>,
+    /// `--host` and the like.
+    pub remote: RemoteWords,
     /// `--json`.
     pub format: Format,
     /// Standard output.
@@ -30,17 +33,27 @@ pub struct Session {
 impl Session {
     /// With nothing said yet.
     pub fn new() -> Self {
-        Self { socket: None, format: Format::Text, out: Out::new() }
+        Self { socket: None, remote: RemoteWords::default(), format: Format::Text, out: Out::new() }
     }
 
     /// The service's socket.
     pub fn socket(&self) -> Result<PathBuf, Error> {
+        if self.remote.is_given() {
+            return Err(Error::usage("this is for the service of this machine")
+                .hint("leave out --host and what belongs to it"));
+        }
         self.socket.clone().map_or_else(default_socket, Ok)
     }
 
-    /// A connection to the service.
+    /// A connection to the service, here or elsewhere.
     pub fn client(&self) -> Result<Client, Error> {
-        Client::connect(&self.socket()?)
+        if !self.remote.is_given() {
+            return Client::connect(&self.socket()?);
+        }
+        if self.socket.is_some() {
+            return Err(Error::usage("--socket is for this machine, --host for another: give one of them"));
+        }
+        Client::connect_to(&self.remote.place()?)
     }
 
     /// Whether answers are JSON.

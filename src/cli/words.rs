@@ -10,6 +10,8 @@ use lexopt::Arg;
 use crate::cli::Answers;
 use crate::cli::Command;
 use crate::cli::manual;
+use crate::cli::remote;
+use crate::cli::remote::RemoteWords;
 use crate::cli::values;
 use crate::wire::error::Error;
 use crate::wire::id::{Target, quoted};
@@ -32,6 +34,8 @@ pub struct Shared {
     pub json: bool,
     /// `--help`.
     pub help: bool,
+    /// `--host` and the like, which stand in front of the command: behind it, some mean something else.
+    pub remote: RemoteWords,
 }
 
 /// The words that are left.
@@ -104,6 +108,10 @@ impl Words {
                         self.shared.json = true
                     }
                     "--help" | "-h" => self.shared.help = true,
+                    name if self.command.is_none() && remote::NAMES.contains(&name) => {
+                        let value = self.value(name)?;
+                        self.shared.remote.take(name, value);
+                    }
                     _ => return Ok(Some(word)),
                 },
                 Word::Value(_) => return Ok(Some(word)),
@@ -245,7 +253,7 @@ mod tests {
         assert_eq!(words.next().unwrap(), Some(Word::Value("b".into())));
         assert_eq!(words.next().unwrap(), Some(Word::Value("--json".into())));
         assert_eq!(words.next().unwrap(), None);
-        assert_eq!(words.shared, Shared { socket: Some("/s".into()), json: true, help: false });
+        assert_eq!(words.shared, Shared { socket: Some("/s".into()), json: true, ..Shared::default() });
     }
 
     #[test]

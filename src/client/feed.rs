@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::client::Client;
-use crate::client::link::{Fault, Link};
+use crate::client::connection::Connection;
+use crate::client::link::Fault;
 use crate::client::retry::{self, Attempts, Repeat};
 use crate::wire::error::Error;
 use crate::wire::event::Event;
@@ -40,7 +41,7 @@ pub struct Feed {
     /// With `since` at the last event that came.
     request: Events,
     /// The connection while an answer is under way.
-    link: Option<Link>,
+    link: Option<Connection>,
     ready: VecDeque<FeedItem>,
     attempts: Attempts,
     ended: bool,
@@ -62,7 +63,7 @@ impl Feed {
         while self.ready.is_empty() && !self.ended {
             if let Err(fault) = self.step() {
                 self.link = None;
-                self.attempts.after(fault, Repeat::Safe, &self.client.path)?;
+                self.attempts.after(fault, Repeat::Safe, &self.client.place)?;
             }
         }
         Ok(())
@@ -93,6 +94,30 @@ impl Feed {
             self.request.since = event.seq;
             self.ready.push_back(FeedItem::Event(event));
         }
+    }
+}
+
+impl Feed {
+    /// All events that have come, at least one; `None` at the end. A number of missed ones comes in front of its events.
+    pub fn batch(&mut self) -> Option<Result<EventBatch, Error>> {
+        let mut batch = EventBatch::default();
+        loop {
+            match self.ready.front() {
+                Some(FeedItem::Missed(_)) if !batch.events.is_empty() => break,
+                Some(FeedItem::Missed(count)) => batch.missed += count,
+                Some(FeedItem::Event(event)) => batch.events.push(event.clone()),
+                None if batch != EventBatch::default() || self.ended => break,
+                None => {
+                    if let Err(e) = self.fill() {
+                        self.ended = true;
+                        return Some(Err(e));
+                    }
+                    continue;
+                }
+            }
+            self.ready.pop_front();
+        }
+        (batch != EventBatch::default()).then_some(Ok(batch))
     }
 }
 

@@ -8,23 +8,33 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod connection;
 mod feed;
 mod link;
+#[cfg(feature = "gateway")]
+mod remote;
 mod retry;
+#[cfg(feature = "gateway")]
+pub mod settings;
 mod socket;
 mod stream;
 #[cfg(test)]
 pub(crate) mod twin;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 pub use crate::client::cancel::Canceller;
+use crate::client::connection::Connection;
+pub use crate::client::connection::Place;
 pub use crate::client::feed::{Feed, FeedItem};
-use crate::client::link::{Fault, Link};
+use crate::client::link::Fault;
+#[cfg(feature = "gateway")]
+pub use crate::client::remote::Remote;
 use crate::client::retry::Attempts;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
+use crate::wire::audit::{AuditLog, Line, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
@@ -50,9 +60,9 @@ use crate::wire::request::{
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    path: PathBuf,
+    place: Place,
     /// None after a stream took it over, or when it broke.
-    link: Option<Link>,
+    link: Option<Connection>,
     canceller: Option<Canceller>,
     on_behalf_of: Option<String>,
 }
@@ -65,7 +75,7 @@ impl Client {
     /// # Ok::<(), provost::Error>(())
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), link: Some(Link::open(path)?), canceller: None, on_behalf_of: None })
+        Self::connect_to(&Place::socket(path.to_owned()))
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -73,10 +83,16 @@ impl Client {
         Self::connect(&default_socket()?)
     }
 
-    /// The socket it talks to.
+    /// Connects to a service wherever it is.
+    pub fn connect_to(place: &Place) -> Result<Self, Error> {
+        let (place, link) = (place.clone(), Some(place.open()?));
+        Ok(Self { place, link, canceller: None, on_behalf_of: None })
+    }
+
+    /// Where the service is.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
@@ -174,6 +190,22 @@ impl Client {
         Err(unexpected())
     }
 
+    /// Who asked for what, after a line: at most 1,000 lines at a time.
+    pub fn audit(&mut self, audit: AuditLog) -> Result<Vec<Line>, Error> {
+        let mut all = Vec::new();
+        for reply in self.call(Request::AuditLog(audit))? {
+            if let Reply::Audit(some) = reply {
+                all.extend(some);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts on record that a request was refused before the service heard of it.
+    pub fn note(&mut self, note: Note) -> Result<(), Error> {
+        self.call(Request::Note(note)).map(drop)
+    }
+
     /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new one.
     pub fn events(&mut self, events: Events) -> Result<Feed, Error> {
         Feed::begin(self.hand_over(), events)
@@ -202,8 +234,8 @@ impl Client {
 
     /// A client of the same service with the connection of this one.
     fn hand_over(&mut self) -> Self {
-        let (path, on_behalf_of) = (self.path.clone(), self.on_behalf_of.clone());
-        Self { path, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
+        let (place, on_behalf_of) = (self.place.clone(), self.on_behalf_of.clone());
+        Self { place, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
@@ -234,7 +266,7 @@ impl Client {
         let canceller = self.canceller.get_or_insert_default().clone();
         if let Some(link) = &self.link {
             // Nobody has it yet, so nobody has used it.
-            let _ = canceller.moved_to(link.socket());
+            let _ = link.watch(&canceller);
         }
         canceller
     }
@@ -252,7 +284,7 @@ impl Client {
                 Ok(replies) => return (Ok(replies), attempts),
                 Err(fault) => fault,
             };
-            if let Err(e) = attempts.after(fault, repeat, &self.path) {
+            if let Err(e) = attempts.after(fault, repeat, &self.place) {
                 return (Err(e), attempts);
             }
         }
@@ -282,13 +314,13 @@ impl Client {
     }
 
     /// Sends on the connection there is, or on a new one, and hands the connection out.
-    fn send(&mut self, request: &Request) -> Result<Link, Fault> {
+    fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => Link::open(&self.path).map_err(Fault::Final)?,
+            None => self.place.open().map_err(Fault::Final)?,
         };
         if let Some(canceller) = &self.canceller {
-            canceller.moved_to(link.socket()).map_err(Fault::Final)?;
+            link.watch(canceller).map_err(Fault::Final)?;
         }
         link.send(request, self.on_behalf_of.as_deref())?;
         Ok(link)

@@ -2,13 +2,12 @@
 //! within milliseconds, while the socket stays where it is: so whatever may be asked twice is asked again, for as long
 //! as something is heard in between. What may not is reported as unknown.
 
+use std::fmt::Display;
 use std::io;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::link::{Fault, PATIENCE};
-use crate::client::socket;
 use crate::wire::error::{Code, Error};
 use crate::wire::request::Request;
 
@@ -47,6 +46,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Events(_)
         | Request::Service
         | Request::Health
+        | Request::AuditLog(_)
+        | Request::Note(_)
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
@@ -64,7 +65,9 @@ pub(super) fn patience(request: &Request) -> Option<Duration> {
         | Request::Output(_)
         | Request::Env(_)
         | Request::Service
-        | Request::Health => Some(PATIENCE),
+        | Request::Health
+        | Request::AuditLog(_)
+        | Request::Note(_) => Some(PATIENCE),
         Request::Events(events) if !events.follow => Some(PATIENCE),
         // These last as long as the process they are about.
         Request::Stop(_)
@@ -101,18 +104,24 @@ impl Attempts {
     }
 
     /// Decides after a failure: comes back when it is time to try again, or with the error that ends it.
-    pub(super) fn after(&mut self, fault: Fault, repeat: Repeat, path: &Path) -> Result<(), Error> {
-        self.decide(fault, repeat, path, Instant::now()).map(thread::sleep)
+    pub(super) fn after(&mut self, fault: Fault, repeat: Repeat, service: &dyn Display) -> Result<(), Error> {
+        self.decide(fault, repeat, service, Instant::now()).map(thread::sleep)
     }
 
     /// How long to pause before the next attempt.
-    fn decide(&mut self, fault: Fault, repeat: Repeat, path: &Path, now: Instant) -> Result<Duration, Error> {
+    fn decide(
+        &mut self,
+        fault: Fault,
+        repeat: Repeat,
+        service: &dyn Display,
+        now: Instant,
+    ) -> Result<Duration, Error> {
         let cause = match fault {
             Fault::Final(e) => return Err(e),
             Fault::Silent(patience) => {
                 let e = format!(
                     "the service on {} does not answer: nothing came for {} s",
-                    socket::shown(path),
+                    service,
                     patience.as_secs()
                 );
                 return Err(Error::new(Code::Unreachable, e)
@@ -126,7 +135,7 @@ impl Attempts {
             Fault::Unsent(e) | Fault::Broken(e) => e,
         };
         if now >= *self.give_up_at.get_or_insert(now + PATIENCE) {
-            return Err(self.gave_up(&cause, path));
+            return Err(self.gave_up(&cause, service));
         }
         self.broken += 1;
         let pause = self.pause;
@@ -134,17 +143,17 @@ impl Attempts {
         Ok(pause)
     }
 
-    fn gave_up(&self, cause: &io::Error, path: &Path) -> Error {
+    fn gave_up(&self, cause: &io::Error, service: &dyn Display) -> Error {
         let cause = match cause.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 "it closes the connection".to_owned()
             }
             _ => cause.to_string(),
         };
-        let (path, broken, seconds) = (socket::shown(path), self.broken, PATIENCE.as_secs());
+        let (broken, seconds) = (self.broken, PATIENCE.as_secs());
         Error::new(
             Code::Unreachable,
-            format!("the service on {path} does not answer: {cause}, {broken} times within {seconds} s"),
+            format!("the service on {service} does not answer: {cause}, {broken} times within {seconds} s"),
         )
         .hint("see what 'provost serve' says on its standard error")
     }
@@ -160,7 +169,7 @@ mod tests {
 
     #[test]
     fn time_runs_from_the_first_failure_not_from_the_last_word() {
-        let (path, mut now) = (Path::new("/s"), Instant::now());
+        let (path, mut now) = (&"/s", Instant::now());
         let mut attempts = Attempts::new();
         for _ in 0..3 {
             // An hour without a word is no reason to give up at the first failure.
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_unsafe_is_repeated_only_if_it_was_not_sent() {
-        let (path, now) = (Path::new("/s"), Instant::now());
+        let (path, now) = (&"/s", Instant::now());
         let unsent = Fault::Unsent(io::ErrorKind::BrokenPipe.into());
         assert!(Attempts::new().decide(unsent, Repeat::Unsafe, path, now).is_ok());
         assert!(Attempts::new().decide(broken(), Repeat::Unsafe, path, now).is_err());

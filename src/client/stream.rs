@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use crate::client::Client;
-use crate::client::link::{Fault, Link};
+use crate::client::connection::Connection;
+use crate::client::link::Fault;
 use crate::client::retry::{Attempts, Repeat};
 use crate::wire::error::Error;
 use crate::wire::id::ProcessId;
@@ -47,7 +48,7 @@ pub struct OutputStream {
     /// What the first request says; the ones after it name every byte.
     since: Option<Since>,
     /// The connection while an answer is under way.
-    link: Option<Link>,
+    link: Option<Connection>,
     ready: VecDeque<StreamItem>,
     attempts: Attempts,
     ended: bool,
@@ -115,7 +116,7 @@ impl OutputStream {
         while self.ready.is_empty() && !self.ended {
             if let Err(fault) = self.step() {
                 self.link = None;
-                self.attempts.after(fault, Repeat::Safe, &self.client.path)?;
+                self.attempts.after(fault, Repeat::Safe, &self.client.place)?;
                 self.drop_the_removed()?;
             }
         }

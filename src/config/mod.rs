@@ -3,17 +3,31 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gateway")]
+mod grpc;
+#[cfg(feature = "gateway")]
+mod remote;
 mod section;
 mod sinks;
 
+#[cfg(feature = "gateway")]
+use std::collections::BTreeSet;
 use std::path::Path;
+#[cfg(feature = "gateway")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
+#[cfg(feature = "gateway")]
+use crate::client::settings::RemoteSettings;
 use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
+#[cfg(feature = "gateway")]
+use crate::gateway::settings::GatewaySettings;
 use crate::sys::files;
+#[cfg(feature = "gateway")]
+use crate::wire::error::Code;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
@@ -31,43 +45,103 @@ pub struct Config {
     pub history: HistorySettings,
     /// Where else events go.
     pub sinks: Vec<SinkSettings>,
+    /// What others can do over the network; without it there is no gateway.
+    #[cfg(feature = "gateway")]
+    pub grpc: Option<GatewaySettings>,
 }
 
-/// Reads a file, and the files of secrets and certificates that it names.
-pub fn load(path: &Path) -> Result<Config, Error> {
+/// The configuration of a demonstration, which is part of the program.
+#[cfg(feature = "gateway")]
+const DEMO: &str = include_str!("../../packaging/demo.toml");
+
+/// Reads a file, and the files of secrets and certificates that sinks name. `state` is the directory of the service, where
+/// the gateway's files are that the configuration does not name.
+pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
+    let text = text(path)?;
+    let config = parse(path, &text, state)?;
+    // It does not matter who may write to the demonstration's file as long as nobody did: so it works from any clone.
+    #[cfg(feature = "gateway")]
+    if config.grpc.is_some() && text != DEMO {
+        grpc::guard(path)?;
+    }
+    Ok(config)
+}
+
+/// The service called `name` in the first of these files that knows it. Nothing else of them is looked at: they may be
+/// meant for a service, and name secrets that we may not read.
+#[cfg(feature = "gateway")]
+pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
+    let mut known = BTreeSet::new();
+    for path in paths {
+        let text = text(path)?;
+        let source = Source { path, text: &text };
+        let section = top(&source)?.section("remote")?;
+        for (other, remote) in section.map(remote::all).transpose()?.unwrap_or_default() {
+            if other == name {
+                return Ok(remote);
+            }
+            known.insert(other);
+        }
+    }
+    let known: Vec<_> = known.into_iter().collect();
+    let e = Error::new(Code::NotFound, format!("there is no remote {}", quoted(name)));
+    Err(match &known[..] {
+        [] => e.hint(format!("docs/config.md shows the section [remote.{name}] that would make it known")),
+        _ => e.hint(format!("there are: {}", known.join(", "))),
+    })
+}
+
+fn text(path: &Path) -> Result<String, Error> {
     let shown = quoted(&path.to_string_lossy());
     let text = files::read(path, LEN_MAX).map_err(|why| {
         Error::usage(format!("cannot read the configuration {shown}: {why}"))
             .hint("docs/config.md shows what can stand in it")
     })?;
-    let text = String::from_utf8(text).map_err(|e| {
+    String::from_utf8(text).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Error::usage(format!(
             "the configuration {shown} is not UTF-8 text: byte {at} is the first that is none"
         ))
-    })?;
-    parse(path, &text)
+    })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Config, Error> {
-    let source = Source { path, text };
+/// The table that the whole file is.
+fn top<'a>(source: &'a Source<'a>) -> Result<Section<'a>, Error> {
     // The parser itself refuses nesting deeper than 80.
-    let table = DeTable::parse(text).map_err(|e| {
+    let table = DeTable::parse(source.text).map_err(|e| {
         let message: String = e.message().replace('\n', ", ").chars().take(200).collect();
         source.error(e.span().map_or(0, |span| span.start), &message)
     })?;
-    let mut file = Section::new(&source, String::new(), 0, table.into_inner());
+    Ok(Section::new(source, String::new(), 0, table.into_inner()))
+}
+
+fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error> {
+    let source = Source { path, text };
+    let mut file = top(&source)?;
     let orphans = file.choice(
         "orphans",
         &[("adopt", OrphanPolicy::Adopt), ("kill", OrphanPolicy::Kill), ("leave", OrphanPolicy::Leave)],
     )?;
     let history = file.section("history")?.map(history).transpose()?;
     let entries = file.sections("sink", SINKS_MAX)?;
+    let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
     file.finish()?;
+    #[cfg(not(feature = "gateway"))]
+    if let Some(section) = grpc.as_ref().or(remotes.as_ref()) {
+        let message = format!("this provost was built without gRPC: it has no {}", section.title());
+        return Err(section.error(&message).hint("take one that was built with the feature gateway"));
+    }
+    // They are for clients, but what is wrong with them is to be seen at once.
+    #[cfg(feature = "gateway")]
+    remotes.map(remote::all).transpose()?;
+    #[cfg(not(feature = "gateway"))]
+    let _ = state;
     Ok(Config {
         orphans: orphans.unwrap_or_default(),
         history: history.unwrap_or_default(),
         sinks: sinks::all(entries)?,
+        #[cfg(feature = "gateway")]
+        grpc: grpc.map(|section| grpc::read(section, state)).transpose()?,
     })
 }
 
@@ -80,5 +154,7 @@ fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {
     Ok(HistorySettings { keep, keep_events })
 }
 
+#[cfg(all(test, feature = "gateway"))]
+mod grpc_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::path::Path;
+#[cfg(feature = "gateway")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -29,6 +31,11 @@ impl Source<'_> {
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let path = quoted(&self.path.to_string_lossy());
         Error::usage(format!("{path}, line {line}, column {column}: {message}"))
+    }
+
+    /// An error about a value of this file.
+    pub fn bad<T>(&self, value: &At<T>, message: &str) -> Error {
+        self.error(value.at, message)
     }
 }
 
@@ -58,12 +65,18 @@ impl<'a> Section<'a> {
 
     /// An error about a value of this section.
     pub fn bad<T>(&self, value: &At<T>, message: &str) -> Error {
-        self.source.error(value.at, message)
+        self.source.bad(value, message)
     }
 
     /// An error about the section as a whole.
     pub fn error(&self, message: &str) -> Error {
         self.source.error(self.at, message)
+    }
+
+    /// The file.
+    #[cfg(feature = "gateway")]
+    pub fn source(&self) -> &'a Source<'a> {
+        self.source
     }
 
     /// As it is called in messages.
@@ -94,6 +107,17 @@ impl<'a> Section<'a> {
     pub fn required(&mut self, key: &'static str) -> Result<At<Cow<'a, str>>, Error> {
         let text = self.text(key)?;
         text.ok_or_else(|| self.error(&format!("{} needs '{key}'", self.title)))
+    }
+
+    /// A path; one that is not absolute begins where the file is.
+    #[cfg(feature = "gateway")]
+    pub fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, Error> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        if text.value.is_empty() || text.value.contains('\0') {
+            return Err(self.bad(&text, &format!("'{key}' is a path, not {}", quoted(&text.value))));
+        }
+        let dir = self.source.path.parent().unwrap_or(Path::new(""));
+        Ok(Some(dir.join(&*text.value)))
     }
 
     /// One of these words.
@@ -150,7 +174,11 @@ impl<'a> Section<'a> {
         match self.take(key) {
             None => Ok(None),
             Some(At { value: DeValue::Table(table), at }) => {
-                Ok(Some(Self::new(self.source, format!("[{key}]"), at, table)))
+                let title = match self.title.strip_suffix(']') {
+                    Some(outer) => format!("{outer}.{key}]"),
+                    None => format!("[{key}]"),
+                };
+                Ok(Some(Self::new(self.source, title, at, table)))
             }
             Some(other) => Err(self.of_kind(key, &other, &format!("a table, written [{key}]"))),
         }
@@ -176,6 +204,37 @@ impl<'a> Section<'a> {
             }
         };
         list.into_iter().map(one).collect()
+    }
+
+    /// The keys of a table that has any, with the text of each.
+    #[cfg(feature = "gateway")]
+    pub fn texts(mut self) -> Result<Vec<(At<String>, At<Cow<'a, str>>)>, Error> {
+        let all = std::mem::take(&mut self.table).into_iter().map(|(key, value)| {
+            let name = At { at: key.span().start, value: key.into_inner().into_owned() };
+            match (value.span().start, value.into_inner()) {
+                (at, DeValue::String(value)) => Ok((name, At { value, at })),
+                (at, other) => Err(self.of_kind(&name.value, &At { value: other, at }, "a string")),
+            }
+        });
+        all.collect()
+    }
+
+    /// The keys of a table that has any, each of which is a table.
+    #[cfg(feature = "gateway")]
+    pub fn tables(mut self) -> Result<Vec<(At<String>, Self)>, Error> {
+        let outer = self.title.trim_end_matches(']').to_owned();
+        let all = std::mem::take(&mut self.table).into_iter().map(|(key, value)| {
+            let name = At { at: key.span().start, value: key.into_inner().into_owned() };
+            let title = format!("{outer}.{}]", name.value);
+            match (value.span().start, value.into_inner()) {
+                (at, DeValue::Table(table)) => Ok((name, Self::new(self.source, title, at, table))),
+                (at, other) => {
+                    let kind = format!("a table, written {title}");
+                    Err(self.of_kind(&name.value, &At { value: other, at }, &kind))
+                }
+            }
+        });
+        all.collect()
     }
 
     /// Refuses the keys that nobody has asked for.

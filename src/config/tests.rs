@@ -9,10 +9,10 @@ use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
 
 /// A directory of this test's own.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("provost-config-{}-{n}", std::process::id()));
@@ -20,7 +20,7 @@ impl Scratch {
         Self(dir)
     }
 
-    fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+    pub(super) fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -35,12 +35,12 @@ impl Drop for Scratch {
 }
 
 fn read(text: &str) -> Result<Config, Error> {
-    parse(Path::new("/etc/provost.toml"), text)
+    parse(Path::new("/etc/provost.toml"), text, None)
 }
 
 /// The refusal's message without the file's name, and its hint.
 #[track_caller]
-fn refusal(text: &str) -> (String, String) {
+pub(super) fn refusal(text: &str) -> (String, String) {
     let e = read(text).expect_err(text);
     let message = e.message.strip_prefix("'/etc/provost.toml', line ").expect(&e.message).to_owned();
     (message, e.hint)
@@ -87,7 +87,7 @@ fn every_key_is_read() {
         ca.display()
     );
     let path = scratch.file("provost.toml", text, 0o644);
-    let config = load(&path).unwrap();
+    let config = load(&path, None).unwrap();
     assert_eq!(config.orphans, OrphanPolicy::Adopt);
     assert_eq!(
         config.history,
@@ -115,7 +115,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let (message, hint) = refusal("wibble = 1");
     assert_eq!(
         (message.as_str(), hint.as_str()),
-        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink")
+        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink, grpc, remote")
     );
     // A key of another kind of sink is unknown too.
     let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
@@ -243,13 +243,13 @@ fn a_hostile_file_is_refused() {
     assert!(read(&deep).is_err());
     let scratch = Scratch::new();
     let long = scratch.file("long", format!("# {}", "x".repeat(1 << 20)), 0o600);
-    let e = load(&long).unwrap_err();
+    let e = load(&long, None).unwrap_err();
     assert!(e.message.contains("larger than 1048576 bytes"), "{e}");
-    let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600)).unwrap_err();
+    let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600), None).unwrap_err();
     assert!(e.message.contains("byte 5"), "{e}");
-    let e = load(&scratch.0).unwrap_err();
+    let e = load(&scratch.0, None).unwrap_err();
     assert!(e.message.contains("not a regular file"), "{e}");
-    let e = load(Path::new("/no/such")).unwrap_err();
+    let e = load(Path::new("/no/such"), None).unwrap_err();
     assert!(e.message.contains("No such file") && !e.hint.is_empty(), "{e}");
 }
 
@@ -271,13 +271,27 @@ fn the_documentation_agrees() {
         (2, OrphanPolicy::Kill, Config::default().history)
     );
     // What is unknown is answered with all that is known there.
-    for section in
-        ["", "[history]\n", "[[sink]]\nkind = 'jsonl'\npath = '/a'\n", &format!("{SEARCH}url = 'http://a'\n")]
-    {
+    let grpc = "[grpc]\nlisten = '127.0.0.1:1'\ncertificates = '/c'\nusers = '/u'\n";
+    let remote = "[remote.lab]\nhost = 'l:1'\ncertificate = 'c'\nkey = 'k'\nca = 'a'\n";
+    for section in [
+        "",
+        grpc,
+        &format!("{grpc}[grpc.limits]\n"),
+        remote,
+        "[history]\n",
+        "[[sink]]\nkind = 'jsonl'\npath = '/a'\n",
+        &format!("{SEARCH}url = 'http://a'\n"),
+    ] {
         let (_, hint) = refusal(&format!("{section}wibble = 1"));
         let keys = hint.strip_prefix("keys there: ").unwrap();
         for key in keys.split(", ") {
-            let is_there = [format!("| `{key}` |"), format!("## `[{key}]`"), format!("## `[[{key}]]`")];
+            let is_there = [
+                format!("| `{key}` |"),
+                format!("## `[{key}]`"),
+                format!("## `[[{key}]]`"),
+                format!("## `[grpc.{key}]`"),
+                format!("## `[{key}.NAME]`"),
+            ];
             assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");
         }
     }

@@ -1,3 +1,216 @@
 //! Everything that speaks gRPC to others: a process of its own that reaches processes only through the client library.
+//!
+//! | thread | where | owns | woken by |
+//! |---|---|---|---|
+//! | `provost` (gateway) | `mod.rs` | what is read from files | signals, changed files |
+//! | `grpc-door` | `door.rs` | the listener | connections |
+//! | `grpc-conn` | `connection.rs` | one connection and its gRPC server | its two sockets |
+//! | `grpc-N` | grpcio | completions of calls: begins them, never waits | the C core |
+//! | `work-N` | `pool.rs` | a connection to the engine | calls that are answered at once |
+//! | `call` | `calls.rs` | one call that takes long, or a stream | the engine; its client |
+//!
+//! It may end at any moment: it keeps nothing. The engine starts it again.
 
 #![forbid(unsafe_code)]
+
+mod caller;
+mod calls;
+mod connection;
+mod door;
+mod health;
+mod live;
+mod log;
+mod manager;
+pub mod meter;
+mod outlet;
+mod penalties;
+mod pool;
+mod reflection;
+mod seats;
+pub mod settings;
+mod threads;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use grpcio::{EnvBuilder, Environment};
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+
+use crate::access::roles::Roles;
+use crate::access::verifier::Verifier;
+use crate::gateway::health::Serving;
+use crate::gateway::live::Live;
+use crate::gateway::log::Log;
+pub use crate::gateway::log::Say;
+use crate::gateway::penalties::Penalties;
+use crate::gateway::pool::{Engine, Pool};
+use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::threads::Threads;
+use crate::sys::clock;
+use crate::sys::poll::{self, PollFd, Wait};
+use crate::sys::signal::{self, SignalFd};
+use crate::sys::thread;
+use crate::sys::watch::Watch;
+use crate::tls::material;
+use crate::wire::error::{Code, Error};
+
+/// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken for nothing.
+const COMPLETION_THREADS: usize = 1;
+/// Calls with threads of their own, over all connections.
+const OWN_THREADS_MAX: usize = 1024;
+/// Files that are changed one by one are read when nothing has changed for so long, ms.
+const QUIET_MS: u64 = 200;
+/// How long connections may take to end with the gateway, ms.
+const FAREWELL_MS: u64 = 2000;
+
+/// What its first line of output begins with when it lets clients in.
+pub const READY: &str = "gRPC is ready";
+
+/// What the gateway is given.
+pub struct Options {
+    /// The engine's socket.
+    pub socket: PathBuf,
+    /// What holds until it is told otherwise.
+    pub settings: GatewaySettings,
+    /// Reads the settings again.
+    pub load: Box<dyn Fn() -> Result<GatewaySettings, Error> + Send>,
+    /// For its log.
+    pub say: Say,
+}
+
+/// What all its threads share.
+struct Gateway {
+    listen: SocketAddr,
+    limits: Limits,
+    socket: PathBuf,
+    access: Mutex<Arc<Access>>,
+    verifier: Arc<Verifier>,
+    penalties: Penalties,
+    live: Live,
+    env: Arc<Environment>,
+    pool: Pool,
+    threads: Threads,
+    serving: Arc<Serving>,
+    log: Log,
+}
+
+/// Who may come in and what they may do: as the files say.
+struct Access {
+    tls: Arc<ServerConfig>,
+    roles: Roles,
+}
+
+impl Access {
+    fn load(settings: &GatewaySettings) -> Result<Self, Error> {
+        Ok(Self { tls: material::server(&settings.files)?, roles: settings.roles.clone() })
+    }
+}
+
+impl Gateway {
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.lock())
+    }
+
+    /// The service behind, for a call that has a thread of its own.
+    fn engine(&self) -> Engine {
+        Engine::new(self.socket.clone())
+    }
+}
+
+/// Runs until a signal or an error ends it.
+pub fn run(options: Options) -> Result<Infallible, Error> {
+    let cannot = |what: &'static str| move |e: io::Error| Error::new(Code::Failed, format!("{what}: {e}"));
+    let signals =
+        SignalFd::new(&[signal::TERM, signal::INT, signal::HUP]).map_err(cannot("cannot receive signals"))?;
+    let Options { socket, settings, load, say } = options;
+    let gateway = Arc::new(Gateway {
+        listen: settings.listen,
+        limits: settings.limits,
+        access: Mutex::new(Arc::new(Access::load(&settings)?)),
+        verifier: Arc::new(Verifier::new(settings.users.load()?)?),
+        penalties: Penalties::default(),
+        live: Live::default(),
+        env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
+        pool: Pool::new(&socket).map_err(cannot("cannot start a thread"))?,
+        threads: Threads::new(OWN_THREADS_MAX),
+        serving: Arc::default(),
+        log: Log::new(say),
+        socket,
+    });
+    let listener = door::open(&gateway)?;
+    let ours = Arc::clone(&gateway);
+    thread::spawn("grpc-door", move || door::run(&ours, &listener))
+        .map_err(cannot("cannot start a thread"))?;
+    gateway.log.tell(&format!("{READY} on {}", gateway.listen));
+    if let Some(warning) = settings.users.warning() {
+        gateway.log.tell(warning);
+    }
+    let watch = watch(&settings.paths()).map_err(cannot("cannot watch the certificates"))?;
+    let mut due = None;
+    loop {
+        let mut fds = [PollFd::readable(signals.as_fd()), PollFd::readable(watch.as_fd())];
+        let woken = poll::wait(&mut fds, due).map_err(cannot("cannot wait"))?;
+        if watch.drain() {
+            due = Some(clock::now_ms() + QUIET_MS);
+        }
+        match signals.read().map_err(cannot("cannot receive signals"))? {
+            Some(signal::HUP) => due = Some(0),
+            Some(_) => end(&gateway),
+            None => {}
+        }
+        if woken == Wait::Deadline || due == Some(0) {
+            due = None;
+            reload(&gateway, load.as_ref());
+        }
+    }
+}
+
+/// Watches the directories of these files.
+fn watch(paths: &[PathBuf]) -> io::Result<Watch> {
+    let watch = Watch::new()?;
+    let directories: BTreeSet<_> =
+        paths.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+    directories.iter().try_for_each(|directory| watch.add(directory))?;
+    Ok(watch)
+}
+
+/// Takes on what the files say now. What is bad leaves everything as it was, and is said.
+fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) {
+    let loaded = load().and_then(|settings| {
+        Ok((Access::load(&settings)?, settings.users.load()?, material::clients(&settings.files)?))
+    });
+    let (access, users, clients) = match loaded {
+        Ok(loaded) => loaded,
+        Err(e) => {
+            gateway.log.tell(&format!("not reloaded, going on as before: {}", e.message));
+            return;
+        }
+    };
+    *gateway.access.lock() = Arc::new(access);
+    gateway.verifier.replace(users);
+    let ended = gateway.live.close_if(|peer| !clients.accept(peer));
+    let ended = if ended == 0 {
+        String::new()
+    } else {
+        format!("; ended {ended} connections of clients that would not be let in now")
+    };
+    gateway.log.tell(&format!("reloaded certificates, users and roles{ended}"));
+}
+
+/// Lets the clients know, and goes.
+fn end(gateway: &Gateway) -> ! {
+    gateway.serving.end();
+    gateway.live.close_if(|_| true);
+    let deadline = clock::now_ms() + FAREWELL_MS;
+    while gateway.live.count() > 0 && clock::now_ms() < deadline {
+        // Nobody counts down for us: a moment between looks, at the very end of the process.
+        let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));
+    }
+    std::process::exit(0)
+}

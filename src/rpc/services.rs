@@ -1,6 +1,6 @@
 //! The services that `build.rs` generates from `proto/`, and the messages of those that are not ours.
 
-#![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+#![allow(clippy::all, clippy::pedantic, dead_code, missing_docs, reason = "generated code")]
 
 /// `provost.v1.ProcessManager`.
 pub(crate) mod manager {
@@ -34,5 +34,7 @@ pub(crate) mod status {
     include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
 }
 
-/// All files of `proto/` as one `google.protobuf.FileDescriptorSet`.
-pub(crate) static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The files of `proto/` as server reflection hands them out.
+pub(crate) mod descriptors {
+    include!(concat!(env!("OUT_DIR"), "/descriptors.rs"));
+}

@@ -19,6 +19,8 @@ pub mod signal;
 pub mod socket;
 pub mod system;
 pub mod thread;
+#[cfg(feature = "gateway")]
+pub mod watch;
 
 /// Turns the -1 of a system call into its errno.
 fn cerr(result: libc::c_int) -> io::Result<libc::c_int> {

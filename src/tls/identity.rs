@@ -25,6 +25,8 @@ pub struct Peer {
     pub fingerprint: [u8; 32],
     /// From then on it is not valid any more.
     pub not_after: Timestamp,
+    /// The certificate, and those that it came with.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// A certificate, for people.
@@ -100,12 +102,14 @@ pub(in crate::tls) fn described(der: &[u8]) -> Result<Described, String> {
 }
 
 /// The peer that a certificate makes its holder; an error says why none.
-pub(in crate::tls) fn peer(der: &[u8]) -> Result<Peer, String> {
-    let Described { names, serial, fingerprint, not_after, .. } = described(der)?;
+pub(in crate::tls) fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, String> {
+    let leaf = chain.first().ok_or("there is no certificate")?;
+    let Described { names, serial, fingerprint, not_after, .. } = described(leaf)?;
     if names.is_empty() {
         return Err("it has no name (SAN)".to_owned());
     }
-    Ok(Peer { names, serial, fingerprint, not_after })
+    let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+    Ok(Peer { names, serial, fingerprint, not_after, chain })
 }
 
 /// A name of the SAN, or nothing for a kind that we do not use. Names of all kinds end up in one list, so each has to

@@ -66,15 +66,10 @@ pub struct Files {
 /// For the end that accepts connections.
 pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     let read = Material::read(files, Purpose::Server)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(read.roots, provider())
-        .with_crls(read.lists)
-        .enforce_revocation_expiration()
-        .build()
-        .map_err(|e| unusable(files, &e))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
-        .with_client_cert_verifier(Arc::new(Clients(clients)))
+        .with_client_cert_verifier(Arc::new(clients(files)?))
         .with_single_cert(read.chain, read.key)
         .map_err(|e| mismatch(files, &e))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -82,6 +77,17 @@ pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// Which clients a server lets in that has these files.
+pub fn clients(files: &Files) -> Result<Clients, Error> {
+    let lists = files.crl.as_deref().map_or(Ok(Vec::new()), lists)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider())
+        .with_crls(lists)
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(|e| unusable(files, &e))?;
+    Ok(Clients(verifier))
 }
 
 /// For the end that connects.

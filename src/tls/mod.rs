@@ -10,7 +10,7 @@ pub mod material;
 pub mod pump;
 mod session;
 pub mod tunnel;
-mod verify;
+pub mod verify;
 mod words;
 
 #[cfg(test)]

@@ -31,8 +31,10 @@ use crate::tls::buffer::Buffer;
 use crate::tls::tunnel::Tunnel;
 use crate::tls::words;
 
-/// A batch, in bytes: large enough that system calls do not count, small enough to stay in a processor's cache.
-const BATCH_LEN: usize = 64 << 10;
+/// A batch is read at once, in bytes: at first so many.
+const BATCH_LEN: usize = 16 << 10;
+/// And with every one that was full twice as many, up to this: then wake-ups no longer count.
+const BATCH_LEN_MAX: usize = 256 << 10;
 /// After how long without traffic buffers and stack are given back, in milliseconds. Once; nothing ticks.
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
@@ -162,15 +164,25 @@ struct Side {
     writable: bool,
     /// The other end is gone; `poll` would say so without end.
     hung_up: bool,
+    /// How much is read at once.
+    batch_len: usize,
 }
 
 impl Side {
     fn new() -> Self {
-        Self { readable: true, writable: true, hung_up: false }
+        Self { readable: true, writable: true, hung_up: false, batch_len: BATCH_LEN }
     }
 
     fn poll<'a>(&self, fd: BorrowedFd<'a>, reads: bool, writes: bool) -> PollFd<'a> {
         if self.hung_up && !reads && !writes { PollFd::nothing() } else { PollFd::traffic(fd, reads, writes) }
+    }
+
+    /// After reading so much: less than asked for is all there was.
+    fn took(&mut self, len: usize) {
+        self.readable = len == self.batch_len;
+        if self.readable {
+            self.batch_len = (self.batch_len * 2).min(BATCH_LEN_MAX);
+        }
     }
 
     fn note(&mut self, fd: &PollFd<'_>) {
@@ -291,15 +303,14 @@ impl<'a> Pump<'a> {
 
     fn receive(&mut self) -> Result<bool, Ended> {
         let session = &mut self.tunnel.session;
-        let room = session.incoming.room(BATCH_LEN);
-        let room = &mut room[..BATCH_LEN];
-        match socket::recv(self.tunnel.tcp.as_fd(), room) {
+        let len = self.tcp_side.batch_len;
+        match socket::recv(self.tunnel.tcp.as_fd(), &mut session.incoming.room(len)[..len]) {
             Ok(0) if self.inbound == Flow::Ignored && self.outbound == Flow::Ended => {
                 return Err(Ended::Done);
             }
             Ok(0) => return Err(Ended::Truncated),
             Ok(n) => {
-                self.tcp_side.readable = n == BATCH_LEN;
+                self.tcp_side.took(n);
                 session.incoming.add(n);
             }
             Err(e) => return blocked(e, &mut self.tcp_side.readable).map(|()| false).map_err(lost),
@@ -386,7 +397,8 @@ impl<'a> Pump<'a> {
     }
 
     fn collect(&mut self) -> Result<bool, Ended> {
-        let room = &mut self.batch.room(BATCH_LEN)[..BATCH_LEN];
+        let len = self.plain_side.batch_len;
+        let room = &mut self.batch.room(len)[..len];
         let read = match socket::recv(self.plain.as_fd(), room) {
             Ok(n) => n,
             Err(e) => match blocked(e, &mut self.plain_side.readable) {
@@ -399,7 +411,7 @@ impl<'a> Pump<'a> {
             self.tunnel.session.close().map_err(|e| self.broken(&e))?;
             self.outbound = Flow::Ending;
         } else {
-            self.plain_side.readable = read == BATCH_LEN;
+            self.plain_side.took(read);
             match self.meter.outbound(&room[..read], clock::now_ms()) {
                 Verdict::Pass => {}
                 Verdict::PauseUntil(at) => self.outbound_paused_ms = at,
@@ -458,6 +470,7 @@ impl<'a> Pump<'a> {
     }
 
     fn give_back(&mut self) {
+        (self.tcp_side.batch_len, self.plain_side.batch_len) = (BATCH_LEN, BATCH_LEN);
         self.batch.shrink();
         self.tunnel.session.shrink();
         thread::give_back_stack();

@@ -78,8 +78,8 @@ pub fn accept(
     let session = Session::server(config).map_err(|e| Refused::Unacceptable(words::failure(&e, PEER)))?;
     let tunnel = shake_hands(tcp, session, PEER, deadline_ms)?;
     let chain = tunnel.session.state().peer_certificates();
-    let leaf = chain.and_then(<[_]>::first).expect("rustls has required a certificate");
-    let peer = identity::peer(leaf).map_err(Refused::Unacceptable)?;
+    let peer =
+        identity::peer(chain.expect("rustls has required a certificate")).map_err(Refused::Unacceptable)?;
     Ok((tunnel, peer))
 }
 

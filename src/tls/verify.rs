@@ -16,10 +16,20 @@ use rustls::server::danger::ClientCertVerified;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::tls::identity;
+use crate::tls::identity::Peer;
 
 /// The chain as webpki sees it, then ours: webpki takes a certificate without any extended key usage for every purpose.
 #[derive(Debug)]
-pub(in crate::tls) struct Clients(pub Arc<dyn ClientCertVerifier>);
+pub struct Clients(pub(in crate::tls) Arc<dyn ClientCertVerifier>);
+
+impl Clients {
+    /// Whether somebody who was let in once would be let in now.
+    #[must_use]
+    pub fn accept(&self, peer: &Peer) -> bool {
+        let (leaf, others) = peer.chain.split_first().expect("nobody is let in without a certificate");
+        self.verify_client_cert(leaf, others, UnixTime::now()).is_ok()
+    }
+}
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -37,7 +47,7 @@ impl ClientCertVerifier for Clients {
         if !identity::described(end_entity).map_err(unacceptable)?.client {
             return Err(CertificateError::InvalidPurpose.into());
         }
-        identity::peer(end_entity).map_err(unacceptable)?;
+        identity::peer(std::slice::from_ref(end_entity)).map_err(unacceptable)?;
         Ok(verified)
     }
 

@@ -82,11 +82,18 @@ fn certificate(e: &CertificateError) -> String {
             "was not made for this purpose (extended key usage)".to_owned()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names: Vec<_> = presented.iter().map(|name| quoted(name)).collect();
+            let names: Vec<_> = presented.iter().map(|name| quoted(bare(name))).collect();
             format!("is not for {} but for {}", quoted(&expected.to_str()), names.join(", "))
         }
+        CertificateError::Other(e) => format!("is not acceptable: {}", quoted(&e.0.to_string())),
         other => format!("is not acceptable: {}", quoted(&other.to_string())),
     }
+}
+
+/// A name that rustls tells with its kind, as in `DnsName("localhost")`, without it.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
 }
 
 fn at(secs: u64) -> String {

@@ -10,7 +10,7 @@ use crate::wire::reply::Reply;
 /// A message that answers a call, or a part of an answer that is streamed.
 pub(crate) trait Answer: Default {
     /// Adds a reply; what has no place in this answer is left out.
-    fn put(&mut self, reply: &Reply);
+    fn put(&mut self, reply: Reply);
 
     /// The replies in it.
     fn take(self) -> Result<Vec<Reply>, Error>;
@@ -21,7 +21,7 @@ fn all(bodies: impl IntoIterator<Item = Body>) -> Result<Vec<Reply>, Error> {
 }
 
 impl Answer for v1::Items {
-    fn put(&mut self, reply: &Reply) {
+    fn put(&mut self, reply: Reply) {
         if let Body::Item(item) = reply.to_body() {
             self.items.push(item);
         }
@@ -33,7 +33,7 @@ impl Answer for v1::Items {
 }
 
 impl Answer for v1::Processes {
-    fn put(&mut self, reply: &Reply) {
+    fn put(&mut self, reply: Reply) {
         if let Body::Processes(some) = reply.to_body() {
             self.processes.extend(some.processes);
         }
@@ -45,7 +45,7 @@ impl Answer for v1::Processes {
 }
 
 impl Answer for v1::Chunks {
-    fn put(&mut self, reply: &Reply) {
+    fn put(&mut self, reply: Reply) {
         if let Body::Chunk(chunk) = reply.to_body() {
             self.chunks.push(chunk);
         }
@@ -57,9 +57,13 @@ impl Answer for v1::Chunks {
 }
 
 impl Answer for v1::StreamItem {
-    fn put(&mut self, reply: &Reply) {
+    fn put(&mut self, reply: Reply) {
+        if let Reply::Chunk(chunk) = reply {
+            // The bytes are many: they move.
+            self.item = Some(Streamed::Chunk(chunk.into_wire()));
+            return;
+        }
         self.item = match reply.to_body() {
-            Body::Chunk(chunk) => Some(Streamed::Chunk(chunk)),
             Body::Gap(gap) => Some(Streamed::Gap(gap)),
             Body::Item(item) => Some(Streamed::Ended(item)),
             _ => None,
@@ -79,7 +83,7 @@ impl Answer for v1::StreamItem {
 macro_rules! single {
     ($message:ty, $body:ident) => {
         impl Answer for $message {
-            fn put(&mut self, reply: &Reply) {
+            fn put(&mut self, reply: Reply) {
                 if let Body::$body(message) = reply.to_body() {
                     *self = message;
                 }
@@ -94,6 +98,7 @@ macro_rules! single {
 
 single!(v1::Environment, Environment);
 single!(v1::EventBatch, Events);
+single!(v1::AuditLines, Audit);
 single!(v1::ServiceInfo, Service);
 single!(v1::Health, Health);
 single!(v1::Upgraded, Upgraded);

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use crate::wire::audit::Line;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::health::Health;
@@ -29,6 +30,8 @@ pub enum Reply {
     Environment(Environment),
     /// How the service is.
     Health(Health),
+    /// Lines of the audit, in order.
+    Audit(Vec<Line>),
     /// Events, in order.
     Events(EventBatch),
     /// About the service itself.
@@ -65,6 +68,18 @@ pub struct Chunk {
     pub at: Timestamp,
     /// Their bytes.
     pub data: Vec<u8>,
+}
+
+impl Chunk {
+    pub(in crate::wire) fn into_wire(self) -> v1::Chunk {
+        v1::Chunk {
+            id: self.id.as_bytes().to_vec(),
+            offset: self.offset,
+            stderr: self.stderr,
+            at: self.at.0,
+            data: self.data,
+        }
+    }
 }
 
 /// Output bytes that were overwritten before they could be sent.
@@ -158,13 +173,7 @@ impl Reply {
             Self::Processes(all) => {
                 Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
             }
-            Self::Chunk(c) => Body::Chunk(v1::Chunk {
-                id: c.id.as_bytes().to_vec(),
-                offset: c.offset,
-                stderr: c.stderr,
-                at: c.at.0,
-                data: c.data.clone(),
-            }),
+            Self::Chunk(c) => Body::Chunk(c.clone().into_wire()),
             Self::Gap(g) => {
                 Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
             }
@@ -193,6 +202,9 @@ impl Reply {
                 after: u.after.clone(),
                 path: u.path.clone(),
             }),
+            Self::Audit(lines) => {
+                Body::Audit(v1::AuditLines { lines: lines.iter().map(Line::to_wire).collect() })
+            }
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -249,6 +261,7 @@ impl Reply {
                 keeper_version: s.keeper_version,
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
+            Body::Audit(a) => Self::Audit(a.lines.into_iter().map(Line::from_wire).collect()),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -35,6 +35,7 @@ mod f_place;
 mod f_socket;
 mod k_upgrade;
 mod l_scale;
+mod m_gateway_process;
 mod programs;
 mod raw;
 mod tour;

@@ -1,7 +1,11 @@
 //! Real handshakes and connections over 127.0.0.1. Here: authorities, certificates and files for them, and both ends of a
 //! connection.
 
+mod certificates;
+mod files;
 mod pump;
+mod revocation;
+mod speed;
 
 use std::fs;
 use std::net::TcpListener;
@@ -28,7 +32,13 @@ use rcgen::KeyPair;
 use rcgen::RevokedCertParams;
 use rcgen::SerialNumber;
 use rustls::ClientConfig;
+use rustls::RootCertStore;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
+use rustls::sign::SingleCertAndKey;
 
 use crate::sys::clock;
 use crate::sys::socket;
@@ -188,19 +198,20 @@ impl World {
 
 /// A client that shows a certificate whatever it looks like.
 fn unchecked(files: &Files) -> Arc<ClientConfig> {
-    use rustls::pki_types::pem::PemObject;
     let read = |path: &PathBuf| fs::read(path).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&read(&files.ca)).unwrap()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&read(&files.ca)).unwrap()).unwrap();
     let pem = read(&files.certificate);
-    let chain = rustls::pki_types::CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .unwrap();
+        .with_client_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
 }

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Starts a process on a Provost service over gRPC, prints its output as it comes, and tells how it ended.
+
+    pip install grpcio grpcio-tools
+    docs/client.py [--host HOST:PORT] [--certs DIR] [--user NAME] [-- PROGRAM [ARG...]]
+
+The certificates are those of 'provost cert init'; the password is in $PROVOST_PASSWORD. Without either, it is
+the user of packaging/demo.toml. The messages are described in proto/provost/v1.
+"""
+
+import argparse
+import base64
+import os
+import pathlib
+import sys
+import uuid
+
+import grpc
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "proto"))
+# Python code from the .proto files, made when it is needed.
+messages, services = grpc.protos_and_services("provost/v1/manager.proto")
+channel_messages = grpc.protos("provost/v1/channel.proto")
+process_messages = grpc.protos("provost/v1/process.proto")
+
+
+def default_certs():
+    """Where 'provost cert init' puts certificates."""
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/provost/certs")
+    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state"
+    return pathlib.Path(state) / "provost/certs"
+
+
+def connect(host, certs, user, password):
+    """A channel whose calls carry the user's name and password."""
+    tls = grpc.ssl_channel_credentials(
+        root_certificates=(certs / "ca.pem").read_bytes(),
+        private_key=(certs / "client.key").read_bytes(),
+        certificate_chain=(certs / "client.pem").read_bytes(),
+    )
+    basic = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    def authorize(_context, callback):
+        callback((("authorization", basic),), None)
+
+    login = grpc.metadata_call_credentials(authorize)
+    return grpc.secure_channel(host, grpc.composite_channel_credentials(tls, login))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", default="localhost:7443")
+    parser.add_argument("--certs", type=pathlib.Path, default=default_certs())
+    parser.add_argument("--user", default="demo")
+    parser.add_argument("program", nargs="*", default=["sh", "-c", "for n in 1 2 3; do echo line $n; sleep 1; done"])
+    options = parser.parse_args()
+    password = os.environ.get("PROVOST_PASSWORD", "demo")
+
+    with connect(options.host, options.certs, options.user, password) as channel:
+        provost = services.ProcessManagerStub(channel)
+        spec = process_messages.Spec(command=options.program)
+        started = provost.Start(channel_messages.Start(spec=spec)).items[0].process
+        target = str(uuid.UUID(bytes=started.id))
+        print(f"started {target}, pid {started.pid}", file=sys.stderr)
+
+        request = channel_messages.Stream(targets=[target], start=True)
+        for item in provost.Stream(request):
+            if item.HasField("chunk"):
+                (sys.stderr if item.chunk.stderr else sys.stdout).buffer.write(item.chunk.data)
+                sys.stdout.flush()
+            elif item.HasField("gap"):
+                print(f"({item.gap.missed} bytes came too fast)", file=sys.stderr)
+
+        ended = provost.Wait(channel_messages.Wait(targets=[target])).items[0].process.exit
+        print(f"ended: {str(ended).strip()}", file=sys.stderr)
+        provost.Remove(channel_messages.Remove(targets=[target]))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except grpc.RpcError as error:
+        sys.exit(f"{error.code().name}: {error.details()}")

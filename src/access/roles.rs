@@ -1,0 +1,78 @@
+//! Who has which role. Two factors, each with a role of its own: the certificate and the user. The lower one counts, and
+//! whoever lacks one has none.
+
+use std::collections::BTreeMap;
+
+use crate::access::role::Role;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+
+/// Roles by the names that certificates carry, and by users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// By a name of the certificate, exactly as it stands there.
+    pub by_certificate: BTreeMap<String, Role>,
+    /// By user.
+    pub by_user: BTreeMap<String, Role>,
+}
+
+impl Roles {
+    /// The role of this user behind a certificate with these names: the highest of the certificate's, but not more than
+    /// the user's.
+    #[must_use]
+    pub fn of(&self, names: &[String], user: &str) -> Option<Role> {
+        let certificate = self.of_certificate(names)?;
+        Some(certificate.min(*self.by_user.get(user)?))
+    }
+
+    /// The highest role of any of these names.
+    #[must_use]
+    pub fn of_certificate(&self, names: &[String]) -> Option<Role> {
+        names.iter().filter_map(|name| self.by_certificate.get(name)).max().copied()
+    }
+
+    /// Why there is no role, where [`Self::of`] finds none.
+    #[must_use]
+    pub fn missing(&self, names: &[String], user: &str) -> Error {
+        let mut lacking = Vec::new();
+        if self.of_certificate(names).is_none() {
+            let names: Vec<_> = names.iter().take(4).map(|name| quoted(name)).collect();
+            lacking.push(format!("the certificate {} in [grpc.certificate_roles]", names.join(", ")));
+        }
+        if !self.by_user.contains_key(user) {
+            lacking.push(format!("the user {} in [grpc.user_roles]", quoted(user)));
+        }
+        Error::new(Code::Refused, format!("there is no role for {}", lacking.join(", nor for ")))
+            .hint("an administrator of the service gives it one: viewer, operator or admin")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_of_both_counts_and_one_alone_is_nothing() {
+        let of = |pairs: &[(&str, Role)]| pairs.iter().map(|(k, r)| ((*k).to_owned(), *r)).collect();
+        let roles = Roles {
+            by_certificate: of(&[("ops", Role::Operator), ("ci", Role::Viewer), ("boss", Role::Admin)]),
+            by_user: of(&[("ann", Role::Admin), ("bob", Role::Viewer)]),
+        };
+        let role =
+            |names: &[&str], user| roles.of(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), user);
+        assert_eq!(role(&["ops"], "ann"), Some(Role::Operator));
+        assert_eq!(role(&["boss"], "bob"), Some(Role::Viewer));
+        assert_eq!(role(&["ci", "ops", "unknown"], "ann"), Some(Role::Operator));
+        assert_eq!(role(&["boss"], "ann"), Some(Role::Admin));
+        for (names, user) in
+            [(&["boss"][..], "eve"), (&["Boss"], "ann"), (&["boss."], "ann"), (&[], "ann"), (&["boss"], "")]
+        {
+            assert_eq!(role(names, user), None, "{names:?} {user}");
+        }
+        let why = |names: &[&str], user| {
+            roles.missing(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), user).message
+        };
+        assert_eq!(why(&["boss"], "eve"), "there is no role for the user 'eve' in [grpc.user_roles]");
+        assert!(why(&["x"], "eve").contains("certificate 'x' in [grpc.certificate_roles], nor for the user"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What each request needs: the one table, without a default. A new request does not compile until it has its line.
+
+use crate::access::role::Role;
+use crate::wire::error::{Code, Error};
+use crate::wire::request::{EnvChange, Request};
+
+/// The least role that may ask this.
+#[must_use]
+pub fn needs(request: &Request) -> Role {
+    match request {
+        Request::Status(_)
+        | Request::List(_)
+        | Request::Wait(_)
+        | Request::Events(_)
+        | Request::Service
+        | Request::Health => Role::Viewer,
+        // What programs print may hold secrets: to see that they are well is no reason to read it.
+        Request::Output(_) | Request::Stream(_) => Role::Operator,
+        Request::StartAgain(_) | Request::Stop(_) | Request::Restart(_) | Request::Signal(_) => {
+            Role::Operator
+        }
+        // To define a command is to execute it, and its definition can be lost only by who can make it anew.
+        Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
+        // Values are secrets, and LD_PRELOAD is one of them.
+        Request::Env(_) => Role::Admin,
+        // It names everybody. (A note is the gateway's own, and has no way in from outside.)
+        Request::AuditLog(_) | Request::Note(_) => Role::Admin,
+    }
+}
+
+/// What the request does, as a verb: `stop`, `read the output`.
+#[must_use]
+pub fn verb(request: &Request) -> &'static str {
+    match request {
+        Request::Start(_) => "start a new process",
+        Request::StartAgain(_) => "start",
+        Request::Stop(_) => "stop",
+        Request::Restart(_) => "restart",
+        Request::Remove(_) => "remove",
+        Request::Signal(_) => "signal",
+        Request::Wait(_) => "wait",
+        Request::Status(_) => "ask for the status",
+        Request::List(_) => "list",
+        Request::Output(_) | Request::Stream(_) => "read output",
+        Request::Env(change) if *change == EnvChange::default() => "see the environment",
+        Request::Env(_) => "change the environment",
+        Request::Events(_) => "read events",
+        Request::AuditLog(_) => "read the audit",
+        Request::Note(_) => "put a note into the audit",
+        Request::Service => "ask about the service",
+        Request::Upgrade(_) => "upgrade the service",
+        Request::Health => "ask how the service is",
+    }
+}
+
+/// Refuses what the role is not enough for, and says what would be.
+pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
+    let needed = needs(request);
+    if role >= needed {
+        return Ok(());
+    }
+    let message = format!("{role} may not {}: that needs {needed}", verb(request));
+    Err(Error::new(Code::Refused, message)
+        .hint("the lower one of the certificate's role and the user's is what counts"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::audit::{AuditLog, Note};
+    use crate::wire::id::{ProcessId, UpgradeId};
+    use crate::wire::request::{
+        Events, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Upgrade,
+        Wait,
+    };
+    use crate::wire::spec::{Scope, Spec};
+
+    /// F21: every request and every role, spelled out.
+    #[test]
+    fn f21_every_request_and_every_role() {
+        let targets = || vec!["web".to_owned()];
+        let signal = Signal { targets: targets(), signal: 1, scope: Scope::default() };
+        let stream = Stream { targets: targets(), kind: StreamKind::Both, since: Since::Now };
+        let start =
+            Start { spec: Spec::new(["true"]), ids: vec![ProcessId::new()], numbering: Numbering::Single };
+        let set = EnvChange { set: vec![("A".into(), "b".into())], unset: Vec::new() };
+        let unset = EnvChange { set: Vec::new(), unset: vec!["A".into()] };
+        let (yes, no) = (true, false);
+        // viewer, operator, admin, and whether it is a change.
+        let matrix = [
+            (Request::Status(targets()), [yes, yes, yes], no),
+            (Request::List(List::default()), [yes, yes, yes], no),
+            (Request::Wait(Wait::default()), [yes, yes, yes], no),
+            (Request::Events(Events::default()), [yes, yes, yes], no),
+            (Request::Service, [yes, yes, yes], no),
+            (Request::Health, [yes, yes, yes], no),
+            (Request::Output(Output { target: "web".into(), kind: StreamKind::Both }), [no, yes, yes], no),
+            (Request::Stream(stream), [no, yes, yes], no),
+            (Request::StartAgain(targets()), [no, yes, yes], yes),
+            (Request::Stop(Stop::default()), [no, yes, yes], yes),
+            (Request::Restart(targets()), [no, yes, yes], yes),
+            (Request::Signal(signal), [no, yes, yes], yes),
+            (Request::Start(start), [no, no, yes], yes),
+            (Request::Remove(Remove::default()), [no, no, yes], yes),
+            (Request::Env(EnvChange::default()), [no, no, yes], no),
+            (Request::Env(set), [no, no, yes], yes),
+            (Request::Env(unset), [no, no, yes], yes),
+            (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
+            (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
+            (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
+        ];
+        let kinds: std::collections::HashSet<_> =
+            matrix.iter().map(|(request, ..)| std::mem::discriminant(request)).collect();
+        assert_eq!(kinds.len(), 18, "a request is missing in the matrix");
+        for (request, allowed, changes) in &matrix {
+            for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
+                let answer = allow(role, request);
+                assert_eq!(answer.is_ok(), *allowed, "{role} {request:?}");
+                if let Err(e) = answer {
+                    assert_eq!(e.code, Code::Refused);
+                    assert!(e.message.starts_with(&format!("{role} may not ")), "{e}");
+                    assert!(e.message.ends_with(&format!("that needs {}", needs(request))), "{e}");
+                }
+            }
+            assert_eq!(request.change().is_some(), *changes, "{request:?}");
+        }
+        assert_eq!(
+            allow(Role::Viewer, &Request::Stop(Stop::default())).unwrap_err().message,
+            "viewer may not stop: that needs operator"
+        );
+    }
+}

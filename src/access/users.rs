@@ -1,0 +1,294 @@
+//! The users file: `NAME:HASH` on each line, comments with `#`. Only its owner may read it, and it is changed as a whole:
+//! whoever reads it sees the old one or the new one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::access::password::Hash;
+use crate::sys::files;
+use crate::sys::system::try_lock;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, quoted};
+
+/// The largest file, in bytes.
+const LEN_MAX: u64 = 1 << 20;
+/// The most users.
+const USERS_MAX: usize = 10_000;
+
+/// Users with what is kept of their passwords, and whatever else is in their file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    lines: Vec<Line>,
+    /// Where each is in `lines`.
+    places: BTreeMap<String, usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Line {
+    User(Name, Hash),
+    /// Empty, or a comment.
+    Other(String),
+}
+
+impl Users {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let bytes = files::private(path, LEN_MAX).map_err(|why| {
+            Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)))
+                .hint("'provost user add NAME' makes one")
+        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::usage(format!("the users file {} is not UTF-8 text", shown(path))))?;
+        Self::parse(&text).map_err(|e| {
+            let message = format!("the users file {}, {}", shown(path), e.message);
+            Error { message, ..e }
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        let mut users = Self::default();
+        for (n, line) in text.lines().enumerate() {
+            users.read(line).map_err(|e| Error { message: format!("line {}: {}", n + 1, e.message), ..e })?;
+        }
+        Ok(users)
+    }
+
+    fn read(&mut self, line: &str) -> Result<(), Error> {
+        if line.trim().is_empty() || line.starts_with('#') {
+            self.lines.push(Line::Other(line.to_owned()));
+            return Ok(());
+        }
+        // What is wrong is not quoted: it may be a password.
+        let (name, hash) = line.split_once(':').ok_or_else(|| Error::usage("it is not NAME:HASH"))?;
+        let name = name.parse::<Name>()?;
+        if self.get(name.as_str()).is_some() {
+            return Err(Error::usage(format!("there is another {name}")));
+        }
+        let hash = Hash::parse(hash).ok_or_else(|| {
+            Error::usage(format!("the hash of {name} is not Argon2id with m=19456,t=2,p=1"))
+                .hint(format!("set the password anew: provost user passwd {name}"))
+        })?;
+        self.set(name, hash)
+    }
+
+    /// What is kept of this user's password.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Hash> {
+        match &self.lines[*self.places.get(name)?] {
+            Line::User(_, hash) => Some(hash),
+            Line::Other(_) => None,
+        }
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Adds a user, or gives one another password.
+    pub fn set(&mut self, name: Name, hash: Hash) -> Result<(), Error> {
+        if let Some(&place) = self.places.get(name.as_str()) {
+            self.lines[place] = Line::User(name, hash);
+            return Ok(());
+        }
+        if self.places.len() >= USERS_MAX {
+            return Err(Error::new(Code::Refused, format!("there are {USERS_MAX} users, which is the most")));
+        }
+        self.places.insert(name.to_string(), self.lines.len());
+        self.lines.push(Line::User(name, hash));
+        Ok(())
+    }
+
+    /// Takes a user out; false when there is none of this name.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let Some(place) = self.places.remove(name) else { return false };
+        self.lines.remove(place);
+        self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
+        true
+    }
+
+    fn to_text(&self) -> String {
+        let line = |line: &Line| match line {
+            Line::User(name, hash) => format!("{name}:{}\n", hash.to_text()),
+            Line::Other(text) => format!("{text}\n"),
+        };
+        self.lines.iter().map(line).collect()
+    }
+}
+
+/// Changes the file, which is made if need be, its directory too. Two at once do not undo each other.
+pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>) -> Result<T, Error> {
+    let failed =
+        |e: io::Error| Error::new(Code::Failed, format!("cannot write the users file {}: {e}", shown(path)));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let dir = File::open(dir).map_err(failed)?;
+    if !try_lock(&dir).map_err(failed)? {
+        let message = format!("another program is changing the users file {}", shown(path));
+        return Err(Error::new(Code::Refused, message).hint("try again"));
+    }
+    let mut users = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => {
+            let message = format!("the users file {} is a symbolic link", shown(path));
+            return Err(Error::new(Code::Refused, message).hint("give the path of the file itself"));
+        }
+        Ok(_) => Users::load(path)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Users::default(),
+        Err(e) => return Err(failed(e)),
+    };
+    let answer = change(&mut users)?;
+    let text = users.to_text();
+    if text.len() as u64 > LEN_MAX {
+        let message = format!("the users file {} would be larger than {LEN_MAX} bytes", shown(path));
+        return Err(Error::new(Code::Refused, message));
+    }
+    replace(path, &dir, text.as_bytes()).map_err(failed)?;
+    Ok(answer)
+}
+
+/// A new file in the place of the old one, on the disk when this returns.
+fn replace(path: &Path, dir: &File, text: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    // The directory is locked: what has this name was left by a crash.
+    match fs::remove_file(new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    let written = file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(new);
+    }
+    written.and_then(|()| dir.sync_all())
+}
+
+fn shown(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::password::{Memory, Password};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("provost-users-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn hash() -> Hash {
+        Hash::nobodys().unwrap()
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_changed_and_its_comments_stay() {
+        let scratch = Scratch::new("edit");
+        let path = scratch.0.join("deeper/users");
+        let (ann, bob, new) = (hash(), hash(), hash());
+        edit(&path, |users| users.set(name("ann"), ann.clone())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
+        let text = format!("# people\nann:{}\n\nbob:{}\n# end\n", ann.to_text(), bob.to_text());
+        fs::write(&path, &text).unwrap();
+        edit(&path, |users| users.set(name("ann"), new.clone())).unwrap();
+        edit(&path, |users| users.set(name("eve"), ann.clone())).unwrap();
+        let want = format!("{}eve:{}\n", text.replace(&ann.to_text(), &new.to_text()), ann.to_text());
+        assert_eq!(fs::read_to_string(&path).unwrap(), want);
+        assert!(edit(&path, |users| Ok(users.remove("ann"))).unwrap());
+        assert!(!edit(&path, |users| Ok(users.remove("ann"))).unwrap());
+        let users = Users::load(&path).unwrap();
+        assert_eq!(users.names().collect::<Vec<_>>(), ["bob", "eve"]);
+        assert_eq!((users.get("bob"), users.get("ann")), (Some(&bob), None));
+        assert!(fs::read_to_string(&path).unwrap().starts_with("# people\n\nbob:"));
+        let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line_and_never_shown() {
+        let good = hash().to_text();
+        for (text, want) in [
+            ("# x\nann".to_owned(), "line 2: it is not NAME:HASH"),
+            ("ann:hunter2".to_owned(), "line 1: the hash of ann is not Argon2id"),
+            (format!("ann:{}", good.replace("t=2", "t=9")), "line 1: the hash of ann is not Argon2id"),
+            (format!("ann:{good}\nann:{good}"), "line 2: there is another ann"),
+            (format!("a b:{good}"), "line 1: bad name 'a b'"),
+            (format!(" ann:{good}"), "line 1: bad name ' ann'"),
+            (format!(":{good}"), "line 1: bad name ''"),
+        ] {
+            let e = Users::parse(&text).unwrap_err();
+            assert!(e.message.starts_with(want), "{e}");
+            assert!(!e.message.contains("hunter2") && !e.message.contains(&good[35..]), "{e}");
+        }
+        let many: String = (0..=USERS_MAX).map(|n| format!("u{n}:{good}\n")).collect();
+        assert!(Users::parse(&many).unwrap_err().message.contains("there are 10000 users"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_or_that_is_elsewhere_is_refused() {
+        let scratch = Scratch::new("refuse");
+        let path = scratch.0.join("users");
+        edit(&path, |users| users.set(name("ann"), hash())).unwrap();
+        let link = scratch.0.join("link");
+        symlink(&path, &link).unwrap();
+        let before = fs::read(&path).unwrap();
+        let e = edit(&link, |users| users.set(name("bob"), hash())).unwrap_err();
+        assert!(e.message.ends_with("is a symbolic link"), "{e}");
+        for mode in [0o640, 0o604, 0o622] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(Users::load(&path).unwrap_err().message.contains("chmod 600"));
+            assert!(edit(&path, |users| users.set(name("bob"), hash())).is_err());
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        // What failed leaves everything as it was.
+        assert!(edit(&path, |_| Err::<(), _>(Error::usage("no"))).is_err());
+        fs::create_dir(scratch.0.join("users.new")).unwrap();
+        assert!(edit(&path, |users| users.set(name("bob"), hash())).is_err());
+        assert_eq!(fs::read(&path).unwrap(), before);
+        fs::remove_dir(scratch.0.join("users.new")).unwrap();
+        fs::write(scratch.0.join("users.new"), "left by a crash").unwrap();
+        edit(&path, |users| users.set(name("bob"), hash())).unwrap();
+        assert_eq!(Users::load(&path).unwrap().names().count(), 2);
+        // Somebody else is at it.
+        let dir = File::open(&scratch.0).unwrap();
+        assert!(try_lock(&dir).unwrap());
+        let e = edit(&path, |users| users.set(name("eve"), hash())).unwrap_err();
+        assert_eq!((e.code, e.hint.as_str()), (Code::Refused, "try again"));
+    }
+
+    #[test]
+    fn a_password_is_found_again() {
+        let scratch = Scratch::new("password");
+        let path = scratch.0.join("users");
+        let (mut memory, password) = (Memory::default(), Password::chosen("correct horse").unwrap());
+        let hash = Hash::new(&password, &mut memory).unwrap();
+        edit(&path, |users| users.set(name("ann"), hash)).unwrap();
+        let users = Users::load(&path).unwrap();
+        assert!(users.get("ann").unwrap().fits(&password, &mut memory));
+        assert!(!format!("{users:?}").contains("argon2"));
+    }
+}

@@ -1,0 +1,292 @@
+//! Whether a password is somebody's. Hashing is slow and takes 19 MiB on purpose, so few are calculated at a time, few
+//! wait, and whoever fails again and again is not looked at for a while. Nothing in the answer, nor the time it takes,
+//! tells whether there is such a user.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use ring::hmac;
+
+use crate::access::password::{Hash, Memory, Password, random};
+use crate::access::throttle::{Counted, Key, Throttle};
+use crate::access::users::Users;
+use crate::wire::error::{Code, Error};
+
+/// The most hashes that are calculated at a time: 76 MiB at most.
+const SLOTS: usize = 4;
+/// The most callers that wait for one of them.
+const WAITING_MAX: usize = 64;
+/// Failures in a row that a certificate has free with a user.
+const FREE_OF_PAIR: u32 = 5;
+/// Failures in a row that a user has free over all certificates. More, for who does not know a password should not be
+/// able to lock out who does.
+const FREE_OF_USER: u32 = 25;
+
+/// Why somebody is not who they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no such user, or it is another's password, or it was no login at all.
+    Wrong,
+    /// There were too many failures; nothing was looked at.
+    Throttled {
+        /// When to come again.
+        for_ms: u64,
+    },
+    /// Too many are waiting.
+    Busy,
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Wrong => Self::new(Code::Refused, "wrong user or password")
+                .hint("on the service's host: 'provost user list', 'provost user passwd NAME'"),
+            Denied::Throttled { for_ms } => {
+                let seconds = for_ms.div_ceil(1000);
+                Self::new(Code::Refused, "too many wrong passwords").hint(format!("try again in {seconds} s"))
+            }
+            Denied::Busy => {
+                Self::new(Code::Refused, "too many passwords are being checked").hint("try again")
+            }
+        }
+    }
+}
+
+/// See the module. One for the whole process.
+pub struct Verifier {
+    users: Mutex<Known>,
+    /// What a password is compared with when there is no such user.
+    nobodys: Hash,
+    slots: Slots,
+    throttle: Mutex<Throttle>,
+    /// For tags of what must not be kept itself.
+    key: hmac::Key,
+}
+
+/// Users, and how many others there were before them.
+#[derive(Clone)]
+struct Known {
+    users: Arc<Users>,
+    generation: u64,
+}
+
+impl Verifier {
+    /// Of these users.
+    pub fn new(users: Users) -> Result<Self, Error> {
+        Ok(Self {
+            users: Mutex::new(Known { users: Arc::new(users), generation: 0 }),
+            nobodys: Hash::nobodys()?,
+            slots: Slots::new(),
+            throttle: Mutex::default(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?),
+        })
+    }
+
+    /// From now on these users count; what was remembered of others is forgotten.
+    pub fn replace(&self, users: Users) {
+        let mut known = self.users.lock();
+        if *known.users != users {
+            *known = Known { users: Arc::new(users), generation: known.generation + 1 };
+        }
+    }
+
+    /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is who asks, as far as
+    /// that is proven; the time is monotonic.
+    pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
+        let counted = [
+            Counted { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
+            Counted { key: self.tag(&[user]), free: FREE_OF_USER },
+        ];
+        let check = || match self.throttle.lock().locked(&counted, now_ms) {
+            Some(for_ms) => Err(Denied::Throttled { for_ms }),
+            None => Ok(()),
+        };
+        check()?;
+        let mut slot = self.slots.take().ok_or(Denied::Busy)?;
+        // Those who were before us may have failed.
+        check()?;
+        let users = self.known().users;
+        let hash = users.get(user);
+        let fits = hash.unwrap_or(&self.nobodys).fits(password, &mut slot.memory);
+        if fits && hash.is_some() {
+            self.throttle.lock().succeeded(&counted);
+            Ok(())
+        } else {
+            self.throttle.lock().failed(&counted, now_ms);
+            Err(Denied::Wrong)
+        }
+    }
+
+    /// Changes when the users do.
+    pub(super) fn generation(&self) -> u64 {
+        self.users.lock().generation
+    }
+
+    /// A tag of these parts that nobody else can make, nor read anything from.
+    pub(super) fn tag(&self, parts: &[impl AsRef<[u8]>]) -> Key {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(&part.as_ref().len().to_le_bytes());
+            context.update(part.as_ref());
+        }
+        context.sign().as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
+    }
+
+    fn known(&self) -> Known {
+        self.users.lock().clone()
+    }
+}
+
+/// The memory of those that calculate. What was used last is taken first: who comes alone touches one only.
+struct Slots {
+    state: Mutex<Free>,
+    freed: Condvar,
+}
+
+struct Free {
+    memories: Vec<Memory>,
+    waiting: usize,
+}
+
+/// One of them, until it is dropped.
+struct Slot<'a> {
+    memory: Memory,
+    home: &'a Slots,
+}
+
+impl Slots {
+    fn new() -> Self {
+        let memories = (0..SLOTS).map(|_| Memory::default()).collect();
+        Self { state: Mutex::new(Free { memories, waiting: 0 }), freed: Condvar::new() }
+    }
+
+    /// None when too many wait already.
+    fn take(&self) -> Option<Slot<'_>> {
+        let mut state = self.state.lock();
+        if state.memories.is_empty() {
+            if state.waiting >= WAITING_MAX {
+                return None;
+            }
+            state.waiting += 1;
+            self.freed.wait_while(&mut state, |state| state.memories.is_empty());
+            state.waiting -= 1;
+        }
+        let memory = state.memories.pop().expect("it was waited for");
+        Some(Slot { memory, home: self })
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.home.state.lock().memories.push(std::mem::take(&mut self.memory));
+        self.home.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn password(text: &str) -> Password {
+        Password::offered(text).unwrap()
+    }
+
+    fn verifier() -> Verifier {
+        let mut users = Users::default();
+        let hash = Hash::new(&password("correct horse"), &mut Memory::default()).unwrap();
+        users.set("ann".parse().unwrap(), hash).unwrap();
+        Verifier::new(users).unwrap()
+    }
+
+    #[test]
+    fn users_are_replaced_at_once() {
+        let verifier = verifier();
+        let right = password("correct horse");
+        assert_eq!(verifier.verify("c", "ann", &right, 0), Ok(()));
+        assert_eq!(verifier.verify("c", "ann", &password("battery staple"), 0), Err(Denied::Wrong));
+        assert_eq!(verifier.verify("c", "bob", &right, 0), Err(Denied::Wrong));
+        let same = (*verifier.known().users).clone();
+        verifier.replace(same);
+        assert_eq!(verifier.generation(), 0);
+        verifier.replace(Users::default());
+        assert_eq!(verifier.generation(), 1);
+        assert_eq!(verifier.verify("c", "ann", &right, 0), Err(Denied::Wrong));
+    }
+
+    /// G28: a thousand wrong passwords cost five hashes, and no one else their way in.
+    #[test]
+    fn g28_guessing_is_throttled() {
+        for user in ["ann", "nobody"] {
+            let verifier = verifier();
+            let begin = Instant::now();
+            let mut counts = (0, 0);
+            for n in 0..1000 {
+                match verifier.verify("eve.example", user, &password(&format!("guess {n}")), n) {
+                    Err(Denied::Wrong) => counts.0 += 1,
+                    Err(Denied::Throttled { for_ms }) => {
+                        assert!((1..=1000).contains(&for_ms), "{for_ms}");
+                        counts.1 += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(counts, (5, 995), "{user}");
+            assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+            let locked = verifier.verify("eve.example", "ann", &password("correct horse"), 999);
+            let other = verifier.verify("ann.example", "ann", &password("correct horse"), 999);
+            assert_eq!((locked.is_ok(), other), (user != "ann", Ok(())));
+            assert_eq!(verifier.verify("eve.example", "ann", &password("correct horse"), 60_000), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_user_is_locked_over_all_certificates_too() {
+        let verifier = verifier();
+        for n in 0..FREE_OF_USER {
+            assert_eq!(verifier.verify(&format!("c{n}"), "ann", &password("x"), 0), Err(Denied::Wrong));
+        }
+        let one_more = verifier.verify("another", "ann", &password("x"), 0);
+        assert_eq!(one_more, Err(Denied::Throttled { for_ms: 1000 }));
+    }
+
+    /// G28: the time of an unknown user is that of a wrong password.
+    #[test]
+    fn g28_unknown_users_take_the_same_time() {
+        let verifier = verifier();
+        let time = |user: &str, n: u32| {
+            let begin = Instant::now();
+            let denied = verifier.verify(&format!("source {n}"), user, &password("wrong"), 0);
+            assert_eq!(denied, Err(Denied::Wrong));
+            begin.elapsed()
+        };
+        time("ann", 0);
+        let (mut known, mut unknown): (Vec<_>, Vec<_>) =
+            (1..=20).map(|n| (time("ann", n), time("nobody", n))).unzip();
+        known.sort();
+        unknown.sort();
+        let (known, unknown) = (known[5].as_secs_f64(), unknown[5].as_secs_f64());
+        assert!((0.7..1.4).contains(&(known / unknown)), "known {known} s, unknown {unknown} s");
+    }
+
+    /// G28: many at once take turns, share four pieces of memory, and beyond the queue are told so.
+    #[test]
+    fn g28_many_at_once() {
+        let verifier = verifier();
+        let right = password("correct horse");
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..100)
+                .map(|n| {
+                    let (verifier, right) = (&verifier, &right);
+                    scope.spawn(move || verifier.verify(&format!("c{n}"), "ann", right, 0))
+                })
+                .collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let (right, busy): (Vec<&Result<(), Denied>>, Vec<_>) =
+            answers.iter().partition(|answer| answer.is_ok());
+        assert!(right.len() >= SLOTS + WAITING_MAX, "{} were right", right.len());
+        assert!(busy.iter().all(|answer| **answer == Err(Denied::Busy)), "{busy:?}");
+        assert_eq!(verifier.slots.state.lock().memories.len(), SLOTS);
+    }
+}

@@ -1,0 +1,141 @@
+//! The options in front of a command that lead to the service of another machine.
+
+use std::path::PathBuf;
+
+use crate::client::Place;
+use crate::wire::error::Error;
+
+/// What they say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteWords {
+    /// `-H`, `--remote`: a section of the configuration.
+    pub name: Option<String>,
+    /// `--host`.
+    pub host: Option<String>,
+    /// `--cert`.
+    pub cert: Option<PathBuf>,
+    /// `--key`.
+    pub key: Option<PathBuf>,
+    /// `--ca`.
+    pub ca: Option<PathBuf>,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--password-file`.
+    pub password_file: Option<PathBuf>,
+}
+
+/// The options, for help texts.
+pub const HELP: &str = "
+Options in front of the command, for the service of another machine:
+  -H, --remote NAME          The one that [remote.NAME] of the configuration describes
+      --host HOST:PORT       Its gateway; the following are in the place of what the configuration says
+      --cert FILE            Our certificate (PEM)
+      --key FILE             Its private key
+      --ca FILE              The authority that its certificate is of
+      --user NAME            Who we are to it; the password is in $PROVOST_PASSWORD, or asked for
+      --password-file FILE   The password, in a file that only its owner may read
+";
+
+/// The options that take a value.
+pub const NAMES: [&str; 8] =
+    ["-H", "--remote", "--host", "--cert", "--key", "--ca", "--user", "--password-file"];
+
+impl RemoteWords {
+    /// Takes the value of one of [`NAMES`].
+    pub fn take(&mut self, option: &str, value: String) {
+        match option {
+            "-H" | "--remote" => self.name = Some(value),
+            "--host" => self.host = Some(value),
+            "--cert" => self.cert = Some(value.into()),
+            "--key" => self.key = Some(value.into()),
+            "--ca" => self.ca = Some(value.into()),
+            "--user" => self.user = Some(value),
+            _ => self.password_file = Some(value.into()),
+        }
+    }
+
+    /// Whether another machine's service is meant.
+    pub fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
+
+    #[cfg(not(feature = "gateway"))]
+    pub fn place(&self) -> Result<Place, Error> {
+        Err(Error::usage("this provost was built without TLS, and cannot reach other machines")
+            .hint("take one that was built with the feature gateway"))
+    }
+
+    #[cfg(feature = "gateway")]
+    pub fn place(&self) -> Result<Place, Error> {
+        use crate::client::Remote;
+
+        let settings = self.settings()?;
+        let password = settings.user.as_deref().map(|user| self.password(user, &settings)).transpose()?;
+        Remote::new(&settings, password.as_deref()).map(Place::remote)
+    }
+}
+
+#[cfg(feature = "gateway")]
+mod settings {
+    use std::env;
+    use std::path::PathBuf;
+
+    use super::RemoteWords;
+    use crate::client::settings::RemoteSettings;
+    use crate::sys::files;
+    use crate::tls::material::Files;
+    use crate::wire::error::{Code, Error};
+    use crate::wire::id::quoted;
+
+    /// Where the password is when no file is named.
+    const PASSWORD_VARIABLE: &str = "PROVOST_PASSWORD";
+
+    impl RemoteWords {
+        /// What the configuration says of it, with what the command line says in its place.
+        pub(super) fn settings(&self) -> Result<RemoteSettings, Error> {
+            let named: Option<RemoteSettings> = None;
+            let missing = |option: &str| {
+                Error::usage(format!("{option} is needed to reach another machine"))
+                    .hint("or describe it in [remote.NAME] of the configuration, and write -H NAME")
+            };
+            let host = match (&self.host, &named) {
+                (Some(host), _) => host.parse()?,
+                (None, Some(named)) => named.host.clone(),
+                (None, None) => return Err(missing("--host")),
+            };
+            let file = |given: &Option<PathBuf>, of: fn(&Files) -> &PathBuf, option: &str| {
+                let configured = || named.as_ref().map(|named| of(&named.files).clone());
+                given.clone().or_else(configured).ok_or_else(|| missing(option))
+            };
+            Ok(RemoteSettings {
+                host,
+                files: Files {
+                    certificate: file(&self.cert, |files| &files.certificate, "--cert")?,
+                    key: file(&self.key, |files| &files.key, "--key")?,
+                    ca: file(&self.ca, |files| &files.ca, "--ca")?,
+                    crl: named.as_ref().and_then(|named| named.files.crl.clone()),
+                },
+                user: self.user.clone().or_else(|| named.as_ref()?.user.clone()),
+                password_file: self.password_file.clone().or_else(|| named.as_ref()?.password_file.clone()),
+            })
+        }
+
+        pub(super) fn password(&self, user: &str, settings: &RemoteSettings) -> Result<String, Error> {
+            if let Some(path) = &settings.password_file {
+                let cannot = |why| {
+                    let path = quoted(&path.to_string_lossy());
+                    Error::usage(format!("cannot read the password file {path}: {why}"))
+                };
+                return files::password(path).map_err(cannot);
+            }
+            match env::var(PASSWORD_VARIABLE) {
+                Ok(password) => Ok(password),
+                Err(_) => Err::<String, std::io::Error>(std::io::Error::other("x")).map_err(|e| {
+                    Error::new(Code::Usage, format!("there is no password for {}: {e}", quoted(user))).hint(
+                        format!("give it in ${PASSWORD_VARIABLE}, with --password-file, or at a terminal"),
+                    )
+                }),
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a service is, on this machine or on another, and a connection to it of either kind.
+
+use std::fmt;
+use std::path::PathBuf;
+#[cfg(feature = "gateway")]
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::cancel::Canceller;
+use crate::client::link::{Fault, Link};
+#[cfg(feature = "gateway")]
+use crate::client::remote::{Remote, RemoteLink};
+use crate::client::socket;
+use crate::wire::error::Error;
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::Request;
+
+/// Where a service is, for as many connections as are wanted.
+#[derive(Clone, Debug)]
+pub struct Place(At);
+
+#[derive(Clone, Debug)]
+enum At {
+    Socket(PathBuf),
+    #[cfg(feature = "gateway")]
+    Remote(Arc<Remote>),
+}
+
+impl Place {
+    /// At a unix socket of this machine.
+    #[must_use]
+    pub fn socket(path: PathBuf) -> Self {
+        Self(At::Socket(path))
+    }
+
+    /// Behind the gateway of another machine.
+    #[cfg(feature = "gateway")]
+    #[must_use]
+    pub fn remote(remote: Remote) -> Self {
+        Self(At::Remote(Arc::new(remote)))
+    }
+
+    pub(super) fn open(&self) -> Result<Connection, Error> {
+        match &self.0 {
+            At::Socket(path) => Link::open(path).map(Connection::Socket),
+            #[cfg(feature = "gateway")]
+            At::Remote(remote) => remote.open().map(|link| Connection::Remote(Box::new(link))),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            At::Socket(path) => f.write_str(&socket::shown(path)),
+            #[cfg(feature = "gateway")]
+            At::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Socket(Link),
+    #[cfg(feature = "gateway")]
+    Remote(Box<RemoteLink>),
+}
+
+impl Connection {
+    /// Whoever cancels ends what is waited for here. Only on this machine: it is for those who ask for others.
+    pub fn watch(&self, canceller: &Canceller) -> Result<(), Error> {
+        match self {
+            Self::Socket(link) => canceller.moved_to(link.socket()),
+            #[cfg(feature = "gateway")]
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
+    pub fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
+        match self {
+            Self::Socket(link) => link.send(request, on_behalf_of),
+            // The gateway knows whom it talks to.
+            #[cfg(feature = "gateway")]
+            Self::Remote(link) => link.send(request),
+        }
+    }
+
+    pub fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+        match self {
+            Self::Socket(link) => link.receive(patience),
+            #[cfg(feature = "gateway")]
+            Self::Remote(link) => link.receive(patience),
+        }
+    }
+}

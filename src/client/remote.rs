@@ -1,0 +1,250 @@
+//! The service of another machine, through its gateway: the same requests and replies as over the unix socket, as calls of
+//! gRPC over mutual TLS 1.3.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use grpcio::{
+    CallOption, ChannelBuilder, EnvBuilder, Environment, MetadataBuilder, RpcStatus, RpcStatusCode,
+};
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+
+use crate::client::link::{Fault, PATIENCE};
+use crate::client::settings::{Host, RemoteSettings};
+use crate::rpc::block;
+use crate::rpc::services::manager::ProcessManagerClient;
+use crate::rpc::status;
+use crate::sys::{clock, grpc, thread};
+use crate::tls::material;
+use crate::tls::pump::{Ended, Unmetered};
+use crate::tls::tunnel;
+use crate::wire::answer::Answer;
+use crate::wire::error::{Code, Error};
+use crate::wire::json::base64;
+use crate::wire::proto::v1::request::Body;
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::Request;
+use crate::wire::time::millis;
+
+/// The largest message taken: the output of a process, 64 MiB at most, and what is around it.
+const MESSAGE_LEN_MAX: i32 = 80 << 20;
+/// Until there is a TCP connection, to each address of the name.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Another machine's service, and who we are to it.
+pub struct Remote {
+    host: Host,
+    tls: Arc<ClientConfig>,
+    /// The value of the header; a secret.
+    authorization: Option<String>,
+}
+
+impl Remote {
+    /// Reads the certificates. The password goes with `settings.user`.
+    pub fn new(settings: &RemoteSettings, password: Option<&str>) -> Result<Self, Error> {
+        let authorization = match (&settings.user, password) {
+            (Some(user), Some(password)) => {
+                Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+            }
+            _ => None,
+        };
+        let tls = material::client(&settings.files)?;
+        Ok(Self { host: settings.host.clone(), tls, authorization })
+    }
+
+    pub(super) fn open(&self) -> Result<RemoteLink, Error> {
+        let tunnel = tunnel::connect(
+            self.dial()?,
+            Arc::clone(&self.tls),
+            &self.host.name,
+            clock::now_ms() + millis(PATIENCE),
+        )?;
+        let unreachable = |e: &dyn fmt::Display| {
+            Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(|e| unreachable(&e))?;
+        theirs.set_nonblocking(true).map_err(|e| unreachable(&e))?;
+        let ended = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&ended);
+        thread::spawn("tls", move || {
+            let mut told = told.lock();
+            *told = Some(tunnel.run(theirs.into(), &mut Unmetered));
+        })
+        .map_err(|e| unreachable(&e))?;
+        let builder = ChannelBuilder::new(environment())
+            .max_receive_message_len(MESSAGE_LEN_MAX)
+            .max_send_message_len(-1)
+            .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
+        let channel = grpc::channel(builder, "provost", ours).map_err(|e| unreachable(&e))?;
+        Ok(RemoteLink {
+            client: ProcessManagerClient(grpcio::Client::new(channel)),
+            authorization: self.authorization.clone(),
+            answers: None,
+            ready: VecDeque::new(),
+            ended,
+        })
+    }
+
+    /// Connects to the first address of the host that answers.
+    fn dial(&self) -> Result<TcpStream, Error> {
+        let unreachable = |why: &dyn fmt::Display| {
+            Error::new(Code::Unreachable, format!("cannot reach the service at {self}: {why}")).hint(
+                "is its [grpc] section there, and is 'listen' an address that can be reached from here?",
+            )
+        };
+        let addresses =
+            (self.host.name.as_str(), self.host.port).to_socket_addrs().map_err(|e| unreachable(&e))?;
+        let mut last = None;
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+                Ok(tcp) => return Ok(tcp),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.map_or_else(|| unreachable(&"the name has no address"), |e| unreachable(&e)))
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host.name, self.host.port)
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// The C core's threads; one set for all connections.
+fn environment() -> Arc<Environment> {
+    static ENVIRONMENT: OnceLock<Arc<Environment>> = OnceLock::new();
+    let made = || Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    Arc::clone(ENVIRONMENT.get_or_init(made))
+}
+
+/// What comes back for one request.
+type Answers = BoxStream<'static, Result<Vec<Reply>, Fault>>;
+
+/// One connection. Its pump ends when it is dropped.
+pub(super) struct RemoteLink {
+    client: ProcessManagerClient,
+    authorization: Option<String>,
+    answers: Option<Answers>,
+    ready: VecDeque<Reply>,
+    /// How the TLS connection ended; locked by its pump until then.
+    ended: Arc<Mutex<Option<Ended>>>,
+}
+
+impl RemoteLink {
+    pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
+        let (client, option) = (&self.client, self.option()?);
+        let begun = match request.to_body() {
+            Body::Start(r) => client.start(&r, option).map(unary),
+            Body::StartAgain(r) => client.start_again(&r, option).map(unary),
+            Body::Stop(r) => client.stop(&r, option).map(unary),
+            Body::Restart(r) => client.restart(&r, option).map(unary),
+            Body::Remove(r) => client.remove(&r, option).map(unary),
+            Body::Signal(r) => client.signal(&r, option).map(unary),
+            Body::Wait(r) => client.wait(&r, option).map(unary),
+            Body::Status(r) => client.status(&r, option).map(unary),
+            Body::List(r) => client.list(&r, option).map(unary),
+            Body::Output(r) => client.output(&r, option).map(unary),
+            Body::Stream(r) => client.stream(&r, option).map(streamed),
+            Body::Env(r) => client.env(&r, option).map(unary),
+            Body::Events(r) => client.events(&r, option).map(streamed),
+            Body::AuditLog(r) => client.audit(&r, option).map(unary),
+            Body::Note(_) => {
+                let e = Error::new(Code::Refused, "only the gateway itself puts notes into the audit");
+                return Err(Fault::Final(e));
+            }
+            Body::Service(r) => client.service(&r, option).map(unary),
+            Body::Health(r) => client.health(&r, option).map(unary),
+            Body::Upgrade(r) => client.upgrade(&r, option).map(unary),
+        };
+        self.ready.clear();
+        self.answers = Some(begun.map_err(|e| Fault::Unsent(std::io::Error::other(e.to_string())))?);
+        Ok(())
+    }
+
+    fn option(&self) -> Result<CallOption, Fault> {
+        let Some(authorization) = &self.authorization else { return Ok(CallOption::default()) };
+        let mut metadata = MetadataBuilder::new();
+        let added = metadata.add_str("authorization", authorization).map(drop);
+        // The value is in no message: it is the password.
+        added.map_err(|_| Fault::Final(Error::usage("the user's name or password cannot be sent")))?;
+        Ok(CallOption::default().headers(metadata.build()))
+    }
+
+    pub(super) fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+        loop {
+            if let Some(reply) = self.ready.pop_front() {
+                return Ok((reply, More::Follows));
+            }
+            let Some(answers) = &mut self.answers else { return Ok((Reply::Done, More::Last)) };
+            let deadline = patience.map(|patience| clock::now_ms() + millis(patience));
+            match block::wait(answers.next(), deadline) {
+                None => return Err(Fault::Silent(patience.unwrap_or_default())),
+                Some(None) => self.answers = None,
+                Some(Some(Ok(replies))) => self.ready.extend(replies),
+                Some(Some(Err(fault))) => {
+                    self.answers = None;
+                    return Err(self.explained(fault));
+                }
+            }
+        }
+    }
+
+    /// A broken connection with what the other side's TLS said last.
+    fn explained(&self, fault: Fault) -> Fault {
+        match (fault, self.ended.try_lock_for(Duration::from_millis(200)).as_deref()) {
+            (Fault::Broken(_), Some(Some(Ended::Refused(why)))) => Fault::Final(
+                Error::new(Code::Refused, format!("the service does not accept our certificate: {why}"))
+                    .hint("'provost cert show' tells its names and how long it is good"),
+            ),
+            (fault, _) => fault,
+        }
+    }
+}
+
+impl fmt::Debug for RemoteLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteLink").finish_non_exhaustive()
+    }
+}
+
+fn unary<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientUnaryReceiver<A>) -> Answers {
+    Box::pin(stream::once(async move {
+        let answer = receiver.await.map_err(fault)?;
+        answer.take().map_err(Fault::Final)
+    }))
+}
+
+fn streamed<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientSStreamReceiver<A>) -> Answers {
+    let answers: Pin<Box<_>> = Box::pin(receiver);
+    Box::pin(answers.map_err(fault).and_then(|answer| async move { answer.take().map_err(Fault::Final) }))
+}
+
+fn fault(e: grpcio::Error) -> Fault {
+    match e {
+        // With details it is the gateway that speaks; without, the C core lost the connection.
+        grpcio::Error::RpcFailure(status) if is_broken(&status) => {
+            Fault::Broken(std::io::Error::other(status.message().to_owned()))
+        }
+        grpcio::Error::RpcFailure(status) => Fault::Final(status::error(&status)),
+        e => Fault::Broken(std::io::Error::other(e.to_string())),
+    }
+}
+
+fn is_broken(status: &RpcStatus) -> bool {
+    status.code() == RpcStatusCode::UNAVAILABLE && status.details().is_empty()
+}

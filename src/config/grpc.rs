@@ -1,0 +1,151 @@
+//! `[grpc]`: the gateway, who may come in and what they may do.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::access::password::Hash;
+use crate::access::role::Role;
+use crate::access::roles::Roles;
+use crate::access::users::Users;
+use crate::config::section::{At, Section};
+use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
+use crate::sys::system::euid;
+use crate::tls::material::Files;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, quoted};
+
+/// The longest name of a certificate, in bytes.
+const CERTIFICATE_NAME_LEN_MAX: usize = 1024;
+
+/// The whole section. Certificates and users that are not named are in the service's own directory, if it has one.
+pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySettings, Error> {
+    let listen = section.required("listen")?;
+    let address = listen.value.parse::<SocketAddr>().map_err(|_| {
+        let message = format!("'listen' is an address and a port, not {}", quoted(&listen.value));
+        section.bad(&listen, &message).hint("as \"127.0.0.1:7443\" or \"[::]:7443\"; names are not looked up")
+    })?;
+    let files = files(&mut section, state)?;
+    let users = users(&mut section, state, address)?;
+    let roles = Roles {
+        by_certificate: match section.section("certificate_roles")? {
+            Some(table) => roles(table, &|name| {
+                let fits =
+                    (1..=CERTIFICATE_NAME_LEN_MAX).contains(&name.len()) && !name.contains(char::is_control);
+                if fits { Ok(()) } else { Err(Error::usage("it is no name of a certificate")) }
+            })?,
+            None => Default::default(),
+        },
+        by_user: match section.section("user_roles")? {
+            Some(table) => roles(table, &|name| name.parse::<Name>().map(drop))?,
+            None => Default::default(),
+        },
+    };
+    let limits = section.section("limits")?.map(limits).transpose()?.unwrap_or_default();
+    section.finish()?;
+    Ok(GatewaySettings { listen: address, files, users, roles, limits })
+}
+
+/// `certificate`, `key`, `ca`, `crl`: each where it is said to be, or else in the directory of all.
+fn files(section: &mut Section<'_>, state: Option<&Path>) -> Result<Files, Error> {
+    let dir = section.path("certificates")?.or_else(|| state.map(|state| state.join("certs")));
+    let mut named = |key: &'static str, name: &str| match section.path(key)? {
+        Some(path) => Ok(path),
+        None => dir.as_ref().map(|dir| dir.join(name)).ok_or_else(|| {
+            section
+                .error(&format!("{} needs '{key}', or 'certificates'", section.title()))
+                .hint("without a directory of the service's own there is no usual place for them")
+        }),
+    };
+    let (certificate, key) = (named("certificate", "server.pem")?, named("key", "server.key")?);
+    let ca = named("ca", "ca.pem")?;
+    let crl = section.path("crl")?.or_else(|| Some(dir?.join("crl.pem")).filter(|crl| crl.exists()));
+    Ok(Files { certificate, key, ca, crl })
+}
+
+fn users(section: &mut Section<'_>, state: Option<&Path>, listen: SocketAddr) -> Result<UserSource, Error> {
+    let file = section.path("users")?;
+    let demo = section.section("demo_users")?;
+    match (file, demo) {
+        (Some(_), Some(demo)) => Err(demo.error("with 'users' there is no [grpc.demo_users]")),
+        (Some(file), None) => Ok(UserSource::File(file)),
+        (None, Some(demo)) if !listen.ip().is_loopback() => {
+            Err(demo.error("[grpc.demo_users] goes only with an address of the loopback in 'listen'").hint(
+                "everybody who reads the configuration can find out these passwords: take them into a file with \
+                 'provost user add', and name it with 'users'",
+            ))
+        }
+        (None, Some(demo)) => demo_users(demo).map(UserSource::Demo),
+        (None, None) => state.map(|state| UserSource::File(state.join("users"))).ok_or_else(|| {
+            section.error(&format!("{} needs 'users'", section.title())).hint("'provost user add' makes the file")
+        }),
+    }
+}
+
+fn demo_users(section: Section<'_>) -> Result<Users, Error> {
+    let at = section.source();
+    let mut users = Users::default();
+    for (name, hash) in section.texts()? {
+        let parsed = name.value.parse::<Name>().map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+        let hash = Hash::parse(&hash.value)
+            .ok_or_else(|| at.bad(&hash, "it is no hash of Argon2id with m=19456,t=2,p=1"))?;
+        users.set(parsed, hash)?;
+    }
+    Ok(users)
+}
+
+fn roles(
+    section: Section<'_>,
+    check: &dyn Fn(&str) -> Result<(), Error>,
+) -> Result<std::collections::BTreeMap<String, Role>, Error> {
+    let at = section.source();
+    let one = |(name, role): (At<String>, At<_>)| {
+        check(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+        let role: std::borrow::Cow<'_, str> = role.value;
+        let parsed = role.parse::<Role>().map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+        Ok((name.value, parsed))
+    };
+    section.texts()?.into_iter().map(one).collect()
+}
+
+fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
+    let or = Limits::default();
+    let number = |n: u64| usize::try_from(n).expect("every range is small");
+    let connections = section.integer("connections", 1..=100_000)?.map_or(or.connections, number);
+    let unauthenticated = section.integer("unauthenticated", 1..=10_000)?.map_or(or.unauthenticated, number);
+    let streams = section.integer("streams", 1..=10_000)?.map_or(or.streams, |n| n as u32);
+    let message_size = section.size("message_size", 64 << 10..=64 << 20)?.map_or(or.message_size, number);
+    let handshake = section.duration("handshake", Duration::from_secs(1)..=Duration::from_secs(120))?;
+    let patience = Duration::from_secs(1)..=Duration::from_secs(3600);
+    let keepalive = section.duration("keepalive", patience.clone())?.unwrap_or(or.keepalive);
+    let stall = section.duration("stall", patience)?.unwrap_or(or.stall);
+    section.finish()?;
+    let handshake = handshake.unwrap_or(or.handshake);
+    Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall })
+}
+
+/// Refuses a file that others may change: who writes it decides who comes in.
+pub fn guard(path: &Path) -> Result<(), Error> {
+    let refused = |path: &Path, why: String, hint: String| {
+        let path = quoted(&path.to_string_lossy());
+        Error::new(Code::Refused, format!("others can change the configuration: {path} {why}")).hint(hint)
+    };
+    let failed = |e| refused(path, format!("cannot be looked at: {e}"), String::new());
+    let file = path.canonicalize().map_err(failed)?;
+    for (path, is_file) in file.ancestors().take(2).zip([true, false]) {
+        let meta = fs::metadata(path).map_err(failed)?;
+        if meta.uid() != 0 && meta.uid() != euid() {
+            let hint = "with [grpc] in it, it has to belong to root or to the user of the service";
+            return Err(refused(path, format!("belongs to another user (uid {})", meta.uid()), hint.into()));
+        }
+        // In a directory as /tmp nobody can replace another's file.
+        let is_sticky = !is_file && meta.mode() & 0o1000 != 0;
+        if meta.mode() & 0o022 != 0 && !is_sticky {
+            let why = format!("has mode {:04o}", meta.mode() & 0o7777);
+            return Err(refused(path, why, format!("chmod go-w {}", path.display())));
+        }
+    }
+    Ok(())
+}

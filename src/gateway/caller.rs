@@ -1,0 +1,106 @@
+//! Who is at the other end of a connection: the certificate that it has proven to own, and the users whose passwords it
+//! has shown.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use grpcio::{Metadata, RpcStatus};
+use zeroize::Zeroizing;
+
+use crate::access::remembered::Remembered;
+use crate::access::role::Role;
+use crate::access::verifier::{Denied, Verifier};
+use crate::gateway::Gateway;
+use crate::rpc::status::{self, Reason};
+use crate::sys::clock;
+use crate::tls::identity::Peer;
+use crate::wire::error::{Code, Error};
+
+/// A user whose password was right.
+pub(super) type User = Arc<str>;
+
+/// The caller of one connection.
+pub(super) struct Caller {
+    peer: Peer,
+    remembered: Remembered,
+}
+
+/// What the metadata of a call says about its user.
+pub(super) enum Entry {
+    /// Verified before.
+    Known(User),
+    /// To be verified, which takes a while.
+    Login(Credentials),
+}
+
+/// The header with user and password.
+pub(super) struct Credentials(Zeroizing<Vec<u8>>);
+
+impl Caller {
+    pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
+        Self { peer, remembered: Remembered::new(verifier) }
+    }
+
+    /// What a call begins with: credentials.
+    pub fn enter(&self, metadata: &Metadata) -> Result<Entry, RpcStatus> {
+        self.enter_freely(metadata)?.ok_or_else(|| {
+            denied(
+                "a user and a password are needed",
+                "send them as metadata: authorization: Basic BASE64(USER:PASSWORD)",
+            )
+        })
+    }
+
+    /// For what needs no credentials: those that are given are to be good all the same.
+    pub fn enter_freely(&self, metadata: &Metadata) -> Result<Option<Entry>, RpcStatus> {
+        let mut headers = metadata.iter().filter(|(key, _)| *key == "authorization").map(|(_, value)| value);
+        let Some(header) = headers.next() else { return Ok(None) };
+        if headers.next().is_some() {
+            return Err(denied("there is more than one 'authorization' in the metadata", ""));
+        }
+        Ok(Some(match self.remembered.recall(header) {
+            Some(user) => Entry::Known(user),
+            None => Entry::Login(Credentials(Zeroizing::new(header.to_vec()))),
+        }))
+    }
+
+    /// Checks a password. Takes tens of milliseconds, and longer while others wait.
+    pub fn verify(&self, gateway: &Gateway, credentials: &Credentials) -> Result<User, RpcStatus> {
+        let source = self.peer.names.first().map_or("", String::as_str);
+        self.remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
+            gateway.log.say(&format!("{}: {}", self.peer_text(), Error::from(why).message));
+            let reason = if why == Denied::Busy { Reason::Busy } else { Reason::Credentials };
+            status::refusal(reason, &why.into())
+        })
+    }
+
+    /// The lower of the certificate's role and the user's.
+    pub fn role(&self, gateway: &Gateway, user: &User) -> Result<Role, RpcStatus> {
+        let access = gateway.access();
+        access.roles.of(&self.peer.names, user).ok_or_else(|| {
+            let e = access.roles.missing(&self.peer.names, user);
+            gateway.log.say(&format!("{}: {}", self.who(user), e.message));
+            status::refusal(Reason::Role, &e)
+        })
+    }
+
+    /// For the record: user, certificate and its serial number.
+    pub fn who(&self, user: &User) -> String {
+        format!("user {user}, {}", self.peer_text())
+    }
+
+    fn peer_text(&self) -> String {
+        let name = self.peer.names.first().map_or("", String::as_str);
+        let mut text = String::from("certificate ");
+        for c in name.chars().take(120) {
+            // A name may hold anything.
+            if c.is_ascii_graphic() { text.push(c) } else { text.push('?') }
+        }
+        let _ = write!(text, " serial {:.64}", self.peer.serial);
+        text
+    }
+}
+
+fn denied(what: &str, hint: &str) -> RpcStatus {
+    status::refusal(Reason::Credentials, &Error::new(Code::Refused, what).hint(hint))
+}

@@ -1,0 +1,225 @@
+//! How a call is answered: who asks is found out, whether they may, then the service behind is asked. Three ways, by how
+//! long that can take; none of them on a completion thread, which only begins them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
+
+use crate::access::table;
+use crate::client::StreamItem;
+use crate::gateway::Gateway;
+use crate::gateway::caller::{Caller, Entry, User};
+use crate::gateway::outlet::{Gone, Outlet};
+use crate::gateway::pool::Engine;
+use crate::rpc::status::{self, Reason};
+use crate::wire::answer::Answer;
+use crate::wire::audit::Note;
+use crate::wire::error::{Code, Error};
+use crate::wire::proto::v1::request::Body;
+use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+
+/// The calls of one connection: nobody else's rights are within reach.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub gateway: Arc<Gateway>,
+    pub caller: Arc<Caller>,
+}
+
+impl Calls {
+    /// Answers at once: on a thread of the pool. The first call of a connection, whose password takes a while, has a
+    /// thread of its own.
+    pub fn at_once<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: UnarySink<A>)
+    where
+        A: Answer + Send + 'static,
+    {
+        // The response is kept until it is out, on the completion thread, so that no slow client holds one of ours.
+        let (tail, until) = oneshot::channel();
+        ctx.spawn(async move {
+            if let Ok(sent) = until.await {
+                let _: grpcio::Result<()> = grpcio::UnarySinkResult::into_future(sent).await;
+            }
+        });
+        let answer = move |result| {
+            let sent = match result {
+                Ok(answer) => sink.success(answer),
+                Err(status) => sink.fail(status),
+            };
+            let _ = tail.send(sent);
+        };
+        let (ours, deadline) = (self.clone(), ctx.deadline());
+        match self.caller.enter(ctx.request_headers()) {
+            Ok(Entry::Known(user)) => self.gateway.pool.submit(Box::new(move |engine| {
+                answer(match engine {
+                    Some(_) if deadline.exceeded() => Err(expired()),
+                    Some(engine) => guard(|| ours.ask(&user, body, engine)),
+                    None => Err(busy()),
+                });
+            })),
+            Ok(Entry::Login(login)) => {
+                let refused = self.gateway.threads.run(answer, move |answer| {
+                    answer(guard(|| {
+                        let user = ours.caller.verify(&ours.gateway, &login)?;
+                        ours.ask(&user, body, &mut ours.gateway.engine())
+                    }));
+                });
+                if let Err(answer) = refused {
+                    answer(Err(busy()));
+                }
+            }
+            Err(status) => answer(Err(status)),
+        }
+    }
+
+    /// Answers once, after a while: on a thread of its own, which stops waiting when the client goes.
+    pub fn later<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: ServerStreamingSink<A>)
+    where
+        A: Answer + Send + 'static,
+    {
+        self.on_own_thread(ctx, sink, move |ours, user, outlet| {
+            let mut engine = ours.gateway.engine();
+            let client = engine.client().map_err(|e| status::of(&e))?;
+            outlet.watch(&client.canceller())?;
+            let answer = ours.ask(&user, body, &mut engine)?;
+            Ok(outlet.send(answer)?)
+        });
+    }
+
+    /// Answers as things happen: on a thread of its own, until there is nothing more to come or the client goes.
+    pub fn as_it_comes<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: ServerStreamingSink<A>)
+    where
+        A: Answer + Send + 'static,
+    {
+        self.on_own_thread(ctx, sink, move |ours, user, outlet| {
+            let mut engine = ours.gateway.engine();
+            let request = ours.admit(&user, body, &mut engine)?;
+            let client = engine.client().map_err(|e| status::of(&e))?;
+            client.on_behalf_of(Some(ours.caller.who(&user)));
+            let canceller = client.canceller();
+            outlet.watch(&canceller)?;
+            let mut replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
+                Request::Stream(r) => {
+                    Box::new(client.stream(r).map_err(|e| status::of(&e))?.map(|item| item.map(reply)))
+                }
+                Request::Events(r) => {
+                    let mut feed = client.events(r).map_err(|e| status::of(&e))?;
+                    Box::new(std::iter::from_fn(move || feed.batch().map(|batch| batch.map(Reply::Events))))
+                }
+                _ => Box::new(std::iter::empty()),
+            };
+            while let Some(item) = replies.next() {
+                let mut answer = A::default();
+                answer.put(item.map_err(|e| status::of(&e))?);
+                outlet.send(answer)?;
+                outlet.watch(&canceller)?;
+            }
+            Ok(())
+        });
+    }
+
+    fn on_own_thread<A: Send + 'static>(
+        &self,
+        ctx: &RpcContext<'_>,
+        sink: ServerStreamingSink<A>,
+        work: impl FnOnce(&Self, User, &mut Outlet<A>) -> Result<(), Stop> + Send + 'static,
+    ) {
+        let (ours, entry) = (self.clone(), self.caller.enter(ctx.request_headers()));
+        let refused = self.gateway.threads.run(sink, move |sink| {
+            let mut outlet = Outlet::new(sink, ours.gateway.limits.stall);
+            let result = guard(|| {
+                let user = match entry? {
+                    Entry::Known(user) => user,
+                    Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
+                };
+                match work(&ours, user, &mut outlet) {
+                    Ok(()) => Ok(true),
+                    Err(Stop::Gone) => Ok(false),
+                    Err(Stop::Failed(status)) => Err(status),
+                }
+            });
+            match result {
+                Ok(true) => outlet.finish(Ok(())),
+                // Nobody is there to be told.
+                Ok(false) => drop(outlet),
+                Err(status) => outlet.finish(Err(status)),
+            }
+        });
+        if let Err(sink) = refused {
+            ctx.spawn(async move { drop(sink.fail(busy()).await) });
+        }
+    }
+
+    /// What is asked, if this user may ask it. That it may not is put on record.
+    fn admit(&self, user: &User, body: Body, engine: &mut Engine) -> Result<Request, RpcStatus> {
+        let request = Request::from_body(body).map_err(|e| status::of(&e))?;
+        let role = self.caller.role(&self.gateway, user)?;
+        table::allow(role, &request).map_err(|e| {
+            let who = self.caller.who(user);
+            self.gateway.log.say(&format!("{who}: refused: {}", e.message));
+            if let (Some(what), Ok(client)) = (request.change(), engine.client()) {
+                client.on_behalf_of(Some(who));
+                // Without the service there is nowhere to put it, and nothing that could have been done.
+                let _ = client.note(Note { what, result: format!("refused: {}", e.message) });
+            }
+            status::refusal(Reason::Role, &e)
+        })?;
+        Ok(request)
+    }
+
+    fn ask<A: Answer>(&self, user: &User, body: Body, engine: &mut Engine) -> Result<A, RpcStatus> {
+        let request = self.admit(user, body, engine)?;
+        let client = engine.client().map_err(|e| status::of(&e))?;
+        client.on_behalf_of(Some(self.caller.who(user)));
+        let mut answer = A::default();
+        for reply in client.call(request).map_err(|e| status::of(&e))? {
+            answer.put(reply);
+        }
+        Ok(answer)
+    }
+}
+
+/// Why a call's thread has no more to say.
+enum Stop {
+    Gone,
+    Failed(RpcStatus),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<RpcStatus> for Stop {
+    fn from(status: RpcStatus) -> Self {
+        Self::Failed(status)
+    }
+}
+
+fn reply(item: StreamItem) -> Reply {
+    match item {
+        StreamItem::Chunk(chunk) => Reply::Chunk(chunk),
+        StreamItem::Gap(gap) => Reply::Gap(gap),
+        StreamItem::Ended(item) => Reply::Item(item),
+    }
+}
+
+/// A panic is that call's failure and nobody else's.
+pub(super) fn guard<T>(work: impl FnOnce() -> Result<T, RpcStatus>) -> Result<T, RpcStatus> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let e = Error::new(Code::Failed, "the gateway failed in the middle of the call")
+            .hint("this is a defect of provost: please report what its log says");
+        Err(status::refusal(Reason::Internal, &e))
+    })
+}
+
+pub(super) fn busy() -> RpcStatus {
+    let e = Error::new(Code::Refused, "too many calls at once").hint("come again in a moment");
+    status::refusal(Reason::Busy, &e)
+}
+
+fn expired() -> RpcStatus {
+    status::of(&Error::new(Code::TimedOut, "the deadline came before there was time for the call"))
+}

@@ -1,0 +1,99 @@
+//! One connection, on a thread of its own: the handshake, then a gRPC server that nobody else has, fed by the pump until
+//! one side has enough. The server's handlers own the caller, so no call can ever have another's rights.
+
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use grpcio::{ChannelBuilder, ServerBuilder};
+
+use crate::gateway::Gateway;
+use crate::gateway::caller::Caller;
+use crate::gateway::calls::Calls;
+use crate::gateway::meter::{FrameMeter, Quotas};
+use crate::gateway::penalties::Offence;
+use crate::gateway::seats::Seat;
+use crate::rpc::services::health::health_service;
+use crate::rpc::services::manager::process_manager_service;
+use crate::rpc::services::reflection::server_reflection_service;
+use crate::rpc::services::reflection_alpha::server_reflection_service as older_reflection_service;
+use crate::sys::clock;
+use crate::sys::grpc;
+use crate::tls::identity::Peer;
+use crate::tls::pump::Ended;
+use crate::tls::tunnel::{Refused, Tunnel, accept};
+use crate::wire::error::{Code, Error};
+use crate::wire::time::millis;
+
+/// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the connection lives.
+const SLOTS: usize = 4;
+/// The most bytes of a call's metadata.
+const METADATA_MAX: i32 = 16 << 10;
+
+/// The whole life of the connection.
+pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut seat: Seat) {
+    let deadline = clock::now_ms() + millis(gateway.limits.handshake);
+    let config = Arc::clone(&gateway.access().tls);
+    let (tunnel, peer) = match accept(tcp, config, deadline) {
+        Ok(accepted) => accepted,
+        Err(refused) => {
+            let offence = if refused == Refused::TimedOut { Offence::TooSlow } else { Offence::Refused };
+            gateway.penalties.add(address, offence, clock::now_ms());
+            gateway.log.say(&format!("{address}: refused: {refused}"));
+            return;
+        }
+    };
+    seat.prove();
+    let name = peer.names.first().cloned().unwrap_or_default();
+    match carry(gateway, tunnel, peer) {
+        Ok(Ended::Killed(why)) => {
+            gateway.penalties.add(address, Offence::Flood, clock::now_ms());
+            gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
+        }
+        Ok(_) => {}
+        Err(e) => gateway.log.say(&format!("{address} ({name}): {e}")),
+    }
+}
+
+fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Error> {
+    let cannot = |what: &str, e: &dyn std::fmt::Display| Error::new(Code::Failed, format!("{what}: {e}"));
+    let (theirs, ours) = UnixStream::pair().map_err(|e| cannot("cannot make a socket pair", &e))?;
+    ours.set_nonblocking(true).map_err(|e| cannot("cannot make a socket pair", &e))?;
+    let _live = gateway.live.enter(&peer, tunnel.closer());
+    let calls = Calls {
+        gateway: Arc::clone(gateway),
+        caller: Arc::new(Caller::new(peer, Arc::clone(&gateway.verifier))),
+    };
+    let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
+        .channel_args(arguments(gateway).build_args())
+        .requests_slot_per_cq(SLOTS)
+        .register_service(process_manager_service(calls.clone()))
+        .register_service(health_service(calls.clone()))
+        .register_service(server_reflection_service(calls.clone()))
+        .register_service(older_reflection_service(calls))
+        .build()
+        .map_err(|e| cannot("cannot make a server", &e))?;
+    server.start();
+    grpc::serve(&mut server, theirs).map_err(|e| cannot("cannot hand over the socket", &e))?;
+    Ok(tunnel.run(ours.into(), &mut FrameMeter::new(Quotas::default(), clock::now_ms())))
+    // The server is dropped here: it waits until its calls have noticed.
+}
+
+/// What the C core is told about every connection. Its own defences against floods are few: see `meter.rs`.
+fn arguments(gateway: &Gateway) -> ChannelBuilder {
+    let int =
+        |builder: ChannelBuilder, key: &std::ffi::CStr, value| builder.raw_cfg_int(key.to_owned(), value);
+    let message_len = i32::try_from(gateway.limits.message_size).unwrap_or(i32::MAX);
+    let streams = i32::try_from(gateway.limits.streams).unwrap_or(i32::MAX);
+    let builder = ChannelBuilder::new(Arc::clone(&gateway.env))
+        .max_concurrent_stream(streams)
+        .max_receive_message_len(message_len)
+        .max_send_message_len(-1)
+        .http2_max_ping_strikes(2)
+        .keepalive_time(gateway.limits.keepalive)
+        .keepalive_timeout(gateway.limits.keepalive / 3)
+        .keepalive_permit_without_calls(true);
+    // A compressed message of 4 MB may be 4 GB: none is taken.
+    let builder = int(builder, c"grpc.per_message_decompression", 0);
+    int(builder, c"grpc.max_metadata_size", METADATA_MAX)
+}

@@ -1,0 +1,66 @@
+//! Lets connections in: the only TCP listener there is. One thread; it never waits for a client.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crate::gateway::Gateway;
+use crate::gateway::connection;
+use crate::gateway::seats::{SeatLimits, Seats};
+use crate::sys::clock;
+use crate::sys::poll::{self, PollFd};
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+
+/// How long the door stays shut when there is no descriptor or memory for one more, ms.
+const SHUT_MS: u64 = 100;
+
+/// Opens the door.
+pub(super) fn open(gateway: &Gateway) -> Result<TcpListener, Error> {
+    let address = gateway.listen;
+    let listener = TcpListener::bind(address).map_err(|e| {
+        Error::new(Code::Failed, format!("cannot listen on {address}: {e}"))
+            .hint("'listen' in [grpc] has to be an address of this machine, and a port that nobody else has")
+    })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|e| Error::new(Code::Failed, format!("cannot listen on {address}: {e}")))?;
+    Ok(listener)
+}
+
+/// Lets clients in until the process ends.
+pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
+    let limits = SeatLimits { all: gateway.limits.connections, unproven: gateway.limits.unauthenticated };
+    let seats = Seats::new(limits);
+    let mut shut_until = None;
+    loop {
+        // Shut, the listener is not looked at: it would be ready all the time.
+        let looked_at = shut_until.is_none().then(|| listener.as_fd());
+        let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
+        shut_until = None;
+        if let Err(e) = let_in(gateway, &seats, listener) {
+            gateway.log.say(&format!("cannot let connections in for a moment: {e}"));
+            shut_until = Some(clock::now_ms() + SHUT_MS);
+        }
+    }
+}
+
+fn let_in(gateway: &Arc<Gateway>, seats: &Arc<Seats>, listener: &TcpListener) -> io::Result<()> {
+    loop {
+        let (tcp, address) = match listener.accept() {
+            Ok((tcp, address)) => (tcp, SocketAddr::ip(&address)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // It went before it was let in.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        if !gateway.penalties.may_enter(address, clock::now_ms()) {
+            continue;
+        }
+        let Some(seat) = seats.take(address) else { continue };
+        let gateway = Arc::clone(gateway);
+        thread::spawn("grpc-conn", move || connection::serve(&gateway, tcp, address, seat))?;
+    }
+}

@@ -1,0 +1,127 @@
+//! `grpc.health.v1.Health`: whether the gateway serves. It answers by itself, and asks nobody for a password: a probe has
+//! a certificate, and learns nothing but this.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink};
+use parking_lot::Mutex;
+
+use crate::gateway::caller::Entry;
+use crate::gateway::calls::{Calls, busy};
+use crate::gateway::outlet::Outlet;
+use crate::rpc::block;
+use crate::rpc::services::descriptors::SERVICES;
+use crate::rpc::services::health::health_check_response::ServingStatus;
+use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
+use crate::sys::poll;
+
+/// Whether the gateway serves, and who wants to know when that changes.
+#[derive(Default)]
+pub(super) struct Serving(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    is_ending: bool,
+    watching: Vec<poll::Waker>,
+}
+
+impl Serving {
+    /// The gateway is about to end.
+    pub fn end(&self) {
+        let mut state = self.0.lock();
+        state.is_ending = true;
+        state.watching.iter().for_each(poll::Waker::wake);
+    }
+
+    fn of(&self, service: &str) -> ServingStatus {
+        match service.is_empty() || SERVICES.contains(&service) {
+            false => ServingStatus::ServiceUnknown,
+            true if self.0.lock().is_ending => ServingStatus::NotServing,
+            true => ServingStatus::Serving,
+        }
+    }
+
+    fn watch(self: &Arc<Self>) -> Watching {
+        let waker = poll::Waker::for_this_thread();
+        self.0.lock().watching.push(waker.clone());
+        Watching(Arc::clone(self), waker)
+    }
+}
+
+/// A thread that is woken by a change.
+struct Watching(Arc<Serving>, poll::Waker);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.0.lock().watching.retain(|w| !w.is(&self.1));
+    }
+}
+
+fn message(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+impl Health for Calls {
+    fn check(
+        &mut self,
+        ctx: RpcContext<'_>,
+        request: HealthCheckRequest,
+        sink: UnarySink<HealthCheckResponse>,
+    ) {
+        let status = self.gateway.serving.of(&request.service);
+        let answer = move |result: Result<(), RpcStatus>| match (result, status) {
+            (Err(status), _) => sink.fail(status),
+            (Ok(()), ServingStatus::ServiceUnknown) => {
+                sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
+            }
+            (Ok(()), status) => sink.success(message(status)),
+        };
+        let ours = self.clone();
+        let verified = match self.caller.enter_freely(ctx.request_headers()) {
+            Ok(None | Some(Entry::Known(_))) => Ok(()),
+            Err(status) => Err(status),
+            // A password that is given is to be right.
+            Ok(Some(Entry::Login(login))) => {
+                let (tell, told) = futures_channel::oneshot::channel();
+                let refused = self.gateway.threads.run(tell, move |tell| {
+                    let _ = tell.send(ours.caller.verify(&ours.gateway, &login).map(drop));
+                });
+                let told = if refused.is_ok() {
+                    told.map(|verified| verified.unwrap_or_else(|_| Err(busy()))).left_future()
+                } else {
+                    std::future::ready(Err(busy())).right_future()
+                };
+                return ctx.spawn(async move { drop(answer(told.await).await) });
+            }
+        };
+        let sent = answer(verified);
+        ctx.spawn(async move { drop(sent.await) });
+    }
+
+    fn watch(
+        &mut self,
+        ctx: RpcContext<'_>,
+        request: HealthCheckRequest,
+        sink: ServerStreamingSink<HealthCheckResponse>,
+    ) {
+        let (serving, stall) = (Arc::clone(&self.gateway.serving), self.gateway.limits.stall);
+        let refused = self.gateway.threads.run(sink, move |sink| {
+            let _watching = serving.watch();
+            let (mut outlet, mut told) = (Outlet::new(sink, stall), None);
+            loop {
+                let status = serving.of(&request.service);
+                if told != Some(status) && outlet.send(message(status)).is_err() {
+                    return;
+                }
+                told = Some(status);
+                if outlet.watch_with(&block::waker()).is_err() || poll::wait(&mut [], None).is_err() {
+                    return;
+                }
+            }
+        });
+        if let Err(sink) = refused {
+            ctx.spawn(async move { drop(sink.fail(busy()).await) });
+        }
+    }
+}

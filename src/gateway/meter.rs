@@ -1,0 +1,471 @@
+//! Counts HTTP/2 frames on a connection, by nothing but their nine-byte headers, and holds them to quotas: what the gRPC
+//! core below has no defence against. What a fast client may do is slowed down; what no client does ends the connection.
+
+use crate::tls::pump::Meter;
+use crate::tls::pump::Verdict;
+
+/// What a client sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The header of a gRPC message, in bytes: a frame of data that could not hold even that serves nobody.
+const MESSAGE_HEADER_LEN: u32 = 5;
+/// Frames of data below this length, in bytes, cost more memory than they carry.
+const FRAGMENT_LEN: u32 = 16;
+/// So they count as this many frames.
+const FRAGMENT_COST: u64 = 10;
+/// The longest frame that is neither data nor headers, in bytes: what HTTP/2 allows unless more is announced.
+const OTHER_FRAME_LEN_MAX: u32 = 16 << 10;
+
+/// So many at once, and so many in each second after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// In each second.
+    pub per_second: u32,
+}
+
+/// What one connection may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Bytes from the client; beyond them it is slowed down.
+    pub bytes: Rate,
+    /// Frames from the client; beyond them it is slowed down.
+    pub frames: Rate,
+    /// Streams that the client resets; beyond them the connection ends.
+    pub resets: Rate,
+    /// Streams that we reset, which is what a client can make us do; beyond them the connection ends.
+    pub own_resets: Rate,
+    /// Frames that carry nothing: PING, SETTINGS, PRIORITY, CONTINUATION, data without a message. Every frame of ours with
+    /// headers or data allows one more. Beyond them the connection ends.
+    pub control: Rate,
+    /// CONTINUATION frames in one block of headers; beyond them the connection ends.
+    pub continuations_max: u32,
+    /// Bytes in one block of headers, as they are on the wire; beyond them the connection ends.
+    pub header_block_len_max: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            // Requests are small. This keeps one client from having the machine for itself.
+            bytes: Rate { burst: 256 << 20, per_second: 256 << 20 },
+            // 15,000 calls in a second are 30,000 frames of headers and data, and some to widen windows.
+            frames: Rate { burst: 100_000, per_second: 50_000 },
+            // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs thousands.
+            resets: Rate { burst: 200, per_second: 100 },
+            own_resets: Rate { burst: 200, per_second: 100 },
+            // Pings that measure a line come at most once for each batch of data, and those are allowed for. What is left
+            // is a few for keeping the connection alive.
+            control: Rate { burst: 2000, per_second: 500 },
+            // A block of 64 KiB in frames of the usual 16 KiB needs four; the gRPC core takes blocks of 16 KiB at most.
+            continuations_max: 32,
+            header_block_len_max: 64 << 10,
+        }
+    }
+}
+
+/// Counts one connection's frames.
+pub struct FrameMeter {
+    quotas: Quotas,
+    /// How much of the preface has come.
+    preface: usize,
+    inbound: Frames,
+    outbound: Frames,
+    bytes: Bucket,
+    frames: Bucket,
+    resets: Bucket,
+    own_resets: Bucket,
+    control: Bucket,
+    /// CONTINUATION frames and bytes of the block of headers that is not at its end.
+    continuations: u32,
+    block_len: u32,
+}
+
+impl FrameMeter {
+    /// For a connection that begins now (monotonic ms).
+    #[must_use]
+    pub fn new(quotas: Quotas, now_ms: u64) -> Self {
+        let full = |rate| Bucket::full(rate, now_ms);
+        Self {
+            preface: 0,
+            inbound: Frames::default(),
+            outbound: Frames::default(),
+            bytes: full(quotas.bytes),
+            frames: full(quotas.frames),
+            resets: full(quotas.resets),
+            own_resets: full(quotas.own_resets),
+            control: full(quotas.control),
+            continuations: 0,
+            block_len: 0,
+            quotas,
+        }
+    }
+
+    /// The preface as far as it is in these bytes. What comes after it, or why not.
+    fn after_preface<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let expected = &PREFACE[self.preface..];
+        let len = expected.len().min(bytes.len());
+        if bytes[..len] != expected[..len] {
+            return Err("what came first was not HTTP/2");
+        }
+        self.preface += len;
+        Ok(&bytes[len..])
+    }
+
+    /// A frame from the client.
+    fn received(&mut self, frame: Frame) -> Result<(), &'static str> {
+        let mut cost = 1;
+        match frame.kind {
+            DATA if frame.flags & END_STREAM == 0 && frame.len < MESSAGE_HEADER_LEN => self.control.take(1),
+            DATA if frame.flags & END_STREAM == 0 && frame.len < FRAGMENT_LEN => cost = FRAGMENT_COST,
+            PING | SETTINGS | PRIORITY => self.control.take(1),
+            CONTINUATION => {
+                self.control.take(1);
+                self.continuations += 1;
+                self.header_block(frame)?;
+            }
+            HEADERS => {
+                (self.continuations, self.block_len) = (0, 0);
+                self.header_block(frame)?;
+            }
+            RST_STREAM => self.resets.take(1),
+            _ => {}
+        }
+        self.frames.take(cost);
+        if frame.len > OTHER_FRAME_LEN_MAX && !matches!(frame.kind, DATA | HEADERS | CONTINUATION) {
+            return Err("it sent a frame that is too long");
+        }
+        if self.resets.is_in_debt() {
+            return Err("it reset too many streams");
+        }
+        if self.control.is_in_debt() {
+            return Err("it sent too many frames that carry nothing");
+        }
+        Ok(())
+    }
+
+    fn header_block(&mut self, frame: Frame) -> Result<(), &'static str> {
+        self.block_len = self.block_len.saturating_add(frame.len);
+        if self.continuations > self.quotas.continuations_max {
+            return Err("it sent headers in too many pieces");
+        }
+        if self.block_len > self.quotas.header_block_len_max {
+            return Err("it sent headers that are too long");
+        }
+        if frame.flags & END_HEADERS != 0 {
+            (self.continuations, self.block_len) = (0, 0);
+        }
+        Ok(())
+    }
+
+    /// A frame of ours.
+    fn sent(&mut self, frame: Frame) -> Result<(), &'static str> {
+        match frame.kind {
+            DATA | HEADERS => self.control.give(1),
+            RST_STREAM => self.own_resets.take(1),
+            _ => {}
+        }
+        if self.own_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
+    }
+}
+
+impl Meter for FrameMeter {
+    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+        for bucket in [&mut self.bytes, &mut self.frames, &mut self.resets, &mut self.control] {
+            bucket.refill(now_ms);
+        }
+        self.bytes.take(plaintext.len() as u64);
+        let mut rest = match self.after_preface(plaintext) {
+            Ok(rest) => rest,
+            Err(why) => return Verdict::Kill(why),
+        };
+        while let Some(frame) = self.inbound.next(&mut rest) {
+            if let Err(why) = self.received(frame) {
+                return Verdict::Kill(why);
+            }
+        }
+        let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms());
+        if until > now_ms { Verdict::PauseUntil(until) } else { Verdict::Pass }
+    }
+
+    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+        self.own_resets.refill(now_ms);
+        let mut rest = plaintext;
+        while let Some(frame) = self.outbound.next(&mut rest) {
+            if let Err(why) = self.sent(frame) {
+                return Verdict::Kill(why);
+            }
+        }
+        Verdict::Pass
+    }
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    len: u32,
+    kind: u8,
+    flags: u8,
+}
+
+/// One direction's frames, however the bytes are cut.
+#[derive(Default)]
+struct Frames {
+    header: [u8; 9],
+    /// How much of the header has come.
+    have: usize,
+    /// How much of the payload is still to come.
+    payload: usize,
+}
+
+impl Frames {
+    /// The next header that is complete, told before its payload. Takes from the front of `bytes`.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        let skipped = self.payload.min(bytes.len());
+        self.payload -= skipped;
+        *bytes = &bytes[skipped..];
+
+        let taken = (self.header.len() - self.have).min(bytes.len());
+        self.header[self.have..][..taken].copy_from_slice(&bytes[..taken]);
+        self.have += taken;
+        *bytes = &bytes[taken..];
+        if self.have < self.header.len() {
+            return None;
+        }
+        self.have = 0;
+        let [a, b, c, kind, flags, ..] = self.header;
+        let len = u32::from_be_bytes([0, a, b, c]);
+        self.payload = len as usize;
+        Some(Frame { len, kind, flags })
+    }
+}
+
+/// Tokens that come back with time, in thousandths, so that a millisecond brings as many as its rate is per second. What
+/// was taken beyond the last one is a debt.
+struct Bucket {
+    level: i64,
+    full: i64,
+    per_ms: i64,
+    at_ms: u64,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now_ms: u64) -> Self {
+        let full = i64::from(rate.burst) * 1000;
+        Self { level: full, full, per_ms: i64::from(rate.per_second).max(1), at_ms: now_ms }
+    }
+
+    fn refill(&mut self, now_ms: u64) {
+        let elapsed = i64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(i64::MAX);
+        self.level = self.level.saturating_add(elapsed.saturating_mul(self.per_ms)).min(self.full);
+        self.at_ms = now_ms;
+    }
+
+    fn take(&mut self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(1000);
+        self.level = self.level.saturating_sub(count);
+    }
+
+    fn give(&mut self, count: i64) {
+        self.level = self.level.saturating_add(count * 1000).min(self.full);
+    }
+
+    fn is_in_debt(&self) -> bool {
+        self.level < 0
+    }
+
+    /// When the debt is paid (monotonic ms); in the past if there is none.
+    fn debt_paid_ms(&self) -> u64 {
+        let debt = u64::try_from(-self.level).unwrap_or(0);
+        self.at_ms + debt.div_ceil(self.per_ms.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
+        let [_, a, b, c] = u32::try_from(len).unwrap().to_be_bytes();
+        let mut frame = vec![a, b, c, kind, flags, 0, 0, 0, 1];
+        frame.resize(9 + len, 0);
+        frame
+    }
+
+    /// A connection that has begun, at the time 1,000,000 ms.
+    struct Client {
+        meter: FrameMeter,
+        now_ms: u64,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let mut meter = FrameMeter::new(Quotas::default(), 1_000_000);
+            assert_eq!(meter.inbound(PREFACE, 1_000_000), Verdict::Pass);
+            Self { meter, now_ms: 1_000_000 }
+        }
+
+        /// Sends so many, evenly over so many milliseconds; answers the first verdict that ends it.
+        fn sends(&mut self, frames: &[u8], count: u64, over_ms: u64) -> Option<&'static str> {
+            let begin = self.now_ms;
+            for n in 0..count {
+                self.now_ms = self.now_ms.max(begin + n * over_ms / count);
+                match self.meter.inbound(frames, self.now_ms) {
+                    Verdict::Pass => {}
+                    Verdict::PauseUntil(at) => self.now_ms = at,
+                    Verdict::Kill(why) => return Some(why),
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn honest_clients_are_not_disturbed() {
+        let call = [frame(HEADERS, END_HEADERS, 120), frame(DATA, END_STREAM, 40)].concat();
+        let mut client = Client::new();
+        assert_eq!(client.sends(&call, 150_000, 10_000), None, "15,000 calls in a second");
+        assert_eq!(client.now_ms, 1_000_000 + 149_999 * 10_000 / 150_000, "not even slowed down");
+
+        let cancelled = [call, frame(RST_STREAM, 0, 4)].concat();
+        assert_eq!(client.sends(&cancelled, 3000, 60_000), None, "50 cancelled calls in a second");
+        assert_eq!(client.sends(&frame(PING, 0, 8), 600, 60_000), None, "pings that measure the line");
+        assert_eq!(client.sends(&frame(8, 0, 4), 200_000, 10_000), None, "windows widened for 500 MB/s");
+        assert_eq!(client.sends(&frame(DATA, 0, 12), 40_000, 10_000), None, "a chat of short messages");
+    }
+
+    #[test]
+    fn a_ping_for_each_batch_of_ours_is_allowed() {
+        let mut client = Client::new();
+        for _ in 0..100_000 {
+            assert_eq!(client.meter.outbound(&frame(DATA, 0, 100), client.now_ms), Verdict::Pass);
+            assert_eq!(client.sends(&frame(PING, 0, 8), 1, 1), None);
+        }
+    }
+
+    #[test]
+    fn g15_rapid_reset_ends_the_connection() {
+        let reset = [frame(HEADERS, END_HEADERS | END_STREAM, 50), frame(RST_STREAM, 0, 4)].concat();
+        assert_eq!(Client::new().sends(&reset, 100_000, 1000), Some("it reset too many streams"));
+        assert_eq!(
+            Client::new().sends(&reset, 2000, 10_000),
+            Some("it reset too many streams"),
+            "200/s, too"
+        );
+        assert_eq!(Client::new().sends(&reset, 200, 0), None, "once, a client may give up all it has");
+    }
+
+    #[test]
+    fn g16_making_us_reset_ends_the_connection() {
+        let mut meter = FrameMeter::new(Quotas::default(), 0);
+        let reset = frame(RST_STREAM, 0, 4);
+        let verdicts: Vec<_> = (0..201).map(|_| meter.outbound(&reset, 10)).collect();
+        assert_eq!(verdicts[199], Verdict::Pass);
+        assert_eq!(verdicts[200], Verdict::Kill("it made us reset too many streams"));
+    }
+
+    #[test]
+    fn g17_g20_headers_without_end_are_ended() {
+        for (len, why) in
+            [(0, "it sent headers in too many pieces"), (16 << 10, "it sent headers that are too long")]
+        {
+            let mut client = Client::new();
+            assert_eq!(client.sends(&frame(HEADERS, 0, 16 << 10), 1, 1), None);
+            assert_eq!(client.sends(&frame(CONTINUATION, 0, len), 33, 1000), Some(why));
+        }
+        let mut client = Client::new();
+        let honest = [
+            frame(HEADERS, 0, 16 << 10),
+            frame(CONTINUATION, 0, 16 << 10),
+            frame(CONTINUATION, END_HEADERS, 100),
+        ];
+        assert_eq!(client.sends(&honest.concat(), 100, 1000), None);
+        assert!(client.sends(&frame(HEADERS, END_HEADERS, 70_000), 1, 1).is_some());
+    }
+
+    #[test]
+    fn g18_g22_frames_that_carry_nothing_end_the_connection() {
+        let why = Some("it sent too many frames that carry nothing");
+        for nothing in [
+            frame(PING, 0, 8),
+            frame(PING, 1, 8),
+            frame(SETTINGS, 0, 0),
+            frame(PRIORITY, 0, 5),
+            frame(DATA, 0, 0),
+            frame(DATA, 0, 1),
+            frame(CONTINUATION, END_HEADERS, 0),
+        ] {
+            assert_eq!(Client::new().sends(&nothing, 100_000, 1000), why, "{nothing:?}");
+            assert_eq!(Client::new().sends(&nothing, 30_000, 20_000), why, "three times what is allowed");
+        }
+        assert!(Client::new().sends(&frame(SETTINGS, 0, 20_000), 1, 1).is_some(), "too long");
+    }
+
+    #[test]
+    fn what_is_fast_is_slowed_down() {
+        let mut client = Client::new();
+        assert_eq!(client.sends(&frame(8, 0, 4), 1_100_000, 0), None);
+        assert_eq!(client.now_ms, 1_020_000, "a million frames beyond the first take 20 seconds");
+        let mut client = Client::new();
+        assert_eq!(client.sends(&frame(DATA, 0, 6), 110_000, 0), None);
+        assert_eq!(client.now_ms, 1_020_000, "in fragments, ten times as long");
+        let mut client = Client::new();
+        assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 1024, 0), None);
+        assert!((1_003_000..=1_003_001).contains(&client.now_ms), "1 GiB with 256 MiB at once and 256 MiB/s");
+    }
+
+    #[test]
+    fn what_is_not_http2_is_refused() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", b"\x16\x03\x01"] {
+            let mut meter = FrameMeter::new(Quotas::default(), 0);
+            assert_eq!(meter.inbound(bytes, 0), Verdict::Kill("what came first was not HTTP/2"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            sent in prop::collection::vec((0u8..12, any::<u8>(), 0usize..300), 0..40),
+            cuts in prop::collection::vec(1usize..80, 1..60),
+        ) {
+            let bytes: Vec<u8> = sent.iter().flat_map(|(kind, flags, len)| frame(*kind, *flags, *len)).collect();
+            let mut frames = Frames::default();
+            let mut seen = Vec::new();
+            let (mut rest, mut cut) = (&bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (mut chunk, after) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                rest = after;
+                while let Some(frame) = frames.next(&mut chunk) {
+                    seen.push((frame.kind, frame.flags, frame.len as usize));
+                }
+                prop_assert!(chunk.is_empty());
+            }
+            prop_assert_eq!(seen, sent);
+        }
+
+        #[test]
+        fn a_preface_may_come_in_pieces(cuts in prop::collection::vec(1usize..9, 1..30)) {
+            let bytes = [&PREFACE[..], &frame(SETTINGS, 0, 12)].concat();
+            let mut meter = FrameMeter::new(Quotas::default(), 0);
+            let (mut rest, mut cut) = (&bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (chunk, after) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                rest = after;
+                prop_assert_eq!(meter.inbound(chunk, 0), Verdict::Pass);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The answer of a call that has a thread of its own: messages as they come, then the end. Whoever writes waits until the
+//! client has room, and learns that it has gone.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::Sink;
+use grpcio::{RpcStatus, ServerStreamingSink, WriteFlags};
+
+use crate::client::Canceller;
+use crate::rpc::block;
+use crate::sys::clock;
+use crate::wire::time::millis;
+
+/// How long the end of a call may take to go out, ms.
+const END_MS: u64 = 10_000;
+
+/// The client has gone, its deadline has come, or it takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+/// See the module. Dropped without an end, the call is cancelled.
+pub(super) struct Outlet<A> {
+    sink: ServerStreamingSink<A>,
+    /// How long the client may take nothing, ms.
+    stall_ms: u64,
+}
+
+/// Ends what the call waits for.
+struct Hangup(Canceller);
+
+impl Wake for Hangup {
+    fn wake(self: Arc<Self>) {
+        self.0.cancel();
+    }
+}
+
+impl<A> Outlet<A> {
+    pub fn new(sink: ServerStreamingSink<A>, stall: Duration) -> Self {
+        Self { sink, stall_ms: millis(stall) }
+    }
+
+    /// From now on, until the next message, the client's going ends the waiting of whoever this belongs to.
+    pub fn watch(&mut self, canceller: &Canceller) -> Result<(), Gone> {
+        self.watch_with(&Waker::from(Arc::new(Hangup(canceller.clone()))))
+    }
+
+    /// The same with anything that can be woken.
+    pub fn watch_with(&mut self, waker: &Waker) -> Result<(), Gone> {
+        // All that was sent is out, so there is nothing else that could wake.
+        match Pin::new(&mut self.sink).poll_flush(&mut Context::from_waker(waker)) {
+            Poll::Ready(Err(_)) => Err(Gone),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends a message, and waits until it is on its way.
+    pub fn send(&mut self, message: A) -> Result<(), Gone> {
+        let mut message = Some(message);
+        let sent = poll_fn(|context| {
+            let mut sink = Pin::new(&mut self.sink);
+            if message.is_some() {
+                match sink.as_mut().poll_ready(context) {
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
+                }
+            }
+            if let Some(message) = message.take() {
+                sink.as_mut().start_send((message, WriteFlags::default()))?;
+            }
+            sink.poll_flush(context)
+        });
+        match block::wait(sent, Some(clock::now_ms() + self.stall_ms)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(Gone),
+        }
+    }
+
+    /// Ends the call. Whether the client hears of it is its own affair.
+    pub fn finish(mut self, result: Result<(), RpcStatus>) {
+        let deadline = Some(clock::now_ms() + END_MS);
+        match result {
+            Ok(()) => {
+                let _ =
+                    block::wait(poll_fn(|context| Pin::new(&mut self.sink).poll_close(context)), deadline);
+            }
+            Err(status) => {
+                let _ = block::wait(self.sink.fail(status), deadline);
+            }
+        }
+    }
+}

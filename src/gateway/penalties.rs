@@ -1,0 +1,96 @@
+//! Which addresses have failed too often to be let in at once. Each has a stock of failures that fills up again with time:
+//! a person who tries certificates is not hindered, a program that fails hundreds of times a second soon is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use parking_lot::Mutex;
+
+/// How many failures an address has in stock.
+const STOCK: u64 = 100;
+/// How long one takes to come back, ms.
+const REFILL_MS: u64 = 200;
+/// The most addresses that are remembered; beyond, the one that is nearest to having its stock back is forgotten.
+const ADDRESSES_MAX: usize = 10_000;
+
+/// What one failure takes from the stock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offence {
+    /// A handshake that was refused.
+    Refused = 1,
+    /// One that took too long: it kept a place for ten seconds.
+    TooSlow = 5,
+    /// A connection that broke the limits of traffic.
+    Flood = 20,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Penalties(Mutex<BTreeMap<IpAddr, u64>>);
+
+impl Penalties {
+    pub fn add(&self, address: IpAddr, offence: Offence, now_ms: u64) {
+        let mut full_at = self.0.lock();
+        let address = network(address);
+        if full_at.len() >= ADDRESSES_MAX && !full_at.contains_key(&address) {
+            full_at.retain(|_, at| *at > now_ms);
+            if full_at.len() >= ADDRESSES_MAX
+                && let Some(least) = full_at.iter().min_by_key(|(_, at)| **at).map(|(a, _)| *a)
+            {
+                full_at.remove(&least);
+            }
+        }
+        let at = full_at.entry(address).or_insert(now_ms);
+        // Not deeper than twice the stock: whoever stops is let in again in time.
+        *at = ((*at).max(now_ms) + offence as u64 * REFILL_MS).min(now_ms + 2 * STOCK * REFILL_MS);
+    }
+
+    /// Whether it has failures in stock.
+    pub fn may_enter(&self, address: IpAddr, now_ms: u64) -> bool {
+        let full_at = self.0.lock();
+        full_at.get(&network(address)).is_none_or(|&at| at <= now_ms + STOCK * REFILL_MS)
+    }
+}
+
+/// With version 6, a customer has a network and not an address.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.into(),
+            None => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        },
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g9_who_fails_too_often_waits_and_comes_back() {
+        let (penalties, bad) = (Penalties::default(), "10.0.0.1".parse().unwrap());
+        for _ in 0..STOCK {
+            assert!(penalties.may_enter(bad, 5000));
+            penalties.add(bad, Offence::Refused, 5000);
+        }
+        assert!(penalties.may_enter(bad, 5000));
+        penalties.add(bad, Offence::Refused, 5000);
+        assert!(!penalties.may_enter(bad, 5000));
+        assert!(penalties.may_enter(bad, 5000 + REFILL_MS));
+        assert!(penalties.may_enter("10.0.0.2".parse().unwrap(), 5000));
+        (0..1000).for_each(|_| penalties.add(bad, Offence::Flood, 5000));
+        assert!(penalties.may_enter(bad, 5000 + STOCK * REFILL_MS));
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_one_and_their_number_is_limited() {
+        let penalties = Penalties::default();
+        for n in 0..2 * ADDRESSES_MAX as u128 {
+            penalties.add(IpAddr::V6((n << 64 | 7).into()), Offence::Refused, 0);
+        }
+        assert_eq!(penalties.0.lock().len(), ADDRESSES_MAX);
+        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::2".parse().unwrap()));
+        assert_eq!(network("::ffff:1.2.3.4".parse().unwrap()), network("1.2.3.4".parse().unwrap()));
+    }
+}

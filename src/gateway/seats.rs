@@ -1,0 +1,139 @@
+//! How many connections there are, and how many of them have not proven who they are yet.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SeatLimits {
+    /// Connections at once.
+    pub all: usize,
+    /// Of them, still in their handshake.
+    pub unproven: usize,
+}
+
+/// Where the door begins to turn away some: when this part of the unproven seats is taken, in percent.
+const CROWDED_PERCENT: usize = 50;
+/// How many of a hundred it turns away then; all when the last seat is taken.
+const TURNED_AWAY_MIN: usize = 30;
+
+/// See the module.
+pub(super) struct Seats {
+    limits: SeatLimits,
+    taken: Mutex<Taken>,
+    random: RandomState,
+}
+
+#[derive(Default)]
+struct Taken {
+    asked: u64,
+    proven: usize,
+    unproven: usize,
+    /// How many of the unproven are of one address: half of the seats at most.
+    of: BTreeMap<IpAddr, usize>,
+}
+
+/// A place, given back when it is dropped.
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    address: IpAddr,
+    is_proven: bool,
+}
+
+impl Seats {
+    pub fn new(limits: SeatLimits) -> Arc<Self> {
+        Arc::new(Self { limits, taken: Mutex::default(), random: RandomState::new() })
+    }
+
+    /// A seat for a new connection, if it is let in. The fuller it gets, the more are turned away at random: so a crowd
+    /// that does nothing cannot keep out everybody else.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+        let mut taken = self.taken.lock();
+        taken.asked += 1;
+        if taken.proven + taken.unproven >= self.limits.all {
+            return None;
+        }
+        if taken.of.get(&address).is_some_and(|&n| n >= self.limits.unproven.div_ceil(2)) {
+            return None;
+        }
+        let dice = usize::try_from(self.random.hash_one(taken.asked) % 100).unwrap_or(0);
+        if dice < self.turned_away(taken.unproven) {
+            return None;
+        }
+        taken.unproven += 1;
+        *taken.of.entry(address).or_default() += 1;
+        Some(Seat { seats: Arc::clone(self), address, is_proven: false })
+    }
+
+    /// How many of a hundred are turned away while so many are unproven.
+    fn turned_away(&self, unproven: usize) -> usize {
+        let (begin, end) = (self.limits.unproven * CROWDED_PERCENT / 100, self.limits.unproven);
+        match unproven {
+            n if n >= end => 100,
+            n if n < begin.max(1) => 0,
+            n => TURNED_AWAY_MIN + (100 - TURNED_AWAY_MIN) * (n - begin) / (end - begin).max(1),
+        }
+    }
+}
+
+impl Taken {
+    fn leave_unproven(&mut self, address: IpAddr) {
+        self.unproven -= 1;
+        if let Some(n) = self.of.get_mut(&address) {
+            *n -= 1;
+            if *n == 0 {
+                self.of.remove(&address);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// The client has proven who it is.
+    pub fn prove(&mut self) {
+        if !std::mem::replace(&mut self.is_proven, true) {
+            let mut taken = self.seats.taken.lock();
+            taken.leave_unproven(self.address);
+            taken.proven += 1;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken.lock();
+        if self.is_proven { taken.proven -= 1 } else { taken.leave_unproven(self.address) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g8_the_unproven_cannot_take_all_seats() {
+        let seats = Seats::new(SeatLimits { all: 200, unproven: 64 });
+        let address = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let one: Vec<_> = (0..2000).filter_map(|_| seats.take(address(1))).collect();
+        assert_eq!(one.len(), 32, "of one address");
+        let mut crowd: Vec<_> = (0..2000).filter_map(|_| seats.take(address(2))).collect();
+        assert!(crowd.len() <= 32 && crowd.len() > 5, "{}", crowd.len());
+        drop(one);
+        crowd.iter_mut().for_each(Seat::prove);
+        assert!(seats.take(address(2)).is_some());
+        drop(crowd);
+        let taken = seats.taken.lock();
+        assert_eq!((taken.proven, taken.unproven, taken.of.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn more_are_turned_away_the_fuller_it_gets() {
+        let seats = Seats::new(SeatLimits { all: 200, unproven: 64 });
+        let rates: Vec<_> = [0, 31, 32, 48, 63, 64].map(|n| seats.turned_away(n)).into();
+        assert_eq!(rates, [0, 0, 30, 65, 97, 100]);
+    }
+}

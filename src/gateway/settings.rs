@@ -1,0 +1,97 @@
+//! What of the gateway can be set. Plain values that have been checked; `config` makes them from a file, and knows the
+//! file's form.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::access::roles::Roles;
+use crate::access::users::Users;
+use crate::tls::material::Files;
+use crate::wire::error::Error;
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What it shows, and whom it believes.
+    pub files: Files,
+    /// Who has a password.
+    pub users: UserSource,
+    /// Who may do what.
+    pub roles: Roles,
+    /// Limits of what others can take of it.
+    pub limits: Limits,
+}
+
+impl GatewaySettings {
+    /// The files that are read again when they change.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let Files { certificate, key, ca, crl } = self.files.clone();
+        let users = if let UserSource::File(path) = &self.users { Some(path.clone()) } else { None };
+        [certificate, key, ca].into_iter().chain(crl).chain(users).collect()
+    }
+}
+
+/// Where the users are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSource {
+    /// In a file.
+    File(PathBuf),
+    /// In the configuration, where everybody may read them: for a demonstration, on the loopback only.
+    Demo(Users),
+}
+
+impl UserSource {
+    /// The users as they are now.
+    pub fn load(&self) -> Result<Users, Error> {
+        match self {
+            Self::File(path) => Users::load(path),
+            Self::Demo(users) => Ok(users.clone()),
+        }
+    }
+
+    /// What to say aloud when the gateway begins with these.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        match self {
+            Self::File(_) => None,
+            Self::Demo(_) => Some("the users are those of a demonstration: everybody knows their passwords"),
+        }
+    }
+}
+
+/// See [`GatewaySettings::limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Those of them that have not proven who they are yet.
+    pub unauthenticated: usize,
+    /// Calls at a time on each connection.
+    pub streams: u32,
+    /// The largest message, in bytes.
+    pub message_size: usize,
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// A client that says nothing for so long is asked whether it is there; a third of it later, it is not.
+    pub keepalive: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1000,
+            unauthenticated: 64,
+            streams: 100,
+            message_size: 1 << 20,
+            handshake: Duration::from_secs(10),
+            keepalive: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
