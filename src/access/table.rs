@@ -23,29 +23,8 @@ pub fn needs(request: &Request) -> Role {
         Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,
-    }
-}
-
-/// Whether it changes anything, and so leaves a line about who asked.
-#[must_use]
-pub fn is_change(request: &Request) -> bool {
-    match request {
-        Request::Start(_)
-        | Request::StartAgain(_)
-        | Request::Stop(_)
-        | Request::Restart(_)
-        | Request::Remove(_)
-        | Request::Signal(_)
-        | Request::Upgrade(_) => true,
-        Request::Env(change) => *change != EnvChange::default(),
-        Request::Status(_)
-        | Request::List(_)
-        | Request::Wait(_)
-        | Request::Output(_)
-        | Request::Stream(_)
-        | Request::Events(_)
-        | Request::Service
-        | Request::Health => false,
+        // It names everybody. (A note is the gateway's own, and has no way in from outside.)
+        Request::AuditLog(_) | Request::Note(_) => Role::Admin,
     }
 }
 
@@ -66,6 +45,8 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Env(change) if *change == EnvChange::default() => "see the environment",
         Request::Env(_) => "change the environment",
         Request::Events(_) => "read events",
+        Request::AuditLog(_) => "read the audit",
+        Request::Note(_) => "put a note into the audit",
         Request::Service => "ask about the service",
         Request::Upgrade(_) => "upgrade the service",
         Request::Health => "ask how the service is",
@@ -86,6 +67,7 @@ pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::request::{
         Events, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Upgrade,
@@ -123,11 +105,13 @@ mod tests {
             (Request::Env(EnvChange::default()), [no, no, yes], no),
             (Request::Env(set), [no, no, yes], yes),
             (Request::Env(unset), [no, no, yes], yes),
+            (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
+            (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
         ];
         let kinds: std::collections::HashSet<_> =
             matrix.iter().map(|(request, ..)| std::mem::discriminant(request)).collect();
-        assert_eq!(kinds.len(), 16, "a request is missing in the matrix");
+        assert_eq!(kinds.len(), 18, "a request is missing in the matrix");
         for (request, allowed, changes) in &matrix {
             for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
                 let answer = allow(role, request);
@@ -138,7 +122,7 @@ mod tests {
                     assert!(e.message.ends_with(&format!("that needs {}", needs(request))), "{e}");
                 }
             }
-            assert_eq!(is_change(request), *changes, "{request:?}");
+            assert_eq!(request.change().is_some(), *changes, "{request:?}");
         }
         assert_eq!(
             allow(Role::Viewer, &Request::Stop(Stop::default())).unwrap_err().message,

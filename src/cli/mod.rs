@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod batch;
 #[cfg(feature = "gateway")]
 mod cert;
@@ -252,6 +253,15 @@ static COMMANDS: &[Command] = &[
         codes: Codes::Own,
         words: Positional::Targets,
         parse: |words| job(history::parse(words)?, history::run),
+    },
+    Command {
+        name: "audit",
+        summary: audit::SUMMARY,
+        help: audit::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::Nothing,
+        parse: |words| job(audit::parse(words)?, audit::run),
     },
     Command {
         name: "reconcile",

@@ -34,6 +34,7 @@ pub use crate::client::remote::Remote;
 use crate::client::retry::Attempts;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
+use crate::wire::audit::{AuditLog, Line, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
@@ -187,6 +188,22 @@ impl Client {
             }
         }
         Err(unexpected())
+    }
+
+    /// Who asked for what, after a line: at most 1,000 lines at a time.
+    pub fn audit(&mut self, audit: AuditLog) -> Result<Vec<Line>, Error> {
+        let mut all = Vec::new();
+        for reply in self.call(Request::AuditLog(audit))? {
+            if let Reply::Audit(some) = reply {
+                all.extend(some);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts on record that a request was refused before the service heard of it.
+    pub fn note(&mut self, note: Note) -> Result<(), Error> {
+        self.call(Request::Note(note)).map(drop)
     }
 
     /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new one.

@@ -162,6 +162,11 @@ impl RemoteLink {
             Body::Stream(r) => client.stream(&r, option).map(streamed),
             Body::Env(r) => client.env(&r, option).map(unary),
             Body::Events(r) => client.events(&r, option).map(streamed),
+            Body::AuditLog(r) => client.audit(&r, option).map(unary),
+            Body::Note(_) => {
+                let e = Error::new(Code::Refused, "only the gateway itself puts notes into the audit");
+                return Err(Fault::Final(e));
+            }
             Body::Service(r) => client.service(&r, option).map(unary),
             Body::Health(r) => client.health(&r, option).map(unary),
             Body::Upgrade(r) => client.upgrade(&r, option).map(unary),

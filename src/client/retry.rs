@@ -46,6 +46,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Events(_)
         | Request::Service
         | Request::Health
+        | Request::AuditLog(_)
+        | Request::Note(_)
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
@@ -63,7 +65,9 @@ pub(super) fn patience(request: &Request) -> Option<Duration> {
         | Request::Output(_)
         | Request::Env(_)
         | Request::Service
-        | Request::Health => Some(PATIENCE),
+        | Request::Health
+        | Request::AuditLog(_)
+        | Request::Note(_) => Some(PATIENCE),
         Request::Events(events) if !events.follow => Some(PATIENCE),
         // These last as long as the process they are about.
         Request::Stop(_)

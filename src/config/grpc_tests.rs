@@ -59,8 +59,8 @@ fn every_key_is_read() {
         streams = 7
         message_size = "64 MiB"
         handshake = "3s"
-        keepalive = "30s"
-        stall = "20s"
+        keepalive = "20s"
+        stall = "30s"
         [remote.lab]
         host = "lab.example:7443"
         certificate = "c"
@@ -88,8 +88,8 @@ fn every_key_is_read() {
             streams: 7,
             message_size: 64 << 20,
             handshake: Duration::from_secs(3),
-            keepalive: Duration::from_secs(30),
-            stall: Duration::from_secs(20),
+            keepalive: Duration::from_secs(20),
+            stall: Duration::from_secs(30),
         }
     );
     let one = read(&format!("{LISTEN}certificates = 'certs'\nkey = '/k'"), Some("/state")).unwrap();

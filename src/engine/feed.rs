@@ -37,6 +37,8 @@ const SERVICE_AT: [usize; 2] = [24, 32];
 const RESTORED_AT: usize = 40;
 /// The number of the first event that this memory ever held.
 const FIRST_AT: usize = 48;
+/// The number of the newest line of the audit.
+const AUDIT_AT: usize = 56;
 const ENV_AT: [usize; 2] = [PAGE, PAGE + ENV_SLOT_LEN];
 const ENV_SLOT_LEN: usize = 160 << 10;
 /// The most bytes the global environment takes, names and values together.
@@ -156,6 +158,16 @@ impl Feed {
         }
         write_env(&self.window, env);
         inner.env = env.to_vec();
+    }
+
+    /// Lines of the audit up to this number are stored.
+    pub fn has_audit(&self, last: u64) {
+        self.window.word(AUDIT_AT).fetch_max(last, Ordering::AcqRel);
+    }
+
+    /// A number for a line of the audit: greater than all before.
+    pub fn number_audit(&self) -> u64 {
+        self.window.word(AUDIT_AT).fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Everything that an earlier service kept is here.

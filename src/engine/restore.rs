@@ -38,6 +38,7 @@ pub fn restore_all(
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
     host.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
+    host.feed.has_audit(loaded.last_audit);
     let boot_id = procfs::boot_id();
     let mut survivors = left_behind(host, loaded, &boot_id)?;
     let now = Now { mono_ms: clock::now_ms(), wall: Timestamp::now(), jitter: 0 };

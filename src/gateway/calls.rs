@@ -15,6 +15,7 @@ use crate::gateway::outlet::{Gone, Outlet};
 use crate::gateway::pool::Engine;
 use crate::rpc::status::{self, Reason};
 use crate::wire::answer::Answer;
+use crate::wire::audit::Note;
 use crate::wire::error::{Code, Error};
 use crate::wire::proto::v1::request::Body;
 use crate::wire::reply::Reply;
@@ -92,8 +93,8 @@ impl Calls {
         A: Answer + Send + 'static,
     {
         self.on_own_thread(ctx, sink, move |ours, user, outlet| {
-            let request = ours.admit(&user, body)?;
             let mut engine = ours.gateway.engine();
+            let request = ours.admit(&user, body, &mut engine)?;
             let client = engine.client().map_err(|e| status::of(&e))?;
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
@@ -150,19 +151,25 @@ impl Calls {
         }
     }
 
-    /// What is asked, if this user may ask it.
-    fn admit(&self, user: &User, body: Body) -> Result<Request, RpcStatus> {
+    /// What is asked, if this user may ask it. That it may not is put on record.
+    fn admit(&self, user: &User, body: Body, engine: &mut Engine) -> Result<Request, RpcStatus> {
         let request = Request::from_body(body).map_err(|e| status::of(&e))?;
         let role = self.caller.role(&self.gateway, user)?;
         table::allow(role, &request).map_err(|e| {
-            self.gateway.refused(&self.caller.who(user), &request, &e);
+            let who = self.caller.who(user);
+            self.gateway.log.say(&format!("{who}: refused: {}", e.message));
+            if let (Some(what), Ok(client)) = (request.change(), engine.client()) {
+                client.on_behalf_of(Some(who));
+                // Without the service there is nowhere to put it, and nothing that could have been done.
+                let _ = client.note(Note { what, result: format!("refused: {}", e.message) });
+            }
             status::refusal(Reason::Role, &e)
         })?;
         Ok(request)
     }
 
     fn ask<A: Answer>(&self, user: &User, body: Body, engine: &mut Engine) -> Result<A, RpcStatus> {
-        let request = self.admit(user, body)?;
+        let request = self.admit(user, body, engine)?;
         let client = engine.client().map_err(|e| status::of(&e))?;
         client.on_behalf_of(Some(self.caller.who(user)));
         let mut answer = A::default();

@@ -42,6 +42,7 @@ methods! {
     stream: as_it_comes Stream(v1::Stream) -> ServerStreamingSink<v1::StreamItem>;
     env: at_once Env(v1::EnvChange) -> UnarySink<v1::Environment>;
     events: as_it_comes Events(v1::Events) -> ServerStreamingSink<v1::EventBatch>;
+    audit: at_once AuditLog(v1::AuditLog) -> UnarySink<v1::AuditLines>;
     service: at_once Service(v1::Service) -> UnarySink<v1::ServiceInfo>;
     health: at_once Health(v1::HealthRequest) -> UnarySink<v1::Health>;
     upgrade: later Upgrade(v1::Upgrade) -> ServerStreamingSink<v1::Upgraded>;

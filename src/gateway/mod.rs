@@ -59,7 +59,6 @@ use crate::sys::thread;
 use crate::sys::watch::Watch;
 use crate::tls::material;
 use crate::wire::error::{Code, Error};
-use crate::wire::request::Request;
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken for nothing.
 const COMPLETION_THREADS: usize = 1;
@@ -121,12 +120,6 @@ impl Gateway {
     /// The service behind, for a call that has a thread of its own.
     fn engine(&self) -> Engine {
         Engine::new(self.socket.clone())
-    }
-
-    /// Somebody asked for what they may not have.
-    fn refused(&self, who: &str, request: &Request, why: &Error) {
-        let _ = request;
-        self.log.say(&format!("{who}: refused: {}", why.message));
     }
 }
 

@@ -98,6 +98,7 @@ macro_rules! single {
 
 single!(v1::Environment, Environment);
 single!(v1::EventBatch, Events);
+single!(v1::AuditLines, Audit);
 single!(v1::ServiceInfo, Service);
 single!(v1::Health, Health);
 single!(v1::Upgraded, Upgraded);

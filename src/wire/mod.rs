@@ -5,6 +5,7 @@
 
 #[cfg(feature = "gateway")]
 pub(crate) mod answer;
+pub mod audit;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use crate::wire::audit::Line;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::health::Health;
@@ -29,6 +30,8 @@ pub enum Reply {
     Environment(Environment),
     /// How the service is.
     Health(Health),
+    /// Lines of the audit, in order.
+    Audit(Vec<Line>),
     /// Events, in order.
     Events(EventBatch),
     /// About the service itself.
@@ -199,6 +202,9 @@ impl Reply {
                 after: u.after.clone(),
                 path: u.path.clone(),
             }),
+            Self::Audit(lines) => {
+                Body::Audit(v1::AuditLines { lines: lines.iter().map(Line::to_wire).collect() })
+            }
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -255,6 +261,7 @@ impl Reply {
                 keeper_version: s.keeper_version,
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
+            Body::Audit(a) => Self::Audit(a.lines.into_iter().map(Line::from_wire).collect()),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 
+use crate::wire::audit::{AuditLog, Note};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
@@ -53,6 +54,10 @@ pub enum Request {
     Upgrade(Upgrade),
     /// How the service is.
     Health,
+    /// Who asked for what.
+    AuditLog(AuditLog),
+    /// Put on record that something was refused.
+    Note(Note),
 }
 
 /// See [`Request::Start`].
@@ -283,6 +288,8 @@ impl Request {
                 path: r.path.clone().unwrap_or_default(),
             }),
             Self::Health => Body::Health(v1::HealthRequest {}),
+            Self::AuditLog(r) => Body::AuditLog(v1::AuditLog { since: r.since, max: r.max }),
+            Self::Note(r) => Body::Note(r.to_wire()),
         }
     }
 
@@ -329,6 +336,8 @@ impl Request {
                 Self::Upgrade(Upgrade { id: UpgradeId::from_wire(&r.id)?, path: text(r.path) })
             }
             Body::Health(v1::HealthRequest {}) => Self::Health,
+            Body::AuditLog(r) => Self::AuditLog(AuditLog { since: r.since, max: r.max }),
+            Body::Note(r) => Self::Note(Note::from_wire(r)?),
         })
     }
 }

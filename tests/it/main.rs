@@ -35,7 +35,11 @@ mod f_place;
 mod f_socket;
 mod k_upgrade;
 mod l_scale;
+#[cfg(feature = "gateway")]
 mod m_access;
+mod m_audit;
+#[cfg(feature = "gateway")]
+mod m_gateway_process;
 mod programs;
 mod raw;
 mod tour;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::engine::door::connection::Connection;
 pub use crate::engine::door::limits::Limits;
-pub use crate::engine::door::replies::{Replies, Woken};
+pub use crate::engine::door::replies::{Replies, Tally, Woken};
 use crate::engine::door::seats::{Seat, Seats, Taken};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};

@@ -11,6 +11,18 @@ use crate::wire::reply::{More, Reply};
 pub struct Replies<'a> {
     channel: &'a mut Channel,
     is_done: bool,
+    tally: Tally,
+}
+
+/// What the items sent so far say.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Items without an error.
+    pub done: u32,
+    /// Items with one.
+    pub failed: u32,
+    /// The first of those.
+    pub why: Option<Error>,
 }
 
 /// Why a wait ended.
@@ -24,13 +36,22 @@ pub enum Woken {
 
 impl<'a> Replies<'a> {
     pub(super) fn new(channel: &'a mut Channel) -> Self {
-        Self { channel, is_done: false }
+        Self { channel, is_done: false, tally: Tally::default() }
     }
 
     /// Sends a reply. It may stay here until the last one, 64 KiB, a [`flush`](Self::flush) or a
     /// [`wait`](Self::wait), whichever comes first.
     pub fn send(&mut self, reply: &Reply, more: More) -> Result<(), Closed> {
         debug_assert!(!self.is_done, "the last reply was sent");
+        if let Reply::Item(item) = reply {
+            match &item.error {
+                None => self.tally.done += 1,
+                Some(e) => {
+                    self.tally.failed += 1;
+                    self.tally.why.get_or_insert_with(|| e.clone());
+                }
+            }
+        }
         match self.channel.put(&reply.encode(more)) {
             Ok(()) => {}
             Err(Put::Closed) => return Err(Closed),
@@ -48,6 +69,11 @@ impl<'a> Replies<'a> {
                 self.flush()
             }
         }
+    }
+
+    /// What the items sent so far say.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Sends what has come together. Waits while the client does not read, within the limit for that.

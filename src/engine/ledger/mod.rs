@@ -16,6 +16,7 @@ use crate::engine::door::{Closed, Replies, Woken};
 use crate::engine::store::{About, EventsPage};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
+use crate::wire::audit::Line;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
@@ -27,6 +28,9 @@ const LATER_MS: u64 = 250;
 const PATIENCE_MS: u64 = 3000;
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
+
+/// The most lines of the audit that wait for a database that does not work.
+const AUDIT_MAX: usize = 4096;
 
 /// Number of a mark: what was marked up to here.
 pub type Ticket = u64;
@@ -56,6 +60,8 @@ pub enum Health {
 pub enum Question {
     /// Events after a number, of one process or all; what is not written yet is written before.
     Events { since: u64, max: usize, of: Option<ProcessId>, to: Sender<Result<EventsPage, String>> },
+    /// Lines of the audit after a number; what is not written yet is written before.
+    Audit { since: u64, max: usize, to: Sender<Result<Vec<Line>, String>> },
     /// How it is.
     About { to: Sender<Option<About>> },
 }
@@ -72,6 +78,8 @@ pub struct Ledger {
 struct Inner {
     marks: Marks,
     marked: Ticket,
+    /// Up to here what was marked is written, or being written.
+    taken: Ticket,
     written: Ticket,
     /// Somebody waits for what is marked.
     urgent: bool,
@@ -87,6 +95,17 @@ struct Inner {
     questions: VecDeque<Question>,
 }
 
+/// How soon something is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// When something else is, or when somebody waits for it.
+    WithOthers,
+    /// In a moment.
+    Later,
+    /// Somebody waits for it.
+    Now,
+}
+
 /// What has changed since the last write.
 #[derive(Clone, Debug, Default)]
 struct Marks {
@@ -95,6 +114,7 @@ struct Marks {
     env: bool,
     events: bool,
     cursors: BTreeMap<String, u64>,
+    audit: BTreeMap<u64, Line>,
 }
 
 impl Ledger {
@@ -105,6 +125,7 @@ impl Ledger {
         let inner = Inner {
             marks: Marks::default(),
             marked: COMPARED,
+            taken: 0,
             written: 0,
             urgent: false,
             due: None,
@@ -121,21 +142,21 @@ impl Ledger {
 
     /// A process changed in a way that nobody was promised.
     pub fn mark(&self, id: ProcessId) {
-        self.change(false, |marks| {
+        self.change(Haste::Later, |marks| {
             marks.changed.insert(id);
         });
     }
 
     /// A process changed in a way that is about to be answered for.
     pub fn mark_now(&self, id: ProcessId) -> Ticket {
-        self.change(true, |marks| {
+        self.change(Haste::Now, |marks| {
             marks.changed.insert(id);
         })
     }
 
     /// A process is gone.
     pub fn mark_removed(&self, id: ProcessId) -> Ticket {
-        self.change(true, |marks| {
+        self.change(Haste::Now, |marks| {
             marks.changed.remove(&id);
             marks.removed.insert(id);
         })
@@ -143,23 +164,42 @@ impl Ledger {
 
     /// The global environment changed.
     pub fn mark_env(&self) -> Ticket {
-        self.change(true, |marks| marks.env = true)
+        self.change(Haste::Now, |marks| marks.env = true)
     }
 
     /// A sink has come this far.
     pub fn mark_cursor(&self, sink: &str, seq: u64) {
-        self.change(false, |marks| {
+        self.change(Haste::Later, |marks| {
             marks.cursors.insert(sink.to_owned(), seq);
         });
     }
 
-    fn change(&self, is_urgent: bool, change: impl FnOnce(&mut Marks)) -> Ticket {
+    /// Somebody asks for a change, or it has got its result.
+    pub fn mark_audit(&self, line: Line) -> Ticket {
+        let mut left_out = 0;
+        // Most of what is asked has something else written, and waits for that.
+        let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
+        let ticket = self.change(haste, |marks| {
+            marks.audit.insert(line.seq, line);
+            left_out = marks.limit_audit();
+        });
+        if left_out > 0 {
+            self.inner.lock().left_out += left_out;
+        }
+        ticket
+    }
+
+    fn change(&self, haste: Haste, change: impl FnOnce(&mut Marks)) -> Ticket {
         let mut inner = self.inner.lock();
         if inner.health == Health::Off {
             return 0;
         }
         change(&mut inner.marks);
         inner.marked += 1;
+        if haste == Haste::WithOthers {
+            return inner.marked;
+        }
+        let is_urgent = haste == Haste::Now;
         let is_news = inner.due.is_none() || is_urgent && !inner.urgent;
         inner.due.get_or_insert_with(|| clock::now_ms() + LATER_MS);
         inner.urgent |= is_urgent;
@@ -175,12 +215,16 @@ impl Ledger {
         let _waiting = Waits::new(self, replies.waker());
         loop {
             {
-                let inner = self.inner.lock();
+                let mut inner = self.inner.lock();
                 if inner.written >= ticket || inner.health == Health::Off {
                     return Ok(None);
                 }
                 if let Health::Degraded { why, .. } = &inner.health {
                     return Ok(Some(why.clone()));
+                }
+                if inner.taken < ticket && !inner.urgent {
+                    inner.urgent = true;
+                    inner.thread.iter().for_each(Waker::wake);
                 }
             }
             if replies.wait(Some(deadline))? == Woken::Deadline {
@@ -192,7 +236,7 @@ impl Ledger {
     /// Waits a little until everything is on the disk: the service is about to end.
     pub fn flush(&self) {
         let deadline = clock::now_ms() + PATIENCE_MS;
-        let up_to = self.change(true, |marks| marks.events = true);
+        let up_to = self.change(Haste::Now, |marks| marks.events = true);
         let _waiting = Waits::new(self, Waker::for_this_thread());
         loop {
             {
@@ -243,6 +287,18 @@ impl Ledger {
     #[must_use]
     pub fn dir(&self) -> Option<&PathBuf> {
         self.dir.as_ref()
+    }
+}
+
+impl Marks {
+    /// Keeps the audit to what memory there is for it; returns how many lines were left out.
+    fn limit_audit(&mut self) -> u64 {
+        let mut left_out = 0;
+        while self.audit.len() > AUDIT_MAX {
+            self.audit.pop_first();
+            left_out += 1;
+        }
+        left_out
     }
 }
 

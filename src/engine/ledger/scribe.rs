@@ -130,6 +130,7 @@ impl Scribe {
             opened.loaded.env.clear();
         }
         self.stored = opened.loaded.last_seq;
+        feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
         let held: BTreeMap<ProcessId, Arc<Process>> =
             self.engine.table.others().into_iter().map(|p| (p.id, p)).collect();
@@ -190,6 +191,7 @@ impl Scribe {
                 Err(e) => {
                     let mut inner = self.ledger().inner.lock();
                     put_back(&mut inner.marks, marks);
+                    inner.left_out += inner.marks.limit_audit();
                     inner.unrecorded = up_to - inner.written;
                     drop(inner);
                     return self.failed(&e);
@@ -233,6 +235,7 @@ impl Scribe {
             boot_id: &self.boot_id,
         });
         let env = marks.env.then(|| host.feed.env());
+        let audit: Vec<_> = marks.audit.values().cloned().collect();
         let cursors: Vec<_> = marks.cursors.iter().map(|(name, &seq)| (name.clone(), seq)).collect();
         let change = Change {
             put: put.collect(),
@@ -240,6 +243,7 @@ impl Scribe {
             env: env.as_deref(),
             boot_id: Some(&self.boot_id),
             events: &events,
+            audit: &audit,
             cursors: &cursors,
             prune: self.prune(),
         };
@@ -302,6 +306,7 @@ impl Scribe {
 fn take(inner: &mut Inner) -> Marks {
     inner.urgent = false;
     inner.due = None;
+    inner.taken = inner.marked;
     std::mem::take(&mut inner.marks)
 }
 
@@ -313,6 +318,9 @@ fn put_back(marks: &mut Marks, older: Marks) {
     marks.events = true;
     for (sink, seq) in older.cursors {
         marks.cursors.entry(sink).or_insert(seq);
+    }
+    for (seq, line) in older.audit {
+        marks.audit.entry(seq).or_insert(line);
     }
 }
 
@@ -327,6 +335,7 @@ fn refuse(inner: &mut Inner) {
     for question in inner.questions.drain(..) {
         match question {
             Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
+            Question::Audit { to, .. } => drop(to.send(Err(why.clone()))),
             Question::About { to } => drop(to.send(None)),
         }
     }
@@ -337,6 +346,9 @@ fn answer(store: &mut Sqlite, question: Question) {
     match question {
         Question::Events { since, max, of, to } => {
             drop(to.send(store.events(since, max, of).map_err(|e| e.message)));
+        }
+        Question::Audit { since, max, to } => {
+            drop(to.send(store.audit(since, max).map_err(|e| e.message)));
         }
         Question::About { to } => drop(to.send(Some(store.about()))),
     }

@@ -7,7 +7,7 @@ use crossbeam_channel::unbounded;
 use crate::engine::door::{Closed, Replies, Woken};
 use crate::engine::ledger::{COMPARED, Ticket};
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
-use crate::engine::service::Engine;
+use crate::engine::service::{Asked, Ended, Engine};
 use crate::sys::{clock, poll};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::ToKeeper;
@@ -34,17 +34,17 @@ pub fn missing(target: String, error: Error) -> Reply {
 
 impl Engine {
     /// Asks every process that the targets mean, and sends an item for each as it answers.
-    pub fn ask_each(
+    pub(super) fn ask_each(
         &self,
         targets: &[String],
         what: &dyn Fn(&Process) -> Ask,
-        cause: &str,
+        asked: &Asked,
         replies: &mut Replies<'_>,
-    ) -> Result<(), Closed> {
+    ) -> Ended {
         let (found, not_found) = self.find_all(targets);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
-            let unrecorded = self.host.ledger.recorded(COMPARED, replies)?;
+            let unrecorded = self.host.ledger.recorded(asked.ticket.max(COMPARED), replies)?;
             for (target, error) in not_found {
                 let unrecorded = unrecorded.clone();
                 let item = Item { target, process: None, error: Some(error), unrecorded };
@@ -52,25 +52,25 @@ impl Engine {
             }
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
-        self.ask_and_then(asks, cause, replies, &mut |process, answered, replies| {
+        self.ask_and_then(asks, asked, replies, &mut |process, answered, replies| {
             let Answered { shown, error, unrecorded, .. } = answered;
             let item = Item { target: process.label(), process: Some(shown), error, unrecorded };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 
     /// Asks these processes, and returns the answers when all have come.
-    pub fn ask_all(
+    pub(super) fn ask_all(
         &self,
         processes: &[Arc<Process>],
         what: &Ask,
-        cause: &str,
+        asked: &Asked,
         replies: &mut Replies<'_>,
     ) -> Result<Vec<Answered>, Closed> {
         let asks = processes.iter().map(|p| (Arc::clone(p), *what)).collect();
         let mut answers = Vec::new();
-        self.ask_and_then(asks, cause, replies, &mut |_, answered, _| {
+        self.ask_and_then(asks, asked, replies, &mut |_, answered, _| {
             answers.push(answered);
             Ok(())
         })?;
@@ -80,14 +80,14 @@ impl Engine {
     fn ask_and_then(
         &self,
         asks: Vec<(Arc<Process>, Ask)>,
-        cause: &str,
+        asked: &Asked,
         replies: &mut Replies<'_>,
         then: &mut dyn FnMut(&Process, Answered, &mut Replies<'_>) -> Result<(), Closed>,
     ) -> Result<(), Closed> {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
             let answer = Answer::new(to.clone(), tag, replies.waker());
-            process.send(Msg::Ask { what: *what, cause: cause.to_owned(), answer });
+            process.send(Msg::Ask { what: *what, cause: asked.cause.clone(), answer });
         }
         let mut left = asks.len();
         let mut client = Ok(());
@@ -100,10 +100,11 @@ impl Engine {
                     _ => process.ticket(),
                 };
                 if client.is_ok() {
-                    client = self.host.ledger.recorded(ticket, replies).and_then(|unrecorded| {
-                        answered.unrecorded = unrecorded;
-                        then(process, answered, replies)
-                    });
+                    client =
+                        self.host.ledger.recorded(ticket.max(asked.ticket), replies).and_then(|unrecorded| {
+                            answered.unrecorded = unrecorded;
+                            then(process, answered, replies)
+                        });
                 }
             }
             if left == 0 {
@@ -132,7 +133,7 @@ impl Engine {
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.
-    pub fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Ended {
         let (mut left, not_found) = self.find_all(&r.targets);
         for (target, error) in not_found {
             replies.send(&missing(target, error), More::Follows)?;
@@ -160,7 +161,7 @@ impl Engine {
                 break;
             }
         }
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 }
 

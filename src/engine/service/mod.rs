@@ -1,5 +1,6 @@
 //! The answers to all requests. Runs on the connections' threads; owns nothing but the way to what it asks.
 
+mod audit;
 mod batch;
 mod health;
 mod start;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use crate::engine::door::{Caller, Closed, Replies, Service};
 use crate::engine::history::sinks::SinkState;
 use crate::engine::host::Host;
+use crate::engine::ledger::Ticket;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
@@ -54,33 +56,47 @@ pub struct Engine {
 
 impl Service for Engine {
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        let Who { cause, .. } = match Who::of(caller, envelope.on_behalf_of, system::euid()) {
-            Ok(who) => who,
-            Err(e) => return fail(replies, e),
+        let ended = match (Who::of(caller, envelope.on_behalf_of, system::euid()), envelope.request.change())
+        {
+            (Err(e), _) => Err(e),
+            (Ok(who), Some(what)) => self.audited(who, what, envelope.request, replies)?,
+            (Ok(who), None) => {
+                self.answer(envelope.request, &Asked { cause: who.cause, ticket: 0 }, replies)?
+            }
         };
-        match envelope.request {
-            Request::Start(r) => self.start(r, &cause, replies),
-            Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, &cause, replies),
+        replies.send(&ended.unwrap_or_else(Reply::Error), More::Last)
+    }
+}
+
+impl Engine {
+    /// Answers all but the last word.
+    fn answer(&self, request: Request, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+        match request {
+            Request::Start(r) => self.start(r, asked, replies),
+            Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, asked, replies),
             Request::Stop(r) => {
                 let order = order(&r);
-                self.ask_each(&r.targets, &|_| Ask::Stop(order), &cause, replies)
+                self.ask_each(&r.targets, &|_| Ask::Stop(order), asked, replies)
             }
-            Request::Restart(targets) => self.ask_each(&targets, &|_| Ask::Restart, &cause, replies),
-            Request::Remove(r) => self.remove(&r, &cause, replies),
+            Request::Restart(targets) => self.ask_each(&targets, &|_| Ask::Restart, asked, replies),
+            Request::Remove(r) => self.remove(&r, asked, replies),
             Request::Signal(r) => {
                 let ask = Ask::Signal { signal: r.signal, scope: r.scope };
-                self.ask_each(&r.targets, &|_| ask, &cause, replies)
+                self.ask_each(&r.targets, &|_| ask, asked, replies)
             }
             Request::Wait(r) => self.wait(&r, replies),
             Request::Status(targets) => self.status(&targets, replies),
             Request::List(r) => self.list(&r, replies),
             Request::Output(r) => self.output(&r, replies),
             Request::Stream(r) => self.stream(&r, replies),
-            Request::Env(r) => self.env(&r, &cause, replies),
+            Request::Env(r) => self.env(&r, asked, replies),
             Request::Events(r) => self.events(&r, replies),
-            Request::Service => replies.send(&self.about(), More::Last),
-            Request::Health => replies.send(&Reply::Health(self.health()), More::Last),
-            Request::Upgrade(r) => self.upgrade(&r, replies),
+            Request::Service => Ok(Ok(self.about())),
+            Request::Health => Ok(Ok(Reply::Health(self.health()))),
+            Request::Upgrade(r) => self.upgrade(&r, asked, replies),
+            Request::AuditLog(r) => self.audit(r, replies),
+            // Its line is all there is to it.
+            Request::Note(_) => self.host.ledger.recorded(asked.ticket, replies).map(|_| Ok(Reply::Done)),
         }
     }
 }
@@ -89,9 +105,16 @@ fn order(r: &Stop) -> StopOrder {
     StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill, for_now: false }
 }
 
-/// The whole request failed.
-fn fail(replies: &mut Replies<'_>, error: Error) -> Result<(), Closed> {
-    replies.send(&Reply::Error(error), More::Last)
+/// What an answer comes to when the client has not gone: its last reply, or why all of it failed.
+type Ended = Result<Result<Reply, Error>, Closed>;
+
+/// Who asks, where it makes a difference.
+#[derive(Clone, Debug)]
+struct Asked {
+    /// For events and records.
+    cause: String,
+    /// What has to be written before anything is answered.
+    ticket: Ticket,
 }
 
 impl Engine {
@@ -108,7 +131,7 @@ impl Engine {
         (found, missing)
     }
 
-    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Result<(), Closed> {
+    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Ended {
         let (found, missing) = self.find_all(targets);
         for process in found {
             replies.send(&batch::item(&process, None), More::Follows)?;
@@ -116,10 +139,10 @@ impl Engine {
         for (target, error) in missing {
             replies.send(&batch::missing(target, error), More::Follows)?;
         }
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 
-    fn list(&self, r: &List, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    fn list(&self, r: &List, replies: &mut Replies<'_>) -> Ended {
         let mut found = match &r.pattern {
             None => self.table.all(),
             Some(pattern) => self.table.matching(pattern),
@@ -129,38 +152,38 @@ impl Engine {
             let shown = some.iter().map(|p| p.show()).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;
         }
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 
     /// Removes what is at rest; by force, stops it first.
-    fn remove(&self, r: &Remove, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    fn remove(&self, r: &Remove, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let (found, _) = self.find_all(&r.targets);
         if let Some(own) = found.iter().find(|p| p.is_own) {
             let e = format!("{} is what the service runs for itself", own.label());
             let e = Error::new(Code::Refused, e);
-            return fail(replies, e.hint("it goes when the configuration does not ask for it any more"));
+            return Ok(Err(e.hint("it goes when the configuration does not ask for it any more")));
         }
         if r.force {
-            self.ask_all(&found, &Ask::Stop(StopOrder::default()), cause, replies)?;
+            self.ask_all(&found, &Ask::Stop(StopOrder::default()), asked, replies)?;
         }
-        self.ask_each(&r.targets, &|_| Ask::Remove, cause, replies)
+        self.ask_each(&r.targets, &|_| Ask::Remove, asked, replies)
     }
 
-    fn env(&self, r: &EnvChange, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    fn env(&self, r: &EnvChange, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let checked = r
             .set
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .chain(r.unset.iter().map(|key| (key.as_str(), "")))
             .try_for_each(|(key, value)| check_env(key, value));
-        match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, cause)) {
+        match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, &asked.cause)) {
             Ok(env) => {
                 let is_change = !r.set.is_empty() || !r.unset.is_empty();
                 let ledger = &self.host.ledger;
                 let unrecorded = if is_change { ledger.recorded(ledger.mark_env(), replies)? } else { None };
-                replies.send(&Reply::Environment(Environment { env, unrecorded }), More::Last)
+                Ok(Ok(Reply::Environment(Environment { env, unrecorded })))
             }
-            Err(e) => fail(replies, e),
+            Err(e) => Ok(Err(e)),
         }
     }
 

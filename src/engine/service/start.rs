@@ -7,7 +7,7 @@ use crate::engine::host::ending;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
-use crate::engine::service::{Engine, batch, fail};
+use crate::engine::service::{Asked, Ended, Engine, batch};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::ToKeeper;
@@ -19,12 +19,12 @@ use crate::wire::request::{Numbering, Start};
 impl Engine {
     /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken connection
     /// gives the same ids: what the first request made is found, and is not started a second time.
-    pub fn start(&self, r: Start, cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn start(&self, r: Start, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         if self.host.is_stopping() {
-            return fail(replies, ending());
+            return Ok(Err(ending()));
         }
         if let Err(e) = self.make(&r) {
-            return fail(replies, e);
+            return Ok(Err(e));
         }
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
         // Not those that the first request has started already; what failed under it is tried again, and tells why.
@@ -34,21 +34,21 @@ impl Engine {
             record.run == 0 || record.state == State::Starting || has_failed
         };
         let to_start: Vec<_> = all.iter().filter(|p| is_to_start(p)).cloned().collect();
-        let answers = self.ask_all(&to_start, &Ask::Start, cause, replies)?;
+        let answers = self.ask_all(&to_start, &Ask::Start, asked, replies)?;
         let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);
         if let Some((tag, mut error)) = failed {
             if all.len() > 1 {
                 error.message =
                     format!("{}: {}; no instance was started", to_start[tag].label(), error.message);
             }
-            self.undo(&all, cause, replies)?;
-            return fail(replies, error);
+            self.undo(&all, asked, replies)?;
+            return Ok(Err(error));
         }
         for process in &all {
-            let unrecorded = self.host.ledger.recorded(process.ticket(), replies)?;
+            let unrecorded = self.host.ledger.recorded(process.ticket().max(asked.ticket), replies)?;
             replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 
     /// Makes known what is not: its memory is with the keeper when this returns. All or none.
@@ -100,9 +100,9 @@ impl Engine {
     }
 
     /// Takes back what this request made, or made when it was first asked.
-    fn undo(&self, made: &[Arc<Process>], cause: &str, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        self.ask_all(made, &Ask::Stop(StopOrder::at_once()), cause, replies)?;
-        self.ask_all(made, &Ask::Remove, cause, replies)?;
+    fn undo(&self, made: &[Arc<Process>], asked: &Asked, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        self.ask_all(made, &Ask::Stop(StopOrder::at_once()), asked, replies)?;
+        self.ask_all(made, &Ask::Remove, asked, replies)?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
 use crate::engine::process::output::{Read, Source};
-use crate::engine::service::{Engine, fail};
+use crate::engine::service::{Ended, Engine};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
@@ -30,16 +30,16 @@ struct Follower {
 
 impl Engine {
     /// What is kept, in one instant.
-    pub fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Ended {
         let process = match self.one(&r.target) {
             Ok(process) => process,
-            Err(e) => return fail(replies, e),
+            Err(e) => return Ok(Err(e)),
         };
         match process.memory.ring().read(0, u64::MAX, r.kind) {
-            Err(e) => fail(replies, Error::new(Code::Failed, format!("cannot read the output: {e}"))),
+            Err(e) => Ok(Err(Error::new(Code::Failed, format!("cannot read the output: {e}")))),
             Ok(read) => {
                 send(process.id, &read, replies)?;
-                replies.send(&Reply::Done, More::Last)
+                Ok(Ok(Reply::Done))
             }
         }
     }
@@ -71,10 +71,10 @@ impl Engine {
     }
 
     /// Output as it comes, until every process is at rest and all of it was sent.
-    pub fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Ended {
         let (found, missing) = self.find_all(&r.targets);
         if let Some((_, error)) = missing.into_iter().next() {
-            return fail(replies, error);
+            return Ok(Err(error));
         }
         let _watches: Vec<_> = found.iter().map(|p| p.watch(replies.waker())).collect();
         let mut followers: Vec<_> = (found.into_iter().enumerate())
@@ -97,18 +97,18 @@ impl Engine {
                 replies.wait(None)?;
             }
         }
-        replies.send(&Reply::Done, More::Last)
+        Ok(Ok(Reply::Done))
     }
 
     /// Events after a number, and on request those to come.
-    pub fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Ended {
         let ids: Option<Vec<ProcessId>> = match &r.target {
             None => None,
             Some(target) => match (self.table.find(target), target.parse()) {
                 (Ok(found), _) => Some(found.iter().map(|p| p.id).collect()),
                 // What was removed has a history all the same.
                 (Err(_), Ok(Target::Id(id))) if self.has_history(id) => Some(vec![id]),
-                (Err(e), _) => return fail(replies, e),
+                (Err(e), _) => return Ok(Err(e)),
             },
         };
         let _following = r.follow.then(|| Following::new(self, replies.waker()));
@@ -128,7 +128,7 @@ impl Engine {
             since = next.max(since);
             if !some {
                 if !r.follow {
-                    return replies.send(&Reply::Done, More::Last);
+                    return Ok(Ok(Reply::Done));
                 }
                 replies.wait(None)?;
             }

@@ -9,15 +9,15 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::door::{Replies, Woken};
 use crate::engine::host::ending;
-use crate::engine::service::{Engine, fail};
+use crate::engine::service::{Asked, Ended, Engine};
 use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{UpgradeId, quoted};
 use crate::wire::keeper::ToKeeper;
-use crate::wire::reply::{More, Reply, Upgraded};
+use crate::wire::reply::{Reply, Upgraded};
 use crate::wire::request::Upgrade;
 use crate::wire::upgrade::{Outcome, Verdict};
 
@@ -90,28 +90,27 @@ fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
 }
 
 impl Engine {
-    pub(super) fn upgrade(&self, r: &Upgrade, replies: &mut Replies<'_>) -> Result<(), Closed> {
+    pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+        // The engine that gives the order does not live to write that it was asked.
+        self.host.ledger.recorded(asked.ticket, replies)?;
         let deadline = clock::now_ms() + DECIDED_MS;
-        let mut asked = false;
+        let mut is_asked = false;
         loop {
-            match next(r.id, asked, self.upgrades.watch(replies.waker())) {
-                Next::Answer(outcome) => return replies.send(&answer(outcome), More::Last),
+            match next(r.id, is_asked, self.upgrades.watch(replies.waker())) {
+                Next::Answer(outcome) => return Ok(answer(outcome)),
                 Next::Refuse => {
                     let e = Error::new(Code::Refused, "another upgrade is in progress");
-                    return fail(
-                        replies,
-                        e.hint("ask again when it is over; 'provost version' shows what runs"),
-                    );
+                    return Ok(Err(e.hint("ask again when it is over; 'provost version' shows what runs")));
                 }
                 Next::Ask => match self.ask_keeper(r) {
-                    Ok(()) => asked = true,
-                    Err(e) => return fail(replies, e),
+                    Ok(()) => is_asked = true,
+                    Err(e) => return Ok(Err(e)),
                 },
                 Next::Wait => {}
             }
             if replies.wait(Some(deadline))? == Woken::Deadline {
                 let e = format!("the upgrade is not decided after {} s", DECIDED_MS / 1000);
-                return fail(replies, Error::new(Code::TimedOut, e).hint("see what 'provost version' shows"));
+                return Ok(Err(Error::new(Code::TimedOut, e).hint("see what 'provost version' shows")));
             }
         }
     }
@@ -159,19 +158,19 @@ fn open(path: &Path) -> Result<File, Error> {
     }
 }
 
-fn answer(outcome: Outcome) -> Reply {
+fn answer(outcome: Outcome) -> Result<Reply, Error> {
     match outcome.verdict {
         Verdict::Done => {
             let path = fs::read_link("/proc/self/exe").unwrap_or_default();
-            Reply::Upgraded(Upgraded {
+            Ok(Reply::Upgraded(Upgraded {
                 before: outcome.before.text(),
                 after: env!("CARGO_PKG_VERSION").to_owned(),
                 path: path.to_string_lossy().into_owned(),
-            })
+            }))
         }
         verdict => {
             let e = Error::new(Code::Failed, format!("not upgraded: {}", verdict.describe()));
-            Reply::Error(e.hint("what the new binary said is on the standard error of 'provost serve'"))
+            Err(e.hint("what the new binary said is on the standard error of 'provost serve'"))
         }
     }
 }

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use crate::engine::process::tree::Leader;
+use crate::wire::audit::Line;
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
 use crate::wire::process::Exit;
@@ -56,6 +57,9 @@ pub trait Store: Send {
 
     /// Events after `since` in their order, at most `max` and [`EVENTS_MAX`]; those of one process when `of` is given.
     fn events(&mut self, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, StoreError>;
+
+    /// Lines of the audit after `since` in their order, at most `max`.
+    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<Line>, StoreError>;
 
     /// Runs of a process, newest first, at most `max`.
     fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError>;
@@ -107,13 +111,15 @@ pub struct Change<'a> {
     pub boot_id: Option<&'a str>,
     /// What happened. One whose number is there already is left as it is.
     pub events: &'a [Event],
+    /// Who asked for what. A line whose number is there already gets another result.
+    pub audit: &'a [Line],
     /// How far each sink has got.
     pub cursors: &'a [(String, u64)],
-    /// Which events are too old.
+    /// Which events and lines of the audit are too old.
     pub prune: Prune,
 }
 
-/// How long events are kept. They go oldest first, a limited number with each write, and the newest always stays.
+/// How long events and the audit are kept. They go oldest first, a limited number with each write, and the newest always stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prune {
     /// Those from before this moment go.
@@ -145,6 +151,8 @@ pub struct Loaded {
     pub last_boot_id: String,
     /// The number of the newest event.
     pub last_seq: u64,
+    /// The number of the newest line of the audit.
+    pub last_audit: u64,
     /// The global environment.
     pub env: Vec<(String, String)>,
     /// Processes, in the order in which they were made known.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 use crate::engine::process::tree::Leader;
 use crate::engine::store::{Kept, Put, RUNS_MAX, Run};
 use crate::sys::signal;
+use crate::wire::audit::Line;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::process::{End, Exit};
@@ -345,6 +346,29 @@ pub(super) fn put_events(conn: &Connection, events: &[Event]) -> rusqlite::Resul
         ])?;
     }
     Ok(())
+}
+
+/// Writes lines of the audit; of one that is there, the result.
+pub(super) fn put_audit(conn: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
+    let mut put = conn.prepare(
+        "INSERT INTO audit (seq, at, who, what, result) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (seq) DO UPDATE SET result = ?5",
+    )?;
+    for line in lines {
+        put.execute(params![Number(line.seq), Number(line.at.0), line.who, line.what, line.result])?;
+    }
+    Ok(())
+}
+
+/// A line of the audit, from all its columns.
+pub(super) fn audit(row: &Row<'_>) -> rusqlite::Result<Line> {
+    Ok(Line {
+        seq: row.get::<_, Number>(0)?.0,
+        at: Timestamp(row.get::<_, Number>(1)?.0),
+        who: row.get(2)?,
+        what: row.get(3)?,
+        result: row.get(4)?,
+    })
 }
 
 /// An event.

@@ -38,6 +38,9 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX events_of ON events (id) WHERE id IS NOT NULL;
     CREATE TABLE env (place INTEGER PRIMARY KEY, key TEXT NOT NULL, value TEXT NOT NULL, sum INTEGER NOT NULL);
     CREATE TABLE sinks (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+",
+"
+    CREATE TABLE audit (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, result TEXT);
 "];
 
 /// The tables that are looked through at each opening: small, and what decides what runs is in them.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use crate::engine::store::place::{Files, Place, WAL, with_suffix};
@@ -15,6 +15,7 @@ use crate::engine::store::trouble::{StoreError, Trouble, shown};
 use crate::engine::store::{
     About, Change, EVENTS_MAX, EventsPage, Loaded, Prune, RUNS_MAX, Run, Store, Written,
 };
+use crate::wire::audit::Line;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
@@ -133,6 +134,7 @@ impl Sqlite {
         };
         let mut damaged = Vec::new();
         let last_seq = last_seq(&self.conn)?;
+        let last_audit = last_audit(&self.conn)?;
         let mut env = Vec::new();
         let mut statement = self.conn.prepare("SELECT key, value, sum FROM env ORDER BY place")?;
         for row in statement.query_map((), |row| Ok(rows::variable(row)))? {
@@ -155,7 +157,7 @@ impl Sqlite {
             }
         }
         let last_boot_id = rows::fact(&self.conn, Fact::BootId)?.unwrap_or_default();
-        Ok(Ok(Loaded { service, last_boot_id, last_seq, env, kept, cursors, damaged }))
+        Ok(Ok(Loaded { service, last_boot_id, last_seq, last_audit, env, kept, cursors, damaged }))
     }
 }
 
@@ -210,6 +212,18 @@ impl Store for Sqlite {
         let page = read().map_err(failed)?;
         self.forget_pages();
         Ok(page)
+    }
+
+    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<Line>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<Line>> {
+            self.conn
+                .prepare("SELECT seq, at, who, what, result FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+                .query_map(params![Number(since), Number(max as u64)], rows::audit)?
+                .collect()
+        };
+        let lines = read().map_err(self.failed("read the audit from the store"))?;
+        self.forget_pages();
+        Ok(lines)
     }
 
     fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError> {
@@ -294,10 +308,14 @@ fn apply(tx: &Transaction<'_>, change: &Change<'_>, has_room_for_events: bool) -
         Some(last) => rows::put_fact(tx, Fact::LastSeq, &last.to_string())?,
         None => {}
     }
+    if !change.audit.is_empty() {
+        rows::put_audit(tx, change.audit)?;
+    }
     for (sink, seq) in change.cursors {
         let put = "INSERT OR REPLACE INTO sinks (name, seq) VALUES (?1, ?2)";
         tx.execute(put, params![sink, Number(*seq)])?;
     }
+    prune_audit(tx, change.prune)?;
     prune(tx, change.prune)
 }
 
@@ -314,6 +332,29 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<u64> {
     let stored = ends(conn)?.map_or(0, |(_, newest)| newest);
     let left_out = rows::fact(conn, Fact::LastSeq)?.and_then(|text| text.parse().ok());
     Ok(left_out.unwrap_or(0).max(stored))
+}
+
+/// Prunes the audit from the old end, by the same rule.
+fn prune_audit(tx: &Transaction<'_>, prune: Prune) -> rusqlite::Result<()> {
+    let Some(first) = oldest_audit(tx)? else { return Ok(()) };
+    let too_many = last_audit(tx)?.saturating_sub(prune.keep);
+    if first.seq > too_many && first.at >= prune.before {
+        return Ok(());
+    }
+    tx.execute(
+        "DELETE FROM audit WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?1)
+             WHERE (seq <= ?2 OR at < ?3) AND seq < (SELECT max(seq) FROM audit))",
+        params![Number(PRUNE_MAX), Number(too_many), Number(prune.before.0)],
+    )
+    .map(drop)
+}
+
+fn oldest_audit(conn: &Connection) -> rusqlite::Result<Option<Line>> {
+    conn.query_row("SELECT * FROM audit ORDER BY seq LIMIT 1", (), rows::audit).optional()
+}
+
+fn last_audit(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.query_row("SELECT coalesce(max(seq), 0) FROM audit", (), |row| Ok(row.get::<_, Number>(0)?.0))
 }
 
 /// Prunes from the old end, as far as everything there is too old or too much. The newest event stays: it holds the

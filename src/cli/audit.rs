@@ -1,0 +1,81 @@
+//! `provost audit`: who asked for what.
+
+use serde_json::json;
+
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::wire::audit::{AuditLog, Line};
+use crate::wire::error::Error;
+
+pub const SUMMARY: &str = "Show who asked for what, and what came of it";
+pub const HELP: &str = "\
+Usage: provost audit [OPTIONS]
+
+A line for every command that changes something, over either door, also for those that were refused:
+number, time, who asked, what for, and what came of it. It is kept as long as events are.
+
+Options:
+      --since SEQ            Lines after this number; else all that are kept
+";
+
+pub fn parse(words: &mut Words) -> Result<u64, Error> {
+    let mut since = 0;
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Option(option) if option == "--since" => since = words.number(&option)?,
+            Word::Option(option) => return Err(words.unknown(&option)),
+            Word::Value(value) => return Err(words.stray(&value)),
+        }
+    }
+    Ok(since)
+}
+
+pub fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    loop {
+        let lines = client.audit(AuditLog { since, max: 0 })?;
+        let Some(last) = lines.last() else { return Ok(0) };
+        since = last.seq;
+        for line in &lines {
+            if session.is_json() {
+                session.object(&object(line));
+            } else {
+                session.out.line(&text::escaped(&sentence(line)));
+            }
+        }
+        if session.out.is_broken() {
+            return Ok(0);
+        }
+    }
+}
+
+fn object(line: &Line) -> serde_json::Value {
+    let Line { seq, at, who, what, result } = line;
+    json!({ "seq": seq, "at": json::time(*at), "who": who, "what": what, "result": result })
+}
+
+fn sentence(line: &Line) -> String {
+    let result = line.result.as_deref().unwrap_or("under way, or its engine ended before it was");
+    format!("{} {} {}: {}: {result}", line.seq, json::time(line.at), line.who, line.what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::time::Timestamp;
+
+    #[test]
+    fn a_line_tells_all() {
+        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        assert_eq!(parsed("--since 12"), Ok(12));
+        assert!(parsed("web").is_err());
+        let who = "uid 0 pid 5".to_owned();
+        let mut line = Line { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
+        assert!(sentence(&line).contains("uid 0 pid 5: stop web: under way"));
+        line.result = Some("done".into());
+        assert_eq!(sentence(&line), "3 1970-01-01T00:00:00.001Z uid 0 pid 5: stop web: done");
+        assert_eq!(object(&line)["result"], "done");
+    }
+}

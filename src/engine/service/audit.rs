@@ -1,0 +1,108 @@
+//! The audit: every request that changes something is on record before it is answered, by whom it was asked, and what
+//! came of it. That it was asked is written with whatever else it has written, mostly at no cost of its own; what came
+//! of it follows within a moment, or at once where the whole request was refused.
+
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::engine::door::{Closed, Replies, Tally};
+use crate::engine::ledger::Question;
+use crate::engine::service::who::Who;
+use crate::engine::service::{Asked, Ended, Engine};
+use crate::wire::audit::{AuditLog, Line, fit};
+use crate::wire::error::{Code, Error};
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::Request;
+use crate::wire::time::Timestamp;
+
+/// How long the store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most lines of one answer.
+const LINES_MAX: u32 = 1000;
+/// Lines in one reply: less than 512 KiB.
+const BATCH: usize = 250;
+
+impl Engine {
+    /// Does what changes something, between the two parts of its line.
+    pub(super) fn audited(
+        &self,
+        who: Who,
+        what: String,
+        request: Request,
+        replies: &mut Replies<'_>,
+    ) -> Ended {
+        let ledger = &self.host.ledger;
+        let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
+        let seq = self.host.feed.number_audit();
+        let mut line = Line { seq, at: Timestamp::now(), who: who.name, what, result };
+        let asked = Asked { cause: who.cause, ticket: ledger.mark_audit(line.clone()) };
+        let ended = self.answer(request, &asked, replies);
+        line.result.get_or_insert_with(|| fit(&in_words(&ended, replies.tally())));
+        let ticket = ledger.mark_audit(line);
+        if let Ok(Err(_)) = ended {
+            ledger.recorded(ticket, replies)?;
+        }
+        ended
+    }
+
+    /// Lines that are stored.
+    pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Ended {
+        let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
+        let (to, answer) = bounded(1);
+        let lines = if self.host.ledger.ask(Question::Audit { since: r.since, max, to }) {
+            answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+        } else {
+            Err("there is no database, or it has too much to do".to_owned())
+        };
+        match lines {
+            Err(why) => Ok(Err(Error::new(Code::Failed, format!("the audit cannot be read: {why}")))),
+            Ok(lines) => {
+                for some in lines.chunks(BATCH) {
+                    replies.send(&Reply::Audit(some.to_vec()), More::Follows)?;
+                }
+                Ok(Ok(Reply::Done))
+            }
+        }
+    }
+}
+
+fn in_words(ended: &Ended, tally: &Tally) -> String {
+    let Tally { done, failed, why } = tally;
+    let items = match (done, failed, why) {
+        (0 | 1, 0, _) => "done".to_owned(),
+        (done, 0, _) => format!("{done} done"),
+        (0, 1, Some(e)) => refusal(e),
+        (_, _, why) => {
+            let why = why.as_ref().map(|e| format!(": {}", e.message)).unwrap_or_default();
+            format!("{done} done, {failed} failed{why}")
+        }
+    };
+    match ended {
+        Ok(Ok(_)) => items,
+        Ok(Err(e)) => refusal(e),
+        Err(Closed) => format!("the asker left before the end; until then: {done} done, {failed} failed"),
+    }
+}
+
+fn refusal(e: &Error) -> String {
+    format!("{}: {}", e.code.name(), e.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counts_or_the_error() {
+        let e = || Error::new(Code::Refused, "web is running");
+        let told =
+            |ended: Ended, done, failed| in_words(&ended, &Tally { done, failed, why: (failed > 0).then(e) });
+        assert_eq!(told(Ok(Ok(Reply::Done)), 1, 0), "done");
+        assert_eq!(told(Ok(Ok(Reply::Done)), 3, 0), "3 done");
+        assert_eq!(told(Ok(Ok(Reply::Done)), 0, 1), "refused: web is running");
+        assert_eq!(told(Ok(Ok(Reply::Done)), 2, 2), "2 done, 2 failed: web is running");
+        assert_eq!(told(Ok(Err(e())), 0, 0), "refused: web is running");
+        assert!(told(Err(Closed), 1, 0).starts_with("the asker left"));
+    }
+}
