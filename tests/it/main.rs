@@ -39,6 +39,10 @@ mod g_http2;
 mod h2;
 mod k_upgrade;
 mod l_scale;
+<<<<<<< HEAD
+=======
+#[cfg(feature = "gateway")]
+>>>>>>> 3b6e709cebd970c2c352b3e023aac5a6ee04f4eb
 mod m_access;
 mod m_audit;
 #[cfg(feature = "gateway")]
