@@ -33,16 +33,17 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+#[cfg(feature = "gateway")]
 mod g_clients;
-mod g_remote;
+#[cfg(feature = "gateway")]
 mod g_http2;
+#[cfg(feature = "gateway")]
+mod g_remote;
+#[cfg(feature = "gateway")]
 mod h2;
 mod k_upgrade;
 mod l_scale;
-<<<<<<< HEAD
-=======
 #[cfg(feature = "gateway")]
->>>>>>> 3b6e709cebd970c2c352b3e023aac5a6ee04f4eb
 mod m_access;
 mod m_audit;
 #[cfg(feature = "gateway")]
