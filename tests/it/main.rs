@@ -33,8 +33,15 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+mod g_clients;
+mod g_remote;
+mod g_http2;
+mod h2;
 mod k_upgrade;
 mod l_scale;
+mod m_access;
+mod m_audit;
+#[cfg(feature = "gateway")]
 mod m_gateway_process;
 mod programs;
 mod raw;

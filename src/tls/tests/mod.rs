@@ -3,6 +3,7 @@
 
 mod certificates;
 mod files;
+mod handshake;
 mod pump;
 mod revocation;
 mod speed;
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rcgen::BasicConstraints;
@@ -242,7 +244,7 @@ fn shake_hands(
 struct Running {
     app: UnixStream,
     closer: Closer,
-    ended: JoinHandle<Ended>,
+    ended: Receiver<Ended>,
 }
 
 impl Running {
@@ -252,7 +254,8 @@ impl Running {
         app.set_nonblocking(false).unwrap();
         app.set_read_timeout(Some(Duration::from_millis(LONG_MS))).unwrap();
         let closer = tunnel.closer();
-        let ended = std::thread::spawn(move || tunnel.run(theirs, &mut meter));
+        let (sender, ended) = mpsc::channel();
+        std::thread::spawn(move || sender.send(tunnel.run(theirs, &mut meter)));
         Self { app, closer, ended }
     }
 
@@ -262,7 +265,13 @@ impl Running {
         (Self::start(server.unwrap().0, Unmetered), Self::start(client.unwrap(), Unmetered))
     }
 
-    fn end(self) -> Ended {
-        self.ended.join().unwrap()
+    fn end(&self) -> Ended {
+        self.ended.recv_timeout(Duration::from_millis(LONG_MS)).expect("it ends")
+    }
+
+    /// Our end of the plaintext goes first.
+    fn leave(self) -> Ended {
+        drop(self.app);
+        self.ended.recv_timeout(Duration::from_millis(LONG_MS)).expect("it ends")
     }
 }
