@@ -382,6 +382,18 @@ def history():
 
 
 @check
+def audit():
+    with started("sleep", "1000") as id:
+        refused("PERMISSION_DENIED", "ROLE", VIEWER.Stop, channel.StopTargets(targets=[id]))
+        lines, since = [], 0
+        while page := ADMIN.Audit(channel.AuditLog(since=since, max=100)).lines:
+            since, lines = page[-1].seq, lines + list(page)
+        alice, vera = ([line for line in lines if f"user {name}" in line.who] for name in ("alice", "vera"))
+        assert "sleep" in alice[-1].what and alice[-1].result, alice[-1]
+        assert id in vera[-1].what and "viewer may not stop" in vera[-1].result, vera[-1]
+
+
+@check
 def service():
     about = VIEWER.Service(channel.Service())
     assert about.version and about.keeper_pid and about.engine_pid and about.engine_starts == 1, about
@@ -501,6 +513,7 @@ def roles():
             ("Start", channel.Start(spec=process.Spec(command=["true"]))),
             ("Remove", channel.Remove(force=True, **targets)),
             ("Env", channel.EnvChange()),
+            ("Audit", channel.AuditLog()),
             ("Env", channel.EnvChange(set=[process.EnvVar(key="LD_PRELOAD", value="/tmp/x")])),
         ]
         for method, request in operators + admins:

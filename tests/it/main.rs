@@ -33,6 +33,14 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+#[cfg(feature = "gateway")]
+mod g_clients;
+#[cfg(feature = "gateway")]
+mod g_http2;
+#[cfg(feature = "gateway")]
+mod g_remote;
+#[cfg(feature = "gateway")]
+mod h2;
 mod k_upgrade;
 mod l_scale;
 #[cfg(feature = "gateway")]

@@ -44,7 +44,8 @@ impl User {
         }
     }
 
-    fn role(self) -> &'static str {
+    /// Its role, in the configuration's words.
+    pub fn role(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Operator => "operator",
@@ -100,6 +101,11 @@ impl Gateway {
     /// Where it is, as in the server's certificate.
     pub fn host(&self) -> String {
         format!("localhost:{}", self.port)
+    }
+
+    /// The directory of its files, where the test may keep its own.
+    pub fn dir(&self) -> &str {
+        self.files.path().to_str().expect("the path is text")
     }
 
     /// The path of a file: `ca.pem`, `client.pem`, `client.key`, `server.pem`, `server.key`, `ca.key`, `users`,
