@@ -1,25 +1,29 @@
 //! Provost keeps processes on a Linux host: it starts them, stops them, tells how they are, and hands out what they
 //! print. This page is the architecture; there is no second document.
 //!
-//! # Two programs in one binary
+//! # Three programs in one binary
 //!
 //! ```text
-//!  shell ── provost CLI ─┐
-//!                        │ unix socket, frames
-//!  provost serve         ▼
-//!  ┌─────────┐  seqpacket  ┌──────────────────────┐
-//!  │ keeper  │◄───────────►│ engine               │
-//!  │ parent  │   + fds     │ one thread per child │
-//!  │ of all  │             │ table · feed · door  │
-//!  └────┬────┘             └──────────────────────┘
-//!       ├── engine   ├── web-1   ├── web-2  …    (all are the keeper's children)
+//!  shell ── provost CLI ─┐                                    remote gRPC clients
+//!                        │ unix socket, frames                       │ TLS 1.3, both sides prove who they are
+//!  provost serve         ▼                                           ▼
+//!  ┌─────────┐  seqpacket  ┌──────────────────────┐  unix socket  ┌──────────────────────────┐
+//!  │ keeper  │◄───────────►│ engine               │◄──────────────│ gateway                  │
+//!  │ parent  │   + fds     │ one thread per child │   (Client)    │ a gRPC server for each   │
+//!  │ of all  │             │ table · feed · door  │               │ connection, fed by a pump│
+//!  └────┬────┘             └──────────────────────┘               └──────────────────────────┘
+//!       ├── engine   ├── gateway   ├── web-1   ├── web-2  …    (all are the keeper's children)
 //! ```
 //!
 //! * [`keeper`] is the parent of everything: one thread, one `poll`, no policy. It forks, reaps, and holds each
 //!   process's memory and pipes and the listening socket. It starts the engine again whenever that dies.
 //! * [`engine`] is the service: it knows what should run. It may be killed at any instruction; the next one learns
 //!   from the keeper what there is, and goes on.
-//! * [`cli`] and other programs talk to the engine through [`Client`], a typed call for every request.
+//! * [`gateway`] is everything that speaks gRPC. It keeps nothing and reaches processes only through the client library, so
+//!   the C core of gRPC never shares a process with the state of your children. The engine runs it as a process of the
+//!   service's own, if the configuration has `[grpc]`.
+//! * [`cli`] and other programs talk to the engine through [`Client`], a typed call for every request: over the unix socket,
+//!   or from another machine through its gateway.
 //!
 //! # What must not be lost is in memory that the keeper holds
 //!
@@ -42,6 +46,13 @@
 //! descriptors and what it knows in a memfd (`keeper/handover.rs`); if not, the old engine is started again. The order's
 //! id makes it safe to ask again: whichever engine is there tells what came of it (`engine/service/upgrade.rs`).
 //!
+//! # A call from another machine
+//!
+//! `gateway/door.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline, `gateway/connection.rs` makes a
+//! gRPC server of its own for it, whose handlers own the caller, and `tls/pump.rs` carries plaintext between the connection
+//! and that server's socket, past a meter of HTTP/2 frames (`gateway/meter.rs`). `gateway/calls.rs` finds out who asks
+//! ([`access`]), whether they may (`access/table.rs`), and asks the engine on their behalf.
+//!
 //! # Layers
 //!
 //! Lower never imports upper; `tests/tidy.rs` has the table and fails otherwise.
@@ -52,8 +63,12 @@
 //! | [`wire`] | domain types, and bytes to and from them | `sys` |
 //! | [`keeper`] | the parent | `sys`, `wire` |
 //! | [`engine`] | the service | `sys`, `wire` |
-//! | [`client`] | the library | `sys`, `wire` |
-//! | [`config`] | the configuration file, into each layer's settings | `sys`, `wire`, `engine` |
+//! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
+//! | [`access`] | users, passwords, roles | `sys`, `wire` |
+//! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
+//! | [`client`] | the library | `sys`, `wire`, `tls`, `rpc` |
+//! | [`gateway`] | gRPC for others | `sys`, `wire`, `tls`, `access`, `rpc`, `client` |
+//! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
 //!
 //! # Threads
@@ -68,6 +83,9 @@
 //! | `store` | `engine/ledger/scribe.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `own` | `engine/own.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
+//!
+//! The gateway's threads are in `gateway/mod.rs`; a client that asks another machine has one for the pump (`tls`), and the C
+//! core's own.
 //!
 //! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
 //! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.

@@ -8,7 +8,8 @@ set -eu
 
 case "${1-}" in
     build) programs='cmake:cmake g++:g++ make:make' ;;
-    tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3 sqlite3:sqlite3' ;;
+    tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3 sqlite3:sqlite3
+        openssl:openssl node:nodejs npm:npm' ;;
     bench) programs='s6-svscan:s6 runsvdir:runit supervisord:supervisor' ;;
     *) echo "usage: $0 build|tests|bench" >&2; exit 2 ;;
 esac
@@ -20,6 +21,14 @@ missing_packages() {
     for pair in $programs; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || printf '%s ' "${pair##*:}"
     done
+    # Debian's Python makes no virtual environments without this.
+    [ "$kind" != tests ] || python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv '
+}
+
+# The libraries of the test clients come from elsewhere, when their programs are there.
+finish() {
+    if [ "$kind" = tests ]; then "$(dirname "$0")/clients/install.sh"; fi
+    exit
 }
 
 # What cannot be installed fails the tests, and only shortens the benchmarks.
@@ -32,7 +41,7 @@ give_up() {
 
 kind=$1
 packages=$(missing_packages)
-[ -n "$packages" ] || exit 0
+[ -n "$packages" ] || finish
 command -v apt-get >/dev/null 2>&1 || give_up "there is no apt-get here: install them by hand"
 [ "$(id -u)" -eq 0 ] || give_up "installing needs root: run 'sudo apt-get install $packages' once"
 
@@ -54,3 +63,4 @@ apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 || {
 }
 packages=$(missing_packages)
 [ -z "$packages" ] || give_up "they were installed, and still are not found in $PATH"
+finish

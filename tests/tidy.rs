@@ -22,8 +22,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("src/config", &["access", "client", "config", "engine", "gateway", "sys", "tls", "wire"]),
     ("src/cli", &["cli", "client", "sys", "wire"]),
     ("src/cli/cert.rs", &["access", "cli", "client", "config", "sys", "tls", "wire"]),
-    ("src/cli/user.rs", &["access", "cli", "client", "config", "sys", "wire"]),
-    ("src/cli/remote.rs", &["cli", "client", "config", "sys", "wire"]),
+    ("src/cli/user.rs", &["access", "cli", "client", "config", "gateway", "sys", "wire"]),
+    ("src/cli/remote.rs", &["cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/serve.rs", &["cli", "config", "gateway", "keeper", "engine", "client", "sys", "wire"]),
     (
         "src/lib.rs",

@@ -204,6 +204,8 @@ mod tests {
         assert_eq!(read("text - with a dash"), None);
     }
 
+    // It has all commands.
+    #[cfg(feature = "gateway")]
     #[test]
     fn the_manual_in_the_tree_is_the_one_that_is_made() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -6,6 +6,8 @@
 
 mod audit;
 mod batch;
+#[cfg(feature = "gateway")]
+mod cert;
 mod completions;
 mod doctor;
 mod engine;
@@ -39,6 +41,8 @@ mod stop;
 mod stream;
 mod text;
 mod upgrade;
+#[cfg(feature = "gateway")]
+mod user;
 mod values;
 mod version;
 mod wait;
@@ -294,6 +298,26 @@ static COMMANDS: &[Command] = &[
         codes: Codes::Own,
         words: Positional::Nothing,
         parse: |words| job(reload::parse(words)?, reload::run),
+    },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "cert",
+        summary: cert::SUMMARY,
+        help: cert::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::OneOf(&["init", "show"]),
+        parse: |words| job(cert::parse(words)?, cert::run),
+    },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "user",
+        summary: user::SUMMARY,
+        help: user::HELP,
+        answers: Answers::Json,
+        codes: Codes::Own,
+        words: Positional::OneOf(&["add", "passwd", "remove", "list"]),
+        parse: |words| job(user::parse(words)?, user::run),
     },
     Command {
         name: "completions",

@@ -81,10 +81,13 @@ mod settings {
     use std::path::PathBuf;
 
     use super::RemoteWords;
+    use crate::cli::state;
     use crate::client::settings::RemoteSettings;
+    use crate::config;
     use crate::sys::files;
+    use crate::sys::terminal;
     use crate::tls::material::Files;
-    use crate::wire::error::{Code, Error};
+    use crate::wire::error::Error;
     use crate::wire::id::quoted;
 
     /// Where the password is when no file is named.
@@ -93,7 +96,11 @@ mod settings {
     impl RemoteWords {
         /// What the configuration says of it, with what the command line says in its place.
         pub(super) fn settings(&self) -> Result<RemoteSettings, Error> {
-            let named: Option<RemoteSettings> = None;
+            let named = self
+                .name
+                .as_deref()
+                .map(|name| config::remote(&state::client_configs(), name))
+                .transpose()?;
             let missing = |option: &str| {
                 Error::usage(format!("{option} is needed to reach another machine"))
                     .hint("or describe it in [remote.NAME] of the configuration, and write -H NAME")
@@ -128,14 +135,18 @@ mod settings {
                 };
                 return files::password(path).map_err(cannot);
             }
-            match env::var(PASSWORD_VARIABLE) {
-                Ok(password) => Ok(password),
-                Err(_) => Err::<String, std::io::Error>(std::io::Error::other("x")).map_err(|e| {
-                    Error::new(Code::Usage, format!("there is no password for {}: {e}", quoted(user))).hint(
-                        format!("give it in ${PASSWORD_VARIABLE}, with --password-file, or at a terminal"),
-                    )
-                }),
+            if let Ok(password) = env::var(PASSWORD_VARIABLE) {
+                return Ok(password);
             }
+            let asked = terminal::ask_silently(&format!("Password of {user}: "));
+            asked
+                .map_err(|e| e.to_string())
+                .and_then(|text| String::from_utf8(text).map_err(|e| e.to_string()))
+                .map_err(|why| {
+                    Error::usage(format!("there is no password for {}: {why}", quoted(user))).hint(format!(
+                        "give it in ${PASSWORD_VARIABLE}, with --password-file, or at a terminal"
+                    ))
+                })
         }
     }
 }

@@ -80,6 +80,16 @@ impl Out {
     }
 }
 
+/// A table on a terminal; else a line for each row, its fields set apart by tabs, without the header.
+pub fn table<const N: usize>(out: &mut Out, header: [&str; N], rows: Vec<[String; N]>) {
+    if out.is_terminal() {
+        let all: Vec<_> = [header.map(str::to_owned)].into_iter().chain(rows).collect();
+        text::columns(&all).iter().for_each(|line| out.line(line));
+    } else {
+        rows.iter().for_each(|row| out.line(&row.join("\t")));
+    }
+}
+
 /// Tells what went wrong, and the next step.
 pub fn complain(e: &Error) {
     let mut text = format!("provost: {}\n", text::escaped(&e.message));

@@ -77,6 +77,17 @@ pub fn until(then: Timestamp, now: Timestamp) -> String {
     age(now, then)
 }
 
+/// Rows as a table: columns as wide as their widest cell, two blanks between them.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let widths: [usize; N] =
+        std::array::from_fn(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; N]| {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// `exit code 1`, `SIGKILL, out of memory`, `SIGSEGV, core dumped`.
 pub fn end(exit: &Exit) -> String {
     let mut out = match exit.end {
@@ -165,6 +176,12 @@ mod tests {
         assert_eq!(escaped("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\n\\u{202e}");
         assert_eq!(shell_words(&["a b".into(), "it's".into(), String::new()]), "'a b' 'it'\\''s' ''");
         assert_eq!(shell_words(&["\u{7}x".into()]), "'\\u{7}x'");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["a", "b"], ["äöü", "c"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(&rows), ["a    b", "äöü  c"]);
     }
 
     #[test]

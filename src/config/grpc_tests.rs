@@ -59,8 +59,8 @@ fn every_key_is_read() {
         streams = 7
         message_size = "64 MiB"
         handshake = "3s"
-keepalive = "20s"
-stall = "30s"
+        keepalive = "20s"
+        stall = "30s"
         [remote.lab]
         host = "lab.example:7443"
         certificate = "c"

@@ -155,11 +155,7 @@ impl Said {
         if record.state == State::Running && record.ready && record.run > self.ready {
             self.ready = record.run;
             self.how.clear();
-            let wanted = match &self.process.spec.ready {
-                Some(Readiness::Line(text)) => text.as_str(),
-                Some(Readiness::Tcp(_)) | None => "",
-            };
-            let line = last_line(&self.process, StreamKind::Both, |line| line.contains(wanted));
+            let line = last_line(&self.process, StreamKind::Both, |line| is_ready(&self.process, line));
             let line = line.unwrap_or_else(|| "ready".to_owned());
             engine.host.say(&format!("{label}: {line} (pid {})", record.pid.unwrap_or_default()));
         }
@@ -180,16 +176,22 @@ fn how_ended(process: &Process, record: &Record) -> String {
     };
     // A hint follows what it is about.
     match last_line(process, StreamKind::Stderr, |line| !line.starts_with("hint: ")) {
-        Some(line) => format!("{how}: {}", line.strip_prefix("provost: ").unwrap_or(&line)),
-        None => how,
+        Some(line) if !is_ready(process, &line) => format!("{how}, its last words: {line}"),
+        Some(_) | None => how,
     }
 }
 
-/// The last line of output that is not empty and fits, fit for a log.
+/// Whether this is the line that tells that it is ready.
+fn is_ready(process: &Process, line: &str) -> bool {
+    matches!(&process.spec.ready, Some(Readiness::Line(text)) if line.contains(text))
+}
+
+/// The last line of output that is not empty and fits, fit for a log, without the name of the program.
 fn last_line(process: &Process, kind: StreamKind, fits: impl Fn(&str) -> bool) -> Option<String> {
     let ring = process.memory.ring();
     let read = ring.read(ring.head().saturating_sub(LOOK_BACK), LOOK_BACK, kind).ok()?;
     let text = String::from_utf8_lossy(&read.join()).into_owned();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty() && fits(line))?;
+    let lines = text.lines().rev().map(|line| line.strip_prefix("provost: ").unwrap_or(line));
+    let line = lines.filter(|line| !line.trim().is_empty()).find(|line| fits(line))?;
     Some(line.chars().filter(|c| !c.is_control()).take(LINE_LEN_MAX).collect())
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use grpcio::{ChannelBuilder, ServerBuilder};
 
@@ -29,6 +30,10 @@ use crate::wire::time::millis;
 const SLOTS: usize = 4;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
+
+/// How often a client may ask whether we are still there when there is nothing else to say. The C core's own limit of
+/// five minutes would end the connection of whoever wants to know within seconds.
+const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The whole life of the connection.
 pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut seat: Seat) {
@@ -90,6 +95,7 @@ fn arguments(gateway: &Gateway) -> ChannelBuilder {
         .max_receive_message_len(message_len)
         .max_send_message_len(-1)
         .http2_max_ping_strikes(2)
+        .http2_min_recv_ping_interval_without_data(PING_INTERVAL_MIN)
         .keepalive_time(gateway.limits.keepalive)
         .keepalive_timeout(gateway.limits.keepalive / 3)
         .keepalive_permit_without_calls(true);

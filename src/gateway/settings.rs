@@ -30,8 +30,7 @@ impl GatewaySettings {
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         let Files { certificate, key, ca, crl } = self.files.clone();
-        let users = if let UserSource::File(path) = &self.users { Some(path.clone()) } else { None };
-        [certificate, key, ca].into_iter().chain(crl).chain(users).collect()
+        [certificate, key, ca].into_iter().chain(crl).chain(self.users.path()).collect()
     }
 }
 
@@ -50,6 +49,15 @@ impl UserSource {
         match self {
             Self::File(path) => Users::load(path),
             Self::Demo(users) => Ok(users.clone()),
+        }
+    }
+
+    /// The file, if they are in one.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Demo(_) => None,
         }
     }
 

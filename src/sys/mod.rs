@@ -18,6 +18,8 @@ pub mod procfs;
 pub mod signal;
 pub mod socket;
 pub mod system;
+#[cfg(feature = "gateway")]
+pub mod terminal;
 pub mod thread;
 #[cfg(feature = "gateway")]
 pub mod watch;

@@ -63,6 +63,8 @@ pub const SEGV: u32 = libc::SIGSEGV as u32;
 pub const BUS: u32 = libc::SIGBUS as u32;
 /// SIGSTOP's number.
 pub const STOP: u32 = libc::SIGSTOP as u32;
+/// SIGTSTP's number.
+pub const TSTP: u32 = libc::SIGTSTP as u32;
 /// SIGCHLD's number.
 pub const CHLD: u32 = libc::SIGCHLD as u32;
 /// SIGUSR1's number.

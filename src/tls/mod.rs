@@ -6,6 +6,7 @@
 
 mod buffer;
 pub mod identity;
+pub mod issue;
 pub mod material;
 pub mod pump;
 mod session;

@@ -3,11 +3,12 @@
 //! Each group prints its rows when it is done; docs/benchmarks.md says how to read them.
 //!
 //! The same program is what is run in the measurements: a writer, a program that tells that it was started, the other
-//! end of a socket (`programs.rs`), and the one that cleans up whatever happens (`sweep.rs`).
+//! end of a socket (`programs.rs`), servers and attackers (`grpc/`), and the one that cleans up whatever happens (`sweep.rs`).
 
 #![forbid(unsafe_code)]
 
 mod commands;
+mod grpc;
 mod host;
 mod idle;
 mod ours;
@@ -35,7 +36,7 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 7] = ["starts", "idle", "commands", "restart", "output", "recovery", "store"];
+const GROUPS: [&str; 8] = ["starts", "idle", "commands", "restart", "output", "recovery", "store", "grpc"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         ["tell", report, tag] => programs::tell(report, tag),
         ["echo", socket] => programs::echo(socket),
         ["sweep", dir] => sweep::sweep(dir),
+        ["grpc-echo"] => grpc::echo(),
+        ["grpc-idle", address, certificates, count] => grpc::idle(address, certificates, count),
+        ["grpc-attack", kind, address, certificates] => grpc::attack(kind, address, certificates),
         // cargo adds this word when benchmarks are to be run, and leaves it out when they are only tested.
         _ if words.contains(&"--bench") => run(&words),
         _ => {
@@ -105,6 +109,9 @@ fn run(words: &[&str]) -> Outcome {
     ours.end()?;
     if wanted("store") {
         take("store", store::measure(dir, &mut table), &mut table);
+    }
+    if wanted("grpc") {
+        take("grpc", grpc::measure(dir, &mut table), &mut table);
     }
     println!("{}", table.summary());
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }

@@ -92,6 +92,13 @@ pub fn wakeups(pids: &[u32]) -> u64 {
         .sum()
 }
 
+/// Time on a processor so far, in steps of 10 ms.
+pub fn processor_ms(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10
+}
+
 fn sum_of(text: &str, key: &str) -> u64 {
     let number = |line: &str| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok();
     text.lines().filter_map(number).sum()

@@ -18,7 +18,7 @@ use crate::sample::{Outcome, until};
 use crate::sweep::MARK;
 
 /// The binary that is measured: `make bench` links it statically, as it is given out.
-const BINARY: &str = env!("CARGO_BIN_EXE_provost");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_provost");
 /// How long the service may take to be there.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -70,6 +70,11 @@ impl Provost {
     /// Keeper and engine.
     pub fn pids(&mut self) -> Outcome<Vec<u32>> {
         Ok(vec![self.keeper.id(), self.client.service()?.engine_pid])
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> &str {
+        &self.socket
     }
 
     /// A command line for a script.

@@ -39,6 +39,11 @@ impl Samples {
         self.at_share(0.1)
     }
 
+    /// What one of a hundred takes at least.
+    pub fn p99(&self) -> Option<f64> {
+        self.at_share(0.99)
+    }
+
     fn at_share(&self, share: f64) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

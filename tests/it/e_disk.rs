@@ -402,7 +402,7 @@ fn e10_database_of_a_later_version() {
     assert_eq!(output.code, 6, "{output:?}");
     let version = env!("CARGO_PKG_VERSION");
     for words in
-        ["version 99", &format!("({version}) knows 1"), "provost.db", "run that version or a later one"]
+        ["version 99", &format!("({version}) knows 2"), "provost.db", "run that version or a later one"]
     {
         assert!(output.err().contains(words), "{words:?}: {output:?}");
     }

@@ -6,6 +6,7 @@
 //! the rest goes through [`wait::until`], which has a deadline and says what it waited for.
 
 pub mod cli;
+pub mod gateway;
 pub mod procfs;
 pub mod scratch;
 pub mod wait;
@@ -14,10 +15,12 @@ mod options;
 mod service;
 
 pub use cli::{Output, Running};
+pub use gateway::Gateway;
 pub use options::Options;
 pub use scratch::Scratch;
 pub use service::Service;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +44,12 @@ pub fn fixture(name: &str) -> String {
         path.display()
     );
     path.to_str().expect("the target directory's path is text").to_owned()
+}
+
+/// A port that nobody listens at just now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback is up");
+    listener.local_addr().expect("it is bound").port()
 }
 
 /// How many rounds a repeated test makes: `usual`, multiplied by the variable PROVOST_TEST_ROUNDS where it is set.

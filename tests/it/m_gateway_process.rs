@@ -1,156 +1,195 @@
-//! What the gateway needs of the engine: requests on behalf of others, starts without ids, and the audit.
+//! The gateway as a process that the service keeps for itself: it comes and goes with the configuration, outlives the
+//! engine, comes back when it dies, and is in nobody's way.
 
-use provost::Spec;
-use provost::wire::audit::{AuditLog, Note};
-use provost::wire::error::Code;
-use provost::wire::id::ProcessId;
-use provost::wire::request::{EnvChange, Numbering, Signal, Start, Stop};
-use provost::wire::spec::Scope;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
-use crate::harness::{Options, SOON, Service, wait};
+use serde_json::Value;
 
-const REMOTE: &str = "ops@client.example (serial 7f) user demo";
+use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, procfs, wait};
 
-fn start(name: &str) -> Start {
-    let mut spec = Spec::new(["sleep", "75000"]);
-    spec.name = Some(name.parse().expect("a name"));
-    spec.env.push(("KEY".to_owned(), "hush".to_owned()));
-    Start { spec, ids: vec![ProcessId::new()], numbering: Numbering::Single }
+const GATEWAY: &str = "provost.gateway";
+
+/// A service with a gateway, and the files that this takes.
+struct Stage {
+    service: Service,
+    port: u16,
+    files: Scratch,
 }
 
-/// Who, what and the result of each line, without numbers of pids.
-fn lines(service: &Service) -> Vec<(String, String, String)> {
-    let all = service.cli(&["audit", "--json"]).expect(0).json();
-    let text = |v: &serde_json::Value| v.as_str().unwrap_or("null").to_owned();
-    let who = |v: &serde_json::Value| text(v).split(" pid ").next().expect("a first part").to_owned();
-    all.iter().map(|l| (who(&l["who"]), text(&l["what"]), text(&l["result"]))).collect()
-}
-
-#[test]
-fn a_request_on_behalf_of_another_names_that_one_as_its_cause() {
-    let service = Service::new();
-    let mut client = service.client();
-    client.on_behalf_of(Some(REMOTE.to_owned()));
-    client.start(start("web")).expect("it is started");
-    assert_eq!(service.status_json("web")["cause"], REMOTE);
-    client.stop(Stop { targets: vec!["web".into()], ..Stop::default() }).expect("it is stopped");
-    let events = service.events_of(&service.status_json("web"));
-    assert!(events.iter().all(|e| e["cause"] == REMOTE), "{events:?}");
-    // Also on a connection that takes over, and not after it was taken back.
-    service.kill_engine();
-    client.start_again(vec!["web".into()]).expect("it is started");
-    assert_eq!(service.status_json("web")["cause"], REMOTE);
-    client.on_behalf_of(None);
-    client.stop(Stop { targets: vec!["web".into()], ..Stop::default() }).expect("it is stopped");
-    assert!(service.status_json("web")["cause"].as_str().is_some_and(|c| c.starts_with("uid ")));
-    client.on_behalf_of(Some("two\nlines".to_owned()));
-    assert_eq!(client.start(start("odd")).expect_err("it is refused").code, Code::Usage);
-}
-
-#[test]
-fn names_of_the_services_own_are_refused() {
-    let service = Service::new();
-    let e = service.client().start(start("provost.gateway")).expect_err("it is refused");
-    assert_eq!(e.code, Code::Refused, "{e}");
-    assert_eq!(service.list_json().len(), 0);
-    assert_eq!(service.ok(&["reload"]), "there is nothing to reload: the service runs no gateway");
-}
-
-#[test]
-fn j10_every_change_has_a_line() {
-    let service = Service::new();
-    let mut client = service.client();
-    client.on_behalf_of(Some(REMOTE.to_owned()));
-    client.start(start("web")).expect("it is started");
-    client.start(start("web")).expect_err("the name is taken");
-    let signal = |name: &str| Signal { targets: vec![name.into()], signal: 18, scope: Scope::Leader };
-    client.signal(signal("web")).expect("it is signalled");
-    client.signal(signal("nobody")).expect("there is an answer");
-    let set = vec![("TOKEN".to_owned(), "hush".to_owned())];
-    client.env(EnvChange { set, unset: vec!["OLD".to_owned()] }).expect("it is set");
-    let note = Note { what: "stop web".into(), result: "refused: viewer may not stop".into() };
-    client.note(note).expect("it is noted");
-    service.ok(&["restart", "web"]);
-    service.ok(&["stop", "web"]);
-    service.ok(&["start", "web"]);
-    service.ok(&["remove", "--force", "web"]);
-    // What changes nothing has none.
-    service.ok(&["list"]);
-    service.ok(&["env", "list"]);
-    let uid = format!("uid {}", provost::sys::system::euid());
-    let expected = [
-        (REMOTE, "start sleep as web", "done"),
-        (REMOTE, "start sleep as web", "refused: there is a process 'web' already"),
-        (REMOTE, "signal SIGCONT web", "done"),
-        (REMOTE, "signal SIGCONT nobody", "not_found: there is no process 'nobody'"),
-        (REMOTE, "env set TOKEN unset OLD", "done"),
-        (REMOTE, "stop web", "refused: viewer may not stop"),
-        (&uid, "restart web", "done"),
-        (&uid, "stop web", "done"),
-        (&uid, "start again web", "done"),
-        (&uid, "remove web", "done"),
-    ];
-    let found = lines(&service);
-    assert_eq!(found.len(), expected.len(), "{found:?}");
-    for (found, (who, what, result)) in found.iter().zip(expected) {
-        assert!(found.0 == who && found.1 == what && found.2.starts_with(result), "{found:?} is not {what}");
+impl Stage {
+    #[track_caller]
+    fn new() -> Self {
+        Self::with(&Options::new())
     }
-    let text = service.ok(&["audit", "--since", "9"]);
-    assert!(text.lines().count() == 1 && text.ends_with(": remove web: done"), "{text}");
-    assert!(!format!("{found:?}").contains("hush"));
+
+    #[track_caller]
+    fn with(options: &Options) -> Self {
+        let files = Scratch::new();
+        for name in ["ca.pem", "server.pem", "server.key"] {
+            let fixture = format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+            fs::copy(fixture, files.file(name)).expect("it can be copied");
+        }
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(files.file("server.key"), private).expect("it is ours");
+        let free = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let port = free.local_addr().expect("it is bound").port();
+        drop(free);
+        let config = files.file("provost.toml");
+        fs::write(&config, grpc(port)).expect("the directory is ours");
+        let service = options.clone().serve(&["--config", &config]).start();
+        let stage = Self { service, port, files };
+        stage.until_ready();
+        stage
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.files.file("provost.toml"), text).expect("the directory is ours");
+    }
+
+    #[track_caller]
+    fn gateway(&self) -> Value {
+        self.service.status_json(GATEWAY)
+    }
+
+    /// Its pid, once it lets clients in.
+    #[track_caller]
+    fn until_ready(&self) -> u64 {
+        wait::until_some("the gateway is ready", LATER, || {
+            let found = self.service.cli(&["status", GATEWAY, "--json"]);
+            let gateway = found.json().pop().filter(|g| found.code == 0 && g["ready"] == true)?;
+            TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+            gateway["pid"].as_u64()
+        })
+    }
+}
+
+fn grpc(port: u16) -> String {
+    format!(
+        "[grpc]\nlisten = \"127.0.0.1:{port}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\nca = \"ca.pem\"\n\
+         [grpc.demo_users]\ndemo = \"$argon2id$v=19$m=19456,t=2,p=1$JRqBsc+zp9xsSbFX6JvoSw$fW0SrsgE5rvvHXzNIUTZllMM\
+         tPokgdLKTONxuAGpd00\"\n[grpc.user_roles]\ndemo = \"admin\"\n[grpc.certificate_roles]\nx = \"admin\"\n"
+    )
 }
 
 #[test]
-fn j10_what_was_answered_is_on_the_disk() {
-    let mut service = Service::new();
-    for round in 0..5_u64 {
-        let mut client = service.client();
-        client.start(start(&format!("web-{round}"))).expect("it is started");
-        client
-            .signal(Signal { targets: vec!["web-*".into()], signal: 18, scope: Scope::Leader })
-            .expect("done");
-        drop(client);
-        // At once, whatever was about to be written.
-        service.kill_all();
-        service.serve_again();
-        let found = service.client().audit(AuditLog::default()).expect("it can be read");
-        let seqs: Vec<u64> = found.iter().map(|line| line.seq).collect();
-        assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "{seqs:?}");
-        let count = |what: &str| found.iter().filter(|line| line.what == what).count() as u64;
-        assert_eq!(count(&format!("start sleep as web-{round}")), 1, "{found:?}");
-        assert_eq!(count("signal SIGCONT web-*"), round + 1, "{found:?}");
-    }
+fn it_is_in_nobodys_way() {
+    let stage = Stage::new();
+    let service = &stage.service;
+    service.start(&["--name", "web", "--", "sleep", "76000"]);
+    let names = |args: &[&str]| -> Vec<String> {
+        let listed = service.cli(args).expect(0).json();
+        listed.iter().map(|p| p["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(names(&["list", "--json"]), ["web"]);
+    assert_eq!(names(&["list", "*", "--json"]), ["web"]);
+    assert_eq!(names(&["list", "--all", "--json"]), [GATEWAY, "web"]);
+    assert_eq!(names(&["list", "--all", "provost.*", "--json"]), [GATEWAY]);
+    assert_eq!(names(&["status", "*", "--json"]), ["web"]);
+    let gateway = stage.gateway();
+    assert_eq!(gateway["own"], true, "{gateway}");
+    assert!(service.ok(&["version"]).contains("1 process, 1 running"));
+    let pid = stage.until_ready();
+    service.ok(&["stop", "*"]);
     service.ok(&["remove", "--force", "*"]);
+    assert_eq!(stage.gateway()["pid"], pid);
+    // It is not a client's to remove or to make, and is stopped and started by its name.
+    let e = service.cli(&["remove", "--force", GATEWAY]).expect(6).err();
+    assert!(e.contains("runs for itself"), "{e}");
+    let e = service.cli(&["start", "--name", "provost.x", "--", "true"]).expect(6).err();
+    assert!(e.contains("runs for itself"), "{e}");
+    service.ok(&["stop", GATEWAY]);
+    assert!(TcpStream::connect(("127.0.0.1", stage.port)).is_err());
+    service.kill_engine();
+    assert_eq!(stage.gateway()["state"], "stopped", "what a person stopped");
+    service.ok(&["start", GATEWAY]);
+    stage.until_ready();
+    // Nothing of the environments of others comes to it.
+    service.ok(&["env", "set", "LD_DEBUG=help"]);
+    service.ok(&["restart", GATEWAY]);
+    let pid = u32::try_from(stage.until_ready()).expect("a pid");
+    assert_eq!(procfs::variable(pid, "LD_DEBUG"), None);
+    assert_eq!(procfs::variable(pid, "HOME"), None);
 }
 
 #[test]
-fn j10_a_database_that_does_not_work_is_told() {
-    let service = Service::new();
-    service.start(&["--name", "web", "--", "sleep", "75001"]);
-    let locked = lock(&service);
-    let output = service.cli(&["signal", "cont", "web", "--json"]);
-    assert!(output.json()[0]["unrecorded"].is_string(), "{output:?}");
-    drop(locked);
-    service.until_store("sound");
-    wait::until("the line is there", SOON, || {
-        lines(&service).iter().any(|l| l.1 == "signal SIGCONT web" && l.2 == "done")
+fn it_outlives_the_engine_and_comes_back_when_it_dies() {
+    let stage = Stage::new();
+    let pid = stage.until_ready();
+    for _ in 0..3 {
+        stage.service.kill_engine();
+        assert_eq!((stage.until_ready(), &stage.gateway()["run"]), (pid, &Value::from(1)));
+    }
+    let child = stage.service.pid(&stage.service.start(&["--", "sleep", "76001"]));
+    procfs::signal("ABRT", u32::try_from(pid).expect("a pid"));
+    let took = wait::until("it is back", LATER, || {
+        stage.gateway()["run"] == 2 && TcpStream::connect(("127.0.0.1", stage.port)).is_ok()
     });
-    // Without a database there is no audit, and nothing waits for one.
-    let bare = Options::new().serve(&["--state", "none"]).start();
-    bare.start(&["--name", "web", "--", "sleep", "75002"]);
-    assert!(bare.cli(&["audit"]).expect(1).err().contains("no database"));
+    println!("g33: back after {took:?}");
+    assert!(procfs::alive(child), "others do not notice");
+    // Once for each run, whatever became of the engine meanwhile.
+    let said = |text: &str| stage.service.log().matches(text).count();
+    wait::until("both are told", SOON, || said("gRPC is ready on") >= 2 && said("ended (SIGABRT)") >= 1);
+    assert_eq!((said("gRPC is ready on"), said("ended (SIGABRT)")), (2, 1), "{}", stage.service.log());
+    // Its life is no part of what is kept: the next service begins with a new one.
+    stage.service.end();
+    assert!(TcpStream::connect(("127.0.0.1", stage.port)).is_err());
+    let mut stage = stage;
+    stage.service.serve_again();
+    stage.until_ready();
+    assert_eq!(stage.gateway()["run"], 1);
 }
 
-/// Keeps the database locked until it is dropped.
-fn lock(service: &Service) -> crate::harness::Running {
-    let script = format!(
-        "import sqlite3, time\nd = sqlite3.connect('{}/provost.db', isolation_level=None)\n\
-         d.execute('begin immediate')\nprint('locked', flush=True)\ntime.sleep(100)",
-        service.state_dir()
-    );
-    let mut command = std::process::Command::new("python3");
-    command.args(["-c", &script]);
-    let locked = crate::harness::Running::new(command);
-    locked.line_with("locked", SOON);
-    locked
+#[test]
+fn it_follows_the_configuration() {
+    let stage = Stage::new();
+    let pid = stage.until_ready();
+    // One that cannot be read is no reason to end anything.
+    stage.configure("[grpc");
+    stage.service.kill_engine();
+    assert_eq!(stage.until_ready(), pid);
+    stage.configure("");
+    stage.service.kill_engine();
+    wait::until("it is gone", SOON, || stage.service.cli(&["status", GATEWAY]).code == 4);
+    assert!(TcpStream::connect(("127.0.0.1", stage.port)).is_err());
+    assert_eq!(stage.service.ok(&["reload"]), "there is nothing to reload: the service runs no gateway");
+    // What it cannot begin with is told, and tried again.
+    stage.configure(&grpc(stage.port).replace("server.key", "nothing.key"));
+    stage.service.kill_engine();
+    wait::until("it is told", SOON, || stage.service.log().contains("provost.gateway ended (exit code"));
+    stage.configure(&grpc(stage.port));
+    stage.until_ready();
+}
+
+#[test]
+fn reload_tells_what_came_of_it() {
+    let stage = Stage::new();
+    let told = stage.service.ok(&["reload"]);
+    assert!(told.starts_with("reloaded"), "{told}");
+    fs::rename(stage.files.file("server.key"), stage.files.file("away")).expect("it is there");
+    let told = stage.service.cli(&["reload"]).expect(1).err();
+    assert!(told.contains("not reloaded") && told.contains("server.key"), "{told}");
+    fs::rename(stage.files.file("away"), stage.files.file("server.key")).expect("it is there");
+    let told = stage.service.cli(&["reload", "--json"]).expect(0).json();
+    assert_eq!(told[0]["reloaded"], true, "{told:?}");
+}
+
+#[test]
+fn after_an_upgrade_it_is_the_new_program() {
+    let stage = Stage::new();
+    let pid = stage.until_ready();
+    let new = stage.files.file("provost-new");
+    fs::copy(binary(), &new).expect("it can be copied");
+    stage.service.ok(&["upgrade", "--to", &new]);
+    let inode = fs::metadata(&new).expect("it is there").ino();
+    wait::until("the gateway is the new program", LATER, || {
+        let now = stage.until_ready();
+        now != pid && fs::metadata(format!("/proc/{now}/exe")).is_ok_and(|m| m.ino() == inode)
+    });
+    // Once.
+    let now = stage.until_ready();
+    stage.service.kill_engine();
+    assert!(!wait::holds_within(Duration::from_millis(300), || stage.until_ready() != now));
 }

@@ -33,8 +33,20 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+#[cfg(feature = "gateway")]
+mod g_clients;
+#[cfg(feature = "gateway")]
+mod g_http2;
+#[cfg(feature = "gateway")]
+mod g_remote;
+#[cfg(feature = "gateway")]
+mod h2;
 mod k_upgrade;
 mod l_scale;
+#[cfg(feature = "gateway")]
+mod m_access;
+mod m_audit;
+#[cfg(feature = "gateway")]
 mod m_gateway_process;
 mod programs;
 mod raw;

@@ -2,23 +2,17 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Options, SOON, Service, procfs, wait};
+use crate::harness::{Options, SOON, Service, free_port, procfs, wait};
 
 /// Fails the test with the next step where a program is missing.
 fn need(program: &str) {
     let found =
         Command::new("sh").args(["-c", &format!("command -v {program}")]).output().expect("sh is installed");
     assert!(found.status.success(), "{program} is not installed: run 'make test', which installs it");
-}
-
-/// A port that nobody listens at just now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback is up");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// Sends text to a port and returns all that comes back until `enough` of it is there.

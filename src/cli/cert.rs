@@ -1,0 +1,449 @@
+//! `provost cert`: certificates for a service and its clients, from an authority of one's own.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf, absolute};
+
+use serde_json::{Value, json};
+
+use crate::access::role::Role;
+use crate::cli::json;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::state;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::config;
+use crate::sys::files;
+use crate::tls::identity::{Described, describe};
+use crate::tls::issue::{Authority, Issued, Usage};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, quoted};
+use crate::wire::time::Timestamp;
+
+/// The largest file that is read, in bytes.
+const FILE_LEN_MAX: u64 = 1 << 20;
+/// The name of the first client.
+const CLIENT: &str = "client.provost";
+/// A little more than a year.
+const DAYS: u64 = 397;
+const DAYS_MAX: u64 = 3650;
+const DAY_MS: u64 = 86_400_000;
+/// What a client cannot be called: its files would be those of others.
+const TAKEN: [&str; 3] = ["ca", "server", "crl"];
+
+pub const SUMMARY: &str = "Make certificates for gRPC, or show them";
+pub const HELP: &str = "\
+Usage: provost cert init [--dir DIR] [--host NAME]... [--client NAME] [--days N]
+       provost cert show [--dir DIR] [--config FILE] [FILE...]
+
+init makes an authority (ca.pem, ca.key), a certificate of the service (server.pem, server.key) and one
+of a client (client.pem, client.key). What is there stays as it is; with another --client, the same
+authority makes another certificate. ca.key signs whatever its reader wants: keep it, or take it away.
+show tells of certificates, or of all in the directory, and exits with 3 when one is not valid now.
+Fields in a pipe: made|kept, kind, names, end, file; for show: kind, names, end, days left, serial,
+role, file.
+
+Options:
+      --dir DIR              Where (certs in the directory of the service's state)
+      --host NAME            A name or an address of the service, besides localhost and this machine's
+      --client NAME          The client's name (client.provost; others are in NAME.pem and NAME.key)
+      --days N               How long they are valid, 1 to 3650 (397); the authority: 10 years
+      --config FILE          show: the role that each name has there
+";
+
+/// What was said on the command line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Args {
+    /// `init`.
+    Init { dir: Option<PathBuf>, hosts: Vec<String>, client: String, days: u64 },
+    /// `show`.
+    Show { dir: Option<PathBuf>, config: Option<PathBuf>, files: Vec<PathBuf> },
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let (mut dir, mut config, mut hosts, mut client, mut days) = (None, None, Vec::new(), None, None);
+    let mut values = Vec::new();
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => values.push(value),
+            Word::Option(option) => match option.as_str() {
+                "--dir" => dir = Some(PathBuf::from(words.value(&option)?)),
+                "--config" => config = Some(PathBuf::from(words.value(&option)?)),
+                "--host" => hosts.push(words.value(&option)?),
+                "--client" => client = Some(words.value(&option)?),
+                "--days" => days = Some(words.number::<u64>(&option)?),
+                _ => return Err(words.unknown(&option)),
+            },
+        }
+    }
+    let mut values = values.into_iter();
+    match values.next().as_deref() {
+        Some("init") => {
+            let client = client.unwrap_or_else(|| CLIENT.to_owned());
+            client.parse::<Name>()?;
+            let days = days.unwrap_or(DAYS);
+            match values.next() {
+                Some(value) => Err(words.stray(&value)),
+                None if config.is_some() => Err(words.usage("'cert init' has no option --config".into())),
+                None if TAKEN.contains(&client.as_str()) => {
+                    Err(Error::usage(format!("a client cannot be called {client}"))
+                        .hint("files of this name are those of others"))
+                }
+                None if !(1..=DAYS_MAX).contains(&days) => {
+                    Err(Error::usage(format!("{days} days are outside 1 to {DAYS_MAX}")))
+                }
+                None => Ok(Args::Init { dir, hosts, client, days }),
+            }
+        }
+        Some("show") if !hosts.is_empty() || client.is_some() || days.is_some() => {
+            Err(words.usage("--host, --client and --days belong to 'cert init'".into()))
+        }
+        Some("show") => Ok(Args::Show { dir, config, files: values.map(PathBuf::from).collect() }),
+        Some(other) => Err(words.usage(format!("there is no 'provost cert' {}", quoted(other)))),
+        None if words.shared.help => Ok(Args::Show { dir, config, files: Vec::new() }),
+        None => Err(words.usage("'provost cert' needs init or show".into())),
+    }
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    match args {
+        Args::Init { dir, hosts, client, days } => {
+            let dir = place(dir, session)?;
+            let made = init(&dir, &hosts, &client, days, Timestamp::now())?;
+            tell_made(&made, session);
+            if !session.is_json() {
+                next_steps(&dir, &client);
+            }
+            Ok(0)
+        }
+        Args::Show { dir, config, files } => {
+            let files = if files.is_empty() { all_in(&place(dir, session)?)? } else { files };
+            show(&files, config.as_deref(), session)
+        }
+    }
+}
+
+/// The directory that was named, or the usual one.
+fn place(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Error> {
+    let dir = match dir {
+        Some(dir) => dir,
+        None => state::directory(&session.socket()?)?.join("certs"),
+    };
+    absolute(&dir).map_err(|e| cannot("use", &dir, &e))
+}
+
+/// A certificate that was made, or was there.
+struct Made {
+    is_new: bool,
+    kind: &'static str,
+    described: Described,
+    file: PathBuf,
+}
+
+fn init(dir: &Path, hosts: &[String], client: &str, days: u64, now: Timestamp) -> Result<Vec<Made>, Error> {
+    directory(dir)?;
+    let server = server_names(hosts);
+    let stem = if client == CLIENT { "client" } else { client };
+    // Before anything is made: what is there has to be what is wanted.
+    expect_names(dir, "server", hosts)?;
+    expect_names(dir, stem, &[client.to_owned()])?;
+    let mut made = Vec::new();
+    let mut note = |is_new, kind, stem: &str| -> Result<(), Error> {
+        let file = dir.join(format!("{stem}.pem"));
+        let described = read(&file)?.swap_remove(0);
+        made.push(Made { is_new, kind, described, file });
+        Ok(())
+    };
+    let is_new = !is_there(dir, "ca")?;
+    let authority = if is_new {
+        let (authority, issued) = Authority::new(&format!("provost CA of {}", hostname()), now)?;
+        keep(dir, "ca", &issued)?;
+        authority
+    } else {
+        load(dir)?
+    };
+    note(is_new, "ca", "ca")?;
+    let leafs =
+        [("server", Usage::Server, "server", server), ("client", Usage::Client, stem, vec![client.into()])];
+    for (kind, usage, stem, names) in leafs {
+        let is_new = !is_there(dir, stem)?;
+        if is_new {
+            keep(dir, stem, &authority.sign(usage, &names, days, now)?)?;
+        }
+        note(is_new, kind, stem)?;
+    }
+    Ok(made)
+}
+
+/// Made if need be, for us alone; refused when others may write there.
+fn directory(dir: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| cannot("make", dir, &e))?;
+    let mode = fs::metadata(dir).map_err(|e| cannot("look at", dir, &e))?.mode();
+    if mode & 0o022 != 0 {
+        let message = format!("others may write to {} (mode {:04o})", shown(dir), mode & 0o7777);
+        return Err(Error::new(Code::Refused, message).hint(format!("chmod 700 {}", dir.display())));
+    }
+    Ok(())
+}
+
+/// Every name that a client of this service may use, the wanted ones among them.
+fn server_names(hosts: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    for name in [hostname()].iter().chain(hosts) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// This machine's name; one that is no name for a certificate is as good as none.
+fn hostname() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    let fits = |name: &&str| (1..=253).contains(&name.len()) && name.bytes().all(is_part);
+    Some(name.trim()).filter(fits).unwrap_or("localhost").to_owned()
+}
+
+/// Whether certificate and key are there; one without the other is refused.
+fn is_there(dir: &Path, stem: &str) -> Result<bool, Error> {
+    let [pem, key] = ["pem", "key"].map(|end| dir.join(format!("{stem}.{end}")));
+    let (there, missing) = match (pem.symlink_metadata().is_ok(), key.symlink_metadata().is_ok()) {
+        (true, true) => return Ok(true),
+        (false, false) => return Ok(false),
+        (true, false) => (pem, key),
+        (false, true) => (key, pem),
+    };
+    let hint = if stem == "ca" {
+        "nothing can be signed without both: bring it back for this, or use another directory with --dir"
+    } else {
+        "move it away to have both made anew"
+    };
+    Err(Error::new(Code::Refused, format!("{} is there, but not {}", shown(&there), shown(&missing)))
+        .hint(hint))
+}
+
+/// Refuses a certificate that was made for others: it is not made anew, and would not do.
+fn expect_names(dir: &Path, stem: &str, names: &[String]) -> Result<(), Error> {
+    if !is_there(dir, stem)? {
+        return Ok(());
+    }
+    let file = dir.join(format!("{stem}.pem"));
+    let known = read(&file)?.swap_remove(0).names;
+    let Some(missing) = names.iter().find(|name| !known.contains(name)) else { return Ok(()) };
+    let message = format!("{} is there already, and is not for {}", shown(&file), quoted(missing));
+    Err(Error::new(Code::Refused, message).hint("move it and its key away to have them made anew"))
+}
+
+fn load(dir: &Path) -> Result<Authority, Error> {
+    let (pem, key) = (dir.join("ca.pem"), dir.join("ca.key"));
+    let refused = |path: &Path, why: String| {
+        Error::new(Code::Refused, format!("cannot sign with {}: {why}", shown(path)))
+    };
+    let certificate = files::read(&pem, FILE_LEN_MAX).map_err(|why| refused(&pem, why))?;
+    let key_text =
+        zeroize::Zeroizing::new(files::private(&key, FILE_LEN_MAX).map_err(|why| refused(&key, why))?);
+    let key_text = std::str::from_utf8(&key_text).map_err(|_| refused(&key, "it is not text".into()))?;
+    Authority::load(&certificate, key_text).map_err(|why| refused(&pem, why))
+}
+
+/// Writes both, the key first: whoever finds the certificate finds the key. Nothing is overwritten.
+fn keep(dir: &Path, stem: &str, issued: &Issued) -> Result<(), Error> {
+    let key = dir.join(format!("{stem}.key"));
+    write(&key, 0o600, issued.key.as_bytes())?;
+    write(&dir.join(format!("{stem}.pem")), 0o644, issued.certificate.as_bytes()).inspect_err(|_| {
+        // A key alone would be in the way of the next try.
+        let _ = fs::remove_file(&key);
+    })
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |e| cannot("write", path, &e);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| {
+        let _ = fs::remove_file(path);
+        failed(e)
+    })
+}
+
+fn tell_made(made: &[Made], session: &mut Session) {
+    if session.is_json() {
+        for one in made {
+            let mut object = in_json(one.kind, &one.described, &one.file, Timestamp::now());
+            object["made"] = one.is_new.into();
+            object["key"] = one.file.with_extension("key").to_string_lossy().into();
+            session.object(&object);
+        }
+        return;
+    }
+    let row = |one: &Made| {
+        let what = if one.is_new { "made" } else { "kept" };
+        let end = json::time(one.described.not_after);
+        let names = names(&one.described);
+        [what.to_owned(), one.kind.to_owned(), names, end, text::escaped(&one.file.to_string_lossy()).into()]
+    };
+    screen::table(
+        &mut session.out,
+        ["WHAT", "KIND", "NAMES", "VALID UNTIL", "FILE"],
+        made.iter().map(row).collect(),
+    );
+}
+
+/// What to do with them. For people, so that a pipe holds nothing but the table.
+fn next_steps(dir: &Path, client: &str) {
+    let line = "next: a configuration with [grpc] (docs/config.md; packaging/demo.toml has a user already)";
+    screen::notice(&format!("{line}, 'provost user add NAME', 'provost serve --config FILE'"));
+    screen::notice(&format!(
+        "'{client}' needs a role there: [grpc.certificate_roles] \"{client}\" = \"operator\"; clients get {}, {} and {}",
+        dir.join("ca.pem").display(),
+        if client == CLIENT { "client.pem" } else { "its .pem" },
+        if client == CLIENT { "client.key" } else { "its .key" },
+    ));
+}
+
+/// The certificates of a directory, by name.
+fn all_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(dir).map_err(|e| {
+        cannot("look into", dir, &e).hint("'provost cert init' makes certificates; --dir says where they are")
+    })?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "pem") && !path.ends_with("crl.pem"));
+    files.sort();
+    Ok(files)
+}
+
+fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Result<u8, Error> {
+    let roles = config.map(|config| roles(config, session)).transpose()?;
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    let mut are_valid = true;
+    for file in files {
+        for described in read(file)? {
+            are_valid &= (described.not_before..=described.not_after).contains(&now);
+            let role = roles
+                .as_ref()
+                .and_then(|roles| described.names.iter().filter_map(|name| roles.get(name)).max());
+            let role = role.filter(|_| described.client).map_or("-", |role| role.name());
+            if session.is_json() {
+                let mut object = in_json(kind(&described), &described, file, now);
+                object["role"] = Some(role).filter(|role| *role != "-").into();
+                session.object(&object);
+            }
+            rows.push([
+                kind(&described).to_owned(),
+                names(&described),
+                json::time(described.not_after),
+                days_left(&described, now).to_string(),
+                described.serial.clone(),
+                role.to_owned(),
+                text::escaped(&file.to_string_lossy()).into(),
+            ]);
+        }
+    }
+    if !session.is_json() {
+        screen::table(
+            &mut session.out,
+            ["KIND", "NAMES", "VALID UNTIL", "DAYS", "SERIAL", "ROLE", "FILE"],
+            rows,
+        );
+    }
+    Ok(if are_valid { 0 } else { Code::No.exit_code() })
+}
+
+fn roles(config: &Path, session: &Session) -> Result<BTreeMap<String, Role>, Error> {
+    let state = state::directory(&session.socket()?)?;
+    let grpc = config::load(config, Some(&state))?.grpc;
+    let grpc = grpc.ok_or_else(|| Error::usage(format!("there is no [grpc] in {}", shown(config))))?;
+    Ok(grpc.roles.by_certificate)
+}
+
+fn read(file: &Path) -> Result<Vec<Described>, Error> {
+    let refused = |why: String| Error::usage(format!("cannot take {} as a certificate: {why}", shown(file)));
+    let pem = files::read(file, FILE_LEN_MAX).map_err(refused)?;
+    describe(&pem).map_err(|e| refused(e.message))
+}
+
+fn kind(described: &Described) -> &'static str {
+    match (described.is_ca, described.server, described.client) {
+        (true, ..) => "ca",
+        (false, true, true) => "server+client",
+        (false, true, false) => "server",
+        (false, false, true) => "client",
+        (false, false, false) => "other",
+    }
+}
+
+/// The names it has; an authority has none but its subject.
+fn names(described: &Described) -> String {
+    let names = described.names.join(",");
+    text::escaped(if names.is_empty() { &described.subject } else { &names }).into_owned()
+}
+
+/// Whole days until it ends, less than none when it has.
+fn days_left(described: &Described, now: Timestamp) -> i64 {
+    let ms = i128::from(described.not_after.0) - i128::from(now.0);
+    i64::try_from(ms.div_euclid(i128::from(DAY_MS))).unwrap_or(i64::MAX)
+}
+
+fn in_json(kind: &str, described: &Described, file: &Path, now: Timestamp) -> Value {
+    json!({
+        "kind": kind,
+        "names": described.names,
+        "subject": described.subject,
+        "issuer": described.issuer,
+        "serial": described.serial,
+        "not_before": json::time(described.not_before),
+        "not_after": json::time(described.not_after),
+        "days_left": days_left(described, now),
+        "file": file.to_string_lossy(),
+    })
+}
+
+fn cannot(what: &str, path: &Path, e: &io::Error) -> Error {
+    let code = if e.kind() == io::ErrorKind::PermissionDenied { Code::Refused } else { Code::Failed };
+    Error::new(code, format!("cannot {what} {}: {}", shown(path), text::cause(e)))
+}
+
+fn shown(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_decides() {
+        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        assert_eq!(
+            parsed(&["init", "--dir", "d", "--host", "a", "--host", "b", "--days", "3"]),
+            Ok(Args::Init {
+                dir: Some("d".into()),
+                hosts: vec!["a".into(), "b".into()],
+                client: CLIENT.into(),
+                days: 3
+            })
+        );
+        assert_eq!(
+            parsed(&["show", "f", "--config", "c"]),
+            Ok(Args::Show { dir: None, config: Some("c".into()), files: vec!["f".into()] })
+        );
+        for bad in [
+            &[][..],
+            &["make"],
+            &["init", "x"],
+            &["init", "--days", "0"],
+            &["init", "--days", "3651"],
+            &["init", "--client", "a/b"],
+            &["init", "--client", "ca"],
+            &["init", "--config", "c"],
+            &["show", "--days", "3"],
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! `provost user`: who has a password for gRPC.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::path::{Path, PathBuf, absolute};
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::access::password::{Hash, Memory, Password};
+use crate::access::roles::Roles;
+use crate::access::users;
+use crate::access::users::Users;
+use crate::cli::screen;
+use crate::cli::session::Session;
+use crate::cli::state;
+use crate::cli::text;
+use crate::cli::words::{Word, Words};
+use crate::config;
+use crate::gateway::settings::UserSource;
+use crate::sys::terminal::ask_silently;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{Name, quoted};
+
+/// The longest line that is taken for a password, in bytes: what is longer is refused with its own words.
+const LINE_LEN_MAX: u64 = 4096;
+
+pub const SUMMARY: &str = "Add or remove users of gRPC, or change their passwords";
+pub const HELP: &str = "\
+Usage: provost user add NAME [OPTIONS]
+       provost user passwd NAME [OPTIONS]
+       provost user remove NAME [OPTIONS]
+       provost user list [OPTIONS]
+
+The password is asked for twice at the terminal, or is one line of standard input: 8 to 256 bytes. The
+users file is the one that the configuration names, else 'users' in the directory of the service's
+state. A gateway that runs notices a change by itself. Fields of list in a pipe: name, role.
+
+Options:
+      --users FILE           The users file
+      --config FILE          The configuration (the one of 'provost serve')
+";
+
+/// What was said on the command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Args {
+    what: What,
+    users: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Add(Name),
+    Passwd(Name),
+    Remove(Name),
+    List,
+}
+
+pub fn parse(words: &mut Words) -> Result<Args, Error> {
+    let (mut values, mut users, mut config) = (Vec::new(), None, None);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Value(value) => values.push(value),
+            Word::Option(option) if option == "--users" => users = Some(words.value(&option)?.into()),
+            Word::Option(option) if option == "--config" => config = Some(words.value(&option)?.into()),
+            Word::Option(option) => return Err(words.unknown(&option)),
+        }
+    }
+    let mut values = values.into_iter();
+    let verb = values.next();
+    let mut name = |verb: &str| {
+        let name = values.next().ok_or_else(|| words.usage(format!("'user {verb}' needs a name")))?;
+        name.parse::<Name>()
+    };
+    let what = match verb.as_deref() {
+        Some("add") => What::Add(name("add")?),
+        Some("passwd") => What::Passwd(name("passwd")?),
+        Some("remove") => What::Remove(name("remove")?),
+        Some("list") => What::List,
+        None if words.shared.help => What::List,
+        Some(other) => return Err(words.usage(format!("there is no 'provost user' {}", quoted(other)))),
+        None => return Err(words.usage("'provost user' needs add, passwd, remove or list".into())),
+    };
+    match values.next() {
+        Some(value) => Err(words.stray(&value)),
+        None => Ok(Args { what, users, config }),
+    }
+}
+
+pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let place = Place::find(args.users, args.config, session)?;
+    match args.what {
+        What::List => return list(&place, session),
+        What::Add(name) => {
+            // Before a password is asked for in vain.
+            if known(&place.file)?.get(name.as_str()).is_some() {
+                return Err(is_there(&name));
+            }
+            let hash = hash(&name)?;
+            users::edit(&place.file, |users| match users.get(name.as_str()) {
+                Some(_) => Err(is_there(&name)),
+                None => users.set(name.clone(), hash),
+            })?;
+            tell("added", &name, &place, session);
+            if !place.roles.by_user.contains_key(name.as_str()) {
+                let line = format!("[grpc.user_roles] {name} = \"operator\"");
+                screen::notice(&format!("{name} may do nothing yet; add to the configuration: {line}"));
+            }
+        }
+        What::Passwd(name) => {
+            if known(&place.file)?.get(name.as_str()).is_none() {
+                return Err(nobody(&name, &place));
+            }
+            let hash = hash(&name)?;
+            users::edit(&place.file, |users| match users.get(name.as_str()) {
+                Some(_) => users.set(name.clone(), hash),
+                None => Err(nobody(&name, &place)),
+            })?;
+            tell("changed", &name, &place, session);
+        }
+        What::Remove(name) => {
+            known(&place.file)?;
+            users::edit(&place.file, |users| match users.remove(name.as_str()) {
+                true => Ok(()),
+                false => Err(nobody(&name, &place)),
+            })?;
+            tell("removed", &name, &place, session);
+        }
+    }
+    Ok(0)
+}
+
+/// Where the users are, and what they may do.
+struct Place {
+    file: PathBuf,
+    roles: Roles,
+}
+
+impl Place {
+    fn find(users: Option<PathBuf>, config: Option<PathBuf>, session: &Session) -> Result<Self, Error> {
+        let state = || state::directory(&session.socket()?);
+        let grpc = match config.or_else(|| if users.is_none() { state::default_config() } else { None }) {
+            Some(config) => config::load(&config, Some(&state()?))?.grpc,
+            None => None,
+        };
+        let (named, roles) = match grpc {
+            Some(grpc) => (Some(grpc.users), grpc.roles),
+            None => (None, Roles::default()),
+        };
+        let file = match (users, named) {
+            (Some(file), _) | (None, Some(UserSource::File(file))) => file,
+            (None, Some(UserSource::Demo(_))) => {
+                let message = "the users of this configuration are in its [grpc.demo_users]";
+                return Err(Error::new(Code::Refused, message)
+                    .hint("take that section out, and 'provost user add' makes a file"));
+            }
+            (None, None) => state()?.join("users"),
+        };
+        let file = absolute(&file).map_err(|e| {
+            let what = format!("the users file {} cannot be made absolute", shown(&file));
+            Error::new(Code::Failed, format!("{what}: {}", text::cause(&e)))
+        })?;
+        Ok(Self { file, roles })
+    }
+}
+
+/// The users as they are; nobody when there is no file.
+fn known(file: &Path) -> Result<Users, Error> {
+    if file.symlink_metadata().is_ok() { Users::load(file) } else { Ok(Users::default()) }
+}
+
+fn is_there(name: &Name) -> Error {
+    Error::new(Code::Refused, format!("there is a user {name} already"))
+        .hint(format!("another password: provost user passwd {name}"))
+}
+
+fn nobody(name: &Name, place: &Place) -> Error {
+    Error::new(Code::NotFound, format!("there is no user {name} in {}", shown(&place.file)))
+        .hint("'provost user list' shows the users")
+}
+
+fn list(place: &Place, session: &mut Session) -> Result<u8, Error> {
+    let users = known(&place.file)?;
+    let role = |name: &str| place.roles.by_user.get(name).map(|role| role.name());
+    if session.is_json() {
+        users.names().for_each(|name| session.object(&json!({ "name": name, "role": role(name) })));
+    } else {
+        let row = |name: &str| [name.to_owned(), role(name).unwrap_or("-").to_owned()];
+        screen::table(&mut session.out, ["NAME", "ROLE"], users.names().map(row).collect());
+    }
+    Ok(0)
+}
+
+fn tell(what: &str, name: &Name, place: &Place, session: &mut Session) {
+    if session.is_json() {
+        let file = place.file.to_string_lossy();
+        session.object(&json!({ "name": name.as_str(), "done": what, "users": file }));
+    } else {
+        session.out.line(&format!("{name}: {what} ({})", text::escaped(&place.file.to_string_lossy())));
+    }
+}
+
+fn hash(name: &Name) -> Result<Hash, Error> {
+    Hash::new(&Password::chosen(&password(name)?)?, &mut Memory::default())
+}
+
+/// Twice from the terminal, or one line of standard input.
+fn password(name: &Name) -> Result<Zeroizing<String>, Error> {
+    if !io::stdin().is_terminal() {
+        let mut line = Zeroizing::new(Vec::with_capacity(LINE_LEN_MAX as usize + 1));
+        let failed =
+            |e: io::Error| Error::new(Code::Failed, format!("cannot read the password: {}", text::cause(&e)));
+        io::stdin().lock().take(LINE_LEN_MAX).read_until(b'\n', &mut line).map_err(failed)?;
+        if line.is_empty() {
+            return Err(Error::usage("there is no password on standard input")
+                .hint("it is its first line; at a terminal it is asked for"));
+        }
+        return read(&line);
+    }
+    let ask = |question: &str| {
+        let answer = ask_silently(question).map(Zeroizing::new).map_err(|e| match e.kind() {
+            io::ErrorKind::Interrupted => {
+                Error::new(Code::Failed, "no password was given, nothing is changed")
+            }
+            _ => Error::new(Code::Failed, format!("cannot ask for the password: {}", text::cause(&e)))
+                .hint("it can also be one line of standard input"),
+        })?;
+        read(&answer)
+    };
+    let first = ask(&format!("password of {name}: "))?;
+    if *first != *ask("again: ")? {
+        return Err(Error::new(Code::Refused, "these are two passwords, nothing is changed"));
+    }
+    Ok(first)
+}
+
+/// A line as text, without its end.
+fn read(line: &[u8]) -> Result<Zeroizing<String>, Error> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = std::str::from_utf8(line).map_err(|_| Error::usage("the password is not UTF-8 text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn shown(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_decides() {
+        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let ann = || "ann".parse::<Name>().unwrap();
+        let args = |what| Args { what, users: None, config: None };
+        assert_eq!(parsed(&["add", "ann"]), Ok(args(What::Add(ann()))));
+        assert_eq!(parsed(&["passwd", "ann"]), Ok(args(What::Passwd(ann()))));
+        assert_eq!(
+            parsed(&["--users", "u", "remove", "ann", "--config", "c"]),
+            Ok(Args { what: What::Remove(ann()), users: Some("u".into()), config: Some("c".into()) })
+        );
+        assert_eq!(parsed(&["list"]), Ok(args(What::List)));
+        for bad in [&[][..], &["add"], &["add", "a b"], &["add", "a", "b"], &["list", "a"], &["set", "a"]] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_password_without_its_end() {
+        for (line, want) in [(&b"abc\n"[..], "abc"), (b"abc", "abc"), (b"a b \r\n", "a b "), (b"\n", "")] {
+            assert_eq!(*read(line).unwrap(), want);
+        }
+        assert!(read(b"\xff\n").is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Certificates of one's own: an authority, and what it signs. Text in, text out; whoever asks keeps the files.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use rcgen::SanType;
+use rcgen::date_time_ymd;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use crate::tls::identity;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::time::Timestamp;
+
+/// How long an authority is valid, in days.
+const AUTHORITY_DAYS: u64 = 3652;
+/// Valid from so long before it is made, in milliseconds: clocks differ.
+const EARLY_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// The end that is connected to.
+    Server,
+    /// The end that connects.
+    Client,
+}
+
+/// A certificate and its key, as PEM.
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// The key, for its owner alone.
+    pub key: Zeroizing<String>,
+}
+
+/// One that signs.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    not_after: Timestamp,
+}
+
+impl Authority {
+    /// A new one, with what has to be kept of it.
+    pub fn new(name: &str, now: Timestamp) -> Result<(Self, Issued), Error> {
+        let (mut params, not_after) = params(name, AUTHORITY_DAYS, now);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = key()?;
+        let certificate = params.self_signed(&key).map_err(failed)?.pem();
+        let issued = Issued { certificate, key: key.serialize_pem().into() };
+        Ok((Self { issuer: Issuer::new(params, key), not_after }, issued))
+    }
+
+    /// One that was made before. The error is one for its reader, without the files' names.
+    pub fn load(certificate: &[u8], key: &str) -> Result<Self, String> {
+        let der = CertificateDer::from_pem_slice(certificate)
+            .map_err(|_| "there is no certificate in it (PEM)".to_owned())?;
+        let described = identity::described(&der)?;
+        if !described.is_ca {
+            return Err("it is not the certificate of an authority".to_owned());
+        }
+        let key = KeyPair::from_pem(key).map_err(|_| "its key is not a private key (PEM)".to_owned())?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|e| e.to_string())?;
+        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err("its key is another's".to_owned());
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|e| e.to_string())?;
+        Ok(Self { issuer, not_after: described.not_after })
+    }
+
+    /// A certificate with these names, signed. It is not valid for longer than the authority is.
+    pub fn sign(&self, usage: Usage, names: &[String], days: u64, now: Timestamp) -> Result<Issued, Error> {
+        let left = self.not_after.0.saturating_sub(now.0) / DAY_MS;
+        if left == 0 {
+            return Err(Error::new(Code::Refused, "the authority has expired")
+                .hint("move its files away; 'provost cert init' makes a new one"));
+        }
+        let first = names.first().map_or("", String::as_str);
+        let (mut params, _) = params(first, days.min(left), now);
+        params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_, _>>()?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![match usage {
+            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        params.use_authority_key_identifier_extension = true;
+        let key = key()?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
+        Ok(Issued { certificate, key: key.serialize_pem().into() })
+    }
+}
+
+/// What all certificates have in common, and the end of their time.
+fn params(name: &str, days: u64, now: Timestamp) -> (CertificateParams, Timestamp) {
+    let epoch = date_time_ymd(1970, 1, 1);
+    let not_after = Timestamp(now.0 + days * DAY_MS);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = Default::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    // Whole seconds: a certificate knows no parts of them.
+    params.not_before = epoch + Duration::from_secs(now.0.saturating_sub(EARLY_MS) / 1000);
+    params.not_after = epoch + Duration::from_secs(not_after.0 / 1000);
+    (params, not_after)
+}
+
+fn key() -> Result<KeyPair, Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)
+}
+
+/// A name as the SAN has it: an address, an e-mail address, or the name of a host.
+fn san(name: &str) -> Result<SanType, Error> {
+    let refused = || {
+        Error::usage(format!("{} is no name for a certificate", quoted(name))).hint(
+            "a name is that of a host, as build.example or *.example, or an address, as 192.0.2.7 or ::1",
+        )
+    };
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-_.*".contains(&b);
+    let is_host = |name: &str| (1..=253).contains(&name.len()) && name.bytes().all(is_part);
+    let (is_email, fits) = match name.split_once('@') {
+        Some((who, host)) => (true, is_host(who) && is_host(host)),
+        None => (false, is_host(name)),
+    };
+    if !fits {
+        return Err(refused());
+    }
+    let text = name.try_into().map_err(|_| refused())?;
+    Ok(if is_email { SanType::Rfc822Name(text) } else { SanType::DnsName(text) })
+}
+
+fn failed(e: rcgen::Error) -> Error {
+    Error::new(Code::Failed, format!("cannot make a certificate: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::identity::describe;
+
+    const NOW: Timestamp = Timestamp(1_795_204_800_000);
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn certificates_say_what_they_are_for() {
+        let (authority, ca) = Authority::new("provost CA", NOW).unwrap();
+        let [ca] = &describe(ca.certificate.as_bytes()).unwrap()[..] else { panic!("one") };
+        assert!(ca.is_ca && !ca.client && !ca.server && ca.names.is_empty());
+        assert_eq!((ca.subject.as_str(), &ca.issuer), ("CN=provost CA", &ca.subject));
+        let all = ["localhost", "127.0.0.1", "::1", "*.example", "ops@example.org"];
+        for usage in [Usage::Server, Usage::Client] {
+            let issued = authority.sign(usage, &names(&all), 397, NOW).unwrap();
+            let [leaf] = &describe(issued.certificate.as_bytes()).unwrap()[..] else { panic!("one") };
+            assert_eq!((leaf.client, leaf.server), (usage == Usage::Client, usage == Usage::Server));
+            assert!(!leaf.is_ca && leaf.issuer == ca.subject);
+            assert_eq!(leaf.names, all);
+            assert_eq!(leaf.not_after.0, NOW.0 + 397 * DAY_MS);
+            assert_eq!(leaf.not_before.0, NOW.0 - EARLY_MS);
+        }
+        for bad in ["", "a b", "a/b", "a@b@c", "@a", "é", "a\0b", &"x".repeat(254)] {
+            assert!(authority.sign(Usage::Client, &names(&[bad]), 1, NOW).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_used_again_and_not_beyond_its_time() {
+        let (_, ca) = Authority::new("provost CA", NOW).unwrap();
+        let (_, other) = Authority::new("provost CA", NOW).unwrap();
+        let load = |certificate: &str, key: &str| Authority::load(certificate.as_bytes(), key).map(|_| ());
+        let authority = Authority::load(ca.certificate.as_bytes(), &ca.key).unwrap();
+        let leaf = authority.sign(Usage::Client, &names(&["a"]), 397, NOW).unwrap();
+        assert_eq!(load(&ca.certificate, &other.key), Err("its key is another's".into()));
+        assert_eq!(
+            load(&leaf.certificate, &leaf.key),
+            Err("it is not the certificate of an authority".into())
+        );
+        assert!(load("", &ca.key).is_err() && load(&ca.certificate, "").is_err());
+        let late = Timestamp(NOW.0 + 3600 * DAY_MS);
+        let leaf = authority.sign(Usage::Client, &names(&["a"]), 397, late).unwrap();
+        let end = describe(leaf.certificate.as_bytes()).unwrap()[0].not_after.0;
+        assert_eq!(end, NOW.0 + AUTHORITY_DAYS * DAY_MS);
+        let after = Timestamp(NOW.0 + AUTHORITY_DAYS * DAY_MS);
+        assert!(authority.sign(Usage::Client, &names(&["a"]), 397, after).is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! A client that asks a hundred times in a second, alone, and while others do what no client would. They run only
+//! when nobody else of this program wants to: what is measured is what the gateway lets them do to it, and not how the
+//! machine is shared out.
+
+use std::io::{Read, Write, stdin};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use provost::sys::thread;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+use crate::grpc::LOOPBACK;
+use crate::grpc::client::{Caller, STATUS, targets};
+use crate::grpc::raw::{CANCEL, END_HEADERS, HEADERS, RST_STREAM, Raw, call, frame, message};
+use crate::grpc::server::serve;
+use crate::grpc::site::{Site, client_tls, text};
+use crate::programs::own_path;
+use crate::sample::{Outcome, Samples, pass};
+use crate::table::{Goal, Table};
+
+/// How often the good client asks, and for how long.
+const EACH: Duration = Duration::from_millis(10);
+const CALLS: u32 = 500;
+/// Attackers get what the good client leaves of a processor: usually they bring their own.
+const LAST: [&str; 3] = ["nice", "-n", "19"];
+/// The program that packs bombs, and how large one is when it goes off, bytes. Packed, it fits into a stream's window.
+const PACK: &str = "head -c 48000000 /dev/zero | gzip -9";
+/// A method that all attacks call.
+const METHOD: &str = "/grpc.health.v1.Health/Check";
+
+/// The kinds: their word, what they do, what is counted, and how many threads do it.
+const KINDS: [(&str, &str, &str, u32); 5] = [
+    ("slow", "slow handshakes", "bytes", 1),
+    ("storm", "a storm of handshakes", "handshakes", 4),
+    ("reset", "a storm of resets", "streams", 4),
+    ("bomb", "compressed bombs", "bombs", 2),
+    ("streams", "10000 streams at once", "streams", 2),
+];
+/// Connections of the slow, and how many of them are begun in a turn at most.
+const SLOW: usize = 200;
+const SLOW_BEGUN: usize = 10;
+/// Streams that are opened before the answers are looked at.
+const BURST: u32 = 100;
+const STREAMS: u32 = 10_000;
+
+pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
+    for (kind, what, unit, _) in KINDS {
+        // Each attack has a gateway of its own, which knows nothing of the address that it comes from.
+        let gateway = site.another()?;
+        gateway.ready(&site.tls()?)?;
+        let good = site.caller(gateway.address)?;
+        good.check()?;
+        let quiet = ask(&good)?;
+        let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
+        let own = own_path()?;
+        let words = [&LAST[..], &[&own, "grpc-attack", kind, &address, certificates]].concat();
+        let (mut program, _) = serve(&words, dir)?;
+        let under_attack = ask(&good)?;
+        drop(program.stdin.take());
+        let mut count = String::new();
+        program.stdout.take().ok_or("it has an output")?.read_to_string(&mut count)?;
+        program.wait()?;
+        let row = table.row(format!("{what}, {} {unit}/s", count.trim()), "us");
+        row.ours(p99(&under_attack)).bare(p99(&quiet)).goal(Goal::BareTimes(3.0)).done();
+    }
+    Ok(())
+}
+
+fn p99(samples: &Samples) -> Option<f64> {
+    samples.p99().map(|ms| ms * 1e3)
+}
+
+/// From when each call was due, so that one that waits for another counts as well.
+fn ask(good: &Caller) -> Outcome<Samples> {
+    let mut samples = Samples::default();
+    let question = targets("s-1");
+    let begin = Instant::now();
+    for n in 0..CALLS {
+        let due = EACH * n;
+        pass(due.saturating_sub(begin.elapsed()));
+        good.call(&STATUS, &question)?;
+        samples.push_ms(begin.elapsed() - due);
+    }
+    Ok(samples)
+}
+
+/// The program: attacks until its standard input ends, and then prints how often it could do so in a second.
+pub fn attack(kind: &str, address: &str, certificates: &str) -> Outcome {
+    let (address, tls): (SocketAddr, _) = (address.parse()?, client_tls(Path::new(certificates))?);
+    let (_, _, _, threads) = KINDS.into_iter().find(|(k, ..)| *k == kind).ok_or("no such attack")?;
+    let bomb = if kind == "bomb" { pack()? } else { Vec::new() };
+    let attacker = Attacker { address, tls, bomb, count: Arc::default() };
+    let act = match kind {
+        "slow" => Attacker::slow,
+        "storm" => Attacker::storm,
+        "reset" => Attacker::reset,
+        "bomb" => Attacker::bomb,
+        _ => Attacker::streams,
+    };
+    println!("ready");
+    let begin = Instant::now();
+    for _ in 0..threads {
+        let attacker = attacker.clone();
+        thread::spawn("attack", move || {
+            loop {
+                // The gateway's answer to an attack is the end of the connection.
+                if act(&attacker).is_err() {
+                    pass(Duration::from_millis(1));
+                }
+            }
+        })?;
+    }
+    stdin().read_to_end(&mut Vec::new())?;
+    println!("{:.0}", attacker.count.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn pack() -> Outcome<Vec<u8>> {
+    Ok(Command::new("/bin/sh").args(["-c", PACK]).stdin(Stdio::null()).output()?.stdout)
+}
+
+#[derive(Clone)]
+struct Attacker {
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    bomb: Vec<u8>,
+    count: Arc<AtomicU64>,
+}
+
+impl Attacker {
+    fn done(&self, n: u64) {
+        self.count.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The first message of a handshake.
+    fn hello(&self) -> Outcome<Vec<u8>> {
+        let mut client = ClientConnection::new(Arc::clone(&self.tls), ServerName::try_from(LOOPBACK)?)?;
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello)?;
+        Ok(hello)
+    }
+
+    /// Many handshakes byte by byte, each begun anew when it is ended.
+    fn slow(&self) -> Outcome {
+        let hello = self.hello()?;
+        let mut open: Vec<(TcpStream, usize)> = Vec::new();
+        loop {
+            for _ in 0..SLOW_BEGUN.min(SLOW - open.len()) {
+                open.push((TcpStream::connect(self.address)?, 0));
+            }
+            open.retain_mut(|(tcp, at)| {
+                *at += 1;
+                *at < hello.len() && tcp.write_all(&hello[*at - 1..*at]).is_ok()
+            });
+            self.done(open.len() as u64);
+            pass(Duration::from_millis(20));
+        }
+    }
+
+    /// As many first messages as possible, whose answers nobody reads to the end.
+    fn storm(&self) -> Outcome {
+        let hello = self.hello()?;
+        loop {
+            let mut tcp = TcpStream::connect(self.address)?;
+            tcp.write_all(&hello)?;
+            let _ = tcp.read(&mut [0])?;
+            self.done(1);
+        }
+    }
+
+    /// Streams that are taken back as soon as they are begun.
+    fn reset(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(METHOD, &[]);
+        let mut stream = 1;
+        loop {
+            let mut burst = Vec::new();
+            for _ in 0..BURST {
+                burst.extend(frame(HEADERS, END_HEADERS, stream, &headers));
+                burst.extend(frame(RST_STREAM, 0, stream, &CANCEL));
+                stream += 2;
+            }
+            raw.write(&burst)?;
+            self.done(BURST.into());
+        }
+    }
+
+    /// Messages that are a thousand times as large when they are unpacked.
+    fn bomb(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(METHOD, &[("grpc-encoding", "gzip")]);
+        let mut stream = 1;
+        loop {
+            let begin = frame(HEADERS, END_HEADERS, stream, &headers);
+            raw.write(&[begin, message(stream, true, &self.bomb)].concat())?;
+            raw.finish(stream)?;
+            self.done(1);
+            stream += 2;
+        }
+    }
+
+    /// Streams that are begun and left open.
+    fn streams(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(METHOD, &[]);
+        for stream in 0..STREAMS {
+            raw.write(&frame(HEADERS, END_HEADERS, 1 + 2 * stream, &headers))?;
+            self.done(1);
+        }
+        raw.finish(1)
+    }
+}

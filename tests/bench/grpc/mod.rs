@@ -1,0 +1,33 @@
+//! The service over gRPC and mutual TLS: calls, streams, handshakes and connections through the gateway beside the same
+//! without any of that, and a client that is served while others attack.
+
+mod attack;
+mod calls;
+mod client;
+mod crowd;
+mod raw;
+mod server;
+mod site;
+
+use std::path::Path;
+
+pub use crate::grpc::attack::attack;
+pub use crate::grpc::crowd::idle;
+pub use crate::grpc::server::echo;
+
+use crate::grpc::site::Site;
+use crate::sample::Outcome;
+use crate::table::Table;
+
+/// Where the gateways and servers of a run are: all the machine's own.
+const LOOPBACK: &str = "127.0.0.1";
+
+pub fn measure(dir: &Path, table: &mut Table) -> Outcome {
+    let mut site = Site::serve(dir)?;
+    calls::measure(&mut site, dir, table)?;
+    table.print_new("grpc, calls and streams");
+    crowd::measure(&mut site, dir, table)?;
+    table.print_new("grpc, connections");
+    attack::measure(&site, dir, table)?;
+    site.service.end()
+}

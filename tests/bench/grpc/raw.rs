@@ -1,0 +1,118 @@
+//! HTTP/2 over TLS by hand: for clients that wait, and for those that no library would make.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::grpc::LOOPBACK;
+use crate::sample::Outcome;
+
+/// Types and flags of frames.
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+/// CANCEL, as the payload of RST_STREAM.
+pub const CANCEL: [u8; 4] = [0, 0, 0, 8];
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long an end may say nothing in the middle of something.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection after its preface.
+pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
+
+/// A frame that came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Raw {
+    /// Connects, up to the first frame of the server: then it has accepted us.
+    pub fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Outcome<Self> {
+        let tcp = TcpStream::connect(address)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from(LOOPBACK)?;
+        let mut raw = Self(StreamOwned::new(ClientConnection::new(Arc::clone(tls), name)?, tcp));
+        raw.write(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())?;
+        let first = raw.read()?;
+        if first.kind != SETTINGS {
+            return Err(format!("the first frame is {}, not SETTINGS", first.kind).into());
+        }
+        raw.write(&frame(SETTINGS, ACK, 0, &[]))?;
+        Ok(raw)
+    }
+
+    /// Waits for as long as it takes from now on.
+    pub fn patient(&mut self) -> Outcome {
+        Ok(self.0.sock.set_read_timeout(None)?)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Outcome {
+        self.0.write_all(bytes)?;
+        Ok(self.0.flush()?)
+    }
+
+    pub fn read(&mut self) -> Outcome<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head)?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; len as usize];
+        self.0.read_exact(&mut payload)?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// Reads frames to the end of this stream, and answers pings.
+    pub fn finish(&mut self, stream: u32) -> Outcome {
+        loop {
+            let frame = self.read()?;
+            self.answer(&frame)?;
+            if frame.stream == stream && (frame.kind == RST_STREAM || frame.flags & END_STREAM != 0) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers a ping, and lets everything else be.
+    pub fn answer(&mut self, got: &Frame) -> Outcome {
+        if got.kind == PING && got.flags & ACK == 0 {
+            self.write(&frame(PING, ACK, 0, &got.payload))?;
+        }
+        Ok(())
+    }
+}
+
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The headers of a call of this method, without indexing and without compression, and more of them.
+pub fn call(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost")];
+    let fields = fields.iter().chain(&[("te", "trailers"), ("content-type", "application/grpc")]).chain(more);
+    let literal = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    fields.flat_map(|(name, value)| [vec![0], literal(name), literal(value)].concat()).collect()
+}
+
+/// A message of a call, in frames no longer than every server takes.
+pub fn message(stream: u32, compressed: bool, bytes: &[u8]) -> Vec<u8> {
+    let len = (bytes.len() as u32).to_be_bytes();
+    let whole = [&[u8::from(compressed)], &len[..], bytes].concat();
+    let frames = whole.chunks(16 << 10).map(|part| frame(DATA, 0, stream, part));
+    let end = frame(DATA, END_STREAM, stream, &[]);
+    frames.chain([end]).flatten().collect()
+}

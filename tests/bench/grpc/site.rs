@@ -1,0 +1,168 @@
+//! The service that is measured, with everything that it takes to speak to it from another machine.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use provost::client::settings::RemoteSettings;
+use provost::client::{Place, Remote};
+use provost::tls::material::{self, Files};
+use rustls::ClientConfig;
+
+use crate::SERVICES;
+use crate::grpc::LOOPBACK;
+use crate::grpc::client::Caller;
+use crate::grpc::raw::Raw;
+use crate::ours::{BINARY, Provost, only};
+use crate::sample::{Outcome, pass, until};
+use crate::sweep::MARK;
+
+/// The process that the service runs as its gateway.
+pub const GATEWAY: &str = "provost.gateway";
+/// The user of all calls, and its password.
+const USER: &str = "alice";
+const PASSWORD: &str = "of the benchmark";
+/// How long the gateway may take to be there.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A service with a gateway and [`SERVICES`] processes.
+pub struct Site {
+    pub service: Provost,
+    pub address: SocketAddr,
+    pub certificates: PathBuf,
+    dir: PathBuf,
+}
+
+/// One more gateway of the same service, which nobody has seen yet.
+pub struct Another {
+    program: Child,
+    pub address: SocketAddr,
+}
+
+impl Site {
+    /// Makes certificates, a user and a configuration in `dir`, and serves with them.
+    pub fn serve(dir: &Path) -> Outcome<Self> {
+        let dir = dir.join("grpc");
+        fs::create_dir(&dir)?;
+        let certificates = dir.join("certs");
+        provost(&["cert", "init", "--dir", text(&certificates)?], "")?;
+        provost(&["user", "add", USER, "--users", text(&dir.join("users"))?], PASSWORD)?;
+        let (config, address) = configure(&dir)?;
+        let service = Provost::serve_with(&dir, &["--config", text(&config)?])?;
+        let mut site = Self { service, address, certificates, dir };
+        site.service.fill(SERVICES)?;
+        until("the gateway answers", READY_LIMIT, || site.caller(address).and_then(|c| c.check()).is_ok())?;
+        Ok(site)
+    }
+
+    /// A client of this gateway with certificate and password.
+    pub fn caller(&self, address: SocketAddr) -> Outcome<Caller> {
+        Caller::secure(address, &self.tls()?, USER, PASSWORD)
+    }
+
+    /// Starts one more gateway, and does not wait for it.
+    pub fn another(&self) -> Outcome<Another> {
+        let (config, address) = configure(&self.dir)?;
+        let mut command = Command::new(BINARY);
+        command.args(["gateway", "--socket", self.service.socket(), "--config", text(&config)?]);
+        command.env(MARK, &self.dir).stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Another { program: command.stderr(Stdio::null()).spawn()?, address })
+    }
+
+    /// Where the client library finds it.
+    pub fn place(&self) -> Outcome<Place> {
+        let settings = RemoteSettings {
+            host: self.address.to_string().parse()?,
+            files: files(&self.certificates, "client"),
+            user: Some(USER.to_owned()),
+            password_file: None,
+        };
+        Ok(Place::remote(Remote::new(&settings, Some(PASSWORD))?))
+    }
+
+    /// What a client shows.
+    pub fn tls(&self) -> Outcome<Arc<ClientConfig>> {
+        client_tls(&self.certificates)
+    }
+
+    /// Of the gateway.
+    pub fn pid(&mut self) -> Outcome<u32> {
+        let process = only(self.service.client.status(vec![GATEWAY.to_owned()])?)?;
+        Ok(process.pid.ok_or("the gateway does not run")?)
+    }
+}
+
+impl Another {
+    /// Waits until it lets us in.
+    pub fn ready(&self, tls: &Arc<ClientConfig>) -> Outcome {
+        let begin = Instant::now();
+        while Raw::connect(self.address, tls).is_err() {
+            if begin.elapsed() > READY_LIMIT {
+                return Err("one more gateway does not answer".into());
+            }
+            pass(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Another {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+/// What a client shows that has the certificates of this directory.
+pub fn client_tls(certificates: &Path) -> Outcome<Arc<ClientConfig>> {
+    Ok(material::client(&files(certificates, "client"))?)
+}
+
+/// One end's.
+pub fn files(certificates: &Path, end: &str) -> Files {
+    Files {
+        certificate: certificates.join(format!("{end}.pem")),
+        key: certificates.join(format!("{end}.key")),
+        ca: certificates.join("ca.pem"),
+        crl: None,
+    }
+}
+
+/// A Python with grpcio, if `tests/install.sh tests` has made one below the directory for builds, where we are, too.
+pub fn python() -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    own.ancestors().map(|dir| dir.join("clients/python/bin/python3")).find(|path| path.exists())
+}
+
+pub fn text(path: &Path) -> Outcome<&str> {
+    Ok(path.to_str().ok_or("the path of the directory is not text")?)
+}
+
+/// Writes a configuration with an address that is free. More connections than the default, so that a thousand can be idle
+/// and somebody else be served.
+fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
+    let address = TcpListener::bind((LOOPBACK, 0))?.local_addr()?;
+    let config = dir.join(format!("{}.toml", address.port()));
+    let text = format!(
+        "[grpc]\nlisten = \"{address}\"\ncertificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
+         ca = \"certs/ca.pem\"\nusers = \"users\"\n\
+         [grpc.certificate_roles]\n\"client.provost\" = \"admin\"\n[grpc.user_roles]\n{USER} = \"admin\"\n\
+         [grpc.limits]\nconnections = 2000\n"
+    );
+    fs::write(&config, text)?;
+    Ok((config, address))
+}
+
+/// Runs a command that is given this on standard input. It must succeed.
+fn provost(words: &[&str], input: &str) -> Outcome {
+    let mut command = Command::new(BINARY);
+    let mut child = command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    child.stdin.take().ok_or("it has an input")?.write_all(input.as_bytes())?;
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", words.join(" ")).into()) }
+}

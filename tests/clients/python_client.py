@@ -1,0 +1,687 @@
+"""The gRPC interface as Python's grpcio sees it: one line for each check, `ok NAME` or `FAILED NAME: why`.
+
+Takes one argument: a JSON object with what it meets. The other client of the tests makes the same checks in JavaScript.
+"""
+
+import base64
+import contextlib
+import json
+import pathlib
+import queue
+import socket
+import ssl
+import sys
+import threading
+import time
+import traceback
+import uuid
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2 as reflection
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+
+MET = json.loads(sys.argv[1])
+sys.path.insert(0, MET["proto"])
+manager, services = grpc.protos_and_services("provost/v1/manager.proto")
+channel = grpc.protos("provost/v1/channel.proto")
+process = grpc.protos("provost/v1/process.proto")
+
+# Generous: what is waited for comes at once, or when a busy machine gets to it.
+SOON = 20
+SERVICES = {
+    "provost.v1.ProcessManager",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+}
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+# --- connections
+
+
+def file(name):
+    return (pathlib.Path(MET["dir"]) / name).read_bytes()
+
+
+def tls(ca="ca.pem", certificate="client.pem", key="client.key"):
+    chain, private = (file(certificate), file(key)) if certificate else (None, None)
+    return grpc.ssl_channel_credentials(root_certificates=file(ca), private_key=private, certificate_chain=chain)
+
+
+def connect(credentials=None, options=()):
+    # Without a pool in common, each channel is a connection of its own.
+    own = (("grpc.use_local_subchannel_pool", 1),)
+    return grpc.secure_channel(MET["host"], credentials or tls(), options=own + tuple(options))
+
+
+def login(user, password):
+    return (("authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()),)
+
+
+def login_of(role):
+    return login(*MET["users"][role])
+
+
+class User:
+    """The methods with the credentials of a role, on a channel."""
+
+    def __init__(self, role, link):
+        self.stub, self.metadata = services.ProcessManagerStub(link), login_of(role)
+
+    def __getattr__(self, method):
+        call = getattr(self.stub, method)
+        return lambda request, timeout=SOON, **more: call(request, timeout=timeout, metadata=self.metadata, **more)
+
+
+LINK = connect()
+ADMIN, OPERATOR, VIEWER = (User(role, LINK) for role in ("admin", "operator", "viewer"))
+
+
+# --- processes
+
+
+def start(*command, count=0, **spec):
+    request = channel.Start(spec=process.Spec(command=command, **spec), count=count, instances=count > 0)
+    return [only(item) for item in ADMIN.Start(request).items]
+
+
+def only(item):
+    assert not item.HasField("error"), item
+    return item.process
+
+
+@contextlib.contextmanager
+def started(*command, count=0, **spec):
+    """Processes for the time of a check: their ids as text."""
+    ids = [text(p.id) for p in start(*command, count=count, **spec)]
+    try:
+        yield ids[0] if count == 0 else ids
+    finally:
+        ADMIN.Remove(channel.Remove(targets=ids, force=True))
+
+
+def text(id):
+    return str(uuid.UUID(bytes=id))
+
+
+def status(*targets):
+    return [only(item) for item in VIEWER.Status(channel.Targets(targets=targets)).items]
+
+
+def state(target):
+    return process.State.Name(status(target)[0].state).removeprefix("STATE_").lower()
+
+
+def wait(*targets, **more):
+    return [only(item) for item in VIEWER.Wait(channel.Wait(targets=targets, **more)).items]
+
+
+def expect(equal, to):
+    assert equal == to, f"{equal!r} instead of {to!r}"
+
+
+def until(what, condition):
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        threading.Event().wait(0.01)
+
+
+def gateway_threads():
+    lines = pathlib.Path(f"/proc/{MET['gateway_pid']}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+
+
+@contextlib.contextmanager
+def no_thread_left():
+    """The gateway has as many threads afterwards as before, with the connection still there."""
+    VIEWER.Service(channel.Service())
+    before = gateway_threads()
+    yield
+    until(f"the gateway has {before} threads again", lambda: gateway_threads() <= before)
+
+
+def failure(call, *arguments, **more):
+    """The error that a call ends with, a stream's too."""
+    try:
+        answer = call(*arguments, **more)
+        if hasattr(answer, "__next__"):
+            list(answer)
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+def refused(code, reason, call, *arguments, **more):
+    """The call fails with this status, and its details say this reason. Returns the hint."""
+    error = failure(call, *arguments, **more)
+    expect(error.code().name, code)
+    details = rpc_status.from_call(error)
+    assert details is not None, f"no details with {error.details()}"
+    expect((details.code, details.message), (error.code().value[0], error.details()))
+    info = error_details_pb2.ErrorInfo()
+    expect(len(details.details), 1)
+    assert details.details[0].Unpack(info), details
+    expect((info.domain, info.reason), ("provost", reason))
+    return info.metadata.get("hint", "")
+
+
+# --- every method
+
+
+@check
+def start_one():
+    with started("sleep", "1000", name="py-one", labels=[process.EnvVar(key="tier", value="web")]) as id:
+        [found] = status("py-one")
+        expect((text(found.id), found.run, found.state), (id, 1, process.STATE_RUNNING))
+        expect((list(found.command), found.labels[0].value), (["sleep", "1000"], "web"))
+        assert found.pid > 0 and "user alice" in found.cause and "client.provost" in found.cause, found
+
+
+@check
+def start_count():
+    with started("sleep", "1000", name="py-many", count=3) as ids:
+        expect(len(set(ids)), 3)
+        expect([p.name for p in status(*ids)], ["py-many-1", "py-many-2", "py-many-3"])
+        expect([p.instance for p in status(*ids)], [1, 2, 3])
+
+
+@check
+def start_again():
+    with started("true") as id:
+        wait(id)
+        [item] = OPERATOR.StartAgain(channel.StartAgain(targets=[id])).items
+        expect(only(item).run, 2)
+
+
+@check
+def start_of_nothing():
+    refused("ABORTED", "PROGRAM_NOT_FOUND", ADMIN.Start, channel.Start(spec=process.Spec(command=["/no/such"])))
+    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, channel.Start(spec=process.Spec()))
+    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, channel.Start(count=2))
+
+
+@check
+def stop():
+    with started("sleep", "1000") as id:
+        [item] = OPERATOR.Stop(channel.StopTargets(targets=[id])).items
+        stopped = only(item)
+        expect((stopped.state, stopped.exit.signal), (process.STATE_STOPPED, 15))
+
+
+@check
+def stop_with_a_signal():
+    with started("sleep", "1000") as id:
+        [item] = OPERATOR.Stop(channel.StopTargets(targets=[id], signal=2, timeout_ms=5000)).items
+        expect(only(item).exit.signal, 2)
+
+
+@check
+def restart():
+    with started("sleep", "1000") as id:
+        before = status(id)[0].pid
+        [item] = OPERATOR.Restart(channel.Targets(targets=[id])).items
+        after = only(item)
+        assert after.run == 2 and after.pid != before, after
+
+
+@check
+def remove():
+    with started("true") as id:
+        wait(id)
+        only(ADMIN.Remove(channel.Remove(targets=[id])).items[0])
+        [item] = VIEWER.Status(channel.Targets(targets=[id])).items
+        expect((item.target, item.error.code), (id, channel.CODE_NOT_FOUND))
+
+
+@check
+def signal():
+    with started("sh", "-c", "trap 'echo usr1; exit 7' USR1; echo up; while :; do sleep 0.05; done",
+                 ready=process.Ready(line="up")) as id:
+        wait(id, until=channel.UNTIL_READY)
+        request = channel.Signal(targets=[id], signal=10, scope=process.SCOPE_LEADER)
+        only(OPERATOR.Signal(request).items[0])
+        expect(wait(id)[0].exit.code, 7)
+
+
+@check
+def wait_for_states():
+    with started("sh", "-c", "exit 3") as id:
+        ended = wait(id)[0]
+        expect((ended.state, ended.exit.code), (process.STATE_STOPPED, 3))
+    with started("sleep", "1000") as id:
+        expect(wait(id, until=channel.UNTIL_RUNNING)[0].state, process.STATE_RUNNING)
+        [item] = VIEWER.Wait(channel.Wait(targets=[id], timeout_ms=50)).items
+        expect(item.error.code, channel.CODE_TIMED_OUT)
+
+
+@check
+def status_by_every_target():
+    with started("sleep", "1000", name="py-target", count=2) as ids:
+        # A prefix of a UUID of now is not unique; all but its last digits is.
+        for target in (ids[0], ids[0][:34], "py-target-1"):
+            expect([text(p.id) for p in status(target)], ids[:1])
+        expect([text(p.id) for p in status("py-*")], ids)
+        items = VIEWER.Status(channel.Targets(targets=["nobody", ids[1]])).items
+        assert {i.target: i.error.code for i in items}["nobody"] == channel.CODE_NOT_FOUND, items
+
+
+@check
+def list_all():
+    with started("sleep", "1000", name="py-list", count=2):
+        names = lambda **more: [p.name for p in VIEWER.List(channel.List(**more)).processes]
+        expect(sorted(names(pattern="py-list*")), ["py-list-1", "py-list-2"])
+        assert "provost.gateway" not in names() and "provost.gateway" in names(all=True)
+
+
+@check
+def output():
+    with started("sh", "-c", "printf 'to out'; printf 'to err' >&2") as id:
+        wait(id)
+        read = lambda kind: b"".join(c.data for c in OPERATOR.Output(channel.Output(target=id, kind=kind)).chunks)
+        expect(read(channel.STREAM_KIND_STDOUT), b"to out")
+        expect(read(channel.STREAM_KIND_STDERR), b"to err")
+        expect(len(read(channel.STREAM_KIND_BOTH)), 12)
+        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Output, channel.Output(target="nobody"))
+
+
+def streamed(id, **since):
+    """All bytes of a stream by the stream that they came on; they are complete and in order."""
+    since = since or {"start": True}
+    got, next, ended = {False: b"", True: b""}, since.get("offset", 0), 0
+    for item in OPERATOR.Stream(channel.Stream(targets=[id], **since)):
+        kind = item.WhichOneof("item")
+        assert kind in ("chunk", "ended"), item
+        if kind == "ended":
+            ended += 1
+            continue
+        expect(item.chunk.offset, next)
+        next += len(item.chunk.data)
+        got[item.chunk.stderr] += item.chunk.data
+    return got[False], got[True], ended
+
+
+# Every byte there is, most of them no UTF-8, many times.
+NO_TEXT = bytes(range(256)) * 256
+PRINT = f"import os; b = bytes(range(256)) * 256; [os.write(1, b[n:n+4096]) for n in range(0, len(b), 4096)]; os.write(2, b[::-1])"
+
+
+@check
+def stream_both():
+    with started(sys.executable, "-c", PRINT) as id:
+        out, err, _ = streamed(id)
+        assert out == NO_TEXT and err == NO_TEXT[::-1], (len(out), len(err))
+
+
+@check
+def stream_from_offset():
+    with started(sys.executable, "-c", PRINT) as id:
+        wait(id)
+        out, err, _ = streamed(id, offset=1000)
+        assert out == NO_TEXT[1000:] and err == NO_TEXT[::-1], (len(out), len(err))
+        request = channel.Stream(targets=[id], start=True, kind=channel.STREAM_KIND_STDERR)
+        chunks = [item.chunk for item in OPERATOR.Stream(request) if item.HasField("chunk")]
+        assert all(c.stderr for c in chunks) and b"".join(c.data for c in chunks) == NO_TEXT[::-1]
+        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Stream, channel.Stream(targets=["nobody"]))
+
+
+@check
+def env():
+    change = channel.EnvChange(set=[process.EnvVar(key="PY_COLOUR", value="blau ü")])
+    ADMIN.Env(change)
+    shown = {v.key: v.value for v in ADMIN.Env(channel.EnvChange()).env}
+    expect(shown["PY_COLOUR"], "blau ü")
+    with started("sh", "-c", 'printf %s "$PY_COLOUR"') as id:
+        expect(streamed(id)[0].decode(), "blau ü")
+    left = ADMIN.Env(channel.EnvChange(unset=["PY_COLOUR"])).env
+    assert "PY_COLOUR" not in [v.key for v in left], left
+
+
+@check
+def events_follow_and_resume():
+    def kinds(since, last):
+        """The kinds of the events that come until this one, and its number."""
+        got, call = [], VIEWER.Events(channel.Events(since=since, follow=True, target=id))
+        for batch in call:
+            for event in batch.events:
+                got.append(process.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower())
+                if got[-1] == last:
+                    call.cancel()
+                    return got, event.seq
+
+    with started("sleep", "1000") as id:
+        begin, seq = kinds(0, "started")
+        expect(begin, ["created", "started"])
+        later = threading.Thread(target=lambda: OPERATOR.Stop(channel.StopTargets(targets=[id])))
+        later.start()
+        rest, _ = kinds(seq, "stopped")
+        later.join()
+        assert rest[0] == "stopping" and "started" not in rest, rest
+
+
+@check
+def history():
+    with started("true") as id:
+        wait(id)
+        events = [e for batch in VIEWER.History(channel.Events(target=id, follow=True)) for e in batch.events]
+        assert len(events) >= 3 and {text(e.id) for e in events} == {id}, events
+        expect([e.seq for e in events], sorted({e.seq for e in events}))
+        assert "user alice" in events[0].cause, events[0]
+
+
+@check
+def audit():
+    with started("sleep", "1000") as id:
+        refused("PERMISSION_DENIED", "ROLE", VIEWER.Stop, channel.StopTargets(targets=[id]))
+        lines, since = [], 0
+        while page := ADMIN.Audit(channel.AuditLog(since=since, max=100)).lines:
+            since, lines = page[-1].seq, lines + list(page)
+        alice, vera = ([line for line in lines if f"user {name}" in line.who] for name in ("alice", "vera"))
+        assert "sleep" in alice[-1].what and alice[-1].result, alice[-1]
+        assert id in vera[-1].what and "viewer may not stop" in vera[-1].result, vera[-1]
+
+
+@check
+def service():
+    about = VIEWER.Service(channel.Service())
+    assert about.version and about.keeper_pid and about.engine_pid and about.engine_starts == 1, about
+
+
+@check
+def health_of_the_store():
+    expect(VIEWER.Health(channel.HealthRequest()).store.state, "sound")
+
+
+@check
+def upgrade_needs_admin():
+    request = channel.Upgrade(id=uuid.uuid4().bytes)
+    for user in (VIEWER, OPERATOR):
+        refused("PERMISSION_DENIED", "ROLE", user.Upgrade, request)
+
+
+# --- how calls end
+
+
+@check
+def errors_have_details():
+    hint = refused("INVALID_ARGUMENT", "USAGE", VIEWER.Status, channel.Targets())
+    hint += refused("INVALID_ARGUMENT", "USAGE", OPERATOR.Output, channel.Output(target="no good name"))
+    assert hint, "no hint in either"
+
+
+@check
+def deadline_ends_the_wait():
+    with started("sleep", "1000") as id, no_thread_left():
+        begin = time.monotonic()
+        error = failure(VIEWER.Wait, channel.Wait(targets=[id]), timeout=0.3)
+        expect(error.code().name, "DEADLINE_EXCEEDED")
+        assert time.monotonic() - begin < 5, "late"
+
+
+@check
+def cancelled_stream_leaves_no_thread():
+    with started("sh", "-c", "echo first; exec sleep 1000") as id, no_thread_left():
+        call = OPERATOR.Stream(channel.Stream(targets=[id], start=True), timeout=None)
+        expect(next(call).chunk.data, b"first\n")
+        call.cancel()
+        expect(failure(list, call).code().name, "CANCELLED")
+    with no_thread_left():
+        call = VIEWER.Events(channel.Events(follow=True), timeout=None)
+        next(call)
+        call.cancel()
+
+
+@check
+def large_message_is_refused():
+    big = process.EnvVar(key="BIG", value="x" * 1_100_000)
+    error = failure(ADMIN.Start, channel.Start(spec=process.Spec(command=["true"], env=[big])))
+    expect(error.code().name, "RESOURCE_EXHAUSTED")
+    VIEWER.Service(channel.Service())
+
+
+@check
+def eight_streams():
+    with started(sys.executable, "-c", PRINT, name="py-eight", count=8) as ids:
+        got = queue.Queue()
+        threads = [threading.Thread(target=lambda id=id: got.put(streamed(id)[:2])) for id in ids]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        expect([got.get() == (NO_TEXT, NO_TEXT[::-1]) for _ in range(got.qsize())], [True] * 8)
+
+
+@check
+def fifty_calls():
+    with started("sleep", "1000") as id:
+        calls = [VIEWER.stub.Status.future(channel.Targets(targets=[id]), timeout=SOON, metadata=VIEWER.metadata)
+                 for _ in range(50)]
+        expect({text(only(c.result().items[0]).id) for c in calls}, {id})
+
+
+# --- who may
+
+
+@check
+def wrong_password():
+    for user, password in ((MET["users"]["admin"][0], "wrong password"), ("alice", ""), ("alice", "x" * 400)):
+        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(),
+                metadata=login(user, password), timeout=SOON)
+
+
+@check
+def unknown_user():
+    metadata = login("mallory", MET["users"]["admin"][1])
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), metadata=metadata, timeout=SOON)
+    request = channel.Stream(targets=["x"])
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Stream, request, metadata=metadata, timeout=SOON)
+
+
+@check
+def no_credentials():
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), timeout=SOON)
+    for value in ("Bearer abc", "Basic", "Basic !", "Basic " + "A" * 2000, ""):
+        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(),
+                metadata=(("authorization", value),), timeout=SOON)
+    twice = login_of("admin") * 2
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), metadata=twice, timeout=SOON)
+
+
+@check
+def roles():
+    with started("sleep", "1000") as id:
+        targets = dict(targets=[id])
+        operators = [
+            ("StartAgain", channel.StartAgain(**targets)),
+            ("Stop", channel.StopTargets(**targets)),
+            ("Restart", channel.Targets(**targets)),
+            ("Signal", channel.Signal(signal=18, **targets)),
+            ("Output", channel.Output(target=id)),
+            ("Stream", channel.Stream(**targets)),
+        ]
+        admins = [
+            ("Start", channel.Start(spec=process.Spec(command=["true"]))),
+            ("Remove", channel.Remove(force=True, **targets)),
+            ("Env", channel.EnvChange()),
+            ("Audit", channel.AuditLog()),
+            ("Env", channel.EnvChange(set=[process.EnvVar(key="LD_PRELOAD", value="/tmp/x")])),
+        ]
+        for method, request in operators + admins:
+            refused("PERMISSION_DENIED", "ROLE", getattr(VIEWER, method), request)
+        for method, request in admins:
+            refused("PERMISSION_DENIED", "ROLE", getattr(OPERATOR, method), request)
+        expect((state(id), status(id)[0].run), ("running", 1))
+
+
+# --- who gets in
+
+
+def not_let_in(credentials):
+    with connect(credentials) as link:
+        error = failure(User("admin", link).Service, channel.Service())
+    # No details: not one of our statuses, no HTTP/2 was spoken.
+    expect((error.code().name, rpc_status.from_call(error)), ("UNAVAILABLE", None))
+
+
+def raw(context):
+    """What a client gets that speaks HTTP/2 with this TLS: the bytes, or the error."""
+    host, port = MET["host"].rsplit(":", 1)
+    context.load_verify_locations(MET["dir"] + "/ca.pem")
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((host, int(port)), timeout=SOON) as tcp:
+        with context.wrap_socket(tcp, server_hostname=host) as link:
+            link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+            return link.recv(100)
+
+
+@check
+def no_certificate():
+    not_let_in(tls(certificate=None))
+    try:
+        got = raw(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    except ssl.SSLError as error:
+        got = error.reason
+    expect(got, "TLSV13_ALERT_CERTIFICATE_REQUIRED")
+    good = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    good.load_cert_chain(MET["dir"] + "/client.pem", MET["dir"] + "/client.key")
+    assert raw(good), "with one, it is answered"
+
+
+@check
+def other_authority():
+    not_let_in(tls(certificate="other.pem", key="other.key"))
+    # The other way round: it is we who do not believe the server.
+    not_let_in(tls(ca="other-ca.pem"))
+
+
+@check
+def expired_certificate():
+    not_let_in(tls(certificate="expired.pem", key="expired.key"))
+
+
+@check
+def tls_1_2():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(MET["dir"] + "/client.pem", MET["dir"] + "/client.key")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        got = raw(context)
+    except ssl.SSLError as error:
+        got = error.reason
+    expect(got, "TLSV1_ALERT_PROTOCOL_VERSION")
+
+
+# --- the standard services
+
+
+@check
+def health_check():
+    stub = health_pb2_grpc.HealthStub(LINK)
+    ask = lambda name, **more: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=SOON, **more)
+    for name in ("", "provost.v1.ProcessManager"):
+        expect(ask(name).status, health_pb2.HealthCheckResponse.SERVING)
+    expect(failure(ask, "no.such.Service").code().name, "NOT_FOUND")
+    refused("PERMISSION_DENIED", "CREDENTIALS", ask, "", metadata=login("alice", "wrong password"))
+    expect(ask("", metadata=login_of("viewer")).status, health_pb2.HealthCheckResponse.SERVING)
+
+
+@check
+def health_watch():
+    stub = health_pb2_grpc.HealthStub(LINK)
+    with no_thread_left():
+        for name, status in (("", "SERVING"), ("no.such.Service", "SERVICE_UNKNOWN")):
+            call = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+            expect(health_pb2.HealthCheckResponse.ServingStatus.Name(next(call).status), status)
+            call.cancel()
+
+
+def described_by(database):
+    """Every method's messages, and what they are made of, can be made from what reflection says."""
+    expect(set(database.get_services()), SERVICES)
+    pool, seen = DescriptorPool(database), set()
+    for name in SERVICES:
+        for method in pool.FindServiceByName(name).methods:
+            todo = [method.input_type, method.output_type]
+            while todo:
+                message = todo.pop()
+                if message.full_name not in seen:
+                    seen.add(message.full_name)
+                    message_factory.GetMessageClass(message)()
+                    todo += [field.message_type for field in message.fields if field.message_type]
+    theirs = {f"provost.v1.{name}" for name in list(manager.DESCRIPTOR.message_types_by_name) + ["Spec", "Event"]}
+    assert theirs <= seen and len(seen) > 40, sorted(seen)
+
+
+@check
+def reflection_v1alpha():
+    described_by(ProtoReflectionDescriptorDatabase(LINK))
+
+
+@check
+def reflection_v1():
+    # The library knows the older name; the messages are the same.
+    class Renamed(grpc.StreamStreamClientInterceptor):
+        def intercept_stream_stream(self, proceed, details, requests):
+            assert "v1alpha" in details.method
+            renamed = details._replace(method=details.method.replace("v1alpha", "v1"))
+            return proceed(renamed, requests)
+
+    described_by(ProtoReflectionDescriptorDatabase(grpc.intercept_channel(LINK, Renamed())))
+    ask = reflection.ServerReflectionRequest(file_containing_symbol="provost.v1.Nothing")
+    [answer] = reflection_pb2_grpc.ServerReflectionStub(LINK).ServerReflectionInfo(iter([ask]))
+    expect(answer.error_response.error_code, grpc.StatusCode.NOT_FOUND.value[0])
+
+
+# --- a connection that only pings
+
+
+class KeptAlive:
+    """Begun first and looked at last: a connection without calls that pings all the time."""
+
+    def __init__(self):
+        self.begin, self.states = time.monotonic(), []
+        pings = (("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 10_000),
+                 ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0))
+        self.link = connect(options=pings)
+        User("viewer", self.link).Service(channel.Service())
+        self.link.subscribe(self.states.append)
+
+
+KEPT = KeptAlive()
+
+
+@check
+def keep_alive():
+    until("five pings are through", lambda: time.monotonic() - KEPT.begin > 11)
+    User("viewer", KEPT.link).Service(channel.Service())
+    expect(set(KEPT.states), {grpc.ChannelConnectivity.READY})
+
+
+def main():
+    failed = 0
+    for function in CHECKS:
+        name = function.__name__
+        try:
+            function()
+            print("ok", name, flush=True)
+        except Exception as error:
+            failed += 1
+            why = " ".join(str(error).split()) or type(error).__name__
+            lines = [str(frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename == __file__]
+            print(f"FAILED {name}: {why[:600]} (lines {' '.join(lines)})", flush=True)
+    LINK.close()
+    KEPT.link.close()
+    sys.exit(failed > 0)
+
+
+main()

@@ -1,0 +1,455 @@
+//! Clients that have a good certificate and break HTTP/2, or what sense it makes: each is ended or refused, and costs the
+//! gateway and its other clients nothing that lasts.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::h2::{
+    Answer, CONTINUATION, DATA, END_HEADERS, END_STREAM, Footprint, GOAWAY, HEADERS, OK, PING, PREFACE,
+    PRIORITY, Peer, RESOURCE_EXHAUSTED, RST_STREAM, SETTINGS, WINDOW_UPDATE, expect_service, fields, frame,
+    literals, login_of, message, path, text_field, tls,
+};
+use crate::harness::gateway::User;
+use crate::harness::{Gateway, LATER, Options, SOON, fixture, rounds, wait};
+
+/// What the allocators keep, and what a burst needs in buffers on its way.
+const SLACK_MIB: u64 = 24;
+
+/// The header block of an honest call.
+fn block(method: &str) -> Vec<u8> {
+    let (path, login) = (path(method), login_of(User::Admin));
+    literals(&[fields(&path), vec![("authorization", &login)]].concat())
+}
+
+/// Waits until the other side has closed; what it sends meanwhile is forgotten.
+#[track_caller]
+fn until_closed(mut peer: Peer, gateway: &Gateway) {
+    let closed = wait::holds_within(SOON, || peer.is_closed());
+    assert!(closed, "the connection is still there\n{}", gateway.log());
+}
+
+/// Says this without end, and expects to be stopped by the gateway with these words.
+#[track_caller]
+fn expect_ended(gateway: &Gateway, why: &str, say: impl FnOnce(&mut Peer)) {
+    let before = gateway.log().matches(why).count();
+    let mut peer = Peer::new(gateway);
+    say(&mut peer);
+    until_closed(peer, gateway);
+    let told = wait::holds_within(SOON, || gateway.log().matches(why).count() > before);
+    assert!(told, "no word of {why:?}\n{}", gateway.log());
+}
+
+/// An honest client that asks all the time meanwhile. Returns how often it was answered, and the longest time it took.
+fn meanwhile(gateway: &Gateway, work: impl FnOnce()) -> (u32, Duration) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let honest = scope.spawn(|| {
+            let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
+            let (mut count, mut longest) = (0, Duration::ZERO);
+            while count < 20 || !is_over.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                let answer = peer.call("Service", &login, &[]);
+                assert_eq!(answer.and_then(|a| a.status), Some(OK), "answer {count}");
+                (count, longest) = (count + 1, longest.max(begin.elapsed()));
+            }
+            (count, longest)
+        });
+        // Also when it fails: the honest one would go on for ever.
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        is_over.store(true, Ordering::Relaxed);
+        let honest = honest.join().expect("honest clients are served");
+        worked.unwrap_or_else(|e| std::panic::resume_unwind(e));
+        honest
+    })
+}
+
+#[test]
+fn g15_rapid_reset_ends_the_connection_and_nobody_else_notices() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let (count, longest) = meanwhile(&gateway, || {
+        for _ in 0..4 {
+            expect_ended(&gateway, "it reset too many streams", |peer| {
+                let block = block("Service");
+                let begin = Instant::now();
+                let mut said = 0;
+                // Until it is stopped, some seconds at most.
+                while begin.elapsed() < Duration::from_secs(10) {
+                    let mut bytes = Vec::new();
+                    for _ in 0..50 {
+                        let id = peer.stream();
+                        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &block));
+                        bytes.extend(frame(RST_STREAM, 0, id, &[0, 0, 0, 8]));
+                    }
+                    if !peer.send(&bytes) {
+                        break;
+                    }
+                    said += 50;
+                }
+                println!("{said} streams reset until it was stopped after {:?}", begin.elapsed());
+            });
+        }
+    });
+    println!("an honest client meanwhile: {count} answers, the slowest after {longest:?}");
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g16_a_client_that_has_its_streams_reset_is_ended() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let block = block("Service");
+    let half_closed = |id| frame(DATA, 0, id, &message(&[]));
+    let empty_window = |id| frame(WINDOW_UPDATE, 0, id, &[0; 4]);
+    let full_window = |id| frame(WINDOW_UPDATE, 0, id, &[0x7f, 0xff, 0xff, 0xff]).repeat(2);
+    let too_long = |id| frame(DATA, 0, id, &[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    let provocations: [(u8, &dyn Fn(u32) -> Vec<u8>); 4] = [
+        (END_STREAM, &half_closed),
+        (0, &empty_window),
+        (0, &full_window),
+        (0, &too_long),
+    ];
+    for (flags, provoke) in provocations {
+        let mut peer = Peer::new(&gateway);
+        let begin = Instant::now();
+        let mut said = 0;
+        while said < 100_000 && begin.elapsed() < SOON {
+            let id = peer.stream();
+            let bytes = [frame(HEADERS, END_HEADERS | flags, id, &block), provoke(id)].concat();
+            if !peer.send(&bytes) || said % 50 == 0 && peer.is_closed() {
+                break;
+            }
+            said += 1;
+        }
+        println!("{said} streams until it was ended");
+        until_closed(peer, &gateway);
+    }
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g17_headers_without_end_are_ended() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let begin = frame(HEADERS, 0, 1, &block("Service"));
+    let full = literals(&[("x", &"x".repeat(16_000))]);
+    for (more, why) in [(&full[..], "headers that are too long"), (&[], "headers in too many pieces")] {
+        expect_ended(&gateway, why, |peer| {
+            peer.send(&begin);
+            let said = peer.flood(&frame(CONTINUATION, 0, 1, more), 100_000);
+            assert!(said < 100_000, "it took everything");
+        });
+    }
+    // A block that never ends and says nothing more costs nothing but its connection, which may go at any time.
+    let mut peer = Peer::new(&gateway);
+    peer.send(&begin);
+    expect_service(&gateway);
+    drop(peer);
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g18_floods_of_frames_that_carry_nothing_are_ended() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let carries_nothing = "too many frames that carry nothing";
+    let open = frame(HEADERS, END_HEADERS, 1, &block("Service"));
+    let floods = [
+        frame(PING, 0, 0, &[0; 8]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
+        frame(DATA, 0, 1, &[]),
+        frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1]),
+    ];
+    let (count, longest) = meanwhile(&gateway, || {
+        for flood in &floods {
+            let mut peer = Peer::new(&gateway);
+            peer.send(&open);
+            let said = peer.flood(flood, 1_000_000);
+            assert!(said < 1_000_000, "it took all of {:?}", &flood[..9]);
+            println!("ended after {said} of {:?}", &flood[..9]);
+            until_closed(peer, &gateway);
+        }
+    });
+    println!("an honest client meanwhile: {count} answers, the slowest after {longest:?}");
+    // The gRPC core may have ended some of them first.
+    assert!(gateway.log().contains(carries_nothing), "{}", gateway.log());
+    let mut peer = Peer::new(&gateway);
+    peer.send(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]).repeat(2));
+    until_closed(peer, &gateway);
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g19_streams_beyond_the_limit_are_not_begun() {
+    let gateway = Gateway::start();
+    gateway.service().start(&["--name", "still", "--", "sleep", "76001"]);
+    let before = Footprint::of(&gateway);
+    // Each of these waits until it is given up, on a thread of its own.
+    let forever = text_field(1, b"still");
+    let mut peer = Peer::new(&gateway);
+    let login = login_of(User::Admin);
+    assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
+    let mut most = 0;
+    for n in 0..10_000 {
+        peer.ask("Wait", &login, &forever);
+        if n % 50 == 0 {
+            most = most.max(Footprint::now(before.pid).threads);
+            if peer.is_closed() {
+                println!("ended after {n} streams");
+                break;
+            }
+        }
+    }
+    most = most.max(Footprint::now(before.pid).threads);
+    assert!(most <= before.threads + 110, "{most} threads, {} before", before.threads);
+    expect_service(&gateway);
+    drop(peer);
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g20_what_headers_unfold_to_is_limited() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let honest = block("Service");
+    let flags = END_HEADERS | END_STREAM;
+    let ends = [
+        // "accept-encoding: gzip, deflate", one byte each; as much as goes into one block, and more.
+        ("a field repeated", [&honest[..], &[0x90; 15_000]].concat()),
+        ("a number without end", [&[0xff][..], &[0x80; 1000]].concat()),
+        ("a table that grows", [0x3f, 0xff, 0xff, 0xff, 0xff, 0x0f].repeat(2000)),
+        ("a table resized", [&[0x20; 10_000][..], &honest].concat()),
+        ("an index of nothing", vec![0xfe; 100]),
+        ("a text longer than its frame", vec![0, 0x7f, 0xff, 0xff, 0xff, 0x07]),
+    ];
+    for (what, block) in &ends {
+        for _ in 0..3 {
+            let mut peer = Peer::new(&gateway);
+            peer.send(&frame(HEADERS, flags, 1, block));
+            let answer = peer.answer(1);
+            assert_ne!(answer.and_then(|a| a.status), Some(OK), "{what}");
+        }
+    }
+    // Remembered fields that fill the table anew each time, in many calls.
+    let mut peer = Peer::new(&gateway);
+    for n in 0..rounds(200) {
+        let name = format!("x-{n}");
+        let mut block = honest.clone();
+        for k in 0..10 {
+            let mut field = literals(&[(&format!("{name}-{k}"), &"v".repeat(300))]);
+            // The same literal, to be remembered.
+            field[0] = 0x40;
+            block.extend(field);
+        }
+        let id = peer.begin(&block, &message(&[]));
+        assert_eq!(peer.answer(id).and_then(|a| a.status), Some(OK), "call {n}");
+    }
+    // Bytes of headers without number: see g17. Above what we take in one block: refused as a call or ended.
+    let long = "y".repeat(40_000);
+    let block = [honest, literals(&[("x-long", &long)])].concat();
+    let mut peer = Peer::new(&gateway);
+    let mut chunks = block.chunks(16_000);
+    peer.send(&frame(HEADERS, 0, 1, chunks.next().expect("it is long")));
+    for chunk in chunks {
+        peer.send(&frame(CONTINUATION, 0, 1, chunk));
+    }
+    peer.send(&[frame(CONTINUATION, END_HEADERS, 1, &[]), frame(DATA, END_STREAM, 1, &message(&[]))].concat());
+    assert_ne!(peer.answer(1).and_then(|a| a.status), Some(OK), "40 KB of metadata");
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g21_what_is_compressed_is_not_unfolded() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    // A quarter of a megabyte that is a quarter of a gigabyte.
+    let script = "import sys, zlib\nc = zlib.compressobj(9, zlib.DEFLATED, 31)\nz = bytes(1 << 20)\n\
+                  for _ in range(256): sys.stdout.buffer.write(c.compress(z))\nsys.stdout.buffer.write(c.flush())";
+    let made = std::process::Command::new("python3").args(["-c", script]).output().expect("it is installed");
+    let bomb = made.stdout;
+    assert!((200_000..900_000).contains(&bomb.len()), "{} bytes: {:?}", bomb.len(), made.stderr);
+    let login = login_of(User::Admin);
+    let path = path("List");
+    for encoding in ["gzip", "deflate", "identity", "none of these"] {
+        let block = [
+            literals(&fields(&path)),
+            literals(&[("grpc-encoding", encoding), ("authorization", &login)]),
+        ]
+        .concat();
+        let mut body = message(&bomb);
+        body[0] = 1;
+        let mut peer = Peer::new(&gateway);
+        for _ in 0..4 {
+            let id = peer.begin(&block, &body);
+            let Some(answer) = peer.answer(id) else {
+                peer = Peer::new(&gateway);
+                continue;
+            };
+            assert_ne!(answer.status, Some(OK), "{encoding}");
+            println!("{encoding}: {:?} {}", answer.status, answer.text);
+        }
+    }
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g22_bodies_that_are_not_what_they_say() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let block = block("Service");
+    let mut peer = Peer::new(&gateway);
+    let mut expect = |body: &[u8]| -> Answer {
+        let id = peer.begin(&block, body);
+        peer.answer(id).expect("the connection goes on")
+    };
+    let longest = expect(&[&[0, 0xff, 0xff, 0xff, 0xff][..], &[7; 100_000]].concat());
+    assert!(matches!(longest.status, Some(RESOURCE_EXHAUSTED) | None), "{longest:?}");
+    let short = expect(&[0, 0, 0, 1, 0, 1, 2, 3]);
+    assert!(short.status != Some(OK), "{short:?}");
+    let half = expect(&[0, 0, 0]);
+    assert!(half.status != Some(OK), "{half:?}");
+    let nothing_sensible = expect(&message(&[0xff; 1000]));
+    assert!(nothing_sensible.status != Some(OK), "{nothing_sensible:?}");
+    assert_eq!(expect(&message(&[])).status, Some(OK));
+    // A megabyte, byte by byte.
+    expect_ended(&gateway, "too many frames that carry nothing", |peer| {
+        let id = peer.stream();
+        peer.send(&frame(HEADERS, END_HEADERS, id, &block));
+        peer.send(&frame(DATA, 0, id, &[0, 0, 15, 0xff, 0xff]));
+        let said = peer.flood(&frame(DATA, 0, id, &[7]), 1_000_000);
+        println!("ended after {said} bytes");
+    });
+    drop(peer);
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g23_bad_clients() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let honest = block("Service");
+    let flags = END_HEADERS | END_STREAM;
+    let body = |id| frame(DATA, END_STREAM, id, &message(&[]));
+    let headers = |id: u32, block: &[u8]| [frame(HEADERS, END_HEADERS, id, block), body(id)].concat();
+    let login = login_of(User::Admin);
+    let with = |change: &dyn Fn(&mut Vec<(&str, &str)>)| {
+        let path = path("Service");
+        let mut fields = fields(&path);
+        change(&mut fields);
+        // `login` goes last: a field that is broken may come before it.
+        literals(&[fields, vec![("authorization", &login)]].concat())
+    };
+    let set = |name: &'static str, value: &'static str| {
+        with(&|fields| fields.iter_mut().filter(|f| f.0 == name).for_each(|f| f.1 = value))
+    };
+    let without = |name: &'static str| with(&|fields| fields.retain(|f| f.0 != name));
+    let also = |name: &'static str, value: &'static str| with(&|fields| fields.push((name, value)));
+    let long: &'static str = Box::leak("t".repeat(9000).into_boxed_str());
+    let bad = [
+        ("a stream id of the server's", headers(2, &honest)),
+        ("stream 0", headers(0, &honest)),
+        ("ids that go down", [headers(5, &honest), headers(3, &honest)].concat()),
+        ("an id twice", [headers(1, &honest), headers(1, &honest)].concat()),
+        ("data for nothing", [body(1), headers(1, &[])].concat()),
+        ("no beginning", frame(CONTINUATION, END_HEADERS, 1, &honest)),
+        ("two paths", headers(1, &also(":path", "/provost.v1.ProcessManager/List"))),
+        ("two te", headers(1, &also("te", "trailers"))),
+        ("two content types", headers(1, &also("content-type", "application/grpc"))),
+        ("two authorizations", headers(1, &also("authorization", "Basic YWxpY2U6eA=="))),
+        ("another content type", headers(1, &set("content-type", "text/html"))),
+        ("no content type", headers(1, &without("content-type"))),
+        ("GET", headers(1, &set(":method", "GET"))),
+        ("no method", headers(1, &without(":method"))),
+        ("no path", headers(1, &without(":path"))),
+        ("no scheme", headers(1, &without(":scheme"))),
+        ("another scheme", headers(1, &set(":scheme", "ftp"))),
+        ("a path without a slash", headers(1, &set(":path", "provost.v1.ProcessManager/Service"))),
+        ("an empty path", headers(1, &set(":path", ""))),
+        ("a path of a slash", headers(1, &set(":path", "/"))),
+        ("two slashes", headers(1, &set(":path", "//provost.v1.ProcessManager/Service"))),
+        ("a long te", headers(1, &set("te", long))),
+        ("another te", headers(1, &set("te", "chunked"))),
+        ("capitals", headers(1, &also("X-Capital", "x"))),
+        ("a NUL", headers(1, &also("x-nul", "a\0b"))),
+        ("a line's end", headers(1, &also("x-line", "a\r\nb: c"))),
+        ("no base64", headers(1, &also("x-bin", "?!?"))),
+        ("a timeout that is none", headers(1, &also("grpc-timeout", "-5x"))),
+        ("a long timeout", headers(1, &also("grpc-timeout", "99999999999999999999S"))),
+        ("no fields", headers(1, &[])),
+        ("more padding than frame", frame(HEADERS, flags | 8, 1, &[200, 1, 2, 3])),
+        ("a short reset", frame(RST_STREAM, 0, 1, &[0])),
+        ("a reset of nothing", frame(RST_STREAM, 0, 9, &[0; 4])),
+        ("a short ping", frame(PING, 0, 0, &[0; 7])),
+        ("settings that do not fit", frame(SETTINGS, 0, 0, &[0; 5])),
+        ("a window of 4 GB", frame(SETTINGS, 0, 0, &[0, 4, 0xff, 0xff, 0xff, 0xff])),
+        ("a farewell", frame(GOAWAY, 0, 0, &[0; 8])),
+        ("a short farewell", frame(GOAWAY, 0, 0, &[0; 3])),
+        ("an unknown frame", frame(0xfe, 0xff, 1, &[0; 100])),
+        ("a push", frame(5, END_HEADERS, 1, &[0; 40])),
+        ("a frame longer than any", [&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..], &[0; 30_000]].concat()),
+    ];
+    let mut served = Vec::new();
+    for (what, bytes) in &bad {
+        let mut peer = Peer::new(&gateway);
+        peer.send(bytes);
+        // Whatever comes of it: an end of the call, of the connection, or nothing. An honest call shows that it is over.
+        let id = 101;
+        peer.send(&headers(id, &honest));
+        let mut saw = Vec::new();
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end
+            && let Some(got) = peer.next(Duration::from_millis(500))
+        {
+            if got.kind <= HEADERS && got.stream != 0 && got.flags & END_STREAM != 0 {
+                saw.push(got.stream);
+            }
+            if got.stream == id && (got.kind == RST_STREAM || got.flags & END_STREAM != 0) {
+                break;
+            }
+        }
+        if saw.contains(&id) {
+            served.push(*what);
+        }
+        drop(peer);
+        assert_eq!(gateway.pid(), before.pid, "{what}: the gateway has ended\n{}", gateway.service().log());
+    }
+    println!("the connection went on after: {}", served.join(", "));
+    // What does not begin as HTTP/2 does.
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 100], &PREFACE[..20], b"PRI * HTTP/3.0"] {
+        let mut peer = Peer::silent(gateway.port(), tls(&gateway)).expect("the handshake is good");
+        peer.send(bytes);
+        // Half of a preface is no offence yet.
+        if !PREFACE.starts_with(bytes) {
+            until_closed(peer, &gateway);
+        }
+    }
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
+fn g24_readers_that_never_read_are_given_up() {
+    let gateway = Gateway::with(Options::new(), "stall = \"2s\"");
+    gateway.service().start(&["--name", "loud", "--", &fixture("firehose"), "1000000", "--stay"]);
+    let before = Footprint::of(&gateway);
+    let mut peer = Peer::new(&gateway);
+    // No room for anything in any stream.
+    peer.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    let login = login_of(User::Operator);
+    let request = [text_field(1, b"loud"), vec![0x18, 1]].concat();
+    let ids: Vec<u32> = (0..100).map(|_| peer.ask("Stream", &login, &request)).collect();
+    wait::until("they have begun", SOON, || {
+        assert!(!peer.is_closed(), "{}", gateway.log());
+        Footprint::now(before.pid).threads >= before.threads + 50
+    });
+    let most = Footprint::now(before.pid);
+    assert!(most.threads <= before.threads + 110, "{most:?}");
+    let took = wait::until("nobody waits for them any more", LATER, || {
+        let _ = peer.next(Duration::from_millis(1));
+        Footprint::now(before.pid).threads <= before.threads + 2
+    });
+    println!("{} readers given up after {took:?}; at most {most:?}", ids.len());
+    drop(peer);
+    before.expect_back(&gateway, 100);
+    gateway.service().ok(&["stop", "loud"]);
+}

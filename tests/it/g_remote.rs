@@ -1,0 +1,303 @@
+//! Our own command line and client library through the gateway: every command as on the service's own machine, with the
+//! same output and the same exit code; and what becomes of them when something in between dies.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::harness::gateway::User;
+use crate::harness::{Gateway, LATER, Output, Running, SOON, binary, cli, free_port, procfs, wait};
+
+/// Both ways to one service.
+struct Both {
+    gateway: Gateway,
+}
+
+impl Both {
+    /// With a process that runs and one that has ended.
+    #[track_caller]
+    fn start() -> Self {
+        let gateway = Gateway::start();
+        let service = gateway.service();
+        service.start(&["--name", "web", "--label", "tier=web", "--", "sleep", "1000"]);
+        let script = "echo out; printf 'no \\377 text'; echo err >&2; exit 3";
+        service.start(&["--name", "done", "--", "sh", "-c", script]);
+        service.cli(&["wait", "done"]).expect(3);
+        Self { gateway }
+    }
+
+    /// The command here and there: the same output, the same errors, this code.
+    #[track_caller]
+    fn same(&self, args: &[&str], code: i32) -> Output {
+        let here = self.gateway.service().cli(args);
+        let there = self.gateway.cli(User::Admin, args);
+        let what = |o: &Output| (o.code, String::from_utf8_lossy(&o.stdout).into_owned(), o.err());
+        assert_eq!(what(&there), what(&here), "provost {}: there and here", args.join(" "));
+        assert_eq!(here.stdout, there.stdout, "byte by byte");
+        here.expect(code).clone()
+    }
+
+    /// A command that changes something, here about "here" and there about "there".
+    #[track_caller]
+    fn alike(&self, args: &[&str], code: i32) {
+        let about = |name: &str| args.iter().map(|arg| arg.replace("NAME", name)).collect::<Vec<_>>();
+        let (here, there) = (about("here"), about("there"));
+        let a = self.gateway.service().cli(&words(&here));
+        let b = self.gateway.cli(User::Admin, &words(&there));
+        let what = |o: &Output| (o.code, o.out().replace("there", "here"), o.err().replace("there", "here"));
+        assert_eq!(what(&b), what(&a), "provost {}: there and here", args.join(" "));
+        a.expect(code);
+    }
+}
+
+fn words(all: &[String]) -> Vec<&str> {
+    all.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn what_is_asked_from_afar_is_answered_as_at_home() {
+    let both = Both::start();
+    let id = both.gateway.service().status_json("web")["id"].as_str().expect("it has one").to_owned();
+    both.same(&["list"], 0);
+    both.same(&["list", "--json"], 0);
+    both.same(&["list", "--all", "w*"], 0);
+    both.same(&["status", "web"], 0);
+    both.same(&["status", "web", "done", "--json"], 3);
+    both.same(&["status", &id[..34]], 0);
+    both.same(&["status", "nobody"], 4);
+    both.same(&["why", "done"], 0);
+    both.same(&["output", "done"], 0);
+    both.same(&["output", "done", "--stderr"], 0);
+    both.same(&["output", "done", "--json"], 0);
+    both.same(&["output", "nobody"], 4);
+    both.same(&["stream", "done", "--since", "start"], 0);
+    both.same(&["stream", "nobody"], 4);
+    both.same(&["wait", "done"], 3);
+    both.same(&["wait", "web", "--for", "running"], 0);
+    both.same(&["wait", "web", "--timeout", "50ms"], 5);
+    both.same(&["history", "done"], 0);
+    both.same(&["history", "done", "--json"], 0);
+    both.same(&["events"], 0);
+    both.same(&["events", "--json"], 0);
+    both.same(&["env", "list"], 0);
+    both.same(&["reconcile", "--json"], 0);
+    both.same(&["version", "--json"], 0);
+    both.same(&["audit"], 0);
+    let doctor = both.gateway.cli(User::Admin, &["doctor", "--json"]).expect(0).json().remove(0);
+    assert_eq!(doctor["store"]["state"], "sound", "{doctor}");
+}
+
+#[test]
+fn what_is_done_from_afar_is_done_as_at_home() {
+    let both = Both::start();
+    both.gateway.service().start(&["--name", "here", "--", "sleep", "1000"]);
+    let id = both.gateway.cli(User::Admin, &["start", "--name", "there", "--", "sleep", "1000"]);
+    assert_eq!(id.expect(0).out().len(), 36, "one UUID: {id:?}");
+    both.alike(&["start", "--name", "NAME", "--", "true"], 6);
+    both.alike(&["start", "--", "/no/such/program"], 127);
+    both.alike(&["start", "--", "/etc/passwd"], 126);
+    both.alike(&["start", "NAME"], 0);
+    both.alike(&["signal", "CONT", "NAME"], 0);
+    both.alike(&["stop", "NAME"], 0);
+    both.alike(&["stop", "NAME"], 0);
+    both.alike(&["start", "NAME"], 0);
+    both.alike(&["remove", "NAME"], 6);
+    both.alike(&["remove", "NAME", "--force"], 0);
+    both.alike(&["remove", "NAME"], 4);
+    both.alike(&["run", "--", "sh", "-c", "printf 'a\\377b'; echo err >&2; exit 7"], 7);
+    both.alike(&["run", "--", "sh", "-c", "kill -s KILL $$"], 128 + 9);
+    both.alike(&["run", "--", "/no/such/program"], 127);
+    both.alike(&["env", "set", "COLOUR=NAME"], 0);
+    both.same(&["env", "list"], 0);
+    both.alike(&["env", "unset", "COLOUR"], 0);
+    let before = both.gateway.service().pid("web");
+    both.gateway.cli(User::Operator, &["restart", "web"]).expect(0);
+    let after = both.gateway.service().status_json("web");
+    assert_ne!(after["pid"], before, "{after}");
+    // Who asked for it is in the cause.
+    let cause = after["cause"].as_str().expect("text");
+    assert!(cause.contains("olga") && cause.contains("client.provost"), "{cause}");
+    // For this machine's service alone.
+    let refused = both.gateway.cli(User::Admin, &["reload"]);
+    refused.expect(2);
+}
+
+#[test]
+fn a_name_in_the_configuration_is_a_service() {
+    let gateway = Gateway::start();
+    gateway.service().start(&["--name", "web", "--", "sleep", "1000"]);
+    let home = gateway.file("home");
+    fs::create_dir_all(format!("{home}/provost")).expect("the directory is ours");
+    let dir = gateway.dir();
+    let config = format!(
+        "[remote.lab]\nhost = \"{}\"\ncertificate = \"{dir}/client.pem\"\nkey = \"{dir}/client.key\"\n\
+         ca = \"{dir}/ca.pem\"\nuser = \"alice\"\npassword_file = \"password\"\n",
+        gateway.host()
+    );
+    fs::write(format!("{home}/provost/provost.toml"), config).expect("the directory is ours");
+    let file = format!("{home}/provost/password");
+    fs::write(&file, User::Admin.password()).expect("the directory is ours");
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(words).env_remove("PROVOST_SOCKET").env("XDG_CONFIG_HOME", &home).env("HOME", &home);
+        cli::run(command, LATER)
+    };
+    let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("it is ours");
+    mode(0o600);
+    let there = ask(&["-H", "lab", "list"]);
+    assert_eq!(there.expect(0).out(), gateway.service().ok(&["list"]));
+    ask(&["--remote", "lab", "stop", "web"]).expect(0);
+    // What is said on the command line is in the place of what is written there.
+    let refused = ask(&["-H", "lab", "--user", "mallory", "list"]);
+    assert!(refused.expect(6).err().contains("password"), "{refused:?}");
+    let unknown = ask(&["-H", "lob", "list"]);
+    assert!(unknown.expect(4).err().contains("lab"), "it names those that there are: {unknown:?}");
+    mode(0o644);
+    let open = ask(&["-H", "lab", "list"]);
+    assert!(open.expect(2).err().contains("password"), "{open:?}");
+}
+
+#[test]
+fn whoever_is_not_let_in_is_told_why() {
+    let gateway = Gateway::start();
+    let refused = |command: Command, code: i32, words: &[&str]| {
+        let ended = cli::run(command, LATER);
+        let told = ended.expect(code).err();
+        assert!(words.iter().all(|w| told.contains(w)), "{words:?} in {ended:?}");
+    };
+    let with = |more: &[&str]| gateway.command(User::Viewer, more);
+    let mut wrong = with(&["list"]);
+    wrong.env("PROVOST_PASSWORD", "wrong password");
+    refused(wrong, 6, &["password"]);
+    refused(with(&["stop", "web"]), 6, &["viewer", "operator"]);
+    refused(with(&["output", "web"]), 6, &["viewer", "operator"]);
+    // The later of two options holds.
+    let nobody = format!("localhost:{}", free_port());
+    refused(with(&["--host", &nobody, "list"]), 7, &[&nobody]);
+    refused(with(&["--host", "no-such-host.invalid:1", "list"]), 7, &["no-such-host.invalid"]);
+    let elsewhere = relay(gateway.port());
+    refused(with(&["--host", &elsewhere, "list"]), 7, &["127.0.0.2"]);
+    let other = gateway.file("other");
+    gateway.service().ok(&["cert", "init", "--dir", &other]);
+    let (ca, cert, key) =
+        (format!("{other}/ca.pem"), format!("{other}/client.pem"), format!("{other}/client.key"));
+    refused(with(&["--ca", &ca, "list"]), 7, &["certificate"]);
+    refused(with(&["--cert", &cert, "--key", &key, "list"]), 7, &["certificate"]);
+    refused(with(&["--cert", &cert, "list"]), 2, &["client.pem"]);
+    refused(with(&["--ca", "/no/such/file", "list"]), 2, &["/no/such/file"]);
+}
+
+/// Another address of this machine, where the gateway can be reached, too: its certificate does not name it.
+fn relay(to: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.2:0").expect("all of 127/8 is the loopback");
+    let host = listener.local_addr().expect("it is bound").to_string();
+    thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { return };
+            let (near, far) = (Arc::new(near), Arc::new(far));
+            let back = (Arc::clone(&near), Arc::clone(&far));
+            thread::spawn(move || std::io::copy(&mut &*near, &mut &*far));
+            thread::spawn(move || std::io::copy(&mut &*back.1, &mut &*back.0));
+        }
+    });
+    host
+}
+
+/// Prints numbered lines for some seconds.
+const COUNT: &str = "n=0; while [ $n -lt 300 ]; do n=$((n + 1)); echo $n; sleep 0.01; done; exit 5";
+
+fn counted() -> String {
+    (1..=300).map(|n| format!("{n}\n")).collect()
+}
+
+#[test]
+fn a_stream_from_afar_ends_with_an_interrupt_and_the_process_does_not() {
+    let gateway = Gateway::start();
+    let service = gateway.service();
+    service.start(&["--name", "tick", "--", "sh", "-c", "while :; do echo tick; sleep 0.05; done"]);
+    let interrupted = |stream: Running| {
+        stream.line_with("tick", SOON);
+        stream.signal("INT");
+        stream.end(SOON).code
+    };
+    let here = interrupted(service.background(&["stream", "tick"]));
+    let there = interrupted(gateway.background(User::Operator, &["stream", "tick"]));
+    assert_eq!(there, here);
+    assert_eq!(service.state("tick"), "running");
+}
+
+#[test]
+fn an_interrupt_from_afar_reaches_the_program() {
+    let gateway = Gateway::start();
+    let script = "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.05; done";
+    let run = gateway.background(User::Admin, &["run", "--", "sh", "-c", script]);
+    run.line_with("up", SOON);
+    run.signal("INT");
+    run.line_with("caught", SOON);
+    assert_eq!(run.end(SOON).code, 9);
+    assert_eq!(gateway.service().list_json(), Vec::<Value>::new(), "run leaves nothing");
+}
+
+/// A stream, a wait and the events go on over the death of what `kill` kills, each as if nothing had been.
+#[track_caller]
+fn goes_on_over(kill: impl Fn(&Gateway)) {
+    let gateway = Gateway::start();
+    let service = gateway.service();
+    service.start(&["--name", "count", "--", "sh", "-c", COUNT]);
+    let stream = gateway.background(User::Operator, &["stream", "count", "--since", "start"]);
+    let waiting = gateway.background(User::Viewer, &["wait", "count"]);
+    let events = gateway.background(User::Viewer, &["events", "--follow", "--json"]);
+    for line in ["40", "120"] {
+        stream.line_with(line, SOON);
+        kill(&gateway);
+    }
+    let streamed = stream.end(LATER);
+    assert_eq!(String::from_utf8_lossy(&streamed.stdout), counted(), "{streamed:?}");
+    streamed.expect(0);
+    waiting.end(LATER).expect(5);
+    service.start(&["--name", "last", "--", "true"]);
+    events.line_with("\"last\"", SOON);
+    events.signal("INT");
+    let seqs: Vec<_> =
+        events.end(SOON).json().iter().map(|e| e["seq"].as_u64().expect("it has one")).collect();
+    assert!(seqs.windows(2).all(|two| two[1] == two[0] + 1), "none twice, none missing: {seqs:?}");
+}
+
+#[test]
+fn the_engine_dies_under_remote_calls() {
+    goes_on_over(|gateway| {
+        gateway.service().kill_engine();
+    });
+}
+
+#[test]
+fn the_gateway_dies_under_remote_calls() {
+    goes_on_over(|gateway| {
+        gateway.kill();
+    });
+}
+
+/// A start carries its id: asked again, it is found.
+#[test]
+fn no_start_is_lost_or_made_twice_when_the_gateway_dies() {
+    const STARTS: usize = 8;
+    let gateway = Gateway::start();
+    let mut ids = Vec::new();
+    for n in 0..STARTS {
+        let pid = gateway.pid();
+        let start = gateway.background(User::Admin, &["start", "--", "sleep", "1000"]);
+        // At another moment of the call each time.
+        wait::pass(SOON / 1000 * n as u32);
+        procfs::signal("KILL", pid);
+        let started = start.end(LATER);
+        ids.push(started.expect(0).out());
+    }
+    let all: Vec<String> =
+        gateway.service().list_json().iter().map(|p| p["id"].as_str().expect("text").to_owned()).collect();
+    assert_eq!(ids, all, "in the order of their starts");
+}
