@@ -57,14 +57,15 @@ impl Both {
     }
 }
 
-/// Without what differs between two processes: their names and ids.
+/// Without what differs between two processes: their names, ids and numbers, and whether times are in ms.
 fn masked(text: &str, name: &str) -> String {
-    let is_id = |word: &str| word.len() == 36 && uuid::Uuid::parse_str(word).is_ok();
-    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    words
-        .map(|w| if w.get(..36).is_some_and(is_id) { "ID\n" } else { w })
-        .collect::<String>()
-        .replace(name, "NAME")
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let words = text.split_inclusive(|c| !is_part(c)).map(|word| {
+        let core = word.trim_end_matches(|c| !is_part(c));
+        let shown = if core.contains(|c: char| c.is_ascii_digit()) { "N" } else { core };
+        format!("{shown}{}", &word[core.len()..])
+    });
+    words.collect::<String>().replace("N ms", "N s").replace(name, "NAME")
 }
 
 fn words(all: &[String]) -> Vec<&str> {
@@ -83,7 +84,10 @@ fn what_is_asked_from_afar_is_answered_as_at_home() {
     both.same(&["status", "web", "done", "--json"], 3);
     both.same(&["status", &id[..34], "--json"], 0);
     both.same(&["status", "nobody"], 4);
-    both.same(&["why", "done", "--json"], 0);
+    // Its sentence tells how long ago it was.
+    let events = |o: Output| o.expect(0).json()[0]["events"].clone();
+    let why = ["why", "done", "--json"];
+    assert_eq!(events(both.gateway.cli(User::Admin, &why)), events(both.gateway.service().cli(&why)));
     both.same(&["output", "done"], 0);
     both.same(&["output", "done", "--stderr"], 0);
     both.same(&["output", "done", "--json"], 0);
@@ -91,7 +95,7 @@ fn what_is_asked_from_afar_is_answered_as_at_home() {
     both.same(&["stream", "done", "--since", "start"], 0);
     both.same(&["stream", "nobody"], 4);
     both.same(&["wait", "done"], 3);
-    both.same(&["wait", "web", "--for", "running"], 0);
+    both.same(&["wait", "web", "--for", "running", "--json"], 0);
     both.same(&["wait", "web", "--timeout", "50ms"], 5);
     both.same(&["history", "done"], 0);
     both.same(&["history", "done", "--json"], 0);
@@ -112,8 +116,8 @@ fn what_is_done_from_afar_is_done_as_at_home() {
     let id = both.gateway.cli(User::Admin, &["start", "--name", "afar", "--", "sleep", "1000"]);
     assert_eq!(id.expect(0).out().len(), 36, "one UUID: {id:?}");
     both.alike(&["start", "--name", "NAME", "--", "true"], 6);
-    both.alike(&["start", "--", "/no/such/program"], 127);
-    both.alike(&["start", "--", "/etc/passwd"], 126);
+    both.alike(&["start", "--", "/no/such/program"], 1);
+    both.alike(&["start", "--", "/etc/passwd"], 1);
     both.alike(&["start", "NAME"], 0);
     both.alike(&["signal", "CONT", "NAME"], 0);
     both.alike(&["stop", "NAME"], 0);
@@ -135,9 +139,7 @@ fn what_is_done_from_afar_is_done_as_at_home() {
     // Who asked for it is in the cause.
     let cause = after["cause"].as_str().expect("text");
     assert!(cause.contains("olga") && cause.contains("client.provost"), "{cause}");
-    // For this machine's service alone.
-    let refused = both.gateway.cli(User::Admin, &["reload"]);
-    refused.expect(2);
+    both.gateway.cli(User::Operator, &["reload"]).expect(0);
 }
 
 #[test]
