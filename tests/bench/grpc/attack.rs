@@ -1,5 +1,6 @@
-//! A client that asks a hundred times in a second, alone, and while others do what no client would. They are niced: what is
-//! measured is what the gateway lets them do to it, and not how the machine is shared out.
+//! A client that asks a hundred times in a second, alone, and while others do what no client would. They run only
+//! when nobody else of this program wants to: what is measured is what the gateway lets them do to it, and not how the
+//! machine is shared out.
 
 use std::io::{Read, Write, stdin};
 use std::net::{SocketAddr, TcpStream};
@@ -18,13 +19,15 @@ use crate::grpc::client::{Caller, STATUS, targets};
 use crate::grpc::raw::{CANCEL, END_HEADERS, HEADERS, RST_STREAM, Raw, call, frame, message};
 use crate::grpc::server::serve;
 use crate::grpc::site::{Site, client_tls, text};
+use crate::programs::own_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
 
 /// How often the good client asks, and for how long.
 const EACH: Duration = Duration::from_millis(10);
 const CALLS: u32 = 500;
-const NICENESS: u32 = 19;
+/// Attackers get what the good client leaves of a processor: usually they bring their own.
+const LAST: [&str; 3] = ["nice", "-n", "19"];
 /// The program that packs bombs, and how large one is when it goes off, bytes. Packed, it fits into a stream's window.
 const PACK: &str = "head -c 48000000 /dev/zero | gzip -9";
 /// A method that all attacks call.
@@ -54,7 +57,9 @@ pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
         good.check()?;
         let quiet = ask(&good)?;
         let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
-        let (mut program, _) = serve(&["grpc-attack", kind, &address, certificates], dir, NICENESS)?;
+        let own = own_path()?;
+        let words = [&LAST[..], &[&own, "grpc-attack", kind, &address, certificates]].concat();
+        let (mut program, _) = serve(&words, dir)?;
         let under_attack = ask(&good)?;
         drop(program.stdin.take());
         let mut count = String::new();

@@ -25,7 +25,9 @@ const LOOPBACK: &str = "127.0.0.1";
 pub fn measure(dir: &Path, table: &mut Table) -> Outcome {
     let mut site = Site::serve(dir)?;
     calls::measure(&mut site, dir, table)?;
+    table.print_new("grpc, calls and streams");
     crowd::measure(&mut site, dir, table)?;
+    table.print_new("grpc, connections");
     attack::measure(&site, dir, table)?;
     site.service.end()
 }

@@ -80,7 +80,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn serve(dir: &Path) -> Outcome<Self> {
-        let (program, line) = serve(&["grpc-echo"], dir, 0)?;
+        let (program, line) = serve(&[&own_path()?, "grpc-echo"], dir)?;
         Ok(Self { program, address: format!("{LOOPBACK}:{line}").parse()? })
     }
 
@@ -91,11 +91,10 @@ impl Echo {
     }
 }
 
-/// Runs this program as one that prints a line when it is ready, and ends with its standard input.
-pub fn serve(words: &[&str], dir: &Path, niceness: u32) -> Outcome<(Child, String)> {
-    let mut program = Command::new("nice")
-        .args(["-n", &niceness.to_string(), &own_path()?])
-        .args(words)
+/// Runs a command that prints a line when it is ready, and ends with its standard input.
+pub fn serve(words: &[&str], dir: &Path) -> Outcome<(Child, String)> {
+    let mut program = Command::new(words[0])
+        .args(&words[1..])
         .env(MARK, dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
