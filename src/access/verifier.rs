@@ -137,7 +137,7 @@ impl Verifier {
     }
 }
 
-/// The memory of those that calculate. What was used last is taken first: who comes alone touches one only.
+/// The memory of those that calculate.
 struct Slots {
     state: Mutex<Free>,
     freed: Condvar,
@@ -178,7 +178,10 @@ impl Slots {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.home.state.lock().memories.push(std::mem::take(&mut self.memory));
+        let mut state = self.home.state.lock();
+        // Logins are rare: the memory is kept for those who wait, and otherwise given back.
+        let memory = if state.waiting > 0 { std::mem::take(&mut self.memory) } else { Memory::default() };
+        state.memories.push(memory);
         self.home.freed.notify_one();
     }
 }
