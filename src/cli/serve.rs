@@ -182,7 +182,8 @@ fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) 
     spec.name = Some(GATEWAY.parse()?);
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
-    spec.env = vec![("GRPC_DNS_RESOLVER".to_owned(), "native".to_owned())];
+    let env = [("GRPC_DNS_RESOLVER", "native"), (system::TUNABLES_KEY, system::GATEWAY_TUNABLES)];
+    spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;
