@@ -137,7 +137,7 @@ impl Verifier {
     }
 }
 
-/// The memory of those that calculate.
+/// The memory of those that calculate: 19 MiB each while they do. What was used last is taken first.
 struct Slots {
     state: Mutex<Free>,
     freed: Condvar,
@@ -179,9 +179,10 @@ impl Slots {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut state = self.home.state.lock();
-        // Logins are rare: the memory is kept for those who wait, and otherwise given back.
+        // The next one goes on in it; without a next one it is given back.
         let memory = if state.waiting > 0 { std::mem::take(&mut self.memory) } else { Memory::default() };
         state.memories.push(memory);
+        drop(state);
         self.home.freed.notify_one();
     }
 }

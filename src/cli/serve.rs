@@ -40,6 +40,17 @@ use crate::wire::spec::{EnvBase, Readiness, RestartPolicy};
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Its environment. What it takes for a password (19 MiB) goes back to the system afterwards, and its threads, which are
+/// many, share two arenas.
+#[cfg(feature = "gateway")]
+const GATEWAY_ENV: [(&str, &str); 2] = [
+    ("GRPC_DNS_RESOLVER", "native"),
+    (
+        "GLIBC_TUNABLES",
+        "glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=1048576:\
+         glibc.pthread.stack_cache_size=1048576",
+    ),
+];
 /// How long its connections may take to end.
 #[cfg(feature = "gateway")]
 const GATEWAY_STOP_MAX: Duration = Duration::from_secs(5);
@@ -182,8 +193,7 @@ fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) 
     spec.name = Some(GATEWAY.parse()?);
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
-    let env = [("GRPC_DNS_RESOLVER", "native"), (system::TUNABLES_KEY, system::GATEWAY_TUNABLES)];
-    spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;

@@ -52,10 +52,6 @@ pub const TUNABLES_KEY: &str = "GLIBC_TUNABLES";
 pub const TUNABLES: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=262144:\
 glibc.malloc.trim_threshold=262144:glibc.pthread.stack_cache_size=1048576";
 
-/// For the gateway, whose threads allocate with every call: two arenas, and what was large is given back.
-pub const GATEWAY_TUNABLES: &str =
-    "glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=262144:glibc.malloc.trim_threshold=1048576";
-
 /// Gives the pages that malloc holds free back to the system.
 pub fn trim_malloc() {
     // SAFETY: malloc's own function, which takes its own locks.

@@ -212,30 +212,28 @@ fn users_come_and_go() {
 /// A person at a terminal, played by Python: answers what is asked, and tells what the terminal showed and whether it
 /// shows what is typed afterwards.
 const PERSON: &str = r#"
-import os, pty, sys, termios
+import fcntl, os, pty, subprocess, sys, termios
 answers = sys.argv[2].split("|")
-pid, fd = pty.fork()
-if pid == 0:
-    os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])
+ours, theirs = pty.openpty()
+own = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+command = sys.argv[1:2] + sys.argv[3:]
+child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=own)
+echoes = lambda: bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
 shown = b""
-def until(what):
-    global shown
-    while what not in shown:
-        shown += os.read(fd, 1024)
-for n, answer in enumerate(answers):
-    until([b"password of ann: ", b"again: "][n])
-    assert not termios.tcgetattr(fd)[3] & termios.ECHO, "it echoes while it asks"
-    os.write(fd, answer.encode().decode("unicode_escape").encode())
-slave = os.open(os.ptsname(fd), os.O_RDWR | os.O_NOCTTY)
-_, status = os.waitpid(pid, 0)
-print("echo" if termios.tcgetattr(fd)[3] & termios.ECHO else "silent")
-os.set_blocking(fd, False)
+for question, answer in zip([b"password of ann: ", b"again: "], answers):
+    while question not in shown:
+        shown += os.read(ours, 1024)
+    assert not echoes(), "it echoes while it asks"
+    os.write(ours, answer.encode().decode("unicode_escape").encode())
+code = child.wait()
+print("echo" if echoes() else "silent")
+os.set_blocking(ours, False)
 try:
-    shown += os.read(fd, 65536)
-except OSError:
+    shown += os.read(ours, 65536)
+except BlockingIOError:
     pass
 print(shown.decode())
-sys.exit(os.waitstatus_to_exitcode(status))
+sys.exit(code)
 "#;
 
 #[test]

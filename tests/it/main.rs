@@ -4,8 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-mod harness;
-
 mod a_crash;
 mod a_engine_ends;
 mod a_keeper;
@@ -33,12 +31,20 @@ mod e_store;
 mod f_names;
 mod f_place;
 mod f_socket;
+#[cfg(feature = "gateway")]
 mod g_clients;
-mod g_remote;
+#[cfg(feature = "gateway")]
+mod g_demo;
+#[cfg(feature = "gateway")]
 mod g_http2;
+#[cfg(feature = "gateway")]
+mod g_remote;
+#[cfg(feature = "gateway")]
 mod h2;
+mod harness;
 mod k_upgrade;
 mod l_scale;
+#[cfg(feature = "gateway")]
 mod m_access;
 mod m_audit;
 #[cfg(feature = "gateway")]
