@@ -38,6 +38,10 @@ mod g_demo;
 #[cfg(feature = "gateway")]
 mod g_http2;
 #[cfg(feature = "gateway")]
+mod g_identity;
+#[cfg(feature = "gateway")]
+mod g_process;
+#[cfg(feature = "gateway")]
 mod g_remote;
 #[cfg(feature = "gateway")]
 mod h2;

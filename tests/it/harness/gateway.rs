@@ -9,7 +9,7 @@ use crate::harness::cli::{self, Output, Running, code_of};
 use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, free_port, procfs, wait};
 
 /// The name in the client's certificate, which is an admin's.
-const CLIENT: &str = "client.provost";
+pub const CLIENT: &str = "client.provost";
 /// What the engine calls the gateway.
 pub const NAME: &str = "provost.gateway";
 
@@ -91,6 +91,11 @@ impl Gateway {
     /// The service behind it.
     pub fn service(&self) -> &Service {
         &self.service
+    }
+
+    /// The same, to begin it anew.
+    pub fn service_mut(&mut self) -> &mut Service {
+        &mut self.service
     }
 
     /// Its port of 127.0.0.1.
