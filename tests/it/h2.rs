@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use provost::tls::material::{self, Files};
 use provost::wire::json::base64;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::harness::gateway::User;
@@ -239,6 +240,11 @@ impl Peer {
         let _ = self.turn();
         self.received.clear();
         self.is_gone
+    }
+
+    /// What the gateway has shown.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.tls.peer_certificates().expect("it always shows one")[0].clone().into_owned()
     }
 
     /// Says these bytes again and again, until the other side has enough or it was said so often. Returns how often.

@@ -36,10 +36,12 @@ mod f_socket;
 #[cfg(feature = "gateway")]
 mod g_clients;
 #[cfg(feature = "gateway")]
+mod g_calls;
 mod g_http2;
 #[cfg(feature = "gateway")]
 mod g_remote;
 #[cfg(feature = "gateway")]
+mod g_tls;
 mod h2;
 mod k_upgrade;
 mod l_scale;
