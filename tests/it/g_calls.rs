@@ -147,7 +147,7 @@ fn g27_nobody_is_ever_taken_for_somebody_else() {
             peer.ask("Wait", &login, &targets("still"));
             let answers: Vec<_> = (0..3).map(|_| peer.ask("Env", &login, &[])).collect();
             for id in answers {
-                let answer = peer.answer(id).expect("the connection is good");
+                let answer = peer.answer(id).unwrap_or_else(|| panic!("answer {id} of {n}\n{}", gateway.log()));
                 if answer.status != Some(expected) {
                     wrong.push((n, user, answer));
                 }
@@ -217,7 +217,7 @@ fn g28_guessing_is_slow_and_tells_nothing() {
     assert!(looked_at < 30, "{looked_at} of 1,000 passwords were looked at");
     // Somebody else is not locked out.
     drop(peer);
-    before.expect_back(&gateway, 4 * 19 + 24);
+    before.expect_back(&gateway, 100);
 }
 
 #[test]
@@ -248,5 +248,6 @@ fn g29_passwords_that_cannot_be_any() {
     }
     assert_eq!(peer.answer(id).and_then(|a| a.status), None, "it is ended");
     expect_service(&gateway);
+    drop(peer);
     before.expect_back(&gateway, 100);
 }

@@ -131,10 +131,9 @@ fn g16_a_client_that_has_its_streams_reset_is_ended() {
             }
             said += 1;
         }
-        // Those that the gRPC core passes over do no harm: it neither resets them nor keeps anything.
+        // By the meter or by the gRPC core; what that passes over does no harm.
         println!("{said} streams with flags {flags}; ended: {}", peer.is_closed());
     }
-    assert!(gateway.log().contains("it made us reset too many streams"), "{}", gateway.log());
     before.expect_back(&gateway, SLACK_MIB);
 }
 
@@ -264,7 +263,8 @@ fn g20_what_headers_unfold_to_is_limited() {
         let id = peer.begin(&block, &message(&[]));
         assert_eq!(peer.answer(id).and_then(|a| a.status), Some(OK), "call {n}");
     }
-    // Bytes of headers without number: see g17. Above what we take in one block: refused as a call or ended.
+    drop(peer);
+    // More than we take in one block: refused as a call, or ended.
     let long = "y".repeat(40_000);
     let block = [honest, literals(&[("x-long", &long)])].concat();
     let mut peer = Peer::new(&gateway);
@@ -277,6 +277,7 @@ fn g20_what_headers_unfold_to_is_limited() {
     }
     peer.send(&[frame(CONTINUATION, END_HEADERS, id, &[]), frame(DATA, END_STREAM, id, &message(&[]))].concat());
     assert_ne!(peer.answer(id).and_then(|a| a.status), Some(OK), "40 KB of metadata");
+    drop(peer);
     before.expect_back(&gateway, SLACK_MIB);
 }
 
@@ -457,7 +458,7 @@ fn g24_readers_that_never_read_are_given_up() {
     expect_polite(&mut peer);
     // No room for anything in any stream.
     peer.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-    let login = login_of(User::Operator);
+    let login = login_of(User::Admin);
     let request = [text_field(1, b"loud"), vec![0x18, 1]].concat();
     let ids: Vec<u32> = (0..100).map(|_| peer.ask("Stream", &login, &request)).collect();
     wait::until("they have begun", SOON, || {
@@ -468,7 +469,7 @@ fn g24_readers_that_never_read_are_given_up() {
     assert!(most.threads <= before.threads + 110, "{most:?}");
     let took = wait::until("nobody waits for them any more", LATER, || {
         let _ = peer.next(Duration::from_millis(1));
-        Footprint::now(before.pid).threads <= before.threads + 2
+        Footprint::now(before.pid).threads <= before.threads + 1
     });
     println!("{} readers given up after {took:?}; at most {most:?}", ids.len());
     drop(peer);

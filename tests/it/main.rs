@@ -41,6 +41,7 @@ mod g_http2;
 #[cfg(feature = "gateway")]
 mod g_remote;
 #[cfg(feature = "gateway")]
+mod g_process;
 mod g_tls;
 mod h2;
 mod k_upgrade;

@@ -93,6 +93,13 @@ impl Gateway {
         &self.service
     }
 
+    /// Starts the service again, which the test has ended, and waits until its gateway is ready.
+    #[track_caller]
+    pub fn serve_again(&mut self) {
+        self.service.serve_again();
+        self.until_ready(1);
+    }
+
     /// Its port of 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
