@@ -44,7 +44,7 @@ fn g27_no_call_has_the_rights_of_another_connection() {
     let (login, wait_for) = (login_of(User::Admin), text_field(1, b"long"));
     let before = procfs::fd_count(gateway.pid());
     let (served, refused) = (AtomicU32::new(0), AtomicU32::new(0));
-    let total = rounds(400);
+    let total = rounds(200);
     thread::scope(|scope| {
         for worker in 0..AT_ONCE {
             let (admin, viewer, login, wait_for) = (&admin, &viewer, &login, &wait_for);

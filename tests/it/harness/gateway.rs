@@ -93,9 +93,11 @@ impl Gateway {
         &self.service
     }
 
-    /// The same, to begin it anew.
-    pub fn service_mut(&mut self) -> &mut Service {
-        &mut self.service
+    /// Starts the service again, which the test has ended, and waits until its gateway is ready.
+    #[track_caller]
+    pub fn serve_again(&mut self) {
+        self.service.serve_again();
+        self.until_ready(1);
     }
 
     /// Its port of 127.0.0.1.
@@ -123,14 +125,6 @@ impl Gateway {
     #[track_caller]
     pub fn pid(&self) -> u32 {
         self.service.pid(NAME)
-    }
-
-    /// How many threads of this name it has.
-    #[track_caller]
-    pub fn threads(&self, name: &str) -> usize {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
-        let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.filter(|comm| comm.trim_end() == name).count()
     }
 
     /// What it has said: its log.
