@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login, login_of, text_field, tls};
 use crate::harness::cli;
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, LATER, SOON, procfs, rounds, wait};
+use crate::harness::{Gateway, SOON, procfs, rounds, wait};
 
 fn targets(name: &str) -> Vec<u8> {
     text_field(1, name.as_bytes())

@@ -127,6 +127,14 @@ impl Gateway {
         self.service.pid(NAME)
     }
 
+    /// How many threads of this name it has.
+    #[track_caller]
+    pub fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|comm| comm.trim_end() == name).count()
+    }
+
     /// What it has said: its log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.service.output(NAME)).into_owned()
