@@ -123,7 +123,9 @@ fn g26_who_gives_up_a_call_ends_its_waiting_and_nothing_else() {
     }
     let mut other = Peer::new(&gateway);
     assert_eq!(other.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
-    (0..60).for_each(|_| drop(other.ask("Wait", &login, &targets("still"))));
+    for _ in 0..60 {
+        other.ask("Wait", &login, &targets("still"));
+    }
     wait::until("they wait", SOON, || Footprint::now(before.pid).threads >= at_rest + 50);
     drop((peer, other));
     before.expect_back(&gateway, 100);
