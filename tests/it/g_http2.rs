@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::h2::{
     Answer, CONTINUATION, DATA, END_HEADERS, END_STREAM, Footprint, GOAWAY, HEADERS, OK, PING, PREFACE,
-    PRIORITY, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE, expect_service, fields, frame,
-    literals, login_of, message, path, text_field, tls,
+    PRIORITY, Peer, RST_STREAM, SETTINGS, WINDOW_UPDATE, expect_service, fields, frame, literals, login_of,
+    message, path, text_field, tls,
 };
 use crate::harness::gateway::User;
 use crate::harness::{Gateway, LATER, Options, SOON, fixture, rounds, wait};
@@ -112,12 +112,8 @@ fn g16_a_client_that_has_its_streams_reset_is_ended() {
     let empty_window = |id| frame(WINDOW_UPDATE, 0, id, &[0; 4]);
     let full_window = |id| frame(WINDOW_UPDATE, 0, id, &[0x7f, 0xff, 0xff, 0xff]).repeat(2);
     let too_long = |id| frame(DATA, 0, id, &[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-    let provocations: [(u8, &dyn Fn(u32) -> Vec<u8>); 4] = [
-        (END_STREAM, &half_closed),
-        (0, &empty_window),
-        (0, &full_window),
-        (0, &too_long),
-    ];
+    let provocations: [(u8, &dyn Fn(u32) -> Vec<u8>); 4] =
+        [(END_STREAM, &half_closed), (0, &empty_window), (0, &full_window), (0, &too_long)];
     for (flags, provoke) in provocations {
         let mut peer = Peer::new(&gateway);
         expect_polite(&mut peer);
@@ -275,7 +271,9 @@ fn g20_what_headers_unfold_to_is_limited() {
     for chunk in chunks {
         peer.send(&frame(CONTINUATION, 0, id, chunk));
     }
-    peer.send(&[frame(CONTINUATION, END_HEADERS, id, &[]), frame(DATA, END_STREAM, id, &message(&[]))].concat());
+    peer.send(
+        &[frame(CONTINUATION, END_HEADERS, id, &[]), frame(DATA, END_STREAM, id, &message(&[]))].concat(),
+    );
     assert_ne!(peer.answer(id).and_then(|a| a.status), Some(OK), "40 KB of metadata");
     drop(peer);
     before.expect_back(&gateway, SLACK_MIB);
@@ -294,11 +292,9 @@ fn g21_what_is_compressed_is_not_unfolded() {
     let login = login_of(User::Admin);
     let path = path("List");
     for encoding in ["gzip", "deflate", "identity", "none of these"] {
-        let block = [
-            literals(&fields(&path)),
-            literals(&[("grpc-encoding", encoding), ("authorization", &login)]),
-        ]
-        .concat();
+        let block =
+            [literals(&fields(&path)), literals(&[("grpc-encoding", encoding), ("authorization", &login)])]
+                .concat();
         let mut body = message(&bomb);
         body[0] = 1;
         let mut peer = Peer::new(&gateway);
@@ -438,7 +434,9 @@ fn g23_bad_clients() {
     }
     println!("the connection went on after: {}", served.join(", "));
     // What does not begin as HTTP/2 does.
-    for bytes in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 100], &PREFACE[..20], b"PRI * HTTP/3.0"] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 100], &PREFACE[..20], b"PRI * HTTP/3.0"]
+    {
         let mut peer = Peer::silent(gateway.port(), tls(&gateway)).expect("the handshake is good");
         peer.send(bytes);
         // Half of a preface is no offence yet.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, Issuer, KeyIdMethod, KeyPair,
-    RevokedCertParams, SerialNumber,
+    CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, Issuer, KeyIdMethod,
+    KeyPair, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -77,7 +77,9 @@ fn put(gateway: &Gateway, name: &str, text: &str) {
 /// A client that believes the gateway and shows this certificate.
 fn config(gateway: &Gateway, identity: Option<&[String; 2]>, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(gateway.file("ca.pem")).expect("it is PEM")).expect("an authority");
+    roots
+        .add(CertificateDer::from_pem_file(gateway.file("ca.pem")).expect("it is PEM"))
+        .expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -165,7 +167,11 @@ fn g2_g3_g13_who_does_not_get_in() {
     }
     let other = Gateway::start();
     let stranger = issue(&other, "client.provost", CLIENT, 7);
-    expect_refused(&gateway, config(&gateway, Some(&stranger), &["h2"]), "refused: the certificate of the client");
+    expect_refused(
+        &gateway,
+        config(&gateway, Some(&stranger), &["h2"]),
+        "refused: the certificate of the client",
+    );
     let server = issue(&gateway, "client.provost", SERVER, 8);
     expect_refused(&gateway, config(&gateway, Some(&server), &["h2"]), "not made for this purpose");
     let key = KeyPair::generate().expect("a key");
@@ -173,7 +179,11 @@ fn g2_g3_g13_who_does_not_get_in() {
     params.extended_key_usages = vec![CLIENT];
     let alone = params.self_signed(&key).expect("it is signed");
     let alone = [alone.pem(), key.serialize_pem()];
-    expect_refused(&gateway, config(&gateway, Some(&alone), &["h2"]), "refused: the certificate of the client");
+    expect_refused(
+        &gateway,
+        config(&gateway, Some(&alone), &["h2"]),
+        "refused: the certificate of the client",
+    );
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     params.not_before = rcgen::date_time_ymd(2000, 1, 1);
     let old = params.signed_by(&key, &issuer(&gateway)).expect("it is signed");
@@ -183,7 +193,8 @@ fn g2_g3_g13_who_does_not_get_in() {
     for alpn in [&[][..], &["http/1.1"], &["h2c", "grpc"]] {
         expect_refused(&gateway, config(&gateway, Some(&good), alpn), "does not choose HTTP/2 (ALPN h2)");
     }
-    let mut peer = Peer::with(gateway.port(), config(&gateway, Some(&good), &["http/1.1", "h2"])).expect("good");
+    let mut peer =
+        Peer::with(gateway.port(), config(&gateway, Some(&good), &["http/1.1", "h2"])).expect("good");
     assert_eq!(peer.call("Service", &login_of(User::Viewer), &[]).and_then(|a| a.status), Some(OK));
     drop(peer);
     before.expect_back(&gateway, 100);
@@ -203,14 +214,19 @@ fn g4_what_is_revoked_is_out() {
         let answer = peer.call("Service", &login_of(User::Viewer), &[]);
         assert_eq!(answer.and_then(|a| a.status), Some(OK), "{}", gateway.log());
     };
-    let [mut kept_peer, mut lost_peer] = [&kept, &lost].map(|identity| connect(identity).expect("both are good"));
+    let [mut kept_peer, mut lost_peer] =
+        [&kept, &lost].map(|identity| connect(identity).expect("both are good"));
     works(&mut kept_peer);
     works(&mut lost_peer);
     revoke(&gateway, &[42]);
     gateway.service().ok(&["reload"]);
     wait::until("the revoked client is disconnected", SOON, || lost_peer.is_closed());
     until_log(&gateway, "ended 1 connections");
-    expect_refused(&gateway, config(&gateway, Some(&lost), &["h2"]), "the certificate of the client is revoked");
+    expect_refused(
+        &gateway,
+        config(&gateway, Some(&lost), &["h2"]),
+        "the certificate of the client is revoked",
+    );
     works(&mut kept_peer);
     // A list that is none changes nothing.
     put(&gateway, "crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
@@ -218,7 +234,11 @@ fn g4_what_is_revoked_is_out() {
     assert!(refused.code != 0 && format!("{refused:?}").contains("malformed revocation list"), "{refused:?}");
     works(&mut kept_peer);
     works(&mut connect(&kept).expect("it is still good"));
-    expect_refused(&gateway, config(&gateway, Some(&lost), &["h2"]), "the certificate of the client is revoked");
+    expect_refused(
+        &gateway,
+        config(&gateway, Some(&lost), &["h2"]),
+        "the certificate of the client is revoked",
+    );
 }
 
 /// 2,000 connections from eight addresses; each says one byte a second of what a handshake begins with.
@@ -259,7 +279,8 @@ fn g8_slow_handshakes_keep_nobody_out() {
     while crowd.is_running() {
         assert_eq!(old.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "{}", gateway.log());
         // Somebody new has to try again where the door is crowded.
-        match Peer::with(gateway.port(), tls(&gateway)).ok().and_then(|mut p| p.call("Service", &login, &[])) {
+        match Peer::with(gateway.port(), tls(&gateway)).ok().and_then(|mut p| p.call("Service", &login, &[]))
+        {
             Some(answer) => {
                 assert_eq!(answer.status, Some(OK), "{answer:?}");
                 served += 1;
@@ -352,7 +373,8 @@ fn g14_one_listener_and_it_speaks_tls_only() {
     let listeners = |file: &str, state: usize, is: &str, inode: usize| -> Vec<String> {
         let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let ours = lines.filter(|l| l.get(state) == Some(&is) && sockets.iter().any(|s| l.get(inode) == Some(&&**s)));
+        let ours = lines
+            .filter(|l| l.get(state) == Some(&is) && sockets.iter().any(|s| l.get(inode) == Some(&&**s)));
         ours.map(|l| l.join(" ")).collect()
     };
     let tcp = [listeners("tcp", 3, "0A", 9), listeners("tcp6", 3, "0A", 9)].concat();
@@ -466,11 +488,13 @@ fn g32_without_descriptors_it_waits_and_comes_back() {
     let usual = limits.lines().find(|l| l.starts_with("Max open files")).expect("it is there");
     let usual = usual.split_whitespace().nth(3).expect("the soft limit").to_owned();
     limit(&(Footprint::now(before.pid).fds + 1).to_string());
-    let crowd: Vec<_> = (0..20).map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens")).collect();
+    let crowd: Vec<_> =
+        (0..20).map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens")).collect();
     until_log(&gateway, "cannot let connections in for a moment");
     let cpu = || {
         let text = fs::read_to_string(format!("/proc/{}/stat", before.pid)).expect("it runs");
-        let fields: Vec<u64> = text.split_whitespace().skip(13).take(2).filter_map(|f| f.parse().ok()).collect();
+        let fields: Vec<u64> =
+            text.split_whitespace().skip(13).take(2).filter_map(|f| f.parse().ok()).collect();
         fields.iter().sum::<u64>()
     };
     let (begun, window) = (cpu(), Duration::from_secs(2));

@@ -339,7 +339,8 @@ impl Peer {
             if frame.kind == DATA {
                 answer.data.extend(&frame.payload);
             }
-            answer.is_whole |= frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
+            answer.is_whole |=
+                frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
         }
         self.answers.remove(&stream)
     }

@@ -34,14 +34,14 @@ mod f_names;
 mod f_place;
 mod f_socket;
 #[cfg(feature = "gateway")]
-mod g_clients;
-#[cfg(feature = "gateway")]
 mod g_calls;
+#[cfg(feature = "gateway")]
+mod g_clients;
 mod g_http2;
 #[cfg(feature = "gateway")]
-mod g_remote;
-#[cfg(feature = "gateway")]
 mod g_process;
+#[cfg(feature = "gateway")]
+mod g_remote;
 mod g_tls;
 mod h2;
 mod k_upgrade;
