@@ -418,7 +418,11 @@ mod tests {
 
     #[test]
     fn the_first_word_decides() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| {
+            let mut words = Words::new(line.iter().map(Into::into)).unwrap();
+            words.belong_to(crate::cli::find("cert").unwrap()).unwrap();
+            parse(&mut words)
+        };
         assert_eq!(
             parsed(&["init", "--dir", "d", "--host", "a", "--host", "b", "--days", "3"]),
             Ok(Args::Init {

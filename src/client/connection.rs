@@ -1,6 +1,8 @@
 //! Where a service is, on this machine or on another, and a connection to it of either kind.
 
 use std::fmt;
+#[cfg(feature = "gateway")]
+use std::io;
 use std::path::PathBuf;
 #[cfg(feature = "gateway")]
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use crate::client::link::{Fault, Link};
 #[cfg(feature = "gateway")]
 use crate::client::remote::{Remote, RemoteLink};
 use crate::client::socket;
+#[cfg(feature = "gateway")]
+use crate::wire::error::Code;
 use crate::wire::error::Error;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
@@ -46,6 +50,16 @@ impl Place {
             #[cfg(feature = "gateway")]
             At::Remote(remote) => remote.open().map(|link| Connection::Remote(Box::new(link))),
         }
+    }
+
+    /// The same in the middle of things, where a service was before. The socket of this machine is there all the time;
+    /// a gateway that died comes back, and until then nothing was sent.
+    pub(super) fn open_again(&self) -> Result<Connection, Fault> {
+        self.open().map_err(|e| match &self.0 {
+            #[cfg(feature = "gateway")]
+            At::Remote(_) if e.code == Code::Unreachable => Fault::Unsent(io::Error::other(e.message)),
+            _ => Fault::Final(e),
+        })
     }
 }
 

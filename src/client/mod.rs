@@ -317,7 +317,7 @@ impl Client {
     fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.place.open().map_err(Fault::Final)?,
+            None => self.place.open_again()?,
         };
         if let Some(canceller) = &self.canceller {
             link.watch(canceller).map_err(Fault::Final)?;

@@ -1,5 +1,6 @@
 //! `[grpc]`: the gateway, who may come in and what they may do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +11,7 @@ use crate::access::password::Hash;
 use crate::access::role::Role;
 use crate::access::roles::Roles;
 use crate::access::users::Users;
-use crate::config::section::{At, Section};
+use crate::config::section::{Section, Text};
 use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
 use crate::sys::system::euid;
 use crate::tls::material::Files;
@@ -29,19 +30,14 @@ pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySet
     })?;
     let files = files(&mut section, state)?;
     let users = users(&mut section, state, address)?;
+    let by_certificate = section.section("certificate_roles")?;
+    let by_user = section.section("user_roles")?;
     let roles = Roles {
-        by_certificate: match section.section("certificate_roles")? {
-            Some(table) => roles(table, &|name| {
-                let fits =
-                    (1..=CERTIFICATE_NAME_LEN_MAX).contains(&name.len()) && !name.contains(char::is_control);
-                if fits { Ok(()) } else { Err(Error::usage("it is no name of a certificate")) }
-            })?,
-            None => Default::default(),
-        },
-        by_user: match section.section("user_roles")? {
-            Some(table) => roles(table, &|name| name.parse::<Name>().map(drop))?,
-            None => Default::default(),
-        },
+        by_certificate: by_certificate
+            .map(|table| roles(table, certificate_name))
+            .transpose()?
+            .unwrap_or_default(),
+        by_user: by_user.map(|table| roles(table, user_name)).transpose()?.unwrap_or_default(),
     };
     let limits = section.section("limits")?.map(limits).transpose()?.unwrap_or_default();
     section.finish()?;
@@ -96,15 +92,23 @@ fn demo_users(section: Section<'_>) -> Result<Users, Error> {
     Ok(users)
 }
 
+fn certificate_name(name: &str) -> Result<(), Error> {
+    let fits = (1..=CERTIFICATE_NAME_LEN_MAX).contains(&name.len()) && !name.contains(char::is_control);
+    if fits { Ok(()) } else { Err(Error::usage("it is no name of a certificate")) }
+}
+
+fn user_name(name: &str) -> Result<(), Error> {
+    name.parse::<Name>().map(drop)
+}
+
 fn roles(
     section: Section<'_>,
-    check: &dyn Fn(&str) -> Result<(), Error>,
-) -> Result<std::collections::BTreeMap<String, Role>, Error> {
+    check: fn(&str) -> Result<(), Error>,
+) -> Result<BTreeMap<String, Role>, Error> {
     let at = section.source();
-    let one = |(name, role): (At<String>, At<_>)| {
+    let one = |(name, role): Text<'_>| {
         check(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
-        let role: std::borrow::Cow<'_, str> = role.value;
-        let parsed = role.parse::<Role>().map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+        let parsed = role.value.parse::<Role>().map_err(|e| at.bad(&role, &e.message).hint(e.hint))?;
         Ok((name.value, parsed))
     };
     section.texts()?.into_iter().map(one).collect()

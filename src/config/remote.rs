@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::client::settings::{Host, RemoteSettings};
-use crate::config::section::Section;
+use crate::config::section::{At, Section};
 use crate::tls::material::Files;
 use crate::wire::error::Error;
 use crate::wire::id::Name;
@@ -11,7 +11,7 @@ use crate::wire::id::Name;
 /// All of them, in the order of their names.
 pub fn all(section: Section<'_>) -> Result<Vec<(String, RemoteSettings)>, Error> {
     let at = section.source();
-    let one = |(name, mut table): (crate::config::section::At<String>, Section<'_>)| {
+    let one = |(name, mut table): (At<String>, Section<'_>)| {
         name.value.parse::<Name>().map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
         let remote = remote(&mut table)?;
         table.finish()?;

@@ -206,35 +206,31 @@ impl<'a> Section<'a> {
         list.into_iter().map(one).collect()
     }
 
-    /// The keys of a table that has any, with the text of each.
+    /// All keys, whatever they are, with the text of each.
     #[cfg(feature = "gateway")]
-    pub fn texts(mut self) -> Result<Vec<(At<String>, At<Cow<'a, str>>)>, Error> {
-        let all = std::mem::take(&mut self.table).into_iter().map(|(key, value)| {
-            let name = At { at: key.span().start, value: key.into_inner().into_owned() };
-            match (value.span().start, value.into_inner()) {
-                (at, DeValue::String(value)) => Ok((name, At { value, at })),
-                (at, other) => Err(self.of_kind(&name.value, &At { value: other, at }, "a string")),
-            }
-        });
-        all.collect()
+    pub fn texts(mut self) -> Result<Vec<Text<'a>>, Error> {
+        let table = std::mem::take(&mut self.table);
+        let one = |(key, value): (At<String>, _)| match value {
+            At { value: DeValue::String(value), at } => Ok((key, At { value, at })),
+            other => Err(self.of_kind(&key.value, &other, "a string")),
+        };
+        entries(table).map(one).collect()
     }
 
-    /// The keys of a table that has any, each of which is a table.
+    /// All keys, whatever they are, each of which is a table.
     #[cfg(feature = "gateway")]
     pub fn tables(mut self) -> Result<Vec<(At<String>, Self)>, Error> {
-        let outer = self.title.trim_end_matches(']').to_owned();
-        let all = std::mem::take(&mut self.table).into_iter().map(|(key, value)| {
-            let name = At { at: key.span().start, value: key.into_inner().into_owned() };
-            let title = format!("{outer}.{}]", name.value);
-            match (value.span().start, value.into_inner()) {
-                (at, DeValue::Table(table)) => Ok((name, Self::new(self.source, title, at, table))),
-                (at, other) => {
-                    let kind = format!("a table, written {title}");
-                    Err(self.of_kind(&name.value, &At { value: other, at }, &kind))
+        let (table, outer) = (std::mem::take(&mut self.table), self.title.trim_end_matches(']'));
+        let one = |(key, value): (At<String>, _)| {
+            let title = format!("{outer}.{}]", key.value);
+            match value {
+                At { value: DeValue::Table(table), at } => {
+                    Ok((key, Self::new(self.source, title, at, table)))
                 }
+                other => Err(self.of_kind(&key.value, &other, &format!("a table, written {title}"))),
             }
-        });
-        all.collect()
+        };
+        entries(table).map(one).collect()
     }
 
     /// Refuses the keys that nobody has asked for.
@@ -249,6 +245,18 @@ impl<'a> Section<'a> {
             None => format!("keys there: {}", self.known.join(", ")),
         }))
     }
+}
+
+/// A key that stands for itself, and its text.
+#[cfg(feature = "gateway")]
+pub type Text<'a> = (At<String>, At<Cow<'a, str>>);
+
+#[cfg(feature = "gateway")]
+fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'_>>)> {
+    table.into_iter().map(|(key, value)| {
+        let name = At { at: key.span().start, value: key.into_inner().into_owned() };
+        (name, At { at: value.span().start, value: value.into_inner() })
+    })
 }
 
 /// With its article.

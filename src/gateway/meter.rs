@@ -313,6 +313,9 @@ impl Bucket {
 }
 
 #[cfg(test)]
+mod load;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -24,21 +24,6 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// Two connected ends of a stream; no call on either waits.
-pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: `fds` has room for the two descriptors, which nobody else owns.
-    unsafe {
-        cerr(libc::socketpair(
-            libc::AF_UNIX,
-            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-            0,
-            fds.as_mut_ptr(),
-        ))?;
-        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
-    }
-}
-
 /// Takes over a socket that this process was started with. An error: nothing of the kind is open at that number.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let mut kind: libc::c_int = 0;
@@ -267,12 +252,6 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<(
         )
     })
     .map(drop)
-}
-
-/// How many connections may wait to be accepted on a socket that listens; std asks for 128.
-pub fn set_backlog(listener: BorrowedFd<'_>, count: u16) -> io::Result<()> {
-    // SAFETY: touches no memory; listening again only sets the number.
-    cerr(unsafe { libc::listen(listener.as_raw_fd(), count.into()) }).map(drop)
 }
 
 #[cfg(test)]

@@ -44,6 +44,18 @@ impl Answer for v1::Processes {
     }
 }
 
+impl Answer for v1::AuditLines {
+    fn put(&mut self, reply: Reply) {
+        if let Body::Audit(some) = reply.to_body() {
+            self.lines.extend(some.lines);
+        }
+    }
+
+    fn take(self) -> Result<Vec<Reply>, Error> {
+        all([Body::Audit(self)])
+    }
+}
+
 impl Answer for v1::Chunks {
     fn put(&mut self, reply: Reply) {
         if let Body::Chunk(chunk) = reply.to_body() {
@@ -98,7 +110,23 @@ macro_rules! single {
 
 single!(v1::Environment, Environment);
 single!(v1::EventBatch, Events);
-single!(v1::AuditLines, Audit);
 single!(v1::ServiceInfo, Service);
 single!(v1::Health, Health);
 single!(v1::Upgraded, Upgraded);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::audit::Line;
+    use crate::wire::time::Timestamp;
+
+    #[test]
+    fn lines_of_the_audit_come_in_several_replies() {
+        let line = |seq| Line { seq, at: Timestamp(1), who: "a".into(), what: "b".into(), result: None };
+        let mut answer = v1::AuditLines::default();
+        for seq in [1, 2] {
+            answer.put(Reply::Audit(vec![line(seq)]));
+        }
+        assert_eq!(answer.take(), Ok(vec![Reply::Audit(vec![line(1), line(2)])]));
+    }
+}

@@ -116,15 +116,24 @@ async function until(what, condition) {
   }
 }
 
-const gatewayThreads = () =>
-  Number(/^Threads:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${met.gateway_pid}/status`, "utf8"))[1]);
+// How many threads of the gateway are there for one call each.
+function threadsOfCalls() {
+  const tasks = `/proc/${met.gateway_pid}/task`;
+  return fs.readdirSync(tasks).filter((task) => {
+    try {
+      return fs.readFileSync(`${tasks}/${task}/comm`, "utf8") === "call\n";
+    } catch {
+      return false;
+    }
+  }).length;
+}
 
-// The gateway has as many threads afterwards as before, with the connection still there.
-async function noThreadLeft(use) {
-  await viewer.ask("Service");
-  const before = gatewayThreads();
-  await use();
-  await until(`the gateway has ${before} threads again`, () => gatewayThreads() <= before);
+// A call within has a thread in the gateway, and none afterwards, with the connection still there.
+async function withOneCall(use) {
+  const over = () => until("no call has a thread", () => threadsOfCalls() === 0);
+  await over();
+  await use(() => until("the call has a thread", () => threadsOfCalls() === 1));
+  await over();
 }
 
 // The error that something ends with.
@@ -403,7 +412,7 @@ checks.errors_have_details = async () => {
 
 checks.deadline_ends_the_wait = () =>
   started(SLEEP, (id) =>
-    noThreadLeft(async () => {
+    withOneCall(async () => {
       const begin = Date.now();
       const error = await failure(viewer.ask("Wait", { targets: [id] }, { deadline: begin + 300 }));
       assert.equal(codeOf(error), "DEADLINE_EXCEEDED");
@@ -411,10 +420,11 @@ checks.deadline_ends_the_wait = () =>
     }),
   );
 
-// Reads one message of a stream that has more, and cancels it.
-async function firstOf(stream) {
+// Reads one message of a stream that has more, does something meanwhile, and cancels it.
+async function firstOf(stream, meanwhile = () => {}) {
   try {
     for await (const message of stream) {
+      await meanwhile();
       stream.on("error", () => {});
       stream.cancel();
       return message;
@@ -426,12 +436,12 @@ async function firstOf(stream) {
 
 checks.cancelled_stream_leaves_no_thread = async () => {
   await started({ command: ["sh", "-c", "echo first; exec sleep 1000"] }, (id) =>
-    noThreadLeft(async () => {
-      const { chunk } = await firstOf(operator.open("Stream", { targets: [id], start: true }, {}));
+    withOneCall(async (isThere) => {
+      const { chunk } = await firstOf(operator.open("Stream", { targets: [id], start: true }, {}), isThere);
       assert.equal(chunk.data.toString(), "first\n");
     }),
   );
-  await noThreadLeft(() => firstOf(viewer.open("Events", { follow: true }, {})));
+  await withOneCall((isThere) => firstOf(viewer.open("Events", { follow: true }, {}), isThere));
 };
 
 checks.large_message_is_refused = async () => {
@@ -555,7 +565,7 @@ checks.health_check = async () => {
 };
 
 checks.health_watch = () =>
-  noThreadLeft(async () => {
+  withOneCall(async () => {
     for (const [service, wanted] of [["", "SERVING"], ["no.such.Service", "SERVICE_UNKNOWN"]]) {
       assert.equal((await firstOf(health.Watch({ service }))).status, wanted);
     }

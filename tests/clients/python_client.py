@@ -139,18 +139,22 @@ def until(what, condition):
         threading.Event().wait(0.01)
 
 
-def gateway_threads():
-    lines = pathlib.Path(f"/proc/{MET['gateway_pid']}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+def threads_of_calls():
+    """How many threads of the gateway are there for one call each."""
+    found = 0
+    for name in pathlib.Path(f"/proc/{MET['gateway_pid']}/task").glob("*/comm"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += name.read_text() == "call\n"
+    return found
 
 
 @contextlib.contextmanager
-def no_thread_left():
-    """The gateway has as many threads afterwards as before, with the connection still there."""
-    VIEWER.Service(channel.Service())
-    before = gateway_threads()
-    yield
-    until(f"the gateway has {before} threads again", lambda: gateway_threads() <= before)
+def with_one_call():
+    """A call within has a thread in the gateway, and none afterwards, with the connection still there."""
+    over = lambda: until("no call has a thread", lambda: threads_of_calls() == 0)
+    over()
+    yield lambda: until("the call has a thread", lambda: threads_of_calls() == 1)
+    over()
 
 
 def failure(call, *arguments, **more):
@@ -423,7 +427,7 @@ def errors_have_details():
 
 @check
 def deadline_ends_the_wait():
-    with started("sleep", "1000") as id, no_thread_left():
+    with started("sleep", "1000") as id, with_one_call():
         begin = time.monotonic()
         error = failure(VIEWER.Wait, channel.Wait(targets=[id]), timeout=0.3)
         expect(error.code().name, "DEADLINE_EXCEEDED")
@@ -432,14 +436,16 @@ def deadline_ends_the_wait():
 
 @check
 def cancelled_stream_leaves_no_thread():
-    with started("sh", "-c", "echo first; exec sleep 1000") as id, no_thread_left():
+    with started("sh", "-c", "echo first; exec sleep 1000") as id, with_one_call() as is_there:
         call = OPERATOR.Stream(channel.Stream(targets=[id], start=True), timeout=None)
         expect(next(call).chunk.data, b"first\n")
+        is_there()
         call.cancel()
         expect(failure(list, call).code().name, "CANCELLED")
-    with no_thread_left():
+    with with_one_call() as is_there:
         call = VIEWER.Events(channel.Events(follow=True), timeout=None)
         next(call)
+        is_there()
         call.cancel()
 
 
@@ -598,7 +604,7 @@ def health_check():
 @check
 def health_watch():
     stub = health_pb2_grpc.HealthStub(LINK)
-    with no_thread_left():
+    with with_one_call():
         for name, status in (("", "SERVING"), ("no.such.Service", "SERVICE_UNKNOWN")):
             call = stub.Watch(health_pb2.HealthCheckRequest(service=name))
             expect(health_pb2.HealthCheckResponse.ServingStatus.Name(next(call).status), status)

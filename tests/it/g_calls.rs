@@ -131,45 +131,6 @@ fn g26_who_gives_up_a_call_ends_its_waiting_and_nothing_else() {
 }
 
 #[test]
-fn g27_nobody_is_ever_taken_for_somebody_else() {
-    let gateway = Gateway::start();
-    gateway.service().start(&["--name", "still", "--", "sleep", "76013"]);
-    let before = Footprint::of(&gateway);
-    let churn = |first: usize| {
-        let mut wrong = Vec::new();
-        for n in 0..rounds(250) as usize {
-            let (user, expected) = match (n + first) % 2 {
-                0 => (User::Admin, OK),
-                _ => (User::Viewer, PERMISSION_DENIED),
-            };
-            let mut peer = Peer::new(&gateway);
-            let login = login_of(user);
-            let mut expect = |peer: &mut Peer, id| {
-                let answer =
-                    peer.answer(id).unwrap_or_else(|| panic!("answer {id} of {n}\n{}", gateway.log()));
-                if answer.status != Some(expected) {
-                    wrong.push((n, user, answer));
-                }
-            };
-            let first = peer.ask("Env", &login, &[]);
-            expect(&mut peer, first);
-            peer.ask("Wait", &login, &targets("still"));
-            let second = peer.ask("Env", &login, &[]);
-            expect(&mut peer, second);
-            // In flight, as the one that waits, while the connection ends and its descriptors become another's.
-            peer.ask("Env", &login, &[]);
-        }
-        wrong
-    };
-    let wrong = thread::scope(|scope| {
-        let two = [0, 1].map(|first| scope.spawn(move || churn(first)));
-        two.into_iter().flat_map(|churn| churn.join().expect("it churns")).collect::<Vec<_>>()
-    });
-    assert!(wrong.is_empty(), "{} wrong answers: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
-    before.expect_back(&gateway, 140);
-}
-
-#[test]
 fn g28_guessing_is_slow_and_tells_nothing() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);

@@ -4,8 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-mod harness;
-
 mod a_crash;
 mod a_engine_ends;
 mod a_keeper;
@@ -37,13 +35,21 @@ mod f_socket;
 mod g_calls;
 #[cfg(feature = "gateway")]
 mod g_clients;
+#[cfg(feature = "gateway")]
+mod g_demo;
+#[cfg(feature = "gateway")]
 mod g_http2;
+#[cfg(feature = "gateway")]
+mod g_identity;
 #[cfg(feature = "gateway")]
 mod g_process;
 #[cfg(feature = "gateway")]
 mod g_remote;
+#[cfg(feature = "gateway")]
 mod g_tls;
+#[cfg(feature = "gateway")]
 mod h2;
+mod harness;
 mod k_upgrade;
 mod l_scale;
 #[cfg(feature = "gateway")]

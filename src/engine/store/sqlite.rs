@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use crate::engine::store::place::{Files, Place, WAL, with_suffix};
@@ -33,6 +33,8 @@ const WAL_LEN_FOR_EVENTS: u64 = 64 << 20;
 const WAL_FACTOR_MAX: u64 = 4;
 /// The most events that one write prunes, so that none takes long.
 const PRUNE_MAX: u64 = 2000;
+/// How many lines of the audit come between two prunings of it.
+const PRUNE_AUDIT_EACH: u64 = 64;
 
 /// The SQLite implementation of [`Store`].
 #[derive(Debug)]
@@ -315,7 +317,9 @@ fn apply(tx: &Transaction<'_>, change: &Change<'_>, has_room_for_events: bool) -
         let put = "INSERT OR REPLACE INTO sinks (name, seq) VALUES (?1, ?2)";
         tx.execute(put, params![sink, Number(*seq)])?;
     }
-    prune_audit(tx, change.prune)?;
+    if change.audit.iter().any(|line| line.seq.is_multiple_of(PRUNE_AUDIT_EACH)) {
+        prune_audit(tx, change.prune)?;
+    }
     prune(tx, change.prune)
 }
 
@@ -336,21 +340,13 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<u64> {
 
 /// Prunes the audit from the old end, by the same rule.
 fn prune_audit(tx: &Transaction<'_>, prune: Prune) -> rusqlite::Result<()> {
-    let Some(first) = oldest_audit(tx)? else { return Ok(()) };
     let too_many = last_audit(tx)?.saturating_sub(prune.keep);
-    if first.seq > too_many && first.at >= prune.before {
-        return Ok(());
-    }
     tx.execute(
         "DELETE FROM audit WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?1)
              WHERE (seq <= ?2 OR at < ?3) AND seq < (SELECT max(seq) FROM audit))",
         params![Number(PRUNE_MAX), Number(too_many), Number(prune.before.0)],
     )
     .map(drop)
-}
-
-fn oldest_audit(conn: &Connection) -> rusqlite::Result<Option<Line>> {
-    conn.query_row("SELECT * FROM audit ORDER BY seq LIMIT 1", (), rows::audit).optional()
 }
 
 fn last_audit(conn: &Connection) -> rusqlite::Result<u64> {

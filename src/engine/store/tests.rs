@@ -16,6 +16,7 @@ use crate::engine::store::{
     Change, EVENTS_MAX, Kept, Prune, Put, RUNS_MAX, Sqlite, Store, StoreError, Trouble, Written,
 };
 use crate::sys::system;
+use crate::wire::audit::Line;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
@@ -404,6 +405,31 @@ fn every_version_comes_to_the_newest() {
         assert_eq!(sinks, 1 + i64::from(from > 0), "from {from}");
         schema::check(&conn, &dir.database()).unwrap();
     }
+}
+
+#[test]
+fn the_audit_is_kept_as_long_as_events_are() {
+    let dir = Dir::new();
+    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let line = |seq, result: Option<&str>| {
+        let (who, what, result) = ("uid 0".into(), "stop web".into(), result.map(str::to_owned));
+        Line { seq, at: Timestamp(1000 * seq), who, what, result }
+    };
+    let mut write = |lines: &[Line], prune| {
+        store.write(&Change { audit: lines, prune, ..Change::default() }).unwrap();
+        store.audit(0, 1000).unwrap()
+    };
+    write(&[line(1, None), line(2, None)], Prune::default());
+    let both = write(&[line(1, Some("done")), line(2, Some("done"))], Prune::default());
+    assert_eq!(both, [line(1, Some("done")), line(2, Some("done"))]);
+    // Now and then, and never the newest.
+    let lines: Vec<_> = (3..=128).map(|seq| line(seq, None)).collect();
+    let left = write(&lines, Prune { keep: 100, ..Prune::default() });
+    assert_eq!((left[0].seq, left.len()), (29, 100));
+    let left = write(&[line(192, None)], Prune { before: Timestamp(u64::MAX), keep: u64::MAX });
+    assert_eq!(left, [line(192, None)]);
+    assert_eq!(store.audit(191, 1).unwrap().len() + store.audit(192, 1).unwrap().len(), 1);
+    assert_eq!(store.load().unwrap().last_audit, 192);
 }
 
 #[test]

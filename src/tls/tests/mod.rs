@@ -43,7 +43,6 @@ use rustls::sign::CertifiedKey;
 use rustls::sign::SingleCertAndKey;
 
 use crate::sys::clock;
-use crate::sys::socket;
 use crate::tls::identity::Peer;
 use crate::tls::material;
 use crate::tls::material::Files;
@@ -249,13 +248,12 @@ struct Running {
 
 impl Running {
     fn start(tunnel: Tunnel, mut meter: impl Meter + Send + 'static) -> Self {
-        let (theirs, ours) = socket::stream_pair().unwrap();
-        let app = UnixStream::from(ours);
-        app.set_nonblocking(false).unwrap();
+        let (theirs, app) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
         app.set_read_timeout(Some(Duration::from_millis(LONG_MS))).unwrap();
         let closer = tunnel.closer();
         let (sender, ended) = mpsc::channel();
-        std::thread::spawn(move || sender.send(tunnel.run(theirs, &mut meter)));
+        std::thread::spawn(move || sender.send(tunnel.run(theirs.into(), &mut meter)));
         Self { app, closer, ended }
     }
 

@@ -1,5 +1,5 @@
 //! What TLS and its two pumps cost, against the same bytes without them:
-//! `cargo test --release --lib tls::tests::speed -- --ignored --nocapture`.
+//! `cargo test --lib tls::tests::speed -- --ignored --nocapture --test-threads 1`.
 
 use std::io::Read;
 use std::io::Write;
@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::sys::socket;
+use crate::sys::clock;
+use crate::sys::poll;
 use crate::tls::tests::Running;
 use crate::tls::tests::World;
 use crate::tls::tests::connected;
@@ -50,12 +51,14 @@ fn measure(mut near: impl Read + Write, mut far: impl Read + Write + Send + 'sta
     (times[MESSAGES / 2], rate)
 }
 
+/// Where `--nocapture` shows it.
+fn figure(of: &str, (median, rate): (Duration, usize)) {
+    writeln!(std::io::stderr(), "{of}: {median:?}, {rate} MB/s").unwrap();
+}
+
 /// Carries bytes as a pump does, without TLS: what two more hops cost by themselves.
 fn relayed(tcp: std::net::TcpStream) -> UnixStream {
-    let (theirs, ours) = socket::stream_pair().unwrap();
-    let (theirs, ours) = (UnixStream::from(theirs), UnixStream::from(ours));
-    theirs.set_nonblocking(false).unwrap();
-    ours.set_nonblocking(false).unwrap();
+    let (theirs, ours) = UnixStream::pair().unwrap();
     tcp.set_nodelay(true).unwrap();
     let copy = |mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>| {
         std::thread::spawn(move || {
@@ -78,11 +81,40 @@ fn latency_and_rate() {
     let (far, near) = connected();
     far.set_nodelay(true).unwrap();
     near.set_nodelay(true).unwrap();
-    println!("tcp alone:              {:?}", measure(near, far));
+    figure("tcp alone", measure(near, far));
 
     let (far, near) = connected();
-    println!("two relays without tls: {:?}", measure(relayed(near), relayed(far)));
+    figure("two relays without tls", measure(relayed(near), relayed(far)));
 
     let (server, client) = Running::both(&World::new());
-    println!("two pumps with tls:     {:?}", measure(client.app, server.app));
+    figure("two pumps with tls", measure(client.app, server.app));
+}
+
+/// Resident memory of this process, in KiB.
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn memory_of_an_idle_connection() {
+    const PAIRS: usize = 100;
+    let world = World::new();
+    drop(Running::both(&world));
+    let before = resident_kib();
+    let mut pairs: Vec<_> = (0..PAIRS).map(|_| Running::both(&world)).collect();
+    let fresh = resident_kib();
+    for (server, client) in &mut pairs {
+        client.app.write_all(&[7; 100_000]).unwrap();
+        server.app.read_exact(&mut [0; 100_000]).unwrap();
+    }
+    let used = resident_kib();
+    let idle_ms = clock::now_ms() + 2000;
+    poll::wait(&mut [], Some(idle_ms)).unwrap();
+    let idle = resident_kib();
+    let each = |kib: usize| kib.saturating_sub(before) / (2 * PAIRS);
+    let (fresh, used, idle) = (each(fresh), each(used), each(idle));
+    writeln!(std::io::stderr(), "KiB for each end: fresh {fresh}, used {used}, idle {idle}").unwrap();
 }

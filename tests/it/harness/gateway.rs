@@ -9,7 +9,7 @@ use crate::harness::cli::{self, Output, Running, code_of};
 use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, free_port, procfs, wait};
 
 /// The name in the client's certificate, which is an admin's.
-const CLIENT: &str = "client.provost";
+pub const CLIENT: &str = "client.provost";
 /// What the engine calls the gateway.
 pub const NAME: &str = "provost.gateway";
 
@@ -125,6 +125,14 @@ impl Gateway {
     #[track_caller]
     pub fn pid(&self) -> u32 {
         self.service.pid(NAME)
+    }
+
+    /// How many threads of this name it has.
+    #[track_caller]
+    pub fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|comm| comm.trim_end() == name).count()
     }
 
     /// What it has said: its log.

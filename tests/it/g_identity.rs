@@ -1,0 +1,76 @@
+//! Whose rights a call has: those of the connection that it came on, whatever was there before it.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use provost::tls::material::{self, Files};
+use rustls::ClientConfig;
+
+use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login_of, text_field, tls};
+use crate::harness::gateway::{CLIENT, User};
+use crate::harness::{Gateway, LATER, binary, cli, procfs, rounds, wait};
+
+/// Another client's name, whose certificate is a viewer's.
+const VIEWER: &str = "viewer.provost";
+/// Connections at a time: descriptors of those that go are taken by those that come.
+const AT_ONCE: u32 = 4;
+
+/// A second certificate of the same authority, with a lower role; how its owner does TLS.
+fn viewer(gateway: &Gateway) -> Arc<ClientConfig> {
+    let mut command = std::process::Command::new(binary());
+    command.args(["cert", "init", "--dir", gateway.dir(), "--client", VIEWER]);
+    cli::run(command, LATER).expect(0);
+    let file = gateway.file("provost.toml");
+    let config = fs::read_to_string(&file).expect("it is ours");
+    let (admins, both) =
+        (format!("\"{CLIENT}\" = \"admin\""), format!("\"{CLIENT}\" = \"admin\"\n\"{VIEWER}\" = \"viewer\""));
+    assert!(config.contains(&admins));
+    fs::write(&file, config.replace(&admins, &both)).expect("it is ours");
+    gateway.service().ok(&["reload"]);
+    let named = |kind: &str| gateway.file(&format!("{VIEWER}.{kind}")).into();
+    let (certificate, key, ca) = (named("pem"), named("key"), gateway.file("ca.pem").into());
+    material::client(&Files { certificate, key, ca, crl: None }).expect("the files are good")
+}
+
+/// The same user on two certificates, one connection after the other, each left in the middle of a call: what the admin's
+/// may and the viewer's may not is never mixed up.
+#[test]
+fn g27_no_call_has_the_rights_of_another_connection() {
+    let gateway = Gateway::start();
+    gateway.service().start(&["--name", "long", "--", "sleep", "75000"]);
+    let (admin, viewer) = (tls(&gateway), viewer(&gateway));
+    let (login, wait_for) = (login_of(User::Admin), text_field(1, b"long"));
+    let before = procfs::fd_count(gateway.pid());
+    let (served, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+    let total = rounds(200);
+    thread::scope(|scope| {
+        for worker in 0..AT_ONCE {
+            let (admin, viewer, login, wait_for) = (&admin, &viewer, &login, &wait_for);
+            let (gateway, served, refused) = (&gateway, &served, &refused);
+            scope.spawn(move || {
+                for n in 0..total / AT_ONCE {
+                    let is_admin = (n + worker) % 2 == 0;
+                    let config = Arc::clone(if is_admin { admin } else { viewer });
+                    let mut peer = Peer::with(gateway.port(), config).expect("it is let in");
+                    peer.ask("Wait", login, wait_for);
+                    // Once while the password is looked at, once with what the connection remembers.
+                    for _ in 0..2 {
+                        let status = peer.call("Env", login, &[]).and_then(|a| a.status);
+                        let expected = if is_admin { OK } else { PERMISSION_DENIED };
+                        assert_eq!(status, Some(expected), "round {n}, admin: {is_admin}");
+                    }
+                    (if is_admin { served } else { refused }).fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let counts = (served.into_inner(), refused.into_inner());
+    assert_eq!(counts, (total / AT_ONCE * AT_ONCE / 2, total / AT_ONCE * AT_ONCE / 2));
+    // Those who left took their calls and descriptors with them.
+    wait::until("no call is left", LATER, || gateway.threads("call") == 0);
+    // The pool keeps a connection to the engine for each of its threads.
+    wait::until("no descriptor is left", LATER, || procfs::fd_count(gateway.pid()) <= before + 16);
+    expect_service(&gateway);
+}
