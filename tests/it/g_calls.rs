@@ -123,7 +123,7 @@ fn g26_who_gives_up_a_call_ends_its_waiting_and_nothing_else() {
     }
     let mut other = Peer::new(&gateway);
     assert_eq!(other.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
-    (0..60).for_each(|_| drop(other.ask("Wait", &login, &targets("still"))));
+    (0..60).for_each(|_| _ = other.ask("Wait", &login, &targets("still")));
     wait::until("they wait", SOON, || Footprint::now(before.pid).threads >= at_rest + 50);
     drop((peer, other));
     before.expect_back(&gateway, 100);
@@ -202,9 +202,16 @@ fn g29_passwords_that_cannot_be_any() {
         let answer = peer.call("Service", &login("vera", &password), &[]).expect("it goes on");
         assert_eq!(answer.status, Some(PERMISSION_DENIED), "{what}: {answer:?}");
     }
+    // Two logins, of which one is right.
+    let (path, right) = (path("Service"), login_of(User::Viewer));
+    for both in [[&right, &login("alice", "x")], [&login("alice", "x"), &right], [&right, &right]] {
+        let both = both.map(|login| ("authorization", login.as_str()));
+        let id = peer.begin(&literals(&[fields(&path), both.to_vec()].concat()), &message(&[]));
+        let answer = peer.answer(id).expect("it goes on");
+        assert_eq!(answer.status, Some(PERMISSION_DENIED), "{answer:?}");
+    }
     // A megabyte is more than any header may have.
     let long = login("vera", &"x".repeat(1 << 20));
-    let path = path("Service");
     let block = literals(&[fields(&path), vec![("authorization", &long)]].concat());
     let id = peer.stream();
     let mut chunks = block.chunks(16_000);

@@ -415,7 +415,7 @@ fn g25_a_client_that_is_stopped_is_dropped() {
 fn g30_certificates_are_replaced_under_load() {
     let gateway = Gateway::start();
     let (mut old, login) = (Peer::new(&gateway), login_of(User::Viewer));
-    let mut works = |peer: &mut Peer| {
+    let works = |peer: &mut Peer| {
         assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "{}", gateway.log());
     };
     for serial in 100..105 {
