@@ -336,8 +336,9 @@ mod tests {
     impl Client {
         fn new() -> Self {
             let mut meter = FrameMeter::new(Quotas::default(), 1_000_000);
-            let begin = [PREFACE, &frame(SETTINGS, 0, 0)[..], &frame(SETTINGS, ACK, 0)].concat();
-            assert_eq!(meter.inbound(&begin, 1_000_000), Verdict::Pass);
+            assert_eq!(meter.inbound(PREFACE, 1_000_000), Verdict::Pass);
+            // As by an acknowledgement, which would take from the quotas.
+            meter.early_calls = None;
             Self { meter, now_ms: 1_000_000 }
         }
 
@@ -402,12 +403,16 @@ mod tests {
 
     #[test]
     fn g19_calls_without_an_acknowledgement_of_our_settings_are_few() {
-        let mut client = Client { meter: FrameMeter::new(Quotas::default(), 0), now_ms: 0 };
-        assert_eq!(client.meter.inbound(PREFACE, 0), Verdict::Pass);
+        let mut client = Client::new();
+        client.meter.early_calls = Some(0);
         let call = frame(HEADERS, END_HEADERS, 50);
         assert_eq!(client.sends(&call, 100, 1), None);
         let why = Some("it began too many calls without acknowledging our settings");
         assert_eq!(client.sends(&call, 1, 1), why);
+        let mut client = Client::new();
+        client.meter.early_calls = Some(0);
+        assert_eq!(client.sends(&[call.clone(), frame(SETTINGS, ACK, 0)].concat(), 1, 1), None);
+        assert_eq!(client.sends(&call, 1000, 1000), None);
     }
 
     #[test]
