@@ -99,7 +99,7 @@ impl Calls {
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
             outlet.watch(&canceller)?;
-            let mut replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
+            let replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
                 Request::Stream(r) => {
                     Box::new(client.stream(r).map_err(|e| status::of(&e))?.map(|item| item.map(reply)))
                 }
@@ -109,7 +109,7 @@ impl Calls {
                 }
                 _ => Box::new(std::iter::empty()),
             };
-            while let Some(item) = replies.next() {
+            for item in replies {
                 let mut answer = A::default();
                 answer.put(item.map_err(|e| status::of(&e))?);
                 outlet.send(answer)?;
