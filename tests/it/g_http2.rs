@@ -16,6 +16,11 @@ use crate::harness::{Gateway, LATER, Options, SOON, fixture, rounds, wait};
 /// Four passwords that are checked at once take 76 MiB; the rest is what allocators keep, and buffers.
 const SLACK_MIB: u64 = 100;
 
+/// Frames that make the gateway reset a stream.
+type Provocation<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+/// What is done to the fields of an honest call.
+type Change<'a> = &'a dyn Fn(&mut Vec<(&str, &str)>);
+
 /// The header block of an honest call.
 fn block(method: &str) -> Vec<u8> {
     let (path, login) = (path(method), login_of(User::Admin));
@@ -112,7 +117,7 @@ fn g16_a_client_that_has_its_streams_reset_is_ended() {
     let empty_window = |id| frame(WINDOW_UPDATE, 0, id, &[0; 4]);
     let full_window = |id| frame(WINDOW_UPDATE, 0, id, &[0x7f, 0xff, 0xff, 0xff]).repeat(2);
     let too_long = |id| frame(DATA, 0, id, &[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-    let provocations: [(u8, &dyn Fn(u32) -> Vec<u8>); 4] =
+    let provocations: [(u8, Provocation<'_>); 4] =
         [(END_STREAM, &half_closed), (0, &empty_window), (0, &full_window), (0, &too_long)];
     for (flags, provoke) in provocations {
         let mut peer = Peer::new(&gateway);
@@ -351,7 +356,7 @@ fn g23_bad_clients() {
     let body = |id| frame(DATA, END_STREAM, id, &message(&[]));
     let headers = |id: u32, block: &[u8]| [frame(HEADERS, END_HEADERS, id, block), body(id)].concat();
     let login = login_of(User::Admin);
-    let with = |change: &dyn Fn(&mut Vec<(&str, &str)>)| {
+    let with = |change: Change<'_>| {
         let path = path("Service");
         let mut fields = fields(&path);
         change(&mut fields);
