@@ -124,7 +124,9 @@ mod tests {
     fn lines_of_the_audit_come_in_several_replies() {
         let line = |seq| Line { seq, at: Timestamp(1), who: "a".into(), what: "b".into(), result: None };
         let mut answer = v1::AuditLines::default();
-        [1, 2].map(|seq| answer.put(Reply::Audit(vec![line(seq)])));
+        for seq in [1, 2] {
+            answer.put(Reply::Audit(vec![line(seq)]));
+        }
         assert_eq!(answer.take(), Ok(vec![Reply::Audit(vec![line(1), line(2)])]));
     }
 }
