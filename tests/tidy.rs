@@ -281,7 +281,6 @@ fn no_async_runtime() {
         "smol",
         "async-executor",
         "async-io",
-        "futures-executor",
         "actix-rt",
         "monoio",
         "glommio",

@@ -2,9 +2,9 @@
 //! whoever reads it sees the old one or the new one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::access::password::Hash;
@@ -145,26 +145,8 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>)
         let message = format!("the users file {} would be larger than {LEN_MAX} bytes", shown(path));
         return Err(Error::new(Code::Refused, message));
     }
-    replace(path, &dir, text.as_bytes()).map_err(failed)?;
+    files::replace(path, 0o600, text.as_bytes()).map_err(failed)?;
     Ok(answer)
-}
-
-/// A new file in the place of the old one, on the disk when this returns.
-fn replace(path: &Path, dir: &File, text: &[u8]) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = Path::new(&new);
-    // The directory is locked: what has this name was left by a crash.
-    match fs::remove_file(new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    let written = file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(new, path));
-    if written.is_err() {
-        let _ = fs::remove_file(new);
-    }
-    written.and_then(|()| dir.sync_all())
 }
 
 fn shown(path: &Path) -> String {

@@ -1,7 +1,7 @@
 //! `provost cert`: certificates for a service and its clients, from an authority of one's own.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
@@ -17,6 +17,7 @@ use crate::cli::text;
 use crate::cli::words::{Word, Words};
 use crate::config;
 use crate::sys::files;
+use crate::sys::system::try_lock;
 use crate::tls::identity::{Described, describe};
 use crate::tls::issue::{Authority, Issued, Usage};
 use crate::wire::error::{Code, Error};
@@ -25,6 +26,8 @@ use crate::wire::time::Timestamp;
 
 /// The largest file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
+/// The largest list of the revoked, in bytes.
+const LIST_LEN_MAX: u64 = 16 << 20;
 /// The name of the first client.
 const CLIENT: &str = "client.provost";
 /// A little more than a year.
@@ -38,12 +41,15 @@ pub const SUMMARY: &str = "Make certificates for gRPC, or show them";
 pub const HELP: &str = "\
 Usage: provost cert init [--dir DIR] [--host NAME]... [--client NAME] [--days N]
        provost cert show [--dir DIR] [--config FILE] [FILE...]
+       provost cert revoke [--dir DIR] FILE...
 
 init makes an authority (ca.pem, ca.key), a certificate of the service (server.pem, server.key) and one
 of a client (client.pem, client.key). What is there stays as it is; with another --client, the same
 authority makes another certificate. ca.key signs whatever its reader wants: keep it, or take it away.
 show tells of certificates, or of all in the directory, and exits with 3 when one is not valid now.
-Fields in a pipe: made|kept, kind, names, end, file; for show: kind, names, end, days left, serial,
+revoke puts certificates on the list of the revoked (crl.pem) of the authority in the directory. A
+gateway that read the list before notices it; one that had none learns of it by 'provost reload'.
+Fields in a pipe: made|kept|revoked, kind, names, end, file; of show: kind, names, end, days left, serial,
 role, file.
 
 Options:
@@ -61,6 +67,8 @@ pub enum Args {
     Init { dir: Option<PathBuf>, hosts: Vec<String>, client: String, days: u64 },
     /// `show`.
     Show { dir: Option<PathBuf>, config: Option<PathBuf>, files: Vec<PathBuf> },
+    /// `revoke`.
+    Revoke { dir: Option<PathBuf>, files: Vec<PathBuf> },
 }
 
 pub fn parse(words: &mut Words) -> Result<Args, Error> {
@@ -98,13 +106,21 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
                 None => Ok(Args::Init { dir, hosts, client, days }),
             }
         }
-        Some("show") if !hosts.is_empty() || client.is_some() || days.is_some() => {
+        Some("show" | "revoke") if !hosts.is_empty() || client.is_some() || days.is_some() => {
             Err(words.usage("--host, --client and --days belong to 'cert init'".into()))
         }
         Some("show") => Ok(Args::Show { dir, config, files: values.map(PathBuf::from).collect() }),
+        Some("revoke") if config.is_some() => Err(words.usage("'cert revoke' has no option --config".into())),
+        Some("revoke") => {
+            let files: Vec<_> = values.map(PathBuf::from).collect();
+            if files.is_empty() && !words.shared.help {
+                return Err(words.usage("'cert revoke' needs a certificate".into()));
+            }
+            Ok(Args::Revoke { dir, files })
+        }
         Some(other) => Err(words.usage(format!("there is no 'provost cert' {}", quoted(other)))),
         None if words.shared.help => Ok(Args::Show { dir, config, files: Vec::new() }),
-        None => Err(words.usage("'provost cert' needs init or show".into())),
+        None => Err(words.usage("'provost cert' needs init, show or revoke".into())),
     }
 }
 
@@ -117,6 +133,11 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             if !session.is_json() {
                 next_steps(&dir, &client);
             }
+            Ok(0)
+        }
+        Args::Revoke { dir, files } => {
+            let revoked = revoke(&place(dir, session)?, &files, Timestamp::now())?;
+            tell_made(&revoked, session);
             Ok(0)
         }
         Args::Show { dir, config, files } => {
@@ -135,10 +156,9 @@ fn place(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Error> {
     absolute(&dir).map_err(|e| cannot("use", &dir, &e))
 }
 
-/// A certificate that was made, or was there.
+/// A certificate, and what became of it.
 struct Made {
-    is_new: bool,
-    kind: &'static str,
+    what: &'static str,
     described: Described,
     file: PathBuf,
 }
@@ -151,10 +171,10 @@ fn init(dir: &Path, hosts: &[String], client: &str, days: u64, now: Timestamp) -
     expect_names(dir, "server", hosts)?;
     expect_names(dir, stem, &[client.to_owned()])?;
     let mut made = Vec::new();
-    let mut note = |is_new, kind, stem: &str| -> Result<(), Error> {
+    let mut note = |is_new, stem: &str| -> Result<(), Error> {
         let file = dir.join(format!("{stem}.pem"));
         let described = read(&file)?.swap_remove(0);
-        made.push(Made { is_new, kind, described, file });
+        made.push(Made { what: if is_new { "made" } else { "kept" }, described, file });
         Ok(())
     };
     let is_new = !is_there(dir, "ca")?;
@@ -165,15 +185,14 @@ fn init(dir: &Path, hosts: &[String], client: &str, days: u64, now: Timestamp) -
     } else {
         load(dir)?
     };
-    note(is_new, "ca", "ca")?;
-    let leafs =
-        [("server", Usage::Server, "server", server), ("client", Usage::Client, stem, vec![client.into()])];
-    for (kind, usage, stem, names) in leafs {
+    note(is_new, "ca")?;
+    let leafs = [(Usage::Server, "server", server), (Usage::Client, stem, vec![client.to_owned()])];
+    for (usage, stem, names) in leafs {
         let is_new = !is_there(dir, stem)?;
         if is_new {
             keep(dir, stem, &authority.sign(usage, &names, days, now)?)?;
         }
-        note(is_new, kind, stem)?;
+        note(is_new, stem)?;
     }
     Ok(made)
 }
@@ -251,6 +270,33 @@ fn load(dir: &Path) -> Result<Authority, Error> {
     Authority::load(&certificate, key_text).map_err(|why| refused(&pem, why))
 }
 
+/// Puts these certificates on the list of what the authority in this directory has revoked.
+fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Error> {
+    let path = dir.join("crl.pem");
+    let lock = File::open(dir).map_err(|e| cannot("look into", dir, &e))?;
+    if !try_lock(&lock).map_err(|e| cannot("lock", dir, &e))? {
+        let message = format!("another program is changing {}", shown(&path));
+        return Err(Error::new(Code::Refused, message).hint("try again"));
+    }
+    let authority = load(dir)?;
+    let refused = |file: &Path, why: &str| format!("cannot revoke {}: {why}", shown(file));
+    let mut list = match path.symlink_metadata() {
+        Ok(_) => Some(files::read(&path, LIST_LEN_MAX).map_err(|why| Error::usage(refused(&path, &why)))?),
+        Err(_) => None,
+    };
+    let mut revoked = Vec::new();
+    for file in files {
+        let pem = files::read(file, FILE_LEN_MAX).map_err(|why| Error::usage(refused(file, &why)))?;
+        let longer = authority.revoke(list.as_deref(), &pem, now);
+        let longer = longer.map_err(|e| Error { message: refused(file, &e.message), ..e })?;
+        list = Some(longer.into_bytes());
+        let all = read(file)?.into_iter();
+        revoked.extend(all.map(|described| Made { what: "revoked", described, file: file.clone() }));
+    }
+    files::replace(&path, 0o644, &list.unwrap_or_default()).map_err(|e| cannot("write", &path, &e))?;
+    Ok(revoked)
+}
+
 /// Writes both, the key first: whoever finds the certificate finds the key. Nothing is overwritten.
 fn keep(dir: &Path, stem: &str, issued: &Issued) -> Result<(), Error> {
     let key = dir.join(format!("{stem}.key"));
@@ -273,18 +319,22 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
 fn tell_made(made: &[Made], session: &mut Session) {
     if session.is_json() {
         for one in made {
-            let mut object = in_json(one.kind, &one.described, &one.file, Timestamp::now());
-            object["made"] = one.is_new.into();
-            object["key"] = one.file.with_extension("key").to_string_lossy().into();
+            let mut object = in_json(&one.described, &one.file, Timestamp::now());
+            object["done"] = one.what.into();
             session.object(&object);
         }
         return;
     }
     let row = |one: &Made| {
-        let what = if one.is_new { "made" } else { "kept" };
         let end = json::time(one.described.not_after);
         let names = names(&one.described);
-        [what.to_owned(), one.kind.to_owned(), names, end, text::escaped(&one.file.to_string_lossy()).into()]
+        [
+            one.what.to_owned(),
+            kind(&one.described).to_owned(),
+            names,
+            end,
+            text::escaped(&one.file.to_string_lossy()).into(),
+        ]
     };
     screen::table(
         &mut session.out,
@@ -329,7 +379,7 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
                 .and_then(|roles| described.names.iter().filter_map(|name| roles.get(name)).max());
             let role = role.filter(|_| described.client).map_or("-", |role| role.name());
             if session.is_json() {
-                let mut object = in_json(kind(&described), &described, file, now);
+                let mut object = in_json(&described, file, now);
                 object["role"] = Some(role).filter(|role| *role != "-").into();
                 session.object(&object);
             }
@@ -389,9 +439,9 @@ fn days_left(described: &Described, now: Timestamp) -> i64 {
     i64::try_from(ms.div_euclid(i128::from(DAY_MS))).unwrap_or(i64::MAX)
 }
 
-fn in_json(kind: &str, described: &Described, file: &Path, now: Timestamp) -> Value {
+fn in_json(described: &Described, file: &Path, now: Timestamp) -> Value {
     json!({
-        "kind": kind,
+        "kind": kind(described),
         "names": described.names,
         "subject": described.subject,
         "issuer": described.issuer,
@@ -418,7 +468,11 @@ mod tests {
 
     #[test]
     fn the_first_word_decides() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| {
+            let mut words = Words::new(line.iter().map(Into::into)).unwrap();
+            words.belong_to(crate::cli::find("cert").unwrap()).unwrap();
+            parse(&mut words)
+        };
         assert_eq!(
             parsed(&["init", "--dir", "d", "--host", "a", "--host", "b", "--days", "3"]),
             Ok(Args::Init {
@@ -442,6 +496,8 @@ mod tests {
             &["init", "--client", "ca"],
             &["init", "--config", "c"],
             &["show", "--days", "3"],
+            &["revoke"],
+            &["revoke", "f", "--config", "c"],
         ] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }

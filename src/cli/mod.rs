@@ -306,7 +306,7 @@ static COMMANDS: &[Command] = &[
         help: cert::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::OneOf(&["init", "show"]),
+        words: Positional::OneOf(&["init", "show", "revoke"]),
         parse: |words| job(cert::parse(words)?, cert::run),
     },
     #[cfg(feature = "gateway")]

@@ -35,7 +35,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
-use crate::wire::spec::{EnvBase, Readiness, RestartPolicy};
+use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
 
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
@@ -194,6 +194,9 @@ fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) 
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is the only
+    // limit that counts for a handler, too.
+    spec.rlimits = vec![Rlimit { resource: "core".to_owned(), soft: 1, hard: 1 }];
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;

@@ -78,6 +78,7 @@ pub fn until(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// Rows as a table: columns as wide as their widest cell, two blanks between them.
+#[cfg(feature = "gateway")]
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] =
         std::array::from_fn(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0));
@@ -178,6 +179,7 @@ mod tests {
         assert_eq!(shell_words(&["\u{7}x".into()]), "'\\u{7}x'");
     }
 
+    #[cfg(feature = "gateway")]
     #[test]
     fn columns_are_aligned() {
         let rows = [["a", "b"], ["äöü", "c"]].map(|row| row.map(str::to_owned));

@@ -99,7 +99,7 @@ impl Calls {
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
             outlet.watch(&canceller)?;
-            let mut replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
+            let replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
                 Request::Stream(r) => {
                     Box::new(client.stream(r).map_err(|e| status::of(&e))?.map(|item| item.map(reply)))
                 }
@@ -109,7 +109,7 @@ impl Calls {
                 }
                 _ => Box::new(std::iter::empty()),
             };
-            while let Some(item) = replies.next() {
+            for item in replies {
                 let mut answer = A::default();
                 answer.put(item.map_err(|e| status::of(&e))?);
                 outlet.send(answer)?;
@@ -222,4 +222,85 @@ pub(super) fn busy() -> RpcStatus {
 
 fn expired() -> RpcStatus {
     status::of(&Error::new(Code::TimedOut, "the deadline came before there was time for the call"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use futures_util::FutureExt;
+    use grpcio::{ChannelBuilder, EnvBuilder, RpcStatusCode, ServerBuilder};
+
+    use super::*;
+    use crate::gateway::threads::Threads;
+    use crate::rpc::block;
+    use crate::rpc::services::health::health_check_response::ServingStatus;
+    use crate::rpc::services::health::{
+        Health, HealthCheckRequest, HealthCheckResponse, HealthClient, health_service,
+    };
+    use crate::sys::{clock, grpc};
+
+    /// Panics whenever it is asked about something.
+    #[derive(Clone)]
+    struct Fragile(Threads);
+
+    impl Health for Fragile {
+        fn check(
+            &mut self,
+            ctx: RpcContext<'_>,
+            request: HealthCheckRequest,
+            sink: UnarySink<HealthCheckResponse>,
+        ) {
+            let (tell, told) = oneshot::channel();
+            let refused = self.0.run(tell, move |tell| {
+                let answer = guard(|| {
+                    assert!(request.service.is_empty(), "a defect");
+                    Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
+                });
+                let _ = tell.send(answer);
+            });
+            assert!(refused.is_ok(), "there is a thread for it");
+            ctx.spawn(told.then(|answer| async move {
+                let _ = match answer.expect("it is answered") {
+                    Ok(answer) => sink.success(answer).await,
+                    Err(status) => sink.fail(status).await,
+                };
+            }));
+        }
+
+        fn watch(
+            &mut self,
+            _: RpcContext<'_>,
+            _: HealthCheckRequest,
+            _: ServerStreamingSink<HealthCheckResponse>,
+        ) {
+        }
+    }
+
+    #[test]
+    fn a15_a_panic_is_its_own_calls_failure() {
+        let env = Arc::new(EnvBuilder::new().cq_count(1).build());
+        let threads = Threads::new(2);
+        let mut server = ServerBuilder::new(Arc::clone(&env))
+            .register_service(health_service(Fragile(threads)))
+            .build()
+            .unwrap();
+        server.start();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        grpc::serve(&mut server, theirs).unwrap();
+        let client =
+            HealthClient(grpcio::Client::new(grpc::channel(ChannelBuilder::new(env), "test", ours).unwrap()));
+        let ask = |service: &str| {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let call = client.check(&request, grpcio::CallOption::default()).unwrap();
+            block::wait(call, Some(clock::now_ms() + 20_000)).unwrap()
+        };
+        // More often than there are threads: each of them comes back.
+        for _ in 0..10 {
+            let Err(grpcio::Error::RpcFailure(status)) = ask("panic") else { panic!("it is answered") };
+            assert_eq!(status.code(), RpcStatusCode::INTERNAL);
+            assert_eq!(status.message(), "the gateway failed in the middle of the call");
+            assert_eq!(ask("").unwrap().status, i32::from(ServingStatus::Serving));
+        }
+    }
 }

@@ -55,6 +55,11 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             gateway.penalties.add(address, Offence::Flood, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
         }
+        // The gRPC library found it past bearing: too many streams, broken HTTP/2.
+        Ok(Ended::Dismissed) => {
+            gateway.penalties.add(address, Offence::Flood, clock::now_ms());
+            gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));
+        }
         Ok(_) => {}
         Err(e) => gateway.log.say(&format!("{address} ({name}): {e}")),
     }

@@ -16,6 +16,7 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// The header of a gRPC message, in bytes: a frame of data that could not hold even that serves nobody.
@@ -54,6 +55,8 @@ pub struct Quotas {
     pub continuations_max: u32,
     /// Bytes in one block of headers, as they are on the wire; beyond them the connection ends.
     pub header_block_len_max: u32,
+    /// Calls begun before our settings are acknowledged; beyond them the connection ends.
+    pub early_calls_max: u32,
 }
 
 impl Default for Quotas {
@@ -72,6 +75,9 @@ impl Default for Quotas {
             // A block of 64 KiB in frames of the usual 16 KiB needs four; the gRPC core takes blocks of 16 KiB at most.
             continuations_max: 32,
             header_block_len_max: 64 << 10,
+            // The gRPC core holds nobody to limits that they have not acknowledged. What a client assumes until it has
+            // read them is usually 100.
+            early_calls_max: 100,
         }
     }
 }
@@ -91,6 +97,8 @@ pub struct FrameMeter {
     /// CONTINUATION frames and bytes of the block of headers that is not at its end.
     continuations: u32,
     block_len: u32,
+    /// Calls begun before our settings were acknowledged; none any more once they are.
+    early_calls: Option<u32>,
 }
 
 impl FrameMeter {
@@ -109,6 +117,7 @@ impl FrameMeter {
             control: full(quotas.control),
             continuations: 0,
             block_len: 0,
+            early_calls: Some(0),
             quotas,
         }
     }
@@ -130,6 +139,10 @@ impl FrameMeter {
         match frame.kind {
             DATA if frame.flags & END_STREAM == 0 && frame.len < MESSAGE_HEADER_LEN => self.control.take(1),
             DATA if frame.flags & END_STREAM == 0 && frame.len < FRAGMENT_LEN => cost = FRAGMENT_COST,
+            SETTINGS if frame.flags & ACK != 0 => {
+                self.control.take(1);
+                self.early_calls = None;
+            }
             PING | SETTINGS | PRIORITY => self.control.take(1),
             CONTINUATION => {
                 self.control.take(1);
@@ -139,6 +152,12 @@ impl FrameMeter {
             HEADERS => {
                 (self.continuations, self.block_len) = (0, 0);
                 self.header_block(frame)?;
+                if let Some(calls) = &mut self.early_calls {
+                    *calls += 1;
+                    if *calls > self.quotas.early_calls_max {
+                        return Err("it began too many calls without acknowledging our settings");
+                    }
+                }
             }
             RST_STREAM => self.resets.take(1),
             _ => {}
@@ -294,6 +313,9 @@ impl Bucket {
 }
 
 #[cfg(test)]
+mod load;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -315,6 +337,8 @@ mod tests {
         fn new() -> Self {
             let mut meter = FrameMeter::new(Quotas::default(), 1_000_000);
             assert_eq!(meter.inbound(PREFACE, 1_000_000), Verdict::Pass);
+            // As by an acknowledgement, which would take from the quotas.
+            meter.early_calls = None;
             Self { meter, now_ms: 1_000_000 }
         }
 
@@ -375,6 +399,20 @@ mod tests {
         let verdicts: Vec<_> = (0..201).map(|_| meter.outbound(&reset, 10)).collect();
         assert_eq!(verdicts[199], Verdict::Pass);
         assert_eq!(verdicts[200], Verdict::Kill("it made us reset too many streams"));
+    }
+
+    #[test]
+    fn g19_calls_without_an_acknowledgement_of_our_settings_are_few() {
+        let mut client = Client::new();
+        client.meter.early_calls = Some(0);
+        let call = frame(HEADERS, END_HEADERS, 50);
+        assert_eq!(client.sends(&call, 100, 1), None);
+        let why = Some("it began too many calls without acknowledging our settings");
+        assert_eq!(client.sends(&call, 1, 1), why);
+        let mut client = Client::new();
+        client.meter.early_calls = Some(0);
+        assert_eq!(client.sends(&[call.clone(), frame(SETTINGS, ACK, 0)].concat(), 1, 1), None);
+        assert_eq!(client.sends(&call, 1000, 1000), None);
     }
 
     #[test]

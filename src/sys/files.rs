@@ -1,8 +1,8 @@
-//! Small files that are read whole: the configuration, and the secrets, certificates and users that it names. Why one
-//! cannot be read is said in words, without its path, which the caller knows how to name.
+//! Small files that are read or replaced whole: the configuration, and the secrets, certificates and users that it
+//! names. Why one cannot be read is said in words, without its path, which the caller knows how to name.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -31,6 +31,26 @@ pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
         return Err(format!("it belongs to another user (uid {})", meta.uid()));
     }
     read_open(&file, max)
+}
+
+/// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other. It is on the
+/// disk when this returns. Its directory is to be locked against others who do the same.
+pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    // The directory is locked: what has this name was left by a crash.
+    match fs::remove_file(new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(new);
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    written.and_then(|()| File::open(dir)?.sync_all())
 }
 
 /// The password in such a file, without the end of its line.

@@ -5,19 +5,26 @@ use std::time::Duration;
 
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
+use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::PKCS_ECDSA_P256_SHA256;
+use rcgen::RevokedCertParams;
 use rcgen::SanType;
+use rcgen::SerialNumber;
 use rcgen::date_time_ymd;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
+use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
 use crate::tls::identity;
@@ -51,6 +58,8 @@ pub struct Issued {
 /// One that signs.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// Its distinguished name, as text.
+    name: String,
     not_after: Timestamp,
 }
 
@@ -63,7 +72,8 @@ impl Authority {
         let key = key()?;
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
         let issued = Issued { certificate, key: key.serialize_pem().into() };
-        Ok((Self { issuer: Issuer::new(params, key), not_after }, issued))
+        let name = format!("CN={name}");
+        Ok((Self { issuer: Issuer::new(params, key), name, not_after }, issued))
     }
 
     /// One that was made before. The error is one for its reader, without the files' names.
@@ -80,7 +90,58 @@ impl Authority {
             return Err("its key is another's".to_owned());
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|e| e.to_string())?;
-        Ok(Self { issuer, not_after: described.not_after })
+        Ok(Self { issuer, name: described.subject, not_after: described.not_after })
+    }
+
+    /// The list of what this authority has revoked, as PEM: what was on the one before, and these certificates. It is
+    /// valid for as long as the authority is: there is no other that would be waited for.
+    pub fn revoke(&self, before: Option<&[u8]>, pem: &[u8], now: Timestamp) -> Result<String, Error> {
+        let mut revoked = match before {
+            Some(before) => self.listed(before).map_err(Error::usage)?,
+            None => Vec::new(),
+        };
+        for der in identity::certificates(pem).map_err(Error::usage)? {
+            let (_, found) = X509Certificate::from_der(&der).map_err(|e| Error::usage(e.to_string()))?;
+            if found.is_ca() || found.issuer().to_string() != self.name {
+                return Err(Error::new(Code::Refused, "it is not of this authority"));
+            }
+            let serial_number = SerialNumber::from_slice(found.raw_serial());
+            if !revoked.iter().any(|known| known.serial_number == serial_number) {
+                let revocation_time = moment(now);
+                revoked.push(RevokedCertParams {
+                    serial_number,
+                    revocation_time,
+                    reason_code: None,
+                    invalidity_date: None,
+                });
+            }
+        }
+        let list = CertificateRevocationListParams {
+            this_update: moment(Timestamp(now.0.saturating_sub(EARLY_MS))),
+            next_update: moment(self.not_after),
+            crl_number: SerialNumber::from(now.0),
+            issuing_distribution_point: None,
+            revoked_certs: revoked,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
+    /// What a list of ours says.
+    fn listed(&self, pem: &[u8]) -> Result<Vec<RevokedCertParams>, String> {
+        let der = CertificateRevocationListDer::from_pem_slice(pem)
+            .map_err(|_| "there is no revocation list in it (PEM)".to_owned())?;
+        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|e| e.to_string())?;
+        if list.issuer().to_string() != self.name {
+            return Err("it is the revocation list of another authority".to_owned());
+        }
+        let known = list.iter_revoked_certificates().map(|one| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(one.raw_serial()),
+            revocation_time: one.revocation_date.to_datetime(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        Ok(known.collect())
     }
 
     /// A certificate with these names, signed. It is not valid for longer than the authority is.
@@ -108,15 +169,18 @@ impl Authority {
 
 /// What all certificates have in common, and the end of their time.
 fn params(name: &str, days: u64, now: Timestamp) -> (CertificateParams, Timestamp) {
-    let epoch = date_time_ymd(1970, 1, 1);
     let not_after = Timestamp(now.0 + days * DAY_MS);
     let mut params = CertificateParams::default();
     params.distinguished_name = Default::default();
     params.distinguished_name.push(DnType::CommonName, name);
-    // Whole seconds: a certificate knows no parts of them.
-    params.not_before = epoch + Duration::from_secs(now.0.saturating_sub(EARLY_MS) / 1000);
-    params.not_after = epoch + Duration::from_secs(not_after.0 / 1000);
+    params.not_before = moment(Timestamp(now.0.saturating_sub(EARLY_MS)));
+    params.not_after = moment(not_after);
     (params, not_after)
+}
+
+/// In whole seconds: a certificate knows no parts of them.
+fn moment(at: Timestamp) -> OffsetDateTime {
+    date_time_ymd(1970, 1, 1) + Duration::from_secs(at.0 / 1000)
 }
 
 fn key() -> Result<KeyPair, Error> {
@@ -180,6 +244,25 @@ mod tests {
         for bad in ["", "a b", "a/b", "a@b@c", "@a", "é", "a\0b", &"x".repeat(254)] {
             assert!(authority.sign(Usage::Client, &names(&[bad]), 1, NOW).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_list_of_the_revoked_grows_and_holds_each_once() {
+        let (authority, _) = Authority::new("provost CA", NOW).unwrap();
+        let (stranger, _) = Authority::new("another CA", NOW).unwrap();
+        let leaf = |by: &Authority| by.sign(Usage::Client, &names(&["a"]), 397, NOW).unwrap().certificate;
+        let (one, two, other) = (leaf(&authority), leaf(&authority), leaf(&stranger));
+        let first = authority.revoke(None, one.as_bytes(), NOW).unwrap();
+        let again = authority.revoke(Some(first.as_bytes()), one.as_bytes(), NOW).unwrap();
+        let both = authority.revoke(Some(again.as_bytes()), two.as_bytes(), Timestamp(NOW.0 + 5000)).unwrap();
+        let listed = |list: &str| authority.listed(list.as_bytes()).unwrap();
+        assert_eq!([listed(&first).len(), listed(&again).len(), listed(&both).len()], [1, 1, 2]);
+        assert_eq!(listed(&both)[0], listed(&first)[0]);
+        assert_eq!(listed(&both)[1].revocation_time, moment(Timestamp(NOW.0 + 5000)));
+        assert!(authority.revoke(None, other.as_bytes(), NOW).is_err());
+        let foreign = stranger.revoke(None, other.as_bytes(), NOW).unwrap();
+        assert!(authority.revoke(Some(foreign.as_bytes()), one.as_bytes(), NOW).is_err());
+        assert!(authority.revoke(Some(b"x"), one.as_bytes(), NOW).is_err());
     }
 
     #[test]

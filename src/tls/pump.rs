@@ -80,6 +80,8 @@ impl Meter for Unmetered {
 pub enum Ended {
     /// As both sides wanted.
     Done,
+    /// Our side has closed its socket while the peer still talked.
+    Dismissed,
     /// Without a close_notify: what came last may not be all that was sent.
     Truncated,
     /// The peer said that it does not go on, or broke the rules of TLS: in words.
@@ -96,6 +98,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("the connection was closed"),
+            Self::Dismissed => f.write_str("the connection was given up on this side"),
             Self::Truncated => f.write_str("the connection was closed without a farewell (close_notify)"),
             Self::Refused(why) | Self::Lost(why) => f.write_str(why),
             Self::Killed(why) => f.write_str(why),
@@ -229,6 +232,7 @@ impl<'a> Pump<'a> {
     fn run(mut self) -> Ended {
         // What came together with the end of the handshake is decrypted already.
         let ended = match self.meter_inbound().and_then(|()| self.carry()) {
+            Ok(()) | Err(Ended::Done) if self.inbound == Flow::Ignored => Ended::Dismissed,
             Ok(()) => Ended::Done,
             Err(ended) => ended,
         };
@@ -239,7 +243,7 @@ impl<'a> Pump<'a> {
     /// Tells the peer, if TLS has a word for it and there is room for it.
     fn part(&mut self, ended: &Ended) {
         match ended {
-            Ended::Done | Ended::Truncated | Ended::Lost(_) => return,
+            Ended::Done | Ended::Dismissed | Ended::Truncated | Ended::Lost(_) => return,
             Ended::Refused(_) => self.tunnel.session.alert(),
             // What is in the way of it is not worth waiting for.
             Ended::Killed(_) | Ended::Closed => drop(self.tunnel.session.close()),

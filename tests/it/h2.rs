@@ -1,6 +1,8 @@
 //! A client of HTTP/2 that keeps to no rules: frames written by hand, over a real TLS connection with a good certificate.
 //! Header fields go out as literals that nobody has to remember; of those that come, what tells how a call ended is read.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use provost::tls::material::{self, Files};
 use provost::wire::json::base64;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::harness::gateway::User;
@@ -130,12 +133,13 @@ pub struct Frame {
 }
 
 /// How a call ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The status of gRPC; none if the stream was reset.
     pub status: Option<u32>,
     pub text: String,
     pub data: Vec<u8>,
+    is_whole: bool,
 }
 
 /// What a client shows that the gateway lets in.
@@ -160,6 +164,8 @@ pub struct Peer {
     received: Vec<u8>,
     /// The header fields that the other side wants remembered, the newest first.
     remembered: Vec<(String, String)>,
+    /// Of calls that nobody has asked about yet.
+    answers: BTreeMap<u32, Answer>,
     next_stream: u32,
     is_gone: bool,
 }
@@ -185,8 +191,8 @@ impl Peer {
         let tcp = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())?;
         let set = tcp.set_nonblocking(true).and_then(|()| tcp.set_nodelay(true));
         set.map_err(|e| e.to_string())?;
-        let (received, remembered) = (Vec::new(), Vec::new());
-        let mut peer = Self { tcp, tls, received, remembered, next_stream: 1, is_gone: false };
+        let (received, remembered, answers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut peer = Self { tcp, tls, received, remembered, answers, next_stream: 1, is_gone: false };
         let done = wait::holds_within(SOON, || peer.turn().is_err() || !peer.tls.is_handshaking());
         if done && !peer.is_gone { Ok(peer) } else { Err("the handshake failed".to_owned()) }
     }
@@ -239,6 +245,11 @@ impl Peer {
         let _ = self.turn();
         self.received.clear();
         self.is_gone
+    }
+
+    /// What the gateway has shown.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.tls.peer_certificates().expect("it always shows one")[0].clone().into_owned()
     }
 
     /// Says these bytes again and again, until the other side has enough or it was said so often. Returns how often.
@@ -311,17 +322,14 @@ impl Peer {
         self.answer(id)
     }
 
-    /// The end of a call. What belongs to others is passed over; settings, pings and windows are answered.
+    /// The end of a call; none if the connection ends before. Settings, pings and windows are answered meanwhile.
     pub fn answer(&mut self, stream: u32) -> Option<Answer> {
-        let mut answer = Answer { status: None, text: String::new(), data: Vec::new() };
-        loop {
+        while !self.answers.get(&stream).is_some_and(|answer| answer.is_whole) {
             let frame = self.next(SOON)?;
             self.be_polite(&frame);
-            let block = (frame.kind == HEADERS).then(|| self.decode(&frame));
-            if frame.stream != stream {
-                continue;
-            }
-            for (name, value) in block.unwrap_or_default() {
+            let block = if frame.kind == HEADERS { self.decode(&frame) } else { Vec::new() };
+            let answer = self.answers.entry(frame.stream).or_default();
+            for (name, value) in block {
                 match name.as_str() {
                     "grpc-status" => answer.status = value.parse().ok(),
                     "grpc-message" => answer.text = value,
@@ -331,10 +339,10 @@ impl Peer {
             if frame.kind == DATA {
                 answer.data.extend(&frame.payload);
             }
-            if frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0 {
-                return Some(answer);
-            }
+            answer.is_whole |=
+                frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
         }
+        self.answers.remove(&stream)
     }
 
     fn be_polite(&mut self, got: &Frame) {
@@ -411,11 +419,15 @@ fn string(block: &mut &[u8]) -> String {
     if is_coded { "coded".to_owned() } else { String::from_utf8_lossy(text).into_owned() }
 }
 
+/// Calls at once that keep the whole pool of the gateway busy.
+const CROWD: usize = 64;
+
 /// What the gateway has of the machine, to be compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
     pub pid: u32,
     pub fds: usize,
+    /// Of connections and calls; those of the gRPC core come and go as it likes.
     pub threads: usize,
     rss_kib: u64,
 }
@@ -426,7 +438,14 @@ impl Footprint {
     pub fn of(gateway: &Gateway) -> Self {
         let mut footprint = Self::now(gateway.pid());
         let mut last = Instant::now();
-        expect_service(gateway);
+        // Its pool connects to the engine when there is something to do, and stays connected.
+        let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
+        assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
+        for _ in 0..5 {
+            let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
+            ids.iter().for_each(|id| drop(peer.answer(*id)));
+        }
+        drop(peer);
         // Until what the client left is gone.
         wait::until("the gateway is at rest", SOON, || {
             let now = Self::now(footprint.pid);
@@ -440,7 +459,10 @@ impl Footprint {
     }
 
     pub fn now(pid: u32) -> Self {
-        let (fds, threads) = (procfs::fd_count(pid), procfs::thread_count(pid));
+        let is_ours = |name: &str| matches!(name.trim_end(), "call" | "grpc-conn");
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        let (fds, threads) = (procfs::fd_count(pid), names.filter(|name| is_ours(name)).count());
         Self { pid, fds, threads, rss_kib: procfs::rss_kib(pid) }
     }
 

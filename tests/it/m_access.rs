@@ -47,7 +47,8 @@ fn certificates_are_made_once_and_stay() {
     let at = |name: &str| format!("{dir}/{name}");
     let init = |more: &[&str]| run(&scratch, &[&["cert", "init", "--dir", &dir, "--json"], more].concat());
     let made = init(&["--host", "build.example", "--host", "192.0.2.7"]).expect(0).json();
-    let facts: Vec<_> = made.iter().map(|m| (m["kind"].as_str().unwrap_or(""), m["made"] == true)).collect();
+    let facts: Vec<_> =
+        made.iter().map(|m| (m["kind"].as_str().unwrap_or(""), m["done"] == "made")).collect();
     assert_eq!(facts, [("ca", true), ("server", true), ("client", true)]);
     for (name, wanted) in [("ca", 0o600), ("server", 0o600), ("client", 0o600)] {
         assert_eq!((mode(&at(&format!("{name}.key"))), mode(&at(&format!("{name}.pem")))), (wanted, 0o644));
@@ -78,7 +79,7 @@ fn certificates_are_made_once_and_stay() {
         files.iter().map(|file| (file.clone(), fs::read(file).expect("it is ours"))).collect()
     };
     let before = all();
-    assert!(init(&[]).expect(0).json().iter().all(|made| made["made"] == false));
+    assert!(init(&[]).expect(0).json().iter().all(|made| made["done"] == "kept"));
     assert_eq!(all(), before);
     // Another client, of the same authority.
     let made = init(&["--client", "ops@example.org", "--days", "3"]).expect(0).json();
@@ -153,6 +154,32 @@ fn certificates_are_shown_with_their_roles_and_their_end() {
     assert!(shown[0]["days_left"].as_i64().is_some_and(|days| days < 0), "{shown:?}");
     let out = run(&scratch, &["cert", "show", &config]);
     assert!(out.expect(2).err().contains("there is no certificate in it"), "{out:?}");
+}
+
+#[test]
+fn certificates_are_revoked() {
+    let scratch = Scratch::new();
+    let dir = scratch.file("certs");
+    let at = |name: &str| format!("{dir}/{name}");
+    let cert = |args: &[&str]| run(&scratch, &[&["cert"], args, &["--dir", &dir]].concat());
+    let is_good = |name: &str| {
+        let lists = ["-crl_check", "-CRLfile", &at("crl.pem")];
+        openssl(&[&["verify", "-CAfile", &at("ca.pem")], &lists[..], &[&at(name)]].concat()).code == 0
+    };
+    for client in ["one", "two", "three"] {
+        cert(&["init", "--client", client]).expect(0);
+    }
+    let out = cert(&["revoke", &at("one.pem"), "--json"]);
+    let revoked = &out.expect(0).json()[0];
+    assert_eq!((&revoked["done"], &revoked["names"][0]), (&"revoked".into(), &"one".into()));
+    assert_eq!(["one.pem", "two.pem", "server.pem"].map(is_good), [false, true, true]);
+    cert(&["revoke", &at("one.pem"), &at("three.pem")]).expect(0);
+    assert_eq!(["one.pem", "two.pem", "three.pem"].map(is_good), [false, true, false]);
+    // Lists are not for authorities, nor for what others have signed.
+    let before = fs::read(at("crl.pem")).expect("it was made");
+    cert(&["revoke", &at("ca.pem")]).expect(6);
+    cert(&["revoke", &at("nothing.pem")]).expect(2);
+    assert_eq!(fs::read(at("crl.pem")).expect("it is still there"), before);
 }
 
 #[test]

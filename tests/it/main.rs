@@ -32,6 +32,8 @@ mod f_names;
 mod f_place;
 mod f_socket;
 #[cfg(feature = "gateway")]
+mod g_calls;
+#[cfg(feature = "gateway")]
 mod g_clients;
 #[cfg(feature = "gateway")]
 mod g_demo;
@@ -43,6 +45,8 @@ mod g_identity;
 mod g_process;
 #[cfg(feature = "gateway")]
 mod g_remote;
+#[cfg(feature = "gateway")]
+mod g_tls;
 #[cfg(feature = "gateway")]
 mod h2;
 mod harness;

@@ -15,10 +15,11 @@ use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 
-/// The most bytes read from a ring at a time while streaming.
-const READ_MAX: u64 = 256 << 10;
-/// The most bytes in one chunk of a reply.
-const CHUNK_MAX: usize = 256 << 10;
+/// The most bytes read from a ring at a time while streaming: what malloc takes from its heap. For more it would ask the
+/// kernel, and be given zeroed pages anew for each read.
+const READ_MAX: u64 = 64 << 10;
+/// The most bytes in one chunk of a reply, for the same reason.
+const CHUNK_MAX: usize = 64 << 10;
 /// The most events in one reply.
 const BATCH_MAX: usize = 512;
 

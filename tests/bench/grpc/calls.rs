@@ -50,6 +50,9 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     echo.end()
 }
 
+/// What is made of samples.
+type Figure = fn(&Samples) -> Option<f64>;
+
 /// Who is called, and what is asked for.
 struct Lanes<'a> {
     bare: &'a Caller,
@@ -75,8 +78,7 @@ fn latencies(lanes: &Lanes<'_>, library: &mut Client, table: &mut Table) -> Outc
         ("status of one process", &status, &bare_status, Some(Goal::BareTimes(2.0))),
         ("the same, by our library", &typed, &bare_status, None),
     ];
-    let kinds: [(_, fn(&Samples) -> Option<f64>); 2] =
-        [("", Samples::median), (", 99th percentile", Samples::p99)];
+    let kinds: [(&str, Figure); 2] = [("", Samples::median), (", 99th percentile", Samples::p99)];
     for (what, ours, bare, goal) in rows {
         for (kind, figure) in kinds {
             let micros = |samples| figure(samples).map(|ms| ms * 1e3);

@@ -38,7 +38,8 @@ const MESSAGE_LEN_MAX: i32 = 80 << 20;
 /// What a `provost.v1.StreamItem` with bytes of output begins with: field 1, with a length.
 const CHUNK: u8 = 1 << 3 | 2;
 
-/// Bytes as they are, without a copy.
+/// Bytes as they are.
+#[expect(clippy::ptr_arg, reason = "a marshaller is given its message")]
 pub fn put(message: &Vec<u8>, slice: &mut GrpcSlice) -> grpcio::Result<()> {
     *slice = GrpcSlice::from(message.clone());
     Ok(())

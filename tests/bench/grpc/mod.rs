@@ -24,6 +24,7 @@ const LOOPBACK: &str = "127.0.0.1";
 
 pub fn measure(dir: &Path, table: &mut Table) -> Outcome {
     let mut site = Site::serve(dir)?;
+    crowd::memory(&mut site, table)?;
     calls::measure(&mut site, dir, table)?;
     table.print_new("grpc, calls and streams");
     crowd::measure(&mut site, dir, table)?;

@@ -93,9 +93,11 @@ impl Gateway {
         &self.service
     }
 
-    /// The same, to begin it anew.
-    pub fn service_mut(&mut self) -> &mut Service {
-        &mut self.service
+    /// Starts the service again, which the test has ended, and waits until its gateway is ready.
+    #[track_caller]
+    pub fn serve_again(&mut self) {
+        self.service.serve_again();
+        self.until_ready(1);
     }
 
     /// Its port of 127.0.0.1.
