@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -301,12 +300,15 @@ fn the_gateway_dies_under_remote_calls() {
 #[test]
 fn no_start_is_lost_or_made_twice_when_the_gateway_dies() {
     let gateway = Gateway::start();
-    let mut answered = Vec::new();
-    for n in 0..rounds(8) {
+    let words = ["start", "--", "sleep", "1000"];
+    let first = gateway.cli(User::Admin, &words);
+    let mut answered = vec![first.expect(0).out()];
+    let count = rounds(8);
+    for n in 0..count {
         let pid = gateway.pid();
-        let start = gateway.background(User::Admin, &["start", "--", "sleep", "1000"]);
+        let start = gateway.background(User::Admin, &words);
         // At another moment of the call each time.
-        wait::pass(Duration::from_millis(10) * n);
+        wait::pass(first.took * n / count);
         procfs::signal("KILL", pid);
         let ended = start.end(LATER);
         // It could not even ask: nobody was there.
@@ -320,5 +322,4 @@ fn no_start_is_lost_or_made_twice_when_the_gateway_dies() {
     let all = gateway.service().list_json();
     let all: Vec<_> = all.iter().map(|p| p["id"].as_str().expect("text").to_owned()).collect();
     assert_eq!(answered, all, "in the order of their starts");
-    assert!(!answered.is_empty());
 }
