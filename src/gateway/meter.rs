@@ -454,12 +454,16 @@ mod tests {
 
     #[test]
     fn what_is_fast_is_slowed_down() {
+        // What begins the connection takes a little of each, too: at most a millisecond.
         let mut client = Client::new();
         assert_eq!(client.sends(&frame(8, 0, 4), 1_100_000, 0), None);
-        assert_eq!(client.now_ms, 1_020_000, "a million frames beyond the first take 20 seconds");
+        assert!(
+            (1_020_000..=1_020_001).contains(&client.now_ms),
+            "a million frames beyond the first take 20 seconds"
+        );
         let mut client = Client::new();
         assert_eq!(client.sends(&frame(DATA, 0, 6), 110_000, 0), None);
-        assert_eq!(client.now_ms, 1_020_000, "in fragments, ten times as long");
+        assert!((1_020_000..=1_020_001).contains(&client.now_ms), "in fragments, ten times as long");
         let mut client = Client::new();
         assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 1024, 0), None);
         assert!((1_003_000..=1_003_001).contains(&client.now_ms), "1 GiB with 256 MiB at once and 256 MiB/s");
