@@ -275,17 +275,8 @@ fn every_command_is_in_the_table() {
 
 #[test]
 fn no_async_runtime() {
-    let runtimes: BTreeSet<&str> = [
-        "tokio",
-        "async-std",
-        "smol",
-        "async-executor",
-        "async-io",
-        "actix-rt",
-        "monoio",
-        "glommio",
-    ]
-    .into();
+    let runtimes: BTreeSet<&str> =
+        ["tokio", "async-std", "smol", "async-executor", "async-io", "actix-rt", "monoio", "glommio"].into();
     let lock = read("Cargo.lock");
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     expect_none(
