@@ -134,7 +134,7 @@ fn the_last_bytes_of_who_leaves_arrive() {
     let reader = client.app.try_clone().unwrap();
     let there = std::thread::spawn(move || drain(reader));
     (&server.app).write_all(&sent).unwrap();
-    assert_eq!(server.leave(), Ended::Done);
+    assert_eq!(server.leave(), Ended::Dismissed);
     assert!(there.join().unwrap() == sent);
     assert_eq!(client.leave(), Ended::Done);
 }
@@ -143,7 +143,7 @@ fn the_last_bytes_of_who_leaves_arrive() {
 fn a_peer_that_does_not_leave_is_left() {
     let (server, _client, tcp) = raw(&World::new(), Unmetered);
     let begin = clock::now_ms();
-    assert_eq!(server.leave(), Ended::Done);
+    assert_eq!(server.leave(), Ended::Dismissed);
     assert!(clock::now_ms() - begin < 5000);
     drop(tcp);
 }
