@@ -57,7 +57,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
         }
         // The gRPC library found it past bearing: too many streams, broken HTTP/2.
         Ok(Ended::Dismissed) => {
-            gateway.penalties.add(address, Offence::Flood, clock::now_ms());
+            gateway.penalties.add(address, Offence::Broken, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));
         }
         Ok(_) => {}

@@ -18,7 +18,9 @@ const ADDRESSES_MAX: usize = 10_000;
 pub(super) enum Offence {
     /// A handshake that was refused.
     Refused = 1,
-    /// One that took too long: it kept a place for ten seconds.
+    /// A connection that the gRPC library found broken.
+    Broken = 2,
+    /// A handshake that took too long: it kept a place for ten seconds.
     TooSlow = 5,
     /// A connection that broke the limits of traffic.
     Flood = 20,

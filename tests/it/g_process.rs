@@ -102,6 +102,12 @@ fn g33_an_abort_inside_of_the_grpc_core() {
     gateway.service().start(&["--name", "web", "--", "sleep", "76022"]);
     let before = children(&gateway);
     let old = gateway.pid();
+    let named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|c| c.trim_end() == "grpc-0")
+    };
+    let tasks = fs::read_dir(format!("/proc/{old}/task")).expect("it runs").flatten();
+    let core = tasks.filter(named).map(|task| task.file_name().into_string().expect("a number")).next();
+    let core = core.expect("a thread of the core");
     let mut gdb = Command::new("gdb");
     gdb.args(["-p", &old.to_string(), "-batch", "-ex", "handle SIGABRT nostop noprint pass"]);
     gdb.args(["-ex", "python [t.switch() for t in gdb.selected_inferior().threads() if t.name == 'grpc-0']"]);
@@ -111,7 +117,8 @@ fn g33_an_abort_inside_of_the_grpc_core() {
         return println!("there is no gdb here");
     };
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("\"grpc-0\""), "{output:?}");
+    let current = said.lines().find(|line| line.contains("Current thread is")).unwrap_or_default();
+    assert!(current.contains(&format!("LWP {core})")), "{output:?}");
     wait::until("it has ended", SOON, || !procfs::alive(old));
     let took = until_served(&gateway);
     println!("served again after {took:?}");

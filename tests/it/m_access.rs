@@ -256,7 +256,8 @@ code = child.wait()
 print("echo" if echoes() else "silent")
 os.set_blocking(ours, False)
 try:
-    shown += os.read(ours, 65536)
+    while True:
+        shown += os.read(ours, 65536)
 except BlockingIOError:
     pass
 print(shown.decode())
