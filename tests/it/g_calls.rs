@@ -219,7 +219,9 @@ fn g29_passwords_that_cannot_be_any() {
     for chunk in chunks {
         peer.send(&frame(9, 0, id, chunk));
     }
-    assert_eq!(peer.answer(id).and_then(|a| a.status), None, "it is ended");
+    // The library below says so, or the meter ends the connection: whoever is first.
+    let status = peer.answer(id).and_then(|a| a.status);
+    assert!(matches!(status, None | Some(RESOURCE_EXHAUSTED)), "{status:?}");
     expect_service(&gateway);
     drop(peer);
     before.expect_back(&gateway, 100);

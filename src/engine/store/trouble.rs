@@ -103,6 +103,12 @@ impl StoreError {
     pub(super) fn sqlite(doing: &str, path: &Path, e: &rusqlite::Error) -> Self {
         // Everything else rusqlite says is about a value that is not of the kind that we write.
         let (kind, code) = match e {
+            // What it maps cannot grow: SQLite's words do not say why.
+            rusqlite::Error::SqliteFailure(e, _)
+                if e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE =>
+            {
+                (Trouble::of_sqlite(e.extended_code), ", as on a full disk".to_owned())
+            }
             rusqlite::Error::SqliteFailure(e, _) => {
                 (Trouble::of_sqlite(e.extended_code), format!(" (SQLite's code {})", e.extended_code))
             }
