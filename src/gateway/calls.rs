@@ -4,7 +4,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures_channel::oneshot;
 use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 
 use crate::access::table;
@@ -14,6 +13,7 @@ use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::outlet::{Gone, Outlet};
 use crate::gateway::pool::Engine;
 use crate::rpc::status::{self, Reason};
+use crate::rpc::tail;
 use crate::wire::answer::Answer;
 use crate::wire::audit::Note;
 use crate::wire::error::{Code, Error};
@@ -35,19 +35,11 @@ impl Calls {
     where
         A: Answer + Send + 'static,
     {
-        // The response is kept until it is out, on the completion thread, so that no slow client holds one of ours.
-        let (tail, until) = oneshot::channel();
-        ctx.spawn(async move {
-            if let Ok(sent) = until.await {
-                let _: grpcio::Result<()> = grpcio::UnarySinkResult::into_future(sent).await;
-            }
-        });
         let answer = move |result| {
-            let sent = match result {
+            tail::keep(match result {
                 Ok(answer) => sink.success(answer),
                 Err(status) => sink.fail(status),
-            };
-            let _ = tail.send(sent);
+            });
         };
         let (ours, deadline) = (self.clone(), ctx.deadline());
         match self.caller.enter(ctx.request_headers()) {

@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink};
 use parking_lot::Mutex;
 
 use crate::gateway::caller::Entry;
-use crate::gateway::calls::{Calls, busy};
+use crate::gateway::calls::{Calls, busy, guard};
 use crate::gateway::outlet::Outlet;
 use crate::rpc::block;
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
+use crate::rpc::tail;
 use crate::sys::poll;
 
 /// Whether the gateway serves, and who wants to know when that changes.
@@ -70,33 +70,29 @@ impl Health for Calls {
         sink: UnarySink<HealthCheckResponse>,
     ) {
         let status = self.gateway.serving.of(&request.service);
-        let answer = move |result: Result<(), RpcStatus>| match (result, status) {
-            (Err(status), _) => sink.fail(status),
-            (Ok(()), ServingStatus::ServiceUnknown) => {
-                sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
-            }
-            (Ok(()), status) => sink.success(message(status)),
+        let answer = move |result: Result<(), RpcStatus>| {
+            tail::keep(match (result, status) {
+                (Err(status), _) => sink.fail(status),
+                (Ok(()), ServingStatus::ServiceUnknown) => {
+                    sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
+                }
+                (Ok(()), status) => sink.success(message(status)),
+            });
         };
-        let ours = self.clone();
-        let verified = match self.caller.enter_freely(ctx.request_headers()) {
-            Ok(None | Some(Entry::Known(_))) => Ok(()),
-            Err(status) => Err(status),
+        match self.caller.enter_freely(ctx.request_headers()) {
+            Ok(None | Some(Entry::Known(_))) => answer(Ok(())),
+            Err(status) => answer(Err(status)),
             // A password that is given is to be right.
             Ok(Some(Entry::Login(login))) => {
-                let (tell, told) = futures_channel::oneshot::channel();
-                let refused = self.gateway.threads.run(tell, move |tell| {
-                    let _ = tell.send(ours.caller.verify(&ours.gateway, &login).map(drop));
+                let ours = self.clone();
+                let refused = self.gateway.threads.run(answer, move |answer| {
+                    answer(guard(|| ours.caller.verify(&ours.gateway, &login).map(drop)));
                 });
-                let told = if refused.is_ok() {
-                    told.map(|verified| verified.unwrap_or_else(|_| Err(busy()))).left_future()
-                } else {
-                    std::future::ready(Err(busy())).right_future()
-                };
-                return ctx.spawn(async move { drop(answer(told.await).await) });
+                if let Err(answer) = refused {
+                    answer(Err(busy()));
+                }
             }
-        };
-        let sent = answer(verified);
-        ctx.spawn(async move { drop(sent.await) });
+        }
     }
 
     fn watch(

@@ -1,10 +1,12 @@
 //! The threads for calls that the service behind answers at once. Completion threads must not wait for it, and a thread
 //! for each such call would cost more than the call.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex};
 
 use crate::client::Client;
 use crate::sys::thread;
@@ -19,7 +21,20 @@ const WAITING_MAX: usize = 512;
 pub(super) type Job = Box<dyn FnOnce(Option<&mut Engine>) + Send>;
 
 /// See the module.
-pub(super) struct Pool(Sender<Job>);
+pub(super) struct Pool(Arc<Shared>);
+
+struct Shared {
+    work: Mutex<Work>,
+    /// Wakes the thread of this number.
+    wake: [Condvar; THREADS],
+}
+
+#[derive(Default)]
+struct Work {
+    waiting: VecDeque<Job>,
+    /// Threads with nothing to do. Who has rested least is next: what it needs is still at hand.
+    idle: Vec<usize>,
+}
 
 /// The service behind, connected to when it is first needed.
 pub(super) struct Engine {
@@ -42,24 +57,51 @@ impl Engine {
 
 impl Pool {
     pub fn new(socket: &Path) -> io::Result<Self> {
-        let (jobs, waiting) = bounded(WAITING_MAX);
+        let shared = Arc::new(Shared { work: Mutex::default(), wake: Default::default() });
         for n in 0..THREADS {
-            let (waiting, engine) = (waiting.clone(), Engine::new(socket.to_owned()));
-            thread::spawn(&format!("work-{n}"), move || work(&waiting, engine))?;
+            let (shared, engine) = (Arc::clone(&shared), Engine::new(socket.to_owned()));
+            thread::spawn(&format!("work-{n}"), move || shared.work(n, engine))?;
         }
-        Ok(Self(jobs))
+        Ok(Self(shared))
     }
 
     /// Has a thread do it, or does it at once without a service.
     pub fn submit(&self, job: Job) {
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.0.try_send(job) {
-            job(None);
+        let mut work = self.0.work.lock();
+        if work.waiting.len() >= WAITING_MAX {
+            drop(work);
+            return job(None);
+        }
+        work.waiting.push_back(job);
+        let next = work.idle.pop();
+        drop(work);
+        if let Some(n) = next {
+            self.0.wake[n].notify_one();
         }
     }
 }
 
-fn work(waiting: &Receiver<Job>, mut engine: Engine) {
-    while let Ok(job) = waiting.recv() {
-        job(Some(&mut engine));
+impl Shared {
+    /// One thread's life.
+    fn work(&self, n: usize, mut engine: Engine) {
+        loop {
+            let job = self.next(n);
+            job(Some(&mut engine));
+        }
+    }
+
+    fn next(&self, n: usize) -> Job {
+        let mut work = self.work.lock();
+        loop {
+            if let Some(job) = work.waiting.pop_front() {
+                // Woken for nothing, or not yet, it may be among the idle still.
+                work.idle.retain(|&idle| idle != n);
+                return job;
+            }
+            if !work.idle.contains(&n) {
+                work.idle.push(n);
+            }
+            self.wake[n].wait(&mut work);
+        }
     }
 }

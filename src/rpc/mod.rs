@@ -7,3 +7,4 @@ pub(crate) mod block;
 pub(crate) mod codec;
 pub(crate) mod services;
 pub(crate) mod status;
+pub(crate) mod tail;

@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod descriptor;
+#[cfg(feature = "gateway")]
+pub mod eager;
 pub mod files;
 #[cfg(feature = "gateway")]
 pub mod grpc;

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use rustls::Error as Tls;
 
 use crate::sys::clock;
+use crate::sys::eager::Eager;
 use crate::sys::poll;
 use crate::sys::poll::PollFd;
 use crate::sys::poll::Wait;
@@ -210,6 +211,9 @@ struct Pump<'a> {
     outbound_paused_ms: u64,
     /// When it ends whatever is left.
     deadline_ms: Option<u64>,
+    /// For what our side says to what has come, and for what the peer says to what went out.
+    eager_for_plain: Eager,
+    eager_for_tcp: Eager,
 }
 
 impl<'a> Pump<'a> {
@@ -226,6 +230,8 @@ impl<'a> Pump<'a> {
             inbound_paused_ms: 0,
             outbound_paused_ms: 0,
             deadline_ms: None,
+            eager_for_plain: Eager::default(),
+            eager_for_tcp: Eager::default(),
         }
     }
 
@@ -269,6 +275,8 @@ impl<'a> Pump<'a> {
             }
             if moved {
                 idle = false;
+            } else if self.eager_for_plain.again() || self.eager_for_tcp.again() {
+                (self.tcp_side.readable, self.plain_side.readable) = (true, true);
             } else {
                 idle = self.wait(now, idle)?;
             }
@@ -349,6 +357,8 @@ impl<'a> Pump<'a> {
             Ok(n) => {
                 self.plain_side.writable = n == plain.len();
                 plain.consume(n);
+                self.eager_for_tcp.end();
+                self.eager_for_plain.begin();
                 true
             }
             Err(e) => {
@@ -424,6 +434,8 @@ impl<'a> Pump<'a> {
             self.tunnel.session.encrypt(&room[..read]).map_err(|e| self.broken(&e))?;
         }
         self.transmit()?;
+        self.eager_for_plain.end();
+        self.eager_for_tcp.begin();
         Ok(true)
     }
 

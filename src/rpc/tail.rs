@@ -1,0 +1,34 @@
+//! What is left of a call when it is answered: the response has to be kept until it is out. The completion thread, which
+//! learns of it, lets it go; nobody waits.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use grpcio::UnarySinkResult;
+use parking_lot::Mutex;
+
+/// Keeps the response of a call until it is out.
+pub(crate) fn keep(response: UnarySinkResult) {
+    Arc::new(Tail(Mutex::new(Some(response)))).look();
+}
+
+struct Tail(Mutex<Option<UnarySinkResult>>);
+
+impl Tail {
+    fn look(self: Arc<Self>) {
+        let mut response = self.0.lock();
+        let waker = Waker::from(Arc::clone(&self));
+        if let Some(sent) = response.as_mut()
+            && Pin::new(sent).poll(&mut Context::from_waker(&waker)).is_ready()
+        {
+            *response = None;
+        }
+    }
+}
+
+impl Wake for Tail {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+}
