@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let written = Rc::default();
     let mut config = Config::new();
     config.service_generator(Box::new(Grpcio { written: Rc::clone(&written) }));
+    // Output is shared, not copied, on its way through a process.
+    config.bytes([".provost.v1.Chunk.data"]);
     // The older name has the same messages.
     config.extern_path(".grpc.reflection.v1alpha", "crate::rpc::services::reflection");
     config.compile_fds(set)?;

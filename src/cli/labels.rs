@@ -91,7 +91,7 @@ mod tests {
         let mut labels = Labels::new(names, Extras { name: true, time: false });
         let mut out = Vec::new();
         let mut say = |id, stderr, text: &str| {
-            let chunk = Chunk { id, offset: 0, stderr, at: Timestamp(0), data: text.into() };
+            let chunk = Chunk { id, offset: 0, stderr, at: Timestamp(0), data: text.to_owned().into() };
             out.extend_from_slice(&labels.dress(&chunk));
         };
         say(a, false, "one\ntw");
@@ -108,7 +108,7 @@ mod tests {
     fn without_extras_bytes_stay_as_they_are() {
         let mut labels = Labels::new(HashMap::new(), Extras::default());
         let id = ProcessId::from_bytes([1; 16]);
-        let chunk = Chunk { id, offset: 0, stderr: false, at: Timestamp(0), data: vec![0, 255, 10] };
+        let chunk = Chunk { id, offset: 0, stderr: false, at: Timestamp(0), data: vec![0, 255, 10].into() };
         assert_eq!(labels.dress(&chunk), &[0u8, 255, 10][..]);
     }
 }

@@ -1,5 +1,7 @@
 //! `provost output`: the output that is kept, in one instant.
 
+use bytes::Buf;
+
 use crate::cli::json;
 use crate::cli::raw::Escaper;
 use crate::cli::session::Session;
@@ -90,7 +92,7 @@ fn last_lines(mut chunks: Vec<Chunk>, lines: usize) -> Vec<Chunk> {
                 // With no lines wanted, this is the very end.
                 let cut = at + 1;
                 chunks.drain(..n);
-                chunks[0].data.drain(..cut);
+                chunks[0].data.advance(cut);
                 chunks[0].offset += cut as u64;
                 chunks.retain(|chunk| !chunk.data.is_empty());
                 return chunks;
@@ -116,12 +118,12 @@ mod tests {
                 offset,
                 stderr: false,
                 at: Timestamp(1),
-                data,
+                data: data.into(),
             });
             offset += part.len() as u64;
         }
         let left = last_lines(chunks, lines);
-        let text = left.iter().map(|c| String::from_utf8(c.data.clone()).unwrap()).collect();
+        let text = left.iter().map(|c| String::from_utf8(c.data.to_vec()).unwrap()).collect();
         (left.first().map(|c| c.offset), text)
     }
 

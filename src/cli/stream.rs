@@ -121,7 +121,7 @@ impl Shows {
         }
         let mut shown = chunk;
         if self.escape {
-            shown.data = self.escaper.push(&shown.data).into_bytes();
+            shown.data = self.escaper.push(&shown.data).into_bytes().into();
         }
         let bytes = labels.dress(&shown);
         session.out.bytes(&bytes);

@@ -52,7 +52,8 @@ enum Greeting {
 pub(super) struct Link {
     socket: Arc<UnixStream>,
     frames: Frames,
-    buf: Vec<u8>,
+    /// How much is read at once.
+    read_len: usize,
     greeting: Greeting,
     read_timeout: Option<Duration>,
 }
@@ -68,7 +69,7 @@ impl Link {
         Self {
             socket: Arc::new(socket),
             frames: Frames::new(),
-            buf: Vec::new(),
+            read_len: READ_LEN_MIN,
             greeting: Greeting::Due,
             read_timeout: None,
         }
@@ -127,15 +128,12 @@ impl Link {
             self.socket.set_read_timeout(patience).map_err(Fault::Broken)?;
             self.read_timeout = patience;
         }
-        if self.buf.is_empty() {
-            self.buf.resize(READ_LEN_MIN, 0);
-        }
-        match (&*self.socket).read(&mut self.buf) {
+        match (&*self.socket).read(self.frames.room(self.read_len)) {
             Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
-                self.frames.feed(&self.buf[..n]);
-                if n == self.buf.len() && n < READ_LEN_MAX {
-                    self.buf.resize(n * 8, 0);
+                self.frames.add(n);
+                if n == self.read_len {
+                    self.read_len = (n * 8).min(READ_LEN_MAX);
                 }
                 Ok(())
             }

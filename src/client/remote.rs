@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -70,13 +69,12 @@ impl Remote {
         let unreachable = |e: &dyn fmt::Display| {
             Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
         };
-        let (ours, theirs) = UnixStream::pair().map_err(|e| unreachable(&e))?;
-        theirs.set_nonblocking(true).map_err(|e| unreachable(&e))?;
+        let (ours, theirs) = tunnel::plain_pair().map_err(|e| unreachable(&e))?;
         let ended = Arc::new(Mutex::new(None));
         let told = Arc::clone(&ended);
         thread::spawn("tls", move || {
             let mut told = told.lock();
-            *told = Some(tunnel.run(theirs.into(), &mut Unmetered));
+            *told = Some(tunnel.run(theirs, &mut Unmetered));
         })
         .map_err(|e| unreachable(&e))?;
         let builder = ChannelBuilder::new(environment())

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Buf;
+
 use crate::client::Client;
 use crate::client::connection::Connection;
 use crate::client::link::Fault;
@@ -166,7 +168,7 @@ impl OutputStream {
             return;
         }
         if let Ok(known @ 1..) = usize::try_from(lane.next.saturating_sub(chunk.offset)) {
-            chunk.data.drain(..known);
+            chunk.data.advance(known);
             chunk.offset = lane.next;
         }
         lane.next = end;
@@ -229,7 +231,7 @@ mod tests {
 
     fn chunk(name: &str, offset: u64, data: &str) -> Reply {
         let (id, data) = (process(name).id, data.as_bytes().to_vec());
-        Reply::Chunk(Chunk { id, offset, stderr: false, at: Timestamp(1), data })
+        Reply::Chunk(Chunk { id, offset, stderr: false, at: Timestamp(1), data: data.into() })
     }
 
     fn text_of(items: &[StreamItem], name: &str) -> String {

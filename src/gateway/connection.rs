@@ -2,7 +2,6 @@
 //! one side has enough. The server's handlers own the caller, so no call can ever have another's rights.
 
 use std::net::{IpAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::sys::clock;
 use crate::sys::grpc;
 use crate::tls::identity::Peer;
 use crate::tls::pump::Ended;
-use crate::tls::tunnel::{Refused, Tunnel, accept};
+use crate::tls::tunnel::{self, Refused, Tunnel, accept};
 use crate::wire::error::{Code, Error};
 use crate::wire::time::millis;
 
@@ -67,8 +66,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 
 fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Error> {
     let cannot = |what: &str, e: &dyn std::fmt::Display| Error::new(Code::Failed, format!("{what}: {e}"));
-    let (theirs, ours) = UnixStream::pair().map_err(|e| cannot("cannot make a socket pair", &e))?;
-    ours.set_nonblocking(true).map_err(|e| cannot("cannot make a socket pair", &e))?;
+    let (theirs, ours) = tunnel::plain_pair().map_err(|e| cannot("cannot make a socket pair", &e))?;
     let _live = gateway.live.enter(&peer, tunnel.closer());
     let calls = Calls {
         gateway: Arc::clone(gateway),
@@ -85,7 +83,7 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Er
         .map_err(|e| cannot("cannot make a server", &e))?;
     server.start();
     grpc::serve(&mut server, theirs).map_err(|e| cannot("cannot hand over the socket", &e))?;
-    Ok(tunnel.run(ours.into(), &mut FrameMeter::new(Quotas::default(), clock::now_ms())))
+    Ok(tunnel.run(ours, &mut FrameMeter::new(Quotas::default(), clock::now_ms())))
     // The server is dropped here: it waits until its calls have noticed.
 }
 

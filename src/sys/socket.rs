@@ -240,18 +240,19 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) {
 
 /// TCP_USER_TIMEOUT: for how long what was sent may stay unacknowledged before the connection counts as broken.
 pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
+    setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, timeout_ms)
+}
+
+/// SO_SNDBUF: how much may be on its way, in bytes, as far as the system allows (net.core.wmem_max).
+pub fn set_send_buffer(socket: BorrowedFd<'_>, len: u32) -> io::Result<()> {
+    setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, len)
+}
+
+fn setsockopt(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: u32) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<u32>()).expect("a small number");
     // SAFETY: the value and its length belong together.
-    cerr(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            (&raw const timeout_ms).cast(),
-            len,
-        )
-    })
-    .map(drop)
+    cerr(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) })
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-mod buffer;
 pub mod identity;
 pub mod issue;
 pub mod material;

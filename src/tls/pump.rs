@@ -28,14 +28,16 @@ use crate::sys::poll::Wait;
 use crate::sys::poll::Waker;
 use crate::sys::socket;
 use crate::sys::thread;
-use crate::tls::buffer::Buffer;
 use crate::tls::tunnel::Tunnel;
 use crate::tls::words;
+use crate::wire::buffer::Buffer;
 
 /// A batch is read at once, in bytes: at first so many.
 const BATCH_LEN: usize = 16 << 10;
 /// And with every one that was full twice as many, up to this: then wake-ups no longer count.
 const BATCH_LEN_MAX: usize = 256 << 10;
+/// What is longer, in bytes, is no question whose answer is due at once, nor such an answer.
+const EAGER_LEN: usize = 4 << 10;
 /// After how long without traffic buffers and stack are given back, in milliseconds. Once; nothing ticks.
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
@@ -358,7 +360,9 @@ impl<'a> Pump<'a> {
                 self.plain_side.writable = n == plain.len();
                 plain.consume(n);
                 self.eager_for_tcp.end();
-                self.eager_for_plain.begin();
+                if n <= EAGER_LEN {
+                    self.eager_for_plain.begin();
+                }
                 true
             }
             Err(e) => {
@@ -435,7 +439,9 @@ impl<'a> Pump<'a> {
         }
         self.transmit()?;
         self.eager_for_plain.end();
-        self.eager_for_tcp.begin();
+        if read <= EAGER_LEN {
+            self.eager_for_tcp.begin();
+        }
         Ok(true)
     }
 

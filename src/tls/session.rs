@@ -16,7 +16,7 @@ use rustls::unbuffered::EncryptError;
 use rustls::unbuffered::InsufficientSizeError;
 use rustls::unbuffered::UnbufferedStatus;
 
-use crate::tls::buffer::Buffer;
+use crate::wire::buffer::Buffer;
 
 /// The most bytes that may wait for the rest of their record or message: the longest certificate chain that rustls takes
 /// is half of it, the rest is for the overhead of small records.

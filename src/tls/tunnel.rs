@@ -5,6 +5,8 @@ use std::io;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -35,6 +37,9 @@ const READ_LEN: usize = 8 << 10;
 const LINGER_MS: u64 = 500;
 /// How much it may say meanwhile.
 const LINGER_LEN_MAX: usize = 1 << 20;
+/// How much plaintext may be on its way between the pump and whoever speaks it, in bytes: with less they take turns instead
+/// of working at the same time.
+const PLAIN_LEN: u32 = 512 << 10;
 /// For how long bytes may stay unacknowledged, in milliseconds: then the peer is gone.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
 
@@ -101,6 +106,17 @@ pub fn connect(
     };
     let session = Session::client(config, name).map_err(|e| Error::usage(words::failure(&e, PEER)))?;
     shake_hands(tcp, session, PEER, deadline_ms).map_err(failed)
+}
+
+/// Two connected stream sockets: one for whoever speaks plaintext, the other for [`Tunnel::run`](crate::tls::pump).
+pub fn plain_pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (theirs, ours) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    for end in [&theirs, &ours] {
+        // If it cannot be more, it is as it was.
+        let _ = socket::set_send_buffer(end.as_fd(), PLAIN_LEN);
+    }
+    Ok((theirs, ours.into()))
 }
 
 /// Why it came to nothing, before it is put in words.

@@ -1,6 +1,9 @@
 //! Frames of the command channel: a length of 4 bytes, big endian, then that many bytes. The length is checked before
 //! any memory is taken for it. Knows nothing of what is inside, nor of sockets: bytes go in, whole frames come out.
 
+use prost::Message;
+
+use crate::wire::buffer::Buffer;
 use crate::wire::error::{Code, Error};
 
 /// The largest frame, in bytes: room for the 2 MiB of arguments and environment that Linux takes, and as much again.
@@ -10,14 +13,28 @@ pub const HEADER_LEN: usize = 4;
 /// Memory kept between two frames; a large frame's buffer is given back.
 const KEEP_LEN: usize = 64 << 10;
 
-/// Adds one message to `out` as a frame.
+/// Adds one encoded message to `out` as a frame.
 pub fn put(out: &mut Vec<u8>, payload: &[u8]) -> Result<(), Error> {
-    if payload.len() > FRAME_LEN_MAX {
-        return Err(too_large(payload.len()));
-    }
-    let len = u32::try_from(payload.len()).expect("4 MiB fit 32 bits");
-    out.extend_from_slice(&len.to_be_bytes());
+    put_header(out, payload.len())?;
     out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// Encodes a message right into `out`, as a frame.
+pub fn put_message(out: &mut Vec<u8>, message: &impl Message) -> Result<(), Error> {
+    let len = message.encoded_len();
+    put_header(out, len)?;
+    out.reserve(len);
+    message.encode(out).expect("there is room");
+    Ok(())
+}
+
+fn put_header(out: &mut Vec<u8>, len: usize) -> Result<(), Error> {
+    if len > FRAME_LEN_MAX {
+        return Err(too_large(len));
+    }
+    let len = u32::try_from(len).expect("4 MiB fit 32 bits");
+    out.extend_from_slice(&len.to_be_bytes());
     Ok(())
 }
 
@@ -27,10 +44,7 @@ fn too_large(len: usize) -> Error {
 
 /// Collects what was read from a peer and hands out whole frames.
 #[derive(Debug, Default)]
-pub struct Frames {
-    buf: Vec<u8>,
-    start: usize,
-}
+pub struct Frames(Buffer);
 
 impl Frames {
     /// Nothing read yet.
@@ -39,23 +53,26 @@ impl Frames {
         Self::default()
     }
 
-    /// Takes in bytes as they came.
+    /// So much room to read into; what was read counts when it is told to [`Self::add`].
+    pub fn room(&mut self, len: usize) -> &mut [u8] {
+        self.0.trim(KEEP_LEN.max(4 * len));
+        &mut self.0.room(len)[..len]
+    }
+
+    /// Counts what was read into the room.
+    pub fn add(&mut self, len: usize) {
+        self.0.add(len);
+    }
+
+    /// Takes in a copy of bytes as they came.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.start == self.buf.len() {
-            self.buf.clear();
-            self.start = 0;
-            self.buf.shrink_to(KEEP_LEN);
-        } else if self.start > KEEP_LEN {
-            self.buf.drain(..self.start);
-            self.start = 0;
-        }
-        self.buf.extend_from_slice(bytes);
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.add(bytes.len());
     }
 
     /// The next whole frame's payload, if there is one. An error is final: the peer does not speak our language.
     pub fn take(&mut self) -> Result<Option<&[u8]>, Error> {
-        let pending = &self.buf[self.start..];
-        let Some(header) = pending.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let Some(header) = self.0.filled().first_chunk::<HEADER_LEN>() else { return Ok(None) };
         let len = u32::from_be_bytes(*header) as usize;
         if len == 0 {
             return Err(Error::new(Code::Usage, "an empty frame"));
@@ -63,29 +80,27 @@ impl Frames {
         if len > FRAME_LEN_MAX {
             return Err(too_large(len));
         }
-        if pending.len() < HEADER_LEN + len {
+        if self.0.len() < HEADER_LEN + len {
             return Ok(None);
         }
-        let at = self.start + HEADER_LEN;
-        self.start = at + len;
-        Ok(Some(&self.buf[at..at + len]))
+        self.0.consume(HEADER_LEN);
+        Ok(Some(self.0.take(len)))
     }
 
     /// Whether a frame has begun and not ended: the peer owes us the rest.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.start < self.buf.len()
+        !self.0.is_empty()
     }
 
     /// How many bytes the frame under way still lacks, at least; 0 when none is.
     #[must_use]
     pub fn missing(&self) -> usize {
-        let pending = &self.buf[self.start..];
-        match pending.first_chunk::<HEADER_LEN>() {
+        match self.0.filled().first_chunk::<HEADER_LEN>() {
             None => 0,
             Some(header) => {
                 let len = (u32::from_be_bytes(*header) as usize).min(FRAME_LEN_MAX);
-                (HEADER_LEN + len).saturating_sub(pending.len())
+                (HEADER_LEN + len).saturating_sub(self.0.len())
             }
         }
     }

@@ -6,6 +6,7 @@
 #[cfg(feature = "gateway")]
 pub(crate) mod answer;
 pub mod audit;
+pub mod buffer;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -1,10 +1,12 @@
 //! What the service answers: one enum. Every request is answered by one or more replies, the last one marked.
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::wire::audit::Line;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
+use crate::wire::frame;
 use crate::wire::health::Health;
 use crate::wire::id::ProcessId;
 use crate::wire::process::Process;
@@ -66,8 +68,8 @@ pub struct Chunk {
     pub stderr: bool,
     /// When they were read.
     pub at: Timestamp,
-    /// Their bytes.
-    pub data: Vec<u8>,
+    /// The bytes themselves.
+    pub data: Bytes,
 }
 
 impl Chunk {
@@ -158,7 +160,16 @@ impl Reply {
     /// Encoded, without the frame.
     #[must_use]
     pub fn encode(&self, more: More) -> Vec<u8> {
-        v1::Reply { last: more == More::Last, body: Some(self.to_body()) }.encode_to_vec()
+        self.to_wire(more).encode_to_vec()
+    }
+
+    /// Encoded right into `out`, as a frame.
+    pub fn put(&self, more: More, out: &mut Vec<u8>) -> Result<(), Error> {
+        frame::put_message(out, &self.to_wire(more))
+    }
+
+    fn to_wire(&self, more: More) -> v1::Reply {
+        v1::Reply { last: more == More::Last, body: Some(self.to_body()) }
     }
 
     pub(in crate::wire) fn to_body(&self) -> Body {

@@ -19,6 +19,8 @@ use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 const READ_LEN: usize = 8 << 10;
 /// Replies collected before they are sent without being asked to, in bytes.
 const WRITE_LEN: usize = 64 << 10;
+/// What may be on its way to a client that takes a stream, in bytes.
+const STREAM_LEN: u32 = 512 << 10;
 /// Memory kept for replies while a connection waits, in bytes: there may be hundreds of them.
 const KEEP_LEN: usize = 1 << 10;
 /// The longest hello, in bytes: a stranger gets no more memory than this.
@@ -135,9 +137,15 @@ impl Channel {
         Ok(())
     }
 
+    /// More may be on its way than usual: with less, sender and client take turns instead of working at the same time.
+    pub(super) fn widen(&self) {
+        // If it cannot be more, it is as it was.
+        let _ = socket::set_send_buffer(self.fd(), STREAM_LEN);
+    }
+
     /// Adds a frame to what is to be sent; sends when much has come together.
-    pub(super) fn put(&mut self, payload: &[u8]) -> Result<(), Put> {
-        frame::put(&mut self.out, payload).map_err(Put::TooLarge)?;
+    pub(super) fn put(&mut self, frame: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>) -> Result<(), Put> {
+        frame(&mut self.out).map_err(Put::TooLarge)?;
         if self.out.len() >= WRITE_LEN {
             self.flush().map_err(|Closed| Put::Closed)?;
         }

@@ -12,6 +12,7 @@ use crate::engine::door::seats::Seat;
 use crate::engine::door::{Caller, Service};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
+use crate::wire::frame;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello};
 
@@ -98,7 +99,7 @@ impl Connection {
         self.phase = Phase::Requests;
         self.channel.trust();
         let answer = Hello { versions: vec![CHANNEL_VERSION], ..Hello::ours() };
-        self.channel.put(&answer.encode()).map_err(|_| End::Closed)
+        self.channel.put(|out| frame::put(out, &answer.encode())).map_err(|_| End::Closed)
     }
 }
 

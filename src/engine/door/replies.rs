@@ -52,7 +52,7 @@ impl<'a> Replies<'a> {
                 }
             }
         }
-        match self.channel.put(&reply.encode(more)) {
+        match self.channel.put(|out| reply.put(more, out)) {
             Ok(()) => {}
             Err(Put::Closed) => return Err(Closed),
             // The request gets an end that its sender can read; the connection has none that it could go on from.
@@ -69,6 +69,11 @@ impl<'a> Replies<'a> {
                 self.flush()
             }
         }
+    }
+
+    /// Says that the answer is a stream of many bytes.
+    pub fn widen(&self) {
+        self.channel.widen();
     }
 
     /// What the items sent so far say.

@@ -81,7 +81,7 @@ fn gap(missed: u64) -> Reply {
 
 fn chunk(len: usize) -> Reply {
     let (id, at) = (ProcessId::from_bytes([7; 16]), Timestamp::now());
-    Reply::Chunk(Chunk { id, offset: 0, stderr: false, at, data: vec![0; len] })
+    Reply::Chunk(Chunk { id, offset: 0, stderr: false, at, data: vec![0; len].into() })
 }
 
 /// A door on a socket in a directory of its own.

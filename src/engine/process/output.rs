@@ -15,6 +15,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use crate::sys::memory::{PAGE, Window, splice};
 use crate::wire::request::StreamKind;
 use crate::wire::time::Timestamp;
@@ -106,18 +108,18 @@ pub struct Read {
     pub missed: u64,
     pub pieces: Vec<Piece>,
     pub next: u64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Read {
     /// The bytes of one of its pieces.
-    pub fn bytes(&self, piece: &Piece) -> &[u8] {
-        &self.bytes[piece.range.clone()]
+    pub fn bytes(&self, piece: &Piece) -> Bytes {
+        self.bytes.slice(piece.range.clone())
     }
 
     /// The bytes of all pieces in a row.
     pub fn join(&self) -> Vec<u8> {
-        self.pieces.iter().flat_map(|piece| self.bytes(piece)).copied().collect()
+        self.pieces.iter().flat_map(|piece| self.bytes(piece)).collect()
     }
 }
 
@@ -277,14 +279,14 @@ impl<'m> Ring<'m> {
         tags
     }
 
-    fn copy(&self, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    fn copy(&self, start: u64, end: u64) -> io::Result<Bytes> {
         let g = &self.geometry;
         let mut bytes = vec![0; usize::try_from(end - start).expect("at most the ring")];
         let at = start % g.ring_len;
         let first = usize::try_from((g.ring_len - at).min(end - start)).expect("at most the ring");
         self.file.read_exact_at(&mut bytes[..first], g.ring_at + at)?;
         self.file.read_exact_at(&mut bytes[first..], g.ring_at)?;
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }
 
@@ -374,7 +376,7 @@ mod tests {
         let read = rig.ring().read(7, 100, StreamKind::Both).unwrap();
         let [piece] = &read.pieces[..] else { panic!("one piece: {read:?}") };
         assert_eq!((piece.offset, piece.source, piece.at), (7, Source::Stderr, at));
-        assert_eq!(read.bytes(piece), b"after");
+        assert_eq!(read.bytes(piece), b"after"[..]);
     }
 
     #[test]

@@ -15,11 +15,9 @@ use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 
-/// The most bytes read from a ring at a time while streaming: what malloc takes from its heap. For more it would ask the
-/// kernel, and be given zeroed pages anew for each read.
-const READ_MAX: u64 = 64 << 10;
-/// The most bytes in one chunk of a reply, for the same reason.
-const CHUNK_MAX: usize = 64 << 10;
+/// The most bytes read from a ring at a time while streaming, and in one chunk of a reply: with its frame, what malloc takes
+/// from its heap. For more it would ask the kernel, and be given zeroed pages anew each time.
+const CHUNK_MAX: usize = 120 << 10;
 /// The most events in one reply.
 const BATCH_MAX: usize = 512;
 
@@ -77,6 +75,7 @@ impl Engine {
         if let Some((_, error)) = missing.into_iter().next() {
             return Ok(Err(error));
         }
+        replies.widen();
         let _watches: Vec<_> = found.iter().map(|p| p.watch(replies.waker())).collect();
         let mut followers: Vec<_> = (found.into_iter().enumerate())
             .map(|(n, process)| Follower { next: first(&process, &r.since, n), process })
@@ -169,7 +168,9 @@ impl Follower {
     /// Sends what is there, at most one read; false when there is nothing.
     fn step(&mut self, kind: StreamKind, replies: &mut Replies<'_>) -> Result<bool, Closed> {
         // A ring that cannot be read is memory that is gone: nothing will come of it.
-        let Ok(read) = self.process.memory.ring().read(self.next, READ_MAX, kind) else { return Ok(false) };
+        let Ok(read) = self.process.memory.ring().read(self.next, CHUNK_MAX as u64, kind) else {
+            return Ok(false);
+        };
         if read.missed > 0 {
             let gap = Gap { id: self.process.id, offset: self.next, missed: read.missed };
             replies.send(&Reply::Gap(gap), More::Follows)?;
@@ -184,9 +185,12 @@ impl Follower {
 fn send(id: ProcessId, read: &Read, replies: &mut Replies<'_>) -> Result<(), Closed> {
     for piece in &read.pieces {
         let (stderr, mut offset) = (piece.source == Source::Stderr, piece.offset);
-        for data in read.bytes(piece).chunks(CHUNK_MAX) {
-            let chunk = Chunk { id, offset, stderr, at: piece.at, data: data.to_vec() };
-            offset += data.len() as u64;
+        let mut bytes = read.bytes(piece);
+        while !bytes.is_empty() {
+            let data = bytes.split_to(bytes.len().min(CHUNK_MAX));
+            let len = data.len() as u64;
+            let chunk = Chunk { id, offset, stderr, at: piece.at, data };
+            offset += len;
             replies.send(&Reply::Chunk(chunk), More::Follows)?;
         }
     }

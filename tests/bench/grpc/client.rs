@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -155,9 +154,8 @@ impl Caller {
 fn tunnelled(address: SocketAddr, tls: &Arc<ClientConfig>) -> Outcome<Channel> {
     let deadline = clock::now_ms() + LIMIT.as_millis() as u64;
     let tunnel = tunnel::connect(TcpStream::connect(address)?, Arc::clone(tls), LOOPBACK, deadline)?;
-    let (ours, theirs) = UnixStream::pair()?;
-    theirs.set_nonblocking(true)?;
-    thread::spawn("tls", move || drop(tunnel.run(theirs.into(), &mut Unmetered)))?;
+    let (ours, theirs) = tunnel::plain_pair()?;
+    thread::spawn("tls", move || drop(tunnel.run(theirs, &mut Unmetered)))?;
     Ok(grpc::channel(builder(), "provost", ours)?)
 }
 

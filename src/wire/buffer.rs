@@ -1,8 +1,8 @@
 //! Bytes on their way: put in at the end, taken out at the front, the memory kept between.
 
 /// A queue of bytes that lie in one piece.
-#[derive(Default)]
-pub(in crate::tls) struct Buffer {
+#[derive(Debug, Default)]
+pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -10,6 +10,7 @@ pub(in crate::tls) struct Buffer {
 
 impl Buffer {
     /// What is in it.
+    #[must_use]
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -20,11 +21,13 @@ impl Buffer {
     }
 
     /// How much that is.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether that is nothing.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -38,6 +41,13 @@ impl Buffer {
         }
     }
 
+    /// Takes this much from the front, to be looked at.
+    pub fn take(&mut self, len: usize) -> &[u8] {
+        let start = self.start;
+        self.consume(len);
+        &self.bytes[start..start + len]
+    }
+
     /// Takes everything.
     pub fn clear(&mut self) {
         self.consume(self.len());
@@ -49,7 +59,7 @@ impl Buffer {
             let filled = self.len();
             if self.bytes.len() - filled < len {
                 // Zeroed by the kernel as far as it is touched.
-                let mut bytes = vec![0; filled + len];
+                let mut bytes = vec![0; (filled + len).max(2 * filled)];
                 bytes[..filled].copy_from_slice(self.filled());
                 self.bytes = bytes;
             } else {
@@ -72,7 +82,14 @@ impl Buffer {
         self.add(bytes.len());
     }
 
-    /// Gives back memory that is not in use.
+    /// Gives back the memory of an empty one if it is more than this.
+    pub fn trim(&mut self, len: usize) {
+        if self.is_empty() && self.bytes.len() > len {
+            *self = Self::default();
+        }
+    }
+
+    /// Gives back all memory that is not in use.
     pub fn shrink(&mut self) {
         let filled = self.filled().to_vec();
         *self = Self { start: 0, end: filled.len(), bytes: filled };
