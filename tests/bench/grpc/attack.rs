@@ -23,8 +23,9 @@ use crate::programs::own_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
 
-/// How often the good client asks, and for how long.
+/// How often the good client asks.
 const EACH: Duration = Duration::from_millis(10);
+/// And how many times before an attack.
 const CALLS: u32 = 500;
 /// Attackers get what the good client leaves of a processor: usually they bring their own.
 const LAST: [&str; 3] = ["nice", "-n", "19"];
@@ -33,13 +34,23 @@ const PACK: &str = "head -c 48000000 /dev/zero | gzip -9";
 /// A method that all attacks call.
 const METHOD: &str = "/grpc.health.v1.Health/Check";
 
-/// The kinds: their word, what they do, what is counted, and how many threads do it.
-const KINDS: [(&str, &str, &str, u32); 5] = [
-    ("slow", "slow handshakes", "bytes", 1),
-    ("storm", "a storm of handshakes", "handshakes", 4),
-    ("reset", "a storm of resets", "streams", 4),
-    ("bomb", "compressed bombs", "bombs", 2),
-    ("streams", "10000 streams at once", "streams", 2),
+/// One way to attack.
+struct Kind {
+    word: &'static str,
+    what: &'static str,
+    /// What is counted.
+    unit: &'static str,
+    threads: u32,
+    /// Calls of the good client meanwhile.
+    calls: u32,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind { word: "slow", what: "slow handshakes", unit: "bytes", threads: 1, calls: 500 },
+    Kind { word: "storm", what: "a storm of handshakes", unit: "handshakes", threads: 4, calls: 500 },
+    Kind { word: "reset", what: "a storm of resets", unit: "streams", threads: 4, calls: 3000 },
+    Kind { word: "bomb", what: "compressed bombs", unit: "bombs", threads: 2, calls: 500 },
+    Kind { word: "streams", what: "10000 streams at once", unit: "streams", threads: 2, calls: 500 },
 ];
 /// Connections of the slow, and how many of them are begun in a turn at most.
 const SLOW: usize = 200;
@@ -49,24 +60,25 @@ const BURST: u32 = 100;
 const STREAMS: u32 = 10_000;
 
 pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
-    for (kind, what, unit, _) in KINDS {
+    for Kind { word, what, unit, calls, .. } in KINDS {
         // Each attack has a gateway of its own, which knows nothing of the address that it comes from.
         let gateway = site.another()?;
         gateway.ready(&site.tls()?)?;
         let good = site.caller(gateway.address)?;
         good.check()?;
-        let quiet = ask(&good)?;
+        let (quiet, before) = (ask(&good, CALLS)?, gateway.memory());
         let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
         let own = own_path()?;
-        let words = [&LAST[..], &[&own, "grpc-attack", kind, &address, certificates]].concat();
+        let words = [&LAST[..], &[&own, "grpc-attack", word, &address, certificates]].concat();
         let (mut program, _) = serve(&words, dir)?;
-        let under_attack = ask(&good)?;
+        let (under_attack, after) = (ask(&good, calls)?, gateway.memory());
         drop(program.stdin.take());
         let mut count = String::new();
         program.stdout.take().ok_or("it has an output")?.read_to_string(&mut count)?;
         program.wait()?;
         let row = table.row(format!("{what}, {} {unit}/s", count.trim()), "us");
         row.ours(p99(&under_attack)).bare(p99(&quiet)).goal(Goal::BareTimes(3.0)).done();
+        table.row("... memory of the gateway", "MiB").ours(Some(after)).bare(Some(before)).done();
     }
     Ok(())
 }
@@ -76,11 +88,11 @@ fn p99(samples: &Samples) -> Option<f64> {
 }
 
 /// From when each call was due, so that one that waits for another counts as well.
-fn ask(good: &Caller) -> Outcome<Samples> {
+fn ask(good: &Caller, calls: u32) -> Outcome<Samples> {
     let mut samples = Samples::default();
     let question = targets("s-1");
     let begin = Instant::now();
-    for n in 0..CALLS {
+    for n in 0..calls {
         let due = EACH * n;
         pass(due.saturating_sub(begin.elapsed()));
         good.call(&STATUS, &question)?;
@@ -92,7 +104,7 @@ fn ask(good: &Caller) -> Outcome<Samples> {
 /// The program: attacks until its standard input ends, and then prints how often it could do so in a second.
 pub fn attack(kind: &str, address: &str, certificates: &str) -> Outcome {
     let (address, tls): (SocketAddr, _) = (address.parse()?, client_tls(Path::new(certificates))?);
-    let (_, _, _, threads) = KINDS.into_iter().find(|(k, ..)| *k == kind).ok_or("no such attack")?;
+    let Kind { threads, .. } = KINDS.into_iter().find(|k| k.word == kind).ok_or("no such attack")?;
     let bomb = if kind == "bomb" { pack()? } else { Vec::new() };
     let attacker = Attacker { address, tls, bomb, count: Arc::default() };
     let act = match kind {

@@ -18,6 +18,7 @@ use crate::SERVICES;
 use crate::grpc::LOOPBACK;
 use crate::grpc::client::Caller;
 use crate::grpc::raw::Raw;
+use crate::host;
 use crate::ours::{BINARY, Provost, only};
 use crate::sample::{Outcome, pass, until};
 use crate::sweep::MARK;
@@ -98,6 +99,11 @@ impl Site {
 }
 
 impl Another {
+    /// Its memory (PSS), MiB.
+    pub fn memory(&self) -> f64 {
+        host::usage(&[self.program.id()]).pss_mib
+    }
+
     /// Waits until it lets us in.
     pub fn ready(&self, tls: &Arc<ClientConfig>) -> Outcome {
         let begin = Instant::now();
