@@ -83,7 +83,8 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Er
         .map_err(|e| cannot("cannot make a server", &e))?;
     server.start();
     grpc::serve(&mut server, theirs).map_err(|e| cannot("cannot hand over the socket", &e))?;
-    Ok(tunnel.run(ours, &mut FrameMeter::new(Quotas::default(), clock::now_ms())))
+    let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
+    Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
     // The server is dropped here: it waits until its calls have noticed.
 }
 

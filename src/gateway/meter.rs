@@ -1,6 +1,8 @@
 //! Counts HTTP/2 frames on a connection, by nothing but their nine-byte headers, and holds them to quotas: what the gRPC
 //! core below has no defence against. What a fast client may do is slowed down; what no client does ends the connection.
 
+use std::collections::BTreeSet;
+
 use crate::tls::pump::Meter;
 use crate::tls::pump::Verdict;
 
@@ -57,13 +59,15 @@ pub struct Quotas {
     pub header_block_len_max: u32,
     /// Calls begun before our settings are acknowledged; beyond them the connection ends.
     pub early_calls_max: u32,
+    /// Calls at a time, which is in our settings; beyond them the connection ends.
+    pub calls_max: u32,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
         Self {
             // Requests are small. This keeps one client from having the machine for itself.
-            bytes: Rate { burst: 256 << 20, per_second: 256 << 20 },
+            bytes: Rate { burst: 64 << 20, per_second: 32 << 20 },
             // 15,000 calls in a second are 30,000 frames of headers and data, and some to widen windows.
             frames: Rate { burst: 100_000, per_second: 50_000 },
             // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs thousands.
@@ -78,6 +82,7 @@ impl Default for Quotas {
             // The gRPC core holds nobody to limits that they have not acknowledged. What a client assumes until it has
             // read them is usually 100.
             early_calls_max: 100,
+            calls_max: 100,
         }
     }
 }
@@ -99,6 +104,10 @@ pub struct FrameMeter {
     block_len: u32,
     /// Calls begun before our settings were acknowledged; none any more once they are.
     early_calls: Option<u32>,
+    /// Calls that neither side has ended: at most those that are allowed, and the early ones.
+    calls: BTreeSet<u32>,
+    /// The stream of the last call; each has a higher number than those before.
+    last_call: u32,
 }
 
 impl FrameMeter {
@@ -118,6 +127,8 @@ impl FrameMeter {
             continuations: 0,
             block_len: 0,
             early_calls: Some(0),
+            calls: BTreeSet::new(),
+            last_call: 0,
             quotas,
         }
     }
@@ -152,14 +163,14 @@ impl FrameMeter {
             HEADERS => {
                 (self.continuations, self.block_len) = (0, 0);
                 self.header_block(frame)?;
-                if let Some(calls) = &mut self.early_calls {
-                    *calls += 1;
-                    if *calls > self.quotas.early_calls_max {
-                        return Err("it began too many calls without acknowledging our settings");
-                    }
+                if frame.stream > self.last_call {
+                    self.call(frame.stream)?;
                 }
             }
-            RST_STREAM => self.resets.take(1),
+            RST_STREAM => {
+                self.resets.take(1);
+                self.calls.remove(&frame.stream);
+            }
             _ => {}
         }
         self.frames.take(cost);
@@ -172,6 +183,25 @@ impl FrameMeter {
         if self.control.is_in_debt() {
             return Err("it sent too many frames that carry nothing");
         }
+        Ok(())
+    }
+
+    /// A call begins.
+    fn call(&mut self, stream: u32) -> Result<(), &'static str> {
+        match &mut self.early_calls {
+            None if self.calls.len() >= self.quotas.calls_max as usize => {
+                return Err("it began more calls than it may have at a time");
+            }
+            None => {}
+            Some(early) => {
+                *early += 1;
+                if *early > self.quotas.early_calls_max {
+                    return Err("it began too many calls without acknowledging our settings");
+                }
+            }
+        }
+        self.last_call = stream;
+        self.calls.insert(stream);
         Ok(())
     }
 
@@ -195,6 +225,9 @@ impl FrameMeter {
             DATA | HEADERS => self.control.give(1),
             RST_STREAM => self.own_resets.take(1),
             _ => {}
+        }
+        if frame.kind == RST_STREAM || matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
+            self.calls.remove(&frame.stream);
         }
         if self.own_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
     }
@@ -237,6 +270,7 @@ struct Frame {
     len: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
 }
 
 /// One direction's frames, however the bytes are cut.
@@ -264,10 +298,10 @@ impl Frames {
             return None;
         }
         self.have = 0;
-        let [a, b, c, kind, flags, ..] = self.header;
-        let len = u32::from_be_bytes([0, a, b, c]);
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
+        let (len, stream) = (u32::from_be_bytes([0, a, b, c]), u32::from_be_bytes(stream) & (u32::MAX >> 1));
         self.payload = len as usize;
-        Some(Frame { len, kind, flags })
+        Some(Frame { len, kind, flags, stream })
     }
 }
 
@@ -320,11 +354,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
+    fn frame_of(stream: u32, kind: u8, flags: u8, len: usize) -> Vec<u8> {
         let [_, a, b, c] = u32::try_from(len).unwrap().to_be_bytes();
-        let mut frame = vec![a, b, c, kind, flags, 0, 0, 0, 1];
+        let mut frame = [&[a, b, c, kind, flags], &stream.to_be_bytes()[..]].concat();
         frame.resize(9 + len, 0);
         frame
+    }
+
+    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
+        frame_of(1, kind, flags, len)
     }
 
     /// A connection that has begun, at the time 1,000,000 ms.
@@ -405,14 +443,29 @@ mod tests {
     fn g19_calls_without_an_acknowledgement_of_our_settings_are_few() {
         let mut client = Client::new();
         client.meter.early_calls = Some(0);
-        let call = frame(HEADERS, END_HEADERS, 50);
-        assert_eq!(client.sends(&call, 100, 1), None);
+        let call = |n: u32| frame_of(2 * n + 1, HEADERS, END_HEADERS, 50);
+        (0..100).for_each(|n| assert_eq!(client.sends(&call(n), 1, 1), None));
         let why = Some("it began too many calls without acknowledging our settings");
-        assert_eq!(client.sends(&call, 1, 1), why);
+        assert_eq!(client.sends(&call(100), 1, 1), why);
+    }
+
+    #[test]
+    fn g19_calls_at_a_time_are_as_many_as_our_settings_say() {
         let mut client = Client::new();
+        let call = |n: u32| frame_of(2 * n + 1, HEADERS, END_HEADERS, 50);
+        // More than is allowed were begun before it was known.
         client.meter.early_calls = Some(0);
-        assert_eq!(client.sends(&[call.clone(), frame(SETTINGS, ACK, 0)].concat(), 1, 1), None);
-        assert_eq!(client.sends(&call, 1000, 1000), None);
+        client.meter.quotas.calls_max = 10;
+        (0..20).for_each(|n| assert_eq!(client.sends(&call(n), 1, 1), None));
+        assert_eq!(client.sends(&frame_of(0, SETTINGS, ACK, 0), 1, 1), None);
+        let end = |n: u32| frame_of(2 * n + 1, HEADERS, END_HEADERS | END_STREAM, 5);
+        let now = client.now_ms;
+        (0..10).for_each(|n| assert_eq!(client.meter.outbound(&end(n), now), Verdict::Pass));
+        assert_eq!(client.sends(&frame_of(31, RST_STREAM, 0, 4), 1, 1), None);
+        // Trailers begin nothing.
+        assert_eq!(client.sends(&frame_of(39, HEADERS, END_HEADERS | END_STREAM, 5), 1, 1), None);
+        assert_eq!(client.sends(&call(20), 1, 1), None);
+        assert_eq!(client.sends(&call(21), 1, 1), Some("it began more calls than it may have at a time"));
     }
 
     #[test]
@@ -465,8 +518,8 @@ mod tests {
         assert_eq!(client.sends(&frame(DATA, 0, 6), 110_000, 0), None);
         assert!((1_020_000..=1_020_001).contains(&client.now_ms), "in fragments, ten times as long");
         let mut client = Client::new();
-        assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 1024, 0), None);
-        assert!((1_003_000..=1_003_001).contains(&client.now_ms), "1 GiB with 256 MiB at once and 256 MiB/s");
+        assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 160, 0), None);
+        assert!((1_003_000..=1_003_001).contains(&client.now_ms), "160 MiB with 64 MiB at once and 32 MiB/s");
     }
 
     #[test]
