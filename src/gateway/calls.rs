@@ -215,3 +215,90 @@ pub(super) fn busy() -> RpcStatus {
 fn expired() -> RpcStatus {
     status::of(&Error::new(Code::TimedOut, "the deadline came before there was time for the call"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use grpcio::{ChannelBuilder, EnvBuilder, RpcStatusCode, ServerBuilder};
+
+    use super::*;
+    use crate::gateway::threads::Threads;
+    use crate::rpc::block;
+    use crate::rpc::services::health::health_check_response::ServingStatus;
+    use crate::rpc::services::health::{
+        Health, HealthCheckRequest, HealthCheckResponse, HealthClient, health_service,
+    };
+    use crate::sys::{clock, grpc};
+
+    const CALLS: usize = 20;
+
+    /// Panics whenever it is asked about something.
+    #[derive(Clone)]
+    struct Fragile(Threads);
+
+    impl Health for Fragile {
+        fn check(
+            &mut self,
+            _: RpcContext<'_>,
+            request: HealthCheckRequest,
+            sink: UnarySink<HealthCheckResponse>,
+        ) {
+            let answer = |result| {
+                tail::keep(match result {
+                    Ok(answer) => sink.success(answer),
+                    Err(status) => sink.fail(status),
+                });
+            };
+            let refused = self.0.run(answer, move |answer| {
+                answer(guard(|| {
+                    assert!(request.service.is_empty(), "a defect");
+                    Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
+                }));
+            });
+            assert!(refused.is_ok(), "there is a thread for it");
+        }
+
+        fn watch(
+            &mut self,
+            _: RpcContext<'_>,
+            _: HealthCheckRequest,
+            _: ServerStreamingSink<HealthCheckResponse>,
+        ) {
+        }
+    }
+
+    #[test]
+    fn a15_a_panic_is_its_own_calls_failure() {
+        // Never dropped: its last owner may be its own thread, which would wait for itself.
+        static ENV: std::sync::OnceLock<Arc<grpcio::Environment>> = std::sync::OnceLock::new();
+        let env = Arc::clone(ENV.get_or_init(|| Arc::new(EnvBuilder::new().cq_count(1).build())));
+        let threads = Threads::new(CALLS);
+        let mut server = ServerBuilder::new(Arc::clone(&env))
+            .register_service(health_service(Fragile(threads.clone())))
+            .build()
+            .unwrap();
+        server.start();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        grpc::serve(&mut server, theirs).unwrap();
+        let client =
+            HealthClient(grpcio::Client::new(grpc::channel(ChannelBuilder::new(env), "test", ours).unwrap()));
+        let ask = |service: &str| {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let call = client.check(&request, grpcio::CallOption::default()).unwrap();
+            block::wait(call, Some(clock::now_ms() + 20_000)).unwrap()
+        };
+        for _ in 0..CALLS / 2 {
+            let Err(grpcio::Error::RpcFailure(status)) = ask("panic") else { panic!("it is answered") };
+            assert_eq!(status.code(), RpcStatusCode::INTERNAL);
+            assert_eq!(status.message(), "the gateway failed in the middle of the call");
+            assert_eq!(ask("").unwrap().status, i32::from(ServingStatus::Serving));
+        }
+        // Those whose work has panicked have been counted down like the others.
+        let deadline = clock::now_ms() + 20_000;
+        while threads.busy() > 0 {
+            assert!(clock::now_ms() < deadline, "{} threads are lost", threads.busy());
+            std::thread::yield_now();
+        }
+    }
+}

@@ -19,26 +19,50 @@ impl Threads {
         Self { max, busy: Arc::default() }
     }
 
+    /// How many there are now.
+    #[cfg(test)]
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Does `work` with `what` on a thread of its own; gives `what` back if there is none for it.
     pub fn run<T: Send + 'static>(&self, what: T, work: impl FnOnce(T) + Send + 'static) -> Result<(), T> {
-        if self.busy.fetch_add(1, Ordering::Relaxed) >= self.max {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
+        let place = Place::new(&self.busy);
+        if place.number > self.max {
             return Err(what);
         }
         let ours = Arc::new(Mutex::new(Some(what)));
-        let (theirs, busy) = (Arc::clone(&ours), Arc::clone(&self.busy));
+        let theirs = Arc::clone(&ours);
         let started = thread::spawn("call", move || {
+            let _place = place;
             let what = theirs.lock().take();
             if let Some(what) = what {
                 work(what);
             }
-            busy.fetch_sub(1, Ordering::Relaxed);
         });
         if started.is_ok() {
             return Ok(());
         }
-        self.busy.fetch_sub(1, Ordering::Relaxed);
         let back = ours.lock().take();
         back.map_or(Ok(()), Err)
+    }
+}
+
+/// One of the threads, however it ends.
+struct Place {
+    busy: Arc<AtomicUsize>,
+    /// Counted from 1.
+    number: usize,
+}
+
+impl Place {
+    fn new(busy: &Arc<AtomicUsize>) -> Self {
+        Self { busy: Arc::clone(busy), number: busy.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
