@@ -43,7 +43,7 @@ use crate::engine::store::{Sqlite, Store, Trouble};
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Patience, recvmsg};
-use crate::sys::thread;
+use crate::sys::{memory, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 use crate::wire::spec::Spec;
@@ -79,7 +79,10 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let ours = Arc::clone(&engine);
     thread::spawn("door", move || {
         // An error shows where the keeper is listened to.
-        let ready = || drop(ours.host.link.send(&ToKeeper::Ready, &[]));
+        let ready = || {
+            drop(ours.host.link.send(&ToKeeper::Ready, &[]));
+            memory::forget_code();
+        };
         let error = door::run(&listener, &behind, Limits::default(), ready);
         // Without a door the service is deaf: the next engine opens it again.
         panic!("the door cannot be kept: {error}");

@@ -53,6 +53,7 @@ use crate::gateway::pool::{Engine, Pool};
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
 use crate::sys::clock;
+use crate::sys::memory;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
@@ -148,6 +149,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     thread::spawn("grpc-door", move || door::run(&ours, &listener))
         .map_err(cannot("cannot start a thread"))?;
     gateway.log.tell(&format!("{READY} on {}", gateway.listen));
+    memory::forget_code();
     if let Some(warning) = settings.users.warning() {
         gateway.log.tell(warning);
     }

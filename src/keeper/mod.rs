@@ -492,6 +492,7 @@ impl Keeper<'_> {
         self.keep_spare();
         if !self.announced {
             self.announced = true;
+            memory::forget_code();
             (self.notify)(Notice::Ready {
                 socket: self.ground.place.socket().to_owned(),
                 keeper_pid: std::process::id(),

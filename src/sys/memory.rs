@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,12 +156,46 @@ pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes the program's own code out of memory: what only its beginning needed stays out, the rest comes back from the page
+/// cache when it is next run.
+pub fn forget_code() {
+    let here = forget_code as fn() as usize;
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let range = maps.lines().find_map(|line| code_range(line).filter(|range| range.contains(&here)));
+    if let Some(range) = range {
+        // SAFETY: the range is a mapping of the program's file that can be read and run, and not written: whatever is
+        // touched in it again is read from the file again.
+        unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED) };
+    }
+}
+
+/// The addresses of a line of `/proc/PID/maps`, if it is code that nobody can write to.
+fn code_range(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_ascii_whitespace();
+    let (range, permissions) = (words.next()?, words.next()?);
+    let (start, end) = range.split_once('-')?;
+    let hex = |text| usize::from_str_radix(text, 16).ok();
+    (permissions == "r-xp").then_some(hex(start)?..hex(end)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Seek, SeekFrom, Write};
     use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn code_comes_back_after_it_was_forgotten() {
+        forget_code();
+        assert_eq!(
+            code_range("00401000-00f45000 r-xp 00001000 fe:00 7 /usr/bin/it"),
+            Some(0x40_1000..0xf4_5000)
+        );
+        for other in ["00401000-00f45000 rw-p 00001000 fe:00 7 /usr/bin/it", "", "r-xp", "1-z r-xp 0 0 0 x"] {
+            assert_eq!(code_range(other), None, "{other:?}");
+        }
+    }
 
     #[test]
     fn splice_moves_the_files_own_position() {
