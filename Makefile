@@ -57,7 +57,7 @@ bench:
 static:
 	$(if $(FEATURES),tests/install.sh build)
 	$(if $(FEATURES),$(WHOLE),$(SMALL)) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
-	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),8388608)
+	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),12582912)
 
 faults:
 	tests/install.sh build
