@@ -67,7 +67,7 @@ impl Default for Quotas {
     fn default() -> Self {
         Self {
             // Requests are small. This keeps one client from having the machine for itself.
-            bytes: Rate { burst: 64 << 20, per_second: 32 << 20 },
+            bytes: Rate { burst: 32 << 20, per_second: 8 << 20 },
             // 15,000 calls in a second are 30,000 frames of headers and data, and some to widen windows.
             frames: Rate { burst: 100_000, per_second: 50_000 },
             // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs thousands.
@@ -518,8 +518,8 @@ mod tests {
         assert_eq!(client.sends(&frame(DATA, 0, 6), 110_000, 0), None);
         assert!((1_020_000..=1_020_001).contains(&client.now_ms), "in fragments, ten times as long");
         let mut client = Client::new();
-        assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 160, 0), None);
-        assert!((1_003_000..=1_003_001).contains(&client.now_ms), "160 MiB with 64 MiB at once and 32 MiB/s");
+        assert_eq!(client.sends(&frame(DATA, 0, (1 << 20) - 9), 56, 0), None);
+        assert!((1_003_000..=1_003_001).contains(&client.now_ms), "56 MiB with 32 MiB at once and 8 MiB/s");
     }
 
     #[test]

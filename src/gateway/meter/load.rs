@@ -223,7 +223,7 @@ fn streams_in_both_directions() {
     assert_eq!(count, CHUNKS);
     line.lives();
 
-    for (len, count) in [(3, 20_000u32), (CHUNK_LEN, 4000)] {
+    for (len, count) in [(3, 20_000u32), (CHUNK_LEN, 800)] {
         let (mut sink, answer) = line.client.client_streaming(&TAKE, CallOption::default()).unwrap();
         for _ in 0..count {
             block::wait(sink.send((vec![7; len], WriteFlags::default())), None).unwrap().unwrap();
