@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -228,8 +227,7 @@ fn unary<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientUnaryReceiv
 }
 
 fn streamed<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientSStreamReceiver<A>) -> Answers {
-    let answers: Pin<Box<_>> = Box::pin(receiver);
-    Box::pin(answers.map_err(fault).and_then(|answer| async move { answer.take().map_err(Fault::Final) }))
+    Box::pin(receiver.map_err(fault).and_then(|answer| async move { answer.take().map_err(Fault::Final) }))
 }
 
 fn fault(e: grpcio::Error) -> Fault {

@@ -188,9 +188,9 @@ fn send(id: ProcessId, read: &Read, replies: &mut Replies<'_>) -> Result<(), Clo
         let mut bytes = read.bytes(piece);
         while !bytes.is_empty() {
             let data = bytes.split_to(bytes.len().min(CHUNK_MAX));
-            let len = data.len() as u64;
+            let next = offset + data.len() as u64;
             let chunk = Chunk { id, offset, stderr, at: piece.at, data };
-            offset += len;
+            offset = next;
             replies.send(&Reply::Chunk(chunk), More::Follows)?;
         }
     }

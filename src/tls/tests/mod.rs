@@ -6,7 +6,6 @@ mod files;
 mod handshake;
 mod pump;
 mod revocation;
-mod speed;
 
 use std::fs;
 use std::net::TcpListener;
