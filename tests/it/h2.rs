@@ -438,11 +438,22 @@ impl Footprint {
     pub fn of(gateway: &Gateway) -> Self {
         let mut footprint = Self::now(gateway.pid());
         let mut last = Instant::now();
-        // Its pool connects to the engine when there is something to do, and stays connected.
         let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
         assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
-        for _ in 0..5 {
+        // A thread of its pool connects to the engine when there is something to do, and stays connected: all of them
+        // have something to do while the engine does nothing.
+        let engine = gateway.service().engine_pid();
+        for round in 0..5 {
+            if round == 0 {
+                procfs::signal("STOP", engine);
+            }
             let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
+            if round == 0 {
+                wait::until("the pool waits for the engine", SOON, || {
+                    procfs::is_busy(footprint.pid, "work-")
+                });
+                procfs::signal("CONT", engine);
+            }
             ids.iter().for_each(|id| drop(peer.answer(*id)));
         }
         drop(peer);

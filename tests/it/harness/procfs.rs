@@ -105,6 +105,14 @@ pub fn thread_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
+/// Whether no thread whose name begins so waits for work.
+pub fn is_busy(pid: u32, name: &str) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let read = |task: &fs::DirEntry, file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+    let mut threads = tasks.flatten().filter(|task| read(task, "comm").starts_with(name));
+    threads.all(|thread| !read(&thread, "syscall").starts_with(&format!("{} ", libc::SYS_futex)))
+}
+
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
 pub fn switches(pid: u32) -> u64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
