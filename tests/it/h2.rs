@@ -450,7 +450,7 @@ impl Footprint {
             let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
             if round == 0 {
                 wait::until("the pool waits for the engine", SOON, || {
-                    procfs::is_busy(footprint.pid, "work-")
+                    procfs::are_held_up(footprint.pid, "work-")
                 });
                 procfs::signal("CONT", engine);
             }
@@ -488,7 +488,8 @@ impl Footprint {
             now = Self::now(self.pid);
             now.fds <= self.fds && now.threads <= self.threads
         });
-        assert!(is_back, "before {self:?}, now {now:?}");
+        let fds = procfs::fds(self.pid);
+        assert!(is_back, "before {self:?}, now {now:?}: {fds:?}");
         let peak = procfs::status_line(self.pid, "VmHWM").expect("it runs");
         let peak: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
         println!("memory before {} KiB, now {} KiB, at most {peak} KiB", self.rss_kib, now.rss_kib);

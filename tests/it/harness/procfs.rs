@@ -100,17 +100,27 @@ pub fn fd_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// What its file descriptors are.
+pub fn fds(pid: u32) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let links = entries.flatten().filter_map(|fd| Some((fd.file_name(), fs::read_link(fd.path()).ok()?)));
+    links.map(|(fd, to)| format!("{} {}", fd.display(), to.display())).collect()
+}
+
 /// How many threads there are.
 pub fn thread_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// Whether no thread whose name begins so waits for work.
-pub fn is_busy(pid: u32, name: &str) -> bool {
+/// Whether all threads whose name begins so wait for something else than work: in a call, and not in one for a lock.
+pub fn are_held_up(pid: u32, name: &str) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let read = |task: &fs::DirEntry, file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
     let mut threads = tasks.flatten().filter(|task| read(task, "comm").starts_with(name));
-    threads.all(|thread| !read(&thread, "syscall").starts_with(&format!("{} ", libc::SYS_futex)))
+    threads.all(|thread| {
+        let call = read(&thread, "syscall").split(' ').next().and_then(|call| call.parse().ok());
+        call.is_some_and(|call: libc::c_long| call != libc::SYS_futex)
+    })
 }
 
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
