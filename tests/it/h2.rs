@@ -440,22 +440,21 @@ impl Footprint {
         let mut last = Instant::now();
         let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
         assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
+        let mut crowd = |meanwhile: &dyn Fn()| {
+            let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
+            meanwhile();
+            ids.iter().for_each(|id| drop(peer.answer(*id)));
+        };
         // A thread of its pool connects to the engine when there is something to do, and stays connected: all of them
         // have something to do while the engine does nothing.
         let engine = gateway.service().engine_pid();
-        for round in 0..5 {
-            if round == 0 {
-                procfs::signal("STOP", engine);
-            }
-            let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
-            if round == 0 {
-                wait::until("the pool waits for the engine", SOON, || {
-                    procfs::are_held_up(footprint.pid, "work-")
-                });
-                procfs::signal("CONT", engine);
-            }
-            ids.iter().for_each(|id| drop(peer.answer(*id)));
-        }
+        procfs::signal("STOP", engine);
+        crowd(&|| {
+            let is_busy = || procfs::are_held_up(footprint.pid, "work-");
+            wait::until("the pool waits for the engine", SOON, is_busy);
+            procfs::signal("CONT", engine);
+        });
+        (0..4).for_each(|_| crowd(&|| ()));
         drop(peer);
         // Until what the client left is gone.
         wait::until("the gateway is at rest", SOON, || {
