@@ -112,18 +112,19 @@ pub fn thread_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// Whether all threads whose name begins so wait in a call of one of the process's descriptors: for an answer, not for
-/// work.
+/// Whether there are threads whose name begins so, and all of them wait in a call of one of the process's descriptors:
+/// for an answer, not for work.
 pub fn are_held_up(pid: u32, name: &str) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let read = |task: &fs::DirEntry, file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
-    let mut threads = tasks.flatten().filter(|task| read(task, "comm").starts_with(name));
-    threads.all(|thread| {
+    let is_held_up = |thread: &fs::DirEntry| {
         // The number of the call, its arguments; one word for a thread that runs.
-        let call = read(&thread, "syscall");
+        let call = read(thread, "syscall");
         let fd = call.split(' ').nth(1).and_then(|arg| u32::from_str_radix(arg.strip_prefix("0x")?, 16).ok());
         fd.is_some_and(|fd| fs::exists(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|there| there))
-    })
+    };
+    let threads: Vec<_> = tasks.flatten().filter(|task| read(task, "comm").starts_with(name)).collect();
+    !threads.is_empty() && threads.iter().all(is_held_up)
 }
 
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
