@@ -31,7 +31,7 @@
 //! that they are whole at every instruction (data first, then the word that publishes it); the keeper holds the
 //! descriptors and never looks inside. `engine/process/memory.rs` has the layout, `engine/feed.rs` the global one.
 //! Output goes from a pipe into the ring inside the kernel, in a call that also moves the file's own position: what
-//! was taken from a pipe is always found again (`engine/process/output.rs`).
+//! was taken from a pipe is always found again (`ring/write.rs`).
 //!
 //! # What outlives the keeper is in the store
 //!
@@ -62,11 +62,12 @@
 //! | [`sys`] | the system calls; the only `unsafe` and `libc` | |
 //! | [`wire`] | domain types, and bytes to and from them | `sys` |
 //! | [`keeper`] | the parent | `sys`, `wire` |
-//! | [`engine`] | the service | `sys`, `wire` |
+//! | [`ring`] | a process's output in its memory | `sys`, `wire` |
+//! | [`engine`] | the service | `sys`, `wire`, `ring` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
 //! | [`access`] | users, passwords, roles | `sys`, `wire` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
-//! | [`client`] | the library | `sys`, `wire`, `tls`, `rpc` |
+//! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `tls`, `access`, `rpc`, `client` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
@@ -114,6 +115,7 @@ pub mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod keeper;
+pub mod ring;
 #[cfg(feature = "gateway")]
 pub mod rpc;
 pub mod sys;

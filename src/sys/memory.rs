@@ -46,21 +46,23 @@ impl Window {
         Self::map_known(file, 0, len)
     }
 
+    /// Maps `len` bytes from the beginning of a file of somebody else's, to look at words: whoever writes through this window
+    /// is ended (SIGSEGV). The file must have them and not shrink.
+    pub fn map_for_reading(file: &File, len: usize) -> io::Result<Self> {
+        Self::map_with(file, 0, len, libc::PROT_READ)
+    }
+
     /// Maps `len` bytes from `offset`, a multiple of the page, of a file that is known to have them: touched beyond its
     /// end, the window is deadly (SIGBUS).
     pub fn map_known(file: &File, offset: u64, len: usize) -> io::Result<Self> {
+        Self::map_with(file, offset, len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    fn map_with(file: &File, offset: u64, len: usize, access: libc::c_int) -> io::Result<Self> {
         let offset = offset.cast_signed();
         // SAFETY: a new shared mapping at an address of the kernel's choice disturbs nothing.
-        let at = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                offset,
-            )
-        };
+        let at =
+            unsafe { libc::mmap(ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), offset) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

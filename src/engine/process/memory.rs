@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
-use crate::engine::process::output::{Geometry, Ring};
+use crate::ring::{Geometry, Ring};
 use crate::sys::memory::{PAGE, Window, memfd_create};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{FAILURE_AT, FAILURE_LEN, Failure, Place};

@@ -5,7 +5,6 @@ pub mod failure;
 pub mod handle;
 pub mod launch;
 pub mod memory;
-pub mod output;
 pub mod pipes;
 pub mod ready;
 pub mod restart;

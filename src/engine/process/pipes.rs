@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::engine::process::output::{Ring, Source, Taken};
+use crate::ring::{Ring, Source, Taken};
 use crate::sys::clock;
 use crate::sys::memory::widen_pipe;
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::engine::process::output::Ring;
+use crate::ring::Ring;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::Readiness;
 

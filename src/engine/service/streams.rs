@@ -7,17 +7,14 @@ use crate::engine::door::{Closed, Replies};
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
-use crate::engine::process::output::{Read, Source};
 use crate::engine::service::{Ended, Engine};
+use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 
-/// The most bytes read from a ring at a time while streaming, and in one chunk of a reply: with its frame, what malloc takes
-/// from its heap. For more it would ask the kernel, and be given zeroed pages anew each time.
-const CHUNK_MAX: usize = 120 << 10;
 /// The most events in one reply.
 const BATCH_MAX: usize = 512;
 
@@ -168,7 +165,7 @@ impl Follower {
     /// Sends what is there, at most one read; false when there is nothing.
     fn step(&mut self, kind: StreamKind, replies: &mut Replies<'_>) -> Result<bool, Closed> {
         // A ring that cannot be read is memory that is gone: nothing will come of it.
-        let Ok(read) = self.process.memory.ring().read(self.next, CHUNK_MAX as u64, kind) else {
+        let Ok(read) = self.process.memory.ring().read(self.next, READ_MAX, kind) else {
             return Ok(false);
         };
         if read.missed > 0 {
@@ -187,7 +184,7 @@ fn send(id: ProcessId, read: &Read, replies: &mut Replies<'_>) -> Result<(), Clo
         let (stderr, mut offset) = (piece.source == Source::Stderr, piece.offset);
         let mut bytes = read.bytes(piece);
         while !bytes.is_empty() {
-            let data = bytes.split_to(bytes.len().min(CHUNK_MAX));
+            let data = bytes.split_to(bytes.len().min(READ_MAX as usize));
             let next = offset + data.len() as u64;
             let chunk = Chunk { id, offset, stderr, at: piece.at, data };
             offset = next;

@@ -1,127 +1,16 @@
-//! The output of one process: a ring of bytes, and an index that says which stream they came from and when.
-//!
-//! Offsets count the bytes of both streams since the first start and never go back. Bytes go from the pipe into the ring
-//! inside the kernel (splice), which moves the file's own position in the same call. So nothing is ever taken from a pipe
-//! that the next engine does not find: if we are killed before the offset is published, the position tells how far the
-//! ring was written, and the word of intent from which stream.
-//!
-//! The ring is larger than what is promised by one chunk, the most that one splice may overwrite: the promised bytes are
-//! whole at every instant. Readers copy without a lock, then look whether the writer came past them meanwhile.
+//! Writing. Bytes go from the pipe into the ring inside the kernel (splice), which moves the file's own position in the
+//! same call. So nothing is ever taken from a pipe that the next engine does not find: if we are killed before the offset
+//! is published, the position tells how far the ring was written, and the word of intent from which stream.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::ops::Range;
+use std::ops::Deref;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
-use crate::sys::memory::{PAGE, Window, splice};
-use crate::wire::request::StreamKind;
+use crate::ring::{Geometry, HEAD_AT, INDEXED_AT, INTENT_AT, Reader, Source};
+use crate::sys::memory::{Window, splice};
 use crate::wire::time::Timestamp;
-
-/// Bytes written so far.
-const HEAD_AT: usize = 16;
-/// Stream and time of the splice under way.
-const INTENT_AT: usize = 24;
-/// Index entries written so far.
-const INDEXED_AT: usize = 32;
-/// Offset, then time and stream.
-const ENTRY_LEN: usize = 16;
-/// The most bytes one splice takes.
-const CHUNK_MAX: u64 = 256 << 10;
-const CHUNK_MIN: u64 = 16 << 10;
-/// One index entry for so many bytes: lines are longer than this on average, or the time does not change.
-const BYTES_PER_ENTRY: u64 = 64;
-const ENTRIES_MIN: u64 = 256;
-
-/// One of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    Stdout,
-    Stderr,
-}
-
-impl Source {
-    /// Whether a reader of these streams wants it.
-    pub fn is_in(self, kind: StreamKind) -> bool {
-        match kind {
-            StreamKind::Both => true,
-            StreamKind::Stdout => self == Self::Stdout,
-            StreamKind::Stderr => self == Self::Stderr,
-        }
-    }
-
-    fn pack(self, at: Timestamp) -> u64 {
-        (at.0 << 1) | u64::from(self == Self::Stderr)
-    }
-
-    fn unpack(word: u64) -> (Self, Timestamp) {
-        (if word & 1 == 1 { Self::Stderr } else { Self::Stdout }, Timestamp(word >> 1))
-    }
-}
-
-/// Where things lie for a given number of bytes to keep.
-#[derive(Clone, Copy, Debug)]
-pub struct Geometry {
-    keep: u64,
-    chunk: u64,
-    entries: u64,
-    ring_at: u64,
-    ring_len: u64,
-}
-
-impl Geometry {
-    pub fn new(keep: u64) -> Self {
-        let page = PAGE as u64;
-        let chunk = (keep / 4).clamp(CHUNK_MIN, CHUNK_MAX);
-        let entries = (keep / BYTES_PER_ENTRY).max(ENTRIES_MIN);
-        let ring_at = page + (entries * ENTRY_LEN as u64).next_multiple_of(page);
-        Self { keep, chunk, entries, ring_at, ring_len: (keep + chunk).next_multiple_of(page) }
-    }
-
-    /// What has to be mapped: the words and the index.
-    pub fn window_len(&self) -> usize {
-        usize::try_from(self.ring_at).expect("a few MiB")
-    }
-
-    /// The first byte after the ring.
-    pub fn end(&self) -> u64 {
-        self.ring_at + self.ring_len
-    }
-}
-
-/// A piece of output: bytes of one stream, read at one time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub offset: u64,
-    pub source: Source,
-    pub at: Timestamp,
-    /// Where its bytes are in what was read.
-    range: Range<usize>,
-}
-
-/// What a reader gets: pieces in order, the offset to go on from, and how much was gone before they began.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Read {
-    pub missed: u64,
-    pub pieces: Vec<Piece>,
-    pub next: u64,
-    bytes: Bytes,
-}
-
-impl Read {
-    /// The bytes of one of its pieces.
-    pub fn bytes(&self, piece: &Piece) -> Bytes {
-        self.bytes.slice(piece.range.clone())
-    }
-
-    /// The bytes of all pieces in a row.
-    pub fn join(&self) -> Vec<u8> {
-        self.pieces.iter().flat_map(|piece| self.bytes(piece)).collect()
-    }
-}
 
 /// What a splice found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,15 +25,19 @@ pub enum Taken {
 
 /// The ring and its index, in a process's memory. One thread writes; any number read.
 #[derive(Clone, Copy, Debug)]
-pub struct Ring<'m> {
-    window: &'m Window,
-    file: &'m File,
-    geometry: Geometry,
+pub struct Ring<'m>(Reader<'m>);
+
+impl<'m> Deref for Ring<'m> {
+    type Target = Reader<'m>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl<'m> Ring<'m> {
     pub fn new(window: &'m Window, file: &'m File, geometry: Geometry) -> Self {
-        Self { window, file, geometry }
+        Self(Reader { window, file, geometry })
     }
 
     /// Puts the file's position where the first byte goes.
@@ -210,90 +103,13 @@ impl<'m> Ring<'m> {
         }
         self.window.word(HEAD_AT).store(head + len, Ordering::Release);
     }
-
-    fn entry(&self, n: u64) -> (&AtomicU64, &AtomicU64) {
-        let slot = usize::try_from(n % self.geometry.entries).expect("an index into the window");
-        let at = PAGE + slot * ENTRY_LEN;
-        (self.window.word(at), self.window.word(at + 8))
-    }
-
-    /// Bytes written so far: the offset of the next one.
-    pub fn head(&self) -> u64 {
-        self.window.word(HEAD_AT).load(Ordering::Acquire)
-    }
-
-    /// The oldest offset that can be read.
-    pub fn tail(&self) -> u64 {
-        let indexed = self.window.word(INDEXED_AT).load(Ordering::Acquire);
-        let by_bytes = self.head().saturating_sub(self.geometry.keep);
-        // One entry less than there is room for: the oldest one may be being overwritten.
-        match indexed.checked_sub(self.geometry.entries - 1) {
-            None | Some(0) => by_bytes,
-            Some(oldest) => by_bytes.max(self.entry(oldest).0.load(Ordering::Acquire)),
-        }
-    }
-
-    /// Reads from `from` on, at most `max` bytes, of the streams wanted.
-    pub fn read(&self, from: u64, max: u64, kind: StreamKind) -> io::Result<Read> {
-        // In this order: between the two a quick writer may come round a small ring, and the tail must not be past the head.
-        let tail = self.tail();
-        let head = self.head();
-        if from >= head {
-            return Ok(Read { next: from, ..Read::default() });
-        }
-        let start = from.max(tail);
-        let end = head.min(start.saturating_add(max));
-        let tags = self.tags(start, end);
-        let bytes = self.copy(start, end)?;
-        // What the writer reached meanwhile may be overwritten, bytes and index alike.
-        let valid = start.max(self.tail()).min(end);
-        let mut pieces: Vec<Piece> = Vec::new();
-        for (n, &(offset, tag)) in tags.iter().enumerate() {
-            let (piece_start, piece_end) =
-                (offset.max(valid), tags.get(n + 1).map_or(end, |next| next.0).min(end));
-            let (source, at) = Source::unpack(tag);
-            if piece_start < piece_end && source.is_in(kind) {
-                let at_byte = |offset: u64| usize::try_from(offset - start).expect("within the copy");
-                let range = at_byte(piece_start)..at_byte(piece_end);
-                pieces.push(Piece { offset: piece_start, source, at, range });
-            }
-        }
-        Ok(Read { missed: valid - from, pieces, next: end, bytes })
-    }
-
-    /// The index from the entry that covers `start` to the last one before `end`.
-    fn tags(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let indexed = self.window.word(INDEXED_AT).load(Ordering::Acquire);
-        let mut tags = Vec::new();
-        for n in (indexed.saturating_sub(self.geometry.entries)..indexed).rev() {
-            let (offset, tag) = self.entry(n);
-            let (offset, tag) = (offset.load(Ordering::Acquire), tag.load(Ordering::Acquire));
-            if offset < end {
-                tags.push((offset, tag));
-            }
-            if offset <= start {
-                break;
-            }
-        }
-        tags.reverse();
-        tags
-    }
-
-    fn copy(&self, start: u64, end: u64) -> io::Result<Bytes> {
-        let g = &self.geometry;
-        let mut bytes = vec![0; usize::try_from(end - start).expect("at most the ring")];
-        let at = start % g.ring_len;
-        let first = usize::try_from((g.ring_len - at).min(end - start)).expect("at most the ring");
-        self.file.read_exact_at(&mut bytes[..first], g.ring_at + at)?;
-        self.file.read_exact_at(&mut bytes[first..], g.ring_at)?;
-        Ok(bytes.into())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::memory::{memfd_create, pipe};
+    use crate::wire::request::StreamKind;
     use proptest::prelude::*;
     use std::io::Write;
     use std::os::fd::AsFd;
