@@ -23,8 +23,10 @@ pub fn needs(request: &Request) -> Role {
         Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,
-        // It names everybody. (A note is the gateway's own, and has no way in from outside.)
-        Request::AuditLog(_) | Request::Note(_) => Role::Admin,
+        // It names everybody.
+        Request::AuditLog(_) => Role::Admin,
+        // These are the gateway's own, and have no way in from outside.
+        Request::Note(_) | Request::Follow(_) => Role::Admin,
     }
 }
 
@@ -41,7 +43,7 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Wait(_) => "wait",
         Request::Status(_) => "ask for the status",
         Request::List(_) => "list",
-        Request::Output(_) | Request::Stream(_) => "read output",
+        Request::Output(_) | Request::Stream(_) | Request::Follow(_) => "read output",
         Request::Env(change) if *change == EnvChange::default() => "see the environment",
         Request::Env(_) => "change the environment",
         Request::Events(_) => "read events",
@@ -70,8 +72,8 @@ mod tests {
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::request::{
-        Events, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Upgrade,
-        Wait,
+        Events, Follow, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind,
+        Upgrade, Wait,
     };
     use crate::wire::spec::{Scope, Spec};
 
@@ -107,11 +109,12 @@ mod tests {
             (Request::Env(unset), [no, no, yes], yes),
             (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
             (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
+            (Request::Follow(Follow::default()), [no, no, yes], no),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
         ];
         let kinds: std::collections::HashSet<_> =
             matrix.iter().map(|(request, ..)| std::mem::discriminant(request)).collect();
-        assert_eq!(kinds.len(), 18, "a request is missing in the matrix");
+        assert_eq!(kinds.len(), 19, "a request is missing in the matrix");
         for (request, allowed, changes) in &matrix {
             for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
                 let answer = allow(role, request);

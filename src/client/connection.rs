@@ -3,6 +3,7 @@
 use std::fmt;
 #[cfg(feature = "gateway")]
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 #[cfg(feature = "gateway")]
 use std::sync::Arc;
@@ -97,6 +98,15 @@ impl Connection {
             // The gateway knows whom it talks to.
             #[cfg(feature = "gateway")]
             Self::Remote(link) => link.send(request),
+        }
+    }
+
+    /// The descriptors that came with the answer to a request for some.
+    pub fn take_lent(&mut self) -> Vec<OwnedFd> {
+        match self {
+            Self::Socket(link) => link.take_lent(),
+            #[cfg(feature = "gateway")]
+            Self::Remote(_) => Vec::new(),
         }
     }
 

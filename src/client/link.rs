@@ -2,12 +2,14 @@
 //! request can have come. Knows nothing of trying again; that is `retry.rs`.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::socket;
+use crate::client::socket::open;
+use crate::sys::socket::{self, Patience};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
@@ -56,12 +58,14 @@ pub(super) struct Link {
     read_len: usize,
     greeting: Greeting,
     read_timeout: Option<Duration>,
+    /// The last request asked for descriptors: those that have come so far. Others are closed by the kernel.
+    lent: Option<Vec<OwnedFd>>,
 }
 
 impl Link {
     /// Connects. Nothing is sent until there is a request to send with it.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        socket::open(path).map(Self::over)
+        open(path).map(Self::over)
     }
 
     /// Over a socket that is connected already.
@@ -72,6 +76,7 @@ impl Link {
             read_len: READ_LEN_MIN,
             greeting: Greeting::Due,
             read_timeout: None,
+            lent: None,
         }
     }
 
@@ -101,6 +106,7 @@ impl Link {
         if self.greeting == Greeting::Due {
             self.greeting = Greeting::Awaited;
         }
+        self.lent = matches!(request, Request::Follow(follow) if follow.lend).then(Vec::new);
         Ok(())
     }
 
@@ -122,13 +128,26 @@ impl Link {
         }
     }
 
+    /// The descriptors that came with the answer.
+    pub(super) fn take_lent(&mut self) -> Vec<OwnedFd> {
+        self.lent.take().unwrap_or_default()
+    }
+
     fn read(&mut self, patience: Option<Duration>) -> Result<(), Fault> {
         let patience = if self.greeting == Greeting::Exchanged { patience } else { Some(PATIENCE) };
         if self.read_timeout != patience {
             self.socket.set_read_timeout(patience).map_err(Fault::Broken)?;
             self.read_timeout = patience;
         }
-        match (&*self.socket).read(self.frames.room(self.read_len)) {
+        let room = self.frames.room(self.read_len);
+        let read = match &mut self.lent {
+            None => (&*self.socket).read(room),
+            Some(lent) => socket::recvmsg(self.socket.as_fd(), room, Patience::Wait).map(|(n, fds)| {
+                lent.extend(fds);
+                n
+            }),
+        };
+        match read {
             Ok(0) => Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
                 self.frames.add(n);

@@ -160,8 +160,8 @@ impl RemoteLink {
             Body::Env(r) => client.env(&r, option).map(unary),
             Body::Events(r) => client.events(&r, option).map(streamed),
             Body::AuditLog(r) => client.audit(&r, option).map(unary),
-            Body::Note(_) => {
-                let e = Error::new(Code::Refused, "only the gateway itself puts notes into the audit");
+            Body::Note(_) | Body::Follow(_) => {
+                let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }
             Body::Service(r) => client.service(&r, option).map(unary),

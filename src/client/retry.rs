@@ -42,6 +42,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::List(_)
         | Request::Output(_)
         | Request::Stream(_)
+        | Request::Follow(_)
         | Request::Env(_)
         | Request::Events(_)
         | Request::Service
@@ -69,11 +70,13 @@ pub(super) fn patience(request: &Request) -> Option<Duration> {
         | Request::AuditLog(_)
         | Request::Note(_) => Some(PATIENCE),
         Request::Events(events) if !events.follow => Some(PATIENCE),
+        Request::Follow(follow) if follow.lend => Some(PATIENCE),
         // These last as long as the process they are about.
         Request::Stop(_)
         | Request::Restart(_)
         | Request::Remove(_)
         | Request::Stream(_)
+        | Request::Follow(_)
         | Request::Events(_) => None,
     }
 }

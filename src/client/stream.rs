@@ -2,17 +2,23 @@
 //! request goes on with each at its own, so that nothing is lost and nothing comes twice.
 
 use std::collections::VecDeque;
+use std::io;
 
 use bytes::Buf;
 
 use crate::client::Client;
 use crate::client::connection::Connection;
 use crate::client::link::Fault;
-use crate::client::retry::{Attempts, Repeat};
-use crate::wire::error::Error;
+use crate::client::retry::{self, Attempts, Repeat};
+use crate::ring::{Lent, Source};
+use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
-use crate::wire::request::{Request, Since, Stream, StreamKind};
+use crate::wire::request::{Follow, LENT_MAX, Request, Since, Stream, StreamKind};
+
+/// The most bytes read at a time where they lie, and in one chunk then: as many as any malloc takes from its heap, together
+/// with its frame. Twice what the service sends at a time, for whoever takes them pays for each message.
+const PIECE_MAX: u64 = 240 << 10;
 
 /// What an [`OutputStream`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub struct OutputStream {
     link: Option<Connection>,
     ready: VecDeque<StreamItem>,
     attempts: Attempts,
+    /// All lanes have their memory: output is read there, and the service only tells when there is some.
+    is_in_place: bool,
     ended: bool,
 }
 
@@ -63,6 +71,10 @@ struct Lane {
     label: String,
     /// The byte that comes next.
     next: u64,
+    /// What its output is in, if that was lent.
+    memory: Option<Lent>,
+    /// What is in its memory is all there is.
+    is_over: bool,
 }
 
 impl OutputStream {
@@ -86,7 +98,7 @@ impl OutputStream {
                 Since::Offset(offset) => *offset,
                 Since::Offsets(_) => offset.unwrap_or(process.output_end),
             };
-            lanes.push(Lane { id: process.id, label: process.label(), next });
+            lanes.push(Lane { id: process.id, label: process.label(), next, memory: None, is_over: false });
         }
         if let (true, Some(StreamItem::Ended(Item { error: Some(e), .. }))) =
             (lanes.is_empty(), ready.front())
@@ -105,7 +117,38 @@ impl OutputStream {
             link: None,
             ready,
             attempts,
+            is_in_place: false,
         })
+    }
+
+    /// Asks for the memory that the output is in. Without it, the bytes come over the connection.
+    pub(super) fn borrow(mut self) -> Self {
+        if (1..=LENT_MAX).contains(&self.lanes.len())
+            && let Ok(all) = self.borrowed()
+            && all.len() == self.lanes.len()
+        {
+            self.is_in_place = true;
+            self.lanes.iter_mut().zip(all).for_each(|(lane, memory)| lane.memory = Some(memory));
+        }
+        self
+    }
+
+    fn borrowed(&mut self) -> Result<Vec<Lent>, Fault> {
+        let request = self.follow(true);
+        let mut link = self.client.send(&request)?;
+        let mut rings = Vec::new();
+        loop {
+            match link.receive(retry::patience(&request))? {
+                (Reply::Error(e), _) => return Err(Fault::Final(e)),
+                (Reply::Rings(all), _) => rings = all,
+                (_, More::Last) => break,
+                (_, More::Follows) => {}
+            }
+        }
+        let lent = link.take_lent();
+        self.client.link = Some(link);
+        let all = lent.into_iter().zip(rings).map(|(memory, ring)| Lent::open(memory, ring.keep));
+        all.collect::<io::Result<_>>().map_err(Fault::Broken)
     }
 
     /// The processes that are followed, with their names, or else their ids.
@@ -113,10 +156,35 @@ impl OutputStream {
         self.lanes.iter().map(|lane| (lane.id, lane.label.as_str()))
     }
 
+    /// Whether the service has lent the memory that the output is in.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.is_in_place
+    }
+
+    /// The next item, if it comes without a wait.
+    pub fn next_at_hand(&mut self) -> Option<Result<StreamItem, Error>> {
+        while self.ready.is_empty() && self.is_in_place {
+            match self.look() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(e) => {
+                    self.ended = true;
+                    return Some(Err(e));
+                }
+            }
+        }
+        self.ready.pop_front().map(Ok)
+    }
+
     /// Waits until there is an item or the end.
     fn fill(&mut self) -> Result<(), Error> {
         while self.ready.is_empty() && !self.ended {
-            if let Err(fault) = self.step() {
+            if self.is_in_place {
+                if !self.look()? {
+                    self.wait()?;
+                }
+            } else if let Err(fault) = self.step() {
                 self.link = None;
                 self.attempts.after(fault, Repeat::Safe, &self.client.place)?;
                 self.drop_the_removed()?;
@@ -148,6 +216,51 @@ impl OutputStream {
         self.ended = more == More::Last;
         self.link = Some(link);
         Ok(())
+    }
+
+    /// Takes what lies in the memory of all lanes, one piece of each; whether there was any.
+    fn look(&mut self) -> Result<bool, Error> {
+        let mut is_more = false;
+        for lane in &mut self.lanes {
+            let Some(memory) = &lane.memory else { continue };
+            let read = memory.reader().read(lane.next, PIECE_MAX, self.kind);
+            let read = read.map_err(|e| Error::new(Code::Failed, format!("cannot read the output: {e}")))?;
+            if read.missed > 0 && self.since.is_none() {
+                let gap = Gap { id: lane.id, offset: lane.next, missed: read.missed };
+                self.ready.push_back(StreamItem::Gap(gap));
+            }
+            is_more |= read.next > lane.next;
+            lane.next = lane.next.max(read.next);
+            self.ready.extend(read.pieces.iter().map(|piece| {
+                let (stderr, data) = (piece.source == Source::Stderr, read.bytes(piece));
+                StreamItem::Chunk(Chunk { id: lane.id, offset: piece.offset, stderr, at: piece.at, data })
+            }));
+        }
+        self.since = None;
+        Ok(is_more)
+    }
+
+    /// Everything was taken: waits until there is more in the memory of a lane, or nothing to come.
+    fn wait(&mut self) -> Result<(), Error> {
+        self.lanes.retain(|lane| !lane.is_over);
+        self.ended = self.lanes.is_empty();
+        if self.ended {
+            return Ok(());
+        }
+        for reply in self.client.call(self.follow(false))? {
+            if let Reply::Rings(rings) = reply {
+                self.lanes.iter_mut().zip(rings).for_each(|(lane, ring)| lane.is_over = ring.over);
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&self, lend: bool) -> Request {
+        Request::Follow(Follow {
+            ids: self.lanes.iter().map(|lane| lane.id).collect(),
+            offsets: self.lanes.iter().map(|lane| lane.next).collect(),
+            lend,
+        })
     }
 
     fn request(&self) -> Request {

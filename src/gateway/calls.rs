@@ -7,7 +7,7 @@ use std::sync::Arc;
 use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 
 use crate::access::table;
-use crate::client::StreamItem;
+use crate::client::{Client, Feed, OutputStream, StreamItem};
 use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::outlet::{Gone, Outlet};
@@ -91,23 +91,20 @@ impl Calls {
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
             outlet.watch(&canceller)?;
-            let replies: Box<dyn Iterator<Item = Result<Reply, Error>>> = match request {
-                Request::Stream(r) => {
-                    Box::new(client.stream(r).map_err(|e| status::of(&e))?.map(|item| item.map(reply)))
-                }
-                Request::Events(r) => {
-                    let mut feed = client.events(r).map_err(|e| status::of(&e))?;
-                    Box::new(std::iter::from_fn(move || feed.batch().map(|batch| batch.map(Reply::Events))))
-                }
-                _ => Box::new(std::iter::empty()),
-            };
-            for item in replies {
+            let mut spring = Spring::of(request, client).map_err(|e| status::of(&e))?;
+            loop {
+                let item = match spring.next_at_hand() {
+                    None => {
+                        outlet.watch(&canceller)?;
+                        spring.next()
+                    }
+                    some => some,
+                };
+                let Some(item) = item else { return Ok(()) };
                 let mut answer = A::default();
                 answer.put(item.map_err(|e| status::of(&e))?);
                 outlet.send(answer)?;
-                outlet.watch(&canceller)?;
             }
-            Ok(())
         });
     }
 
@@ -169,6 +166,39 @@ impl Calls {
             answer.put(reply);
         }
         Ok(answer)
+    }
+}
+
+/// Where the messages of a stream come from.
+enum Spring {
+    Output(OutputStream),
+    Events(Feed),
+    Dry,
+}
+
+impl Spring {
+    fn of(request: Request, client: &mut Client) -> Result<Self, Error> {
+        Ok(match request {
+            Request::Stream(r) => Self::Output(client.stream_in_place(r)?),
+            Request::Events(r) => Self::Events(client.events(r)?),
+            _ => Self::Dry,
+        })
+    }
+
+    /// What comes next, if it comes without a wait.
+    fn next_at_hand(&mut self) -> Option<Result<Reply, Error>> {
+        match self {
+            Self::Output(stream) => stream.next_at_hand().map(|item| item.map(reply)),
+            Self::Events(_) | Self::Dry => None,
+        }
+    }
+
+    fn next(&mut self) -> Option<Result<Reply, Error>> {
+        match self {
+            Self::Output(stream) => stream.next().map(|item| item.map(reply)),
+            Self::Events(feed) => feed.batch().map(|batch| batch.map(Reply::Events)),
+            Self::Dry => None,
+        }
     }
 }
 

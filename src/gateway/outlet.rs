@@ -29,6 +29,10 @@ pub(super) struct Outlet<A> {
     stall_ms: u64,
 }
 
+/// The sink for a while, and what it says.
+type Stream<'a, A> = Pin<&'a mut ServerStreamingSink<A>>;
+type Polled = Poll<grpcio::Result<()>>;
+
 /// Ends what the call waits for.
 struct Hangup(Canceller);
 
@@ -43,13 +47,15 @@ impl<A> Outlet<A> {
         Self { sink, stall_ms: millis(stall) }
     }
 
-    /// From now on, until the next message, the client's going ends the waiting of whoever this belongs to.
+    /// Before waiting for what to send next: sees off what was sent. From then on, until the next message, the client's
+    /// going ends the waiting of whoever this belongs to.
     pub fn watch(&mut self, canceller: &Canceller) -> Result<(), Gone> {
         self.watch_with(&Waker::from(Arc::new(Hangup(canceller.clone()))))
     }
 
     /// The same with anything that can be woken.
     pub fn watch_with(&mut self, waker: &Waker) -> Result<(), Gone> {
+        self.flush()?;
         // All that was sent is out, so there is nothing else that could wake.
         match Pin::new(&mut self.sink).poll_flush(&mut Context::from_waker(waker)) {
             Poll::Ready(Err(_)) => Err(Gone),
@@ -57,23 +63,19 @@ impl<A> Outlet<A> {
         }
     }
 
-    /// Sends a message, and waits until it is on its way.
+    /// Begins to send a message as soon as the last one is on its way: the next one can be made meanwhile.
     pub fn send(&mut self, message: A) -> Result<(), Gone> {
-        let mut message = Some(message);
-        let sent = poll_fn(|context| {
-            let mut sink = Pin::new(&mut self.sink);
-            if message.is_some() {
-                match sink.as_mut().poll_ready(context) {
-                    Poll::Ready(Ok(())) => {}
-                    other => return other,
-                }
-            }
-            if let Some(message) = message.take() {
-                sink.as_mut().start_send((message, WriteFlags::default()))?;
-            }
-            sink.poll_flush(context)
-        });
-        match block::wait(sent, Some(clock::now_ms() + self.stall_ms)) {
+        self.wait(|sink, context| sink.poll_ready(context))?;
+        Pin::new(&mut self.sink).start_send((message, WriteFlags::default())).map_err(|_| Gone)
+    }
+
+    fn flush(&mut self) -> Result<(), Gone> {
+        self.wait(|sink, context| sink.poll_flush(context))
+    }
+
+    fn wait(&mut self, mut poll: impl FnMut(Stream<'_, A>, &mut Context<'_>) -> Polled) -> Result<(), Gone> {
+        let done = poll_fn(|context| poll(Pin::new(&mut self.sink), context));
+        match block::wait(done, Some(clock::now_ms() + self.stall_ms)) {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(Gone),
         }
@@ -87,9 +89,11 @@ impl<A> Outlet<A> {
                 let _ =
                     block::wait(poll_fn(|context| Pin::new(&mut self.sink).poll_close(context)), deadline);
             }
-            Err(status) => {
+            // A message that is not out by now never will be.
+            Err(status) if self.flush().is_ok() => {
                 let _ = block::wait(self.sink.fail(status), deadline);
             }
+            Err(_) => {}
         }
     }
 }

@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use crate::ring::{ENTRY_LEN, Geometry, HEAD_AT, INDEXED_AT, Source};
-use crate::sys::memory::{PAGE, Window};
+use crate::sys::memory::{PAGE, Window, read_exact_at};
 use crate::wire::request::StreamKind;
 use crate::wire::time::Timestamp;
 
@@ -124,11 +123,12 @@ impl<'m> Reader<'m> {
 
     fn copy(&self, start: u64, end: u64) -> io::Result<Bytes> {
         let g = &self.geometry;
-        let mut bytes = vec![0; usize::try_from(end - start).expect("at most the ring")];
+        let len = usize::try_from(end - start).expect("at most the ring");
         let at = start % g.ring_len;
-        let first = usize::try_from((g.ring_len - at).min(end - start)).expect("at most the ring");
-        self.file.read_exact_at(&mut bytes[..first], g.ring_at + at)?;
-        self.file.read_exact_at(&mut bytes[first..], g.ring_at)?;
+        let first = usize::try_from(g.ring_len - at).expect("at most the ring").min(len);
+        let mut bytes = Vec::with_capacity(len);
+        read_exact_at(self.file, &mut bytes, g.ring_at + at, first)?;
+        read_exact_at(self.file, &mut bytes, g.ring_at, len - first)?;
         Ok(bytes.into())
     }
 }
@@ -156,5 +156,25 @@ impl Lent {
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
         Reader { window: &self.window, file: &self.file, geometry: self.geometry }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::sys::memory::memfd_create;
+
+    #[test]
+    fn memory_without_a_ring_is_not_taken() {
+        let len = Geometry::new(4096).end();
+        for (len, is_taken) in [(0, false), (len - 1, false), (len, true)] {
+            let file = memfd_create(c"test", len).unwrap();
+            let lent = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+            let lent = Lent::open(lent.into(), 4096);
+            assert_eq!(lent.is_ok(), is_taken, "{len} bytes");
+            assert!(lent.is_err() || lent.is_ok_and(|lent| lent.reader().head() == 0));
+        }
     }
 }

@@ -140,6 +140,29 @@ pub fn splice(pipe: BorrowedFd<'_>, file: &File, len: usize) -> io::Result<usize
     cerr_long(n as libc::c_long).map(|n| usize::try_from(n).expect("splice returns a count"))
 }
 
+/// Adds `len` bytes of the file from `offset` on; fewer are an error. Into memory that was not zeroed before.
+pub fn read_exact_at(file: &File, bytes: &mut Vec<u8>, offset: u64, len: usize) -> io::Result<()> {
+    bytes.reserve_exact(len);
+    let begin = bytes.len();
+    while bytes.len() < begin + len {
+        let read = bytes.len() - begin;
+        let at = libc::off_t::try_from(offset + read as u64).map_err(io::Error::other)?;
+        let room = &mut bytes.spare_capacity_mut()[..len - read];
+        // SAFETY: pointer and length describe `room`.
+        let n = unsafe { libc::pread(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), at) };
+        match usize::try_from(n) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // SAFETY: the kernel has written so many bytes behind those that were there.
+            Ok(n) => unsafe { bytes.set_len(bytes.len() + n) },
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => {}
+                e => return Err(e),
+            },
+        }
+    }
+    Ok(())
+}
+
 /// A pipe: read end, write end. Neither is inherited by programs.
 pub fn pipe() -> io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
     let mut fds = [0; 2];

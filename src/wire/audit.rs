@@ -116,6 +116,7 @@ impl Request {
             | Self::Events(_)
             | Self::Service
             | Self::Health
+            | Self::Follow(_)
             | Self::AuditLog(_) => return None,
         };
         Some(fit(&text))

@@ -28,6 +28,8 @@ pub enum Reply {
     Chunk(Chunk),
     /// Output bytes that are no longer there.
     Gap(Gap),
+    /// The memory of processes' output, one for each that was asked for.
+    Rings(Vec<Ring>),
     /// The global environment.
     Environment(Environment),
     /// How the service is.
@@ -93,6 +95,15 @@ pub struct Gap {
     pub offset: u64,
     /// How many.
     pub missed: u64,
+}
+
+/// The memory of one process's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Bytes that it keeps.
+    pub keep: u64,
+    /// The process is at rest, or removed: what it has written so far is all there is.
+    pub over: bool,
 }
 
 /// The global environment.
@@ -188,6 +199,9 @@ impl Reply {
             Self::Gap(g) => {
                 Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
             }
+            Self::Rings(rings) => Body::Rings(v1::Rings {
+                rings: rings.iter().map(|r| v1::Ring { keep: r.keep, over: r.over }).collect(),
+            }),
             Self::Environment(e) => Body::Environment(v1::Environment {
                 env: pairs_to_wire(&e.env),
                 unrecorded: e.unrecorded.clone().unwrap_or_default(),
@@ -250,6 +264,9 @@ impl Reply {
             }),
             Body::Gap(g) => {
                 Self::Gap(Gap { id: ProcessId::from_wire(&g.id)?, offset: g.offset, missed: g.missed })
+            }
+            Body::Rings(r) => {
+                Self::Rings(r.rings.into_iter().map(|r| Ring { keep: r.keep, over: r.over }).collect())
             }
             Body::Environment(e) => Self::Environment(Environment {
                 env: pairs_from_wire(e.env),

@@ -16,6 +16,8 @@ use crate::wire::time::millis;
 
 /// The version of the command channel.
 pub const CHANNEL_VERSION: u32 = 1;
+/// The most processes whose memory is lent with one reply.
+pub const LENT_MAX: usize = 8;
 /// The most targets of one request.
 pub const TARGETS_MAX: usize = 10_000;
 
@@ -44,6 +46,8 @@ pub enum Request {
     Output(Output),
     /// Output as it comes.
     Stream(Stream),
+    /// Output where it lies.
+    Follow(Follow),
     /// Show or change the global environment.
     Env(EnvChange),
     /// What happened.
@@ -193,6 +197,17 @@ pub struct Stream {
     pub since: Since,
 }
 
+/// See [`Request::Follow`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Follow {
+    /// Which processes.
+    pub ids: Vec<ProcessId>,
+    /// The byte of each that comes next: answered when there is one, or when the process is at rest.
+    pub offsets: Vec<u64>,
+    /// Answer at once, with the memory of at most [`LENT_MAX`] processes beside the reply.
+    pub lend: bool,
+}
+
 /// See [`Request::Env`]. Without any change it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EnvChange {
@@ -276,6 +291,11 @@ impl Request {
                     Since::Offsets(all) => v1::stream::Since::Offsets(v1::Offsets { offsets: all.clone() }),
                 }),
             }),
+            Self::Follow(r) => Body::Follow(v1::Follow {
+                ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
+                offsets: r.offsets.clone(),
+                lend: r.lend,
+            }),
             Self::Env(r) => Body::Env(v1::EnvChange { set: pairs_to_wire(&r.set), unset: r.unset.clone() }),
             Self::Events(r) => Body::Events(v1::Events {
                 since: r.since,
@@ -327,6 +347,7 @@ impl Request {
             Body::List(r) => Self::List(List { pattern: text(r.pattern), all: r.all }),
             Body::Output(r) => Self::Output(Output { target: r.target, kind: StreamKind::from_wire(r.kind) }),
             Body::Stream(r) => Self::Stream(Stream::from_wire(r)?),
+            Body::Follow(r) => Self::Follow(Follow::from_wire(r)?),
             Body::Env(r) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
             Body::Events(r) => {
                 Self::Events(Events { since: r.since, follow: r.follow, target: text(r.target) })
@@ -379,6 +400,20 @@ impl Stream {
             Some(v1::stream::Since::Now(_)) | None => Since::Now,
         };
         Ok(Self { targets, kind: StreamKind::from_wire(r.kind), since })
+    }
+}
+
+impl Follow {
+    fn from_wire(r: v1::Follow) -> Result<Self, Error> {
+        let (count, max) = (r.ids.len(), if r.lend { LENT_MAX } else { TARGETS_MAX });
+        if count == 0 || count > max || count != r.offsets.len() {
+            let offsets = r.offsets.len();
+            return Err(Error::usage(format!(
+                "{count} processes, 1 to {max} allowed, with {offsets} offsets"
+            )));
+        }
+        let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<_, _>>()?;
+        Ok(Self { ids, offsets: r.offsets, lend: r.lend })
     }
 }
 

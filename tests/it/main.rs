@@ -21,6 +21,7 @@ mod c_child;
 mod c_limits;
 mod c_spawn;
 mod d_flood;
+mod d_in_place;
 mod d_output;
 mod e_damage;
 mod e_disk;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::engine::door::Closed;
 use crate::engine::door::limits::{Limits, after};
+use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
-use crate::sys::{clock, socket};
+use crate::sys::socket::{self, Patience};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 
@@ -164,11 +165,7 @@ impl Channel {
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     let at = *deadline.get_or_insert_with(|| after(self.limits.write));
-                    match poll::wait(&mut [PollFd::writable(self.fd())], Some(at)) {
-                        Ok(Wait::Ready) => {}
-                        Ok(Wait::Woken) => self.woken = true,
-                        Ok(Wait::Deadline) | Err(_) => return Err(Closed),
-                    }
+                    self.wait_for_room(at)?;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(Closed),
@@ -176,6 +173,31 @@ impl Channel {
         }
         self.out.clear();
         Ok(())
+    }
+
+    /// Sends what was put since the last time, a few hundred bytes, in one go with descriptors beside it.
+    pub(super) fn flush_with(&mut self, fds: &[BorrowedFd<'_>]) -> Result<(), Closed> {
+        let at = after(self.limits.write);
+        loop {
+            match socket::sendmsg(self.fd(), &self.out, fds, Patience::Never) {
+                Ok(()) => break,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_for_room(at)?,
+                Err(_) => return Err(Closed),
+            }
+        }
+        self.out.clear();
+        Ok(())
+    }
+
+    fn wait_for_room(&mut self, deadline: u64) -> Result<(), Closed> {
+        match poll::wait(&mut [PollFd::writable(self.fd())], Some(deadline)) {
+            Ok(Wait::Ready) => Ok(()),
+            Ok(Wait::Woken) => {
+                self.woken = true;
+                Ok(())
+            }
+            Ok(Wait::Deadline) | Err(_) => Err(Closed),
+        }
     }
 
     /// Waits in one place for the three things that can end a wait. What was put and not sent is sent before.

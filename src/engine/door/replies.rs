@@ -1,11 +1,14 @@
 //! What a service has in hand while it answers one request: sending replies, and waiting for what comes next without
 //! missing that the client has gone.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+
 use crate::engine::door::Closed;
 use crate::engine::door::channel::{Channel, Put};
 use crate::sys::poll::{Wait, Waker};
 use crate::wire::error::{Code, Error};
-use crate::wire::reply::{More, Reply};
+use crate::wire::reply::{More, Reply, Ring};
 
 /// The way back to the client, for one request.
 pub struct Replies<'a> {
@@ -69,6 +72,14 @@ impl<'a> Replies<'a> {
                 self.flush()
             }
         }
+    }
+
+    /// Sends the memory of output, and the files that it is in beside it.
+    pub fn lend(&mut self, rings: Vec<Ring>, files: &[File]) -> Result<(), Closed> {
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        self.flush()?;
+        self.send(&Reply::Rings(rings), More::Follows)?;
+        self.channel.flush_with(&fds)
     }
 
     /// Says that the answer is a stream of many bytes.

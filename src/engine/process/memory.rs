@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
@@ -91,6 +91,16 @@ impl Memory {
     /// For the keeper to hold.
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// The same for somebody who is not to write.
+    pub fn open_for_reading(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// How many bytes of output it keeps.
+    pub fn keeps(&self) -> u64 {
+        self.window.word(OUTPUT_BYTES_AT).load(Ordering::Acquire)
     }
 
     /// The output kept.

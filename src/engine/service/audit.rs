@@ -35,8 +35,9 @@ impl Engine {
         let ledger = &self.host.ledger;
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
         let seq = self.host.feed.number_audit();
-        let mut line = Line { seq, at: Timestamp::now(), who: who.name, what, result };
-        let asked = Asked { cause: who.cause, ticket: ledger.mark_audit(line.clone()) };
+        let Who { name, cause, is_trusted } = who;
+        let mut line = Line { seq, at: Timestamp::now(), who: name, what, result };
+        let asked = Asked { cause, is_trusted, ticket: ledger.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&in_words(&ended, replies.tally())));
         let ticket = ledger.mark_audit(line);

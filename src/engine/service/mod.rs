@@ -61,7 +61,8 @@ impl Service for Engine {
             (Err(e), _) => Err(e),
             (Ok(who), Some(what)) => self.audited(who, what, envelope.request, replies)?,
             (Ok(who), None) => {
-                self.answer(envelope.request, &Asked { cause: who.cause, ticket: 0 }, replies)?
+                let Who { cause, is_trusted, .. } = who;
+                self.answer(envelope.request, &Asked { cause, is_trusted, ticket: 0 }, replies)?
             }
         };
         replies.send(&ended.unwrap_or_else(Reply::Error), More::Last)
@@ -89,6 +90,7 @@ impl Engine {
             Request::List(r) => self.list(&r, replies),
             Request::Output(r) => self.output(&r, replies),
             Request::Stream(r) => self.stream(&r, replies),
+            Request::Follow(r) => self.follow(&r, asked, replies),
             Request::Env(r) => self.env(&r, asked, replies),
             Request::Events(r) => self.events(&r, replies),
             Request::Service => Ok(Ok(self.about())),
@@ -113,6 +115,7 @@ type Ended = Result<Result<Reply, Error>, Closed>;
 struct Asked {
     /// For events and records.
     cause: String,
+    is_trusted: bool,
     /// What has to be written before anything is answered.
     ticket: Ticket,
 }

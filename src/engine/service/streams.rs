@@ -1,19 +1,21 @@
 //! Answers that go on: output as it comes, events as they happen. Each is written by its connection's thread at the
 //! client's own pace; the rings do not wait, and what a slow client missed is counted for it.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use crate::engine::door::{Closed, Replies};
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
-use crate::engine::service::{Ended, Engine};
+use crate::engine::service::{Asked, Ended, Engine};
 use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
-use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply};
-use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
+use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply, Ring};
+use crate::wire::request::{Events, Follow, Output, Since, Stream, StreamKind};
 
 /// The most events in one reply.
 const BATCH_MAX: usize = 512;
@@ -82,7 +84,7 @@ impl Engine {
             let mut still = Vec::with_capacity(followers.len());
             for mut follower in followers {
                 // In this order: what is written before it rests is there when it rests.
-                let over = follower.process.record().state.is_at_rest() || follower.process.is_removed();
+                let over = ring(&follower.process).over;
                 let got = follower.step(r.kind, replies)?;
                 more |= got;
                 if got || !over {
@@ -95,6 +97,32 @@ impl Engine {
             }
         }
         Ok(Ok(Reply::Done))
+    }
+
+    /// For whoever reads output where it lies: tells when there is some, and lends the memory that it lies in.
+    pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+        let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
+        if r.lend {
+            return match lend(&found, asked) {
+                Ok((rings, files)) => replies.lend(rings, &files).map(|()| Ok(Reply::Done)),
+                Err(e) => Ok(Err(e)),
+            };
+        }
+        let _watches: Vec<_> = found.iter().flatten().map(|p| p.watch(replies.waker())).collect();
+        loop {
+            let (mut rings, mut is_news) = (Vec::with_capacity(found.len()), false);
+            for (process, &offset) in found.iter().zip(&r.offsets) {
+                // In this order: what is written before it rests is there when it rests.
+                let ring = process.as_deref().map_or(Ring { keep: 0, over: true }, ring);
+                is_news |= ring.over || process.as_ref().is_some_and(|p| p.memory.ring().head() > offset);
+                rings.push(ring);
+            }
+            if is_news {
+                replies.send(&Reply::Rings(rings), More::Follows)?;
+                return Ok(Ok(Reply::Done));
+            }
+            replies.wait(None)?;
+        }
     }
 
     /// Events after a number, and on request those to come.
@@ -131,6 +159,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// All of them, or none: whoever may not have them, or is given too few, still has [`Engine::stream`].
+fn lend(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<Ring>, Vec<File>), Error> {
+    if !asked.is_trusted {
+        return Err(Error::new(Code::Refused, "only root and the service's own user may have its memory"));
+    }
+    let failed = |e: io::Error| Error::new(Code::Failed, format!("cannot lend the memory: {e}"));
+    let gone = || Error::new(Code::NotFound, "a process is gone whose memory was asked for");
+    let all = found.iter().map(|process| {
+        let process = process.as_deref().ok_or_else(gone)?;
+        Ok((ring(process), process.memory.open_for_reading().map_err(failed)?))
+    });
+    all.collect()
+}
+
+fn ring(process: &Process) -> Ring {
+    let over = process.record().state.is_at_rest() || process.is_removed();
+    Ring { keep: process.memory.keeps(), over }
 }
 
 /// Keeps a thread being woken by events.

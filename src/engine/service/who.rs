@@ -11,15 +11,20 @@ pub struct Who {
     pub name: String,
     /// For events and records, which have less room.
     pub cause: String,
+    /// Root, or the service's own user: may have what others must not see.
+    pub is_trusted: bool,
 }
 
 impl Who {
     /// Whoever is at the other end, or whom it speaks for. `own`: the service's user.
     pub fn of(caller: &Caller, on_behalf_of: Option<String>, own: u32) -> Result<Self, Error> {
         let Caller { uid, pid, .. } = *caller;
+        let is_trusted = uid == 0 || uid == own;
         match on_behalf_of {
-            None => Ok(Self { name: format!("uid {uid} pid {pid}"), cause: format!("uid {uid}") }),
-            Some(name) if uid == 0 || uid == own => Ok(Self { cause: cut(&name), name }),
+            None => {
+                Ok(Self { name: format!("uid {uid} pid {pid}"), cause: format!("uid {uid}"), is_trusted })
+            }
+            Some(name) if is_trusted => Ok(Self { cause: cut(&name), name, is_trusted }),
             Some(_) => Err(Error::new(Code::Refused, format!("user {uid} may not speak for others"))),
         }
     }
@@ -32,14 +37,16 @@ mod tests {
     #[test]
     fn only_root_and_the_services_user_speak_for_others() {
         let who = |uid, whom: Option<&str>| {
-            Who::of(&Caller { uid, gid: 0, pid: 5 }, whom.map(str::to_owned), 7).map(|w| (w.name, w.cause))
+            Who::of(&Caller { uid, gid: 0, pid: 5 }, whom.map(str::to_owned), 7)
+                .map(|w| (w.name, w.cause, w.is_trusted))
         };
-        assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into())));
+        assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));
         for uid in [0, 7] {
-            assert_eq!(who(uid, Some("ops")), Ok(("ops".into(), "ops".into())));
+            assert_eq!(who(uid, Some("ops")), Ok(("ops".into(), "ops".into(), true)));
+            assert!(who(uid, None).is_ok_and(|(.., is_trusted)| is_trusted));
         }
         assert_eq!(who(9, Some("ops")).unwrap_err().code, Code::Refused);
         let long = "é".repeat(200);
-        assert!(who(0, Some(&long)).is_ok_and(|(name, cause)| name == long && cause.len() == 120));
+        assert!(who(0, Some(&long)).is_ok_and(|(name, cause, _)| name == long && cause.len() == 120));
     }
 }
