@@ -45,8 +45,9 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     let lanes = Lanes { bare: &bare, ours: &ours, question, answer_len };
     latencies(&lanes, &mut Client::connect_to(&site.place()?)?, table)?;
     rates(&lanes, table)?;
-    python(site, &echo, dir, table)?;
-    streams(site, &lanes, dir, table)?;
+    let reports = Reports::new(dir, "stream.sock")?;
+    python(site, &echo, &reports, dir, table)?;
+    streams(site, &lanes, &reports, table)?;
     echo.end()
 }
 
@@ -117,38 +118,39 @@ fn rates(lanes: &Lanes<'_>, table: &mut Table) -> Outcome {
 }
 
 /// The same calls by grpcio of Python, where `tests/install.sh` has put it.
-fn python(site: &Site, echo: &Echo, dir: &Path, table: &mut Table) -> Outcome {
+fn python(site: &mut Site, echo: &Echo, reports: &Reports, dir: &Path, table: &mut Table) -> Outcome {
     let Some(python) = site::python() else { return Ok(()) };
     let script = dir.join("client.py");
     fs::write(&script, include_str!("client.py"))?;
+    let id = kept(site, reports)?;
     let output = Command::new(python)
         .arg(script)
         .args([&echo.address.to_string(), &site.address.to_string(), text(&site.certificates)?])
-        .args([ROUNDS.to_string(), ROW.to_string()])
+        .args([&site::login(), &id])
+        .args([ROUNDS, ROW, STREAM_ROUNDS].map(|n| n.to_string()))
+        .arg(KEPT.to_string())
         .env(MARK, dir)
         .stdin(Stdio::null())
         .output()?;
     let printed = String::from_utf8(output.stdout)?;
     let figures: Option<Vec<f64>> = printed.split_whitespace().map(|word| word.parse().ok()).collect();
-    let Some([bare, ours]) = figures.as_deref() else {
+    let Some([bare, ours, bare_stream, stream]) = figures.as_deref() else {
         return Err(format!("the client in Python: {}", String::from_utf8_lossy(&output.stderr)).into());
     };
     table.row("health check, by Python's grpcio", "us").ours(Some(*ours)).bare(Some(*bare)).done();
-    Ok(())
+    let row =
+        table.row("output kept, by Python's grpcio", "MB/s").ours(Some(*stream)).bare(Some(*bare_stream));
+    row.goal(Goal::BareShare(0.5)).done();
+    site.service.remove(&id)
 }
 
 /// What a process has written, to a client: after it has ended, and while it writes as fast as it can.
-fn streams(site: &mut Site, lanes: &Lanes<'_>, dir: &Path, table: &mut Table) -> Outcome {
-    let reports = Reports::new(dir, "stream.sock")?;
+fn streams(site: &mut Site, lanes: &Lanes<'_>, reports: &Reports, table: &mut Table) -> Outcome {
     let [mut bare, mut kept, mut flood, mut writer, mut delivered] = [(); 5].map(|()| Samples::default());
     for _ in 0..STREAM_ROUNDS {
         bare.push(megabytes_per_second(lanes.bare.receive(&FLOW, &want(KEPT))?));
 
-        let mut spec = spec(&reports, KEPT)?;
-        spec.output_bytes = KEPT;
-        let id = site.service.start_one(spec)?.id.to_string();
-        reports.next("write", LIMIT)?;
-        rest(site, &id)?;
+        let id = self::kept(site, reports)?;
         let received = lanes.ours.receive(&STREAM, &stream_of(&id))?;
         if received.0 < KEPT * 9 / 10 {
             return Err(format!("{} bytes came of {KEPT} that are kept", received.0).into());
@@ -156,7 +158,7 @@ fn streams(site: &mut Site, lanes: &Lanes<'_>, dir: &Path, table: &mut Table) ->
         kept.push(megabytes_per_second(received));
         site.service.remove(&id)?;
 
-        let id = site.service.start_one(self::spec(&reports, FLOOD)?)?.id.to_string();
+        let id = site.service.start_one(spec(reports, FLOOD)?)?.id.to_string();
         let received = lanes.ours.receive(&STREAM, &stream_of(&id))?;
         writer.push(FLOOD as f64 * 1e3 / reports.next("write", LIMIT)? as f64);
         flood.push(megabytes_per_second(received));
@@ -172,6 +174,16 @@ fn streams(site: &mut Site, lanes: &Lanes<'_>, dir: &Path, table: &mut Table) ->
     table.row("... delivered, the rest are gaps", "%").ours(delivered.median()).done();
     table.row("... written meanwhile", "MB/s").ours(writer.median()).done();
     Ok(())
+}
+
+/// A process that has ended, and whose output is kept.
+fn kept(site: &mut Site, reports: &Reports) -> Outcome<String> {
+    let mut spec = spec(reports, KEPT)?;
+    spec.output_bytes = KEPT;
+    let id = site.service.start_one(spec)?.id.to_string();
+    reports.next("write", LIMIT)?;
+    rest(site, &id)?;
+    Ok(id)
 }
 
 fn spec(reports: &Reports, total: u64) -> Outcome<Spec> {

@@ -15,7 +15,6 @@ use grpcio::{
 use provost::sys::{clock, grpc, thread};
 use provost::tls::pump::Unmetered;
 use provost::tls::tunnel;
-use provost::wire::json::base64;
 use rustls::ClientConfig;
 
 use crate::grpc::LOOPBACK;
@@ -72,11 +71,10 @@ impl Caller {
         Self { client: Client::new(builder().connect(&address.to_string())), option: CallOption::default() }
     }
 
-    /// Over TLS, as `provost::Client` does it.
-    pub fn secure(address: SocketAddr, tls: &Arc<ClientConfig>, user: &str, password: &str) -> Outcome<Self> {
+    /// Over TLS, as `provost::Client` does it, with this value of `authorization`.
+    pub fn secure(address: SocketAddr, tls: &Arc<ClientConfig>, login: &str) -> Outcome<Self> {
         let mut metadata = MetadataBuilder::new();
-        let credentials = base64(format!("{user}:{password}").as_bytes());
-        metadata.add_str("authorization", &format!("Basic {credentials}"))?;
+        metadata.add_str("authorization", login)?;
         let option = CallOption::default().headers(metadata.build());
         Ok(Self { client: Client::new(tunnelled(address, tls)?), option })
     }

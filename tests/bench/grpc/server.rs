@@ -23,7 +23,7 @@ pub static ECHO: Method<Vec<u8>, Vec<u8>> = method(MethodType::Unary, "/bare.Ech
 /// The same, in messages of [`MESSAGE_LEN`].
 pub static FLOW: Method<Vec<u8>, Vec<u8>> = method(MethodType::ServerStreaming, "/bare.Echo/Flow");
 /// As much as the service puts into a message of output.
-const MESSAGE_LEN: usize = 120 << 10;
+const MESSAGE_LEN: usize = 240 << 10;
 /// As many as the gateway has.
 const COMPLETION_THREADS: usize = 1;
 

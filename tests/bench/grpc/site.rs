@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use provost::client::settings::RemoteSettings;
 use provost::client::{Place, Remote};
 use provost::tls::material::{self, Files};
+use provost::wire::json::base64;
 use rustls::ClientConfig;
 
 use crate::SERVICES;
@@ -63,7 +64,7 @@ impl Site {
 
     /// A client of this gateway with certificate and password.
     pub fn caller(&self, address: SocketAddr) -> Outcome<Caller> {
-        Caller::secure(address, &self.tls()?, USER, PASSWORD)
+        Caller::secure(address, &self.tls()?, &login())
     }
 
     /// Starts one more gateway, and does not wait for it.
@@ -122,6 +123,11 @@ impl Drop for Another {
         let _ = self.program.kill();
         let _ = self.program.wait();
     }
+}
+
+/// The value of `authorization` that all calls have.
+pub fn login() -> String {
+    format!("Basic {}", base64(format!("{USER}:{PASSWORD}").as_bytes()))
 }
 
 /// What a client shows that has the certificates of this directory.
