@@ -51,7 +51,8 @@
 //! `gateway/door.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline, `gateway/connection.rs` makes a
 //! gRPC server of its own for it, whose handlers own the caller, and `tls/pump.rs` carries plaintext between the connection
 //! and that server's socket, past a meter of HTTP/2 frames (`gateway/meter.rs`). `gateway/calls.rs` finds out who asks
-//! ([`access`]), whether they may (`access/table.rs`), and asks the engine on their behalf.
+//! ([`access`]), whether they may (`access/table.rs`), and asks the engine on their behalf. Output it reads where it lies: the
+//! engine lends it the memory (`client/stream.rs`).
 //!
 //! # Layers
 //!
