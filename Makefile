@@ -9,7 +9,7 @@ LINKED := -C target-feature=+crt-static -C relocation-model=static
 WHOLE  := RUSTFLAGS="$(LINKED)" $(CARGO)
 # Without the gateway nobody catches a panic: it aborts, and there are no tables for unwinding.
 SMALL  := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" CARGO_PROFILE_RELEASE_PANIC=abort \
-	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no" $(CARGO)
+	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr" $(CARGO)
 BINARY := $(TARGET)/$(TRIPLE)/release/provost
 # Debian keeps servers, which the tests run, where the PATH of a user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin

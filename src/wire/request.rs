@@ -511,6 +511,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_is_followed_has_an_offset() {
+        let follow = |ids: usize, offsets, lend| {
+            let ids = (0..ids).map(|_| ProcessId::new().as_bytes().to_vec()).collect();
+            Follow::from_wire(v1::Follow { ids, offsets: vec![7; offsets], lend }).map(|f| f.ids.len())
+        };
+        assert_eq!((follow(9, 9, false), follow(LENT_MAX, LENT_MAX, true)), (Ok(9), Ok(LENT_MAX)));
+        for (ids, offsets, lend) in
+            [(0, 0, false), (2, 1, false), (9, 9, true), (TARGETS_MAX + 1, TARGETS_MAX + 1, false)]
+        {
+            assert_eq!(follow(ids, offsets, lend).map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
+        }
+        assert!(
+            Follow::from_wire(v1::Follow { ids: vec![vec![1; 15]], offsets: vec![0], lend: false }).is_err()
+        );
+    }
+
+    #[test]
     fn who_gives_no_ids_gets_them() {
         let start = |ids: Vec<Vec<u8>>, instances, count| {
             let spec = Some(Spec::new(["true"]).to_wire());
