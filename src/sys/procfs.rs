@@ -3,11 +3,18 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::thread;
 
+use crate::sys::clock;
 use crate::sys::errno::is_want;
 
 /// The kernel's PF_FORKNOEXEC, among the flags of /proc/PID/stat.
 const FORKED_ONLY: u64 = 0x40;
+/// PF_EXITING and PF_KTHREAD: those have no program, and get none.
+const WITHOUT_PROGRAM: u64 = 0x4 | 0x20_0000;
+/// How long an exec may take from the end of the old program to the environment of the new one, in milliseconds: some
+/// microseconds, if nothing else wants the processor.
+const EXEC_MS: u64 = 2000;
 
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub struct Stat {
     pub session: u32,
     /// Whether it runs a program of its own: a fork that has not come to its exec still runs its parent's.
     pub has_executed: bool,
+    /// The middle of an exec, as far as we may see: the old program is gone, the new one's environment not there yet.
+    pub is_between_programs: bool,
     /// How many threads it has.
     pub threads: u32,
     /// When it started, in clock ticks since boot: with the number, its identity.
@@ -63,10 +72,13 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let parent = u32::try_from(number()?).ok()?;
     let group = u32::try_from(number()?).ok()?;
     let session = u32::try_from(number()?).ok()?;
-    let has_executed = fields.nth(2)?.parse::<u64>().ok()? & FORKED_ONLY == 0;
+    let flags = fields.nth(2)?.parse::<u64>().ok()?;
     let threads = fields.nth(10)?.parse().ok()?;
     let start_ticks = fields.nth(1)?.parse().ok()?;
-    Some(Stat { pid, state, parent, group, session, has_executed, threads, start_ticks })
+    // env_end of proc(5).
+    let is_between_programs = flags & WITHOUT_PROGRAM == 0 && state != 'Z' && fields.nth(28) == Some("0");
+    let has_executed = flags & FORKED_ONLY == 0;
+    Some(Stat { pid, state, parent, group, session, has_executed, is_between_programs, threads, start_ticks })
 }
 
 /// What an error about one process means: that it is not there, unless it is we who lack the means to look.
@@ -87,13 +99,30 @@ pub fn boot_id() -> String {
 }
 
 /// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and nothing of one
-/// that is gone or not ours to see. An error: we lack the means to look.
+/// that is gone or not ours to see. In the middle of an exec it has none for a moment, which is waited for. An error: we
+/// lack the means to look.
 pub fn variables(pid: u32) -> io::Result<Vec<u8>> {
     const READ_MAX: u64 = 256 << 10;
-    let mut env = Vec::new();
-    let read = fs::File::open(format!("/proc/{pid}/environ"))
-        .and_then(|file| file.take(READ_MAX).read_to_end(&mut env));
-    Ok(if read.map(Some).or_else(is_gone)?.is_some() { env } else { Vec::new() })
+    let until = clock::now_ms() + EXEC_MS;
+    let mut empty = 0;
+    loop {
+        let mut env = Vec::new();
+        let read = fs::File::open(format!("/proc/{pid}/environ"))
+            .and_then(|file| file.take(READ_MAX).read_to_end(&mut env));
+        if read.map(Some).or_else(is_gone)?.is_none() {
+            return Ok(Vec::new());
+        }
+        if !env.is_empty() {
+            return Ok(env);
+        }
+        let is_between_programs = look(pid)?.is_some_and(|s| s.is_between_programs);
+        // Once it may have been the old program's memory, which went between the two calls.
+        empty += u32::from(!is_between_programs);
+        if empty > 1 || clock::now_ms() >= until {
+            return Ok(env);
+        }
+        thread::yield_now();
+    }
 }
 
 #[cfg(test)]
@@ -110,12 +139,19 @@ mod tests {
             group: 12,
             session: 12,
             has_executed: true,
+            is_between_programs: false,
             threads: 3,
             start_ticks: 777,
         };
         assert_eq!(parse_stat(text), Some(want));
         let forked = text.replace("4194304", "4194368");
         assert_eq!(parse_stat(&forked), Some(Stat { has_executed: false, ..want }));
+        // Behind the start time, the 29th is the end of the environment.
+        let exec = |env_end: u64| format!("{text}{} {env_end} 0", " 9".repeat(28));
+        assert_eq!(parse_stat(&exec(7)), Some(want));
+        assert_eq!(parse_stat(&exec(0)), Some(Stat { is_between_programs: true, ..want }));
+        assert_eq!(parse_stat(&exec(0).replace("4194304", "4194308")), Some(want), "it is exiting");
+        assert!(!stat(std::process::id()).unwrap().is_between_programs);
         assert_eq!(parse_stat("12 (a"), None);
         assert!(Stat { state: 'Z', threads: 1, ..want }.is_zombie());
         assert!(!Stat { state: 'Z', threads: 2, ..want }.is_zombie());
