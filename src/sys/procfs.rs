@@ -146,8 +146,8 @@ mod tests {
         assert_eq!(parse_stat(text), Some(want));
         let forked = text.replace("4194304", "4194368");
         assert_eq!(parse_stat(&forked), Some(Stat { has_executed: false, ..want }));
-        // Behind the start time, the 29th is the end of the environment.
-        let exec = |env_end: u64| format!("{text}{} {env_end} 0", " 9".repeat(28));
+        // The 29th behind the start time is the end of the environment; two are there.
+        let exec = |env_end: u64| format!("{text}{} {env_end} 0", " 9".repeat(26));
         assert_eq!(parse_stat(&exec(7)), Some(want));
         assert_eq!(parse_stat(&exec(0)), Some(Stat { is_between_programs: true, ..want }));
         assert_eq!(parse_stat(&exec(0).replace("4194304", "4194308")), Some(want), "it is exiting");
