@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::client::Place;
+use crate::client::Address;
 use crate::wire::error::Error;
 
 /// What they say.
@@ -60,18 +60,18 @@ impl RemoteWords {
     }
 
     #[cfg(not(feature = "gateway"))]
-    pub fn place(&self) -> Result<Place, Error> {
+    pub fn address(&self) -> Result<Address, Error> {
         Err(Error::usage("this provost was built without TLS, and cannot reach other machines")
             .hint("take one that was built with the feature gateway"))
     }
 
     #[cfg(feature = "gateway")]
-    pub fn place(&self) -> Result<Place, Error> {
+    pub fn address(&self) -> Result<Address, Error> {
         use crate::client::Remote;
 
         let settings = self.settings()?;
         let password = settings.user.as_deref().map(|user| self.password(user, &settings)).transpose()?;
-        Remote::new(&settings, password.as_deref()).map(Place::remote)
+        Remote::new(&settings, password.as_deref()).map(Address::remote)
     }
 }
 

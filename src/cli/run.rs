@@ -11,8 +11,8 @@ use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::words::{Word, Words};
+use crate::client::Address;
 use crate::client::Client;
-use crate::client::Place;
 use crate::client::StreamItem;
 use crate::sys::errno;
 use crate::sys::signal;
@@ -86,7 +86,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let items = client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single })?;
     let started = outcome(items);
     if started.is_ok() {
-        pass_on(signals, client.place().clone(), id)?;
+        pass_on(signals, client.address().clone(), id)?;
     }
     let code = started.and_then(|_| follow(&mut client, id, session));
     if args.keep == Keep::Removed {
@@ -154,16 +154,16 @@ fn exit_code(process: &Process) -> Result<u8, Error> {
 }
 
 /// Starts the thread that passes signals on. It ends with the program: what it waits for may never come.
-fn pass_on(signals: SignalFd, place: Place, id: ProcessId) -> Result<(), Error> {
+fn pass_on(signals: SignalFd, address: Address, id: ProcessId) -> Result<(), Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot pass signals on: {}", text::cause(&e)));
     set_nonblocking(signals.as_fd(), false).map_err(cannot)?;
     let work = move || {
         let mut interrupts = 0;
         while let Ok(Some(signal)) = signals.read() {
             interrupts += u32::from(signal == signal::INT);
-            let place = place.clone();
+            let address = address.clone();
             // Each on its own, so that a stop under way does not keep the next signal from its end.
-            let one = move || act(&place, id, signal, interrupts);
+            let one = move || act(&address, id, signal, interrupts);
             if let Err(e) = thread::spawn("signal", one) {
                 screen::complain(&cannot(e));
             }
@@ -173,8 +173,8 @@ fn pass_on(signals: SignalFd, place: Place, id: ProcessId) -> Result<(), Error> 
     Ok(())
 }
 
-fn act(place: &Place, id: ProcessId, signal: u32, interrupts: u32) {
-    let Ok(mut client) = Client::connect_to(place) else { return };
+fn act(address: &Address, id: ProcessId, signal: u32, interrupts: u32) {
+    let Ok(mut client) = Client::connect_to(address) else { return };
     if signal != signal::INT || interrupts <= 1 {
         return send(&mut client, id, signal);
     }

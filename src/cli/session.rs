@@ -53,7 +53,7 @@ impl Session {
         if self.socket.is_some() {
             return Err(Error::usage("--socket is for this machine, --host for another: give one of them"));
         }
-        Client::connect_to(&self.remote.place()?)
+        Client::connect_to(&self.remote.address()?)
     }
 
     /// Whether answers are JSON.

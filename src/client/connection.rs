@@ -22,7 +22,7 @@ use crate::wire::request::Request;
 
 /// Where a service is, for as many connections as are wanted.
 #[derive(Clone, Debug)]
-pub struct Place(At);
+pub struct Address(At);
 
 #[derive(Clone, Debug)]
 enum At {
@@ -31,7 +31,7 @@ enum At {
     Remote(Arc<Remote>),
 }
 
-impl Place {
+impl Address {
     /// At a unix socket of this machine.
     #[must_use]
     pub fn socket(path: PathBuf) -> Self {
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             At::Socket(path) => f.write_str(&socket::shown(path)),

@@ -63,7 +63,7 @@ impl Feed {
         while self.ready.is_empty() && !self.ended {
             if let Err(fault) = self.step() {
                 self.link = None;
-                self.attempts.after(fault, Repeat::Safe, &self.client.place)?;
+                self.attempts.after(fault, Repeat::Safe, &self.client.address)?;
             }
         }
         Ok(())

@@ -25,8 +25,8 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use crate::client::cancel::Canceller;
+pub use crate::client::connection::Address;
 use crate::client::connection::Connection;
-pub use crate::client::connection::Place;
 pub use crate::client::feed::{Feed, FeedItem};
 use crate::client::link::Fault;
 #[cfg(feature = "gateway")]
@@ -60,7 +60,7 @@ use crate::wire::request::{
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    place: Place,
+    address: Address,
     /// None after a stream took it over, or when it broke.
     link: Option<Connection>,
     canceller: Option<Canceller>,
@@ -75,7 +75,7 @@ impl Client {
     /// # Ok::<(), provost::Error>(())
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        Self::connect_to(&Place::socket(path.to_owned()))
+        Self::connect_to(&Address::socket(path.to_owned()))
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -84,15 +84,15 @@ impl Client {
     }
 
     /// Connects to a service wherever it is.
-    pub fn connect_to(place: &Place) -> Result<Self, Error> {
-        let (place, link) = (place.clone(), Some(place.open()?));
-        Ok(Self { place, link, canceller: None, on_behalf_of: None })
+    pub fn connect_to(address: &Address) -> Result<Self, Error> {
+        let (address, link) = (address.clone(), Some(address.open()?));
+        Ok(Self { address, link, canceller: None, on_behalf_of: None })
     }
 
     /// Where the service is.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
@@ -173,7 +173,7 @@ impl Client {
     /// The same, read where the service keeps it, which costs a fraction: for root and the service's own user, on its machine,
     /// and up to 8 processes. For others it is [`Client::stream`]. What is removed meanwhile keeps its memory as long as
     /// this goes on.
-    pub fn stream_in_place(&mut self, stream: Stream) -> Result<OutputStream, Error> {
+    pub fn stream_shared(&mut self, stream: Stream) -> Result<OutputStream, Error> {
         self.stream(stream).map(OutputStream::borrow)
     }
 
@@ -241,8 +241,8 @@ impl Client {
 
     /// A client of the same service with the connection of this one.
     fn hand_over(&mut self) -> Self {
-        let (place, on_behalf_of) = (self.place.clone(), self.on_behalf_of.clone());
-        Self { place, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
+        let (address, on_behalf_of) = (self.address.clone(), self.on_behalf_of.clone());
+        Self { address, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
@@ -291,7 +291,7 @@ impl Client {
                 Ok(replies) => return (Ok(replies), attempts),
                 Err(fault) => fault,
             };
-            if let Err(e) = attempts.after(fault, repeat, &self.place) {
+            if let Err(e) = attempts.after(fault, repeat, &self.address) {
                 return (Err(e), attempts);
             }
         }
@@ -324,7 +324,7 @@ impl Client {
     fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.place.open_again()?,
+            None => self.address.open_again()?,
         };
         if let Some(canceller) = &self.canceller {
             link.watch(canceller).map_err(Fault::Final)?;

@@ -60,7 +60,7 @@ pub struct OutputStream {
     ready: VecDeque<StreamItem>,
     attempts: Attempts,
     /// All lanes have their memory: output is read there, and the service only tells when there is some.
-    is_in_place: bool,
+    is_shared: bool,
     ended: bool,
 }
 
@@ -117,7 +117,7 @@ impl OutputStream {
             link: None,
             ready,
             attempts,
-            is_in_place: false,
+            is_shared: false,
         })
     }
 
@@ -127,7 +127,7 @@ impl OutputStream {
             && let Ok(all) = self.borrowed()
             && all.len() == self.lanes.len()
         {
-            self.is_in_place = true;
+            self.is_shared = true;
             self.lanes.iter_mut().zip(all).for_each(|(lane, memory)| lane.memory = Some(memory));
         }
         self
@@ -158,13 +158,13 @@ impl OutputStream {
 
     /// Whether the service has lent the memory that the output is in.
     #[must_use]
-    pub fn is_in_place(&self) -> bool {
-        self.is_in_place
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The next item, if it comes without a wait.
     pub fn next_at_hand(&mut self) -> Option<Result<StreamItem, Error>> {
-        while self.ready.is_empty() && self.is_in_place {
+        while self.ready.is_empty() && self.is_shared {
             match self.look() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -180,13 +180,13 @@ impl OutputStream {
     /// Waits until there is an item or the end.
     fn fill(&mut self) -> Result<(), Error> {
         while self.ready.is_empty() && !self.ended {
-            if self.is_in_place {
+            if self.is_shared {
                 if !self.look()? {
                     self.wait()?;
                 }
             } else if let Err(fault) = self.step() {
                 self.link = None;
-                self.attempts.after(fault, Repeat::Safe, &self.client.place)?;
+                self.attempts.after(fault, Repeat::Safe, &self.client.address)?;
                 self.drop_the_removed()?;
             }
         }

@@ -179,7 +179,7 @@ enum Spring {
 impl Spring {
     fn of(request: Request, client: &mut Client) -> Result<Self, Error> {
         Ok(match request {
-            Request::Stream(r) => Self::Output(client.stream_in_place(r)?),
+            Request::Stream(r) => Self::Output(client.stream_shared(r)?),
             Request::Events(r) => Self::Events(client.events(r)?),
             _ => Self::Dry,
         })

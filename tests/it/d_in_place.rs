@@ -28,8 +28,8 @@ fn of(targets: &[&str], kind: StreamKind, since: Since) -> Stream {
 /// In place, and no other way.
 #[track_caller]
 fn in_place(service: &Service, target: &str, kind: StreamKind, since: Since) -> OutputStream {
-    let stream = service.client().stream_in_place(of(&[target], kind, since)).expect("it is there");
-    assert!(stream.is_in_place(), "the memory was not lent");
+    let stream = service.client().stream_shared(of(&[target], kind, since)).expect("it is there");
+    assert!(stream.is_shared(), "the memory was not lent");
     stream
 }
 
@@ -89,7 +89,7 @@ fn the_same_comes_as_over_the_connection() {
         ];
         for since in since {
             let plain = service.client().stream(of(&[&id], kind, since.clone())).expect("it is there");
-            assert!(!plain.is_in_place());
+            assert!(!plain.is_shared());
             let came = whole(in_place(&service, &id, kind, since.clone()));
             assert!(came == whole(plain), "{kind:?} {since:?}");
         }
@@ -100,8 +100,8 @@ fn the_same_comes_as_over_the_connection() {
     }
     service.cli(&["wait", "*"]).expect(0);
     let many =
-        service.client().stream_in_place(of(&["*"], StreamKind::Both, Since::Start)).expect("they are there");
-    assert!(!many.is_in_place());
+        service.client().stream_shared(of(&["*"], StreamKind::Both, Since::Start)).expect("they are there");
+    assert!(!many.is_shared());
     assert_eq!(text(many).matches("one\n").count(), 8);
 }
 

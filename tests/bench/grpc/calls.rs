@@ -43,7 +43,7 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     let question = targets(TARGET);
     let answer_len = ours.call(&STATUS, &question)?.len() as u64;
     let lanes = Lanes { bare: &bare, ours: &ours, question, answer_len };
-    latencies(&lanes, &mut Client::connect_to(&site.place()?)?, table)?;
+    latencies(&lanes, &mut Client::connect_to(&site.address()?)?, table)?;
     rates(&lanes, table)?;
     let reports = Reports::new(dir, "stream.sock")?;
     python(site, &echo, &reports, dir, table)?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use provost::client::settings::RemoteSettings;
-use provost::client::{Place, Remote};
+use provost::client::{Address, Remote};
 use provost::tls::material::{self, Files};
 use provost::wire::json::base64;
 use rustls::ClientConfig;
@@ -77,14 +77,14 @@ impl Site {
     }
 
     /// Where the client library finds it.
-    pub fn place(&self) -> Outcome<Place> {
+    pub fn address(&self) -> Outcome<Address> {
         let settings = RemoteSettings {
             host: self.address.to_string().parse()?,
             files: files(&self.certificates, "client"),
             user: Some(USER.to_owned()),
             password_file: None,
         };
-        Ok(Place::remote(Remote::new(&settings, Some(PASSWORD))?))
+        Ok(Address::remote(Remote::new(&settings, Some(PASSWORD))?))
     }
 
     /// What a client shows.
