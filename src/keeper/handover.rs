@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::keeper::engine::Engine;
 use crate::keeper::outbox::Outgoing;
-use crate::keeper::place::Place;
+use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::Spawner;
 use crate::keeper::table::Held;
 use crate::keeper::upgrade::{Attempt, by_descriptor, errno_of};
@@ -93,7 +93,7 @@ impl Keeper<'_> {
             descriptor::at_exec(fd, AtExec::Keep)?;
         }
         let handed = Handed {
-            socket: self.ground.place.socket().to_owned(),
+            socket: self.ground.socket_dir.socket().to_owned(),
             memory: attempt.memory.as_raw_fd(),
             image: attempt.image.as_raw_fd(),
             returned: None,
@@ -104,7 +104,7 @@ impl Keeper<'_> {
     /// Every descriptor that the next keeper is to have.
     fn carried<'a>(&'a self, attempt: &'a Attempt) -> Vec<BorrowedFd<'a>> {
         let pipes = |held: &'a Held| held.pipes.iter().flat_map(|(out, err)| [out.as_fd(), err.as_fd()]);
-        [self.ground.place.lock().as_fd(), self.ground.listener.as_fd(), self.ground.global.as_fd()]
+        [self.ground.socket_dir.lock().as_fd(), self.ground.listener.as_fd(), self.ground.global.as_fd()]
             .into_iter()
             .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
             .chain(self.engine.channel().map(AsFd::as_fd))
@@ -120,8 +120,8 @@ impl Keeper<'_> {
         };
         Ok(Handover {
             version: Version::ours(),
-            socket: self.ground.place.socket().to_owned(),
-            lock: self.ground.place.lock().as_raw_fd(),
+            socket: self.ground.socket_dir.socket().to_owned(),
+            lock: self.ground.socket_dir.lock().as_raw_fd(),
             listener: self.ground.listener.as_raw_fd(),
             global: self.ground.global.as_raw_fd(),
             cgroups: self.ground.cgroups.as_ref().map(|root| root.path().to_owned()),
@@ -263,7 +263,7 @@ fn take<'n>(
     let file = |number: RawFd| File::from(own(number));
     let mut keeper = Keeper::new(
         Ground {
-            place: Place::inherited(left.socket, file(left.lock)),
+            socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
             listener: own(left.listener),
             global: file(left.global),
             cgroups: left.cgroups.map(Root::at),

@@ -14,7 +14,7 @@ mod notice;
 mod notify;
 mod nursery;
 mod outbox;
-mod place;
+mod socket_dir;
 mod spawn;
 mod table;
 mod upgrade;
@@ -30,7 +30,7 @@ pub use crate::keeper::handover::{Handed, rehearse, resume};
 pub use crate::keeper::notice::Notice;
 use crate::keeper::notify::Notifier;
 use crate::keeper::outbox::{Outbox, Outgoing, not_spawned};
-use crate::keeper::place::Place;
+use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::table::Table;
 use crate::keeper::upgrade::{Attempt, started_from};
@@ -87,10 +87,11 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
         system::become_subreaper().map_err(|e| cannot("become the reaper of orphans", &e))?;
     }
     let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
-    let (place, listener) = Place::claim(&options.socket)?;
+    let (socket_dir, listener) = SocketDir::claim(&options.socket)?;
     let checked = check_engine(&options.engine_arguments);
-    if let Some(state) = options.state.as_ref().filter(|state| checked.is_ok() || place::has_lock(state)) {
-        let locked = place::lock_state(state);
+    if let Some(state) = options.state.as_ref().filter(|state| checked.is_ok() || socket_dir::has_lock(state))
+    {
+        let locked = socket_dir::lock_state(state);
         // Where the check found the store in use, this tells by which keeper, which is the one to talk to.
         if checked.is_ok() || locked.as_ref().is_err_and(|e| e.code == Code::Refused) {
             locked?;
@@ -105,7 +106,17 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     let mut engine_arguments = engine_arguments(cgroups.as_ref());
     engine_arguments.extend(options.engine_arguments.iter().cloned());
     Keeper::new(
-        Ground { place, listener, global, cgroups, no_cgroups, nofile, engine_arguments, spawner, signals },
+        Ground {
+            socket_dir,
+            listener,
+            global,
+            cgroups,
+            no_cgroups,
+            nofile,
+            engine_arguments,
+            spawner,
+            signals,
+        },
         notify,
     )
     .run()
@@ -185,7 +196,7 @@ enum Stop {
 /// What a keeper stands on, from its first moment.
 struct Ground {
     // Dropped first: nobody connects to a service that ends.
-    place: Place,
+    socket_dir: SocketDir,
     listener: OwnedFd,
     global: File,
     cgroups: Option<Root>,
@@ -494,7 +505,7 @@ impl Keeper<'_> {
             self.announced = true;
             memory::forget_code();
             (self.notify)(Notice::Ready {
-                socket: self.ground.place.socket().to_owned(),
+                socket: self.ground.socket_dir.socket().to_owned(),
                 keeper_pid: std::process::id(),
                 no_cgroups: self.ground.no_cgroups.clone(),
             });
@@ -504,7 +515,7 @@ impl Keeper<'_> {
 
     fn tell_ready(&self) {
         if self.stop == Stop::No {
-            self.notifier.ready(&format!("serving {}", self.ground.place.socket().display()));
+            self.notifier.ready(&format!("serving {}", self.ground.socket_dir.socket().display()));
         }
     }
 

@@ -24,12 +24,12 @@ const SOCKET_UMASK: u32 = 0o117;
 
 /// A place that is ours until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct SocketDir {
     socket: PathBuf,
     lock: File,
 }
 
-impl Place {
+impl SocketDir {
     /// Takes the place and listens there. Refuses when another service holds it, and when something that is not ours
     /// is in the way.
     pub fn claim(socket: &Path) -> Result<(Self, OwnedFd), Error> {
@@ -70,7 +70,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketDir {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two services lock two files of one name.
         let _ = fs::remove_file(&self.socket);
