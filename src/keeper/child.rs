@@ -11,14 +11,14 @@ use crate::keeper::nursery::Needs;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::{errno, limits, signal};
-use crate::wire::keeper::{FAILURE_AT, Failure, Place, Step};
+use crate::wire::keeper::{ByteRange, FAILURE_AT, Failure, Step};
 use crate::wire::launch::Laid;
 
 /// What the keeper hands to its child beside its own state.
 #[derive(Clone, Copy, Debug)]
 pub struct Birth<'a> {
     pub needs: Needs<'a>,
-    pub launch: Place,
+    pub launch: ByteRange,
     pub run: u64,
     pub stdin: &'a File,
     /// The soft limit of descriptors that the service was started with: the keeper has raised its own.

@@ -9,7 +9,7 @@ use crate::keeper::nursery::{Needs, Nursery};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::memory;
 use crate::sys::signal::Ignored;
-use crate::wire::keeper::{Place, Step};
+use crate::wire::keeper::{ByteRange, Step};
 
 /// What every spawn uses.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Spawner {
         &mut self,
         memory: &File,
         run: u64,
-        launch: Place,
+        launch: ByteRange,
         given: &Given,
     ) -> Result<Born, (Step, io::Error)> {
         let pipe = || memory::pipe().map_err(|e| (Step::Pipe, e));

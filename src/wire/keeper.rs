@@ -33,7 +33,7 @@ pub enum ToKeeper {
     Hold { id: ProcessId },
     /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep open until
     /// its exec; a cgroup directory, or none.
-    Spawn { id: ProcessId, run: u64, launch: Place },
+    Spawn { id: ProcessId, run: u64, launch: ByteRange },
     /// The end of this run is recorded; it need not be told again.
     Ack { id: ProcessId, run: u64 },
     /// Drop everything of this process. Refused (by nothing happening) while it runs.
@@ -83,7 +83,7 @@ pub enum Open {
 
 /// A place in a process's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ByteRange {
     pub offset: u64,
     pub len: u64,
 }
@@ -285,9 +285,11 @@ impl ToKeeper {
         Some(match r.u32()? {
             1 => Self::Hello { version: r.u32()? },
             2 => Self::Hold { id: r.id()? },
-            3 => {
-                Self::Spawn { id: r.id()?, run: r.u64()?, launch: Place { offset: r.u64()?, len: r.u64()? } }
-            }
+            3 => Self::Spawn {
+                id: r.id()?,
+                run: r.u64()?,
+                launch: ByteRange { offset: r.u64()?, len: r.u64()? },
+            },
             4 => Self::Ack { id: r.id()?, run: r.u64()? },
             5 => Self::Forget { id: r.id()? },
             6 => Self::Ready,
@@ -387,7 +389,7 @@ mod tests {
         for m in [
             ToKeeper::Hello { version: 1 },
             ToKeeper::Hold { id },
-            ToKeeper::Spawn { id, run: 7, launch: Place { offset: 1 << 40, len: 9 } },
+            ToKeeper::Spawn { id, run: 7, launch: ByteRange { offset: 1 << 40, len: 9 } },
             ToKeeper::Ack { id, run: 8 },
             ToKeeper::Forget { id },
             ToKeeper::Ready,

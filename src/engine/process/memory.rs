@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use crate::ring::{Geometry, Ring};
 use crate::sys::memory::{PAGE, Window, memfd_create};
 use crate::wire::error::{Code, Error};
-use crate::wire::keeper::{FAILURE_AT, FAILURE_LEN, Failure, Place};
+use crate::wire::keeper::{ByteRange, FAILURE_AT, FAILURE_LEN, Failure};
 use crate::wire::launch::{Laid, Launch};
 use crate::wire::record::Record;
 use crate::wire::spec::{STRINGS_LEN_MAX, Spec};
@@ -142,7 +142,7 @@ impl Memory {
     }
 
     /// Lays the launch of the next run where its child will find it.
-    pub fn lay_launch(&self, launch: &Launch) -> io::Result<Place> {
+    pub fn lay_launch(&self, launch: &Launch) -> io::Result<ByteRange> {
         let bytes = launch.encode().map_err(io::Error::other)?;
         let offset = self.launch_at();
         let end = offset + pages(bytes.len());
@@ -151,7 +151,7 @@ impl Memory {
         }
         self.file.write_all_at(&bytes, offset)?;
         self.window.word(LAUNCH_LEN_AT).store(bytes.len() as u64, Ordering::Release);
-        Ok(Place { offset, len: bytes.len() as u64 })
+        Ok(ByteRange { offset, len: bytes.len() as u64 })
     }
 
     /// The launch that was laid last, to say what a step of it was about.
@@ -202,8 +202,8 @@ mod tests {
         for len in [1, 100_000, 10] {
             let mut launch = Launch::default();
             launch.argv.push(&[&"x".repeat(len)]).unwrap();
-            let place = memory.lay_launch(&launch).unwrap();
-            assert!(place.len > len as u64);
+            let range = memory.lay_launch(&launch).unwrap();
+            assert!(range.len > len as u64);
             assert_eq!(memory.launch().unwrap(), launch);
         }
     }

@@ -512,7 +512,7 @@ impl Worker {
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_own { Vec::new() } else { host.feed.env() };
         let launch = launch::prepare(&process.spec, &identity, &global_env, &host.service_env)?;
-        let place = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
+        let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.leaf = host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
         let cgroup = self.tree.leaf.as_ref().and_then(|leaf| leaf.create().ok());
@@ -520,7 +520,7 @@ impl Worker {
             self.tree.leaf = None;
         }
         let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
-        let message = ToKeeper::Spawn { id: process.id, run: self.life.run, launch: place };
+        let message = ToKeeper::Spawn { id: process.id, run: self.life.run, launch: range };
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
         host.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
