@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::engine::store::place::with_suffix;
+use crate::engine::store::directory::with_suffix;
 use crate::engine::store::tests::{Dir, copy_as_after_a_kill, event, put, running};
 use crate::engine::store::{Change, Kept, Sqlite, Store, StoreError, Trouble, salvage, set_aside};
 

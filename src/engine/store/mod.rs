@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `sqlite.rs` | the implementation: open, load, write, read |
-//! | `place.rs` | the directory, its lock, the files and whether they are still the ones that were opened |
+//! | `directory.rs` | the directory, its lock, the files and whether they are still the ones that were opened |
 //! | `schema.rs` | tables, and from one version of them to the next |
 //! | `rows.rs` | a process, a run and an event as rows |
 //! | `salvage.rs` | what can still be read from a damaged file |
@@ -15,7 +15,7 @@
 
 #[cfg(test)]
 mod damage_tests;
-mod place;
+mod directory;
 mod rows;
 mod salvage;
 mod schema;
@@ -37,7 +37,7 @@ use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
-pub use crate::engine::store::place::set_aside;
+pub use crate::engine::store::directory::set_aside;
 pub use crate::engine::store::salvage::{salvage, salvage_numbers};
 pub use crate::engine::store::sqlite::Sqlite;
 pub use crate::engine::store::trouble::{StoreError, Trouble};

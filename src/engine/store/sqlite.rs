@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use crate::engine::store::place::{Files, Place, WAL, with_suffix};
+use crate::engine::store::directory::{Files, StoreDir, WAL, with_suffix};
 use crate::engine::store::rows::{self, Fact, Number, PutStatements};
 use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::engine::store::trouble::{StoreError, Trouble, shown};
@@ -43,7 +43,7 @@ pub struct Sqlite {
     pub(super) conn: Connection,
     files: Files,
     pub(super) wal_len_for_events: u64,
-    place: Place,
+    directory: StoreDir,
 }
 
 impl Sqlite {
@@ -63,9 +63,9 @@ impl Sqlite {
                 format!("SQLite {} is linked in, the store needs 3.51.3 or later", rusqlite::version());
             return Err(StoreError::new(Trouble::Refused, message).hint("build with the bundled SQLite"));
         }
-        let place = Place::claim(dir)?;
-        place.prepare()?;
-        let path = place.database();
+        let directory = StoreDir::claim(dir)?;
+        directory.prepare()?;
+        let path = directory.database();
         let failed = |e: rusqlite::Error| StoreError::sqlite("open the store", path, &e);
         let mut conn = connect(path).map_err(failed)?;
         set_up(&conn).map_err(failed)?;
@@ -73,7 +73,7 @@ impl Sqlite {
         schema::check(&conn, path)?;
         // Reading has made the log, so all the files are there now.
         let files = Files::at(path);
-        let store = Self { files, conn, wal_len_for_events: WAL_LEN_FOR_EVENTS, place };
+        let store = Self { files, conn, wal_len_for_events: WAL_LEN_FOR_EVENTS, directory };
         store.settle()?;
         Ok(store)
     }
@@ -99,7 +99,7 @@ impl Sqlite {
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
-        move |e| StoreError::sqlite(doing, self.place.database(), &e)
+        move |e| StoreError::sqlite(doing, self.directory.database(), &e)
     }
 
     /// Gives back the memory of pages that were read and will hardly be read again.
@@ -109,7 +109,7 @@ impl Sqlite {
     }
 
     fn wal_len(&self) -> u64 {
-        file_len(&with_suffix(self.place.database(), WAL))
+        file_len(&with_suffix(self.directory.database(), WAL))
     }
 
     /// Whether the log has room for events; an error: not even for the rest.
@@ -122,7 +122,7 @@ impl Sqlite {
         let len = self.wal_len();
         let max = WAL_FACTOR_MAX * self.wal_len_for_events;
         if len > max {
-            let path = shown(self.place.database());
+            let path = shown(self.directory.database());
             let message = format!("the log of the store {path} has {len} bytes, the limit is {max}");
             return Err(StoreError::new(Trouble::Locked, message)
                 .hint("another program reads the database without end: end that one"));
@@ -166,7 +166,7 @@ impl Sqlite {
 impl Store for Sqlite {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let loaded = self.read_loaded().map_err(self.failed("read the store"))?.map_err(|why| {
-            let path = shown(self.place.database());
+            let path = shown(self.directory.database());
             StoreError::new(Trouble::Corrupt, format!("the store {path} makes no sense: {why}"))
         })?;
         self.forget_pages();
@@ -174,10 +174,10 @@ impl Store for Sqlite {
     }
 
     fn write(&mut self, change: &Change<'_>) -> Result<Written, StoreError> {
-        self.files.check(self.place.database())?;
+        self.files.check(self.directory.database())?;
         let has_room = self.has_room_for_events()?;
         let doing = "write the store";
-        let path = self.place.database();
+        let path = self.directory.database();
         let failed = |e: rusqlite::Error| StoreError::sqlite(doing, path, &e);
         // Dropped without a commit, it is rolled back.
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -243,8 +243,8 @@ impl Store for Sqlite {
     fn about(&mut self) -> About {
         let count = self.conn.query_row("SELECT count(*) FROM events", (), |row| row.get::<_, Number>(0));
         About {
-            path: self.place.database().to_owned(),
-            bytes: file_len(self.place.database()),
+            path: self.directory.database().to_owned(),
+            bytes: file_len(self.directory.database()),
             wal_bytes: self.wal_len(),
             events: count.ok().map(|n| n.0),
             sqlite: rusqlite::version(),

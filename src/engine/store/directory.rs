@@ -29,12 +29,12 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A directory that is ours until this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct StoreDir {
     database: PathBuf,
     _lock: File,
 }
 
-impl Place {
+impl StoreDir {
     /// Makes the directory if need be, and takes it.
     pub(super) fn claim(dir: &Path) -> Result<Self, StoreError> {
         let dir = &directory(dir)?;
