@@ -88,55 +88,55 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
 }
 
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    let place = Place::find(args.users, args.config, session)?;
+    let files = UserFiles::find(args.users, args.config, session)?;
     match args.what {
-        What::List => return list(&place, session),
+        What::List => return list(&files, session),
         What::Add(name) => {
             // Before a password is asked for in vain.
-            if known(&place.file)?.get(name.as_str()).is_some() {
+            if known(&files.file)?.get(name.as_str()).is_some() {
                 return Err(is_there(&name));
             }
             let hash = hash(&name)?;
-            users::edit(&place.file, |users| match users.get(name.as_str()) {
+            users::edit(&files.file, |users| match users.get(name.as_str()) {
                 Some(_) => Err(is_there(&name)),
                 None => users.set(name.clone(), hash),
             })?;
-            tell("added", &name, &place, session);
-            if !place.roles.by_user.contains_key(name.as_str()) {
+            report("added", &name, &files, session);
+            if !files.roles.by_user.contains_key(name.as_str()) {
                 let line = format!("[grpc.user_roles] {name} = \"operator\"");
                 screen::notice(&format!("{name} may do nothing yet; add to the configuration: {line}"));
             }
         }
         What::Passwd(name) => {
-            if known(&place.file)?.get(name.as_str()).is_none() {
-                return Err(nobody(&name, &place));
+            if known(&files.file)?.get(name.as_str()).is_none() {
+                return Err(no_such_user(&name, &files));
             }
             let hash = hash(&name)?;
-            users::edit(&place.file, |users| match users.get(name.as_str()) {
+            users::edit(&files.file, |users| match users.get(name.as_str()) {
                 Some(_) => users.set(name.clone(), hash),
-                None => Err(nobody(&name, &place)),
+                None => Err(no_such_user(&name, &files)),
             })?;
-            tell("changed", &name, &place, session);
+            report("changed", &name, &files, session);
         }
         What::Remove(name) => {
-            known(&place.file)?;
-            users::edit(&place.file, |users| match users.remove(name.as_str()) {
+            known(&files.file)?;
+            users::edit(&files.file, |users| match users.remove(name.as_str()) {
                 true => Ok(()),
-                false => Err(nobody(&name, &place)),
+                false => Err(no_such_user(&name, &files)),
             })?;
-            tell("removed", &name, &place, session);
+            report("removed", &name, &files, session);
         }
     }
     Ok(0)
 }
 
 /// Where the users are, and what they may do.
-struct Place {
+struct UserFiles {
     file: PathBuf,
     roles: Roles,
 }
 
-impl Place {
+impl UserFiles {
     fn find(users: Option<PathBuf>, config: Option<PathBuf>, session: &Session) -> Result<Self, Error> {
         let state = || state::directory(&session.socket()?);
         let grpc = match config.or_else(|| if users.is_none() { state::default_config() } else { None }) {
@@ -174,14 +174,14 @@ fn is_there(name: &Name) -> Error {
         .hint(format!("another password: provost user passwd {name}"))
 }
 
-fn nobody(name: &Name, place: &Place) -> Error {
-    Error::new(Code::NotFound, format!("there is no user {name} in {}", shown(&place.file)))
+fn no_such_user(name: &Name, files: &UserFiles) -> Error {
+    Error::new(Code::NotFound, format!("there is no user {name} in {}", shown(&files.file)))
         .hint("'provost user list' shows the users")
 }
 
-fn list(place: &Place, session: &mut Session) -> Result<u8, Error> {
-    let users = known(&place.file)?;
-    let role = |name: &str| place.roles.by_user.get(name).map(|role| role.name());
+fn list(files: &UserFiles, session: &mut Session) -> Result<u8, Error> {
+    let users = known(&files.file)?;
+    let role = |name: &str| files.roles.by_user.get(name).map(|role| role.name());
     if session.is_json() {
         users.names().for_each(|name| session.object(&json!({ "name": name, "role": role(name) })));
     } else {
@@ -191,12 +191,12 @@ fn list(place: &Place, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn tell(what: &str, name: &Name, place: &Place, session: &mut Session) {
+fn report(what: &str, name: &Name, files: &UserFiles, session: &mut Session) {
     if session.is_json() {
-        let file = place.file.to_string_lossy();
+        let file = files.file.to_string_lossy();
         session.object(&json!({ "name": name.as_str(), "done": what, "users": file }));
     } else {
-        session.out.line(&format!("{name}: {what} ({})", text::escaped(&place.file.to_string_lossy())));
+        session.out.line(&format!("{name}: {what} ({})", text::escaped(&files.file.to_string_lossy())));
     }
 }
 
