@@ -23,7 +23,7 @@ const USERS_MAX: usize = 10_000;
 pub struct Users {
     lines: Vec<Line>,
     /// Where each is in `lines`.
-    places: BTreeMap<String, usize>,
+    line_of: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Users {
     /// What is kept of this user's password.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Hash> {
-        match &self.lines[*self.places.get(name)?] {
+        match &self.lines[*self.line_of.get(name)?] {
             Line::User(_, hash) => Some(hash),
             Line::Other(_) => None,
         }
@@ -85,28 +85,28 @@ impl Users {
 
     /// Their names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.line_of.keys().map(String::as_str)
     }
 
     /// Adds a user, or gives one another password.
     pub fn set(&mut self, name: Name, hash: Hash) -> Result<(), Error> {
-        if let Some(&place) = self.places.get(name.as_str()) {
-            self.lines[place] = Line::User(name, hash);
+        if let Some(&line) = self.line_of.get(name.as_str()) {
+            self.lines[line] = Line::User(name, hash);
             return Ok(());
         }
-        if self.places.len() >= USERS_MAX {
+        if self.line_of.len() >= USERS_MAX {
             return Err(Error::new(Code::Refused, format!("there are {USERS_MAX} users, which is the most")));
         }
-        self.places.insert(name.to_string(), self.lines.len());
+        self.line_of.insert(name.to_string(), self.lines.len());
         self.lines.push(Line::User(name, hash));
         Ok(())
     }
 
     /// Takes a user out; false when there is none of this name.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Some(place) = self.places.remove(name) else { return false };
-        self.lines.remove(place);
-        self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
+        let Some(line) = self.line_of.remove(name) else { return false };
+        self.lines.remove(line);
+        self.line_of.values_mut().filter(|other| **other > line).for_each(|other| *other -= 1);
         true
     }
 

@@ -73,17 +73,17 @@ pub fn report(session: &mut Session, items: &[Item], verdict: impl Fn(&Process) 
 
 /// Items in the order of their targets, those of a pattern by name and number: they come as each is done.
 pub fn in_order(mut items: Vec<Item>, targets: &[String]) -> Vec<Item> {
-    let place: HashMap<&str, usize> = targets.iter().enumerate().map(|(n, t)| (t.as_str(), n)).collect();
+    let position: HashMap<&str, usize> = targets.iter().enumerate().map(|(n, t)| (t.as_str(), n)).collect();
     let pattern = targets.iter().position(|t| t.contains('*')).unwrap_or(targets.len());
     items.sort_by_cached_key(|item| {
-        let place = place.get(item.target.as_str()).copied().unwrap_or(pattern);
+        let position = position.get(item.target.as_str()).copied().unwrap_or(pattern);
         let instance = item.process.as_ref().and_then(|p| p.instance);
         let name = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
         let base = match instance {
             Some(_) => name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
             None => name,
         };
-        (place, base, instance)
+        (position, base, instance)
     });
     items
 }

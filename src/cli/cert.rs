@@ -127,28 +127,28 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     match args {
         Args::Init { dir, hosts, client, days } => {
-            let dir = place(dir, session)?;
+            let dir = find_directory(dir, session)?;
             let made = init(&dir, &hosts, &client, days, Timestamp::now())?;
-            tell_made(&made, session);
+            report_made(&made, session);
             if !session.is_json() {
                 next_steps(&dir, &client);
             }
             Ok(0)
         }
         Args::Revoke { dir, files } => {
-            let revoked = revoke(&place(dir, session)?, &files, Timestamp::now())?;
-            tell_made(&revoked, session);
+            let revoked = revoke(&find_directory(dir, session)?, &files, Timestamp::now())?;
+            report_made(&revoked, session);
             Ok(0)
         }
         Args::Show { dir, config, files } => {
-            let files = if files.is_empty() { all_in(&place(dir, session)?)? } else { files };
+            let files = if files.is_empty() { all_in(&find_directory(dir, session)?)? } else { files };
             show(&files, config.as_deref(), session)
         }
     }
 }
 
 /// The directory that was named, or the usual one.
-fn place(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Error> {
+fn find_directory(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Error> {
     let dir = match dir {
         Some(dir) => dir,
         None => state::directory(&session.socket()?)?.join("certs"),
@@ -316,7 +316,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-fn tell_made(made: &[Made], session: &mut Session) {
+fn report_made(made: &[Made], session: &mut Session) {
     if session.is_json() {
         for one in made {
             let mut object = in_json(&one.described, &one.file, Timestamp::now());

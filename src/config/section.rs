@@ -237,8 +237,8 @@ impl<'a> Section<'a> {
     pub fn finish(self) -> Result<(), Error> {
         // The first of them in the file.
         let Some(key) = self.table.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
-        let place = if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
-        let message = format!("unknown key {}{place}", quoted(key.get_ref()));
+        let section = if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
+        let message = format!("unknown key {}{section}", quoted(key.get_ref()));
         let error = self.source.error(key.span().start, &message);
         Err(error.hint(match values::closest(key.get_ref(), self.known.iter().copied()) {
             Some(near) => format!("the nearest key there is: {near}"),

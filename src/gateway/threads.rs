@@ -27,14 +27,14 @@ impl Threads {
 
     /// Does `work` with `what` on a thread of its own; gives `what` back if there is none for it.
     pub fn run<T: Send + 'static>(&self, what: T, work: impl FnOnce(T) + Send + 'static) -> Result<(), T> {
-        let place = Place::new(&self.busy);
-        if place.number > self.max {
+        let busy = BusyThread::new(&self.busy);
+        if busy.number > self.max {
             return Err(what);
         }
         let ours = Arc::new(Mutex::new(Some(what)));
         let theirs = Arc::clone(&ours);
         let started = thread::spawn("call", move || {
-            let _place = place;
+            let _busy = busy;
             let what = theirs.lock().take();
             if let Some(what) = what {
                 work(what);
@@ -49,19 +49,19 @@ impl Threads {
 }
 
 /// One of the threads, however it ends.
-struct Place {
+struct BusyThread {
     busy: Arc<AtomicUsize>,
     /// Counted from 1.
     number: usize,
 }
 
-impl Place {
+impl BusyThread {
     fn new(busy: &Arc<AtomicUsize>) -> Self {
         Self { busy: Arc::clone(busy), number: busy.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 }
 
-impl Drop for Place {
+impl Drop for BusyThread {
     fn drop(&mut self) {
         self.busy.fetch_sub(1, Ordering::Relaxed);
     }
