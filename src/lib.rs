@@ -48,7 +48,7 @@
 //!
 //! # A call from another machine
 //!
-//! `gateway/door.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline, `gateway/connection.rs` makes a
+//! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline, `gateway/connection.rs` makes a
 //! gRPC server of its own for it, whose handlers own the caller, and `tls/pump.rs` carries plaintext between the connection
 //! and that server's socket, past a meter of HTTP/2 frames (`gateway/meter.rs`). `gateway/calls.rs` finds out who asks
 //! ([`access`]), whether they may (`access/table.rs`), and asks the engine on their behalf. Output it reads where it lies: the
@@ -79,8 +79,8 @@
 //! |---|---|---|---|
 //! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages, newborn children |
 //! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
-//! | `door` | `engine/door/mod.rs` | who is connected | connections |
-//! | `conn-N` | `engine/door/connection.rs` | one connection | its client; what it waits for |
+//! | `listener` | `engine/listener/mod.rs` | who is connected | connections |
+//! | `conn-N` | `engine/listener/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-ID` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/ledger/scribe.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |

@@ -1,17 +1,17 @@
 //! The service itself: knows what should run, and keeps it so.
 //!
-//! Threads: this one listens to the keeper (`provost`), one lets clients in (`door`), one for each connection
+//! Threads: this one listens to the keeper (`provost`), one lets clients in (`listener`), one for each connection
 //! (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any instruction: what
 //! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic in any of
 //! its threads is its end, too.
 
 #![forbid(unsafe_code)]
 
-pub mod door;
 pub mod feed;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod listener;
 pub mod own;
 pub mod process;
 pub mod reconcile;
@@ -30,10 +30,10 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::door::{Limits, Service};
 use crate::engine::history::journal;
 use crate::engine::host::Notify;
 use crate::engine::ledger::Opened;
+use crate::engine::listener::{Limits, Service};
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
@@ -77,13 +77,13 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     keep_history(&engine, history, &sinks, opened)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
-    thread::spawn("door", move || {
+    thread::spawn("listener", move || {
         // An error shows where the keeper is listened to.
         let ready = || {
             drop(ours.host.link.send(&ToKeeper::Ready, &[]));
             memory::forget_code();
         };
-        let error = door::run(&listener, &behind, Limits::default(), ready);
+        let error = listener::run(&listener, &behind, Limits::default(), ready);
         // Without a door the service is deaf: the next engine opens it again.
         panic!("the door cannot be kept: {error}");
     })

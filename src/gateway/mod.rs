@@ -3,7 +3,7 @@
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
 //! | `provost` (gateway) | `mod.rs` | what is read from files | signals, changed files |
-//! | `grpc-door` | `door.rs` | the listener | connections |
+//! | `grpc-listener` | `listener.rs` | the listener | connections |
 //! | `grpc-conn` | `connection.rs` | one connection and its gRPC server | its two sockets |
 //! | `grpc-N` | grpcio | completions of calls: begins them, never waits | the C core |
 //! | `work-N` | `pool.rs` | a connection to the engine | calls that are answered at once |
@@ -16,8 +16,8 @@
 mod caller;
 mod calls;
 mod connection;
-mod door;
 mod health;
+mod listener;
 mod live;
 mod log;
 mod manager;
@@ -144,9 +144,9 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         log: Log::new(say),
         socket,
     });
-    let listener = door::open(&gateway)?;
+    let listener = listener::open(&gateway)?;
     let ours = Arc::clone(&gateway);
-    thread::spawn("grpc-door", move || door::run(&ours, &listener))
+    thread::spawn("grpc-door", move || listener::run(&ours, &listener))
         .map_err(cannot("cannot start a thread"))?;
     gateway.log.tell(&format!("{READY} on {}", gateway.listen));
     memory::forget_code();

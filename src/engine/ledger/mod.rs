@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::engine::door::{Closed, Replies, Woken};
+use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::store::{About, EventsPage};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::engine::door::{Closed, Replies, Tally};
 use crate::engine::ledger::Question;
+use crate::engine::listener::{Closed, Replies, Tally};
 use crate::engine::service::who::Who;
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::wire::audit::{AuditLog, Line, fit};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::door::{Closed, Replies, Woken};
 use crate::engine::ledger::{COMPARED, Ticket};
+use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::sys::{clock, poll};

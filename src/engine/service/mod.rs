@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::door::{Caller, Closed, Replies, Service};
 use crate::engine::history::sinks::SinkState;
 use crate::engine::host::Host;
 use crate::engine::ledger::Ticket;
+use crate::engine::listener::{Caller, Closed, Replies, Service};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;

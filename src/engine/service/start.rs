@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::door::{Closed, Replies};
 use crate::engine::host::ending;
+use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use crate::engine::door::{Closed, Replies};
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
+use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::Process;
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::ring::{READ_MAX, Read, Source};

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::engine::door::{Replies, Woken};
 use crate::engine::host::ending;
+use crate::engine::listener::{Replies, Woken};
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};

@@ -1,6 +1,6 @@
 //! Who asks, as it is put on record.
 
-use crate::engine::door::Caller;
+use crate::engine::listener::Caller;
 use crate::engine::process::state::cut;
 use crate::wire::error::{Code, Error};
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::engine::door::limits::Limits;
+use crate::engine::listener::limits::Limits;
 use crate::sys::poll::Waker;
 
 /// All seats.
 pub(super) struct Seats {
     limits: Limits,
     /// Wakes the thread that accepts.
-    door: Waker,
+    listener: Waker,
     taken: Mutex<State>,
 }
 
@@ -49,8 +49,8 @@ pub(super) enum Taken {
 }
 
 impl Seats {
-    pub(super) fn new(limits: Limits, door: Waker) -> Self {
-        Self { limits, door, taken: Mutex::new(State::default()) }
+    pub(super) fn new(limits: Limits, listener: Waker) -> Self {
+        Self { limits, listener, taken: Mutex::new(State::default()) }
     }
 
     pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Taken {
@@ -101,7 +101,7 @@ impl Seats {
         let call = std::mem::take(&mut state.call);
         drop(state);
         if call {
-            self.door.wake();
+            self.listener.wake();
         }
     }
 }

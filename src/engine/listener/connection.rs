@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use crate::engine::door::channel::{Channel, End, not_understood};
-use crate::engine::door::limits::Limits;
-use crate::engine::door::replies::Replies;
-use crate::engine::door::seats::Seat;
-use crate::engine::door::{Caller, Service};
+use crate::engine::listener::channel::{Channel, End, not_understood};
+use crate::engine::listener::limits::Limits;
+use crate::engine::listener::replies::Replies;
+use crate::engine::listener::seats::Seat;
+use crate::engine::listener::{Caller, Service};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;

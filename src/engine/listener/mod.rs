@@ -1,4 +1,4 @@
-//! The door: where clients come in over the unix socket. One thread (`door`) accepts and refuses; each connection has
+//! The door: where clients come in over the unix socket. One thread (`listener`) accepts and refuses; each connection has
 //! a thread of its own (`conn-N`), which reads a request, calls the [`Service`], and writes what it answers.
 //!
 //! Knows frames, limits and who is at the other end; knows nothing of processes. Every wait has a deadline or ends
@@ -18,10 +18,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use crate::engine::door::connection::Connection;
-pub use crate::engine::door::limits::Limits;
-pub use crate::engine::door::replies::{Replies, Tally, Woken};
-use crate::engine::door::seats::{Seat, Seats, Taken};
+use crate::engine::listener::connection::Connection;
+pub use crate::engine::listener::limits::Limits;
+pub use crate::engine::listener::replies::{Replies, Tally, Woken};
+use crate::engine::listener::seats::{Seat, Seats, Taken};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket, system, thread};
@@ -70,7 +70,7 @@ pub fn run(
     limits: Limits,
     opened: impl FnOnce(),
 ) -> io::Error {
-    let mut door = Door {
+    let mut listener = Listener {
         listener,
         service,
         limits,
@@ -78,16 +78,16 @@ pub fn run(
         reserve: Vec::new(),
         refused: VecDeque::new(),
     };
-    door.fill_reserve();
+    listener.fill_reserve();
     opened();
     loop {
-        if let Err(e) = door.step() {
+        if let Err(e) = listener.step() {
             return e;
         }
     }
 }
 
-struct Door<'a> {
+struct Listener<'a> {
     listener: &'a OwnedFd,
     service: &'a Arc<dyn Service>,
     limits: Limits,
@@ -97,7 +97,7 @@ struct Door<'a> {
     refused: VecDeque<(u64, Arc<UnixStream>)>,
 }
 
-impl Door<'_> {
+impl Listener<'_> {
     fn fill_reserve(&mut self) {
         while self.reserve.len() < RESERVE
             && let Ok(file) = File::open("/dev/null")

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::door::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
+use crate::engine::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{self, Patience};
@@ -90,7 +90,7 @@ struct Stage {
     listener: Arc<OwnedFd>,
     toy: Arc<Toy>,
     seen: mpsc::Receiver<Seen>,
-    door: Option<JoinHandle<()>>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Stage {
@@ -106,8 +106,8 @@ impl Stage {
         let toy = Arc::new(Toy { seen: sender, caller: Mutex::new(None) });
         let service: Arc<dyn Service> = Arc::<Toy>::clone(&toy);
         let theirs = Arc::clone(&listener);
-        let door = std::thread::spawn(move || drop(run(&theirs, &service, limits, || ())));
-        Self { dir, listener, toy, seen, door: Some(door) }
+        let accepting = std::thread::spawn(move || drop(run(&theirs, &service, limits, || ())));
+        Self { dir, listener, toy, seen, accepting: Some(accepting) }
     }
 
     fn connect(&self) -> Client {
@@ -133,7 +133,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // The one way to end a door: its socket fails.
         socket::shutdown(self.listener.as_fd());
-        self.door.take().unwrap().join().unwrap();
+        self.accepting.take().unwrap().join().unwrap();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
