@@ -75,7 +75,7 @@ impl Hash {
     }
 
     /// One that no password has: it costs the same time as any other, and never fits.
-    pub fn nobodys() -> Result<Self, Error> {
+    pub fn decoy() -> Result<Self, Error> {
         Ok(Self { salt: random()?, output: random()? })
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let hash = Hash::new(&password, &mut memory).unwrap();
         assert!(hash.fits(&password, &mut memory));
         assert!(!hash.fits(&Password::chosen("correct horsf").unwrap(), &mut memory));
-        assert!(!Hash::nobodys().unwrap().fits(&password, &mut memory));
+        assert!(!Hash::decoy().unwrap().fits(&password, &mut memory));
         let text = hash.to_text();
         assert_eq!(Hash::parse(&text), Some(hash.clone()));
         assert!(!format!("{hash:?}").contains(&text[40..]));

@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn hash() -> Hash {
-        Hash::nobodys().unwrap()
+        Hash::decoy().unwrap()
     }
 
     fn name(text: &str) -> Name {

@@ -13,7 +13,7 @@ use crate::access::users::Users;
 use crate::wire::error::{Code, Error};
 
 /// The most hashes that are calculated at a time: 76 MiB at most.
-const SLOTS: usize = 4;
+const MEMORIES_MAX: usize = 4;
 /// The most callers that wait for one of them.
 const WAITING_MAX: usize = 64;
 /// Failures in a row that a certificate has free with a user.
@@ -56,8 +56,8 @@ impl From<Denied> for Error {
 pub struct Verifier {
     users: Mutex<Known>,
     /// What a password is compared with when there is no such user.
-    nobodys: Hash,
-    slots: Slots,
+    decoy: Hash,
+    memories: Memories,
     throttle: Mutex<Throttle>,
     /// For tags of what must not be kept itself.
     key: hmac::Key,
@@ -75,8 +75,8 @@ impl Verifier {
     pub fn new(users: Users) -> Result<Self, Error> {
         Ok(Self {
             users: Mutex::new(Known { users: Arc::new(users), generation: 0 }),
-            nobodys: Hash::nobodys()?,
-            slots: Slots::new(),
+            decoy: Hash::decoy()?,
+            memories: Memories::new(),
             throttle: Mutex::default(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?),
         })
@@ -102,12 +102,12 @@ impl Verifier {
             None => Ok(()),
         };
         check()?;
-        let mut slot = self.slots.take().ok_or(Denied::Busy)?;
+        let mut borrowed = self.memories.take().ok_or(Denied::Busy)?;
         // Those who were before us may have failed.
         check()?;
         let users = self.known().users;
         let hash = users.get(user);
-        let fits = hash.unwrap_or(&self.nobodys).fits(password, &mut slot.memory);
+        let fits = hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
         if fits && hash.is_some() {
             self.throttle.lock().succeeded(&counted);
             Ok(())
@@ -138,7 +138,7 @@ impl Verifier {
 }
 
 /// The memory of those that calculate: 19 MiB each while they do. What was used last is taken first.
-struct Slots {
+struct Memories {
     state: Mutex<Free>,
     freed: Condvar,
 }
@@ -149,19 +149,19 @@ struct Free {
 }
 
 /// One of them, until it is dropped.
-struct Slot<'a> {
+struct Borrowed<'a> {
     memory: Memory,
-    home: &'a Slots,
+    lender: &'a Memories,
 }
 
-impl Slots {
+impl Memories {
     fn new() -> Self {
-        let memories = (0..SLOTS).map(|_| Memory::default()).collect();
+        let memories = (0..MEMORIES_MAX).map(|_| Memory::default()).collect();
         Self { state: Mutex::new(Free { memories, waiting: 0 }), freed: Condvar::new() }
     }
 
     /// None when too many wait already.
-    fn take(&self) -> Option<Slot<'_>> {
+    fn take(&self) -> Option<Borrowed<'_>> {
         let mut state = self.state.lock();
         if state.memories.is_empty() {
             if state.waiting >= WAITING_MAX {
@@ -172,18 +172,18 @@ impl Slots {
             state.waiting -= 1;
         }
         let memory = state.memories.pop().expect("it was waited for");
-        Some(Slot { memory, home: self })
+        Some(Borrowed { memory, lender: self })
     }
 }
 
-impl Drop for Slot<'_> {
+impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        let mut state = self.home.state.lock();
+        let mut state = self.lender.state.lock();
         // The next one goes on in it; without a next one it is given back.
         let memory = if state.waiting > 0 { std::mem::take(&mut self.memory) } else { Memory::default() };
         state.memories.push(memory);
         drop(state);
-        self.home.freed.notify_one();
+        self.lender.freed.notify_one();
     }
 }
 
@@ -289,8 +289,8 @@ mod tests {
         });
         let (right, busy): (Vec<&Result<(), Denied>>, Vec<_>) =
             answers.iter().partition(|answer| answer.is_ok());
-        assert!(right.len() >= SLOTS + WAITING_MAX, "{} were right", right.len());
+        assert!(right.len() >= MEMORIES_MAX + WAITING_MAX, "{} were right", right.len());
         assert!(busy.iter().all(|answer| **answer == Err(Denied::Busy)), "{busy:?}");
-        assert_eq!(verifier.slots.state.lock().memories.len(), SLOTS);
+        assert_eq!(verifier.memories.state.lock().memories.len(), MEMORIES_MAX);
     }
 }

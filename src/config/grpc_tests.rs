@@ -145,7 +145,7 @@ fn each_refusal_says_what_it_is_about() {
 
 #[test]
 fn users_that_everybody_can_read_are_for_the_loopback() {
-    let hash = Hash::nobodys().unwrap().to_text();
+    let hash = Hash::decoy().unwrap().to_text();
     let demo = |listen: &str, hash: &str| {
         read(&format!("[grpc]\nlisten = '{listen}'\n[grpc.demo_users]\ndemo = '{hash}'"), Some("/state"))
     };

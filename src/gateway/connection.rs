@@ -12,7 +12,7 @@ use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
 use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::penalties::Offence;
-use crate::gateway::seats::Seat;
+use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::manager::process_manager_service;
 use crate::rpc::services::reflection::server_reflection_service;
@@ -35,7 +35,7 @@ const METADATA_MAX: i32 = 16 << 10;
 const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The whole life of the connection.
-pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut seat: Seat) {
+pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut slot: Slot) {
     let deadline = clock::now_ms() + millis(gateway.limits.handshake);
     let config = Arc::clone(&gateway.access().tls);
     let (tunnel, peer) = match accept(tcp, config, deadline) {
@@ -47,7 +47,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             return;
         }
     };
-    seat.prove();
+    slot.prove();
     let name = peer.names.first().cloned().unwrap_or_default();
     match carry(gateway, tunnel, peer) {
         Ok(Ended::Killed(why)) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::gateway::Gateway;
 use crate::gateway::connection;
-use crate::gateway::seats::{SeatLimits, Seats};
+use crate::gateway::slots::{SlotLimits, Slots};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::thread;
@@ -31,22 +31,22 @@ pub(super) fn open(gateway: &Gateway) -> Result<TcpListener, Error> {
 
 /// Lets clients in until the process ends.
 pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
-    let limits = SeatLimits { all: gateway.limits.connections, unproven: gateway.limits.unauthenticated };
-    let seats = Seats::new(limits);
+    let limits = SlotLimits { all: gateway.limits.connections, unproven: gateway.limits.unauthenticated };
+    let slots = Slots::new(limits);
     let mut shut_until = None;
     loop {
         // Shut, the listener is not looked at: it would be ready all the time.
         let looked_at = shut_until.is_none().then(|| listener.as_fd());
         let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
         shut_until = None;
-        if let Err(e) = let_in(gateway, &seats, listener) {
+        if let Err(e) = let_in(gateway, &slots, listener) {
             gateway.log.say(&format!("cannot let connections in for a moment: {e}"));
             shut_until = Some(clock::now_ms() + SHUT_MS);
         }
     }
 }
 
-fn let_in(gateway: &Arc<Gateway>, seats: &Arc<Seats>, listener: &TcpListener) -> io::Result<()> {
+fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &TcpListener) -> io::Result<()> {
     loop {
         let (tcp, address) = match listener.accept() {
             Ok((tcp, address)) => (tcp, SocketAddr::ip(&address)),
@@ -59,8 +59,8 @@ fn let_in(gateway: &Arc<Gateway>, seats: &Arc<Seats>, listener: &TcpListener) ->
         if !gateway.penalties.may_enter(address, clock::now_ms()) {
             continue;
         }
-        let Some(seat) = seats.take(address) else { continue };
+        let Some(slot) = slots.take(address) else { continue };
         let gateway = Arc::clone(gateway);
-        thread::spawn("grpc-conn", move || connection::serve(&gateway, tcp, address, seat))?;
+        thread::spawn("grpc-conn", move || connection::serve(&gateway, tcp, address, slot))?;
     }
 }

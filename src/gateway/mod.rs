@@ -26,8 +26,8 @@ mod outlet;
 mod penalties;
 mod pool;
 mod reflection;
-mod seats;
 pub mod settings;
+mod slots;
 mod threads;
 
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::listener::channel::{Channel, End, not_understood};
 use crate::engine::listener::limits::Limits;
 use crate::engine::listener::replies::Replies;
-use crate::engine::listener::seats::Seat;
+use crate::engine::listener::slots::Slot;
 use crate::engine::listener::{Caller, Service};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
@@ -22,7 +22,7 @@ pub(super) struct Connection {
     service: Arc<dyn Service>,
     caller: Caller,
     phase: Phase,
-    seat: Seat,
+    slot: Slot,
 }
 
 /// What the client's next frame is.
@@ -37,12 +37,12 @@ enum Phase {
 impl Connection {
     pub(super) fn new(
         socket: Arc<UnixStream>,
-        seat: Seat,
+        slot: Slot,
         service: Arc<dyn Service>,
         caller: Caller,
         limits: Limits,
     ) -> Self {
-        Self { channel: Channel::new(socket, limits), service, caller, phase: Phase::Hello, seat }
+        Self { channel: Channel::new(socket, limits), service, caller, phase: Phase::Hello, slot }
     }
 
     /// The whole life of the connection.
@@ -82,9 +82,9 @@ impl Connection {
             if let Some(hello) = self.channel.try_receive(deadline, Hello::decode)? {
                 return Ok(hello);
             }
-            self.seat.begin_idle();
+            self.slot.begin_idle();
             self.channel.wait_for_bytes(deadline)?;
-            self.seat.end_idle();
+            self.slot.end_idle();
         }
     }
 
@@ -93,7 +93,7 @@ impl Connection {
     fn greet(&mut self) -> Result<(), End> {
         let hello = self.receive_hello()?.map_err(|e| End::Broken(not_understood(&e)))?;
         check_version(&hello).map_err(End::Broken)?;
-        if !self.seat.greeted() {
+        if !self.slot.greeted() {
             return Err(End::Closed);
         }
         self.phase = Phase::Requests;

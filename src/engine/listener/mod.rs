@@ -8,7 +8,7 @@ mod channel;
 mod connection;
 mod limits;
 mod replies;
-mod seats;
+mod slots;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::engine::listener::connection::Connection;
 pub use crate::engine::listener::limits::Limits;
 pub use crate::engine::listener::replies::{Replies, Tally, Woken};
-use crate::engine::listener::seats::{Seat, Seats, Taken};
+use crate::engine::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket, system, thread};
@@ -74,7 +74,7 @@ pub fn run(
         listener,
         service,
         limits,
-        seats: Arc::new(Seats::new(limits, Waker::for_this_thread())),
+        slots: Arc::new(Slots::new(limits, Waker::for_this_thread())),
         reserve: Vec::new(),
         refused: VecDeque::new(),
     };
@@ -91,7 +91,7 @@ struct Listener<'a> {
     listener: &'a OwnedFd,
     service: &'a Arc<dyn Service>,
     limits: Limits,
-    seats: Arc<Seats>,
+    slots: Arc<Slots>,
     reserve: Vec<File>,
     /// Refused clients, and when each is closed.
     refused: VecDeque<(u64, Arc<UnixStream>)>,
@@ -148,7 +148,7 @@ impl Listener<'_> {
     }
 
     fn wait_for_means(&mut self) -> io::Result<()> {
-        self.seats.call_at_next_change();
+        self.slots.call_at_next_change();
         poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS)).map(drop)
     }
 
@@ -158,17 +158,17 @@ impl Listener<'_> {
         if let Err(e) = check_user(caller.uid, system::euid()) {
             return self.refuse(client, e);
         }
-        let seat = match self.seat(client) {
-            Ok(seat) => seat,
+        let slot = match self.slot(client) {
+            Ok(slot) => slot,
             Err(e) => return self.refuse(client, e),
         };
         // So many that were sent away have not left yet that their threads would pile up.
-        if self.seats.is_crowded() {
+        if self.slots.is_crowded() {
             let _ = poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS));
         }
-        let name = seat.thread_name();
+        let name = slot.thread_name();
         let connection =
-            Connection::new(Arc::clone(client), seat, Arc::clone(self.service), caller, self.limits);
+            Connection::new(Arc::clone(client), slot, Arc::clone(self.service), caller, self.limits);
         if let Err(e) = thread::spawn(&name, move || connection.run()) {
             let e =
                 Error::new(Code::Refused, format!("the service cannot make a thread for the client: {e}"));
@@ -177,19 +177,19 @@ impl Listener<'_> {
     }
 
     /// A seat for one more client. When all are taken, the client that has been silent for the longest has to go.
-    fn seat(&mut self, client: &Arc<UnixStream>) -> Result<Seat, Error> {
+    fn slot(&mut self, client: &Arc<UnixStream>) -> Result<Slot, Error> {
         let patience = clock::now_ms() + RETRY_MS;
         while clock::now_ms() < patience {
-            let silent = match self.seats.take(client) {
-                Taken::Free(seat) => return Ok(seat),
-                Taken::Silent(silent) => silent,
-                Taken::None => break,
+            let silent = match self.slots.take(client) {
+                Admission::Free(slot) => return Ok(slot),
+                Admission::Silent(silent) => silent,
+                Admission::None => break,
             };
             // Who has sent something is not silent: in a burst, its thread has not come to reading it yet.
             let mut fds: Vec<_> = silent.iter().map(|(_, client)| PollFd::readable(client.as_fd())).collect();
             let looked = poll::wait(&mut fds, Some(0));
             let mut without_bytes = silent.iter().zip(fds).filter(|(_, fd)| !fd.is_ready());
-            match without_bytes.find(|((number, _), _)| self.seats.dismiss(*number)) {
+            match without_bytes.find(|((number, _), _)| self.slots.dismiss(*number)) {
                 Some(((_, silent), _)) => {
                     let e =
                         Error::new(Code::Refused, "too many clients are silent, this one for the longest");

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 /// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SeatLimits {
+pub(super) struct SlotLimits {
     /// Connections at once.
     pub all: usize,
     /// Of them, still in their handshake.
@@ -22,14 +22,14 @@ const CROWDED_PERCENT: usize = 50;
 const TURNED_AWAY_MIN: usize = 30;
 
 /// See the module.
-pub(super) struct Seats {
-    limits: SeatLimits,
-    taken: Mutex<Taken>,
+pub(super) struct Slots {
+    limits: SlotLimits,
+    taken: Mutex<Counted>,
     random: RandomState,
 }
 
 #[derive(Default)]
-struct Taken {
+struct Counted {
     asked: u64,
     proven: usize,
     unproven: usize,
@@ -38,20 +38,20 @@ struct Taken {
 }
 
 /// A place, given back when it is dropped.
-pub(super) struct Seat {
-    seats: Arc<Seats>,
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     address: IpAddr,
     is_proven: bool,
 }
 
-impl Seats {
-    pub fn new(limits: SeatLimits) -> Arc<Self> {
+impl Slots {
+    pub fn new(limits: SlotLimits) -> Arc<Self> {
         Arc::new(Self { limits, taken: Mutex::default(), random: RandomState::new() })
     }
 
     /// A seat for a new connection, if it is let in. The fuller it gets, the more are turned away at random: so a crowd
     /// that does nothing cannot keep out everybody else.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let mut taken = self.taken.lock();
         taken.asked += 1;
         if taken.proven + taken.unproven >= self.limits.all {
@@ -66,7 +66,7 @@ impl Seats {
         }
         taken.unproven += 1;
         *taken.of.entry(address).or_default() += 1;
-        Some(Seat { seats: Arc::clone(self), address, is_proven: false })
+        Some(Slot { slots: Arc::clone(self), address, is_proven: false })
     }
 
     /// How many of a hundred are turned away while so many are unproven.
@@ -80,7 +80,7 @@ impl Seats {
     }
 }
 
-impl Taken {
+impl Counted {
     fn leave_unproven(&mut self, address: IpAddr) {
         self.unproven -= 1;
         if let Some(n) = self.of.get_mut(&address) {
@@ -92,20 +92,20 @@ impl Taken {
     }
 }
 
-impl Seat {
+impl Slot {
     /// The client has proven who it is.
     pub fn prove(&mut self) {
         if !std::mem::replace(&mut self.is_proven, true) {
-            let mut taken = self.seats.taken.lock();
+            let mut taken = self.slots.taken.lock();
             taken.leave_unproven(self.address);
             taken.proven += 1;
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken.lock();
+        let mut taken = self.slots.taken.lock();
         if self.is_proven { taken.proven -= 1 } else { taken.leave_unproven(self.address) }
     }
 }
@@ -116,24 +116,24 @@ mod tests {
 
     #[test]
     fn g8_the_unproven_cannot_take_all_seats() {
-        let seats = Seats::new(SeatLimits { all: 200, unproven: 64 });
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 64 });
         let address = |n: u8| IpAddr::from([127, 0, 0, n]);
-        let one: Vec<_> = (0..2000).filter_map(|_| seats.take(address(1))).collect();
+        let one: Vec<_> = (0..2000).filter_map(|_| slots.take(address(1))).collect();
         assert_eq!(one.len(), 32, "of one address");
-        let mut crowd: Vec<_> = (0..2000).filter_map(|_| seats.take(address(2))).collect();
+        let mut crowd: Vec<_> = (0..2000).filter_map(|_| slots.take(address(2))).collect();
         assert!(crowd.len() <= 32 && crowd.len() > 5, "{}", crowd.len());
         drop(one);
-        crowd.iter_mut().for_each(Seat::prove);
-        assert!(seats.take(address(2)).is_some());
+        crowd.iter_mut().for_each(Slot::prove);
+        assert!(slots.take(address(2)).is_some());
         drop(crowd);
-        let taken = seats.taken.lock();
+        let taken = slots.taken.lock();
         assert_eq!((taken.proven, taken.unproven, taken.of.len()), (0, 0, 0));
     }
 
     #[test]
     fn more_are_turned_away_the_fuller_it_gets() {
-        let seats = Seats::new(SeatLimits { all: 200, unproven: 64 });
-        let rates: Vec<_> = [0, 31, 32, 48, 63, 64].map(|n| seats.turned_away(n)).into();
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 64 });
+        let rates: Vec<_> = [0, 31, 32, 48, 63, 64].map(|n| slots.turned_away(n)).into();
         assert_eq!(rates, [0, 0, 30, 65, 97, 100]);
     }
 }

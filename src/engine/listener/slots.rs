@@ -11,7 +11,7 @@ use crate::engine::listener::limits::Limits;
 use crate::sys::poll::Waker;
 
 /// All seats.
-pub(super) struct Seats {
+pub(super) struct Slots {
     limits: Limits,
     /// Wakes the thread that accepts.
     listener: Waker,
@@ -39,37 +39,39 @@ struct Silent {
 }
 
 /// What came of asking for a seat.
-pub(super) enum Taken {
+pub(super) enum Admission {
     /// There was room.
-    Free(Seat),
+    Free(Slot),
     /// There was not; one of these, who have not said hello yet, has to go first. The oldest is in front.
     Silent(Vec<(u64, Arc<UnixStream>)>),
     /// There was not, and everybody has said hello.
     None,
 }
 
-impl Seats {
+impl Slots {
     pub(super) fn new(limits: Limits, listener: Waker) -> Self {
         Self { limits, listener, taken: Mutex::new(State::default()) }
     }
 
-    pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Taken {
+    pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Admission {
         let mut state = self.taken.lock();
         let is_full = state.silent.len() >= self.limits.silent
             || state.silent.len() + state.greeted >= self.limits.connections;
         if is_full && state.silent.is_empty() {
-            return Taken::None;
+            return Admission::None;
         }
         if is_full {
             // Already here: the change may come before the caller waits for it.
             state.call = true;
-            return Taken::Silent(state.silent.iter().map(|(&n, s)| (n, Arc::clone(&s.client))).collect());
+            return Admission::Silent(
+                state.silent.iter().map(|(&n, s)| (n, Arc::clone(&s.client))).collect(),
+            );
         }
         let number = state.next;
         state.next += 1;
         state.silent.insert(number, Silent { client: Arc::clone(client), is_idle: false });
         drop(state);
-        Taken::Free(Seat { seats: Arc::clone(self), number, has_greeted: false })
+        Admission::Free(Slot { slots: Arc::clone(self), number, has_greeted: false })
     }
 
     /// Takes the seat from one of whom there was nothing to read. False: it is about to say hello, just did, or is
@@ -107,13 +109,13 @@ impl Seats {
 }
 
 /// A place among the connections, until it is dropped.
-pub(super) struct Seat {
-    seats: Arc<Seats>,
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     number: u64,
     has_greeted: bool,
 }
 
-impl Seat {
+impl Slot {
     /// The thread begins to wait for the client's hello.
     pub(super) fn begin_idle(&self) {
         self.set_idle(true);
@@ -125,21 +127,21 @@ impl Seat {
     }
 
     fn set_idle(&self, is_idle: bool) {
-        let mut state = self.seats.taken.lock();
+        let mut state = self.slots.taken.lock();
         if let Some(silent) = state.silent.get_mut(&self.number) {
             silent.is_idle = is_idle;
         }
-        self.seats.changed(state);
+        self.slots.changed(state);
     }
 
     /// The hello has come. False: too late, the seat was given to somebody else.
     pub(super) fn greeted(&mut self) -> bool {
-        let mut state = self.seats.taken.lock();
+        let mut state = self.slots.taken.lock();
         if state.silent.remove(&self.number).is_some() {
             state.greeted += 1;
             self.has_greeted = true;
         }
-        self.seats.changed(state);
+        self.slots.changed(state);
         self.has_greeted
     }
 
@@ -149,15 +151,15 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.seats.taken.lock();
+        let mut state = self.slots.taken.lock();
         if self.has_greeted {
             state.greeted -= 1;
         } else if state.silent.remove(&self.number).is_none() {
             state.leaving -= 1;
         }
-        self.seats.changed(state);
+        self.slots.changed(state);
     }
 }
 
@@ -165,74 +167,74 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    fn seats(connections: usize, silent: usize) -> Arc<Seats> {
+    fn slots(connections: usize, silent: usize) -> Arc<Slots> {
         let limits = Limits { connections, silent, ..Limits::default() };
-        Arc::new(Seats::new(limits, Waker::for_this_thread()))
+        Arc::new(Slots::new(limits, Waker::for_this_thread()))
     }
 
     fn client() -> Arc<UnixStream> {
         Arc::new(UnixStream::pair().unwrap().0)
     }
 
-    fn free(seats: &Arc<Seats>) -> Seat {
-        match seats.take(&client()) {
-            Taken::Free(seat) => seat,
-            Taken::Silent(_) | Taken::None => panic!("no free seat"),
+    fn free(slots: &Arc<Slots>) -> Slot {
+        match slots.take(&client()) {
+            Admission::Free(slot) => slot,
+            Admission::Silent(_) | Admission::None => panic!("no free seat"),
         }
     }
 
-    fn silent(seats: &Arc<Seats>) -> Vec<u64> {
-        match seats.take(&client()) {
-            Taken::Silent(silent) => silent.into_iter().map(|(number, _)| number).collect(),
-            Taken::Free(_) | Taken::None => panic!("not full"),
+    fn silent(slots: &Arc<Slots>) -> Vec<u64> {
+        match slots.take(&client()) {
+            Admission::Silent(silent) => silent.into_iter().map(|(number, _)| number).collect(),
+            Admission::Free(_) | Admission::None => panic!("not full"),
         }
     }
 
     #[test]
     fn a_silent_one_makes_room() {
-        let seats = seats(9, 2);
-        let (mut first, mut second) = (free(&seats), free(&seats));
-        assert_eq!(silent(&seats), [first.number, second.number]);
+        let slots = slots(9, 2);
+        let (mut first, mut second) = (free(&slots), free(&slots));
+        assert_eq!(silent(&slots), [first.number, second.number]);
         // Its thread has not looked yet whether there is a hello.
-        assert!(!seats.dismiss(first.number));
+        assert!(!slots.dismiss(first.number));
         first.begin_idle();
         first.end_idle();
-        assert!(!seats.dismiss(first.number));
+        assert!(!slots.dismiss(first.number));
         first.begin_idle();
-        assert!(seats.dismiss(first.number));
-        assert!(!seats.dismiss(first.number));
-        let third = free(&seats);
+        assert!(slots.dismiss(first.number));
+        assert!(!slots.dismiss(first.number));
+        let third = free(&slots);
         assert!(!first.greeted());
         assert!(second.greeted());
-        assert!(!seats.dismiss(second.number));
-        drop(free(&seats));
+        assert!(!slots.dismiss(second.number));
+        drop(free(&slots));
         drop((first, second, third));
-        let state = seats.taken.lock();
+        let state = slots.taken.lock();
         assert_eq!((state.silent.len(), state.greeted, state.leaving), (0, 0, 0));
     }
 
     #[test]
     fn who_has_greeted_stays() {
-        let seats = seats(3, 2);
-        let mut all: Vec<_> = (0..2).map(|_| free(&seats)).collect();
-        assert!(all.iter_mut().all(Seat::greeted));
-        let mut last = free(&seats);
-        assert_eq!(silent(&seats), [last.number]);
+        let slots = slots(3, 2);
+        let mut all: Vec<_> = (0..2).map(|_| free(&slots)).collect();
+        assert!(all.iter_mut().all(Slot::greeted));
+        let mut last = free(&slots);
+        assert_eq!(silent(&slots), [last.number]);
         assert!(last.greeted());
-        assert!(matches!(seats.take(&client()), Taken::None));
+        assert!(matches!(slots.take(&client()), Admission::None));
         drop(last);
-        free(&seats);
+        free(&slots);
     }
 
     #[test]
     fn a_crowd_of_the_leaving_is_noticed() {
-        let seats = seats(9, 1);
-        let first = free(&seats);
-        assert!(!seats.is_crowded());
+        let slots = slots(9, 1);
+        let first = free(&slots);
+        assert!(!slots.is_crowded());
         first.begin_idle();
-        assert!(seats.dismiss(first.number));
-        assert!(seats.is_crowded());
+        assert!(slots.dismiss(first.number));
+        assert!(slots.is_crowded());
         drop(first);
-        assert!(!seats.is_crowded());
+        assert!(!slots.is_crowded());
     }
 }
