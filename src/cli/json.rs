@@ -41,7 +41,7 @@ pub fn process(p: &Process) -> Value {
         "labels": pairs(&p.labels),
         "cwd": p.cwd,
         "user": p.user,
-        "own": p.own,
+        "own": p.internal,
     })
 }
 

@@ -20,7 +20,7 @@ use crate::config;
 use crate::engine;
 use crate::engine::host::Notify;
 #[cfg(feature = "gateway")]
-use crate::engine::own::OWN_PROGRAM;
+use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]
 use crate::gateway;
 use crate::keeper::Cgroups;
@@ -156,7 +156,7 @@ pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> 
             (config::Config::default(), false)
         }
     };
-    let own = is_known.then(|| own_processes(&config, &args, session)).transpose()?;
+    let internal = is_known.then(|| internal_processes(&config, &args, session)).transpose()?;
     let options = engine::Options {
         cgroups: args.cgroups,
         exe: args.exe,
@@ -164,7 +164,7 @@ pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> 
         orphans: config.orphans,
         history: config.history,
         sinks: config.sinks,
-        own,
+        internal,
         notify: Notify(Arc::new(|line: &str| screen::notice(line))),
     };
     match engine::run(options)? {}
@@ -172,13 +172,17 @@ pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> 
 
 /// What the service runs for itself.
 #[cfg(not(feature = "gateway"))]
-fn own_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
     Ok(Vec::new())
 }
 
 /// What the service runs for itself: the gateway, if it is configured.
 #[cfg(feature = "gateway")]
-fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+fn internal_processes(
+    config: &config::Config,
+    args: &EngineArgs,
+    session: &Session,
+) -> Result<Vec<Spec>, Error> {
     if config.grpc.is_none() {
         return Ok(Vec::new());
     }
@@ -188,7 +192,7 @@ fn own_processes(config: &config::Config, args: &EngineArgs, session: &Session) 
     let given = options
         .into_iter()
         .filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
-    let command = [OWN_PROGRAM.to_owned(), "gateway".to_owned()].into_iter().chain(given.flatten());
+    let command = [INTERNAL_PROGRAM.to_owned(), "gateway".to_owned()].into_iter().chain(given.flatten());
     let mut spec = Spec::new(command);
     spec.name = Some(GATEWAY.parse()?);
     // Nothing of the service's environment leads the C core astray.

@@ -24,18 +24,18 @@ pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
 
 /// The settings that hold without `--config`, if there are any.
 pub fn default_config() -> Option<PathBuf> {
-    let path = if system::euid() == 0 { PathBuf::from(SYSTEM_CONFIG) } else { own_config()? };
+    let path = if system::euid() == 0 { PathBuf::from(SYSTEM_CONFIG) } else { user_config()? };
     path.exists().then_some(path)
 }
 
 /// Where a client looks for services on other machines: among its user's settings, then among those of all.
 #[cfg(feature = "gateway")]
 pub fn client_configs() -> Vec<PathBuf> {
-    own_config().into_iter().chain([PathBuf::from(SYSTEM_CONFIG)]).filter(|path| path.exists()).collect()
+    user_config().into_iter().chain([PathBuf::from(SYSTEM_CONFIG)]).filter(|path| path.exists()).collect()
 }
 
 /// Where a user's own settings are.
-fn own_config() -> Option<PathBuf> {
+fn user_config() -> Option<PathBuf> {
     let home = env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
     Some(env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or(home)?.join("provost/provost.toml"))
 }

@@ -159,6 +159,6 @@ pub(crate) fn process(name: &str) -> Process {
         labels: Vec::new(),
         cwd: "/".into(),
         user: None,
-        own: false,
+        internal: false,
     }
 }

@@ -10,9 +10,9 @@
 pub mod feed;
 pub mod history;
 pub mod host;
+pub mod internal;
 pub mod ledger;
 pub mod listener;
-pub mod own;
 pub mod process;
 pub mod reconcile;
 pub mod reserve;
@@ -64,14 +64,14 @@ pub struct Options {
     /// Where else events go.
     pub sinks: Vec<SinkSettings>,
     /// What the service runs for itself, with names that are reserved for it; none: not known.
-    pub own: Option<Vec<Spec>>,
+    pub internal: Option<Vec<Spec>>,
     /// For the service's log.
     pub notify: Notify,
 }
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
-    let (history, sinks, own) = (options.history, options.sinks.clone(), options.own.clone());
+    let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
     let (engine, listener, opened) = takeover::take_over(options)?;
     let engine = Arc::new(engine);
     keep_history(&engine, history, &sinks, opened)?;
@@ -88,7 +88,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the door cannot be kept: {error}");
     })
     .map_err(|e| Error::new(Code::Failed, format!("cannot start the door's thread: {e}")))?;
-    own::look_after(&engine, own)
+    internal::look_after(&engine, internal)
         .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
     listen(&engine)
 }
@@ -168,8 +168,8 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
     let ending = Arc::clone(engine);
     let spawned = thread::spawn("stop-all", move || {
         // First what the service runs for itself: it lets others in.
-        let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_own);
-        for some in [own, others] {
+        let (internal, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_internal);
+        for some in [internal, others] {
             let (to, answers) = unbounded();
             for (tag, process) in some.iter().enumerate() {
                 let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());

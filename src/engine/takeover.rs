@@ -99,7 +99,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     table.insert(&processes)?;
     let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
     host.feed.catch_up(&mut records.iter());
-    let others = || records.iter().filter(|r| !r.own);
+    let others = || records.iter().filter(|r| !r.internal);
     if engine_starts > 1 {
         host.feed.tell(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
     }

@@ -70,7 +70,7 @@ impl Calls {
     where
         A: Answer + Send + 'static,
     {
-        self.on_own_thread(ctx, sink, move |ours, user, outlet| {
+        self.on_thread(ctx, sink, move |ours, user, outlet| {
             let mut engine = ours.gateway.engine();
             let client = engine.client().map_err(|e| status::of(&e))?;
             outlet.watch(&client.canceller())?;
@@ -84,7 +84,7 @@ impl Calls {
     where
         A: Answer + Send + 'static,
     {
-        self.on_own_thread(ctx, sink, move |ours, user, outlet| {
+        self.on_thread(ctx, sink, move |ours, user, outlet| {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, body, &mut engine)?;
             let client = engine.client().map_err(|e| status::of(&e))?;
@@ -108,7 +108,7 @@ impl Calls {
         });
     }
 
-    fn on_own_thread<A: Send + 'static>(
+    fn on_thread<A: Send + 'static>(
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,

@@ -49,7 +49,7 @@ pub struct Quotas {
     /// Streams that the client resets; beyond them the connection ends.
     pub resets: Rate,
     /// Streams that we reset, which is what a client can make us do; beyond them the connection ends.
-    pub own_resets: Rate,
+    pub our_resets: Rate,
     /// Frames that carry nothing: PING, SETTINGS, PRIORITY, CONTINUATION, data without a message. Every frame of ours with
     /// headers or data allows one more. Beyond them the connection ends.
     pub control: Rate,
@@ -72,7 +72,7 @@ impl Default for Quotas {
             frames: Rate { burst: 100_000, per_second: 50_000 },
             // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs thousands.
             resets: Rate { burst: 200, per_second: 100 },
-            own_resets: Rate { burst: 200, per_second: 100 },
+            our_resets: Rate { burst: 200, per_second: 100 },
             // Pings that measure a line come at most once for each batch of data, and those are allowed for. What is left
             // is a few for keeping the connection alive.
             control: Rate { burst: 2000, per_second: 500 },
@@ -97,7 +97,7 @@ pub struct FrameMeter {
     bytes: Bucket,
     frames: Bucket,
     resets: Bucket,
-    own_resets: Bucket,
+    our_resets: Bucket,
     control: Bucket,
     /// CONTINUATION frames and bytes of the block of headers that is not at its end.
     continuations: u32,
@@ -122,7 +122,7 @@ impl FrameMeter {
             bytes: full(quotas.bytes),
             frames: full(quotas.frames),
             resets: full(quotas.resets),
-            own_resets: full(quotas.own_resets),
+            our_resets: full(quotas.our_resets),
             control: full(quotas.control),
             continuations: 0,
             block_len: 0,
@@ -223,13 +223,13 @@ impl FrameMeter {
     fn sent(&mut self, frame: Frame) -> Result<(), &'static str> {
         match frame.kind {
             DATA | HEADERS => self.control.give(1),
-            RST_STREAM => self.own_resets.take(1),
+            RST_STREAM => self.our_resets.take(1),
             _ => {}
         }
         if frame.kind == RST_STREAM || matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
             self.calls.remove(&frame.stream);
         }
-        if self.own_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
+        if self.our_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
     }
 }
 
@@ -253,7 +253,7 @@ impl Meter for FrameMeter {
     }
 
     fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
-        self.own_resets.refill(now_ms);
+        self.our_resets.refill(now_ms);
         let mut rest = plaintext;
         while let Some(frame) = self.outbound.next(&mut rest) {
             if let Err(why) = self.sent(frame) {

@@ -259,12 +259,13 @@ fn take<'n>(
     spawner: Spawner,
     notify: &'n mut dyn FnMut(Notice),
 ) -> Keeper<'n> {
-    let own = |number: RawFd| descriptor::take(number).expect("it was looked at: inherited, and named once");
-    let file = |number: RawFd| File::from(own(number));
+    let taken =
+        |number: RawFd| descriptor::take(number).expect("it was looked at: inherited, and named once");
+    let file = |number: RawFd| File::from(taken(number));
     let mut keeper = Keeper::new(
         Ground {
             socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
-            listener: own(left.listener),
+            listener: taken(left.listener),
             global: file(left.global),
             cgroups: left.cgroups.map(Root::at),
             no_cgroups: None,
@@ -276,18 +277,18 @@ fn take<'n>(
         notify,
     );
     for process in left.processes {
-        let pipes: Option<(OwnedFd, OwnedFd)> = process.pipes.map(|(out, err)| (own(out), own(err)));
+        let pipes: Option<(OwnedFd, OwnedFd)> = process.pipes.map(|(out, err)| (taken(out), taken(err)));
         let Process { run, pid, ended, .. } = process;
         keeper.table.restore(process.id, Held { memory: file(process.memory), run, pid, pipes, ended });
     }
     let handover::Engine { pid, channel, since } = left.engine;
-    keeper.engine = Engine::Up { pid, channel: own(channel), since };
+    keeper.engine = Engine::Up { pid, channel: taken(channel), since };
     keeper.engine_is_up = true;
     keeper.engine_starts = left.engine_starts;
     keeper.started_at = left.started_at;
     keeper.announced = true;
     let binary = file(left.binary);
-    drop((own(handed.memory), own(handed.image)));
+    drop((taken(handed.memory), taken(handed.image)));
     match &handed.returned {
         None => keeper.upgraded(left.upgrade, left.version),
         Some(_) => {

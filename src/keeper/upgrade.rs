@@ -25,7 +25,7 @@ use crate::wire::upgrade::{Outcome, Verdict, Version};
 const READY_MS: u64 = 8_000;
 
 /// Our own program, whatever has become of its path.
-pub const OWN_IMAGE: &str = "/proc/self/exe";
+pub const CURRENT_IMAGE: &str = "/proc/self/exe";
 
 /// An upgrade that is being tried. The keeper's loop owns it.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Attempt {
             binary: File::from(binary),
             trial: Trial::Due,
             memory: memory::memfd_create(c"provost-handover", 0)?,
-            image: File::open(OWN_IMAGE)?,
+            image: File::open(CURRENT_IMAGE)?,
         })
     }
 
@@ -185,7 +185,7 @@ impl Keeper<'_> {
     /// Which program the next engine is.
     pub fn engine_program(&self) -> PathBuf {
         let binary = self.attempt.as_ref().map(|a| &a.binary).or(self.binary.as_ref());
-        binary.map_or_else(|| OWN_IMAGE.into(), by_descriptor)
+        binary.map_or_else(|| CURRENT_IMAGE.into(), by_descriptor)
     }
 
     /// An engine was started.
@@ -252,8 +252,9 @@ pub fn by_descriptor(file: &File) -> PathBuf {
 /// The path that this program was started from, where its replacement will be: as it was typed, with its symbolic links.
 /// Only if that is unknown, where the program itself is.
 pub fn started_from() -> Option<PathBuf> {
-    let own = fs::metadata(OWN_IMAGE).ok()?;
-    let is_ours = |p: &PathBuf| fs::metadata(p).is_ok_and(|m| (m.dev(), m.ino()) == (own.dev(), own.ino()));
+    let image = fs::metadata(CURRENT_IMAGE).ok()?;
+    let is_ours =
+        |p: &PathBuf| fs::metadata(p).is_ok_and(|m| (m.dev(), m.ino()) == (image.dev(), image.ino()));
     let typed = env::args_os().next().unwrap_or_default();
     let found = if typed.as_bytes().contains(&b'/') {
         absolute(Path::new(&typed)).ok().filter(is_ours)
@@ -261,7 +262,7 @@ pub fn started_from() -> Option<PathBuf> {
         let search = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&search).filter_map(|dir| absolute(dir.join(&typed)).ok()).find(is_ours)
     };
-    found.or_else(|| fs::read_link(OWN_IMAGE).ok())
+    found.or_else(|| fs::read_link(CURRENT_IMAGE).ok())
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ impl Root {
     /// Takes away the directories `PREFIX-PID` of processes that are gone without having done so. One in which something
     /// still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
-        let Ok(own) = own_path() else { return };
-        for path in subdirectories(&own).into_iter().flatten() {
+        let Ok(text) = ours_path() else { return };
+        for path in subdirectories(&text).into_iter().flatten() {
             if is_left(&path, prefix) {
                 remove_below(&path, 0);
                 let _ = fs::remove_dir(&path);
@@ -29,7 +29,7 @@ impl Root {
     /// Makes (or finds) the directory `name` below this process's own cgroup. Fails where there is no cgroup v2, where
     /// it is read-only, or where the kernel has no cgroup.kill (before 5.14).
     pub fn create(name: &str) -> io::Result<Self> {
-        let path = own_path()?.join(name);
+        let path = ours_path()?.join(name);
         match fs::create_dir(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}
@@ -98,10 +98,10 @@ fn is_left(path: &Path, prefix: &str) -> bool {
 }
 
 /// The directory of this process's own cgroup.
-fn own_path() -> io::Result<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let own = own.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
-    Ok(mount_point()?.join(own))
+fn ours_path() -> io::Result<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let text = text.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
+    Ok(mount_point()?.join(text))
 }
 
 fn mount_point() -> io::Result<PathBuf> {

@@ -136,7 +136,8 @@ struct Material {
 impl Material {
     fn read(files: &Files, purpose: Purpose) -> Result<Self, Error> {
         let chain = certificates(&files.certificate, "certificate")?;
-        own(&chain[0], purpose).map_err(|why| wrong("certificate", &files.certificate, &why))?;
+        check_certificate(&chain[0], purpose)
+            .map_err(|why| wrong("certificate", &files.certificate, &why))?;
         Ok(Self {
             chain,
             key: key(&files.key)?,
@@ -152,14 +153,14 @@ fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// Whether our own certificate has a chance with the peer.
-fn own(der: &[u8], purpose: Purpose) -> Result<(), String> {
+fn check_certificate(der: &[u8], purpose: Purpose) -> Result<(), String> {
     let cert = identity::described(der)?;
     if cert.is_ca {
         return Err("it is that of an authority".to_owned());
     }
     if purpose == Purpose::Server && !cert.server || purpose == Purpose::Client && !cert.client {
-        let whom = if purpose == Purpose::Server { "servers" } else { "clients" };
-        return Err(format!("it was not made for {whom} (extended key usage)"));
+        let peers = if purpose == Purpose::Server { "servers" } else { "clients" };
+        return Err(format!("it was not made for {peers} (extended key usage)"));
     }
     in_time(&cert, Timestamp::now())
 }

@@ -234,7 +234,7 @@ pub struct Process {
     /// User it runs as, when the spec names one.
     pub user: Option<String>,
     /// The service runs it for itself.
-    pub own: bool,
+    pub internal: bool,
 }
 
 impl Process {
@@ -273,7 +273,7 @@ impl Process {
             labels: pairs_to_wire(&self.labels),
             cwd: self.cwd.clone(),
             user: self.user.clone().unwrap_or_default(),
-            own: self.own,
+            own: self.internal,
         }
     }
 
@@ -306,7 +306,7 @@ impl Process {
             labels: pairs_from_wire(w.labels),
             cwd: w.cwd,
             user: (!w.user.is_empty()).then_some(w.user),
-            own: w.own,
+            internal: w.own,
         })
     }
 }

@@ -52,7 +52,7 @@ pub struct Record {
     /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
     pub left: bool,
     /// The service runs it for itself.
-    pub own: bool,
+    pub internal: bool,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -106,7 +106,7 @@ impl Record {
             start_ticks: self.start_ticks.unwrap_or(0),
             adopted: self.adopted,
             left: self.left,
-            own: self.own,
+            own: self.internal,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -152,7 +152,7 @@ impl Record {
             start_ticks: (w.start_ticks != 0).then_some(w.start_ticks),
             adopted: w.adopted,
             left: w.left,
-            own: w.own,
+            internal: w.own,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,

@@ -536,9 +536,9 @@ mod tests {
         assert_eq!(start(vec![], false, 0).unwrap().len(), 1);
         let ids = start(vec![], true, 3).unwrap();
         assert!(ids.len() == 3 && ids[0] != ids[1] && ids[1] != ids[2]);
-        let own = vec![ids[0].as_bytes().to_vec()];
-        assert_eq!(start(own.clone(), false, 1).unwrap(), ids[..1]);
-        for refused in [start(vec![], true, 1001), start(vec![], false, 2), start(own, true, 2)] {
+        let id = vec![ids[0].as_bytes().to_vec()];
+        assert_eq!(start(id.clone(), false, 1).unwrap(), ids[..1]);
+        for refused in [start(vec![], true, 1001), start(vec![], false, 2), start(id, true, 2)] {
             assert_eq!(refused.map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
         }
     }

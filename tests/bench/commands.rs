@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::ours::{Provost, only};
-use crate::programs::{ANSWER_LEN, QUESTION_LEN, own_path};
+use crate::programs::{ANSWER_LEN, QUESTION_LEN, our_path};
 use crate::rivals::{KINDS, Kind, Rival, VERBS, Verb};
 use crate::sample::{Outcome, Samples, pass, shell, until};
 use crate::sweep::MARK;
@@ -85,7 +85,7 @@ fn round(ours: &Provost, rivals: &[Rival], verb: Verb, lanes: &mut Lanes) -> Out
 fn library(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
     let socket = dir.join("echo.sock");
     let mut echo =
-        Command::new(own_path()?).arg("echo").arg(&socket).env(MARK, dir).stdin(Stdio::null()).spawn()?;
+        Command::new(our_path()?).arg("echo").arg(&socket).env(MARK, dir).stdin(Stdio::null()).spawn()?;
     until("the echo is there", Duration::from_secs(5), || socket.exists())?;
     let mut connection = UnixStream::connect(&socket)?;
     let (question, mut answer) = ([0; QUESTION_LEN], [0; ANSWER_LEN]);

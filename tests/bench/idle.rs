@@ -15,11 +15,11 @@ const IDLE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub fn measure(ours: &mut Provost, rivals: &[Rival], table: &mut Table) -> Outcome {
-    let own = ours.pids()?;
-    let theirs: Vec<_> = rivals.iter().map(|rival| (rival.kind, rival.own_pids())).collect();
+    let ours = ours.pids()?;
+    let theirs: Vec<_> = rivals.iter().map(|rival| (rival.kind, rival.pids_of_manager())).collect();
     pass(SETTLE);
     let count = || -> Vec<u64> {
-        [&own]
+        [&ours]
             .into_iter()
             .chain(theirs.iter().map(|(_, pids)| pids))
             .map(|pids| host::wakeups(pids))
@@ -40,7 +40,7 @@ pub fn measure(ours: &mut Provost, rivals: &[Rival], table: &mut Table) -> Outco
     }
     row.done();
 
-    let usage = host::usage(&own);
+    let usage = host::usage(&ours);
     let theirs: Vec<_> = theirs.iter().map(|(kind, pids)| (*kind, host::usage(pids))).collect();
     let mut row = table.row(format!("memory (PSS), {SERVICES} processes"), "MiB");
     row = row.ours(Some(usage.pss_mib)).goal(Goal::Value(12.0));
@@ -49,7 +49,7 @@ pub fn measure(ours: &mut Provost, rivals: &[Rival], table: &mut Table) -> Outco
     }
     row.done();
     let mut row =
-        table.row(format!("processes of its own, {SERVICES} processes"), "").ours(Some(own.len() as f64));
+        table.row(format!("processes of its own, {SERVICES} processes"), "").ours(Some(ours.len() as f64));
     for (kind, usage) in &theirs {
         row = row.rival(*kind, Some(usage.processes as f64));
     }

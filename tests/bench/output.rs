@@ -10,7 +10,7 @@ use provost::Spec;
 use provost::wire::request::Wait;
 
 use crate::ours::Provost;
-use crate::programs::{Reports, own_path};
+use crate::programs::{Reports, our_path};
 use crate::rivals::Kind;
 use crate::sample::{Outcome, Samples, pass, shell};
 use crate::sweep::MARK;
@@ -48,7 +48,7 @@ pub fn measure(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
 }
 
 fn words(reports: &Reports, block_len: usize, total: u64) -> Outcome<Vec<String>> {
-    Ok([&own_path()?, "write", reports.path()?, &block_len.to_string(), &total.to_string()]
+    Ok([&our_path()?, "write", reports.path()?, &block_len.to_string(), &total.to_string()]
         .map(str::to_owned)
         .into())
 }

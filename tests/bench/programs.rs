@@ -17,7 +17,7 @@ pub const ANSWER_LEN: usize = 256;
 const LINE_LEN: usize = 128;
 
 /// This program, as text for a command line.
-pub fn own_path() -> Outcome<String> {
+pub fn our_path() -> Outcome<String> {
     Ok(env::current_exe()?.to_str().ok_or("the path of this program is not text")?.to_owned())
 }
 

@@ -9,7 +9,7 @@ use provost::sys::pidfd::PidFd;
 use provost::wire::spec::RestartPolicy;
 
 use crate::ours::Provost;
-use crate::programs::{Reports, own_path};
+use crate::programs::{Reports, our_path};
 use crate::rivals::{KINDS, Kind, Rival};
 use crate::sample::{Outcome, Samples, pass};
 use crate::sweep::MARK;
@@ -24,7 +24,7 @@ const FIRST_LIMIT: Duration = Duration::from_secs(10);
 
 pub fn measure(ours: &mut Provost, rivals: &mut [Rival], dir: &Path, table: &mut Table) -> Outcome {
     let reports = Reports::new(dir, "restart.sock")?;
-    let mut spec = Spec::new([&own_path()?, "tell", reports.path()?, "provost"]);
+    let mut spec = Spec::new([&our_path()?, "tell", reports.path()?, "provost"]);
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;
     spec.restart.reset_after = HEALTHY / 2;
@@ -60,7 +60,7 @@ pub fn measure(ours: &mut Provost, rivals: &mut [Rival], dir: &Path, table: &mut
 /// The least there is to it: kill, wait, spawn.
 fn replace(reports: &Reports, dir: &Path) -> Outcome<Duration> {
     let spawn = || {
-        Command::new(own_path()?)
+        Command::new(our_path()?)
             .args(["tell", reports.path()?, "bare"])
             .env(MARK, dir)
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::host;
-use crate::programs::own_path;
+use crate::programs::our_path;
 use crate::sample::{Outcome, shell, until};
 use crate::sweep::{MARK, kill_marked};
 use crate::table::Table;
@@ -125,7 +125,7 @@ impl Rival {
             Kind::S6 | Kind::Runit => {
                 // Made aside, and then there at once with all it needs.
                 let aside = self.dir.join(".again");
-                write_service(&aside, &format!("{} tell {report} {}", own_path()?, self.kind.name()))?;
+                write_service(&aside, &format!("{} tell {report} {}", our_path()?, self.kind.name()))?;
                 fs::rename(&aside, &again)?;
                 if self.kind == Kind::S6 {
                     shell(&format!("s6-svscanctl -a {}", self.dir.display()))?;
@@ -155,7 +155,7 @@ impl Rival {
     }
 
     /// Its own processes: what it takes to keep the services.
-    pub fn own_pids(&self) -> Vec<u32> {
+    pub fn pids_of_manager(&self) -> Vec<u32> {
         host::tree(self.pid).into_iter().filter(|pid| !is_service(*pid)).collect()
     }
 
@@ -202,10 +202,10 @@ fn configuration(dir: &Path, services: u32) -> Outcome<String> {
          [supervisord]\nnodaemon=true\nlogfile={dir}/log.main\npidfile={dir}/pid\nminfds=4096\nchildlogdir={dir}\n\
          [program:s]\ncommand={service}\nnumprocs={services}\nnumprocs_start=1\nprocess_name=s-%(process_num)d\n\
          startsecs=0\nautorestart=true\n\
-         [program:again]\ncommand={own} tell {report} supervisord\nautostart=false\nautorestart=true\nstartsecs=0\n",
+         [program:again]\ncommand={ours} tell {report} supervisord\nautostart=false\nautorestart=true\nstartsecs=0\n",
         dir = dir.display(),
         service = SERVICE.join(" "),
-        own = own_path()?,
+        ours = our_path()?,
         report = report.display(),
     ))
 }

@@ -205,8 +205,8 @@ fn contest(service: &Service) {
             // Whoever asks for what: there is never more than one.
             let mut most = 0;
             while !end.load(Ordering::Relaxed) {
-                let own = procfs::children(service.keeper_pid()).into_iter();
-                let alive = own.filter(|s| s.state != 'Z' && procfs::command(s.pid) == "sleep 86000");
+                let ours = procfs::children(service.keeper_pid()).into_iter();
+                let alive = ours.filter(|s| s.state != 'Z' && procfs::command(s.pid) == "sleep 86000");
                 most = most.max(alive.count());
             }
             most

@@ -225,8 +225,8 @@ fn b13_start_while_stopping() {
     println!("the stop that was overtaken: {stopped:?}");
     // What it forks looks the same until its exec, but is not the keeper's child.
     let is_leader = |pid: &u32| {
-        let own = procfs::stat(*pid).is_some_and(|s| s.parent == service.keeper_pid());
-        own && procfs::command(*pid).starts_with("sh -c trap")
+        let ours = procfs::stat(*pid).is_some_and(|s| s.parent == service.keeper_pid());
+        ours && procfs::command(*pid).starts_with("sh -c trap")
     };
     assert_eq!(service.tree_of(&id).iter().filter(|pid| is_leader(pid)).count(), 1, "one of it runs");
 }

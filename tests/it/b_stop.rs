@@ -203,10 +203,10 @@ fn b4_stubborn_daemons_are_killed() {
 #[test]
 fn b7_double_fork_daemon_without_cgroups() {
     let service = Options::new().without_cgroups().start();
-    let own = cgroup_of(service.keeper_pid());
+    let ours = cgroup_of(service.keeper_pid());
     let id = expect_daemons_gone(&service);
     service.ok(&["start", &id]);
-    assert_eq!(cgroup_of(service.pid(&id)), own, "no cgroup was made");
+    assert_eq!(cgroup_of(service.pid(&id)), ours, "no cgroup was made");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn b8_stop_races_exit() {
         racers.into_iter().map(|r| r.join().expect("the race went on to its end")).collect()
     });
     println!("ended by themselves and by the stop: {ends:?}");
-    assert!(ends.iter().all(|[own, stopped]| *own > 10 && *stopped > 10), "it was no race: {ends:?}");
+    assert!(ends.iter().all(|[ours, stopped]| *ours > 10 && *stopped > 10), "it was no race: {ends:?}");
     assert_eq!(service.pid(&canary), canary_pid);
     assert!(foreign.try_wait().expect("it is our child").is_none(), "a foreign process was killed");
     foreign.kill().expect("it runs");

@@ -182,8 +182,8 @@ fn c12_nothing_else_changes() {
         assert_eq!(procfs::status_line(pid, key), procfs::status_line(keeper, key), "{key}");
     }
     assert_eq!(nice_of(pid), nice_of(keeper));
-    let (own, theirs) = (limits_of(keeper), limits_of(pid));
-    for ((name, soft, hard), of_keeper) in theirs.into_iter().zip(own) {
+    let (ours, theirs) = (limits_of(keeper), limits_of(pid));
+    for ((name, soft, hard), of_keeper) in theirs.into_iter().zip(ours) {
         if name == "Max open files" {
             assert_eq!((soft.as_str(), hard.as_str()), ("1000", "2000"));
             assert_eq!((of_keeper.1.as_str(), of_keeper.2.as_str()), ("2000", "2000"));

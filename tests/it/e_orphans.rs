@@ -325,7 +325,7 @@ fn a7_recycled_pid_belongs_to_an_innocent() {
             kill -TERM $keeper; wait $keeper; echo "end $?"
             kill -0 $innocent && echo alive
         "#;
-        let output = in_own_world(policy, script);
+        let output = in_namespaces(policy, script);
         assert_eq!(output, "innocent /bin/sleep 80001 \nother 1\nalive\nend 0\nalive", "orphans = {policy}");
     }
 }
@@ -369,10 +369,10 @@ fn a8_nothing_is_believed_from_another_boot() {
         "#
         )
     };
-    let other = in_own_world("kill", &script("22222222-2222-4222-8222-222222222222"));
+    let other = in_namespaces("kill", &script("22222222-2222-4222-8222-222222222222"));
     assert_eq!(other, "untouched\n[1,1,2,0,0]\n2\nstopped\nend 0\nuntouched");
     // The proof that it would have been found: the same boot, and it is.
-    let same = in_own_world("kill", &script("11111111-1111-4111-8111-111111111111"));
+    let same = in_namespaces("kill", &script("11111111-1111-4111-8111-111111111111"));
     assert_eq!(same, "ended\n[1,1,2,1,0]\n1\nstopped\nend 0\nended");
 }
 
@@ -382,7 +382,7 @@ const INIT: &str = r#"sh -c "$0" & wait $!"#;
 /// Runs a script in namespaces of its own, where numbers of processes begin anew and mounts are its own; nothing in
 /// there outlives it.
 #[track_caller]
-fn in_own_world(policy: &str, script: &str) -> String {
+fn in_namespaces(policy: &str, script: &str) -> String {
     let scratch = Scratch::new();
     fs::write(scratch.file("config"), format!("orphans = {policy:?}\n")).expect("the directory is ours");
     let mut command = Command::new("unshare");

@@ -191,17 +191,17 @@ fn f13_long_paths() {
 fn f14_no_abstract_sockets() {
     let service = Service::new();
     service.start(&["--", "sleep", "73001"]);
-    let own: Vec<String> = [service.keeper_pid(), service.engine_pid()]
+    let ours: Vec<String> = [service.keeper_pid(), service.engine_pid()]
         .iter()
         .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten())
         .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
         .filter_map(|to| Some(to.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
         .collect();
-    assert!(own.len() >= 4, "a listening socket and a pair, held by two: {own:?}");
+    assert!(ours.len() >= 4, "a listening socket and a pair, held by two: {ours:?}");
     let table = fs::read_to_string("/proc/net/unix").expect("it is there");
     let named: Vec<&str> = table
         .lines()
-        .filter(|line| line.split_whitespace().nth(6).is_some_and(|inode| own.iter().any(|o| o == inode)))
+        .filter(|line| line.split_whitespace().nth(6).is_some_and(|inode| ours.iter().any(|o| o == inode)))
         .filter_map(|line| line.split_whitespace().nth(7))
         .collect();
     assert!(!named.is_empty() && named.iter().all(|path| path.starts_with('/')), "{named:?}");
@@ -209,7 +209,7 @@ fn f14_no_abstract_sockets() {
     let inets = ["tcp", "tcp6", "udp", "udp6"].map(|kind| fs::read_to_string(format!("/proc/net/{kind}")));
     for line in inets.iter().flatten().flat_map(|text| text.lines().skip(1)) {
         let inode = line.split_whitespace().nth(9).unwrap_or("0");
-        assert!(!own.iter().any(|o| o == inode), "a network socket: {line}");
+        assert!(!ours.iter().any(|o| o == inode), "a network socket: {line}");
     }
     assert!(procfs::alive(service.keeper_pid()));
 }

@@ -168,7 +168,7 @@ fn two_hundred_idle_children_cost_nothing() {
     let before = count();
     wait::pass(Duration::from_secs(10));
     let after = count();
-    let (keeper_kib, engine_kib) = (procfs::own_kib(keeper), procfs::own_kib(engine));
+    let (keeper_kib, engine_kib) = (procfs::private_kib(keeper), procfs::private_kib(engine));
     println!("own: keeper {keeper_kib} KiB, engine {engine_kib} KiB; wake-ups in 10 s: {}", after - before);
     assert_eq!(after - before, 0, "wake-ups in 10 s with 200 idle children");
     assert!(keeper_kib > 0 && engine_kib > 0);

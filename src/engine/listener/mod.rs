@@ -223,15 +223,20 @@ impl Listener<'_> {
 }
 
 /// The mode of the socket keeps others out; this holds when somebody loosens it.
-fn check_user(uid: u32, own: u32) -> Result<(), Error> {
-    if uid == 0 || uid == own {
+fn check_user(uid: u32, service_uid: u32) -> Result<(), Error> {
+    if uid == 0 || uid == service_uid {
         return Ok(());
     }
-    Err(Error::new(Code::Refused, format!("user {uid} may not use this service, which runs as user {own}"))
-        .hint(match own {
-            0 => "run the command as root".to_owned(),
-            own => format!("run the command as user {own} or as root, or start a service of your own"),
-        }))
+    Err(Error::new(
+        Code::Refused,
+        format!("user {uid} may not use this service, which runs as user {service_uid}"),
+    )
+    .hint(match service_uid {
+        0 => "run the command as root".to_owned(),
+        service_uid => {
+            format!("run the command as user {service_uid} or as root, or start a service of your own")
+        }
+    }))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ pub struct Process {
     pub id: ProcessId,
     pub name: Option<Name>,
     /// The service runs it for itself: only its own name or id means it.
-    pub is_own: bool,
+    pub is_internal: bool,
     pub spec: Spec,
     pub memory: Memory,
     pub host: Arc<Host>,
@@ -143,7 +143,7 @@ impl Process {
         Self {
             id: record.id,
             name: record.name.clone(),
-            is_own: record.own,
+            is_internal: record.internal,
             spec,
             memory,
             host,
@@ -298,7 +298,7 @@ impl Process {
     /// It has changed: the store is to know. `is_promised`: somebody will be told so.
     pub fn mark(&self, is_promised: bool) {
         // Those are the configuration's.
-        if self.is_own {
+        if self.is_internal {
             return;
         }
         let ledger = &self.host.ledger;
@@ -357,7 +357,7 @@ impl Process {
             labels: self.spec.labels.clone(),
             cwd: self.spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
             user: self.spec.user.clone(),
-            own: record.own,
+            internal: record.internal,
         }
     }
 }

@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn without_root_staying_oneself_changes_nothing() {
         let (uid, gid) = (system::euid(), system::egid());
-        let own = Credentials { uid: Some(uid), gid: Some(gid), groups: Some(vec![gid]) };
-        let needed = changes_needed(own.clone(), &Spec::new(["x"]));
-        assert_eq!(needed, if uid == 0 { own } else { Credentials::default() });
+        let current = Credentials { uid: Some(uid), gid: Some(gid), groups: Some(vec![gid]) };
+        let needed = changes_needed(current.clone(), &Spec::new(["x"]));
+        assert_eq!(needed, if uid == 0 { current } else { Credentials::default() });
     }
 
     #[test]

@@ -174,7 +174,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         start_ticks: None,
         adopted: false,
         left: false,
-        own: false,
+        internal: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,

@@ -150,7 +150,7 @@ impl Engine {
             None => self.table.all(),
             Some(pattern) => self.table.matching(pattern),
         };
-        found.retain(|p| r.all || !p.is_own);
+        found.retain(|p| r.all || !p.is_internal);
         for some in found.chunks(LIST_BATCH) {
             let shown = some.iter().map(|p| p.show()).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;
@@ -161,8 +161,8 @@ impl Engine {
     /// Removes what is at rest; by force, stops it first.
     fn remove(&self, r: &Remove, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let (found, _) = self.find_all(&r.targets);
-        if let Some(own) = found.iter().find(|p| p.is_own) {
-            let e = format!("{} is what the service runs for itself", own.label());
+        if let Some(internal) = found.iter().find(|p| p.is_internal) {
+            let e = format!("{} is what the service runs for itself", internal.label());
             let e = Error::new(Code::Refused, e);
             return Ok(Err(e.hint("it goes when the configuration does not ask for it any more")));
         }

@@ -81,8 +81,8 @@ enum Next {
 
 fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
     match last {
-        Some(own) if own.id == id && own.verdict == Verdict::Undecided => Next::Wait,
-        Some(own) if own.id == id => Next::Answer(own),
+        Some(ours) if ours.id == id && ours.verdict == Verdict::Undecided => Next::Wait,
+        Some(ours) if ours.id == id => Next::Answer(ours),
         _ if asked => Next::Wait,
         Some(other) if other.verdict == Verdict::Undecided => Next::Refuse,
         Some(_) | None => Next::Ask,

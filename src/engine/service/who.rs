@@ -16,10 +16,10 @@ pub struct Who {
 }
 
 impl Who {
-    /// Whoever is at the other end, or whom it speaks for. `own`: the service's user.
-    pub fn of(caller: &Caller, on_behalf_of: Option<String>, own: u32) -> Result<Self, Error> {
+    /// Whoever is at the other end, or whom it speaks for. `service_uid`: the service's user.
+    pub fn of(caller: &Caller, on_behalf_of: Option<String>, service_uid: u32) -> Result<Self, Error> {
         let Caller { uid, pid, .. } = *caller;
-        let is_trusted = uid == 0 || uid == own;
+        let is_trusted = uid == 0 || uid == service_uid;
         match on_behalf_of {
             None => {
                 Ok(Self { name: format!("uid {uid} pid {pid}"), cause: format!("uid {uid}"), is_trusted })

@@ -82,7 +82,7 @@ impl Table {
 
     /// All that are not the service's own, oldest first.
     pub fn others(&self) -> Vec<Arc<Process>> {
-        self.inner.lock().by_id.values().filter(|p| !p.is_own).cloned().collect()
+        self.inner.lock().by_id.values().filter(|p| !p.is_internal).cloned().collect()
     }
 
     /// Those that a person means. A pattern may match nothing: that is not found. What the service runs for itself is
@@ -92,7 +92,7 @@ impl Table {
             Target::Id(id) => self.get(id).into_iter().collect(),
             Target::Pattern(pattern) => {
                 let mut found = self.matching(&pattern);
-                found.retain(|p| !p.is_own);
+                found.retain(|p| !p.is_internal);
                 found
             }
             Target::Name(name) => match self.named(&name) {
@@ -126,7 +126,7 @@ impl Table {
         }
         let prefix = prefix.to_ascii_lowercase();
         let inner = self.inner.lock();
-        let others = inner.by_id.values().filter(|p| !p.is_own);
+        let others = inner.by_id.values().filter(|p| !p.is_internal);
         let mut found = others.filter(|p| p.id.to_string().starts_with(&prefix));
         match (found.next(), found.next()) {
             (Some(_), Some(_)) => Err(Error::usage(format!("{} begins more than one UUID", quoted(&prefix)))

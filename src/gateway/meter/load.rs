@@ -114,7 +114,7 @@ impl Line {
     fn lives(&self) {
         assert_eq!(*self.killed.lock(), None);
         let meter = self.meter.lock();
-        assert!(!meter.control.is_in_debt() && !meter.own_resets.is_in_debt());
+        assert!(!meter.control.is_in_debt() && !meter.our_resets.is_in_debt());
     }
 }
 

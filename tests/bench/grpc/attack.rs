@@ -19,7 +19,7 @@ use crate::grpc::client::{Caller, STATUS, targets};
 use crate::grpc::raw::{CANCEL, END_HEADERS, HEADERS, RST_STREAM, Raw, call, frame, message};
 use crate::grpc::server::serve;
 use crate::grpc::site::{Site, client_tls, text};
-use crate::programs::own_path;
+use crate::programs::our_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
 
@@ -68,8 +68,8 @@ pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
         good.check()?;
         let (quiet, before) = (ask(&good, CALLS)?, gateway.memory());
         let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
-        let own = own_path()?;
-        let words = [&LAST[..], &[&own, "grpc-attack", word, &address, certificates]].concat();
+        let ours = our_path()?;
+        let words = [&LAST[..], &[&ours, "grpc-attack", word, &address, certificates]].concat();
         let (mut program, _) = serve(&words, dir)?;
         let (under_attack, after) = (ask(&good, calls)?, gateway.memory());
         drop(program.stdin.take());

@@ -13,7 +13,7 @@ use crate::grpc::client::{CHECK, Caller, STATUS, STREAM, stream_of, targets};
 use crate::grpc::server::{ECHO, Echo, FLOW, want};
 use crate::grpc::site::{self, Site, text};
 use crate::ours::only;
-use crate::programs::{Reports, own_path};
+use crate::programs::{Reports, our_path};
 use crate::sample::{Outcome, Samples};
 use crate::sweep::MARK;
 use crate::table::{Goal, Table};
@@ -187,7 +187,7 @@ fn kept(site: &mut Site, reports: &Reports) -> Outcome<String> {
 }
 
 fn spec(reports: &Reports, total: u64) -> Outcome<Spec> {
-    let words = [&own_path()?, "write", reports.path()?, &BLOCK.to_string(), &total.to_string()];
+    let words = [&our_path()?, "write", reports.path()?, &BLOCK.to_string(), &total.to_string()];
     Ok(Spec::new(words.map(str::to_owned)))
 }
 

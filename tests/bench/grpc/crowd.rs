@@ -18,7 +18,7 @@ use crate::grpc::raw::{END_HEADERS, HEADERS, Raw, call, frame, message};
 use crate::grpc::server::serve;
 use crate::grpc::site::{Site, client_tls, files, text};
 use crate::host;
-use crate::programs::own_path;
+use crate::programs::our_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
 
@@ -112,7 +112,7 @@ fn crowd(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
 
     let (address, count) = (site.address.to_string(), CROWD.to_string());
     let (mut program, _) =
-        serve(&[&own_path()?, "grpc-idle", &address, text(&site.certificates)?, &count], dir)?;
+        serve(&[&our_path()?, "grpc-idle", &address, text(&site.certificates)?, &count], dir)?;
     pass(SETTLE);
     let usage = host::usage(&[gateway]);
     let kib = (usage.pss_mib - before.pss_mib) * 1024.0 / f64::from(CROWD);

@@ -14,7 +14,7 @@ use grpcio::{
 
 use crate::grpc::LOOPBACK;
 use crate::grpc::client::{get, put};
-use crate::programs::own_path;
+use crate::programs::our_path;
 use crate::sample::Outcome;
 use crate::sweep::MARK;
 
@@ -80,7 +80,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn serve(dir: &Path) -> Outcome<Self> {
-        let (program, line) = serve(&[&own_path()?, "grpc-echo"], dir)?;
+        let (program, line) = serve(&[&our_path()?, "grpc-echo"], dir)?;
         Ok(Self { program, address: format!("{LOOPBACK}:{line}").parse()? })
     }
 

@@ -147,8 +147,8 @@ pub fn files(certificates: &Path, end: &str) -> Files {
 
 /// A Python with grpcio, if `tests/install.sh tests` has made one below the directory for builds, where we are, too.
 pub fn python() -> Option<PathBuf> {
-    let own = env::current_exe().ok()?;
-    own.ancestors().map(|dir| dir.join("clients/python/bin/python3")).find(|path| path.exists())
+    let ours = env::current_exe().ok()?;
+    ours.ancestors().map(|dir| dir.join("clients/python/bin/python3")).find(|path| path.exists())
 }
 
 pub fn text(path: &Path) -> Outcome<&str> {

@@ -142,7 +142,7 @@ pub fn switches(pid: u32) -> u64 {
 
 /// What a process has of memory for itself, in KiB: its share without the files that it maps. Of those, a program that was
 /// built for tests has far more than one that is installed.
-pub fn own_kib(pid: u32) -> u64 {
+pub fn private_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     sum_of(&text, "Pss:").saturating_sub(sum_of(&text, "Pss_File:"))
 }

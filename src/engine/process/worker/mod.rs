@@ -510,7 +510,7 @@ impl Worker {
         };
         let host = &process.host;
         // What everybody may set is not for what the service runs for itself.
-        let global_env = if process.is_own { Vec::new() } else { host.feed.env() };
+        let global_env = if process.is_internal { Vec::new() } else { host.feed.env() };
         let launch = launch::prepare(&process.spec, &identity, &global_env, &host.service_env)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.

@@ -1,5 +1,5 @@
 //! What the service runs for itself: brought to what the configuration says as soon as an engine is up, and spoken of in
-//! the service's log. It is kept like any process, but in no store: it begins anew with the service. Its thread (`own`)
+//! the service's log. It is kept like any process, but in no store: it begins anew with the service. Its thread (`internal`)
 //! is there if there is anything to look after; woken by those processes, and by the end of an upgrade.
 
 use std::fs;
@@ -23,7 +23,7 @@ use crate::wire::request::StreamKind;
 use crate::wire::spec::{Readiness, Spec};
 
 /// The keeper's program, whatever has become of its path: what a child executes by this name.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
+pub const INTERNAL_PROGRAM: &str = "/proc/self/exe";
 /// Whom history names for what is done here.
 const CAUSE: &str = "service";
 /// How far back a line of output is looked for, in bytes.
@@ -37,18 +37,18 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         return Ok(());
     }
     let (engine, began) = (Arc::clone(engine), clock::now_ms());
-    thread::spawn("own", move || {
+    thread::spawn("internal", move || {
         engine.upgrades.wait();
         if let Some(wanted) = wanted {
             settle(&engine, wanted);
         }
-        tell(&engine, began);
+        report(&engine, began);
     })
     .map(drop)
 }
 
 fn held(engine: &Engine) -> Vec<Arc<Process>> {
-    engine.table.all().into_iter().filter(|p| p.is_own).collect()
+    engine.table.all().into_iter().filter(|p| p.is_internal).collect()
 }
 
 /// Does what it takes for there to be what is wanted, and nothing else. An engine that ends in the middle leaves the
@@ -67,7 +67,8 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
         let record = process.record();
         if record.run == 0 {
             start(engine, &process);
-        } else if process.spec.command[0] == OWN_PROGRAM && record.pid.is_some_and(is_of_another_program) {
+        } else if process.spec.command[0] == INTERNAL_PROGRAM && record.pid.is_some_and(is_of_another_program)
+        {
             // After an upgrade.
             ask(&process, Ask::Restart);
         }
@@ -82,7 +83,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
 
 fn make(engine: &Engine, spec: Spec) -> Result<Arc<Process>, Error> {
     let memory = Memory::create(&spec)?;
-    let record = Record { own: true, wanted: true, ..fresh(ProcessId::new(), spec.name.clone(), None) };
+    let record = Record { internal: true, wanted: true, ..fresh(ProcessId::new(), spec.name.clone(), None) };
     memory.publish(&record);
     let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.host)));
     engine.hold(std::slice::from_ref(&process))?;
@@ -121,7 +122,7 @@ struct Said {
 
 /// Says when one of them is ready, and how one ended: not twice in a row in the same words, and not what an engine before
 /// this one, which `began` then, has said already.
-fn tell(engine: &Engine, began: u64) {
+fn report(engine: &Engine, began: u64) {
     let _watches: Vec<_> = held(engine).iter().map(|p| p.watch(Waker::for_this_thread())).collect();
     let said = |process: Arc<Process>| {
         let record = process.record();
