@@ -16,7 +16,7 @@ use crate::wire::keeper::{ENGINE_FD, ToKeeper};
 /// An engine that lived this long was healthy, ms.
 const HEALTHY_MS: u64 = 1000;
 /// So many short lives in a row are restarted at once: somebody may be killing it, and every moment counts.
-const SHORT_LIVES_FREE: u32 = 3;
+const SHORT_RUNS_FREE: u32 = 3;
 /// The first delay after that, ms; it doubles.
 const DELAY_MS: u64 = 10;
 /// Where the doubling ends, ms.
@@ -33,8 +33,8 @@ pub enum Engine {
 
 /// How long to wait after so many short lives in a row.
 #[must_use]
-pub fn delay_ms(short_lives: u32) -> u64 {
-    match short_lives.checked_sub(SHORT_LIVES_FREE) {
+pub fn delay_ms(short_runs: u32) -> u64 {
+    match short_runs.checked_sub(SHORT_RUNS_FREE) {
         None | Some(0) => 0,
         Some(n) => (DELAY_MS << (n - 1).min(10)).min(DELAY_MAX_MS),
     }

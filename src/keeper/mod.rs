@@ -217,7 +217,7 @@ struct Keeper<'n> {
     engine: Engine,
     engine_starts: u64,
     /// Engines in a row that did not work for long.
-    short_lives: u32,
+    short_runs: u32,
     /// The present engine has said that it is ready.
     engine_is_up: bool,
     started_at: Timestamp,
@@ -253,7 +253,7 @@ impl<'n> Keeper<'n> {
             spare: Vec::new(),
             engine: Engine::Down { start_at: 0 },
             engine_starts: 0,
-            short_lives: 0,
+            short_runs: 0,
             engine_is_up: false,
             started_at: Timestamp::now(),
             stop: Stop::No,
@@ -341,8 +341,8 @@ impl Keeper<'_> {
             }
             Err(e) if self.attempt.is_some() => self.upgrade_engine_not_started(&e),
             Err(e) => {
-                self.short_lives = self.short_lives.saturating_add(1);
-                let delay = delay_ms(self.short_lives).max(100);
+                self.short_runs = self.short_runs.saturating_add(1);
+                let delay = delay_ms(self.short_runs).max(100);
                 self.engine = Engine::Down { start_at: clock::now_ms() + delay };
                 (self.notify)(Notice::Trouble(format!("cannot start the engine: {e}")));
             }
@@ -400,8 +400,8 @@ impl Keeper<'_> {
             matches!(died, children::Status::Signalled { signal, .. } if u32::from(signal) == signal::KILL);
         let is_sound = is_upgrade || self.engine.was_healthy() || (self.engine_is_up && was_killed);
         self.engine_is_up = false;
-        self.short_lives = if is_sound { 0 } else { self.short_lives.saturating_add(1) };
-        let restart_in_ms = delay_ms(self.short_lives);
+        self.short_runs = if is_sound { 0 } else { self.short_runs.saturating_add(1) };
+        let restart_in_ms = delay_ms(self.short_runs);
         self.engine = Engine::Down { start_at: clock::now_ms() + restart_in_ms };
         self.outbox.clear();
         let how = match died {

@@ -120,7 +120,7 @@ pub struct Process {
 #[derive(Debug)]
 struct Inner {
     queue: VecDeque<Msg>,
-    life: Life,
+    activity: Activity,
     shown: Record,
     watchers: Vec<Waker>,
     /// The thread has nothing else left to wake it.
@@ -129,10 +129,10 @@ struct Inner {
 
 /// Where the life is.
 #[derive(Debug)]
-enum Life {
-    Home(Box<Record>),
+enum Activity {
+    Idle(Box<Record>),
     /// With the thread that this wakes; none until it has said so.
-    Away(Option<Waker>),
+    Active(Option<Waker>),
     /// Over.
     Removed,
 }
@@ -150,7 +150,7 @@ impl Process {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 shown: record.clone(),
-                life: Life::Home(Box::new(record)),
+                activity: Activity::Idle(Box::new(record)),
                 watchers: Vec::new(),
                 is_awaited: false,
             }),
@@ -162,12 +162,12 @@ impl Process {
     /// Sends a message, and starts the thread if there is none.
     pub fn send(self: &Arc<Self>, msg: Msg) {
         let mut inner = self.inner.lock();
-        match &mut inner.life {
-            Life::Removed => {
+        match &mut inner.activity {
+            Activity::Removed => {
                 drop(inner);
                 self.refuse(msg);
             }
-            Life::Away(waker) => {
+            Activity::Active(waker) => {
                 let waker = waker.clone();
                 inner.queue.push_back(msg);
                 drop(inner);
@@ -175,13 +175,14 @@ impl Process {
                     waker.wake();
                 }
             }
-            Life::Home(_) => {
-                let Life::Home(life) = std::mem::replace(&mut inner.life, Life::Away(None)) else {
+            Activity::Idle(_) => {
+                let Activity::Idle(activity) = std::mem::replace(&mut inner.activity, Activity::Active(None))
+                else {
                     unreachable!("matched above")
                 };
                 inner.queue.push_back(msg);
                 drop(inner);
-                self.start_thread(*life);
+                self.start_thread(*activity);
             }
         }
     }
@@ -189,7 +190,7 @@ impl Process {
     /// Sends a message that can wait until the thread wakes for something else.
     pub fn send_unhurried(self: &Arc<Self>, msg: Msg) {
         let mut inner = self.inner.lock();
-        if matches!(inner.life, Life::Away(_)) && !inner.is_awaited {
+        if matches!(inner.activity, Activity::Active(_)) && !inner.is_awaited {
             inner.queue.push_back(msg);
         } else {
             inner.is_awaited = false;
@@ -198,14 +199,15 @@ impl Process {
         }
     }
 
-    fn start_thread(self: &Arc<Self>, life: Record) {
+    fn start_thread(self: &Arc<Self>, activity: Record) {
         let process = Arc::clone(self);
-        let back_home = life.clone();
-        let spawned = thread::spawn(&format!("proc-{}", self.id.short()), move || worker::run(process, life));
+        let idle_record = activity.clone();
+        let spawned =
+            thread::spawn(&format!("proc-{}", self.id.short()), move || worker::run(process, activity));
         if let Err(e) = spawned {
             // Without a thread nothing can be begun; what is asked is refused, and the life goes home.
             let mut inner = self.inner.lock();
-            inner.life = Life::Home(Box::new(back_home));
+            inner.activity = Activity::Idle(Box::new(idle_record));
             let queue = std::mem::take(&mut inner.queue);
             drop(inner);
             let error = Error::new(Code::Refused, format!("cannot start a thread for the process: {e}"))
@@ -241,7 +243,7 @@ impl Process {
 
     /// For the process's thread: from now on it is woken by messages.
     pub fn here(&self, waker: Waker) {
-        if let Life::Away(to) = &mut self.inner.lock().life {
+        if let Activity::Active(to) = &mut self.inner.lock().activity {
             *to = Some(waker);
         }
     }
@@ -252,19 +254,19 @@ impl Process {
     }
 
     /// For the process's thread: gives the life back, and the thread ends. `Some`: a message has come, it goes on.
-    pub fn go_home(&self, life: Record) -> Option<Record> {
+    pub fn become_idle(&self, activity: Record) -> Option<Record> {
         let mut inner = self.inner.lock();
         if !inner.queue.is_empty() {
-            return Some(life);
+            return Some(activity);
         }
-        inner.life = Life::Home(Box::new(life));
+        inner.activity = Activity::Idle(Box::new(activity));
         None
     }
 
     /// For the process's thread: there is no life any more. The thread ends.
     pub fn end(&self) {
         let mut inner = self.inner.lock();
-        inner.life = Life::Removed;
+        inner.activity = Activity::Removed;
         let queue = std::mem::take(&mut inner.queue);
         drop(inner);
         for msg in queue {
@@ -321,7 +323,7 @@ impl Process {
 
     /// Whether it was removed.
     pub fn is_removed(&self) -> bool {
-        matches!(self.inner.lock().life, Life::Removed)
+        matches!(self.inner.lock().activity, Activity::Removed)
     }
 
     /// As clients see it.

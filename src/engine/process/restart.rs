@@ -19,11 +19,11 @@ pub enum Next {
 
 /// Whether the run that just ended counts as a failure.
 #[must_use]
-pub fn failed(life: &Record, rules: &RestartRules) -> bool {
-    if life.start_failure.is_some() {
+pub fn failed(record: &Record, rules: &RestartRules) -> bool {
+    if record.start_failure.is_some() {
         return true;
     }
-    match life.exit.map(|e| e.end) {
+    match record.exit.map(|e| e.end) {
         Some(End::Code(code)) if rules.success_codes.is_empty() => code != 0,
         Some(End::Code(code)) => !rules.success_codes.contains(&code),
         Some(End::Signal(_)) | None => true,
@@ -32,36 +32,36 @@ pub fn failed(life: &Record, rules: &RestartRules) -> bool {
 
 /// Decides. Changes nothing; [`count`] does.
 #[must_use]
-pub fn next(life: &Record, rules: &RestartRules, now: Now) -> Next {
+pub fn next(record: &Record, rules: &RestartRules, now: Now) -> Next {
     match rules.policy {
         RestartPolicy::Never => return Next::Rest,
-        RestartPolicy::OnFailure if !failed(life, rules) => return Next::Rest,
+        RestartPolicy::OnFailure if !failed(record, rules) => return Next::Rest,
         RestartPolicy::OnFailure | RestartPolicy::Always => {}
     }
-    let restarts = if window_is_over(life, rules, now) { 0 } else { life.window_restarts };
+    let restarts = if window_is_over(record, rules, now) { 0 } else { record.window_restarts };
     if rules.max_restarts.is_some_and(|max| restarts >= max) {
         return Next::GiveUp;
     }
-    let attempts = if was_healthy(life, rules, now) { 0 } else { life.attempts };
+    let attempts = if was_healthy(record, rules, now) { 0 } else { record.attempts };
     Next::Run { after_ms: delay_ms(rules, attempts, now.jitter) }
 }
 
 /// Counts a restart that was decided.
-pub fn count(life: &mut Record, rules: &RestartRules, now: Now) {
-    if window_is_over(life, rules, now) {
-        life.window_start = now.mono_ms;
-        life.window_restarts = 0;
+pub fn count(record: &mut Record, rules: &RestartRules, now: Now) {
+    if window_is_over(record, rules, now) {
+        record.window_start = now.mono_ms;
+        record.window_restarts = 0;
     }
-    life.window_restarts += 1;
-    life.restarts += 1;
-    life.attempts = if was_healthy(life, rules, now) { 1 } else { life.attempts.saturating_add(1) };
+    record.window_restarts += 1;
+    record.restarts += 1;
+    record.attempts = if was_healthy(record, rules, now) { 1 } else { record.attempts.saturating_add(1) };
 }
 
 /// The decision in words.
 #[must_use]
-pub fn plan(next: Next, life: &Record, rules: &RestartRules) -> String {
+pub fn plan(next: Next, record: &Record, rules: &RestartRules) -> String {
     let of = rules.max_restarts.map(|max| format!(" of {max}")).unwrap_or_default();
-    let n = life.window_restarts + 1;
+    let n = record.window_restarts + 1;
     match next {
         Next::Rest => String::new(),
         Next::GiveUp => "there will be no other".to_owned(),
@@ -71,12 +71,13 @@ pub fn plan(next: Next, life: &Record, rules: &RestartRules) -> String {
 }
 
 /// The window begins with its first restart.
-fn window_is_over(life: &Record, rules: &RestartRules, now: Now) -> bool {
-    life.window_restarts == 0 || now.mono_ms.saturating_sub(life.window_start) > millis(rules.window)
+fn window_is_over(record: &Record, rules: &RestartRules, now: Now) -> bool {
+    record.window_restarts == 0 || now.mono_ms.saturating_sub(record.window_start) > millis(rules.window)
 }
 
-fn was_healthy(life: &Record, rules: &RestartRules, now: Now) -> bool {
-    life.start_failure.is_none() && now.mono_ms.saturating_sub(life.started_mono) >= millis(rules.reset_after)
+fn was_healthy(record: &Record, rules: &RestartRules, now: Now) -> bool {
+    record.start_failure.is_none()
+        && now.mono_ms.saturating_sub(record.started_mono) >= millis(rules.reset_after)
 }
 
 /// 0 for the first, then the delay, doubled each time up to its limit, stretched by up to a tenth either way so that
@@ -117,24 +118,24 @@ mod tests {
             window: Duration::from_secs(1),
             ..RestartRules::default()
         };
-        let mut life = fresh(ProcessId::new(), None, None);
-        life.started_mono = 5000;
+        let mut record = fresh(ProcessId::new(), None, None);
+        record.started_mono = 5000;
         for now in [5000, 5100] {
-            assert!(matches!(next(&life, &rules, at(now)), Next::Run { .. }));
-            count(&mut life, &rules, at(now));
+            assert!(matches!(next(&record, &rules, at(now)), Next::Run { .. }));
+            count(&mut record, &rules, at(now));
         }
-        assert_eq!(next(&life, &rules, at(6000)), Next::GiveUp);
-        assert_eq!(next(&life, &rules, at(6001)), Next::Run { after_ms: 200 });
+        assert_eq!(next(&record, &rules, at(6000)), Next::GiveUp);
+        assert_eq!(next(&record, &rules, at(6001)), Next::Run { after_ms: 200 });
     }
 
     #[test]
     fn a_healthy_run_resets_the_delay() {
         let rules = RestartRules { policy: RestartPolicy::Always, ..RestartRules::default() };
-        let mut life = fresh(ProcessId::new(), None, None);
-        life.attempts = 5;
-        assert_eq!(next(&life, &rules, at(9_999)), Next::Run { after_ms: 1600 });
-        assert_eq!(next(&life, &rules, at(10_000)), Next::Run { after_ms: 0 });
-        count(&mut life, &rules, at(10_000));
-        assert_eq!(life.attempts, 1);
+        let mut record = fresh(ProcessId::new(), None, None);
+        record.attempts = 5;
+        assert_eq!(next(&record, &rules, at(9_999)), Next::Run { after_ms: 1600 });
+        assert_eq!(next(&record, &rules, at(10_000)), Next::Run { after_ms: 0 });
+        count(&mut record, &rules, at(10_000));
+        assert_eq!(record.attempts, 1);
     }
 }

@@ -203,14 +203,14 @@ pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) 
 }
 
 /// The one door between states.
-pub fn step(life: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Outcome {
-    let mut s = Step { life, rules, cause, now, outcome: Outcome::default() };
+pub fn step(record: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Outcome {
+    let mut s = Step { record, rules, cause, now, outcome: Outcome::default() };
     s.apply(input);
     s.outcome
 }
 
 struct Step<'a> {
-    life: &'a mut Record,
+    record: &'a mut Record,
     rules: &'a Rules,
     cause: &'a str,
     now: Now,
@@ -220,23 +220,23 @@ struct Step<'a> {
 impl Step<'_> {
     fn apply(&mut self, input: Input) {
         match &input {
-            Input::Start | Input::Restart => self.life.wanted = true,
-            Input::Stop(order) if !order.for_now => self.life.wanted = false,
+            Input::Start | Input::Restart => self.record.wanted = true,
+            Input::Stop(order) if !order.for_now => self.record.wanted = false,
             _ => {}
         }
-        match (self.life.state, input.clone()) {
+        match (self.record.state, input.clone()) {
             (State::Stopped | State::Failed | State::Backoff, Input::Start | Input::Restart) => {
-                self.life.attempts = 0;
-                self.life.window_restarts = 0;
+                self.record.attempts = 0;
+                self.record.window_restarts = 0;
                 self.start();
             }
             (State::Starting | State::Running, Input::Start) => {}
             (State::Stopping, Input::Start | Input::Restart) => self.set_then(Then::Run),
 
             // Of an earlier service, and left alone until somebody says otherwise.
-            (State::Stopped | State::Failed, Input::Stop(order)) if self.life.left => {
-                self.life.left = false;
-                self.life.leader_gone = true;
+            (State::Stopped | State::Failed, Input::Stop(order)) if self.record.left => {
+                self.record.left = false;
+                self.record.leader_gone = true;
                 self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, Then::Rest);
                 self.look();
             }
@@ -252,7 +252,7 @@ impl Step<'_> {
             (State::Stopping, Input::Stop(order)) => self.hasten_stop(order),
 
             // A new engine learns what the last one had on record.
-            (State::Starting | State::Stopping, Input::Spawned { pid }) if self.life.pid == Some(pid) => {}
+            (State::Starting | State::Stopping, Input::Spawned { pid }) if self.record.pid == Some(pid) => {}
             (State::Starting, Input::Spawned { pid }) => self.spawned(pid),
             (State::Stopping, Input::Spawned { pid }) => self.born_too_late(pid),
             (State::Starting | State::Running | State::Stopping, Input::SpawnFailed { failure, child }) => {
@@ -260,31 +260,31 @@ impl Step<'_> {
             }
             (State::Starting, Input::Executed) => {
                 self.enter(State::Running);
-                self.life.ready = !self.rules.proves_ready;
+                self.record.ready = !self.rules.proves_ready;
                 self.tell(EventKind::Started, "");
             }
             (State::Running, Input::Ready) => {
-                if !self.life.ready {
-                    self.life.ready = true;
+                if !self.record.ready {
+                    self.record.ready = true;
                     self.tell(EventKind::Ready, "");
                 }
             }
             (State::Starting | State::Running, Input::Exited(_) | Input::Lost) => {
                 self.ended(&input);
                 // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide what next.
-                self.life.stop = self.stop_for(StopOrder::default(), Then::Decide);
+                self.record.stop = self.stop_for(StopOrder::default(), Then::Decide);
                 self.enter_quietly(State::Stopping);
-                self.set_deadline(self.life.stop.timeout_ms);
+                self.set_deadline(self.record.stop.timeout_ms);
                 self.look();
             }
             // On record already, but the keeper had no word of it.
-            (State::Stopping, Input::Exited(_) | Input::Lost) if self.life.leader_gone => {}
+            (State::Stopping, Input::Exited(_) | Input::Lost) if self.record.leader_gone => {}
             (State::Stopping, Input::Exited(_) | Input::Lost) => {
                 self.ended(&input);
                 self.look();
             }
             (State::Stopping, Input::TreeEmpty) => {
-                if self.life.pid.is_none() {
+                if self.record.pid.is_none() {
                     self.end_of_run();
                 }
             }
@@ -312,23 +312,23 @@ impl Step<'_> {
 
     fn enter(&mut self, state: State) {
         self.enter_quietly(state);
-        self.life.cause = cut(self.cause);
+        self.record.cause = cut(self.cause);
     }
 
     /// Into a state that nobody caused but the process itself: who asked for it to run stays on record.
     fn enter_quietly(&mut self, state: State) {
-        self.life.state = state;
+        self.record.state = state;
         self.clear_deadline();
     }
 
     fn set_deadline(&mut self, after_ms: u64) {
-        self.life.deadline = Some(self.now.mono_ms.saturating_add(after_ms));
-        self.life.deadline_at = Some(Timestamp(self.now.wall.0.saturating_add(after_ms)));
+        self.record.deadline = Some(self.now.mono_ms.saturating_add(after_ms));
+        self.record.deadline_at = Some(Timestamp(self.now.wall.0.saturating_add(after_ms)));
     }
 
     fn clear_deadline(&mut self) {
-        self.life.deadline = None;
-        self.life.deadline_at = None;
+        self.record.deadline = None;
+        self.record.deadline_at = None;
     }
 
     fn tell(&mut self, kind: EventKind, detail: &str) {
@@ -341,67 +341,67 @@ impl Step<'_> {
 
     fn start(&mut self) {
         self.enter(State::Starting);
-        let life = &mut *self.life;
-        life.run += 1;
-        life.pid = None;
-        life.start_ticks = None;
-        life.adopted = false;
-        life.ready = false;
-        life.start_failure = None;
-        life.leader_gone = false;
-        life.stuck = false;
-        life.stopped_at = None;
-        life.started_at = Some(self.now.wall);
-        life.started_mono = self.now.mono_ms;
+        let record = &mut *self.record;
+        record.run += 1;
+        record.pid = None;
+        record.start_ticks = None;
+        record.adopted = false;
+        record.ready = false;
+        record.start_failure = None;
+        record.leader_gone = false;
+        record.stuck = false;
+        record.stopped_at = None;
+        record.started_at = Some(self.now.wall);
+        record.started_mono = self.now.mono_ms;
         self.act(Action::Spawn);
     }
 
     fn spawned(&mut self, pid: u32) {
-        self.life.left = false;
-        self.life.pid = Some(pid);
-        self.life.started_at = Some(self.now.wall);
-        self.life.started_mono = self.now.mono_ms;
+        self.record.left = false;
+        self.record.pid = Some(pid);
+        self.record.started_at = Some(self.now.wall);
+        self.record.started_mono = self.now.mono_ms;
     }
 
     /// Stopped before it was born: it gets what it missed.
     fn born_too_late(&mut self, pid: u32) {
         self.spawned(pid);
-        if self.life.stop.phase == Phase::Asked as u32 {
+        if self.record.stop.phase == Phase::Asked as u32 {
             self.send_stop_signal();
         } else {
-            self.life.stuck = false;
+            self.record.stuck = false;
             self.kill();
         }
     }
 
     fn spawn_failed(&mut self, failure: StartFailure, child: Child) {
         let detail = format!("{}: errno {}", failure.step, failure.errno);
-        self.life.start_failure = Some(failure);
+        self.record.start_failure = Some(failure);
         self.tell(EventKind::StartFailed, &detail);
         if child == Child::None {
-            self.life.pid = None;
-            self.life.stopped_at = Some(self.now.wall);
-            if self.life.state != State::Stopping {
-                self.life.stop = self.stop_for(StopOrder::default(), Then::Decide);
+            self.record.pid = None;
+            self.record.stopped_at = Some(self.now.wall);
+            if self.record.state != State::Stopping {
+                self.record.stop = self.stop_for(StopOrder::default(), Then::Decide);
             }
             self.end_of_run();
         }
     }
 
     fn ended(&mut self, how: &Input) {
-        self.life.pid = None;
-        self.life.start_ticks = None;
-        self.life.adopted = false;
-        self.life.leader_gone = true;
-        self.life.ready = false;
-        self.life.stopped_at = Some(self.now.wall);
+        self.record.pid = None;
+        self.record.start_ticks = None;
+        self.record.adopted = false;
+        self.record.leader_gone = true;
+        self.record.ready = false;
+        self.record.stopped_at = Some(self.now.wall);
         match how {
-            Input::Exited(exit) if self.life.start_failure.is_none() => {
-                self.life.exit = Some(*exit);
+            Input::Exited(exit) if self.record.start_failure.is_none() => {
+                self.record.exit = Some(*exit);
                 self.tell(EventKind::Exited, "");
             }
             Input::Lost => {
-                self.life.exit = None;
+                self.record.exit = None;
                 self.tell(EventKind::Lost, "it ended, and nobody saw how");
             }
             _ => {}
@@ -421,11 +421,11 @@ impl Step<'_> {
     }
 
     fn begin_stop(&mut self, order: StopOrder, then: Then) {
-        self.life.stop = self.stop_for(order, then);
+        self.record.stop = self.stop_for(order, then);
         self.enter(State::Stopping);
-        self.set_deadline(self.life.stop.timeout_ms);
-        self.tell(EventKind::Stopping, &signal::name(self.life.stop.signal));
-        if self.life.pid.is_some() {
+        self.set_deadline(self.record.stop.timeout_ms);
+        self.tell(EventKind::Stopping, &signal::name(self.record.stop.signal));
+        if self.record.pid.is_some() {
             self.send_stop_signal();
         }
     }
@@ -433,44 +433,44 @@ impl Step<'_> {
     /// A second order during a stop: it stays stopped, the shorter grace counts, and what was stuck is tried once more.
     fn hasten_stop(&mut self, order: StopOrder) {
         self.set_then(Then::Rest);
-        self.life.cause = cut(self.cause);
-        self.life.stuck = false;
+        self.record.cause = cut(self.cause);
+        self.record.stuck = false;
         let wanted = self.stop_for(order, Then::Rest);
-        if self.life.stop.phase != Phase::Asked as u32 {
+        if self.record.stop.phase != Phase::Asked as u32 {
             self.kill();
             return;
         }
-        self.life.stop.no_kill &= wanted.no_kill;
+        self.record.stop.no_kill &= wanted.no_kill;
         let until = self.now.mono_ms.saturating_add(wanted.timeout_ms);
-        if self.life.deadline.is_none_or(|d| d > until) {
+        if self.record.deadline.is_none_or(|d| d > until) {
             self.set_deadline(wanted.timeout_ms);
         }
-        if wanted.signal != self.life.stop.signal {
-            self.life.stop.signal = wanted.signal;
+        if wanted.signal != self.record.stop.signal {
+            self.record.stop.signal = wanted.signal;
             self.send_stop_signal();
         }
     }
 
     fn set_then(&mut self, then: Then) {
-        self.life.stop.then = then as u32;
+        self.record.stop.then = then as u32;
     }
 
     fn send_stop_signal(&mut self) {
-        let StopInProgress { signal, scope, .. } = self.life.stop;
+        let StopInProgress { signal, scope, .. } = self.record.stop;
         self.act(Action::Signal { signal, scope });
     }
 
     /// After the process itself is gone: see whether it left anything behind, and ask that to go too.
     fn look(&mut self) {
-        let scope = self.life.stop.scope;
+        let scope = self.record.stop.scope;
         self.act(Action::Look { scope });
-        if self.life.stop.phase == Phase::Asked as u32 && scope != Scope::Leader {
+        if self.record.stop.phase == Phase::Asked as u32 && scope != Scope::Leader {
             self.send_stop_signal();
         }
     }
 
     fn grace_over(&mut self) {
-        let stop = self.life.stop;
+        let stop = self.record.stop;
         self.clear_deadline();
         if stop.phase == Phase::Asked as u32 {
             if stop.no_kill {
@@ -480,8 +480,8 @@ impl Step<'_> {
             self.tell(EventKind::Killed, "the grace period is over");
             self.kill();
         } else if stop.phase == Phase::Killed as u32 {
-            self.life.stop.phase = Phase::Stuck as u32;
-            self.life.stuck = true;
+            self.record.stop.phase = Phase::Stuck as u32;
+            self.record.stuck = true;
             self.tell(EventKind::Stuck, "something does not die of SIGKILL");
             // Once more, for what was frozen or forked meanwhile; from here on only its end wakes us.
             self.act(Action::Kill { scope: stop.scope });
@@ -489,8 +489,8 @@ impl Step<'_> {
     }
 
     fn kill(&mut self) {
-        let scope = self.life.stop.scope;
-        self.life.stop.phase = Phase::Killed as u32;
+        let scope = self.record.stop.scope;
+        self.record.stop.phase = Phase::Killed as u32;
         self.set_deadline(KILL_MS);
         self.act(Action::Kill { scope });
         self.act(Action::Look { scope });
@@ -498,22 +498,22 @@ impl Step<'_> {
 
     /// `--no-kill`: what will not stop is left as it is, and a later stop goes on from here.
     fn abandon_stop(&mut self) {
-        if self.life.leader_gone || self.life.pid.is_none() {
-            self.life.stuck = true;
+        if self.record.leader_gone || self.record.pid.is_none() {
+            self.record.stuck = true;
             self.tell(EventKind::Stuck, "it did not stop, and is not to be killed");
         } else {
             self.enter(State::Running);
-            self.life.ready |= !self.rules.proves_ready;
+            self.record.ready |= !self.rules.proves_ready;
             self.tell(EventKind::Stuck, "it did not stop, and is left running");
         }
     }
 
     fn end_of_run(&mut self) {
-        self.life.stuck = false;
-        let then = self.life.stop.then;
+        self.record.stuck = false;
+        let then = self.record.stop.then;
         if then == Then::Run as u32 {
             self.tell(EventKind::Stopped, "to be started again");
-            self.life.attempts = 0;
+            self.record.attempts = 0;
             self.start();
         } else if then == Then::Rest as u32 {
             self.rest(State::Stopped, EventKind::Stopped, "");
@@ -528,27 +528,27 @@ impl Step<'_> {
     }
 
     fn decide(&mut self) {
-        let next = restart::next(self.life, &self.rules.restart, self.now);
-        if restart::failed(self.life, &self.rules.restart) && next != Next::Rest {
-            self.tell(EventKind::AttemptFailed, &restart::plan(next, self.life, &self.rules.restart));
+        let next = restart::next(self.record, &self.rules.restart, self.now);
+        if restart::failed(self.record, &self.rules.restart) && next != Next::Rest {
+            self.tell(EventKind::AttemptFailed, &restart::plan(next, self.record, &self.rules.restart));
         }
         match next {
             Next::Rest => {
                 // What has done its work is not wanted any more; what failed is, by a later service.
-                self.life.wanted &= restart::failed(self.life, &self.rules.restart);
+                self.record.wanted &= restart::failed(self.record, &self.rules.restart);
                 self.rest(State::Stopped, EventKind::Stopped, "by itself");
             }
             Next::GiveUp => {
-                let n = self.life.window_restarts;
-                self.life.cause = "restart limit".to_owned();
+                let n = self.record.window_restarts;
+                self.record.cause = "restart limit".to_owned();
                 self.rest(State::Failed, EventKind::GaveUp, &format!("after {n} restarts within the window"));
             }
             Next::Run { after_ms } => {
-                restart::count(self.life, &self.rules.restart, self.now);
-                self.life.cause = "restart policy".to_owned();
+                restart::count(self.record, &self.rules.restart, self.now);
+                self.record.cause = "restart policy".to_owned();
                 if after_ms == 0 {
                     self.start();
-                    self.life.cause = "restart policy".to_owned();
+                    self.record.cause = "restart policy".to_owned();
                 } else {
                     self.enter_quietly(State::Backoff);
                     self.set_deadline(after_ms);
@@ -560,8 +560,8 @@ impl Step<'_> {
 
 /// Whether a stop is over without the process being gone: what its callers are told then.
 #[must_use]
-pub fn stop_was_in_vain(life: &Record) -> bool {
-    life.stuck || life.state == State::Running
+pub fn stop_was_in_vain(record: &Record) -> bool {
+    record.stuck || record.state == State::Running
 }
 
 /// Cut to what a record takes, at a character.

@@ -7,7 +7,7 @@ use crate::wire::process::End;
 use crate::wire::spec::RestartPolicy;
 
 struct Sim {
-    life: Record,
+    record: Record,
     rules: Rules,
     ms: u64,
 }
@@ -16,7 +16,7 @@ impl Sim {
     fn new(policy: RestartPolicy) -> Self {
         let restart = RestartRules { policy, ..RestartRules::default() };
         let rules = Rules { restart, stop: StopRules::default(), proves_ready: false };
-        Self { life: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
+        Self { record: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
     }
 
     fn running(policy: RestartPolicy) -> Self {
@@ -24,13 +24,13 @@ impl Sim {
         sim.put(Input::Start);
         sim.put(Input::Spawned { pid: 7 });
         sim.put(Input::Executed);
-        assert_eq!(sim.life.state, State::Running);
+        assert_eq!(sim.record.state, State::Running);
         sim
     }
 
     fn put(&mut self, input: Input) -> Outcome {
         let now = Now { mono_ms: self.ms, wall: Timestamp(self.ms), jitter: 0 };
-        step(&mut self.life, &self.rules, input, "test", now)
+        step(&mut self.record, &self.rules, input, "test", now)
     }
 
     fn exit(&mut self, code: u8) -> Outcome {
@@ -64,16 +64,16 @@ const LOOK: Action = Action::Look { scope: Scope::Tree };
 fn start_run_stop() {
     let mut sim = Sim::new(RestartPolicy::Never);
     assert_eq!(sim.put(Input::Start).actions, [Action::Spawn]);
-    assert_eq!((sim.life.state, sim.life.run), (State::Starting, 1));
+    assert_eq!((sim.record.state, sim.record.run), (State::Starting, 1));
     sim.put(Input::Spawned { pid: 7 });
     assert_eq!(kinds(&sim.put(Input::Executed)), [EventKind::Started]);
-    assert!(sim.life.ready);
+    assert!(sim.record.ready);
     assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [SIGNAL]);
-    assert_eq!(sim.life.deadline, Some(11_000));
+    assert_eq!(sim.record.deadline, Some(11_000));
     assert_eq!(sim.exit(0).actions, [LOOK, SIGNAL]);
-    assert_eq!(sim.life.state, State::Stopping);
+    assert_eq!(sim.record.state, State::Stopping);
     assert_eq!(kinds(&sim.put(Input::TreeEmpty)), [EventKind::Stopped]);
-    assert_eq!((sim.life.state, sim.life.deadline), (State::Stopped, None));
+    assert_eq!((sim.record.state, sim.record.deadline), (State::Stopped, None));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn stopped_is_not_said_while_the_leader_lives() {
     let mut sim = Sim::running(RestartPolicy::Never);
     sim.put(Input::Stop(StopOrder::default()));
     sim.put(Input::TreeEmpty);
-    assert_eq!(sim.life.state, State::Stopping);
+    assert_eq!(sim.record.state, State::Stopping);
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn the_kill_goes_to_what_the_leader_left_behind() {
     sim.exit(0);
     sim.ms = 11_000;
     assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
-    assert_eq!(sim.life.state, State::Stopping);
+    assert_eq!(sim.record.state, State::Stopping);
     sim.ms = 13_000;
     assert_eq!(kinds(&sim.put(Input::Deadline)), [EventKind::Stuck]);
-    assert!(sim.life.stuck && stop_was_in_vain(&sim.life));
-    assert_eq!(sim.life.deadline, None, "nothing wakes us but its end");
+    assert!(sim.record.stuck && stop_was_in_vain(&sim.record));
+    assert_eq!(sim.record.deadline, None, "nothing wakes us but its end");
     sim.put(Input::TreeEmpty);
-    assert_eq!((sim.life.state, sim.life.stuck), (State::Stopped, false));
+    assert_eq!((sim.record.state, sim.record.stuck), (State::Stopped, false));
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn no_kill_leaves_it_running() {
     sim.put(Input::Stop(StopOrder { no_kill: true, ..StopOrder::default() }));
     sim.ms = 11_000;
     assert_eq!(sim.put(Input::Deadline).actions, []);
-    assert_eq!(sim.life.state, State::Running);
-    assert!(stop_was_in_vain(&sim.life));
+    assert_eq!(sim.record.state, State::Running);
+    assert!(stop_was_in_vain(&sim.record));
 }
 
 #[test]
@@ -117,16 +117,16 @@ fn a_stop_after_a_stop_in_vain_goes_on() {
     sim.exit(0);
     sim.ms = 11_000;
     sim.put(Input::Deadline);
-    assert!(sim.life.stuck && sim.life.deadline.is_none());
+    assert!(sim.record.stuck && sim.record.deadline.is_none());
     sim.put(Input::Stop(StopOrder::default()));
-    assert!(!sim.life.stuck);
+    assert!(!sim.record.stuck);
     sim.ms = 21_000;
     assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
     sim.ms = 23_000;
     sim.put(Input::Deadline);
-    assert!(sim.life.stuck);
+    assert!(sim.record.stuck);
     assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [KILL, LOOK]);
-    assert_eq!((sim.life.stuck, sim.life.deadline), (false, Some(25_000)));
+    assert_eq!((sim.record.stuck, sim.record.deadline), (false, Some(25_000)));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_stop_before_the_birth_reaches_the_child() {
     assert_eq!(sim.put(Input::Spawned { pid: 7 }).actions, [SIGNAL]);
     sim.put(Input::Executed);
     sim.end(0);
-    assert_eq!(sim.life.state, State::Stopped);
+    assert_eq!(sim.record.state, State::Stopped);
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn restart_is_a_stop_and_a_start_and_a_later_stop_wins() {
     let mut sim = Sim::running(RestartPolicy::Never);
     sim.put(Input::Restart);
     assert_eq!(sim.end(0).actions, [Action::Spawn]);
-    assert_eq!((sim.life.state, sim.life.run, sim.life.restarts), (State::Starting, 2, 0));
+    assert_eq!((sim.record.state, sim.record.run, sim.record.restarts), (State::Starting, 2, 0));
     let mut sim = Sim::running(RestartPolicy::Always);
     sim.put(Input::Restart);
     sim.put(Input::Stop(StopOrder::default()));
     sim.end(0);
-    assert_eq!(sim.life.state, State::Stopped);
+    assert_eq!(sim.record.state, State::Stopped);
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn a_second_stop_shortens_the_grace() {
     let mut sim = Sim::running(RestartPolicy::Never);
     sim.put(Input::Stop(StopOrder::default()));
     sim.put(Input::Stop(StopOrder { timeout: Some(Duration::from_secs(1)), ..StopOrder::default() }));
-    assert_eq!(sim.life.deadline, Some(2000));
+    assert_eq!(sim.record.deadline, Some(2000));
     sim.put(Input::Stop(StopOrder { timeout: Some(Duration::from_secs(60)), ..StopOrder::default() }));
-    assert_eq!(sim.life.deadline, Some(2000));
+    assert_eq!(sim.record.deadline, Some(2000));
 }
 
 #[test]
@@ -177,10 +177,10 @@ fn a_failing_process_backs_off_and_gives_up() {
     let mut delays = Vec::new();
     loop {
         let outcome = sim.end(1);
-        match sim.life.state {
+        match sim.record.state {
             State::Starting => delays.push(0),
             State::Backoff => {
-                let deadline = sim.life.deadline.expect("an attempt is due");
+                let deadline = sim.record.deadline.expect("an attempt is due");
                 delays.push(deadline - sim.ms);
                 sim.ms = deadline;
                 assert_eq!(sim.put(Input::Deadline).actions, [Action::Spawn]);
@@ -196,7 +196,7 @@ fn a_failing_process_backs_off_and_gives_up() {
     }
     assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600]);
     sim.put(Input::Start);
-    assert_eq!((sim.life.state, sim.life.attempts), (State::Starting, 0));
+    assert_eq!((sim.record.state, sim.record.attempts), (State::Starting, 0));
 }
 
 #[test]
@@ -209,12 +209,12 @@ fn policies_differ_by_success() {
     ] {
         let mut sim = Sim::running(policy);
         sim.end(code);
-        assert_eq!(sim.life.state == State::Stopped, rests, "{policy:?} {code}");
+        assert_eq!(sim.record.state == State::Stopped, rests, "{policy:?} {code}");
     }
     let mut sim = Sim::running(RestartPolicy::OnFailure);
     sim.rules.restart.success_codes = vec![0, 3];
     sim.end(3);
-    assert_eq!(sim.life.state, State::Stopped);
+    assert_eq!(sim.record.state, State::Stopped);
 }
 
 #[test]
@@ -224,9 +224,9 @@ fn a_stop_in_backoff_is_at_once() {
     sim.put(Input::Spawned { pid: 8 });
     sim.put(Input::Executed);
     sim.end(1);
-    assert_eq!(sim.life.state, State::Backoff);
+    assert_eq!(sim.record.state, State::Backoff);
     sim.put(Input::Stop(StopOrder::default()));
-    assert_eq!((sim.life.state, sim.life.deadline), (State::Stopped, None));
+    assert_eq!((sim.record.state, sim.record.deadline), (State::Stopped, None));
 }
 
 #[test]
@@ -236,26 +236,26 @@ fn a_failed_exec_is_never_running() {
     sim.put(Input::Start);
     sim.put(Input::Spawned { pid: 7 });
     sim.put(Input::SpawnFailed { failure: failure.clone(), child: Child::Exits });
-    assert_eq!(sim.life.state, State::Starting);
+    assert_eq!(sim.record.state, State::Starting);
     sim.end(127);
-    assert_eq!((sim.life.state, sim.life.exit), (State::Stopped, None));
-    assert_eq!(sim.life.start_failure, Some(failure.clone()));
+    assert_eq!((sim.record.state, sim.record.exit), (State::Stopped, None));
+    assert_eq!(sim.record.start_failure, Some(failure.clone()));
 
     let mut sim = Sim::new(RestartPolicy::Never);
     sim.put(Input::Start);
     sim.put(Input::SpawnFailed { failure, child: Child::None });
-    assert_eq!(sim.life.state, State::Stopped);
+    assert_eq!(sim.record.state, State::Stopped);
 }
 
 #[test]
 fn said_twice_changes_nothing() {
     for policy in [RestartPolicy::Never, RestartPolicy::Always] {
         let mut sim = Sim::running(policy);
-        let before = sim.life.clone();
+        let before = sim.record.clone();
         for input in [Input::Executed, Input::Spawned { pid: 7 }, Input::TreeEmpty, Input::Start] {
             sim.put(input);
         }
-        assert_eq!(sim.life, before);
+        assert_eq!(sim.record, before);
     }
 }
 
@@ -266,11 +266,11 @@ fn readiness_is_a_fact_of_its_own() {
     sim.put(Input::Start);
     sim.put(Input::Spawned { pid: 7 });
     sim.put(Input::Executed);
-    assert!(!sim.life.ready);
+    assert!(!sim.record.ready);
     assert_eq!(kinds(&sim.put(Input::Ready)), [EventKind::Ready]);
     assert_eq!(kinds(&sim.put(Input::Ready)), []);
     sim.exit(0);
-    assert!(!sim.life.ready);
+    assert!(!sim.record.ready);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_stop_that_comes_before_the_birth_is_made_up_for() {
     assert_eq!(kinds(&sim.put(Input::Deadline)), [EventKind::Stuck]);
     sim.exit(0);
     sim.put(Input::TreeEmpty);
-    assert_eq!(sim.life.state, State::Stopped);
+    assert_eq!(sim.record.state, State::Stopped);
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn what_is_on_record_is_not_told_twice() {
     sim.put(Input::Stop(StopOrder::default()));
     sim.ms += 50;
     assert_eq!(sim.put(Input::Spawned { pid: 7 }), Outcome::default());
-    assert_eq!(sim.life.started_mono, 1000);
+    assert_eq!(sim.record.started_mono, 1000);
     assert_eq!(kinds(&sim.exit(3)), [EventKind::Exited]);
     assert_eq!(sim.exit(3), Outcome::default());
-    assert_eq!(sim.life.state, State::Stopping);
+    assert_eq!(sim.record.state, State::Stopping);
 }

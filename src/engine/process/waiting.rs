@@ -34,30 +34,30 @@ pub enum Verdict {
 }
 
 impl Until {
-    pub fn verdict(self, life: &Record) -> Verdict {
-        let state = life.state;
+    pub fn verdict(self, record: &Record) -> Verdict {
+        let state = record.state;
         match self {
-            Self::Running { run } if life.run >= run => match state {
+            Self::Running { run } if record.run >= run => match state {
                 State::Running => Verdict::Done,
                 State::Stopped | State::Failed | State::Backoff => Verdict::NotRunning,
-                State::Stopping if life.stuck => Verdict::NotGone,
+                State::Stopping if record.stuck => Verdict::NotGone,
                 State::Starting | State::Stopping => Verdict::NotYet,
             },
             // A restart whose stop has not ended, or that a later stop has overruled.
             Self::Running { .. } if state.is_at_rest() => Verdict::NotRunning,
-            Self::Running { .. } if state == State::Stopping && life.stuck => Verdict::NotGone,
+            Self::Running { .. } if state == State::Stopping && record.stuck => Verdict::NotGone,
             Self::Running { .. } => Verdict::NotYet,
             // Somebody may have started it again already: the stop was done all the same.
-            Self::Gone { run } if state.is_at_rest() || life.run > run => Verdict::Done,
-            Self::Gone { .. } if stop_was_in_vain(life) => Verdict::NotGone,
+            Self::Gone { run } if state.is_at_rest() || record.run > run => Verdict::Done,
+            Self::Gone { .. } if stop_was_in_vain(record) => Verdict::NotGone,
             Self::Gone { .. } => Verdict::NotYet,
         }
     }
 }
 
 /// Why a start did not come to a running program. `refusal`: what stood in its way before there was a child.
-pub fn why_not_running(process: &Process, life: &Record, refusal: Option<&Error>) -> Error {
-    match (refusal, &life.start_failure) {
+pub fn why_not_running(process: &Process, record: &Record, refusal: Option<&Error>) -> Error {
+    match (refusal, &record.start_failure) {
         (Some(refusal), _) => refusal.clone(),
         (None, Some(f)) => failure::explain(f, &process.spec),
         (None, None) => Error::new(Code::Failed, format!("{} was stopped meanwhile", process.label())),
@@ -65,13 +65,13 @@ pub fn why_not_running(process: &Process, life: &Record, refusal: Option<&Error>
 }
 
 /// Why a stop did not come to its end.
-pub fn why_not_gone(process: &Process, life: &Record, tree: &Tree) -> Error {
+pub fn why_not_gone(process: &Process, record: &Record, tree: &Tree) -> Error {
     let label = process.label();
-    if life.state == State::Running {
+    if record.state == State::Running {
         return Error::new(Code::No, format!("{label} did not stop in its time and is left running"))
             .hint("stop it without --no-kill to end it with SIGKILL");
     }
-    let left = tree.pids(life.stop.scope);
+    let left = tree.pids(record.stop.scope);
     let left: Vec<_> = left.iter().take(8).map(u32::to_string).collect();
     Error::new(
         Code::No,

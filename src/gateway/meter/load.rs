@@ -111,7 +111,7 @@ impl Line {
     }
 
     #[track_caller]
-    fn lives(&self) {
+    fn expect_alive(&self) {
         assert_eq!(*self.killed.lock(), None);
         let meter = self.meter.lock();
         assert!(!meter.control.is_in_debt() && !meter.our_resets.is_in_debt());
@@ -194,10 +194,10 @@ fn relay(
 fn calls_that_succeed_and_fail() {
     let line = Line::new();
     assert!(line.calls(&ECHO, 10_000).is_none());
-    line.lives();
+    line.expect_alive();
     for method in [&FAIL, &NONE] {
         assert!(matches!(line.calls(method, 3000), Some(grpcio::Error::RpcFailure(_))));
-        line.lives();
+        line.expect_alive();
     }
 }
 
@@ -208,7 +208,7 @@ fn calls_that_are_given_up() {
         drop(line.client.unary_call_async(&HANG, &vec![7; 20], CallOption::default()).unwrap());
     }
     assert!(line.calls(&ECHO, 10).is_none());
-    line.lives();
+    line.expect_alive();
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn streams_in_both_directions() {
         count += 1;
     }
     assert_eq!(count, CHUNKS);
-    line.lives();
+    line.expect_alive();
 
     for (len, count) in [(3, 20_000u32), (CHUNK_LEN, 800)] {
         let (mut sink, answer) = line.client.client_streaming(&TAKE, CallOption::default()).unwrap();
@@ -230,6 +230,6 @@ fn streams_in_both_directions() {
         }
         block::wait(sink.close(), None).unwrap().unwrap();
         assert_eq!(block::wait(answer, None).unwrap().unwrap(), count.to_be_bytes());
-        line.lives();
+        line.expect_alive();
     }
 }

@@ -40,27 +40,27 @@ use crate::wire::time::Timestamp;
 const PREPARE: &str = "prepare";
 
 /// Runs a process's thread until it rests.
-pub fn run(process: Arc<Process>, life: Record) {
+pub fn run(process: Arc<Process>, record: Record) {
     process.here(Waker::for_this_thread());
     let rules = Rules {
         restart: process.spec.restart.clone(),
         stop: process.spec.stop.clone(),
         proves_ready: process.spec.ready.is_some(),
     };
-    let was_wanted = life.wanted;
+    let was_wanted = record.wanted;
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let leaf = process.host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
-    let leaf = leaf.filter(|leaf| !life.state.is_at_rest() && leaf.exists());
+    let leaf = leaf.filter(|leaf| !record.state.is_at_rest() && leaf.exists());
     let tree = Tree {
         id: process.id,
         service: process.host.feed.service(),
         leaf,
         leader: Leader::default(),
-        leader_gone: life.leader_gone,
+        leader_gone: record.leader_gone,
     };
     let worker = Worker {
         process,
-        life,
+        record,
         rules,
         tree,
         pipes: Pipes::default(),
@@ -80,7 +80,7 @@ pub fn run(process: Arc<Process>, life: Record) {
 
 struct Worker {
     process: Arc<Process>,
-    life: Record,
+    record: Record,
     rules: Rules,
     tree: Tree,
     pipes: Pipes,
@@ -111,10 +111,10 @@ impl Worker {
             if self.removed {
                 return self.process.end();
             }
-            if self.life.state.is_at_rest() && self.pipes.owed.is_none() {
-                match self.process.go_home(self.life) {
+            if self.record.state.is_at_rest() && self.pipes.owed.is_none() {
+                match self.process.become_idle(self.record) {
                     None => return,
-                    Some(life) => self.life = life,
+                    Some(record) => self.record = record,
                 }
                 continue;
             }
@@ -127,7 +127,7 @@ impl Worker {
     fn wait(&mut self) {
         let probe = self.proof.as_ref().and_then(Proof::due);
         let deadlines =
-            [self.life.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
+            [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
         let paused = self.pipes.paused_until.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
@@ -165,7 +165,7 @@ impl Worker {
             self.lost();
         }
         if rest || self.rest.due().is_some_and(|due| due <= clock::now_ms()) {
-            let end = self.looked(self.life.stop.scope);
+            let end = self.looked(self.record.stop.scope);
             self.follow(end);
         }
         self.take_time();
@@ -173,8 +173,8 @@ impl Worker {
 
     fn take_time(&mut self) {
         let now = clock::now_ms();
-        if self.life.deadline.is_some_and(|d| d <= now) {
-            let cause = self.life.cause.clone();
+        if self.record.deadline.is_some_and(|d| d <= now) {
+            let cause = self.record.cause.clone();
             self.apply(Input::Deadline, &cause);
             // A stop that was in vain may leave it running before it was ready.
             if self.proof.is_none() {
@@ -201,14 +201,14 @@ impl Worker {
     fn take(&mut self, msg: Msg) {
         match msg {
             Msg::Ask { what, cause, answer } => self.ask(what, &cause, answer),
-            Msg::Spawned { run, pid, leader, pipes } if run == self.life.run => {
+            Msg::Spawned { run, pid, leader, pipes } if run == self.record.run => {
                 self.born(pid, leader, pipes);
             }
-            Msg::NotSpawned { run, step, errno } if run == self.life.run => {
+            Msg::NotSpawned { run, step, errno } if run == self.record.run => {
                 self.unborn = false;
                 self.spawn_failed(step, errno, Child::None);
             }
-            Msg::Exited { run, ended } if run == self.life.run => self.exited(ended),
+            Msg::Exited { run, ended } if run == self.record.run => self.exited(ended),
             Msg::Exited { run, .. } => self.acknowledge(run),
             // Of a run that is no longer the present one.
             Msg::Spawned { .. } | Msg::NotSpawned { .. } => {}
@@ -222,20 +222,20 @@ impl Worker {
                 return answer.give(self.process.show(), Some(host::ending()));
             }
             Ask::Start => {
-                if self.life.run == 0 {
-                    cause.clone_into(&mut self.life.cause);
+                if self.record.run == 0 {
+                    cause.clone_into(&mut self.record.cause);
                     self.commit(&[Told { kind: EventKind::Created, detail: String::new() }]);
                 }
                 self.apply(Input::Start, cause);
-                Until::Running { run: self.life.run }
+                Until::Running { run: self.record.run }
             }
             Ask::Restart => {
-                let before = self.life.run;
+                let before = self.record.run;
                 self.apply(Input::Restart, cause);
                 Until::Running { run: before + 1 }
             }
             Ask::Stop(order) => {
-                let run = self.life.run;
+                let run = self.record.run;
                 self.apply(Input::Stop(order), cause);
                 Until::Gone { run }
             }
@@ -251,31 +251,33 @@ impl Worker {
 
     fn signal(&mut self, number: u32, scope: Scope, cause: &str) -> Result<(), Error> {
         let label = self.process.label();
-        if self.life.pid.is_none() {
+        if self.record.pid.is_none() {
             return Err(Error::new(
                 Code::No,
-                format!("{label} is {}, there is nothing to signal", self.life.state.name()),
+                format!("{label} is {}, there is nothing to signal", self.record.state.name()),
             ));
         }
         let name = signal::name(number);
         let reached = (self.process.host.reserve.with(|| self.tree.signal_alone(number, scope)))
             .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
         let told = Told { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
-        let before = std::mem::replace(&mut self.life.cause, cause.to_owned());
+        let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
         self.commit(&[told]);
-        self.life.cause = before;
+        self.record.cause = before;
         Ok(())
     }
 
     fn remove(&mut self, cause: &str, answer: Answer) {
-        if !self.life.state.is_at_rest() {
-            let error =
-                Error::new(Code::Refused, format!("{} is {}", self.process.label(), self.life.state.name()))
-                    .hint("stop it first, or use 'provost remove --force'");
+        if !self.record.state.is_at_rest() {
+            let error = Error::new(
+                Code::Refused,
+                format!("{} is {}", self.process.label(), self.record.state.name()),
+            )
+            .hint("stop it first, or use 'provost remove --force'");
             return answer.give(self.process.show(), Some(error));
         }
         self.close_pipes();
-        cause.clone_into(&mut self.life.cause);
+        cause.clone_into(&mut self.record.cause);
         self.commit(&[Told { kind: EventKind::Removed, detail: String::new() }]);
         self.removed = true;
         answer.give(self.process.show(), None);
@@ -287,7 +289,7 @@ impl Worker {
         self.unborn = false;
         self.tree.leader = leader;
         self.tree.leader_gone = false;
-        self.life.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
+        self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
         let is_heard = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });
@@ -311,9 +313,9 @@ impl Worker {
         self.pipes.executed = None;
         self.pipes.executed_early = false;
         self.pipes.exec_look_at = None;
-        match self.process.memory.failure(self.life.run) {
+        match self.process.memory.failure(self.record.run) {
             Some(f) => {
-                if self.life.start_failure.is_none() {
+                if self.record.start_failure.is_none() {
                     self.spawn_failed(f.step, f.errno, Child::Exits);
                 }
             }
@@ -326,10 +328,10 @@ impl Worker {
 
     /// Looks for the proof that the run is ready, if its spec asks for one.
     fn expect_proof(&mut self) {
-        if self.life.state != State::Running || self.life.ready {
+        if self.record.state != State::Running || self.record.ready {
             return;
         }
-        self.proof = self.process.spec.ready.as_ref().map(|r| Proof::new(r, self.life.output_from));
+        self.proof = self.process.spec.ready.as_ref().map(|r| Proof::new(r, self.record.output_from));
         self.look_for_proof();
     }
 
@@ -343,15 +345,15 @@ impl Worker {
 
     fn exited(&mut self, ended: Ended) {
         // The end of the exec pipe and the end of the child may come in either order.
-        if self.life.start_failure.is_none() && self.process.memory.failure(self.life.run).is_some()
-            || self.life.state == State::Starting
+        if self.record.start_failure.is_none() && self.process.memory.failure(self.record.run).is_some()
+            || self.record.state == State::Starting
         {
             self.executed();
         }
         self.drain();
         self.proof = None;
         self.tree.leader_gone = true;
-        self.pipes.run_ended(self.life.run, clock::now_ms());
+        self.pipes.run_ended(self.record.run, clock::now_ms());
         let exit = self.exit(&ended);
         self.apply_quietly(Input::Exited(exit));
         self.close_pipes_if_done();
@@ -367,7 +369,7 @@ impl Worker {
             end,
             core,
             oom: killed && self.tree.leaf.as_ref().is_some_and(|leaf| leaf.oom_kills() > 0),
-            ran: Duration::from_millis(ended.at_mono.saturating_sub(self.life.started_mono)),
+            ran: Duration::from_millis(ended.at_mono.saturating_sub(self.record.started_mono)),
             user: Duration::from_micros(ended.user_us),
             system: Duration::from_micros(ended.system_us),
             max_rss_kib: ended.max_rss_kib,
@@ -433,7 +435,7 @@ impl Worker {
 
     /// What the process did itself: who brought the present state stays on record.
     fn apply_quietly(&mut self, input: Input) {
-        let cause = self.life.cause.clone();
+        let cause = self.record.cause.clone();
         self.apply(input, &cause);
     }
 
@@ -445,19 +447,19 @@ impl Worker {
                 wall: Timestamp::now(),
                 jitter: i64::try_from(clock::now_ns() % 201).expect("a small number") - 100,
             };
-            let Outcome { actions, told } = step(&mut self.life, &self.rules, input, cause, now);
+            let Outcome { actions, told } = step(&mut self.record, &self.rules, input, cause, now);
             self.commit(&told);
             self.answer();
             for action in actions {
                 inputs.extend(self.act(action));
             }
         }
-        if self.life.state.is_at_rest()
+        if self.record.state.is_at_rest()
             && let Some(leaf) = &self.tree.leaf
         {
             leaf.remove();
         }
-        let is_starting = self.life.state == State::Starting;
+        let is_starting = self.record.state == State::Starting;
         if is_starting != self.is_starting {
             self.is_starting = is_starting;
             if is_starting { self.process.host.starts() } else { self.process.host.started() }
@@ -465,10 +467,10 @@ impl Worker {
     }
 
     fn commit(&mut self, told: &[Told]) {
-        self.process.host.feed.commit(&self.process.memory, &mut self.life, told, Timestamp::now());
-        self.process.publish(&self.life);
-        let is_promised = self.life.wanted != self.was_wanted;
-        self.was_wanted = self.life.wanted;
+        self.process.host.feed.commit(&self.process.memory, &mut self.record, told, Timestamp::now());
+        self.process.publish(&self.record);
+        let is_promised = self.record.wanted != self.was_wanted;
+        self.was_wanted = self.record.wanted;
         self.process.mark(is_promised);
     }
 
@@ -496,16 +498,16 @@ impl Worker {
         self.rest = Rest::Empty;
         self.is_settled = false;
         self.refusal = None;
-        self.life.output_from = self.process.memory.ring().head();
-        if self.life.left {
+        self.record.output_from = self.process.memory.ring().head();
+        if self.record.left {
             self.refuse_beside_survivors()?;
         }
         let process = &self.process;
         let identity = Identity {
             id: process.id,
             name: process.name.clone(),
-            run: self.life.run,
-            instance: self.life.instance,
+            run: self.record.run,
+            instance: self.record.instance,
             service: process.host.feed.service(),
         };
         let host = &process.host;
@@ -520,7 +522,7 @@ impl Worker {
             self.tree.leaf = None;
         }
         let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
-        let message = ToKeeper::Spawn { id: process.id, run: self.life.run, launch: range };
+        let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range };
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
         host.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
@@ -549,7 +551,7 @@ impl Worker {
 
     /// Whether anything of the tree is left beside the process itself. If so, its end wakes us.
     fn looked(&mut self, scope: Scope) -> Option<Input> {
-        if self.life.pid.is_some() || self.unborn {
+        if self.record.pid.is_some() || self.unborn {
             // The keeper's word comes first; then we look.
             return None;
         }
@@ -568,16 +570,16 @@ impl Worker {
     fn answer(&mut self) {
         let mut n = 0;
         while n < self.waiting.len() {
-            let error = match self.waiting[n].until.verdict(&self.life) {
+            let error = match self.waiting[n].until.verdict(&self.record) {
                 Verdict::NotYet => {
                     n += 1;
                     continue;
                 }
                 Verdict::Done => None,
                 Verdict::NotRunning => {
-                    Some(why_not_running(&self.process, &self.life, self.refusal.as_ref()))
+                    Some(why_not_running(&self.process, &self.record, self.refusal.as_ref()))
                 }
-                Verdict::NotGone => Some(why_not_gone(&self.process, &self.life, &self.tree)),
+                Verdict::NotGone => Some(why_not_gone(&self.process, &self.record, &self.tree)),
             };
             self.waiting.swap_remove(n).answer.give(self.process.show(), error);
         }

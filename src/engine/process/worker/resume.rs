@@ -22,13 +22,13 @@ impl Worker {
     pub(super) fn resume(&mut self, inherited: Inherited) {
         let Inherited { run, pid, leader, pipes, ended, leaf } = inherited;
         self.tree.leaf = leaf.or(self.tree.leaf.take());
-        if run != self.life.run {
+        if run != self.record.run {
             // The keeper has not heard of our run: whatever it still says is of the one before.
             if ended.is_some() {
                 self.acknowledge(run);
             }
             self.tree.leaf = self.tree.leaf.take().or_else(|| self.leaf_of_another_keeper());
-            return if self.life.adopted { self.look_after() } else { self.resume_state() };
+            return if self.record.adopted { self.look_after() } else { self.resume_state() };
         }
         if let Some((stdout, stderr)) = pipes {
             self.pipes = Pipes::new(stdout, stderr);
@@ -36,22 +36,22 @@ impl Worker {
         if leader.pid != 0 {
             self.tree.leader = leader;
         }
-        if self.life.adopted {
+        if self.record.adopted {
             return self.look_after();
         }
         if pid != 0 {
-            if self.life.pid.is_none() {
+            if self.record.pid.is_none() {
                 self.apply_quietly(Input::Spawned { pid });
             }
             self.look_for_exec();
         }
         match ended {
-            Some(ended) if !self.life.leader_gone => return self.exited(ended),
+            Some(ended) if !self.record.leader_gone => return self.exited(ended),
             // On record already, only the keeper does not know that it is.
             Some(_) => self.pipes.run_ended(run, clock::now_ms()),
             None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
             // On record as running, and the keeper knows of nothing.
-            None if pid == 0 && self.life.pid.is_some() => return self.lost(),
+            None if pid == 0 && self.record.pid.is_some() => return self.lost(),
             None => {}
         }
         self.resume_state();
@@ -65,8 +65,8 @@ impl Worker {
     }
 
     fn resume_state(&mut self) {
-        match self.life.state {
-            State::Starting if self.life.pid.is_none() => {
+        match self.record.state {
+            State::Starting if self.record.pid.is_none() => {
                 let failed = self.act(Action::Spawn);
                 self.follow(failed);
             }
@@ -78,7 +78,7 @@ impl Worker {
 
     /// Nobody knows whether the last engine's signal went out: once more does no harm.
     fn resume_stop(&mut self) {
-        let stop = self.life.stop;
+        let stop = self.record.stop;
         let end = self.looked(stop.scope);
         if stop.phase == 0 {
             self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
@@ -90,8 +90,8 @@ impl Worker {
 
     /// Looks after a process that is not the keeper's child: its own end is all that is told of it.
     fn look_after(&mut self) {
-        let pid = self.life.pid.unwrap_or_default();
-        self.tree.leader = Leader { pid, start_ticks: self.life.start_ticks.unwrap_or_default() };
+        let pid = self.record.pid.unwrap_or_default();
+        self.tree.leader = Leader { pid, start_ticks: self.record.start_ticks.unwrap_or_default() };
         self.foreign = self.tree.leader.open();
         if self.foreign.is_none() {
             return self.lost();
@@ -111,11 +111,11 @@ impl Worker {
     /// its memory, and the keeper's word of its end follows.
     pub(super) fn look_for_exec(&mut self) {
         self.pipes.exec_look_at = None;
-        if self.life.state != State::Starting {
+        if self.record.state != State::Starting {
             return;
         }
         let is_unborn = |pid| procfs::stat(pid).is_some_and(|s| !s.has_executed);
-        if self.life.pid.is_some_and(is_unborn) {
+        if self.record.pid.is_some_and(is_unborn) {
             self.pipes.exec_look_at = Some(clock::now_ms() + EXEC_LOOK_MS);
         } else {
             self.executed();
@@ -138,7 +138,7 @@ impl Worker {
 
     /// It runs, and may do so for days: what it took to come to this is given back, once for each run.
     pub(super) fn settle(&mut self) {
-        if self.life.state == State::Running && !self.is_settled {
+        if self.record.state == State::Running && !self.is_settled {
             self.is_settled = true;
             thread::give_back_stack();
         }
