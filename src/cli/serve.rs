@@ -127,7 +127,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     };
     let own_socket = given("--socket", &Some(socket.clone()))?;
     let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
-    serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut tell)
+    serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut report)
 }
 
 fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
@@ -234,7 +234,7 @@ pub fn run_keeper(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> 
             .hint("to start the service: provost serve"));
     };
     let handed = Handed { socket: session.socket()?, memory, image, returned: args.returned };
-    if args.rehearse { rehearse(&handed) } else { resume(&handed, &mut tell) }
+    if args.rehearse { rehearse(&handed) } else { resume(&handed, &mut report) }
 }
 
 /// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.
@@ -242,7 +242,7 @@ fn take_name() {
     let _ = std::fs::write("/proc/self/comm", "provost");
 }
 
-fn tell(notice: Notice) {
+fn report(notice: Notice) {
     let line = match notice {
         Notice::Ready { socket, keeper_pid, no_cgroups } => {
             if let Some(why) = no_cgroups {

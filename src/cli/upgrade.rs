@@ -82,10 +82,10 @@ mod tests {
 
     #[test]
     fn versions_are_told_apart() {
-        let told = |before: &str, after: &str| {
+        let shown = |before: &str, after: &str| {
             sentence(&Upgraded { before: before.into(), after: after.into(), path: "/p".into() })
         };
-        assert_eq!(told("0.1.0", "0.1.1"), "upgraded from 0.1.0 to 0.1.1 (/p)");
-        assert_eq!(told("0.1.0", "0.1.0"), "the service runs /p now, version 0.1.0 as before");
+        assert_eq!(shown("0.1.0", "0.1.1"), "upgraded from 0.1.0 to 0.1.1 (/p)");
+        assert_eq!(shown("0.1.0", "0.1.0"), "the service runs /p now, version 0.1.0 as before");
     }
 }

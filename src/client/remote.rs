@@ -70,10 +70,10 @@ impl Remote {
         };
         let (ours, theirs) = tunnel::plain_pair().map_err(|e| unreachable(&e))?;
         let ended = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&ended);
+        let result = Arc::clone(&ended);
         thread::spawn("tls", move || {
-            let mut told = told.lock();
-            *told = Some(tunnel.run(theirs, &mut Unmetered));
+            let mut result = result.lock();
+            *result = Some(tunnel.run(theirs, &mut Unmetered));
         })
         .map_err(|e| unreachable(&e))?;
         let builder = ChannelBuilder::new(environment())

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::engine::process::memory::Memory;
-use crate::engine::process::state::Told;
+use crate::engine::process::state::NewEvent;
 use crate::sys::clock;
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::poll::Waker;
@@ -82,8 +82,8 @@ impl Feed {
     }
 
     /// Publishes a record together with what is to be told about it.
-    pub fn commit(&self, memory: &Memory, record: &mut Record, told: &[Told], at: Timestamp) {
-        if told.is_empty() {
+    pub fn commit(&self, memory: &Memory, record: &mut Record, new_events: &[NewEvent], at: Timestamp) {
+        if new_events.is_empty() {
             record.events.clear();
             memory.publish(record);
             return;
@@ -91,10 +91,10 @@ impl Feed {
         // The lock is held over writes to memory only; the order of records and events hangs on it.
         let inner = self.inner.lock();
         let next = self.next();
-        record.events = told
+        record.events = new_events
             .iter()
             .zip(next..)
-            .map(|(told, seq)| Event {
+            .map(|(new_events, seq)| Event {
                 seq,
                 at,
                 mono_ms: clock::now_ms(),
@@ -102,10 +102,10 @@ impl Feed {
                 name: record.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
                 run: record.run,
                 pid: record.pid,
-                kind: told.kind,
+                kind: new_events.kind,
                 cause: record.cause.clone(),
-                exit: if told.kind == EventKind::Exited { record.exit } else { None },
-                detail: told.detail.clone(),
+                exit: if new_events.kind == EventKind::Exited { record.exit } else { None },
+                detail: new_events.detail.clone(),
             })
             .collect();
         memory.publish(record);
@@ -128,7 +128,7 @@ impl Feed {
     }
 
     /// Tells something that changes no record.
-    pub fn tell(&self, event: Event) {
+    pub fn publish(&self, event: Event) {
         let inner = self.inner.lock();
         self.append(&Event { seq: self.next(), ..event });
         wake(&inner.followers);
@@ -318,8 +318,8 @@ mod tests {
     use crate::wire::id::ProcessId;
     use crate::wire::spec::Spec;
 
-    fn told(kind: EventKind) -> Told {
-        Told { kind, detail: String::new() }
+    fn new_events(kind: EventKind) -> NewEvent {
+        NewEvent { kind, detail: String::new() }
     }
 
     fn seqs(feed: &Feed, since: u64) -> (Vec<u64>, u64) {
@@ -336,7 +336,7 @@ mod tests {
         feed.commit(
             &memory,
             &mut record,
-            &[told(EventKind::Created), told(EventKind::Started)],
+            &[new_events(EventKind::Created), new_events(EventKind::Started)],
             Timestamp(1),
         );
         // An engine that ends between record and feed: the record has number 3, the feed does not.
@@ -357,7 +357,7 @@ mod tests {
         let mut record = fresh(ProcessId::new(), None, None);
         let feed = Feed::open(&file).unwrap();
         for _ in 0..EVENTS_KEPT + 10 {
-            feed.commit(&memory, &mut record, &[told(EventKind::Ready)], Timestamp(1));
+            feed.commit(&memory, &mut record, &[new_events(EventKind::Ready)], Timestamp(1));
         }
         let (first, missed) = seqs(&feed, 0);
         assert_eq!((first[0], missed), (11, 10));

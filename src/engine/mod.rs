@@ -152,7 +152,7 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
         ToEngine::NotSpawned { id, run, step, errno } => (id, Msg::NotSpawned { run, step, errno }),
         ToEngine::Exited { id, run, ended } => (id, Msg::Exited { run, ended }),
         ToEngine::StopAll { hurry } => return stop_all(engine, hurry),
-        ToEngine::Upgrade(outcome) => return engine.upgrades.tell(outcome),
+        ToEngine::Upgrade(outcome) => return engine.upgrades.decided(outcome),
         // Only at the beginning.
         ToEngine::Hello { .. } | ToEngine::Entry { .. } | ToEngine::Listed => return,
     };

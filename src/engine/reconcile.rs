@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::process::state::{Now, Told, to_be_ended};
+use crate::engine::process::state::{NewEvent, Now, to_be_ended};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
 use crate::sys::cgroup::Leaf;
@@ -108,7 +108,7 @@ pub struct Restored {
     /// Before anything is done: how the old run ended.
     pub past: Record,
     /// What is told of that.
-    pub told: Vec<Told>,
+    pub events: Vec<NewEvent>,
     /// What comes next.
     pub record: Record,
     pub fates: Vec<Fate>,
@@ -137,8 +137,8 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
         output_from: 0,
         ..kept.record.clone()
     };
-    let mut told = Vec::new();
-    let mut lost = |detail: String| told.push(Told { kind: EventKind::Lost, detail });
+    let mut events = Vec::new();
+    let mut lost = |detail: String| events.push(NewEvent { kind: EventKind::Lost, detail });
     if ran {
         past.exit = None;
         past.stopped_at = Some(now.wall);
@@ -160,9 +160,9 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
             exit: kept.record.exit,
             ..past
         };
-        let told =
-            Told { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
-        return Restored { past: record.clone(), told: vec![told], record, fates: vec![Fate::Adopted] };
+        let events =
+            NewEvent { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
+        return Restored { past: record.clone(), events: vec![events], record, fates: vec![Fate::Adopted] };
     }
     let ended =
         |fate| if is_to_start { vec![Fate::Lost, fate, Fate::Started] } else { vec![Fate::Lost, fate] };
@@ -198,12 +198,12 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
                 };
                 (record, if ran { vec![Fate::Lost, Fate::Started] } else { vec![Fate::Started] })
             } else {
-                let fate = if told.is_empty() { Fate::Stopped } else { Fate::Lost };
+                let fate = if events.is_empty() { Fate::Stopped } else { Fate::Lost };
                 (past.clone(), vec![fate])
             }
         }
     };
-    Restored { past, told, record, fates }
+    Restored { past, events, record, fates }
 }
 
 /// What the last reconciliation found and did.

@@ -74,9 +74,9 @@ pub fn restore_all(
 
 /// The keeper has its memory, and everybody can find it.
 fn hold(host: &Arc<Host>, table: &Table, kept: &Kept, restored: Restored) -> Result<Arc<Process>, Error> {
-    let Restored { mut past, told, record, .. } = restored;
+    let Restored { mut past, events, record, .. } = restored;
     let memory = Memory::create(&kept.spec)?;
-    host.feed.commit(&memory, &mut past, &told, Timestamp::now());
+    host.feed.commit(&memory, &mut past, &events, Timestamp::now());
     memory.publish(&record);
     host.link
         .send(&ToKeeper::Hold { id: record.id }, &[memory.as_fd()])

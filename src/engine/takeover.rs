@@ -101,7 +101,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     host.feed.catch_up(&mut records.iter());
     let others = || records.iter().filter(|r| !r.internal);
     if engine_starts > 1 {
-        host.feed.tell(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
+        host.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
     }
     let mut report = Report {
         at: Timestamp::now(),
@@ -216,7 +216,7 @@ fn hear_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
                 listed.push(Listed { id, memory, inherited });
             }
             ToEngine::Listed => return Ok(listed),
-            ToEngine::Upgrade(outcome) => upgrades.tell(outcome),
+            ToEngine::Upgrade(outcome) => upgrades.decided(outcome),
             // An entry that was listed before it ended.
             ToEngine::Exited { id, run, ended } => {
                 for entry in listed.iter_mut().filter(|l| l.id == id && l.inherited.run == run) {

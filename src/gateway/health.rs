@@ -104,13 +104,13 @@ impl Health for Calls {
         let (serving, stall) = (Arc::clone(&self.gateway.serving), self.gateway.limits.stall);
         let refused = self.gateway.threads.run(sink, move |sink| {
             let _watching = serving.watch();
-            let (mut outlet, mut told) = (Outlet::new(sink, stall), None);
+            let (mut outlet, mut sent) = (Outlet::new(sink, stall), None);
             loop {
                 let status = serving.of(&request.service);
-                if told != Some(status) && outlet.send(message(status)).is_err() {
+                if sent != Some(status) && outlet.send(message(status)).is_err() {
                     return;
                 }
-                told = Some(status);
+                sent = Some(status);
                 if outlet.watch_with(&block::waker()).is_err() || poll::wait(&mut [], None).is_err() {
                     return;
                 }

@@ -48,7 +48,7 @@ impl Log {
     }
 
     /// Says something about the gateway itself.
-    pub fn tell(&self, line: &str) {
+    pub fn event(&self, line: &str) {
         (self.say)(line);
     }
 }

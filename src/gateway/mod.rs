@@ -148,10 +148,10 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let ours = Arc::clone(&gateway);
     thread::spawn("grpc-door", move || listener::run(&ours, &listener))
         .map_err(cannot("cannot start a thread"))?;
-    gateway.log.tell(&format!("{READY} on {}", gateway.listen));
+    gateway.log.event(&format!("{READY} on {}", gateway.listen));
     memory::forget_code();
     if let Some(warning) = settings.users.warning() {
-        gateway.log.tell(warning);
+        gateway.log.event(warning);
     }
     let watch = watch(&settings.paths()).map_err(cannot("cannot watch the certificates"))?;
     let mut due = None;
@@ -190,7 +190,7 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) 
     let (access, users, clients) = match loaded {
         Ok(loaded) => loaded,
         Err(e) => {
-            gateway.log.tell(&format!("not reloaded, going on as before: {}", e.message));
+            gateway.log.event(&format!("not reloaded, going on as before: {}", e.message));
             return;
         }
     };
@@ -202,7 +202,7 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) 
     } else {
         format!("; ended {ended} connections of clients that would not be let in now")
     };
-    gateway.log.tell(&format!("reloaded certificates, users and roles{ended}"));
+    gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
 }
 
 /// Lets the clients know, and goes.

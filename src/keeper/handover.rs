@@ -308,7 +308,7 @@ impl Keeper<'_> {
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         (self.notify)(Notice::Upgraded { before: before.text(), after: Version::ours().text() });
-        self.tell_ready();
+        self.report_ready();
     }
 }
 

@@ -237,10 +237,10 @@ struct Keeper<'n> {
 /// What the keeper was woken by.
 struct Woken {
     /// Children say that they have their descriptors.
-    told: bool,
+    have_left: bool,
     signalled: bool,
     /// The engine has sent something.
-    spoken: bool,
+    messages: bool,
 }
 
 impl<'n> Keeper<'n> {
@@ -275,15 +275,15 @@ impl Keeper<'_> {
             if self.stop == Stop::Done {
                 return Ok(self.end());
             }
-            let Woken { told, signalled, spoken } = self.wait()?;
-            if told {
+            let Woken { have_left, signalled, messages } = self.wait()?;
+            if have_left {
                 // First: who is at its end may have left before.
-                self.ground.spawner.hear();
+                self.ground.spawner.clear_left_slots();
             }
             if signalled {
                 self.take_signals();
             }
-            if spoken {
+            if messages {
                 self.take_messages();
             }
             self.flush();
@@ -318,12 +318,12 @@ impl Keeper<'_> {
         let mut fds = [
             PollFd::readable(self.ground.signals.as_fd()),
             PollFd::maybe(channel, PollFd::readable),
-            PollFd::maybe(self.ground.spawner.told(), PollFd::readable),
+            PollFd::maybe(self.ground.spawner.have_left(), PollFd::readable),
             PollFd::maybe(room, PollFd::writable),
         ];
         wait(&mut fds, deadline)
             .map_err(|e| Error::new(Code::Failed, format!("the keeper cannot wait: {e}")))?;
-        Ok(Woken { signalled: fds[0].is_ready(), spoken: fds[1].is_ready(), told: fds[2].is_ready() })
+        Ok(Woken { signalled: fds[0].is_ready(), messages: fds[1].is_ready(), have_left: fds[2].is_ready() })
     }
 
     fn start_engine_if_due(&mut self) {
@@ -431,7 +431,7 @@ impl Keeper<'_> {
 
     fn take_message(&mut self, message: ToKeeper, mut fds: Vec<OwnedFd>) {
         match message {
-            ToKeeper::Hello { version: _ } => self.tell_all(),
+            ToKeeper::Hello { version: _ } => self.send_everything(),
             ToKeeper::Hold { id } => {
                 if let Some(memory) = fds.pop() {
                     self.table.hold(id, File::from(memory));
@@ -471,7 +471,7 @@ impl Keeper<'_> {
     }
 
     /// Answers a new engine's hello with everything there is.
-    fn tell_all(&mut self) {
+    fn send_everything(&mut self) {
         let (global, listener) = match (self.ground.global.try_clone(), self.ground.listener.try_clone()) {
             (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
             (Err(e), _) | (_, Err(e)) => {
@@ -494,7 +494,7 @@ impl Keeper<'_> {
             self.outbox.push(Outgoing::Entry(id));
         }
         self.outbox.push(Outgoing::Plain(ToEngine::Listed));
-        self.tell_stop();
+        self.report_stop();
     }
 
     fn engine_ready(&mut self) {
@@ -509,11 +509,11 @@ impl Keeper<'_> {
                 keeper_pid: std::process::id(),
                 no_cgroups: self.ground.no_cgroups.clone(),
             });
-            self.tell_ready();
+            self.report_ready();
         }
     }
 
-    fn tell_ready(&self) {
+    fn report_ready(&self) {
         if self.stop == Stop::No {
             self.notifier.ready(&format!("serving {}", self.ground.socket_dir.socket().display()));
         }
@@ -546,10 +546,10 @@ impl Keeper<'_> {
         };
         (self.notify)(Notice::Stopping { signal });
         self.notifier.stopping();
-        self.tell_stop();
+        self.report_stop();
     }
 
-    fn tell_stop(&mut self) {
+    fn report_stop(&mut self) {
         let hurry = match self.stop {
             Stop::No | Stop::Done => return,
             Stop::Orderly { .. } => false,
@@ -563,7 +563,7 @@ impl Keeper<'_> {
         match self.stop {
             Stop::Orderly { until } if until <= now => {
                 self.stop = Stop::Hurried { until: now + HURRIED_MS };
-                self.tell_stop();
+                self.report_stop();
                 self.flush();
             }
             Stop::Hurried { until } if until <= now => {

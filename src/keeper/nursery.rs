@@ -66,7 +66,7 @@ pub struct Nursery {
     left: Window,
     /// Where children write that they have left, one of the low numbers, and where the keeper reads it.
     tell: File,
-    told: File,
+    have_left: File,
     first_high: u32,
 }
 
@@ -82,7 +82,7 @@ impl Nursery {
     fn make() -> io::Result<Self> {
         // Each takes the lowest number that is free.
         let null = File::open("/dev/null")?;
-        let (told, tell) = memory::pipe()?;
+        let (have_left, tell) = memory::pipe()?;
         set_nonblocking(tell.as_fd(), true)?;
         let cradle = |_| {
             let [memory, stdout, stderr, until_exec] =
@@ -94,12 +94,12 @@ impl Nursery {
         let numbers = cradles.iter().flat_map(Cradle::slots).chain([null.as_fd(), tell.as_fd()]);
         let highest = numbers.map(|fd| fd.as_raw_fd()).max().unwrap_or_default();
         let first_high = highest.cast_unsigned() + 1;
-        Ok(Self { null, cradles, left, tell: tell.into(), told: told.into(), first_high })
+        Ok(Self { null, cradles, left, tell: tell.into(), have_left: have_left.into(), first_high })
     }
 
     /// Readable when a child has left.
-    pub fn told(&self) -> BorrowedFd<'_> {
-        self.told.as_fd()
+    pub fn have_left(&self) -> BorrowedFd<'_> {
+        self.have_left.as_fd()
     }
 
     /// The numbers from here on are not for children.
@@ -147,8 +147,8 @@ impl Nursery {
     }
 
     /// Children have said that they left.
-    pub fn hear(&mut self) {
-        let _ = (&self.told).read(&mut [0; TOLD_LEN]);
+    pub fn clear_left_slots(&mut self) {
+        let _ = (&self.have_left).read(&mut [0; TOLD_LEN]);
         self.clear_left();
     }
 
@@ -229,7 +229,7 @@ mod tests {
         nursery.clear_left();
         assert!(is_held(&first_end) && is_held(&second_end));
         nursery.leave(second);
-        nursery.hear();
+        nursery.clear_left_slots();
         assert!(is_held(&first_end) && !is_held(&second_end), "the second has left");
         nursery.reaped(101);
         assert!(!is_held(&first_end), "the first is dead");

@@ -52,15 +52,15 @@ impl Spawner {
         &self.alone
     }
 
-    /// Readable when there is something to [`hear`](Self::hear).
-    pub fn told(&self) -> Option<BorrowedFd<'_>> {
-        self.nursery.as_ref().map(Nursery::told)
+    /// Readable when there is something to [`clear_left_slots`](Self::hear).
+    pub fn have_left(&self) -> Option<BorrowedFd<'_>> {
+        self.nursery.as_ref().map(Nursery::have_left)
     }
 
     /// Children have their descriptors; what was kept for them is closed.
-    pub fn hear(&mut self) {
+    pub fn clear_left_slots(&mut self) {
         if let Some(nursery) = &mut self.nursery {
-            nursery.hear();
+            nursery.clear_left_slots();
         }
     }
 

@@ -234,7 +234,7 @@ impl Keeper<'_> {
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         (self.notify)(Notice::NotUpgraded { why: verdict.describe() });
-        self.tell_ready();
+        self.report_ready();
     }
 
     /// How the last upgrade stands, for an engine that greets.

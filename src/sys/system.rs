@@ -74,9 +74,9 @@ pub fn try_lock(file: &impl AsFd) -> io::Result<bool> {
 
 /// From now on a panic in any thread ends the process by SIGABRT, once it has said what it has to.
 pub fn end_at_panic() {
-    let tell = std::panic::take_hook();
+    let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        hook(panic);
         // SAFETY: ends the process, whatever its other threads do.
         unsafe { libc::abort() }
     }));

@@ -151,8 +151,8 @@ fn a13_abort_and_a_fault_in_the_engine() {
                 gdb.args(["-ex", &format!("handle {signal} nostop noprint pass")]);
             }
             gdb.args(["-ex", &format!("call {called}"), "-p", &engine.to_string()]);
-            let told = cli::run(gdb, LATER);
-            assert!(service.engine_now() != Some(engine), "gdb could not: {told:?}");
+            let said = cli::run(gdb, LATER);
+            assert!(service.engine_now() != Some(engine), "gdb could not: {said:?}");
         });
         assert!(service.log().contains(&format!("the engine ended ({how}")), "{}", service.log());
     }

@@ -111,10 +111,10 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
         wait::until("it is written or killed", LATER, || !flush.is_running() || !tracer.is_running());
     }
     tracer.signal("TERM");
-    let told = tracer.end(SOON);
-    let told = told.expect(0).out();
-    let killed = told.lines().find(|line| line.starts_with("killed at ")).map(str::to_owned);
-    let calls = told.lines().find_map(|line| line.strip_prefix("seen ")?.parse().ok()).expect("it counts");
+    let said = tracer.end(SOON);
+    let said = said.expect(0).out();
+    let killed = said.lines().find(|line| line.starts_with("killed at ")).map(str::to_owned);
+    let calls = said.lines().find_map(|line| line.strip_prefix("seen ")?.parse().ok()).expect("it counts");
     let what = format!("{} at {n}, {killed:?}", words[0]);
     if dies == Dies::All {
         if killed.is_some() {

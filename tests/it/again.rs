@@ -49,8 +49,8 @@ impl Again {
             command.env_remove("PROVOST_SOCKET").env(MARKER, self.mark()).current_dir("/");
             let running = Running::new(command);
             let is_ready = || running.stderr_text().contains("provost: ready on ");
-            let told = wait::holds_within(SOON, || is_ready() || !running.is_running());
-            assert!(told, "neither ready nor refused: {}", running.stderr_text());
+            let said = wait::holds_within(SOON, || is_ready() || !running.is_running());
+            assert!(said, "neither ready nor refused: {}", running.stderr_text());
             if running.is_running() {
                 return Some(running);
             }

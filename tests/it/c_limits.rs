@@ -199,17 +199,17 @@ fn c8_slow_to_get_descriptors() {
     service.expect_answer();
     start.end(LATER);
     let_go(strace, keeper);
-    let mut told = 0;
+    let mut said = 0;
     for process in service.list_json() {
         let name = process["name"].as_str().expect("a name");
         if process["state"] == "running" {
             let wanted = format!("0\n1\n2\n{name}\n");
             wait::until("it lists", SOON, || service.output(name).len() >= wanted.len());
             assert_eq!(String::from_utf8_lossy(&service.output(name)), wanted);
-            told += 1;
+            said += 1;
         }
     }
-    assert_eq!(told, COUNT - 1, "all but the killed one");
+    assert_eq!(said, COUNT - 1, "all but the killed one");
     service.ok(&["remove", "*", "--force"]);
     service.until_footprint(before);
 }

@@ -98,8 +98,8 @@ fn history_of_a_process_over_services_and_after_its_end() {
     assert_eq!(kinds, want);
     let last = service.cli(&["history", "--limit", "2", "--json", "web"]).expect(0).json();
     assert_eq!(last, history[history.len() - 2..]);
-    let told = service.cli(&["history", "web"]).expect(0).out();
-    assert!(told.lines().next().is_some_and(|line| line.contains(" web created (by uid ")), "{told}");
+    let said = service.cli(&["history", "web"]).expect(0).out();
+    assert!(said.lines().next().is_some_and(|line| line.contains(" web created (by uid ")), "{said}");
     // It is gone, its history is not; by its id, since a name may be given to another.
     service.ok(&["remove", "web"]);
     service.cli(&["history", "web"]).expect(4);

@@ -91,8 +91,8 @@ fn file_that_cannot_be_written() {
     let service = with_config(&scratch, &config);
     live(&service, "one");
     wait::until("it is known to fail", SOON, || sink(&service, "dead")["failing"].as_u64() > Some(0));
-    let told = service.cli(&["doctor"]);
-    assert!(told.expect(3).out().contains("sink dead: failing"), "{told:?}");
+    let said = service.cli(&["doctor"]);
+    assert!(said.expect(3).out().contains("sink dead: failing"), "{said:?}");
     assert!(sink(&service, "dead")["last_error"].as_str().is_some_and(|e| e.contains(&path)));
     until_delivered(&service, "well");
     service.expect_answer();

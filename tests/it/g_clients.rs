@@ -113,8 +113,8 @@ fn every_check_is_ok(program: &str, script: &str) {
     let mut command = Command::new(program);
     command.args([&here(script), &met.to_string()]);
     let ended = cli::run(command, LATER);
-    let told = ended.out();
-    let (ok, other): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.starts_with("ok "));
+    let said = ended.out();
+    let (ok, other): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("ok "));
     assert_eq!(other, Vec::<&str>::new(), "{ended:?}\n{}", gateway.log());
     assert_eq!(ok, CHECKS.map(|name| format!("ok {name}")), "all of them, and no others");
     ended.expect(0);

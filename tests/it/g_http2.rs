@@ -41,8 +41,8 @@ fn expect_ended(gateway: &Gateway, why: &str, say: impl FnOnce(&mut Peer)) {
     let mut peer = Peer::new(gateway);
     say(&mut peer);
     until_closed(peer, gateway);
-    let told = wait::holds_within(SOON, || gateway.log().matches(why).count() > before);
-    assert!(told, "no word of {why:?}\n{}", gateway.log());
+    let said = wait::holds_within(SOON, || gateway.log().matches(why).count() > before);
+    assert!(said, "no word of {why:?}\n{}", gateway.log());
 }
 
 /// An honest client that asks all the time meanwhile. Returns how often it was answered, and the longest time it took.

@@ -181,8 +181,8 @@ fn whoever_is_not_let_in_is_told_why() {
     let gateway = Gateway::start();
     let refused = |command: Command, code: i32, words: &[&str]| {
         let ended = cli::run(command, LATER);
-        let told = ended.expect(code).err();
-        assert!(words.iter().all(|w| told.contains(w)), "{words:?} in {ended:?}");
+        let said = ended.expect(code).err();
+        assert!(words.iter().all(|w| said.contains(w)), "{words:?} in {ended:?}");
     };
     let with = |more: &[&str]| gateway.command(User::Viewer, more);
     let mut wrong = with(&["list"]);

@@ -107,14 +107,14 @@ fn expect_refused(gateway: &Gateway, config: Arc<ClientConfig>, why: &str) {
         assert!(frame.is_none(), "{why}: {frame:?}");
         assert!(peer.is_closed(), "{why}: it is still connected");
     }
-    let told = wait::holds_within(SOON, || gateway.log().matches(why).count() > before);
-    assert!(told, "no word of {why:?}\n{}", gateway.log());
+    let said = wait::holds_within(SOON, || gateway.log().matches(why).count() > before);
+    assert!(said, "no word of {why:?}\n{}", gateway.log());
 }
 
 #[track_caller]
 fn until_log(gateway: &Gateway, what: &str) {
-    let told = wait::holds_within(SOON, || gateway.log().contains(what));
-    assert!(told, "no word of {what:?}\n{}", gateway.log());
+    let said = wait::holds_within(SOON, || gateway.log().contains(what));
+    assert!(said, "no word of {what:?}\n{}", gateway.log());
 }
 
 /// What openssl has to say about a handshake.
@@ -455,8 +455,8 @@ fn g31_a_key_that_others_may_read_is_not_used() {
     let expect_refusal = |why: &str| {
         let before = gateway.service().log().matches(why).count();
         procfs::signal("KILL", gateway.pid());
-        let told = wait::holds_within(SOON, || gateway.service().log().matches(why).count() > before);
-        assert!(told, "no word of {why:?}\n{}", gateway.service().log());
+        let said = wait::holds_within(SOON, || gateway.service().log().matches(why).count() > before);
+        assert!(said, "no word of {why:?}\n{}", gateway.service().log());
         assert!(TcpStream::connect(("127.0.0.1", gateway.port())).is_err(), "somebody listens");
         assert_eq!(gateway.service().state("web"), "running");
     };

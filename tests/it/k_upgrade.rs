@@ -139,8 +139,8 @@ fn k5_upgrade_under_load() {
             for _ in 0..upgrades {
                 installed.install_good();
                 let done = commands.load(Ordering::Relaxed);
-                let told = service.ok(&["upgrade"]);
-                assert!(told.contains(&installed.bin.file("provost")), "{told}");
+                let said = service.ok(&["upgrade"]);
+                assert!(said.contains(&installed.bin.file("provost")), "{said}");
                 installed.expect_installed();
                 wait::until("there was load", LATER, || commands.load(Ordering::Relaxed) > done);
             }
@@ -195,9 +195,9 @@ fn k5_bad_binaries() {
     installed.expect_refused(&file("half", &good[..128 << 10], 0o755), 1, "the old one goes on");
     // And then a good one.
     installed.install_good();
-    let told = installed.service.cli(&["upgrade", "--json"]);
-    let told = &told.expect(0).json()[0];
-    assert_eq!((&told["before"], &told["path"]), (&told["after"], &installed.bin.file("provost").into()));
+    let said = installed.service.cli(&["upgrade", "--json"]);
+    let said = &said.expect(0).json()[0];
+    assert_eq!((&said["before"], &said["path"]), (&said["after"], &installed.bin.file("provost").into()));
     installed.expect_installed();
     let version = &installed.service.cli(&["version", "--json"]).expect(0).json()[0]["service"];
     assert_eq!(version["version"], version["keeper_version"]);
@@ -389,12 +389,12 @@ fn message(socket: &UnixDatagram) -> Vec<String> {
 
 #[track_caller]
 fn expect_message(socket: &UnixDatagram, wanted: &[&str]) {
-    let told = message(socket);
-    assert!(wanted.iter().all(|w| told.iter().any(|line| line == w)), "{told:?} lacks one of {wanted:?}");
+    let said = message(socket);
+    assert!(wanted.iter().all(|w| said.iter().any(|line| line == w)), "{said:?} lacks one of {wanted:?}");
 }
 
 #[track_caller]
-fn tells_of_its_life(socket: &UnixDatagram, name: &str) {
+fn reports_its_state(socket: &UnixDatagram, name: &str) {
     socket.set_read_timeout(Some(SOON)).expect("a socket has a timeout");
     let variable = format!("NOTIFY_SOCKET={name}");
     let installed = Installed::with(&[&variable]);
@@ -425,10 +425,10 @@ fn tells_of_its_life(socket: &UnixDatagram, name: &str) {
 fn who_started_the_service_is_told_of_its_life() {
     let scratch = Scratch::new();
     let path = scratch.file("notify");
-    tells_of_its_life(&UnixDatagram::bind(&path).expect("the directory is ours"), &path);
+    reports_its_state(&UnixDatagram::bind(&path).expect("the directory is ours"), &path);
     let name = format!("provost-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a short name");
-    tells_of_its_life(&UnixDatagram::bind_addr(&address).expect("the name is ours"), &format!("@{name}"));
+    reports_its_state(&UnixDatagram::bind_addr(&address).expect("the name is ours"), &format!("@{name}"));
 }
 
 #[test]

@@ -166,14 +166,14 @@ fn it_follows_the_configuration() {
 #[test]
 fn reload_tells_what_came_of_it() {
     let stage = Stage::new();
-    let told = stage.service.ok(&["reload"]);
-    assert!(told.starts_with("reloaded"), "{told}");
+    let said = stage.service.ok(&["reload"]);
+    assert!(said.starts_with("reloaded"), "{said}");
     fs::rename(stage.files.file("server.key"), stage.files.file("away")).expect("it is there");
-    let told = stage.service.cli(&["reload"]).expect(1).err();
-    assert!(told.contains("not reloaded") && told.contains("server.key"), "{told}");
+    let said = stage.service.cli(&["reload"]).expect(1).err();
+    assert!(said.contains("not reloaded") && said.contains("server.key"), "{said}");
     fs::rename(stage.files.file("away"), stage.files.file("server.key")).expect("it is there");
-    let told = stage.service.cli(&["reload", "--json"]).expect(0).json();
-    assert_eq!(told[0]["reloaded"], true, "{told:?}");
+    let said = stage.service.cli(&["reload", "--json"]).expect(0).json();
+    assert_eq!(said[0]["reloaded"], true, "{said:?}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub enum Action {
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct NewEvent {
     pub kind: EventKind,
     pub detail: String,
 }
@@ -122,7 +122,7 @@ pub struct Told {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Outcome {
     pub actions: Vec<Action>,
-    pub told: Vec<Told>,
+    pub events: Vec<NewEvent>,
 }
 
 /// What comes after a stop; stored in the record as its number.
@@ -243,7 +243,7 @@ impl Step<'_> {
             (State::Stopped | State::Failed, Input::Stop(_)) => {}
             (State::Backoff, Input::Stop(_)) => {
                 self.enter(State::Stopped);
-                self.tell(EventKind::Stopped, "while it waited for its next attempt");
+                self.add_event(EventKind::Stopped, "while it waited for its next attempt");
             }
             (State::Starting | State::Running, Input::Stop(order)) => self.begin_stop(order, Then::Rest),
             (State::Starting | State::Running, Input::Restart) => {
@@ -261,12 +261,12 @@ impl Step<'_> {
             (State::Starting, Input::Executed) => {
                 self.enter(State::Running);
                 self.record.ready = !self.rules.proves_ready;
-                self.tell(EventKind::Started, "");
+                self.add_event(EventKind::Started, "");
             }
             (State::Running, Input::Ready) => {
                 if !self.record.ready {
                     self.record.ready = true;
-                    self.tell(EventKind::Ready, "");
+                    self.add_event(EventKind::Ready, "");
                 }
             }
             (State::Starting | State::Running, Input::Exited(_) | Input::Lost) => {
@@ -331,8 +331,8 @@ impl Step<'_> {
         self.record.deadline_at = None;
     }
 
-    fn tell(&mut self, kind: EventKind, detail: &str) {
-        self.outcome.told.push(Told { kind, detail: cut(detail) });
+    fn add_event(&mut self, kind: EventKind, detail: &str) {
+        self.outcome.events.push(NewEvent { kind, detail: cut(detail) });
     }
 
     fn act(&mut self, action: Action) {
@@ -377,7 +377,7 @@ impl Step<'_> {
     fn spawn_failed(&mut self, failure: StartFailure, child: Child) {
         let detail = format!("{}: errno {}", failure.step, failure.errno);
         self.record.start_failure = Some(failure);
-        self.tell(EventKind::StartFailed, &detail);
+        self.add_event(EventKind::StartFailed, &detail);
         if child == Child::None {
             self.record.pid = None;
             self.record.stopped_at = Some(self.now.wall);
@@ -398,11 +398,11 @@ impl Step<'_> {
         match how {
             Input::Exited(exit) if self.record.start_failure.is_none() => {
                 self.record.exit = Some(*exit);
-                self.tell(EventKind::Exited, "");
+                self.add_event(EventKind::Exited, "");
             }
             Input::Lost => {
                 self.record.exit = None;
-                self.tell(EventKind::Lost, "it ended, and nobody saw how");
+                self.add_event(EventKind::Lost, "it ended, and nobody saw how");
             }
             _ => {}
         }
@@ -424,7 +424,7 @@ impl Step<'_> {
         self.record.stop = self.stop_for(order, then);
         self.enter(State::Stopping);
         self.set_deadline(self.record.stop.timeout_ms);
-        self.tell(EventKind::Stopping, &signal::name(self.record.stop.signal));
+        self.add_event(EventKind::Stopping, &signal::name(self.record.stop.signal));
         if self.record.pid.is_some() {
             self.send_stop_signal();
         }
@@ -477,12 +477,12 @@ impl Step<'_> {
                 self.abandon_stop();
                 return;
             }
-            self.tell(EventKind::Killed, "the grace period is over");
+            self.add_event(EventKind::Killed, "the grace period is over");
             self.kill();
         } else if stop.phase == Phase::Killed as u32 {
             self.record.stop.phase = Phase::Stuck as u32;
             self.record.stuck = true;
-            self.tell(EventKind::Stuck, "something does not die of SIGKILL");
+            self.add_event(EventKind::Stuck, "something does not die of SIGKILL");
             // Once more, for what was frozen or forked meanwhile; from here on only its end wakes us.
             self.act(Action::Kill { scope: stop.scope });
         }
@@ -500,11 +500,11 @@ impl Step<'_> {
     fn abandon_stop(&mut self) {
         if self.record.leader_gone || self.record.pid.is_none() {
             self.record.stuck = true;
-            self.tell(EventKind::Stuck, "it did not stop, and is not to be killed");
+            self.add_event(EventKind::Stuck, "it did not stop, and is not to be killed");
         } else {
             self.enter(State::Running);
             self.record.ready |= !self.rules.proves_ready;
-            self.tell(EventKind::Stuck, "it did not stop, and is left running");
+            self.add_event(EventKind::Stuck, "it did not stop, and is left running");
         }
     }
 
@@ -512,7 +512,7 @@ impl Step<'_> {
         self.record.stuck = false;
         let then = self.record.stop.then;
         if then == Then::Run as u32 {
-            self.tell(EventKind::Stopped, "to be started again");
+            self.add_event(EventKind::Stopped, "to be started again");
             self.record.attempts = 0;
             self.start();
         } else if then == Then::Rest as u32 {
@@ -524,13 +524,13 @@ impl Step<'_> {
 
     fn rest(&mut self, state: State, kind: EventKind, detail: &str) {
         self.enter_quietly(state);
-        self.tell(kind, detail);
+        self.add_event(kind, detail);
     }
 
     fn decide(&mut self) {
         let next = restart::next(self.record, &self.rules.restart, self.now);
         if restart::failed(self.record, &self.rules.restart) && next != Next::Rest {
-            self.tell(EventKind::AttemptFailed, &restart::plan(next, self.record, &self.rules.restart));
+            self.add_event(EventKind::AttemptFailed, &restart::plan(next, self.record, &self.rules.restart));
         }
         match next {
             Next::Rest => {

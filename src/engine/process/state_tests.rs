@@ -53,7 +53,7 @@ impl Sim {
 }
 
 fn kinds(outcome: &Outcome) -> Vec<EventKind> {
-    outcome.told.iter().map(|t| t.kind).collect()
+    outcome.events.iter().map(|t| t.kind).collect()
 }
 
 const SIGNAL: Action = Action::Signal { signal: 15, scope: Scope::Tree };

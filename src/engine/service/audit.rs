@@ -39,7 +39,7 @@ impl Engine {
         let mut line = Line { seq, at: Timestamp::now(), who: name, what, result };
         let asked = Asked { cause, is_trusted, ticket: ledger.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
-        line.result.get_or_insert_with(|| fit(&in_words(&ended, replies.tally())));
+        line.result.get_or_insert_with(|| fit(&summary(&ended, replies.tally())));
         let ticket = ledger.mark_audit(line);
         if let Ok(Err(_)) = ended {
             ledger.recorded(ticket, replies)?;
@@ -68,7 +68,7 @@ impl Engine {
     }
 }
 
-fn in_words(ended: &Ended, tally: &Tally) -> String {
+fn summary(ended: &Ended, tally: &Tally) -> String {
     let Tally { done, failed, why } = tally;
     let items = match (done, failed, why) {
         (0 | 1, 0, _) => "done".to_owned(),
@@ -97,13 +97,13 @@ mod tests {
     #[test]
     fn results_are_counts_or_the_error() {
         let e = || Error::new(Code::Refused, "web is running");
-        let told =
-            |ended: Ended, done, failed| in_words(&ended, &Tally { done, failed, why: (failed > 0).then(e) });
-        assert_eq!(told(Ok(Ok(Reply::Done)), 1, 0), "done");
-        assert_eq!(told(Ok(Ok(Reply::Done)), 3, 0), "3 done");
-        assert_eq!(told(Ok(Ok(Reply::Done)), 0, 1), "refused: web is running");
-        assert_eq!(told(Ok(Ok(Reply::Done)), 2, 2), "2 done, 2 failed: web is running");
-        assert_eq!(told(Ok(Err(e())), 0, 0), "refused: web is running");
-        assert!(told(Err(Closed), 1, 0).starts_with("the asker left"));
+        let shown =
+            |ended: Ended, done, failed| summary(&ended, &Tally { done, failed, why: (failed > 0).then(e) });
+        assert_eq!(shown(Ok(Ok(Reply::Done)), 1, 0), "done");
+        assert_eq!(shown(Ok(Ok(Reply::Done)), 3, 0), "3 done");
+        assert_eq!(shown(Ok(Ok(Reply::Done)), 0, 1), "refused: web is running");
+        assert_eq!(shown(Ok(Ok(Reply::Done)), 2, 2), "2 done, 2 failed: web is running");
+        assert_eq!(shown(Ok(Err(e())), 0, 0), "refused: web is running");
+        assert!(shown(Err(Closed), 1, 0).starts_with("the asker left"));
     }
 }

@@ -40,7 +40,7 @@ struct Known {
 
 impl Upgrades {
     /// The keeper has told how an upgrade stands.
-    pub fn tell(&self, outcome: Outcome) {
+    pub fn decided(&self, outcome: Outcome) {
         let waiting = {
             let mut known = self.0.lock();
             known.last = Some(outcome);
@@ -192,8 +192,8 @@ mod tests {
         assert_eq!(next(ours, false, Some(outcome(ours, Verdict::Undecided))), Next::Wait);
         for verdict in [Verdict::Done, Verdict::HandedBack] {
             for asked in [false, true] {
-                let told = outcome(ours, verdict);
-                assert_eq!(next(ours, asked, Some(told)), Next::Answer(told));
+                let decided = outcome(ours, verdict);
+                assert_eq!(next(ours, asked, Some(decided)), Next::Answer(decided));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::engine::process::handle::{Answer, Ask, Msg, Process};
 use crate::engine::process::launch::{self, Identity};
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::ready::Proof;
-use crate::engine::process::state::{Action, Child, Input, Now, Outcome, Rules, StopOrder, Told, step};
+use crate::engine::process::state::{Action, Child, Input, NewEvent, Now, Outcome, Rules, StopOrder, step};
 use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::process::waiting::{Until, Verdict, Waiting, why_not_gone, why_not_running};
 use crate::ring::Source;
@@ -224,7 +224,7 @@ impl Worker {
             Ask::Start => {
                 if self.record.run == 0 {
                     cause.clone_into(&mut self.record.cause);
-                    self.commit(&[Told { kind: EventKind::Created, detail: String::new() }]);
+                    self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);
                 }
                 self.apply(Input::Start, cause);
                 Until::Running { run: self.record.run }
@@ -260,9 +260,10 @@ impl Worker {
         let name = signal::name(number);
         let reached = (self.process.host.reserve.with(|| self.tree.signal_alone(number, scope)))
             .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
-        let told = Told { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
+        let events =
+            NewEvent { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
         let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
-        self.commit(&[told]);
+        self.commit(&[events]);
         self.record.cause = before;
         Ok(())
     }
@@ -278,7 +279,7 @@ impl Worker {
         }
         self.close_pipes();
         cause.clone_into(&mut self.record.cause);
-        self.commit(&[Told { kind: EventKind::Removed, detail: String::new() }]);
+        self.commit(&[NewEvent { kind: EventKind::Removed, detail: String::new() }]);
         self.removed = true;
         answer.give(self.process.show(), None);
     }
@@ -423,11 +424,11 @@ impl Worker {
     }
 
     fn acknowledge(&self, run: u64) {
-        self.tell_keeper(&ToKeeper::Ack { id: self.process.id, run });
+        self.send_to_keeper(&ToKeeper::Ack { id: self.process.id, run });
     }
 
     /// Without a keeper there is nothing to do here: the thread that listens to it ends the engine.
-    fn tell_keeper(&self, message: &ToKeeper) {
+    fn send_to_keeper(&self, message: &ToKeeper) {
         let _ = self.process.host.link.send(message, &[]);
     }
 
@@ -447,8 +448,8 @@ impl Worker {
                 wall: Timestamp::now(),
                 jitter: i64::try_from(clock::now_ns() % 201).expect("a small number") - 100,
             };
-            let Outcome { actions, told } = step(&mut self.record, &self.rules, input, cause, now);
-            self.commit(&told);
+            let Outcome { actions, events } = step(&mut self.record, &self.rules, input, cause, now);
+            self.commit(&events);
             self.answer();
             for action in actions {
                 inputs.extend(self.act(action));
@@ -466,8 +467,8 @@ impl Worker {
         }
     }
 
-    fn commit(&mut self, told: &[Told]) {
-        self.process.host.feed.commit(&self.process.memory, &mut self.record, told, Timestamp::now());
+    fn commit(&mut self, events: &[NewEvent]) {
+        self.process.host.feed.commit(&self.process.memory, &mut self.record, events, Timestamp::now());
         self.process.publish(&self.record);
         let is_promised = self.record.wanted != self.was_wanted;
         self.was_wanted = self.record.wanted;

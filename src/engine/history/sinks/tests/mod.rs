@@ -244,14 +244,14 @@ fn no_environment_value_leaves() {
     let canary = "c4n4ry-value";
     feed.change_env(&[("TOKEN".into(), canary.into())], &[], "uid 0").unwrap();
     feed.change_env(&[("TOKEN".into(), format!("{canary}-2"))], &["OTHER".into()], "uid 0").unwrap();
-    let (told, _, _) = feed.read(0);
-    assert_eq!(told.len(), 2);
+    let (events, _, _) = feed.read(0);
+    assert_eq!(events.len(), 2);
     let scratch = Scratch::new();
     let path = scratch.path("events.jsonl");
     let server = server::Server::start(Vec::new());
     for settings in [jsonl_at(&path, 1 << 20, 2), server.settings()] {
         let kept = Arc::new(Kept::default());
-        kept.add(told.clone());
+        kept.add(events.clone());
         Running::new(&settings, &kept).finish();
     }
     let file = fs::read_to_string(&path).unwrap();
