@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::wire::audit::{AuditLog, Line};
 use crate::wire::error::Error;
 
@@ -20,13 +20,13 @@ Options:
       --since SEQ            Lines after this number; else all that are kept
 ";
 
-pub fn parse(words: &mut Words) -> Result<u64, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
     let mut since = 0;
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Option(option) if option == "--since" => since = words.number(&option)?,
-            Word::Option(option) => return Err(words.unknown(&option)),
-            Word::Value(value) => return Err(words.stray(&value)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(option) if option == "--since" => since = arguments.number(&option)?,
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
         }
     }
     Ok(since)
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_all() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         assert_eq!(parsed("--since 12"), Ok(12));
         assert!(parsed("web").is_err());
         let who = "uid 0 pid 5".to_owned();

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::{Value, json};
 
 use crate::access::role::Role;
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::config;
 use crate::sys::files;
 use crate::sys::system::try_lock;
@@ -71,19 +71,19 @@ pub enum Args {
     Revoke { dir: Option<PathBuf>, files: Vec<PathBuf> },
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut dir, mut config, mut hosts, mut client, mut days) = (None, None, Vec::new(), None, None);
     let mut values = Vec::new();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => values.push(value),
-            Word::Option(option) => match option.as_str() {
-                "--dir" => dir = Some(PathBuf::from(words.value(&option)?)),
-                "--config" => config = Some(PathBuf::from(words.value(&option)?)),
-                "--host" => hosts.push(words.value(&option)?),
-                "--client" => client = Some(words.value(&option)?),
-                "--days" => days = Some(words.number::<u64>(&option)?),
-                _ => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => values.push(value),
+            Argument::Option(option) => match option.as_str() {
+                "--dir" => dir = Some(PathBuf::from(arguments.value(&option)?)),
+                "--config" => config = Some(PathBuf::from(arguments.value(&option)?)),
+                "--host" => hosts.push(arguments.value(&option)?),
+                "--client" => client = Some(arguments.value(&option)?),
+                "--days" => days = Some(arguments.number::<u64>(&option)?),
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
@@ -94,8 +94,8 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
             client.parse::<Name>()?;
             let days = days.unwrap_or(DAYS);
             match values.next() {
-                Some(value) => Err(words.stray(&value)),
-                None if config.is_some() => Err(words.usage("'cert init' has no option --config".into())),
+                Some(value) => Err(arguments.stray(&value)),
+                None if config.is_some() => Err(arguments.usage("'cert init' has no option --config".into())),
                 None if TAKEN.contains(&client.as_str()) => {
                     Err(Error::usage(format!("a client cannot be called {client}"))
                         .hint("files of this name are those of others"))
@@ -107,20 +107,22 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
             }
         }
         Some("show" | "revoke") if !hosts.is_empty() || client.is_some() || days.is_some() => {
-            Err(words.usage("--host, --client and --days belong to 'cert init'".into()))
+            Err(arguments.usage("--host, --client and --days belong to 'cert init'".into()))
         }
         Some("show") => Ok(Args::Show { dir, config, files: values.map(PathBuf::from).collect() }),
-        Some("revoke") if config.is_some() => Err(words.usage("'cert revoke' has no option --config".into())),
+        Some("revoke") if config.is_some() => {
+            Err(arguments.usage("'cert revoke' has no option --config".into()))
+        }
         Some("revoke") => {
             let files: Vec<_> = values.map(PathBuf::from).collect();
-            if files.is_empty() && !words.shared.help {
-                return Err(words.usage("'cert revoke' needs a certificate".into()));
+            if files.is_empty() && !arguments.shared.help {
+                return Err(arguments.usage("'cert revoke' needs a certificate".into()));
             }
             Ok(Args::Revoke { dir, files })
         }
-        Some(other) => Err(words.usage(format!("there is no 'provost cert' {}", quoted(other)))),
-        None if words.shared.help => Ok(Args::Show { dir, config, files: Vec::new() }),
-        None => Err(words.usage("'provost cert' needs init, show or revoke".into())),
+        Some(other) => Err(arguments.usage(format!("there is no 'provost cert' {}", quoted(other)))),
+        None if arguments.shared.help => Ok(Args::Show { dir, config, files: Vec::new() }),
+        None => Err(arguments.usage("'provost cert' needs init, show or revoke".into())),
     }
 }
 
@@ -469,9 +471,9 @@ mod tests {
     #[test]
     fn the_first_word_decides() {
         let parsed = |line: &[&str]| {
-            let mut words = Words::new(line.iter().map(Into::into)).unwrap();
-            words.belong_to(crate::cli::find("cert").unwrap()).unwrap();
-            parse(&mut words)
+            let mut arguments = Arguments::new(line.iter().map(Into::into)).unwrap();
+            arguments.belong_to(crate::cli::find("cert").unwrap()).unwrap();
+            parse(&mut arguments)
         };
         assert_eq!(
             parsed(&["init", "--dir", "d", "--host", "a", "--host", "b", "--days", "3"]),

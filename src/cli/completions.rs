@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use crate::cli::Command;
 use crate::cli::Positional;
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::manual;
 use crate::cli::manual::Flag;
 use crate::cli::session::Session;
 use crate::cli::visible;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
@@ -27,21 +27,23 @@ Usage: provost completions bash|zsh|fish
   fish: provost completions fish > ~/.config/fish/completions/provost.fish
 ";
 
-pub fn parse(words: &mut Words) -> Result<String, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     let mut shell: Option<String> = None;
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) if shell.is_none() && SHELLS.contains(&value.as_str()) => shell = Some(value),
-            Word::Value(value) if shell.is_none() => {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) if shell.is_none() && SHELLS.contains(&value.as_str()) => {
+                shell = Some(value)
+            }
+            Argument::Value(value) if shell.is_none() => {
                 return Err(Error::usage(format!("no completions for {}", quoted(&value)))
                     .hint(format!("shells are {}", SHELLS.join(", "))));
             }
-            Word::Value(value) => return Err(words.stray(&value)),
-            Word::Option(option) => return Err(words.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     match shell {
-        None if !words.shared.help => Err(words.usage("no shell is given".into())),
+        None if !arguments.shared.help => Err(arguments.usage("no shell is given".into())),
         shell => Ok(shell.unwrap_or_default()),
     }
 }
@@ -62,9 +64,9 @@ fn names() -> String {
 
 /// What completes a command's words, as a line of shell that prints candidates.
 fn candidates(command: &Command) -> String {
-    match command.words {
+    match command.arguments {
         Positional::Targets | Positional::ProgramOrTargets => TARGETS.to_owned(),
-        Positional::OneOf(words) => format!("echo {}", words.join(" ")),
+        Positional::OneOf(arguments) => format!("echo {}", arguments.join(" ")),
         Positional::Command => format!("echo {}", names()),
         Positional::Program | Positional::Nothing | Positional::Hidden => String::new(),
     }
@@ -74,7 +76,7 @@ fn is_path(flag: &Flag) -> bool {
     matches!(flag.value.as_deref(), Some("PATH" | "FILE" | "DIR"))
 }
 
-fn flag_words(command: &Command) -> String {
+fn flags(command: &Command) -> String {
     let flags = manual::options(command);
     flags.iter().flat_map(|f| f.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
@@ -112,7 +114,7 @@ fn bash() -> String {
             let _ = writeln!(out, "      {values}) return;;");
         }
         let _ = writeln!(out, "    esac\n    if [[ $cur == -* ]]; then");
-        let _ = writeln!(out, "      COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", flag_words(command));
+        let _ = writeln!(out, "      COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", flags(command));
         let candidates = candidates(command);
         if !candidates.is_empty() {
             let _ =
@@ -247,9 +249,9 @@ mod tests {
 
     #[test]
     fn only_known_shells() {
-        let parsed = |word: &str| parse(&mut Words::new([word.into()]).unwrap());
+        let parsed = |argument: &str| parse(&mut Arguments::new([argument.into()]).unwrap());
         assert_eq!(parsed("zsh"), Ok("zsh".into()));
         assert!(parsed("tcsh").is_err_and(|e| e.hint.contains("fish")));
-        assert!(parse(&mut Words::new([]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new([]).unwrap()).is_err());
     }
 }

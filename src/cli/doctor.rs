@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::arguments::Arguments;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::Words;
 use crate::wire::error::Error;
 use crate::wire::health::{Health, Reconciled, Sink, Store};
 
@@ -27,8 +27,8 @@ adopted, lost (it ended and nobody saw it), ended (it had outlived its service),
 ";
 }
 
-pub fn parse(words: &mut Words) -> Result<(), Error> {
-    words.nothing()
+pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+    arguments.nothing()
 }
 
 pub fn run((): (), session: &mut Session) -> Result<u8, Error> {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::serve;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "The engine of the service; the keeper starts it";
@@ -30,19 +30,25 @@ pub struct Args {
     pub is_check: bool,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let mut args = Args::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Option(option) if option == "--cgroup-root" => {
-                args.cgroups = Some(words.value(&option)?.into());
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(option) if option == "--cgroup-root" => {
+                args.cgroups = Some(arguments.value(&option)?.into());
             }
-            Word::Option(option) if option == "--exe" => args.exe = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--state" => args.state = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--config" => args.config = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--check" => args.is_check = true,
-            Word::Option(option) => return Err(words.unknown(&option)),
-            Word::Value(value) => return Err(words.stray(&value)),
+            Argument::Option(option) if option == "--exe" => {
+                args.exe = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) if option == "--state" => {
+                args.state = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) if option == "--config" => {
+                args.config = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) if option == "--check" => args.is_check = true,
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
         }
     }
     Ok(args)
@@ -58,10 +64,10 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(&mut Words::new([]).unwrap()), Ok(Args::default()));
-        let words = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
-        let args = parse(&mut Words::new(words).unwrap()).unwrap();
+        assert_eq!(parse(&mut Arguments::new([]).unwrap()), Ok(Args::default()));
+        let arguments = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
+        let args = parse(&mut Arguments::new(arguments).unwrap()).unwrap();
         assert_eq!(args, Args { cgroups: Some("/x".into()), exe: Some("/y".into()), ..Args::default() });
-        assert!(parse(&mut Words::new(["x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new(["x".into()]).unwrap()).is_err());
     }
 }

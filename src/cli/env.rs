@@ -1,11 +1,11 @@
 //! `provost env`: the variables that every process gets.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::reply::Environment;
@@ -21,12 +21,12 @@ Usage: provost env [list]
 Processes see a change at their next start.
 ";
 
-pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
     let mut values = Vec::new();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => values.push(value),
-            Word::Option(option) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => values.push(value),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     let mut values = values.into_iter();
@@ -35,7 +35,7 @@ pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
         None => {}
         Some("list") => {
             if let Some(value) = values.next() {
-                return Err(words.stray(&value));
+                return Err(arguments.stray(&value));
             }
         }
         Some("set") => {
@@ -45,13 +45,13 @@ pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
                 change.set.push((key, value));
             }
             if change.set.is_empty() {
-                return Err(words.usage("nothing is given to set".into()));
+                return Err(arguments.usage("nothing is given to set".into()));
             }
         }
         Some("unset") => {
             change.unset.extend(values);
             if change.unset.is_empty() {
-                return Err(words.usage("nothing is given to unset".into()));
+                return Err(arguments.usage("nothing is given to unset".into()));
             }
             for key in &change.unset {
                 check_env(key, "")?;
@@ -59,7 +59,7 @@ pub fn parse(words: &mut Words) -> Result<EnvChange, Error> {
         }
         Some(other) => {
             return Err(
-                words.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')))
+                arguments.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')))
             );
         }
     }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_first_word_decides() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         assert_eq!(parsed(&[]), Ok(EnvChange::default()));
         assert_eq!(parsed(&["list"]), Ok(EnvChange::default()));
         assert_eq!(parsed(&["set", "A=b=c", "E="]).unwrap().set[1], ("E".into(), String::new()));

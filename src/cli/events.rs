@@ -1,10 +1,10 @@
 //! `provost events`: what happened, and what happens.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::event::{Event, EventKind};
@@ -23,19 +23,19 @@ Options:
       --since SEQ            Events after this number; else all that are kept
 ";
 
-pub fn parse(words: &mut Words) -> Result<Events, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
     let mut events = Events::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) if events.target.is_none() => {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) if events.target.is_none() => {
                 value.parse::<Target>()?;
                 events.target = Some(value);
             }
-            Word::Value(value) => return Err(words.stray(&value)),
-            Word::Option(option) => match option.as_str() {
+            Argument::Value(value) => return Err(arguments.stray(&value)),
+            Argument::Option(option) => match option.as_str() {
                 "--follow" => events.follow = true,
-                "--since" => events.since = words.number(&option)?,
-                _ => return Err(words.unknown(&option)),
+                "--since" => events.since = arguments.number(&option)?,
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
@@ -70,11 +70,11 @@ pub fn line(e: &Event) -> String {
         Some(id) if e.name.is_empty() => id.to_string(),
         Some(_) => e.name.clone(),
     };
-    format!("{} {} {who} {}", e.seq, json::time(e.at), words(e))
+    format!("{} {} {who} {}", e.seq, json::time(e.at), arguments(e))
 }
 
 /// `exited (run 3, exit code 1 after 120 ms)`: an event without its number, time and process.
-pub fn words(e: &Event) -> String {
+pub fn arguments(e: &Event) -> String {
     let mut facts = Vec::new();
     if e.run > 0 {
         facts.push(format!("run {}", e.run));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         let events = parsed("--follow --since 12 web").unwrap();
         assert_eq!(events, Events { since: 12, follow: true, target: Some("web".into()) });
         assert!(parsed("a b").is_err());

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::serve;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "The gateway of the service; the engine starts it";
@@ -24,17 +24,19 @@ pub struct Args {
     pub state: Option<PathBuf>,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut config, mut state) = (None, None);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Option(option) if option == "--config" => config = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--state" => state = Some(words.value(&option)?.into()),
-            Word::Option(option) => return Err(words.unknown(&option)),
-            Word::Value(value) => return Err(words.stray(&value)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(option) if option == "--config" => {
+                config = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) if option == "--state" => state = Some(arguments.value(&option)?.into()),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
         }
     }
-    let config = config.ok_or_else(|| words.usage("there is no --config".into()))?;
+    let config = config.ok_or_else(|| arguments.usage("there is no --config".into()))?;
     Ok(Args { config, state })
 }
 
@@ -48,7 +50,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         let args = Args { config: "f".into(), state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
         assert!(parsed("--state /d").is_err());

@@ -1,10 +1,10 @@
 //! `provost help`: the commands, or one of them.
 
 use crate::cli::Command;
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::find;
 use crate::cli::manual;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "Show the commands, or the options of one";
@@ -22,14 +22,14 @@ pub enum Args {
     Command(&'static Command),
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let mut args = Args::Overview;
-    while let Some(word) = words.next()? {
-        match (word, &args) {
-            (Word::Value(value), Args::Overview) => args = Args::Command(find(&value)?),
-            (Word::Value(value), Args::Page | Args::Command(_)) => return Err(words.stray(&value)),
-            (Word::Option(option), Args::Overview) if option == "--man" => args = Args::Page,
-            (Word::Option(option), _) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match (argument, &args) {
+            (Argument::Value(value), Args::Overview) => args = Args::Command(find(&value)?),
+            (Argument::Value(value), Args::Page | Args::Command(_)) => return Err(arguments.stray(&value)),
+            (Argument::Option(option), Args::Overview) if option == "--man" => args = Args::Page,
+            (Argument::Option(option), _) => return Err(arguments.unknown(&option)),
         }
     }
     Ok(args)
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn one_command_at_most() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         assert!(matches!(parsed(&[]), Ok(Args::Overview)));
         assert!(matches!(parsed(&["--man"]), Ok(Args::Page)));
         assert!(matches!(parsed(&["stop"]), Ok(Args::Command(c)) if c.name == "stop"));

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::screen;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::request::Events;
@@ -28,16 +28,16 @@ pub struct Args {
     limit: Option<usize>,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut targets, mut limit) = (Vec::new(), None);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => targets.push(value),
-            Word::Option(option) if option == "--limit" => limit = Some(words.number(&option)?),
-            Word::Option(option) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => targets.push(value),
+            Argument::Option(option) if option == "--limit" => limit = Some(arguments.number(&option)?),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(Args { target: words.one_target(targets)?, limit })
+    Ok(Args { target: arguments.one_target(targets)?, limit })
 }
 
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn one_target_is_needed() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         assert_eq!(parsed("--limit 3 web"), Ok(Args { target: "web".into(), limit: Some(3) }));
         assert!(parsed("--limit x web").is_err());
         assert!(parsed("a b").is_err());

@@ -1,8 +1,8 @@
 //! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its descriptors.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::serve;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "The keeper of the service, gone on from an upgrade";
@@ -26,16 +26,20 @@ pub struct Args {
     pub returned: Option<String>,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let mut args = Args::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Option(option) if option == "--handover" => args.handover = Some(words.number(&option)?),
-            Word::Option(option) if option == "--image" => args.image = Some(words.number(&option)?),
-            Word::Option(option) if option == "--rehearse" => args.rehearse = true,
-            Word::Option(option) if option == "--returned" => args.returned = Some(words.value(&option)?),
-            Word::Option(option) => return Err(words.unknown(&option)),
-            Word::Value(value) => return Err(words.stray(&value)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(option) if option == "--handover" => {
+                args.handover = Some(arguments.number(&option)?)
+            }
+            Argument::Option(option) if option == "--image" => args.image = Some(arguments.number(&option)?),
+            Argument::Option(option) if option == "--rehearse" => args.rehearse = true,
+            Argument::Option(option) if option == "--returned" => {
+                args.returned = Some(arguments.value(&option)?)
+            }
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
         }
     }
     Ok(args)
@@ -51,13 +55,13 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let words =
+        let arguments =
             ["--handover", "7", "--image", "8", "--returned", "why not", "--rehearse"].map(Into::into);
-        let args = parse(&mut Words::new(words).unwrap()).unwrap();
+        let args = parse(&mut Arguments::new(arguments).unwrap()).unwrap();
         assert_eq!(
             args,
             Args { handover: Some(7), image: Some(8), rehearse: true, returned: Some("why not".into()) }
         );
-        assert!(parse(&mut Words::new(["--handover".into(), "x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new(["--handover".into(), "x".into()]).unwrap()).is_err());
     }
 }

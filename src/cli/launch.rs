@@ -4,9 +4,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cli::arguments::Arguments;
 use crate::cli::text;
 use crate::cli::values;
-use crate::cli::words::Words;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, Spec};
@@ -75,10 +75,10 @@ impl Launch {
     }
 
     /// Takes an option in; false when it is none of these.
-    pub fn take(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
-        if !self.take_environment(option, words)?
-            && !self.take_rights(option, words)?
-            && !self.take_rules(option, words)?
+    pub fn take(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
+        if !self.take_environment(option, arguments)?
+            && !self.take_rights(option, arguments)?
+            && !self.take_rules(option, arguments)?
         {
             return Ok(false);
         }
@@ -110,59 +110,63 @@ impl Launch {
         Ok(self.spec)
     }
 
-    fn take_environment(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+    fn take_environment(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
         let spec = &mut self.spec;
         match option {
-            "--name" => spec.name = Some(words.value(option)?.parse()?),
+            "--name" => spec.name = Some(arguments.value(option)?.parse()?),
             "--shell" => self.shell = Shell::Yes,
-            "--env" | "-e" => spec.env.push(values::pair(option, &words.value(option)?)?),
-            "--env-file" => spec.env.extend(env_file(&words.value(option)?)?),
+            "--env" | "-e" => spec.env.push(values::pair(option, &arguments.value(option)?)?),
+            "--env-file" => spec.env.extend(env_file(&arguments.value(option)?)?),
             "--clear-env" => spec.env_base = EnvBase::Empty,
             "--no-expand" => spec.env_expand = EnvExpand::Literal,
-            "--cwd" => spec.cwd = Some(words.value(option)?),
+            "--cwd" => spec.cwd = Some(arguments.value(option)?),
             "--autostart" => spec.autostart = Some(true),
             "--no-autostart" => spec.autostart = Some(false),
-            "--label" => spec.labels.push(values::pair(option, &words.value(option)?)?),
+            "--label" => spec.labels.push(values::pair(option, &arguments.value(option)?)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    fn take_rights(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+    fn take_rights(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
         let spec = &mut self.spec;
         match option {
-            "--user" => spec.user = Some(words.value(option)?),
-            "--group" => spec.group = Some(words.value(option)?),
+            "--user" => spec.user = Some(arguments.value(option)?),
+            "--group" => spec.group = Some(arguments.value(option)?),
             "--groups" => {
-                let groups = words.value(option)?;
+                let groups = arguments.value(option)?;
                 spec.groups.extend(groups.split(',').map(|group| group.trim().to_owned()));
             }
-            "--umask" => spec.umask = Some(values::umask(option, &words.value(option)?)?),
-            "--nice" => spec.nice = Some(words.number(option)?),
-            "--oom-score-adj" => spec.oom_score_adj = Some(words.number(option)?),
+            "--umask" => spec.umask = Some(values::umask(option, &arguments.value(option)?)?),
+            "--nice" => spec.nice = Some(arguments.number(option)?),
+            "--oom-score-adj" => spec.oom_score_adj = Some(arguments.number(option)?),
             "--no-new-privs" => spec.no_new_privs = true,
-            "--limit" => spec.rlimits.push(values::rlimit(option, &words.value(option)?)?),
+            "--limit" => spec.rlimits.push(values::rlimit(option, &arguments.value(option)?)?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
-    fn take_rules(&mut self, option: &str, words: &mut Words) -> Result<bool, Error> {
+    fn take_rules(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
         let Spec { restart, stop, .. } = &mut self.spec;
         match option {
-            "--restart" => restart.policy = values::restart_policy(option, &words.value(option)?)?,
-            "--restart-delay" => restart.delay = words.duration(option)?,
-            "--restart-delay-max" => restart.delay_max = words.duration(option)?,
-            "--max-restarts" => restart.max_restarts = values::max_restarts(option, &words.value(option)?)?,
-            "--restart-window" => restart.window = words.duration(option)?,
-            "--reset-after" => restart.reset_after = words.duration(option)?,
-            "--success-codes" => restart.success_codes = values::exit_codes(option, &words.value(option)?)?,
-            "--stop-signal" => stop.signal = values::signal(&words.value(option)?)?,
-            "--stop-timeout" => stop.timeout = words.duration(option)?,
-            "--stop-scope" => stop.scope = values::scope(option, &words.value(option)?)?,
-            "--output-limit" => self.spec.output_bytes = values::size(option, &words.value(option)?)?,
-            "--ready-line" => self.set_ready(Readiness::Line(words.value(option)?))?,
-            "--ready-tcp" => self.set_ready(Readiness::Tcp(words.number(option)?))?,
+            "--restart" => restart.policy = values::restart_policy(option, &arguments.value(option)?)?,
+            "--restart-delay" => restart.delay = arguments.duration(option)?,
+            "--restart-delay-max" => restart.delay_max = arguments.duration(option)?,
+            "--max-restarts" => {
+                restart.max_restarts = values::max_restarts(option, &arguments.value(option)?)?
+            }
+            "--restart-window" => restart.window = arguments.duration(option)?,
+            "--reset-after" => restart.reset_after = arguments.duration(option)?,
+            "--success-codes" => {
+                restart.success_codes = values::exit_codes(option, &arguments.value(option)?)?
+            }
+            "--stop-signal" => stop.signal = values::signal(&arguments.value(option)?)?,
+            "--stop-timeout" => stop.timeout = arguments.duration(option)?,
+            "--stop-scope" => stop.scope = values::scope(option, &arguments.value(option)?)?,
+            "--output-limit" => self.spec.output_bytes = values::size(option, &arguments.value(option)?)?,
+            "--ready-line" => self.set_ready(Readiness::Line(arguments.value(option)?))?,
+            "--ready-tcp" => self.set_ready(Readiness::Tcp(arguments.number(option)?))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -225,16 +229,16 @@ fn env_file(path: &str) -> Result<Vec<(String, String)>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::words::Word;
+    use crate::cli::arguments::Argument;
     use crate::wire::spec::RestartPolicy;
     use std::time::Duration;
 
     fn launch(line: &str) -> Result<Spec, Error> {
-        let mut words = Words::new(line.split(' ').map(Into::into))?;
-        let program = words.take_program().unwrap_or_default();
+        let mut arguments = Arguments::new(line.split(' ').map(Into::into))?;
+        let program = arguments.take_program().unwrap_or_default();
         let mut launch = Launch::new();
-        while let Some(Word::Option(option)) = words.next()? {
-            assert!(launch.take(&option, &mut words)?, "{option}");
+        while let Some(Argument::Option(option)) = arguments.next()? {
+            assert!(launch.take(&option, &mut arguments)?, "{option}");
         }
         launch.finish(program)
     }

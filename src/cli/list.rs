@@ -2,10 +2,10 @@
 
 use std::env;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::id::Target;
 use crate::wire::process::{Process, State};
@@ -26,17 +26,17 @@ Options:
       --all                  Also what the service runs for itself
 ";
 
-pub fn parse(words: &mut Words) -> Result<List, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<List, Error> {
     let mut list = List::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) if list.pattern.is_none() => {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) if list.pattern.is_none() => {
                 value.parse::<Target>()?;
                 list.pattern = Some(value);
             }
-            Word::Value(value) => return Err(words.stray(&value)),
-            Word::Option(option) if option == "--all" => list.all = true,
-            Word::Option(option) => return Err(words.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
+            Argument::Option(option) if option == "--all" => list.all = true,
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     Ok(list)
@@ -65,7 +65,7 @@ fn line(p: &Process) -> String {
         p.run.to_string(),
         p.restarts.to_string(),
         maybe(p.started_at.map(json::time)),
-        text::shell_words(&p.command),
+        text::quoted_command(&p.command),
     ]
     .join("\t")
 }
@@ -142,7 +142,7 @@ fn row(p: &Process, now: Timestamp) -> [String; 7] {
         p.run.to_string(),
         p.restarts.to_string(),
         since.map_or_else(|| "-".into(), |at| text::age(at, now)),
-        text::cut(&text::shell_words(&p.command), COMMAND_LEN_MAX).into_owned(),
+        text::cut(&text::quoted_command(&p.command), COMMAND_LEN_MAX).into_owned(),
     ]
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn one_pattern_at_most() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         assert_eq!(parsed("web-* --all").unwrap(), List { pattern: Some("web-*".into()), all: true });
         assert!(parsed("a b").is_err());
     }

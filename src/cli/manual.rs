@@ -43,7 +43,7 @@ pub struct Flag {
 pub fn help(command: &Command) -> String {
     let mut out = format!("{}.\n\n{}", command.summary, command.help.trim_end());
     out.push('\n');
-    if matches!(command.words, Positional::Program | Positional::ProgramOrTargets) {
+    if matches!(command.arguments, Positional::Program | Positional::ProgramOrTargets) {
         out.push_str(launch::HELP);
     }
     out.push_str(SHARED);

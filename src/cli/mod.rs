@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod audit;
 mod batch;
 #[cfg(feature = "gateway")]
@@ -47,13 +48,12 @@ mod values;
 mod version;
 mod wait;
 mod why;
-mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cli::arguments::Arguments;
 use crate::cli::session::{Format, Session};
-use crate::cli::words::Words;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
@@ -64,8 +64,8 @@ pub struct Command {
     help: &'static str,
     answers: Answers,
     codes: Codes,
-    words: Positional,
-    parse: fn(&mut Words) -> Result<Job, Error>,
+    arguments: Positional,
+    parse: fn(&mut Arguments) -> Result<Job, Error>,
 }
 
 /// Whether a command knows `--json`.
@@ -116,8 +116,8 @@ static COMMANDS: &[Command] = &[
         help: serve::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(serve::parse(words)?, serve::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(serve::parse(arguments)?, serve::run),
     },
     Command {
         name: "start",
@@ -125,8 +125,8 @@ static COMMANDS: &[Command] = &[
         help: start::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::ProgramOrTargets,
-        parse: |words| job(start::parse(words)?, start::run),
+        arguments: Positional::ProgramOrTargets,
+        parse: |arguments| job(start::parse(arguments)?, start::run),
     },
     Command {
         name: "run",
@@ -134,8 +134,8 @@ static COMMANDS: &[Command] = &[
         help: run::HELP,
         answers: Answers::Text,
         codes: Codes::Process,
-        words: Positional::Program,
-        parse: |words| job(run::parse(words)?, run::run),
+        arguments: Positional::Program,
+        parse: |arguments| job(run::parse(arguments)?, run::run),
     },
     Command {
         name: "stop",
@@ -143,8 +143,8 @@ static COMMANDS: &[Command] = &[
         help: stop::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(stop::parse(words)?, stop::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(stop::parse(arguments)?, stop::run),
     },
     Command {
         name: "restart",
@@ -152,8 +152,8 @@ static COMMANDS: &[Command] = &[
         help: restart::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(restart::parse(words)?, restart::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(restart::parse(arguments)?, restart::run),
     },
     Command {
         name: "remove",
@@ -161,8 +161,8 @@ static COMMANDS: &[Command] = &[
         help: remove::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(remove::parse(words)?, remove::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(remove::parse(arguments)?, remove::run),
     },
     Command {
         name: "signal",
@@ -170,8 +170,8 @@ static COMMANDS: &[Command] = &[
         help: signal::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(signal::parse(words)?, signal::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(signal::parse(arguments)?, signal::run),
     },
     Command {
         name: "wait",
@@ -179,8 +179,8 @@ static COMMANDS: &[Command] = &[
         help: wait::HELP,
         answers: Answers::Json,
         codes: Codes::Process,
-        words: Positional::Targets,
-        parse: |words| job(wait::parse(words)?, wait::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(wait::parse(arguments)?, wait::run),
     },
     Command {
         name: "status",
@@ -188,8 +188,8 @@ static COMMANDS: &[Command] = &[
         help: status::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(status::parse(words)?, status::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(status::parse(arguments)?, status::run),
     },
     Command {
         name: "list",
@@ -197,8 +197,8 @@ static COMMANDS: &[Command] = &[
         help: list::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(list::parse(words)?, list::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(list::parse(arguments)?, list::run),
     },
     Command {
         name: "why",
@@ -206,8 +206,8 @@ static COMMANDS: &[Command] = &[
         help: why::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(why::parse(words)?, why::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(why::parse(arguments)?, why::run),
     },
     Command {
         name: "output",
@@ -215,8 +215,8 @@ static COMMANDS: &[Command] = &[
         help: output::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(output::parse(words)?, output::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(output::parse(arguments)?, output::run),
     },
     Command {
         name: "stream",
@@ -224,8 +224,8 @@ static COMMANDS: &[Command] = &[
         help: stream::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(stream::parse(words)?, stream::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(stream::parse(arguments)?, stream::run),
     },
     Command {
         name: "env",
@@ -233,8 +233,8 @@ static COMMANDS: &[Command] = &[
         help: env::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::OneOf(&["list", "set", "unset"]),
-        parse: |words| job(env::parse(words)?, env::run),
+        arguments: Positional::OneOf(&["list", "set", "unset"]),
+        parse: |arguments| job(env::parse(arguments)?, env::run),
     },
     Command {
         name: "events",
@@ -242,8 +242,8 @@ static COMMANDS: &[Command] = &[
         help: events::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(events::parse(words)?, events::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(events::parse(arguments)?, events::run),
     },
     Command {
         name: "history",
@@ -251,8 +251,8 @@ static COMMANDS: &[Command] = &[
         help: history::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Targets,
-        parse: |words| job(history::parse(words)?, history::run),
+        arguments: Positional::Targets,
+        parse: |arguments| job(history::parse(arguments)?, history::run),
     },
     Command {
         name: "audit",
@@ -260,8 +260,8 @@ static COMMANDS: &[Command] = &[
         help: audit::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(audit::parse(words)?, audit::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(audit::parse(arguments)?, audit::run),
     },
     Command {
         name: "reconcile",
@@ -269,8 +269,8 @@ static COMMANDS: &[Command] = &[
         help: doctor::reconcile::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(doctor::parse(words)?, doctor::run_reconcile),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(doctor::parse(arguments)?, doctor::run_reconcile),
     },
     Command {
         name: "doctor",
@@ -278,8 +278,8 @@ static COMMANDS: &[Command] = &[
         help: doctor::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(doctor::parse(words)?, doctor::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(doctor::parse(arguments)?, doctor::run),
     },
     Command {
         name: "upgrade",
@@ -287,8 +287,8 @@ static COMMANDS: &[Command] = &[
         help: upgrade::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(upgrade::parse(words)?, upgrade::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(upgrade::parse(arguments)?, upgrade::run),
     },
     Command {
         name: "reload",
@@ -296,8 +296,8 @@ static COMMANDS: &[Command] = &[
         help: reload::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(reload::parse(words)?, reload::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(reload::parse(arguments)?, reload::run),
     },
     #[cfg(feature = "gateway")]
     Command {
@@ -306,8 +306,8 @@ static COMMANDS: &[Command] = &[
         help: cert::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::OneOf(&["init", "show", "revoke"]),
-        parse: |words| job(cert::parse(words)?, cert::run),
+        arguments: Positional::OneOf(&["init", "show", "revoke"]),
+        parse: |arguments| job(cert::parse(arguments)?, cert::run),
     },
     #[cfg(feature = "gateway")]
     Command {
@@ -316,8 +316,8 @@ static COMMANDS: &[Command] = &[
         help: user::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::OneOf(&["add", "passwd", "remove", "list"]),
-        parse: |words| job(user::parse(words)?, user::run),
+        arguments: Positional::OneOf(&["add", "passwd", "remove", "list"]),
+        parse: |arguments| job(user::parse(arguments)?, user::run),
     },
     Command {
         name: "completions",
@@ -325,8 +325,8 @@ static COMMANDS: &[Command] = &[
         help: completions::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::OneOf(&completions::SHELLS),
-        parse: |words| job(completions::parse(words)?, completions::run),
+        arguments: Positional::OneOf(&completions::SHELLS),
+        parse: |arguments| job(completions::parse(arguments)?, completions::run),
     },
     Command {
         name: "version",
@@ -334,8 +334,8 @@ static COMMANDS: &[Command] = &[
         help: version::HELP,
         answers: Answers::Json,
         codes: Codes::Own,
-        words: Positional::Nothing,
-        parse: |words| job(version::parse(words)?, version::run),
+        arguments: Positional::Nothing,
+        parse: |arguments| job(version::parse(arguments)?, version::run),
     },
     Command {
         name: "help",
@@ -343,8 +343,8 @@ static COMMANDS: &[Command] = &[
         help: help::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::Command,
-        parse: |words| job(help::parse(words)?, help::run),
+        arguments: Positional::Command,
+        parse: |arguments| job(help::parse(arguments)?, help::run),
     },
     Command {
         name: "engine",
@@ -352,8 +352,8 @@ static COMMANDS: &[Command] = &[
         help: engine::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::Hidden,
-        parse: |words| job(engine::parse(words)?, engine::run),
+        arguments: Positional::Hidden,
+        parse: |arguments| job(engine::parse(arguments)?, engine::run),
     },
     Command {
         name: "keeper",
@@ -361,8 +361,8 @@ static COMMANDS: &[Command] = &[
         help: keeper::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::Hidden,
-        parse: |words| job(keeper::parse(words)?, keeper::run),
+        arguments: Positional::Hidden,
+        parse: |arguments| job(keeper::parse(arguments)?, keeper::run),
     },
     #[cfg(feature = "gateway")]
     Command {
@@ -371,8 +371,8 @@ static COMMANDS: &[Command] = &[
         help: gateway::HELP,
         answers: Answers::Text,
         codes: Codes::Own,
-        words: Positional::Hidden,
-        parse: |words| job(gateway::parse(words)?, gateway::run),
+        arguments: Positional::Hidden,
+        parse: |arguments| job(gateway::parse(arguments)?, gateway::run),
     },
 ];
 
@@ -383,7 +383,7 @@ fn job<A: 'static>(args: A, run: fn(A, &mut Session) -> Result<u8, Error>) -> Re
 
 /// The commands that people use.
 fn visible() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().filter(|c| c.words != Positional::Hidden)
+    COMMANDS.iter().filter(|c| c.arguments != Positional::Hidden)
 }
 
 fn find(name: &str) -> Result<&'static Command, Error> {
@@ -397,10 +397,10 @@ fn find(name: &str) -> Result<&'static Command, Error> {
 }
 
 /// Runs the command that these words are, without the program's own name in front.
-pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = None;
     let mut session = Session::new();
-    let result = dispatch(words, &mut command, &mut session);
+    let result = dispatch(arguments, &mut command, &mut session);
     let code = match result {
         Ok(code) => code,
         Err(e) => {
@@ -418,33 +418,35 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(
-    words: impl IntoIterator<Item = OsString>,
+    arguments: impl IntoIterator<Item = OsString>,
     command: &mut Option<&'static Command>,
     session: &mut Session,
 ) -> Result<u8, Error> {
-    let mut words = Words::new(words)?;
-    let name = match words.next()? {
-        Some(words::Word::Value(name)) => name,
-        Some(words::Word::Option(option)) if option == "--version" || option == "-V" => "version".into(),
-        Some(words::Word::Option(option)) => return Err(words.unknown(&option)),
-        None if words.shared.help => {
+    let mut arguments = Arguments::new(arguments)?;
+    let name = match arguments.next()? {
+        Some(arguments::Argument::Value(name)) => name,
+        Some(arguments::Argument::Option(option)) if option == "--version" || option == "-V" => {
+            "version".into()
+        }
+        Some(arguments::Argument::Option(option)) => return Err(arguments.unknown(&option)),
+        None if arguments.shared.help => {
             session.out.line(&manual::overview());
             return Ok(0);
         }
-        None => return Err(words.usage("no command is given".into())),
+        None => return Err(arguments.usage("no command is given".into())),
     };
     let found = find(&name)?;
     *command = Some(found);
-    words.belong_to(found)?;
-    let job = (found.parse)(&mut words);
-    if words.shared.help {
+    arguments.belong_to(found)?;
+    let job = (found.parse)(&mut arguments);
+    if arguments.shared.help {
         session.out.line(&manual::help(found));
         return Ok(0);
     }
     let job = job?;
-    session.socket = words.shared.socket;
-    session.remote = words.shared.remote;
-    session.format = if words.shared.json { Format::Json } else { Format::Text };
+    session.socket = arguments.shared.socket;
+    session.remote = arguments.shared.remote;
+    session.format = if arguments.shared.json { Format::Json } else { Format::Text };
     job(session)
 }
 
@@ -463,10 +465,10 @@ mod tests {
     use super::*;
 
     fn parse(line: &[&str]) -> Result<(), Error> {
-        let mut words = Words::new(line[1..].iter().map(OsString::from))?;
+        let mut arguments = Arguments::new(line[1..].iter().map(OsString::from))?;
         let command = find(line[0])?;
-        words.belong_to(command)?;
-        (command.parse)(&mut words).map(drop)
+        arguments.belong_to(command)?;
+        (command.parse)(&mut arguments).map(drop)
     }
 
     #[test]

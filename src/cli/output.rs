@@ -2,11 +2,11 @@
 
 use bytes::Buf;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::raw::Escaper;
 use crate::cli::session::Session;
 use crate::cli::values;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Output, StreamKind};
@@ -34,21 +34,21 @@ pub struct Args {
     raw: bool,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut targets, mut kind, mut tail, mut raw) = (Vec::new(), StreamKind::Both, None, false);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => targets.push(value),
-            Word::Option(option) => match option.as_str() {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => targets.push(value),
+            Argument::Option(option) => match option.as_str() {
                 "--stdout" => kind = values::narrow(kind, StreamKind::Stdout),
                 "--stderr" => kind = values::narrow(kind, StreamKind::Stderr),
-                "--tail" => tail = Some(words.number(&option)?),
+                "--tail" => tail = Some(arguments.number(&option)?),
                 "--raw" => raw = true,
-                _ => return Err(words.unknown(&option)),
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
-    Ok(Args { target: words.one_target(targets)?, kind, tail, raw })
+    Ok(Args { target: arguments.one_target(targets)?, kind, tail, raw })
 }
 
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn both_streams_together_are_all() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         assert_eq!(parsed("web --stdout --stderr").unwrap().kind, StreamKind::Both);
         assert_eq!(parsed("web --stderr --tail 3").unwrap().kind, StreamKind::Stderr);
         assert!(parsed("web api").is_err());

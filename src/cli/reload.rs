@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::cli::arguments::Arguments;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::Words;
 use crate::client::{Client, StreamItem};
 use crate::sys::{signal, thread};
 use crate::wire::error::{Code, Error};
@@ -29,8 +29,8 @@ Says what came of it. What cannot be read leaves everything as it was: then the 
 says why. Without a gateway there is nothing to reload.
 ";
 
-pub fn parse(words: &mut Words) -> Result<(), Error> {
-    words.nothing()
+pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+    arguments.nothing()
 }
 
 pub fn run((): (), session: &mut Session) -> Result<u8, Error> {

@@ -7,7 +7,7 @@ use crate::wire::error::Error;
 
 /// What they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemoteWords {
+pub struct RemoteOptions {
     /// `-H`, `--remote`: a section of the configuration.
     pub name: Option<String>,
     /// `--host`.
@@ -40,7 +40,7 @@ Options in front of the command, for the service of another machine:
 pub const NAMES: [&str; 8] =
     ["-H", "--remote", "--host", "--cert", "--key", "--ca", "--user", "--password-file"];
 
-impl RemoteWords {
+impl RemoteOptions {
     /// Takes the value of one of [`NAMES`].
     pub fn take(&mut self, option: &str, value: String) {
         match option {
@@ -80,7 +80,7 @@ mod settings {
     use std::env;
     use std::path::PathBuf;
 
-    use super::RemoteWords;
+    use super::RemoteOptions;
     use crate::cli::state;
     use crate::client::settings::RemoteSettings;
     use crate::config;
@@ -93,7 +93,7 @@ mod settings {
     /// Where the password is when no file is named.
     const PASSWORD_VARIABLE: &str = "PROVOST_PASSWORD";
 
-    impl RemoteWords {
+    impl RemoteOptions {
         /// What the configuration says of it, with what the command line says in its place.
         pub(super) fn settings(&self) -> Result<RemoteSettings, Error> {
             let named = self

@@ -1,10 +1,10 @@
 //! `provost remove`: forgets processes and their output.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::request::Remove;
 
@@ -16,16 +16,16 @@ Options:
       --force                Stop first what still runs
 ";
 
-pub fn parse(words: &mut Words) -> Result<Remove, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     let mut remove = Remove::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => remove.targets.push(value),
-            Word::Option(option) if option == "--force" => remove.force = true,
-            Word::Option(option) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => remove.targets.push(value),
+            Argument::Option(option) if option == "--force" => remove.force = true,
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
-    remove.targets = words.targets(remove.targets)?;
+    remove.targets = arguments.targets(remove.targets)?;
     Ok(remove)
 }
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn force_is_read() {
-        let remove = parse(&mut Words::new(["a".into(), "--force".into()]).unwrap()).unwrap();
+        let remove = parse(&mut Arguments::new(["a".into(), "--force".into()]).unwrap()).unwrap();
         assert_eq!(remove, Remove { targets: vec!["a".into()], force: true });
     }
 }

@@ -1,11 +1,11 @@
 //! `provost restart`: stops processes and starts them.
 
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::Words;
 use crate::wire::error::Error;
 use crate::wire::time::Timestamp;
 
@@ -16,8 +16,8 @@ Usage: provost restart TARGET...
 Each keeps its UUID and its name, and gets the next run number.
 ";
 
-pub fn parse(words: &mut Words) -> Result<Vec<String>, Error> {
-    words.only_targets()
+pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
+    arguments.only_targets()
 }
 
 pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
@@ -32,6 +32,6 @@ mod tests {
 
     #[test]
     fn targets_are_read() {
-        assert_eq!(parse(&mut Words::new(["web-*".into()]).unwrap()).unwrap(), ["web-*"]);
+        assert_eq!(parse(&mut Arguments::new(["web-*".into()]).unwrap()).unwrap(), ["web-*"]);
     }
 }

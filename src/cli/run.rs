@@ -6,11 +6,11 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::launch::Launch;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::client::Address;
 use crate::client::Client;
 use crate::client::StreamItem;
@@ -59,21 +59,21 @@ enum Keep {
     Removed,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
-    let program = words.take_program();
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+    let program = arguments.take_program();
     let (mut launch, mut keep) = (Launch::keeping(OUTPUT_BYTES), Keep::Kept);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => {
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => {
                 let e = Error::usage(format!("{} stands where only options do", quoted(&value)));
                 return Err(e.hint(format!("write: provost run [OPTIONS] -- {value} ...")));
             }
-            Word::Option(option) if option == "--rm" => keep = Keep::Removed,
-            Word::Option(option) if launch.take(&option, words)? => {}
-            Word::Option(option) => return Err(words.unknown(&option)),
+            Argument::Option(option) if option == "--rm" => keep = Keep::Removed,
+            Argument::Option(option) if launch.take(&option, arguments)? => {}
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
-    let program = program.ok_or_else(|| words.usage("there is no -- with a program behind it".into()))?;
+    let program = program.ok_or_else(|| arguments.usage("there is no -- with a program behind it".into()))?;
     Ok(Args { spec: Box::new(launch.finish(program)?), keep })
 }
 
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_program_is_needed_behind_the_dashes() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         assert_eq!(parsed("--rm --name x -- a -b").unwrap().spec.command, ["a", "-b"]);
         assert!(parsed("sleep 5").is_err_and(|e| e.hint.contains("-- sleep")));
         assert!(parsed("--rm").is_err());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "gateway")]
 use std::time::Duration;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::engine::Args as EngineArgs;
 #[cfg(feature = "gateway")]
 use crate::cli::gateway::Args as GatewayArgs;
@@ -15,7 +16,6 @@ use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::config;
 use crate::engine;
 use crate::engine::host::Notify;
@@ -78,15 +78,17 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut cgroups, mut state, mut config) = (Cgroups::Auto, None, None);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => return Err(words.stray(&value)),
-            Word::Option(option) if option == "--state" => state = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--config" => config = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--cgroups" => {
-                let value = words.value(&option)?;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => return Err(arguments.stray(&value)),
+            Argument::Option(option) if option == "--state" => state = Some(arguments.value(&option)?.into()),
+            Argument::Option(option) if option == "--config" => {
+                config = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) if option == "--cgroups" => {
+                let value = arguments.value(&option)?;
                 cgroups = match value.as_str() {
                     "auto" => Cgroups::Auto,
                     "off" => Cgroups::Off,
@@ -96,7 +98,7 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
                     }
                 };
             }
-            Word::Option(option) => return Err(words.unknown(&option)),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     Ok(Args { cgroups, state, config })
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         let args = Args { cgroups: Cgroups::Off, state: Some("/d".into()), config: Some("f".into()) };
         assert_eq!(parsed("--cgroups off --socket /s --state /d --config f"), Ok(args));
         assert!(parsed("--cgroups no").is_err());

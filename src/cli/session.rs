@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::cli::remote::RemoteWords;
+use crate::cli::remote::RemoteOptions;
 use crate::cli::screen::Out;
 use crate::client::{Client, default_socket};
 use crate::wire::error::Error;
@@ -23,7 +23,7 @@ pub struct Session {
     /// `--socket`, if it was given.
     pub socket: Option<PathBuf>,
     /// `--host` and the like.
-    pub remote: RemoteWords,
+    pub remote: RemoteOptions,
     /// `--json`.
     pub format: Format,
     /// Standard output.
@@ -33,7 +33,7 @@ pub struct Session {
 impl Session {
     /// With nothing said yet.
     pub fn new() -> Self {
-        Self { socket: None, remote: RemoteWords::default(), format: Format::Text, out: Out::new() }
+        Self { socket: None, remote: RemoteOptions::default(), format: Format::Text, out: Out::new() }
     }
 
     /// The service's socket.

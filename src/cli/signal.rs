@@ -1,11 +1,11 @@
 //! `provost signal`: sends a signal, and changes nothing else.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
 use crate::cli::values;
-use crate::cli::words::{Word, Words};
 use crate::sys::signal;
 use crate::wire::error::Error;
 use crate::wire::request::Signal;
@@ -22,16 +22,16 @@ Options:
       --scope S              Whom it reaches: leader (default), group or tree
 ";
 
-pub fn parse(words: &mut Words) -> Result<Signal, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
     let (mut values, mut scope) = (Vec::new(), Scope::Leader);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => values.push(value),
-            Word::Option(option) if option == "--scope" => {
-                scope = values::scope(&option, &words.value(&option)?)?
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => values.push(value),
+            Argument::Option(option) if option == "--scope" => {
+                scope = values::scope(&option, &arguments.value(&option)?)?
             }
-            Word::Option(option) => {
-                let e = words.unknown(&option);
+            Argument::Option(option) => {
+                let e = arguments.unknown(&option);
                 let bare = option.trim_start_matches('-');
                 return Err(match values::signal(bare) {
                     Ok(_) => e.hint(format!("write the signal without '-': provost signal {bare} TARGET...")),
@@ -41,10 +41,10 @@ pub fn parse(words: &mut Words) -> Result<Signal, Error> {
         }
     }
     if values.is_empty() {
-        return Err(words.usage("no signal is given".into()));
+        return Err(arguments.usage("no signal is given".into()));
     }
     let signal = values::signal(&values.remove(0))?;
-    Ok(Signal { targets: words.targets(values)?, signal, scope })
+    Ok(Signal { targets: arguments.targets(values)?, signal, scope })
 }
 
 pub fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Signal, Error> {
-        parse(&mut Words::new(line.split(' ').map(Into::into))?)
+        parse(&mut Arguments::new(line.split(' ').map(Into::into))?)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Tally;
 use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
@@ -11,7 +12,6 @@ use crate::cli::json;
 use crate::cli::launch::Launch;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, quoted};
@@ -47,24 +47,24 @@ enum What {
     Again(Vec<String>),
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
-    let program = words.take_program();
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+    let program = arguments.take_program();
     let (mut launch, mut targets) = (Launch::new(), Vec::new());
     let (mut instances, mut wait, mut timeout) = (None, None, None);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => targets.push(value),
-            Word::Option(option) => match option.as_str() {
-                "--instances" => instances = Some(words.number(&option)?),
-                "--wait" => wait = Some(wait_for(words.glued_value().as_deref())?),
-                "--timeout" => timeout = Some(words.duration(&option)?),
-                _ if launch.take(&option, words)? => {}
-                _ => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => targets.push(value),
+            Argument::Option(option) => match option.as_str() {
+                "--instances" => instances = Some(arguments.number(&option)?),
+                "--wait" => wait = Some(wait_for(arguments.glued_value().as_deref())?),
+                "--timeout" => timeout = Some(arguments.duration(&option)?),
+                _ if launch.take(&option, arguments)? => {}
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
     if timeout.is_some() && wait.is_none() {
-        return Err(words.usage("--timeout says how long to wait, but --wait is missing".into()));
+        return Err(arguments.usage("--timeout says how long to wait, but --wait is missing".into()));
     }
     let ready = if launch.has_readiness() { Until::Ready } else { Until::Running };
     let until = wait.map(|wait| wait.unwrap_or(ready));
@@ -79,10 +79,11 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
         None => {
             if let Some(option) = launch.first_seen().or(instances.map(|_| "--instances")) {
                 let e = Error::usage(format!("option {option} is for a new process, but there is no --"));
-                let program = if targets.is_empty() { "PROGRAM".into() } else { text::shell_words(&targets) };
+                let program =
+                    if targets.is_empty() { "PROGRAM".into() } else { text::quoted_command(&targets) };
                 return Err(e.hint(format!("write: provost start {option} ... -- {program}")));
             }
-            What::Again(words.targets(targets)?)
+            What::Again(arguments.targets(targets)?)
         }
     };
     Ok(Args { what, until, timeout })
@@ -167,7 +168,7 @@ fn start_again(
     targets: Vec<String>,
     session: &mut Session,
 ) -> Result<(Tally, Vec<String>), Error> {
-    let command = format!("provost start -- {}", text::shell_words(&targets));
+    let command = format!("provost start -- {}", text::quoted_command(&targets));
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
     for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
         e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Args, Error> {
-        parse(&mut Words::new(line.split(' ').map(Into::into))?)
+        parse(&mut Arguments::new(line.split(' ').map(Into::into))?)
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `provost status`: how processes are. The command that scripts call most, so it does nothing else.
 
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Verdict;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::Words;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::time::Timestamp;
@@ -16,8 +16,8 @@ Usage: provost status TARGET...
 Exit code 0 when all of them are running, 3 when one is not, 4 when there is no such process.
 ";
 
-pub fn parse(words: &mut Words) -> Result<Vec<String>, Error> {
-    words.only_targets()
+pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
+    arguments.only_targets()
 }
 
 pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn targets_are_read() {
-        assert_eq!(parse(&mut Words::new(["a".into(), "b*".into()]).unwrap()).unwrap(), ["a", "b*"]);
-        assert!(parse(&mut Words::new(["a".into(), "--all".into()]).unwrap()).is_err());
+        assert_eq!(parse(&mut Arguments::new(["a".into(), "b*".into()]).unwrap()).unwrap(), ["a", "b*"]);
+        assert!(parse(&mut Arguments::new(["a".into(), "--all".into()]).unwrap()).is_err());
     }
 }

@@ -1,12 +1,12 @@
 //! `provost stop`: ends processes, and says so when nothing of them is left.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::Error;
 use crate::wire::request::Stop;
 use crate::wire::time::Timestamp;
@@ -25,21 +25,21 @@ Options:
       --no-kill              At the end of the grace period leave it running
 ";
 
-pub fn parse(words: &mut Words) -> Result<Stop, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     let mut stop = Stop::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => stop.targets.push(value),
-            Word::Option(option) => match option.as_str() {
-                "--timeout" => stop.timeout = Some(words.duration(&option)?),
-                "--signal" => stop.signal = Some(values::signal(&words.value(&option)?)?),
-                "--scope" => stop.scope = Some(values::scope(&option, &words.value(&option)?)?),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => stop.targets.push(value),
+            Argument::Option(option) => match option.as_str() {
+                "--timeout" => stop.timeout = Some(arguments.duration(&option)?),
+                "--signal" => stop.signal = Some(values::signal(&arguments.value(&option)?)?),
+                "--scope" => stop.scope = Some(values::scope(&option, &arguments.value(&option)?)?),
                 "--no-kill" => stop.no_kill = true,
-                _ => return Err(words.unknown(&option)),
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
-    stop.targets = words.targets(stop.targets)?;
+    stop.targets = arguments.targets(stop.targets)?;
     Ok(stop)
 }
 
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let line = "web --timeout 3s --signal HUP --scope group --no-kill api";
-        let stop = parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap()).unwrap();
+        let stop = parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap()).unwrap();
         assert_eq!(stop.targets, ["web", "api"]);
         assert_eq!((stop.timeout, stop.signal), (Some(Duration::from_secs(3)), Some(1)));
         assert_eq!((stop.scope, stop.no_kill), (Some(Scope::Group), true));
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_target_is_needed_and_checked() {
-        assert!(parse(&mut Words::new([]).unwrap()).is_err());
-        assert!(parse(&mut Words::new(["../x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new([]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new(["../x".into()]).unwrap()).is_err());
     }
 }

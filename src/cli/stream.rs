@@ -1,5 +1,6 @@
 //! `provost stream`: output as it comes.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Tally;
 use crate::cli::batch::named;
 use crate::cli::json;
@@ -8,7 +9,6 @@ use crate::cli::raw::Escaper;
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::values;
-use crate::cli::words::{Word, Words};
 use crate::client::StreamItem;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
@@ -39,24 +39,24 @@ pub struct Args {
     raw: bool,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let mut stream = Stream { targets: Vec::new(), kind: StreamKind::Both, since: Since::Now };
     let (mut extras, mut raw) = (Extras::default(), false);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => stream.targets.push(value),
-            Word::Option(option) => match option.as_str() {
-                "--since" => stream.since = since(&words.value(&option)?)?,
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => stream.targets.push(value),
+            Argument::Option(option) => match option.as_str() {
+                "--since" => stream.since = since(&arguments.value(&option)?)?,
                 "--stdout" => stream.kind = values::narrow(stream.kind, StreamKind::Stdout),
                 "--stderr" => stream.kind = values::narrow(stream.kind, StreamKind::Stderr),
                 "--prefix" => extras.name = true,
                 "--timestamps" => extras.time = true,
                 "--raw" => raw = true,
-                _ => return Err(words.unknown(&option)),
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
-    stream.targets = words.targets(stream.targets)?;
+    stream.targets = arguments.targets(stream.targets)?;
     Ok(Args { stream, extras, raw })
 }
 
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn where_it_begins_is_read() {
         let since = |line: &str| {
-            parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap()).map(|args| args.stream.since)
+            parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap()).map(|args| args.stream.since)
         };
         assert_eq!(since("web"), Ok(Since::Now));
         assert_eq!(since("web --since start"), Ok(Since::Start));

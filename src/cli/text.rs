@@ -22,18 +22,18 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 }
 
 /// A command as one would type it into a shell, harmless to print.
-pub fn shell_words(words: &[String]) -> String {
+pub fn quoted_command(arguments: &[String]) -> String {
     let mut out = String::new();
-    for word in words {
+    for argument in arguments {
         if !out.is_empty() {
             out.push(' ');
         }
         let plain = |c: char| c.is_alphanumeric() || "-_=+./:,@%^".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            out.push_str(word);
+        if !argument.is_empty() && argument.chars().all(plain) {
+            out.push_str(argument);
         } else {
             out.push('\'');
-            out.push_str(&escaped(word).replace('\'', "'\\''"));
+            out.push_str(&escaped(argument).replace('\'', "'\\''"));
             out.push('\'');
         }
     }
@@ -112,8 +112,8 @@ pub fn errno(number: i32) -> String {
 /// An error of the system as the end of a message.
 pub fn cause(e: &io::Error) -> String {
     let text = e.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = words.chars();
+    let arguments = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = arguments.chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
@@ -175,8 +175,8 @@ mod tests {
     fn f19_control_characters_are_shown_not_sent() {
         assert_eq!(escaped("plain é"), "plain é");
         assert_eq!(escaped("a\u{1b}[31m\n\u{202e}"), "a\\u{1b}[31m\\n\\u{202e}");
-        assert_eq!(shell_words(&["a b".into(), "it's".into(), String::new()]), "'a b' 'it'\\''s' ''");
-        assert_eq!(shell_words(&["\u{7}x".into()]), "'\\u{7}x'");
+        assert_eq!(quoted_command(&["a b".into(), "it's".into(), String::new()]), "'a b' 'it'\\''s' ''");
+        assert_eq!(quoted_command(&["\u{7}x".into()]), "'\\u{7}x'");
     }
 
     #[cfg(feature = "gateway")]

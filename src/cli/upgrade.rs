@@ -2,10 +2,10 @@
 
 use std::path::{Path, absolute};
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{UpgradeId, quoted};
 use crate::wire::reply::Upgraded;
@@ -23,13 +23,13 @@ Options:
       --to PATH              This binary, instead of the one where 'provost serve' was started from
 ";
 
-pub fn parse(words: &mut Words) -> Result<Option<String>, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
     let mut to = None;
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Option(option) if option == "--to" => to = Some(words.value(&option)?),
-            Word::Option(option) => return Err(words.unknown(&option)),
-            Word::Value(value) => return Err(words.stray(&value)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Option(option) if option == "--to" => to = Some(arguments.value(&option)?),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            Argument::Value(value) => return Err(arguments.stray(&value)),
         }
     }
     Ok(to)
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_path_is_made_whole_here() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         assert_eq!(parsed(&[]), Ok(None));
         assert_eq!(parsed(&["--to", "new"]), Ok(Some("new".into())));
         assert!(parsed(&["new"]).is_err());

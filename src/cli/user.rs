@@ -10,11 +10,11 @@ use crate::access::password::{Hash, Memory, Password};
 use crate::access::roles::Roles;
 use crate::access::users;
 use crate::access::users::Users;
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::config;
 use crate::gateway::settings::UserSource;
 use crate::sys::terminal::ask_silently;
@@ -56,20 +56,22 @@ enum What {
     List,
 }
 
-pub fn parse(words: &mut Words) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut values, mut users, mut config) = (Vec::new(), None, None);
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => values.push(value),
-            Word::Option(option) if option == "--users" => users = Some(words.value(&option)?.into()),
-            Word::Option(option) if option == "--config" => config = Some(words.value(&option)?.into()),
-            Word::Option(option) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => values.push(value),
+            Argument::Option(option) if option == "--users" => users = Some(arguments.value(&option)?.into()),
+            Argument::Option(option) if option == "--config" => {
+                config = Some(arguments.value(&option)?.into())
+            }
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     let mut values = values.into_iter();
     let verb = values.next();
     let mut name = |verb: &str| {
-        let name = values.next().ok_or_else(|| words.usage(format!("'user {verb}' needs a name")))?;
+        let name = values.next().ok_or_else(|| arguments.usage(format!("'user {verb}' needs a name")))?;
         name.parse::<Name>()
     };
     let what = match verb.as_deref() {
@@ -77,12 +79,12 @@ pub fn parse(words: &mut Words) -> Result<Args, Error> {
         Some("passwd") => What::Passwd(name("passwd")?),
         Some("remove") => What::Remove(name("remove")?),
         Some("list") => What::List,
-        None if words.shared.help => What::List,
-        Some(other) => return Err(words.usage(format!("there is no 'provost user' {}", quoted(other)))),
-        None => return Err(words.usage("'provost user' needs add, passwd, remove or list".into())),
+        None if arguments.shared.help => What::List,
+        Some(other) => return Err(arguments.usage(format!("there is no 'provost user' {}", quoted(other)))),
+        None => return Err(arguments.usage("'provost user' needs add, passwd, remove or list".into())),
     };
     match values.next() {
-        Some(value) => Err(words.stray(&value)),
+        Some(value) => Err(arguments.stray(&value)),
         None => Ok(Args { what, users, config }),
     }
 }
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_first_word_decides() {
-        let parsed = |line: &[&str]| parse(&mut Words::new(line.iter().map(Into::into)).unwrap());
+        let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         let ann = || "ann".parse::<Name>().unwrap();
         let args = |what| Args { what, users: None, config: None };
         assert_eq!(parsed(&["add", "ann"]), Ok(args(What::Add(ann()))));

@@ -1,9 +1,9 @@
 //! `provost version`: of this program, and of the service if there is one.
 
+use crate::cli::arguments::Arguments;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::Words;
 use crate::wire::error::Error;
 use crate::wire::reply::Service;
 use crate::wire::request::CHANNEL_VERSION;
@@ -16,8 +16,8 @@ Usage: provost version
 A service that is not reachable is no failure here.
 ";
 
-pub fn parse(words: &mut Words) -> Result<(), Error> {
-    words.nothing()
+pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+    arguments.nothing()
 }
 
 pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn there_is_nothing_to_say() {
-        assert!(parse(&mut Words::new([]).unwrap()).is_ok());
-        assert!(parse(&mut Words::new(["x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::new([]).unwrap()).is_ok());
+        assert!(parse(&mut Arguments::new(["x".into()]).unwrap()).is_err());
     }
 }

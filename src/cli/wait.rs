@@ -1,12 +1,12 @@
 //! `provost wait`: waits for processes, and ends as they did.
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Tally;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::process::Exit;
@@ -25,19 +25,19 @@ Options:
       --timeout D            How long at most
 ";
 
-pub fn parse(words: &mut Words) -> Result<Wait, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
     let mut wait = Wait::default();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => wait.targets.push(value),
-            Word::Option(option) => match option.as_str() {
-                "--for" => wait.until = until(&words.value(&option)?)?,
-                "--timeout" => wait.timeout = Some(words.duration(&option)?),
-                _ => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => wait.targets.push(value),
+            Argument::Option(option) => match option.as_str() {
+                "--for" => wait.until = until(&arguments.value(&option)?)?,
+                "--timeout" => wait.timeout = Some(arguments.duration(&option)?),
+                _ => return Err(arguments.unknown(&option)),
             },
         }
     }
-    wait.targets = words.targets(wait.targets)?;
+    wait.targets = arguments.targets(wait.targets)?;
     Ok(wait)
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Words::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
         let wait = parsed("web --for ready --timeout 1.5s").unwrap();
         assert_eq!((wait.until, wait.timeout), (Until::Ready, Some(Duration::from_millis(1500))));
         assert_eq!(parsed("web").unwrap().until, Until::Stopped);

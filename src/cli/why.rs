@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::named;
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::cli::words::{Word, Words};
 use crate::client::Client;
 use crate::client::FeedItem;
 use crate::client::StreamItem;
@@ -33,15 +33,15 @@ Usage: provost why TARGET
 One sentence from its state, its last end and its last output, then its latest events.
 ";
 
-pub fn parse(words: &mut Words) -> Result<String, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     let mut targets = Vec::new();
-    while let Some(word) = words.next()? {
-        match word {
-            Word::Value(value) => targets.push(value),
-            Word::Option(option) => return Err(words.unknown(&option)),
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => targets.push(value),
+            Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
-    words.one_target(targets)
+    arguments.one_target(targets)
 }
 
 pub fn run(target: String, session: &mut Session) -> Result<u8, Error> {
@@ -71,7 +71,7 @@ pub fn run(target: String, session: &mut Session) -> Result<u8, Error> {
         }
         session.out.line(&sentence);
         for event in events {
-            session.out.line(&format!("  {}  {}", json::time(event.at), events::words(&event)));
+            session.out.line(&format!("  {}  {}", json::time(event.at), events::arguments(&event)));
         }
     }
     Ok(0)

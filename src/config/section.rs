@@ -123,9 +123,9 @@ impl<'a> Section<'a> {
     /// One of these words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, of: &[(&str, T)]) -> Result<Option<T>, Error> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        let found = of.iter().find(|(word, _)| *word == text.value);
-        let words: Vec<_> = of.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        let refusal = || format!("'{key}' is one of {}, not {}", words.join(", "), quoted(&text.value));
+        let found = of.iter().find(|(name, _)| *name == text.value);
+        let allowed: Vec<_> = of.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let refusal = || format!("'{key}' is one of {}, not {}", allowed.join(", "), quoted(&text.value));
         Ok(Some(found.ok_or_else(|| self.bad(&text, &refusal()))?.1))
     }
 
@@ -260,9 +260,9 @@ fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'
 }
 
 /// With its article.
-fn a(word: &str) -> String {
-    let vowel = word.starts_with(['a', 'e', 'i', 'o', 'u']);
-    format!("{} {word}", if vowel { "an" } else { "a" })
+fn a(name: &str) -> String {
+    let vowel = name.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {name}", if vowel { "an" } else { "a" })
 }
 
 /// As it is written: in the largest unit that leaves it whole.

@@ -72,10 +72,10 @@ impl Feed {
             file.set_len(LEN as u64).map_err(failed)?;
         }
         let window = Window::map(file, LEN).map_err(failed)?;
-        if window.word(MAGIC_AT).load(Ordering::Acquire) != MAGIC {
-            window.word(NEXT_AT).store(1, Ordering::Release);
-            window.word(FIRST_AT).store(1, Ordering::Release);
-            window.word(MAGIC_AT).store(MAGIC, Ordering::Release);
+        if window.atomic(MAGIC_AT).load(Ordering::Acquire) != MAGIC {
+            window.atomic(NEXT_AT).store(1, Ordering::Release);
+            window.atomic(FIRST_AT).store(1, Ordering::Release);
+            window.atomic(MAGIC_AT).store(MAGIC, Ordering::Release);
         }
         let env = read_env(&window)?;
         Ok(Self { window, inner: Mutex::new(Inner { env, followers: Vec::new() }) })
@@ -136,13 +136,13 @@ impl Feed {
 
     /// Who the service is; nil before [`Feed::begin`].
     pub fn service(&self) -> Uuid {
-        let [high, low] = SERVICE_AT.map(|at| self.window.word(at).load(Ordering::Acquire));
+        let [high, low] = SERVICE_AT.map(|at| self.window.atomic(at).load(Ordering::Acquire));
         Uuid::from_u64_pair(high, low)
     }
 
     /// Whether what an earlier service kept is here by now.
     pub fn is_restored(&self) -> bool {
-        self.window.word(RESTORED_AT).load(Ordering::Acquire) != 0
+        self.window.atomic(RESTORED_AT).load(Ordering::Acquire) != 0
     }
 
     /// The first engine of a keeper goes on where an earlier service ended: as the same service, with the numbers of
@@ -150,11 +150,11 @@ impl Feed {
     pub fn begin(&self, service: Uuid, last_seq: u64, env: &[(String, String)]) {
         let mut inner = self.inner.lock();
         let (high, low) = service.as_u64_pair();
-        self.window.word(SERVICE_AT[0]).store(high, Ordering::Release);
-        self.window.word(SERVICE_AT[1]).store(low, Ordering::Release);
-        if self.next() == self.window.word(FIRST_AT).load(Ordering::Acquire) {
-            self.window.word(FIRST_AT).store(last_seq + 1, Ordering::Release);
-            self.window.word(NEXT_AT).store(last_seq + 1, Ordering::Release);
+        self.window.atomic(SERVICE_AT[0]).store(high, Ordering::Release);
+        self.window.atomic(SERVICE_AT[1]).store(low, Ordering::Release);
+        if self.next() == self.window.atomic(FIRST_AT).load(Ordering::Acquire) {
+            self.window.atomic(FIRST_AT).store(last_seq + 1, Ordering::Release);
+            self.window.atomic(NEXT_AT).store(last_seq + 1, Ordering::Release);
         }
         write_env(&self.window, env);
         inner.env = env.to_vec();
@@ -162,22 +162,22 @@ impl Feed {
 
     /// Lines of the audit up to this number are stored.
     pub fn has_audit(&self, last: u64) {
-        self.window.word(AUDIT_AT).fetch_max(last, Ordering::AcqRel);
+        self.window.atomic(AUDIT_AT).fetch_max(last, Ordering::AcqRel);
     }
 
     /// A number for a line of the audit: greater than all before.
     pub fn number_audit(&self) -> u64 {
-        self.window.word(AUDIT_AT).fetch_add(1, Ordering::AcqRel) + 1
+        self.window.atomic(AUDIT_AT).fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Everything that an earlier service kept is here.
     pub fn set_restored(&self) {
-        self.window.word(RESTORED_AT).store(1, Ordering::Release);
+        self.window.atomic(RESTORED_AT).store(1, Ordering::Release);
     }
 
     /// The number of the oldest event that is still here.
     pub fn oldest(&self) -> u64 {
-        self.next().saturating_sub(EVENTS_KEPT).max(self.window.word(FIRST_AT).load(Ordering::Acquire))
+        self.next().saturating_sub(EVENTS_KEPT).max(self.window.atomic(FIRST_AT).load(Ordering::Acquire))
     }
 
     /// The number of the newest event.
@@ -186,7 +186,7 @@ impl Feed {
     }
 
     fn next(&self) -> u64 {
-        self.window.word(NEXT_AT).load(Ordering::Acquire)
+        self.window.atomic(NEXT_AT).load(Ordering::Acquire)
     }
 
     fn append(&self, event: &Event) {
@@ -195,7 +195,7 @@ impl Feed {
         let at = slot(event.seq);
         self.window.write(at + 4, &bytes[..len]);
         self.window.write(at, &u32::try_from(len).expect("a slot's length").to_le_bytes());
-        self.window.word(NEXT_AT).store(event.seq + 1, Ordering::Release);
+        self.window.atomic(NEXT_AT).store(event.seq + 1, Ordering::Release);
     }
 
     /// Events after `since`, how many before them are no longer kept, and the number to ask for next.
@@ -291,15 +291,15 @@ fn slot(seq: u64) -> usize {
 
 fn write_env(window: &Window, env: &[(String, String)]) {
     let bytes = encode_env(env);
-    let turn = window.word(TURN_AT).load(Ordering::Acquire) + 1;
+    let turn = window.atomic(TURN_AT).load(Ordering::Acquire) + 1;
     let at = ENV_AT[usize::from(turn % 2 == 1)];
     window.write(at + 4, &bytes);
     window.write(at, &u32::try_from(bytes.len()).expect("checked against its limit").to_le_bytes());
-    window.word(TURN_AT).store(turn, Ordering::Release);
+    window.atomic(TURN_AT).store(turn, Ordering::Release);
 }
 
 fn read_env(window: &Window) -> Result<Vec<(String, String)>, Error> {
-    let turn = window.word(TURN_AT).load(Ordering::Acquire);
+    let turn = window.atomic(TURN_AT).load(Ordering::Acquire);
     let at = ENV_AT[usize::from(turn % 2 == 1)];
     let broken = || Error::new(Code::Failed, "the global environment in memory is broken");
     let len = window.read(at, 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).ok_or_else(broken)?;

@@ -117,7 +117,7 @@ impl Nursery {
         // In a burst of births the keeper is not woken between them.
         self.clear_left();
         let at = self.cradles.iter().position(|cradle| cradle.taken == Taken::No)?;
-        self.left.word(word(at)).store(0, Ordering::Relaxed);
+        self.left.atomic(offset_of(at)).store(0, Ordering::Relaxed);
         let cradle = &mut self.cradles[at];
         cradle.taken = Taken::Filled;
         if cradle.fill(needs).is_err() {
@@ -141,7 +141,7 @@ impl Nursery {
 
     /// For the child, as soon as it has descriptors of its own.
     pub fn leave(&self, at: usize) {
-        self.left.word(word(at)).store(1, Ordering::Release);
+        self.left.atomic(offset_of(at)).store(1, Ordering::Release);
         // A keeper that is gone needs no waking, and a pipe that is full, which nobody waits for, wakes it as well.
         let _ = (&self.tell).write(&[1]);
     }
@@ -161,7 +161,7 @@ impl Nursery {
 
     fn clear_left(&mut self) {
         for at in 0..self.cradles.len() {
-            let has_left = || self.left.word(word(at)).load(Ordering::Acquire) == 1;
+            let has_left = || self.left.atomic(offset_of(at)).load(Ordering::Acquire) == 1;
             if matches!(self.cradles[at].taken, Taken::By(_)) && has_left() {
                 self.clear(at);
             }
@@ -193,7 +193,7 @@ impl Cradle {
 }
 
 /// Where the word of a cradle is.
-fn word(at: usize) -> usize {
+fn offset_of(at: usize) -> usize {
     at * 8
 }
 

@@ -57,8 +57,8 @@ impl Source {
         (at.0 << 1) | u64::from(self == Self::Stderr)
     }
 
-    fn unpack(word: u64) -> (Self, Timestamp) {
-        (if word & 1 == 1 { Self::Stderr } else { Self::Stdout }, Timestamp(word >> 1))
+    fn unpack(packed: u64) -> (Self, Timestamp) {
+        (if packed & 1 == 1 { Self::Stderr } else { Self::Stdout }, Timestamp(packed >> 1))
     }
 }
 

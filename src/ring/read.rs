@@ -56,17 +56,17 @@ impl<'m> Reader<'m> {
     pub(super) fn entry(&self, n: u64) -> (&'m AtomicU64, &'m AtomicU64) {
         let slot = usize::try_from(n % self.geometry.entries).expect("an index into the window");
         let at = PAGE + slot * ENTRY_LEN;
-        (self.window.word(at), self.window.word(at + 8))
+        (self.window.atomic(at), self.window.atomic(at + 8))
     }
 
     /// Bytes written so far: the offset of the next one.
     pub fn head(&self) -> u64 {
-        self.window.word(HEAD_AT).load(Ordering::Acquire)
+        self.window.atomic(HEAD_AT).load(Ordering::Acquire)
     }
 
     /// The oldest offset that can be read.
     pub fn tail(&self) -> u64 {
-        let indexed = self.window.word(INDEXED_AT).load(Ordering::Acquire);
+        let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
         let by_bytes = self.head().saturating_sub(self.geometry.keep);
         // One entry less than there is room for: the oldest one may be being overwritten.
         match indexed.checked_sub(self.geometry.entries - 1) {
@@ -105,7 +105,7 @@ impl<'m> Reader<'m> {
 
     /// The index from the entry that covers `start` to the last one before `end`.
     fn tags(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let indexed = self.window.word(INDEXED_AT).load(Ordering::Acquire);
+        let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
         let mut tags = Vec::new();
         for n in (indexed.saturating_sub(self.geometry.entries)..indexed).rev() {
             let (offset, tag) = self.entry(n);

@@ -56,7 +56,7 @@ impl<'m> Ring<'m> {
         };
         let more = (written + g.ring_len - head % g.ring_len) % g.ring_len;
         if more > 0 {
-            let (source, at) = Source::unpack(self.window.word(INTENT_AT).load(Ordering::Acquire));
+            let (source, at) = Source::unpack(self.window.atomic(INTENT_AT).load(Ordering::Acquire));
             self.publish(source, at, more);
         }
         Ok(())
@@ -66,7 +66,7 @@ impl<'m> Ring<'m> {
     pub fn take(&self, pipe: BorrowedFd<'_>, source: Source) -> io::Result<Taken> {
         let g = &self.geometry;
         let at = Timestamp::now();
-        self.window.word(INTENT_AT).store(source.pack(at), Ordering::Release);
+        self.window.atomic(INTENT_AT).store(source.pack(at), Ordering::Release);
         let head = self.head();
         let room = g.ring_len - head % g.ring_len;
         if room == g.ring_len {
@@ -92,16 +92,16 @@ impl<'m> Ring<'m> {
 
     fn publish(&self, source: Source, at: Timestamp, len: u64) {
         let head = self.head();
-        let indexed = self.window.word(INDEXED_AT).load(Ordering::Acquire);
+        let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
         let packed = source.pack(at);
         let same = indexed > 0 && self.entry(indexed - 1).1.load(Ordering::Acquire) == packed;
         if !same {
             let (offset, tag) = self.entry(indexed);
             offset.store(head, Ordering::Release);
             tag.store(packed, Ordering::Release);
-            self.window.word(INDEXED_AT).store(indexed + 1, Ordering::Release);
+            self.window.atomic(INDEXED_AT).store(indexed + 1, Ordering::Release);
         }
-        self.window.word(HEAD_AT).store(head + len, Ordering::Release);
+        self.window.atomic(HEAD_AT).store(head + len, Ordering::Release);
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         File::from(w).write_all(b"after").unwrap();
         // As an engine that is killed inside `take`: the intent is set, the bytes are moved, nothing is published.
         let at = Timestamp(5);
-        rig.window.word(INTENT_AT).store(Source::Stderr.pack(at), Ordering::Release);
+        rig.window.atomic(INTENT_AT).store(Source::Stderr.pack(at), Ordering::Release);
         assert_eq!(splice(r.as_fd(), &rig.file, 100).unwrap(), 5);
         assert_eq!(rig.ring().head(), 7);
         rig.ring().recover().unwrap();

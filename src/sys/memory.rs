@@ -72,7 +72,7 @@ impl Window {
 
     /// The 64-bit word at this byte offset, a multiple of 8.
     #[must_use]
-    pub fn word(&self, offset: usize) -> &AtomicU64 {
+    pub fn atomic(&self, offset: usize) -> &AtomicU64 {
         assert!(
             offset.is_multiple_of(8) && offset + 8 <= self.len,
             "word {offset} in a window of {}",
@@ -244,7 +244,7 @@ mod tests {
         let file = memfd_create(c"test", PAGE as u64).unwrap();
         let window = Window::map(&file, PAGE).unwrap();
         window.write(8, b"abc");
-        window.word(16).store(7, Ordering::Release);
+        window.atomic(16).store(7, Ordering::Release);
         let mut got = [0; 16];
         file.read_exact_at(&mut got, 8).unwrap();
         assert_eq!(&got, b"abc\0\0\0\0\0\x07\0\0\0\0\0\0\0");

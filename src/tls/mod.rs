@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod error_texts;
 pub mod identity;
 pub mod issue;
 pub mod material;
@@ -11,7 +12,6 @@ pub mod pump;
 mod session;
 pub mod tunnel;
 pub mod verify;
-mod words;
 
 #[cfg(test)]
 mod tests;

@@ -28,8 +28,8 @@ use crate::sys::poll::Wait;
 use crate::sys::poll::Waker;
 use crate::sys::socket;
 use crate::sys::thread;
+use crate::tls::error_texts;
 use crate::tls::tunnel::Tunnel;
-use crate::tls::words;
 use crate::wire::buffer::Buffer;
 
 /// A batch is read at once, in bytes: at first so many.
@@ -459,7 +459,7 @@ impl<'a> Pump<'a> {
     }
 
     fn broken(&self, e: &Tls) -> Ended {
-        Ended::Refused(words::failure(e, self.tunnel.peer))
+        Ended::Refused(error_texts::failure(e, self.tunnel.peer))
     }
 
     /// Waits until something can move. `idle`: whether memory was given back since the last time. Returns the same.

@@ -20,12 +20,12 @@ use crate::sys::poll::PollFd;
 use crate::sys::poll::Wait;
 use crate::sys::poll::Waker;
 use crate::sys::socket;
+use crate::tls::error_texts;
 use crate::tls::identity;
 use crate::tls::identity::Peer;
 use crate::tls::material::ALPN;
 use crate::tls::pump::Closer;
 use crate::tls::session::Session;
-use crate::tls::words;
 use crate::wire::error::Code;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
@@ -80,7 +80,8 @@ pub fn accept(
     deadline_ms: u64,
 ) -> Result<(Tunnel, Peer), Refused> {
     const PEER: &str = "client";
-    let session = Session::server(config).map_err(|e| Refused::Unacceptable(words::failure(&e, PEER)))?;
+    let session =
+        Session::server(config).map_err(|e| Refused::Unacceptable(error_texts::failure(&e, PEER)))?;
     let tunnel = shake_hands(tcp, session, PEER, deadline_ms)?;
     let chain = tunnel.session.state().peer_certificates();
     let peer =
@@ -104,7 +105,7 @@ pub fn connect(
         Refused::Gone => Error::new(Code::Unreachable, why.to_string()),
         Refused::Unacceptable(why) => Error::new(Code::Refused, why),
     };
-    let session = Session::client(config, name).map_err(|e| Error::usage(words::failure(&e, PEER)))?;
+    let session = Session::client(config, name).map_err(|e| Error::usage(error_texts::failure(&e, PEER)))?;
     shake_hands(tcp, session, PEER, deadline_ms).map_err(failed)
 }
 
@@ -160,8 +161,8 @@ fn shake_hands(
         Ok(()) => Ok(tunnel),
         Err(Failure::TimedOut) => Err(Refused::TimedOut),
         Err(Failure::Io) => Err(Refused::Gone),
-        Err(Failure::Tls(e)) => Err(Refused::Unacceptable(words::failure(&e, peer))),
-        Err(Failure::Alpn) => Err(Refused::Unacceptable(words::no_alpn(peer))),
+        Err(Failure::Tls(e)) => Err(Refused::Unacceptable(error_texts::failure(&e, peer))),
+        Err(Failure::Alpn) => Err(Refused::Unacceptable(error_texts::no_alpn(peer))),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::wire::strings::Strings;
 /// Words of the head.
 const HEAD: usize = 13;
 /// The most words of a head, of limits and of groups that are believed.
-const WORDS_MAX: u64 = 1 << 17;
-const WORD_LEN: usize = 8;
+const VALUES_MAX: u64 = 1 << 17;
+const VALUE_LEN: usize = 8;
 
 const HAS_UID: u64 = 1;
 const HAS_GID: u64 = 1 << 1;
@@ -80,11 +80,11 @@ impl Launch {
             strings[3].as_bytes().len() as u64,
         ];
         let limits = self.rlimits.iter().flat_map(|&(resource, soft, hard)| [resource.into(), soft, hard]);
-        let words = head.into_iter().chain(limits).chain(groups.iter().map(|&g| g.into()));
+        let values = head.into_iter().chain(limits).chain(groups.iter().map(|&g| g.into()));
         let text_len: usize = strings.iter().map(|s| s.as_bytes().len()).sum();
         let mut bytes =
-            Vec::with_capacity(text_len + WORD_LEN * (HEAD + 3 * self.rlimits.len() + groups.len()));
-        words.for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+            Vec::with_capacity(text_len + VALUE_LEN * (HEAD + 3 * self.rlimits.len() + groups.len()));
+        values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
         strings.iter().for_each(|s| bytes.extend_from_slice(s.as_bytes()));
         Ok(bytes)
     }
@@ -110,8 +110,8 @@ impl<'m> Laid<'m> {
     /// Finds the parts of what [`Launch::encode`] made. `None`: it is something else.
     #[must_use]
     pub fn find(bytes: &'m [u8]) -> Option<Self> {
-        let head_words = word(bytes, 0)?;
-        if head_words < HEAD as u64 || head_words > WORDS_MAX {
+        let head_words = value(bytes, 0)?;
+        if head_words < HEAD as u64 || head_words > VALUES_MAX {
             return None;
         }
         let mut rest = bytes;
@@ -120,25 +120,25 @@ impl<'m> Laid<'m> {
             rest = after;
             Some(part)
         };
-        let words = |n: u64, each: u64| (n <= WORDS_MAX).then(|| n * each * WORD_LEN as u64);
-        let head = take(words(head_words, 1)?)?;
-        let limits = take(words(word(head, 7)?, 3)?)?;
-        let groups = take(words(word(head, 8)?, 1)?)?;
-        let argv = take(word(head, 9)?)?;
-        let env = take(word(head, 10)?)?;
-        let candidates = take(word(head, 11)?)?;
-        let cwd = take(word(head, 12)?)?;
+        let values = |n: u64, each: u64| (n <= VALUES_MAX).then(|| n * each * VALUE_LEN as u64);
+        let head = take(values(head_words, 1)?)?;
+        let limits = take(values(value(head, 7)?, 3)?)?;
+        let groups = take(values(value(head, 8)?, 1)?)?;
+        let argv = take(value(head, 9)?)?;
+        let env = take(value(head, 10)?)?;
+        let candidates = take(value(head, 11)?)?;
+        let cwd = take(value(head, 12)?)?;
         let is_ended = |strings: &[u8]| strings.last().is_none_or(|&b| b == 0);
         let all_ended = [argv, env, candidates, cwd].into_iter().all(is_ended) && !cwd.is_empty();
         all_ended.then_some(Self { head, limits, groups, argv, env, candidates, cwd })
     }
 
     fn flagged(&self, flag: u64) -> bool {
-        word(self.head, 1).is_some_and(|flags| flags & flag != 0)
+        value(self.head, 1).is_some_and(|flags| flags & flag != 0)
     }
 
     fn value(&self, flag: u64, at: usize) -> Option<u64> {
-        word(self.head, at).filter(|_| self.flagged(flag))
+        value(self.head, at).filter(|_| self.flagged(flag))
     }
 
     /// The user to become.
@@ -180,14 +180,15 @@ impl<'m> Laid<'m> {
     /// Supplementary groups; `None`: as they are.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<u32>> {
-        self.flagged(HAS_GROUPS).then(|| words(self.groups).map(low).collect())
+        self.flagged(HAS_GROUPS).then(|| values(self.groups).map(low).collect())
     }
 
     /// Resource number, soft, hard.
     pub fn rlimits(&self) -> impl Iterator<Item = (u32, u64, u64)> {
         let all = self.limits;
-        (0..all.len() / (3 * WORD_LEN))
-            .filter_map(move |n| Some((low(word(all, 3 * n)?), word(all, 3 * n + 1)?, word(all, 3 * n + 2)?)))
+        (0..all.len() / (3 * VALUE_LEN)).filter_map(move |n| {
+            Some((low(value(all, 3 * n)?), value(all, 3 * n + 1)?, value(all, 3 * n + 2)?))
+        })
     }
 
     /// As the engine made it.
@@ -210,18 +211,18 @@ impl<'m> Laid<'m> {
     }
 }
 
-fn word(words: &[u8], at: usize) -> Option<u64> {
-    words.get(at * WORD_LEN..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+fn value(values: &[u8], at: usize) -> Option<u64> {
+    values.get(at * VALUE_LEN..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    (0..bytes.len() / WORD_LEN).filter_map(|n| word(bytes, n))
+fn values(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    (0..bytes.len() / VALUE_LEN).filter_map(|n| value(bytes, n))
 }
 
 /// The lower half: what was 32 bits wide.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half is the sign, or nothing")]
-fn low(word: u64) -> u32 {
-    word as u32
+fn low(value: u64) -> u32 {
+    value as u32
 }
 
 #[cfg(test)]
@@ -260,13 +261,13 @@ mod tests {
     fn a_longer_head_is_passed_over_and_damage_is_found() {
         let bytes = full().encode().unwrap();
         let mut longer = bytes.clone();
-        longer.splice(HEAD * WORD_LEN..HEAD * WORD_LEN, [1; 16]);
+        longer.splice(HEAD * VALUE_LEN..HEAD * VALUE_LEN, [1; 16]);
         longer[0] += 2;
         assert_eq!(Laid::find(&longer).unwrap().to_launch().unwrap(), full());
         for len in 0..bytes.len() {
             assert!(Laid::find(&bytes[..len]).is_none(), "cut to {len}");
         }
-        for at in 0..HEAD * WORD_LEN {
+        for at in 0..HEAD * VALUE_LEN {
             let mut damaged = bytes.clone();
             damaged[at] = 0xff;
             // Found or not: no panic, and nothing beyond the bytes.

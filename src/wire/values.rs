@@ -40,13 +40,13 @@ pub fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// The candidate that is so near to `word` that a typing error explains the difference.
+/// The candidate that is so near to `value` that a typing error explains the difference.
 #[must_use]
-pub fn closest(word: &str, candidates: impl IntoIterator<Item = impl Into<String>>) -> Option<String> {
+pub fn closest(value: &str, candidates: impl IntoIterator<Item = impl Into<String>>) -> Option<String> {
     let (distance, near) = candidates
         .into_iter()
         .map(Into::into)
-        .map(|candidate: String| (distance(word, &candidate), candidate))
+        .map(|candidate: String| (distance(value, &candidate), candidate))
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= 2 && distance < near.len() / 2).then_some(near)
 }

@@ -39,9 +39,9 @@ const SERVICES: u32 = 200;
 const GROUPS: [&str; 8] = ["starts", "idle", "commands", "restart", "output", "recovery", "store", "grpc"];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let done = match words[..] {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args[..] {
         ["write", report, block, total] => programs::write(report, block, total),
         ["tell", report, tag] => programs::tell(report, tag),
         ["echo", socket] => programs::echo(socket),
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         ["grpc-idle", address, certificates, count] => grpc::idle(address, certificates, count),
         ["grpc-attack", kind, address, certificates] => grpc::attack(kind, address, certificates),
         // cargo adds this word when benchmarks are to be run, and leaves it out when they are only tested.
-        _ if words.contains(&"--bench") => run(&words),
+        _ if args.contains(&"--bench") => run(&args),
         _ => {
             println!("run this with 'make bench'");
             Ok(())
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
 }
 
 /// Runs the groups that were asked for. One that fails is told and leaves the others alone.
-fn run(words: &[&str]) -> Outcome {
-    let wanted = |group: &str| !words.iter().any(|w| GROUPS.contains(w)) || words.contains(&group);
+fn run(args: &[&str]) -> Outcome {
+    let wanted = |group: &str| !args.iter().any(|w| GROUPS.contains(w)) || args.contains(&group);
     let sweeper = Sweeper::new()?;
     let dir = sweeper.dir();
     println!("{}", host::line());

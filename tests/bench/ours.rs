@@ -78,16 +78,16 @@ impl Provost {
     }
 
     /// A command line for a script.
-    pub fn line(&self, words: &str) -> String {
-        format!("{BINARY} --socket {} {words}", self.socket)
+    pub fn line(&self, args: &str) -> String {
+        format!("{BINARY} --socket {} {args}", self.socket)
     }
 
     /// Runs a command to its end. It must succeed.
-    pub fn run(&self, words: &[&str]) -> Outcome {
+    pub fn run(&self, args: &[&str]) -> Outcome {
         let mut command = Command::new(BINARY);
-        command.args(["--socket", &self.socket]).args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--socket", &self.socket]).args(args).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status()?;
-        if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", words.join(" ")).into()) }
+        if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", args.join(" ")).into()) }
     }
 
     /// Sees to it that this many services run, s-1 and so on.

@@ -47,7 +47,7 @@ pub fn measure(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
     Ok(())
 }
 
-fn words(reports: &Reports, block_len: usize, total: u64) -> Outcome<Vec<String>> {
+fn args(reports: &Reports, block_len: usize, total: u64) -> Outcome<Vec<String>> {
     Ok([&our_path()?, "write", reports.path()?, &block_len.to_string(), &total.to_string()]
         .map(str::to_owned)
         .into())
@@ -61,10 +61,10 @@ fn rate(reports: &Reports, total: u64) -> Outcome<f64> {
 
 /// A reader that does nothing with what it reads, at the other end of a pipe as it comes.
 fn pipe(reports: &Reports, dir: &Path, block_len: usize) -> Outcome<f64> {
-    let words = words(reports, block_len, TOTAL)?;
-    let mut command = Command::new(&words[0]);
+    let args = args(reports, block_len, TOTAL)?;
+    let mut command = Command::new(&args[0]);
     let mut child =
-        command.args(&words[1..]).env(MARK, dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        command.args(&args[1..]).env(MARK, dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut pipe = child.stdout.take().ok_or("it has a pipe")?;
     let mut buffer = vec![0; 64 << 10];
     while pipe.read(&mut buffer)? > 0 {}
@@ -73,7 +73,7 @@ fn pipe(reports: &Reports, dir: &Path, block_len: usize) -> Outcome<f64> {
 }
 
 fn service(ours: &mut Provost, reports: &Reports, block_len: usize) -> Outcome<f64> {
-    let process = ours.start_one(Spec::new(words(reports, block_len, TOTAL)?))?;
+    let process = ours.start_one(Spec::new(args(reports, block_len, TOTAL)?))?;
     let id = process.id.to_string();
     let rate = rate(reports, TOTAL)?;
     ours.client.wait(Wait { targets: vec![id.clone()], timeout: Some(LIMIT), ..Wait::default() })?;
@@ -87,8 +87,8 @@ fn log(logger: &str, reports: &Reports, dir: &Path, block_len: usize) -> Option<
     for round in 0..ROUNDS_SLOW {
         let files = dir.join(format!("log-{}-{block_len}-{round}", &logger[..2]));
         fs::create_dir(&files).ok()?;
-        let words = words(reports, block_len, TOTAL_SLOW).ok()?.join(" ");
-        shell(&format!("{words} | {logger} {}", files.display())).ok()?;
+        let args = args(reports, block_len, TOTAL_SLOW).ok()?.join(" ");
+        shell(&format!("{args} | {logger} {}", files.display())).ok()?;
         samples.push(rate(reports, TOTAL_SLOW).ok()?);
         fs::remove_dir_all(files).ok()?;
         pass(Duration::from_millis(10));

@@ -150,8 +150,8 @@ impl Rival {
         }
     }
 
-    fn control(&self, words: &str) -> String {
-        format!("supervisorctl -c {}/conf {words}", self.dir.display())
+    fn control(&self, args: &str) -> String {
+        format!("supervisorctl -c {}/conf {args}", self.dir.display())
     }
 
     /// Its own processes: what it takes to keep the services.

@@ -52,8 +52,8 @@ fn single(ours: &mut Provost, table: &mut Table) -> Outcome {
         end([child])?;
         let process = by_library.time(|| ours.start_one(Spec::new(SERVICE)))?;
         ours.remove(&process.id.to_string())?;
-        let words = [&["start", "--name", "one", "--"], &SERVICE[..]].concat();
-        by_command.time(|| ours.run(&words))?;
+        let args = [&["start", "--name", "one", "--"], &SERVICE[..]].concat();
+        by_command.time(|| ours.run(&args))?;
         ours.remove("one")?;
     }
     table.row("start one, by the library", "ms").ours(by_library.median()).bare(bare.median()).done();
@@ -64,14 +64,14 @@ fn single(ours: &mut Provost, table: &mut Table) -> Outcome {
 fn batch(ours: &mut Provost, table: &mut Table) -> Outcome {
     let (mut by_command, mut bare, mut piped) = (Samples::default(), Samples::default(), Samples::default());
     let count = BATCH.to_string();
-    let words = [&["start", "--name", "b", "--instances", &count, "--"], &SERVICE[..]].concat();
+    let args = [&["start", "--name", "b", "--instances", &count, "--"], &SERVICE[..]].concat();
     for _ in 0..BATCH_ROUNDS {
         for (spawn, samples) in [(spawn as fn() -> Outcome<Child>, &mut bare), (spawn_with_pipes, &mut piped)]
         {
             let children = samples.time(|| (0..BATCH).map(|_| spawn()).collect::<Outcome<Vec<Child>>>())?;
             end(children)?;
         }
-        by_command.time(|| ours.run(&words))?;
+        by_command.time(|| ours.run(&args))?;
         ours.remove("b-*")?;
     }
     let (command, bare, piped) = (by_command.median(), bare.median(), piped.median());

@@ -90,10 +90,10 @@ fn sweep(deed: Deed, dies: Dies, options: &[&str]) {
 /// Brings about what the deed needs, does it, kills at call `n`, and checks.
 #[track_caller]
 fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
-    let start = service.start_words(NAME, &[]);
+    let start = service.start_args(NAME, &[]);
     let start: Vec<&str> = start.iter().map(String::as_str).collect();
     prepare(service, deed, &start);
-    let words = match deed {
+    let args = match deed {
         Deed::Start => start,
         Deed::Stop => vec!["stop", NAME],
         Deed::Remove => vec!["remove", "--force", NAME],
@@ -103,7 +103,7 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
         pids.insert(0, service.keeper());
     }
     let tracer = trace(n, &pids);
-    let asked = service.background(&words);
+    let asked = service.background(&args);
     wait::until("it is done or killed", LATER, || !asked.is_running() || !tracer.is_running());
     if tracer.is_running() {
         // What is written without anybody waiting for it is of the deed too; this makes it be written now.
@@ -115,7 +115,7 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
     let said = said.expect(0).out();
     let killed = said.lines().find(|line| line.starts_with("killed at ")).map(str::to_owned);
     let calls = said.lines().find_map(|line| line.strip_prefix("seen ")?.parse().ok()).expect("it counts");
-    let what = format!("{} at {n}, {killed:?}", words[0]);
+    let what = format!("{} at {n}, {killed:?}", args[0]);
     if dies == Dies::All {
         if killed.is_some() {
             service.until_killed();

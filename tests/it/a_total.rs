@@ -38,7 +38,7 @@ enum Is {
 
 /// What is done to it, by the words for it, and how it may be found while it is not known whether it was done.
 struct Deed {
-    words: Vec<String>,
+    args: Vec<String>,
     then: Is,
     between: Vec<Is>,
 }
@@ -58,19 +58,19 @@ struct Load<'s> {
 
 impl Load<'_> {
     fn deed(&self, name: &str, is: Is, random: &mut Random) -> Deed {
-        let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+        let args = |args: &[&str]| args.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
         match (is, random.below(3)) {
             (Is::Absent, _) => {
-                Deed { words: self.service.start_words(name, &[]), then: Is::Running, between: vec![] }
+                Deed { args: self.service.start_args(name, &[]), then: Is::Running, between: vec![] }
             }
             (Is::Running, 0) => Deed {
-                words: words(&["remove", "--force", name]),
+                args: args(&["remove", "--force", name]),
                 then: Is::Absent,
                 between: vec![Is::Stopped],
             },
-            (Is::Running, _) => Deed { words: words(&["stop", name]), then: Is::Stopped, between: vec![] },
-            (Is::Stopped, 0) => Deed { words: words(&["remove", name]), then: Is::Absent, between: vec![] },
-            (Is::Stopped, _) => Deed { words: words(&["start", name]), then: Is::Running, between: vec![] },
+            (Is::Running, _) => Deed { args: args(&["stop", name]), then: Is::Stopped, between: vec![] },
+            (Is::Stopped, 0) => Deed { args: args(&["remove", name]), then: Is::Absent, between: vec![] },
+            (Is::Stopped, _) => Deed { args: args(&["start", name]), then: Is::Running, between: vec![] },
         }
     }
 
@@ -85,11 +85,11 @@ impl Load<'_> {
                 wait::pass(Duration::from_millis(1));
                 continue;
             };
-            let Deed { words, then, between } = self.deed(&name, is, &mut random);
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let done = self.service.cli(&words);
+            let Deed { args, then, between } = self.deed(&name, is, &mut random);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let done = self.service.cli(&args);
             let is_recorded = done.code == 0 && !done.err().contains("not recorded");
-            assert!(is_recorded || may_fail, "provost {words:?}\n{done:?}\n{}", self.service.log());
+            assert!(is_recorded || may_fail, "provost {args:?}\n{done:?}\n{}", self.service.log());
             let may = if is_recorded { vec![then] } else { [vec![is, then], between].concat() };
             self.acknowledged.fetch_add(u32::from(is_recorded), Ordering::Relaxed);
             self.known.lock().insert(name, may);
@@ -213,8 +213,8 @@ fn canaries(service: &Again, id: &str) -> Vec<Canary> {
 
 /// One that is there all the time.
 fn steady(service: &Again) -> String {
-    let words = service.start_words("steady", &[]);
-    service.ok(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    let args = service.start_args("steady", &[]);
+    service.ok(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]

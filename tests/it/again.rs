@@ -155,16 +155,16 @@ impl Again {
     }
 
     /// A start of a child that tells when it is not the only one: the lock of its name is held while it lives.
-    pub fn start_words<'w>(&self, name: &'w str, options: &[&'w str]) -> Vec<String> {
+    pub fn start_args<'w>(&self, name: &'w str, options: &[&'w str]) -> Vec<String> {
         let (locks, doubles) = (self.file("lock"), self.file("doubles"));
         let script = format!(
             "exec 9>>{locks}-{name}; flock -n 9 || echo \"{name} $PROVOST_ID $PROVOST_RUN\" >>{doubles}; \
              exec sleep 90000"
         );
-        let words = [&["start", "--name", name, "--stop-timeout", "20s"], options].concat();
-        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-        words.extend(["--", "sh", "-c", &script].map(str::to_owned));
-        words
+        let args = [&["start", "--name", name, "--stop-timeout", "20s"], options].concat();
+        let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        args.extend(["--", "sh", "-c", &script].map(str::to_owned));
+        args
     }
 
     /// Everything known, by name, once nothing is on its way any more.
@@ -277,8 +277,8 @@ impl Again {
 
     /// Keeper and engine, or what is left of them. What is on its way to its exec looks like the keeper, too.
     fn ours(&self) -> Vec<u32> {
-        let words = |pid| procfs::command(pid).split(' ').nth(1).map(str::to_owned);
-        let is_ours = |pid: &u32| matches!(words(*pid).as_deref(), Some("serve" | "engine"));
+        let args = |pid| procfs::command(pid).split(' ').nth(1).map(str::to_owned);
+        let is_ours = |pid: &u32| matches!(args(*pid).as_deref(), Some("serve" | "engine"));
         self.marked().into_iter().filter(is_ours).collect()
     }
 }

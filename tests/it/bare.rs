@@ -19,9 +19,9 @@ pub struct Bare {
 pub fn serve(through: &[&str], socket: &str) -> Command {
     let binary = binary().to_str().expect("the path is text");
     let state = format!("{socket}.state");
-    let words = [through, &[binary, "serve", "--socket", socket, "--state", &state]].concat();
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).env_remove("PROVOST_SOCKET").current_dir("/");
+    let args = [through, &[binary, "serve", "--socket", socket, "--state", &state]].concat();
+    let mut command = Command::new(args[0]);
+    command.args(&args[1..]).env_remove("PROVOST_SOCKET").current_dir("/");
     command
 }
 

@@ -211,7 +211,7 @@ fn c16_words_are_words() {
     let canary = service.scratch().file("canary");
     fs::write(&canary, "alive").expect("the directory is ours");
     let remove = format!("; rm -rf {canary}");
-    let words = [
+    let args = [
         remove.as_str(),
         "$(id)",
         "`id`",
@@ -227,9 +227,9 @@ fn c16_words_are_words() {
         "${PATH}",
         "%s",
     ];
-    let printf = [&["run", "--", "printf", "<%s>\\n"][..], &words].concat();
+    let printf = [&["run", "--", "printf", "<%s>\\n"][..], &args].concat();
     let run = service.cli(&printf);
-    let wanted: String = words.iter().map(|w| format!("<{w}>\n")).collect();
+    let wanted: String = args.iter().map(|w| format!("<{w}>\n")).collect();
     assert_eq!((run.code, String::from_utf8_lossy(&run.stdout).into_owned()), (0, wanted), "{run:?}");
 
     // In values, ${VAR} alone is replaced, once, and not even that on request.

@@ -33,7 +33,7 @@ fn file(scratch: &Scratch, name: &str, mode: &str, content: &[u8]) -> String {
 
 /// Fails unless the answer is short, of one cause, and gives a next step where `hint` is found in it.
 #[track_caller]
-fn expect_words(output: &Output, what: &str) -> String {
+fn expect_message(output: &Output, what: &str) -> String {
     let lines: Vec<_> = output.err().lines().map(str::to_owned).collect();
     assert!(lines[0].contains(what), "{what:?} is not in {output:?}");
     assert!(lines[0].starts_with("provost: "), "{output:?}");
@@ -48,11 +48,11 @@ fn c1_no_such_program() {
         let start = service.cli(&["start", "--restart", "always", "--", program]);
         start.expect(1);
         assert_eq!(start.out(), "", "no UUID for what does not run");
-        expect_words(&start, &format!("there is no program '{program}'"));
+        expect_message(&start, &format!("there is no program '{program}'"));
         assert!(start.took < Duration::from_secs(2), "told at once: {start:?}");
         let run = service.cli(&["run", "--", program]);
         run.expect(127);
-        expect_words(&run, &format!("there is no program '{program}'"));
+        expect_message(&run, &format!("there is no program '{program}'"));
     }
     assert_eq!(service.list_json().len(), 0, "nothing is left of them");
     let events = service.events();
@@ -72,7 +72,7 @@ fn c1_the_program_goes_away() {
     fs::rename(&program, &away).expect("the directory is ours");
     let restart = service.cli(&["restart", "nap"]);
     restart.expect(1);
-    expect_words(&restart, &format!("there is no program '{program}'"));
+    expect_message(&restart, &format!("there is no program '{program}'"));
     let process = service.status_json("nap");
     assert_ne!(process["state"], "running", "{process}");
     assert_eq!(
@@ -129,10 +129,10 @@ fn c2_what_cannot_be_executed() {
     for (args, start_code, run_code, what) in cases {
         let start = service.cli(&[&["start"], *args].concat());
         start.expect(*start_code);
-        assert!(said.insert(expect_words(&start, what)), "said twice: {start:?}");
+        assert!(said.insert(expect_message(&start, what)), "said twice: {start:?}");
         let run = service.cli(&[&["run"], *args].concat());
         run.expect(*run_code);
-        expect_words(&run, what);
+        expect_message(&run, what);
         assert!(start.took.max(run.took) < Duration::from_secs(2), "told at once: {start:?} {run:?}");
     }
     assert_eq!(service.list_json().len(), 0, "nothing is left of them");
@@ -180,7 +180,7 @@ fn c2_limits_do_not_hide_the_reason() {
     for limit in ["fsize=0", "nofile=3", "core=0", "nproc=1000", "memlock=0"] {
         let start = service.cli(&["start", "--limit", limit, "--", "/nonexistent/program"]);
         assert_eq!(start.code, 1, "--limit {limit}: {start:?}");
-        expect_words(&start, "there is no program '/nonexistent/program'");
+        expect_message(&start, "there is no program '/nonexistent/program'");
     }
     let run = service.cli(&["run", "--limit", "nofile=10", "--oom-score-adj", "100", "--", "echo", "runs"]);
     assert_eq!((run.code, run.out()), (0, "runs".into()), "{run:?}");
@@ -203,7 +203,7 @@ fn c13_a_user_that_may_not_be_taken() {
     for (options, what) in refused {
         let start = nobody(&[&["start"], *options, &["--", "sh", "-c", "id; sleep 70001"]].concat());
         start.expect(6);
-        expect_words(&start, what);
+        expect_message(&start, what);
         nobody(&[&["run"], *options, &["--", "sleep", "70001"]].concat()).expect(125);
     }
     let ran = || {
@@ -236,7 +236,7 @@ fn c15_words_that_no_process_can_be_given() {
     ];
     for (output, what) in &refused {
         output.expect(2);
-        expect_words(output, what);
+        expect_message(output, what);
     }
     // Too long for the kernel to hand even to the command line: through the library.
     let mut client = service.client();

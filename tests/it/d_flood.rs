@@ -93,8 +93,8 @@ fn d8_a_reader_that_is_halted() {
     let service = Service::new();
     let mut client = service.client();
     let numbers = [fixture("numbers"), "--pace-us".into(), "1000".into(), "--burst".into(), "1000".into()];
-    let words: Vec<&str> = numbers.iter().map(String::as_str).collect();
-    let id = service.start(&[&["--name", "fast", "--output-limit", "64k", "--"], &words[..]].concat());
+    let args: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    let id = service.start(&[&["--name", "fast", "--output-limit", "64k", "--"], &args[..]].concat());
     let halted = service.background(&["stream", "--json", "--since", "start", "fast"]);
     let other = service.background(&["stream", "--since", "start", "fast"]);
     wait::until("both read", SOON, || halted.stdout_len() > 0 && other.stdout_len() > 0);
@@ -182,8 +182,8 @@ fn d17_a_million_lines_over_kills() {
     let wanted: Vec<u8> = (1..=LINES).flat_map(|n| format!("{n}\n").into_bytes()).collect();
     let numbers = fixture("numbers");
     let pace = ["--count", "1000000", "--pace-us", "1000", "--burst", "400"];
-    let words = [&["--name", "million", "--output-limit", "64m", "--", &numbers], &pace[..]].concat();
-    let id = service.start(&words);
+    let args = [&["--name", "million", "--output-limit", "64m", "--", &numbers], &pace[..]].concat();
+    let id = service.start(&args);
     let pid = service.pid(&id);
     let stream = service.background(&["stream", "--since", "0", "million"]);
     let mut client = service.client();

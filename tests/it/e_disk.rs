@@ -62,8 +62,8 @@ pub fn database(service: &Service) -> String {
 #[track_caller]
 pub fn expect_supervision(service: &Service, name: &str) -> Output {
     let script = "[ $PROVOST_RUN -gt 1 ] || exit 1; exec sleep 80000";
-    let words = ["start", "--json", "--name", name, "--restart", "always", "--", "sh", "-c", script];
-    let started = service.cli(&words);
+    let wanted = ["start", "--json", "--name", name, "--restart", "always", "--", "sh", "-c", script];
+    let started = service.cli(&wanted);
     started.expect(0);
     wait::until("it is restarted", SOON, || {
         let process = service.status_json(name);
@@ -322,12 +322,12 @@ fn e4_no_right_to_write() {
     let mine = scratch.file("mine");
     fs::create_dir(&mine).expect("the directory is ours");
     chown(&mine, Some(65534), Some(65534)).expect("the tests run as root");
-    for (state, words) in [("/proc/none", "/proc/none"), (&scratch.file("denied/x"), "Permission denied")] {
+    for (state, wanted) in [("/proc/none", "/proc/none"), (&scratch.file("denied/x"), "Permission denied")] {
         let socket = format!("{mine}/s");
         let args = ["serve", "--socket", &socket, "--state", state];
         let output = Running::new(bare::as_nobody(&binary, &socket, &args)).end(SOON);
         assert_eq!(output.code, 1, "{output:?}");
-        assert!(output.err().contains(words) && output.err().contains("hint: "), "{output:?}");
+        assert!(output.err().contains(wanted) && output.err().contains("hint: "), "{output:?}");
     }
 }
 
@@ -401,10 +401,10 @@ fn e10_database_of_a_later_version() {
     let output = refused(Path::new(&state));
     assert_eq!(output.code, 6, "{output:?}");
     let version = env!("CARGO_PKG_VERSION");
-    for words in
+    for wanted in
         ["version 99", &format!("({version}) knows 2"), "provost.db", "run that version or a later one"]
     {
-        assert!(output.err().contains(words), "{words:?}: {output:?}");
+        assert!(output.err().contains(wanted), "{wanted:?}: {output:?}");
     }
     assert_eq!(fs::read(database(&service)).expect("it is there"), before, "it is left as it is");
     assert_eq!(e_damage::set_aside(&service), Vec::<String>::new());
@@ -463,9 +463,9 @@ fn e14_machine_that_has_slept() {
         return;
     }
     let mut service = Options::new().through(&offsets).start();
-    let words =
+    let wanted =
         ["--name", "fails", "--restart", "always", "--restart-delay", "1h", "--restart-delay-max", "1h"];
-    service.start(&[&words[..], &["--", "sh", "-c", "exit 1"]].concat());
+    service.start(&[&wanted[..], &["--", "sh", "-c", "exit 1"]].concat());
     let process = service.until_state("fails", "backoff");
     let time =
         |key: &str| process[key].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()).expect("a time");

@@ -55,8 +55,8 @@ fn kill_ends_survivors_before_a_second_copy() {
         let log = service.scratch().file("copies");
         // Each copy looks whether another one is there: the lock is held by the process until its end.
         let script = format!("flock -n 9 || echo twice >> {log}; echo once >> {log}; exec sleep 80000 9>&9");
-        let words = format!("exec 9>{log}.lock; {script}");
-        let id = service.start(&["--name", "web", "--", "sh", "-c", &words]);
+        let args = format!("exec 9>{log}.lock; {script}");
+        let id = service.start(&["--name", "web", "--", "sh", "-c", &args]);
         let unnamed = service.start(&["--", "sleep", "80000"]);
         let pids = [service.pid("web"), service.pid(&unnamed)];
         service.until_store("sound");
@@ -124,8 +124,8 @@ fn kill_goes_on_over_the_death_of_an_engine() {
     for options in both_ways() {
         let mut service = options.start();
         let script = "trap 'echo TERM' TERM; echo up; while :; do sleep 0.1; done";
-        let words = ["--name", "web", "--stop-timeout", "2s", "--wait=ready", "--ready-line", "up"];
-        let id = service.start(&[&words[..], &["--", "sh", "-c", script]].concat());
+        let args = ["--name", "web", "--stop-timeout", "2s", "--wait=ready", "--ready-line", "up"];
+        let id = service.start(&[&args[..], &["--", "sh", "-c", script]].concat());
         let old = service.pid("web");
         service.until_store("sound");
         service.kill_service();
@@ -146,8 +146,8 @@ fn kill_goes_on_over_the_death_of_an_engine() {
 fn killed_in_a_stop_stays_stopped() {
     let mut service = Service::new();
     let script = "trap 'echo TERM' TERM; echo up; while :; do sleep 0.1; done";
-    let words = ["--name", "web", "--stop-timeout", "1s", "--wait=ready", "--ready-line", "up"];
-    let id = service.start(&[&words[..], &["--", "sh", "-c", script]].concat());
+    let args = ["--name", "web", "--stop-timeout", "1s", "--wait=ready", "--ready-line", "up"];
+    let id = service.start(&[&args[..], &["--", "sh", "-c", script]].concat());
     let pid = service.pid("web");
     let _stop = service.background(&["stop", "--timeout", "1h", "web"]);
     wait::until("it is asked to stop", SOON, || {

@@ -206,9 +206,9 @@ fn instances_come_back_each_once() {
 fn numbers_and_environment_go_on() {
     let mut service = Service::new();
     service.ok(&["env", "set", "COLOUR=green", "EMPTY="]);
-    let words = ["--label", "tier=front", "--stop-timeout", "3s", "--env", "OWN=x y"];
+    let args = ["--label", "tier=front", "--stop-timeout", "3s", "--env", "OWN=x y"];
     let script = "echo $COLOUR-$OWN-$PROVOST_RUN; exec sleep 80000";
-    let id = service.start(&[&["--name", "web"], &words[..], &["--", "sh", "-c", script]].concat());
+    let id = service.start(&[&["--name", "web"], &args[..], &["--", "sh", "-c", script]].concat());
     let said = |service: &Service, line: &str| {
         wait::until(&format!("{line} is said"), SOON, || {
             String::from_utf8_lossy(&service.output("web")).ends_with(&format!("{line}\n"))

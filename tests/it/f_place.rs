@@ -122,7 +122,7 @@ fn f12_something_is_in_the_way() {
     assert_eq!(fs::read(&socket).expect("it is still there"), b"precious");
 
     let socket = at("fifo");
-    cli::run(words(&["mkfifo", &socket]), SOON).expect(0);
+    cli::run(args(&["mkfifo", &socket]), SOON).expect(0);
     refused(&socket, 6, "no socket");
     assert!(fs::symlink_metadata(&socket).expect("it is still there").file_type().is_fifo());
 
@@ -153,9 +153,9 @@ fn f12_something_is_in_the_way() {
     assert!(!fs::exists(&socket).expect("it can be told"), "a service takes its socket away");
 }
 
-fn words(words: &[&str]) -> Command {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
+fn args(args: &[&str]) -> Command {
+    let mut command = Command::new(args[0]);
+    command.args(&args[1..]);
     command
 }
 
@@ -170,7 +170,7 @@ fn f13_long_paths() {
         let long = path(len);
         let out = refused(&long, 2, "107 bytes");
         assert!(out.stderr.len() < 500, "a path is cut in a message: {out:?}");
-        let mut client = words(&[binary().to_str().expect("text"), "list"]);
+        let mut client = args(&[binary().to_str().expect("text"), "list"]);
         client.env("PROVOST_SOCKET", &long);
         let out = cli::run(client, SOON);
         out.expect(2);

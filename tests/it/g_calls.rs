@@ -23,8 +23,8 @@ fn f21_every_method_and_every_role() {
     gateway.service().until_state("old", "stopped");
     let web = || targets("web");
     let spec = |name: &str| {
-        let words = [text_field(1, b"sleep"), text_field(1, b"76011"), text_field(2, name.as_bytes())];
-        text_field(1, &words.concat())
+        let args = [text_field(1, b"sleep"), text_field(1, b"76011"), text_field(2, name.as_bytes())];
+        text_field(1, &args.concat())
     };
     let variable = text_field(1, &[text_field(1, b"A"), text_field(2, b"b")].concat());
     // A binary that is not there: who may ask for it gets as far as that.

@@ -23,8 +23,8 @@ fn targets(name: &str) -> Vec<u8> {
 /// `Start { spec: Spec { command, name, env } }`.
 fn start(name: &str, variable: (&str, &str)) -> Vec<u8> {
     let (key, value) = (text_field(1, variable.0.as_bytes()), text_field(2, variable.1.as_bytes()));
-    let words = [text_field(1, b"sleep"), text_field(1, b"76020"), text_field(2, name.as_bytes())];
-    text_field(1, &[words.concat(), text_field(3, &[key, value].concat())].concat())
+    let args = [text_field(1, b"sleep"), text_field(1, b"76020"), text_field(2, name.as_bytes())];
+    text_field(1, &[args.concat(), text_field(3, &[key, value].concat())].concat())
 }
 
 /// What the children are: they must not notice anything.

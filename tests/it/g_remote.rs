@@ -47,8 +47,8 @@ impl Both {
     fn alike(&self, args: &[&str], code: i32) {
         let about = |name: &str| args.iter().map(|arg| arg.replace("NAME", name)).collect::<Vec<_>>();
         let (here, there) = (about("home"), about("afar"));
-        let a = self.gateway.service().cli(&words(&here));
-        let b = self.gateway.cli(User::Admin, &words(&there));
+        let a = self.gateway.service().cli(&strs(&here));
+        let b = self.gateway.cli(User::Admin, &strs(&there));
         let what = |o: &Output| (o.code, masked(&o.out(), "afar"), masked(&o.err(), "afar"));
         let home = (a.code, masked(&a.out(), "home"), masked(&a.err(), "home"));
         assert_eq!(what(&b), home, "provost {}: there and here", args.join(" "));
@@ -59,15 +59,15 @@ impl Both {
 /// Without what differs between two processes: their names, ids and numbers, and whether times are in ms.
 fn masked(text: &str, name: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    let words = text.split_inclusive(|c| !is_part(c)).map(|word| {
-        let core = word.trim_end_matches(|c| !is_part(c));
+    let strs = text.split_inclusive(|c| !is_part(c)).map(|name| {
+        let core = name.trim_end_matches(|c| !is_part(c));
         let shown = if core.contains(|c: char| c.is_ascii_digit()) { "N" } else { core };
-        format!("{shown}{}", &word[core.len()..])
+        format!("{shown}{}", &name[core.len()..])
     });
-    words.collect::<String>().replace("N ms", "N s").replace(name, "NAME")
+    strs.collect::<String>().replace("N ms", "N s").replace(name, "NAME")
 }
 
-fn words(all: &[String]) -> Vec<&str> {
+fn strs(all: &[String]) -> Vec<&str> {
     all.iter().map(String::as_str).collect()
 }
 
@@ -156,9 +156,9 @@ fn a_name_in_the_configuration_is_a_service() {
     fs::write(format!("{home}/provost/provost.toml"), config).expect("the directory is ours");
     let file = format!("{home}/provost/password");
     fs::write(&file, User::Admin.password()).expect("the directory is ours");
-    let ask = |words: &[&str]| {
+    let ask = |strs: &[&str]| {
         let mut command = Command::new(binary());
-        command.args(words).env_remove("PROVOST_SOCKET").env("XDG_CONFIG_HOME", &home).env("HOME", &home);
+        command.args(strs).env_remove("PROVOST_SOCKET").env("XDG_CONFIG_HOME", &home).env("HOME", &home);
         cli::run(command, LATER)
     };
     let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("it is ours");
@@ -179,10 +179,10 @@ fn a_name_in_the_configuration_is_a_service() {
 #[test]
 fn whoever_is_not_let_in_is_told_why() {
     let gateway = Gateway::start();
-    let refused = |command: Command, code: i32, words: &[&str]| {
+    let refused = |command: Command, code: i32, strs: &[&str]| {
         let ended = cli::run(command, LATER);
         let said = ended.expect(code).err();
-        assert!(words.iter().all(|w| said.contains(w)), "{words:?} in {ended:?}");
+        assert!(strs.iter().all(|w| said.contains(w)), "{strs:?} in {ended:?}");
     };
     let with = |more: &[&str]| gateway.command(User::Viewer, more);
     let mut wrong = with(&["list"]);
@@ -300,13 +300,13 @@ fn the_gateway_dies_under_remote_calls() {
 #[test]
 fn no_start_is_lost_or_made_twice_when_the_gateway_dies() {
     let gateway = Gateway::start();
-    let words = ["start", "--", "sleep", "1000"];
-    let first = gateway.cli(User::Admin, &words);
+    let strs = ["start", "--", "sleep", "1000"];
+    let first = gateway.cli(User::Admin, &strs);
     let mut answered = vec![first.expect(0).out()];
     let count = rounds(8);
     for n in 0..count {
         let pid = gateway.pid();
-        let start = gateway.background(User::Admin, &words);
+        let start = gateway.background(User::Admin, &strs);
         // At another moment of the call each time.
         wait::pass(first.took * n / count);
         procfs::signal("KILL", pid);

@@ -36,9 +36,9 @@ fn get(port: u16, path: &str) -> Option<String> {
 }
 
 /// The answer to one command of the Redis protocol.
-fn redis(port: u16, words: &[&str]) -> Option<String> {
-    let mut text = format!("*{}\r\n", words.len());
-    words.iter().for_each(|w| text.push_str(&format!("${}\r\n{w}\r\n", w.len())));
+fn redis(port: u16, args: &[&str]) -> Option<String> {
+    let mut text = format!("*{}\r\n", args.len());
+    args.iter().for_each(|w| text.push_str(&format!("${}\r\n{w}\r\n", w.len())));
     ask(port, &text, |answer| {
         let lines = answer.matches("\r\n").count();
         lines > usize::from(answer.starts_with('$') && !answer.starts_with("$-1"))

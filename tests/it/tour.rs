@@ -148,9 +148,9 @@ fn a_slow_follower_is_told_what_it_missed() {
 
 /// The number before "bytes" in a note about a gap.
 fn bytes_in(note: &str) -> Option<u64> {
-    let words: Vec<&str> = note.split_whitespace().collect();
-    let at = words.iter().position(|w| w.starts_with("byte"))?;
-    words.get(at.checked_sub(1)?)?.replace([',', '_'], "").parse().ok()
+    let args: Vec<&str> = note.split_whitespace().collect();
+    let at = args.iter().position(|w| w.starts_with("byte"))?;
+    args.get(at.checked_sub(1)?)?.replace([',', '_'], "").parse().ok()
 }
 
 #[test]

@@ -49,11 +49,11 @@ impl Connection {
     pub(super) fn run(mut self) {
         let Err(end) = self.serve();
         if let End::Broken(error) = end {
-            let last_words = match self.phase {
+            let last_error = match self.phase {
                 Phase::Hello => Hello { error: Some(error), ..Hello::ours() }.encode(),
                 Phase::Requests => Reply::Error(error).encode(More::Last),
             };
-            self.channel.farewell(&last_words);
+            self.channel.farewell(&last_error);
         }
     }
 

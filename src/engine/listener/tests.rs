@@ -184,7 +184,7 @@ impl Client {
     }
 
     /// The error that is the last reply, and the end after it.
-    fn last_words(&mut self) -> Error {
+    fn last_error(&mut self) -> Error {
         let Some((Reply::Error(error), More::Last)) = self.reply() else { panic!("no error") };
         assert_eq!(self.frame(), None);
         error
@@ -265,7 +265,7 @@ fn f1_who_speaks_something_else_is_told_what_was_expected() {
     assert!(client.refusal().message.contains("cannot decode the hello"));
     let mut client = stage.client();
     client.socket.write_all(&noise).unwrap();
-    assert!(client.last_words().hint.contains("it expects frames"));
+    assert!(client.last_error().hint.contains("it expects frames"));
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn f2_bad_lengths_are_refused_before_the_bytes_come() {
         assert_eq!(client.refusal().code, Code::Usage);
         let mut client = stage.client();
         client.socket.write_all(&len.to_be_bytes()).unwrap();
-        assert_eq!(client.last_words().code, Code::Usage);
+        assert_eq!(client.last_error().code, Code::Usage);
     }
     // A length that a request may have, and a stranger may not.
     let mut client = stage.connect();
@@ -307,7 +307,7 @@ fn f3_a_request_begun_has_a_deadline() {
     let stage = Stage::new(Limits { frame: SHORT, ..Limits::default() });
     let mut client = stage.client();
     client.socket.write_all(&[0, 0, 0]).unwrap();
-    let error = client.last_words();
+    let error = client.last_error();
     assert_eq!(error.code, Code::TimedOut);
     assert_eq!(error.message, "the rest of the request did not come within 50ms");
 }
@@ -475,7 +475,7 @@ fn an_answer_too_large_is_said_to_be() {
     let stage = Stage::new(Limits::default());
     let mut client = stage.client();
     client.ask(&Request::Restart(vec!["a".into()]));
-    assert!(client.last_words().message.starts_with("the answer is too large"));
+    assert!(client.last_error().message.starts_with("the answer is too large"));
 }
 
 #[test]

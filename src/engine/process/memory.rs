@@ -56,11 +56,11 @@ impl Memory {
         let file = memfd_create(c"provost-process", spec_at + pages(bytes.len())).map_err(failed)?;
         file.write_all_at(&bytes, spec_at).map_err(failed)?;
         let window = Window::map(&file, geometry.window_len()).map_err(failed)?;
-        window.word(OUTPUT_BYTES_AT).store(spec.output_bytes, Ordering::Release);
-        window.word(SPEC_LEN_AT).store(bytes.len() as u64, Ordering::Release);
+        window.atomic(OUTPUT_BYTES_AT).store(spec.output_bytes, Ordering::Release);
+        window.atomic(SPEC_LEN_AT).store(bytes.len() as u64, Ordering::Release);
         let memory = Self { window, file, geometry };
         memory.ring().start().map_err(failed)?;
-        memory.window.word(MAGIC_AT).store(MAGIC, Ordering::Release);
+        memory.window.atomic(MAGIC_AT).store(MAGIC, Ordering::Release);
         Ok(memory)
     }
 
@@ -68,12 +68,12 @@ impl Memory {
     /// as a first record, or because it is damaged. An error is the system's, and says nothing about the memory.
     pub fn open(file: File) -> io::Result<Option<(Self, Spec, Record)>> {
         let head = Window::map(&file, PAGE)?;
-        let word = |at| head.word(at).load(Ordering::Acquire);
-        if word(MAGIC_AT) != MAGIC || word(TURN_AT) == 0 {
+        let atomic = |at| head.atomic(at).load(Ordering::Acquire);
+        if atomic(MAGIC_AT) != MAGIC || atomic(TURN_AT) == 0 {
             return Ok(None);
         }
-        let geometry = Geometry::new(word(OUTPUT_BYTES_AT));
-        let len = usize::try_from(word(SPEC_LEN_AT)).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
+        let geometry = Geometry::new(atomic(OUTPUT_BYTES_AT));
+        let len = usize::try_from(atomic(SPEC_LEN_AT)).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
         if file.metadata()?.len() < geometry.end() + len as u64 {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Memory {
 
     /// How many bytes of output it keeps.
     pub fn keeps(&self) -> u64 {
-        self.window.word(OUTPUT_BYTES_AT).load(Ordering::Acquire)
+        self.window.atomic(OUTPUT_BYTES_AT).load(Ordering::Acquire)
     }
 
     /// The output kept.
@@ -116,16 +116,16 @@ impl Memory {
             let bare = Record { events: Vec::new(), ..record.clone() };
             bytes = bare.encode();
         }
-        let turn = self.window.word(TURN_AT).load(Ordering::Acquire) + 1;
+        let turn = self.window.atomic(TURN_AT).load(Ordering::Acquire) + 1;
         let slot = SLOT_AT[usize::from(turn % 2 == 1)];
         let len = u32::try_from(bytes.len()).expect("a slot's length");
         self.window.write(slot + LEN_LEN, &bytes);
         self.window.write(slot, &len.to_le_bytes());
-        self.window.word(TURN_AT).store(turn, Ordering::Release);
+        self.window.atomic(TURN_AT).store(turn, Ordering::Release);
     }
 
     fn record(&self) -> Result<Record, Error> {
-        let turn = self.window.word(TURN_AT).load(Ordering::Acquire);
+        let turn = self.window.atomic(TURN_AT).load(Ordering::Acquire);
         let slot = SLOT_AT[usize::from(turn % 2 == 1)];
         let broken = || Error::new(Code::Failed, "a process's record is broken");
         let len = self.window.read(slot, LEN_LEN).ok_or_else(broken)?;
@@ -137,7 +137,7 @@ impl Memory {
     }
 
     fn launch_at(&self) -> u64 {
-        let spec_len = self.window.word(SPEC_LEN_AT).load(Ordering::Acquire);
+        let spec_len = self.window.atomic(SPEC_LEN_AT).load(Ordering::Acquire);
         self.geometry.end() + pages(usize::try_from(spec_len).unwrap_or(usize::MAX))
     }
 
@@ -150,13 +150,13 @@ impl Memory {
             self.file.set_len(end)?;
         }
         self.file.write_all_at(&bytes, offset)?;
-        self.window.word(LAUNCH_LEN_AT).store(bytes.len() as u64, Ordering::Release);
+        self.window.atomic(LAUNCH_LEN_AT).store(bytes.len() as u64, Ordering::Release);
         Ok(ByteRange { offset, len: bytes.len() as u64 })
     }
 
     /// The launch that was laid last, to say what a step of it was about.
     pub fn launch(&self) -> io::Result<Launch> {
-        let len = self.window.word(LAUNCH_LEN_AT).load(Ordering::Acquire);
+        let len = self.window.atomic(LAUNCH_LEN_AT).load(Ordering::Acquire);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(4 * STRINGS_LEN_MAX)];
         self.file.read_exact_at(&mut bytes, self.launch_at())?;
         let laid = Laid::find(&bytes).ok_or(io::ErrorKind::InvalidData)?;

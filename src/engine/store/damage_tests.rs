@@ -184,8 +184,8 @@ fn a_damaged_row_is_told_and_not_believed() {
     assert_eq!((&loaded.kept[..], &loaded.env[..]), (&kept[3..], &env[..1]));
     assert_eq!(loaded.cursors, cursors[..1]);
     let said = loaded.damaged.join("\n");
-    for word in ["'web'", "'db'", "'mail'", "'BAD'", "sink far"] {
-        assert!(said.contains(word), "{word} is not in: {said}");
+    for part in ["'web'", "'db'", "'mail'", "'BAD'", "sink far"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
     }
     // Written again, it is whole.
     store.write(&change).unwrap();

@@ -167,7 +167,7 @@ impl Deciding<'_> {
 }
 
 /// How a run ended, for people.
-fn exit_in_words(exit: Exit) -> String {
+fn describe_exit(exit: Exit) -> String {
     match exit.end {
         End::Code(code) => format!("code {code}"),
         End::Signal(number) => signal::name(u32::from(number)),
@@ -233,7 +233,7 @@ impl<'a> PutStatements<'a> {
             Number(record.created_at.0),
             moment(record.started_at),
             moment(record.stopped_at),
-            record.exit.map(exit_in_words),
+            record.exit.map(describe_exit),
             record.cause,
             serde_json::to_string(&put.spec.command).expect("strings are always JSON"),
             spec,
@@ -254,7 +254,7 @@ impl<'a> PutStatements<'a> {
             put.boot_id,
             moment(record.started_at),
             moment(record.stopped_at),
-            exit.map(exit_in_words),
+            exit.map(describe_exit),
             record.cause,
             exit.map(Exit::encode),
         ])?;

@@ -306,13 +306,13 @@ fn files_are_for_the_owner_alone() {
 
 #[test]
 fn a_place_that_is_not_safe_is_refused() {
-    let refused = |prepare: &dyn Fn(&Dir), word: &str| {
+    let refused = |prepare: &dyn Fn(&Dir), part: &str| {
         let dir = Dir::new();
         fs::create_dir(dir.state()).unwrap();
         prepare(&dir);
         let error = Sqlite::open(&dir.state()).unwrap_err();
         assert_eq!(error.kind, Trouble::Refused, "{error}");
-        assert!(error.message.contains(word) && error.message.contains("state"), "{error}");
+        assert!(error.message.contains(part) && error.message.contains("state"), "{error}");
         assert!(error.hint.contains("state"), "{}", error.hint);
         let error = Error::from(error);
         assert_eq!(error.code, Code::Refused);

@@ -17,9 +17,9 @@ use crate::tls::tests::authority;
 use crate::tls::tests::leaf;
 
 #[track_caller]
-fn refused(files: &Files, words: &[&str]) {
+fn refused(files: &Files, error_texts: &[&str]) {
     let e = material::server(files).map(drop).unwrap_err();
-    assert!(words.iter().all(|word| e.message.contains(word)), "{words:?}: {}", e.message);
+    assert!(error_texts.iter().all(|text| e.message.contains(text)), "{error_texts:?}: {}", e.message);
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn keys_and_certificates_have_to_fit() {
     let e = material::client(&world.server).map(drop).unwrap_err();
     assert!(e.message.contains("it was not made for clients"), "{}", e.message);
 
-    for (text, words) in [("", "there is no private key"), ("-----BEGIN", "there is no private key")] {
+    for (text, error_texts) in [("", "there is no private key"), ("-----BEGIN", "there is no private key")] {
         let key = world.dir.write("broken.key", text);
-        refused(&Files { key, ..world.server.clone() }, &["broken.key", words]);
+        refused(&Files { key, ..world.server.clone() }, &["broken.key", error_texts]);
     }
     let key = world.dir.write("swapped.key", &fs::read_to_string(&world.server.certificate).unwrap());
     refused(&Files { key, ..world.server.clone() }, &["swapped.key", "there is no private key"]);
@@ -61,13 +61,13 @@ fn certificates_that_nobody_would_accept_are_refused() {
     early.not_before = date_time_ymd(2100, 1, 1);
     let mut authority = leaf(&["localhost"], &[SERVER]);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    for (params, words) in [
+    for (params, error_texts) in [
         (expired, "it has expired on 2021-01-01T00:00:00.000Z"),
         (early, "it is not valid before 2100-01-01T00:00:00.000Z"),
         (authority, "it is that of an authority"),
     ] {
         let files = world.dir.files("bad", &world.ca.issue(&params), &world.ca);
-        refused(&files, &["certificate", "bad.pem", words]);
+        refused(&files, &["certificate", "bad.pem", error_texts]);
     }
     let certificate = world.dir.write("none.pem", "nothing\n");
     refused(&Files { certificate, ..world.server.clone() }, &["none.pem", "there is no certificate in it"]);

@@ -36,7 +36,7 @@ const METHOD: &str = "/grpc.health.v1.Health/Check";
 
 /// One way to attack.
 struct Kind {
-    word: &'static str,
+    name: &'static str,
     what: &'static str,
     /// What is counted.
     unit: &'static str,
@@ -46,11 +46,11 @@ struct Kind {
 }
 
 const KINDS: [Kind; 5] = [
-    Kind { word: "slow", what: "slow handshakes", unit: "bytes", threads: 1, calls: 500 },
-    Kind { word: "storm", what: "a storm of handshakes", unit: "handshakes", threads: 4, calls: 500 },
-    Kind { word: "reset", what: "a storm of resets", unit: "streams", threads: 4, calls: 3000 },
-    Kind { word: "bomb", what: "compressed bombs", unit: "bombs", threads: 2, calls: 500 },
-    Kind { word: "streams", what: "10000 streams at once", unit: "streams", threads: 2, calls: 500 },
+    Kind { name: "slow", what: "slow handshakes", unit: "bytes", threads: 1, calls: 500 },
+    Kind { name: "storm", what: "a storm of handshakes", unit: "handshakes", threads: 4, calls: 500 },
+    Kind { name: "reset", what: "a storm of resets", unit: "streams", threads: 4, calls: 3000 },
+    Kind { name: "bomb", what: "compressed bombs", unit: "bombs", threads: 2, calls: 500 },
+    Kind { name: "streams", what: "10000 streams at once", unit: "streams", threads: 2, calls: 500 },
 ];
 /// Connections of the slow, and how many of them are begun in a turn at most.
 const SLOW: usize = 200;
@@ -60,7 +60,7 @@ const BURST: u32 = 100;
 const STREAMS: u32 = 10_000;
 
 pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
-    for Kind { word, what, unit, calls, .. } in KINDS {
+    for Kind { name, what, unit, calls, .. } in KINDS {
         // Each attack has a gateway of its own, which knows nothing of the address that it comes from.
         let gateway = site.another()?;
         gateway.ready(&site.tls()?)?;
@@ -69,8 +69,8 @@ pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
         let (quiet, before) = (ask(&good, CALLS)?, gateway.memory());
         let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
         let ours = our_path()?;
-        let words = [&LAST[..], &[&ours, "grpc-attack", word, &address, certificates]].concat();
-        let (mut program, _) = serve(&words, dir)?;
+        let args = [&LAST[..], &[&ours, "grpc-attack", name, &address, certificates]].concat();
+        let (mut program, _) = serve(&args, dir)?;
         let (under_attack, after) = (ask(&good, calls)?, gateway.memory());
         drop(program.stdin.take());
         let mut count = String::new();
@@ -104,7 +104,7 @@ fn ask(good: &Caller, calls: u32) -> Outcome<Samples> {
 /// The program: attacks until its standard input ends, and then prints how often it could do so in a second.
 pub fn attack(kind: &str, address: &str, certificates: &str) -> Outcome {
     let (address, tls): (SocketAddr, _) = (address.parse()?, client_tls(Path::new(certificates))?);
-    let Kind { threads, .. } = KINDS.into_iter().find(|k| k.word == kind).ok_or("no such attack")?;
+    let Kind { threads, .. } = KINDS.into_iter().find(|k| k.name == kind).ok_or("no such attack")?;
     let bomb = if kind == "bomb" { pack()? } else { Vec::new() };
     let attacker = Attacker { address, tls, bomb, count: Arc::default() };
     let act = match kind {

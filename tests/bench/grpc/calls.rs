@@ -133,7 +133,7 @@ fn python(site: &mut Site, echo: &Echo, reports: &Reports, dir: &Path, table: &m
         .stdin(Stdio::null())
         .output()?;
     let printed = String::from_utf8(output.stdout)?;
-    let figures: Option<Vec<f64>> = printed.split_whitespace().map(|word| word.parse().ok()).collect();
+    let figures: Option<Vec<f64>> = printed.split_whitespace().map(|name| name.parse().ok()).collect();
     let Some([bare, ours, bare_stream, stream]) = figures.as_deref() else {
         return Err(format!("the client in Python: {}", String::from_utf8_lossy(&output.stderr)).into());
     };
@@ -187,8 +187,8 @@ fn kept(site: &mut Site, reports: &Reports) -> Outcome<String> {
 }
 
 fn spec(reports: &Reports, total: u64) -> Outcome<Spec> {
-    let words = [&our_path()?, "write", reports.path()?, &BLOCK.to_string(), &total.to_string()];
-    Ok(Spec::new(words.map(str::to_owned)))
+    let args = [&our_path()?, "write", reports.path()?, &BLOCK.to_string(), &total.to_string()];
+    Ok(Spec::new(args.map(str::to_owned)))
 }
 
 fn rest(site: &mut Site, id: &str) -> Outcome {

@@ -92,9 +92,9 @@ impl Echo {
 }
 
 /// Runs a command that prints a line when it is ready, and ends with its standard input.
-pub fn serve(words: &[&str], dir: &Path) -> Outcome<(Child, String)> {
-    let mut program = Command::new(words[0])
-        .args(&words[1..])
+pub fn serve(args: &[&str], dir: &Path) -> Outcome<(Child, String)> {
+    let mut program = Command::new(args[0])
+        .args(&args[1..])
         .env(MARK, dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -103,7 +103,7 @@ pub fn serve(words: &[&str], dir: &Path) -> Outcome<(Child, String)> {
     let output = program.stdout.as_mut().ok_or("it has an output")?;
     BufReader::with_capacity(1, output).read_line(&mut line)?;
     if line.is_empty() {
-        return Err(format!("{}: it ended before it was ready", words.join(" ")).into());
+        return Err(format!("{}: it ended before it was ready", args.join(" ")).into());
     }
     Ok((program, line.trim_end().to_owned()))
 }

@@ -171,10 +171,10 @@ fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
 }
 
 /// Runs a command that is given this on standard input. It must succeed.
-fn provost(words: &[&str], input: &str) -> Outcome {
+fn provost(args: &[&str], input: &str) -> Outcome {
     let mut command = Command::new(BINARY);
-    let mut child = command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     child.stdin.take().ok_or("it has an input")?.write_all(input.as_bytes())?;
     let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", words.join(" ")).into()) }
+    if status.success() { Ok(()) } else { Err(format!("{status}: provost {}", args.join(" ")).into()) }
 }

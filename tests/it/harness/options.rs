@@ -25,8 +25,8 @@ impl Options {
     }
 
     /// Started through another program: `prlimit --nofile=64`, `strace -f ...`. It must end when the keeper ends.
-    pub fn through(mut self, words: &[&str]) -> Self {
-        self.wrap = words.iter().map(|&w| w.to_owned()).collect();
+    pub fn through(mut self, args: &[&str]) -> Self {
+        self.wrap = args.iter().map(|&w| w.to_owned()).collect();
         self
     }
 
@@ -37,8 +37,8 @@ impl Options {
     }
 
     /// With more arguments of `provost serve`, as `--config FILE`.
-    pub fn serve(mut self, words: &[&str]) -> Self {
-        self.serve.extend(words.iter().map(|&w| w.to_owned()));
+    pub fn serve(mut self, args: &[&str]) -> Self {
+        self.serve.extend(args.iter().map(|&w| w.to_owned()));
         self
     }
 
@@ -49,15 +49,15 @@ impl Options {
     }
 
     pub(in crate::harness) fn command(&self, socket: &str, state: &str, marker: (&str, &str)) -> Command {
-        let mut words = self.wrap.clone();
-        words.push(binary().to_str().expect("the path is text").to_owned());
-        words.extend(["serve", "--socket", socket].map(str::to_owned));
-        if !self.serve.iter().any(|word| word == "--state") {
-            words.extend(["--state".to_owned(), state.to_owned()]);
+        let mut args = self.wrap.clone();
+        args.push(binary().to_str().expect("the path is text").to_owned());
+        args.extend(["serve", "--socket", socket].map(str::to_owned));
+        if !self.serve.iter().any(|name| name == "--state") {
+            args.extend(["--state".to_owned(), state.to_owned()]);
         }
-        words.extend(self.serve.iter().cloned());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_remove("PROVOST_SOCKET").env(marker.0, marker.1).current_dir("/");
+        args.extend(self.serve.iter().cloned());
+        let mut command = Command::new(&args[0]);
+        command.args(&args[1..]).env_remove("PROVOST_SOCKET").env(marker.0, marker.1).current_dir("/");
         command
     }
 }

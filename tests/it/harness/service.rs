@@ -151,8 +151,8 @@ impl Service {
         let text = |v: &Value| v.as_str().expect("text").to_owned();
         let label = |p: &Value| if p["name"] == "" { text(&p["id"]) } else { text(&p["name"]) };
         let list = |v: &Value| v.as_array().expect("a list").clone();
-        let words = |p: &Value| list(&p["what"]).iter().map(text).collect::<Vec<_>>().join(", ");
-        list(&report["processes"]).iter().map(|p| (label(p), words(p))).collect()
+        let args = |p: &Value| list(&p["what"]).iter().map(text).collect::<Vec<_>>().join(", ");
+        list(&report["processes"]).iter().map(|p| (label(p), args(p))).collect()
     }
 
     /// Its socket's path.

@@ -92,7 +92,7 @@ impl OpenSearch {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let mut answer = request.send(body).map_err(|e| self.failed(&words(&e)))?;
+        let mut answer = request.send(body).map_err(|e| self.failed(&reason(&e)))?;
         let status = answer.status();
         if !status.is_success() {
             let why = excerpt(answer.body_mut());
@@ -105,7 +105,7 @@ impl OpenSearch {
             Err(ureq::Error::BodyExceedsLimit(_)) => {
                 Err(Refusal::TooLarge(format!("the answer is larger than {ANSWER_LEN_MAX} bytes")))
             }
-            Err(e) => Err(self.failed(&words(&e)).into()),
+            Err(e) => Err(self.failed(&reason(&e)).into()),
         }
     }
 
@@ -220,7 +220,7 @@ fn basic(login: &Login) -> HeaderValue {
 }
 
 /// Why a request came to nothing.
-fn words(e: &ureq::Error) -> String {
+fn reason(e: &ureq::Error) -> String {
     match e {
         ureq::Error::Timeout(_) => "no answer in time".to_owned(),
         ureq::Error::Io(e) => e.to_string(),
@@ -235,6 +235,6 @@ fn excerpt(body: &mut Body) -> String {
     let _ =
         std::io::Read::read_to_end(&mut std::io::Read::take(body.as_reader(), REFUSAL_LEN_MAX), &mut bytes);
     let text = String::from_utf8_lossy(&bytes);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(200).collect()
+    let reason: Vec<&str> = text.split_whitespace().collect();
+    reason.join(" ").chars().take(200).collect()
 }

@@ -11,14 +11,14 @@ use crate::cli::Answers;
 use crate::cli::Command;
 use crate::cli::manual;
 use crate::cli::remote;
-use crate::cli::remote::RemoteWords;
+use crate::cli::remote::RemoteOptions;
 use crate::cli::values;
 use crate::wire::error::Error;
 use crate::wire::id::{Target, quoted};
 
 /// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum Argument {
     /// "--timeout" or "-e".
     Option(String),
     /// Anything else.
@@ -35,11 +35,11 @@ pub struct Shared {
     /// `--help`.
     pub help: bool,
     /// `--host` and the like, which stand in front of the command: behind it, some mean something else.
-    pub remote: RemoteWords,
+    pub remote: RemoteOptions,
 }
 
 /// The words that are left.
-pub struct Words {
+pub struct Arguments {
     parser: lexopt::Parser,
     /// What stands behind `--`, until somebody takes it.
     program: Option<Vec<String>>,
@@ -48,16 +48,16 @@ pub struct Words {
     pub shared: Shared,
 }
 
-impl Words {
+impl Arguments {
     /// Over the words behind the program's own name.
-    pub fn new(words: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+    pub fn new(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut texts = Vec::new();
-        for (n, word) in words.into_iter().enumerate() {
-            let text = word.into_string().map_err(|word| {
+        for (n, argument) in arguments.into_iter().enumerate() {
+            let text = argument.into_string().map_err(|argument| {
                 Error::usage(format!(
                     "argument {} is not valid UTF-8: {}",
                     n + 1,
-                    quoted(&word.to_string_lossy())
+                    quoted(&argument.to_string_lossy())
                 ))
                 .hint("Provost takes text only; wrap the program in a script that makes up the argument")
             })?;
@@ -91,18 +91,18 @@ impl Words {
     }
 
     /// The next word that is not shared by every command. After `--help` there is none.
-    pub fn next(&mut self) -> Result<Option<Word>, Error> {
+    pub fn next(&mut self) -> Result<Option<Argument>, Error> {
         while !self.shared.help {
             let next = match self.parser.next() {
-                Ok(Some(Arg::Long(name))) => Ok(Some(Word::Option(format!("--{name}")))),
-                Ok(Some(Arg::Short(name))) => Ok(Some(Word::Option(format!("-{name}")))),
-                Ok(Some(Arg::Value(value))) => Ok(Some(Word::Value(text(value)))),
+                Ok(Some(Arg::Long(name))) => Ok(Some(Argument::Option(format!("--{name}")))),
+                Ok(Some(Arg::Short(name))) => Ok(Some(Argument::Option(format!("-{name}")))),
+                Ok(Some(Arg::Value(value))) => Ok(Some(Argument::Value(text(value)))),
                 Ok(None) => Ok(None),
                 Err(e) => Err(e),
             };
-            let Some(word) = next.map_err(|e| self.explain(e))? else { return Ok(self.next_behind()) };
-            match &word {
-                Word::Option(option) => match option.as_str() {
+            let Some(argument) = next.map_err(|e| self.explain(e))? else { return Ok(self.next_behind()) };
+            match &argument {
+                Argument::Option(option) => match option.as_str() {
                     "--socket" => self.shared.socket = Some(self.value("--socket")?.into()),
                     "--json" if self.command.is_none_or(|c| c.answers == Answers::Json) => {
                         self.shared.json = true
@@ -112,18 +112,18 @@ impl Words {
                         let value = self.value(name)?;
                         self.shared.remote.take(name, value);
                     }
-                    _ => return Ok(Some(word)),
+                    _ => return Ok(Some(argument)),
                 },
-                Word::Value(_) => return Ok(Some(word)),
+                Argument::Value(_) => return Ok(Some(argument)),
             }
         }
         Ok(None)
     }
 
     /// Behind `--` every word is a value.
-    fn next_behind(&mut self) -> Option<Word> {
+    fn next_behind(&mut self) -> Option<Argument> {
         let program = self.program.as_mut()?;
-        if program.is_empty() { None } else { Some(Word::Value(program.remove(0))) }
+        if program.is_empty() { None } else { Some(Argument::Value(program.remove(0))) }
     }
 
     /// The value of the option just read.
@@ -184,18 +184,18 @@ impl Words {
     pub fn nothing(&mut self) -> Result<(), Error> {
         match self.next()? {
             None => Ok(()),
-            Some(Word::Option(option)) => Err(self.unknown(&option)),
-            Some(Word::Value(value)) => Err(self.stray(&value)),
+            Some(Argument::Option(option)) => Err(self.unknown(&option)),
+            Some(Argument::Value(value)) => Err(self.stray(&value)),
         }
     }
 
     /// Reads a command that takes targets and no options of its own.
     pub fn only_targets(&mut self) -> Result<Vec<String>, Error> {
         let mut targets = Vec::new();
-        while let Some(word) = self.next()? {
-            match word {
-                Word::Value(value) => targets.push(value),
-                Word::Option(option) => return Err(self.unknown(&option)),
+        while let Some(argument) = self.next()? {
+            match argument {
+                Argument::Value(value) => targets.push(value),
+                Argument::Option(option) => return Err(self.unknown(&option)),
             }
         }
         self.targets(targets)
@@ -233,8 +233,8 @@ impl Words {
 }
 
 /// All words were checked to be text when they came in.
-fn text(word: OsString) -> String {
-    word.to_string_lossy().into_owned()
+fn text(argument: OsString) -> String {
+    argument.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -242,40 +242,40 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStringExt;
 
-    fn words(line: &str) -> Words {
-        Words::new(line.split(' ').map(OsString::from)).unwrap()
+    fn arguments(line: &str) -> Arguments {
+        Arguments::new(line.split(' ').map(OsString::from)).unwrap()
     }
 
     #[test]
     fn shared_options_are_taken_out_wherever_they_stand() {
-        let mut words = words("a --json b --socket /s -- --json");
-        assert_eq!(words.next().unwrap(), Some(Word::Value("a".into())));
-        assert_eq!(words.next().unwrap(), Some(Word::Value("b".into())));
-        assert_eq!(words.next().unwrap(), Some(Word::Value("--json".into())));
-        assert_eq!(words.next().unwrap(), None);
-        assert_eq!(words.shared, Shared { socket: Some("/s".into()), json: true, ..Shared::default() });
+        let mut arguments = arguments("a --json b --socket /s -- --json");
+        assert_eq!(arguments.next().unwrap(), Some(Argument::Value("a".into())));
+        assert_eq!(arguments.next().unwrap(), Some(Argument::Value("b".into())));
+        assert_eq!(arguments.next().unwrap(), Some(Argument::Value("--json".into())));
+        assert_eq!(arguments.next().unwrap(), None);
+        assert_eq!(arguments.shared, Shared { socket: Some("/s".into()), json: true, ..Shared::default() });
     }
 
     #[test]
     fn what_stands_behind_two_dashes_is_kept_apart() {
-        let mut words = words("-x -- a -- b");
-        assert_eq!(words.take_program(), Some(vec!["a".into(), "--".into(), "b".into()]));
-        assert_eq!(words.next().unwrap(), Some(Word::Option("-x".into())));
-        assert_eq!(words.next().unwrap(), None);
+        let mut arguments = arguments("-x -- a -- b");
+        assert_eq!(arguments.take_program(), Some(vec!["a".into(), "--".into(), "b".into()]));
+        assert_eq!(arguments.next().unwrap(), Some(Argument::Option("-x".into())));
+        assert_eq!(arguments.next().unwrap(), None);
     }
 
     #[test]
     fn bad_text_is_named_by_its_place() {
         let bad = [OsString::from("start"), OsString::from_vec(vec![b'a', 0xff])];
-        let e = Words::new(bad).err().unwrap();
+        let e = Arguments::new(bad).err().unwrap();
         assert!(e.message.contains("argument 2"), "{e}");
     }
 
     #[test]
     fn a_missing_and_a_surplus_value_are_told_apart() {
-        let mut missing = words("--socket");
+        let mut missing = arguments("--socket");
         assert!(missing.next().unwrap_err().message.contains("--socket needs a value"));
-        let mut surplus = words("--json=1");
+        let mut surplus = arguments("--json=1");
         let e = surplus.next().and_then(|_| surplus.next()).unwrap_err();
         assert!(e.message.contains("--json takes no value"), "{e}");
     }
