@@ -17,7 +17,7 @@ use crate::wire::spec::Scope;
 /// What the service runs the gateway as.
 pub const GATEWAY: &str = "provost.gateway";
 /// How long the gateway may take to say what came of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the line begins with that says so.
 const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 
@@ -73,11 +73,11 @@ fn say(session: &mut Session, line: &str) -> u8 {
 /// The gateway's line about it.
 fn report(client: &mut Client, stream: Stream) -> Result<String, Error> {
     let canceller = client.canceller();
-    let patience = move || {
-        std::thread::sleep(PATIENCE);
+    let timeout = move || {
+        std::thread::sleep(TIMEOUT);
         canceller.cancel();
     };
-    thread::spawn("patience", patience)
+    thread::spawn("timeout", timeout)
         .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
     let mut output = String::new();
     for item in client.stream(stream)? {
@@ -87,7 +87,7 @@ fn report(client: &mut Client, stream: Stream) -> Result<String, Error> {
             return Ok(line.to_owned());
         }
     }
-    let e = format!("{GATEWAY} has not said within {} s what came of it", PATIENCE.as_secs());
+    let e = format!("{GATEWAY} has not said within {} s what came of it", TIMEOUT.as_secs());
     Err(Error::new(Code::TimedOut, e).hint(format!("see 'provost why {GATEWAY}'")))
 }
 

@@ -110,11 +110,11 @@ impl Connection {
         }
     }
 
-    pub fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+    pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {
         match self {
-            Self::Socket(link) => link.receive(patience),
+            Self::Socket(link) => link.receive(timeout),
             #[cfg(feature = "gateway")]
-            Self::Remote(link) => link.receive(patience),
+            Self::Remote(link) => link.receive(timeout),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Feed {
             Some(link) => link,
             None => self.client.send(&Request::Events(self.request.clone()))?,
         };
-        let (reply, more) = link.receive(retry::patience(&Request::Events(self.request.clone())))?;
+        let (reply, more) = link.receive(retry::timeout(&Request::Events(self.request.clone())))?;
         self.attempts.heard();
         match reply {
             Reply::Error(e) => return Err(Fault::Final(e)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::socket::open;
-use crate::sys::socket::{self, Patience};
+use crate::sys::socket::{self, Blocking};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
@@ -17,7 +17,7 @@ use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello, Request};
 
 /// How long the service may take for its first word, and for the answer to a request that it answers at once.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes read at once, at first: the answer to one target. Long answers and streams read more at once.
 const READ_LEN_MIN: usize = 4 << 10;
 /// Bytes read at once, at most.
@@ -96,11 +96,11 @@ impl Link {
             )
         })?;
         if out.len() > WRITE_AT_ONCE_MAX {
-            self.socket.set_write_timeout(Some(PATIENCE)).map_err(Fault::Unsent)?;
+            self.socket.set_write_timeout(Some(TIMEOUT)).map_err(Fault::Unsent)?;
         }
         match (&*self.socket).write_all(&out) {
             Ok(()) => {}
-            Err(e) if is_timeout(&e) => return Err(Fault::Silent(PATIENCE)),
+            Err(e) if is_timeout(&e) => return Err(Fault::Silent(TIMEOUT)),
             Err(e) => return Err(Fault::Unsent(e)),
         }
         if self.greeting == Greeting::Due {
@@ -110,8 +110,8 @@ impl Link {
         Ok(())
     }
 
-    /// The next reply. `patience` is how long it may take once the service has greeted; none: as long as it takes.
-    pub(super) fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+    /// The next reply. `timeout` is how long it may take once the service has greeted; none: as long as it takes.
+    pub(super) fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {
         loop {
             match self.frames.take() {
                 Err(e) => return Err(Fault::Final(garbled(&e))),
@@ -123,7 +123,7 @@ impl Link {
                     check_greeting(hello)?;
                     self.greeting = Greeting::Exchanged;
                 }
-                Ok(None) => self.read(patience)?,
+                Ok(None) => self.read(timeout)?,
             }
         }
     }
@@ -133,16 +133,16 @@ impl Link {
         self.lent.take().unwrap_or_default()
     }
 
-    fn read(&mut self, patience: Option<Duration>) -> Result<(), Fault> {
-        let patience = if self.greeting == Greeting::Exchanged { patience } else { Some(PATIENCE) };
-        if self.read_timeout != patience {
-            self.socket.set_read_timeout(patience).map_err(Fault::Broken)?;
-            self.read_timeout = patience;
+    fn read(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {
+        let timeout = if self.greeting == Greeting::Exchanged { timeout } else { Some(TIMEOUT) };
+        if self.read_timeout != timeout {
+            self.socket.set_read_timeout(timeout).map_err(Fault::Broken)?;
+            self.read_timeout = timeout;
         }
         let room = self.frames.room(self.read_len);
         let read = match &mut self.lent {
             None => (&*self.socket).read(room),
-            Some(lent) => socket::recvmsg(self.socket.as_fd(), room, Patience::Wait).map(|(n, fds)| {
+            Some(lent) => socket::recvmsg(self.socket.as_fd(), room, Blocking::Wait).map(|(n, fds)| {
                 lent.extend(fds);
                 n
             }),
@@ -157,7 +157,7 @@ impl Link {
                 Ok(())
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(e) if is_timeout(&e) => Err(Fault::Silent(patience.unwrap_or_default())),
+            Err(e) if is_timeout(&e) => Err(Fault::Silent(timeout.unwrap_or_default())),
             Err(e) => Err(Fault::Broken(e)),
         }
     }
@@ -208,7 +208,7 @@ mod tests {
         let peer = thread::spawn(move || theirs.write_all(&bytes).unwrap());
         let mut link = Link::over(ours);
         peer.join().unwrap();
-        link.receive(Some(PATIENCE)).unwrap_err()
+        link.receive(Some(TIMEOUT)).unwrap_err()
     }
 
     #[test]

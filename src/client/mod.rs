@@ -300,10 +300,10 @@ impl Client {
     /// One attempt. After a failure the connection is given up.
     fn ask_once(&mut self, request: &Request, attempts: &mut Attempts) -> Result<Vec<Reply>, Fault> {
         let mut link = self.send(request)?;
-        let patience = retry::patience(request);
+        let timeout = retry::timeout(request);
         let mut replies = Vec::with_capacity(1);
         loop {
-            let (reply, more) = link.receive(patience)?;
+            let (reply, more) = link.receive(timeout)?;
             attempts.heard();
             if let Reply::Error(e) = reply {
                 // The request failed, the connection did not, if that was the last word.

@@ -15,7 +15,7 @@ use grpcio::{
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 
-use crate::client::link::{Fault, PATIENCE};
+use crate::client::link::{Fault, TIMEOUT};
 use crate::client::settings::{Host, RemoteSettings};
 use crate::rpc::block;
 use crate::rpc::services::manager::ProcessManagerClient;
@@ -63,7 +63,7 @@ impl Remote {
             self.dial()?,
             Arc::clone(&self.tls),
             &self.host.name,
-            clock::now_ms() + millis(PATIENCE),
+            clock::now_ms() + millis(TIMEOUT),
         )?;
         let unreachable = |e: &dyn fmt::Display| {
             Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
@@ -182,15 +182,15 @@ impl RemoteLink {
         Ok(CallOption::default().headers(metadata.build()))
     }
 
-    pub(super) fn receive(&mut self, patience: Option<Duration>) -> Result<(Reply, More), Fault> {
+    pub(super) fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {
         loop {
             if let Some(reply) = self.ready.pop_front() {
                 return Ok((reply, More::Follows));
             }
             let Some(answers) = &mut self.answers else { return Ok((Reply::Done, More::Last)) };
-            let deadline = patience.map(|patience| clock::now_ms() + millis(patience));
+            let deadline = timeout.map(|timeout| clock::now_ms() + millis(timeout));
             match block::wait(answers.next(), deadline) {
-                None => return Err(Fault::Silent(patience.unwrap_or_default())),
+                None => return Err(Fault::Silent(timeout.unwrap_or_default())),
                 Some(None) => self.answers = None,
                 Some(Some(Ok(replies))) => self.ready.extend(replies),
                 Some(Some(Err(fault))) => {

@@ -7,7 +7,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::link::{Fault, PATIENCE};
+use crate::client::link::{Fault, TIMEOUT};
 use crate::wire::error::{Code, Error};
 use crate::wire::request::Request;
 
@@ -16,9 +16,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How long a start may take: hundreds of instances are started, or none.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the outcome of an upgrade may be awaited: the service itself gives up before that.
-const UPGRADE_PATIENCE: Duration = Duration::from_secs(40);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Whether a request can be asked twice without being done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ pub(super) fn repeat(request: &Request) -> Repeat {
 }
 
 /// How long the service may say nothing while it works on this; none: as long as it takes.
-pub(super) fn patience(request: &Request) -> Option<Duration> {
+pub(super) fn timeout(request: &Request) -> Option<Duration> {
     match request {
-        Request::Start(_) | Request::StartAgain(_) => Some(START_PATIENCE),
-        Request::Upgrade(_) => Some(UPGRADE_PATIENCE),
-        Request::Wait(wait) => wait.timeout.map(|timeout| timeout.saturating_add(PATIENCE)),
+        Request::Start(_) | Request::StartAgain(_) => Some(START_TIMEOUT),
+        Request::Upgrade(_) => Some(UPGRADE_TIMEOUT),
+        Request::Wait(wait) => wait.timeout.map(|timeout| timeout.saturating_add(TIMEOUT)),
         Request::Signal(_)
         | Request::Status(_)
         | Request::List(_)
@@ -68,9 +68,9 @@ pub(super) fn patience(request: &Request) -> Option<Duration> {
         | Request::Service
         | Request::Health
         | Request::AuditLog(_)
-        | Request::Note(_) => Some(PATIENCE),
-        Request::Events(events) if !events.follow => Some(PATIENCE),
-        Request::Follow(follow) if follow.lend => Some(PATIENCE),
+        | Request::Note(_) => Some(TIMEOUT),
+        Request::Events(events) if !events.follow => Some(TIMEOUT),
+        Request::Follow(follow) if follow.lend => Some(TIMEOUT),
         // These last as long as the process they are about.
         Request::Stop(_)
         | Request::Restart(_)
@@ -121,11 +121,11 @@ impl Attempts {
     ) -> Result<Duration, Error> {
         let cause = match fault {
             Fault::Final(e) => return Err(e),
-            Fault::Silent(patience) => {
+            Fault::Silent(timeout) => {
                 let e = format!(
                     "the service on {} does not answer: nothing came for {} s",
                     service,
-                    patience.as_secs()
+                    timeout.as_secs()
                 );
                 return Err(Error::new(Code::Unreachable, e)
                     .hint("it may be stopped or overloaded: look at the processes 'provost serve' and 'provost engine'"));
@@ -137,7 +137,7 @@ impl Attempts {
             }
             Fault::Unsent(e) | Fault::Broken(e) => e,
         };
-        if now >= *self.give_up_at.get_or_insert(now + PATIENCE) {
+        if now >= *self.give_up_at.get_or_insert(now + TIMEOUT) {
             return Err(self.gave_up(&cause, service));
         }
         self.broken += 1;
@@ -153,7 +153,7 @@ impl Attempts {
             }
             _ => cause.to_string(),
         };
-        let (broken, seconds) = (self.broken, PATIENCE.as_secs());
+        let (broken, seconds) = (self.broken, TIMEOUT.as_secs());
         Error::new(
             Code::Unreachable,
             format!("the service on {service} does not answer: {cause}, {broken} times within {seconds} s"),
@@ -182,7 +182,7 @@ mod tests {
             attempts.heard();
         }
         assert!(attempts.decide(broken(), Repeat::Safe, path, now).is_ok());
-        let e = attempts.decide(broken(), Repeat::Safe, path, now + PATIENCE).unwrap_err();
+        let e = attempts.decide(broken(), Repeat::Safe, path, now + TIMEOUT).unwrap_err();
         assert_eq!(e.code, Code::Unreachable);
     }
 
@@ -192,6 +192,6 @@ mod tests {
         let unsent = Fault::Unsent(io::ErrorKind::BrokenPipe.into());
         assert!(Attempts::new().decide(unsent, Repeat::Unsafe, path, now).is_ok());
         assert!(Attempts::new().decide(broken(), Repeat::Unsafe, path, now).is_err());
-        assert!(Attempts::new().decide(Fault::Silent(PATIENCE), Repeat::Safe, path, now).is_err());
+        assert!(Attempts::new().decide(Fault::Silent(TIMEOUT), Repeat::Safe, path, now).is_err());
     }
 }

@@ -138,7 +138,7 @@ impl OutputStream {
         let mut link = self.client.send(&request)?;
         let mut rings = Vec::new();
         loop {
-            match link.receive(retry::patience(&request))? {
+            match link.receive(retry::timeout(&request))? {
                 (Reply::Error(e), _) => return Err(Fault::Final(e)),
                 (Reply::Rings(all), _) => rings = all,
                 (_, More::Last) => break,

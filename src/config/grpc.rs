@@ -122,9 +122,9 @@ fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
     let streams = section.integer("streams", 1..=10_000)?.map_or(or.streams, |n| n as u32);
     let message_size = section.size("message_size", 64 << 10..=64 << 20)?.map_or(or.message_size, number);
     let handshake = section.duration("handshake", Duration::from_secs(1)..=Duration::from_secs(120))?;
-    let patience = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let keepalive = section.duration("keepalive", patience.clone())?.unwrap_or(or.keepalive);
-    let stall = section.duration("stall", patience)?.unwrap_or(or.stall);
+    let timeout = Duration::from_secs(1)..=Duration::from_secs(3600);
+    let keepalive = section.duration("keepalive", timeout.clone())?.unwrap_or(or.keepalive);
+    let stall = section.duration("stall", timeout)?.unwrap_or(or.stall);
     section.finish()?;
     let handshake = handshake.unwrap_or(or.handshake);
     Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall })

@@ -11,7 +11,7 @@ use crate::engine::feed::Feed;
 use crate::engine::ledger::Ledger;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::Root;
-use crate::sys::socket::{Patience, sendmsg};
+use crate::sys::socket::{Blocking, sendmsg};
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::ToKeeper;
@@ -82,7 +82,7 @@ impl Link {
     /// Sends one message. Waits at most for the keeper's one loop; when it is in the kernel's hands, it will be done
     /// even if this engine ends.
     pub fn send(&self, message: &ToKeeper, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        sendmsg(self.0.as_fd(), &message.encode(), fds, Patience::Wait)
+        sendmsg(self.0.as_fd(), &message.encode(), fds, Blocking::Wait)
     }
 }
 

@@ -42,7 +42,7 @@ use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::{Sqlite, Store, Trouble};
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
-use crate::sys::socket::{Patience, recvmsg};
+use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{memory, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
@@ -124,7 +124,7 @@ fn listen(engine: &Arc<Engine>) -> Result<std::convert::Infallible, Error> {
     let mut buf = [0; MESSAGE_LEN];
     loop {
         let gone = |why: String| Error::new(Code::Unreachable, format!("the keeper is gone: {why}"));
-        match recvmsg(engine.host.link.as_fd(), &mut buf, Patience::Wait) {
+        match recvmsg(engine.host.link.as_fd(), &mut buf, Blocking::Wait) {
             Err(e) => return Err(gone(e.to_string())),
             Ok((0, _)) => return Err(gone("its end of the channel is closed".into())),
             Ok((len, fds)) => {

@@ -27,7 +27,7 @@ use crate::engine::table::Table;
 use crate::sys::cgroup::Root;
 use crate::sys::clock;
 use crate::sys::pidfd::PidFd;
-use crate::sys::socket::{Patience, inherited, recvmsg};
+use crate::sys::socket::{Blocking, inherited, recvmsg};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
@@ -159,7 +159,7 @@ fn process(host: &Arc<Host>, spec: Spec, memory: Memory, record: Record) -> Arc<
 
 fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {
     let mut buf = [0; MESSAGE_LEN];
-    let (len, fds) = recvmsg(link.as_fd(), &mut buf, Patience::Wait)
+    let (len, fds) = recvmsg(link.as_fd(), &mut buf, Blocking::Wait)
         .map_err(|e| Error::new(Code::Unreachable, format!("cannot hear the keeper: {e}")))?;
     if len == 0 {
         return Err(Error::new(Code::Unreachable, "the keeper is gone"));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::keeper::notify::NOTIFY_KEY;
 use crate::sys::child::{self, Fork, SingleThreaded, fork};
-use crate::sys::socket::{Patience, sendmsg, seqpacket_pair};
+use crate::sys::socket::{Blocking, sendmsg, seqpacket_pair};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
 use crate::sys::{clock, signal};
 use crate::wire::keeper::{ENGINE_FD, ToKeeper};
@@ -50,7 +50,7 @@ impl Engine {
                 let errno = error.raw_os_error().unwrap_or(1);
                 // The exit code alone could be the program's own.
                 let _ =
-                    sendmsg(theirs.as_fd(), &ToKeeper::NotExecuted { errno }.encode(), &[], Patience::Never);
+                    sendmsg(theirs.as_fd(), &ToKeeper::NotExecuted { errno }.encode(), &[], Blocking::Never);
                 child::exit_now(errno)
             }
             Fork::Parent { pid, .. } => Ok(Self::Up { pid, channel: ours, since: clock::now_ms() }),

@@ -39,7 +39,7 @@ use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
 use crate::sys::signal::{self, SignalFd};
-use crate::sys::socket::{Patience, recvmsg};
+use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
@@ -417,7 +417,7 @@ impl Keeper<'_> {
         let mut buf = [0; MESSAGE_LEN];
         loop {
             let Some(channel) = self.engine.channel() else { return };
-            match recvmsg(channel.as_fd(), &mut buf, Patience::Never) {
+            match recvmsg(channel.as_fd(), &mut buf, Blocking::Never) {
                 // The end, and any error: SIGCHLD will tell the rest.
                 Ok((0, _)) | Err(_) => return,
                 Ok((len, fds)) => {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::keeper::table::Table;
 use crate::sys::pidfd::PidFd;
-use crate::sys::socket::{Patience, sendmsg};
+use crate::sys::socket::{Blocking, sendmsg};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{Step, ToEngine};
 
@@ -59,7 +59,7 @@ impl Outbox {
 }
 
 fn send(channel: BorrowedFd<'_>, table: &Table, message: &Outgoing) -> io::Result<()> {
-    let post = |m: &ToEngine, fds: &[BorrowedFd<'_>]| sendmsg(channel, &m.encode(), fds, Patience::Never);
+    let post = |m: &ToEngine, fds: &[BorrowedFd<'_>]| sendmsg(channel, &m.encode(), fds, Blocking::Never);
     match message {
         Outgoing::Plain(m) => post(m, &[]),
         Outgoing::Hello(m, memory, listener) => post(m, &[memory.as_fd(), listener.as_fd()]),
@@ -89,7 +89,7 @@ fn entry(channel: BorrowedFd<'_>, table: &Table, id: ProcessId) -> io::Result<()
     // We are its parent and have not reaped it, so this is certainly the one.
     let pidfd = if held.pid == 0 { None } else { Some(PidFd::open(held.pid)?) };
     fds.extend(pidfd.as_ref().map(AsFd::as_fd));
-    sendmsg(channel, &message.encode(), &fds, Patience::Never)
+    sendmsg(channel, &message.encode(), &fds, Blocking::Never)
 }
 
 /// The answer to a spawn that did not come to a child.

@@ -45,14 +45,14 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 
 /// Whether a call may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum Blocking {
     /// Until it can be done.
     Wait,
     /// Not at all: `WouldBlock`.
     Never,
 }
 
-impl Patience {
+impl Blocking {
     fn flag(self) -> libc::c_int {
         match self {
             Self::Wait => 0,
@@ -70,7 +70,7 @@ pub fn sendmsg(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
-    patience: Patience,
+    blocking: Blocking,
 ) -> io::Result<()> {
     assert!(fds.len() <= FDS_MAX, "at most {FDS_MAX} descriptors in a message");
     let mut control = Control([0; 64]);
@@ -96,7 +96,7 @@ pub fn sendmsg(
         }
         loop {
             let sent =
-                libc::sendmsg(socket.as_raw_fd(), &raw const msg, libc::MSG_NOSIGNAL | patience.flag());
+                libc::sendmsg(socket.as_raw_fd(), &raw const msg, libc::MSG_NOSIGNAL | blocking.flag());
             if sent != -1 {
                 return Ok(());
             }
@@ -112,7 +112,7 @@ pub fn sendmsg(
 pub fn recvmsg(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
-    patience: Patience,
+    blocking: Blocking,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -125,7 +125,7 @@ pub fn recvmsg(
         msg.msg_control = (&raw mut control).cast();
         msg.msg_controllen = size_of::<Control>() as _;
         let len = loop {
-            let n = libc::recvmsg(socket.as_raw_fd(), &raw mut msg, libc::MSG_CMSG_CLOEXEC | patience.flag());
+            let n = libc::recvmsg(socket.as_raw_fd(), &raw mut msg, libc::MSG_CMSG_CLOEXEC | blocking.flag());
             if n != -1 {
                 break n.cast_unsigned();
             }
@@ -264,14 +264,14 @@ mod tests {
     fn descriptors_travel_beside_the_bytes() {
         let (a, b) = seqpacket_pair().unwrap();
         let (c, d) = seqpacket_pair().unwrap();
-        sendmsg(a.as_fd(), b"hello", &[c.as_fd(), d.as_fd()], Patience::Wait).unwrap();
+        sendmsg(a.as_fd(), b"hello", &[c.as_fd(), d.as_fd()], Blocking::Wait).unwrap();
         drop(c);
         let mut buf = [0; 16];
-        let (n, fds) = recvmsg(b.as_fd(), &mut buf, Patience::Never).unwrap();
+        let (n, fds) = recvmsg(b.as_fd(), &mut buf, Blocking::Never).unwrap();
         assert_eq!((&buf[..n], fds.len()), (&b"hello"[..], 2));
-        sendmsg(fds[0].as_fd(), b"x", &[], Patience::Wait).unwrap();
-        assert_eq!(recvmsg(d.as_fd(), &mut buf, Patience::Never).unwrap().0, 1);
+        sendmsg(fds[0].as_fd(), b"x", &[], Blocking::Wait).unwrap();
+        assert_eq!(recvmsg(d.as_fd(), &mut buf, Blocking::Never).unwrap().0, 1);
         drop(a);
-        assert_eq!(recvmsg(b.as_fd(), &mut buf, Patience::Wait).unwrap().0, 0);
+        assert_eq!(recvmsg(b.as_fd(), &mut buf, Blocking::Wait).unwrap().0, 0);
     }
 }

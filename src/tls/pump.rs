@@ -380,8 +380,8 @@ impl<'a> Pump<'a> {
         if self.inbound != Flow::Ended {
             self.inbound = Flow::Ignored;
         }
-        let patience = if self.outbound == Flow::Ended { LINGER_MS } else { FAREWELL_MS };
-        self.deadline_ms.get_or_insert(clock::now_ms() + patience);
+        let timeout = if self.outbound == Flow::Ended { LINGER_MS } else { FAREWELL_MS };
+        self.deadline_ms.get_or_insert(clock::now_ms() + timeout);
     }
 
     /// Plaintext to TCP. Whether anything moved.

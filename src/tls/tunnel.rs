@@ -147,13 +147,13 @@ fn shake_hands(
     deadline_ms: u64,
 ) -> Result<Tunnel, Refused> {
     let mut tunnel = Tunnel { tcp, session, peer, closer: Closer::default() };
-    let mut patience = Patience { deadline_ms, woken: false };
-    let done = tunnel.handshake(&mut patience);
+    let mut deadline = Deadline { deadline_ms, woken: false };
+    let done = tunnel.handshake(&mut deadline);
     if done.is_err() {
-        patience.deadline_ms = deadline_ms.min(clock::now_ms() + LINGER_MS);
-        tunnel.part(&mut patience);
+        deadline.deadline_ms = deadline_ms.min(clock::now_ms() + LINGER_MS);
+        tunnel.part(&mut deadline);
     }
-    if patience.woken {
+    if deadline.woken {
         // Not for us: for what this thread does next.
         Waker::for_this_thread().wake();
     }
@@ -167,7 +167,7 @@ fn shake_hands(
 }
 
 impl Tunnel {
-    fn handshake(&mut self, patience: &mut Patience) -> Result<(), Failure> {
+    fn handshake(&mut self, deadline: &mut Deadline) -> Result<(), Failure> {
         self.tcp.set_nonblocking(true)?;
         self.tcp.set_nodelay(true)?;
         socket::set_user_timeout(self.tcp.as_fd(), UNACKNOWLEDGED_MS)?;
@@ -175,10 +175,10 @@ impl Tunnel {
             if let Err(e) = self.session.advance() {
                 self.session.alert();
                 // The peer may be gone: the error is what matters.
-                let _ = self.flush(patience);
+                let _ = self.flush(deadline);
                 return Err(e.into());
             }
-            self.flush(patience)?;
+            self.flush(deadline)?;
             if !self.session.state().is_handshaking() {
                 break;
             }
@@ -186,25 +186,25 @@ impl Tunnel {
             match socket::recv(self.tcp.as_fd(), room) {
                 Ok(0) => return Err(Failure::Io),
                 Ok(n) => self.session.incoming.add(n),
-                Err(e) => patience.wait_after(e, PollFd::readable(self.tcp.as_fd()))?,
+                Err(e) => deadline.wait_after(e, PollFd::readable(self.tcp.as_fd()))?,
             }
         }
         // Checked by rustls only if the peer speaks of it at all.
         if self.session.state().alpn_protocol() == Some(ALPN) { Ok(()) } else { Err(Failure::Alpn) }
     }
 
-    fn flush(&mut self, patience: &mut Patience) -> Result<(), Failure> {
+    fn flush(&mut self, deadline: &mut Deadline) -> Result<(), Failure> {
         while !self.session.outgoing.is_empty() {
             match socket::send(self.tcp.as_fd(), self.session.outgoing.filled()) {
                 Ok(n) => self.session.outgoing.consume(n),
-                Err(e) => patience.wait_after(e, PollFd::writable(self.tcp.as_fd()))?,
+                Err(e) => deadline.wait_after(e, PollFd::writable(self.tcp.as_fd()))?,
             }
         }
         Ok(())
     }
 
     /// Lets the peer read the alert, and then go.
-    fn part(&mut self, patience: &mut Patience) {
+    fn part(&mut self, deadline: &mut Deadline) {
         socket::shutdown_write(self.tcp.as_fd());
         let mut read = 0;
         let mut ignored = [0; READ_LEN];
@@ -213,7 +213,7 @@ impl Tunnel {
                 Ok(0) => return,
                 Ok(n) => read += n,
                 Err(e) => {
-                    if patience.wait_after(e, PollFd::readable(self.tcp.as_fd())).is_err() {
+                    if deadline.wait_after(e, PollFd::readable(self.tcp.as_fd())).is_err() {
                         return;
                     }
                 }
@@ -223,13 +223,13 @@ impl Tunnel {
 }
 
 /// One deadline for many waits.
-struct Patience {
+struct Deadline {
     deadline_ms: u64,
     /// Another thread has woken this one meanwhile.
     woken: bool,
 }
 
-impl Patience {
+impl Deadline {
     /// After a call that would have had to wait; another error stays one.
     fn wait_after(&mut self, e: io::Error, fd: PollFd<'_>) -> Result<(), Failure> {
         match e.kind() {

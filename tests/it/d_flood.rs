@@ -135,8 +135,8 @@ fn d8_a_reader_that_is_let_go() {
     let from = kept(&mut client, &id).1;
     let threads = procfs::thread_count(service.engine_pid());
     reader.signal("STOP");
-    let patience = Duration::from_secs(30);
-    let took = wait::until("it is let go", patience, || procfs::thread_count(service.engine_pid()) < threads);
+    let timeout = Duration::from_secs(30);
+    let took = wait::until("it is let go", timeout, || procfs::thread_count(service.engine_pid()) < threads);
     assert!(took > Duration::from_secs(8), "a slow reader has its time: {took:?}");
     reader.signal("CONT");
     wait::until("the process writes on", LATER, || kept(&mut client, &id).1 > from + (2 << 20));

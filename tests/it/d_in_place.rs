@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use provost::client::{OutputStream, StreamItem};
-use provost::sys::socket::{Patience, recvmsg};
+use provost::sys::socket::{Blocking, recvmsg};
 use provost::wire::id::ProcessId;
 use provost::wire::reply::Reply;
 use provost::wire::request::{Follow, Request, Since, Stream, StreamKind};
@@ -160,7 +160,7 @@ fn what_is_lent_cannot_be_written() {
     socket.write_all(&[hello(), framed(&request.encode())].concat()).expect("it reads");
     let mut lent = Vec::new();
     while lent.is_empty() {
-        let (n, fds) = recvmsg(socket.as_fd(), &mut [0; 4096], Patience::Wait).expect("it answers");
+        let (n, fds) = recvmsg(socket.as_fd(), &mut [0; 4096], Blocking::Wait).expect("it answers");
         assert!(n > 0, "it lends nothing");
         lent.extend(fds);
     }

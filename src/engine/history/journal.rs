@@ -15,7 +15,7 @@ use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::id::ProcessId;
 
 /// How long the store may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most events asked of the store at a time.
 const BATCH_MAX: usize = 1000;
 
@@ -44,7 +44,7 @@ pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) ->
     if !engine.host.ledger.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
         return Err("there is no database, or it has too much to do".to_owned());
     }
-    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+    answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
 }
 
 /// Starts the sinks where they were, or else with the oldest event that the feed has.

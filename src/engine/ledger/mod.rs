@@ -25,7 +25,7 @@ pub use crate::engine::ledger::scribe::{Opened, run};
 /// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
 const LATER_MS: u64 = 250;
 /// How long an answer waits to be recorded, ms.
-const PATIENCE_MS: u64 = 3000;
+const TIMEOUT_MS: u64 = 3000;
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
 
@@ -211,7 +211,7 @@ impl Ledger {
 
     /// Waits until what was marked up to this ticket is on the disk. What is returned says why it is not.
     pub fn recorded(&self, ticket: Ticket, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
-        let deadline = clock::now_ms() + PATIENCE_MS;
+        let deadline = clock::now_ms() + TIMEOUT_MS;
         let _waiting = Waits::new(self, replies.waker());
         loop {
             {
@@ -228,14 +228,14 @@ impl Ledger {
                 }
             }
             if replies.wait(Some(deadline))? == Woken::Deadline {
-                return Ok(Some(format!("the database has not answered within {PATIENCE_MS} ms")));
+                return Ok(Some(format!("the database has not answered within {TIMEOUT_MS} ms")));
             }
         }
     }
 
     /// Waits a little until everything is on the disk: the service is about to end.
     pub fn flush(&self) {
-        let deadline = clock::now_ms() + PATIENCE_MS;
+        let deadline = clock::now_ms() + TIMEOUT_MS;
         let up_to = self.change(Haste::Now, |marks| marks.events = true);
         let _waiting = Waits::new(self, Waker::for_this_thread());
         loop {

@@ -12,7 +12,7 @@ use crate::engine::listener::Closed;
 use crate::engine::listener::limits::{Limits, after};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
-use crate::sys::socket::{self, Patience};
+use crate::sys::socket::{self, Blocking};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 
@@ -179,7 +179,7 @@ impl Channel {
     pub(super) fn flush_with(&mut self, fds: &[BorrowedFd<'_>]) -> Result<(), Closed> {
         let at = after(self.limits.write);
         loop {
-            match socket::sendmsg(self.fd(), &self.out, fds, Patience::Never) {
+            match socket::sendmsg(self.fd(), &self.out, fds, Blocking::Never) {
                 Ok(()) => break,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_for_room(at)?,
                 Err(_) => return Err(Closed),

@@ -178,8 +178,8 @@ impl Listener<'_> {
 
     /// A seat for one more client. When all are taken, the client that has been silent for the longest has to go.
     fn slot(&mut self, client: &Arc<UnixStream>) -> Result<Slot, Error> {
-        let patience = clock::now_ms() + RETRY_MS;
-        while clock::now_ms() < patience {
+        let retry_until = clock::now_ms() + RETRY_MS;
+        while clock::now_ms() < retry_until {
             let silent = match self.slots.take(client) {
                 Admission::Free(slot) => return Ok(slot),
                 Admission::Silent(silent) => silent,
@@ -198,7 +198,7 @@ impl Listener<'_> {
                 }
                 // A change that the look has already shown must not be waited for.
                 None if looked.is_ok_and(|wait| wait == Wait::Woken) => {}
-                None => drop(poll::wait(&mut [], Some(patience))),
+                None => drop(poll::wait(&mut [], Some(retry_until))),
             }
         }
         let most = self.limits.connections;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::engine::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
-use crate::sys::socket::{self, Patience};
+use crate::sys::socket::{self, Blocking};
 use crate::sys::system;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
@@ -449,7 +449,7 @@ fn f16_descriptors_from_clients_are_closed() {
     let mut out = Vec::new();
     frame::put(&mut out, &status("a").encode()).unwrap();
     let fds = [theirs.as_fd(); 8];
-    socket::sendmsg(client.socket.as_fd(), &out, &fds, Patience::Wait).unwrap();
+    socket::sendmsg(client.socket.as_fd(), &out, &fds, Blocking::Wait).unwrap();
     drop(theirs);
     // The pipe ends when nobody holds its other end any more.
     assert_eq!(end.read(&mut [0]).unwrap(), 0);

@@ -17,7 +17,7 @@ use crate::wire::request::Request;
 use crate::wire::time::Timestamp;
 
 /// How long the store may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most lines of one answer.
 const LINES_MAX: u32 = 1000;
 /// Lines in one reply: less than 512 KiB.
@@ -52,7 +52,7 @@ impl Engine {
         let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
         let (to, answer) = bounded(1);
         let lines = if self.host.ledger.ask(Question::Audit { since: r.since, max, to }) {
-            answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+            answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
         } else {
             Err("there is no database, or it has too much to do".to_owned())
         };

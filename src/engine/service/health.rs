@@ -10,7 +10,7 @@ use crate::engine::service::Engine;
 use crate::wire::health::{Fate, Health, Reconciled, Sink, Store};
 
 /// How long the store may take to tell its sizes.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// The store, the sinks, and the last reconciliation.
@@ -22,7 +22,7 @@ impl Engine {
         let ledger = &self.host.ledger;
         let (to, answer) = bounded(1);
         let about = if ledger.ask(Question::About { to }) {
-            answer.recv_timeout(PATIENCE).ok().flatten()
+            answer.recv_timeout(TIMEOUT).ok().flatten()
         } else {
             None
         };

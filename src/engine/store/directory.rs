@@ -23,7 +23,7 @@ const DAMAGED: &str = ".damaged-";
 /// The most damaged databases in one directory: with more, something is wrong that no new one will mend.
 const DAMAGED_MAX: usize = 20;
 /// How long the lock is waited for: the engine before this one is dead, but the kernel may still be clearing it away.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile. There is no call that waits for a lock with a deadline.
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -128,7 +128,7 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
     let path = &dir.join(LOCK);
     let failed = |doing: &'static str| move |e| StoreError::io(doing, path, &e);
     let mut lock = private(O_NOFOLLOW).open(path).map_err(failed("open the store's lock"))?;
-    let until = Instant::now() + LOCK_PATIENCE;
+    let until = Instant::now() + LOCK_TIMEOUT;
     while !system::try_lock(&lock).map_err(failed("lock"))? {
         if Instant::now() >= until {
             let mut pid = String::new();

@@ -22,7 +22,7 @@ use crate::wire::time::Timestamp;
 /// The oldest SQLite that will do: in earlier ones, a checkpoint and a write could meet and damage the database.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long another program's transaction is waited for.
-const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages kept in memory, in KiB. What is read at once is small, and history is read seldom.
 const CACHE_KIB: i32 = 256;
 /// What is left of the log after a burst, in bytes.
@@ -95,7 +95,7 @@ impl Sqlite {
             .conn
             .busy_timeout(Duration::ZERO)
             .and_then(|()| self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
-        self.conn.busy_timeout(BUSY_PATIENCE).and(emptied).map_err(self.failed("empty the log of"))
+        self.conn.busy_timeout(BUSY_TIMEOUT).and(emptied).map_err(self.failed("empty the log of"))
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
@@ -263,7 +263,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(BUSY_PATIENCE)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "mmap_size", 0)?;

@@ -24,7 +24,7 @@ pub const END_HEADERS: u8 = 4;
 pub const CANCEL: [u8; 4] = [0, 0, 0, 8];
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long an end may say nothing in the middle of something.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection after its preface.
 pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
@@ -42,8 +42,8 @@ impl Raw {
     pub fn connect(address: SocketAddr, tls: &Arc<ClientConfig>) -> Outcome<Self> {
         let tcp = TcpStream::connect(address)?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        tcp.set_write_timeout(Some(TIMEOUT))?;
         let name = ServerName::try_from(LOOPBACK)?;
         let mut raw = Self(StreamOwned::new(ClientConnection::new(Arc::clone(tls), name)?, tcp));
         raw.write(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())?;

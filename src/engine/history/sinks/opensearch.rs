@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 #[cfg(feature = "gateway")]
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::time::Duration as Patience;
+use ureq::unversioned::transport::time::Duration as SinkDuration;
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
@@ -183,7 +183,7 @@ impl Resolver for OnThisThread {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let unhurried = NextTimeout { after: Patience::NotHappening, ..timeout };
+        let unhurried = NextTimeout { after: SinkDuration::NotHappening, ..timeout };
         DefaultResolver::default().resolve(uri, config, unhurried)
     }
 }

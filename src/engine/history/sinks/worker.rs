@@ -11,9 +11,9 @@ use crate::wire::event::Event;
 use crate::wire::time::{Timestamp, millis};
 
 /// After the first failure.
-const PATIENCE_MIN: Duration = Duration::from_millis(500);
+const DELAY_MIN: Duration = Duration::from_millis(500);
 /// After many; also how soon a sink that was mended is noticed.
-const PATIENCE_MAX: Duration = Duration::from_secs(30);
+const DELAY_MAX: Duration = Duration::from_secs(30);
 /// The longest patience that the other side can ask for.
 const ASKED_MAX: Duration = Duration::from_secs(60);
 /// The longest message that is kept, in characters.
@@ -174,7 +174,7 @@ impl Worker {
         if failing == 1 {
             self.say(&format!("{message}; its events are kept, and sent as soon as it works"));
         }
-        patience(failing, failed.after, clock::now_ns())
+        delay(failing, failed.after, clock::now_ns())
     }
 
     fn note<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
@@ -188,8 +188,8 @@ impl Worker {
 
 /// How long to wait after this many failures in a row: twice as long each time, off by up to a quarter, so that many
 /// services do not come back together; and no less than was asked for.
-fn patience(failing: u32, asked: Option<Duration>, random: u64) -> Duration {
-    let doubled = PATIENCE_MIN.saturating_mul(1 << failing.saturating_sub(1).min(16)).min(PATIENCE_MAX);
+fn delay(failing: u32, asked: Option<Duration>, random: u64) -> Duration {
+    let doubled = DELAY_MIN.saturating_mul(1 << failing.saturating_sub(1).min(16)).min(DELAY_MAX);
     let percent = 75 + u32::try_from(random % 51).expect("a small number");
     (doubled * percent / 100).max(asked.unwrap_or_default().min(ASKED_MAX))
 }
@@ -216,9 +216,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_grows_to_its_limit_and_honours_what_is_asked() {
+    fn the_delay_grows_to_its_limit_and_honours_what_is_asked() {
         let ms = |failing, asked: Option<u64>, random| {
-            millis(patience(failing, asked.map(Duration::from_secs), random))
+            millis(delay(failing, asked.map(Duration::from_secs), random))
         };
         assert_eq!((ms(1, None, 0), ms(1, None, 25), ms(1, None, 50)), (375, 500, 625));
         assert_eq!((ms(2, None, 25), ms(5, None, 25), ms(7, None, 25)), (1000, 8000, 30_000));

@@ -24,7 +24,7 @@ use crate::wire::event::EventKind;
 use crate::wire::id::ProcessId;
 use crate::wire::process::{End, Exit};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A service of these tests.
 const SERVICE: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
@@ -182,7 +182,7 @@ impl Running {
     /// Waits until its standing is so. The source tells of each delivery; of failures nobody tells, so it looks again.
     #[track_caller]
     fn until(&self, is_so: impl Fn(&Standing) -> bool) -> Standing {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut inner = self.kept.inner.lock();
             let standing = self.state.standing();

@@ -94,7 +94,7 @@ fn a_failing_server_is_tried_again() {
 }
 
 #[test]
-fn patience_is_as_long_as_the_server_asks() {
+fn the_delay_is_as_long_as_the_server_asks() {
     let begin = Instant::now();
     play(vec![Play::Status(503, "retry-after: 2\r\n", "")]);
     assert!(begin.elapsed() >= Duration::from_secs(2));
