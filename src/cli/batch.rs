@@ -10,7 +10,7 @@ use crate::wire::process::Process;
 use crate::wire::reply::Item;
 
 /// What a command has to say about a process.
-pub enum Verdict {
+pub enum Expectation {
     /// It is as was wanted.
     Yes(String),
     /// It is not.
@@ -47,19 +47,19 @@ impl Tally {
 }
 
 /// Prints each result and counts them.
-pub fn report(session: &mut Session, items: &[Item], verdict: impl Fn(&Process) -> Verdict) -> Tally {
+pub fn report(session: &mut Session, items: &[Item], expectation: impl Fn(&Process) -> Expectation) -> Tally {
     let mut tally = Tally::default();
     for item in items {
         if session.is_json() {
             session.object(&json::item(item));
         }
         let Some(process) = judge(item, &mut tally) else { continue };
-        let line = match verdict(process) {
-            Verdict::Yes(line) => {
+        let line = match expectation(process) {
+            Expectation::Yes(line) => {
                 tally.done();
                 line
             }
-            Verdict::No(line) => {
+            Expectation::No(line) => {
                 tally.failed(Code::No);
                 line
             }

@@ -1,7 +1,7 @@
 //! `provost remove`: forgets processes and their output.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::batch::Verdict;
+use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
@@ -32,7 +32,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
 pub fn run(remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let targets = remove.targets.clone();
     let items = in_order(session.client()?.remove(remove)?, &targets);
-    let tally = report(session, &items, |_| Verdict::Yes("removed".into()));
+    let tally = report(session, &items, |_| Expectation::Yes("removed".into()));
     for item in items.iter().filter(|i| i.process.is_none() && i.error.is_none()) {
         if !session.is_json() {
             session.out.line(&format!("{}: removed", item.target));

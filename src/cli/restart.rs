@@ -1,7 +1,7 @@
 //! `provost restart`: stops processes and starts them.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Verdict;
+use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
@@ -23,7 +23,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = in_order(session.client()?.restart(targets.clone())?, &targets);
     let now = Timestamp::now();
-    Ok(report(session, &items, |p| Verdict::Yes(text::state(p, now))).exit_code())
+    Ok(report(session, &items, |p| Expectation::Yes(text::state(p, now))).exit_code())
 }
 
 #[cfg(test)]

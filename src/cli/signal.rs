@@ -1,7 +1,7 @@
 //! `provost signal`: sends a signal, and changes nothing else.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::batch::Verdict;
+use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
@@ -51,7 +51,7 @@ pub fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
     let name = signal::name(signal.signal);
     let targets = signal.targets.clone();
     let items = in_order(session.client()?.signal(signal)?, &targets);
-    Ok(report(session, &items, |_| Verdict::Yes(format!("{name} sent"))).exit_code())
+    Ok(report(session, &items, |_| Expectation::Yes(format!("{name} sent"))).exit_code())
 }
 
 #[cfg(test)]

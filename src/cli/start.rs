@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::batch::Expectation;
 use crate::cli::batch::Tally;
-use crate::cli::batch::Verdict;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
 use crate::cli::batch::report;
@@ -174,7 +174,7 @@ fn start_again(
         e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
     }
     let now = Timestamp::now();
-    let tally = report(session, &items, |p| Verdict::Yes(text::state(p, now)));
+    let tally = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
     Ok((tally, ids_of(&items)))
 }
 

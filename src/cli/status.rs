@@ -1,7 +1,7 @@
 //! `provost status`: how processes are. The command that scripts call most, so it does nothing else.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Verdict;
+use crate::cli::batch::Expectation;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -23,7 +23,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = session.client()?.status(targets)?;
     let now = Timestamp::now();
-    let tally = report(session, &items, |p| Verdict::Yes(text::state(p, now)));
+    let tally = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
     let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
     Ok(match tally.exit_code() {
         0 if !all_run => Code::No.exit_code(),

@@ -1,7 +1,7 @@
 //! `provost stop`: ends processes, and says so when nothing of them is left.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::batch::Verdict;
+use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
 use crate::cli::session::Session;
@@ -49,7 +49,7 @@ pub fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let now = Timestamp::now();
     let tally = report(session, &items, |p| {
         let line = text::state(p, now);
-        if p.state.is_at_rest() { Verdict::Yes(line) } else { Verdict::No(line) }
+        if p.state.is_at_rest() { Expectation::Yes(line) } else { Expectation::No(line) }
     });
     Ok(tally.exit_code())
 }

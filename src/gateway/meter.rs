@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::tls::pump::Meter;
-use crate::tls::pump::Verdict;
+use crate::tls::pump::MeterDecision;
 
 /// What a client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -234,33 +234,33 @@ impl FrameMeter {
 }
 
 impl Meter for FrameMeter {
-    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision {
         for bucket in [&mut self.bytes, &mut self.frames, &mut self.resets, &mut self.control] {
             bucket.refill(now_ms);
         }
         self.bytes.take(plaintext.len() as u64);
         let mut rest = match self.after_preface(plaintext) {
             Ok(rest) => rest,
-            Err(why) => return Verdict::Kill(why),
+            Err(why) => return MeterDecision::Kill(why),
         };
         while let Some(frame) = self.inbound.next(&mut rest) {
             if let Err(why) = self.received(frame) {
-                return Verdict::Kill(why);
+                return MeterDecision::Kill(why);
             }
         }
         let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms());
-        if until > now_ms { Verdict::PauseUntil(until) } else { Verdict::Pass }
+        if until > now_ms { MeterDecision::PauseUntil(until) } else { MeterDecision::Pass }
     }
 
-    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision {
         self.our_resets.refill(now_ms);
         let mut rest = plaintext;
         while let Some(frame) = self.outbound.next(&mut rest) {
             if let Err(why) = self.sent(frame) {
-                return Verdict::Kill(why);
+                return MeterDecision::Kill(why);
             }
         }
-        Verdict::Pass
+        MeterDecision::Pass
     }
 }
 
@@ -374,7 +374,7 @@ mod tests {
     impl Client {
         fn new() -> Self {
             let mut meter = FrameMeter::new(Quotas::default(), 1_000_000);
-            assert_eq!(meter.inbound(PREFACE, 1_000_000), Verdict::Pass);
+            assert_eq!(meter.inbound(PREFACE, 1_000_000), MeterDecision::Pass);
             // As by an acknowledgement, which would take from the quotas.
             meter.early_calls = None;
             Self { meter, now_ms: 1_000_000 }
@@ -386,9 +386,9 @@ mod tests {
             for n in 0..count {
                 self.now_ms = self.now_ms.max(begin + n * over_ms / count);
                 match self.meter.inbound(frames, self.now_ms) {
-                    Verdict::Pass => {}
-                    Verdict::PauseUntil(at) => self.now_ms = at,
-                    Verdict::Kill(why) => return Some(why),
+                    MeterDecision::Pass => {}
+                    MeterDecision::PauseUntil(at) => self.now_ms = at,
+                    MeterDecision::Kill(why) => return Some(why),
                 }
             }
             None
@@ -413,7 +413,7 @@ mod tests {
     fn a_ping_for_each_batch_of_ours_is_allowed() {
         let mut client = Client::new();
         for _ in 0..100_000 {
-            assert_eq!(client.meter.outbound(&frame(DATA, 0, 100), client.now_ms), Verdict::Pass);
+            assert_eq!(client.meter.outbound(&frame(DATA, 0, 100), client.now_ms), MeterDecision::Pass);
             assert_eq!(client.sends(&frame(PING, 0, 8), 1, 1), None);
         }
     }
@@ -434,9 +434,9 @@ mod tests {
     fn g16_making_us_reset_ends_the_connection() {
         let mut meter = FrameMeter::new(Quotas::default(), 0);
         let reset = frame(RST_STREAM, 0, 4);
-        let verdicts: Vec<_> = (0..201).map(|_| meter.outbound(&reset, 10)).collect();
-        assert_eq!(verdicts[199], Verdict::Pass);
-        assert_eq!(verdicts[200], Verdict::Kill("it made us reset too many streams"));
+        let decisions: Vec<_> = (0..201).map(|_| meter.outbound(&reset, 10)).collect();
+        assert_eq!(decisions[199], MeterDecision::Pass);
+        assert_eq!(decisions[200], MeterDecision::Kill("it made us reset too many streams"));
     }
 
     #[test]
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(client.sends(&frame_of(0, SETTINGS, ACK, 0), 1, 1), None);
         let end = |n: u32| frame_of(2 * n + 1, HEADERS, END_HEADERS | END_STREAM, 5);
         let now = client.now_ms;
-        (0..10).for_each(|n| assert_eq!(client.meter.outbound(&end(n), now), Verdict::Pass));
+        (0..10).for_each(|n| assert_eq!(client.meter.outbound(&end(n), now), MeterDecision::Pass));
         assert_eq!(client.sends(&frame_of(31, RST_STREAM, 0, 4), 1, 1), None);
         // Trailers begin nothing.
         assert_eq!(client.sends(&frame_of(39, HEADERS, END_HEADERS | END_STREAM, 5), 1, 1), None);
@@ -526,7 +526,7 @@ mod tests {
     fn what_is_not_http2_is_refused() {
         for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", b"\x16\x03\x01"] {
             let mut meter = FrameMeter::new(Quotas::default(), 0);
-            assert_eq!(meter.inbound(bytes, 0), Verdict::Kill("what came first was not HTTP/2"));
+            assert_eq!(meter.inbound(bytes, 0), MeterDecision::Kill("what came first was not HTTP/2"));
         }
     }
 
@@ -559,7 +559,7 @@ mod tests {
             while !rest.is_empty() {
                 let (chunk, after) = rest.split_at(rest.len().min(*cut.next().unwrap()));
                 rest = after;
-                prop_assert_eq!(meter.inbound(chunk, 0), Verdict::Pass);
+                prop_assert_eq!(meter.inbound(chunk, 0), MeterDecision::Pass);
             }
         }
     }

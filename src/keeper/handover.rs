@@ -29,7 +29,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::handover::{self, Handover, Process, Writer};
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::keeper::ToEngine;
-use crate::wire::upgrade::{Outcome, Verdict, Version};
+use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
 
 /// The longest handover that is read, in bytes: a hundred times what 5,000 processes take.
 const LEN_MAX: u64 = 64 << 20;
@@ -60,7 +60,7 @@ impl Keeper<'_> {
         }
         // The engine is the new one, also when it has to be started again.
         self.binary = Some(attempt.binary);
-        self.decide(id, Verdict::KeeperStays { errno: errno_of(&error) });
+        self.decide(id, UpgradeResult::KeeperStays { errno: errno_of(&error) });
     }
 
     /// Lets the new binary look, in a child, whether it could go on. Returns the child's number; its exit code tells.
@@ -293,7 +293,7 @@ fn take<'n>(
         None => keeper.upgraded(left.upgrade, left.version),
         Some(_) => {
             keeper.binary = Some(binary);
-            keeper.decide(left.upgrade, Verdict::HandedBack);
+            keeper.decide(left.upgrade, UpgradeResult::HandedBack);
         }
     }
     // Whoever ended meanwhile is waiting to be reaped; the signal may have been taken already.
@@ -304,7 +304,7 @@ fn take<'n>(
 impl Keeper<'_> {
     /// The upgrade is done: this program is what it led to.
     fn upgraded(&mut self, id: UpgradeId, before: Version) {
-        let outcome = Outcome { id, verdict: Verdict::Done, before };
+        let outcome = Outcome { id, result: UpgradeResult::Done, before };
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         (self.notify)(Notice::Upgraded { before: before.text(), after: Version::ours().text() });

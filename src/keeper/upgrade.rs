@@ -18,7 +18,7 @@ use crate::sys::errno::{EIO, EMFILE};
 use crate::sys::{clock, memory};
 use crate::wire::id::UpgradeId;
 use crate::wire::keeper::ToEngine;
-use crate::wire::upgrade::{Outcome, Verdict, Version};
+use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
 
 /// How long the new engine may take until it is ready, ms. Less than the 10 s that a client waits for its greeting: who
 /// comes meanwhile is still there when the old engine is back.
@@ -80,15 +80,15 @@ impl Attempt {
 }
 
 /// What the end of the new engine says about the attempt; `None`: it was the old one's.
-fn verdict(trial: Trial, died: Status) -> Option<Verdict> {
+fn result(trial: Trial, died: Status) -> Option<UpgradeResult> {
     match (trial, died) {
         (Trial::Due, _) => None,
         (Trial::Late, _) => {
-            Some(Verdict::NotReady { after_ms: i32::try_from(READY_MS).expect("some seconds") })
+            Some(UpgradeResult::NotReady { after_ms: i32::try_from(READY_MS).expect("some seconds") })
         }
-        (Trial::Started { errno: Some(errno), .. }, _) => Some(Verdict::NotExecuted { errno }),
-        (_, Status::Exited(code)) => Some(Verdict::Exited { code: i32::from(code) }),
-        (_, Status::Signalled { signal, .. }) => Some(Verdict::Signalled { signal: i32::from(signal) }),
+        (Trial::Started { errno: Some(errno), .. }, _) => Some(UpgradeResult::NotExecuted { errno }),
+        (_, Status::Exited(code)) => Some(UpgradeResult::Exited { code: i32::from(code) }),
+        (_, Status::Signalled { signal, .. }) => Some(UpgradeResult::Signalled { signal: i32::from(signal) }),
     }
 }
 
@@ -112,7 +112,7 @@ impl Keeper<'_> {
                 (self.notify)(Notice::Upgrading);
                 self.notifier.reloading();
             }
-            Err(e) => self.decide(id, Verdict::Unprepared { errno: errno_of(&e) }),
+            Err(e) => self.decide(id, UpgradeResult::Unprepared { errno: errno_of(&e) }),
         }
     }
 
@@ -154,7 +154,7 @@ impl Keeper<'_> {
                 }
             }
             Err(e) => {
-                self.decide(attempt.id, Verdict::NotStarted { errno: errno_of(&e) });
+                self.decide(attempt.id, UpgradeResult::NotStarted { errno: errno_of(&e) });
                 self.give_up_engine();
             }
         }
@@ -167,17 +167,19 @@ impl Keeper<'_> {
         if pid != reaped.pid {
             return false;
         }
-        let verdict = match child::status(reaped.status) {
+        let result = match child::status(reaped.status) {
             Status::Exited(0) => {
                 attempt.trial = Trial::Passed { until };
                 return true;
             }
-            Status::Exited(code) => Verdict::KeeperRefuses { code: i32::from(code) },
+            Status::Exited(code) => UpgradeResult::KeeperRefuses { code: i32::from(code) },
             // As a shell would tell it.
-            Status::Signalled { signal, .. } => Verdict::KeeperRefuses { code: 128 + i32::from(signal) },
+            Status::Signalled { signal, .. } => {
+                UpgradeResult::KeeperRefuses { code: 128 + i32::from(signal) }
+            }
         };
         let id = attempt.id;
-        self.decide(id, verdict);
+        self.decide(id, result);
         self.give_up_engine();
         true
     }
@@ -198,7 +200,7 @@ impl Keeper<'_> {
     /// There is no process for it. The old one is due then.
     pub fn upgrade_engine_not_started(&mut self, e: &io::Error) {
         if let Some(attempt) = &self.attempt {
-            self.decide(attempt.id, Verdict::NotStarted { errno: errno_of(e) });
+            self.decide(attempt.id, UpgradeResult::NotStarted { errno: errno_of(e) });
         }
     }
 
@@ -221,25 +223,26 @@ impl Keeper<'_> {
     /// An engine has ended. Whether it was the upgrade's doing; then the next one is due at once.
     pub fn upgrade_engine_died(&mut self, died: Status) -> bool {
         let Some(attempt) = &self.attempt else { return false };
-        if let Some(verdict) = verdict(attempt.trial, died) {
-            self.decide(attempt.id, verdict);
+        if let Some(result) = result(attempt.trial, died) {
+            self.decide(attempt.id, result);
         }
         true
     }
 
     /// The upgrade has come to this. The engine that is there learns it now, the next one when it greets.
-    pub fn decide(&mut self, id: UpgradeId, verdict: Verdict) {
+    pub fn decide(&mut self, id: UpgradeId, result: UpgradeResult) {
         self.attempt = None;
-        let outcome = Outcome { id, verdict, before: Version::ours() };
+        let outcome = Outcome { id, result, before: Version::ours() };
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
-        (self.notify)(Notice::NotUpgraded { why: verdict.describe() });
+        (self.notify)(Notice::NotUpgraded { why: result.describe() });
         self.report_ready();
     }
 
     /// How the last upgrade stands, for an engine that greets.
     pub fn present_outcome(&self) -> Option<Outcome> {
-        let tried = |a: &Attempt| Outcome { id: a.id, verdict: Verdict::Undecided, before: Version::ours() };
+        let tried =
+            |a: &Attempt| Outcome { id: a.id, result: UpgradeResult::Undecided, before: Version::ours() };
         self.attempt.as_ref().map(tried).or(self.outcome)
     }
 }
@@ -272,13 +275,16 @@ mod tests {
     #[test]
     fn the_end_of_an_engine_is_judged_by_how_far_it_had_come() {
         let killed = Status::Signalled { signal: 9, core: false };
-        assert_eq!(verdict(Trial::Due, killed), None);
-        assert_eq!(verdict(Trial::Late, killed), Some(Verdict::NotReady { after_ms: 8000 }));
+        assert_eq!(result(Trial::Due, killed), None);
+        assert_eq!(result(Trial::Late, killed), Some(UpgradeResult::NotReady { after_ms: 8000 }));
         let started = |errno| Trial::Started { until: 1, errno };
-        assert_eq!(verdict(started(None), killed), Some(Verdict::Signalled { signal: 9 }));
-        assert_eq!(verdict(started(None), Status::Exited(1)), Some(Verdict::Exited { code: 1 }));
-        assert_eq!(verdict(started(Some(8)), Status::Exited(8)), Some(Verdict::NotExecuted { errno: 8 }));
-        assert_eq!(verdict(Trial::Ready { until: 1 }, killed), Some(Verdict::Signalled { signal: 9 }));
+        assert_eq!(result(started(None), killed), Some(UpgradeResult::Signalled { signal: 9 }));
+        assert_eq!(result(started(None), Status::Exited(1)), Some(UpgradeResult::Exited { code: 1 }));
+        assert_eq!(
+            result(started(Some(8)), Status::Exited(8)),
+            Some(UpgradeResult::NotExecuted { errno: 8 })
+        );
+        assert_eq!(result(Trial::Ready { until: 1 }, killed), Some(UpgradeResult::Signalled { signal: 9 }));
     }
 
     #[test]

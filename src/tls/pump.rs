@@ -49,14 +49,14 @@ const LINGER_MS: u64 = 1000;
 /// Watches the plaintext. Called on the pump's thread, before the bytes go on.
 pub trait Meter {
     /// Bytes from the peer.
-    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict;
+    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision;
     /// Bytes to the peer.
-    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict;
+    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision;
 }
 
 /// What becomes of bytes, and of those after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MeterDecision {
     /// They go on.
     Pass,
     /// They go on; in this direction no more are read before this time (monotonic ms).
@@ -69,12 +69,12 @@ pub enum Verdict {
 pub struct Unmetered;
 
 impl Meter for Unmetered {
-    fn inbound(&mut self, _: &[u8], _: u64) -> Verdict {
-        Verdict::Pass
+    fn inbound(&mut self, _: &[u8], _: u64) -> MeterDecision {
+        MeterDecision::Pass
     }
 
-    fn outbound(&mut self, _: &[u8], _: u64) -> Verdict {
-        Verdict::Pass
+    fn outbound(&mut self, _: &[u8], _: u64) -> MeterDecision {
+        MeterDecision::Pass
     }
 }
 
@@ -345,9 +345,9 @@ impl<'a> Pump<'a> {
             return Ok(());
         }
         match self.meter.inbound(plain, clock::now_ms()) {
-            Verdict::Pass => {}
-            Verdict::PauseUntil(at) => self.inbound_paused_ms = at,
-            Verdict::Kill(why) => return Err(Ended::Killed(why)),
+            MeterDecision::Pass => {}
+            MeterDecision::PauseUntil(at) => self.inbound_paused_ms = at,
+            MeterDecision::Kill(why) => return Err(Ended::Killed(why)),
         }
         Ok(())
     }
@@ -431,9 +431,9 @@ impl<'a> Pump<'a> {
         } else {
             self.plain_side.took(read);
             match self.meter.outbound(&room[..read], clock::now_ms()) {
-                Verdict::Pass => {}
-                Verdict::PauseUntil(at) => self.outbound_paused_ms = at,
-                Verdict::Kill(why) => return Err(Ended::Killed(why)),
+                MeterDecision::Pass => {}
+                MeterDecision::PauseUntil(at) => self.outbound_paused_ms = at,
+                MeterDecision::Kill(why) => return Err(Ended::Killed(why)),
             }
             self.tunnel.session.encrypt(&room[..read]).map_err(|e| self.broken(&e))?;
         }

@@ -5,7 +5,7 @@
 //! answered by nothing and logged; [`VERSION`] grows when that is not enough.
 
 use crate::wire::id::{ProcessId, UpgradeId};
-use crate::wire::upgrade::{Outcome, Verdict, Version};
+use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -328,8 +328,8 @@ impl ToEngine {
             }
             Self::Exited { id, run, ended } => Writer::new(6).bytes(id.as_bytes()).u64(*run).ended(ended),
             Self::StopAll { hurry } => Writer::new(7).u32(u32::from(*hurry)),
-            Self::Upgrade(Outcome { id, verdict, before }) => {
-                let (kind, number) = verdict.numbers();
+            Self::Upgrade(Outcome { id, result, before }) => {
+                let (kind, number) = result.numbers();
                 Writer::new(8).bytes(id.as_bytes()).u32(kind).u32(number.cast_unsigned()).bytes(&before.0)
             }
         }
@@ -370,7 +370,7 @@ impl ToEngine {
             7 => Self::StopAll { hurry: r.u32()? != 0 },
             8 => Self::Upgrade(Outcome {
                 id: UpgradeId::from_bytes(r.bytes()?),
-                verdict: Verdict::from_numbers(r.u32()?, r.u32()?.cast_signed()),
+                result: UpgradeResult::from_numbers(r.u32()?, r.u32()?.cast_signed()),
                 before: Version(r.bytes()?),
             }),
             _ => return None,
@@ -410,7 +410,7 @@ mod tests {
             ToEngine::StopAll { hurry: true },
             ToEngine::Upgrade(Outcome {
                 id: UpgradeId::new(),
-                verdict: Verdict::NotExecuted { errno: 8 },
+                result: UpgradeResult::NotExecuted { errno: 8 },
                 before: Version::ours(),
             }),
         ] {

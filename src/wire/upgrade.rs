@@ -42,7 +42,7 @@ pub struct Outcome {
     /// Which.
     pub id: UpgradeId,
     /// How.
-    pub verdict: Verdict,
+    pub result: UpgradeResult,
     /// The version that was there when it was asked for.
     pub before: Version,
 }
@@ -50,7 +50,7 @@ pub struct Outcome {
 /// See [`Outcome`]. After each failure but [`KeeperStays`](Self::KeeperStays)
 /// and [`HandedBack`](Self::HandedBack) everything is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum UpgradeResult {
     /// It is being tried.
     Undecided,
     /// Keeper and engine are the new ones.
@@ -77,7 +77,7 @@ pub enum Verdict {
     Other { kind: u32 },
 }
 
-impl Verdict {
+impl UpgradeResult {
     /// As it travels.
     #[must_use]
     pub fn numbers(self) -> (u32, i32) {
@@ -117,7 +117,7 @@ impl Verdict {
     }
 }
 
-impl Verdict {
+impl UpgradeResult {
     /// In words: what happened, and where that leaves the service.
     #[must_use]
     pub fn describe(self) -> String {
@@ -164,11 +164,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_keep_their_numbers() {
+    fn results_keep_their_numbers() {
         for kind in 0..13 {
-            let verdict = Verdict::from_numbers(kind, 0);
-            assert_eq!(verdict.numbers(), (kind, 0));
-            assert_eq!(matches!(verdict, Verdict::Other { .. }), kind > 10, "{verdict:?}");
+            let result = UpgradeResult::from_numbers(kind, 0);
+            assert_eq!(result.numbers(), (kind, 0));
+            assert_eq!(matches!(result, UpgradeResult::Other { .. }), kind > 10, "{result:?}");
         }
     }
 

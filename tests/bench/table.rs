@@ -92,7 +92,7 @@ impl Table {
     /// How many goals were reached, and which were not.
     pub fn summary(&self) -> String {
         let judged: Vec<(&Row, bool)> =
-            self.rows.iter().filter_map(|row| Some((row, row.verdict()?.reached))).collect();
+            self.rows.iter().filter_map(|row| Some((row, row.goal_result()?.reached))).collect();
         let reached = judged.iter().filter(|(_, reached)| *reached).count();
         let missed: Vec<&str> =
             judged.iter().filter(|(_, reached)| !reached).map(|(row, _)| row.what.as_str()).collect();
@@ -105,7 +105,7 @@ impl Table {
     }
 }
 
-struct Verdict {
+struct GoalResult {
     reached: bool,
     args: String,
 }
@@ -114,7 +114,7 @@ impl Row {
     fn line(&self) -> String {
         let ratio = self.ours.zip(self.bare).map_or_else(|| "-".to_owned(), |(o, b)| format!("{:.2}", o / b));
         let rivals = self.rivals.map(|value| format!(" {:>11}", number(value))).concat();
-        let goal = self.verdict().map(|v| format!("   {}", v.args)).unwrap_or_default();
+        let goal = self.goal_result().map(|v| format!("   {}", v.args)).unwrap_or_default();
         format!(
             "{:<44} {:>6} {:>9} {:>9} {ratio:>7}{rivals}{goal}",
             self.what,
@@ -125,7 +125,7 @@ impl Row {
     }
 
     /// None without a goal, or without the figures that it needs.
-    fn verdict(&self) -> Option<Verdict> {
+    fn goal_result(&self) -> Option<GoalResult> {
         let ours = self.ours?;
         let (figure, limit, args) = match self.goal? {
             Goal::BareTimes(limit) => (ours / self.bare?, limit, format!("<= {limit} x bare")),
@@ -137,7 +137,7 @@ impl Row {
             Goal::Value(limit) => (ours, limit, format!("<= {limit}")),
         };
         let reached = figure <= limit;
-        Some(Verdict { reached, args: if reached { args } else { format!("{args}  MISSED") } })
+        Some(GoalResult { reached, args: if reached { args } else { format!("{args}  MISSED") } })
     }
 }
 

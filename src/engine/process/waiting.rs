@@ -26,7 +26,7 @@ pub enum Until {
 
 /// What is to be said to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WaitDecision {
     NotYet,
     Done,
     NotRunning,
@@ -34,23 +34,23 @@ pub enum Verdict {
 }
 
 impl Until {
-    pub fn verdict(self, record: &Record) -> Verdict {
+    pub fn decision(self, record: &Record) -> WaitDecision {
         let state = record.state;
         match self {
             Self::Running { run } if record.run >= run => match state {
-                State::Running => Verdict::Done,
-                State::Stopped | State::Failed | State::Backoff => Verdict::NotRunning,
-                State::Stopping if record.stuck => Verdict::NotGone,
-                State::Starting | State::Stopping => Verdict::NotYet,
+                State::Running => WaitDecision::Done,
+                State::Stopped | State::Failed | State::Backoff => WaitDecision::NotRunning,
+                State::Stopping if record.stuck => WaitDecision::NotGone,
+                State::Starting | State::Stopping => WaitDecision::NotYet,
             },
             // A restart whose stop has not ended, or that a later stop has overruled.
-            Self::Running { .. } if state.is_at_rest() => Verdict::NotRunning,
-            Self::Running { .. } if state == State::Stopping && record.stuck => Verdict::NotGone,
-            Self::Running { .. } => Verdict::NotYet,
+            Self::Running { .. } if state.is_at_rest() => WaitDecision::NotRunning,
+            Self::Running { .. } if state == State::Stopping && record.stuck => WaitDecision::NotGone,
+            Self::Running { .. } => WaitDecision::NotYet,
             // Somebody may have started it again already: the stop was done all the same.
-            Self::Gone { run } if state.is_at_rest() || record.run > run => Verdict::Done,
-            Self::Gone { .. } if stop_was_in_vain(record) => Verdict::NotGone,
-            Self::Gone { .. } => Verdict::NotYet,
+            Self::Gone { run } if state.is_at_rest() || record.run > run => WaitDecision::Done,
+            Self::Gone { .. } if stop_was_in_vain(record) => WaitDecision::NotGone,
+            Self::Gone { .. } => WaitDecision::NotYet,
         }
     }
 }

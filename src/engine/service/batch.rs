@@ -143,7 +143,7 @@ impl Engine {
         loop {
             let mut waiting = Vec::new();
             for process in left {
-                match verdict(&process, r.until) {
+                match wait_result(&process, r.until) {
                     None => waiting.push(process),
                     Some(error) => replies.send(&item(&process, error), More::Follows)?,
                 }
@@ -166,7 +166,7 @@ impl Engine {
 }
 
 /// `None`: not yet. `Some(None)`: it is.
-fn verdict(process: &Process, until: Until) -> Option<Option<Error>> {
+fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     let record = process.record();
     let is_there = match until {
         Until::Stopped => record.state.is_at_rest(),

@@ -19,7 +19,7 @@ use crate::wire::id::{UpgradeId, quoted};
 use crate::wire::keeper::ToKeeper;
 use crate::wire::reply::{Reply, Upgraded};
 use crate::wire::request::Upgrade;
-use crate::wire::upgrade::{Outcome, Verdict};
+use crate::wire::upgrade::{Outcome, UpgradeResult};
 
 /// How long an upgrade may stay undecided, ms: three times what the keeper gives a new engine.
 const DECIDED_MS: u64 = 30_000;
@@ -52,7 +52,8 @@ impl Upgrades {
     /// Waits until none is being tried any more.
     pub fn wait(&self) {
         let deadline = clock::now_ms() + DECIDED_MS;
-        while self.watch(Waker::for_this_thread()).is_some_and(|last| last.verdict == Verdict::Undecided) {
+        while self.watch(Waker::for_this_thread()).is_some_and(|last| last.result == UpgradeResult::Undecided)
+        {
             if !matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken)) {
                 return;
             }
@@ -81,10 +82,10 @@ enum Next {
 
 fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
     match last {
-        Some(ours) if ours.id == id && ours.verdict == Verdict::Undecided => Next::Wait,
+        Some(ours) if ours.id == id && ours.result == UpgradeResult::Undecided => Next::Wait,
         Some(ours) if ours.id == id => Next::Answer(ours),
         _ if asked => Next::Wait,
-        Some(other) if other.verdict == Verdict::Undecided => Next::Refuse,
+        Some(other) if other.result == UpgradeResult::Undecided => Next::Refuse,
         Some(_) | None => Next::Ask,
     }
 }
@@ -159,8 +160,8 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 fn answer(outcome: Outcome) -> Result<Reply, Error> {
-    match outcome.verdict {
-        Verdict::Done => {
+    match outcome.result {
+        UpgradeResult::Done => {
             let path = fs::read_link("/proc/self/exe").unwrap_or_default();
             Ok(Reply::Upgraded(Upgraded {
                 before: outcome.before.text(),
@@ -168,8 +169,8 @@ fn answer(outcome: Outcome) -> Result<Reply, Error> {
                 path: path.to_string_lossy().into_owned(),
             }))
         }
-        verdict => {
-            let e = Error::new(Code::Failed, format!("not upgraded: {}", verdict.describe()));
+        result => {
+            let e = Error::new(Code::Failed, format!("not upgraded: {}", result.describe()));
             Err(e.hint("what the new binary said is on the standard error of 'provost serve'"))
         }
     }
@@ -183,16 +184,16 @@ mod tests {
     #[test]
     fn an_order_is_given_once_and_answered_by_its_own_outcome() {
         let (ours, theirs) = (UpgradeId::new(), UpgradeId::new());
-        let outcome = |id, verdict| Outcome { id, verdict, before: Version::ours() };
+        let outcome = |id, result| Outcome { id, result, before: Version::ours() };
         assert_eq!(next(ours, false, None), Next::Ask);
         assert_eq!(next(ours, true, None), Next::Wait);
-        assert_eq!(next(ours, false, Some(outcome(theirs, Verdict::Done))), Next::Ask);
-        assert_eq!(next(ours, true, Some(outcome(theirs, Verdict::Done))), Next::Wait);
-        assert_eq!(next(ours, false, Some(outcome(theirs, Verdict::Undecided))), Next::Refuse);
-        assert_eq!(next(ours, false, Some(outcome(ours, Verdict::Undecided))), Next::Wait);
-        for verdict in [Verdict::Done, Verdict::HandedBack] {
+        assert_eq!(next(ours, false, Some(outcome(theirs, UpgradeResult::Done))), Next::Ask);
+        assert_eq!(next(ours, true, Some(outcome(theirs, UpgradeResult::Done))), Next::Wait);
+        assert_eq!(next(ours, false, Some(outcome(theirs, UpgradeResult::Undecided))), Next::Refuse);
+        assert_eq!(next(ours, false, Some(outcome(ours, UpgradeResult::Undecided))), Next::Wait);
+        for result in [UpgradeResult::Done, UpgradeResult::HandedBack] {
             for asked in [false, true] {
-                let decided = outcome(ours, verdict);
+                let decided = outcome(ours, result);
                 assert_eq!(next(ours, asked, Some(decided)), Next::Answer(decided));
             }
         }

@@ -35,7 +35,7 @@ use crate::sys::clock;
 use crate::sys::grpc;
 use crate::sys::poll;
 use crate::tls::pump::Meter;
-use crate::tls::pump::Verdict;
+use crate::tls::pump::MeterDecision;
 
 type Bytes = Vec<u8>;
 
@@ -171,14 +171,14 @@ fn relay(
             return None;
         }
         let now = clock::now_ms();
-        let verdict = {
+        let decision = {
             let mut meter = meter.lock();
             if inbound { meter.inbound(&chunk[..n], now) } else { meter.outbound(&chunk[..n], now) }
         };
-        match verdict {
-            Verdict::Pass => {}
-            Verdict::PauseUntil(at) => drop(poll::wait(&mut [], Some(at))),
-            Verdict::Kill(why) => {
+        match decision {
+            MeterDecision::Pass => {}
+            MeterDecision::PauseUntil(at) => drop(poll::wait(&mut [], Some(at))),
+            MeterDecision::Kill(why) => {
                 let _ = to.shutdown(Shutdown::Both);
                 let _ = from.shutdown(Shutdown::Both);
                 return Some(why);

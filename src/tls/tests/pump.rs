@@ -15,8 +15,8 @@ use crate::sys::clock;
 use crate::sys::poll;
 use crate::tls::pump::Ended;
 use crate::tls::pump::Meter;
+use crate::tls::pump::MeterDecision;
 use crate::tls::pump::Unmetered;
-use crate::tls::pump::Verdict;
 use crate::tls::tests::LONG_MS;
 use crate::tls::tests::Running;
 use crate::tls::tests::World;
@@ -244,15 +244,15 @@ struct Strict {
 }
 
 impl Meter for Strict {
-    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision {
         if plaintext.contains(&b'!') {
-            Verdict::Kill("no shouting")
+            MeterDecision::Kill("no shouting")
         } else {
-            Verdict::PauseUntil(now_ms + self.pause_ms)
+            MeterDecision::PauseUntil(now_ms + self.pause_ms)
         }
     }
 
-    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> Verdict {
+    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision {
         self.inbound(plaintext, now_ms)
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::ready::Proof;
 use crate::engine::process::state::{Action, Child, Input, NewEvent, Now, Outcome, Rules, StopOrder, step};
 use crate::engine::process::tree::{Leader, Rest, Tree};
-use crate::engine::process::waiting::{Until, Verdict, Waiting, why_not_gone, why_not_running};
+use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
 use crate::ring::Source;
 use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
@@ -571,16 +571,16 @@ impl Worker {
     fn answer(&mut self) {
         let mut n = 0;
         while n < self.waiting.len() {
-            let error = match self.waiting[n].until.verdict(&self.record) {
-                Verdict::NotYet => {
+            let error = match self.waiting[n].until.decision(&self.record) {
+                WaitDecision::NotYet => {
                     n += 1;
                     continue;
                 }
-                Verdict::Done => None,
-                Verdict::NotRunning => {
+                WaitDecision::Done => None,
+                WaitDecision::NotRunning => {
                     Some(why_not_running(&self.process, &self.record, self.refusal.as_ref()))
                 }
-                Verdict::NotGone => Some(why_not_gone(&self.process, &self.record, &self.tree)),
+                WaitDecision::NotGone => Some(why_not_gone(&self.process, &self.record, &self.tree)),
             };
             self.waiting.swap_remove(n).answer.give(self.process.show(), error);
         }
