@@ -58,9 +58,9 @@ pub fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {
     for notice in &found.notices {
         session.out.line(&text::escaped(notice));
     }
-    for fate in &found.fates {
-        let label = if fate.name.is_empty() { fate.id.to_string() } else { fate.name.clone() };
-        session.out.line(&format!("{label}: {}", text::escaped(&fate.what.join(", "))));
+    for process in &found.processes {
+        let label = if process.name.is_empty() { process.id.to_string() } else { process.name.clone() };
+        session.out.line(&format!("{label}: {}", text::escaped(&process.what.join(", "))));
     }
     Ok(0)
 }
@@ -110,7 +110,8 @@ fn summary(r: &Reconciled) -> String {
 }
 
 fn counts(r: &Reconciled) -> Vec<(&'static str, usize)> {
-    let count = |what: &str| r.fates.iter().filter(|fate| fate.what.iter().any(|w| w == what)).count();
+    let count =
+        |what: &str| r.processes.iter().filter(|process| process.what.iter().any(|w| w == what)).count();
     let mut counts = vec![("found", r.found as usize)];
     counts.extend(["adopted", "lost", "started", "stopped", "ended", "left"].map(|what| (what, count(what))));
     counts
@@ -121,9 +122,8 @@ fn reconciled(r: &Reconciled) -> Value {
     for (what, n) in counts(r) {
         object[what] = n.into();
     }
-    let fate =
-        |f: &crate::wire::health::Fate| json!({ "id": f.id.to_string(), "name": f.name, "what": f.what });
-    object["processes"] = r.fates.iter().map(fate).collect();
+    let process = |f: &crate::wire::health::RestoredProcess| json!({ "id": f.id.to_string(), "name": f.name, "what": f.what });
+    object["processes"] = r.processes.iter().map(process).collect();
     object["notices"] = r.notices.clone().into();
     object
 }

@@ -72,7 +72,7 @@ pub struct Survivors {
 
 /// What became of a process when the service began anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum RestoreOutcome {
     /// It was stopped, and is.
     Stopped,
     /// It is started.
@@ -87,7 +87,7 @@ pub enum Fate {
     Left,
 }
 
-impl Fate {
+impl RestoreOutcome {
     /// As it is shown.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -111,7 +111,7 @@ pub struct Restored {
     pub events: Vec<NewEvent>,
     /// What comes next.
     pub record: Record,
-    pub fates: Vec<Fate>,
+    pub outcomes: Vec<RestoreOutcome>,
 }
 
 /// Brings a process back. Nothing of its record that belonged to a clock, a pid or a keeper of the past is believed.
@@ -162,20 +162,30 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
         };
         let events =
             NewEvent { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
-        return Restored { past: record.clone(), events: vec![events], record, fates: vec![Fate::Adopted] };
+        return Restored {
+            past: record.clone(),
+            events: vec![events],
+            record,
+            outcomes: vec![RestoreOutcome::Adopted],
+        };
     }
-    let ended =
-        |fate| if is_to_start { vec![Fate::Lost, fate, Fate::Started] } else { vec![Fate::Lost, fate] };
-    let (record, fates) = match (survivors.pids.is_empty(), policy) {
+    let ended = |outcome| {
+        if is_to_start {
+            vec![RestoreOutcome::Lost, outcome, RestoreOutcome::Started]
+        } else {
+            vec![RestoreOutcome::Lost, outcome]
+        }
+    };
+    let (record, outcomes) = match (survivors.pids.is_empty(), policy) {
         (false, OrphanPolicy::Leave) => {
             lost(format!("its service ended, and pid {} goes on: left alone", listed()));
-            (Record { left: true, ..past.clone() }, vec![Fate::Lost, Fate::Left])
+            (Record { left: true, ..past.clone() }, vec![RestoreOutcome::Lost, RestoreOutcome::Left])
         }
         (false, OrphanPolicy::Adopt | OrphanPolicy::Kill) => {
             let next = if kept.wanted && !is_to_start { NOT_STARTED } else { "" };
             past.wanted &= is_to_start;
             lost(format!("its service ended, and pid {} went on: ended now{next}", listed()));
-            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), ended(Fate::Ended))
+            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), ended(RestoreOutcome::Ended))
         }
         (true, _) => {
             if ran && is_to_start {
@@ -196,14 +206,21 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
                     cause: CAUSE_AUTOSTART.to_owned(),
                     ..past.clone()
                 };
-                (record, if ran { vec![Fate::Lost, Fate::Started] } else { vec![Fate::Started] })
+                (
+                    record,
+                    if ran {
+                        vec![RestoreOutcome::Lost, RestoreOutcome::Started]
+                    } else {
+                        vec![RestoreOutcome::Started]
+                    },
+                )
             } else {
-                let fate = if events.is_empty() { Fate::Stopped } else { Fate::Lost };
-                (past.clone(), vec![fate])
+                let outcome = if events.is_empty() { RestoreOutcome::Stopped } else { RestoreOutcome::Lost };
+                (past.clone(), vec![outcome])
             }
         }
     };
-    Restored { past, events, record, fates }
+    Restored { past, events, record, outcomes }
 }
 
 /// What the last reconciliation found and did.
@@ -216,7 +233,7 @@ pub struct Report {
     /// Processes that the keeper held.
     pub found: u32,
     /// What became of each of the others.
-    pub fates: Vec<(ProcessId, String, Vec<Fate>)>,
+    pub outcomes: Vec<(ProcessId, String, Vec<RestoreOutcome>)>,
     /// What was wrong with the store, in words.
     pub notices: Vec<String>,
 }

@@ -12,7 +12,7 @@ use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::Now;
 use crate::engine::process::tree::{Leader, Rest, Tree};
-use crate::engine::reconcile::{Fate, Report, Restored, Survivors, restore};
+use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, restore};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded};
 use crate::engine::table::Table;
@@ -50,10 +50,10 @@ pub fn restore_all(
         }
         let survivors = survivors.remove(&id).unwrap_or_default();
         let restored = restore(kept, &survivors, policy, now);
-        report.fates.push((
+        report.outcomes.push((
             id,
             kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default(),
-            restored.fates.clone(),
+            restored.outcomes.clone(),
         ));
         let leader = survivors.leader_ticks.zip(kept.record.pid);
         let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
@@ -66,7 +66,7 @@ pub fn restore_all(
         }
     }
     for (id, survivors) in survivors.into_iter().filter(|(id, _)| table.get(*id).is_none()) {
-        report.fates.push((id, String::new(), vec![end_unknown(host, id, survivors, policy)]));
+        report.outcomes.push((id, String::new(), vec![end_unknown(host, id, survivors, policy)]));
     }
     host.feed.set_restored();
     Ok(to_resume)
@@ -88,11 +88,11 @@ fn hold(host: &Arc<Host>, table: &Table, kept: &Kept, restored: Restored) -> Res
 
 /// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever wanted it
 /// asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
-fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanPolicy) -> Fate {
+fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanPolicy) -> RestoreOutcome {
     let pids = survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
     if policy == OrphanPolicy::Leave {
         host.say(&format!("pid {pids} of {id}, which an earlier service did not record: left alone"));
-        return Fate::Left;
+        return RestoreOutcome::Left;
     }
     host.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
     let service = host.feed.service();
@@ -111,7 +111,7 @@ fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanP
             let _ = poll::wait(&mut fds, Some(rest.due().map_or(until, |due| due.min(until))));
         }
     }
-    Fate::Ended
+    RestoreOutcome::Ended
 }
 
 /// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time and boot,

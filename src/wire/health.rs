@@ -74,14 +74,14 @@ pub struct Reconciled {
     /// Processes that the keeper held.
     pub found: u32,
     /// What became of each of the others.
-    pub fates: Vec<Fate>,
+    pub processes: Vec<RestoredProcess>,
     /// What was wrong with the database.
     pub notices: Vec<String>,
 }
 
 /// What became of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fate {
+pub struct RestoredProcess {
     /// Which.
     pub id: ProcessId,
     /// Its name, or empty.
@@ -123,7 +123,7 @@ impl Health {
                 at: reconciled.at.0,
                 why: reconciled.why.clone(),
                 found: reconciled.found,
-                fates: (reconciled.fates.iter())
+                fates: (reconciled.processes.iter())
                     .map(|f| v1::Fate {
                         id: f.id.as_bytes().to_vec(),
                         name: f.name.clone(),
@@ -137,7 +137,9 @@ impl Health {
 
     pub(in crate::wire) fn from_wire(w: v1::Health) -> Result<Self, Error> {
         let (store, reconciled) = (w.store.unwrap_or_default(), w.reconciled.unwrap_or_default());
-        let fate = |f: v1::Fate| Ok(Fate { id: ProcessId::from_wire(&f.id)?, name: f.name, what: f.what });
+        let process = |f: v1::Fate| {
+            Ok(RestoredProcess { id: ProcessId::from_wire(&f.id)?, name: f.name, what: f.what })
+        };
         Ok(Self {
             store: Store {
                 state: store.state,
@@ -168,7 +170,7 @@ impl Health {
                 at: Timestamp(reconciled.at),
                 why: reconciled.why,
                 found: reconciled.found,
-                fates: reconciled.fates.into_iter().map(fate).collect::<Result<_, Error>>()?,
+                processes: reconciled.fates.into_iter().map(process).collect::<Result<_, Error>>()?,
                 notices: reconciled.notices,
             },
         })

@@ -71,11 +71,11 @@ fn kill_ends_survivors_before_a_second_copy() {
         assert_eq!(service.tree_of(&id).len(), 1);
         wait::until("the unnamed one is ended", SOON, || service.tree_of(&unnamed).is_empty());
         service.until_state(&unnamed, "stopped");
-        let fates = service.fates();
+        let outcomes = service.outcomes();
         assert_eq!(
-            (&fates["web"][..], &fates[&unnamed][..]),
+            (&outcomes["web"][..], &outcomes[&unnamed][..]),
             ("lost, ended, started", "lost, ended"),
-            "{fates:?}"
+            "{outcomes:?}"
         );
         for (id, pid) in [&id, &unnamed].iter().zip(pids) {
             let events = service.events_of(&service.status_json(id));
@@ -178,8 +178,8 @@ fn adopted_is_looked_after() {
         service.until_store("sound");
         service.kill_service();
         service.serve_again();
-        let fates = service.fates();
-        assert!(all.iter().all(|name| fates[*name] == "adopted"), "{fates:?}");
+        let outcomes = service.outcomes();
+        assert!(all.iter().all(|name| outcomes[*name] == "adopted"), "{outcomes:?}");
         for _ in 0..2 {
             for (name, &pid) in all.iter().zip(&pids) {
                 let process = service.status_json(name);
@@ -237,7 +237,7 @@ fn adopted_is_only_what_has_its_leader() {
     service.serve_again();
     running_again(&service, "web", 2);
     assert!(!procfs::alive(old[0]), "ended before the second copy");
-    assert!(service.fates()["web"].contains("ended"), "{:?}", service.fates());
+    assert!(service.outcomes()["web"].contains("ended"), "{:?}", service.outcomes());
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn left_is_left_alone_and_reported() {
         let process = service.status_json("web");
         assert_eq!((&process["state"], &process["run"]), (&"stopped".into(), &1.into()), "{process}");
         assert_eq!(service.tree_of(&id), [pid], "neither ended nor doubled");
-        assert!(service.fates()["web"].contains("left"), "{:?}", service.fates());
+        assert!(service.outcomes()["web"].contains("left"), "{:?}", service.outcomes());
         let events = service.events_of(&process);
         let lost = events.iter().rfind(|e| e["kind"] == "lost").expect("it is told");
         assert!(lost["detail"].as_str().is_some_and(|d| d.contains(&pid.to_string())), "{lost}");

@@ -80,9 +80,9 @@ fn stopped_stays_stopped_and_the_rest_comes_back_once() {
         for id in &wanted {
             expect_once(&service, id, run);
         }
-        let fates = service.fates();
-        assert_eq!((fates.len(), fates["stopped"].as_str()), (8, "stopped"), "{how}: {fates:?}");
-        assert!((0..6).all(|n| fates[&format!("wanted-{n}")].ends_with("started")), "{how}: {fates:?}");
+        let outcomes = service.outcomes();
+        assert_eq!((outcomes.len(), outcomes["stopped"].as_str()), (8, "stopped"), "{how}: {outcomes:?}");
+        assert!((0..6).all(|n| outcomes[&format!("wanted-{n}")].ends_with("started")), "{how}: {outcomes:?}");
     }
     // A person's start is as lasting as a stop.
     service.ok(&["start", "by-hand"]);
@@ -140,8 +140,8 @@ fn without_a_name_it_is_lost_with_a_reason() {
             let why = lost[0]["detail"].as_str().expect("text");
             assert!(why.contains("not started again") && why.contains("no name"), "{how}: {why}");
         }
-        let fates = service.fates();
-        assert_eq!((&fates[&unnamed][..], &fates["not-again"][..]), ("lost", "lost"), "{how}");
+        let outcomes = service.outcomes();
+        assert_eq!((&outcomes[&unnamed][..], &outcomes["not-again"][..]), ("lost", "lost"), "{how}");
         // Told once, not with each start of the service.
         again(&mut service);
         let events = service.events();

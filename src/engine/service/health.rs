@@ -7,7 +7,7 @@ use crossbeam_channel::bounded;
 use crate::engine::ledger::{Health as StoreHealth, Question};
 use crate::engine::reconcile;
 use crate::engine::service::Engine;
-use crate::wire::health::{Fate, Health, Reconciled, Sink, Store};
+use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
 
 /// How long the store may take to tell its sizes.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -70,16 +70,16 @@ impl Engine {
 
     fn last_reconciled(&self) -> Reconciled {
         let report = self.reconciled.lock().clone();
-        let fate = |(id, name, fates): (_, String, Vec<reconcile::Fate>)| Fate {
+        let process = |(id, name, outcomes): (_, String, Vec<reconcile::RestoreOutcome>)| RestoredProcess {
             id,
             name,
-            what: fates.iter().map(|fate| fate.name().to_owned()).collect(),
+            what: outcomes.iter().map(|process| process.name().to_owned()).collect(),
         };
         Reconciled {
             at: report.at,
             why: report.why,
             found: report.found,
-            fates: report.fates.into_iter().map(fate).collect(),
+            processes: report.outcomes.into_iter().map(process).collect(),
             notices: report.notices,
         }
     }

@@ -146,7 +146,7 @@ impl Service {
 
     /// What became of each process when the service began: its name, or else its id, and the words for it.
     #[track_caller]
-    pub fn fates(&self) -> BTreeMap<String, String> {
+    pub fn outcomes(&self) -> BTreeMap<String, String> {
         let report = self.cli(&["reconcile", "--json"]).expect(0).json().remove(0);
         let text = |v: &Value| v.as_str().expect("text").to_owned();
         let label = |p: &Value| if p["name"] == "" { text(&p["id"]) } else { text(&p["name"]) };
