@@ -39,7 +39,7 @@ use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
-use crate::engine::store::{Sqlite, Store, Trouble};
+use crate::engine::store::{ErrorKind, Sqlite, Store};
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, recvmsg};
@@ -98,7 +98,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
 pub fn check(state: Option<&Path>) -> Result<(), Error> {
     let Some(state) = state else { return Ok(()) };
     match Sqlite::open(state).and_then(|mut store| store.load()) {
-        Err(e) if e.kind != Trouble::Corrupt => Err(e.into()),
+        Err(e) if e.kind != ErrorKind::Corrupt => Err(e.into()),
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_parentheses_is_no_trouble() {
+    fn a_name_with_parentheses_is_read() {
         let text = "12 (a) (b)) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 777 1 1";
         let want = Stat {
             pid: 12,

@@ -14,7 +14,7 @@ use crate::engine::reconcile::{self, Held};
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
-    Change, Loaded, Prune, Put, Sqlite, Store, StoreError, Trouble, salvage, salvage_numbers, set_aside,
+    Change, ErrorKind, Loaded, Prune, Put, Sqlite, Store, StoreError, salvage, salvage_numbers, set_aside,
 };
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, procfs, system};
@@ -44,7 +44,7 @@ impl Opened {
     /// Opens the database. One that is damaged is set aside; what can still be read of it is taken over.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         match Self::try_open(dir) {
-            Err(e) if e.kind == Trouble::Corrupt => {
+            Err(e) if e.kind == ErrorKind::Corrupt => {
                 let aside = set_aside(dir)
                     .map_err(|why| StoreError { message: format!("{}; {why}", e.message), ..e.clone() })?;
                 let (saved, (service, last_seq)) = (salvage(&aside), salvage_numbers(&aside));
@@ -279,7 +279,7 @@ impl Scribe {
     }
 
     fn failed(&mut self, e: &StoreError) {
-        if e.kind != Trouble::Locked {
+        if e.kind != ErrorKind::Locked {
             self.store = None;
         }
         self.start_sinks(None);

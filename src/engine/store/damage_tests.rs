@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::engine::store::directory::with_suffix;
 use crate::engine::store::tests::{Dir, copy_as_after_a_kill, event, put, running};
-use crate::engine::store::{Change, Kept, Sqlite, Store, StoreError, Trouble, salvage, set_aside};
+use crate::engine::store::{Change, ErrorKind, Kept, Sqlite, Store, StoreError, salvage, set_aside};
 
 /// How many databases are damaged.
 const ROUNDS: u64 = 200;
@@ -94,7 +94,7 @@ fn or_corrupt<T>(result: Result<T, StoreError>, round: u64) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(e) => {
-            assert_eq!(e.kind, Trouble::Corrupt, "round {round}: {e}");
+            assert_eq!(e.kind, ErrorKind::Corrupt, "round {round}: {e}");
             None
         }
     }
@@ -235,7 +235,7 @@ fn rows_behind_a_damaged_page_are_salvaged() {
     let mut bytes = fs::read(original.database()).unwrap();
     bytes[(page - 1) * 4096..page * 4096].fill(0x55);
     fs::write(original.database(), bytes).unwrap();
-    assert_eq!(Sqlite::open(&original.state()).unwrap_err().kind, Trouble::Corrupt);
+    assert_eq!(Sqlite::open(&original.state()).unwrap_err().kind, ErrorKind::Corrupt);
     let found = salvage(&original.database());
     assert!(found.len() < 40 && found.len() >= 20, "{} of 40 were salvaged", found.len());
     assert!(found.iter().all(|kept| ever.contains(kept)));

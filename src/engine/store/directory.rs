@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::store::trouble::{StoreError, Trouble, shown};
+use crate::engine::store::error::{ErrorKind, StoreError, shown};
 use crate::sys::{O_NOFOLLOW, O_NONBLOCK, errno, system};
 use crate::wire::time::Timestamp;
 
@@ -79,13 +79,13 @@ fn private(flags: i32) -> OpenOptions {
 }
 
 fn in_the_way(path: &Path, what: &str) -> StoreError {
-    StoreError::new(Trouble::Refused, format!("cannot open the store {}: {what} is there", shown(path)))
+    StoreError::new(ErrorKind::Refused, format!("cannot open the store {}: {what} is there", shown(path)))
         .hint("move it away, or choose another directory with --state")
 }
 
 fn of_another(path: &Path, meta: &fs::Metadata) -> StoreError {
     let who = format!("belongs to user {}, the service runs as user {}", meta.uid(), system::euid());
-    StoreError::new(Trouble::Refused, format!("cannot keep the store in {}: it {who}", shown(path))).hint(
+    StoreError::new(ErrorKind::Refused, format!("cannot keep the store in {}: it {who}", shown(path))).hint(
         "run the service as that user, give it to the right one, or choose another directory with --state",
     )
 }
@@ -119,7 +119,7 @@ fn directory(dir: &Path) -> Result<PathBuf, StoreError> {
             shown(&real),
             meta.mode() & 0o7777
         );
-        return Err(StoreError::new(Trouble::Refused, message).hint(format!("chmod 700 {}", shown(&real))));
+        return Err(StoreError::new(ErrorKind::Refused, message).hint(format!("chmod 700 {}", shown(&real))));
     }
     Ok(real)
 }
@@ -134,7 +134,7 @@ fn take_lock(dir: &Path) -> Result<File, StoreError> {
             let mut pid = String::new();
             let _ = (&mut lock).take(16).read_to_string(&mut pid);
             let message = format!("another provost (pid {}) keeps its store in {}", pid.trim(), shown(dir));
-            return Err(StoreError::new(Trouble::Refused, message)
+            return Err(StoreError::new(ErrorKind::Refused, message)
                 .hint("use that one, stop it, or choose another directory with --state"));
         }
         thread::sleep(LOCK_INTERVAL);
@@ -199,7 +199,7 @@ impl Files {
         };
         let path = with_suffix(database, suffix);
         let how = if identity(&path).is_none() { "is gone" } else { "was replaced" };
-        Err(StoreError::new(Trouble::Replaced, format!("{} {how} while it was open", shown(&path))))
+        Err(StoreError::new(ErrorKind::Replaced, format!("{} {how} while it was open", shown(&path))))
     }
 }
 

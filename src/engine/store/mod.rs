@@ -11,18 +11,18 @@
 //! | `schema.rs` | tables, and from one version of them to the next |
 //! | `rows.rs` | a process, a run and an event as rows |
 //! | `salvage.rs` | what can still be read from a damaged file |
-//! | `trouble.rs` | what SQLite and the system say, as one of eight troubles |
+//! | `error.rs` | what SQLite and the system say, as one of eight troubles |
 
 #[cfg(test)]
 mod damage_tests;
 mod directory;
+mod error;
 mod rows;
 mod salvage;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
-mod trouble;
 
 use std::path::PathBuf;
 
@@ -38,9 +38,9 @@ use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
 pub use crate::engine::store::directory::set_aside;
+pub use crate::engine::store::error::{ErrorKind, StoreError};
 pub use crate::engine::store::salvage::{salvage, salvage_numbers};
 pub use crate::engine::store::sqlite::Sqlite;
-pub use crate::engine::store::trouble::{StoreError, Trouble};
 
 /// The most events that one call of [`Store::events`] returns.
 pub const EVENTS_MAX: usize = 4096;

@@ -5,8 +5,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use uuid::Uuid;
 
+use crate::engine::store::error::{ErrorKind, StoreError, shown};
 use crate::engine::store::rows::{self, Fact};
-use crate::engine::store::trouble::{StoreError, Trouble, shown};
 
 /// "PRVS" in the header of our databases.
 const APPLICATION_ID: i32 = 0x5052_5653;
@@ -50,7 +50,7 @@ const CHECKED: [&str; 4] = ["service", "processes", "env", "sinks"];
 pub(super) fn migrate(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StoreError> {
     let failed = |e: rusqlite::Error| StoreError::sqlite("bring up to date", path, &e);
     let corrupt = |what: String| {
-        StoreError::new(Trouble::Corrupt, format!("the store {} makes no sense: {what}", shown(path)))
+        StoreError::new(ErrorKind::Corrupt, format!("the store {} makes no sense: {what}", shown(path)))
     };
     let version = pragma(conn, "user_version").map_err(failed)?;
     let application = pragma(conn, "application_id").map_err(failed)?;
@@ -72,7 +72,7 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path, migrations: &[&str]) -
             shown(path),
             env!("CARGO_PKG_VERSION")
         );
-        return Err(StoreError::new(Trouble::Newer, message));
+        return Err(StoreError::new(ErrorKind::Newer, message));
     }
     for (from, migration) in (0..).zip(migrations).skip(usize::try_from(version).unwrap_or(0)) {
         step(conn, from, migration).map_err(failed)?;
@@ -109,7 +109,7 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
             found => {
                 let what = found.unwrap_or("no answer");
                 let message = format!("table {table} of the store {} is damaged: {what}", shown(path));
-                return Err(StoreError::new(Trouble::Corrupt, message));
+                return Err(StoreError::new(ErrorKind::Corrupt, message));
             }
         }
     }

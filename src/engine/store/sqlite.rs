@@ -9,9 +9,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use crate::engine::store::directory::{Files, StoreDir, WAL, with_suffix};
+use crate::engine::store::error::{ErrorKind, StoreError, shown};
 use crate::engine::store::rows::{self, Fact, Number, PutStatements};
 use crate::engine::store::schema::{self, MIGRATIONS};
-use crate::engine::store::trouble::{StoreError, Trouble, shown};
 use crate::engine::store::{
     About, Change, EVENTS_MAX, EventsPage, Loaded, Prune, RUNS_MAX, Run, Store, Written,
 };
@@ -61,7 +61,7 @@ impl Sqlite {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             let message =
                 format!("SQLite {} is linked in, the store needs 3.51.3 or later", rusqlite::version());
-            return Err(StoreError::new(Trouble::Refused, message).hint("build with the bundled SQLite"));
+            return Err(StoreError::new(ErrorKind::Refused, message).hint("build with the bundled SQLite"));
         }
         let directory = StoreDir::claim(dir)?;
         directory.prepare()?;
@@ -83,7 +83,7 @@ impl Sqlite {
     fn settle(&self) -> Result<(), StoreError> {
         match self.empty_log() {
             // Then it is not moved, and nothing that failed to sync is in it: those fail in another way.
-            Err(e) if matches!(e.kind, Trouble::Full | Trouble::Locked) => Ok(()),
+            Err(e) if matches!(e.kind, ErrorKind::Full | ErrorKind::Locked) => Ok(()),
             other => other,
         }
     }
@@ -124,7 +124,7 @@ impl Sqlite {
         if len > max {
             let path = shown(self.directory.database());
             let message = format!("the log of the store {path} has {len} bytes, the limit is {max}");
-            return Err(StoreError::new(Trouble::Locked, message)
+            return Err(StoreError::new(ErrorKind::Locked, message)
                 .hint("another program reads the database without end: end that one"));
         }
         Ok(len <= self.wal_len_for_events)
@@ -167,7 +167,7 @@ impl Store for Sqlite {
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let loaded = self.read_loaded().map_err(self.failed("read the store"))?.map_err(|why| {
             let path = shown(self.directory.database());
-            StoreError::new(Trouble::Corrupt, format!("the store {path} makes no sense: {why}"))
+            StoreError::new(ErrorKind::Corrupt, format!("the store {path} makes no sense: {why}"))
         })?;
         self.forget_pages();
         Ok(loaded)

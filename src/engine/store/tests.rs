@@ -13,7 +13,7 @@ use crate::engine::process::tree::Leader;
 use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::engine::store::sqlite::connect;
 use crate::engine::store::{
-    Change, EVENTS_MAX, Kept, Prune, Put, RUNS_MAX, Sqlite, Store, StoreError, Trouble, Written,
+    Change, EVENTS_MAX, ErrorKind, Kept, Prune, Put, RUNS_MAX, Sqlite, Store, StoreError, Written,
 };
 use crate::sys::system;
 use crate::wire::audit::Line;
@@ -122,7 +122,7 @@ fn seqs(store: &mut Sqlite, since: u64, max: usize, of: Option<ProcessId>) -> Ve
 }
 
 #[track_caller]
-fn kind<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Trouble {
+fn kind<T: std::fmt::Debug>(result: Result<T, StoreError>) -> ErrorKind {
     result.unwrap_err().kind
 }
 
@@ -311,7 +311,7 @@ fn a_place_that_is_not_safe_is_refused() {
         fs::create_dir(dir.state()).unwrap();
         prepare(&dir);
         let error = Sqlite::open(&dir.state()).unwrap_err();
-        assert_eq!(error.kind, Trouble::Refused, "{error}");
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
         assert!(error.message.contains(part) && error.message.contains("state"), "{error}");
         assert!(error.hint.contains("state"), "{}", error.hint);
         let error = Error::from(error);
@@ -335,7 +335,7 @@ fn a_place_that_is_not_safe_is_refused() {
     }
     let dir = Dir::new();
     fs::write(dir.state(), "").unwrap();
-    assert_eq!(kind(Sqlite::open(&dir.state())), Trouble::Refused);
+    assert_eq!(kind(Sqlite::open(&dir.state())), ErrorKind::Refused);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_second_service_is_refused_by_name() {
     let dir = Dir::new();
     let first = Sqlite::open(&dir.state()).unwrap();
     let error = Sqlite::open(&dir.state()).unwrap_err();
-    assert_eq!(error.kind, Trouble::Refused);
+    assert_eq!(error.kind, ErrorKind::Refused);
     assert!(error.message.contains(&format!("pid {}", std::process::id())), "{error}");
     drop(first);
     Sqlite::open(&dir.state()).unwrap();
@@ -366,7 +366,7 @@ fn a_newer_database_is_left_alone() {
     drop(store);
     let before = fs::read(dir.database()).unwrap();
     let error = Sqlite::open(&dir.state()).unwrap_err();
-    assert_eq!(error.kind, Trouble::Newer);
+    assert_eq!(error.kind, ErrorKind::Newer);
     assert!(error.message.contains(&format!("version {}", newest + 7)), "{error}");
     assert!(error.message.contains(&format!("knows {newest}")), "{error}");
     assert!(error.hint.contains("later"), "{}", error.hint);
@@ -380,7 +380,7 @@ fn another_programs_database_is_not_ours() {
         drop(Sqlite::open(&dir.state()).unwrap());
         fs::write(dir.database(), "").unwrap();
         connect(&dir.database()).unwrap().execute_batch(sql).unwrap();
-        assert_eq!(kind(Sqlite::open(&dir.state())), Trouble::Corrupt, "{sql}");
+        assert_eq!(kind(Sqlite::open(&dir.state())), ErrorKind::Corrupt, "{sql}");
     }
 }
 
@@ -459,7 +459,7 @@ fn a_migration_is_whole_or_was_not() {
     tx.commit().unwrap();
     let killed = Dir::new();
     copy_as_after_a_kill(&dir, &killed);
-    assert_eq!(kind(Sqlite::open(&killed.state())), Trouble::Corrupt, "a version without its fact");
+    assert_eq!(kind(Sqlite::open(&killed.state())), ErrorKind::Corrupt, "a version without its fact");
 }
 
 #[test]
@@ -489,7 +489,7 @@ fn replaced_files_are_noticed() {
         store.write(&puts(&kept)).unwrap();
         damage(&dir.state().join(name));
         let error = store.write(&of_events(&[event(1, None)])).unwrap_err();
-        assert_eq!(error.kind, Trouble::Replaced, "{name}");
+        assert_eq!(error.kind, ErrorKind::Replaced, "{name}");
         assert!(error.message.contains(name), "{error}");
         drop(store);
         let mut store = Sqlite::open(&dir.state()).unwrap();
@@ -506,7 +506,7 @@ fn a_lock_of_another_program_is_waited_for_with_a_limit() {
     let other = Connection::open(dir.database()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begin = Instant::now();
-    assert_eq!(kind(store.write(&of_events(&[event(1, None)]))), Trouble::Locked);
+    assert_eq!(kind(store.write(&of_events(&[event(1, None)]))), ErrorKind::Locked);
     let took = begin.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
     // Reading goes on meanwhile.
@@ -530,7 +530,7 @@ fn a_full_disk_takes_all_or_nothing() {
     for _ in 0..3 {
         let change =
             Change { put: vec![put(&changed)], events: std::slice::from_ref(&large), ..Change::default() };
-        assert_eq!(kind(store.write(&change)), Trouble::Full);
+        assert_eq!(kind(store.write(&change)), ErrorKind::Full);
         let loaded = store.load().unwrap();
         assert_eq!((loaded.last_seq, &loaded.kept[..]), (0, &[before.clone()][..]));
     }
@@ -566,7 +566,7 @@ fn a_reader_without_end_costs_events_and_nothing_else() {
         store.write(&puts(&kept)).err()
     });
     let error = error.unwrap();
-    assert_eq!(error.kind, Trouble::Locked);
+    assert_eq!(error.kind, ErrorKind::Locked);
     assert!(error.message.contains("log") && error.hint.contains("reads"), "{error}: {}", error.hint);
 
     reader.execute_batch("COMMIT").unwrap();

@@ -11,7 +11,7 @@ use crate::wire::id::quoted;
 
 /// What kind of trouble it is, which is what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trouble {
+pub enum ErrorKind {
     /// No room. Heals when there is some.
     Full,
     /// It may be read and not written.
@@ -30,7 +30,7 @@ pub enum Trouble {
     Io,
 }
 
-impl Trouble {
+impl ErrorKind {
     /// What SQLite says, by its extended code.
     fn of_sqlite(code: i32) -> Self {
         match code {
@@ -87,7 +87,7 @@ impl Trouble {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
     /// Its kind.
-    pub kind: Trouble,
+    pub kind: ErrorKind,
     /// One line, lower case, no final period.
     pub message: String,
     /// The next step.
@@ -95,7 +95,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    pub(super) fn new(kind: Trouble, message: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: kind.hint().to_owned() }
     }
 
@@ -107,19 +107,19 @@ impl StoreError {
             rusqlite::Error::SqliteFailure(e, _)
                 if e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE =>
             {
-                (Trouble::of_sqlite(e.extended_code), ", as on a full disk".to_owned())
+                (ErrorKind::of_sqlite(e.extended_code), ", as on a full disk".to_owned())
             }
             rusqlite::Error::SqliteFailure(e, _) => {
-                (Trouble::of_sqlite(e.extended_code), format!(" (SQLite's code {})", e.extended_code))
+                (ErrorKind::of_sqlite(e.extended_code), format!(" (SQLite's code {})", e.extended_code))
             }
-            _ => (Trouble::Corrupt, String::new()),
+            _ => (ErrorKind::Corrupt, String::new()),
         };
         Self::new(kind, format!("cannot {doing} {}: {e}{code}", shown(path)))
     }
 
     /// The system could not do this to this file.
     pub(super) fn io(doing: &str, path: &Path, e: &io::Error) -> Self {
-        Self::new(Trouble::of_io(e), format!("cannot {doing} {}: {e}", shown(path)))
+        Self::new(ErrorKind::of_io(e), format!("cannot {doing} {}: {e}", shown(path)))
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -139,13 +139,13 @@ impl std::error::Error for StoreError {}
 impl From<StoreError> for Error {
     fn from(e: StoreError) -> Self {
         let code = match e.kind {
-            Trouble::Newer | Trouble::Refused => Code::Refused,
-            Trouble::Full
-            | Trouble::ReadOnly
-            | Trouble::Locked
-            | Trouble::Corrupt
-            | Trouble::Replaced
-            | Trouble::Io => Code::Failed,
+            ErrorKind::Newer | ErrorKind::Refused => Code::Refused,
+            ErrorKind::Full
+            | ErrorKind::ReadOnly
+            | ErrorKind::Locked
+            | ErrorKind::Corrupt
+            | ErrorKind::Replaced
+            | ErrorKind::Io => Code::Failed,
         };
         Self::new(code, e.message).hint(e.hint)
     }
@@ -161,21 +161,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_trouble() {
+    fn every_code_has_its_kind() {
         for (code, kind) in [
-            (ffi::SQLITE_FULL, Trouble::Full),
-            (ffi::SQLITE_IOERR_FSYNC, Trouble::Io),
-            (ffi::SQLITE_IOERR_SHMSIZE, Trouble::Full),
-            (ffi::SQLITE_IOERR_SHORT_READ, Trouble::Corrupt),
-            (ffi::SQLITE_BUSY_SNAPSHOT, Trouble::Locked),
-            (ffi::SQLITE_CORRUPT_INDEX, Trouble::Corrupt),
-            (ffi::SQLITE_NOTADB, Trouble::Corrupt),
-            (ffi::SQLITE_READONLY_DIRECTORY, Trouble::ReadOnly),
-            (ffi::SQLITE_READONLY_DBMOVED, Trouble::Replaced),
-            (ffi::SQLITE_CANTOPEN, Trouble::Io),
-            (ffi::SQLITE_NOMEM, Trouble::Io),
+            (ffi::SQLITE_FULL, ErrorKind::Full),
+            (ffi::SQLITE_IOERR_FSYNC, ErrorKind::Io),
+            (ffi::SQLITE_IOERR_SHMSIZE, ErrorKind::Full),
+            (ffi::SQLITE_IOERR_SHORT_READ, ErrorKind::Corrupt),
+            (ffi::SQLITE_BUSY_SNAPSHOT, ErrorKind::Locked),
+            (ffi::SQLITE_CORRUPT_INDEX, ErrorKind::Corrupt),
+            (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
+            (ffi::SQLITE_READONLY_DIRECTORY, ErrorKind::ReadOnly),
+            (ffi::SQLITE_READONLY_DBMOVED, ErrorKind::Replaced),
+            (ffi::SQLITE_CANTOPEN, ErrorKind::Io),
+            (ffi::SQLITE_NOMEM, ErrorKind::Io),
         ] {
-            assert_eq!(Trouble::of_sqlite(code), kind, "code {code}");
+            assert_eq!(ErrorKind::of_sqlite(code), kind, "code {code}");
         }
     }
 }
