@@ -19,12 +19,12 @@ pub enum Expectation {
 
 /// How the targets did.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counts {
     done: usize,
     failed: Vec<Code>,
 }
 
-impl Tally {
+impl Counts {
     /// One more that did what it should.
     pub fn done(&mut self) {
         self.done += 1;
@@ -47,20 +47,24 @@ impl Tally {
 }
 
 /// Prints each result and counts them.
-pub fn report(session: &mut Session, items: &[Item], expectation: impl Fn(&Process) -> Expectation) -> Tally {
-    let mut tally = Tally::default();
+pub fn report(
+    session: &mut Session,
+    items: &[Item],
+    expectation: impl Fn(&Process) -> Expectation,
+) -> Counts {
+    let mut counts = Counts::default();
     for item in items {
         if session.is_json() {
             session.object(&json::item(item));
         }
-        let Some(process) = judge(item, &mut tally) else { continue };
+        let Some(process) = judge(item, &mut counts) else { continue };
         let line = match expectation(process) {
             Expectation::Yes(line) => {
-                tally.done();
+                counts.done();
                 line
             }
             Expectation::No(line) => {
-                tally.failed(Code::No);
+                counts.failed(Code::No);
                 line
             }
         };
@@ -68,7 +72,7 @@ pub fn report(session: &mut Session, items: &[Item], expectation: impl Fn(&Proce
             session.out.line(&format!("{}: {line}", process.label()));
         }
     }
-    tally
+    counts
 }
 
 /// Items in the order of their targets, those of a pattern by name and number: they come as each is done.
@@ -89,10 +93,10 @@ pub fn in_order(mut items: Vec<Item>, targets: &[String]) -> Vec<Item> {
 }
 
 /// An item's process, unless it has an error, which is told and counted.
-pub fn judge<'a>(item: &'a Item, tally: &mut Tally) -> Option<&'a Process> {
+pub fn judge<'a>(item: &'a Item, counts: &mut Counts) -> Option<&'a Process> {
     if let Some(e) = &item.error {
         screen::complain(&named(item, e));
-        tally.failed(e.code);
+        counts.failed(e.code);
         return None;
     }
     if let Some(why) = &item.unrecorded {
@@ -101,7 +105,7 @@ pub fn judge<'a>(item: &'a Item, tally: &mut Tally) -> Option<&'a Process> {
     }
     if item.process.is_none() {
         // Gone, which is what a removal wanted.
-        tally.done();
+        counts.done();
     }
     item.process.as_ref()
 }
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_of_many() {
-        let code = |done, failed: &[Code]| Tally { done, failed: failed.to_vec() }.exit_code();
+        let code = |done, failed: &[Code]| Counts { done, failed: failed.to_vec() }.exit_code();
         assert_eq!(code(2, &[]), 0);
         assert_eq!(code(0, &[Code::NotFound]), 4);
         assert_eq!(code(0, &[Code::NotFound, Code::NotFound]), 4);

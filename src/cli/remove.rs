@@ -32,13 +32,13 @@ pub fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
 pub fn run(remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let targets = remove.targets.clone();
     let items = in_order(session.client()?.remove(remove)?, &targets);
-    let tally = report(session, &items, |_| Expectation::Yes("removed".into()));
+    let counts = report(session, &items, |_| Expectation::Yes("removed".into()));
     for item in items.iter().filter(|i| i.process.is_none() && i.error.is_none()) {
         if !session.is_json() {
             session.out.line(&format!("{}: removed", item.target));
         }
     }
-    Ok(tally.exit_code())
+    Ok(counts.exit_code())
 }
 
 #[cfg(test)]

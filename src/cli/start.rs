@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::batch::Counts;
 use crate::cli::batch::Expectation;
-use crate::cli::batch::Tally;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
 use crate::cli::batch::report;
@@ -106,14 +106,14 @@ fn before_the_dashes(targets: &[String]) -> Error {
 
 pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
-    let (mut tally, started) = match args.what {
+    let (mut counts, started) = match args.what {
         What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,
         What::Again(targets) => start_again(&mut client, targets, session)?,
     };
-    let Some(until) = args.until.filter(|_| !started.is_empty()) else { return Ok(tally.exit_code()) };
+    let Some(until) = args.until.filter(|_| !started.is_empty()) else { return Ok(counts.exit_code()) };
     // The UUIDs are known from here on, whatever the wait brings.
     session.out.flush();
-    let mut waited = Tally::default();
+    let mut waited = Counts::default();
     for mut item in client.wait(Wait { targets: started, until, timeout: args.timeout })? {
         if item.error.as_ref().is_some_and(|e| e.code == Code::TimedOut) {
             item.error = Some(not_in_time(&item, until, args.timeout.unwrap_or_default()));
@@ -123,11 +123,11 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
         }
     }
     match waited.exit_code() {
-        0 => Ok(tally.exit_code()),
-        code if tally.exit_code() == 0 => Ok(code),
+        0 => Ok(counts.exit_code()),
+        code if counts.exit_code() == 0 => Ok(code),
         _ => {
-            tally.failed(Code::Failed);
-            Ok(tally.exit_code())
+            counts.failed(Code::Failed);
+            Ok(counts.exit_code())
         }
     }
 }
@@ -144,38 +144,38 @@ fn start_new(
     spec: Spec,
     instances: Option<u32>,
     session: &mut Session,
-) -> Result<(Tally, Vec<String>), Error> {
+) -> Result<(Counts, Vec<String>), Error> {
     let ids: Vec<ProcessId> = (0..instances.unwrap_or(1)).map(|_| ProcessId::new()).collect();
     let numbering = if instances.is_some() { Numbering::Numbered } else { Numbering::Single };
     let items = client.start(Start { spec, ids, numbering })?;
-    let (mut tally, mut started) = (Tally::default(), Vec::new());
+    let (mut counts, mut started) = (Counts::default(), Vec::new());
     for item in &items {
         if session.is_json() {
             session.object(&json::item(item));
         }
-        let Some(process) = judge(item, &mut tally) else { continue };
-        tally.done();
+        let Some(process) = judge(item, &mut counts) else { continue };
+        counts.done();
         started.push(process.id.to_string());
         if !session.is_json() {
             session.out.line(&process.id.to_string());
         }
     }
-    Ok((tally, started))
+    Ok((counts, started))
 }
 
 fn start_again(
     client: &mut Client,
     targets: Vec<String>,
     session: &mut Session,
-) -> Result<(Tally, Vec<String>), Error> {
+) -> Result<(Counts, Vec<String>), Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
     for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
         e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
     }
     let now = Timestamp::now();
-    let tally = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
-    Ok((tally, ids_of(&items)))
+    let counts = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
+    Ok((counts, ids_of(&items)))
 }
 
 fn ids_of(items: &[Item]) -> Vec<String> {

@@ -23,9 +23,9 @@ pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = session.client()?.status(targets)?;
     let now = Timestamp::now();
-    let tally = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
+    let counts = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
     let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
-    Ok(match tally.exit_code() {
+    Ok(match counts.exit_code() {
         0 if !all_run => Code::No.exit_code(),
         code => code,
     })

@@ -47,11 +47,11 @@ pub fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let targets = stop.targets.clone();
     let items = in_order(session.client()?.stop(stop)?, &targets);
     let now = Timestamp::now();
-    let tally = report(session, &items, |p| {
+    let counts = report(session, &items, |p| {
         let line = text::state(p, now);
         if p.state.is_at_rest() { Expectation::Yes(line) } else { Expectation::No(line) }
     });
-    Ok(tally.exit_code())
+    Ok(counts.exit_code())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `provost stream`: output as it comes.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::batch::Tally;
+use crate::cli::batch::Counts;
 use crate::cli::batch::named;
 use crate::cli::json;
 use crate::cli::labels::{Extras, Labels};
@@ -77,7 +77,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let known = stream.labels().map(|(id, label)| (id, label.to_owned())).collect();
     let mut labels = Labels::new(known, args.extras);
     let mut shows = Shows { escape: session.out.is_terminal() && !args.raw, escaper: Escaper::new() };
-    let mut tally = Tally::default();
+    let mut counts = Counts::default();
     for item in stream {
         match item? {
             StreamItem::Chunk(chunk) => shows.chunk(chunk, &mut labels, session),
@@ -91,9 +91,9 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             StreamItem::Ended(item) => match &item.error {
                 Some(e) => {
                     screen::complain(&named(&item, e));
-                    tally.failed(e.code);
+                    counts.failed(e.code);
                 }
-                None => tally.done(),
+                None => counts.done(),
             },
         }
         session.out.flush();
@@ -102,9 +102,9 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
         }
     }
     if labels.count() > 0 {
-        tally.done();
+        counts.done();
     }
-    Ok(tally.exit_code())
+    Ok(counts.exit_code())
 }
 
 /// How output gets onto the screen.

@@ -1,7 +1,7 @@
 //! `provost wait`: waits for processes, and ends as they did.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::batch::Tally;
+use crate::cli::batch::Counts;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
 use crate::cli::json;
@@ -55,13 +55,13 @@ pub fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
     let until = wait.until;
     let targets = wait.targets.clone();
     let items = in_order(session.client()?.wait(wait)?, &targets);
-    let (mut tally, mut code, now) = (Tally::default(), 0, Timestamp::now());
+    let (mut counts, mut code, now) = (Counts::default(), 0, Timestamp::now());
     for item in &items {
         if session.is_json() {
             session.object(&json::item(item));
         }
-        let Some(process) = judge(item, &mut tally) else { continue };
-        tally.done();
+        let Some(process) = judge(item, &mut counts) else { continue };
+        counts.done();
         if !session.is_json() {
             session.out.line(&format!("{}: {}", process.label(), text::state(process, now)));
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::engine::listener::connection::Connection;
 pub use crate::engine::listener::limits::Limits;
-pub use crate::engine::listener::replies::{Replies, Tally, Woken};
+pub use crate::engine::listener::replies::{Counts, Replies, Woken};
 use crate::engine::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};

@@ -14,12 +14,12 @@ use crate::wire::reply::{More, Reply, Ring};
 pub struct Replies<'a> {
     channel: &'a mut Channel,
     is_done: bool,
-    tally: Tally,
+    counts: Counts,
 }
 
 /// What the items sent so far say.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct Counts {
     /// Items without an error.
     pub done: u32,
     /// Items with one.
@@ -39,7 +39,7 @@ pub enum Woken {
 
 impl<'a> Replies<'a> {
     pub(super) fn new(channel: &'a mut Channel) -> Self {
-        Self { channel, is_done: false, tally: Tally::default() }
+        Self { channel, is_done: false, counts: Counts::default() }
     }
 
     /// Sends a reply. It may stay here until the last one, 64 KiB, a [`flush`](Self::flush) or a
@@ -48,10 +48,10 @@ impl<'a> Replies<'a> {
         debug_assert!(!self.is_done, "the last reply was sent");
         if let Reply::Item(item) = reply {
             match &item.error {
-                None => self.tally.done += 1,
+                None => self.counts.done += 1,
                 Some(e) => {
-                    self.tally.failed += 1;
-                    self.tally.why.get_or_insert_with(|| e.clone());
+                    self.counts.failed += 1;
+                    self.counts.why.get_or_insert_with(|| e.clone());
                 }
             }
         }
@@ -88,8 +88,8 @@ impl<'a> Replies<'a> {
     }
 
     /// What the items sent so far say.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Sends what has come together. Waits while the client does not read, within the limit for that.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::engine::ledger::Question;
-use crate::engine::listener::{Closed, Replies, Tally};
+use crate::engine::listener::{Closed, Counts, Replies};
 use crate::engine::service::who::Who;
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::wire::audit::{AuditLog, Line, fit};
@@ -39,7 +39,7 @@ impl Engine {
         let mut line = Line { seq, at: Timestamp::now(), who: name, what, result };
         let asked = Asked { cause, is_trusted, ticket: ledger.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
-        line.result.get_or_insert_with(|| fit(&summary(&ended, replies.tally())));
+        line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let ticket = ledger.mark_audit(line);
         if let Ok(Err(_)) = ended {
             ledger.recorded(ticket, replies)?;
@@ -68,8 +68,8 @@ impl Engine {
     }
 }
 
-fn summary(ended: &Ended, tally: &Tally) -> String {
-    let Tally { done, failed, why } = tally;
+fn summary(ended: &Ended, counts: &Counts) -> String {
+    let Counts { done, failed, why } = counts;
     let items = match (done, failed, why) {
         (0 | 1, 0, _) => "done".to_owned(),
         (done, 0, _) => format!("{done} done"),
@@ -98,7 +98,7 @@ mod tests {
     fn results_are_counts_or_the_error() {
         let e = || Error::new(Code::Refused, "web is running");
         let shown =
-            |ended: Ended, done, failed| summary(&ended, &Tally { done, failed, why: (failed > 0).then(e) });
+            |ended: Ended, done, failed| summary(&ended, &Counts { done, failed, why: (failed > 0).then(e) });
         assert_eq!(shown(Ok(Ok(Reply::Done)), 1, 0), "done");
         assert_eq!(shown(Ok(Ok(Reply::Done)), 3, 0), "3 done");
         assert_eq!(shown(Ok(Ok(Reply::Done)), 0, 1), "refused: web is running");
