@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::engine::feed::Feed;
-use crate::engine::ledger::Ledger;
 use crate::engine::reserve::Reserve;
+use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::Root;
 use crate::sys::socket::{Blocking, sendmsg};
 use crate::sys::system;
@@ -22,7 +22,7 @@ pub struct Host {
     pub link: Link,
     pub feed: Feed,
     pub reserve: Reserve,
-    pub ledger: Ledger,
+    pub write_queue: WriteQueue,
     /// For the service's log.
     pub notify: Notify,
     /// `None`: processes get no cgroups.

@@ -11,7 +11,6 @@ pub mod feed;
 pub mod history;
 pub mod host;
 pub mod internal;
-pub mod ledger;
 pub mod listener;
 pub mod process;
 pub mod reconcile;
@@ -22,6 +21,7 @@ pub mod settings;
 pub mod store;
 pub mod table;
 mod takeover;
+pub mod write_queue;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,6 @@ use crossbeam_channel::unbounded;
 
 use crate::engine::history::journal;
 use crate::engine::host::Notify;
-use crate::engine::ledger::Opened;
 use crate::engine::listener::{Limits, Service};
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
@@ -40,6 +39,7 @@ use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::{ErrorKind, Sqlite, Store};
+use crate::engine::write_queue::Opened;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, recvmsg};
@@ -111,12 +111,12 @@ fn keep_history(
     opened: Option<Opened>,
 ) -> Result<(), Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot start a thread: {e}"));
-    if engine.host.ledger.dir().is_none() {
+    if engine.host.write_queue.dir().is_none() {
         return journal::start_sinks(engine, sinks, None).map_err(cannot);
     }
     let (ours, sinks) = (Arc::clone(engine), sinks.to_vec());
     // The sinks follow when the store has told where they were.
-    thread::spawn("store", move || ledger::run(&ours, history, sinks, opened)).map_err(cannot).map(drop)
+    thread::spawn("store", move || write_queue::run(&ours, history, sinks, opened)).map_err(cannot).map(drop)
 }
 
 /// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait for the other.
@@ -181,7 +181,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
             // Each answers once: gone, or stuck and beyond our means.
             answers.iter().take(some.len()).for_each(drop);
         }
-        ending.host.ledger.flush();
+        ending.host.write_queue.flush();
         let _ = ending.host.link.send(&ToKeeper::AllStopped, &[]);
     });
     if spawned.is_err() {

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::engine::host::Host;
-use crate::engine::ledger::Opened;
 use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::memory::Memory;
@@ -16,6 +15,7 @@ use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, rest
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded};
 use crate::engine::table::Table;
+use crate::engine::write_queue::Opened;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, procfs};
 use crate::wire::error::{Code, Error};

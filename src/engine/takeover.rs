@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::engine::Options;
 use crate::engine::feed::Feed;
 use crate::engine::host::{Host, Link};
-use crate::engine::ledger::{Ledger, Opened};
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
@@ -24,6 +23,7 @@ use crate::engine::restore::restore_all;
 use crate::engine::service::{Engine, Upgrades};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::table::Table;
+use crate::engine::write_queue::{Opened, WriteQueue};
 use crate::sys::cgroup::Root;
 use crate::sys::clock;
 use crate::sys::pidfd::PidFd;
@@ -71,7 +71,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         link,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
-        ledger: Ledger::new(options.state.clone()),
+        write_queue: WriteQueue::new(options.state.clone()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
         service_env: service_env(),

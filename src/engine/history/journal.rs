@@ -7,10 +7,10 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::engine::history::sinks::{self, Batch, Begin, Source};
-use crate::engine::ledger::Question;
 use crate::engine::service::Engine;
 use crate::engine::settings::SinkSettings;
 use crate::engine::store::EventsPage;
+use crate::engine::write_queue::Question;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::id::ProcessId;
 
@@ -41,7 +41,7 @@ pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
 /// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot say.
 pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, String> {
     let (to, answer) = bounded(1);
-    if !engine.host.ledger.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
+    if !engine.host.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
         return Err("there is no database, or it has too much to do".to_owned());
     }
     answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
@@ -74,7 +74,7 @@ struct Journal(Arc<Engine>);
 impl Source for Journal {
     fn read(&self, since: u64, max: usize) -> Batch {
         let mut batch = read(&self.0, since, max);
-        let certain = self.0.host.ledger.certain();
+        let certain = self.0.host.write_queue.certain();
         if batch.next > certain {
             batch.events.retain(|event| event.seq <= certain);
             batch.next = certain.max(since);
@@ -86,9 +86,9 @@ impl Source for Journal {
         let feed = &self.0.host.feed;
         let waker = Waker::for_this_thread();
         feed.follow(waker.clone());
-        let ledger = &self.0.host.ledger;
-        let _written = ledger.woken_by_writes(waker.clone());
-        while feed.newest().min(ledger.certain()) <= since {
+        let write_queue = &self.0.host.write_queue;
+        let _written = write_queue.woken_by_writes(waker.clone());
+        while feed.newest().min(write_queue.certain()) <= since {
             // What cannot wait looks again.
             if !matches!(poll::wait(&mut [], deadline_ms), Ok(Wait::Woken)) {
                 break;
@@ -99,6 +99,6 @@ impl Source for Journal {
     }
 
     fn delivered(&self, sink: &str, seq: u64) {
-        self.0.host.ledger.mark_cursor(sink, seq);
+        self.0.host.write_queue.mark_cursor(sink, seq);
     }
 }

@@ -13,11 +13,11 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::engine::host::Host;
-use crate::engine::ledger::{COMPARED, Ticket};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
 use crate::engine::process::worker;
+use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Leaf;
 use crate::sys::poll::Waker;
 use crate::sys::thread;
@@ -114,7 +114,7 @@ pub struct Process {
     inner: Mutex<Inner>,
     watched: AtomicUsize,
     /// The mark of the last change that somebody was promised.
-    ticket: AtomicU64,
+    write_seq: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Process {
                 is_awaited: false,
             }),
             watched: AtomicUsize::new(0),
-            ticket: AtomicU64::new(COMPARED),
+            write_seq: AtomicU64::new(COMPARED),
         }
     }
 
@@ -303,17 +303,17 @@ impl Process {
         if self.is_internal {
             return;
         }
-        let ledger = &self.host.ledger;
+        let write_queue = &self.host.write_queue;
         if is_promised {
-            self.ticket.store(ledger.mark_now(self.id), Ordering::Release);
+            self.write_seq.store(write_queue.mark_now(self.id), Ordering::Release);
         } else {
-            ledger.mark(self.id);
+            write_queue.mark(self.id);
         }
     }
 
     /// What has to be written before anybody is told that its last change is done.
-    pub fn ticket(&self) -> Ticket {
-        self.ticket.load(Ordering::Acquire)
+    pub fn write_seq(&self) -> WriteSeq {
+        self.write_seq.load(Ordering::Acquire)
     }
 
     /// The record as of the last transition.

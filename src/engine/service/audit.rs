@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::engine::ledger::Question;
 use crate::engine::listener::{Closed, Counts, Replies};
 use crate::engine::service::who::Who;
 use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::write_queue::Question;
 use crate::wire::audit::{AuditLog, Line, fit};
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply};
@@ -32,17 +32,17 @@ impl Engine {
         request: Request,
         replies: &mut Replies<'_>,
     ) -> Ended {
-        let ledger = &self.host.ledger;
+        let write_queue = &self.host.write_queue;
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
         let seq = self.host.feed.number_audit();
         let Who { name, cause, is_trusted } = who;
         let mut line = Line { seq, at: Timestamp::now(), who: name, what, result };
-        let asked = Asked { cause, is_trusted, ticket: ledger.mark_audit(line.clone()) };
+        let asked = Asked { cause, is_trusted, write_seq: write_queue.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
-        let ticket = ledger.mark_audit(line);
+        let write_seq = write_queue.mark_audit(line);
         if let Ok(Err(_)) = ended {
-            ledger.recorded(ticket, replies)?;
+            write_queue.recorded(write_seq, replies)?;
         }
         ended
     }
@@ -51,7 +51,7 @@ impl Engine {
     pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Ended {
         let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
         let (to, answer) = bounded(1);
-        let lines = if self.host.ledger.ask(Question::Audit { since: r.since, max, to }) {
+        let lines = if self.host.write_queue.ask(Question::Audit { since: r.since, max, to }) {
             answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
         } else {
             Err("there is no database, or it has too much to do".to_owned())

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::ledger::{COMPARED, Ticket};
 use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::{clock, poll};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::ToKeeper;
@@ -44,7 +44,7 @@ impl Engine {
         let (found, not_found) = self.find_all(targets);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
-            let unrecorded = self.host.ledger.recorded(asked.ticket.max(COMPARED), replies)?;
+            let unrecorded = self.host.write_queue.recorded(asked.write_seq.max(COMPARED), replies)?;
             for (target, error) in not_found {
                 let unrecorded = unrecorded.clone();
                 let item = Item { target, process: None, error: Some(error), unrecorded };
@@ -95,16 +95,18 @@ impl Engine {
             while let Ok(mut answered) = answers.try_recv() {
                 left -= 1;
                 let (process, what) = &asks[answered.tag];
-                let ticket = match what {
+                let write_seq = match what {
                     Ask::Remove if answered.error.is_none() => self.forget(process),
-                    _ => process.ticket(),
+                    _ => process.write_seq(),
                 };
                 if client.is_ok() {
                     client =
-                        self.host.ledger.recorded(ticket.max(asked.ticket), replies).and_then(|unrecorded| {
-                            answered.unrecorded = unrecorded;
-                            then(process, answered, replies)
-                        });
+                        self.host.write_queue.recorded(write_seq.max(asked.write_seq), replies).and_then(
+                            |unrecorded| {
+                                answered.unrecorded = unrecorded;
+                                then(process, answered, replies)
+                            },
+                        );
                 }
             }
             if left == 0 {
@@ -125,11 +127,11 @@ impl Engine {
 
     /// The keeper first: were it the other way round, the next engine might find two processes of one name. Returns what
     /// has to be written before it is said.
-    pub fn forget(&self, process: &Process) -> Ticket {
+    pub fn forget(&self, process: &Process) -> WriteSeq {
         // Without a keeper the engine ends, and with it the process's memory.
         let _ = self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]);
         self.table.remove(process.id);
-        self.host.ledger.mark_removed(process.id)
+        self.host.write_queue.mark_removed(process.id)
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::engine::ledger::{Health as StoreHealth, Question};
 use crate::engine::reconcile;
 use crate::engine::service::Engine;
+use crate::engine::write_queue::{Health as StoreHealth, Question};
 use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
 
 /// How long the store may take to tell its sizes.
@@ -19,14 +19,14 @@ impl Engine {
     }
 
     fn store_health(&self) -> Store {
-        let ledger = &self.host.ledger;
+        let write_queue = &self.host.write_queue;
         let (to, answer) = bounded(1);
-        let about = if ledger.ask(Question::About { to }) {
+        let about = if write_queue.ask(Question::About { to }) {
             answer.recv_timeout(TIMEOUT).ok().flatten()
         } else {
             None
         };
-        let (health, unrecorded, left_out) = ledger.health();
+        let (health, unrecorded, left_out) = write_queue.health();
         let (state, since, why) = match health {
             StoreHealth::Off => ("off", None, String::new()),
             StoreHealth::Opening => ("opening", None, String::new()),
@@ -41,7 +41,7 @@ impl Engine {
             store.wal_bytes = about.wal_bytes;
             store.events = about.events.unwrap_or(0);
             store.sqlite = about.sqlite.to_owned();
-        } else if let Some(dir) = ledger.dir() {
+        } else if let Some(dir) = write_queue.dir() {
             store.path = dir.to_string_lossy().into_owned();
         }
         store

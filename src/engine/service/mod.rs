@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 
 use crate::engine::history::sinks::SinkState;
 use crate::engine::host::Host;
-use crate::engine::ledger::Ticket;
 use crate::engine::listener::{Caller, Closed, Replies, Service};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
@@ -24,6 +23,7 @@ use crate::engine::reconcile::Report;
 pub use crate::engine::service::upgrade::Upgrades;
 use crate::engine::service::who::Who;
 use crate::engine::table::Table;
+use crate::engine::write_queue::WriteSeq;
 use crate::sys::system;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
@@ -62,7 +62,7 @@ impl Service for Engine {
             (Ok(who), Some(what)) => self.audited(who, what, envelope.request, replies)?,
             (Ok(who), None) => {
                 let Who { cause, is_trusted, .. } = who;
-                self.answer(envelope.request, &Asked { cause, is_trusted, ticket: 0 }, replies)?
+                self.answer(envelope.request, &Asked { cause, is_trusted, write_seq: 0 }, replies)?
             }
         };
         replies.send(&ended.unwrap_or_else(Reply::Error), More::Last)
@@ -98,7 +98,9 @@ impl Engine {
             Request::Upgrade(r) => self.upgrade(&r, asked, replies),
             Request::AuditLog(r) => self.audit(r, replies),
             // Its line is all there is to it.
-            Request::Note(_) => self.host.ledger.recorded(asked.ticket, replies).map(|_| Ok(Reply::Done)),
+            Request::Note(_) => {
+                self.host.write_queue.recorded(asked.write_seq, replies).map(|_| Ok(Reply::Done))
+            }
         }
     }
 }
@@ -117,7 +119,7 @@ struct Asked {
     cause: String,
     is_trusted: bool,
     /// What has to be written before anything is answered.
-    ticket: Ticket,
+    write_seq: WriteSeq,
 }
 
 impl Engine {
@@ -182,8 +184,9 @@ impl Engine {
         match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, &asked.cause)) {
             Ok(env) => {
                 let is_change = !r.set.is_empty() || !r.unset.is_empty();
-                let ledger = &self.host.ledger;
-                let unrecorded = if is_change { ledger.recorded(ledger.mark_env(), replies)? } else { None };
+                let write_queue = &self.host.write_queue;
+                let unrecorded =
+                    if is_change { write_queue.recorded(write_queue.mark_env(), replies)? } else { None };
                 Ok(Ok(Reply::Environment(Environment { env, unrecorded })))
             }
             Err(e) => Ok(Err(e)),

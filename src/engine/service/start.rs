@@ -45,7 +45,8 @@ impl Engine {
             return Ok(Err(error));
         }
         for process in &all {
-            let unrecorded = self.host.ledger.recorded(process.ticket().max(asked.ticket), replies)?;
+            let unrecorded =
+                self.host.write_queue.recorded(process.write_seq().max(asked.write_seq), replies)?;
             replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
         Ok(Ok(Reply::Done))

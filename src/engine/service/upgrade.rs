@@ -93,7 +93,7 @@ fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
 impl Engine {
     pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         // The engine that gives the order does not live to write that it was asked.
-        self.host.ledger.recorded(asked.ticket, replies)?;
+        self.host.write_queue.recorded(asked.write_seq, replies)?;
         let deadline = clock::now_ms() + DECIDED_MS;
         let mut is_asked = false;
         loop {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::history::journal;
-use crate::engine::ledger::{Health, Inner, Ledger, Marks, Question, Ticket};
 use crate::engine::process::handle::Process;
 use crate::engine::process::tree::Leader;
 use crate::engine::reconcile::{self, Held};
@@ -16,6 +15,7 @@ use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
     Change, ErrorKind, Loaded, Prune, Put, Sqlite, Store, StoreError, salvage, salvage_numbers, set_aside,
 };
+use crate::engine::write_queue::{Health, Inner, Marks, Question, WriteQueue, WriteSeq};
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
@@ -37,7 +37,7 @@ pub struct Opened {
     /// What was found wrong on the way, for the log.
     pub notices: Vec<String>,
     /// It was made in place of one that was damaged: nothing is in it yet.
-    pub is_anew: bool,
+    pub is_new: bool,
 }
 
 impl Opened {
@@ -58,7 +58,7 @@ impl Opened {
                 opened.loaded.kept = saved;
                 opened.loaded.service = service.unwrap_or(opened.loaded.service);
                 opened.loaded.last_seq = last_seq;
-                opened.is_anew = true;
+                opened.is_new = true;
                 Ok(opened)
             }
             other => other,
@@ -69,7 +69,7 @@ impl Opened {
         let mut store = Sqlite::open(dir)?;
         let loaded = store.load()?;
         let notices = loaded.damaged.iter().map(|what| format!("in the database: {what}")).collect();
-        Ok(Self { store, loaded, notices, is_anew: false })
+        Ok(Self { store, loaded, notices, is_new: false })
     }
 }
 
@@ -80,25 +80,26 @@ pub fn run(
     sinks: Vec<SinkSettings>,
     opened: Option<Opened>,
 ) {
-    let Some(dir) = engine.host.ledger.dir().cloned() else { return };
+    let Some(dir) = engine.host.write_queue.dir().cloned() else { return };
     let boot_id = procfs::boot_id();
-    let mut scribe = Scribe { engine: Arc::clone(engine), settings, sinks, boot_id, store: None, stored: 0 };
-    engine.host.ledger.inner.lock().thread = Some(Waker::for_this_thread());
+    let mut writer =
+        StoreWriter { engine: Arc::clone(engine), settings, sinks, boot_id, store: None, stored: 0 };
+    engine.host.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
     if let Some(opened) = opened {
-        scribe.adopt(opened);
+        writer.accept(opened);
     }
     loop {
-        if scribe.store.is_none() {
+        if writer.store.is_none() {
             match Opened::open(&dir) {
-                Ok(opened) => scribe.adopt(opened),
-                Err(e) => scribe.failed(&e),
+                Ok(opened) => writer.accept(opened),
+                Err(e) => writer.failed(&e),
             }
         }
-        scribe.turn();
+        writer.turn();
     }
 }
 
-struct Scribe {
+struct StoreWriter {
     engine: Arc<Engine>,
     settings: HistorySettings,
     /// Not started yet.
@@ -110,22 +111,22 @@ struct Scribe {
     stored: u64,
 }
 
-impl Scribe {
-    fn ledger(&self) -> &Ledger {
-        &self.engine.host.ledger
+impl StoreWriter {
+    fn write_queue(&self) -> &WriteQueue {
+        &self.engine.host.write_queue
     }
 
     /// Takes a store that was opened, and marks all that it lacks.
-    fn adopt(&mut self, mut opened: Opened) {
+    fn accept(&mut self, mut opened: Opened) {
         for notice in &opened.notices {
             self.engine.host.say(notice);
         }
         let feed = &self.engine.host.feed;
-        let is_other = opened.is_anew || opened.loaded.service != feed.service();
+        let is_other = opened.is_new || opened.loaded.service != feed.service();
         if is_other && let Err(e) = opened.store.go_on_as(feed.service(), opened.loaded.last_seq) {
             return self.failed(&e);
         }
-        if opened.is_anew {
+        if opened.is_new {
             opened.loaded.kept.clear();
             opened.loaded.env.clear();
         }
@@ -137,8 +138,8 @@ impl Scribe {
         let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
         let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
         self.store = Some(opened.store);
-        let ledger = self.ledger();
-        let mut inner = ledger.inner.lock();
+        let write_queue = self.write_queue();
+        let mut inner = write_queue.inner.lock();
         inner.marks.changed.extend(lacking.changed);
         inner.marks.removed.extend(lacking.gone);
         inner.marks.env |= opened.loaded.env != self.engine.host.feed.env();
@@ -156,7 +157,7 @@ impl Scribe {
     /// The one place where this thread waits, and then one write or some answers.
     fn turn(&mut self) {
         let (marks, up_to, question) = loop {
-            let mut inner = self.ledger().inner.lock();
+            let mut inner = self.write_queue().inner.lock();
             let now = clock::now_ms();
             let is_due_by_time = inner.due.is_some_and(|due| due <= now);
             if self.store.is_none() {
@@ -181,7 +182,7 @@ impl Scribe {
         }
     }
 
-    fn write(&mut self, mut marks: Marks, up_to: Ticket) {
+    fn write(&mut self, mut marks: Marks, up_to: WriteSeq) {
         let is_large = marks.changed.len() >= TRIMMED_FROM;
         loop {
             match self.write_once(&marks) {
@@ -189,7 +190,7 @@ impl Scribe {
                 // The rest of the events, when there are very many.
                 Ok(_) => marks = Marks::default(),
                 Err(e) => {
-                    let mut inner = self.ledger().inner.lock();
+                    let mut inner = self.write_queue().inner.lock();
                     put_back(&mut inner.marks, marks);
                     inner.left_out += inner.marks.limit_audit();
                     inner.unrecorded = up_to - inner.written;
@@ -198,7 +199,7 @@ impl Scribe {
                 }
             }
         }
-        let mut inner = self.ledger().inner.lock();
+        let mut inner = self.write_queue().inner.lock();
         inner.written = up_to;
         inner.stored = self.stored;
         inner.unrecorded = 0;
@@ -250,7 +251,7 @@ impl Scribe {
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
         self.stored = seen;
-        self.ledger().inner.lock().left_out += written.left_out as u64;
+        self.write_queue().inner.lock().left_out += written.left_out as u64;
         // Where none could be read, none will be by trying at once.
         Ok(if events.is_empty() { 0 } else { host.feed.newest().saturating_sub(seen) })
     }
@@ -283,7 +284,7 @@ impl Scribe {
             self.store = None;
         }
         self.start_sinks(None);
-        let mut inner = self.ledger().inner.lock();
+        let mut inner = self.write_queue().inner.lock();
         let since = match &inner.health {
             Health::Degraded { since, .. } => *since,
             Health::Off | Health::Opening | Health::Sound => Timestamp::now(),

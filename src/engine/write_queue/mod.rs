@@ -1,10 +1,10 @@
 //! The way to the store. Whoever changes something marks it here, in a moment and without waiting; one thread
-//! (`scribe.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
+//! (`writer.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
 //!
 //! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk makes for
 //! fewer writes and not for a longer queue. Events are not marked one by one; they are read from the feed.
 
-mod scribe;
+mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::wire::audit::Line;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
-pub use crate::engine::ledger::scribe::{Opened, run};
+pub use crate::engine::write_queue::writer::{Opened, run};
 
 /// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
 const LATER_MS: u64 = 250;
@@ -33,9 +33,9 @@ const QUESTIONS_MAX: usize = 64;
 const AUDIT_MAX: usize = 4096;
 
 /// Number of a mark: what was marked up to here.
-pub type Ticket = u64;
+pub type WriteSeq = u64;
 /// What was there before this engine; written when the store has been compared with it.
-pub const COMPARED: Ticket = 1;
+pub const COMPARED: WriteSeq = 1;
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub enum Question {
 
 /// What is marked and who waits. Shared by all threads.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct WriteQueue {
     /// Where the database is; `None`: nothing is kept.
     dir: Option<PathBuf>,
     inner: Mutex<Inner>,
@@ -77,10 +77,10 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Inner {
     marks: Marks,
-    marked: Ticket,
+    marked: WriteSeq,
     /// Up to here what was marked is written, or being written.
-    taken: Ticket,
-    written: Ticket,
+    taken: WriteSeq,
+    written: WriteSeq,
     /// Somebody waits for what is marked.
     urgent: bool,
     /// When what is marked is written at the latest (monotonic ms).
@@ -117,7 +117,7 @@ struct Marks {
     audit: BTreeMap<u64, Line>,
 }
 
-impl Ledger {
+impl WriteQueue {
     /// Over the database in this directory, or over nothing.
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
@@ -148,14 +148,14 @@ impl Ledger {
     }
 
     /// A process changed in a way that is about to be answered for.
-    pub fn mark_now(&self, id: ProcessId) -> Ticket {
+    pub fn mark_now(&self, id: ProcessId) -> WriteSeq {
         self.change(Haste::Now, |marks| {
             marks.changed.insert(id);
         })
     }
 
     /// A process is gone.
-    pub fn mark_removed(&self, id: ProcessId) -> Ticket {
+    pub fn mark_removed(&self, id: ProcessId) -> WriteSeq {
         self.change(Haste::Now, |marks| {
             marks.changed.remove(&id);
             marks.removed.insert(id);
@@ -163,7 +163,7 @@ impl Ledger {
     }
 
     /// The global environment changed.
-    pub fn mark_env(&self) -> Ticket {
+    pub fn mark_env(&self) -> WriteSeq {
         self.change(Haste::Now, |marks| marks.env = true)
     }
 
@@ -175,21 +175,21 @@ impl Ledger {
     }
 
     /// Somebody asks for a change, or it has got its result.
-    pub fn mark_audit(&self, line: Line) -> Ticket {
+    pub fn mark_audit(&self, line: Line) -> WriteSeq {
         let mut left_out = 0;
         // Most of what is asked has something else written, and waits for that.
         let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
-        let ticket = self.change(haste, |marks| {
+        let write_seq = self.change(haste, |marks| {
             marks.audit.insert(line.seq, line);
             left_out = marks.limit_audit();
         });
         if left_out > 0 {
             self.inner.lock().left_out += left_out;
         }
-        ticket
+        write_seq
     }
 
-    fn change(&self, haste: Haste, change: impl FnOnce(&mut Marks)) -> Ticket {
+    fn change(&self, haste: Haste, change: impl FnOnce(&mut Marks)) -> WriteSeq {
         let mut inner = self.inner.lock();
         if inner.health == Health::Off {
             return 0;
@@ -210,19 +210,19 @@ impl Ledger {
     }
 
     /// Waits until what was marked up to this ticket is on the disk. What is returned says why it is not.
-    pub fn recorded(&self, ticket: Ticket, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
+    pub fn recorded(&self, write_seq: WriteSeq, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
         let deadline = clock::now_ms() + TIMEOUT_MS;
         let _waiting = Waits::new(self, replies.waker());
         loop {
             {
                 let mut inner = self.inner.lock();
-                if inner.written >= ticket || inner.health == Health::Off {
+                if inner.written >= write_seq || inner.health == Health::Off {
                     return Ok(None);
                 }
                 if let Health::Degraded { why, .. } = &inner.health {
                     return Ok(Some(why.clone()));
                 }
-                if inner.taken < ticket && !inner.urgent {
+                if inner.taken < write_seq && !inner.urgent {
                     inner.urgent = true;
                     inner.thread.iter().for_each(Waker::wake);
                 }
@@ -303,12 +303,12 @@ impl Marks {
 }
 
 /// Keeps a thread being woken by writes.
-struct Waits<'l>(&'l Ledger, Waker);
+struct Waits<'l>(&'l WriteQueue, Waker);
 
 impl<'l> Waits<'l> {
-    fn new(ledger: &'l Ledger, waker: Waker) -> Self {
-        ledger.inner.lock().waiting.push(waker.clone());
-        Self(ledger, waker)
+    fn new(write_queue: &'l WriteQueue, waker: Waker) -> Self {
+        write_queue.inner.lock().waiting.push(waker.clone());
+        Self(write_queue, waker)
     }
 }
 
