@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::keeper::nursery::Needs;
+use crate::keeper::spawn_slots::Needs;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::{errno, limits, signal};

@@ -12,10 +12,10 @@ mod engine;
 mod handover;
 mod notice;
 mod notify;
-mod nursery;
 mod outbox;
 mod socket_dir;
 mod spawn;
+mod spawn_slots;
 mod table;
 mod upgrade;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::keeper::child::{self as birth, Birth};
-use crate::keeper::nursery::{Needs, Nursery};
+use crate::keeper::spawn_slots::{Needs, SpawnSlots};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::memory;
 use crate::sys::signal::Ignored;
@@ -18,7 +18,7 @@ pub struct Spawner {
     null: File,
     nofile: (u64, u64),
     ignored: Ignored,
-    nursery: Option<Nursery>,
+    spawn_slots: Option<SpawnSlots>,
 }
 
 /// A child that was just born, and our ends of its pipes.
@@ -44,7 +44,7 @@ impl Spawner {
     /// free.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
         let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
-        Ok(Self { alone, null, nofile, ignored: Ignored::now(), nursery: Nursery::new(nofile.1) })
+        Ok(Self { alone, null, nofile, ignored: Ignored::now(), spawn_slots: SpawnSlots::new(nofile.1) })
     }
 
     /// The token that lets the keeper fork its engine.
@@ -54,20 +54,20 @@ impl Spawner {
 
     /// Readable when there is something to [`clear_left_slots`](Self::hear).
     pub fn have_left(&self) -> Option<BorrowedFd<'_>> {
-        self.nursery.as_ref().map(Nursery::have_left)
+        self.spawn_slots.as_ref().map(SpawnSlots::have_left)
     }
 
     /// Children have their descriptors; what was kept for them is closed.
     pub fn clear_left_slots(&mut self) {
-        if let Some(nursery) = &mut self.nursery {
-            nursery.clear_left_slots();
+        if let Some(spawn_slots) = &mut self.spawn_slots {
+            spawn_slots.clear_left_slots();
         }
     }
 
     /// A child was reaped: nothing is kept for it any more.
     pub fn reaped(&mut self, pid: u32) {
-        if let Some(nursery) = &mut self.nursery {
-            nursery.reaped(pid);
+        if let Some(spawn_slots) = &mut self.spawn_slots {
+            spawn_slots.reaped(pid);
         }
     }
 
@@ -90,13 +90,14 @@ impl Spawner {
         let birth =
             Birth { needs, launch, run, stdin: &self.null, nofile: self.nofile, ignored: self.ignored };
         let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
-        let filled = self.nursery.as_mut().and_then(|nursery| Some((nursery.fill(&needs)?, nursery)));
+        let filled =
+            self.spawn_slots.as_mut().and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
         let born = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {
                 Fork::Child => birth::run(&birth),
                 Fork::Parent { pid, pidfd } => (pid, pidfd),
             }),
-            Some((at, nursery)) => bear(&self.alone, cgroup, nursery, at, &birth),
+            Some((at, spawn_slots)) => bear(&self.alone, cgroup, spawn_slots, at, &birth),
         };
         let (pid, pidfd) = born.map_err(|e| (Step::Fork, e))?;
         Ok(Born { pid, pidfd, stdout, stderr })
@@ -107,22 +108,22 @@ impl Spawner {
 fn bear(
     alone: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,
-    nursery: &mut Nursery,
+    spawn_slots: &mut SpawnSlots,
     at: usize,
     birth: &Birth<'_>,
 ) -> io::Result<(u32, OwnedFd)> {
-    let own = Birth { needs: nursery.needs(at), stdin: nursery.null(), ..*birth };
-    match fork_with_low(alone, cgroup, nursery.first_high(), |e| birth::refuse(&own, &e)) {
+    let own = Birth { needs: spawn_slots.needs(at), stdin: spawn_slots.null(), ..*birth };
+    match fork_with_low(alone, cgroup, spawn_slots.first_high(), |e| birth::refuse(&own, &e)) {
         Ok(Fork::Child) => {
-            nursery.leave(at);
+            spawn_slots.leave(at);
             birth::run(&own)
         }
         Ok(Fork::Parent { pid, pidfd }) => {
-            nursery.take(at, pid);
+            spawn_slots.take(at, pid);
             Ok((pid, pidfd))
         }
         Err(e) => {
-            nursery.clear(at);
+            spawn_slots.clear(at);
             Err(e)
         }
     }

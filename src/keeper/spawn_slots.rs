@@ -19,9 +19,9 @@ use crate::sys::socket::set_nonblocking;
 /// How many children can be on their way at once: starting 200 with one command, on two processors, found one free each
 /// time. With four numbers each, and some that somebody else holds, they fit into the 64 that a table has without an
 /// allocation.
-const CRADLES: usize = 12;
+const SLOTS: usize = 12;
 /// How many of the bytes that children write are read at once. What is left wakes the keeper again.
-const TOLD_LEN: usize = 256;
+const LEFT_LEN: usize = 256;
 /// Numbers from here on are not low: copying so many that something else holds would be no gain.
 const LOW_END: RawFd = 256;
 /// With fewer descriptors than this there are none to spare, and few to copy.
@@ -29,17 +29,17 @@ const NOFILE_MIN: u64 = 1024;
 
 /// Numbers of the keeper's at which a child finds what it needs.
 #[derive(Debug)]
-struct Cradle {
+struct SpawnSlot {
     memory: File,
     stdout: File,
     stderr: File,
     /// /dev/null if there is none.
     until_exec: File,
-    taken: Taken,
+    taken: Holder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
+enum Holder {
     /// Its numbers mean /dev/null.
     No,
     /// They are for a child that is about to be born.
@@ -59,9 +59,9 @@ pub struct Needs<'a> {
 
 /// All cradles. The keeper's loop owns it.
 #[derive(Debug)]
-pub struct Nursery {
+pub struct SpawnSlots {
     null: File,
-    cradles: Vec<Cradle>,
+    slots: Vec<SpawnSlot>,
     /// A word for each cradle: 1 when the child has left it.
     left: Window,
     /// Where children write that they have left, one of the low numbers, and where the keeper reads it.
@@ -70,13 +70,13 @@ pub struct Nursery {
     first_high: u32,
 }
 
-impl Nursery {
+impl SpawnSlots {
     /// `None` where there cannot be one. `nofile_max`: how many descriptors the keeper may have.
     pub fn new(nofile_max: u64) -> Option<Self> {
         if nofile_max < NOFILE_MIN || !can_fork_with_low() {
             return None;
         }
-        Self::make().ok().filter(|nursery| nursery.first_high <= LOW_END.cast_unsigned())
+        Self::make().ok().filter(|spawn_slots| spawn_slots.first_high <= LOW_END.cast_unsigned())
     }
 
     fn make() -> io::Result<Self> {
@@ -84,17 +84,17 @@ impl Nursery {
         let null = File::open("/dev/null")?;
         let (have_left, tell) = memory::pipe()?;
         set_nonblocking(tell.as_fd(), true)?;
-        let cradle = |_| {
+        let slot = |_| {
             let [memory, stdout, stderr, until_exec] =
                 [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
-            Ok(Cradle { memory, stdout, stderr, until_exec, taken: Taken::No })
+            Ok(SpawnSlot { memory, stdout, stderr, until_exec, taken: Holder::No })
         };
-        let cradles: Vec<Cradle> = (0..CRADLES).map(cradle).collect::<io::Result<_>>()?;
+        let slots: Vec<SpawnSlot> = (0..SLOTS).map(slot).collect::<io::Result<_>>()?;
         let left = Window::map(&memory::memfd_create(c"provost-nursery", PAGE as u64)?, PAGE)?;
-        let numbers = cradles.iter().flat_map(Cradle::slots).chain([null.as_fd(), tell.as_fd()]);
+        let numbers = slots.iter().flat_map(SpawnSlot::slots).chain([null.as_fd(), tell.as_fd()]);
         let highest = numbers.map(|fd| fd.as_raw_fd()).max().unwrap_or_default();
         let first_high = highest.cast_unsigned() + 1;
-        Ok(Self { null, cradles, left, tell: tell.into(), have_left: have_left.into(), first_high })
+        Ok(Self { null, slots, left, tell: tell.into(), have_left: have_left.into(), first_high })
     }
 
     /// Readable when a child has left.
@@ -116,11 +116,11 @@ impl Nursery {
     pub fn fill(&mut self, needs: &Needs<'_>) -> Option<usize> {
         // In a burst of births the keeper is not woken between them.
         self.clear_left();
-        let at = self.cradles.iter().position(|cradle| cradle.taken == Taken::No)?;
+        let at = self.slots.iter().position(|slot| slot.taken == Holder::No)?;
         self.left.atomic(offset_of(at)).store(0, Ordering::Relaxed);
-        let cradle = &mut self.cradles[at];
-        cradle.taken = Taken::Filled;
-        if cradle.fill(needs).is_err() {
+        let slot = &mut self.slots[at];
+        slot.taken = Holder::Filled;
+        if slot.fill(needs).is_err() {
             self.clear(at);
             return None;
         }
@@ -129,14 +129,14 @@ impl Nursery {
 
     /// What is in this cradle, by the numbers that the child will have too.
     pub fn needs(&self, at: usize) -> Needs<'_> {
-        let Cradle { memory, stdout, stderr, until_exec, .. } = &self.cradles[at];
+        let SpawnSlot { memory, stdout, stderr, until_exec, .. } = &self.slots[at];
         let until_exec = Some(until_exec.as_fd());
         Needs { memory, stdout: stdout.as_fd(), stderr: stderr.as_fd(), until_exec }
     }
 
     /// This child was born in it.
     pub fn take(&mut self, at: usize, pid: u32) {
-        self.cradles[at].taken = Taken::By(pid);
+        self.slots[at].taken = Holder::By(pid);
     }
 
     /// For the child, as soon as it has descriptors of its own.
@@ -148,21 +148,21 @@ impl Nursery {
 
     /// Children have said that they left.
     pub fn clear_left_slots(&mut self) {
-        let _ = (&self.have_left).read(&mut [0; TOLD_LEN]);
+        let _ = (&self.have_left).read(&mut [0; LEFT_LEN]);
         self.clear_left();
     }
 
     /// A child was reaped, wherever it was born.
     pub fn reaped(&mut self, pid: u32) {
-        if let Some(at) = self.cradles.iter().position(|cradle| cradle.taken == Taken::By(pid)) {
+        if let Some(at) = self.slots.iter().position(|slot| slot.taken == Holder::By(pid)) {
             self.clear(at);
         }
     }
 
     fn clear_left(&mut self) {
-        for at in 0..self.cradles.len() {
+        for at in 0..self.slots.len() {
             let has_left = || self.left.atomic(offset_of(at)).load(Ordering::Acquire) == 1;
-            if matches!(self.cradles[at].taken, Taken::By(_)) && has_left() {
+            if matches!(self.slots[at].taken, Holder::By(_)) && has_left() {
                 self.clear(at);
             }
         }
@@ -170,16 +170,16 @@ impl Nursery {
 
     /// Nobody is in it any more.
     pub fn clear(&mut self, at: usize) {
-        let cradle = &self.cradles[at];
-        let cleared = cradle.slots().into_iter().try_for_each(|slot| replace(slot, self.null.as_fd()));
+        let slot = &self.slots[at];
+        let cleared = slot.slots().into_iter().try_for_each(|slot| replace(slot, self.null.as_fd()));
         // Replacing what is open by what is open does not fail; if it does, the cradle is not used again.
         if cleared.is_ok() {
-            self.cradles[at].taken = Taken::No;
+            self.slots[at].taken = Holder::No;
         }
     }
 }
 
-impl Cradle {
+impl SpawnSlot {
     fn slots(&self) -> [BorrowedFd<'_>; 4] {
         [self.memory.as_fd(), self.stdout.as_fd(), self.stderr.as_fd(), self.until_exec.as_fd()]
     }
@@ -203,12 +203,12 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     /// A cradle's number, and the other end of what the child would have as its standard output.
-    fn filled(nursery: &mut Nursery) -> Option<(usize, File)> {
+    fn filled(spawn_slots: &mut SpawnSlots) -> Option<(usize, File)> {
         let memory = memory::memfd_create(c"test", PAGE as u64).unwrap();
         let (end, stdout): (OwnedFd, OwnedFd) = memory::pipe().unwrap();
-        let null = nursery.null().try_clone().unwrap();
+        let null = spawn_slots.null().try_clone().unwrap();
         let needs = Needs { memory: &memory, stdout: stdout.as_fd(), stderr: null.as_fd(), until_exec: None };
-        let at = nursery.fill(&needs)?;
+        let at = spawn_slots.fill(&needs)?;
         set_nonblocking(end.as_fd(), true).unwrap();
         Some((at, end.into()))
     }
@@ -219,53 +219,53 @@ mod tests {
 
     #[test]
     fn what_a_child_needs_is_kept_until_it_leaves_or_is_reaped() {
-        let mut nursery = Nursery::make().unwrap();
-        let (first, first_end) = filled(&mut nursery).unwrap();
-        let (second, second_end) = filled(&mut nursery).unwrap();
-        nursery.take(first, 101);
-        nursery.take(second, 102);
-        assert_eq!(nursery.needs(first).memory.metadata().unwrap().len(), PAGE as u64);
-        nursery.reaped(100);
-        nursery.clear_left();
+        let mut spawn_slots = SpawnSlots::make().unwrap();
+        let (first, first_end) = filled(&mut spawn_slots).unwrap();
+        let (second, second_end) = filled(&mut spawn_slots).unwrap();
+        spawn_slots.take(first, 101);
+        spawn_slots.take(second, 102);
+        assert_eq!(spawn_slots.needs(first).memory.metadata().unwrap().len(), PAGE as u64);
+        spawn_slots.reaped(100);
+        spawn_slots.clear_left();
         assert!(is_held(&first_end) && is_held(&second_end));
-        nursery.leave(second);
-        nursery.clear_left_slots();
+        spawn_slots.leave(second);
+        spawn_slots.clear_left_slots();
         assert!(is_held(&first_end) && !is_held(&second_end), "the second has left");
-        nursery.reaped(101);
+        spawn_slots.reaped(101);
         assert!(!is_held(&first_end), "the first is dead");
         // What was said about a cradle before counts no more.
-        let (at, end) = filled(&mut nursery).unwrap();
-        nursery.take(at, 103);
-        nursery.clear_left();
+        let (at, end) = filled(&mut spawn_slots).unwrap();
+        spawn_slots.take(at, 103);
+        spawn_slots.clear_left();
         assert!(is_held(&end));
     }
 
     #[test]
-    fn a_full_nursery_takes_nobody_until_somebody_leaves() {
-        let mut nursery = Nursery::make().unwrap();
-        let all: Vec<_> = (0..CRADLES).map(|_| filled(&mut nursery).unwrap()).collect();
+    fn a_full_set_takes_no_child_until_one_leaves() {
+        let mut spawn_slots = SpawnSlots::make().unwrap();
+        let all: Vec<_> = (0..SLOTS).map(|_| filled(&mut spawn_slots).unwrap()).collect();
         for (n, (at, _)) in all.iter().enumerate() {
-            nursery.take(*at, 100 + u32::try_from(n).unwrap());
+            spawn_slots.take(*at, 100 + u32::try_from(n).unwrap());
         }
-        assert!(filled(&mut nursery).is_none());
+        assert!(filled(&mut spawn_slots).is_none());
         // Nobody reads what is told: it must not hold up a child.
-        (0..100_000).for_each(|_| nursery.leave(3));
-        let (again, _) = filled(&mut nursery).unwrap();
+        (0..100_000).for_each(|_| spawn_slots.leave(3));
+        let (again, _) = filled(&mut spawn_slots).unwrap();
         assert_eq!(again, all[3].0);
         // A birth that came to nothing.
-        nursery.clear(again);
-        assert_eq!(filled(&mut nursery).unwrap().0, again);
+        spawn_slots.clear(again);
+        assert_eq!(filled(&mut spawn_slots).unwrap().0, again);
     }
 
     #[test]
-    fn a_child_gets_every_number_of_its_cradle() {
-        let nursery = Nursery::make().unwrap();
-        let mut numbers = nursery
-            .cradles
+    fn a_child_gets_every_number_of_its_slot() {
+        let spawn_slots = SpawnSlots::make().unwrap();
+        let mut numbers = spawn_slots
+            .slots
             .iter()
-            .flat_map(Cradle::slots)
-            .chain([nursery.null.as_fd(), nursery.tell.as_fd()]);
-        assert!(numbers.all(|fd| fd.as_raw_fd().cast_unsigned() < nursery.first_high()));
-        assert!(Nursery::new(64).is_none(), "where there are few descriptors, none are put aside");
+            .flat_map(SpawnSlot::slots)
+            .chain([spawn_slots.null.as_fd(), spawn_slots.tell.as_fd()]);
+        assert!(numbers.all(|fd| fd.as_raw_fd().cast_unsigned() < spawn_slots.first_high()));
+        assert!(SpawnSlots::new(64).is_none(), "where there are few descriptors, none are put aside");
     }
 }
