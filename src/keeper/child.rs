@@ -16,7 +16,7 @@ use crate::wire::launch::Laid;
 
 /// What the keeper hands to its child beside its own state.
 #[derive(Clone, Copy, Debug)]
-pub struct Birth<'a> {
+pub struct ChildSetup<'a> {
     pub needs: Needs<'a>,
     pub launch: ByteRange,
     pub run: u64,
@@ -31,39 +31,39 @@ pub struct Birth<'a> {
 type Failed = (Step, i32);
 
 /// Becomes the program, or records why not and ends.
-pub fn run(birth: &Birth<'_>) -> ! {
+pub fn run(setup: &ChildSetup<'_>) -> ! {
     // Mapped before any limit of the child's holds: a limit of file sizes would forbid to write the reason.
-    let page = Window::map_known(birth.needs.memory, 0, PAGE);
-    match become_program(birth) {
+    let page = Window::map_known(setup.needs.memory, 0, PAGE);
+    match become_program(setup) {
         Ok(never) => match never {},
-        Err(failed) => end(birth, page, failed),
+        Err(failed) => end(setup, page, failed),
     }
 }
 
 /// Records that there are no descriptors of its own for it, and ends. Does nothing to those that it sees.
-pub fn refuse(birth: &Birth<'_>, e: &io::Error) -> Infallible {
+pub fn refuse(setup: &ChildSetup<'_>, e: &io::Error) -> Infallible {
     let errno = e.raw_os_error().unwrap_or(errno::EINVAL);
-    end(birth, Window::map_known(birth.needs.memory, 0, PAGE), (Step::Descriptors, errno))
+    end(setup, Window::map_known(setup.needs.memory, 0, PAGE), (Step::Descriptors, errno))
 }
 
-fn end(birth: &Birth<'_>, page: io::Result<Window>, (step, errno): Failed) -> ! {
+fn end(setup: &ChildSetup<'_>, page: io::Result<Window>, (step, errno): Failed) -> ! {
     // Without it the engine sees the exit code and no failure, and says that much.
     if let Ok(page) = page {
-        page.write(FAILURE_AT, &Failure { run: birth.run, step, errno }.encode());
+        page.write(FAILURE_AT, &Failure { run: setup.run, step, errno }.encode());
     }
     child::exit_now(127)
 }
 
-fn become_program(birth: &Birth<'_>) -> Result<Infallible, Failed> {
+fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     let at = |step: Step| move |e: io::Error| (step, e.raw_os_error().unwrap_or(errno::EINVAL));
     child::setsid().map_err(at(Step::Session))?;
-    let Needs { memory, stdout, stderr, until_exec } = birth.needs;
-    for (fd, number) in [(birth.stdin.as_fd(), 0), (stdout, 1), (stderr, 2)] {
+    let Needs { memory, stdout, stderr, until_exec } = setup.needs;
+    for (fd, number) in [(setup.stdin.as_fd(), 0), (stdout, 1), (stderr, 2)] {
         child::dup_to(fd, number).map_err(at(Step::Descriptors))?;
     }
     // Read where it lies: what a child that was just forked touches, it has to fetch first.
-    let len = usize::try_from(birth.launch.len).map_err(|_| (Step::Memory, errno::E2BIG))?;
-    let mut window = Window::map_known(memory, birth.launch.offset, len).map_err(at(Step::Memory))?;
+    let len = usize::try_from(setup.launch.len).map_err(|_| (Step::Memory, errno::E2BIG))?;
+    let mut window = Window::map_known(memory, setup.launch.offset, len).map_err(at(Step::Memory))?;
     // Not left to the exec, which may take its time: nothing of the keeper's, nor of another child's, is held by it.
     child::close_all_but(until_exec).map_err(at(Step::Descriptors))?;
     let launch = Laid::find(window.as_bytes()).ok_or((Step::Memory, errno::EINVAL))?;
@@ -81,7 +81,7 @@ fn become_program(birth: &Birth<'_>) -> Result<Infallible, Failed> {
         child::set_groups(&groups).map_err(at(Step::Groups))?;
     }
     // After everything that opens a file, before the rights to raise a limit are gone.
-    let nofile = [(limits::NOFILE, birth.nofile.0, birth.nofile.1)];
+    let nofile = [(limits::NOFILE, setup.nofile.0, setup.nofile.1)];
     for (resource, soft, hard) in nofile.into_iter().chain(launch.rlimits()) {
         child::set_rlimit(resource, soft, hard).map_err(at(Step::Limits))?;
     }
@@ -97,7 +97,7 @@ fn become_program(birth: &Birth<'_>) -> Result<Infallible, Failed> {
     let packed = |bytes| Packed::new(bytes).ok_or((Step::Memory, errno::EINVAL));
     let cwd = packed(launch.cwd)?.iter().next().ok_or((Step::Chdir, errno::ENOENT))?;
     child::chdir(cwd).map_err(at(Step::Chdir))?;
-    signal::reset(birth.ignored);
+    signal::reset(setup.ignored);
     Err((Step::Exec, exec(packed(launch.candidates)?, packed(launch.argv)?, packed(launch.env)?)))
 }
 

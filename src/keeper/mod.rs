@@ -446,9 +446,9 @@ impl Keeper<'_> {
                     None => not_spawned(id, run, Step::Memory, &io::Error::from_raw_os_error(EMFILE)),
                     Some(held) => match self.ground.spawner.spawn(&held.memory, run, launch, &given) {
                         Err((step, e)) => not_spawned(id, run, step, &e),
-                        Ok(born) => {
-                            let pid = born.pid;
-                            let pidfd = self.table.born(id, run, born);
+                        Ok(spawned) => {
+                            let pid = spawned.pid;
+                            let pidfd = self.table.spawned(id, run, spawned);
                             Outgoing::Spawned { id, run, pid, pidfd }
                         }
                     },

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::keeper::child::{self as birth, Birth};
+use crate::keeper::child::{self as setup, ChildSetup};
 use crate::keeper::spawn_slots::{Needs, SpawnSlots};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::memory;
@@ -23,7 +23,7 @@ pub struct Spawner {
 
 /// A child that was just born, and our ends of its pipes.
 #[derive(Debug)]
-pub struct Born {
+pub struct SpawnedChild {
     pub pid: u32,
     pub pidfd: OwnedFd,
     pub stdout: OwnedFd,
@@ -78,7 +78,7 @@ impl Spawner {
         run: u64,
         launch: ByteRange,
         given: &Given,
-    ) -> Result<Born, (Step, io::Error)> {
+    ) -> Result<SpawnedChild, (Step, io::Error)> {
         let pipe = || memory::pipe().map_err(|e| (Step::Pipe, e));
         let ((stdout, child_out), (stderr, child_err)) = (pipe()?, pipe()?);
         let needs = Needs {
@@ -87,36 +87,36 @@ impl Spawner {
             stderr: child_err.as_fd(),
             until_exec: given.until_exec.as_ref().map(AsFd::as_fd),
         };
-        let birth =
-            Birth { needs, launch, run, stdin: &self.null, nofile: self.nofile, ignored: self.ignored };
+        let setup =
+            ChildSetup { needs, launch, run, stdin: &self.null, nofile: self.nofile, ignored: self.ignored };
         let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
         let filled =
             self.spawn_slots.as_mut().and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
-        let born = match filled {
+        let spawned = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {
-                Fork::Child => birth::run(&birth),
+                Fork::Child => setup::run(&setup),
                 Fork::Parent { pid, pidfd } => (pid, pidfd),
             }),
-            Some((at, spawn_slots)) => bear(&self.alone, cgroup, spawn_slots, at, &birth),
+            Some((at, spawn_slots)) => fork_in_slot(&self.alone, cgroup, spawn_slots, at, &setup),
         };
-        let (pid, pidfd) = born.map_err(|e| (Step::Fork, e))?;
-        Ok(Born { pid, pidfd, stdout, stderr })
+        let (pid, pidfd) = spawned.map_err(|e| (Step::Fork, e))?;
+        Ok(SpawnedChild { pid, pidfd, stdout, stderr })
     }
 }
 
 /// A birth in this cradle, which is filled.
-fn bear(
+fn fork_in_slot(
     alone: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,
     spawn_slots: &mut SpawnSlots,
     at: usize,
-    birth: &Birth<'_>,
+    setup: &ChildSetup<'_>,
 ) -> io::Result<(u32, OwnedFd)> {
-    let own = Birth { needs: spawn_slots.needs(at), stdin: spawn_slots.null(), ..*birth };
-    match fork_with_low(alone, cgroup, spawn_slots.first_high(), |e| birth::refuse(&own, &e)) {
+    let own = ChildSetup { needs: spawn_slots.needs(at), stdin: spawn_slots.null(), ..*setup };
+    match fork_with_low(alone, cgroup, spawn_slots.first_high(), |e| setup::refuse(&own, &e)) {
         Ok(Fork::Child) => {
             spawn_slots.leave(at);
-            birth::run(&own)
+            setup::run(&own)
         }
         Ok(Fork::Parent { pid, pidfd }) => {
             spawn_slots.take(at, pid);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use crate::keeper::spawn::Born;
+use crate::keeper::spawn::SpawnedChild;
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{Ended, Open};
 
@@ -73,8 +73,8 @@ impl Table {
     }
 
     /// Notes a child that was just born; returns its pidfd for the engine.
-    pub fn born(&mut self, id: ProcessId, run: u64, born: Born) -> OwnedFd {
-        let Born { pid, pidfd, stdout, stderr } = born;
+    pub fn spawned(&mut self, id: ProcessId, run: u64, spawned: SpawnedChild) -> OwnedFd {
+        let SpawnedChild { pid, pidfd, stdout, stderr } = spawned;
         if let Some(held) = self.held.get_mut(&id) {
             held.run = run;
             held.pid = pid;

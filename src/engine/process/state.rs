@@ -254,7 +254,7 @@ impl Step<'_> {
             // A new engine learns what the last one had on record.
             (State::Starting | State::Stopping, Input::Spawned { pid }) if self.record.pid == Some(pid) => {}
             (State::Starting, Input::Spawned { pid }) => self.spawned(pid),
-            (State::Stopping, Input::Spawned { pid }) => self.born_too_late(pid),
+            (State::Stopping, Input::Spawned { pid }) => self.spawned_too_late(pid),
             (State::Starting | State::Running | State::Stopping, Input::SpawnFailed { failure, child }) => {
                 self.spawn_failed(failure, child);
             }
@@ -364,7 +364,7 @@ impl Step<'_> {
     }
 
     /// Stopped before it was born: it gets what it missed.
-    fn born_too_late(&mut self, pid: u32) {
+    fn spawned_too_late(&mut self, pid: u32) {
         self.spawned(pid);
         if self.record.stop.phase == Phase::Asked as u32 {
             self.send_stop_signal();

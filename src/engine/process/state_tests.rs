@@ -274,7 +274,7 @@ fn readiness_is_a_fact_of_its_own() {
 }
 
 #[test]
-fn a_stop_that_comes_before_the_birth_is_made_up_for() {
+fn a_stop_that_comes_before_the_spawn_is_made_up_for() {
     let mut sim = Sim::new(RestartPolicy::Never);
     sim.put(Input::Start);
     sim.put(Input::Stop(StopOrder { timeout: Some(Duration::ZERO), ..StopOrder::default() }));

@@ -69,7 +69,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         waiting: Vec::new(),
         refusal: None,
         removed: false,
-        unborn: false,
+        spawn_pending: false,
         is_starting: false,
         is_settled: false,
         was_wanted,
@@ -91,7 +91,7 @@ struct Worker {
     refusal: Option<Error>,
     removed: bool,
     /// The keeper was asked for a child and has not answered: there may be one already.
-    unborn: bool,
+    spawn_pending: bool,
     /// Counted among the host's starts.
     is_starting: bool,
     /// It runs, and the stack that it took to come to this is given back.
@@ -147,7 +147,7 @@ impl Worker {
             (is_ready(0), is_ready(1), is_ready(2), is_ready(3), fds[4..].iter().any(PollFd::is_ready))
         };
         // First, since it came first: the program writes after its exec.
-        if executed && self.unborn {
+        if executed && self.spawn_pending {
             // The keeper's word is on its way, or waits for us already.
             self.pipes.executed = None;
             self.pipes.executed_early = true;
@@ -202,10 +202,10 @@ impl Worker {
         match msg {
             Msg::Ask { what, cause, answer } => self.ask(what, &cause, answer),
             Msg::Spawned { run, pid, leader, pipes } if run == self.record.run => {
-                self.born(pid, leader, pipes);
+                self.spawned(pid, leader, pipes);
             }
             Msg::NotSpawned { run, step, errno } if run == self.record.run => {
-                self.unborn = false;
+                self.spawn_pending = false;
                 self.spawn_failed(step, errno, Child::None);
             }
             Msg::Exited { run, ended } if run == self.record.run => self.exited(ended),
@@ -286,8 +286,8 @@ impl Worker {
 
     // ---- what happens to the run
 
-    fn born(&mut self, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)>) {
-        self.unborn = false;
+    fn spawned(&mut self, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)>) {
+        self.spawn_pending = false;
         self.tree.leader = leader;
         self.tree.leader_gone = false;
         self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
@@ -527,7 +527,7 @@ impl Worker {
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
         host.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
-        self.unborn = true;
+        self.spawn_pending = true;
         Ok(())
     }
 
@@ -552,7 +552,7 @@ impl Worker {
 
     /// Whether anything of the tree is left beside the process itself. If so, its end wakes us.
     fn looked(&mut self, scope: Scope) -> Option<Input> {
-        if self.record.pid.is_some() || self.unborn {
+        if self.record.pid.is_some() || self.spawn_pending {
             // The keeper's word comes first; then we look.
             return None;
         }

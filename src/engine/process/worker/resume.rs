@@ -114,8 +114,8 @@ impl Worker {
         if self.record.state != State::Starting {
             return;
         }
-        let is_unborn = |pid| procfs::stat(pid).is_some_and(|s| !s.has_executed);
-        if self.record.pid.is_some_and(is_unborn) {
+        let has_not_executed = |pid| procfs::stat(pid).is_some_and(|s| !s.has_executed);
+        if self.record.pid.is_some_and(has_not_executed) {
             self.pipes.exec_look_at = Some(clock::now_ms() + EXEC_LOOK_MS);
         } else {
             self.executed();
