@@ -19,7 +19,7 @@ use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::Spawner;
 use crate::keeper::table::Held;
 use crate::keeper::upgrade::{Attempt, by_descriptor, errno_of};
-use crate::keeper::{Ground, Keeper, Notice, receive_signals};
+use crate::keeper::{Keeper, Notice, Resources, receive_signals};
 use crate::sys::cgroup::Root;
 use crate::sys::child::{self, Fork};
 use crate::sys::descriptor::{self, AtExec};
@@ -66,7 +66,7 @@ impl Keeper<'_> {
     /// Lets the new binary look, in a child, whether it could go on. Returns the child's number; its exit code tells.
     pub(super) fn start_rehearsal(&self, attempt: &Attempt) -> io::Result<u32> {
         self.write_down(attempt)?;
-        match child::fork(self.ground.spawner.alone(), None)? {
+        match child::fork(self.resources.spawner.alone(), None)? {
             // The flags of the child's descriptors are its own.
             Fork::Child => {
                 let Err(e) = self.execute(attempt, &["--rehearse"]);
@@ -93,7 +93,7 @@ impl Keeper<'_> {
             descriptor::at_exec(fd, AtExec::Keep)?;
         }
         let handed = Handed {
-            socket: self.ground.socket_dir.socket().to_owned(),
+            socket: self.resources.socket_dir.socket().to_owned(),
             memory: attempt.memory.as_raw_fd(),
             image: attempt.image.as_raw_fd(),
             returned: None,
@@ -104,14 +104,16 @@ impl Keeper<'_> {
     /// Every descriptor that the next keeper is to have.
     fn carried<'a>(&'a self, attempt: &'a Attempt) -> Vec<BorrowedFd<'a>> {
         let pipes = |held: &'a Held| held.pipes.iter().flat_map(|(out, err)| [out.as_fd(), err.as_fd()]);
-        [self.ground.socket_dir.lock().as_fd(), self.ground.listener.as_fd(), self.ground.global.as_fd()]
-            .into_iter()
-            .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
-            .chain(self.engine.channel().map(AsFd::as_fd))
-            .chain(
-                self.table.iter().flat_map(|(_, held)| [held.memory.as_fd()].into_iter().chain(pipes(held))),
-            )
-            .collect()
+        [
+            self.resources.socket_dir.lock().as_fd(),
+            self.resources.listener.as_fd(),
+            self.resources.global.as_fd(),
+        ]
+        .into_iter()
+        .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
+        .chain(self.engine.channel().map(AsFd::as_fd))
+        .chain(self.table.iter().flat_map(|(_, held)| [held.memory.as_fd()].into_iter().chain(pipes(held))))
+        .collect()
     }
 
     fn describe(&self, attempt: &Attempt) -> io::Result<Handover> {
@@ -120,15 +122,15 @@ impl Keeper<'_> {
         };
         Ok(Handover {
             version: Version::ours(),
-            socket: self.ground.socket_dir.socket().to_owned(),
-            lock: self.ground.socket_dir.lock().as_raw_fd(),
-            listener: self.ground.listener.as_raw_fd(),
-            global: self.ground.global.as_raw_fd(),
-            cgroups: self.ground.cgroups.as_ref().map(|root| root.path().to_owned()),
+            socket: self.resources.socket_dir.socket().to_owned(),
+            lock: self.resources.socket_dir.lock().as_raw_fd(),
+            listener: self.resources.listener.as_raw_fd(),
+            global: self.resources.global.as_raw_fd(),
+            cgroups: self.resources.cgroups.as_ref().map(|root| root.path().to_owned()),
             started_at: self.started_at,
             engine_starts: self.engine_starts,
-            nofile: self.ground.nofile,
-            engine_arguments: self.ground.engine_arguments.clone(),
+            nofile: self.resources.nofile,
+            engine_arguments: self.resources.engine_arguments.clone(),
             engine: handover::Engine { pid: *pid, channel: channel.as_raw_fd(), since: *since },
             binary: attempt.binary.as_raw_fd(),
             upgrade: attempt.id,
@@ -263,7 +265,7 @@ fn take<'n>(
         |number: RawFd| descriptor::take(number).expect("it was looked at: inherited, and named once");
     let file = |number: RawFd| File::from(taken(number));
     let mut keeper = Keeper::new(
-        Ground {
+        Resources {
             socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
             listener: taken(left.listener),
             global: file(left.global),

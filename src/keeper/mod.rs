@@ -106,7 +106,7 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     let mut engine_arguments = engine_arguments(cgroups.as_ref());
     engine_arguments.extend(options.engine_arguments.iter().cloned());
     Keeper::new(
-        Ground {
+        Resources {
             socket_dir,
             listener,
             global,
@@ -194,7 +194,7 @@ enum Stop {
 }
 
 /// What a keeper stands on, from its first moment.
-struct Ground {
+struct Resources {
     // Dropped first: nobody connects to a service that ends.
     socket_dir: SocketDir,
     listener: OwnedFd,
@@ -209,7 +209,7 @@ struct Ground {
 }
 
 struct Keeper<'n> {
-    ground: Ground,
+    resources: Resources,
     table: Table,
     outbox: Outbox,
     /// Given up when an engine is started.
@@ -245,9 +245,9 @@ struct Woken {
 
 impl<'n> Keeper<'n> {
     /// One that holds nothing yet and is about to start its first engine.
-    fn new(ground: Ground, notify: &'n mut dyn FnMut(Notice)) -> Self {
+    fn new(resources: Resources, notify: &'n mut dyn FnMut(Notice)) -> Self {
         Self {
-            ground,
+            resources,
             table: Table::new(),
             outbox: Outbox::default(),
             spare: Vec::new(),
@@ -278,7 +278,7 @@ impl Keeper<'_> {
             let Woken { have_left, signalled, messages } = self.wait()?;
             if have_left {
                 // First: who is at its end may have left before.
-                self.ground.spawner.clear_left_slots();
+                self.resources.spawner.clear_left_slots();
             }
             if signalled {
                 self.take_signals();
@@ -316,9 +316,9 @@ impl Keeper<'_> {
         let channel = self.engine.channel().map(AsFd::as_fd);
         let room = if self.outbox.is_empty() { None } else { channel };
         let mut fds = [
-            PollFd::readable(self.ground.signals.as_fd()),
+            PollFd::readable(self.resources.signals.as_fd()),
             PollFd::maybe(channel, PollFd::readable),
-            PollFd::maybe(self.ground.spawner.have_left(), PollFd::readable),
+            PollFd::maybe(self.resources.spawner.have_left(), PollFd::readable),
             PollFd::maybe(room, PollFd::writable),
         ];
         wait(&mut fds, deadline)
@@ -333,7 +333,7 @@ impl Keeper<'_> {
         }
         self.spare.clear();
         let program = self.engine_program();
-        match Engine::start(self.ground.spawner.alone(), &program, &self.ground.engine_arguments) {
+        match Engine::start(self.resources.spawner.alone(), &program, &self.resources.engine_arguments) {
             Ok(engine) => {
                 self.engine = engine;
                 self.engine_starts += 1;
@@ -351,7 +351,7 @@ impl Keeper<'_> {
 
     fn take_signals(&mut self) {
         // Reaped below whatever came: several SIGCHLD may have become one.
-        while let Ok(Some(signal)) = self.ground.signals.read() {
+        while let Ok(Some(signal)) = self.resources.signals.read() {
             if [signal::TERM, signal::INT, signal::QUIT].contains(&signal) {
                 self.ask_to_stop(signal);
             }
@@ -369,7 +369,7 @@ impl Keeper<'_> {
     }
 
     fn reaped(&mut self, reaped: &children::Reaped) {
-        self.ground.spawner.reaped(reaped.pid);
+        self.resources.spawner.reaped(reaped.pid);
         if self.engine.pid() == Some(reaped.pid) {
             return self.engine_died(reaped.status);
         }
@@ -444,7 +444,7 @@ impl Keeper<'_> {
                     Some(held) if held.pid != 0 => return,
                     // Its memory came when there was no descriptor left to take it.
                     None => not_spawned(id, run, Step::Memory, &io::Error::from_raw_os_error(EMFILE)),
-                    Some(held) => match self.ground.spawner.spawn(&held.memory, run, launch, &given) {
+                    Some(held) => match self.resources.spawner.spawn(&held.memory, run, launch, &given) {
                         Err((step, e)) => not_spawned(id, run, step, &e),
                         Ok(spawned) => {
                             let pid = spawned.pid;
@@ -472,13 +472,14 @@ impl Keeper<'_> {
 
     /// Answers a new engine's hello with everything there is.
     fn send_everything(&mut self) {
-        let (global, listener) = match (self.ground.global.try_clone(), self.ground.listener.try_clone()) {
-            (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
-            (Err(e), _) | (_, Err(e)) => {
-                (self.notify)(Notice::Trouble(format!("cannot hand over to the engine: {e}")));
-                return self.give_up_engine();
-            }
-        };
+        let (global, listener) =
+            match (self.resources.global.try_clone(), self.resources.listener.try_clone()) {
+                (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
+                (Err(e), _) | (_, Err(e)) => {
+                    (self.notify)(Notice::Trouble(format!("cannot hand over to the engine: {e}")));
+                    return self.give_up_engine();
+                }
+            };
         self.outbox.clear();
         let hello = ToEngine::Hello {
             version: VERSION,
@@ -505,9 +506,9 @@ impl Keeper<'_> {
             self.announced = true;
             memory::forget_code();
             (self.notify)(Notice::Ready {
-                socket: self.ground.socket_dir.socket().to_owned(),
+                socket: self.resources.socket_dir.socket().to_owned(),
                 keeper_pid: std::process::id(),
-                no_cgroups: self.ground.no_cgroups.clone(),
+                no_cgroups: self.resources.no_cgroups.clone(),
             });
             self.report_ready();
         }
@@ -515,7 +516,7 @@ impl Keeper<'_> {
 
     fn report_ready(&self) {
         if self.stop == Stop::No {
-            self.notifier.ready(&format!("serving {}", self.ground.socket_dir.socket().display()));
+            self.notifier.ready(&format!("serving {}", self.resources.socket_dir.socket().display()));
         }
     }
 
@@ -568,7 +569,7 @@ impl Keeper<'_> {
             }
             Stop::Hurried { until } if until <= now => {
                 // The engine could not. Our children are ours to kill, and their trees where there are cgroups.
-                if let Some(root) = &self.ground.cgroups {
+                if let Some(root) = &self.resources.cgroups {
                     for name in root.leaves() {
                         let _ = root.leaf(&name).kill();
                     }
@@ -585,7 +586,7 @@ impl Keeper<'_> {
     /// The end of the service: the engine goes last, then what we made. Returns the exit code.
     fn end(&mut self) -> u8 {
         self.end_engine();
-        if let Some(root) = &self.ground.cgroups {
+        if let Some(root) = &self.resources.cgroups {
             for name in root.leaves() {
                 root.leaf(&name).remove();
             }
