@@ -188,8 +188,8 @@ fn init(dir: &Path, hosts: &[String], client: &str, days: u64, now: Timestamp) -
         load(dir)?
     };
     note(is_new, "ca")?;
-    let leafs = [(Usage::Server, "server", server), (Usage::Client, stem, vec![client.to_owned()])];
-    for (usage, stem, names) in leafs {
+    let certificates = [(Usage::Server, "server", server), (Usage::Client, stem, vec![client.to_owned()])];
+    for (usage, stem, names) in certificates {
         let is_new = !is_there(dir, stem)?;
         if is_new {
             keep(dir, stem, &authority.sign(usage, &names, days, now)?)?;

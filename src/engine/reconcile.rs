@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::engine::process::state::{NewEvent, Now, to_be_ended};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
-use crate::sys::cgroup::Leaf;
+use crate::sys::cgroup::Cgroup;
 use crate::wire::event::EventKind;
 use crate::wire::id::ProcessId;
 use crate::wire::process::State;
@@ -67,7 +67,7 @@ pub struct Survivors {
     /// When the process itself started, if it is one of them: the same number, start time and boot.
     pub leader_ticks: Option<u64>,
     /// Where the earlier service had them, if anything lives there.
-    pub leaf: Option<Leaf>,
+    pub cgroup: Option<Cgroup>,
 }
 
 /// What became of a process when the service began anew.

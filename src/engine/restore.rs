@@ -57,8 +57,8 @@ pub fn restore_all(
         ));
         let leader = survivors.leader_ticks.zip(kept.record.pid);
         let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
-        let Survivors { leaf, .. } = survivors;
-        let inherited = Inherited { run: kept.record.run, pid: 0, leader, pipes: None, ended: None, leaf };
+        let Survivors { cgroup, .. } = survivors;
+        let inherited = Inherited { run: kept.record.run, pid: 0, leader, pipes: None, ended: None, cgroup };
         let is_at_rest = restored.record.state.is_at_rest();
         let process = hold(host, table, kept, restored)?;
         if !is_at_rest {
@@ -96,9 +96,9 @@ fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanP
     }
     host.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
     let service = host.feed.service();
-    let tree = |leaf| Tree { id, service, leaf, leader: Leader::default(), leader_gone: true };
+    let tree = |cgroup| Tree { id, service, cgroup, leader: Leader::default(), leader_gone: true };
     let until = clock::now_ms() + GONE_MS;
-    for tree in [Some(tree(None)), survivors.leaf.map(|leaf| tree(Some(leaf)))].into_iter().flatten() {
+    for tree in [Some(tree(None)), survivors.cgroup.map(|cgroup| tree(Some(cgroup)))].into_iter().flatten() {
         // What cannot be killed is not waited for longer than this.
         let _ = host.reserve.with(|| tree.kill(Scope::Tree));
         loop {
@@ -137,16 +137,16 @@ fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<Pr
     }
     // Also those who have taken the mark off. An id is nobody else's.
     let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);
-    for (name, leaf) in host.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
+    for (name, cgroup) in host.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
         let Some(id) = ProcessId::from_str(&name).ok().filter(|id| found.contains_key(id) || is_kept(id))
         else {
             continue;
         };
         let survivors = found.entry(id).or_default();
-        survivors.pids.extend(leaf.pids().map_err(cannot)?);
+        survivors.pids.extend(cgroup.pids().map_err(cannot)?);
         survivors.pids.sort_unstable();
         survivors.pids.dedup();
-        survivors.leaf = Some(leaf);
+        survivors.cgroup = Some(cgroup);
     }
     Ok(found)
 }

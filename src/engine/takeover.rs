@@ -212,7 +212,7 @@ fn hear_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
                 };
                 let leader =
                     fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
-                let inherited = Inherited { run, pid, leader, pipes, ended, leaf: None };
+                let inherited = Inherited { run, pid, leader, pipes, ended, cgroup: None };
                 listed.push(Listed { id, memory, inherited });
             }
             ToEngine::Listed => return Ok(listed),
@@ -267,9 +267,9 @@ fn service_env() -> Vec<(String, String)> {
 /// Takes away the cgroups of what is no longer known.
 fn sweep_cgroups(host: &Host, table: &Table) {
     let Some(root) = &host.cgroups else { return };
-    for name in root.leaves() {
+    for name in root.names() {
         if name.parse().is_ok_and(|id: ProcessId| table.get(id).is_none()) {
-            root.leaf(&name).remove();
+            root.cgroup(&name).remove();
         }
     }
 }

@@ -570,8 +570,8 @@ impl Keeper<'_> {
             Stop::Hurried { until } if until <= now => {
                 // The engine could not. Our children are ours to kill, and their trees where there are cgroups.
                 if let Some(root) = &self.resources.cgroups {
-                    for name in root.leaves() {
-                        let _ = root.leaf(&name).kill();
+                    for name in root.names() {
+                        let _ = root.cgroup(&name).kill();
                     }
                 }
                 for pid in self.table.pids() {
@@ -587,8 +587,8 @@ impl Keeper<'_> {
     fn end(&mut self) -> u8 {
         self.end_engine();
         if let Some(root) = &self.resources.cgroups {
-            for name in root.leaves() {
-                root.leaf(&name).remove();
+            for name in root.names() {
+                root.cgroup(&name).remove();
             }
             root.remove();
         }

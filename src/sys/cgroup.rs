@@ -58,12 +58,12 @@ impl Root {
 
     /// The leaf of this name; it need not be there.
     #[must_use]
-    pub fn leaf(&self, name: &str) -> Leaf {
-        Leaf(self.0.join(name))
+    pub fn cgroup(&self, name: &str) -> Cgroup {
+        Cgroup(self.0.join(name))
     }
 
     /// Names of the leaves that are there.
-    pub fn leaves(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         (fs::read_dir(&self.0).into_iter().flatten())
             .filter_map(|entry| {
                 let entry = entry.ok()?;
@@ -74,14 +74,14 @@ impl Root {
 
     /// Leaves in which something lives, with their names, below directories `PREFIX-PID` of processes that are gone.
     #[must_use]
-    pub fn left(&self, prefix: &str) -> Vec<(String, Leaf)> {
+    pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
         let Some(parent) = self.0.parent() else { return Vec::new() };
         let roots = subdirectories(parent).into_iter().flatten().filter(|path| is_left(path, prefix));
-        let leaves = roots.flat_map(|root| {
+        let names = roots.flat_map(|root| {
             let root = Self(root);
-            root.leaves().into_iter().map(|name| (name.clone(), root.leaf(&name))).collect::<Vec<_>>()
+            root.names().into_iter().map(|name| (name.clone(), root.cgroup(&name))).collect::<Vec<_>>()
         });
-        leaves.filter(|(_, leaf)| leaf.is_populated().unwrap_or(true)).collect()
+        names.filter(|(_, cgroup)| cgroup.is_populated().unwrap_or(true)).collect()
     }
 
     /// Takes the directory away, if no leaf is left.
@@ -119,9 +119,9 @@ fn mount_point() -> io::Result<PathBuf> {
 
 /// One process's cgroup.
 #[derive(Clone, Debug)]
-pub struct Leaf(PathBuf);
+pub struct Cgroup(PathBuf);
 
-impl Leaf {
+impl Cgroup {
     /// Whether it is there.
     #[must_use]
     pub fn exists(&self) -> bool {
@@ -184,9 +184,9 @@ impl Leaf {
         let Some(path) = cgroups.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
         // Both sides end in .../ROOT/LEAF[/...]; the mount point in front differs.
         let mut ours = self.0.components().rev();
-        let (Some(leaf), Some(root)) = (ours.next(), ours.next()) else { return false };
+        let (Some(cgroup), Some(root)) = (ours.next(), ours.next()) else { return false };
         let theirs: Vec<_> = Path::new(path).components().collect();
-        theirs.windows(2).any(|pair| pair[0] == root && pair[1] == leaf)
+        theirs.windows(2).any(|pair| pair[0] == root && pair[1] == cgroup)
     }
 
     /// How often the kernel killed something in it for want of memory; 0 without the memory controller.

@@ -18,7 +18,7 @@ use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
 use crate::engine::process::worker;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
-use crate::sys::cgroup::Leaf;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
@@ -67,7 +67,7 @@ pub struct Inherited {
     pub pipes: Option<(OwnedFd, OwnedFd)>,
     pub ended: Option<Ended>,
     /// Where an earlier service had it, if it has outlived that.
-    pub leaf: Option<Leaf>,
+    pub cgroup: Option<Cgroup>,
 }
 
 /// Where the answer to an [`Ask`] goes; the waiting thread is woken.

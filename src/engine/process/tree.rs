@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::reserve::Reserve;
-use crate::sys::cgroup::{Leaf, Watch};
+use crate::sys::cgroup::{Cgroup, Watch};
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{self, Stat};
 use crate::sys::{clock, signal, system};
@@ -51,7 +51,7 @@ pub struct Tree {
     pub id: ProcessId,
     /// Whose it is: one that restored a copy of our database has processes of the same ids.
     pub service: Uuid,
-    pub leaf: Option<Leaf>,
+    pub cgroup: Option<Cgroup>,
     pub leader: Leader,
     /// Whether the process itself has ended and been reaped.
     pub leader_gone: bool,
@@ -111,9 +111,9 @@ impl Tree {
 
     /// SIGKILL to the scope, also to what it forks while we look.
     pub fn kill(&self, scope: Scope) -> io::Result<()> {
-        if let (Scope::Tree, Some(leaf)) = (scope, &self.leaf) {
-            leaf.kill()?;
-            return headless(leaf);
+        if let (Scope::Tree, Some(cgroup)) = (scope, &self.cgroup) {
+            cgroup.kill()?;
+            return headless(cgroup);
         }
         if scope == Scope::Leader {
             return self.leader_if_there().map_or(Ok(()), |leader| leader.signal(signal::KILL).map(drop));
@@ -159,8 +159,8 @@ impl Tree {
     }
 
     fn look_for_rest(&self, scope: Scope) -> io::Result<Rest> {
-        if let (Scope::Tree, Some(leaf)) = (scope, &self.leaf) {
-            return match leaf.watch()? {
+        if let (Scope::Tree, Some(cgroup)) = (scope, &self.cgroup) {
+            return match cgroup.watch()? {
                 Some(watch) if watch.is_populated()? => Ok(Rest::Cgroup(watch)),
                 Some(_) | None => Ok(Rest::Empty),
             };
@@ -174,8 +174,8 @@ impl Tree {
 
     /// Numbers of what is left, for people.
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
-        match (scope, &self.leaf) {
-            (Scope::Tree, Some(leaf)) => leaf.pids().unwrap_or_default(),
+        match (scope, &self.cgroup) {
+            (Scope::Tree, Some(cgroup)) => cgroup.pids().unwrap_or_default(),
             (Scope::Tree, None) | (Scope::Group | Scope::Leader, _) => (procfs::pids().into_iter().flatten())
                 .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s).unwrap_or(false)))
                 .collect(),
@@ -185,13 +185,13 @@ impl Tree {
     /// Everyone of the scope who is alive, each certainly the one meant; of very many, as many as there are descriptors
     /// for. An error: nobody was found, but not everybody could be looked at.
     fn members(&self, scope: Scope) -> io::Result<Vec<Member>> {
-        let found: Vec<_> = match (scope, &self.leaf) {
+        let found: Vec<_> = match (scope, &self.cgroup) {
             (Scope::Leader, _) => {
                 let leader = self.leader_if_there().map(|fd| Member { fd, is_stopped: false });
                 return Ok(leader.into_iter().collect());
             }
-            (Scope::Tree, Some(leaf)) => (leaf.pids()?.into_iter())
-                .filter_map(|pid| checked(pid, |_| leaf.holds(pid)).transpose())
+            (Scope::Tree, Some(cgroup)) => (cgroup.pids()?.into_iter())
+                .filter_map(|pid| checked(pid, |_| cgroup.holds(pid)).transpose())
                 .collect(),
             (Scope::Tree, None) | (Scope::Group, _) => {
                 procfs::pids()?.filter_map(|pid| self.member(scope, pid).transpose()).collect()
@@ -271,10 +271,10 @@ struct Member {
 }
 
 /// cgroup.kill signals first threads, and so passes over a process that lives on without its own.
-fn headless(leaf: &Leaf) -> io::Result<()> {
+fn headless(cgroup: &Cgroup) -> io::Result<()> {
     let is_headless = |pid: &u32| procfs::stat(*pid).is_some_and(|s| s.state == 'Z' && !s.is_zombie());
-    for pid in leaf.pids()?.into_iter().filter(is_headless) {
-        if let Some(member) = checked(pid, |_| leaf.holds(pid))? {
+    for pid in cgroup.pids()?.into_iter().filter(is_headless) {
+        if let Some(member) = checked(pid, |_| cgroup.holds(pid))? {
             member.fd.signal(signal::KILL)?;
         }
     }

@@ -49,12 +49,12 @@ pub fn run(process: Arc<Process>, record: Record) {
     };
     let was_wanted = record.wanted;
     // Of what was started without one, or by an earlier service, the tree is found by other means.
-    let leaf = process.host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
-    let leaf = leaf.filter(|leaf| !record.state.is_at_rest() && leaf.exists());
+    let cgroup = process.host.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
+    let cgroup = cgroup.filter(|cgroup| !record.state.is_at_rest() && cgroup.exists());
     let tree = Tree {
         id: process.id,
         service: process.host.feed.service(),
-        leaf,
+        cgroup,
         leader: Leader::default(),
         leader_gone: record.leader_gone,
     };
@@ -369,7 +369,7 @@ impl Worker {
         Exit {
             end,
             core,
-            oom: killed && self.tree.leaf.as_ref().is_some_and(|leaf| leaf.oom_kills() > 0),
+            oom: killed && self.tree.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0),
             ran: Duration::from_millis(ended.at_mono.saturating_sub(self.record.started_mono)),
             user: Duration::from_micros(ended.user_us),
             system: Duration::from_micros(ended.system_us),
@@ -456,9 +456,9 @@ impl Worker {
             }
         }
         if self.record.state.is_at_rest()
-            && let Some(leaf) = &self.tree.leaf
+            && let Some(cgroup) = &self.tree.cgroup
         {
-            leaf.remove();
+            cgroup.remove();
         }
         let is_starting = self.record.state == State::Starting;
         if is_starting != self.is_starting {
@@ -517,10 +517,10 @@ impl Worker {
         let launch = launch::prepare(&process.spec, &identity, &global_env, &host.service_env)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
-        self.tree.leaf = host.cgroups.as_ref().map(|root| root.leaf(&process.id.to_string()));
-        let cgroup = self.tree.leaf.as_ref().and_then(|leaf| leaf.create().ok());
+        self.tree.cgroup = host.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
+        let cgroup = self.tree.cgroup.as_ref().and_then(|cgroup| cgroup.create().ok());
         if cgroup.is_none() {
-            self.tree.leaf = None;
+            self.tree.cgroup = None;
         }
         let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
         let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range };

@@ -7,7 +7,7 @@ use crate::engine::process::state::{Action, Input};
 use crate::engine::process::tree::{Leader, Rest};
 use crate::engine::process::worker::Worker;
 use crate::engine::reconcile;
-use crate::sys::cgroup::Leaf;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::CGROUP_PREFIX;
@@ -20,14 +20,14 @@ const EXEC_LOOK_MS: u64 = 10;
 impl Worker {
     /// Goes on where the last engine stopped.
     pub(super) fn resume(&mut self, inherited: Inherited) {
-        let Inherited { run, pid, leader, pipes, ended, leaf } = inherited;
-        self.tree.leaf = leaf.or(self.tree.leaf.take());
+        let Inherited { run, pid, leader, pipes, ended, cgroup } = inherited;
+        self.tree.cgroup = cgroup.or(self.tree.cgroup.take());
         if run != self.record.run {
             // The keeper has not heard of our run: whatever it still says is of the one before.
             if ended.is_some() {
                 self.acknowledge(run);
             }
-            self.tree.leaf = self.tree.leaf.take().or_else(|| self.leaf_of_another_keeper());
+            self.tree.cgroup = self.tree.cgroup.take().or_else(|| self.cgroup_of_another_keeper());
             return if self.record.adopted { self.look_after() } else { self.resume_state() };
         }
         if let Some((stdout, stderr)) = pipes {
@@ -58,10 +58,10 @@ impl Worker {
     }
 
     /// Where a keeper that is gone had the tree, which has outlived it.
-    fn leaf_of_another_keeper(&self) -> Option<Leaf> {
+    fn cgroup_of_another_keeper(&self) -> Option<Cgroup> {
         let left = self.process.host.cgroups.as_ref()?.left(CGROUP_PREFIX);
         let id = self.process.id.to_string();
-        left.into_iter().find(|(name, _)| *name == id).map(|(_, leaf)| leaf)
+        left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
     }
 
     fn resume_state(&mut self) {
