@@ -52,7 +52,7 @@ pub enum StreamItem {
 pub struct OutputStream {
     client: Client,
     kind: StreamKind,
-    lanes: Vec<Lane>,
+    cursors: Vec<Cursor>,
     /// What the first request says; the ones after it name every byte.
     since: Option<Since>,
     /// The connection while an answer is under way.
@@ -66,7 +66,7 @@ pub struct OutputStream {
 
 /// One process.
 #[derive(Debug)]
-struct Lane {
+struct Cursor {
     id: ProcessId,
     label: String,
     /// The byte that comes next.
@@ -79,7 +79,7 @@ struct Lane {
 
 impl OutputStream {
     pub(super) fn begin(mut client: Client, stream: Stream) -> Result<Self, Error> {
-        let mut lanes: Vec<Lane> = Vec::new();
+        let mut cursors: Vec<Cursor> = Vec::new();
         let mut ready = VecDeque::new();
         let mut offsets =
             if let Since::Offsets(all) = &stream.since { all.clone() } else { Vec::new() }.into_iter();
@@ -89,7 +89,7 @@ impl OutputStream {
                 ready.push_back(StreamItem::Ended(item));
                 continue;
             };
-            if lanes.iter().any(|lane| lane.id == process.id) {
+            if cursors.iter().any(|cursor| cursor.id == process.id) {
                 continue;
             }
             let next = match &stream.since {
@@ -98,10 +98,16 @@ impl OutputStream {
                 Since::Offset(offset) => *offset,
                 Since::Offsets(_) => offset.unwrap_or(process.output_end),
             };
-            lanes.push(Lane { id: process.id, label: process.label(), next, memory: None, is_over: false });
+            cursors.push(Cursor {
+                id: process.id,
+                label: process.label(),
+                next,
+                memory: None,
+                is_over: false,
+            });
         }
         if let (true, Some(StreamItem::Ended(Item { error: Some(e), .. }))) =
-            (lanes.is_empty(), ready.front())
+            (cursors.is_empty(), ready.front())
         {
             return Err(e.clone());
         }
@@ -111,8 +117,8 @@ impl OutputStream {
         Ok(Self {
             client,
             kind: stream.kind,
-            ended: lanes.is_empty(),
-            lanes,
+            ended: cursors.is_empty(),
+            cursors,
             since,
             link: None,
             ready,
@@ -123,12 +129,12 @@ impl OutputStream {
 
     /// Asks for the memory that the output is in. Without it, the bytes come over the connection.
     pub(super) fn borrow(mut self) -> Self {
-        if (1..=LENT_MAX).contains(&self.lanes.len())
+        if (1..=LENT_MAX).contains(&self.cursors.len())
             && let Ok(all) = self.borrowed()
-            && all.len() == self.lanes.len()
+            && all.len() == self.cursors.len()
         {
             self.is_shared = true;
-            self.lanes.iter_mut().zip(all).for_each(|(lane, memory)| lane.memory = Some(memory));
+            self.cursors.iter_mut().zip(all).for_each(|(cursor, memory)| cursor.memory = Some(memory));
         }
         self
     }
@@ -153,7 +159,7 @@ impl OutputStream {
 
     /// The processes that are followed, with their names, or else their ids.
     pub fn labels(&self) -> impl Iterator<Item = (ProcessId, &str)> {
-        self.lanes.iter().map(|lane| (lane.id, lane.label.as_str()))
+        self.cursors.iter().map(|cursor| (cursor.id, cursor.label.as_str()))
     }
 
     /// Whether the service has lent the memory that the output is in.
@@ -207,7 +213,7 @@ impl OutputStream {
             Reply::Gap(gap) => self.take_gap(gap),
             Reply::Item(item) => {
                 if let Some(process) = &item.process {
-                    self.lanes.retain(|lane| lane.id != process.id);
+                    self.cursors.retain(|cursor| cursor.id != process.id);
                 }
                 self.ready.push_back(StreamItem::Ended(item));
             }
@@ -221,19 +227,19 @@ impl OutputStream {
     /// Takes what lies in the memory of all lanes, one piece of each; whether there was any.
     fn look(&mut self) -> Result<bool, Error> {
         let mut is_more = false;
-        for lane in &mut self.lanes {
-            let Some(memory) = &lane.memory else { continue };
-            let read = memory.reader().read(lane.next, PIECE_MAX, self.kind);
+        for cursor in &mut self.cursors {
+            let Some(memory) = &cursor.memory else { continue };
+            let read = memory.reader().read(cursor.next, PIECE_MAX, self.kind);
             let read = read.map_err(|e| Error::new(Code::Failed, format!("cannot read the output: {e}")))?;
             if read.missed > 0 && self.since.is_none() {
-                let gap = Gap { id: lane.id, offset: lane.next, missed: read.missed };
+                let gap = Gap { id: cursor.id, offset: cursor.next, missed: read.missed };
                 self.ready.push_back(StreamItem::Gap(gap));
             }
-            is_more |= read.next > lane.next;
-            lane.next = lane.next.max(read.next);
+            is_more |= read.next > cursor.next;
+            cursor.next = cursor.next.max(read.next);
             self.ready.extend(read.pieces.iter().map(|piece| {
                 let (stderr, data) = (piece.source == Source::Stderr, read.bytes(piece));
-                StreamItem::Chunk(Chunk { id: lane.id, offset: piece.offset, stderr, at: piece.at, data })
+                StreamItem::Chunk(Chunk { id: cursor.id, offset: piece.offset, stderr, at: piece.at, data })
             }));
         }
         self.since = None;
@@ -242,14 +248,14 @@ impl OutputStream {
 
     /// Everything was taken: waits until there is more in the memory of a lane, or nothing to come.
     fn wait(&mut self) -> Result<(), Error> {
-        self.lanes.retain(|lane| !lane.is_over);
-        self.ended = self.lanes.is_empty();
+        self.cursors.retain(|cursor| !cursor.is_over);
+        self.ended = self.cursors.is_empty();
         if self.ended {
             return Ok(());
         }
         for reply in self.client.call(self.follow(false))? {
             if let Reply::Rings(rings) = reply {
-                self.lanes.iter_mut().zip(rings).for_each(|(lane, ring)| lane.is_over = ring.over);
+                self.cursors.iter_mut().zip(rings).for_each(|(cursor, ring)| cursor.is_over = ring.over);
             }
         }
         Ok(())
@@ -257,53 +263,53 @@ impl OutputStream {
 
     fn follow(&self, lend: bool) -> Request {
         Request::Follow(Follow {
-            ids: self.lanes.iter().map(|lane| lane.id).collect(),
-            offsets: self.lanes.iter().map(|lane| lane.next).collect(),
+            ids: self.cursors.iter().map(|cursor| cursor.id).collect(),
+            offsets: self.cursors.iter().map(|cursor| cursor.next).collect(),
             lend,
         })
     }
 
     fn request(&self) -> Request {
         Request::Stream(Stream {
-            targets: self.lanes.iter().map(|lane| lane.id.to_string()).collect(),
+            targets: self.cursors.iter().map(|cursor| cursor.id.to_string()).collect(),
             kind: self.kind,
             since: match &self.since {
                 Some(since) => since.clone(),
-                None => Since::Offsets(self.lanes.iter().map(|lane| lane.next).collect()),
+                None => Since::Offsets(self.cursors.iter().map(|cursor| cursor.next).collect()),
             },
         })
     }
 
     fn take_chunk(&mut self, mut chunk: Chunk) {
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == chunk.id) else { return };
+        let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.id == chunk.id) else { return };
         let end = chunk.offset + chunk.data.len() as u64;
-        if end <= lane.next {
+        if end <= cursor.next {
             return;
         }
-        if let Ok(known @ 1..) = usize::try_from(lane.next.saturating_sub(chunk.offset)) {
+        if let Ok(known @ 1..) = usize::try_from(cursor.next.saturating_sub(chunk.offset)) {
             chunk.data.advance(known);
-            chunk.offset = lane.next;
+            chunk.offset = cursor.next;
         }
-        lane.next = end;
+        cursor.next = end;
         self.ready.push_back(StreamItem::Chunk(chunk));
     }
 
     fn take_gap(&mut self, gap: Gap) {
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == gap.id) else { return };
-        lane.next = lane.next.max(gap.offset + gap.missed);
+        let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.id == gap.id) else { return };
+        cursor.next = cursor.next.max(gap.offset + gap.missed);
         self.ready.push_back(StreamItem::Gap(gap));
     }
 
     /// A process may have been removed while the connection was broken; the others must go on without it.
     fn drop_the_removed(&mut self) -> Result<(), Error> {
-        let ids = self.lanes.iter().map(|lane| lane.id.to_string()).collect();
+        let ids = self.cursors.iter().map(|cursor| cursor.id.to_string()).collect();
         for item in self.client.status(ids)? {
             if item.error.is_some() {
-                self.lanes.retain(|lane| lane.id.to_string() != item.target);
+                self.cursors.retain(|cursor| cursor.id.to_string() != item.target);
                 self.ready.push_back(StreamItem::Ended(item));
             }
         }
-        self.ended = self.lanes.is_empty();
+        self.ended = self.cursors.is_empty();
         Ok(())
     }
 }

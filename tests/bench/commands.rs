@@ -30,7 +30,7 @@ const LIBRARY_ROW: u32 = 50;
 
 pub fn measure(ours: &mut Provost, rivals: &[Rival], dir: &Path, table: &mut Table) -> Outcome {
     library(ours, dir, table)?;
-    let mut samples: [Lanes; VERBS.len()] = Default::default();
+    let mut samples: [Columns; VERBS.len()] = Default::default();
     for _ in 0..ROUNDS {
         for _ in 0..STATUS_REPEAT {
             round(ours, rivals, Verb::Status, &mut samples[Verb::Status as usize])?;
@@ -41,18 +41,18 @@ pub fn measure(ours: &mut Provost, rivals: &[Rival], dir: &Path, table: &mut Tab
         }
     }
     for verb in VERBS {
-        let lanes = &samples[verb as usize];
+        let columns = &samples[verb as usize];
         let rival = if verb == Verb::Status { Kind::S6 } else { Kind::Runit };
         let figures: [(&str, Figure); 2] =
             [("", Samples::median), (", fastest tenth", Samples::fastest_tenth)];
         for (what, figure) in figures {
             let mut row = table.row(format!("sh -c '{} one'{what}", verb.name()), "ms");
-            row = row.ours(figure(&lanes[0])).bare(figure(&lanes[1]));
+            row = row.ours(figure(&columns[0])).bare(figure(&columns[1]));
             if what.is_empty() {
                 row = row.goal(Goal::RivalTimes(rival, 1.1));
             }
             for kind in KINDS {
-                row = row.rival(kind, figure(&lanes[2 + kind as usize]));
+                row = row.rival(kind, figure(&columns[2 + kind as usize]));
             }
             row.done();
         }
@@ -64,17 +64,17 @@ pub fn measure(ours: &mut Provost, rivals: &[Rival], dir: &Path, table: &mut Tab
 type Figure = fn(&Samples) -> Option<f64>;
 
 /// Of one verb: ours, the bare machine's (which runs `/bin/true`), each rival's.
-type Lanes = [Samples; 2 + KINDS.len()];
+type Columns = [Samples; 2 + KINDS.len()];
 
 /// Asks everybody the same of some services, in turn.
-fn round(ours: &Provost, rivals: &[Rival], verb: Verb, lanes: &mut Lanes) -> Outcome {
+fn round(ours: &Provost, rivals: &[Rival], verb: Verb, columns: &mut Columns) -> Outcome {
     for n in 1..=WIDTH {
         let line = ours.line(&format!("{} s-{n}", verb.name()));
-        lanes[0].time(|| shell(&line))?;
-        lanes[1].time(|| shell("/bin/true"))?;
+        columns[0].time(|| shell(&line))?;
+        columns[1].time(|| shell("/bin/true"))?;
         for rival in rivals.iter().filter(|r| r.kind != Kind::Supervisord || n <= WIDTH_SLOW) {
             let line = rival.line(verb, n);
-            lanes[2 + rival.kind as usize].time(|| shell(&line))?;
+            columns[2 + rival.kind as usize].time(|| shell(&line))?;
         }
     }
     Ok(())

@@ -29,16 +29,16 @@ pub fn measure(ours: &mut Provost, rivals: &mut [Rival], dir: &Path, table: &mut
     spec.restart.max_restarts = None;
     spec.restart.reset_after = HEALTHY / 2;
     let id = ours.start_one(spec)?.id.to_string();
-    let mut lanes = vec![("provost", reports.next("provost", FIRST_LIMIT)?, Samples::default())];
+    let mut columns = vec![("provost", reports.next("provost", FIRST_LIMIT)?, Samples::default())];
     for rival in &*rivals {
         rival.add_teller(reports.path()?)?;
         let name = rival.kind.name();
-        lanes.push((name, reports.next(name, FIRST_LIMIT)?, Samples::default()));
+        columns.push((name, reports.next(name, FIRST_LIMIT)?, Samples::default()));
     }
     let mut bare = Samples::default();
     for _ in 0..ROUNDS {
         pass(HEALTHY);
-        for (name, pid, samples) in &mut lanes {
+        for (name, pid, samples) in &mut columns {
             let victim = PidFd::open(u32::try_from(*pid)?)?;
             let begin = Instant::now();
             victim.signal(SIGKILL)?;
@@ -48,7 +48,8 @@ pub fn measure(ours: &mut Provost, rivals: &mut [Rival], dir: &Path, table: &mut
         bare.push_ms(replace(&reports, dir)?);
     }
     ours.remove(&id)?;
-    let median = |name: &str| lanes.iter().find(|lane| lane.0 == name).and_then(|lane| lane.2.median());
+    let median =
+        |name: &str| columns.iter().find(|column| column.0 == name).and_then(|column| column.2.median());
     let mut row = table.row("restart after kill -9", "ms").ours(median("provost")).bare(bare.median());
     for kind in KINDS {
         row = row.rival(kind, median(kind.name()));

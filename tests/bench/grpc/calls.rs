@@ -42,12 +42,12 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     let ours = site.caller(site.address)?;
     let question = targets(TARGET);
     let answer_len = ours.call(&STATUS, &question)?.len() as u64;
-    let lanes = Lanes { bare: &bare, ours: &ours, question, answer_len };
-    latencies(&lanes, &mut Client::connect_to(&site.address()?)?, table)?;
-    rates(&lanes, table)?;
+    let ends = Ends { bare: &bare, ours: &ours, question, answer_len };
+    latencies(&ends, &mut Client::connect_to(&site.address()?)?, table)?;
+    rates(&ends, table)?;
     let reports = Reports::new(dir, "stream.sock")?;
     python(site, &echo, &reports, dir, table)?;
-    streams(site, &lanes, &reports, table)?;
+    streams(site, &ends, &reports, table)?;
     echo.end()
 }
 
@@ -55,7 +55,7 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
 type Figure = fn(&Samples) -> Option<f64>;
 
 /// Who is called, and what is asked for.
-struct Lanes<'a> {
+struct Ends<'a> {
     bare: &'a Caller,
     ours: &'a Caller,
     question: Vec<u8>,
@@ -63,15 +63,15 @@ struct Lanes<'a> {
     answer_len: u64,
 }
 
-fn latencies(lanes: &Lanes<'_>, library: &mut Client, table: &mut Table) -> Outcome {
+fn latencies(ends: &Ends<'_>, library: &mut Client, table: &mut Table) -> Outcome {
     let [mut bare_check, mut bare_status, mut check, mut status, mut typed] =
         [(); 5].map(|()| Samples::default());
-    let (checked, wanted, nothing) = (want(CHECKED_LEN), want(lanes.answer_len), Vec::new());
+    let (checked, wanted, nothing) = (want(CHECKED_LEN), want(ends.answer_len), Vec::new());
     for _ in 0..ROUNDS {
-        repeat(&mut bare_check, || lanes.bare.call(&ECHO, &checked))?;
-        repeat(&mut check, || lanes.ours.call(&CHECK, &nothing))?;
-        repeat(&mut bare_status, || lanes.bare.call(&ECHO, &wanted))?;
-        repeat(&mut status, || lanes.ours.call(&STATUS, &lanes.question))?;
+        repeat(&mut bare_check, || ends.bare.call(&ECHO, &checked))?;
+        repeat(&mut check, || ends.ours.call(&CHECK, &nothing))?;
+        repeat(&mut bare_status, || ends.bare.call(&ECHO, &wanted))?;
+        repeat(&mut status, || ends.ours.call(&STATUS, &ends.question))?;
         repeat(&mut typed, || only(library.status(vec![TARGET.to_owned()])?))?;
     }
     let rows = [
@@ -97,15 +97,15 @@ fn repeat<T>(samples: &mut Samples, mut call: impl FnMut() -> Outcome<T>) -> Out
     (0..ROW).try_for_each(|_| samples.time(&mut call).map(drop))
 }
 
-fn rates(lanes: &Lanes<'_>, table: &mut Table) -> Outcome {
-    let (checked, wanted) = (want(CHECKED_LEN), want(lanes.answer_len));
+fn rates(ends: &Ends<'_>, table: &mut Table) -> Outcome {
+    let (checked, wanted) = (want(CHECKED_LEN), want(ends.answer_len));
     for under_way in [1, 16] {
         let [mut bare_check, mut bare_status, mut check, mut status] = [(); 4].map(|()| Samples::default());
         for _ in 0..RATE_ROUNDS {
-            bare_check.push(lanes.bare.rate(&ECHO, &checked, under_way, RATE_CALLS)?);
-            check.push(lanes.ours.rate(&CHECK, &[], under_way, RATE_CALLS)?);
-            bare_status.push(lanes.bare.rate(&ECHO, &wanted, under_way, RATE_CALLS)?);
-            status.push(lanes.ours.rate(&STATUS, &lanes.question, under_way, RATE_CALLS)?);
+            bare_check.push(ends.bare.rate(&ECHO, &checked, under_way, RATE_CALLS)?);
+            check.push(ends.ours.rate(&CHECK, &[], under_way, RATE_CALLS)?);
+            bare_status.push(ends.bare.rate(&ECHO, &wanted, under_way, RATE_CALLS)?);
+            status.push(ends.ours.rate(&STATUS, &ends.question, under_way, RATE_CALLS)?);
         }
         for (what, ours, bare) in
             [("health checks", &check, &bare_check), ("statuses", &status, &bare_status)]
@@ -145,13 +145,13 @@ fn python(site: &mut Site, echo: &Echo, reports: &Reports, dir: &Path, table: &m
 }
 
 /// What a process has written, to a client: after it has ended, and while it writes as fast as it can.
-fn streams(site: &mut Site, lanes: &Lanes<'_>, reports: &Reports, table: &mut Table) -> Outcome {
+fn streams(site: &mut Site, ends: &Ends<'_>, reports: &Reports, table: &mut Table) -> Outcome {
     let [mut bare, mut kept, mut flood, mut writer, mut delivered] = [(); 5].map(|()| Samples::default());
     for _ in 0..STREAM_ROUNDS {
-        bare.push(megabytes_per_second(lanes.bare.receive(&FLOW, &want(KEPT))?));
+        bare.push(megabytes_per_second(ends.bare.receive(&FLOW, &want(KEPT))?));
 
         let id = self::kept(site, reports)?;
-        let received = lanes.ours.receive(&STREAM, &stream_of(&id))?;
+        let received = ends.ours.receive(&STREAM, &stream_of(&id))?;
         if received.0 < KEPT * 9 / 10 {
             return Err(format!("{} bytes came of {KEPT} that are kept", received.0).into());
         }
@@ -159,7 +159,7 @@ fn streams(site: &mut Site, lanes: &Lanes<'_>, reports: &Reports, table: &mut Ta
         site.service.remove(&id)?;
 
         let id = site.service.start_one(spec(reports, FLOOD)?)?.id.to_string();
-        let received = lanes.ours.receive(&STREAM, &stream_of(&id))?;
+        let received = ends.ours.receive(&STREAM, &stream_of(&id))?;
         writer.push(FLOOD as f64 * 1e3 / reports.next("write", LIMIT)? as f64);
         flood.push(megabytes_per_second(received));
         delivered.push(received.0 as f64 * 100.0 / FLOOD as f64);
