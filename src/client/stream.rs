@@ -169,7 +169,7 @@ impl OutputStream {
     }
 
     /// The next item, if it comes without a wait.
-    pub fn next_at_hand(&mut self) -> Option<Result<StreamItem, Error>> {
+    pub fn next_ready(&mut self) -> Option<Result<StreamItem, Error>> {
         while self.ready.is_empty() && self.is_shared {
             match self.look() {
                 Ok(true) => {}

@@ -10,8 +10,8 @@ use crate::access::table;
 use crate::client::{Client, Feed, OutputStream, StreamItem};
 use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
-use crate::gateway::outlet::{Gone, Outlet};
 use crate::gateway::pool::Engine;
+use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::rpc::status::{self, Reason};
 use crate::rpc::tail;
 use crate::wire::answer::Answer;
@@ -70,12 +70,12 @@ impl Calls {
     where
         A: Answer + Send + 'static,
     {
-        self.on_thread(ctx, sink, move |ours, user, outlet| {
+        self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
             let client = engine.client().map_err(|e| status::of(&e))?;
-            outlet.watch(&client.canceller())?;
+            response.watch(&client.canceller())?;
             let answer = ours.ask(&user, body, &mut engine)?;
-            Ok(outlet.send(answer)?)
+            Ok(response.send(answer)?)
         });
     }
 
@@ -84,26 +84,26 @@ impl Calls {
     where
         A: Answer + Send + 'static,
     {
-        self.on_thread(ctx, sink, move |ours, user, outlet| {
+        self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, body, &mut engine)?;
             let client = engine.client().map_err(|e| status::of(&e))?;
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
-            outlet.watch(&canceller)?;
-            let mut spring = Spring::of(request, client).map_err(|e| status::of(&e))?;
+            response.watch(&canceller)?;
+            let mut source = Source::of(request, client).map_err(|e| status::of(&e))?;
             loop {
-                let item = match spring.next_at_hand() {
+                let item = match source.next_ready() {
                     None => {
-                        outlet.watch(&canceller)?;
-                        spring.next()
+                        response.watch(&canceller)?;
+                        source.next()
                     }
                     some => some,
                 };
                 let Some(item) = item else { return Ok(()) };
                 let mut answer = A::default();
                 answer.put(item.map_err(|e| status::of(&e))?);
-                outlet.send(answer)?;
+                response.send(answer)?;
             }
         });
     }
@@ -112,27 +112,27 @@ impl Calls {
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,
-        work: impl FnOnce(&Self, User, &mut Outlet<A>) -> Result<(), Stop> + Send + 'static,
+        work: impl FnOnce(&Self, User, &mut ResponseStream<A>) -> Result<(), Stop> + Send + 'static,
     ) {
         let (ours, entry) = (self.clone(), self.caller.enter(ctx.request_headers()));
         let refused = self.gateway.threads.run(sink, move |sink| {
-            let mut outlet = Outlet::new(sink, ours.gateway.limits.stall);
+            let mut response = ResponseStream::new(sink, ours.gateway.limits.stall);
             let result = guard(|| {
                 let user = match entry? {
                     Entry::Known(user) => user,
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
-                match work(&ours, user, &mut outlet) {
+                match work(&ours, user, &mut response) {
                     Ok(()) => Ok(true),
                     Err(Stop::Gone) => Ok(false),
                     Err(Stop::Failed(status)) => Err(status),
                 }
             });
             match result {
-                Ok(true) => outlet.finish(Ok(())),
+                Ok(true) => response.finish(Ok(())),
                 // Nobody is there to be told.
-                Ok(false) => drop(outlet),
-                Err(status) => outlet.finish(Err(status)),
+                Ok(false) => drop(response),
+                Err(status) => response.finish(Err(status)),
             }
         });
         if let Err(sink) = refused {
@@ -170,26 +170,26 @@ impl Calls {
 }
 
 /// Where the messages of a stream come from.
-enum Spring {
+enum Source {
     Output(OutputStream),
     Events(Feed),
-    Dry,
+    None,
 }
 
-impl Spring {
+impl Source {
     fn of(request: Request, client: &mut Client) -> Result<Self, Error> {
         Ok(match request {
             Request::Stream(r) => Self::Output(client.stream_shared(r)?),
             Request::Events(r) => Self::Events(client.events(r)?),
-            _ => Self::Dry,
+            _ => Self::None,
         })
     }
 
     /// What comes next, if it comes without a wait.
-    fn next_at_hand(&mut self) -> Option<Result<Reply, Error>> {
+    fn next_ready(&mut self) -> Option<Result<Reply, Error>> {
         match self {
-            Self::Output(stream) => stream.next_at_hand().map(|item| item.map(reply)),
-            Self::Events(_) | Self::Dry => None,
+            Self::Output(stream) => stream.next_ready().map(|item| item.map(reply)),
+            Self::Events(_) | Self::None => None,
         }
     }
 
@@ -197,7 +197,7 @@ impl Spring {
         match self {
             Self::Output(stream) => stream.next().map(|item| item.map(reply)),
             Self::Events(feed) => feed.batch().map(|batch| batch.map(Reply::Events)),
-            Self::Dry => None,
+            Self::None => None,
         }
     }
 }

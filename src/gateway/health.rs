@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, busy, guard};
-use crate::gateway::outlet::Outlet;
+use crate::gateway::response_stream::ResponseStream;
 use crate::rpc::block;
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
@@ -104,14 +104,14 @@ impl Health for Calls {
         let (serving, stall) = (Arc::clone(&self.gateway.serving), self.gateway.limits.stall);
         let refused = self.gateway.threads.run(sink, move |sink| {
             let _watching = serving.watch();
-            let (mut outlet, mut sent) = (Outlet::new(sink, stall), None);
+            let (mut response, mut sent) = (ResponseStream::new(sink, stall), None);
             loop {
                 let status = serving.of(&request.service);
-                if sent != Some(status) && outlet.send(message(status)).is_err() {
+                if sent != Some(status) && response.send(message(status)).is_err() {
                     return;
                 }
                 sent = Some(status);
-                if outlet.watch_with(&block::waker()).is_err() || poll::wait(&mut [], None).is_err() {
+                if response.watch_with(&block::waker()).is_err() || poll::wait(&mut [], None).is_err() {
                     return;
                 }
             }

@@ -23,7 +23,7 @@ const END_MS: u64 = 10_000;
 pub(super) struct Gone;
 
 /// See the module. Dropped without an end, the call is cancelled.
-pub(super) struct Outlet<A> {
+pub(super) struct ResponseStream<A> {
     sink: ServerStreamingSink<A>,
     /// How long the client may take nothing, ms.
     stall_ms: u64,
@@ -42,7 +42,7 @@ impl Wake for Hangup {
     }
 }
 
-impl<A> Outlet<A> {
+impl<A> ResponseStream<A> {
     pub fn new(sink: ServerStreamingSink<A>, stall: Duration) -> Self {
         Self { sink, stall_ms: millis(stall) }
     }
