@@ -12,8 +12,8 @@ use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
+use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
-use crate::rpc::tail;
 use crate::wire::answer::Answer;
 use crate::wire::audit::Note;
 use crate::wire::error::{Code, Error};
@@ -36,7 +36,7 @@ impl Calls {
         A: Answer + Send + 'static,
     {
         let answer = move |result| {
-            tail::keep(match result {
+            pending::keep(match result {
                 Ok(answer) => sink.success(answer),
                 Err(status) => sink.fail(status),
             });
@@ -275,7 +275,7 @@ mod tests {
             sink: UnarySink<HealthCheckResponse>,
         ) {
             let answer = |result| {
-                tail::keep(match result {
+                pending::keep(match result {
                     Ok(answer) => sink.success(answer),
                     Err(status) => sink.fail(status),
                 });

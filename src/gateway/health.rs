@@ -10,10 +10,10 @@ use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, busy, guard};
 use crate::gateway::response_stream::ResponseStream;
 use crate::rpc::block;
+use crate::rpc::pending;
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
-use crate::rpc::tail;
 use crate::sys::poll;
 
 /// Whether the gateway serves, and who wants to know when that changes.
@@ -71,7 +71,7 @@ impl Health for Calls {
     ) {
         let status = self.gateway.serving.of(&request.service);
         let answer = move |result: Result<(), RpcStatus>| {
-            tail::keep(match (result, status) {
+            pending::keep(match (result, status) {
                 (Err(status), _) => sink.fail(status),
                 (Ok(()), ServingStatus::ServiceUnknown) => {
                     sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))

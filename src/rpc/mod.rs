@@ -5,6 +5,6 @@
 
 pub(crate) mod block;
 pub(crate) mod codec;
+pub(crate) mod pending;
 pub(crate) mod services;
 pub(crate) mod status;
-pub(crate) mod tail;

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 /// Keeps the response of a call until it is out.
 pub(crate) fn keep(response: UnarySinkResult) {
-    Arc::new(Tail(Mutex::new(Some(response)))).look();
+    Arc::new(PendingResponse(Mutex::new(Some(response)))).look();
 }
 
-struct Tail(Mutex<Option<UnarySinkResult>>);
+struct PendingResponse(Mutex<Option<UnarySinkResult>>);
 
-impl Tail {
+impl PendingResponse {
     fn look(self: Arc<Self>) {
         let mut response = self.0.lock();
         let waker = Waker::from(Arc::clone(&self));
@@ -27,7 +27,7 @@ impl Tail {
     }
 }
 
-impl Wake for Tail {
+impl Wake for PendingResponse {
     fn wake(self: Arc<Self>) {
         self.look();
     }
