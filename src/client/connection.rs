@@ -102,9 +102,9 @@ impl Connection {
     }
 
     /// The descriptors that came with the answer to a request for some.
-    pub fn take_lent(&mut self) -> Vec<OwnedFd> {
+    pub fn take_shared(&mut self) -> Vec<OwnedFd> {
         match self {
-            Self::Socket(link) => link.take_lent(),
+            Self::Socket(link) => link.take_shared(),
             #[cfg(feature = "gateway")]
             Self::Remote(_) => Vec::new(),
         }

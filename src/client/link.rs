@@ -59,7 +59,7 @@ pub(super) struct Link {
     greeting: Greeting,
     read_timeout: Option<Duration>,
     /// The last request asked for descriptors: those that have come so far. Others are closed by the kernel.
-    lent: Option<Vec<OwnedFd>>,
+    shared: Option<Vec<OwnedFd>>,
 }
 
 impl Link {
@@ -76,7 +76,7 @@ impl Link {
             read_len: READ_LEN_MIN,
             greeting: Greeting::Due,
             read_timeout: None,
-            lent: None,
+            shared: None,
         }
     }
 
@@ -106,7 +106,7 @@ impl Link {
         if self.greeting == Greeting::Due {
             self.greeting = Greeting::Awaited;
         }
-        self.lent = matches!(request, Request::Follow(follow) if follow.lend).then(Vec::new);
+        self.shared = matches!(request, Request::Follow(follow) if follow.share).then(Vec::new);
         Ok(())
     }
 
@@ -129,8 +129,8 @@ impl Link {
     }
 
     /// The descriptors that came with the answer.
-    pub(super) fn take_lent(&mut self) -> Vec<OwnedFd> {
-        self.lent.take().unwrap_or_default()
+    pub(super) fn take_shared(&mut self) -> Vec<OwnedFd> {
+        self.shared.take().unwrap_or_default()
     }
 
     fn read(&mut self, timeout: Option<Duration>) -> Result<(), Fault> {
@@ -140,10 +140,10 @@ impl Link {
             self.read_timeout = timeout;
         }
         let room = self.frames.room(self.read_len);
-        let read = match &mut self.lent {
+        let read = match &mut self.shared {
             None => (&*self.socket).read(room),
-            Some(lent) => socket::recvmsg(self.socket.as_fd(), room, Blocking::Wait).map(|(n, fds)| {
-                lent.extend(fds);
+            Some(shared) => socket::recvmsg(self.socket.as_fd(), room, Blocking::Wait).map(|(n, fds)| {
+                shared.extend(fds);
                 n
             }),
         };

@@ -70,7 +70,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::AuditLog(_)
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
-        Request::Follow(follow) if follow.lend => Some(TIMEOUT),
+        Request::Follow(follow) if follow.share => Some(TIMEOUT),
         // These last as long as the process they are about.
         Request::Stop(_)
         | Request::Restart(_)

@@ -10,11 +10,11 @@ use crate::client::Client;
 use crate::client::connection::Connection;
 use crate::client::link::Fault;
 use crate::client::retry::{self, Attempts, Repeat};
-use crate::ring::{Lent, Source};
+use crate::ring::{SharedOutput, Source};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
-use crate::wire::request::{Follow, LENT_MAX, Request, Since, Stream, StreamKind};
+use crate::wire::request::{Follow, Request, SHARED_MAX, Since, Stream, StreamKind};
 
 /// The most bytes read at a time where they lie, and in one chunk then: as many as any malloc takes from its heap, together
 /// with its frame. Twice what the service sends at a time, for whoever takes them pays for each message.
@@ -72,7 +72,7 @@ struct Cursor {
     /// The byte that comes next.
     next: u64,
     /// What its output is in, if that was lent.
-    memory: Option<Lent>,
+    memory: Option<SharedOutput>,
     /// What is in its memory is all there is.
     is_over: bool,
 }
@@ -129,7 +129,7 @@ impl OutputStream {
 
     /// Asks for the memory that the output is in. Without it, the bytes come over the connection.
     pub(super) fn borrow(mut self) -> Self {
-        if (1..=LENT_MAX).contains(&self.cursors.len())
+        if (1..=SHARED_MAX).contains(&self.cursors.len())
             && let Ok(all) = self.borrowed()
             && all.len() == self.cursors.len()
         {
@@ -139,7 +139,7 @@ impl OutputStream {
         self
     }
 
-    fn borrowed(&mut self) -> Result<Vec<Lent>, Fault> {
+    fn borrowed(&mut self) -> Result<Vec<SharedOutput>, Fault> {
         let request = self.follow(true);
         let mut link = self.client.send(&request)?;
         let mut rings = Vec::new();
@@ -151,9 +151,9 @@ impl OutputStream {
                 (_, More::Follows) => {}
             }
         }
-        let lent = link.take_lent();
+        let shared = link.take_shared();
         self.client.link = Some(link);
-        let all = lent.into_iter().zip(rings).map(|(memory, ring)| Lent::open(memory, ring.keep));
+        let all = shared.into_iter().zip(rings).map(|(memory, ring)| SharedOutput::open(memory, ring.keep));
         all.collect::<io::Result<_>>().map_err(Fault::Broken)
     }
 
@@ -261,11 +261,11 @@ impl OutputStream {
         Ok(())
     }
 
-    fn follow(&self, lend: bool) -> Request {
+    fn follow(&self, share: bool) -> Request {
         Request::Follow(Follow {
             ids: self.cursors.iter().map(|cursor| cursor.id).collect(),
             offsets: self.cursors.iter().map(|cursor| cursor.next).collect(),
-            lend,
+            share,
         })
     }
 

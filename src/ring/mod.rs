@@ -11,7 +11,7 @@
 mod read;
 mod write;
 
-pub use crate::ring::read::{Lent, Piece, Read, Reader};
+pub use crate::ring::read::{Piece, Read, Reader, SharedOutput};
 pub use crate::ring::write::{Ring, Taken};
 
 use crate::sys::memory::PAGE;

@@ -135,13 +135,13 @@ impl<'m> Reader<'m> {
 
 /// A ring in memory that somebody else writes and has lent.
 #[derive(Debug)]
-pub struct Lent {
+pub struct SharedOutput {
     window: Window,
     file: File,
     geometry: Geometry,
 }
 
-impl Lent {
+impl SharedOutput {
     /// Over a descriptor that is open for reading, of memory that keeps so many bytes of output.
     pub fn open(memory: OwnedFd, keep: u64) -> io::Result<Self> {
         let (file, geometry) = (File::from(memory), Geometry::new(keep));
@@ -171,10 +171,10 @@ mod tests {
         let len = Geometry::new(4096).end();
         for (len, is_taken) in [(0, false), (len - 1, false), (len, true)] {
             let file = memfd_create(c"test", len).unwrap();
-            let lent = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
-            let lent = Lent::open(lent.into(), 4096);
-            assert_eq!(lent.is_ok(), is_taken, "{len} bytes");
-            assert!(lent.is_err() || lent.is_ok_and(|lent| lent.reader().head() == 0));
+            let shared = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+            let shared = SharedOutput::open(shared.into(), 4096);
+            assert_eq!(shared.is_ok(), is_taken, "{len} bytes");
+            assert!(shared.is_err() || shared.is_ok_and(|shared| shared.reader().head() == 0));
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::wire::time::millis;
 /// The version of the command channel.
 pub const CHANNEL_VERSION: u32 = 1;
 /// The most processes whose memory is lent with one reply.
-pub const LENT_MAX: usize = 8;
+pub const SHARED_MAX: usize = 8;
 /// The most targets of one request.
 pub const TARGETS_MAX: usize = 10_000;
 
@@ -204,8 +204,8 @@ pub struct Follow {
     pub ids: Vec<ProcessId>,
     /// The byte of each that comes next: answered when there is one, or when the process is at rest.
     pub offsets: Vec<u64>,
-    /// Answer at once, with the memory of at most [`LENT_MAX`] processes beside the reply.
-    pub lend: bool,
+    /// Answer at once, with the memory of at most [`SHARED_MAX`] processes beside the reply.
+    pub share: bool,
 }
 
 /// See [`Request::Env`]. Without any change it shows.
@@ -294,7 +294,7 @@ impl Request {
             Self::Follow(r) => Body::Follow(v1::Follow {
                 ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
                 offsets: r.offsets.clone(),
-                lend: r.lend,
+                lend: r.share,
             }),
             Self::Env(r) => Body::Env(v1::EnvChange { set: pairs_to_wire(&r.set), unset: r.unset.clone() }),
             Self::Events(r) => Body::Events(v1::Events {
@@ -405,7 +405,7 @@ impl Stream {
 
 impl Follow {
     fn from_wire(r: v1::Follow) -> Result<Self, Error> {
-        let (count, max) = (r.ids.len(), if r.lend { LENT_MAX } else { TARGETS_MAX });
+        let (count, max) = (r.ids.len(), if r.lend { SHARED_MAX } else { TARGETS_MAX });
         if count == 0 || count > max || count != r.offsets.len() {
             let offsets = r.offsets.len();
             return Err(Error::usage(format!(
@@ -413,7 +413,7 @@ impl Follow {
             )));
         }
         let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<_, _>>()?;
-        Ok(Self { ids, offsets: r.offsets, lend: r.lend })
+        Ok(Self { ids, offsets: r.offsets, share: r.lend })
     }
 }
 
@@ -512,15 +512,15 @@ mod tests {
 
     #[test]
     fn whoever_is_followed_has_an_offset() {
-        let follow = |ids: usize, offsets, lend| {
+        let follow = |ids: usize, offsets, share| {
             let ids = (0..ids).map(|_| ProcessId::new().as_bytes().to_vec()).collect();
-            Follow::from_wire(v1::Follow { ids, offsets: vec![7; offsets], lend }).map(|f| f.ids.len())
+            Follow::from_wire(v1::Follow { ids, offsets: vec![7; offsets], lend: share }).map(|f| f.ids.len())
         };
-        assert_eq!((follow(9, 9, false), follow(LENT_MAX, LENT_MAX, true)), (Ok(9), Ok(LENT_MAX)));
-        for (ids, offsets, lend) in
+        assert_eq!((follow(9, 9, false), follow(SHARED_MAX, SHARED_MAX, true)), (Ok(9), Ok(SHARED_MAX)));
+        for (ids, offsets, share) in
             [(0, 0, false), (2, 1, false), (9, 9, true), (TARGETS_MAX + 1, TARGETS_MAX + 1, false)]
         {
-            assert_eq!(follow(ids, offsets, lend).map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
+            assert_eq!(follow(ids, offsets, share).map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
         }
         assert!(
             Follow::from_wire(v1::Follow { ids: vec![vec![1; 15]], offsets: vec![0], lend: false }).is_err()

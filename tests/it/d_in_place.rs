@@ -136,7 +136,7 @@ fn what_is_removed_meanwhile_ends() {
 /// The client goes while there is nothing to send, though there was something of the other stream.
 #[test]
 #[cfg(feature = "gateway")]
-fn the_gateway_gives_back_what_it_was_lent() {
+fn the_gateway_gives_back_what_it_was_shared() {
     use crate::harness::gateway::{Gateway, User};
     let gateway = Gateway::start();
     let lent = || procfs::fds(gateway.pid()).iter().filter(|fd| fd.contains("provost-process")).count();
@@ -150,12 +150,12 @@ fn the_gateway_gives_back_what_it_was_lent() {
 }
 
 #[test]
-fn what_is_lent_cannot_be_written() {
+fn shared_memory_cannot_be_written() {
     let service = Service::new();
     let id = service.start(&["--", "echo", "mine"]);
     service.cli(&["wait", &id]).expect(0);
     let ids = vec![id.parse().expect("a UUID")];
-    let request = Request::Follow(Follow { ids, offsets: vec![0], lend: true });
+    let request = Request::Follow(Follow { ids, offsets: vec![0], share: true });
     let mut socket = UnixStream::connect(service.socket()).expect("it listens");
     socket.write_all(&[hello(), framed(&request.encode())].concat()).expect("it reads");
     let mut lent = Vec::new();
@@ -171,7 +171,7 @@ fn what_is_lent_cannot_be_written() {
     assert_eq!(service.output(&id), b"mine\n");
     // Without a request for it nothing comes beside the bytes, and for nobody there is an answer.
     let mut peer = Peer::greeted(service.socket());
-    let follow = Follow { ids: vec![ProcessId::new()], offsets: vec![0], lend: false };
+    let follow = Follow { ids: vec![ProcessId::new()], offsets: vec![0], share: false };
     peer.send(&framed(&Request::Follow(follow).encode()));
     assert!(matches!(peer.reply(), Some((Reply::Rings(rings), _)) if rings.len() == 1 && rings[0].over));
 }

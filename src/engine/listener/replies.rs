@@ -75,7 +75,7 @@ impl<'a> Replies<'a> {
     }
 
     /// Sends the memory of output, and the files that it is in beside it.
-    pub fn lend(&mut self, rings: Vec<Ring>, files: &[File]) -> Result<(), Closed> {
+    pub fn share(&mut self, rings: Vec<Ring>, files: &[File]) -> Result<(), Closed> {
         let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         self.flush()?;
         self.send(&Reply::Rings(rings), More::Follows)?;

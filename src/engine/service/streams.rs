@@ -102,9 +102,9 @@ impl Engine {
     /// For whoever reads output where it lies: tells when there is some, and lends the memory that it lies in.
     pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
-        if r.lend {
-            return match lend(&found, asked) {
-                Ok((rings, files)) => replies.lend(rings, &files).map(|()| Ok(Reply::Done)),
+        if r.share {
+            return match share(&found, asked) {
+                Ok((rings, files)) => replies.share(rings, &files).map(|()| Ok(Reply::Done)),
                 Err(e) => Ok(Err(e)),
             };
         }
@@ -162,7 +162,7 @@ impl Engine {
 }
 
 /// All of them, or none: whoever may not have them, or is given too few, still has [`Engine::stream`].
-fn lend(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<Ring>, Vec<File>), Error> {
+fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<Ring>, Vec<File>), Error> {
     if !asked.is_trusted {
         return Err(Error::new(Code::Refused, "only root and the service's own user may have its memory"));
     }
