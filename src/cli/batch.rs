@@ -122,7 +122,7 @@ pub fn named(item: &Item, e: &Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::process;
+    use crate::client::fake_server::process;
 
     #[test]
     fn items_of_a_pattern_are_put_in_order() {

@@ -149,7 +149,7 @@ fn row(p: &Process, now: Timestamp) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::process;
+    use crate::client::fake_server::process;
 
     #[test]
     fn one_pattern_at_most() {

@@ -195,7 +195,7 @@ fn send(client: &mut Client, id: ProcessId, signal: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::process;
+    use crate::client::fake_server::process;
     use crate::wire::process::StartFailure;
 
     #[test]

@@ -210,7 +210,7 @@ fn how_it_ended(p: &Process) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::process;
+    use crate::client::fake_server::process;
     use crate::wire::process::{End, Exit};
 
     fn failing() -> Process {

@@ -136,7 +136,7 @@ impl Iterator for Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::{Act, Twin};
+    use crate::client::fake_server::{Act, FakeServer};
     use crate::wire::event::EventKind;
     use crate::wire::time::Timestamp;
 
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn events_go_on_behind_the_last_one() {
-        let twin = Twin::new(vec![
+        let server = FakeServer::new(vec![
             vec![Act::Partly(vec![batch(&[4, 5], 3)])],
             vec![Act::Hangup],
             vec![Act::Answer(vec![batch(&[6], 0)])],
         ]);
         let request = Events { since: 0, follow: true, target: None };
-        let items: Vec<_> = twin.client().events(request).unwrap().map(Result::unwrap).collect();
+        let items: Vec<_> = server.client().events(request).unwrap().map(Result::unwrap).collect();
         let seqs: Vec<u64> = (items.iter())
             .map(|item| match item {
                 FeedItem::Missed(count) => 1000 + count,
@@ -173,7 +173,7 @@ mod tests {
             })
             .collect();
         assert_eq!(seqs, [1003, 4, 5, 6]);
-        let asked: Vec<u64> = (twin.finish().requests.iter())
+        let asked: Vec<u64> = (server.finish().requests.iter())
             .map(|r| if let Request::Events(events) = r { events.since } else { panic!("{r:?}") })
             .collect();
         assert_eq!(asked, [0, 5, 5]);

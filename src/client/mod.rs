@@ -9,6 +9,8 @@
 
 mod cancel;
 mod connection;
+#[cfg(test)]
+pub(crate) mod fake_server;
 mod feed;
 mod link;
 #[cfg(feature = "gateway")]
@@ -18,8 +20,6 @@ mod retry;
 pub mod settings;
 mod socket;
 mod stream;
-#[cfg(test)]
-pub(crate) mod twin;
 
 use std::path::Path;
 use std::time::Instant;
@@ -355,7 +355,7 @@ fn unexpected() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::{Act, Twin, process};
+    use crate::client::fake_server::{Act, FakeServer, process};
     use crate::wire::request::Until;
     use std::time::Duration;
 
@@ -365,10 +365,10 @@ mod tests {
 
     #[test]
     fn greeting_and_request_arrive_together() {
-        let twin = Twin::new(vec![vec![Act::Answer(vec![item("a", None)])]]);
-        let items = twin.client().status(vec!["a".into()]).unwrap();
+        let server = FakeServer::new(vec![vec![Act::Answer(vec![item("a", None)])]]);
+        let items = server.client().status(vec!["a".into()]).unwrap();
         assert_eq!(items[0].target, "a");
-        let seen = twin.finish();
+        let seen = server.finish();
         assert_eq!(seen.requests, [Request::Status(vec!["a".into()])]);
         assert_eq!(seen.first_reads, [2], "frames in the first read");
     }
@@ -376,56 +376,56 @@ mod tests {
     #[test]
     fn one_connection_serves_many_requests() {
         let answer = || Act::Answer(vec![item("a", None)]);
-        let twin = Twin::new(vec![vec![answer(), answer()]]);
-        let mut client = twin.client();
+        let server = FakeServer::new(vec![vec![answer(), answer()]]);
+        let mut client = server.client();
         client.status(vec!["a".into()]).unwrap();
         client.status(vec!["a".into()]).unwrap();
-        assert_eq!(twin.finish().requests.len(), 2);
+        assert_eq!(server.finish().requests.len(), 2);
     }
 
     #[test]
     fn a1_a_broken_request_is_asked_again_and_its_half_answer_dropped() {
-        let twin = Twin::new(vec![
+        let server = FakeServer::new(vec![
             vec![Act::Partly(vec![item("a", None)])],
             vec![Act::Hangup],
             vec![Act::Answer(vec![item("a", None), item("b", None)])],
         ]);
-        let items = twin.client().stop(Stop { targets: vec!["*".into()], ..Stop::default() }).unwrap();
+        let items = server.client().stop(Stop { targets: vec!["*".into()], ..Stop::default() }).unwrap();
         assert_eq!(items.len(), 2);
-        assert_eq!(twin.finish().requests.len(), 3);
+        assert_eq!(server.finish().requests.len(), 3);
     }
 
     #[test]
     fn restart_and_signal_are_not_asked_twice() {
-        let twin = Twin::new(vec![vec![Act::Hangup]]);
-        let e = twin.client().restart(vec!["a".into()]).unwrap_err();
+        let server = FakeServer::new(vec![vec![Act::Hangup]]);
+        let e = server.client().restart(vec!["a".into()]).unwrap_err();
         assert!(
             e.code == Code::Failed && e.message.contains("unknown") && e.hint.contains("status"),
             "{e:?}"
         );
-        assert_eq!(twin.finish().requests.len(), 1);
+        assert_eq!(server.finish().requests.len(), 1);
     }
 
     #[test]
     fn what_is_gone_at_a_repeated_removal_was_removed() {
         let gone = || Some(Error::new(Code::NotFound, "gone"));
-        let twin = Twin::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", gone())])]]);
-        let items = twin.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        let server = FakeServer::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", gone())])]]);
+        let items = server.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
         assert_eq!(items[0].error, None);
-        twin.finish();
-        let twin = Twin::new(vec![vec![Act::Answer(vec![item("a", gone())])]]);
-        let items = twin.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        server.finish();
+        let server = FakeServer::new(vec![vec![Act::Answer(vec![item("a", gone())])]]);
+        let items = server.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
         assert_eq!(items[0].error, gone());
-        twin.finish();
+        server.finish();
     }
 
     #[test]
     fn a_repeated_wait_has_less_time() {
-        let twin = Twin::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", None)])]]);
+        let server = FakeServer::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", None)])]]);
         let timeout = Some(Duration::from_secs(60));
         let wait = Wait { targets: vec!["a".into()], until: Until::Ready, timeout };
-        twin.client().wait(wait).unwrap();
-        let seen = twin.finish().requests;
+        server.client().wait(wait).unwrap();
+        let seen = server.finish().requests;
         let left = |n: usize| if let Request::Wait(wait) = &seen[n] { wait.timeout } else { None };
         assert!(left(1) <= left(0) && left(0) <= timeout, "{seen:?}");
     }
@@ -433,18 +433,19 @@ mod tests {
     #[test]
     fn an_error_for_the_whole_request_leaves_the_connection_usable() {
         let refusal = Reply::Error(Error::new(Code::Refused, "no"));
-        let twin = Twin::new(vec![vec![Act::Answer(vec![refusal]), Act::Answer(vec![item("a", None)])]]);
-        let mut client = twin.client();
+        let server =
+            FakeServer::new(vec![vec![Act::Answer(vec![refusal]), Act::Answer(vec![item("a", None)])]]);
+        let mut client = server.client();
         assert_eq!(client.list(List::default()).unwrap_err().code, Code::Refused);
         assert_eq!(client.status(vec!["a".into()]).unwrap().len(), 1);
-        twin.finish();
+        server.finish();
     }
 
     #[test]
     fn the_end_of_the_service_is_told_at_once() {
-        let twin = Twin::new(vec![vec![Act::Hangup]]);
-        let mut client = twin.client();
-        twin.stop_listening();
+        let server = FakeServer::new(vec![vec![Act::Hangup]]);
+        let mut client = server.client();
+        server.stop_listening();
         assert_eq!(client.status(vec!["a".into()]).unwrap_err().code, Code::Unreachable);
     }
 }

@@ -329,7 +329,7 @@ impl Iterator for OutputStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::twin::{Act, Twin, process};
+    use crate::client::fake_server::{Act, FakeServer, process};
     use crate::wire::error::Code;
     use crate::wire::time::Timestamp;
 
@@ -369,16 +369,16 @@ mod tests {
     #[test]
     fn each_process_goes_on_at_its_own_byte() {
         let gap = Reply::Gap(Gap { id: process("b").id, offset: 12, missed: 5 });
-        let twin = Twin::new(vec![
+        let server = FakeServer::new(vec![
             vec![status(&["a", "b"]), Act::Partly(vec![chunk("a", 0, "one "), chunk("b", 10, "B1"), gap])],
             vec![status(&["a", "b"]), Act::Hangup],
             // The overlap is dropped, byte for byte.
             vec![status(&["a", "b"]), Act::Answer(vec![chunk("a", 2, "e two"), chunk("b", 17, "B2")])],
         ]);
         let stream = Stream { targets: vec!["*".into()], kind: StreamKind::Both, since: Since::Start };
-        let items: Vec<_> = twin.client().stream(stream).unwrap().map(Result::unwrap).collect();
+        let items: Vec<_> = server.client().stream(stream).unwrap().map(Result::unwrap).collect();
         assert_eq!((text_of(&items, "a").as_str(), text_of(&items, "b").as_str()), ("one two", "B1<5>B2"));
-        let seen = twin.finish().requests;
+        let seen = server.finish().requests;
         let asked: Vec<_> = seen
             .iter()
             .filter_map(|r| if let Request::Stream(s) = r { Some(&s.since) } else { None })
@@ -400,14 +400,14 @@ mod tests {
             error: None,
             unrecorded: None,
         });
-        let twin = Twin::new(vec![
+        let server = FakeServer::new(vec![
             vec![status(&["a", "b"]), Act::Hangup],
             vec![Act::Answer(vec![gone, left]), Act::Answer(vec![chunk("b", 100, "x")])],
         ]);
         let stream = Stream { targets: vec!["*".into()], kind: StreamKind::Both, since: Since::Now };
-        let items: Vec<_> = twin.client().stream(stream).unwrap().map(Result::unwrap).collect();
+        let items: Vec<_> = server.client().stream(stream).unwrap().map(Result::unwrap).collect();
         assert!(matches!(&items[0], StreamItem::Ended(item) if item.error.is_some()));
         assert_eq!(text_of(&items, "b"), "x");
-        twin.finish();
+        server.finish();
     }
 }

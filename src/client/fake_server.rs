@@ -35,12 +35,12 @@ pub(super) struct Seen {
     pub(super) first_reads: Vec<usize>,
 }
 
-pub(super) struct Twin {
+pub(super) struct FakeServer {
     path: PathBuf,
     thread: JoinHandle<Seen>,
 }
 
-impl Twin {
+impl FakeServer {
     pub(super) fn new(script: Vec<Vec<Act>>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
