@@ -16,14 +16,14 @@ const READ_MAX: u64 = 1 << 20;
 
 /// A proof that has not come yet. The process's thread owns it.
 #[derive(Debug)]
-pub enum Proof {
+pub enum Probe {
     /// A line with this text, looked for from this offset on.
     Line { text: Vec<u8>, from: u64 },
     /// This port accepts a connection; the next attempt is due at that time (monotonic ms).
     Tcp { port: u16, due: u64 },
 }
 
-impl Proof {
+impl Probe {
     /// What to look for in a run whose output begins at `from`.
     pub fn new(readiness: &Readiness, from: u64) -> Self {
         match readiness {

@@ -18,7 +18,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{Answer, Ask, Msg, Process};
 use crate::engine::process::launch::{self, Identity};
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
-use crate::engine::process::ready::Proof;
+use crate::engine::process::ready::Probe;
 use crate::engine::process::state::{Action, Child, Input, NewEvent, Now, Outcome, Rules, StopOrder, step};
 use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
@@ -65,7 +65,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         tree,
         pipes: Pipes::default(),
         rest: Rest::Empty,
-        proof: None,
+        probe: None,
         waiting: Vec::new(),
         refusal: None,
         removed: false,
@@ -85,7 +85,7 @@ struct Worker {
     tree: Tree,
     pipes: Pipes,
     rest: Rest,
-    proof: Option<Proof>,
+    probe: Option<Probe>,
     waiting: Vec<Waiting>,
     /// Why the last start was refused before there was a child.
     refusal: Option<Error>,
@@ -125,7 +125,7 @@ impl Worker {
 
     /// The one place where this thread waits.
     fn wait(&mut self) {
-        let probe = self.proof.as_ref().and_then(Proof::due);
+        let probe = self.probe.as_ref().and_then(Probe::due);
         let deadlines =
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
@@ -177,8 +177,8 @@ impl Worker {
             let cause = self.record.cause.clone();
             self.apply(Input::Deadline, &cause);
             // A stop that was in vain may leave it running before it was ready.
-            if self.proof.is_none() {
-                self.expect_proof();
+            if self.probe.is_none() {
+                self.start_probe();
             }
         }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
@@ -188,9 +188,9 @@ impl Worker {
         if self.pipes.exec_look_at.is_some_and(|due| due <= now) {
             self.look_for_exec();
         }
-        if let Some(proof) = &mut self.proof
-            && proof.due().is_some_and(|d| d <= now)
-            && proof.probe(now)
+        if let Some(probe) = &mut self.probe
+            && probe.due().is_some_and(|d| d <= now)
+            && probe.probe(now)
         {
             self.is_ready();
         }
@@ -322,23 +322,23 @@ impl Worker {
             }
             None => {
                 self.apply_quietly(Input::Executed);
-                self.expect_proof();
+                self.start_probe();
             }
         }
     }
 
     /// Looks for the proof that the run is ready, if its spec asks for one.
-    fn expect_proof(&mut self) {
+    fn start_probe(&mut self) {
         if self.record.state != State::Running || self.record.ready {
             return;
         }
-        self.proof = self.process.spec.ready.as_ref().map(|r| Proof::new(r, self.record.output_from));
-        self.look_for_proof();
+        self.probe = self.process.spec.ready.as_ref().map(|r| Probe::new(r, self.record.output_from));
+        self.look_at_probe();
     }
 
-    fn look_for_proof(&mut self) {
-        if let Some(proof) = &mut self.proof
-            && proof.reads(&self.process.memory.ring())
+    fn look_at_probe(&mut self) {
+        if let Some(probe) = &mut self.probe
+            && probe.reads(&self.process.memory.ring())
         {
             self.is_ready();
         }
@@ -352,7 +352,7 @@ impl Worker {
             self.executed();
         }
         self.drain();
-        self.proof = None;
+        self.probe = None;
         self.tree.leader_gone = true;
         self.pipes.run_ended(self.record.run, clock::now_ms());
         let exit = self.exit(&ended);
@@ -378,7 +378,7 @@ impl Worker {
     }
 
     fn is_ready(&mut self) {
-        self.proof = None;
+        self.probe = None;
         self.apply_quietly(Input::Ready);
     }
 
@@ -389,7 +389,7 @@ impl Worker {
         let taken = self.pipes.take(source, &self.process.memory.ring());
         if taken.is_some() {
             self.process.wake_watchers();
-            self.look_for_proof();
+            self.look_at_probe();
         } else {
             self.close_pipes_if_done();
         }

@@ -71,7 +71,7 @@ impl Worker {
                 self.follow(failed);
             }
             State::Stopping => self.resume_stop(),
-            State::Running => self.expect_proof(),
+            State::Running => self.start_probe(),
             State::Starting | State::Stopped | State::Backoff | State::Failed => {}
         }
     }
@@ -102,7 +102,7 @@ impl Worker {
     /// The run has ended, and nobody has seen how.
     pub(super) fn lost(&mut self) {
         self.foreign = None;
-        self.proof = None;
+        self.probe = None;
         self.tree.leader_gone = true;
         self.apply(Input::Lost, reconcile::CAUSE);
     }
