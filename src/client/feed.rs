@@ -75,7 +75,7 @@ impl Feed {
             None => self.client.send(&Request::Events(self.request.clone()))?,
         };
         let (reply, more) = link.receive(retry::timeout(&Request::Events(self.request.clone())))?;
-        self.attempts.heard();
+        self.attempts.received();
         match reply {
             Reply::Error(e) => return Err(Fault::Final(e)),
             Reply::Events(batch) => self.take(batch),

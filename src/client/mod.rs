@@ -304,7 +304,7 @@ impl Client {
         let mut replies = Vec::with_capacity(1);
         loop {
             let (reply, more) = link.receive(timeout)?;
-            attempts.heard();
+            attempts.received();
             if let Reply::Error(e) = reply {
                 // The request failed, the connection did not, if that was the last word.
                 if more == More::Last {

@@ -96,7 +96,7 @@ impl Attempts {
     }
 
     /// The service was heard: its time begins anew.
-    pub(super) fn heard(&mut self) {
+    pub(super) fn received(&mut self) {
         self.give_up_at = None;
         self.pause = Duration::ZERO;
     }
@@ -179,7 +179,7 @@ mod tests {
             now += Duration::from_secs(3600);
             assert_eq!(attempts.decide(broken(), Repeat::Safe, path, now), Ok(Duration::ZERO));
             assert_eq!(attempts.decide(broken(), Repeat::Safe, path, now), Ok(PAUSE_MIN));
-            attempts.heard();
+            attempts.received();
         }
         assert!(attempts.decide(broken(), Repeat::Safe, path, now).is_ok());
         let e = attempts.decide(broken(), Repeat::Safe, path, now + TIMEOUT).unwrap_err();

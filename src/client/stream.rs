@@ -206,7 +206,7 @@ impl OutputStream {
         };
         let (reply, more) = link.receive(None)?;
         self.since = None;
-        self.attempts.heard();
+        self.attempts.received();
         match reply {
             Reply::Error(e) => return Err(Fault::Final(e)),
             Reply::Chunk(chunk) => self.take_chunk(chunk),

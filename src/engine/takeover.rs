@@ -63,9 +63,9 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     let link = Link::new(socket);
     link.send(&ToKeeper::Hello { version: VERSION }, &[])
         .map_err(|e| Error::new(Code::Unreachable, format!("cannot greet the keeper: {e}")))?;
-    let Greeting { global, listener, started_at, engine_starts, keeper } = hear_hello(&link)?;
+    let Greeting { global, listener, started_at, engine_starts, keeper } = receive_hello(&link)?;
     let upgrades = Upgrades::default();
-    let listed = hear_list(&link, &upgrades)?;
+    let listed = receive_list(&link, &upgrades)?;
 
     let host = Arc::new(Host {
         link,
@@ -169,7 +169,7 @@ fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {
     Ok((message, fds))
 }
 
-fn hear_hello(link: &Link) -> Result<Greeting, Error> {
+fn receive_hello(link: &Link) -> Result<Greeting, Error> {
     // An exit of a child may be told before the answer.
     loop {
         let (message, fds) = receive(link)?;
@@ -195,7 +195,7 @@ fn hear_hello(link: &Link) -> Result<Greeting, Error> {
     }
 }
 
-fn hear_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
+fn receive_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     loop {
         let (message, fds) = receive(link)?;

@@ -291,10 +291,10 @@ impl Worker {
         self.tree.leader = leader;
         self.tree.leader_gone = false;
         self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
-        let is_heard = pipes.is_some();
+        let is_captured = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });
-        if !is_heard {
+        if !is_captured {
             self.refusal = Some(self.no_descriptors());
             self.apply(Input::Stop(StopOrder::at_once()), "want of descriptors");
         }
