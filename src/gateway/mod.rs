@@ -68,7 +68,7 @@ const OWN_THREADS_MAX: usize = 1024;
 /// Files that are changed one by one are read when nothing has changed for so long, ms.
 const QUIET_MS: u64 = 200;
 /// How long connections may take to end with the gateway, ms.
-const FAREWELL_MS: u64 = 2000;
+const GOODBYE_MS: u64 = 2000;
 
 /// What its first line of output begins with when it lets clients in.
 pub const READY: &str = "gRPC is ready";
@@ -209,7 +209,7 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) 
 fn end(gateway: &Gateway) -> ! {
     gateway.serving.end();
     gateway.live.close_if(|_| true);
-    let deadline = clock::now_ms() + FAREWELL_MS;
+    let deadline = clock::now_ms() + GOODBYE_MS;
     while gateway.live.count() > 0 && clock::now_ms() < deadline {
         // Nobody counts down for us: a moment between looks, at the very end of the process.
         let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));

@@ -41,7 +41,7 @@ const EAGER_LEN: usize = 4 << 10;
 /// After how long without traffic buffers and stack are given back, in milliseconds. Once; nothing ticks.
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
-const FAREWELL_MS: u64 = 10_000;
+const GOODBYE_MS: u64 = 10_000;
 /// For how long the peer may then go on talking to nobody, in milliseconds. Closing at once, with bytes of its unread,
 /// could take back what it has not read yet.
 const LINGER_MS: u64 = 1000;
@@ -380,7 +380,7 @@ impl<'a> Pump<'a> {
         if self.inbound != Flow::Ended {
             self.inbound = Flow::Ignored;
         }
-        let timeout = if self.outbound == Flow::Ended { LINGER_MS } else { FAREWELL_MS };
+        let timeout = if self.outbound == Flow::Ended { LINGER_MS } else { GOODBYE_MS };
         self.deadline_ms.get_or_insert(clock::now_ms() + timeout);
     }
 

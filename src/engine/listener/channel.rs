@@ -27,7 +27,7 @@ const KEEP_LEN: usize = 1 << 10;
 /// The longest hello, in bytes: a stranger gets no more memory than this.
 const HELLO_LEN_MAX: usize = 4 << 10;
 /// Read and thrown away from a client that has broken the rules, in bytes, so that it gets to reading.
-const FAREWELL_LEN_MAX: usize = 8 << 20;
+const GOODBYE_LEN_MAX: usize = 8 << 20;
 
 /// Why nothing more is read from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,13 +220,13 @@ impl Channel {
 
     /// The last words to a client that did not keep to the protocol. It may still be sending, and would not come to
     /// read them if the socket was closed under it.
-    pub(super) fn farewell(&mut self, payload: &[u8]) {
+    pub(super) fn goodbye(&mut self, payload: &[u8]) {
         let is_said = frame::put(&mut self.out, payload).is_ok() && self.flush().is_ok();
         if !is_said || self.socket.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let at = after(self.limits.farewell);
-        let mut left = FAREWELL_LEN_MAX;
+        let at = after(self.limits.goodbye);
+        let mut left = GOODBYE_LEN_MAX;
         let mut buf = [0; READ_LEN];
         while left > 0 && clock::now_ms() < at {
             match socket::recv(self.fd(), &mut buf) {

@@ -53,7 +53,7 @@ impl Connection {
                 Phase::Hello => Hello { error: Some(error), ..Hello::ours() }.encode(),
                 Phase::Requests => Reply::Error(error).encode(More::Last),
             };
-            self.channel.farewell(&last_error);
+            self.channel.goodbye(&last_error);
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Limits {
     /// Without one byte taken by a client that has replies to read.
     pub write: Duration,
     /// For a client that broke the rules, to read that it did.
-    pub farewell: Duration,
+    pub goodbye: Duration,
 }
 
 impl Default for Limits {
@@ -30,7 +30,7 @@ impl Default for Limits {
             hello: Duration::from_secs(5),
             frame: Duration::from_secs(10),
             write: Duration::from_secs(10),
-            farewell: Duration::from_secs(1),
+            goodbye: Duration::from_secs(1),
         }
     }
 }

@@ -61,7 +61,7 @@ impl<'a> Replies<'a> {
             // The request gets an end that its sender can read; the connection has none that it could go on from.
             Err(Put::TooLarge(e)) => {
                 let e = Reply::Error(Error::new(Code::Failed, format!("the answer is too large: {e}")));
-                self.channel.farewell(&e.encode(More::Last));
+                self.channel.goodbye(&e.encode(More::Last));
                 return Err(Closed);
             }
         }

@@ -163,9 +163,9 @@ fn g5_records_of_one_byte_are_records() {
 fn g6_a_farewell_after_the_first_message_ends_it() {
     let world = World::new();
     let (_, hello) = client(world.client());
-    for farewells in [1, 10, 10_000] {
+    for goodbyes in [1, 10, 10_000] {
         let (server, mut tcp) = accepting(&world, LONG_MS);
-        let _ = tcp.write_all(&[hello.clone(), record(21, &[1, 0]).repeat(farewells)].concat());
+        let _ = tcp.write_all(&[hello.clone(), record(21, &[1, 0]).repeat(goodbyes)].concat());
         drop(tcp);
         let why = refusal(server);
         assert_ne!(why, Refused::TimedOut);
