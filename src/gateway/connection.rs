@@ -11,7 +11,7 @@ use crate::gateway::Gateway;
 use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
 use crate::gateway::meter::{FrameMeter, Quotas};
-use crate::gateway::penalties::Offence;
+use crate::gateway::rate_limit::Violation;
 use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::manager::process_manager_service;
@@ -41,8 +41,9 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
     let (tunnel, peer) = match accept(tcp, config, deadline) {
         Ok(accepted) => accepted,
         Err(refused) => {
-            let offence = if refused == Refused::TimedOut { Offence::TooSlow } else { Offence::Refused };
-            gateway.penalties.add(address, offence, clock::now_ms());
+            let violation =
+                if refused == Refused::TimedOut { Violation::TooSlow } else { Violation::Refused };
+            gateway.rate_limit.add(address, violation, clock::now_ms());
             gateway.log.say(&format!("{address}: refused: {refused}"));
             return;
         }
@@ -51,12 +52,12 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
     let name = peer.names.first().cloned().unwrap_or_default();
     match carry(gateway, tunnel, peer) {
         Ok(Ended::Killed(why)) => {
-            gateway.penalties.add(address, Offence::Flood, clock::now_ms());
+            gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
         }
         // The gRPC library found it past bearing: too many streams, broken HTTP/2.
         Ok(Ended::Dismissed) => {
-            gateway.penalties.add(address, Offence::Broken, clock::now_ms());
+            gateway.rate_limit.add(address, Violation::Broken, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));
         }
         Ok(_) => {}

@@ -56,7 +56,7 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &TcpListener) ->
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
         };
-        if !gateway.penalties.may_enter(address, clock::now_ms()) {
+        if !gateway.rate_limit.may_enter(address, clock::now_ms()) {
             continue;
         }
         let Some(slot) = slots.take(address) else { continue };

@@ -22,8 +22,8 @@ mod live;
 mod log;
 mod manager;
 pub mod meter;
-mod penalties;
 mod pool;
+mod rate_limit;
 mod reflection;
 mod response_stream;
 pub mod settings;
@@ -48,8 +48,8 @@ use crate::gateway::health::Serving;
 use crate::gateway::live::Live;
 use crate::gateway::log::Log;
 pub use crate::gateway::log::Say;
-use crate::gateway::penalties::Penalties;
 use crate::gateway::pool::{Engine, Pool};
+use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
 use crate::sys::clock;
@@ -92,7 +92,7 @@ struct Gateway {
     socket: PathBuf,
     access: Mutex<Arc<Access>>,
     verifier: Arc<Verifier>,
-    penalties: Penalties,
+    rate_limit: RateLimit,
     live: Live,
     env: Arc<Environment>,
     pool: Pool,
@@ -135,7 +135,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         limits: settings.limits,
         access: Mutex::new(Arc::new(Access::load(&settings)?)),
         verifier: Arc::new(Verifier::new(settings.users.load()?)?),
-        penalties: Penalties::default(),
+        rate_limit: RateLimit::default(),
         live: Live::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
         pool: Pool::new(&socket).map_err(cannot("cannot start a thread"))?,

@@ -15,7 +15,7 @@ const ADDRESSES_MAX: usize = 10_000;
 
 /// What one failure takes from the stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offence {
+pub(super) enum Violation {
     /// A handshake that was refused.
     Refused = 1,
     /// A connection that the gRPC library found broken.
@@ -28,10 +28,10 @@ pub(super) enum Offence {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Penalties(Mutex<BTreeMap<IpAddr, u64>>);
+pub(super) struct RateLimit(Mutex<BTreeMap<IpAddr, u64>>);
 
-impl Penalties {
-    pub fn add(&self, address: IpAddr, offence: Offence, now_ms: u64) {
+impl RateLimit {
+    pub fn add(&self, address: IpAddr, violation: Violation, now_ms: u64) {
         let mut full_at = self.0.lock();
         let address = network(address);
         if full_at.len() >= ADDRESSES_MAX && !full_at.contains_key(&address) {
@@ -44,7 +44,7 @@ impl Penalties {
         }
         let at = full_at.entry(address).or_insert(now_ms);
         // Not deeper than twice the stock: whoever stops is let in again in time.
-        *at = ((*at).max(now_ms) + offence as u64 * REFILL_MS).min(now_ms + 2 * STOCK * REFILL_MS);
+        *at = ((*at).max(now_ms) + violation as u64 * REFILL_MS).min(now_ms + 2 * STOCK * REFILL_MS);
     }
 
     /// Whether it has failures in stock.
@@ -71,27 +71,27 @@ mod tests {
 
     #[test]
     fn g9_who_fails_too_often_waits_and_comes_back() {
-        let (penalties, bad) = (Penalties::default(), "10.0.0.1".parse().unwrap());
+        let (rate_limit, bad) = (RateLimit::default(), "10.0.0.1".parse().unwrap());
         for _ in 0..STOCK {
-            assert!(penalties.may_enter(bad, 5000));
-            penalties.add(bad, Offence::Refused, 5000);
+            assert!(rate_limit.may_enter(bad, 5000));
+            rate_limit.add(bad, Violation::Refused, 5000);
         }
-        assert!(penalties.may_enter(bad, 5000));
-        penalties.add(bad, Offence::Refused, 5000);
-        assert!(!penalties.may_enter(bad, 5000));
-        assert!(penalties.may_enter(bad, 5000 + REFILL_MS));
-        assert!(penalties.may_enter("10.0.0.2".parse().unwrap(), 5000));
-        (0..1000).for_each(|_| penalties.add(bad, Offence::Flood, 5000));
-        assert!(penalties.may_enter(bad, 5000 + STOCK * REFILL_MS));
+        assert!(rate_limit.may_enter(bad, 5000));
+        rate_limit.add(bad, Violation::Refused, 5000);
+        assert!(!rate_limit.may_enter(bad, 5000));
+        assert!(rate_limit.may_enter(bad, 5000 + REFILL_MS));
+        assert!(rate_limit.may_enter("10.0.0.2".parse().unwrap(), 5000));
+        (0..1000).for_each(|_| rate_limit.add(bad, Violation::Flood, 5000));
+        assert!(rate_limit.may_enter(bad, 5000 + STOCK * REFILL_MS));
     }
 
     #[test]
     fn addresses_of_one_network_are_one_and_their_number_is_limited() {
-        let penalties = Penalties::default();
+        let rate_limit = RateLimit::default();
         for n in 0..2 * ADDRESSES_MAX as u128 {
-            penalties.add(IpAddr::V6((n << 64 | 7).into()), Offence::Refused, 0);
+            rate_limit.add(IpAddr::V6((n << 64 | 7).into()), Violation::Refused, 0);
         }
-        assert_eq!(penalties.0.lock().len(), ADDRESSES_MAX);
+        assert_eq!(rate_limit.0.lock().len(), ADDRESSES_MAX);
         assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::2".parse().unwrap()));
         assert_eq!(network("::ffff:1.2.3.4".parse().unwrap()), network("1.2.3.4".parse().unwrap()));
     }
