@@ -7,8 +7,6 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod descriptor;
-#[cfg(feature = "gateway")]
-pub mod eager;
 pub mod files;
 #[cfg(feature = "gateway")]
 pub mod grpc;
@@ -19,6 +17,8 @@ pub mod poll;
 pub mod procfs;
 pub mod signal;
 pub mod socket;
+#[cfg(feature = "gateway")]
+pub mod spin;
 pub mod system;
 #[cfg(feature = "gateway")]
 pub mod terminal;

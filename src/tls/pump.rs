@@ -21,12 +21,12 @@ use parking_lot::Mutex;
 use rustls::Error as Tls;
 
 use crate::sys::clock;
-use crate::sys::eager::Eager;
 use crate::sys::poll;
 use crate::sys::poll::PollFd;
 use crate::sys::poll::Wait;
 use crate::sys::poll::Waker;
 use crate::sys::socket;
+use crate::sys::spin::Spin;
 use crate::sys::thread;
 use crate::tls::error_texts;
 use crate::tls::tunnel::Tunnel;
@@ -37,7 +37,7 @@ const BATCH_LEN: usize = 16 << 10;
 /// And with every one that was full twice as many, up to this: then wake-ups no longer count.
 const BATCH_LEN_MAX: usize = 256 << 10;
 /// What is longer, in bytes, is no question whose answer is due at once, nor such an answer.
-const EAGER_LEN: usize = 4 << 10;
+const SPIN_LEN: usize = 4 << 10;
 /// After how long without traffic buffers and stack are given back, in milliseconds. Once; nothing ticks.
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
@@ -214,8 +214,8 @@ struct Pump<'a> {
     /// When it ends whatever is left.
     deadline_ms: Option<u64>,
     /// For what our side says to what has come, and for what the peer says to what went out.
-    eager_for_plain: Eager,
-    eager_for_tcp: Eager,
+    spin_for_plain: Spin,
+    spin_for_tcp: Spin,
 }
 
 impl<'a> Pump<'a> {
@@ -232,8 +232,8 @@ impl<'a> Pump<'a> {
             inbound_paused_ms: 0,
             outbound_paused_ms: 0,
             deadline_ms: None,
-            eager_for_plain: Eager::default(),
-            eager_for_tcp: Eager::default(),
+            spin_for_plain: Spin::default(),
+            spin_for_tcp: Spin::default(),
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Pump<'a> {
             }
             if moved {
                 idle = false;
-            } else if self.eager_for_plain.again() || self.eager_for_tcp.again() {
+            } else if self.spin_for_plain.again() || self.spin_for_tcp.again() {
                 (self.tcp_side.readable, self.plain_side.readable) = (true, true);
             } else {
                 idle = self.wait(now, idle)?;
@@ -359,9 +359,9 @@ impl<'a> Pump<'a> {
             Ok(n) => {
                 self.plain_side.writable = n == plain.len();
                 plain.consume(n);
-                self.eager_for_tcp.end();
-                if n <= EAGER_LEN {
-                    self.eager_for_plain.begin();
+                self.spin_for_tcp.end();
+                if n <= SPIN_LEN {
+                    self.spin_for_plain.begin();
                 }
                 true
             }
@@ -438,9 +438,9 @@ impl<'a> Pump<'a> {
             self.tunnel.session.encrypt(&room[..read]).map_err(|e| self.broken(&e))?;
         }
         self.transmit()?;
-        self.eager_for_plain.end();
-        if read <= EAGER_LEN {
-            self.eager_for_tcp.begin();
+        self.spin_for_plain.end();
+        if read <= SPIN_LEN {
+            self.spin_for_tcp.begin();
         }
         Ok(true)
     }

@@ -11,7 +11,7 @@ use std::thread;
 use crate::sys::clock;
 
 /// For how long it is worth looking, in nanoseconds: about what two processes need to answer a question.
-const EAGER_NS: u64 = 120_000;
+const SPIN_NS: u64 = 120_000;
 /// After so many times in vain in a row, one chance of this power of two is taken.
 const VAIN_MAX: u32 = 6;
 
@@ -22,7 +22,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// One thing that a thread expects again and again.
 #[derive(Debug, Default)]
-pub struct Eager {
+pub struct Spin {
     /// Monotonic; 0: not eager.
     until_ns: u64,
     /// How often it was in vain since it last was not.
@@ -31,7 +31,7 @@ pub struct Eager {
     pass: u32,
 }
 
-impl Eager {
+impl Spin {
     /// It is expected, from now on. A moment, unless another thread has it.
     pub fn begin(&mut self) {
         if self.until_ns == 0 {
@@ -43,7 +43,7 @@ impl Eager {
                 return;
             }
         }
-        self.until_ns = clock::now_ns() + EAGER_NS;
+        self.until_ns = clock::now_ns() + SPIN_NS;
     }
 
     /// Whether to look once more now, instead of going to sleep.
@@ -75,7 +75,7 @@ impl Eager {
     }
 }
 
-impl Drop for Eager {
+impl Drop for Spin {
     fn drop(&mut self) {
         self.end();
     }
@@ -87,13 +87,13 @@ mod tests {
 
     #[test]
     fn who_looks_in_vain_does_it_less_and_less_often() {
-        let mut eager = Eager::default();
+        let mut spin = Spin::default();
         let times = (0..1000)
             .filter(|_| {
-                eager.begin();
-                let is_eager = eager.again();
-                while eager.again() {}
-                is_eager
+                spin.begin();
+                let is_spinning = spin.again();
+                while spin.again() {}
+                is_spinning
             })
             .count();
         assert!(times <= 6 + 1000 / 63 + 1, "{times}");
