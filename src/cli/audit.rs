@@ -6,7 +6,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::wire::audit::{AuditLog, Line};
+use crate::wire::audit::{AuditLine, AuditLog};
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "Show who asked for what, and what came of it";
@@ -51,12 +51,12 @@ pub fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
     }
 }
 
-fn object(line: &Line) -> serde_json::Value {
-    let Line { seq, at, who, what, result } = line;
+fn object(line: &AuditLine) -> serde_json::Value {
+    let AuditLine { seq, at, who, what, result } = line;
     json!({ "seq": seq, "at": json::time(*at), "who": who, "what": what, "result": result })
 }
 
-fn sentence(line: &Line) -> String {
+fn sentence(line: &AuditLine) -> String {
     let result = line.result.as_deref().unwrap_or("under way, or its engine ended before it was");
     format!("{} {} {}: {}: {result}", line.seq, json::time(line.at), line.who, line.what)
 }
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(parsed("--since 12"), Ok(12));
         assert!(parsed("web").is_err());
         let who = "uid 0 pid 5".to_owned();
-        let mut line = Line { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
+        let mut line = AuditLine { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
         assert!(sentence(&line).contains("uid 0 pid 5: stop web: under way"));
         line.result = Some("done".into());
         assert_eq!(sentence(&line), "3 1970-01-01T00:00:00.001Z uid 0 pid 5: stop web: done");

@@ -34,7 +34,7 @@ pub use crate::client::remote::Remote;
 use crate::client::retry::Attempts;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
-use crate::wire::audit::{AuditLog, Line, Note};
+use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
@@ -198,7 +198,7 @@ impl Client {
     }
 
     /// Who asked for what, after a line: at most 1,000 lines at a time.
-    pub fn audit(&mut self, audit: AuditLog) -> Result<Vec<Line>, Error> {
+    pub fn audit(&mut self, audit: AuditLog) -> Result<Vec<AuditLine>, Error> {
         let mut all = Vec::new();
         for reply in self.call(Request::AuditLog(audit))? {
             if let Reply::Audit(some) = reply {

@@ -117,12 +117,12 @@ single!(v1::Upgraded, Upgraded);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::audit::Line;
+    use crate::wire::audit::AuditLine;
     use crate::wire::time::Timestamp;
 
     #[test]
     fn lines_of_the_audit_come_in_several_replies() {
-        let line = |seq| Line { seq, at: Timestamp(1), who: "a".into(), what: "b".into(), result: None };
+        let line = |seq| AuditLine { seq, at: Timestamp(1), who: "a".into(), what: "b".into(), result: None };
         let mut answer = v1::AuditLines::default();
         for seq in [1, 2] {
             answer.put(Reply::Audit(vec![line(seq)]));

@@ -15,7 +15,7 @@ pub const TEXT_LEN_MAX: usize = 512;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct AuditLine {
     /// Its number; later lines have larger ones.
     pub seq: u64,
     /// When it was asked.
@@ -46,7 +46,7 @@ pub struct AuditLog {
     pub max: u32,
 }
 
-impl Line {
+impl AuditLine {
     pub(in crate::wire) fn to_wire(&self) -> v1::AuditLine {
         v1::AuditLine {
             seq: self.seq,

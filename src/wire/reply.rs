@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::frame;
@@ -35,7 +35,7 @@ pub enum Reply {
     /// How the service is.
     Health(Health),
     /// Lines of the audit, in order.
-    Audit(Vec<Line>),
+    Audit(Vec<AuditLine>),
     /// Events, in order.
     Events(EventBatch),
     /// About the service itself.
@@ -228,7 +228,7 @@ impl Reply {
                 path: u.path.clone(),
             }),
             Self::Audit(lines) => {
-                Body::Audit(v1::AuditLines { lines: lines.iter().map(Line::to_wire).collect() })
+                Body::Audit(v1::AuditLines { lines: lines.iter().map(AuditLine::to_wire).collect() })
             }
             Self::Done => Body::Done(v1::Empty {}),
         }
@@ -289,7 +289,7 @@ impl Reply {
                 keeper_version: s.keeper_version,
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
-            Body::Audit(a) => Self::Audit(a.lines.into_iter().map(Line::from_wire).collect()),
+            Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -10,7 +10,7 @@ use crate::engine::listener::{Closed, Counts, Replies};
 use crate::engine::service::who::Who;
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::engine::write_queue::Question;
-use crate::wire::audit::{AuditLog, Line, fit};
+use crate::wire::audit::{AuditLine, AuditLog, fit};
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
@@ -36,7 +36,7 @@ impl Engine {
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
         let seq = self.host.feed.number_audit();
         let Who { name, cause, is_trusted } = who;
-        let mut line = Line { seq, at: Timestamp::now(), who: name, what, result };
+        let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
         let asked = Asked { cause, is_trusted, write_seq: write_queue.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));

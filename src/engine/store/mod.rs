@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use crate::engine::process::tree::Leader;
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
 use crate::wire::process::Exit;
@@ -59,7 +59,7 @@ pub trait Store: Send {
     fn events(&mut self, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, StoreError>;
 
     /// Lines of the audit after `since` in their order, at most `max`.
-    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<Line>, StoreError>;
+    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError>;
 
     /// Runs of a process, newest first, at most `max`.
     fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError>;
@@ -112,7 +112,7 @@ pub struct Change<'a> {
     /// What happened. One whose number is there already is left as it is.
     pub events: &'a [Event],
     /// Who asked for what. A line whose number is there already gets another result.
-    pub audit: &'a [Line],
+    pub audit: &'a [AuditLine],
     /// How far each sink has got.
     pub cursors: &'a [(String, u64)],
     /// Which events and lines of the audit are too old.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 use crate::engine::process::tree::Leader;
 use crate::engine::store::{Kept, Put, RUNS_MAX, Run};
 use crate::sys::signal;
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::process::{End, Exit};
@@ -349,7 +349,7 @@ pub(super) fn put_events(conn: &Connection, events: &[Event]) -> rusqlite::Resul
 }
 
 /// Writes lines of the audit; of one that is there, the result.
-pub(super) fn put_audit(conn: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
+pub(super) fn put_audit(conn: &Connection, lines: &[AuditLine]) -> rusqlite::Result<()> {
     let mut put = conn.prepare(
         "INSERT INTO audit (seq, at, who, what, result) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (seq) DO UPDATE SET result = ?5",
@@ -361,8 +361,8 @@ pub(super) fn put_audit(conn: &Connection, lines: &[Line]) -> rusqlite::Result<(
 }
 
 /// A line of the audit, from all its columns.
-pub(super) fn audit(row: &Row<'_>) -> rusqlite::Result<Line> {
-    Ok(Line {
+pub(super) fn audit(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
+    Ok(AuditLine {
         seq: row.get::<_, Number>(0)?.0,
         at: Timestamp(row.get::<_, Number>(1)?.0),
         who: row.get(2)?,

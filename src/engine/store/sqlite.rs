@@ -15,7 +15,7 @@ use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::engine::store::{
     About, Change, EVENTS_MAX, EventsPage, Loaded, Prune, RUNS_MAX, Run, Store, Written,
 };
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
@@ -216,8 +216,8 @@ impl Store for Sqlite {
         Ok(page)
     }
 
-    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<Line>, StoreError> {
-        let read = || -> rusqlite::Result<Vec<Line>> {
+    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<AuditLine>> {
             self.conn
                 .prepare("SELECT seq, at, who, what, result FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
                 .query_map(params![Number(since), Number(max as u64)], rows::audit)?

@@ -16,7 +16,7 @@ use crate::engine::store::{
     Change, EVENTS_MAX, ErrorKind, Kept, Prune, Put, RUNS_MAX, Sqlite, Store, StoreError, Written,
 };
 use crate::sys::system;
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
@@ -413,9 +413,9 @@ fn the_audit_is_kept_as_long_as_events_are() {
     let mut store = Sqlite::open(&dir.state()).unwrap();
     let line = |seq, result: Option<&str>| {
         let (who, what, result) = ("uid 0".into(), "stop web".into(), result.map(str::to_owned));
-        Line { seq, at: Timestamp(1000 * seq), who, what, result }
+        AuditLine { seq, at: Timestamp(1000 * seq), who, what, result }
     };
-    let mut write = |lines: &[Line], prune| {
+    let mut write = |lines: &[AuditLine], prune| {
         store.write(&Change { audit: lines, prune, ..Change::default() }).unwrap();
         store.audit(0, 1000).unwrap()
     };

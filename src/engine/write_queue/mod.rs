@@ -16,7 +16,7 @@ use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::store::{About, EventsPage};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
-use crate::wire::audit::Line;
+use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
@@ -61,7 +61,7 @@ pub enum Question {
     /// Events after a number, of one process or all; what is not written yet is written before.
     Events { since: u64, max: usize, of: Option<ProcessId>, to: Sender<Result<EventsPage, String>> },
     /// Lines of the audit after a number; what is not written yet is written before.
-    Audit { since: u64, max: usize, to: Sender<Result<Vec<Line>, String>> },
+    Audit { since: u64, max: usize, to: Sender<Result<Vec<AuditLine>, String>> },
     /// How it is.
     About { to: Sender<Option<About>> },
 }
@@ -114,7 +114,7 @@ struct Marks {
     env: bool,
     events: bool,
     cursors: BTreeMap<String, u64>,
-    audit: BTreeMap<u64, Line>,
+    audit: BTreeMap<u64, AuditLine>,
 }
 
 impl WriteQueue {
@@ -175,7 +175,7 @@ impl WriteQueue {
     }
 
     /// Somebody asks for a change, or it has got its result.
-    pub fn mark_audit(&self, line: Line) -> WriteSeq {
+    pub fn mark_audit(&self, line: AuditLine) -> WriteSeq {
         let mut left_out = 0;
         // Most of what is asked has something else written, and waits for that.
         let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
