@@ -29,7 +29,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::handover::{self, Handover, Process, Writer};
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::keeper::ToEngine;
-use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
+use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 
 /// The longest handover that is read, in bytes: a hundred times what 5,000 processes take.
 const LEN_MAX: u64 = 64 << 20;
@@ -306,7 +306,7 @@ fn take<'n>(
 impl Keeper<'_> {
     /// The upgrade is done: this program is what it led to.
     fn upgraded(&mut self, id: UpgradeId, before: Version) {
-        let outcome = Outcome { id, result: UpgradeResult::Done, before };
+        let outcome = UpgradeOutcome { id, result: UpgradeResult::Done, before };
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         (self.notify)(Notice::Upgraded { before: before.text(), after: Version::ours().text() });

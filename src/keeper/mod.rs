@@ -44,7 +44,7 @@ use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
-use crate::wire::upgrade::{Outcome, Version};
+use crate::wire::upgrade::{UpgradeOutcome, Version};
 
 /// How long an orderly stop may take before the keeper hurries, ms. Longer than any sensible grace period.
 const ORDERLY_MS: u64 = 120_000;
@@ -226,7 +226,7 @@ struct Keeper<'n> {
     /// An upgrade in progress.
     attempt: Option<Attempt>,
     /// What the last one came to.
-    outcome: Option<Outcome>,
+    outcome: Option<UpgradeOutcome>,
     /// What engines are started from, where it is not our own program: after an upgrade that the engine made and the
     /// keeper did not.
     binary: Option<File>,

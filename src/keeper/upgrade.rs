@@ -18,7 +18,7 @@ use crate::sys::errno::{EIO, EMFILE};
 use crate::sys::{clock, memory};
 use crate::wire::id::UpgradeId;
 use crate::wire::keeper::ToEngine;
-use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
+use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 
 /// How long the new engine may take until it is ready, ms. Less than the 10 s that a client waits for its greeting: who
 /// comes meanwhile is still there when the old engine is back.
@@ -232,7 +232,7 @@ impl Keeper<'_> {
     /// The upgrade has come to this. The engine that is there learns it now, the next one when it greets.
     pub fn decide(&mut self, id: UpgradeId, result: UpgradeResult) {
         self.attempt = None;
-        let outcome = Outcome { id, result, before: Version::ours() };
+        let outcome = UpgradeOutcome { id, result, before: Version::ours() };
         self.outcome = Some(outcome);
         self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         (self.notify)(Notice::NotUpgraded { why: result.describe() });
@@ -240,9 +240,12 @@ impl Keeper<'_> {
     }
 
     /// How the last upgrade stands, for an engine that greets.
-    pub fn present_outcome(&self) -> Option<Outcome> {
-        let tried =
-            |a: &Attempt| Outcome { id: a.id, result: UpgradeResult::Undecided, before: Version::ours() };
+    pub fn present_outcome(&self) -> Option<UpgradeOutcome> {
+        let tried = |a: &Attempt| UpgradeOutcome {
+            id: a.id,
+            result: UpgradeResult::Undecided,
+            before: Version::ours(),
+        };
         self.attempt.as_ref().map(tried).or(self.outcome)
     }
 }

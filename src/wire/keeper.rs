@@ -5,7 +5,7 @@
 //! answered by nothing and logged; [`VERSION`] grows when that is not enough.
 
 use crate::wire::id::{ProcessId, UpgradeId};
-use crate::wire::upgrade::{Outcome, UpgradeResult, Version};
+use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -67,7 +67,7 @@ pub enum ToEngine {
     /// Bring everything to its end: the service was asked to stop. `hurry` after a second signal.
     StopAll { hurry: bool },
     /// How the last upgrade stands.
-    Upgrade(Outcome),
+    Upgrade(UpgradeOutcome),
 }
 
 /// Which pipes of an entry the keeper still holds, in the order of their descriptors.
@@ -328,7 +328,7 @@ impl ToEngine {
             }
             Self::Exited { id, run, ended } => Writer::new(6).bytes(id.as_bytes()).u64(*run).ended(ended),
             Self::StopAll { hurry } => Writer::new(7).u32(u32::from(*hurry)),
-            Self::Upgrade(Outcome { id, result, before }) => {
+            Self::Upgrade(UpgradeOutcome { id, result, before }) => {
                 let (kind, number) = result.numbers();
                 Writer::new(8).bytes(id.as_bytes()).u32(kind).u32(number.cast_unsigned()).bytes(&before.0)
             }
@@ -368,7 +368,7 @@ impl ToEngine {
             },
             6 => Self::Exited { id: r.id()?, run: r.u64()?, ended: r.ended()? },
             7 => Self::StopAll { hurry: r.u32()? != 0 },
-            8 => Self::Upgrade(Outcome {
+            8 => Self::Upgrade(UpgradeOutcome {
                 id: UpgradeId::from_bytes(r.bytes()?),
                 result: UpgradeResult::from_numbers(r.u32()?, r.u32()?.cast_signed()),
                 before: Version(r.bytes()?),
@@ -408,7 +408,7 @@ mod tests {
             ToEngine::NotSpawned { id, run: 3, step: Step::Fork, errno: 11 },
             ToEngine::Exited { id, run: 3, ended },
             ToEngine::StopAll { hurry: true },
-            ToEngine::Upgrade(Outcome {
+            ToEngine::Upgrade(UpgradeOutcome {
                 id: UpgradeId::new(),
                 result: UpgradeResult::NotExecuted { errno: 8 },
                 before: Version::ours(),

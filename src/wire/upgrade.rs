@@ -38,7 +38,7 @@ impl Version {
 
 /// How one upgrade stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct UpgradeOutcome {
     /// Which.
     pub id: UpgradeId,
     /// How.
@@ -47,7 +47,7 @@ pub struct Outcome {
     pub before: Version,
 }
 
-/// See [`Outcome`]. After each failure but [`KeeperStays`](Self::KeeperStays)
+/// See [`UpgradeOutcome`]. After each failure but [`KeeperStays`](Self::KeeperStays)
 /// and [`HandedBack`](Self::HandedBack) everything is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeResult {

@@ -120,7 +120,7 @@ pub struct NewEvent {
 
 /// What a step leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct Transition {
     pub actions: Vec<Action>,
     pub events: Vec<NewEvent>,
 }
@@ -203,10 +203,10 @@ pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) 
 }
 
 /// The one door between states.
-pub fn step(record: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Outcome {
-    let mut s = Step { record, rules, cause, now, outcome: Outcome::default() };
+pub fn step(record: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Transition {
+    let mut s = Step { record, rules, cause, now, transition: Transition::default() };
     s.apply(input);
-    s.outcome
+    s.transition
 }
 
 struct Step<'a> {
@@ -214,7 +214,7 @@ struct Step<'a> {
     rules: &'a Rules,
     cause: &'a str,
     now: Now,
-    outcome: Outcome,
+    transition: Transition,
 }
 
 impl Step<'_> {
@@ -332,11 +332,11 @@ impl Step<'_> {
     }
 
     fn add_event(&mut self, kind: EventKind, detail: &str) {
-        self.outcome.events.push(NewEvent { kind, detail: cut(detail) });
+        self.transition.events.push(NewEvent { kind, detail: cut(detail) });
     }
 
     fn act(&mut self, action: Action) {
-        self.outcome.actions.push(action);
+        self.transition.actions.push(action);
     }
 
     fn start(&mut self) {

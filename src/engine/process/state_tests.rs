@@ -28,12 +28,12 @@ impl Sim {
         sim
     }
 
-    fn put(&mut self, input: Input) -> Outcome {
+    fn put(&mut self, input: Input) -> Transition {
         let now = Now { mono_ms: self.ms, wall: Timestamp(self.ms), jitter: 0 };
         step(&mut self.record, &self.rules, input, "test", now)
     }
 
-    fn exit(&mut self, code: u8) -> Outcome {
+    fn exit(&mut self, code: u8) -> Transition {
         let exit = Exit {
             end: End::Code(code),
             core: false,
@@ -46,14 +46,14 @@ impl Sim {
         self.put(Input::Exited(exit))
     }
 
-    fn end(&mut self, code: u8) -> Outcome {
+    fn end(&mut self, code: u8) -> Transition {
         self.exit(code);
         self.put(Input::TreeEmpty)
     }
 }
 
-fn kinds(outcome: &Outcome) -> Vec<EventKind> {
-    outcome.events.iter().map(|t| t.kind).collect()
+fn kinds(transition: &Transition) -> Vec<EventKind> {
+    transition.events.iter().map(|t| t.kind).collect()
 }
 
 const SIGNAL: Action = Action::Signal { signal: 15, scope: Scope::Tree };
@@ -176,7 +176,7 @@ fn a_failing_process_backs_off_and_gives_up() {
     let mut sim = Sim::running(RestartPolicy::OnFailure);
     let mut delays = Vec::new();
     loop {
-        let outcome = sim.end(1);
+        let transition = sim.end(1);
         match sim.record.state {
             State::Starting => delays.push(0),
             State::Backoff => {
@@ -186,7 +186,7 @@ fn a_failing_process_backs_off_and_gives_up() {
                 assert_eq!(sim.put(Input::Deadline).actions, [Action::Spawn]);
             }
             State::Failed => {
-                assert_eq!(kinds(&outcome), [EventKind::AttemptFailed, EventKind::GaveUp]);
+                assert_eq!(kinds(&transition), [EventKind::AttemptFailed, EventKind::GaveUp]);
                 break;
             }
             state => panic!("{state:?}"),
@@ -292,9 +292,9 @@ fn what_is_on_record_is_not_told_twice() {
     let mut sim = Sim::running(RestartPolicy::Never);
     sim.put(Input::Stop(StopOrder::default()));
     sim.ms += 50;
-    assert_eq!(sim.put(Input::Spawned { pid: 7 }), Outcome::default());
+    assert_eq!(sim.put(Input::Spawned { pid: 7 }), Transition::default());
     assert_eq!(sim.record.started_mono, 1000);
     assert_eq!(kinds(&sim.exit(3)), [EventKind::Exited]);
-    assert_eq!(sim.exit(3), Outcome::default());
+    assert_eq!(sim.exit(3), Transition::default());
     assert_eq!(sim.record.state, State::Stopping);
 }

@@ -19,7 +19,7 @@ use crate::wire::id::{UpgradeId, quoted};
 use crate::wire::keeper::ToKeeper;
 use crate::wire::reply::{Reply, Upgraded};
 use crate::wire::request::Upgrade;
-use crate::wire::upgrade::{Outcome, UpgradeResult};
+use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult};
 
 /// How long an upgrade may stay undecided, ms: three times what the keeper gives a new engine.
 const DECIDED_MS: u64 = 30_000;
@@ -34,13 +34,13 @@ pub struct Upgrades(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    last: Option<Outcome>,
+    last: Option<UpgradeOutcome>,
     waiting: Vec<Waker>,
 }
 
 impl Upgrades {
     /// The keeper has told how an upgrade stands.
-    pub fn decided(&self, outcome: Outcome) {
+    pub fn decided(&self, outcome: UpgradeOutcome) {
         let waiting = {
             let mut known = self.0.lock();
             known.last = Some(outcome);
@@ -61,7 +61,7 @@ impl Upgrades {
     }
 
     /// How the last one stands. When that changes, the waker is used.
-    fn watch(&self, waker: Waker) -> Option<Outcome> {
+    fn watch(&self, waker: Waker) -> Option<UpgradeOutcome> {
         let mut known = self.0.lock();
         known.waiting.retain(|w| !w.is(&waker));
         if known.waiting.len() < WAITING_MAX {
@@ -76,11 +76,11 @@ impl Upgrades {
 enum Next {
     Ask,
     Wait,
-    Answer(Outcome),
+    Answer(UpgradeOutcome),
     Refuse,
 }
 
-fn next(id: UpgradeId, asked: bool, last: Option<Outcome>) -> Next {
+fn next(id: UpgradeId, asked: bool, last: Option<UpgradeOutcome>) -> Next {
     match last {
         Some(ours) if ours.id == id && ours.result == UpgradeResult::Undecided => Next::Wait,
         Some(ours) if ours.id == id => Next::Answer(ours),
@@ -159,7 +159,7 @@ fn open(path: &Path) -> Result<File, Error> {
     }
 }
 
-fn answer(outcome: Outcome) -> Result<Reply, Error> {
+fn answer(outcome: UpgradeOutcome) -> Result<Reply, Error> {
     match outcome.result {
         UpgradeResult::Done => {
             let path = fs::read_link("/proc/self/exe").unwrap_or_default();
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn an_order_is_given_once_and_answered_by_its_own_outcome() {
         let (ours, theirs) = (UpgradeId::new(), UpgradeId::new());
-        let outcome = |id, result| Outcome { id, result, before: Version::ours() };
+        let outcome = |id, result| UpgradeOutcome { id, result, before: Version::ours() };
         assert_eq!(next(ours, false, None), Next::Ask);
         assert_eq!(next(ours, true, None), Next::Wait);
         assert_eq!(next(ours, false, Some(outcome(theirs, UpgradeResult::Done))), Next::Ask);

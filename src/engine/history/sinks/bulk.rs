@@ -46,18 +46,18 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Item {
-    index: Outcome,
+    index: ItemResult,
 }
 
 #[derive(Deserialize)]
-struct Outcome {
+struct ItemResult {
     #[serde(rename = "_id")]
     id: Option<String>,
     status: u16,
     error: Option<Value>,
 }
 
-impl Outcome {
+impl ItemResult {
     fn why(&self) -> String {
         let part = |key| self.error.as_ref().and_then(|e| e.get(key)).and_then(Value::as_str);
         match (part("type"), part("reason")) {
@@ -76,7 +76,7 @@ pub fn outcome(answer: &[u8], events: &[Event], service: Uuid) -> Result<Taken, 
         return Err(Failed::new(format!("the answer is about {items} documents, {sent} were sent")));
     }
     let mut taken = Taken { count: events.len(), ..Taken::default() };
-    let mut again: Vec<(usize, &Outcome)> = Vec::new();
+    let mut again: Vec<(usize, &ItemResult)> = Vec::new();
     for (n, (Item { index: outcome }, event)) in answer.items.iter().zip(events).enumerate() {
         if outcome.id.as_ref().is_some_and(|id| *id != document_id(service, event)) {
             return Err(Failed::new("the answer is about other documents than were sent"));

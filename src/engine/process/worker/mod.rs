@@ -19,7 +19,9 @@ use crate::engine::process::handle::{Answer, Ask, Msg, Process};
 use crate::engine::process::launch::{self, Identity};
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::ready::Probe;
-use crate::engine::process::state::{Action, Child, Input, NewEvent, Now, Outcome, Rules, StopOrder, step};
+use crate::engine::process::state::{
+    Action, Child, Input, NewEvent, Now, Rules, StopOrder, Transition, step,
+};
 use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
 use crate::ring::Source;
@@ -448,7 +450,7 @@ impl Worker {
                 wall: Timestamp::now(),
                 jitter: i64::try_from(clock::now_ns() % 201).expect("a small number") - 100,
             };
-            let Outcome { actions, events } = step(&mut self.record, &self.rules, input, cause, now);
+            let Transition { actions, events } = step(&mut self.record, &self.rules, input, cause, now);
             self.commit(&events);
             self.answer();
             for action in actions {
