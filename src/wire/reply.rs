@@ -29,7 +29,7 @@ pub enum Reply {
     /// Output bytes that are no longer there.
     Gap(Gap),
     /// The memory of processes' output, one for each that was asked for.
-    Rings(Vec<Ring>),
+    Rings(Vec<RingState>),
     /// The global environment.
     Environment(Environment),
     /// How the service is.
@@ -99,7 +99,7 @@ pub struct Gap {
 
 /// The memory of one process's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ring {
+pub struct RingState {
     /// Bytes that it keeps.
     pub keep: u64,
     /// The process is at rest, or removed: what it has written so far is all there is.
@@ -266,7 +266,7 @@ impl Reply {
                 Self::Gap(Gap { id: ProcessId::from_wire(&g.id)?, offset: g.offset, missed: g.missed })
             }
             Body::Rings(r) => {
-                Self::Rings(r.rings.into_iter().map(|r| Ring { keep: r.keep, over: r.over }).collect())
+                Self::Rings(r.rings.into_iter().map(|r| RingState { keep: r.keep, over: r.over }).collect())
             }
             Body::Environment(e) => Self::Environment(Environment {
                 env: pairs_from_wire(e.env),

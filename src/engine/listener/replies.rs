@@ -8,7 +8,7 @@ use crate::engine::listener::Closed;
 use crate::engine::listener::channel::{Channel, Put};
 use crate::sys::poll::{Wait, Waker};
 use crate::wire::error::{Code, Error};
-use crate::wire::reply::{More, Reply, Ring};
+use crate::wire::reply::{More, Reply, RingState};
 
 /// The way back to the client, for one request.
 pub struct Replies<'a> {
@@ -75,7 +75,7 @@ impl<'a> Replies<'a> {
     }
 
     /// Sends the memory of output, and the files that it is in beside it.
-    pub fn share(&mut self, rings: Vec<Ring>, files: &[File]) -> Result<(), Closed> {
+    pub fn share(&mut self, rings: Vec<RingState>, files: &[File]) -> Result<(), Closed> {
         let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         self.flush()?;
         self.send(&Reply::Rings(rings), More::Follows)?;

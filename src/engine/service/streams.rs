@@ -14,7 +14,7 @@ use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
-use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply, Ring};
+use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply, RingState};
 use crate::wire::request::{Events, Follow, Output, Since, Stream, StreamKind};
 
 /// The most events in one reply.
@@ -113,7 +113,7 @@ impl Engine {
             let (mut rings, mut is_news) = (Vec::with_capacity(found.len()), false);
             for (process, &offset) in found.iter().zip(&r.offsets) {
                 // In this order: what is written before it rests is there when it rests.
-                let ring = process.as_deref().map_or(Ring { keep: 0, over: true }, ring);
+                let ring = process.as_deref().map_or(RingState { keep: 0, over: true }, ring);
                 is_news |= ring.over || process.as_ref().is_some_and(|p| p.memory.ring().head() > offset);
                 rings.push(ring);
             }
@@ -162,7 +162,7 @@ impl Engine {
 }
 
 /// All of them, or none: whoever may not have them, or is given too few, still has [`Engine::stream`].
-fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<Ring>, Vec<File>), Error> {
+fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState>, Vec<File>), Error> {
     if !asked.is_trusted {
         return Err(Error::new(Code::Refused, "only root and the service's own user may have its memory"));
     }
@@ -175,9 +175,9 @@ fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<Ring>, Ve
     all.collect()
 }
 
-fn ring(process: &Process) -> Ring {
+fn ring(process: &Process) -> RingState {
     let over = process.record().state.is_at_rest() || process.is_removed();
-    Ring { keep: process.memory.keeps(), over }
+    RingState { keep: process.memory.keeps(), over }
 }
 
 /// Keeps a thread being woken by events.
