@@ -18,7 +18,7 @@ use crate::cli::state;
 use crate::cli::text;
 use crate::config;
 use crate::engine;
-use crate::engine::host::Notify;
+use crate::engine::context::Notify;
 #[cfg(feature = "gateway")]
 use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]

@@ -59,7 +59,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
             let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(&process, what));
             match answered.into_iter().find_map(|a| a.error) {
                 None => drop(engine.forget(&process)),
-                Some(e) => engine.host.say(&format!("{} cannot be removed: {e}", process.label())),
+                Some(e) => engine.context.say(&format!("{} cannot be removed: {e}", process.label())),
             }
             continue;
         };
@@ -76,7 +76,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
     for spec in wanted {
         match make(engine, spec) {
             Ok(process) => start(engine, &process),
-            Err(e) => engine.host.say(&e.message),
+            Err(e) => engine.context.say(&e.message),
         }
     }
 }
@@ -85,14 +85,14 @@ fn make(engine: &Engine, spec: Spec) -> Result<Arc<Process>, Error> {
     let memory = Memory::create(&spec)?;
     let record = Record { internal: true, wanted: true, ..fresh(ProcessId::new(), spec.name.clone(), None) };
     memory.publish(&record);
-    let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.host)));
+    let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.context)));
     engine.hold(std::slice::from_ref(&process))?;
     Ok(process)
 }
 
 fn start(engine: &Engine, process: &Arc<Process>) {
     if let Some(e) = ask(process, Ask::Start).error {
-        engine.host.say(&e.message);
+        engine.context.say(&e.message);
     }
 }
 
@@ -145,11 +145,11 @@ impl Said {
         let record = self.process.record();
         let label = self.process.label();
         let ended = last_ended(&record);
-        if ended > self.ended && !engine.host.is_stopping() {
+        if ended > self.ended && !engine.context.is_stopping() {
             self.ended = ended;
             let how = how_ended(&self.process, &record);
             if how != self.how {
-                engine.host.say(&format!("{label} {how}"));
+                engine.context.say(&format!("{label} {how}"));
                 self.how = how;
             }
         }
@@ -158,7 +158,7 @@ impl Said {
             self.how.clear();
             let line = last_line(&self.process, StreamKind::Both, |line| is_ready(&self.process, line));
             let line = line.unwrap_or_else(|| "ready".to_owned());
-            engine.host.say(&format!("{label}: {line} (pid {})", record.pid.unwrap_or_default()));
+            engine.context.say(&format!("{label}: {line} (pid {})", record.pid.unwrap_or_default()));
         }
     }
 }

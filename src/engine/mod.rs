@@ -7,9 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod feed;
 pub mod history;
-pub mod host;
 pub mod internal;
 pub mod listener;
 pub mod process;
@@ -30,8 +30,8 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::unbounded;
 
+use crate::engine::context::Notify;
 use crate::engine::history::journal;
-use crate::engine::host::Notify;
 use crate::engine::listener::{Limits, Service};
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
@@ -80,7 +80,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     thread::spawn("listener", move || {
         // An error shows where the keeper is listened to.
         let ready = || {
-            drop(ours.host.link.send(&ToKeeper::Ready, &[]));
+            drop(ours.context.link.send(&ToKeeper::Ready, &[]));
             memory::forget_code();
         };
         let error = listener::run(&listener, &behind, Limits::default(), ready);
@@ -111,7 +111,7 @@ fn keep_history(
     opened: Option<Opened>,
 ) -> Result<(), Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot start a thread: {e}"));
-    if engine.host.write_queue.dir().is_none() {
+    if engine.context.write_queue.dir().is_none() {
         return journal::start_sinks(engine, sinks, None).map_err(cannot);
     }
     let (ours, sinks) = (Arc::clone(engine), sinks.to_vec());
@@ -124,7 +124,7 @@ fn listen(engine: &Arc<Engine>) -> Result<std::convert::Infallible, Error> {
     let mut buf = [0; MESSAGE_LEN];
     loop {
         let gone = |why: String| Error::new(Code::Unreachable, format!("the keeper is gone: {why}"));
-        match recvmsg(engine.host.link.as_fd(), &mut buf, Blocking::Wait) {
+        match recvmsg(engine.context.link.as_fd(), &mut buf, Blocking::Wait) {
             Err(e) => return Err(gone(e.to_string())),
             Ok((0, _)) => return Err(gone("its end of the channel is closed".into())),
             Ok((len, fds)) => {
@@ -163,7 +163,7 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
 
 /// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for it.
 fn stop_all(engine: &Arc<Engine>, hurry: bool) {
-    engine.host.stopping.store(true, Ordering::Release);
+    engine.context.stopping.store(true, Ordering::Release);
     let all = engine.table.all();
     let ending = Arc::clone(engine);
     let spawned = thread::spawn("stop-all", move || {
@@ -181,11 +181,11 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
             // Each answers once: gone, or stuck and beyond our means.
             answers.iter().take(some.len()).for_each(drop);
         }
-        ending.host.write_queue.flush();
-        let _ = ending.host.link.send(&ToKeeper::AllStopped, &[]);
+        ending.context.write_queue.flush();
+        let _ = ending.context.link.send(&ToKeeper::AllStopped, &[]);
     });
     if spawned.is_err() {
         // The keeper's own deadline ends the service then.
-        engine.host.stopping.store(true, Ordering::Release);
+        engine.context.stopping.store(true, Ordering::Release);
     }
 }

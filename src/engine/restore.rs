@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::engine::host::Host;
+use crate::engine::context::Context;
 use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::memory::Memory;
@@ -30,17 +30,17 @@ const GONE_MS: u64 = 2000;
 
 /// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
 pub fn restore_all(
-    host: &Arc<Host>,
+    context: &Arc<Context>,
     table: &Table,
     opened: &Opened,
     policy: OrphanPolicy,
     report: &mut Report,
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
-    host.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
-    host.feed.has_audit(loaded.last_audit);
+    context.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
+    context.feed.has_audit(loaded.last_audit);
     let boot_id = procfs::boot_id();
-    let mut survivors = left_behind(host, loaded, &boot_id)?;
+    let mut survivors = left_behind(context, loaded, &boot_id)?;
     let now = Now { mono_ms: clock::now_ms(), wall: Timestamp::now(), jitter: 0 };
     let mut to_resume = Vec::new();
     for kept in &loaded.kept {
@@ -60,49 +60,60 @@ pub fn restore_all(
         let Survivors { cgroup, .. } = survivors;
         let inherited = Inherited { run: kept.record.run, pid: 0, leader, pipes: None, ended: None, cgroup };
         let is_at_rest = restored.record.state.is_at_rest();
-        let process = hold(host, table, kept, restored)?;
+        let process = hold(context, table, kept, restored)?;
         if !is_at_rest {
             to_resume.push((process, inherited));
         }
     }
     for (id, survivors) in survivors.into_iter().filter(|(id, _)| table.get(*id).is_none()) {
-        report.outcomes.push((id, String::new(), vec![end_unknown(host, id, survivors, policy)]));
+        report.outcomes.push((id, String::new(), vec![end_unknown(context, id, survivors, policy)]));
     }
-    host.feed.set_restored();
+    context.feed.set_restored();
     Ok(to_resume)
 }
 
 /// The keeper has its memory, and everybody can find it.
-fn hold(host: &Arc<Host>, table: &Table, kept: &Kept, restored: Restored) -> Result<Arc<Process>, Error> {
+fn hold(
+    context: &Arc<Context>,
+    table: &Table,
+    kept: &Kept,
+    restored: Restored,
+) -> Result<Arc<Process>, Error> {
     let Restored { mut past, events, record, .. } = restored;
     let memory = Memory::create(&kept.spec)?;
-    host.feed.commit(&memory, &mut past, &events, Timestamp::now());
+    context.feed.commit(&memory, &mut past, &events, Timestamp::now());
     memory.publish(&record);
-    host.link
+    context
+        .link
         .send(&ToKeeper::Hold { id: record.id }, &[memory.as_fd()])
         .map_err(|e| Error::new(Code::Unreachable, format!("the keeper does not answer: {e}")))?;
-    let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(host)));
+    let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(context)));
     table.insert(std::slice::from_ref(&process))?;
     Ok(process)
 }
 
 /// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever wanted it
 /// asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
-fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanPolicy) -> RestoreOutcome {
+fn end_unknown(
+    context: &Context,
+    id: ProcessId,
+    survivors: Survivors,
+    policy: OrphanPolicy,
+) -> RestoreOutcome {
     let pids = survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
     if policy == OrphanPolicy::Leave {
-        host.say(&format!("pid {pids} of {id}, which an earlier service did not record: left alone"));
+        context.say(&format!("pid {pids} of {id}, which an earlier service did not record: left alone"));
         return RestoreOutcome::Left;
     }
-    host.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
-    let service = host.feed.service();
+    context.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
+    let service = context.feed.service();
     let tree = |cgroup| Tree { id, service, cgroup, leader: Leader::default(), leader_gone: true };
     let until = clock::now_ms() + GONE_MS;
     for tree in [Some(tree(None)), survivors.cgroup.map(|cgroup| tree(Some(cgroup)))].into_iter().flatten() {
         // What cannot be killed is not waited for longer than this.
-        let _ = host.reserve.with(|| tree.kill(Scope::Tree));
+        let _ = context.reserve.with(|| tree.kill(Scope::Tree));
         loop {
-            let rest = tree.rest(Scope::Tree, &host.reserve);
+            let rest = tree.rest(Scope::Tree, &context.reserve);
             if matches!(rest, Rest::Empty) || clock::now_ms() >= until {
                 break;
             }
@@ -116,7 +127,11 @@ fn end_unknown(host: &Host, id: ProcessId, survivors: Survivors, policy: OrphanP
 
 /// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time and boot,
 /// the process that was recorded. Nobody is believed to be one by the number alone.
-fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<ProcessId, Survivors>, Error> {
+fn left_behind(
+    context: &Context,
+    loaded: &Loaded,
+    boot_id: &str,
+) -> Result<HashMap<ProcessId, Survivors>, Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot look for what an earlier service left: {e}"));
     let leaders: BTreeMap<u32, (ProcessId, u64)> = (loaded.kept.iter())
         .filter(|k| !boot_id.is_empty() && k.boot_id == boot_id)
@@ -137,7 +152,7 @@ fn left_behind(host: &Host, loaded: &Loaded, boot_id: &str) -> Result<HashMap<Pr
     }
     // Also those who have taken the mark off. An id is nobody else's.
     let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);
-    for (name, cgroup) in host.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
+    for (name, cgroup) in context.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
         let Some(id) = ProcessId::from_str(&name).ok().filter(|id| found.contains_key(id) || is_kept(id))
         else {
             continue;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::engine::Options;
+use crate::engine::context::{Context, Link};
 use crate::engine::feed::Feed;
-use crate::engine::host::{Host, Link};
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::launch::is_inherited;
 use crate::engine::process::memory::Memory;
@@ -67,7 +67,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     let upgrades = Upgrades::default();
     let listed = receive_list(&link, &upgrades)?;
 
-    let host = Arc::new(Host {
+    let context = Arc::new(Context {
         link,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
@@ -86,22 +86,22 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
             .map_err(|e| Error::new(Code::Failed, format!("cannot read the memory of {id}: {e}")))?;
         match opened {
             Some((memory, spec, record)) if record.run > 0 || !record.cause.is_empty() => {
-                taken.push((process(&host, spec, memory, record), inherited));
+                taken.push((process(&context, spec, memory, record), inherited));
             }
             // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken, and then there
             // is no telling what it is; what runs of it is left alone.
             Some(_) | None => {
-                let _ = host.link.send(&ToKeeper::Forget { id }, &[]);
+                let _ = context.link.send(&ToKeeper::Forget { id }, &[]);
             }
         }
     }
     let processes: Vec<_> = taken.iter().map(|(p, _)| Arc::clone(p)).collect();
     table.insert(&processes)?;
     let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
-    host.feed.catch_up(&mut records.iter());
+    context.feed.catch_up(&mut records.iter());
     let others = || records.iter().filter(|r| !r.internal);
     if engine_starts > 1 {
-        host.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
+        context.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
     }
     let mut report = Report {
         at: Timestamp::now(),
@@ -109,19 +109,19 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         found: u32::try_from(others().count()).unwrap_or(u32::MAX),
         ..Report::default()
     };
-    let opened = if host.feed.is_restored() {
+    let opened = if context.feed.is_restored() {
         None
     } else {
         "the service began".clone_into(&mut report.why);
-        begin(&host, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
+        begin(&context, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
     };
-    sweep_cgroups(&host, &table);
+    sweep_cgroups(&context, &table);
     for (process, inherited) in taken {
         process.send(Msg::Resume(inherited));
     }
     let engine = Engine {
         table,
-        host,
+        context,
         started_at,
         engine_starts,
         keeper_version: keeper.text(),
@@ -135,7 +135,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
 
 /// The first engine of a service goes on where an earlier one ended.
 fn begin(
-    host: &Arc<Host>,
+    context: &Arc<Context>,
     table: &Table,
     state: Option<&Path>,
     orphans: OrphanPolicy,
@@ -143,18 +143,18 @@ fn begin(
     report: &mut Report,
 ) -> Result<Option<Opened>, Error> {
     let Some(state) = state else {
-        host.feed.begin(Uuid::now_v7(), 0, &[]);
-        host.feed.set_restored();
+        context.feed.begin(Uuid::now_v7(), 0, &[]);
+        context.feed.set_restored();
         return Ok(None);
     };
     let opened = Opened::open(state)?;
-    taken.extend(restore_all(host, table, &opened, orphans, report)?);
+    taken.extend(restore_all(context, table, &opened, orphans, report)?);
     report.notices.clone_from(&opened.notices);
     Ok(Some(opened))
 }
 
-fn process(host: &Arc<Host>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
-    Arc::new(Process::new(spec, memory, record, Arc::clone(host)))
+fn process(context: &Arc<Context>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
+    Arc::new(Process::new(spec, memory, record, Arc::clone(context)))
 }
 
 fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {
@@ -265,8 +265,8 @@ fn service_env() -> Vec<(String, String)> {
 }
 
 /// Takes away the cgroups of what is no longer known.
-fn sweep_cgroups(host: &Host, table: &Table) {
-    let Some(root) = &host.cgroups else { return };
+fn sweep_cgroups(context: &Context, table: &Table) {
+    let Some(root) = &context.cgroups else { return };
     for name in root.names() {
         if name.parse().is_ok_and(|id: ProcessId| table.get(id).is_none()) {
             root.cgroup(&name).remove();

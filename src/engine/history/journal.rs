@@ -22,7 +22,7 @@ const BATCH_MAX: usize = 1000;
 /// Events after `since`, at most `max`; `missed`: how many before them are no longer kept anywhere.
 #[must_use]
 pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
-    let feed = &engine.host.feed;
+    let feed = &engine.context.feed;
     if since.saturating_add(1) < feed.oldest()
         && let Ok(page) = stored(engine, since, max, None)
         && let Some(last) = page.events.last()
@@ -41,7 +41,7 @@ pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
 /// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot say.
 pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, String> {
     let (to, answer) = bounded(1);
-    if !engine.host.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
+    if !engine.context.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
         return Err("there is no database, or it has too much to do".to_owned());
     }
     answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
@@ -53,14 +53,14 @@ pub fn start_sinks(
     settings: &[SinkSettings],
     cursors: Option<&[(String, u64)]>,
 ) -> io::Result<()> {
-    let feed = &engine.host.feed;
+    let feed = &engine.context.feed;
     for sink in settings {
         let cursor =
             cursors.and_then(|all| all.iter().find(|(name, _)| *name == sink.name)).map(|(_, seq)| *seq);
         let oldest = if cursors.is_some() { 0 } else { feed.oldest() - 1 };
         let begin = Begin { since: cursor.unwrap_or(oldest), newest: feed.newest() };
-        let host = Arc::clone(&engine.host);
-        let notify = Arc::new(move |line: String| host.say(&line));
+        let context = Arc::clone(&engine.context);
+        let notify = Arc::new(move |line: String| context.say(&line));
         let (state, _) =
             sinks::start(sink, feed.service(), begin, Arc::new(Journal(Arc::clone(engine))), notify)?;
         engine.sinks.lock().push(state);
@@ -74,7 +74,7 @@ struct Journal(Arc<Engine>);
 impl Source for Journal {
     fn read(&self, since: u64, max: usize) -> Batch {
         let mut batch = read(&self.0, since, max);
-        let certain = self.0.host.write_queue.certain();
+        let certain = self.0.context.write_queue.certain();
         if batch.next > certain {
             batch.events.retain(|event| event.seq <= certain);
             batch.next = certain.max(since);
@@ -83,10 +83,10 @@ impl Source for Journal {
     }
 
     fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool {
-        let feed = &self.0.host.feed;
+        let feed = &self.0.context.feed;
         let waker = Waker::for_this_thread();
         feed.follow(waker.clone());
-        let write_queue = &self.0.host.write_queue;
+        let write_queue = &self.0.context.write_queue;
         let _written = write_queue.woken_by_writes(waker.clone());
         while feed.newest().min(write_queue.certain()) <= since {
             // What cannot wait looks again.
@@ -99,6 +99,6 @@ impl Source for Journal {
     }
 
     fn delivered(&self, sink: &str, seq: u64) {
-        self.0.host.write_queue.mark_cursor(sink, seq);
+        self.0.context.write_queue.mark_cursor(sink, seq);
     }
 }

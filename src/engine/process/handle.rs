@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::engine::host::Host;
+use crate::engine::context::Context;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
@@ -110,7 +110,7 @@ pub struct Process {
     pub is_internal: bool,
     pub spec: Spec,
     pub memory: Memory,
-    pub host: Arc<Host>,
+    pub context: Arc<Context>,
     inner: Mutex<Inner>,
     watched: AtomicUsize,
     /// The mark of the last change that somebody was promised.
@@ -139,14 +139,14 @@ enum Activity {
 
 impl Process {
     /// A process at home.
-    pub fn new(spec: Spec, memory: Memory, record: Record, host: Arc<Host>) -> Self {
+    pub fn new(spec: Spec, memory: Memory, record: Record, context: Arc<Context>) -> Self {
         Self {
             id: record.id,
             name: record.name.clone(),
             is_internal: record.internal,
             spec,
             memory,
-            host,
+            context,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 shown: record.clone(),
@@ -303,7 +303,7 @@ impl Process {
         if self.is_internal {
             return;
         }
-        let write_queue = &self.host.write_queue;
+        let write_queue = &self.context.write_queue;
         if is_promised {
             self.write_seq.store(write_queue.mark_now(self.id), Ordering::Release);
         } else {

@@ -32,9 +32,9 @@ impl Engine {
         request: Request,
         replies: &mut Replies<'_>,
     ) -> Ended {
-        let write_queue = &self.host.write_queue;
+        let write_queue = &self.context.write_queue;
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
-        let seq = self.host.feed.number_audit();
+        let seq = self.context.feed.number_audit();
         let Who { name, cause, is_trusted } = who;
         let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
         let asked = Asked { cause, is_trusted, write_seq: write_queue.mark_audit(line.clone()) };
@@ -51,7 +51,7 @@ impl Engine {
     pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Ended {
         let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
         let (to, answer) = bounded(1);
-        let lines = if self.host.write_queue.ask(Question::Audit { since: r.since, max, to }) {
+        let lines = if self.context.write_queue.ask(Question::Audit { since: r.since, max, to }) {
             answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
         } else {
             Err("there is no database, or it has too much to do".to_owned())

@@ -44,7 +44,7 @@ impl Engine {
         let (found, not_found) = self.find_all(targets);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
-            let unrecorded = self.host.write_queue.recorded(asked.write_seq.max(COMPARED), replies)?;
+            let unrecorded = self.context.write_queue.recorded(asked.write_seq.max(COMPARED), replies)?;
             for (target, error) in not_found {
                 let unrecorded = unrecorded.clone();
                 let item = Item { target, process: None, error: Some(error), unrecorded };
@@ -101,7 +101,7 @@ impl Engine {
                 };
                 if client.is_ok() {
                     client =
-                        self.host.write_queue.recorded(write_seq.max(asked.write_seq), replies).and_then(
+                        self.context.write_queue.recorded(write_seq.max(asked.write_seq), replies).and_then(
                             |unrecorded| {
                                 answered.unrecorded = unrecorded;
                                 then(process, answered, replies)
@@ -129,9 +129,9 @@ impl Engine {
     /// has to be written before it is said.
     pub fn forget(&self, process: &Process) -> WriteSeq {
         // Without a keeper the engine ends, and with it the process's memory.
-        let _ = self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]);
+        let _ = self.context.link.send(&ToKeeper::Forget { id: process.id }, &[]);
         self.table.remove(process.id);
-        self.host.write_queue.mark_removed(process.id)
+        self.context.write_queue.mark_removed(process.id)
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.

@@ -19,7 +19,7 @@ impl Engine {
     }
 
     fn store_health(&self) -> Store {
-        let write_queue = &self.host.write_queue;
+        let write_queue = &self.context.write_queue;
         let (to, answer) = bounded(1);
         let about = if write_queue.ask(Question::About { to }) {
             answer.recv_timeout(TIMEOUT).ok().flatten()
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     fn sink_healths(&self) -> Vec<Sink> {
-        let newest = self.host.feed.newest();
+        let newest = self.context.feed.newest();
         let sinks = self.sinks.lock().clone();
         let health = |sink: &crate::engine::history::sinks::SinkState| {
             let standing = sink.standing();

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::engine::context::Context;
 use crate::engine::history::sinks::SinkState;
-use crate::engine::host::Host;
 use crate::engine::listener::{Caller, Closed, Replies, Service};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
@@ -40,7 +40,7 @@ const LIST_BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Engine {
     pub table: Table,
-    pub host: Arc<Host>,
+    pub context: Arc<Context>,
     pub started_at: Timestamp,
     pub engine_starts: u64,
     /// The keeper's version.
@@ -99,7 +99,7 @@ impl Engine {
             Request::AuditLog(r) => self.audit(r, replies),
             // Its line is all there is to it.
             Request::Note(_) => {
-                self.host.write_queue.recorded(asked.write_seq, replies).map(|_| Ok(Reply::Done))
+                self.context.write_queue.recorded(asked.write_seq, replies).map(|_| Ok(Reply::Done))
             }
         }
     }
@@ -181,10 +181,10 @@ impl Engine {
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .chain(r.unset.iter().map(|key| (key.as_str(), "")))
             .try_for_each(|(key, value)| check_env(key, value));
-        match checked.and_then(|()| self.host.feed.change_env(&r.set, &r.unset, &asked.cause)) {
+        match checked.and_then(|()| self.context.feed.change_env(&r.set, &r.unset, &asked.cause)) {
             Ok(env) => {
                 let is_change = !r.set.is_empty() || !r.unset.is_empty();
-                let write_queue = &self.host.write_queue;
+                let write_queue = &self.context.write_queue;
                 let unrecorded =
                     if is_change { write_queue.recorded(write_queue.mark_env(), replies)? } else { None };
                 Ok(Ok(Reply::Environment(Environment { env, unrecorded })))
@@ -205,7 +205,7 @@ impl Engine {
             engine_starts: self.engine_starts,
             processes: count(all.len()),
             running: count(running),
-            cgroups: self.host.cgroups.is_some(),
+            cgroups: self.context.cgroups.is_some(),
             keeper_version: self.keeper_version.clone(),
         })
     }

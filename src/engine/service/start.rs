@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::host::ending;
+use crate::engine::context::ending;
 use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::memory::Memory;
@@ -20,7 +20,7 @@ impl Engine {
     /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken connection
     /// gives the same ids: what the first request made is found, and is not started a second time.
     pub(super) fn start(&self, r: Start, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
-        if self.host.is_stopping() {
+        if self.context.is_stopping() {
             return Ok(Err(ending()));
         }
         if let Err(e) = self.make(&r) {
@@ -46,7 +46,7 @@ impl Engine {
         }
         for process in &all {
             let unrecorded =
-                self.host.write_queue.recorded(process.write_seq().max(asked.write_seq), replies)?;
+                self.context.write_queue.recorded(process.write_seq().max(asked.write_seq), replies)?;
             replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
         Ok(Ok(Reply::Done))
@@ -77,11 +77,11 @@ impl Engine {
         let gone = |e| Error::new(Code::Failed, format!("the keeper does not answer: {e}"));
         for process in made {
             let hold = ToKeeper::Hold { id: process.id };
-            self.host.link.send(&hold, &[process.memory.as_fd()]).map_err(gone)?;
+            self.context.link.send(&hold, &[process.memory.as_fd()]).map_err(gone)?;
         }
         if let Err(e) = self.table.insert(made) {
             for process in made.iter().filter(|p| self.table.get(p.id).is_none()) {
-                self.host.link.send(&ToKeeper::Forget { id: process.id }, &[]).map_err(gone)?;
+                self.context.link.send(&ToKeeper::Forget { id: process.id }, &[]).map_err(gone)?;
             }
             return Err(e);
         }
@@ -97,7 +97,7 @@ impl Engine {
         let memory = Memory::create(&spec)?;
         let record = Record { wanted: true, ..fresh(id, spec.name.clone(), instance) };
         memory.publish(&record);
-        Ok(Process::new(spec, memory, record, Arc::clone(&self.host)))
+        Ok(Process::new(spec, memory, record, Arc::clone(&self.context)))
     }
 
     /// Takes back what this request made, or made when it was first asked.

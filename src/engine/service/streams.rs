@@ -48,10 +48,10 @@ impl Engine {
 
     /// What the store has of one process, without going through everybody's. Returns the number to go on after.
     fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
-        while since.saturating_add(1) < self.host.feed.oldest() {
+        while since.saturating_add(1) < self.context.feed.oldest() {
             let Ok(page) = journal::stored(self, since, BATCH_MAX, Some(id)) else { break };
             let Some(last) = page.events.last() else {
-                return Ok(since.max(self.host.feed.oldest() - 1));
+                return Ok(since.max(self.context.feed.oldest() - 1));
             };
             since = last.seq;
             replies.send(&Reply::Events(EventBatch { events: page.events, missed: 0 }), More::Follows)?;
@@ -188,14 +188,14 @@ struct Following<'e> {
 
 impl<'e> Following<'e> {
     fn new(engine: &'e Engine, waker: Waker) -> Self {
-        engine.host.feed.follow(waker.clone());
+        engine.context.feed.follow(waker.clone());
         Self { engine, waker }
     }
 }
 
 impl Drop for Following<'_> {
     fn drop(&mut self) {
-        self.engine.host.feed.unfollow(&self.waker);
+        self.engine.context.feed.unfollow(&self.waker);
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::engine::host::ending;
+use crate::engine::context::ending;
 use crate::engine::listener::{Replies, Woken};
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::sys::poll::{self, Wait, Waker};
@@ -93,7 +93,7 @@ fn next(id: UpgradeId, asked: bool, last: Option<UpgradeOutcome>) -> Next {
 impl Engine {
     pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         // The engine that gives the order does not live to write that it was asked.
-        self.host.write_queue.recorded(asked.write_seq, replies)?;
+        self.context.write_queue.recorded(asked.write_seq, replies)?;
         let deadline = clock::now_ms() + DECIDED_MS;
         let mut is_asked = false;
         loop {
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     fn ask_keeper(&self, r: &Upgrade) -> Result<(), Error> {
-        if self.host.is_stopping() {
+        if self.context.is_stopping() {
             return Err(ending());
         }
         let path = r.path.as_deref().map(Path::new).or(self.exe.as_deref()).ok_or_else(|| {
@@ -125,7 +125,7 @@ impl Engine {
                 .hint("name the binary: provost upgrade --to PATH")
         })?;
         let binary = open(path)?;
-        self.host
+        self.context
             .link
             .send(&ToKeeper::Upgrade { id: r.id }, &[binary.as_fd()])
             .map_err(|e| Error::new(Code::Failed, format!("cannot tell the keeper of the upgrade: {e}")))

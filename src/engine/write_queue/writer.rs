@@ -80,11 +80,11 @@ pub fn run(
     sinks: Vec<SinkSettings>,
     opened: Option<Opened>,
 ) {
-    let Some(dir) = engine.host.write_queue.dir().cloned() else { return };
+    let Some(dir) = engine.context.write_queue.dir().cloned() else { return };
     let boot_id = procfs::boot_id();
     let mut writer =
         StoreWriter { engine: Arc::clone(engine), settings, sinks, boot_id, store: None, stored: 0 };
-    engine.host.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
+    engine.context.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
     if let Some(opened) = opened {
         writer.accept(opened);
     }
@@ -113,15 +113,15 @@ struct StoreWriter {
 
 impl StoreWriter {
     fn write_queue(&self) -> &WriteQueue {
-        &self.engine.host.write_queue
+        &self.engine.context.write_queue
     }
 
     /// Takes a store that was opened, and marks all that it lacks.
     fn accept(&mut self, mut opened: Opened) {
         for notice in &opened.notices {
-            self.engine.host.say(notice);
+            self.engine.context.say(notice);
         }
-        let feed = &self.engine.host.feed;
+        let feed = &self.engine.context.feed;
         let is_other = opened.is_new || opened.loaded.service != feed.service();
         if is_other && let Err(e) = opened.store.go_on_as(feed.service(), opened.loaded.last_seq) {
             return self.failed(&e);
@@ -142,7 +142,7 @@ impl StoreWriter {
         let mut inner = write_queue.inner.lock();
         inner.marks.changed.extend(lacking.changed);
         inner.marks.removed.extend(lacking.gone);
-        inner.marks.env |= opened.loaded.env != self.engine.host.feed.env();
+        inner.marks.env |= opened.loaded.env != self.engine.context.feed.env();
         inner.marks.events = true;
         inner.urgent = true;
     }
@@ -150,7 +150,7 @@ impl StoreWriter {
     fn start_sinks(&mut self, cursors: Option<&[(String, u64)]>) {
         let sinks = std::mem::take(&mut self.sinks);
         if let Err(e) = journal::start_sinks(&self.engine, &sinks, cursors) {
-            self.engine.host.say(&format!("a sink cannot be started: {e}"));
+            self.engine.context.say(&format!("a sink cannot be started: {e}"));
         }
     }
 
@@ -212,13 +212,13 @@ impl StoreWriter {
         wake(&mut inner);
         drop(inner);
         if was_degraded {
-            self.engine.host.say("the database works again: everything is recorded");
+            self.engine.context.say("the database works again: everything is recorded");
         }
     }
 
     /// Writes what is marked and some events; returns how many events are left.
     fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
-        let host = &self.engine.host;
+        let context = &self.engine.context;
         let events = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
         let found: Vec<(Arc<Process>, Record)> = (marks.changed.iter())
@@ -235,7 +235,7 @@ impl StoreWriter {
             leader: record.pid.zip(record.start_ticks).map(|(pid, start_ticks)| Leader { pid, start_ticks }),
             boot_id: &self.boot_id,
         });
-        let env = marks.env.then(|| host.feed.env());
+        let env = marks.env.then(|| context.feed.env());
         let audit: Vec<_> = marks.audit.values().cloned().collect();
         let cursors: Vec<_> = marks.cursors.iter().map(|(name, &seq)| (name.clone(), seq)).collect();
         let change = Change {
@@ -253,7 +253,7 @@ impl StoreWriter {
         self.stored = seen;
         self.write_queue().inner.lock().left_out += written.left_out as u64;
         // Where none could be read, none will be by trying at once.
-        Ok(if events.is_empty() { 0 } else { host.feed.newest().saturating_sub(seen) })
+        Ok(if events.is_empty() { 0 } else { context.feed.newest().saturating_sub(seen) })
     }
 
     /// Events that are not stored yet, at most as many as go into one write.
@@ -261,7 +261,7 @@ impl StoreWriter {
         let mut events = Vec::new();
         let mut since = self.stored;
         while events.len() < EVENTS_MAX {
-            let (more, _, next) = self.engine.host.feed.read(since);
+            let (more, _, next) = self.engine.context.feed.read(since);
             if more.is_empty() {
                 break;
             }
@@ -298,7 +298,7 @@ impl StoreWriter {
         drop(inner);
         if is_news {
             self.engine
-                .host
+                .context
                 .say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
         }
     }

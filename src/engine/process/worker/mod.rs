@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::host;
+use crate::engine::context;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{Answer, Ask, Msg, Process};
 use crate::engine::process::launch::{self, Identity};
@@ -51,11 +51,11 @@ pub fn run(process: Arc<Process>, record: Record) {
     };
     let was_wanted = record.wanted;
     // Of what was started without one, or by an earlier service, the tree is found by other means.
-    let cgroup = process.host.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
+    let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
     let cgroup = cgroup.filter(|cgroup| !record.state.is_at_rest() && cgroup.exists());
     let tree = Tree {
         id: process.id,
-        service: process.host.feed.service(),
+        service: process.context.feed.service(),
         cgroup,
         leader: Leader::default(),
         leader_gone: record.leader_gone,
@@ -220,8 +220,8 @@ impl Worker {
 
     fn ask(&mut self, what: Ask, cause: &str, answer: Answer) {
         let until = match what {
-            Ask::Start | Ask::Restart if self.process.host.is_stopping() => {
-                return answer.give(self.process.show(), Some(host::ending()));
+            Ask::Start | Ask::Restart if self.process.context.is_stopping() => {
+                return answer.give(self.process.show(), Some(context::ending()));
             }
             Ask::Start => {
                 if self.record.run == 0 {
@@ -260,7 +260,7 @@ impl Worker {
             ));
         }
         let name = signal::name(number);
-        let reached = (self.process.host.reserve.with(|| self.tree.signal_alone(number, scope)))
+        let reached = (self.process.context.reserve.with(|| self.tree.signal_alone(number, scope)))
             .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
         let events =
             NewEvent { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
@@ -431,7 +431,7 @@ impl Worker {
 
     /// Without a keeper there is nothing to do here: the thread that listens to it ends the engine.
     fn send_to_keeper(&self, message: &ToKeeper) {
-        let _ = self.process.host.link.send(message, &[]);
+        let _ = self.process.context.link.send(message, &[]);
     }
 
     // ---- transitions
@@ -465,12 +465,12 @@ impl Worker {
         let is_starting = self.record.state == State::Starting;
         if is_starting != self.is_starting {
             self.is_starting = is_starting;
-            if is_starting { self.process.host.starts() } else { self.process.host.started() }
+            if is_starting { self.process.context.starts() } else { self.process.context.started() }
         }
     }
 
     fn commit(&mut self, events: &[NewEvent]) {
-        self.process.host.feed.commit(&self.process.memory, &mut self.record, events, Timestamp::now());
+        self.process.context.feed.commit(&self.process.memory, &mut self.record, events, Timestamp::now());
         self.process.publish(&self.record);
         let is_promised = self.record.wanted != self.was_wanted;
         self.was_wanted = self.record.wanted;
@@ -485,11 +485,11 @@ impl Worker {
             Action::Signal { .. } if self.tree.leader_gone && matches!(self.rest, Rest::Empty) => None,
             Action::Signal { signal, scope } => {
                 // What cannot be signalled is still there when the grace is over.
-                let _ = self.process.host.reserve.with(|| self.tree.signal(signal, scope));
+                let _ = self.process.context.reserve.with(|| self.tree.signal(signal, scope));
                 None
             }
             Action::Kill { scope } => {
-                let _ = self.process.host.reserve.with(|| self.tree.kill(scope));
+                let _ = self.process.context.reserve.with(|| self.tree.kill(scope));
                 None
             }
             Action::Look { scope } => self.looked(scope),
@@ -511,15 +511,15 @@ impl Worker {
             name: process.name.clone(),
             run: self.record.run,
             instance: self.record.instance,
-            service: process.host.feed.service(),
+            service: process.context.feed.service(),
         };
-        let host = &process.host;
+        let context = &process.context;
         // What everybody may set is not for what the service runs for itself.
-        let global_env = if process.is_internal { Vec::new() } else { host.feed.env() };
-        let launch = launch::prepare(&process.spec, &identity, &global_env, &host.service_env)?;
+        let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
+        let launch = launch::prepare(&process.spec, &identity, &global_env, &context.service_env)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
-        self.tree.cgroup = host.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
+        self.tree.cgroup = context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
         let cgroup = self.tree.cgroup.as_ref().and_then(|cgroup| cgroup.create().ok());
         if cgroup.is_none() {
             self.tree.cgroup = None;
@@ -527,7 +527,7 @@ impl Worker {
         let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
         let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range };
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
-        host.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
+        context.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
         self.spawn_pending = true;
         Ok(())
@@ -558,7 +558,7 @@ impl Worker {
             // The keeper's word comes first; then we look.
             return None;
         }
-        self.rest = self.tree.rest(scope, &self.process.host.reserve);
+        self.rest = self.tree.rest(scope, &self.process.context.reserve);
         if !matches!(self.rest, Rest::Empty) {
             return None;
         }

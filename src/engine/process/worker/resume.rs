@@ -59,7 +59,7 @@ impl Worker {
 
     /// Where a keeper that is gone had the tree, which has outlived it.
     fn cgroup_of_another_keeper(&self) -> Option<Cgroup> {
-        let left = self.process.host.cgroups.as_ref()?.left(CGROUP_PREFIX);
+        let left = self.process.context.cgroups.as_ref()?.left(CGROUP_PREFIX);
         let id = self.process.id.to_string();
         left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
     }
@@ -124,7 +124,7 @@ impl Worker {
 
     /// Never a second copy beside a first one, also where that was left alone.
     pub(super) fn refuse_beside_survivors(&self) -> Result<(), Error> {
-        if matches!(self.tree.rest(Scope::Tree, &self.process.host.reserve), Rest::Empty) {
+        if matches!(self.tree.rest(Scope::Tree, &self.process.context.reserve), Rest::Empty) {
             return Ok(());
         }
         let label = self.process.label();

@@ -18,7 +18,7 @@ use crate::wire::keeper::ToKeeper;
 
 /// Shared by all threads of the engine; changes only through its parts.
 #[derive(Debug)]
-pub struct Host {
+pub struct Context {
     pub link: Link,
     pub feed: Feed,
     pub reserve: Reserve,
@@ -35,7 +35,7 @@ pub struct Host {
     pub starting: AtomicUsize,
 }
 
-impl Host {
+impl Context {
     /// Says something to whoever keeps the service's log.
     pub fn say(&self, text: &str) {
         (self.notify.0)(text);
