@@ -4,10 +4,10 @@
 
 pub mod basic;
 pub mod password;
+pub mod policy;
 pub mod remembered;
 pub mod role;
 pub mod roles;
-pub mod table;
 mod throttle;
 pub mod users;
 pub mod verifier;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::cli::json;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
@@ -95,13 +95,13 @@ pub fn in_order(mut items: Vec<Item>, targets: &[String]) -> Vec<Item> {
 /// An item's process, unless it has an error, which is told and counted.
 pub fn judge<'a>(item: &'a Item, counts: &mut Counts) -> Option<&'a Process> {
     if let Some(e) = &item.error {
-        screen::complain(&named(item, e));
+        stdout::complain(&named(item, e));
         counts.failed(e.code);
         return None;
     }
     if let Some(why) = &item.unrecorded {
         let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
-        screen::notice(&format!("{label}: done, but it is not recorded: {why}"));
+        stdout::notice(&format!("{label}: done, but it is not recorded: {why}"));
     }
     if item.process.is_none() {
         // Gone, which is what a removal wanted.

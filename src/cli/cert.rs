@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::access::role::Role;
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
-use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::config;
 use crate::sys::files;
@@ -338,7 +338,7 @@ fn report_made(made: &[Made], session: &mut Session) {
             text::escaped(&one.file.to_string_lossy()).into(),
         ]
     };
-    screen::table(
+    stdout::table(
         &mut session.out,
         ["WHAT", "KIND", "NAMES", "VALID UNTIL", "FILE"],
         made.iter().map(row).collect(),
@@ -348,8 +348,8 @@ fn report_made(made: &[Made], session: &mut Session) {
 /// What to do with them. For people, so that a pipe holds nothing but the table.
 fn next_steps(dir: &Path, client: &str) {
     let line = "next: a configuration with [grpc] (docs/config.md; packaging/demo.toml has a user already)";
-    screen::notice(&format!("{line}, 'provost user add NAME', 'provost serve --config FILE'"));
-    screen::notice(&format!(
+    stdout::notice(&format!("{line}, 'provost user add NAME', 'provost serve --config FILE'"));
+    stdout::notice(&format!(
         "'{client}' needs a role there: [grpc.certificate_roles] \"{client}\" = \"operator\"; clients get {}, {} and {}",
         dir.join("ca.pem").display(),
         if client == CLIENT { "client.pem" } else { "its .pem" },
@@ -397,7 +397,7 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
         }
     }
     if !session.is_json() {
-        screen::table(
+        stdout::table(
             &mut session.out,
             ["KIND", "NAMES", "VALID UNTIL", "DAYS", "SERIAL", "ROLE", "FILE"],
             rows,

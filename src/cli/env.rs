@@ -2,8 +2,8 @@
 
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::Error;
@@ -70,7 +70,7 @@ pub fn run(change: EnvChange, session: &mut Session) -> Result<u8, Error> {
     let is_change = change != EnvChange::default();
     let Environment { env, unrecorded } = session.client()?.env(change)?;
     if let Some(why) = unrecorded {
-        screen::notice(&format!("the environment is changed, but it is not recorded: {why}"));
+        stdout::notice(&format!("the environment is changed, but it is not recorded: {why}"));
     }
     if session.is_json() {
         session.object(&json::pairs(&env));

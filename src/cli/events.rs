@@ -2,8 +2,8 @@
 
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::json;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::client::FeedItem;
 use crate::wire::error::Error;
@@ -50,7 +50,7 @@ pub fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
             FeedItem::Event(event) => session.out.line(&line(&event)),
             FeedItem::Missed(count) => {
                 session.out.flush();
-                screen::notice(&format!("{count} events are no longer kept"));
+                stdout::notice(&format!("{count} events are no longer kept"));
             }
         }
         if follow {

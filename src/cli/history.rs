@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::events;
 use crate::cli::json;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::request::Events;
@@ -49,7 +49,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             FeedItem::Event(event) if session.is_json() => json::event(&event).to_string(),
             FeedItem::Event(event) => events::line(&event),
             FeedItem::Missed(count) => {
-                screen::notice(&format!("{count} events of the service are no longer kept"));
+                stdout::notice(&format!("{count} events of the service are no longer kept"));
                 continue;
             }
         };

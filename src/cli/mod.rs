@@ -13,6 +13,7 @@ mod completions;
 mod doctor;
 mod engine;
 mod env;
+mod escape;
 mod events;
 #[cfg(feature = "gateway")]
 mod gateway;
@@ -21,23 +22,22 @@ mod history;
 mod json;
 mod keeper;
 mod labels;
-mod launch;
 mod list;
 mod manual;
 mod output;
-mod raw;
 mod reload;
 mod remote;
 mod remove;
 mod restart;
 mod run;
-mod screen;
 mod serve;
 mod session;
 mod signal;
+mod spec_options;
 mod start;
 mod state;
 mod status;
+mod stdout;
 mod stop;
 mod stream;
 mod text;
@@ -404,14 +404,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match result {
         Ok(code) => code,
         Err(e) => {
-            screen::complain(&e);
+            stdout::complain(&e);
             exit_code(command, &e)
         }
     };
     match session.out.finish() {
         Ok(()) => code.into(),
         Err(e) => {
-            screen::complain(&e);
+            stdout::complain(&e);
             exit_code(command, &e).into()
         }
     }

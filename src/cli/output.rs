@@ -3,8 +3,8 @@
 use bytes::Buf;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::escape::Escaper;
 use crate::cli::json;
-use crate::cli::raw::Escaper;
 use crate::cli::session::Session;
 use crate::cli::values;
 use crate::wire::error::Error;

@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::launch::Launch;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::spec_options::Launch;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::client::Address;
 use crate::client::Client;
@@ -92,7 +92,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     if args.keep == Keep::Removed {
         let remove = Remove { targets: vec![id.to_string()], force: true };
         if let (Err(e), Ok(_)) = (client.remove(remove), &code) {
-            screen::complain(&e);
+            stdout::complain(&e);
         }
     }
     code
@@ -115,7 +115,7 @@ fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u
     for item in client.stream(stream)? {
         match item? {
             StreamItem::Chunk(chunk) => show(&chunk, session),
-            StreamItem::Gap(gap) => screen::notice(&format!("{} bytes were missed", gap.missed)),
+            StreamItem::Gap(gap) => stdout::notice(&format!("{} bytes were missed", gap.missed)),
             StreamItem::Ended(item) => {
                 if let Some(e) = item.error {
                     return Err(e);
@@ -134,7 +134,7 @@ fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u
 
 fn show(chunk: &Chunk, session: &mut Session) {
     if chunk.stderr {
-        screen::to_stderr(&chunk.data);
+        stdout::to_stderr(&chunk.data);
     } else {
         session.out.write(&chunk.data);
     }
@@ -165,7 +165,7 @@ fn pass_on(signals: SignalFd, address: Address, id: ProcessId) -> Result<(), Err
             // Each on its own, so that a stop under way does not keep the next signal from its end.
             let one = move || act(&address, id, signal, interrupts);
             if let Err(e) = thread::spawn("signal", one) {
-                screen::complain(&cannot(e));
+                stdout::complain(&cannot(e));
             }
         }
     };
@@ -181,7 +181,7 @@ fn act(address: &Address, id: ProcessId, signal: u32, interrupts: u32) {
     // Asked to end for the second time: stop it. For the third: now.
     let timeout = (interrupts > 2).then_some(Duration::ZERO);
     if let Err(e) = client.stop(Stop { targets: vec![id.to_string()], timeout, ..Stop::default() }) {
-        screen::complain(&e);
+        stdout::complain(&e);
     }
 }
 

@@ -12,9 +12,9 @@ use crate::cli::gateway::Args as GatewayArgs;
 use crate::cli::keeper::Args as KeeperArgs;
 #[cfg(feature = "gateway")]
 use crate::cli::reload::GATEWAY;
-use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::config;
 use crate::engine;
@@ -154,7 +154,7 @@ pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> 
     let (config, is_known) = match config {
         Ok(config) => (config.unwrap_or_default(), true),
         Err(e) => {
-            screen::notice(&format!("{}; going on with what holds without it", e.message));
+            stdout::notice(&format!("{}; going on with what holds without it", e.message));
             (config::Config::default(), false)
         }
     };
@@ -167,7 +167,7 @@ pub fn run_engine(args: EngineArgs, session: &mut Session) -> Result<u8, Error> 
         history: config.history,
         sinks: config.sinks,
         internal,
-        notify: Notify(Arc::new(|line: &str| screen::notice(line))),
+        notify: Notify(Arc::new(|line: &str| stdout::notice(line))),
     };
     match engine::run(options)? {}
 }
@@ -223,7 +223,7 @@ pub fn run_gateway(args: GatewayArgs, session: &mut Session) -> Result<u8, Error
             Error::usage(format!("the configuration {file} has no section [grpc]"))
         })
     };
-    let say = Arc::new(|line: &str| screen::notice(line));
+    let say = Arc::new(|line: &str| stdout::notice(line));
     match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), say })? {}
 }
 
@@ -248,7 +248,7 @@ fn report(notice: Notice) {
     let line = match notice {
         Notice::Ready { socket, keeper_pid, no_cgroups } => {
             if let Some(why) = no_cgroups {
-                screen::notice(&format!("processes get no cgroups of their own: {why}"));
+                stdout::notice(&format!("processes get no cgroups of their own: {why}"));
             }
             format!("ready on {} (keeper pid {keeper_pid})", socket.display())
         }
@@ -266,7 +266,7 @@ fn report(notice: Notice) {
         Notice::NotUpgraded { why } => format!("not upgraded: {why}"),
         Notice::Trouble(what) => what,
     };
-    screen::notice(&line);
+    stdout::notice(&line);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::cli::remote::RemoteOptions;
-use crate::cli::screen::Out;
+use crate::cli::stdout::Out;
 use crate::client::{Client, default_socket};
 use crate::wire::error::Error;
 

@@ -3,11 +3,11 @@
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Counts;
 use crate::cli::batch::named;
+use crate::cli::escape::Escaper;
 use crate::cli::json;
 use crate::cli::labels::{Extras, Labels};
-use crate::cli::raw::Escaper;
-use crate::cli::screen;
 use crate::cli::session::Session;
+use crate::cli::stdout;
 use crate::cli::values;
 use crate::client::StreamItem;
 use crate::wire::error::Error;
@@ -83,14 +83,14 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             StreamItem::Chunk(chunk) => shows.chunk(chunk, &mut labels, session),
             StreamItem::Gap(gap) => {
                 session.out.flush();
-                screen::notice(&format!("{}: {} bytes were missed", labels.name(gap.id), gap.missed));
+                stdout::notice(&format!("{}: {} bytes were missed", labels.name(gap.id), gap.missed));
                 if session.is_json() {
                     session.object(&json::gap(&gap));
                 }
             }
             StreamItem::Ended(item) => match &item.error {
                 Some(e) => {
-                    screen::complain(&named(&item, e));
+                    stdout::complain(&named(&item, e));
                     counts.failed(e.code);
                 }
                 None => counts.done(),

@@ -11,9 +11,9 @@ use crate::access::roles::Roles;
 use crate::access::users;
 use crate::access::users::Users;
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::screen;
 use crate::cli::session::Session;
 use crate::cli::state;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::config;
 use crate::gateway::settings::UserSource;
@@ -106,7 +106,7 @@ pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             report("added", &name, &files, session);
             if !files.roles.by_user.contains_key(name.as_str()) {
                 let line = format!("[grpc.user_roles] {name} = \"operator\"");
-                screen::notice(&format!("{name} may do nothing yet; add to the configuration: {line}"));
+                stdout::notice(&format!("{name} may do nothing yet; add to the configuration: {line}"));
             }
         }
         What::Passwd(name) => {
@@ -188,7 +188,7 @@ fn list(files: &UserFiles, session: &mut Session) -> Result<u8, Error> {
         users.names().for_each(|name| session.object(&json!({ "name": name, "role": role(name) })));
     } else {
         let row = |name: &str| [name.to_owned(), role(name).unwrap_or("-").to_owned()];
-        screen::table(&mut session.out, ["NAME", "ROLE"], users.names().map(row).collect());
+        stdout::table(&mut session.out, ["NAME", "ROLE"], users.names().map(row).collect());
     }
     Ok(0)
 }

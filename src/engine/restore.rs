@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::engine::context::Context;
 use crate::engine::process::handle::{Inherited, Process};
-use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::memory::Memory;
+use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::state::Now;
 use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, restore};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 
-use crate::access::table;
+use crate::access::policy;
 use crate::client::{Client, Feed, OutputStream, StreamItem};
 use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
@@ -144,7 +144,7 @@ impl Calls {
     fn admit(&self, user: &User, body: Body, engine: &mut Engine) -> Result<Request, RpcStatus> {
         let request = Request::from_body(body).map_err(|e| status::of(&e))?;
         let role = self.caller.role(&self.gateway, user)?;
-        table::allow(role, &request).map_err(|e| {
+        policy::allow(role, &request).map_err(|e| {
             let who = self.caller.who(user);
             self.gateway.log.say(&format!("{who}: refused: {}", e.message));
             if let (Some(what), Ok(client)) = (request.change(), engine.client()) {

@@ -3,9 +3,9 @@
 pub mod env;
 pub mod failure;
 pub mod handle;
-pub mod launch;
 pub mod memory;
 pub mod pipes;
+pub mod prepare;
 pub mod ready;
 pub mod restart;
 pub mod state;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use uuid::Uuid;
 
-use crate::engine::process::launch::{PROVOST_ID, PROVOST_SERVICE};
+use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Cgroup, Watch};
 use crate::sys::pidfd::PidFd;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::engine::context;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{Answer, Ask, Msg, Process};
-use crate::engine::process::launch::{self, Identity};
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
+use crate::engine::process::prepare::{self, Identity};
 use crate::engine::process::ready::Probe;
 use crate::engine::process::state::{
     Action, Child, Input, NewEvent, Now, Rules, StopOrder, Transition, step,
@@ -516,7 +516,7 @@ impl Worker {
         let context = &process.context;
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
-        let launch = launch::prepare(&process.spec, &identity, &global_env, &context.service_env)?;
+        let launch = prepare::prepare(&process.spec, &identity, &global_env, &context.service_env)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.cgroup = context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
