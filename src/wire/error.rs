@@ -138,6 +138,11 @@ impl Error {
         Self::new(Code::Usage, message)
     }
 
+    /// What could not be done, and why: "cannot map the global memory: Cannot allocate memory".
+    pub fn failed(what: &str, cause: &dyn fmt::Display) -> Self {
+        Self::new(Code::Failed, format!("cannot {what}: {cause}"))
+    }
+
     /// Adds the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
