@@ -14,11 +14,16 @@ BINARY := $(TARGET)/$(TRIPLE)/release/provost
 # Debian keeps servers, which the tests run, where the PATH of a user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# The C++ of the gRPC core is compiled once for each profile, which takes by far the longest of everything. Call it with the
+# folder of the profile below the target directory, and what it takes.
+announce = @ls $(TARGET)/$(1)/build/grpcio-sys-*/output >/dev/null 2>&1 || \
+	echo 'make: the first build compiles the gRPC core (C++): $(2) on two processors'
+
 .PHONY: help build demo test check bench static faults install clean
 
 help:
 	@echo 'make build    the program, as $(TARGET)/release/provost'
-	@echo 'make demo     supervises real programs before your eyes, and breaks them (a few seconds)'
+	@echo 'make demo     supervises real programs before your eyes, and breaks them (two minutes with the build)'
 	@echo 'make test     all tests'
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
@@ -31,37 +36,46 @@ help:
 
 build:
 	tests/install.sh build
+	$(call announce,release,about 15 minutes)
 	$(CARGO) build --release --locked
 
 demo:
-	tests/install.sh build
-	$(CARGO) build --locked
-	packaging/demo.sh $(TARGET)/debug/provost
+	@command -v cc >/dev/null || tests/install.sh build
+	@[ -e $(TARGET)/demo/provost ] || echo 'make: building provost without gRPC and TLS, for about a minute'
+	$(CARGO) build --locked --profile demo --no-default-features
+	packaging/demo.sh $(TARGET)/demo/provost
 
 test:
 	tests/install.sh build
 	tests/install.sh tests
+	$(call announce,debug,about 8 minutes)
 	$(CARGO) test --locked
 
 check:
 	tests/install.sh build
+	$(call announce,debug,about 8 minutes)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test tidy
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo 'make: cargo-deny is not installed: licences and advisories are not checked'; fi
 
 bench:
 	tests/install.sh build
 	tests/install.sh bench
+	$(call announce,$(TRIPLE)/release,about 15 minutes)
 	$(WHOLE) bench --locked --target $(TRIPLE) --bench bench -- $(BENCH)
 
 static:
 	$(if $(FEATURES),tests/install.sh build)
+	$(if $(FEATURES),$(call announce,$(TRIPLE)/release,about 15 minutes))
 	$(if $(FEATURES),$(WHOLE),$(SMALL)) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
 	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),12582912)
 
 faults:
 	tests/install.sh build
 	tests/install.sh tests
+	$(call announce,release,about 15 minutes)
 	$(CARGO) build --release --locked --examples
 	PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --release --locked --test it
 
