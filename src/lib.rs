@@ -10,7 +10,7 @@
 //!  ┌─────────┐  seqpacket  ┌──────────────────────┐  unix socket  ┌──────────────────────────┐
 //!  │ keeper  │◄───────────►│ engine               │◄──────────────│ gateway                  │
 //!  │ parent  │   + fds     │ one thread per child │   (Client)    │ a gRPC server for each   │
-//!  │ of all  │             │ table · feed · door  │               │ connection, fed by a pump│
+//!  │ of all  │             │ table·feed·listener  │               │ connection, fed by a pump│
 //!  └────┬────┘             └──────────────────────┘               └──────────────────────────┘
 //!       ├── engine   ├── gateway   ├── web-1   ├── web-2  …    (all are the keeper's children)
 //! ```
@@ -50,8 +50,8 @@
 //!
 //! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline, `gateway/connection.rs` makes a
 //! gRPC server of its own for it, whose handlers own the caller, and `tls/pump.rs` carries plaintext between the connection
-//! and that server's socket, past a meter of HTTP/2 frames (`gateway/meter.rs`). `gateway/calls.rs` finds out who asks
-//! ([`access`]), whether they may (`access/table.rs`), and asks the engine on their behalf. Output it reads where it lies: the
+//! and that server's socket, past a meter of HTTP/2 frames (`gateway/meter/mod.rs`). `gateway/calls.rs` finds out who asks
+//! ([`access`]), whether they may (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the
 //! engine lends it the memory (`client/stream.rs`).
 //!
 //! # Layers
@@ -77,19 +77,19 @@
 //!
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
-//! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages, newborn children |
+//! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages, children that have their descriptors |
 //! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
 //! | `listener` | `engine/listener/mod.rs` | who is connected | connections |
 //! | `conn-N` | `engine/listener/connection.rs` | one connection | its client; what it waits for |
-//! | `proc-ID` | `engine/process/worker.rs` | one process's life | output, the exec, the tree's end, messages, one deadline |
+//! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/write_queue/writer.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
-//! | `own` | `engine/own.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
+//! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
 //! The gateway's threads are in `gateway/mod.rs`; a client that asks another machine has one for the pump (`tls`), and the C
 //! core's own.
 //!
-//! A process at rest has no thread: its life is at home (`engine/process/handle.rs`) until somebody sends a message.
+//! A process at rest has no thread: its record rests in its handle (`engine/process/handle.rs`) until a message comes.
 //! A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.
 //!
 //! # Invariants
@@ -101,6 +101,40 @@
 //! * Decisions (`engine/process/state.rs`, `restart.rs`) are pure; the thread that owns the state acts.
 //! * A panic ends keeper or engine at once (`sys::system::end_at_panic`), which is the same as being killed: nothing is
 //!   lost.
+//!
+//! # Glossary
+//!
+//! One word for each idea; `tests/tidy.rs` refuses the words that these have replaced.
+//!
+//! | word | what it is |
+//! |---|---|
+//! | keeper, engine, gateway | the three programs, see above |
+//! | process, run | what a client asked to keep, by UUID; each of its starts has the next run number |
+//! | record | what is known of a process: state, what is wanted, counters, last exit. In its memory, and in the store |
+//! | idle, active | a process without a thread, at rest; one whose thread owns its record |
+//! | internal process | one that the service runs for itself, such as the gateway |
+//! | tree, scope | all that a process has started and that is still there; how much of it a signal reaches |
+//! | cgroup | the control group of one run, where the machine allows one |
+//! | spawn, spawn slots | fork and exec by the keeper; the low descriptor numbers at which a child finds what it needs |
+//! | resources | what the keeper holds from its first moment: socket, lock, global memory, signals |
+//! | ring, shared output | the last output of a process, in its memory; the same memory, read by another process |
+//! | cursor | how far a stream has come in one process's output |
+//! | feed, event | the last events in memory that the keeper holds; one thing that happened, numbered once for all |
+//! | write queue, sequence number | what has yet to reach the store; an answer waits until its number is written |
+//! | listener, slot | accepts connections and limits how many there are; a connection's part of that limit |
+//! | address | where a client reaches a service: a socket, or a gateway |
+//! | response stream, pending response | answers of a gRPC call that go out one by one; one answer until it is out |
+//! | rate limit, violation | how often an address may fail; one failure |
+//! | readiness probe | what tells that a running process is ready |
+//! | timeout, blocking | how long a wait may take; whether a call may wait at all |
+//! | decision, outcome, counts | what a pure function says is to be done; what became of something; how many of each |
+//! | arguments, error texts | of a command line; sentences for what a peer did wrong |
+//! | take over | a new engine goes on with the running processes that its keeper lists |
+//! | restore, reconcile | a new service makes processes of what is stored; the pure decision about each of them |
+//! | adopt | to keep a process that has outlived its service, under the new one |
+//! | hand over | in an upgrade the keeper gives everything to the new program |
+//! | resume | a client or a sink continues a stream where it stopped |
+//! | salvage | to read out of a damaged database what can be read |
 //!
 //! # Deliberately absent
 //!
