@@ -13,7 +13,7 @@ pub const SUMMARY: &str = "Show who asked for what, and what came of it";
 pub const HELP: &str = "\
 Usage: provost audit [OPTIONS]
 
-A line for every command that changes something, over either door, also for those that were refused:
+A line for every command that changes something, over either listener, also for those that were refused:
 number, time, who asked, what for, and what came of it. It is kept as long as events are.
 
 Options:

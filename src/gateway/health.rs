@@ -9,11 +9,10 @@ use parking_lot::Mutex;
 use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, busy, guard};
 use crate::gateway::response_stream::ResponseStream;
-use crate::rpc::block;
-use crate::rpc::pending;
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
+use crate::rpc::{block, pending};
 use crate::sys::poll;
 
 /// Whether the gateway serves, and who wants to know when that changes.

@@ -5,12 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use crate::gateway::Gateway;
-use crate::gateway::connection;
 use crate::gateway::slots::{SlotLimits, Slots};
-use crate::sys::clock;
+use crate::gateway::{Gateway, connection};
 use crate::sys::poll::{self, PollFd};
-use crate::sys::thread;
+use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
 
 /// How long the door stays shut when there is no descriptor or memory for one more, ms.

@@ -52,12 +52,10 @@ use crate::gateway::pool::{Engine, Pool};
 use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
-use crate::sys::clock;
-use crate::sys::memory;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
-use crate::sys::thread;
 use crate::sys::watch::Watch;
+use crate::sys::{clock, memory, thread};
 use crate::tls::material;
 use crate::wire::error::{Code, Error};
 

@@ -1,9 +1,8 @@
 //! What went wrong with a peer, in words for people and logs. What the peer itself has written is quoted.
 
-use rustls::AlertDescription;
-use rustls::CertificateError;
 use rustls::Error as Tls;
 use rustls::PeerIncompatible;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::wire::id::quoted;
 use crate::wire::json;

@@ -3,24 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::CertificateRevocationListParams;
-use rcgen::DnType;
-use rcgen::ExtendedKeyUsagePurpose;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyIdMethod;
-use rcgen::KeyPair;
-use rcgen::KeyUsagePurpose;
-use rcgen::PKCS_ECDSA_P256_SHA256;
-use rcgen::RevokedCertParams;
-use rcgen::SanType;
-use rcgen::SerialNumber;
-use rcgen::date_time_ymd;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::CertificateRevocationListDer;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;

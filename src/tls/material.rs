@@ -7,32 +7,21 @@
 //! With revocation lists, every certificate of a chain has to be covered by one that has not expired; a status that is
 //! unknown is a refusal. So a file for a chain with intermediates holds one list of each authority in it.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::InconsistentKeys;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
-use rustls::client::Resumption;
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring;
-use rustls::crypto::ring::cipher_suite;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::crypto::ring::{self, cipher_suite};
 use rustls::pki_types::pem::PemObject;
-use rustls::server::NoServerSessionStorage;
-use rustls::server::VerifierBuilderError;
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::sys::files;
-use crate::tls::identity;
-use crate::tls::identity::Described;
+use crate::tls::identity::{self, Described};
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;

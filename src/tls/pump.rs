@@ -10,24 +10,16 @@
 //! everything ends at once.
 
 use std::fmt;
-use std::io;
-use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::Error as Tls;
 
-use crate::sys::clock;
-use crate::sys::poll;
-use crate::sys::poll::PollFd;
-use crate::sys::poll::Wait;
-use crate::sys::poll::Waker;
-use crate::sys::socket;
+use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::spin::Spin;
-use crate::sys::thread;
+use crate::sys::{clock, socket, thread};
 use crate::tls::error_texts;
 use crate::tls::tunnel::Tunnel;
 use crate::wire::buffer::Buffer;

@@ -3,18 +3,15 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::CommonState;
 use rustls::Error as Tls;
 use rustls::ServerConfig;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::ConnectionState;
-use rustls::unbuffered::EncodeError;
-use rustls::unbuffered::EncryptError;
-use rustls::unbuffered::InsufficientSizeError;
-use rustls::unbuffered::UnbufferedStatus;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use rustls::{ClientConfig, CommonState};
 
 use crate::wire::buffer::Buffer;
 

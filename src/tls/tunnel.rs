@@ -1,11 +1,9 @@
 //! The handshake, on the thread that calls, with one deadline for all of it; and the connection that comes of it.
 
 use std::fmt;
-use std::io;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -14,20 +12,14 @@ use rustls::Error as Tls;
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 
-use crate::sys::clock;
-use crate::sys::poll;
-use crate::sys::poll::PollFd;
-use crate::sys::poll::Wait;
-use crate::sys::poll::Waker;
-use crate::sys::socket;
+use crate::sys::poll::{self, PollFd, Wait, Waker};
+use crate::sys::{clock, socket};
 use crate::tls::error_texts;
-use crate::tls::identity;
-use crate::tls::identity::Peer;
+use crate::tls::identity::{self, Peer};
 use crate::tls::material::ALPN;
 use crate::tls::pump::Closer;
 use crate::tls::session::Session;
-use crate::wire::error::Code;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
 /// How much is read at once while the handshake goes on.

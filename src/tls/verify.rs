@@ -3,20 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::CertificateError;
-use rustls::DigitallySignedStruct;
-use rustls::DistinguishedName;
 use rustls::Error as Tls;
-use rustls::OtherError;
-use rustls::SignatureScheme;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::UnixTime;
-use rustls::server::danger::ClientCertVerified;
-use rustls::server::danger::ClientCertVerifier;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName};
+use rustls::{OtherError, SignatureScheme};
 
-use crate::tls::identity;
-use crate::tls::identity::Peer;
+use crate::tls::identity::{self, Peer};
 
 /// The chain as webpki sees it, then ours: webpki takes a certificate without any extended key usage for every purpose.
 #[derive(Debug)]

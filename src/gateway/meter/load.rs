@@ -1,41 +1,22 @@
 //! The frames of a real gRPC client and server at full speed, under the meter: none of it may end the connection.
 
 use std::collections::VecDeque;
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use futures_util::SinkExt;
-use futures_util::StreamExt;
-use futures_util::TryStreamExt;
-use futures_util::stream;
-use grpcio::CallOption;
-use grpcio::ChannelBuilder;
-use grpcio::Client;
-use grpcio::EnvBuilder;
-use grpcio::Environment;
-use grpcio::Marshaller;
-use grpcio::Method;
-use grpcio::MethodType;
-use grpcio::RpcStatus;
-use grpcio::RpcStatusCode;
-use grpcio::Server;
-use grpcio::ServerBuilder;
-use grpcio::ServiceBuilder;
-use grpcio::WriteFlags;
+use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
+use grpcio::{
+    CallOption, ChannelBuilder, Client, EnvBuilder, Environment, Marshaller, Method, MethodType, RpcStatus,
+    RpcStatusCode, Server, ServerBuilder, ServiceBuilder, WriteFlags,
+};
 use parking_lot::Mutex;
 
-use crate::gateway::meter::FrameMeter;
-use crate::gateway::meter::Quotas;
-use crate::rpc::block;
-use crate::rpc::codec;
-use crate::sys::clock;
-use crate::sys::grpc;
-use crate::sys::poll;
-use crate::tls::pump::Meter;
-use crate::tls::pump::MeterDecision;
+use crate::gateway::meter::{FrameMeter, Quotas};
+use crate::rpc::{block, codec};
+use crate::sys::{clock, grpc, poll};
+use crate::tls::pump::{Meter, MeterDecision};
 
 type Bytes = Vec<u8>;
 

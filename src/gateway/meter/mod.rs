@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tls::pump::Meter;
-use crate::tls::pump::MeterDecision;
+use crate::tls::pump::{Meter, MeterDecision};
 
 /// What a client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

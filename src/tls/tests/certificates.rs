@@ -1,34 +1,20 @@
 //! Which certificates get a client in, and which servers a client believes.
 
 use std::net::TcpListener;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rcgen::BasicConstraints;
-use rcgen::CustomExtension;
-use rcgen::GeneralSubtree;
-use rcgen::IsCa;
-use rcgen::KeyPair;
-use rcgen::NameConstraints;
-use rcgen::SanType;
-use rcgen::SerialNumber;
-use rcgen::date_time_ymd;
+use rcgen::{
+    BasicConstraints, CustomExtension, GeneralSubtree, IsCa, KeyPair, NameConstraints, SanType, SerialNumber,
+    date_time_ymd,
+};
 
 use crate::sys::clock;
 use crate::tls::identity;
-use crate::tls::tests::Authority;
-use crate::tls::tests::CLIENT;
-use crate::tls::tests::Identity;
-use crate::tls::tests::LONG_MS;
-use crate::tls::tests::SERVER;
-use crate::tls::tests::World;
-use crate::tls::tests::authority;
-use crate::tls::tests::leaf;
-use crate::tls::tests::shake_hands;
-use crate::tls::tests::unchecked;
-use crate::tls::tunnel::Refused;
-use crate::tls::tunnel::accept;
+use crate::tls::tests::{
+    Authority, CLIENT, Identity, LONG_MS, SERVER, World, authority, leaf, shake_hands, unchecked,
+};
+use crate::tls::tunnel::{Refused, accept};
 
 /// The server's words for its refusal.
 fn refusal(world: &World, client: &Identity) -> String {

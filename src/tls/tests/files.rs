@@ -3,18 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::BasicConstraints;
-use rcgen::IsCa;
-use rcgen::date_time_ymd;
+use rcgen::{BasicConstraints, IsCa, date_time_ymd};
 
-use crate::tls::material;
-use crate::tls::material::Files;
-use crate::tls::tests::Authority;
-use crate::tls::tests::CLIENT;
-use crate::tls::tests::SERVER;
-use crate::tls::tests::World;
-use crate::tls::tests::authority;
-use crate::tls::tests::leaf;
+use crate::tls::material::{self, Files};
+use crate::tls::tests::{Authority, CLIENT, SERVER, World, authority, leaf};
 
 #[track_caller]
 fn refused(files: &Files, error_texts: &[&str]) {

@@ -1,34 +1,20 @@
 //! Clients that break or bend the handshake, and what every connection has to be.
 
-use std::io::Read;
-use std::io::Write;
-use std::net::TcpListener;
-use std::net::TcpStream;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustls::ClientConfig;
-use rustls::ClientConnection;
-use rustls::HandshakeKind;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use crate::sys::clock;
-use crate::sys::poll;
-use crate::sys::poll::Wait;
-use crate::sys::poll::Waker;
+use crate::sys::poll::{self, Wait, Waker};
 use crate::tls::identity::Peer;
-use crate::tls::tests::LONG_MS;
-use crate::tls::tests::World;
-use crate::tls::tests::connected;
-use crate::tls::tests::shake_hands;
-use crate::tls::tests::unchecked;
-use crate::tls::tunnel::Refused;
-use crate::tls::tunnel::Tunnel;
-use crate::tls::tunnel::accept;
-use crate::tls::tunnel::connect;
+use crate::tls::tests::{LONG_MS, World, connected, shake_hands, unchecked};
+use crate::tls::tunnel::{Refused, Tunnel, accept, connect};
 
 type Accepting = JoinHandle<Result<(Tunnel, Peer), Refused>>;
 

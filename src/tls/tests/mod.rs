@@ -8,51 +8,29 @@ mod pump;
 mod revocation;
 
 use std::fs;
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use rcgen::BasicConstraints;
-use rcgen::Certificate;
-use rcgen::CertificateParams;
-use rcgen::CertificateRevocationListParams;
-use rcgen::DnType;
-use rcgen::ExtendedKeyUsagePurpose;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyIdMethod;
-use rcgen::KeyPair;
-use rcgen::RevokedCertParams;
-use rcgen::SerialNumber;
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::pem::PemObject;
-use rustls::sign::CertifiedKey;
-use rustls::sign::SingleCertAndKey;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::sys::clock;
 use crate::tls::identity::Peer;
-use crate::tls::material;
-use crate::tls::material::Files;
-use crate::tls::pump::Closer;
-use crate::tls::pump::Ended;
-use crate::tls::pump::Meter;
-use crate::tls::pump::Unmetered;
-use crate::tls::tunnel::Refused;
-use crate::tls::tunnel::Tunnel;
-use crate::tls::tunnel::accept;
-use crate::tls::tunnel::connect;
+use crate::tls::material::{self, Files};
+use crate::tls::pump::{Closer, Ended, Meter, Unmetered};
+use crate::tls::tunnel::{Refused, Tunnel, accept, connect};
 use crate::wire::error::Error;
 
 /// Longer than anything here takes, in milliseconds.

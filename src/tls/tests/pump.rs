@@ -1,29 +1,16 @@
 //! What the pump does with bytes, ends and failures.
 
-use std::io::ErrorKind;
-use std::io::Read;
-use std::io::Write;
-use std::net::Shutdown;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use crate::sys::clock;
-use crate::sys::poll;
-use crate::tls::pump::Ended;
-use crate::tls::pump::Meter;
-use crate::tls::pump::MeterDecision;
-use crate::tls::pump::Unmetered;
-use crate::tls::tests::LONG_MS;
-use crate::tls::tests::Running;
-use crate::tls::tests::World;
-use crate::tls::tests::connected;
-use crate::tls::tests::leaf;
-use crate::tls::tests::shake_hands;
-use crate::tls::tests::unchecked;
+use crate::sys::{clock, poll};
+use crate::tls::pump::{Ended, Meter, MeterDecision, Unmetered};
+use crate::tls::tests::{LONG_MS, Running, World, connected, leaf, shake_hands, unchecked};
 use crate::tls::tunnel::accept;
 
 /// A server that runs, and a client of rustls' own with its socket: for what a pump of ours would not do.

@@ -1,15 +1,9 @@
 //! Revocation lists: what is on one, what none covers, and lists that cannot be believed.
 
-use rcgen::CertificateParams;
-use rcgen::SerialNumber;
+use rcgen::{CertificateParams, SerialNumber};
 
 use crate::tls::material;
-use crate::tls::tests::Authority;
-use crate::tls::tests::CLIENT;
-use crate::tls::tests::Identity;
-use crate::tls::tests::World;
-use crate::tls::tests::authority;
-use crate::tls::tests::leaf;
+use crate::tls::tests::{Authority, CLIENT, Identity, World, authority, leaf};
 
 fn numbered(serial: u64) -> CertificateParams {
     let mut params = leaf(&["ops"], &[CLIENT]);
