@@ -77,9 +77,11 @@ impl<'m> Reader<'m> {
 
     /// Reads from `from` on, at most `max` bytes, of the streams wanted.
     pub fn read(&self, from: u64, max: u64, kind: StreamKind) -> io::Result<Read> {
-        // In this order: between the two a quick writer may come round a small ring, and the tail must not be past the head.
+        // In this order, so that the tail is not past the head. Between the two a quick writer may come round a small ring:
+        // what lies further back than it keeps is gone, and reading it would lead past the end of the memory.
         let tail = self.tail();
         let head = self.head();
+        let tail = tail.max(head.saturating_sub(self.geometry.keep));
         if from >= head {
             return Ok(Read { next: from, ..Read::default() });
         }
@@ -133,7 +135,7 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// A ring in memory that somebody else writes and has lent.
+/// A ring in memory that somebody else writes and shares.
 #[derive(Debug)]
 pub struct SharedOutput {
     window: Window,
