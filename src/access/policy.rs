@@ -19,7 +19,7 @@ pub fn needs(request: &Request) -> Role {
         Request::StartAgain(_) | Request::Stop(_) | Request::Restart(_) | Request::Signal(_) => {
             Role::Operator
         }
-        // To define a command is to execute it, and its definition can be lost only by who can make it anew.
+        // To define a command is to execute it, and its definition can be lost only by who can make it again.
         Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,

@@ -248,7 +248,7 @@ fn is_there(dir: &Path, stem: &str) -> Result<bool, Error> {
         .hint(hint))
 }
 
-/// Refuses a certificate that was made for others: it is not made anew, and would not do.
+/// Refuses a certificate that was made for others: it is not made again, and would not do.
 fn expect_names(dir: &Path, stem: &str, names: &[String]) -> Result<(), Error> {
     if !is_there(dir, stem)? {
         return Ok(());

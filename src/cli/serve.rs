@@ -264,7 +264,7 @@ fn report(notice: Notice) {
             format!("upgraded from {before} to {after} (keeper pid {})", std::process::id())
         }
         Notice::NotUpgraded { why } => format!("not upgraded: {why}"),
-        Notice::Trouble(what) => what,
+        Notice::Failure(what) => what,
     };
     stdout::notice(&line);
 }

@@ -1,4 +1,4 @@
-//! The service's in-memory twin for tests: a thread that listens on a socket of its own and plays a script, one list of
+//! A fake service for tests: a thread that listens on a socket of its own and plays a script, one list of
 //! acts for each connection. It keeps what it was asked.
 
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use crate::wire::request::{Hello, Request};
 use crate::wire::spec::RestartPolicy;
 use crate::wire::time::Timestamp;
 
-/// What the twin does with one request.
+/// What the fake server does with one request.
 pub(super) enum Act {
     /// Answers with these, the last one marked.
     Answer(Vec<Reply>),
@@ -27,7 +27,7 @@ pub(super) enum Act {
     Hangup,
 }
 
-/// What the twin saw.
+/// What the fake server saw.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) requests: Vec<Request>,
@@ -44,7 +44,7 @@ impl FakeServer {
     pub(super) fn new(script: Vec<Vec<Act>>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("provost-twin-{}-{n}.sock", this::id()));
+        let path = env::temp_dir().join(format!("provost-fake-{}-{n}.sock", this::id()));
         let listener = UnixListener::bind(&path).unwrap();
         let thread = thread::spawn(move || play(&listener, script));
         Self { path, thread }

@@ -43,7 +43,7 @@ use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
 };
 
-/// A connection to the service, made anew whenever it breaks.
+/// A connection to the service, made again whenever it breaks.
 ///
 /// ```no_run
 /// use provost::wire::request::{Numbering, Start, Wait};

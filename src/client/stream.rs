@@ -59,7 +59,7 @@ pub struct OutputStream {
     link: Option<Connection>,
     ready: VecDeque<StreamItem>,
     attempts: Attempts,
-    /// All lanes have their memory: output is read there, and the service only tells when there is some.
+    /// All cursors have their memory: output is read there, and the service only tells when there is some.
     is_shared: bool,
     ended: bool,
 }
@@ -71,7 +71,7 @@ struct Cursor {
     label: String,
     /// The byte that comes next.
     next: u64,
-    /// What its output is in, if that was lent.
+    /// What its output is in, if that is shared.
     memory: Option<SharedOutput>,
     /// What is in its memory is all there is.
     is_over: bool,
@@ -162,7 +162,7 @@ impl OutputStream {
         self.cursors.iter().map(|cursor| (cursor.id, cursor.label.as_str()))
     }
 
-    /// Whether the service has lent the memory that the output is in.
+    /// Whether the service shares the memory that the output is in.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.is_shared
@@ -224,7 +224,7 @@ impl OutputStream {
         Ok(())
     }
 
-    /// Takes what lies in the memory of all lanes, one piece of each; whether there was any.
+    /// Takes what lies in the memory of all cursors, one piece of each; whether there was any.
     fn look(&mut self) -> Result<bool, Error> {
         let mut is_more = false;
         for cursor in &mut self.cursors {
@@ -246,7 +246,7 @@ impl OutputStream {
         Ok(is_more)
     }
 
-    /// Everything was taken: waits until there is more in the memory of a lane, or nothing to come.
+    /// Everything was taken: waits until there is more in the memory of a process, or nothing to come.
     fn wait(&mut self) -> Result<(), Error> {
         self.cursors.retain(|cursor| !cursor.is_over);
         self.ended = self.cursors.is_empty();

@@ -1,5 +1,5 @@
 //! What the service runs for itself: brought to what the configuration says as soon as an engine is up, and spoken of in
-//! the service's log. It is kept like any process, but in no store: it begins anew with the service. Its thread (`internal`)
+//! the service's log. It is kept like any process, but in no store: it begins again with the service. Its thread (`internal`)
 //! is there if there is anything to look after; woken by those processes, and by the end of an upgrade.
 
 use std::fs;

@@ -84,10 +84,10 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
             memory::forget_code();
         };
         let error = listener::run(&listener, &behind, Limits::default(), ready);
-        // Without a door the service is deaf: the next engine opens it again.
-        panic!("the door cannot be kept: {error}");
+        // Without a listener no client can connect: the next engine opens it again.
+        panic!("the listener cannot be kept: {error}");
     })
-    .map_err(|e| Error::new(Code::Failed, format!("cannot start the door's thread: {e}")))?;
+    .map_err(|e| Error::new(Code::Failed, format!("cannot start the listener thread: {e}")))?;
     internal::look_after(&engine, internal)
         .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
     listen(&engine)

@@ -1,7 +1,7 @@
 //! What differs between what the keeper holds, what the store keeps, and what really runs; and what follows from that.
 //! Pure: everything that was found comes in, and what is to be done goes out.
 //!
-//! While a keeper lives, its memory is the truth and the store follows it ([`lacking`]). When a service begins anew, the
+//! While a keeper lives, its memory is the truth and the store follows it ([`lacking`]). When a service begins again, the
 //! store is all there is, and each process is brought back from it ([`restore`]): stopped what was stopped, started again
 //! what is wanted, and never a second copy beside a first one that has survived.
 
@@ -70,7 +70,7 @@ pub struct Survivors {
     pub cgroup: Option<Cgroup>,
 }
 
-/// What became of a process when the service began anew.
+/// What became of a process when the service began again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreOutcome {
     /// It was stopped, and is.

@@ -1,4 +1,4 @@
-//! A service that begins anew: what the store keeps becomes processes again. Runs once for each keeper, before anybody is
+//! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper, before anybody is
 //! let in; the first engine does it, or the next one if that dies meanwhile.
 
 use std::collections::{BTreeMap, HashMap};

@@ -11,10 +11,10 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
 
-/// How long the door stays shut when there is no descriptor or memory for one more, ms.
+/// How long no connection is accepted when there is no descriptor or memory for one more, ms.
 const SHUT_MS: u64 = 100;
 
-/// Opens the door.
+/// Opens the listening socket.
 pub(super) fn open(gateway: &Gateway) -> Result<TcpListener, Error> {
     let address = gateway.listen;
     let listener = TcpListener::bind(address).map_err(|e| {

@@ -144,7 +144,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     });
     let listener = listener::open(&gateway)?;
     let ours = Arc::clone(&gateway);
-    thread::spawn("grpc-door", move || listener::run(&ours, &listener))
+    thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
         .map_err(cannot("cannot start a thread"))?;
     gateway.log.event(&format!("{READY} on {}", gateway.listen));
     memory::forget_code();

@@ -16,9 +16,9 @@ pub(super) struct SlotLimits {
     pub unproven: usize,
 }
 
-/// Where the door begins to turn away some: when this part of the unproven seats is taken, in percent.
+/// From which part of the unproven slots on some connections are turned away at random, in percent.
 const CROWDED_PERCENT: usize = 50;
-/// How many of a hundred it turns away then; all when the last seat is taken.
+/// How many of a hundred it turns away then; all when the last slot is taken.
 const TURNED_AWAY_MIN: usize = 30;
 
 /// See the module.
@@ -33,7 +33,7 @@ struct Counted {
     asked: u64,
     proven: usize,
     unproven: usize,
-    /// How many of the unproven are of one address: half of the seats at most.
+    /// How many of the unproven are of one address: half of the slots at most.
     of: BTreeMap<IpAddr, usize>,
 }
 
@@ -49,7 +49,7 @@ impl Slots {
         Arc::new(Self { limits, taken: Mutex::default(), random: RandomState::new() })
     }
 
-    /// A seat for a new connection, if it is let in. The fuller it gets, the more are turned away at random: so a crowd
+    /// A slot for a new connection, if it is let in. The fuller it gets, the more are turned away at random: so a crowd
     /// that does nothing cannot keep out everybody else.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let mut taken = self.taken.lock();

@@ -93,7 +93,7 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
     }
     signal::reset(signal::Ignored::now());
     // std gives every thread a second stack for the handler that names a stack overflow, unless somebody else has taken
-    // SIGSEGV: six system calls for each birth of a thread. A real fault ends the engine all the same.
+    // SIGSEGV: six system calls for each thread that is started. A real fault ends the engine all the same.
     signal::ignore(signal::SEGV);
     signal::ignore(signal::BUS);
     let c = |bytes: &[u8]| CString::new(bytes).expect("paths and our own arguments hold no NUL");

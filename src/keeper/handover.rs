@@ -187,7 +187,7 @@ pub fn resume(handed: &Handed, notify: &mut dyn FnMut(Notice)) -> Result<u8, Err
     match prepare(handed) {
         Ok((left, signals, spawner)) => {
             if let Some(why) = &handed.returned {
-                notify(Notice::Trouble(format!("the new keeper could not go on: {why}")));
+                notify(Notice::Failure(format!("the new keeper could not go on: {why}")));
             }
             take(handed, left, signals, spawner, notify).run()
         }

@@ -344,7 +344,7 @@ impl Keeper<'_> {
                 self.short_runs = self.short_runs.saturating_add(1);
                 let delay = delay_ms(self.short_runs).max(100);
                 self.engine = Engine::Down { start_at: clock::now_ms() + delay };
-                (self.notify)(Notice::Trouble(format!("cannot start the engine: {e}")));
+                (self.notify)(Notice::Failure(format!("cannot start the engine: {e}")));
             }
         }
     }
@@ -361,7 +361,7 @@ impl Keeper<'_> {
                 Ok(Some(reaped)) => self.reaped(&reaped),
                 Ok(None) => break,
                 Err(e) => {
-                    (self.notify)(Notice::Trouble(format!("cannot reap: {e}")));
+                    (self.notify)(Notice::Failure(format!("cannot reap: {e}")));
                     break;
                 }
             }
@@ -476,7 +476,7 @@ impl Keeper<'_> {
             match (self.resources.global.try_clone(), self.resources.listener.try_clone()) {
                 (Ok(global), Ok(listener)) => (OwnedFd::from(global), listener),
                 (Err(e), _) | (_, Err(e)) => {
-                    (self.notify)(Notice::Trouble(format!("cannot hand over to the engine: {e}")));
+                    (self.notify)(Notice::Failure(format!("cannot hand over to the engine: {e}")));
                     return self.give_up_engine();
                 }
             };

@@ -41,5 +41,5 @@ pub enum Notice {
         why: String,
     },
     /// Something could not be done.
-    Trouble(String),
+    Failure(String),
 }

@@ -21,7 +21,7 @@ pub enum Outgoing {
     Hello(ToEngine, OwnedFd, OwnedFd),
     /// What is held of this process.
     Entry(ProcessId),
-    /// It was born.
+    /// It was spawned.
     Spawned { id: ProcessId, run: u64, pid: u32, pidfd: OwnedFd },
     /// Its run ended.
     Exited(ProcessId),

@@ -21,7 +21,7 @@ pub struct Spawner {
     spawn_slots: Option<SpawnSlots>,
 }
 
-/// A child that was just born, and our ends of its pipes.
+/// A child that was just spawned, and our ends of its pipes.
 #[derive(Debug)]
 pub struct SpawnedChild {
     pub pid: u32,
@@ -35,7 +35,7 @@ pub struct SpawnedChild {
 pub struct Given {
     /// The child keeps it until its exec: that it closes tells the engine.
     pub until_exec: Option<OwnedFd>,
-    /// Where the child is to be born.
+    /// The cgroup that the child starts in.
     pub cgroup: Option<OwnedFd>,
 }
 
@@ -104,7 +104,7 @@ impl Spawner {
     }
 }
 
-/// A birth in this cradle, which is filled.
+/// Forks a child into this slot, which is filled.
 fn fork_in_slot(
     alone: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,

@@ -1,10 +1,10 @@
 //! How a child gets its descriptors without a copy of the keeper's table, which has three for each running process.
 //!
-//! A child is born with the keeper's own table and at once copies the low numbers of it, to which the keeper has copied
-//! what the child needs. A cradle is a few such numbers. From a birth on, the keeper leaves them alone until the child
+//! A child starts with the keeper's own table and at once copies the low numbers of it, to which the keeper has copied
+//! what the child needs. A slot is a few such numbers. From the fork on, the keeper leaves them alone until the child
 //! says that it has left (a word in shared memory, and a byte in a pipe to wake the keeper) or is reaped; then they mean
 //! /dev/null again. That must not take long, since as long as the keeper has the ends of a child's pipes, nobody sees
-//! them close. Where all cradles are taken, and where there is no nursery, a child is born with a copy of everything.
+//! them close. Where all slots are taken, and where there are no slots, a child starts with a copy of everything.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -42,7 +42,7 @@ struct SpawnSlot {
 enum Holder {
     /// Its numbers mean /dev/null.
     No,
-    /// They are for a child that is about to be born.
+    /// They are for a child that is about to be forked.
     Filled,
     /// They are this child's.
     By(u32),
@@ -57,12 +57,12 @@ pub struct Needs<'a> {
     pub until_exec: Option<BorrowedFd<'a>>,
 }
 
-/// All cradles. The keeper's loop owns it.
+/// All slots. The keeper's loop owns it.
 #[derive(Debug)]
 pub struct SpawnSlots {
     null: File,
     slots: Vec<SpawnSlot>,
-    /// A word for each cradle: 1 when the child has left it.
+    /// A word for each slot: 1 when the child has left it.
     left: Window,
     /// Where children write that they have left, one of the low numbers, and where the keeper reads it.
     tell: File,
@@ -90,7 +90,7 @@ impl SpawnSlots {
             Ok(SpawnSlot { memory, stdout, stderr, until_exec, taken: Holder::No })
         };
         let slots: Vec<SpawnSlot> = (0..SLOTS).map(slot).collect::<io::Result<_>>()?;
-        let left = Window::map(&memory::memfd_create(c"provost-nursery", PAGE as u64)?, PAGE)?;
+        let left = Window::map(&memory::memfd_create(c"provost-slots", PAGE as u64)?, PAGE)?;
         let numbers = slots.iter().flat_map(SpawnSlot::slots).chain([null.as_fd(), tell.as_fd()]);
         let highest = numbers.map(|fd| fd.as_raw_fd()).max().unwrap_or_default();
         let first_high = highest.cast_unsigned() + 1;
@@ -112,9 +112,9 @@ impl SpawnSlots {
         &self.null
     }
 
-    /// A cradle with everything in it; `None`: all are taken, or it could not be filled.
+    /// A slot with everything in it; `None`: all are taken, or it could not be filled.
     pub fn fill(&mut self, needs: &Needs<'_>) -> Option<usize> {
-        // In a burst of births the keeper is not woken between them.
+        // In a burst of spawns the keeper is not woken between them.
         self.clear_left();
         let at = self.slots.iter().position(|slot| slot.taken == Holder::No)?;
         self.left.atomic(offset_of(at)).store(0, Ordering::Relaxed);
@@ -127,14 +127,14 @@ impl SpawnSlots {
         Some(at)
     }
 
-    /// What is in this cradle, by the numbers that the child will have too.
+    /// What is in this slot, by the numbers that the child will have too.
     pub fn needs(&self, at: usize) -> Needs<'_> {
         let SpawnSlot { memory, stdout, stderr, until_exec, .. } = &self.slots[at];
         let until_exec = Some(until_exec.as_fd());
         Needs { memory, stdout: stdout.as_fd(), stderr: stderr.as_fd(), until_exec }
     }
 
-    /// This child was born in it.
+    /// This child uses it.
     pub fn take(&mut self, at: usize, pid: u32) {
         self.slots[at].taken = Holder::By(pid);
     }
@@ -152,7 +152,7 @@ impl SpawnSlots {
         self.clear_left();
     }
 
-    /// A child was reaped, wherever it was born.
+    /// A child was reaped, whichever slot it used.
     pub fn reaped(&mut self, pid: u32) {
         if let Some(at) = self.slots.iter().position(|slot| slot.taken == Holder::By(pid)) {
             self.clear(at);
@@ -172,7 +172,7 @@ impl SpawnSlots {
     pub fn clear(&mut self, at: usize) {
         let slot = &self.slots[at];
         let cleared = slot.slots().into_iter().try_for_each(|slot| replace(slot, self.null.as_fd()));
-        // Replacing what is open by what is open does not fail; if it does, the cradle is not used again.
+        // Replacing what is open by what is open does not fail; if it does, the slot is not used again.
         if cleared.is_ok() {
             self.slots[at].taken = Holder::No;
         }
@@ -192,7 +192,7 @@ impl SpawnSlot {
     }
 }
 
-/// Where the word of a cradle is.
+/// Where the word of a slot is.
 fn offset_of(at: usize) -> usize {
     at * 8
 }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use std::os::fd::OwnedFd;
 
-    /// A cradle's number, and the other end of what the child would have as its standard output.
+    /// A slot's number, and the other end of what the child would have as its standard output.
     fn filled(spawn_slots: &mut SpawnSlots) -> Option<(usize, File)> {
         let memory = memory::memfd_create(c"test", PAGE as u64).unwrap();
         let (end, stdout): (OwnedFd, OwnedFd) = memory::pipe().unwrap();
@@ -233,7 +233,7 @@ mod tests {
         assert!(is_held(&first_end) && !is_held(&second_end), "the second has left");
         spawn_slots.reaped(101);
         assert!(!is_held(&first_end), "the first is dead");
-        // What was said about a cradle before counts no more.
+        // What was said about a slot before counts no more.
         let (at, end) = filled(&mut spawn_slots).unwrap();
         spawn_slots.take(at, 103);
         spawn_slots.clear_left();
@@ -252,7 +252,7 @@ mod tests {
         (0..100_000).for_each(|_| spawn_slots.leave(3));
         let (again, _) = filled(&mut spawn_slots).unwrap();
         assert_eq!(again, all[3].0);
-        // A birth that came to nothing.
+        // A spawn that failed.
         spawn_slots.clear(again);
         assert_eq!(filled(&mut spawn_slots).unwrap().0, again);
     }

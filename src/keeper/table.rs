@@ -72,7 +72,7 @@ impl Table {
         self.held.keys().copied().collect()
     }
 
-    /// Notes a child that was just born; returns its pidfd for the engine.
+    /// Notes a child that was just spawned; returns its pidfd for the engine.
     pub fn spawned(&mut self, id: ProcessId, run: u64, spawned: SpawnedChild) -> OwnedFd {
         let SpawnedChild { pid, pidfd, stdout, stderr } = spawned;
         if let Some(held) = self.held.get_mut(&id) {

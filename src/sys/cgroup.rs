@@ -34,7 +34,7 @@ impl Root {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}
         }
-        // Opening for writing is the proof that we may.
+        // That it opens for writing shows that we may.
         match OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
             Ok(_) => Ok(Self(path)),
             Err(e) => {
@@ -128,8 +128,8 @@ impl Cgroup {
         self.0.exists()
     }
 
-    /// Makes it and opens it for a child to be born in. One that is there from before is made anew where that can be:
-    /// Linux (as of 6.18) kills at birth what clone3 puts into a cgroup whose cgroup.kill was ever written.
+    /// Makes it and opens it for a child to start in. One that is there from before is made again where that can be:
+    /// Linux (as of 6.18) kills at once what clone3 puts into a cgroup whose cgroup.kill was ever written.
     pub fn create(&self) -> io::Result<File> {
         if self.exists() {
             self.remove();

@@ -56,13 +56,13 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Forks, the child born inside `cgroup` when one is given (moving it later would cost milliseconds and leave a gap).
+/// Forks, the child started inside `cgroup` when one is given (moving it later would cost milliseconds and leave a gap).
 pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     clone3(0, cgroup)
 }
 
-/// The same, but the child gets the descriptors below `first` and no others, so that its birth costs the same however
-/// many there are above: it is born with the parent's table and copies the low end of it as its first act. Until then
+/// The same, but the child gets the descriptors below `first` and no others, so that it costs the same however
+/// many there are above: it starts with the parent's table and copies the low end of it as its first act. Until then
 /// the parent must leave open, and as it is, what the child is to have. If it cannot have a table of its own, the child
 /// runs `refuse`, which sees the parent's descriptors and must neither open, close nor change any.
 pub fn fork_with_low(

@@ -17,13 +17,13 @@ const VAIN_MAX: u32 = 6;
 
 /// With a single processor there would be nobody to look out for.
 static USEFUL: LazyLock<bool> = LazyLock::new(|| thread::available_parallelism().is_ok_and(|n| n.get() > 1));
-/// Whether a thread is eager.
+/// Whether a thread is spinning.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// One thing that a thread expects again and again.
 #[derive(Debug, Default)]
 pub struct Spin {
-    /// Monotonic; 0: not eager.
+    /// Monotonic; 0: not spinning.
     until_ns: u64,
     /// How often it was in vain since it last was not.
     vain: u32,

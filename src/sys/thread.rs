@@ -29,7 +29,7 @@ pub fn give_back_stack() {
     let end = ((&raw const here as usize) - FRAMES_LEN) & !(PAGE - 1);
     // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in the upper half
     // of it. It ends so far below this frame that the rest of it and the frame of the call are spared; below them nothing
-    // lives, and what is touched there later is zeroed anew.
+    // lives, and what is touched there later is zeroed again.
     unsafe {
         libc::madvise((end - GIVEN_BACK_LEN) as *mut libc::c_void, GIVEN_BACK_LEN, libc::MADV_DONTNEED)
     };

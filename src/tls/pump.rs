@@ -94,7 +94,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Done => f.write_str("the connection was closed"),
             Self::Dismissed => f.write_str("the connection was given up on this side"),
-            Self::Truncated => f.write_str("the connection was closed without a farewell (close_notify)"),
+            Self::Truncated => f.write_str("the connection was closed without a goodbye (close_notify)"),
             Self::Refused(why) | Self::Lost(why) => f.write_str(why),
             Self::Killed(why) => f.write_str(why),
             Self::Closed => f.write_str("the connection was closed from this side"),

@@ -1,5 +1,5 @@
 //! The audit: a line for every request that changes something, or would have. What a request is in words is made here,
-//! so that both doors use the same; no value of an environment is ever in them.
+//! so that both listeners use the same; no value of an environment is ever in them.
 
 use std::fmt::Write;
 

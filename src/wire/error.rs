@@ -1,4 +1,4 @@
-//! The one error that crosses a door, with its code; and the one place that maps codes to exit codes.
+//! The one error that is sent to a client, with its code; and the one place that maps codes to exit codes.
 
 use std::fmt;
 

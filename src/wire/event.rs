@@ -45,7 +45,7 @@ pub enum EventKind {
     Lost,
 }
 
-/// Kinds with their wire twins and names: the one list of them.
+/// Kinds with their numbers on the wire and names: the one list of them.
 const KINDS: [(EventKind, v1::EventKind, &str); 17] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),

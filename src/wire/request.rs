@@ -1,5 +1,5 @@
 //! What can be asked of the service: one enum, which both ends decode to and encode from. A new request does not
-//! compile until every door has an answer to it.
+//! compile until engine, gateway and client have an answer to it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::wire::time::millis;
 
 /// The version of the command channel.
 pub const CHANNEL_VERSION: u32 = 1;
-/// The most processes whose memory is lent with one reply.
+/// The most processes whose memory is shared with one reply.
 pub const SHARED_MAX: usize = 8;
 /// The most targets of one request.
 pub const TARGETS_MAX: usize = 10_000;

@@ -75,7 +75,7 @@ pub struct Spec {
     pub ready: Option<Readiness>,
     /// Anything the user wants to remember.
     pub labels: Vec<(String, String)>,
-    /// Whether a service that begins anew, after a reboot say, starts it again; if it has a name, when nothing is said.
+    /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when nothing is said.
     pub autostart: Option<bool>,
 }
 
@@ -256,7 +256,7 @@ impl Spec {
         }
     }
 
-    /// Whether a service that begins anew starts it again.
+    /// Whether a service that begins again starts it again.
     #[must_use]
     pub fn starts_with_the_service(&self) -> bool {
         self.autostart.unwrap_or(self.name.is_some())

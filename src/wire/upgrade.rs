@@ -73,7 +73,7 @@ pub enum UpgradeResult {
     KeeperStays { errno: i32 },
     /// The same: the new keeper could not use what it was handed.
     HandedBack,
-    /// A newer program's verdict that this one does not know.
+    /// A newer program's result that this one does not know.
     Other { kind: u32 },
 }
 

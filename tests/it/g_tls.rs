@@ -350,7 +350,7 @@ fn g12_half_a_command_is_none() {
     for cut in [0, 1, 5, 8, whole.len() - 1, whole.len()] {
         let mut peer = Peer::new(&gateway);
         let bytes = [frame(HEADERS, END_HEADERS, 1, &block), frame(0, 0, 1, &whole[..cut])].concat();
-        // Dropped without a farewell of TLS.
+        // Dropped without a goodbye of TLS.
         assert!(peer.send(&bytes));
     }
     before.expect_back(&gateway, 100);

@@ -16,7 +16,7 @@ use crate::wire::frame;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello};
 
-/// A connection. The fields are dropped in this order: the seat is free when the socket is closed.
+/// A connection. The fields are dropped in this order: the slot is free when the socket is closed.
 pub(super) struct Connection {
     channel: Channel,
     service: Arc<dyn Service>,
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// The seat knows at each moment whether the hello may have come.
+    /// The slot knows at each moment whether the hello may have come.
     fn receive_hello(&mut self) -> Result<Result<Hello, Error>, End> {
         let deadline = Some(self.channel.hello_deadline());
         loop {

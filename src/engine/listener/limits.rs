@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::sys::clock;
 use crate::wire::time::millis;
 
-/// The limits of the door.
+/// The limits of the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once. Each is a thread of some 20 KiB.

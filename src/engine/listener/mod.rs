@@ -1,4 +1,4 @@
-//! The door: where clients come in over the unix socket. One thread (`listener`) accepts and refuses; each connection has
+//! The listener: where clients come in over the unix socket. One thread (`listener`) accepts and refuses; each connection has
 //! a thread of its own (`conn-N`), which reads a request, calls the [`Service`], and writes what it answers.
 //!
 //! Knows frames, limits and who is at the other end; knows nothing of processes. Every wait has a deadline or ends
@@ -30,7 +30,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::request::Hello;
 
-/// What stands behind the door. One call per request, on the connection's thread.
+/// What stands behind the listener. One call per request, on the connection's thread.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that the
     /// client is gone, and is passed on as it comes from `replies`.
@@ -54,7 +54,7 @@ pub struct Closed;
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;
-/// How long the door waits before it tries again what the system had no means for, unless a connection ends first.
+/// How long the listener waits before it tries again what the system had no means for, unless a connection ends first.
 const RETRY_MS: u64 = 1000;
 /// How long a refused client has to send what it was about to send and then read why: closing at once would break
 /// its write before it comes to reading.
@@ -63,7 +63,7 @@ const REFUSED_MS: u64 = 1000;
 const REFUSED_MAX: usize = 64;
 
 /// Lets clients in until the listening socket fails, and returns how it did. `opened` is called when everything that
-/// the door itself needs is there.
+/// the listener itself needs is there.
 pub fn run(
     listener: &OwnedFd,
     service: &Arc<dyn Service>,
@@ -176,7 +176,7 @@ impl Listener<'_> {
         }
     }
 
-    /// A seat for one more client. When all are taken, the client that has been silent for the longest has to go.
+    /// A slot for one more client. When all are taken, the client that has been silent for the longest has to go.
     fn slot(&mut self, client: &Arc<UnixStream>) -> Result<Slot, Error> {
         let retry_until = clock::now_ms() + RETRY_MS;
         while clock::now_ms() < retry_until {

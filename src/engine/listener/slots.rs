@@ -1,4 +1,4 @@
-//! How many are in, and who has not said hello yet. The door takes seats, the connections leave them; one lock,
+//! How many are in, and who has not said hello yet. The listener takes slots, the connections leave them; one lock,
 //! never held while waiting.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::engine::listener::limits::Limits;
 use crate::sys::poll::Waker;
 
-/// All seats.
+/// All slots.
 pub(super) struct Slots {
     limits: Limits,
     /// Wakes the thread that accepts.
@@ -20,7 +20,7 @@ pub(super) struct Slots {
 
 #[derive(Default)]
 struct State {
-    /// The number of the next seat; they only grow, so the lowest is the oldest.
+    /// The number of the next slot; they only grow, so the lowest is the oldest.
     next: u64,
     /// Who has not said hello yet.
     silent: BTreeMap<u64, Silent>,
@@ -28,7 +28,7 @@ struct State {
     greeted: usize,
     /// How many were sent away and still have a thread.
     leaving: usize,
-    /// The door waits for a client to say hello or to leave.
+    /// The listener waits for a client to say hello or to leave.
     call: bool,
 }
 
@@ -38,7 +38,7 @@ struct Silent {
     is_idle: bool,
 }
 
-/// What came of asking for a seat.
+/// What came of asking for a slot.
 pub(super) enum Admission {
     /// There was room.
     Free(Slot),
@@ -74,7 +74,7 @@ impl Slots {
         Admission::Free(Slot { slots: Arc::clone(self), number, has_greeted: false })
     }
 
-    /// Takes the seat from one of whom there was nothing to read. False: it is about to say hello, just did, or is
+    /// Takes the slot from one of whom there was nothing to read. False: it is about to say hello, just did, or is
     /// gone.
     pub(super) fn dismiss(&self, number: u64) -> bool {
         let mut state = self.taken.lock();
@@ -86,7 +86,7 @@ impl Slots {
         is_idle
     }
 
-    /// Whether so many are leaving that the door had better wait; it is woken when one has left.
+    /// Whether so many are leaving that the listener had better wait; it is woken when one has left.
     pub(super) fn is_crowded(&self) -> bool {
         let mut state = self.taken.lock();
         let is_crowded = state.leaving >= self.limits.silent;
@@ -94,7 +94,7 @@ impl Slots {
         is_crowded
     }
 
-    /// Wakes the door when the next client has said hello or left.
+    /// Wakes the listener when the next client has said hello or left.
     pub(super) fn call_at_next_change(&self) {
         self.taken.lock().call = true;
     }
@@ -134,7 +134,7 @@ impl Slot {
         self.slots.changed(state);
     }
 
-    /// The hello has come. False: too late, the seat was given to somebody else.
+    /// The hello has come. False: too late, the slot was given to somebody else.
     pub(super) fn greeted(&mut self) -> bool {
         let mut state = self.slots.taken.lock();
         if state.silent.remove(&self.number).is_some() {

@@ -1,4 +1,4 @@
-//! The door against real sockets, with a toy behind it.
+//! The listener against real sockets, with a toy behind it.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -25,7 +25,7 @@ use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Events, Hello, Output, Request, StreamKind};
 use crate::wire::time::Timestamp;
 
-/// Answers requests in ways that show what the door does. What it saw goes to the test.
+/// Answers requests in ways that show what the listener does. What it saw goes to the test.
 struct Toy {
     seen: mpsc::Sender<Seen>,
     caller: Mutex<Option<Caller>>,
@@ -84,7 +84,7 @@ fn chunk(len: usize) -> Reply {
     Reply::Chunk(Chunk { id, offset: 0, stderr: false, at, data: vec![0; len].into() })
 }
 
-/// A door on a socket in a directory of its own.
+/// A listener on a socket in a directory of its own.
 struct Stage {
     dir: PathBuf,
     listener: Arc<OwnedFd>,
@@ -97,7 +97,7 @@ impl Stage {
     fn new(limits: Limits) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("provost-door-{}-{n}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("provost-listener-{}-{n}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let listener = UnixListener::bind(dir.join("sock")).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -131,7 +131,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // The one way to end a door: its socket fails.
+        // The one way to end a listener: its socket fails.
         socket::shutdown(self.listener.as_fd());
         self.accepting.take().unwrap().join().unwrap();
         let _ = std::fs::remove_dir_all(&self.dir);
@@ -361,7 +361,7 @@ fn one_connection_too_many_is_refused_and_room_is_made_by_leaving() {
     let error = stage.connect().refusal();
     assert_eq!((error.code, error.message.as_str()), (Code::Refused, "too many connections: 2 are open"));
     drop(first);
-    // The seat is free once the connection's thread has noticed.
+    // The slot is free once the connection's thread has noticed.
     let mut client = (0..1000).find_map(|_| {
         let mut client = stage.connect();
         client.put(&Hello::ours().encode());

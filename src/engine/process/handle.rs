@@ -36,9 +36,9 @@ const COMMAND_SHOWN_MAX: usize = 4096;
 pub enum Msg {
     /// From a person.
     Ask { what: Ask, cause: String, answer: Answer },
-    /// From the keeper: a child was born.
+    /// From the keeper: a child was spawned.
     Spawned { run: u64, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)> },
-    /// From the keeper: no child was born.
+    /// From the keeper: no child was spawned.
     NotSpawned { run: u64, step: Step, errno: i32 },
     /// From the keeper: a run ended.
     Exited { run: u64, ended: Ended },

@@ -26,7 +26,7 @@ pub struct Pipes {
     pub stderr: Option<OwnedFd>,
     /// Closes at the exec.
     pub executed: Option<OwnedFd>,
-    /// It has closed before the keeper told of the birth.
+    /// It has closed before the keeper reported the spawn.
     pub executed_early: bool,
     /// When to look whether the child has executed, where no pipe tells (monotonic ms).
     pub exec_look_at: Option<u64>,

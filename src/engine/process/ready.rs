@@ -1,4 +1,4 @@
-//! How a running process shows that it is ready, when its spec asks for a proof.
+//! How a running process shows that it is ready, when its spec asks for a probe.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_millis(50);
 /// The most output looked at in one go, in bytes.
 const READ_MAX: u64 = 1 << 20;
 
-/// A proof that has not come yet. The process's thread owns it.
+/// A readiness probe that has not succeeded yet. The process's thread owns it.
 #[derive(Debug)]
 pub enum Probe {
     /// A line with this text, looked for from this offset on.

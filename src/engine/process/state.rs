@@ -202,7 +202,7 @@ pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) 
     }
 }
 
-/// The one door between states.
+/// The one function that changes a state.
 pub fn step(record: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Transition {
     let mut s = Step { record, rules, cause, now, transition: Transition::default() };
     s.apply(input);
@@ -363,7 +363,7 @@ impl Step<'_> {
         self.record.started_mono = self.now.mono_ms;
     }
 
-    /// Stopped before it was born: it gets what it missed.
+    /// Stopped before its spawn was reported: it gets the signal that it missed.
     fn spawned_too_late(&mut self, pid: u32) {
         self.spawned(pid);
         if self.record.stop.phase == Phase::Asked as u32 {

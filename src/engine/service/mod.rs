@@ -36,7 +36,7 @@ use crate::wire::time::Timestamp;
 /// Processes in one reply of a list: a few hundred KiB at most, since commands are cut when shown.
 const LIST_BATCH: usize = 64;
 
-/// What stands behind the door.
+/// What stands behind the listener.
 #[derive(Debug)]
 pub struct Engine {
     pub table: Table,

@@ -99,7 +99,7 @@ impl Engine {
         Ok(Ok(Reply::Done))
     }
 
-    /// For whoever reads output where it lies: tells when there is some, and lends the memory that it lies in.
+    /// For whoever reads output where it lies: tells when there is some, and shares the memory that it lies in.
     pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
         if r.share {

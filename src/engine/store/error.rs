@@ -9,7 +9,7 @@ use rusqlite::ffi;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
-/// What kind of trouble it is, which is what to do about it.
+/// The kind of an error, which is what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// No room. Heals when there is some.
@@ -83,7 +83,7 @@ impl ErrorKind {
     }
 }
 
-/// A trouble with the store, in words.
+/// An error of the store, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
     /// Its kind.

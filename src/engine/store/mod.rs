@@ -2,7 +2,7 @@
 //! trait with its SQLite implementation and nothing else.
 //!
 //! Called from one thread only, hence `&mut self` and no lock. It decides nothing: it keeps what it is told, tells what
-//! it has, and names its troubles; what to do about one is its caller's affair.
+//! it has, and names the kind of an error; what to do about it is its caller's affair.
 //!
 //! | file | what |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `schema.rs` | tables, and from one version of them to the next |
 //! | `rows.rs` | a process, a run and an event as rows |
 //! | `salvage.rs` | what can still be read from a damaged file |
-//! | `error.rs` | what SQLite and the system say, as one of eight troubles |
+//! | `error.rs` | what SQLite and the system say, as one of eight kinds of error |
 
 #[cfg(test)]
 mod damage_tests;

@@ -209,7 +209,7 @@ impl WriteQueue {
         inner.marked
     }
 
-    /// Waits until what was marked up to this ticket is on the disk. What is returned says why it is not.
+    /// Waits until what was marked up to this sequence number is on the disk. What is returned says why it is not.
     pub fn recorded(&self, write_seq: WriteSeq, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
         let deadline = clock::now_ms() + TIMEOUT_MS;
         let _waiting = Waits::new(self, replies.waker());

@@ -379,7 +379,7 @@ mod tests {
             Self { meter, now_ms: 1_000_000 }
         }
 
-        /// Sends so many, evenly over so many milliseconds; answers the first verdict that ends it.
+        /// Sends so many, evenly over so many milliseconds; answers the first decision that ends it.
         fn sends(&mut self, frames: &[u8], count: u64, over_ms: u64) -> Option<&'static str> {
             let begin = self.now_ms;
             for n in 0..count {

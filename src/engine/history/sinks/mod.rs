@@ -77,7 +77,7 @@ pub struct Taken {
 pub struct Failed {
     /// What happened to which object and why, in one line.
     pub message: String,
-    /// The other side asked for this much patience.
+    /// The other side asked for this delay.
     pub after: Option<Duration>,
 }
 

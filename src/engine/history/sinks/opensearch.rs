@@ -125,7 +125,7 @@ impl OpenSearch {
             _ if why.is_empty() => String::new(),
             _ => format!(": {why}"),
         };
-        // A date instead of seconds is not looked at: our own patience grows too.
+        // A date instead of seconds is not looked at: our own delay grows too.
         let after = header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         Failed { after, ..self.failed(&format!("HTTP {status}{more}")) }.into()
     }

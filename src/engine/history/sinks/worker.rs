@@ -1,4 +1,4 @@
-//! A sink's thread: takes events from the source, has them delivered, and tries again with growing patience. Owns what is
+//! A sink's thread: takes events from the source, has them delivered, and tries again with growing delays. Owns what is
 //! on its way; the rest of the program sees its [`Standing`]. It waits in one place, for events or for one deadline.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::wire::time::{Timestamp, millis};
 const DELAY_MIN: Duration = Duration::from_millis(500);
 /// After many; also how soon a sink that was mended is noticed.
 const DELAY_MAX: Duration = Duration::from_secs(30);
-/// The longest patience that the other side can ask for.
+/// The longest delay that the other side can ask for.
 const ASKED_MAX: Duration = Duration::from_secs(60);
 /// The longest message that is kept, in characters.
 const MESSAGE_LEN_MAX: usize = 400;

@@ -329,7 +329,7 @@ impl Worker {
         }
     }
 
-    /// Looks for the proof that the run is ready, if its spec asks for one.
+    /// Starts the probe that shows that the run is ready, if its spec asks for one.
     fn start_probe(&mut self) {
         if self.record.state != State::Running || self.record.ready {
             return;

@@ -60,7 +60,7 @@ fn a_restart_neither_repeats_nor_skips() {
     kept.add(events(11..=12));
     Running::new(&settings, &kept).finish();
     assert_eq!(seqs(&path), (1..=12).collect::<Vec<_>>());
-    // The file is further than the numbers that there are: they began anew.
+    // The file is further than the numbers that there are: they began again.
     let kept = Arc::new(Kept::default());
     kept.add(events(1..=2));
     let running = Running::new(&settings, &kept);

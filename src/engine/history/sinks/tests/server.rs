@@ -222,7 +222,7 @@ fn answer(stream: &mut impl Write, request: &Request, play: &Play, seen: &Mutex<
         Play::HangMidAnswer => write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{{")?,
         Play::Endless => {
             write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{{\"items\":[")?;
-            // Ends with the client's patience.
+            // Ends with the client's timeout.
             loop {
                 stream.write_all(&[b' '; 65536])?;
             }
