@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::tls::closer::Closer;
 use crate::tls::identity::Peer;
-use crate::tls::pump::Closer;
 
 /// See the module.
 #[derive(Clone, Default)]

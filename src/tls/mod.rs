@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod closer;
 mod error_texts;
 pub mod identity;
 pub mod issue;

@@ -12,9 +12,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustls::Error as Tls;
 
 use crate::sys::poll::{self, PollFd, Wait, Waker};
@@ -102,45 +100,14 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Ends a connection from another thread, whether its pump runs already or not.
-#[derive(Clone, Default)]
-pub struct Closer(Arc<Mutex<Closing>>);
-
-#[derive(Default)]
-struct Closing {
-    wanted: bool,
-    pump: Option<Waker>,
-}
-
-impl Closer {
-    /// Ends it now; what is on its way is lost.
-    pub fn close(&self) {
-        let mut closing = self.0.lock();
-        closing.wanted = true;
-        if let Some(pump) = &closing.pump {
-            pump.wake();
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.0.lock().wanted
-    }
-}
-
 impl Tunnel {
-    /// For closing it while it runs.
-    #[must_use]
-    pub fn closer(&self) -> Closer {
-        self.closer.clone()
-    }
-
     /// Carries bytes between the peer and `plain`, a stream socket that does not block, to their end. To be called near
     /// the top of a thread that `sys::thread` made: its stack is given back while there is nothing to do.
     pub fn run(self, plain: OwnedFd, meter: &mut dyn Meter) -> Ended {
-        self.closer.0.lock().pump = Some(Waker::for_this_thread());
+        self.closer.wakes(Waker::for_this_thread());
         let closer = self.closer.clone();
         let ended = Pump::new(self, plain, meter).run();
-        closer.0.lock().pump = None;
+        closer.has_ended();
         ended
     }
 }

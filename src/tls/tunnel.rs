@@ -14,10 +14,10 @@ use rustls::pki_types::ServerName;
 
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket};
+use crate::tls::closer::Closer;
 use crate::tls::error_texts;
 use crate::tls::identity::{self, Peer};
 use crate::tls::material::ALPN;
-use crate::tls::pump::Closer;
 use crate::tls::session::Session;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
@@ -159,6 +159,12 @@ fn shake_hands(
 }
 
 impl Tunnel {
+    /// For closing it while it runs.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        self.closer.clone()
+    }
+
     fn handshake(&mut self, deadline: &mut Deadline) -> Result<(), Failure> {
         self.tcp.set_nonblocking(true)?;
         self.tcp.set_nodelay(true)?;

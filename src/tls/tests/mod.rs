@@ -27,9 +27,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::sys::clock;
+use crate::tls::closer::Closer;
 use crate::tls::identity::Peer;
 use crate::tls::material::{self, Files};
-use crate::tls::pump::{Closer, Ended, Meter, Unmetered};
+use crate::tls::pump::{Ended, Meter, Unmetered};
 use crate::tls::tunnel::{Refused, Tunnel, accept, connect};
 use crate::wire::error::Error;
 
