@@ -49,6 +49,19 @@ impl Envelope {
     }
 }
 
+impl Request {
+    /// Encoded for the caller itself, without the frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        Envelope::encode(self, None)
+    }
+
+    /// Decodes and checks, and leaves out for whom it is.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Envelope::decode(bytes).map(|envelope| envelope.request)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

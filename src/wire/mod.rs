@@ -7,6 +7,7 @@
 pub(crate) mod answer;
 pub mod audit;
 pub mod buffer;
+mod change;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::wire::audit::{AuditLog, Note};
-use crate::wire::envelope::Envelope;
 use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1;
@@ -238,12 +237,6 @@ pub struct Upgrade {
 }
 
 impl Request {
-    /// Encoded, without the frame.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        Envelope::encode(self, None)
-    }
-
     /// The message that gRPC has a method for.
     pub(crate) fn to_body(&self) -> Body {
         let targets = |t: &Vec<String>| v1::Targets { targets: t.clone() };
@@ -311,11 +304,6 @@ impl Request {
             Self::AuditLog(r) => Body::AuditLog(v1::AuditLog { since: r.since, max: r.max }),
             Self::Note(r) => Body::Note(r.to_wire()),
         }
-    }
-
-    /// Decodes and checks, whoever it is for.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        Envelope::decode(bytes).map(|envelope| envelope.request)
     }
 
     /// Checks.
