@@ -13,6 +13,7 @@ mod handover;
 mod notice;
 mod notify;
 mod outbox;
+mod resources;
 mod socket_dir;
 mod spawn;
 mod spawn_slots;
@@ -30,6 +31,7 @@ pub use crate::keeper::handover::{Handed, rehearse, resume};
 pub use crate::keeper::notice::Notice;
 use crate::keeper::notify::Notifier;
 use crate::keeper::outbox::{Outbox, Outgoing, not_spawned};
+use crate::keeper::resources::Resources;
 use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::table::Table;
@@ -191,21 +193,6 @@ enum Stop {
     Hurried { until: u64 },
     /// Everything is stopped.
     Done,
-}
-
-/// What a keeper stands on, from its first moment.
-struct Resources {
-    // Dropped first: nobody connects to a service that ends.
-    socket_dir: SocketDir,
-    listener: OwnedFd,
-    global: File,
-    cgroups: Option<Root>,
-    no_cgroups: Option<String>,
-    /// The limit of descriptors that the service was started with, soft and hard.
-    nofile: (u64, u64),
-    engine_arguments: Vec<String>,
-    spawner: Spawner,
-    signals: SignalFd,
 }
 
 struct Keeper<'n> {

@@ -1,0 +1,24 @@
+//! What the keeper holds from its first moment to its last.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use crate::keeper::socket_dir::SocketDir;
+use crate::keeper::spawn::Spawner;
+use crate::sys::cgroup::Root;
+use crate::sys::signal::SignalFd;
+
+/// What a keeper needs to work at all. It has them until it ends, or hands them over.
+pub struct Resources {
+    // Dropped first: nobody connects to a service that ends.
+    pub socket_dir: SocketDir,
+    pub listener: OwnedFd,
+    pub global: File,
+    pub cgroups: Option<Root>,
+    pub no_cgroups: Option<String>,
+    /// The limit of descriptors that the service was started with, soft and hard.
+    pub nofile: (u64, u64),
+    pub engine_arguments: Vec<String>,
+    pub spawner: Spawner,
+    pub signals: SignalFd,
+}
