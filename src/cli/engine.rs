@@ -1,11 +1,46 @@
 //! `provost engine`: not for people. The keeper starts it with its descriptors in place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+#[cfg(feature = "gateway")]
+use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::serve;
+#[cfg(feature = "gateway")]
+use crate::cli::reload::GATEWAY;
+use crate::cli::serve::take_name;
 use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::config;
+use crate::engine;
+use crate::engine::context::Notify;
+#[cfg(feature = "gateway")]
+use crate::engine::internal::INTERNAL_PROGRAM;
+#[cfg(feature = "gateway")]
+use crate::gateway;
+use crate::sys::system;
 use crate::wire::error::Error;
+use crate::wire::spec::Spec;
+#[cfg(feature = "gateway")]
+use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
+
+/// The longest time between two attempts to start the gateway.
+#[cfg(feature = "gateway")]
+const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Its environment. What it takes for a password (19 MiB) goes back to the system afterwards, and its threads, which are
+/// many, share two arenas.
+#[cfg(feature = "gateway")]
+const GATEWAY_ENV: [(&str, &str); 2] = [
+    ("GRPC_DNS_RESOLVER", "native"),
+    (
+        "GLIBC_TUNABLES",
+        "glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=1048576:\
+         glibc.pthread.stack_cache_size=1048576",
+    ),
+];
+/// How long its connections may take to end.
+#[cfg(feature = "gateway")]
+const GATEWAY_STOP_MAX: Duration = Duration::from_secs(5);
 
 pub const SUMMARY: &str = "The engine of the service; the keeper starts it";
 pub const HELP: &str = "\
@@ -22,7 +57,7 @@ Options:
 ";
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Args {
+pub struct EngineArgs {
     pub cgroups: Option<PathBuf>,
     pub exe: Option<PathBuf>,
     pub state: Option<PathBuf>,
@@ -30,8 +65,8 @@ pub struct Args {
     pub is_check: bool,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let mut args = Args::default();
+pub fn parse(arguments: &mut Arguments) -> Result<EngineArgs, Error> {
+    let mut args = EngineArgs::default();
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Option(option) if option == "--cgroup-root" => {
@@ -54,8 +89,76 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(args)
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    serve::run_engine(args, session)
+/// The engine, in its own process, as the keeper starts it. Only an error ends it.
+pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
+    system::end_at_panic();
+    take_name();
+    let load = |path: &Path| config::load(path, args.state.as_deref());
+    let config = args.config.as_deref().map(load).transpose();
+    if args.is_check {
+        config?;
+        return engine::check(args.state.as_deref()).map(|()| 0);
+    }
+    // It was good when the service began; one that was spoilt since is no reason to leave everything alone, or to end what
+    // it began.
+    let (config, is_known) = match config {
+        Ok(config) => (config.unwrap_or_default(), true),
+        Err(e) => {
+            stdout::notice(&format!("{}; going on with what holds without it", e.message));
+            (config::Config::default(), false)
+        }
+    };
+    let internal = is_known.then(|| internal_processes(&config, &args, session)).transpose()?;
+    let options = engine::Options {
+        cgroups: args.cgroups,
+        exe: args.exe,
+        state: args.state,
+        orphans: config.orphans,
+        history: config.history,
+        sinks: config.sinks,
+        internal,
+        notify: Notify(Arc::new(|line: &str| stdout::notice(line))),
+    };
+    match engine::run(options)? {}
+}
+
+/// What the service runs for itself.
+#[cfg(not(feature = "gateway"))]
+fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+    Ok(Vec::new())
+}
+
+/// What the service runs for itself: the gateway, if it is configured.
+#[cfg(feature = "gateway")]
+fn internal_processes(
+    config: &config::Config,
+    args: &EngineArgs,
+    session: &Session,
+) -> Result<Vec<Spec>, Error> {
+    if config.grpc.is_none() {
+        return Ok(Vec::new());
+    }
+    let socket = session.socket()?;
+    let options =
+        [("--socket", Some(&socket)), ("--config", args.config.as_ref()), ("--state", args.state.as_ref())];
+    let given = options
+        .into_iter()
+        .filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
+    let command = [INTERNAL_PROGRAM.to_owned(), "gateway".to_owned()].into_iter().chain(given.flatten());
+    let mut spec = Spec::new(command);
+    spec.name = Some(GATEWAY.parse()?);
+    // Nothing of the service's environment leads the C core astray.
+    spec.env_base = EnvBase::Empty;
+    spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is the only
+    // limit that counts for a handler, too.
+    spec.rlimits = vec![Rlimit { resource: "core".to_owned(), soft: 1, hard: 1 }];
+    spec.restart.policy = RestartPolicy::Always;
+    spec.restart.max_restarts = None;
+    spec.restart.delay_max = GATEWAY_DELAY_MAX;
+    spec.stop.timeout = GATEWAY_STOP_MAX;
+    spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
+    Ok(vec![spec])
 }
 
 #[cfg(test)]
@@ -64,10 +167,13 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(&mut Arguments::new([]).unwrap()), Ok(Args::default()));
+        assert_eq!(parse(&mut Arguments::new([]).unwrap()), Ok(EngineArgs::default()));
         let arguments = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
         let args = parse(&mut Arguments::new(arguments).unwrap()).unwrap();
-        assert_eq!(args, Args { cgroups: Some("/x".into()), exe: Some("/y".into()), ..Args::default() });
+        assert_eq!(
+            args,
+            EngineArgs { cgroups: Some("/x".into()), exe: Some("/y".into()), ..EngineArgs::default() }
+        );
         assert!(parse(&mut Arguments::new(["x".into()]).unwrap()).is_err());
     }
 }

@@ -1,11 +1,16 @@
 //! `provost gateway`: not for people. The engine starts it as a process of the service's own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::serve;
+use crate::cli::serve::take_name;
 use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::config;
+use crate::gateway;
 use crate::wire::error::Error;
+use crate::wire::id::quoted;
 
 pub const SUMMARY: &str = "The gateway of the service; the engine starts it";
 pub const HELP: &str = "\
@@ -19,12 +24,12 @@ Options:
 ";
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Args {
+pub struct GatewayArgs {
     pub config: PathBuf,
     pub state: Option<PathBuf>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+pub fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
     let (mut config, mut state) = (None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -37,11 +42,22 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
         }
     }
     let config = config.ok_or_else(|| arguments.usage("there is no --config".into()))?;
-    Ok(Args { config, state })
+    Ok(GatewayArgs { config, state })
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    serve::run_gateway(args, session)
+/// The gateway, in its own process, as the engine starts it. Only an error or a signal ends it.
+pub fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
+    take_name();
+    let socket = session.socket()?;
+    let load = move || {
+        let config = config::load(&args.config, args.state.as_deref())?;
+        config.grpc.ok_or_else(|| {
+            let file = quoted(&args.config.to_string_lossy());
+            Error::usage(format!("the configuration {file} has no section [grpc]"))
+        })
+    };
+    let say = Arc::new(|line: &str| stdout::notice(line));
+    match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), say })? {}
 }
 
 #[cfg(test)]
@@ -51,7 +67,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
-        let args = Args { config: "f".into(), state: Some("/d".into()) };
+        let args = GatewayArgs { config: "f".into(), state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
         assert!(parsed("--state /d").is_err());
     }

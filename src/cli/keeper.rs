@@ -1,8 +1,10 @@
 //! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its descriptors.
 
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::serve;
+use crate::cli::serve::{report, take_name};
 use crate::cli::session::Session;
+use crate::keeper::{Handed, rehearse, resume};
+use crate::sys::system;
 use crate::wire::error::Error;
 
 pub const SUMMARY: &str = "The keeper of the service, gone on from an upgrade";
@@ -19,15 +21,15 @@ Options:
 ";
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Args {
+pub struct KeeperArgs {
     pub handover: Option<i32>,
     pub image: Option<i32>,
     pub rehearse: bool,
     pub returned: Option<String>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let mut args = Args::default();
+pub fn parse(arguments: &mut Arguments) -> Result<KeeperArgs, Error> {
+    let mut args = KeeperArgs::default();
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Option(option) if option == "--handover" => {
@@ -45,8 +47,16 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(args)
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    serve::run_keeper(args, session)
+/// The keeper that was another program until now.
+pub fn run(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> {
+    system::end_at_panic();
+    take_name();
+    let (Some(memory), Some(image)) = (args.handover, args.image) else {
+        return Err(Error::usage("'provost keeper' is what 'provost serve' becomes, and nothing else")
+            .hint("to start the service: provost serve"));
+    };
+    let handed = Handed { socket: session.socket()?, memory, image, returned: args.returned };
+    if args.rehearse { rehearse(&handed) } else { resume(&handed, &mut report) }
 }
 
 #[cfg(test)]
@@ -60,7 +70,12 @@ mod tests {
         let args = parse(&mut Arguments::new(arguments).unwrap()).unwrap();
         assert_eq!(
             args,
-            Args { handover: Some(7), image: Some(8), rehearse: true, returned: Some("why not".into()) }
+            KeeperArgs {
+                handover: Some(7),
+                image: Some(8),
+                rehearse: true,
+                returned: Some("why not".into())
+            }
         );
         assert!(parse(&mut Arguments::new(["--handover".into(), "x".into()]).unwrap()).is_err());
     }
