@@ -12,6 +12,7 @@ use crossbeam_channel::bounded;
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
+use crate::engine::process::worker;
 use crate::engine::service::Engine;
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, signal, system, thread};
@@ -85,7 +86,7 @@ fn make(engine: &Engine, spec: Spec) -> Result<Arc<Process>, Error> {
     let memory = Memory::create(&spec)?;
     let record = Record { internal: true, wanted: true, ..fresh(ProcessId::new(), spec.name.clone(), None) };
     memory.publish(&record);
-    let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.context)));
+    let process = Arc::new(Process::new(spec, memory, record, Arc::clone(&engine.context), worker::run));
     engine.hold(std::slice::from_ref(&process))?;
     Ok(process)
 }

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::process::state::{NewEvent, Now, to_be_ended};
+use crate::engine::process::now::Now;
+use crate::engine::process::state::{NewEvent, to_be_ended};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
 use crate::sys::cgroup::Cgroup;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::engine::context::Context;
 use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::memory::Memory;
+use crate::engine::process::now::Now;
 use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
-use crate::engine::process::state::Now;
 use crate::engine::process::tree::{Leader, Rest, Tree};
+use crate::engine::process::worker;
 use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, restore};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded};
@@ -87,7 +88,7 @@ fn hold(
         .link
         .send(&ToKeeper::Hold { id: record.id }, &[memory.as_fd()])
         .map_err(|e| Error::new(Code::Unreachable, format!("the keeper does not answer: {e}")))?;
-    let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(context)));
+    let process = Arc::new(Process::new(kept.spec.clone(), memory, record, Arc::clone(context), worker::run));
     table.insert(std::slice::from_ref(&process))?;
     Ok(process)
 }

@@ -17,6 +17,7 @@ use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::tree::Leader;
+use crate::engine::process::worker;
 use crate::engine::reconcile::Report;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
@@ -154,7 +155,7 @@ fn begin(
 }
 
 fn process(context: &Arc<Context>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
-    Arc::new(Process::new(spec, memory, record, Arc::clone(context)))
+    Arc::new(Process::new(spec, memory, record, Arc::clone(context), worker::run))
 }
 
 fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {

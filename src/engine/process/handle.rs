@@ -16,7 +16,6 @@ use crate::engine::context::Context;
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::tree::Leader;
-use crate::engine::process::worker;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;
@@ -101,6 +100,10 @@ impl Answer {
     }
 }
 
+/// What the thread of a process runs, until the process is idle again: `worker::run`. Handed in, since the worker knows this
+/// file and not the other way round.
+pub type Work = fn(Arc<Process>, Record);
+
 /// A process. Shared; its thread is the only one that changes what it is.
 #[derive(Debug)]
 pub struct Process {
@@ -111,6 +114,8 @@ pub struct Process {
     pub spec: Spec,
     pub memory: Memory,
     pub context: Arc<Context>,
+    /// What its thread does with its record.
+    work: Work,
     inner: Mutex<Inner>,
     watched: AtomicUsize,
     /// The mark of the last change that somebody was promised.
@@ -127,7 +132,7 @@ struct Inner {
     is_awaited: bool,
 }
 
-/// Where the life is.
+/// Who owns the record.
 #[derive(Debug)]
 enum Activity {
     Idle(Box<Record>),
@@ -138,8 +143,8 @@ enum Activity {
 }
 
 impl Process {
-    /// A process at home.
-    pub fn new(spec: Spec, memory: Memory, record: Record, context: Arc<Context>) -> Self {
+    /// An idle process.
+    pub fn new(spec: Spec, memory: Memory, record: Record, context: Arc<Context>, work: Work) -> Self {
         Self {
             id: record.id,
             name: record.name.clone(),
@@ -147,6 +152,7 @@ impl Process {
             spec,
             memory,
             context,
+            work,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 shown: record.clone(),
@@ -202,10 +208,11 @@ impl Process {
     fn start_thread(self: &Arc<Self>, activity: Record) {
         let process = Arc::clone(self);
         let idle_record = activity.clone();
-        let spawned =
-            thread::spawn(&format!("proc-{}", self.id.short()), move || worker::run(process, activity));
+        let spawned = thread::spawn(&format!("proc-{}", self.id.short()), move || {
+            (process.work)(Arc::clone(&process), activity)
+        });
         if let Err(e) = spawned {
-            // Without a thread nothing can be begun; what is asked is refused, and the life goes home.
+            // Without a thread nothing can be begun; what is asked is refused, and the process is idle again.
             let mut inner = self.inner.lock();
             inner.activity = Activity::Idle(Box::new(idle_record));
             let queue = std::mem::take(&mut inner.queue);

@@ -1,6 +1,6 @@
 //! What follows the end of a run that nobody asked for. Pure: rules, record and time in, decision out.
 
-use crate::engine::process::state::Now;
+use crate::engine::process::now::Now;
 use crate::wire::process::End;
 use crate::wire::record::Record;
 use crate::wire::spec::{RestartPolicy, RestartRules};

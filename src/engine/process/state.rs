@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
 use crate::wire::event::EventKind;
@@ -34,15 +35,6 @@ pub struct Rules {
     pub stop: StopRules,
     /// Whether something must show that it is ready.
     pub proves_ready: bool,
-}
-
-/// The moment of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    pub mono_ms: u64,
-    pub wall: Timestamp,
-    /// -100 to 100: thousandths by which a delay is stretched.
-    pub jitter: i64,
 }
 
 /// How to stop, where it differs from the rules.

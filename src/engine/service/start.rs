@@ -7,6 +7,7 @@ use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
+use crate::engine::process::worker;
 use crate::engine::service::{Asked, Ended, Engine, batch};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
@@ -97,7 +98,7 @@ impl Engine {
         let memory = Memory::create(&spec)?;
         let record = Record { wanted: true, ..fresh(id, spec.name.clone(), instance) };
         memory.publish(&record);
-        Ok(Process::new(spec, memory, record, Arc::clone(&self.context)))
+        Ok(Process::new(spec, memory, record, Arc::clone(&self.context), worker::run))
     }
 
     /// Takes back what this request made, or made when it was first asked.

@@ -16,12 +16,11 @@ use std::time::Duration;
 use crate::engine::context;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{Answer, Ask, Msg, Process};
+use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::prepare::{self, Identity};
 use crate::engine::process::ready::Probe;
-use crate::engine::process::state::{
-    Action, Child, Input, NewEvent, Now, Rules, StopOrder, Transition, step,
-};
+use crate::engine::process::state::{Action, Child, Input, NewEvent, Rules, StopOrder, Transition, step};
 use crate::engine::process::tree::{Leader, Rest, Tree};
 use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
 use crate::ring::Source;
