@@ -39,7 +39,7 @@ use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::{ErrorKind, Sqlite, Store};
-use crate::engine::write_queue::Opened;
+use crate::engine::write_queue::writer::{self, Opened};
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, recvmsg};
@@ -112,11 +112,15 @@ fn keep_history(
 ) -> Result<(), Error> {
     let cannot = |e| Error::new(Code::Failed, format!("cannot start a thread: {e}"));
     if engine.context.write_queue.dir().is_none() {
-        return journal::start_sinks(engine, sinks, None).map_err(cannot);
+        return journal::start_sinks(&engine.context, &engine.sinks, sinks, None).map_err(cannot);
     }
-    let (ours, sinks) = (Arc::clone(engine), sinks.to_vec());
+    let (context, table, states) =
+        (Arc::clone(&engine.context), Arc::clone(&engine.table), Arc::clone(&engine.sinks));
+    let sinks = sinks.to_vec();
     // The sinks follow when the store has told where they were.
-    thread::spawn("store", move || write_queue::run(&ours, history, sinks, opened)).map_err(cannot).map(drop)
+    thread::spawn("store", move || writer::run(&context, &table, &states, history, sinks, opened))
+        .map_err(cannot)
+        .map(drop)
 }
 
 /// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait for the other.

@@ -16,7 +16,7 @@ use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, rest
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded};
 use crate::engine::table::Table;
-use crate::engine::write_queue::Opened;
+use crate::engine::write_queue::writer::Opened;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, procfs};
 use crate::wire::error::{Code, Error};

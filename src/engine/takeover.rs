@@ -24,7 +24,8 @@ use crate::engine::restore::restore_all;
 use crate::engine::service::{Engine, Upgrades};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::table::Table;
-use crate::engine::write_queue::{Opened, WriteQueue};
+use crate::engine::write_queue::WriteQueue;
+use crate::engine::write_queue::writer::Opened;
 use crate::sys::cgroup::Root;
 use crate::sys::clock;
 use crate::sys::pidfd::PidFd;
@@ -121,7 +122,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         process.send(Msg::Resume(inherited));
     }
     let engine = Engine {
-        table,
+        table: Arc::new(table),
         context,
         started_at,
         engine_starts,
@@ -129,7 +130,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         exe: options.exe,
         upgrades,
         reconciled: Mutex::new(report),
-        sinks: Mutex::new(Vec::new()),
+        sinks: Arc::default(),
     };
     Ok((engine, listener, opened))
 }

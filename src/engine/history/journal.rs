@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
-use crate::engine::history::sinks::{self, Batch, Begin, Source};
-use crate::engine::service::Engine;
+use crate::engine::context::Context;
+use crate::engine::history::sinks::{self, Batch, Begin, SinkState, Source};
 use crate::engine::settings::SinkSettings;
 use crate::engine::store::EventsPage;
 use crate::engine::write_queue::Question;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::id::ProcessId;
+
+/// How the sinks are, as far as they have been started.
+pub type SinkStates = Arc<Mutex<Vec<SinkState>>>;
 
 /// How long the store may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,10 +25,10 @@ const BATCH_MAX: usize = 1000;
 
 /// Events after `since`, at most `max`; `missed`: how many before them are no longer kept anywhere.
 #[must_use]
-pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
-    let feed = &engine.context.feed;
+pub fn read(context: &Context, since: u64, max: usize) -> Batch {
+    let feed = &context.feed;
     if since.saturating_add(1) < feed.oldest()
-        && let Ok(page) = stored(engine, since, max, None)
+        && let Ok(page) = stored(context, since, max, None)
         && let Some(last) = page.events.last()
     {
         let missed = page.oldest.saturating_sub(since + 1);
@@ -39,9 +43,14 @@ pub fn read(engine: &Engine, since: u64, max: usize) -> Batch {
 }
 
 /// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot say.
-pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, String> {
+pub fn stored(
+    context: &Context,
+    since: u64,
+    max: usize,
+    of: Option<ProcessId>,
+) -> Result<EventsPage, String> {
     let (to, answer) = bounded(1);
-    if !engine.context.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
+    if !context.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
         return Err("there is no database, or it has too much to do".to_owned());
     }
     answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
@@ -49,32 +58,33 @@ pub fn stored(engine: &Engine, since: u64, max: usize, of: Option<ProcessId>) ->
 
 /// Starts the sinks where they were, or else with the oldest event that the feed has.
 pub fn start_sinks(
-    engine: &Arc<Engine>,
+    context: &Arc<Context>,
+    states: &SinkStates,
     settings: &[SinkSettings],
     cursors: Option<&[(String, u64)]>,
 ) -> io::Result<()> {
-    let feed = &engine.context.feed;
+    let feed = &context.feed;
     for sink in settings {
         let cursor =
             cursors.and_then(|all| all.iter().find(|(name, _)| *name == sink.name)).map(|(_, seq)| *seq);
         let oldest = if cursors.is_some() { 0 } else { feed.oldest() - 1 };
         let begin = Begin { since: cursor.unwrap_or(oldest), newest: feed.newest() };
-        let context = Arc::clone(&engine.context);
-        let notify = Arc::new(move |line: String| context.say(&line));
+        let log = Arc::clone(context);
+        let notify = Arc::new(move |line: String| log.say(&line));
         let (state, _) =
-            sinks::start(sink, feed.service(), begin, Arc::new(Journal(Arc::clone(engine))), notify)?;
-        engine.sinks.lock().push(state);
+            sinks::start(sink, feed.service(), begin, Arc::new(Journal(Arc::clone(context))), notify)?;
+        states.lock().push(state);
     }
     Ok(())
 }
 
 /// The events of an engine, for a sink.
-struct Journal(Arc<Engine>);
+struct Journal(Arc<Context>);
 
 impl Source for Journal {
     fn read(&self, since: u64, max: usize) -> Batch {
         let mut batch = read(&self.0, since, max);
-        let certain = self.0.context.write_queue.certain();
+        let certain = self.0.write_queue.certain();
         if batch.next > certain {
             batch.events.retain(|event| event.seq <= certain);
             batch.next = certain.max(since);
@@ -83,10 +93,10 @@ impl Source for Journal {
     }
 
     fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool {
-        let feed = &self.0.context.feed;
+        let feed = &self.0.feed;
         let waker = Waker::for_this_thread();
         feed.follow(waker.clone());
-        let write_queue = &self.0.context.write_queue;
+        let write_queue = &self.0.write_queue;
         let _written = write_queue.woken_by_writes(waker.clone());
         while feed.newest().min(write_queue.certain()) <= since {
             // What cannot wait looks again.
@@ -99,6 +109,6 @@ impl Source for Journal {
     }
 
     fn delivered(&self, sink: &str, seq: u64) {
-        self.0.context.write_queue.mark_cursor(sink, seq);
+        self.0.write_queue.mark_cursor(sink, seq);
     }
 }

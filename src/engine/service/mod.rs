@@ -15,7 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::context::Context;
-use crate::engine::history::sinks::SinkState;
+use crate::engine::history::journal::SinkStates;
 use crate::engine::listener::{Caller, Closed, Replies, Service};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
@@ -39,7 +39,7 @@ const LIST_BATCH: usize = 64;
 /// What stands behind the listener.
 #[derive(Debug)]
 pub struct Engine {
-    pub table: Table,
+    pub table: Arc<Table>,
     pub context: Arc<Context>,
     pub started_at: Timestamp,
     pub engine_starts: u64,
@@ -51,7 +51,7 @@ pub struct Engine {
     /// What the last reconciliation found.
     pub reconciled: Mutex<Report>,
     /// How the sinks are.
-    pub sinks: Mutex<Vec<SinkState>>,
+    pub sinks: SinkStates,
 }
 
 impl Service for Engine {

@@ -43,13 +43,13 @@ impl Engine {
     }
 
     fn has_history(&self, id: ProcessId) -> bool {
-        journal::stored(self, 0, 1, Some(id)).is_ok_and(|page| !page.events.is_empty())
+        journal::stored(&self.context, 0, 1, Some(id)).is_ok_and(|page| !page.events.is_empty())
     }
 
     /// What the store has of one process, without going through everybody's. Returns the number to go on after.
     fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
         while since.saturating_add(1) < self.context.feed.oldest() {
-            let Ok(page) = journal::stored(self, since, BATCH_MAX, Some(id)) else { break };
+            let Ok(page) = journal::stored(&self.context, since, BATCH_MAX, Some(id)) else { break };
             let Some(last) = page.events.last() else {
                 return Ok(since.max(self.context.feed.oldest() - 1));
             };
@@ -142,7 +142,7 @@ impl Engine {
             since = self.history_of(*id, since, replies)?;
         }
         loop {
-            let Batch { mut events, missed, next } = journal::read(self, since, BATCH_MAX);
+            let Batch { mut events, missed, next } = journal::read(&self.context, since, BATCH_MAX);
             let some = !events.is_empty();
             if let Some(ids) = &ids {
                 events.retain(|e| e.id.is_some_and(|id| ids.contains(&id)));

@@ -4,7 +4,7 @@
 //! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk makes for
 //! fewer writes and not for a longer queue. Events are not marked one by one; they are read from the feed.
 
-mod writer;
+pub mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -19,8 +19,6 @@ use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
-
-pub use crate::engine::write_queue::writer::{Opened, run};
 
 /// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
 const LATER_MS: u64 = 250;

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::history::journal;
+use crate::engine::context::Context;
+use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::process::handle::Process;
 use crate::engine::process::tree::Leader;
 use crate::engine::reconcile::{self, Held};
-use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
     Change, ErrorKind, Loaded, Prune, Put, Sqlite, Store, StoreError, salvage, salvage_numbers, set_aside,
 };
+use crate::engine::table::Table;
 use crate::engine::write_queue::{Health, Inner, Marks, Question, WriteQueue, WriteSeq};
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, procfs, system};
@@ -75,16 +76,26 @@ impl Opened {
 
 /// Writes until the engine ends. `opened`: what the takeover has opened already.
 pub fn run(
-    engine: &Arc<Engine>,
+    context: &Arc<Context>,
+    table: &Arc<Table>,
+    states: &SinkStates,
     settings: HistorySettings,
     sinks: Vec<SinkSettings>,
     opened: Option<Opened>,
 ) {
-    let Some(dir) = engine.context.write_queue.dir().cloned() else { return };
+    let Some(dir) = context.write_queue.dir().cloned() else { return };
     let boot_id = procfs::boot_id();
-    let mut writer =
-        StoreWriter { engine: Arc::clone(engine), settings, sinks, boot_id, store: None, stored: 0 };
-    engine.context.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
+    let mut writer = StoreWriter {
+        context: Arc::clone(context),
+        table: Arc::clone(table),
+        states: Arc::clone(states),
+        settings,
+        sinks,
+        boot_id,
+        store: None,
+        stored: 0,
+    };
+    context.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
     if let Some(opened) = opened {
         writer.accept(opened);
     }
@@ -100,7 +111,9 @@ pub fn run(
 }
 
 struct StoreWriter {
-    engine: Arc<Engine>,
+    context: Arc<Context>,
+    table: Arc<Table>,
+    states: SinkStates,
     settings: HistorySettings,
     /// Not started yet.
     sinks: Vec<SinkSettings>,
@@ -113,15 +126,15 @@ struct StoreWriter {
 
 impl StoreWriter {
     fn write_queue(&self) -> &WriteQueue {
-        &self.engine.context.write_queue
+        &self.context.write_queue
     }
 
     /// Takes a store that was opened, and marks all that it lacks.
     fn accept(&mut self, mut opened: Opened) {
         for notice in &opened.notices {
-            self.engine.context.say(notice);
+            self.context.say(notice);
         }
-        let feed = &self.engine.context.feed;
+        let feed = &self.context.feed;
         let is_other = opened.is_new || opened.loaded.service != feed.service();
         if is_other && let Err(e) = opened.store.go_on_as(feed.service(), opened.loaded.last_seq) {
             return self.failed(&e);
@@ -134,7 +147,7 @@ impl StoreWriter {
         feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
         let held: BTreeMap<ProcessId, Arc<Process>> =
-            self.engine.table.others().into_iter().map(|p| (p.id, p)).collect();
+            self.table.others().into_iter().map(|p| (p.id, p)).collect();
         let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
         let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
         self.store = Some(opened.store);
@@ -142,15 +155,15 @@ impl StoreWriter {
         let mut inner = write_queue.inner.lock();
         inner.marks.changed.extend(lacking.changed);
         inner.marks.removed.extend(lacking.gone);
-        inner.marks.env |= opened.loaded.env != self.engine.context.feed.env();
+        inner.marks.env |= opened.loaded.env != self.context.feed.env();
         inner.marks.events = true;
         inner.urgent = true;
     }
 
     fn start_sinks(&mut self, cursors: Option<&[(String, u64)]>) {
         let sinks = std::mem::take(&mut self.sinks);
-        if let Err(e) = journal::start_sinks(&self.engine, &sinks, cursors) {
-            self.engine.context.say(&format!("a sink cannot be started: {e}"));
+        if let Err(e) = journal::start_sinks(&self.context, &self.states, &sinks, cursors) {
+            self.context.say(&format!("a sink cannot be started: {e}"));
         }
     }
 
@@ -212,17 +225,17 @@ impl StoreWriter {
         wake(&mut inner);
         drop(inner);
         if was_degraded {
-            self.engine.context.say("the database works again: everything is recorded");
+            self.context.say("the database works again: everything is recorded");
         }
     }
 
     /// Writes what is marked and some events; returns how many events are left.
     fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
-        let context = &self.engine.context;
+        let context = &self.context;
         let events = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
         let found: Vec<(Arc<Process>, Record)> = (marks.changed.iter())
-            .filter_map(|&id| self.engine.table.get(id))
+            .filter_map(|&id| self.table.get(id))
             .map(|p| {
                 let record = p.record();
                 (p, record)
@@ -261,7 +274,7 @@ impl StoreWriter {
         let mut events = Vec::new();
         let mut since = self.stored;
         while events.len() < EVENTS_MAX {
-            let (more, _, next) = self.engine.context.feed.read(since);
+            let (more, _, next) = self.context.feed.read(since);
             if more.is_empty() {
                 break;
             }
@@ -297,8 +310,7 @@ impl StoreWriter {
         wake(&mut inner);
         drop(inner);
         if is_news {
-            self.engine
-                .context
+            self.context
                 .say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
         }
     }
