@@ -5,7 +5,7 @@ use crate::cli::Answers;
 use crate::cli::Command;
 use crate::cli::Positional;
 use crate::cli::remote;
-use crate::cli::spec_options;
+use crate::cli::spec_help;
 use crate::cli::visible;
 
 /// The options of every command.
@@ -44,7 +44,7 @@ pub fn help(command: &Command) -> String {
     let mut out = format!("{}.\n\n{}", command.summary, command.help.trim_end());
     out.push('\n');
     if matches!(command.arguments, Positional::Program | Positional::ProgramOrTargets) {
-        out.push_str(spec_options::HELP);
+        out.push_str(spec_help::HELP);
     }
     out.push_str(SHARED);
     if command.answers == Answers::Json {
@@ -131,7 +131,7 @@ pub fn page() -> String {
         text_to_man(command.help, &mut out);
     }
     out.push_str(".SH OPTIONS OF A PROCESS\nFor start and run.\n");
-    text_to_man(spec_options::HELP, &mut out);
+    text_to_man(spec_help::HELP, &mut out);
     out.push_str(".SH SHARED OPTIONS\nEvery command has these; \\-\\-json those that answer.\n");
     text_to_man(SHARED, &mut out);
     text_to_man(SHARED_JSON, &mut out);
@@ -224,6 +224,6 @@ mod tests {
                 command.name
             );
         }
-        assert!(reference.contains(spec_options::HELP.trim()), "docs/cli.md lacks the options of a process");
+        assert!(reference.contains(spec_help::HELP.trim()), "docs/cli.md lacks the options of a process");
     }
 }

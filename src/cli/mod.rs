@@ -33,6 +33,7 @@ mod run;
 mod serve;
 mod session;
 mod signal;
+mod spec_help;
 mod spec_options;
 mod start;
 mod state;

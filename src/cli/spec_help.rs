@@ -1,0 +1,37 @@
+//! The help on the options of a process, which the commands that start one share. `spec_options.rs` reads them.
+
+/// Behind the help text of a command that starts a process.
+pub const HELP: &str = "
+How the process is run:
+      --name NAME            Its name, unique: letters, digits and . _ @ -
+      --shell                Give what stands behind -- to /bin/sh -c
+  -e, --env K=V              Set a variable; may be repeated, later ones win
+      --env-file FILE        Set the variables in FILE, one K=V per line, '#' begins a comment
+      --clear-env            Begin with an empty environment instead of the service's
+      --no-expand            Leave ${VAR} in values as it is
+      --cwd DIR              Working directory; else the present one
+      --user U               Run as this user, by name or number
+      --group G              ... and this group
+      --groups G,..          ... and exactly these supplementary groups
+      --umask OCT            File mode creation mask
+      --nice N               -20 to 19
+      --oom-score-adj N      -1000 to 1000
+      --no-new-privs         Set-user-id programs gain nothing
+      --limit RES=SOFT[:HARD]  A resource limit, as nofile=1024; may be repeated
+      --restart WHEN         never (default), on-failure or always
+      --restart-delay D      Before the second restart in a row, doubling from there (100ms)
+      --restart-delay-max D  Where the doubling ends (30s)
+      --max-restarts N       More within the window: failed (10); none: no limit
+      --restart-window D     The window (60s)
+      --reset-after D        A run this long was healthy, the delay begins anew (10s)
+      --success-codes N,..   Exit codes that are no failure (0)
+      --stop-signal SIG      What asks it to end (TERM)
+      --stop-timeout D       How long it may take before SIGKILL (10s)
+      --stop-scope S         Whom both reach: tree (default), group or leader
+      --output-limit SIZE    Output that is kept (1m; with run: 16m)
+      --ready-line TEXT      It is ready when a line of its output holds this
+      --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections
+      --autostart            Start it again with the service, as after a reboot (what has a name)
+      --no-autostart         Do not (what has no name)
+      --label K=V            Anything to remember; may be repeated
+";
