@@ -107,14 +107,14 @@ impl Table {
 
 struct GoalResult {
     reached: bool,
-    args: String,
+    text: String,
 }
 
 impl Row {
     fn line(&self) -> String {
         let ratio = self.ours.zip(self.bare).map_or_else(|| "-".to_owned(), |(o, b)| format!("{:.2}", o / b));
         let rivals = self.rivals.map(|value| format!(" {:>11}", number(value))).concat();
-        let goal = self.goal_result().map(|v| format!("   {}", v.args)).unwrap_or_default();
+        let goal = self.goal_result().map(|v| format!("   {}", v.text)).unwrap_or_default();
         format!(
             "{:<44} {:>6} {:>9} {:>9} {ratio:>7}{rivals}{goal}",
             self.what,
@@ -127,7 +127,7 @@ impl Row {
     /// None without a goal, or without the figures that it needs.
     fn goal_result(&self) -> Option<GoalResult> {
         let ours = self.ours?;
-        let (figure, limit, args) = match self.goal? {
+        let (figure, limit, text) = match self.goal? {
             Goal::BareTimes(limit) => (ours / self.bare?, limit, format!("<= {limit} x bare")),
             Goal::BareShare(limit) => (self.bare? / ours, 1.0 / limit, format!(">= {limit} x bare")),
             Goal::RivalTimes(kind, limit) => {
@@ -137,7 +137,7 @@ impl Row {
             Goal::Value(limit) => (ours, limit, format!("<= {limit}")),
         };
         let reached = figure <= limit;
-        Some(GoalResult { reached, args: if reached { args } else { format!("{args}  MISSED") } })
+        Some(GoalResult { reached, text: if reached { text } else { format!("{text}  MISSED") } })
     }
 }
 

@@ -94,7 +94,7 @@ fn the_same_comes_as_over_the_connection() {
             assert!(came == whole(plain), "{kind:?} {since:?}");
         }
     }
-    // More than are lent at a time.
+    // More than are shared at a time.
     for _ in 0..8 {
         service.start(&["--", "echo", "one"]);
     }
@@ -139,14 +139,14 @@ fn what_is_removed_meanwhile_ends() {
 fn the_gateway_gives_back_what_it_was_shared() {
     use crate::harness::gateway::{Gateway, User};
     let gateway = Gateway::start();
-    let lent = || procfs::fds(gateway.pid()).iter().filter(|fd| fd.contains("provost-process")).count();
+    let shared = || procfs::fds(gateway.pid()).iter().filter(|fd| fd.contains("provost-process")).count();
     let (id, mut lines) = echo(gateway.service());
     let client = gateway.background(User::Operator, &["stream", "--since", "0", "--stderr", &id]);
-    wait::until("the memory is lent", SOON, || lent() == 1);
+    wait::until("the memory is lent", SOON, || shared() == 1);
     lines.write_all(b"of no use to the client\n").expect("it is read");
     wait::until("it is printed", SOON, || gateway.service().output(&id).len() > 10);
     client.signal("KILL");
-    wait::until("the memory is given back", SOON, || lent() == 0 && gateway.threads("call") == 0);
+    wait::until("the memory is given back", SOON, || shared() == 0 && gateway.threads("call") == 0);
 }
 
 #[test]
@@ -158,14 +158,14 @@ fn shared_memory_cannot_be_written() {
     let request = Request::Follow(Follow { ids, offsets: vec![0], share: true });
     let mut socket = UnixStream::connect(service.socket()).expect("it listens");
     socket.write_all(&[hello(), framed(&request.encode())].concat()).expect("it reads");
-    let mut lent = Vec::new();
-    while lent.is_empty() {
+    let mut shared = Vec::new();
+    while shared.is_empty() {
         let (n, fds) = recvmsg(socket.as_fd(), &mut [0; 4096], Blocking::Wait).expect("it answers");
         assert!(n > 0, "it lends nothing");
-        lent.extend(fds);
+        shared.extend(fds);
     }
-    let file = File::from(lent.pop().expect("there is one"));
-    assert!(lent.is_empty(), "one was asked for");
+    let file = File::from(shared.pop().expect("there is one"));
+    assert!(shared.is_empty(), "one was asked for");
     let e = file.write_at(b"yours", 0).expect_err("it is for reading");
     assert_eq!(e.raw_os_error(), Some(EBADF), "{e}");
     assert_eq!(service.output(&id), b"mine\n");

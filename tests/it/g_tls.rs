@@ -314,7 +314,7 @@ def shake(source, good):
     except OSError: return 'refused'
     finally: t.close()
 told = [shake('127.0.0.2', False) for _ in range(400)]
-print({name: told.count(word) for word in set(told)}, flush=True)
+print({word: told.count(word) for word in set(told)}, flush=True)
 print('same:', shake('127.0.0.2', True), 'other:', shake('127.0.0.3', True), flush=True)
 ";
 
