@@ -1,6 +1,7 @@
-//! Compiles `proto/` into Rust at build time, without `protoc`: protox parses, prost-build generates the messages, and
-//! the generator below the services for grpcio. It knows nothing of the program. Messages are included by
-//! `src/wire/proto.rs`, services and standard messages by `src/rpc/services.rs`, the descriptors by server reflection.
+//! Compiles `proto/` into Rust at build time, without `protoc`: protox parses, prost-build generates the
+//! messages, and the generator below the services for grpcio. It knows nothing of the program. Messages are
+//! included by `src/wire/proto.rs`, services and standard messages by `src/rpc/services.rs`, the descriptors
+//! by server reflection.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ const SERVICES: [&str; 5] = [
     "proto/grpc/reflection/v1alpha/reflection.proto",
     "proto/google/rpc/status.proto",
 ];
-/// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message: the same
-/// bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
+/// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
+/// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
 const LONG: [&str; 7] = ["Start", "StartAgain", "Stop", "Restart", "Remove", "Wait", "Upgrade"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,8 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What server reflection hands out: every file that a service is made of, with those that it imports, and which one a
-/// name is in.
+/// What server reflection hands out: every file that a service is made of, with those that it imports, and
+/// which one a name is in.
 fn descriptors(set: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
     let files: Vec<_> = set.file.iter().filter(|f| !f.package().contains("internal")).collect();
     let mut symbols = BTreeMap::new();

@@ -1,5 +1,6 @@
-//! House rules that a compiler does not check: what a file opens with, who may import whom, where the dangerous things
-//! live, how long a file may be, and that lists kept in two places agree. A rule that is only written down decays.
+//! House rules that a compiler does not check: what a file opens with, who may import whom, where the
+//! dangerous things live, how long a file may be, and that lists kept in two places agree. A rule that is
+//! only written down decays.
 
 #![forbid(unsafe_code)]
 
@@ -7,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may import whom. A new edge is a change of the design. Files with a line of their own may do more than their
-/// folder: those are the composition root.
+/// Who may import whom. A new edge is a change of the design. Files with a line of their own may do more than
+/// their folder: those are the composition root.
 const LAYERS: [(&str, &[&str]); 21] = [
     ("src/sys", &["sys"]),
     ("src/wire", &["wire", "sys"]),
@@ -39,8 +40,8 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("src/main.rs", &[]),
 ];
 
-/// Words that the glossary of `src/lib.rs` has replaced: none of them is a name by itself. What is generated from `proto/`,
-/// and a certificate at the end of its chain, keep theirs.
+/// Words that the glossary of `src/lib.rs` has replaced: none of them is a name by itself. What is generated
+/// from `proto/`, and a certificate at the end of its chain, keep theirs.
 const RETIRED: [&str; 54] = [
     "anew",
     "bear",
@@ -108,8 +109,8 @@ struct Source {
 }
 
 impl Source {
-    /// Lines with their numbers, without comments. A `//` inside of a string ends the line too early, which hides
-    /// nothing that is looked for here.
+    /// Lines with their numbers, without comments. A `//` inside of a string ends the line too early, which
+    /// hides nothing that is looked for here.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate();
         lines
@@ -202,6 +203,24 @@ fn files_are_short() {
 }
 
 #[test]
+fn comments_are_narrow() {
+    let files = sources(&["src", "tests", "benches", "examples"]);
+    let is_wide = |line: &str| {
+        let text = line.trim_start();
+        // A row of a table cannot be wrapped.
+        text.starts_with("//")
+            && !text.trim_start_matches(['/', '!', ' ']).starts_with('|')
+            && line.chars().count() > 110
+    };
+    let mut broken = Vec::new();
+    for file in &files {
+        let wide = file.text.lines().enumerate().filter(|(_, line)| is_wide(line));
+        broken.extend(wide.map(|(n, line)| format!("{}:{}: {line}", file.path, n + 1)));
+    }
+    expect_none("a line of comment has at most 110 characters", broken);
+}
+
+#[test]
 fn imports_point_down() {
     let mut broken = Vec::new();
     for file in sources(&["src"]) {
@@ -289,7 +308,8 @@ fn tests_begin(file: &Source) -> usize {
 
 #[test]
 fn tests_do_not_sleep() {
-    // The programs that are run as children have a pace of their own: that is not waiting for something to happen.
+    // The programs that are run as children have a pace of their own: that is not waiting for something to
+    // happen.
     let files = sources(&["src", "tests"]);
     let mut broken = Vec::new();
     for file in files.iter().filter(|f| !f.is_in("tests/fixtures") && f.path != "tests/tidy.rs") {
@@ -464,8 +484,8 @@ fn paths(text: &str) -> Vec<String> {
     found
 }
 
-/// Rings of files that import each other, of (path, text). A folder's face counts as a part of its files: they may use what
-/// `mod.rs` defines, and it may name them. Unit tests do not count.
+/// Rings of files that import each other, of (path, text). A folder's face counts as a part of its files:
+/// they may use what `mod.rs` defines, and it may name them. Unit tests do not count.
 fn rings(files: &[(String, String)]) -> Vec<Vec<String>> {
     let face = |path: &str| Path::new(path).with_file_name("mod.rs").to_string_lossy().into_owned();
     let imports = |(path, text): &(String, String)| {

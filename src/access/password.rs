@@ -1,5 +1,5 @@
-//! Passwords and what is kept of them: Argon2id, with one set of parameters, so that every check costs the same time and
-//! no users file can ask for more memory than there is.
+//! Passwords and what is kept of them: Argon2id, with one set of parameters, so that every check costs the
+//! same time and no users file can ask for more memory than there is.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What each request needs: the one table, without a default. A new request does not compile until it has its line.
+//! What each request needs: the one table, without a default. A new request does not compile until it has its
+//! line.
 
 use crate::access::role::Role;
 use crate::wire::error::{Code, Error};

@@ -1,5 +1,5 @@
-//! What a connection has proven already, so that its next call costs microseconds instead of a hash. Kept are tags of
-//! whole headers under a key of this process: nothing from which a password could be got.
+//! What a connection has proven already, so that its next call costs microseconds instead of a hash. Kept are
+//! tags of whole headers under a key of this process: nothing from which a password could be got.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use crate::access::verifier::{Denied, Verifier};
 /// The most logins of one connection.
 const ENTRIES_MAX: usize = 4;
 
-/// Of one connection.
 pub struct Remembered {
     verifier: Arc<Verifier>,
     entries: Mutex<VecDeque<Entry>>,
@@ -28,7 +27,6 @@ struct Entry {
 }
 
 impl Remembered {
-    /// Nothing yet.
     #[must_use]
     pub fn new(verifier: Arc<Verifier>) -> Self {
         Self { verifier, entries: Mutex::default() }

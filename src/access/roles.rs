@@ -1,5 +1,5 @@
-//! Who has which role. Two factors, each with a role of its own: the certificate and the user. The lower one counts, and
-//! whoever lacks one has none.
+//! Who has which role. Two factors, each with a role of its own: the certificate and the user. The lower one
+//! counts, and whoever lacks one has none.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,12 @@ use crate::wire::id::quoted;
 pub struct Roles {
     /// By a name of the certificate, exactly as it stands there.
     pub by_certificate: BTreeMap<String, Role>,
-    /// By user.
     pub by_user: BTreeMap<String, Role>,
 }
 
 impl Roles {
-    /// The role of this user behind a certificate with these names: the highest of the certificate's, but not more than
-    /// the user's.
+    /// The role of this user behind a certificate with these names: the highest of the certificate's, but not
+    /// more than the user's.
     #[must_use]
     pub fn of(&self, names: &[String], user: &str) -> Option<Role> {
         let certificate = self.of_certificate(names)?;

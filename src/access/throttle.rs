@@ -1,5 +1,5 @@
-//! Guessing made slow: after some failures in a row, answers come without a look at the password, for ever longer. Pure:
-//! it is told what time it is.
+//! Guessing made slow: after some failures in a row, answers come without a look at the password, for ever
+//! longer. Pure: it is told what time it is.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,11 @@ pub type Key = [u8; 32];
 /// A key, and how many failures in a row it has free.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted {
-    /// The key.
     pub key: Key,
     /// The first lock is at so many failures.
     pub free: u32,
 }
 
-/// See the module.
 #[derive(Default)]
 pub struct Throttle {
     entries: HashMap<Key, Entry>,
@@ -42,7 +40,6 @@ impl Throttle {
         entries.map(|entry| entry.until_ms.saturating_sub(now_ms)).max().filter(|ms| *ms > 0)
     }
 
-    /// A try failed.
     pub fn failed(&mut self, all: &[Counted], now_ms: u64) {
         for Counted { key, free } in all {
             let known =

@@ -1,5 +1,5 @@
-//! The users file: `NAME:HASH` on each line, comments with `#`. Only its owner may read it, and it is changed as a whole:
-//! whoever reads it sees the old one or the new one.
+//! The users file: `NAME:HASH` on each line, comments with `#`. Only its owner may read it, and it is changed
+//! as a whole: whoever reads it sees the old one or the new one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -15,7 +15,6 @@ use crate::wire::id::{Name, quoted};
 
 /// The largest file, in bytes.
 const LEN_MAX: u64 = 1 << 20;
-/// The most users.
 const USERS_MAX: usize = 10_000;
 
 /// Users with what is kept of their passwords, and whatever else is in their file.
@@ -34,7 +33,6 @@ enum Line {
 }
 
 impl Users {
-    /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let bytes = files::private(path, LEN_MAX).map_err(|why| {
             Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)))

@@ -1,6 +1,6 @@
-//! Whether a password is somebody's. Hashing is slow and takes 19 MiB on purpose, so few are calculated at a time, few
-//! wait, and whoever fails again and again is not looked at for a while. Nothing in the answer, nor the time it takes,
-//! tells whether there is such a user.
+//! Whether a password is somebody's. Hashing is slow and takes 19 MiB on purpose, so few are calculated at a
+//! time, few wait, and whoever fails again and again is not looked at for a while. Nothing in the answer, nor
+//! the time it takes, tells whether there is such a user.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ const MEMORIES_MAX: usize = 4;
 const WAITING_MAX: usize = 64;
 /// Failures in a row that a certificate has free with a user.
 const FREE_OF_PAIR: u32 = 5;
-/// Failures in a row that a user has free over all certificates. More, for who does not know a password should not be
-/// able to lock out who does.
+/// Failures in a row that a user has free over all certificates. More, for who does not know a password
+/// should not be able to lock out who does.
 const FREE_OF_USER: u32 = 25;
 
 /// Why somebody is not who they say.
@@ -71,7 +71,6 @@ struct Known {
 }
 
 impl Verifier {
-    /// Of these users.
     pub fn new(users: Users) -> Result<Self, Error> {
         Ok(Self {
             users: Mutex::new(Known { users: Arc::new(users), generation: 0 }),
@@ -90,8 +89,8 @@ impl Verifier {
         }
     }
 
-    /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is who asks, as far as
-    /// that is proven; the time is monotonic.
+    /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is who asks,
+    /// as far as that is proven; the time is monotonic.
     pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
         let counted = [
             Counted { key: self.tag(&[source, user]), free: FREE_OF_PAIR },

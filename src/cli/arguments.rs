@@ -1,5 +1,5 @@
-//! The words of a command line, one after the other. Takes out what every command shares (`--socket`, `--json`,
-//! `--help`), says of each bad word which one it is, and keeps apart what stands behind `--`.
+//! The words of a command line, one after the other. Takes out what every command shares (`--socket`,
+//! `--json`, `--help`), says of each bad word which one it is, and keeps apart what stands behind `--`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,12 +16,9 @@ use crate::cli::values;
 use crate::wire::error::Error;
 use crate::wire::id::{Target, quoted};
 
-/// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
-    /// "--timeout" or "-e".
     Option(String),
-    /// Anything else.
     Value(String),
 }
 

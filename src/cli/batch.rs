@@ -13,7 +13,6 @@ use crate::wire::reply::Item;
 pub enum Expectation {
     /// It is as was wanted.
     Yes(String),
-    /// It is not.
     No(String),
 }
 
@@ -35,7 +34,8 @@ impl Counts {
         self.failed.push(code);
     }
 
-    /// The exit code: 0 when none failed, the code of all when all failed with the same one, 8 when only some failed.
+    /// The exit code: 0 when none failed, the code of all when all failed with the same one, 8 when only some
+    /// failed.
     pub fn exit_code(&self) -> u8 {
         match self.failed.split_first() {
             None => 0,

@@ -1,4 +1,5 @@
-//! `provost doctor`: whether the service is well, part by part; and `provost reconcile`: what it found when it began.
+//! `provost doctor`: whether the service is well, part by part; and `provost reconcile`: what it found when
+//! it began.
 
 use serde_json::{Value, json};
 

@@ -27,8 +27,8 @@ use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
-/// Its environment. What it takes for a password (19 MiB) goes back to the system afterwards, and its threads, which are
-/// many, share two arenas.
+/// Its environment. What it takes for a password (19 MiB) goes back to the system afterwards, and its
+/// threads, which are many, share two arenas.
 #[cfg(feature = "gateway")]
 const GATEWAY_ENV: [(&str, &str); 2] = [
     ("GRPC_DNS_RESOLVER", "native"),
@@ -99,8 +99,8 @@ pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         config?;
         return engine::check(args.state.as_deref()).map(|()| 0);
     }
-    // It was good when the service began; one that was spoilt since is no reason to leave everything alone, or to end what
-    // it began.
+    // It was good when the service began; one that was spoilt since is no reason to leave everything alone,
+    // or to end what it began.
     let (config, is_known) = match config {
         Ok(config) => (config.unwrap_or_default(), true),
         Err(e) => {
@@ -150,8 +150,8 @@ fn internal_processes(
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is the only
-    // limit that counts for a handler, too.
+    // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is
+    // the only limit that counts for a handler, too.
     spec.rlimits = vec![Rlimit { resource: "core".to_owned(), soft: 1, hard: 1 }];
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;

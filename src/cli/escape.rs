@@ -1,5 +1,5 @@
-//! Output of processes made harmless for a terminal: no control character but tab and line feed gets through, and
-//! bytes that are no text are shown by their numbers. Works over any cutting of the bytes.
+//! Output of processes made harmless for a terminal: no control character but tab and line feed gets through,
+//! and bytes that are no text are shown by their numbers. Works over any cutting of the bytes.
 
 use std::fmt::Write;
 
@@ -12,7 +12,6 @@ pub struct Escaper {
 }
 
 impl Escaper {
-    /// Nothing kept back.
     pub fn new() -> Self {
         Self::default()
     }

@@ -15,7 +15,6 @@ Options:
       --man                  Print the manual page, for man(1)
 ";
 
-/// What to show.
 pub enum Args {
     Overview,
     Page,

@@ -1,5 +1,5 @@
-//! Facts as JSON: one object per line. The names and their order are a promise to scripts; `docs/cli.md` lists them. What
-//! sinks write too is in `wire/json.rs`.
+//! Facts as JSON: one object per line. The names and their order are a promise to scripts; `docs/cli.md`
+//! lists them. What sinks write too is in `wire/json.rs`.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,6 @@ use crate::wire::process::{Process, StartFailure};
 use crate::wire::reply::{Chunk, Gap, Item, Service, Upgraded};
 use crate::wire::time::Timestamp;
 
-/// A process.
 pub fn process(p: &Process) -> Value {
     let maybe_time = |at: Option<Timestamp>| at.map(time);
     json!({
@@ -72,7 +71,6 @@ pub fn item(item: &Item) -> Value {
     }
 }
 
-/// What went wrong.
 pub fn error(e: &Error) -> Value {
     json!({ "code": e.code.name(), "message": e.message, "hint": e.hint })
 }
@@ -98,7 +96,6 @@ pub fn gap(g: &Gap) -> Value {
     json!({ "id": g.id.to_string(), "offset": g.offset, "missed": g.missed })
 }
 
-/// The service itself.
 pub fn service(s: &Service) -> Value {
     json!({
         "version": s.version,

@@ -1,4 +1,5 @@
-//! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its descriptors.
+//! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its
+//! descriptors.
 
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::serve::{report, take_name};

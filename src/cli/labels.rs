@@ -1,5 +1,5 @@
-//! Names and times before the lines of a stream. Nothing is kept back until a line is whole: a line that is interrupted
-//! by one of another process is ended, and goes on under its own name.
+//! Names and times before the lines of a stream. Nothing is kept back until a line is whole: a line that is
+//! interrupted by one of another process is ended, and goes on under its own name.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,11 +13,9 @@ use crate::wire::reply::Chunk;
 pub struct Extras {
     /// The process's name, and whether it is standard error.
     pub name: bool,
-    /// When it came.
     pub time: bool,
 }
 
-/// Puts them there.
 pub struct Labels {
     names: HashMap<ProcessId, String>,
     extras: Extras,
@@ -27,7 +25,6 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// For these processes.
     pub fn new(names: HashMap<ProcessId, String>, extras: Extras) -> Self {
         let width = names.values().map(String::len).max().unwrap_or(0);
         Self { names, extras, width, open: None }

@@ -1,5 +1,5 @@
-//! What the help texts hold, read back from them: how a command is written, its options, the man page. The texts are
-//! the one place where an option is described; completions and the manual follow them.
+//! What the help texts hold, read back from them: how a command is written, its options, the man page. The
+//! texts are the one place where an option is described; completions and the manual follow them.
 
 use crate::cli::Answers;
 use crate::cli::Command;
@@ -29,13 +29,11 @@ Exit codes:
 
 /// One option, as its help text describes it.
 pub struct Flag {
-    /// "-e", "--env".
     pub names: Vec<String>,
     /// What its value is called, if it takes one.
     pub value: Option<String>,
     /// The value has to be glued on, and may be left out: `--wait=ready`.
     pub is_glued: bool,
-    /// What it does.
     pub text: String,
 }
 

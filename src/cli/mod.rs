@@ -1,6 +1,6 @@
-//! The command line: one file per command, thin over the client, and the table of them. A command parses its words and
-//! then runs; what it says goes to standard output, what went wrong to standard error, and its exit code is decided
-//! here and nowhere else.
+//! The command line: one file per command, thin over the client, and the table of them. A command parses its
+//! words and then runs; what it says goes to standard output, what went wrong to standard error, and its exit
+//! code is decided here and nowhere else.
 
 #![forbid(unsafe_code)]
 
@@ -58,7 +58,6 @@ use crate::cli::session::{Format, Session};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
-/// One command.
 pub struct Command {
     name: &'static str,
     summary: &'static str,
@@ -72,7 +71,6 @@ pub struct Command {
 /// Whether a command knows `--json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// Yes.
     Json,
     /// No: it has nothing to say but text.
     Text,
@@ -92,11 +90,8 @@ pub enum Codes {
 pub enum Positional {
     /// There are none.
     Nothing,
-    /// Names of processes.
     Targets,
-    /// One of these.
     OneOf(&'static [&'static str]),
-    /// A command's name.
     Command,
     /// Behind `--` a program with its arguments.
     Program,

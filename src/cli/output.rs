@@ -25,7 +25,6 @@ Options:
       --raw                  Byte for byte on a terminal, too
 ";
 
-/// Which output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
     target: String,

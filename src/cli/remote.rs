@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use crate::client::Address;
 use crate::wire::error::Error;
 
-/// What they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteOptions {
     /// `-H`, `--remote`: a section of the configuration.

@@ -1,7 +1,8 @@
-//! `provost run`: behaves like the program it runs. Passes signals on, writes what it writes, exits as it does.
+//! `provost run`: behaves like the program it runs. Passes signals on, writes what it writes, exits as it
+//! does.
 //!
-//! Two threads: this one follows the output, `signals` waits for signals. A signal that a terminal sends reaches the
-//! program's whole group, as it would there; any other the program alone.
+//! Two threads: this one follows the output, `signals` waits for signals. A signal that a terminal sends
+//! reaches the program's whole group, as it would there; any other the program alone.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -26,8 +27,9 @@ use crate::wire::reply::{Chunk, Item};
 use crate::wire::request::{Numbering, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Wait};
 use crate::wire::spec::{Scope, Spec};
 
-/// Output kept when no option says how much, in bytes. A process is never held back, so what it writes faster than it
-/// can be passed on waits there; a program that writes no more than this in all loses nothing, however slow its reader.
+/// Output kept when no option says how much, in bytes. A process is never held back, so what it writes faster
+/// than it can be passed on waits there; a program that writes no more than this in all loses nothing,
+/// however slow its reader.
 const OUTPUT_BYTES: u64 = 16 << 20;
 /// What is passed on.
 const PASSED_ON: [u32; 7] =
@@ -46,7 +48,6 @@ Options:
       --rm                   Forget the process when it has ended
 ";
 
-/// What to run.
 pub struct Args {
     spec: Box<Spec>,
     keep: Keep,

@@ -1,4 +1,5 @@
-//! `provost serve`: the service itself, which is the keeper. What its other programs share with it at their start is here, too.
+//! `provost serve`: the service itself, which is the keeper. What its other programs share with it at their
+//! start is here, too.
 
 use std::path::{Path, PathBuf, absolute};
 

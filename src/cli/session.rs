@@ -18,7 +18,6 @@ pub enum Format {
     Json,
 }
 
-/// See the module.
 pub struct Session {
     /// `--socket`, if it was given.
     pub socket: Option<PathBuf>,
@@ -26,7 +25,6 @@ pub struct Session {
     pub remote: RemoteOptions,
     /// `--json`.
     pub format: Format,
-    /// Standard output.
     pub out: Out,
 }
 
@@ -36,7 +34,6 @@ impl Session {
         Self { socket: None, remote: RemoteOptions::default(), format: Format::Text, out: Out::new() }
     }
 
-    /// The service's socket.
     pub fn socket(&self) -> Result<PathBuf, Error> {
         if self.remote.is_given() {
             return Err(Error::usage("this is for the service of this machine")

@@ -1,4 +1,5 @@
-//! The help on the options of a process, which the commands that start one share. `spec_options.rs` reads them.
+//! The help on the options of a process, which the commands that start one share. `spec_options.rs` reads
+//! them.
 
 /// Behind the help text of a command that starts a process.
 pub const HELP: &str = "

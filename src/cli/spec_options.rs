@@ -1,4 +1,5 @@
-//! The options that say how a process is to be run, for the commands that start one: words to a checked `Spec`.
+//! The options that say how a process is to be run, for the commands that start one: words to a checked
+//! `Spec`.
 
 use std::env;
 use std::fs;
@@ -11,7 +12,6 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, Spec};
 
-/// Gathers the options.
 pub struct Launch {
     spec: Spec,
     shell: Shell,

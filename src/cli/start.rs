@@ -35,7 +35,6 @@ Options:
       --timeout D            How long to wait; the process goes on then (exit code 5)
 ";
 
-/// What to start.
 pub struct Args {
     what: What,
     until: Option<Until>,

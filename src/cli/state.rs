@@ -8,9 +8,7 @@ use crate::client::default_socket;
 use crate::sys::system;
 use crate::wire::error::Error;
 
-/// Root's directory.
 const SYSTEM_STATE: &str = "/var/lib/provost";
-/// Root's settings.
 const SYSTEM_CONFIG: &str = "/etc/provost/provost.toml";
 /// The longest name that is made of a socket's path, in bytes.
 const NAME_LEN_MAX: usize = 200;
@@ -55,7 +53,6 @@ fn base(uid: u32, state_home: Option<OsString>, home: Option<OsString>) -> Resul
     Ok(state.join("provost"))
 }
 
-/// "run-x.sock" for "/run/x.sock".
 fn name_of(socket: &Path) -> String {
     let text = socket.to_string_lossy();
     let name: String = text.trim_start_matches('/').chars().map(|c| if c == '/' { '-' } else { c }).collect();

@@ -1,5 +1,6 @@
-//! Standard output and standard error. Output is gathered and written at once at the end, or when a stream says so; when
-//! its reader has gone, the rest is dropped in silence, as a program in a pipe is expected to end.
+//! Standard output and standard error. Output is gathered and written at once at the end, or when a stream
+//! says so; when its reader has gone, the rest is dropped in silence, as a program in a pipe is expected to
+//! end.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,14 +10,12 @@ use crate::wire::error::{Code, Error};
 /// Gathered output is written when it has come to so many bytes.
 const GATHER_LEN: usize = 256 << 10;
 
-/// Standard output.
 pub struct Out {
     gathered: Vec<u8>,
     failure: Option<io::Error>,
 }
 
 impl Out {
-    /// Nothing written yet.
     pub fn new() -> Self {
         Self { gathered: Vec::new(), failure: None }
     }
@@ -105,8 +104,8 @@ pub fn notice(message: &str) {
     to_stderr(format!("provost: {}\n", text::escaped(message)).as_bytes());
 }
 
-/// In one write, so that lines of several programs do not mix. When standard error cannot be written there is nobody
-/// left to tell.
+/// In one write, so that lines of several programs do not mix. When standard error cannot be written there is
+/// nobody left to tell.
 pub fn to_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }

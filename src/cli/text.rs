@@ -9,7 +9,8 @@ use crate::wire::id::is_bidi;
 use crate::wire::process::{End, Exit, Process, StartFailure, State};
 use crate::wire::time::{Timestamp, millis};
 
-/// Text without anything that moves a cursor or reorders a line: such characters stand there as their escapes.
+/// Text without anything that moves a cursor or reorders a line: such characters stand there as their
+/// escapes.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c.is_control() || is_bidi(c)) {
         return Cow::Borrowed(text);

@@ -1,5 +1,5 @@
-//! Values of options, from text: durations, sizes, pairs, signals, limits. Each refusal names the option, the value and
-//! how it is written.
+//! Values of options, from text: durations, sizes, pairs, signals, limits. Each refusal names the option, the
+//! value and how it is written.
 
 use std::time::Duration;
 

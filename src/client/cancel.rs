@@ -1,4 +1,5 @@
-//! Ends what a client waits for, from another thread: for whoever waits on behalf of somebody that may go away.
+//! Ends what a client waits for, from another thread: for whoever waits on behalf of somebody that may go
+//! away.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

@@ -53,8 +53,8 @@ impl Address {
         }
     }
 
-    /// The same in the middle of things, where a service was before. The socket of this machine is there all the time;
-    /// a gateway that died comes back, and until then nothing was sent.
+    /// The same in the middle of things, where a service was before. The socket of this machine is there all
+    /// the time; a gateway that died comes back, and until then nothing was sent.
     pub(super) fn open_again(&self) -> Result<Connection, Fault> {
         self.open().map_err(|e| match &self.0 {
             #[cfg(feature = "gateway")]
@@ -74,7 +74,6 @@ impl fmt::Display for Address {
     }
 }
 
-/// One connection.
 #[derive(Debug)]
 pub(super) enum Connection {
     Socket(Link),
@@ -83,7 +82,8 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Whoever cancels ends what is waited for here. Only on this machine: it is for those who ask for others.
+    /// Whoever cancels ends what is waited for here. Only on this machine: it is for those who ask for
+    /// others.
     pub fn watch(&self, canceller: &Canceller) -> Result<(), Error> {
         match self {
             Self::Socket(link) => canceller.moved_to(link.socket()),

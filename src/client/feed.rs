@@ -14,7 +14,6 @@ use crate::wire::request::{Events, Request};
 /// What a [`Feed`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedItem {
-    /// Something happened.
     Event(Event),
     /// So many events before the next one are no longer kept.
     Missed(u64),
@@ -98,7 +97,8 @@ impl Feed {
 }
 
 impl Feed {
-    /// All events that have come, at least one; `None` at the end. A number of missed ones comes in front of its events.
+    /// All events that have come, at least one; `None` at the end. A number of missed ones comes in front of
+    /// its events.
     pub fn batch(&mut self) -> Option<Result<EventBatch, Error>> {
         let mut batch = EventBatch::default();
         loop {

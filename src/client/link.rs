@@ -1,5 +1,5 @@
-//! One connection to the service: sends a request, hands out its replies, and says of every failure how far the
-//! request can have come. Knows nothing of trying again; that is `retry.rs`.
+//! One connection to the service: sends a request, hands out its replies, and says of every failure how far
+//! the request can have come. Knows nothing of trying again; that is `retry.rs`.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,11 +45,9 @@ enum Greeting {
     Due,
     /// Theirs is still to come.
     Awaited,
-    /// Both are exchanged.
     Exchanged,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
     socket: Arc<UnixStream>,
@@ -110,7 +108,8 @@ impl Link {
         Ok(())
     }
 
-    /// The next reply. `timeout` is how long it may take once the service has greeted; none: as long as it takes.
+    /// The next reply. `timeout` is how long it may take once the service has greeted; none: as long as it
+    /// takes.
     pub(super) fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {
         loop {
             match self.frames.take() {
@@ -171,7 +170,8 @@ fn is_timeout(e: &io::Error) -> bool {
 fn check_greeting(theirs: Hello) -> Result<(), Fault> {
     if let Some(error) = theirs.error {
         return Err(match error.code {
-            // We were connected for a while before there was anything to say, and were let go: nothing of it was heard.
+            // We were connected for a while before there was anything to say, and were let go: nothing of it
+            // was heard.
             Code::TimedOut => Fault::Unsent(io::ErrorKind::TimedOut.into()),
             _ => Fault::Final(error),
         });

@@ -1,9 +1,10 @@
-//! The client library: one typed method for every request, over the service's unix socket. Blocking calls, no thread
-//! of its own. It knows the command channel (`wire`) and nothing of keeper or engine.
+//! The client library: one typed method for every request, over the service's unix socket. Blocking calls, no
+//! thread of its own. It knows the command channel (`wire`) and nothing of keeper or engine.
 //!
-//! The engine may be killed at any instant and is back within milliseconds. A client notices nothing of it: what can be
-//! asked twice is asked again on a new connection, streams go on at the next byte, events after the last number. Only
-//! [`Client::restart`] and [`Client::signal`] say so when they cannot know whether they were done.
+//! The engine may be killed at any instant and is back within milliseconds. A client notices nothing of it:
+//! what can be asked twice is asked again on a new connection, streams go on at the next byte, events after
+//! the last number. Only [`Client::restart`] and [`Client::signal`] say so when they cannot know whether they
+//! were done.
 
 #![forbid(unsafe_code)]
 
@@ -95,8 +96,8 @@ impl Client {
         &self.address
     }
 
-    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters: they stand
-    /// as the cause of what follows. None: in our own name.
+    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters:
+    /// they stand as the cause of what follows. None: in our own name.
     pub fn on_behalf_of(&mut self, whom: Option<String>) {
         self.on_behalf_of = whom;
     }
@@ -117,8 +118,8 @@ impl Client {
         self.items(Request::Stop(stop))
     }
 
-    /// Stops what runs, and starts all. Not repeated by itself: an error of code [`Code::Failed`] that says so means
-    /// that whether it was done is unknown.
+    /// Stops what runs, and starts all. Not repeated by itself: an error of code [`Code::Failed`] that says
+    /// so means that whether it was done is unknown.
     pub fn restart(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
         self.items(Request::Restart(targets))
     }
@@ -133,13 +134,12 @@ impl Client {
         self.items(Request::Signal(signal))
     }
 
-    /// Waits until each process is where it should be, or the time is over: then its item has an error of code
-    /// [`Code::TimedOut`].
+    /// Waits until each process is where it should be, or the time is over: then its item has an error of
+    /// code [`Code::TimedOut`].
     pub fn wait(&mut self, wait: Wait) -> Result<Vec<Item>, Error> {
         self.items(Request::Wait(wait))
     }
 
-    /// How processes are.
     pub fn status(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
         self.items(Request::Status(targets))
     }
@@ -164,15 +164,15 @@ impl Client {
             .collect())
     }
 
-    /// Output as it comes, until every target is at rest and all was delivered. Takes this connection over; the next
-    /// call makes a new one.
+    /// Output as it comes, until every target is at rest and all was delivered. Takes this connection over;
+    /// the next call makes a new one.
     pub fn stream(&mut self, stream: Stream) -> Result<OutputStream, Error> {
         OutputStream::begin(self.hand_over(), stream)
     }
 
-    /// The same, read where the service keeps it, which costs a fraction: for root and the service's own user, on its machine,
-    /// and up to 8 processes. For others it is [`Client::stream`]. What is removed meanwhile keeps its memory as long as
-    /// this goes on.
+    /// The same, read where the service keeps it, which costs a fraction: for root and the service's own
+    /// user, on its machine, and up to 8 processes. For others it is [`Client::stream`]. What is removed
+    /// meanwhile keeps its memory as long as this goes on.
     pub fn stream_shared(&mut self, stream: Stream) -> Result<OutputStream, Error> {
         self.stream(stream).map(OutputStream::borrow)
     }
@@ -213,7 +213,8 @@ impl Client {
         self.call(Request::Note(note)).map(drop)
     }
 
-    /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new one.
+    /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new
+    /// one.
     pub fn events(&mut self, events: Events) -> Result<Feed, Error> {
         Feed::begin(self.hand_over(), events)
     }
@@ -228,8 +229,8 @@ impl Client {
         Err(unexpected())
     }
 
-    /// Moves the running service to another binary; answers when it is done, or why it is not. The processes of the
-    /// service notice nothing.
+    /// Moves the running service to another binary; answers when it is done, or why it is not. The processes
+    /// of the service notice nothing.
     pub fn upgrade(&mut self, upgrade: Upgrade) -> Result<Upgraded, Error> {
         for reply in self.call(Request::Upgrade(upgrade))? {
             if let Reply::Upgraded(upgraded) = reply {
@@ -257,7 +258,8 @@ impl Client {
         if removed.is_empty() || !attempts.is_repeated() {
             return result;
         }
-        // The first request may have been done although its answer was lost. Then what is not there is what was wanted.
+        // The first request may have been done although its answer was lost. Then what is not there is what
+        // was wanted.
         match result {
             Ok(replies) => Ok(replies.into_iter().map(gone_is_removed).collect()),
             Err(e) if e.code == Code::NotFound => {
@@ -278,7 +280,8 @@ impl Client {
         canceller
     }
 
-    /// Asks until there is a whole answer. What came of an answer that broke off is dropped: the next one is whole.
+    /// Asks until there is a whole answer. What came of an answer that broke off is dropped: the next one is
+    /// whole.
     fn attempt(&mut self, mut request: Request) -> (Result<Vec<Reply>, Error>, Attempts) {
         let (repeat, began) = (retry::repeat(&request), Instant::now());
         let wait_timeout = if let Request::Wait(wait) = &request { wait.timeout } else { None };

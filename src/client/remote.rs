@@ -1,5 +1,5 @@
-//! The service of another machine, through its gateway: the same requests and replies as over the unix socket, as calls of
-//! gRPC over mutual TLS 1.3.
+//! The service of another machine, through its gateway: the same requests and replies as over the unix
+//! socket, as calls of gRPC over mutual TLS 1.3.
 
 use std::collections::VecDeque;
 use std::fmt;

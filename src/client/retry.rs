@@ -1,6 +1,6 @@
-//! What to do when a connection breaks in the middle of a request. The engine may be killed at any instant and is back
-//! within milliseconds, while the socket stays where it is: so whatever may be asked twice is asked again, for as long
-//! as something is heard in between. What may not is reported as unknown.
+//! What to do when a connection breaks in the middle of a request. The engine may be killed at any instant
+//! and is back within milliseconds, while the socket stays where it is: so whatever may be asked twice is
+//! asked again, for as long as something is heard in between. What may not is reported as unknown.
 
 use std::fmt::Display;
 use std::io;
@@ -13,7 +13,6 @@ use crate::wire::request::Request;
 
 /// The first pause; each next one is twice as long. The very first repetition comes without any.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How long a start may take: hundreds of instances are started, or none.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,14 +22,13 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(40);
 /// Whether a request can be asked twice without being done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// Yes.
     Safe,
     /// No: each one that arrives does something.
     Unsafe,
 }
 
-/// See [`Repeat`]. A start and an upgrade are safe for their ids, which the client chose: the second finds what the
-/// first made.
+/// See [`Repeat`]. A start and an upgrade are safe for their ids, which the client chose: the second finds
+/// what the first made.
 pub(super) fn repeat(request: &Request) -> Repeat {
     match request {
         Request::Start(_)

@@ -1,5 +1,5 @@
-//! A service on another machine, as a client needs to know it. Plain values that have been checked; `config` makes them
-//! from a file.
+//! A service on another machine, as a client needs to know it. Plain values that have been checked; `config`
+//! makes them from a file.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,8 @@ use crate::tls::material::Files;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
-/// One service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteSettings {
-    /// Where it is.
     pub host: Host,
     /// What we show, and whom we believe.
     pub files: Files,
@@ -25,7 +23,6 @@ pub struct RemoteSettings {
 pub struct Host {
     /// The name or the address; an IPv6 address without its brackets.
     pub name: String,
-    /// The port.
     pub port: u16,
 }
 

@@ -1,4 +1,5 @@
-//! Where the service's socket is, and opening it: every way in which that fails has its own words and its next step.
+//! Where the service's socket is, and opening it: every way in which that fails has its own words and its
+//! next step.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,8 +19,8 @@ pub const SOCKET_PATH_LEN_MAX: usize = 107;
 /// The variable that names the socket.
 pub const SOCKET_VARIABLE: &str = "PROVOST_SOCKET";
 
-/// Where the service listens unless something else is said: `$PROVOST_SOCKET`; else `/run/provost/engine.sock` for
-/// root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else.
+/// Where the service listens unless something else is said: `$PROVOST_SOCKET`; else
+/// `/run/provost/engine.sock` for root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else.
 ///
 /// ```
 /// let path = provost::client::default_socket();

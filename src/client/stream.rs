@@ -1,5 +1,5 @@
-//! Output of several processes as an iterator. Each has its next byte noted here; after a broken connection one new
-//! request goes on with each at its own, so that nothing is lost and nothing comes twice.
+//! Output of several processes as an iterator. Each has its next byte noted here; after a broken connection
+//! one new request goes on with each at its own, so that nothing is lost and nothing comes twice.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,8 +16,9 @@ use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
 use crate::wire::request::{Follow, Request, SHARED_MAX, Since, Stream, StreamKind};
 
-/// The most bytes read at a time where they lie, and in one chunk then: as many as any malloc takes from its heap, together
-/// with its frame. Twice what the service sends at a time, for whoever takes them pays for each message.
+/// The most bytes read at a time where they lie, and in one chunk then: as many as any malloc takes from its
+/// heap, together with its frame. Twice what the service sends at a time, for whoever takes them pays for
+/// each message.
 const PIECE_MAX: u64 = 240 << 10;
 
 /// What an [`OutputStream`] yields.
@@ -64,7 +65,6 @@ pub struct OutputStream {
     ended: bool,
 }
 
-/// One process.
 #[derive(Debug)]
 struct Cursor {
     id: ProcessId,

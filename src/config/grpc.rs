@@ -21,7 +21,8 @@ use crate::wire::id::{Name, quoted};
 /// The longest name of a certificate, in bytes.
 const CERTIFICATE_NAME_LEN_MAX: usize = 1024;
 
-/// The whole section. Certificates and users that are not named are in the service's own directory, if it has one.
+/// The whole section. Certificates and users that are not named are in the service's own directory, if it has
+/// one.
 pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySettings, Error> {
     let listen = section.required("listen")?;
     let address = listen.value.parse::<SocketAddr>().map_err(|_| {

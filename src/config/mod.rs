@@ -1,5 +1,5 @@
-//! The configuration file: TOML into each layer's own settings. Only the composition root asks for it; what it makes is
-//! plain values, and no other layer knows that there is a file. The environment is not looked at.
+//! The configuration file: TOML into each layer's own settings. Only the composition root asks for it; what
+//! it makes is plain values, and no other layer knows that there is a file. The environment is not looked at.
 
 #![forbid(unsafe_code)]
 
@@ -54,12 +54,13 @@ pub struct Config {
 #[cfg(feature = "gateway")]
 const DEMO: &str = include_str!("../../packaging/demo.toml");
 
-/// Reads a file, and the files of secrets and certificates that sinks name. `state` is the directory of the service, where
-/// the gateway's files are that the configuration does not name.
+/// Reads a file, and the files of secrets and certificates that sinks name. `state` is the directory of the
+/// service, where the gateway's files are that the configuration does not name.
 pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     let text = text(path)?;
     let config = parse(path, &text, state)?;
-    // It does not matter who may write to the demonstration's file as long as nobody did: so it works from any clone.
+    // It does not matter who may write to the demonstration's file as long as nobody did: so it works from
+    // any clone.
     #[cfg(feature = "gateway")]
     if config.grpc.is_some() && text != DEMO {
         grpc::guard(path)?;
@@ -67,8 +68,8 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// The service called `name` in the first of these files that knows it. Nothing else of them is looked at: they may be
-/// meant for a service, and name secrets that we may not read.
+/// The service called `name` in the first of these files that knows it. Nothing else of them is looked at:
+/// they may be meant for a service, and name secrets that we may not read.
 #[cfg(feature = "gateway")]
 pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
     let mut known = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! A table of the configuration file, read key by key: each value is checked where it is asked for, and what nobody has
-//! asked for is unknown. Every refusal says where it is: file, line and column.
+//! A table of the configuration file, read key by key: each value is checked where it is asked for, and what
+//! nobody has asked for is unknown. Every refusal says where it is: file, line and column.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -17,7 +17,6 @@ use crate::wire::values;
 
 /// The file that is read, for messages.
 pub struct Source<'a> {
-    /// Its path.
     pub path: &'a Path,
     /// What is in it.
     pub text: &'a str,
@@ -42,7 +41,6 @@ impl Source<'_> {
 /// A value, and where it stands.
 #[derive(Debug)]
 pub struct At<T> {
-    /// The value.
     pub value: T,
     at: usize,
 }
@@ -73,7 +71,6 @@ impl<'a> Section<'a> {
         self.source.error(self.at, message)
     }
 
-    /// The file.
     #[cfg(feature = "gateway")]
     pub fn source(&self) -> &'a Source<'a> {
         self.source
@@ -94,7 +91,6 @@ impl<'a> Section<'a> {
         self.bad(value, &format!("'{key}' takes {kind}, not {}", a(value.value.type_str())))
     }
 
-    /// Text.
     pub fn text(&mut self, key: &'static str) -> Result<Option<At<Cow<'a, str>>>, Error> {
         match self.take(key) {
             None => Ok(None),
@@ -259,7 +255,6 @@ fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'
     })
 }
 
-/// With its article.
 fn a(name: &str) -> String {
     let vowel = name.starts_with(['a', 'e', 'i', 'o', 'u']);
     format!("{} {name}", if vowel { "an" } else { "a" })

@@ -51,8 +51,8 @@ impl Context {
         self.starting.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A start is over, one way or the other. After the last one of many, what their launches took is given back: it
-    /// would stay with us, in pages that are nearly empty.
+    /// A start is over, one way or the other. After the last one of many, what their launches took is given
+    /// back: it would stay with us, in pages that are nearly empty.
     pub fn started(&self) {
         if self.starting.fetch_sub(1, Ordering::AcqRel) == 1 {
             system::trim_malloc();
@@ -79,8 +79,8 @@ impl Link {
         Self(socket)
     }
 
-    /// Sends one message. Waits at most for the keeper's one loop; when it is in the kernel's hands, it will be done
-    /// even if this engine ends.
+    /// Sends one message. Waits at most for the keeper's one loop; when it is in the kernel's hands, it will
+    /// be done even if this engine ends.
     pub fn send(&self, message: &ToKeeper, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         sendmsg(self.0.as_fd(), &message.encode(), fds, Blocking::Wait)
     }

@@ -1,8 +1,9 @@
-//! What is global and outlives the engine: the event feed and the environment, in memory that the keeper holds.
+//! What is global and outlives the engine: the event feed and the environment, in memory that the keeper
+//! holds.
 //!
-//! An event and the record of the process that it happened to are published under one lock: first the record, which
-//! carries its events with their numbers, then the feed. If we end between the two, the next engine finds in the record
-//! what the feed lacks. Numbers grow by one and are never given twice.
+//! An event and the record of the process that it happened to are published under one lock: first the record,
+//! which carries its events with their numbers, then the feed. If we end between the two, the next engine
+//! finds in the record what the feed lacks. Numbers grow by one and are never given twice.
 //!
 //! ```text
 //! 0  words      4096  two slots for the environment      then  the ring of events, 512 bytes each
@@ -145,8 +146,9 @@ impl Feed {
         self.window.atomic(RESTORED_AT).load(Ordering::Acquire) != 0
     }
 
-    /// The first engine of a keeper goes on where an earlier service ended: as the same service, with the numbers of
-    /// events behind its last one, and with its environment. Done twice when an engine dies meanwhile.
+    /// The first engine of a keeper goes on where an earlier service ended: as the same service, with the
+    /// numbers of events behind its last one, and with its environment. Done twice when an engine dies
+    /// meanwhile.
     pub fn begin(&self, service: Uuid, last_seq: u64, env: &[(String, String)]) {
         let mut inner = self.inner.lock();
         let (high, low) = service.as_u64_pair();
@@ -227,7 +229,6 @@ impl Feed {
         self.inner.lock().followers.retain(|f| !f.is(waker));
     }
 
-    /// The global environment.
     pub fn env(&self) -> Vec<(String, String)> {
         self.inner.lock().env.clone()
     }

@@ -1,6 +1,7 @@
-//! What the service runs for itself: brought to what the configuration says as soon as an engine is up, and spoken of in
-//! the service's log. It is kept like any process, but in no store: it begins again with the service. Its thread (`internal`)
-//! is there if there is anything to look after; woken by those processes, and by the end of an upgrade.
+//! What the service runs for itself: brought to what the configuration says as soon as an engine is up, and
+//! spoken of in the service's log. It is kept like any process, but in no store: it begins again with the
+//! service. Its thread (`internal`) is there if there is anything to look after; woken by those processes,
+//! and by the end of an upgrade.
 
 use std::fs;
 use std::io;
@@ -32,7 +33,8 @@ const LOOK_BACK: u64 = 4 << 10;
 /// The longest line of output in the log, in characters.
 const LINE_LEN_MAX: usize = 200;
 
-/// Looks after what the service runs for itself. `wanted`: all of it; `None`: nobody knows, so it stays as it is.
+/// Looks after what the service runs for itself. `wanted`: all of it; `None`: nobody knows, so it stays as it
+/// is.
 pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result<()> {
     if wanted.as_ref().is_none_or(Vec::is_empty) && held(engine).is_empty() {
         return Ok(());
@@ -52,8 +54,8 @@ fn held(engine: &Engine) -> Vec<Arc<Process>> {
     engine.table.all().into_iter().filter(|p| p.is_internal).collect()
 }
 
-/// Does what it takes for there to be what is wanted, and nothing else. An engine that ends in the middle leaves the
-/// rest to the next one.
+/// Does what it takes for there to be what is wanted, and nothing else. An engine that ends in the middle
+/// leaves the rest to the next one.
 fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
     for process in held(engine) {
         let Some(n) = wanted.iter().position(|spec| *spec == process.spec) else {
@@ -104,7 +106,8 @@ fn ask(process: &Arc<Process>, what: Ask) -> Answered {
     answer.recv().expect("every ask is answered")
 }
 
-/// Whether it runs another program than the keeper does by now. What cannot be seen is no reason to end anything.
+/// Whether it runs another program than the keeper does by now. What cannot be seen is no reason to end
+/// anything.
 fn is_of_another_program(pid: u32) -> bool {
     let program = |pid: u32| fs::metadata(format!("/proc/{pid}/exe")).map(|m| (m.dev(), m.ino()));
     matches!((program(pid), program(system::parent_pid())), (Ok(its), Ok(ours)) if its != ours)
@@ -117,12 +120,11 @@ struct Said {
     ready: u64,
     /// The last run that was said to have ended.
     ended: u64,
-    /// In these words.
     how: String,
 }
 
-/// Says when one of them is ready, and how one ended: not twice in a row in the same words, and not what an engine before
-/// this one, which `began` then, has said already.
+/// Says when one of them is ready, and how one ended: not twice in a row in the same words, and not what an
+/// engine before this one, which `began` then, has said already.
 fn report(engine: &Engine, began: u64) {
     let _watches: Vec<_> = held(engine).iter().map(|p| p.watch(Waker::for_this_thread())).collect();
     let said = |process: Arc<Process>| {

@@ -1,9 +1,9 @@
 //! The service itself: knows what should run, and keeps it so.
 //!
-//! Threads: this one listens to the keeper (`provost`), one lets clients in (`listener`), one for each connection
-//! (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any instruction: what
-//! must not be lost is in memory that the keeper holds, and the next engine goes on from there. A panic in any of
-//! its threads is its end, too.
+//! Threads: this one listens to the keeper (`provost`), one lets clients in (`listener`), one for each
+//! connection (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any
+//! instruction: what must not be lost is in memory that the keeper holds, and the next engine goes on from
+//! there. A panic in any of its threads is its end, too.
 
 #![forbid(unsafe_code)]
 
@@ -93,8 +93,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     listen(&engine)
 }
 
-/// Looks whether the store can be used, and changes nothing but to make it where there is none. One that is damaged is no
-/// obstacle: the engine sets it aside.
+/// Looks whether the store can be used, and changes nothing but to make it where there is none. One that is
+/// damaged is no obstacle: the engine sets it aside.
 pub fn check(state: Option<&Path>) -> Result<(), Error> {
     let Some(state) = state else { return Ok(()) };
     match Sqlite::open(state).and_then(|mut store| store.load()) {
@@ -123,7 +123,8 @@ fn keep_history(
         .map(drop)
 }
 
-/// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait for the other.
+/// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait
+/// for the other.
 fn listen(engine: &Arc<Engine>) -> Result<std::convert::Infallible, Error> {
     let mut buf = [0; MESSAGE_LEN];
     loop {
@@ -145,7 +146,8 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
         ToEngine::Spawned { id, run, pid } => {
             let mut fds = fds.into_iter();
             let leader = fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
-            // Out of descriptors, the kernel drops those of a message; then there is one that cannot be looked after.
+            // Out of descriptors, the kernel drops those of a message; then there is one that cannot be
+            // looked after.
             let pipes = fds.next().zip(fds.next());
             if let Some(process) = engine.table.get(id) {
                 // It is woken by the exec, or by what stands in its way: one wake for both.
@@ -165,7 +167,8 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
     }
 }
 
-/// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for it.
+/// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for
+/// it.
 fn stop_all(engine: &Arc<Engine>, hurry: bool) {
     engine.context.stopping.store(true, Ordering::Release);
     let all = engine.table.all();

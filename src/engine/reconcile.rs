@@ -1,9 +1,10 @@
-//! What differs between what the keeper holds, what the store keeps, and what really runs; and what follows from that.
-//! Pure: everything that was found comes in, and what is to be done goes out.
+//! What differs between what the keeper holds, what the store keeps, and what really runs; and what follows
+//! from that. Pure: everything that was found comes in, and what is to be done goes out.
 //!
-//! While a keeper lives, its memory is the truth and the store follows it ([`lacking`]). When a service begins again, the
-//! store is all there is, and each process is brought back from it ([`restore`]): stopped what was stopped, started again
-//! what is wanted, and never a second copy beside a first one that has survived.
+//! While a keeper lives, its memory is the truth and the store follows it ([`lacking`]). When a service
+//! begins again, the store is all there is, and each process is brought back from it ([`restore`]): stopped
+//! what was stopped, started again what is wanted, and never a second copy beside a first one that has
+//! survived.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +77,6 @@ pub struct Survivors {
 pub enum RestoreOutcome {
     /// It was stopped, and is.
     Stopped,
-    /// It is started.
     Started,
     /// It ran, has ended unseen, and stays so: nothing says that it is to be started.
     Lost,
@@ -110,12 +110,12 @@ pub struct Restored {
     pub past: Record,
     /// What is told of that.
     pub events: Vec<NewEvent>,
-    /// What comes next.
     pub record: Record,
     pub outcomes: Vec<RestoreOutcome>,
 }
 
-/// Brings a process back. Nothing of its record that belonged to a clock, a pid or a keeper of the past is believed.
+/// Brings a process back. Nothing of its record that belonged to a clock, a pid or a keeper of the past is
+/// believed.
 #[must_use]
 pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: Now) -> Restored {
     let ran = !kept.record.state.is_at_rest() && kept.record.state != State::Backoff;
@@ -227,7 +227,6 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
 /// What the last reconciliation found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// When.
     pub at: Timestamp,
     /// Why: "the service began", "engine 3 took over".
     pub why: String,

@@ -1,4 +1,5 @@
-//! Descriptors kept for the end of things: a service that is out of them must still be able to stop what holds them.
+//! Descriptors kept for the end of things: a service that is out of them must still be able to stop what
+//! holds them.
 
 use std::fs::File;
 use std::io;
@@ -23,8 +24,8 @@ impl Reserve {
         Self(Mutex::new(kept))
     }
 
-    /// Does something that opens and closes, and once more with what is kept if there was no other descriptor. One caller
-    /// at a time: more would share what is enough for one.
+    /// Does something that opens and closes, and once more with what is kept if there was no other
+    /// descriptor. One caller at a time: more would share what is enough for one.
     pub fn with<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match act() {
             Err(e) if is_want(&e) => {

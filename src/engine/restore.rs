@@ -1,5 +1,5 @@
-//! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper, before anybody is
-//! let in; the first engine does it, or the next one if that dies meanwhile.
+//! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper,
+//! before anybody is let in; the first engine does it, or the next one if that dies meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -93,8 +93,8 @@ fn hold(
     Ok(process)
 }
 
-/// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever wanted it
-/// asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
+/// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever
+/// wanted it asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
 fn end_unknown(
     context: &Context,
     id: ProcessId,
@@ -126,8 +126,8 @@ fn end_unknown(
     RestoreOutcome::Ended
 }
 
-/// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time and boot,
-/// the process that was recorded. Nobody is believed to be one by the number alone.
+/// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time
+/// and boot, the process that was recorded. Nobody is believed to be one by the number alone.
 fn left_behind(
     context: &Context,
     loaded: &Loaded,

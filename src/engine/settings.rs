@@ -1,5 +1,5 @@
-//! What of the engine can be set. Plain values that have been checked; `config` makes them from a file, and knows the
-//! file's form.
+//! What of the engine can be set. Plain values that have been checked; `config` makes them from a file, and
+//! knows the file's form.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,9 +19,7 @@ pub enum OrphanPolicy {
 /// How long events are kept: until either limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
-    /// The oldest.
     pub keep: Duration,
-    /// How many.
     pub keep_events: u64,
 }
 
@@ -36,7 +34,6 @@ impl Default for HistorySettings {
 pub struct SinkSettings {
     /// Unique among the sinks.
     pub name: String,
-    /// What it is.
     pub kind: SinkKind,
 }
 
@@ -45,7 +42,6 @@ pub struct SinkSettings {
 pub enum SinkKind {
     /// A file of lines.
     Jsonl(JsonlSettings),
-    /// A search engine.
     OpenSearch(OpenSearchSettings),
 }
 
@@ -67,7 +63,6 @@ pub struct OpenSearchSettings {
     pub url: String,
     /// Where documents are put.
     pub index: String,
-    /// For basic authentication.
     pub login: Option<Login>,
     /// Certificates to trust instead of the public ones, as PEM.
     pub ca: Option<Vec<u8>>,
@@ -80,18 +75,16 @@ pub struct OpenSearchSettings {
 /// A user's name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The name.
     pub username: String,
-    /// The password.
     pub password: Secret,
 }
 
-/// Text that appears in no message, log or dump: it has neither `Display` nor a serial form, and its `Debug` is blank.
+/// Text that appears in no message, log or dump: it has neither `Display` nor a serial form, and its `Debug`
+/// is blank.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides this text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)

@@ -1,5 +1,5 @@
-//! The first thing an engine does: learn from the keeper what there is, and go on with it. The first engine of a service
-//! finds nothing, and is otherwise no special case.
+//! The first thing an engine does: learn from the keeper what there is, and go on with it. The first engine
+//! of a service finds nothing, and is otherwise no special case.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -90,8 +90,8 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
             Some((memory, spec, record)) if record.run > 0 || !record.cause.is_empty() => {
                 taken.push((process(&context, spec, memory, record), inherited));
             }
-            // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken, and then there
-            // is no telling what it is; what runs of it is left alone.
+            // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken,
+            // and then there is no telling what it is; what runs of it is left alone.
             Some(_) | None => {
                 let _ = context.link.send(&ToKeeper::Forget { id }, &[]);
             }
@@ -250,8 +250,8 @@ fn taken_over(engine_starts: u64, running: usize) -> Event {
     }
 }
 
-/// What children inherit: the environment of `provost serve`. A variable that is no text cannot be handed on in a spec
-/// either; what the keeper added for this program alone is taken off.
+/// What children inherit: the environment of `provost serve`. A variable that is no text cannot be handed on
+/// in a spec either; what the keeper added for this program alone is taken off.
 fn service_env() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))

@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection: the certificate that it has proven to own, and the users whose passwords it
-//! has shown.
+//! Who is at the other end of a connection: the certificate that it has proven to own, and the users whose
+//! passwords it has shown.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -27,7 +27,6 @@ pub(super) struct Caller {
 
 /// What the metadata of a call says about its user.
 pub(super) enum Entry {
-    /// Verified before.
     Known(User),
     /// To be verified, which takes a while.
     Login(Credentials),

@@ -1,5 +1,5 @@
-//! How a call is answered: who asks is found out, whether they may, then the service behind is asked. Three ways, by how
-//! long that can take; none of them on a completion thread, which only begins them.
+//! How a call is answered: who asks is found out, whether they may, then the service behind is asked. Three
+//! ways, by how long that can take; none of them on a completion thread, which only begins them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Answers at once: on a thread of the pool. The first call of a connection, whose password takes a while, has a
-    /// thread of its own.
+    /// Answers at once: on a thread of the pool. The first call of a connection, whose password takes a
+    /// while, has a thread of its own.
     pub fn at_once<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: UnarySink<A>)
     where
         A: Answer + Send + 'static,
@@ -79,7 +79,8 @@ impl Calls {
         });
     }
 
-    /// Answers as things happen: on a thread of its own, until there is nothing more to come or the client goes.
+    /// Answers as things happen: on a thread of its own, until there is nothing more to come or the client
+    /// goes.
     pub fn as_it_comes<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: ServerStreamingSink<A>)
     where
         A: Answer + Send + 'static,

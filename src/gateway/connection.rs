@@ -1,5 +1,6 @@
-//! One connection, on a thread of its own: the handshake, then a gRPC server that nobody else has, fed by the pump until
-//! one side has enough. The server's handlers own the caller, so no call can ever have another's rights.
+//! One connection, on a thread of its own: the handshake, then a gRPC server that nobody else has, fed by the
+//! pump until one side has enough. The server's handlers own the caller, so no call can ever have another's
+//! rights.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
@@ -24,13 +25,14 @@ use crate::tls::tunnel::{self, Refused, Tunnel, accept};
 use crate::wire::error::{Code, Error};
 use crate::wire::time::millis;
 
-/// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the connection lives.
+/// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the
+/// connection lives.
 const SLOTS: usize = 4;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
 
-/// How often a client may ask whether we are still there when there is nothing else to say. The C core's own limit of
-/// five minutes would end the connection of whoever wants to know within seconds.
+/// How often a client may ask whether we are still there when there is nothing else to say. The C core's own
+/// limit of five minutes would end the connection of whoever wants to know within seconds.
 const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The whole life of the connection.

@@ -1,5 +1,5 @@
-//! The connections there are, so that some can be ended: all of them when the gateway ends, those of a certificate when
-//! it is revoked.
+//! The connections there are, so that some can be ended: all of them when the gateway ends, those of a
+//! certificate when it is revoked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use crate::tls::closer::Closer;
 use crate::tls::identity::Peer;
 
-/// See the module.
 #[derive(Clone, Default)]
 pub(super) struct Live(Arc<Mutex<State>>);
 

@@ -11,10 +11,8 @@ const BURST: u64 = 50;
 /// How long it takes until one more may, ms.
 const EACH_MS: u64 = 200;
 
-/// Takes one line.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// See the module.
 pub(super) struct Log {
     say: Say,
     state: Mutex<State>,

@@ -1,5 +1,5 @@
-//! `provost.v1.ProcessManager`: each method's message is a request of the command channel, and its answer made of the
-//! channel's replies.
+//! `provost.v1.ProcessManager`: each method's message is a request of the command channel, and its answer
+//! made of the channel's replies.
 
 use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
 

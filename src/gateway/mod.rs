@@ -1,4 +1,5 @@
-//! Everything that speaks gRPC to others: a process of its own that reaches processes only through the client library.
+//! Everything that speaks gRPC to others: a process of its own that reaches processes only through the client
+//! library.
 //!
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
@@ -59,7 +60,8 @@ use crate::sys::{clock, memory, thread};
 use crate::tls::material;
 use crate::wire::error::{Code, Error};
 
-/// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken for nothing.
+/// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
+/// for nothing.
 const COMPLETION_THREADS: usize = 1;
 /// Calls with threads of their own, over all connections.
 const OWN_THREADS_MAX: usize = 1024;
@@ -73,13 +75,11 @@ pub const READY: &str = "gRPC is ready";
 
 /// What the gateway is given.
 pub struct Options {
-    /// The engine's socket.
     pub socket: PathBuf,
     /// What holds until it is told otherwise.
     pub settings: GatewaySettings,
     /// Reads the settings again.
     pub load: Box<dyn Fn() -> Result<GatewaySettings, Error> + Send>,
-    /// For its log.
     pub say: Say,
 }
 

@@ -1,5 +1,5 @@
-//! The threads for calls that the service behind answers at once. Completion threads must not wait for it, and a thread
-//! for each such call would cost more than the call.
+//! The threads for calls that the service behind answers at once. Completion threads must not wait for it,
+//! and a thread for each such call would cost more than the call.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,13 +14,13 @@ use crate::wire::error::Error;
 
 /// How many. They wait for the engine, not for a processor.
 const THREADS: usize = 8;
-/// Calls that wait for one of them. More are refused: a client that asks faster than the service answers is to know.
+/// Calls that wait for one of them. More are refused: a client that asks faster than the service answers is
+/// to know.
 const WAITING_MAX: usize = 512;
 
 /// What a thread does for one call; without a service when there is no room for it.
 pub(super) type Job = Box<dyn FnOnce(Option<&mut Engine>) + Send>;
 
-/// See the module.
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
@@ -82,7 +82,6 @@ impl Pool {
 }
 
 impl Shared {
-    /// One thread's life.
     fn work(&self, n: usize, mut engine: Engine) {
         loop {
             let job = self.next(n);

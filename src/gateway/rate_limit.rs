@@ -1,5 +1,6 @@
-//! Which addresses have failed too often to be let in at once. Each has a stock of failures that fills up again with time:
-//! a person who tries certificates is not hindered, a program that fails hundreds of times a second soon is.
+//! Which addresses have failed too often to be let in at once. Each has a stock of failures that fills up
+//! again with time: a person who tries certificates is not hindered, a program that fails hundreds of times a
+//! second soon is.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +11,8 @@ use parking_lot::Mutex;
 const STOCK: u64 = 100;
 /// How long one takes to come back, ms.
 const REFILL_MS: u64 = 200;
-/// The most addresses that are remembered; beyond, the one that is nearest to having its stock back is forgotten.
+/// The most addresses that are remembered; beyond, the one that is nearest to having its stock back is
+/// forgotten.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// What one failure takes from the stock.
@@ -26,7 +28,6 @@ pub(super) enum Violation {
     Flood = 20,
 }
 
-/// See the module.
 #[derive(Default)]
 pub(super) struct RateLimit(Mutex<BTreeMap<IpAddr, u64>>);
 

@@ -1,5 +1,5 @@
-//! Server reflection, under both of its names: tells tools what services there are, from what was known at build time.
-//! Nothing of it is secret, so a certificate is enough.
+//! Server reflection, under both of its names: tells tools what services there are, from what was known at
+//! build time. Nothing of it is secret, so a certificate is enough.
 
 use futures_util::{SinkExt, TryStreamExt};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatusCode, WriteFlags};

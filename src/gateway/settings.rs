@@ -1,5 +1,5 @@
-//! What of the gateway can be set. Plain values that have been checked; `config` makes them from a file, and knows the
-//! file's form.
+//! What of the gateway can be set. Plain values that have been checked; `config` makes them from a file, and
+//! knows the file's form.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,10 +10,8 @@ use crate::access::users::Users;
 use crate::tls::material::Files;
 use crate::wire::error::Error;
 
-/// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
-    /// Where it listens.
     pub listen: SocketAddr,
     /// What it shows, and whom it believes.
     pub files: Files,
@@ -37,7 +35,6 @@ impl GatewaySettings {
 /// Where the users are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
-    /// In a file.
     File(PathBuf),
     /// In the configuration, where everybody may read them: for a demonstration, on the loopback only.
     Demo(Users),

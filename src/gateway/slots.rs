@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotLimits {
-    /// Connections at once.
     pub all: usize,
     /// Of them, still in their handshake.
     pub unproven: usize,
@@ -21,7 +19,6 @@ const CROWDED_PERCENT: usize = 50;
 /// How many of a hundred it turns away then; all when the last slot is taken.
 const TURNED_AWAY_MIN: usize = 30;
 
-/// See the module.
 pub(super) struct Slots {
     limits: SlotLimits,
     taken: Mutex<Counted>,
@@ -49,8 +46,8 @@ impl Slots {
         Arc::new(Self { limits, taken: Mutex::default(), random: RandomState::new() })
     }
 
-    /// A slot for a new connection, if it is let in. The fuller it gets, the more are turned away at random: so a crowd
-    /// that does nothing cannot keep out everybody else.
+    /// A slot for a new connection, if it is let in. The fuller it gets, the more are turned away at random:
+    /// so a crowd that does nothing cannot keep out everybody else.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let mut taken = self.taken.lock();
         taken.asked += 1;

@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 
 use crate::sys::thread;
 
-/// See the module.
 #[derive(Clone)]
 pub(super) struct Threads {
     max: usize,

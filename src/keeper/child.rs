@@ -1,6 +1,7 @@
-//! The child's side of a spawn, from fork to exec. It runs in a copy of the keeper, which has one thread, so it may
-//! allocate, but does so for rare cases only; everything it needs was resolved by the engine and is read in the process's memory. The first step that fails
-//! is written there with its errno; the pipe that closes at the exec only says that there is something to look at.
+//! The child's side of a spawn, from fork to exec. It runs in a copy of the keeper, which has one thread, so
+//! it may allocate, but does so for rare cases only; everything it needs was resolved by the engine and is
+//! read in the process's memory. The first step that fails is written there with its errno; the pipe that
+//! closes at the exec only says that there is something to look at.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -64,7 +65,8 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     // Read where it lies: what a child that was just forked touches, it has to fetch first.
     let len = usize::try_from(setup.launch.len).map_err(|_| (Step::Memory, errno::E2BIG))?;
     let mut window = Window::map_known(memory, setup.launch.offset, len).map_err(at(Step::Memory))?;
-    // Not left to the exec, which may take its time: nothing of the keeper's, nor of another child's, is held by it.
+    // Not left to the exec, which may take its time: nothing of the keeper's, nor of another child's, is held
+    // by it.
     child::close_all_but(until_exec).map_err(at(Step::Descriptors))?;
     let launch = Laid::find(window.as_bytes()).ok_or((Step::Memory, errno::EINVAL))?;
 
@@ -101,8 +103,8 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     Err((Step::Exec, exec(packed(launch.candidates)?, packed(launch.argv)?, packed(launch.env)?)))
 }
 
-/// Tries each path as execvp(3) does: what is missing is skipped, and a refusal is remembered in case nothing better
-/// comes. Returns the errno that stands for all.
+/// Tries each path as execvp(3) does: what is missing is skipped, and a refusal is remembered in case nothing
+/// better comes. Returns the errno that stands for all.
 fn exec(candidates: Packed<'_>, argv: Packed<'_>, env: Packed<'_>) -> i32 {
     let is_only = candidates.iter().nth(1).is_none();
     let mut worst = errno::ENOENT;

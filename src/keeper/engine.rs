@@ -1,4 +1,5 @@
-//! The engine as the keeper sees it: a child that speaks over a socket pair and is started again whenever it dies.
+//! The engine as the keeper sees it: a child that speaks over a socket pair and is started again whenever it
+//! dies.
 
 use std::ffi::CString;
 use std::io;
@@ -25,10 +26,15 @@ const DELAY_MAX_MS: u64 = 1000;
 /// The engine's life. The keeper's loop owns it.
 #[derive(Debug)]
 pub enum Engine {
-    /// Running since then.
-    Up { pid: u32, channel: OwnedFd, since: u64 },
+    Up {
+        pid: u32,
+        channel: OwnedFd,
+        since: u64,
+    },
     /// To be started at that time (monotonic ms).
-    Down { start_at: u64 },
+    Down {
+        start_at: u64,
+    },
 }
 
 /// How long to wait after so many short lives in a row.
@@ -92,8 +98,9 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
         return e;
     }
     signal::reset(signal::Ignored::now());
-    // std gives every thread a second stack for the handler that names a stack overflow, unless somebody else has taken
-    // SIGSEGV: six system calls for each thread that is started. A real fault ends the engine all the same.
+    // std gives every thread a second stack for the handler that names a stack overflow, unless somebody else
+    // has taken SIGSEGV: six system calls for each thread that is started. A real fault ends the engine all
+    // the same.
     signal::ignore(signal::SEGV);
     signal::ignore(signal::BUS);
     let c = |bytes: &[u8]| CString::new(bytes).expect("paths and our own arguments hold no NUL");

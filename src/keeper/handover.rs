@@ -1,6 +1,7 @@
-//! The keeper becomes another program by exec: the same process, the same children, the same descriptors. What it knows
-//! goes through a memfd (`wire/handover.rs`). The new one looks at everything before it takes anything, so that it can
-//! still execute the old one, which then goes on. The same look, in a child, is the rehearsal before.
+//! The keeper becomes another program by exec: the same process, the same children, the same descriptors.
+//! What it knows goes through a memfd (`wire/handover.rs`). The new one looks at everything before it takes
+//! anything, so that it can still execute the old one, which then goes on. The same look, in a child, is the
+//! rehearsal before.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -63,7 +64,8 @@ impl Keeper<'_> {
         self.decide(id, UpgradeResult::KeeperStays { errno: errno_of(&error) });
     }
 
-    /// Lets the new binary look, in a child, whether it could go on. Returns the child's number; its exit code tells.
+    /// Lets the new binary look, in a child, whether it could go on. Returns the child's number; its exit
+    /// code tells.
     pub(super) fn start_rehearsal(&self, attempt: &Attempt) -> io::Result<u32> {
         self.write_down(attempt)?;
         match child::fork(self.resources.spawner.alone(), None)? {
@@ -182,7 +184,8 @@ pub fn rehearse(handed: &Handed) -> Result<u8, Error> {
     prepare(handed).map(|_| 0)
 }
 
-/// Goes on where another keeper, in this same process, left off. If this program cannot, the other one gets it back.
+/// Goes on where another keeper, in this same process, left off. If this program cannot, the other one gets
+/// it back.
 pub fn resume(handed: &Handed, notify: &mut dyn FnMut(Notice)) -> Result<u8, Error> {
     match prepare(handed) {
         Ok((left, signals, spawner)) => {

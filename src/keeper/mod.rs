@@ -1,9 +1,9 @@
 //! The parent of everything: one thread, one `poll`, no policy.
 //!
-//! It forks and reaps, holds every process's memory and pipe ends and the listening socket, and starts the engine again
-//! whenever that dies. It never looks into the memory it holds, and never waits for anybody but in its one `poll`.
-//! Woken by: SIGCHLD and the signals that end the service, the engine's messages, children that have got their
-//! descriptors, and the time to start an engine.
+//! It forks and reaps, holds every process's memory and pipe ends and the listening socket, and starts the
+//! engine again whenever that dies. It never looks into the memory it holds, and never waits for anybody but
+//! in its one `poll`. Woken by: SIGCHLD and the signals that end the service, the engine's messages, children
+//! that have got their descriptors, and the time to start an engine.
 
 #![forbid(unsafe_code)]
 
@@ -54,10 +54,10 @@ const ORDERLY_MS: u64 = 120_000;
 const HURRIED_MS: u64 = 5_000;
 /// How long the end of a killed engine may take, ms: it is awaited for tidiness alone.
 const ENGINE_END_MS: u64 = 1_000;
-/// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any back.
+/// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any
+/// back.
 const SPARE: usize = 8;
 
-/// How to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen, absolute.
@@ -75,7 +75,6 @@ pub struct Options {
 pub enum Cgroups {
     /// Where one can be made.
     Auto,
-    /// No.
     Off,
 }
 
@@ -124,8 +123,8 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     .run()
 }
 
-/// What would keep every engine from starting is better said once, and by this program; an engine of its own looks, so
-/// that the keeper stays as small as it is.
+/// What would keep every engine from starting is better said once, and by this program; an engine of its own
+/// looks, so that the keeper stays as small as it is.
 fn check_engine(arguments: &[String]) -> Result<(), Error> {
     let checked = Command::new("/proc/self/exe").args(["engine", "--check"]).args(arguments).output();
     let checked =
@@ -185,13 +184,15 @@ fn make_cgroups(wanted: Cgroups) -> (Option<Root>, Option<String>) {
 /// How far the end of the service has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
-    /// Nobody asked.
     No,
     /// The engine stops everything in order.
-    Orderly { until: u64 },
+    Orderly {
+        until: u64,
+    },
     /// The engine kills everything.
-    Hurried { until: u64 },
-    /// Everything is stopped.
+    Hurried {
+        until: u64,
+    },
     Done,
 }
 
@@ -214,8 +215,8 @@ struct Keeper<'n> {
     attempt: Option<Attempt>,
     /// What the last one came to.
     outcome: Option<UpgradeOutcome>,
-    /// What engines are started from, where it is not our own program: after an upgrade that the engine made and the
-    /// keeper did not.
+    /// What engines are started from, where it is not our own program: after an upgrade that the engine made
+    /// and the keeper did not.
     binary: Option<File>,
     notifier: Notifier,
     notify: &'n mut dyn FnMut(Notice),
@@ -515,8 +516,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// It is gone, or it would miss a message and wait for it for ever. The next one learns everything from the listing,
-    /// and is started more slowly if this goes on.
+    /// It is gone, or it would miss a message and wait for it for ever. The next one learns everything from
+    /// the listing, and is started more slowly if this goes on.
     fn give_up_engine(&mut self) {
         self.outbox.clear();
         if let Some(pid) = self.engine.pid() {
@@ -555,7 +556,8 @@ impl Keeper<'_> {
                 self.flush();
             }
             Stop::Hurried { until } if until <= now => {
-                // The engine could not. Our children are ours to kill, and their trees where there are cgroups.
+                // The engine could not. Our children are ours to kill, and their trees where there are
+                // cgroups.
                 if let Some(root) = &self.resources.cgroups {
                     for name in root.names() {
                         let _ = root.cgroup(&name).kill();

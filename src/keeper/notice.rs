@@ -7,7 +7,6 @@ use std::path::PathBuf;
 pub enum Notice {
     /// The first engine is up.
     Ready {
-        /// Where it listens.
         socket: PathBuf,
         /// The one to signal.
         keeper_pid: u32,
@@ -22,19 +21,11 @@ pub enum Notice {
         restart_in_ms: u64,
     },
     /// The service was asked to stop.
-    Stopping {
-        /// By this signal.
-        signal: u32,
-    },
+    Stopping { signal: u32 },
     /// Another binary is tried.
     Upgrading,
     /// The service runs it now.
-    Upgraded {
-        /// The version before.
-        before: String,
-        /// The version now.
-        after: String,
-    },
+    Upgraded { before: String, after: String },
     /// It does not, or not wholly.
     NotUpgraded {
         /// What went wrong, and where that leaves the service.

@@ -33,7 +33,6 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}\nSTATUS=upgrading\n"));
     }
 
-    /// It ends.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping all processes\n");
     }

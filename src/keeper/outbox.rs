@@ -1,6 +1,6 @@
-//! Messages on their way to the engine. Sending never waits: a keeper that waited for a stopped engine would not reap.
-//! What does not go out at once goes out in order when there is room. An engine asks for one thing of a process at a
-//! time, so the box holds at most a few messages for each.
+//! Messages on their way to the engine. Sending never waits: a keeper that waited for a stopped engine would
+//! not reap. What does not go out at once goes out in order when there is room. An engine asks for one thing
+//! of a process at a time, so the box holds at most a few messages for each.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,9 +21,12 @@ pub enum Outgoing {
     Hello(ToEngine, OwnedFd, OwnedFd),
     /// What is held of this process.
     Entry(ProcessId),
-    /// It was spawned.
-    Spawned { id: ProcessId, run: u64, pid: u32, pidfd: OwnedFd },
-    /// Its run ended.
+    Spawned {
+        id: ProcessId,
+        run: u64,
+        pid: u32,
+        pidfd: OwnedFd,
+    },
     Exited(ProcessId),
 }
 

@@ -1,5 +1,5 @@
-//! Where the service lives: its directory, its lock, and its socket. The lock decides who serves; the socket is made
-//! with its final mode and never with a wider one.
+//! Where the service lives: its directory, its lock, and its socket. The lock decides who serves; the socket
+//! is made with its final mode and never with a wider one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -30,8 +30,8 @@ pub struct SocketDir {
 }
 
 impl SocketDir {
-    /// Takes the place and listens there. Refuses when another service holds it, and when something that is not ours
-    /// is in the way.
+    /// Takes the place and listens there. Refuses when another service holds it, and when something that is
+    /// not ours is in the way.
     pub fn claim(socket: &Path) -> Result<(Self, OwnedFd), Error> {
         let shown = quoted(&socket.to_string_lossy());
         if socket.as_os_str().len() > PATH_LEN_MAX {
@@ -93,8 +93,8 @@ pub fn has_lock(directory: &Path) -> bool {
     directory.join(STATE_LOCK).exists()
 }
 
-/// Locks the directory of the store until this process and all it becomes by exec are gone: the descriptor is left open
-/// on purpose, and over an exec. Children close it at theirs.
+/// Locks the directory of the store until this process and all it becomes by exec are gone: the descriptor is
+/// left open on purpose, and over an exec. Children close it at theirs.
 pub fn lock_state(directory: &Path) -> Result<(), Error> {
     let lock = lock(&directory.join(STATE_LOCK), |pid| {
         let at = quoted(&directory.to_string_lossy());
@@ -117,7 +117,8 @@ fn take_lock(socket: &Path) -> Result<File, Error> {
     })
 }
 
-/// Locks a file and writes our number into it. `taken`: what to say when somebody else, of this number, has it.
+/// Locks a file and writes our number into it. `taken`: what to say when somebody else, of this number, has
+/// it.
 fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
     let mut lock = OpenOptions::new()
         .read(true)
@@ -157,7 +158,8 @@ fn clear_stale(socket: &Path) -> Result<(), Error> {
         }
         Ok(_) => {}
     }
-    // We have the lock, so whoever still listens may be the engine of a keeper that was killed, on its way out.
+    // We have the lock, so whoever still listens may be the engine of a keeper that was killed, on its way
+    // out.
     let until = clock::now_ms() + DYING_MS;
     while UnixStream::connect(socket).is_ok() && clock::now_ms() < until {
         let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));

@@ -40,8 +40,8 @@ pub struct Given {
 }
 
 impl Spawner {
-    /// `nofile`: the limit of descriptors children get unless they ask for another. Made early, while low numbers are
-    /// free.
+    /// `nofile`: the limit of descriptors children get unless they ask for another. Made early, while low
+    /// numbers are free.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
         let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
         Ok(Self { alone, null, nofile, ignored: Ignored::now(), spawn_slots: SpawnSlots::new(nofile.1) })

@@ -1,10 +1,12 @@
-//! How a child gets its descriptors without a copy of the keeper's table, which has three for each running process.
+//! How a child gets its descriptors without a copy of the keeper's table, which has three for each running
+//! process.
 //!
-//! A child starts with the keeper's own table and at once copies the low numbers of it, to which the keeper has copied
-//! what the child needs. A slot is a few such numbers. From the fork on, the keeper leaves them alone until the child
-//! says that it has left (a word in shared memory, and a byte in a pipe to wake the keeper) or is reaped; then they mean
-//! /dev/null again. That must not take long, since as long as the keeper has the ends of a child's pipes, nobody sees
-//! them close. Where all slots are taken, and where there are no slots, a child starts with a copy of everything.
+//! A child starts with the keeper's own table and at once copies the low numbers of it, to which the keeper
+//! has copied what the child needs. A slot is a few such numbers. From the fork on, the keeper leaves them
+//! alone until the child says that it has left (a word in shared memory, and a byte in a pipe to wake the
+//! keeper) or is reaped; then they mean /dev/null again. That must not take long, since as long as the keeper
+//! has the ends of a child's pipes, nobody sees them close. Where all slots are taken, and where there are no
+//! slots, a child starts with a copy of everything.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,9 +18,9 @@ use crate::sys::descriptor::replace;
 use crate::sys::memory::{self, PAGE, Window};
 use crate::sys::socket::set_nonblocking;
 
-/// How many children can be on their way at once: starting 200 with one command, on two processors, found one free each
-/// time. With four numbers each, and some that somebody else holds, they fit into the 64 that a table has without an
-/// allocation.
+/// How many children can be on their way at once: starting 200 with one command, on two processors, found one
+/// free each time. With four numbers each, and some that somebody else holds, they fit into the 64 that a
+/// table has without an allocation.
 const SLOTS: usize = 12;
 /// How many of the bytes that children write are read at once. What is left wakes the keeper again.
 const LEFT_LEN: usize = 256;
@@ -142,7 +144,8 @@ impl SpawnSlots {
     /// For the child, as soon as it has descriptors of its own.
     pub fn leave(&self, at: usize) {
         self.left.atomic(offset_of(at)).store(1, Ordering::Release);
-        // A keeper that is gone needs no waking, and a pipe that is full, which nobody waits for, wakes it as well.
+        // A keeper that is gone needs no waking, and a pipe that is full, which nobody waits for, wakes it as
+        // well.
         let _ = (&self.tell).write(&[1]);
     }
 

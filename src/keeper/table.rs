@@ -1,4 +1,5 @@
-//! What the keeper holds of each process: its memory, its pipes, its number, and its end until the engine has it.
+//! What the keeper holds of each process: its memory, its pipes, its number, and its end until the engine has
+//! it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,7 +12,6 @@ use crate::wire::keeper::{Ended, Open};
 /// Room made at the start, so that the table rarely grows later.
 const CAPACITY: usize = 1024;
 
-/// One process.
 #[derive(Debug)]
 pub struct Held {
     pub memory: File,

@@ -1,7 +1,8 @@
-//! Moving the running service to another binary. First the engine: the present one is killed and the new binary's
-//! started; one that is not ready in time, or ends, is the end of the attempt, and the old one is started again. Then
-//! the new keeper is rehearsed in a process of its own: it looks whether it could go on. Only then this one becomes it,
-//! which is `handover.rs`. Whatever the outcome is, every engine is told, and tells who asked.
+//! Moving the running service to another binary. First the engine: the present one is killed and the new
+//! binary's started; one that is not ready in time, or ends, is the end of the attempt, and the old one is
+//! started again. Then the new keeper is rehearsed in a process of its own: it looks whether it could go on.
+//! Only then this one becomes it, which is `handover.rs`. Whatever the outcome is, every engine is told, and
+//! tells who asked.
 
 use std::env;
 use std::fs::{self, File};
@@ -20,8 +21,8 @@ use crate::wire::id::UpgradeId;
 use crate::wire::keeper::ToEngine;
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 
-/// How long the new engine may take until it is ready, ms. Less than the 10 s that a client waits for its greeting: who
-/// comes meanwhile is still there when the old engine is back.
+/// How long the new engine may take until it is ready, ms. Less than the 10 s that a client waits for its
+/// greeting: who comes meanwhile is still there when the old engine is back.
 const READY_MS: u64 = 8_000;
 
 /// Our own program, whatever has become of its path.
@@ -116,8 +117,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// Does what is due of an upgrade, at the top of the loop: there an engine that is up has not been reaped, and can be
-    /// killed by its number.
+    /// Does what is due of an upgrade, at the top of the loop: there an engine that is up has not been
+    /// reaped, and can be killed by its number.
     pub fn go_on_with_upgrade(&mut self) {
         let is_up = self.engine.pid().is_some();
         let Some(attempt) = &mut self.attempt else { return };
@@ -125,7 +126,8 @@ impl Keeper<'_> {
         match attempt.trial {
             Trial::Due if is_up => self.give_up_engine(),
             Trial::Due | Trial::Late => {}
-            // Whatever it would come to, the end of the service does not wait for it: the old engine sees to that.
+            // Whatever it would come to, the end of the service does not wait for it: the old engine sees to
+            // that.
             Trial::Started { .. } if self.stop != Stop::No => self.give_up_engine(),
             // And it is not for a keeper that does not know how far it has come.
             _ if self.stop != Stop::No => self.binary = self.attempt.take().map(|attempt| attempt.binary),
@@ -255,8 +257,8 @@ pub fn by_descriptor(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// The path that this program was started from, where its replacement will be: as it was typed, with its symbolic links.
-/// Only if that is unknown, where the program itself is.
+/// The path that this program was started from, where its replacement will be: as it was typed, with its
+/// symbolic links. Only if that is unknown, where the program itself is.
 pub fn started_from() -> Option<PathBuf> {
     let image = fs::metadata(CURRENT_IMAGE).ok()?;
     let is_ours =

@@ -1,10 +1,10 @@
-//! The output of one process: a ring of bytes in its memory, and an index that says which stream they came from and when.
-//! Here is how they lie there; `write.rs` is for the one who writes, `read.rs` for any number who read, in the engine or
-//! in a process that it shares the memory to.
+//! The output of one process: a ring of bytes in its memory, and an index that says which stream they came
+//! from and when. Here is how they lie there; `write.rs` is for the one who writes, `read.rs` for any number
+//! who read, in the engine or in a process that it shares the memory to.
 //!
-//! Offsets count the bytes of both streams since the first start and never go back. The ring is larger than what is
-//! promised by one chunk, the most that one splice may overwrite: the promised bytes are whole at every instant. Readers
-//! copy without a lock, then look whether the writer came past them meanwhile.
+//! Offsets count the bytes of both streams since the first start and never go back. The ring is larger than
+//! what is promised by one chunk, the most that one splice may overwrite: the promised bytes are whole at
+//! every instant. Readers copy without a lock, then look whether the writer came past them meanwhile.
 
 #![forbid(unsafe_code)]
 
@@ -32,8 +32,8 @@ const CHUNK_MIN: u64 = 16 << 10;
 /// One index entry for so many bytes: lines are longer than this on average, or the time does not change.
 const BYTES_PER_ENTRY: u64 = 64;
 const ENTRIES_MIN: u64 = 256;
-/// The most bytes to read at a time while streaming, and in one chunk of a reply: with its frame, what malloc takes from its
-/// heap. For more it would ask the kernel, and be given zeroed pages again each time.
+/// The most bytes to read at a time while streaming, and in one chunk of a reply: with its frame, what malloc
+/// takes from its heap. For more it would ask the kernel, and be given zeroed pages again each time.
 pub const READ_MAX: u64 = 120 << 10;
 
 /// One of the two streams.

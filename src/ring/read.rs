@@ -77,8 +77,9 @@ impl<'m> Reader<'m> {
 
     /// Reads from `from` on, at most `max` bytes, of the streams wanted.
     pub fn read(&self, from: u64, max: u64, kind: StreamKind) -> io::Result<Read> {
-        // In this order, so that the tail is not past the head. Between the two a quick writer may come round a small ring:
-        // what lies further back than it keeps is gone, and reading it would lead past the end of the memory.
+        // In this order, so that the tail is not past the head. Between the two a quick writer may come round
+        // a small ring: what lies further back than it keeps is gone, and reading it would lead past the end
+        // of the memory.
         let tail = self.tail();
         let head = self.head();
         let tail = tail.max(head.saturating_sub(self.geometry.keep));

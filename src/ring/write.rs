@@ -1,6 +1,7 @@
-//! Writing. Bytes go from the pipe into the ring inside the kernel (splice), which moves the file's own position in the
-//! same call. So nothing is ever taken from a pipe that the next engine does not find: if we are killed before the offset
-//! is published, the position tells how far the ring was written, and the word of intent from which stream.
+//! Writing. Bytes go from the pipe into the ring inside the kernel (splice), which moves the file's own
+//! position in the same call. So nothing is ever taken from a pipe that the next engine does not find: if we
+//! are killed before the offset is published, the position tells how far the ring was written, and the word
+//! of intent from which stream.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -17,7 +18,6 @@ use crate::wire::time::Timestamp;
 pub enum Taken {
     /// So many bytes.
     Bytes(u64),
-    /// Nothing now.
     Empty,
     /// Nothing ever again: all writers are gone.
     End,
@@ -182,7 +182,8 @@ mod tests {
         rig.put(b"before ", Source::Stdout);
         let (r, w) = pipe().unwrap();
         File::from(w).write_all(b"after").unwrap();
-        // As an engine that is killed inside `take`: the intent is set, the bytes are moved, nothing is published.
+        // As an engine that is killed inside `take`: the intent is set, the bytes are moved, nothing is
+        // published.
         let at = Timestamp(5);
         rig.window.atomic(INTENT_AT).store(Source::Stderr.pack(at), Ordering::Release);
         assert_eq!(splice(r.as_fd(), &rig.file, 100).unwrap(), 5);

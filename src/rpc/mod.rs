@@ -1,5 +1,5 @@
-//! gRPC as both of its ends need it: the codec, the services generated from `proto/`, statuses to errors and back, and a
-//! call as a blocking one.
+//! gRPC as both of its ends need it: the codec, the services generated from `proto/`, statuses to errors and
+//! back, and a call as a blocking one.
 
 #![forbid(unsafe_code)]
 

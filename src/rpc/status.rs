@@ -1,4 +1,5 @@
-//! Errors as gRPC statuses and back: the one place that maps codes to them. The details make the way back exact.
+//! Errors as gRPC statuses and back: the one place that maps codes to them. The details make the way back
+//! exact.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! cgroup v2: one leaf for each process, which knows everything the process started and can kill it in one write.
-//! Files only; needs no controller.
+//! cgroup v2: one leaf for each process, which knows everything the process started and can kill it in one
+//! write. Files only; needs no controller.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,8 +14,8 @@ use crate::sys::procfs::is_gone;
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes away the directories `PREFIX-PID` of processes that are gone without having done so. One in which something
-    /// still lives cannot be taken away, and is not.
+    /// Takes away the directories `PREFIX-PID` of processes that are gone without having done so. One in
+    /// which something still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(text) = ours_path() else { return };
         for path in subdirectories(&text).into_iter().flatten() {
@@ -26,8 +26,8 @@ impl Root {
         }
     }
 
-    /// Makes (or finds) the directory `name` below this process's own cgroup. Fails where there is no cgroup v2, where
-    /// it is read-only, or where the kernel has no cgroup.kill (before 5.14).
+    /// Makes (or finds) the directory `name` below this process's own cgroup. Fails where there is no cgroup
+    /// v2, where it is read-only, or where the kernel has no cgroup.kill (before 5.14).
     pub fn create(name: &str) -> io::Result<Self> {
         let path = ours_path()?.join(name);
         match fs::create_dir(&path) {
@@ -50,7 +50,6 @@ impl Root {
         Self(path)
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -72,7 +71,8 @@ impl Root {
             .collect()
     }
 
-    /// Leaves in which something lives, with their names, below directories `PREFIX-PID` of processes that are gone.
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID` of processes that
+    /// are gone.
     #[must_use]
     pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
         let Some(parent) = self.0.parent() else { return Vec::new() };
@@ -117,7 +117,6 @@ fn mount_point() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup v2 is not mounted"))
 }
 
-/// One process's cgroup.
 #[derive(Clone, Debug)]
 pub struct Cgroup(PathBuf);
 
@@ -128,8 +127,9 @@ impl Cgroup {
         self.0.exists()
     }
 
-    /// Makes it and opens it for a child to start in. One that is there from before is made again where that can be:
-    /// Linux (as of 6.18) kills at once what clone3 puts into a cgroup whose cgroup.kill was ever written.
+    /// Makes it and opens it for a child to start in. One that is there from before is made again where that
+    /// can be: Linux (as of 6.18) kills at once what clone3 puts into a cgroup whose cgroup.kill was ever
+    /// written.
     pub fn create(&self) -> io::Result<File> {
         if self.exists() {
             self.remove();

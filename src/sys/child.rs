@@ -28,15 +28,8 @@ impl SingleThreaded {
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub enum Fork {
-    /// The new process.
     Child,
-    /// The old one.
-    Parent {
-        /// The child's number.
-        pid: u32,
-        /// The child itself.
-        pidfd: OwnedFd,
-    },
+    Parent { pid: u32, pidfd: OwnedFd },
 }
 
 /// The kernel's `struct clone_args`, as far as we use it.
@@ -56,15 +49,17 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Forks, the child started inside `cgroup` when one is given (moving it later would cost milliseconds and leave a gap).
+/// Forks, the child started inside `cgroup` when one is given (moving it later would cost milliseconds and
+/// leave a gap).
 pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     clone3(0, cgroup)
 }
 
-/// The same, but the child gets the descriptors below `first` and no others, so that it costs the same however
-/// many there are above: it starts with the parent's table and copies the low end of it as its first act. Until then
-/// the parent must leave open, and as it is, what the child is to have. If it cannot have a table of its own, the child
-/// runs `refuse`, which sees the parent's descriptors and must neither open, close nor change any.
+/// The same, but the child gets the descriptors below `first` and no others, so that it costs the same
+/// however many there are above: it starts with the parent's table and copies the low end of it as its first
+/// act. Until then the parent must leave open, and as it is, what the child is to have. If it cannot have a
+/// table of its own, the child runs `refuse`, which sees the parent's descriptors and must neither open,
+/// close nor change any.
 pub fn fork_with_low(
     _: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,
@@ -80,8 +75,8 @@ pub fn fork_with_low(
 
 /// Leaves only the descriptors below `first`, in a table of this process alone, whoever shared it before.
 fn keep_below(first: u32) -> io::Result<()> {
-    // SAFETY: called by a new child, which has closed nothing and uses none of these numbers: what it shared stays open
-    // for its parent, and what it had alone is the copy of things that belong to the parent.
+    // SAFETY: called by a new child, which has closed nothing and uses none of these numbers: what it shared
+    // stays open for its parent, and what it had alone is the copy of things that belong to the parent.
     cerr_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_UNSHARE) })
         .map(drop)
 }
@@ -105,9 +100,10 @@ fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
         args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("a descriptor");
     }
-    // SAFETY: without CLONE_VM the child gets a copy of all memory, and with one thread (the callers' token) no lock can
-    // be held by somebody who does not exist in the copy. With CLONE_FILES the descriptors are not copied: the caller
-    // sees to it that the child does nothing to them. The arguments live through the call.
+    // SAFETY: without CLONE_VM the child gets a copy of all memory, and with one thread (the callers' token)
+    // no lock can be held by somebody who does not exist in the copy. With CLONE_FILES the descriptors are
+    // not copied: the caller sees to it that the child does nothing to them. The arguments live through the
+    // call.
     let pid = cerr_long(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Fork::Child);
@@ -148,8 +144,8 @@ pub fn close_all_but(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
     for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
         // An empty range is an error.
         if first <= last {
-            // SAFETY: the child of a fork owns a copy of each, ends in an exec or without running destructors, and uses
-            // none of them any more.
+            // SAFETY: the child of a fork owns a copy of each, ends in an exec or without running
+            // destructors, and uses none of them any more.
             cerr_long(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
     }
@@ -202,7 +198,8 @@ pub fn set_no_new_privs() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Strings one behind the other, each ended by NUL, in the memory of a child that would rather not take any of its own.
+/// Strings one behind the other, each ended by NUL, in the memory of a child that would rather not take any
+/// of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'m>(&'m [u8]);
 
@@ -264,8 +261,8 @@ impl Pointers {
     }
 }
 
-/// execve(2) of each path in turn, as long as `goes_on` says of its errno that the next one is to be tried. Returns only
-/// when all have failed.
+/// execve(2) of each path in turn, as long as `goes_on` says of its errno that the next one is to be tried.
+/// Returns only when all have failed.
 pub fn exec_first(
     paths: Packed<'_>,
     argv: Packed<'_>,
@@ -274,7 +271,8 @@ pub fn exec_first(
 ) {
     let (argv, env) = (Pointers::new(argv), Pointers::new(env));
     for Text(path, _) in paths.iter() {
-        // SAFETY: path is a C string; both lists end with null and point to C strings that live through the call.
+        // SAFETY: path is a C string; both lists end with null and point to C strings that live through the
+        // call.
         unsafe { libc::execve(path, argv.as_ptr(), env.as_ptr()) };
         if !goes_on(errno()) {
             return;
@@ -349,11 +347,9 @@ fn micros(t: libc::timeval) -> u64 {
 /// What a wait status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It returned.
     Exited(u8),
     /// A signal killed it.
     Signalled {
-        /// Which.
         signal: u8,
         /// A core was dumped.
         core: bool,

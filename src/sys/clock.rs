@@ -1,5 +1,5 @@
-//! The monotonic clock: what every deadline is measured by. It holds over a set clock and over a new engine, not over
-//! a reboot.
+//! The monotonic clock: what every deadline is measured by. It holds over a set clock and over a new engine,
+//! not over a reboot.
 
 /// Milliseconds of CLOCK_MONOTONIC.
 #[must_use]

@@ -1,5 +1,6 @@
-//! Descriptors as numbers: what goes from one program to the next by exec (that without FD_CLOEXEC; everything that this
-//! program opens has the flag, so its absence tells what was inherited), and one number that means now this, now that.
+//! Descriptors as numbers: what goes from one program to the next by exec (that without FD_CLOEXEC;
+//! everything that this program opens has the flag, so its absence tells what was inherited), and one number
+//! that means now this, now that.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -11,7 +12,6 @@ use crate::sys::cerr;
 pub enum AtExec {
     /// The next program has it.
     Keep,
-    /// It is closed.
     Close,
 }
 
@@ -32,13 +32,14 @@ pub fn is_inherited(number: RawFd) -> bool {
     number > 2 && unsafe { libc::fcntl(number, libc::F_GETFD) } == 0
 }
 
-/// Takes over what this process was started with. From then on it is closed at an exec and cannot be taken again.
+/// Takes over what this process was started with. From then on it is closed at an exec and cannot be taken
+/// again.
 pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     if !is_inherited(number) {
         return Err(io::Error::other(format!("descriptor {number} was not inherited")));
     }
-    // SAFETY: it is open and without the flag that everything we open has, so nobody in this program owns it; the flag
-    // is set before the owner is made, so there is no second one.
+    // SAFETY: it is open and without the flag that everything we open has, so nobody in this program owns it;
+    // the flag is set before the owner is made, so there is no second one.
     unsafe {
         cerr(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))?;
         Ok(OwnedFd::from_raw_fd(number))

@@ -1,5 +1,6 @@
-//! Small files that are read or replaced whole: the configuration, and the secrets, certificates and users that it
-//! names. Why one cannot be read is said in words, without its path, which the caller knows how to name.
+//! Small files that are read or replaced whole: the configuration, and the secrets, certificates and users
+//! that it names. Why one cannot be read is said in words, without its path, which the caller knows how to
+//! name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -33,8 +34,8 @@ pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     read_open(&file, max)
 }
 
-/// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other. It is on the
-/// disk when this returns. Its directory is to be locked against others who do the same.
+/// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other.
+/// It is on the disk when this returns. Its directory is to be locked against others who do the same.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -10,7 +10,8 @@ use grpcio::{Channel, ChannelBuilder, Server};
 pub fn serve(server: &mut Server, socket: UnixStream) -> io::Result<()> {
     // The core waits for readiness by itself; on a blocking socket it would hang in a read.
     socket.set_nonblocking(true)?;
-    // SAFETY: the socket is a connected stream, and giving up its descriptor makes the core the only one to use it.
+    // SAFETY: the socket is a connected stream, and giving up its descriptor makes the core the only one to
+    // use it.
     unsafe { server.add_channel_from_fd(socket.into_raw_fd()) };
     Ok(())
 }

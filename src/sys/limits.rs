@@ -20,7 +20,6 @@ const NAMES: [(&str, u32); 16] = [
     ("stack", libc::RLIMIT_STACK),
 ];
 
-/// Of descriptors.
 pub const NOFILE: u32 = libc::RLIMIT_NOFILE;
 
 /// The number of "nofile" or "NOFILE"; `None` for what is no limit.

@@ -1,5 +1,5 @@
-//! Anonymous files (memfd) that outlive the process that writes them, as long as somebody holds the descriptor; windows
-//! into them; and moving bytes from a pipe into them inside the kernel.
+//! Anonymous files (memfd) that outlive the process that writes them, as long as somebody holds the
+//! descriptor; windows into them; and moving bytes from a pipe into them inside the kernel.
 
 use std::fs::File;
 use std::io;
@@ -31,14 +31,15 @@ pub struct Window {
     len: usize,
 }
 
-// SAFETY: the window is plain memory; words are reached through atomics, and ranges only with `&mut self` or by their
-// one writer (see `write`).
+// SAFETY: the window is plain memory; words are reached through atomics, and ranges only with `&mut self` or
+// by their one writer (see `write`).
 unsafe impl Send for Window {}
 // SAFETY: as above.
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Maps `len` bytes from the beginning of the file. The file must not shrink while the window lives; ours never do.
+    /// Maps `len` bytes from the beginning of the file. The file must not shrink while the window lives; ours
+    /// never do.
     pub fn map(file: &File, len: usize) -> io::Result<Self> {
         if file.metadata()?.len() < len as u64 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is smaller than the window"));
@@ -46,14 +47,14 @@ impl Window {
         Self::map_known(file, 0, len)
     }
 
-    /// Maps `len` bytes from the beginning of a file of somebody else's, to look at words: whoever writes through this window
-    /// is ended (SIGSEGV). The file must have them and not shrink.
+    /// Maps `len` bytes from the beginning of a file of somebody else's, to look at words: whoever writes
+    /// through this window is ended (SIGSEGV). The file must have them and not shrink.
     pub fn map_for_reading(file: &File, len: usize) -> io::Result<Self> {
         Self::map_with(file, 0, len, libc::PROT_READ)
     }
 
-    /// Maps `len` bytes from `offset`, a multiple of the page, of a file that is known to have them: touched beyond its
-    /// end, the window is deadly (SIGBUS).
+    /// Maps `len` bytes from `offset`, a multiple of the page, of a file that is known to have them: touched
+    /// beyond its end, the window is deadly (SIGBUS).
     pub fn map_known(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         Self::map_with(file, offset, len, libc::PROT_READ | libc::PROT_WRITE)
     }
@@ -78,18 +79,20 @@ impl Window {
             "word {offset} in a window of {}",
             self.len
         );
-        // SAFETY: in bounds and aligned (the mapping is page-aligned); shared words are only ever touched atomically.
+        // SAFETY: in bounds and aligned (the mapping is page-aligned); shared words are only ever touched
+        // atomically.
         unsafe { &*self.at.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
-    /// Copies bytes in. Nobody may read or write this range at the same time: the callers keep two slots and publish
-    /// the one that is whole by a word, and write under a lock.
+    /// Copies bytes in. Nobody may read or write this range at the same time: the callers keep two slots and
+    /// publish the one that is whole by a word, and write under a lock.
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(
             offset.checked_add(bytes.len()).is_some_and(|end| end <= self.len),
             "write beyond the window"
         );
-        // SAFETY: in bounds by the assertion; no overlap, since `bytes` is memory of ours and not of the window.
+        // SAFETY: in bounds by the assertion; no overlap, since `bytes` is memory of ours and not of the
+        // window.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(offset), bytes.len()) };
         // The words that publish these bytes must not become visible before them.
         std::sync::atomic::fence(Ordering::Release);
@@ -98,7 +101,8 @@ impl Window {
     /// All of it, for one who knows that nobody writes there any more.
     #[must_use]
     pub fn as_bytes(&mut self) -> &[u8] {
-        // SAFETY: the mapping has `len` bytes and lives as long as the borrow, which is this process's only one.
+        // SAFETY: the mapping has `len` bytes and lives as long as the borrow, which is this process's only
+        // one.
         unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
     }
 
@@ -122,9 +126,9 @@ impl Drop for Window {
     }
 }
 
-/// Moves up to `len` bytes from a pipe into the file at its own position, which moves with them. The kernel does both in
-/// one call that a signal cannot cut in two: whoever holds the file next learns from its position what was taken.
-/// `WouldBlock`: the pipe is empty. 0: its other end is closed.
+/// Moves up to `len` bytes from a pipe into the file at its own position, which moves with them. The kernel
+/// does both in one call that a signal cannot cut in two: whoever holds the file next learns from its
+/// position what was taken. `WouldBlock`: the pipe is empty. 0: its other end is closed.
 pub fn splice(pipe: BorrowedFd<'_>, file: &File, len: usize) -> io::Result<usize> {
     // SAFETY: null offsets mean the descriptors' own positions; no memory of ours is touched.
     let n = unsafe {
@@ -181,15 +185,15 @@ pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the program's own code out of memory: what only its beginning needed stays out, the rest comes back from the page
-/// cache when it is next run.
+/// Takes the program's own code out of memory: what only its beginning needed stays out, the rest comes back
+/// from the page cache when it is next run.
 pub fn forget_code() {
     let here = forget_code as fn() as usize;
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     let range = maps.lines().find_map(|line| code_range(line).filter(|range| range.contains(&here)));
     if let Some(range) = range {
-        // SAFETY: the range is a mapping of the program's file that can be read and run, and not written: whatever is
-        // touched in it again is read from the file again.
+        // SAFETY: the range is a mapping of the program's file that can be read and run, and not written:
+        // whatever is touched in it again is read from the file again.
         unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED) };
     }
 }

@@ -1,5 +1,5 @@
-//! The only place with `unsafe` and `libc`: one function for a system call, with its man-page name, `io::Result`, and
-//! owned descriptors in the signature. Policy-free: nothing here decides anything.
+//! The only place with `unsafe` and `libc`: one function for a system call, with its man-page name,
+//! `io::Result`, and owned descriptors in the signature. Policy-free: nothing here decides anything.
 
 use std::io;
 

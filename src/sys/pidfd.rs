@@ -10,8 +10,8 @@ use crate::sys::cerr_long;
 pub struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// pidfd_open(2). Only the parent of `pid`, before it reaps, knows for certain whom it gets; everyone else checks
-    /// afterwards (start time, cgroup) that it is the one that was meant.
+    /// pidfd_open(2). Only the parent of `pid`, before it reaps, knows for certain whom it gets; everyone
+    /// else checks afterwards (start time, cgroup) that it is the one that was meant.
     pub fn open(pid: u32) -> io::Result<Self> {
         // SAFETY: touches no memory; the descriptor returned is new and ours.
         unsafe {

@@ -1,7 +1,8 @@
 //! Waiting: for descriptors, for another thread, for a deadline, all in one place.
 //!
-//! Another thread wakes a waiting one with a signal that only the wait itself lets through (`ppoll` swaps the mask
-//! atomically), so no thread needs a descriptor of its own: with thousands of children, descriptors are what runs out.
+//! Another thread wakes a waiting one with a signal that only the wait itself lets through (`ppoll` swaps the
+//! mask atomically), so no thread needs a descriptor of its own: with thousands of children, descriptors are
+//! what runs out.
 
 use std::cell::OnceCell;
 use std::io;
@@ -13,8 +14,8 @@ use std::sync::{Arc, Once};
 
 use crate::sys::{cerr, clock};
 
-/// The signal: the last real-time one, which nobody else has a use for. Its handler does nothing; that it interrupts
-/// `ppoll` is all it is for.
+/// The signal: the last real-time one, which nobody else has a use for. Its handler does nothing; that it
+/// interrupts `ppoll` is all it is for.
 const WAKE: libc::c_int = 64;
 
 const AWAKE: u8 = 0;
@@ -25,8 +26,8 @@ thread_local! {
     static OURS: OnceCell<Waker> = const { OnceCell::new() };
 }
 
-/// Wakes one thread out of [`wait`], or out of the next one if it is not in one. Cheap to clone; outliving its thread
-/// does no harm.
+/// Wakes one thread out of [`wait`], or out of the next one if it is not in one. Cheap to clone; outliving
+/// its thread does no harm.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Inner>);
 
@@ -46,7 +47,8 @@ impl Waker {
     fn make() -> Self {
         static HANDLER: Once = Once::new();
         HANDLER.call_once(install_handler);
-        // SAFETY: the set is initialised before use, and blocking a signal in our own thread touches no memory.
+        // SAFETY: the set is initialised before use, and blocking a signal in our own thread touches no
+        // memory.
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -67,8 +69,8 @@ impl Waker {
     /// Wakes the thread. A system call is made only if it waits and was not woken yet.
     pub fn wake(&self) {
         if self.0.state.swap(WOKEN, Ordering::SeqCst) == WAITING {
-            // SAFETY: tgkill touches no memory. If the thread has ended, it fails; if another of our threads has its
-            // number by now, that one sees a signal that is blocked or whose handler does nothing.
+            // SAFETY: tgkill touches no memory. If the thread has ended, it fails; if another of our threads
+            // has its number by now, that one sees a signal that is blocked or whose handler does nothing.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0.tid, WAKE) };
         }
     }
@@ -101,7 +103,6 @@ impl<'a> PollFd<'a> {
         Self::new(fd.as_raw_fd(), libc::POLLIN)
     }
 
-    /// Room to write.
     #[must_use]
     pub fn writable(fd: BorrowedFd<'a>) -> Self {
         Self::new(fd.as_raw_fd(), libc::POLLOUT)
@@ -209,8 +210,9 @@ fn ppoll(fds: &mut [PollFd<'_>], deadline: Option<u64>) -> io::Result<libc::c_in
         }
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: `PollFd` is a transparent pollfd, so the pointer and length describe valid memory; the timeout is null or
-    // points to a timespec that lives through the call; the mask is the thread's own without the wake signal.
+    // SAFETY: `PollFd` is a transparent pollfd, so the pointer and length describe valid memory; the timeout
+    // is null or points to a timespec that lives through the call; the mask is the thread's own without the
+    // wake signal.
     unsafe {
         let mut mask = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &raw mut mask);

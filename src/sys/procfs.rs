@@ -1,5 +1,5 @@
-//! What /proc tells of processes. Everything read here may be out of date when it is used; callers that act on it hold
-//! a pidfd first and look again.
+//! What /proc tells of processes. Everything read here may be out of date when it is used; callers that act
+//! on it hold a pidfd first and look again.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,26 +12,23 @@ use crate::sys::errno::is_want;
 const FORKED_ONLY: u64 = 0x40;
 /// PF_EXITING and PF_KTHREAD: those have no program, and get none.
 const WITHOUT_PROGRAM: u64 = 0x4 | 0x20_0000;
-/// How long an exec may take from the end of the old program to the environment of the new one, in milliseconds: some
-/// microseconds, if nothing else wants the processor.
+/// How long an exec may take from the end of the old program to the environment of the new one, in
+/// milliseconds: some microseconds, if nothing else wants the processor.
 const EXEC_MS: u64 = 2000;
 
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Its number.
     pub pid: u32,
     /// 'R', 'S', 'D', 'Z', ...
     pub state: char,
-    /// Its parent.
     pub parent: u32,
-    /// Its process group.
     pub group: u32,
-    /// Its session.
     pub session: u32,
     /// Whether it runs a program of its own: a fork that has not come to its exec still runs its parent's.
     pub has_executed: bool,
-    /// The middle of an exec, as far as we may see: the old program is gone, the new one's environment not there yet.
+    /// The middle of an exec, as far as we may see: the old program is gone, the new one's environment not
+    /// there yet.
     pub is_between_programs: bool,
     /// How many threads it has.
     pub threads: u32,
@@ -40,8 +37,8 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Whether it is dead and only not reaped yet. A process whose first thread has ended looks like a zombie, but lives
-    /// on in the others.
+    /// Whether it is dead and only not reaped yet. A process whose first thread has ended looks like a
+    /// zombie, but lives on in the others.
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         self.state == 'Z' && self.threads <= 1
@@ -98,9 +95,9 @@ pub fn boot_id() -> String {
     id.trim().chars().take(64).collect()
 }
 
-/// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and nothing of one
-/// that is gone or not ours to see. In the middle of an exec it has none for a moment, which is waited for. An error: we
-/// lack the means to look.
+/// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and
+/// nothing of one that is gone or not ours to see. In the middle of an exec it has none for a moment, which
+/// is waited for. An error: we lack the means to look.
 pub fn variables(pid: u32) -> io::Result<Vec<u8>> {
     const READ_MAX: u64 = 256 << 10;
     let until = clock::now_ms() + EXEC_MS;

@@ -45,35 +45,22 @@ const NAMES: [(&str, libc::c_int); 31] = [
 const RTMIN: u32 = 34;
 const RTMAX: u32 = 64;
 
-/// SIGKILL's number.
 pub const KILL: u32 = libc::SIGKILL as u32;
-/// SIGTERM's number.
 pub const TERM: u32 = libc::SIGTERM as u32;
-/// SIGINT's number.
 pub const INT: u32 = libc::SIGINT as u32;
-/// SIGQUIT's number.
 pub const QUIT: u32 = libc::SIGQUIT as u32;
-/// SIGHUP's number.
 pub const HUP: u32 = libc::SIGHUP as u32;
-/// SIGCONT's number.
 pub const CONT: u32 = libc::SIGCONT as u32;
-/// SIGSEGV's number.
 pub const SEGV: u32 = libc::SIGSEGV as u32;
-/// SIGBUS's number.
 pub const BUS: u32 = libc::SIGBUS as u32;
-/// SIGSTOP's number.
 pub const STOP: u32 = libc::SIGSTOP as u32;
-/// SIGTSTP's number.
 pub const TSTP: u32 = libc::SIGTSTP as u32;
-/// SIGCHLD's number.
 pub const CHLD: u32 = libc::SIGCHLD as u32;
 /// SIGUSR1's number.
 pub const USR1: u32 = libc::SIGUSR1 as u32;
 /// SIGUSR2's number.
 pub const USR2: u32 = libc::SIGUSR2 as u32;
-/// SIGWINCH's number.
 pub const WINCH: u32 = libc::SIGWINCH as u32;
-/// SIGPIPE's number.
 pub const PIPE: u32 = libc::SIGPIPE as u32;
 
 /// The number of "TERM", "SIGTERM", "sigterm", "15" or "RTMIN+3"; `None` for what is no signal.
@@ -113,8 +100,8 @@ pub struct SignalFd(OwnedFd);
 impl SignalFd {
     /// Blocks these signals in this thread, and in those it makes from now on, and receives them here.
     pub fn new(signals: &[u32]) -> io::Result<Self> {
-        // SAFETY: the set is initialised before use; signalfd copies it and returns a descriptor that nobody else owns. No
-        // handler of ours stands behind these signals.
+        // SAFETY: the set is initialised before use; signalfd copies it and returns a descriptor that nobody
+        // else owns. No handler of ours stands behind these signals.
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -122,7 +109,8 @@ impl SignalFd {
                 libc::sigaddset(&raw mut set, signal.cast_signed());
             }
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
-            // An ignored SIGCHLD, inherited from whoever started us, would take the exits of all children with it.
+            // An ignored SIGCHLD, inherited from whoever started us, would take the exits of all children
+            // with it.
             for signal in signals {
                 libc::signal(signal.cast_signed(), libc::SIG_DFL);
             }
@@ -169,7 +157,8 @@ impl Ignored {
         let is_ignored = |signal: &u32| {
             let mut action = [0u64; 4];
             let (new, len) = (ptr::null::<u64>(), size_of::<u64>());
-            // SAFETY: the kernel writes one sigaction of its own: 32 bytes on every 64-bit machine, the handler first.
+            // SAFETY: the kernel writes one sigaction of its own: 32 bytes on every 64-bit machine, the
+            // handler first.
             unsafe { libc::syscall(libc::SYS_rt_sigaction, *signal, new, action.as_mut_ptr(), len) };
             action[0] == libc::SIG_IGN as u64
         };
@@ -177,8 +166,8 @@ impl Ignored {
     }
 }
 
-/// Default dispositions for all 64 signals and an empty mask, as of the next exec: what a program expects to find. Also
-/// reaches the two signals that glibc keeps for itself.
+/// Default dispositions for all 64 signals and an empty mask, as of the next exec: what a program expects to
+/// find. Also reaches the two signals that glibc keeps for itself.
 pub fn reset(ignored: Ignored) {
     // The kernel's sigaction, all zero: SIG_DFL, no flags, empty mask. 32 bytes on every 64-bit machine.
     let default = [0u64; 4];

@@ -1,4 +1,5 @@
-//! Sockets beyond std: descriptors and credentials beside the bytes of a unix socket, calls that do not wait, options.
+//! Sockets beyond std: descriptors and credentials beside the bytes of a unix socket, calls that do not wait,
+//! options.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -24,12 +25,13 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// Takes over a socket that this process was started with. An error: nothing of the kind is open at that number.
+/// Takes over a socket that this process was started with. An error: nothing of the kind is open at that
+/// number.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let mut kind: libc::c_int = 0;
     let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("a small number");
-    // SAFETY: the buffer and its length belong together. If there is a socket, nobody else in this process owns it:
-    // this is called once, first thing, for the number that our parent has agreed on.
+    // SAFETY: the buffer and its length belong together. If there is a socket, nobody else in this process
+    // owns it: this is called once, first thing, for the number that our parent has agreed on.
     unsafe {
         cerr(libc::getsockopt(
             number,
@@ -75,8 +77,9 @@ pub fn sendmsg(
     assert!(fds.len() <= FDS_MAX, "at most {FDS_MAX} descriptors in a message");
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: the header points to `iov` and `control`, which live through the call; the control buffer has room for
-    // FDS_MAX descriptors (16 bytes of header, 32 of numbers), and CMSG_* stay within the length given.
+    // SAFETY: the header points to `iov` and `control`, which live through the call; the control buffer has
+    // room for FDS_MAX descriptors (16 bytes of header, 32 of numbers), and CMSG_* stay within the length
+    // given.
     unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &raw mut iov;
@@ -117,7 +120,8 @@ pub fn recvmsg(
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut fds = Vec::new();
-    // SAFETY: as in `sendmsg`; every descriptor the kernel put into the control buffer is new and owned by nobody else.
+    // SAFETY: as in `sendmsg`; every descriptor the kernel put into the control buffer is new and owned by
+    // nobody else.
     let len = unsafe {
         let mut msg: libc::msghdr = std::mem::zeroed();
         msg.msg_iov = &raw mut iov;
@@ -169,9 +173,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 pub struct PeerCredentials {
     /// For logs only: numbers are reused.
     pub pid: u32,
-    /// Effective user.
     pub uid: u32,
-    /// Effective group.
     pub gid: u32,
 }
 
@@ -238,7 +240,8 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// TCP_USER_TIMEOUT: for how long what was sent may stay unacknowledged before the connection counts as broken.
+/// TCP_USER_TIMEOUT: for how long what was sent may stay unacknowledged before the connection counts as
+/// broken.
 pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout_ms: u32) -> io::Result<()> {
     setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, timeout_ms)
 }

@@ -1,8 +1,9 @@
-//! Looking again for a moment before going to sleep. What is expected within microseconds is there sooner than a thread
-//! that sleeps would be awake, all the more on a processor that sleeps with it.
+//! Looking again for a moment before going to sleep. What is expected within microseconds is there sooner
+//! than a thread that sleeps would be awake, all the more on a processor that sleeps with it.
 //!
-//! Between two looks the processor is yielded: whoever has work is not kept from it. One thread of the process does so at a
-//! time, and one that looked in vain does it less and less often: what is quiet stays quiet.
+//! Between two looks the processor is yielded: whoever has work is not kept from it. One thread of the
+//! process does so at a time, and one that looked in vain does it less and less often: what is quiet stays
+//! quiet.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -47,8 +47,8 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
 
 /// The environment variable that tunes glibc, which it reads before `main`.
 pub const TUNABLES_KEY: &str = "GLIBC_TUNABLES";
-/// For a process with hundreds of threads that rarely allocate: one arena, nothing cached per thread (a cache each was
-/// measured at 10 KiB a thread), large blocks given back, and few stacks of ended threads kept.
+/// For a process with hundreds of threads that rarely allocate: one arena, nothing cached per thread (a cache
+/// each was measured at 10 KiB a thread), large blocks given back, and few stacks of ended threads kept.
 pub const TUNABLES: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=262144:\
 glibc.malloc.trim_threshold=262144:glibc.pthread.stack_cache_size=1048576";
 

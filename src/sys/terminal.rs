@@ -13,8 +13,9 @@ use crate::sys::signal::SignalFd;
 /// What a terminal hands over as one line at most, in bytes.
 const LINE_LEN_MAX: usize = 4096;
 
-/// Asks at the terminal of this process, wherever its standard input comes from. The answer is without the end of its
-/// line. The terminal is as it was afterwards, also after ctrl-c, which is the error `Interrupted`.
+/// Asks at the terminal of this process, wherever its standard input comes from. The answer is without the
+/// end of its line. The terminal is as it was afterwards, also after ctrl-c, which is the error
+/// `Interrupted`.
 pub fn ask_silently(question: &str) -> io::Result<Vec<u8>> {
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     // From here on signals are read: nothing may end us while the terminal is silent.

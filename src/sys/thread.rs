@@ -1,4 +1,5 @@
-//! Threads with names. The one way in which threads are made, so that every one shows up in `ps -T` as what it is.
+//! Threads with names. The one way in which threads are made, so that every one shows up in `ps -T` as what
+//! it is.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -8,7 +9,8 @@ const NAME_LEN_MAX: usize = 15;
 
 /// The stack of a thread, in bytes.
 const STACK_LEN: usize = 256 << 10;
-/// How much of it below the present frame is given back, in bytes: less than half, since callers are near its top.
+/// How much of it below the present frame is given back, in bytes: less than half, since callers are near its
+/// top.
 const GIVEN_BACK_LEN: usize = 96 << 10;
 
 /// More than the rest of one small frame and a system call's own, in bytes.
@@ -20,16 +22,17 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Joi
     Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
 }
 
-/// Gives the stack's memory below the present frame back to the system: what a deep call has used once would stay with
-/// a thread that then waits for days. Only for threads that [`spawn`] made, and not from a deep call.
+/// Gives the stack's memory below the present frame back to the system: what a deep call has used once would
+/// stay with a thread that then waits for days. Only for threads that [`spawn`] made, and not from a deep
+/// call.
 #[inline(never)]
 pub fn give_back_stack() {
     const PAGE: usize = crate::sys::memory::PAGE;
     let here = 0u8;
     let end = ((&raw const here as usize) - FRAMES_LEN) & !(PAGE - 1);
-    // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in the upper half
-    // of it. It ends so far below this frame that the rest of it and the frame of the call are spared; below them nothing
-    // lives, and what is touched there later is zeroed again.
+    // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in
+    // the upper half of it. It ends so far below this frame that the rest of it and the frame of the call are
+    // spared; below them nothing lives, and what is touched there later is zeroed again.
     unsafe {
         libc::madvise((end - GIVEN_BACK_LEN) as *mut libc::c_void, GIVEN_BACK_LEN, libc::MADV_DONTNEED)
     };

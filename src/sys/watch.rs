@@ -13,7 +13,6 @@ use crate::sys::cerr;
 pub struct Watch(OwnedFd);
 
 impl Watch {
-    /// Watches nothing yet.
     pub fn new() -> io::Result<Self> {
         // SAFETY: a new descriptor, which nobody else owns.
         unsafe {

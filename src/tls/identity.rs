@@ -1,5 +1,5 @@
-//! Who a certificate says somebody is: the names in its SAN, and nothing else. The subject's common name has no meaning
-//! here.
+//! Who a certificate says somebody is: the names in its SAN, and nothing else. The subject's common name has
+//! no meaning here.
 
 use std::net::IpAddr;
 
@@ -42,9 +42,7 @@ pub struct Described {
     pub serial: String,
     /// As in [`Peer`].
     pub fingerprint: [u8; 32],
-    /// Not valid before.
     pub not_before: Timestamp,
-    /// Not valid after.
     pub not_after: Timestamp,
     /// Whether it may sign others.
     pub is_ca: bool,
@@ -60,7 +58,6 @@ pub fn describe(pem: &[u8]) -> Result<Vec<Described>, Error> {
     found.iter().map(|der| described(der).map_err(Error::usage)).collect()
 }
 
-/// At least one.
 pub(in crate::tls) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
@@ -112,8 +109,8 @@ pub(in crate::tls) fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, String>
     Ok(Peer { names, serial, fingerprint, not_after, chain })
 }
 
-/// A name of the SAN, or nothing for a kind that we do not use. Names of all kinds end up in one list, so each has to
-/// look like its kind, or a DNS name could be mistaken for somebody's URI.
+/// A name of the SAN, or nothing for a kind that we do not use. Names of all kinds end up in one list, so
+/// each has to look like its kind, or a DNS name could be mistaken for somebody's URI.
 fn named(name: &GeneralName<'_>) -> Result<Option<String>, String> {
     let (text, fits) = match name {
         GeneralName::DNSName(name) => (*name, is_dns(name)),

@@ -1,4 +1,5 @@
-//! Certificates of one's own: an authority, and what it signs. Text in, text out; whoever asks keeps the files.
+//! Certificates of one's own: an authority, and what it signs. Text in, text out; whoever asks keeps the
+//! files.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,13 +39,11 @@ pub enum Usage {
 
 /// A certificate and its key, as PEM.
 pub struct Issued {
-    /// The certificate.
     pub certificate: String,
     /// The key, for its owner alone.
     pub key: Zeroizing<String>,
 }
 
-/// One that signs.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Its distinguished name, as text.
@@ -82,8 +81,8 @@ impl Authority {
         Ok(Self { issuer, name: described.subject, not_after: described.not_after })
     }
 
-    /// The list of what this authority has revoked, as PEM: what was on the one before, and these certificates. It is
-    /// valid for as long as the authority is: there is no other that would be waited for.
+    /// The list of what this authority has revoked, as PEM: what was on the one before, and these
+    /// certificates. It is valid for as long as the authority is: there is no other that would be waited for.
     pub fn revoke(&self, before: Option<&[u8]>, pem: &[u8], now: Timestamp) -> Result<String, Error> {
         let mut revoked = match before {
             Some(before) => self.listed(before).map_err(Error::usage)?,

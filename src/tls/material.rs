@@ -1,11 +1,13 @@
-//! Certificates, keys, authorities and revocation lists: from files into what rustls works with. Whatever cannot work is
-//! an error here, with the file's name, and not a handshake that fails later.
+//! Certificates, keys, authorities and revocation lists: from files into what rustls works with. Whatever
+//! cannot work is an error here, with the file's name, and not a handshake that fails later.
 //!
-//! Nothing is left to defaults: TLS 1.3, three suites, HTTP/2, a certificate from both sides, authorities from the
-//! configured file only, and no way to resume a session or to send data before the handshake is done.
+//! Nothing is left to defaults: TLS 1.3, three suites, HTTP/2, a certificate from both sides, authorities
+//! from the configured file only, and no way to resume a session or to send data before the handshake is
+//! done.
 //!
-//! With revocation lists, every certificate of a chain has to be covered by one that has not expired; a status that is
-//! unknown is a refusal. So a file for a chain with intermediates holds one list of each authority in it.
+//! With revocation lists, every certificate of a chain has to be covered by one that has not expired; a
+//! status that is unknown is a refusal. So a file for a chain with intermediates holds one list of each
+//! authority in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,10 +45,9 @@ const AUTHORITIES_MAX: usize = 100;
 pub struct Files {
     /// Our certificate, then those of the authorities between it and the one that the peer knows.
     pub certificate: PathBuf,
-    /// Its private key.
     pub key: PathBuf,
-    /// The authorities that the peer's certificate has to come from. One that has expired counts no more when the file
-    /// is read.
+    /// The authorities that the peer's certificate has to come from. One that has expired counts no more when
+    /// the file is read.
     pub ca: PathBuf,
     /// What they have revoked.
     pub crl: Option<PathBuf>,
@@ -114,7 +115,6 @@ enum Purpose {
     Server,
 }
 
-/// The files' contents.
 struct Material {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -171,8 +171,8 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
         .map_err(|_| fail("there is no private key in it (PEM, not encrypted)"))
 }
 
-/// Those that may sign for the peer. webpki takes whatever it is told to trust, so that it is an authority, and still
-/// one, is checked here.
+/// Those that may sign for the peer. webpki takes whatever it is told to trust, so that it is an authority,
+/// and still one, is checked here.
 fn authorities(path: &Path) -> Result<RootCertStore, Error> {
     let fail = |why: &str| wrong("authorities", path, why);
     let found = certificates(path, "authorities")?;

@@ -1,6 +1,6 @@
-//! Mutual TLS 1.3 over a TCP connection, for both of its ends: who may be there (certificates, authorities, revocations),
-//! the handshake, and the pump that carries plaintext between it and a socket of our own. It knows nothing of what the
-//! bytes mean.
+//! Mutual TLS 1.3 over a TCP connection, for both of its ends: who may be there (certificates, authorities,
+//! revocations), the handshake, and the pump that carries plaintext between it and a socket of our own. It
+//! knows nothing of what the bytes mean.
 
 #![forbid(unsafe_code)]
 

@@ -1,13 +1,14 @@
-//! Carries bytes between a TLS connection and a stream socket of ours that holds the plaintext: one thread, one `poll`
-//! over both.
+//! Carries bytes between a TLS connection and a stream socket of ours that holds the plaintext: one thread,
+//! one `poll` over both.
 //!
-//! Each direction is a buffer of one batch: nothing is read from one side before the last batch has gone to the other. So
-//! whoever does not take what is there stops its sender, at the other end of both connections, and memory stays at two
-//! batches. A socket that gave less than it was asked for is empty, and is not read again before `poll` says so.
+//! Each direction is a buffer of one batch: nothing is read from one side before the last batch has gone to
+//! the other. So whoever does not take what is there stops its sender, at the other end of both connections,
+//! and memory stays at two batches. A socket that gave less than it was asked for is empty, and is not read
+//! again before `poll` says so.
 //!
-//! The end of one direction leaves the other as it is: end of the plaintext is a close_notify and a FIN to the peer, and a
-//! close_notify of the peer is the end of the plaintext. A FIN without one may be the work of somebody in between: then
-//! everything ends at once.
+//! The end of one direction leaves the other as it is: end of the plaintext is a close_notify and a FIN to
+//! the peer, and a close_notify of the peer is the end of the plaintext. A FIN without one may be the work of
+//! somebody in between: then everything ends at once.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -32,8 +33,8 @@ const SPIN_LEN: usize = 4 << 10;
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
 const GOODBYE_MS: u64 = 10_000;
-/// For how long the peer may then go on talking to nobody, in milliseconds. Closing at once, with bytes of its unread,
-/// could take back what it has not read yet.
+/// For how long the peer may then go on talking to nobody, in milliseconds. Closing at once, with bytes of
+/// its unread, could take back what it has not read yet.
 const LINGER_MS: u64 = 1000;
 
 /// Watches the plaintext. Called on the pump's thread, before the bytes go on.
@@ -47,7 +48,6 @@ pub trait Meter {
 /// What becomes of bytes, and of those after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MeterDecision {
-    /// They go on.
     Pass,
     /// They go on; in this direction no more are read before this time (monotonic ms).
     PauseUntil(u64),
@@ -101,8 +101,9 @@ impl fmt::Display for Ended {
 }
 
 impl Tunnel {
-    /// Carries bytes between the peer and `plain`, a stream socket that does not block, to their end. To be called near
-    /// the top of a thread that `sys::thread` made: its stack is given back while there is nothing to do.
+    /// Carries bytes between the peer and `plain`, a stream socket that does not block, to their end. To be
+    /// called near the top of a thread that `sys::thread` made: its stack is given back while there is
+    /// nothing to do.
     pub fn run(self, plain: OwnedFd, meter: &mut dyn Meter) -> Ended {
         self.closer.wakes(Waker::for_this_thread());
         let closer = self.closer.clone();
@@ -112,7 +113,6 @@ impl Tunnel {
     }
 }
 
-/// A direction's life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Open,
@@ -421,7 +421,8 @@ impl<'a> Pump<'a> {
         Ended::Refused(error_texts::failure(e, self.tunnel.peer))
     }
 
-    /// Waits until something can move. `idle`: whether memory was given back since the last time. Returns the same.
+    /// Waits until something can move. `idle`: whether memory was given back since the last time. Returns the
+    /// same.
     fn wait(&mut self, now: u64, idle: bool) -> Result<bool, Ended> {
         let session = &self.tunnel.session;
         let (reads_tcp, writes_tcp) = (self.wants_tcp(now), !session.outgoing.is_empty());

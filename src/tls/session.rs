@@ -1,4 +1,5 @@
-//! The TLS of one connection, between buffers: records in, plaintext out, and back. No input or output happens here.
+//! The TLS of one connection, between buffers: records in, plaintext out, and back. No input or output
+//! happens here.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use rustls::{ClientConfig, CommonState};
 
 use crate::wire::buffer::Buffer;
 
-/// The most bytes that may wait for the rest of their record or message: the longest certificate chain that rustls takes
-/// is half of it, the rest is for the overhead of small records.
+/// The most bytes that may wait for the rest of their record or message: the longest certificate chain that
+/// rustls takes is half of it, the rest is for the overhead of small records.
 const PENDING_LEN_MAX: usize = 128 << 10;
 
 /// The most plaintext in a record.
@@ -24,16 +25,14 @@ const RECORD_LEN: usize = 16 << 10;
 /// More than a record adds to it: header, type, tag.
 const RECORD_OVERHEAD: usize = 32;
 
-/// Either end.
 pub(in crate::tls) struct Session {
     end: End,
     /// The peer has said that nothing more comes.
     peer_closed: bool,
-    /// What has come and is not a whole record yet. rustls remembers positions in it: it goes into every call.
+    /// What has come and is not a whole record yet. rustls remembers positions in it: it goes into every
+    /// call.
     pub incoming: Buffer,
-    /// Decrypted, for us.
     pub plain: Buffer,
-    /// For the peer.
     pub outgoing: Buffer,
 }
 
@@ -63,7 +62,8 @@ enum Turn {
 }
 
 impl Session {
-    /// The end that has connected. What it has to say first is in `outgoing` after the first [`Self::advance`].
+    /// The end that has connected. What it has to say first is in `outgoing` after the first
+    /// [`Self::advance`].
     pub fn client(config: Arc<ClientConfig>, server: ServerName<'static>) -> Result<Self, Tls> {
         Ok(Self::new(End::Client(UnbufferedClientConnection::new(config, server)?)))
     }

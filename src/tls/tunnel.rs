@@ -1,4 +1,5 @@
-//! The handshake, on the thread that calls, with one deadline for all of it; and the connection that comes of it.
+//! The handshake, on the thread that calls, with one deadline for all of it; and the connection that comes of
+//! it.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -24,18 +25,19 @@ use crate::wire::id::quoted;
 
 /// How much is read at once while the handshake goes on.
 const READ_LEN: usize = 8 << 10;
-/// For how long a refused peer may take to read why, in milliseconds. Closing at once, with bytes of its unread, would
-/// take the alert back.
+/// For how long a refused peer may take to read why, in milliseconds. Closing at once, with bytes of its
+/// unread, would take the alert back.
 const LINGER_MS: u64 = 500;
 /// How much it may say meanwhile.
 const LINGER_LEN_MAX: usize = 1 << 20;
-/// How much plaintext may be on its way between the pump and whoever speaks it, in bytes: with less they take turns instead
-/// of working at the same time.
+/// How much plaintext may be on its way between the pump and whoever speaks it, in bytes: with less they take
+/// turns instead of working at the same time.
 const PLAIN_LEN: u32 = 512 << 10;
 /// For how long bytes may stay unacknowledged, in milliseconds: then the peer is gone.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
 
-/// A connection whose both ends have proved who they are. [`Tunnel::run`](crate::tls::pump) carries its bytes.
+/// A connection whose both ends have proved who they are. [`Tunnel::run`](crate::tls::pump) carries its
+/// bytes.
 pub struct Tunnel {
     pub(in crate::tls) tcp: TcpStream,
     pub(in crate::tls) session: Session,
@@ -81,8 +83,8 @@ pub fn accept(
     Ok((tunnel, peer))
 }
 
-/// Connects to a server whose certificate is for this name or address, before the deadline (monotonic ms). What the
-/// server thinks of our certificate shows later: [`Ended::Refused`](crate::tls::pump::Ended).
+/// Connects to a server whose certificate is for this name or address, before the deadline (monotonic ms).
+/// What the server thinks of our certificate shows later: [`Ended::Refused`](crate::tls::pump::Ended).
 pub fn connect(
     tcp: TcpStream,
     config: Arc<ClientConfig>,
@@ -101,7 +103,8 @@ pub fn connect(
     shake_hands(tcp, session, PEER, deadline_ms).map_err(failed)
 }
 
-/// Two connected stream sockets: one for whoever speaks plaintext, the other for [`Tunnel::run`](crate::tls::pump).
+/// Two connected stream sockets: one for whoever speaks plaintext, the other for
+/// [`Tunnel::run`](crate::tls::pump).
 pub fn plain_pair() -> io::Result<(UnixStream, OwnedFd)> {
     let (theirs, ours) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;

@@ -1,4 +1,5 @@
-//! What a client's certificate needs beyond the chain that webpki checks: a purpose that names clients, and a name.
+//! What a client's certificate needs beyond the chain that webpki checks: a purpose that names clients, and a
+//! name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use rustls::{OtherError, SignatureScheme};
 
 use crate::tls::identity::{self, Peer};
 
-/// The chain as webpki sees it, then ours: webpki takes a certificate without any extended key usage for every purpose.
+/// The chain as webpki sees it, then ours: webpki takes a certificate without any extended key usage for
+/// every purpose.
 #[derive(Debug)]
 pub struct Clients(pub(in crate::tls) Arc<dyn ClientCertVerifier>);
 

@@ -1,5 +1,5 @@
-//! What a gRPC method answers with, made of the replies of the command channel and taken apart into them: so that both
-//! listeners give the same answers, and the client library reads both in the same way.
+//! What a gRPC method answers with, made of the replies of the command channel and taken apart into them: so
+//! that both listeners give the same answers, and the client library reads both in the same way.
 
 use crate::wire::error::Error;
 use crate::wire::proto::v1;

@@ -1,4 +1,5 @@
-//! The audit: a line for every request that changes something, or would have. `change.rs` says what a request changes.
+//! The audit: a line for every request that changes something, or would have. `change.rs` says what a request
+//! changes.
 
 use crate::wire::error::Error;
 use crate::wire::id::{is_bidi, quoted};
@@ -8,7 +9,6 @@ use crate::wire::time::Timestamp;
 /// The longest text of a line, in bytes.
 pub const TEXT_LEN_MAX: usize = 512;
 
-/// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
     /// Its number; later lines have larger ones.
@@ -26,7 +26,6 @@ pub struct AuditLine {
 /// A line for a request that was refused before the service heard of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What was asked.
     pub what: String,
     /// What came of it.
     pub result: String,

@@ -48,7 +48,6 @@ impl Buffer {
         &self.bytes[start..start + len]
     }
 
-    /// Takes everything.
     pub fn clear(&mut self) {
         self.consume(self.len());
     }
@@ -76,7 +75,6 @@ impl Buffer {
         assert!(self.end <= self.bytes.len(), "no more is added than there was room for");
     }
 
-    /// Adds a copy.
     pub fn push(&mut self, bytes: &[u8]) {
         self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         self.add(bytes.len());

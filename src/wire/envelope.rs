@@ -10,10 +10,8 @@ use crate::wire::request::Request;
 /// The longest text that says for whom something is asked, in characters.
 pub const ON_BEHALF_LEN_MAX: usize = 256;
 
-/// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// What is asked.
     pub request: Request,
     /// For whom, where the asker only hands it on.
     pub on_behalf_of: Option<String>,
@@ -27,7 +25,6 @@ impl Envelope {
         v1::Request { body: Some(request.to_body()), on_behalf_of }.encode_to_vec()
     }
 
-    /// Decodes and checks.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let request = v1::Request::decode(bytes)
             .map_err(|e| Error::usage(format!("cannot decode the request: {e}")))?;

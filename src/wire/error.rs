@@ -13,7 +13,6 @@ pub enum Code {
     Usage,
     /// It worked, and the answer is no.
     No,
-    /// No such target.
     NotFound,
     /// The time given for it ran out.
     TimedOut,
@@ -30,7 +29,6 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them.
     pub const ALL: [Self; 10] = [
         Self::Failed,
         Self::Usage,
@@ -119,7 +117,6 @@ impl Code {
 /// A failure as its receiver needs it: the kind, what happened to which object and why, and the next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The kind.
     pub code: Code,
     /// One line, lower case, no final period.
     pub message: String,

@@ -6,18 +6,15 @@ use crate::wire::process::Exit;
 use crate::wire::proto::v1;
 use crate::wire::time::Timestamp;
 
-/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A newer service's kind that this program does not know.
     Unknown,
-    /// Became known.
     Created,
     /// A run began: the program executes.
     Started,
     /// A start did not come to an exec.
     StartFailed,
-    /// Became ready.
     Ready,
     /// The process ended; others of its tree may be left.
     Exited,
@@ -25,7 +22,6 @@ pub enum EventKind {
     AttemptFailed,
     /// Too many failures: there will be no other attempt.
     GaveUp,
-    /// A stop began.
     Stopping,
     /// The grace ended, SIGKILL was sent.
     Killed,
@@ -88,12 +84,10 @@ impl EventKind {
     }
 }
 
-/// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Its number; the next event has the next one.
     pub seq: u64,
-    /// When.
     pub at: Timestamp,
     /// The same by the monotonic clock, ms: comparable within one boot.
     pub mono_ms: u64,
@@ -101,11 +95,8 @@ pub struct Event {
     pub id: Option<ProcessId>,
     /// That process's name, or empty.
     pub name: String,
-    /// That process's run.
     pub run: u64,
-    /// That run's pid.
     pub pid: Option<u32>,
-    /// What.
     pub kind: EventKind,
     /// Who, or which rule.
     pub cause: String,

@@ -1,12 +1,14 @@
-//! Frames of the command channel: a length of 4 bytes, big endian, then that many bytes. The length is checked before
-//! any memory is taken for it. Knows nothing of what is inside, nor of sockets: bytes go in, whole frames come out.
+//! Frames of the command channel: a length of 4 bytes, big endian, then that many bytes. The length is
+//! checked before any memory is taken for it. Knows nothing of what is inside, nor of sockets: bytes go in,
+//! whole frames come out.
 
 use prost::Message;
 
 use crate::wire::buffer::Buffer;
 use crate::wire::error::{Code, Error};
 
-/// The largest frame, in bytes: room for the 2 MiB of arguments and environment that Linux takes, and as much again.
+/// The largest frame, in bytes: room for the 2 MiB of arguments and environment that Linux takes, and as much
+/// again.
 pub const FRAME_LEN_MAX: usize = 4 << 20;
 /// The length in front.
 pub const HEADER_LEN: usize = 4;
@@ -47,7 +49,6 @@ fn too_large(len: usize) -> Error {
 pub struct Frames(Buffer);
 
 impl Frames {
-    /// Nothing read yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -70,7 +71,8 @@ impl Frames {
         self.add(bytes.len());
     }
 
-    /// The next whole frame's payload, if there is one. An error is final: the peer does not speak our language.
+    /// The next whole frame's payload, if there is one. An error is final: the peer does not speak our
+    /// language.
     pub fn take(&mut self) -> Result<Option<&[u8]>, Error> {
         let Some(header) = self.0.filled().first_chunk::<HEADER_LEN>() else { return Ok(None) };
         let len = u32::from_be_bytes(*header) as usize;

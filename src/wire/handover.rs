@@ -1,5 +1,5 @@
-//! What one keeper leaves to the next when it becomes another program by exec: plain facts and the numbers of the
-//! descriptors that stay open. The encoding only; taking and giving is `keeper/handover.rs`.
+//! What one keeper leaves to the next when it becomes another program by exec: plain facts and the numbers of
+//! the descriptors that stay open. The encoding only; taking and giving is `keeper/handover.rs`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,15 +20,11 @@ const FORMAT: u32 = 1;
 /// See the module. Descriptors are numbers here: who owns them changes with the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handover {
-    /// Of the writer.
     pub version: Version,
-    /// Where it listens.
     pub socket: PathBuf,
     /// The descriptor of the lock beside it.
     pub lock: i32,
-    /// The listening socket's.
     pub listener: i32,
-    /// The global memory's.
     pub global: i32,
     /// The directory of the cgroups, if there are any.
     pub cgroups: Option<PathBuf>,
@@ -46,7 +42,6 @@ pub struct Handover {
     pub binary: i32,
     /// Which upgrade this is.
     pub upgrade: UpgradeId,
-    /// All processes.
     pub processes: Vec<Process>,
 }
 
@@ -75,7 +70,6 @@ pub struct Process {
 /// Whose words a handover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
-    /// Another program's.
     Other,
     /// Our own, given back to us: what we wrote we can read.
     Ourselves,

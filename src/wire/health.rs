@@ -8,11 +8,9 @@ use crate::wire::time::Timestamp;
 /// How the service is.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Its database.
     pub store: Store,
     /// Where else events go.
     pub sinks: Vec<Sink>,
-    /// The last reconciliation.
     pub reconciled: Reconciled,
 }
 
@@ -21,11 +19,8 @@ pub struct Health {
 pub struct Store {
     /// "sound", "degraded", "opening" or "off".
     pub state: String,
-    /// Where it is.
     pub path: String,
-    /// What is wrong.
     pub why: String,
-    /// Since when.
     pub since: Option<Timestamp>,
     /// Changes that are not recorded yet.
     pub unrecorded: u64,
@@ -35,16 +30,13 @@ pub struct Store {
     pub bytes: u64,
     /// Bytes of its write-ahead log.
     pub wal_bytes: u64,
-    /// Events in it.
     pub events: u64,
-    /// SQLite's version.
     pub sqlite: String,
 }
 
 /// How a sink is.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Sink {
-    /// Its name.
     pub name: String,
     /// The last event that it has dealt with.
     pub seq: u64,
@@ -58,16 +50,13 @@ pub struct Sink {
     pub missed: u64,
     /// Attempts that failed since the last one that worked; 0: it works.
     pub failing: u32,
-    /// The last failure.
     pub last_error: String,
-    /// When that was.
     pub last_error_at: Option<Timestamp>,
 }
 
 /// What was found when the service began, or when an engine took over.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Reconciled {
-    /// When.
     pub at: Timestamp,
     /// Why it was looked.
     pub why: String,
@@ -82,7 +71,6 @@ pub struct Reconciled {
 /// What became of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredProcess {
-    /// Which.
     pub id: ProcessId,
     /// Its name, or empty.
     pub name: String,

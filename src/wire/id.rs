@@ -88,7 +88,6 @@ impl FromStr for ProcessId {
 pub struct UpgradeId(Uuid);
 
 impl UpgradeId {
-    /// A fresh one.
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
@@ -124,7 +123,6 @@ impl Default for UpgradeId {
 pub struct Name(String);
 
 impl Name {
-    /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -188,7 +186,6 @@ fn is_name_char(c: char) -> bool {
 /// What a person names processes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A whole UUID.
     Id(ProcessId),
     /// A name, or else the beginning of a UUID.
     Name(String),
@@ -212,7 +209,8 @@ impl FromStr for Target {
     }
 }
 
-/// Text from outside, fit for one line of a message: quoted, control characters escaped, cut to 80 characters.
+/// Text from outside, fit for one line of a message: quoted, control characters escaped, cut to 80
+/// characters.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     const CUT: usize = 80;

@@ -1,5 +1,5 @@
-//! Events as JSON: the one definition for the command line and for every sink. The names and their order are a promise
-//! to scripts; `docs/cli.md` lists them.
+//! Events as JSON: the one definition for the command line and for every sink. The names and their order are
+//! a promise to scripts; `docs/cli.md` lists them.
 
 use jiff::Timestamp as Moment;
 use serde_json::{Map, Value, json};
@@ -42,7 +42,6 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Something that happened.
 #[must_use]
 pub fn event(e: &Event) -> Value {
     json!({

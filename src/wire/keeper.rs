@@ -1,8 +1,8 @@
-//! What keeper and engine say to each other over their `SOCK_SEQPACKET` pair: small messages of one fixed size, file
-//! descriptors beside them. Anything large is in the process's memory, which both hold.
+//! What keeper and engine say to each other over their `SOCK_SEQPACKET` pair: small messages of one fixed
+//! size, file descriptors beside them. Anything large is in the process's memory, which both hold.
 //!
-//! The layout is frozen: after an upgrade an old keeper meets a new engine. A message that one side does not know is
-//! answered by nothing and logged; [`VERSION`] grows when that is not enough.
+//! The layout is frozen: after an upgrade an old keeper meets a new engine. A message that one side does not
+//! know is answered by nothing and logged; [`VERSION`] grows when that is not enough.
 
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
@@ -17,8 +17,8 @@ pub const FDS_MAX: usize = 4;
 pub const ENGINE_FD: i32 = 3;
 /// The directory of a service's cgroups is this and the keeper's number, with a dash between them.
 pub const CGROUP_PREFIX: &str = "provost";
-/// Where in a process's memory a child writes why it did not come to its exec: run (u64), step (u32), errno (u32), all
-/// little endian. There it outlives both the child and the engine.
+/// Where in a process's memory a child writes why it did not come to its exec: run (u64), step (u32), errno
+/// (u32), all little endian. There it outlives both the child and the engine.
 pub const FAILURE_AT: usize = 64;
 /// Its length, in bytes.
 pub const FAILURE_LEN: usize = 16;
@@ -31,8 +31,8 @@ pub enum ToKeeper {
     Hello { version: u32 },
     /// Hold this process's memory from now on. fds: memory.
     Hold { id: ProcessId },
-    /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep open until
-    /// its exec; a cgroup directory, or none.
+    /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep
+    /// open until its exec; a cgroup directory, or none.
     Spawn { id: ProcessId, run: u64, launch: ByteRange },
     /// The end of this run is recorded; it need not be told again.
     Ack { id: ProcessId, run: u64 },
@@ -42,8 +42,8 @@ pub enum ToKeeper {
     Ready,
     /// Everything is stopped, as [`ToEngine::StopAll`] asked.
     AllStopped,
-    /// Move to another binary. fds: that binary. Answered by [`ToEngine::Upgrade`] if nothing can be done; else this
-    /// engine is killed, and the next one is told.
+    /// Move to another binary. fds: that binary. Answered by [`ToEngine::Upgrade`] if nothing can be done;
+    /// else this engine is killed, and the next one is told.
     Upgrade { id: UpgradeId },
     /// What was to become an engine could not execute its program.
     NotExecuted { errno: i32 },
@@ -53,19 +53,44 @@ pub enum ToKeeper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToEngine {
     /// fds: the global memory, the listening socket.
-    Hello { version: u32, started_at: u64, engine_starts: u64, keeper: Version },
+    Hello {
+        version: u32,
+        started_at: u64,
+        engine_starts: u64,
+        keeper: Version,
+    },
     /// A process that is held. fds: memory; then pidfd, stdout, stderr if it runs (pid is not 0).
-    Entry { id: ProcessId, run: u64, pid: u32, ended: Option<Ended>, open: Open },
+    Entry {
+        id: ProcessId,
+        run: u64,
+        pid: u32,
+        ended: Option<Ended>,
+        open: Open,
+    },
     /// That was the last entry.
     Listed,
     /// A spawn succeeded. fds: pidfd, stdout, stderr.
-    Spawned { id: ProcessId, run: u64, pid: u32 },
+    Spawned {
+        id: ProcessId,
+        run: u64,
+        pid: u32,
+    },
     /// A spawn failed before there was a child.
-    NotSpawned { id: ProcessId, run: u64, step: Step, errno: i32 },
-    /// A run ended.
-    Exited { id: ProcessId, run: u64, ended: Ended },
+    NotSpawned {
+        id: ProcessId,
+        run: u64,
+        step: Step,
+        errno: i32,
+    },
+    Exited {
+        id: ProcessId,
+        run: u64,
+        ended: Ended,
+    },
     /// Bring everything to its end: the service was asked to stop. `hurry` after a second signal.
-    StopAll { hurry: bool },
+    StopAll {
+        hurry: bool,
+    },
     /// How the last upgrade stands.
     Upgrade(UpgradeOutcome),
 }
@@ -73,7 +98,6 @@ pub enum ToEngine {
 /// Which pipes of an entry the keeper still holds, in the order of their descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// Memory alone.
     Memory,
     /// Memory, stdout, stderr; the process has ended.
     Pipes,
@@ -224,7 +248,6 @@ impl Writer {
     }
 }
 
-/// Reads them back.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {

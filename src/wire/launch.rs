@@ -1,6 +1,7 @@
-//! Everything a child needs between fork and exec, resolved: nothing is looked up there. The engine lays it into the
-//! process's memory, and the child reads it where it lies: words of 64 bits, then the strings as exec takes them. So a
-//! process that was just forked takes no memory and touches little code, each page of which would cost it a fault.
+//! Everything a child needs between fork and exec, resolved: nothing is looked up there. The engine lays it
+//! into the process's memory, and the child reads it where it lies: words of 64 bits, then the strings as
+//! exec takes them. So a process that was just forked takes no memory and touches little code, each page of
+//! which would cost it a fault.
 //!
 //! ```text
 //! words of the head, flags, uid, gid, umask, nice, oom_score_adj,           head
@@ -32,7 +33,6 @@ const NO_NEW_PRIVS: u64 = 1 << 6;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Launch {
     pub argv: Strings,
-    /// KEY=VALUE.
     pub env: Strings,
     /// Absolute, or empty for none.
     pub cwd: String,
@@ -102,7 +102,6 @@ pub struct Laid<'m> {
     pub env: &'m [u8],
     /// Each ended by NUL.
     pub candidates: &'m [u8],
-    /// Ended by NUL.
     pub cwd: &'m [u8],
 }
 
@@ -159,7 +158,6 @@ impl<'m> Laid<'m> {
         self.value(HAS_UMASK, 4).map(low)
     }
 
-    /// The priority.
     #[must_use]
     pub fn nice(&self) -> Option<i32> {
         self.value(HAS_NICE, 5).map(|n| low(n).cast_signed())

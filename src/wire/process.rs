@@ -8,7 +8,8 @@ use crate::wire::proto::v1;
 use crate::wire::spec::{RestartPolicy, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
-/// The life of a process. What each state means to a user; the rules between them are in `engine/process/state.rs`.
+/// The life of a process. What each state means to a user; the rules between them are in
+/// `engine/process/state.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum State {
     /// Nothing runs and nothing will by itself.
@@ -16,7 +17,6 @@ pub enum State {
     Stopped,
     /// Asked of the keeper; the program is not executing yet.
     Starting,
-    /// The program executes.
     Running,
     /// A run is being brought to its end, until nothing of it is left.
     Stopping,
@@ -72,7 +72,6 @@ impl State {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It returned this.
     Code(u8),
     /// This signal killed it.
     Signal(u8),
@@ -81,7 +80,6 @@ pub enum End {
 /// The end of a run, with what the kernel said about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// How.
     pub end: End,
     /// A core was dumped.
     pub core: bool,
@@ -219,7 +217,6 @@ pub struct Process {
     pub kill_at: Option<Timestamp>,
     /// Who or which rule brought the present state.
     pub cause: String,
-    /// Its restart policy.
     pub restart: RestartPolicy,
     /// Oldest output byte kept.
     pub output_start: u64,
@@ -229,7 +226,6 @@ pub struct Process {
     pub stuck: bool,
     /// What the user attached.
     pub labels: Vec<(String, String)>,
-    /// Working directory.
     pub cwd: String,
     /// User it runs as, when the spec names one.
     pub user: Option<String>,

@@ -1,5 +1,6 @@
 //! What the engine leaves in the memory that the keeper holds: the record of a life and the global
-//! environment. The encoding only; where it lies and in which order it is written is the engine's `memory.rs`.
+//! environment. The encoding only; where it lies and in which order it is written is the engine's
+//! `memory.rs`.
 
 use prost::Message;
 
@@ -14,7 +15,8 @@ use crate::wire::time::Timestamp;
 /// The largest encoded record, in bytes: two of them and a header fill a page.
 pub const RECORD_LEN_MAX: usize = 1900;
 
-/// The life of one process as of its last transition. Plain data; the meaning is in `engine/process/state.rs`.
+/// The life of one process as of its last transition. Plain data; the meaning is in
+/// `engine/process/state.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub id: ProcessId,
@@ -71,7 +73,6 @@ pub struct StopInProgress {
 }
 
 impl Record {
-    /// Encoded.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         internal::Record {

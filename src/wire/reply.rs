@@ -15,7 +15,6 @@ use crate::wire::proto::v1::reply::Body;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
-/// One reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The request as a whole failed.
@@ -30,13 +29,11 @@ pub enum Reply {
     Gap(Gap),
     /// The memory of processes' output, one for each that was asked for.
     Rings(Vec<RingState>),
-    /// The global environment.
     Environment(Environment),
     /// How the service is.
     Health(Health),
     /// Lines of the audit, in order.
     Audit(Vec<AuditLine>),
-    /// Events, in order.
     Events(EventBatch),
     /// About the service itself.
     Service(Service),
@@ -53,7 +50,6 @@ pub struct Item {
     pub target: String,
     /// The process, if there is one.
     pub process: Option<Process>,
-    /// What went wrong.
     pub error: Option<Error>,
     /// What was done, but could not be recorded, and why.
     pub unrecorded: Option<String>,
@@ -62,7 +58,6 @@ pub struct Item {
 /// Output bytes of one stream, in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Whose.
     pub id: ProcessId,
     /// Of the first byte, counted over both streams since the first start.
     pub offset: u64,
@@ -89,11 +84,9 @@ impl Chunk {
 /// Output bytes that were overwritten before they could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Whose.
     pub id: ProcessId,
     /// Of the first one missed.
     pub offset: u64,
-    /// How many.
     pub missed: u64,
 }
 
@@ -106,19 +99,15 @@ pub struct RingState {
     pub over: bool,
 }
 
-/// The global environment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Environment {
-    /// Its variables.
     pub env: Vec<(String, String)>,
     /// Why a change is not recorded, if it is not.
     pub unrecorded: Option<String>,
 }
 
-/// Events, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EventBatch {
-    /// The events.
     pub events: Vec<Event>,
     /// How many came before the first of these and are no longer kept.
     pub missed: u64,
@@ -127,7 +116,6 @@ pub struct EventBatch {
 /// About the service itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its version.
     pub version: String,
     /// Pid of the keeper: the one to signal to end the service.
     pub keeper_pid: u32,
@@ -150,9 +138,7 @@ pub struct Service {
 /// What an upgrade came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgraded {
-    /// The version before.
     pub before: String,
-    /// The version now.
     pub after: String,
     /// The binary that runs now.
     pub path: String,
@@ -161,7 +147,6 @@ pub struct Upgraded {
 /// Whether more replies follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {
-    /// Yes.
     Follows,
     /// This was the last one.
     Last,
@@ -234,7 +219,6 @@ impl Reply {
         }
     }
 
-    /// Decodes.
     pub fn decode(bytes: &[u8]) -> Result<(Self, More), Error> {
         let w =
             v1::Reply::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the reply: {e}")))?;

@@ -1,5 +1,5 @@
-//! What can be asked of the service: one enum, which both ends decode to and encode from. A new request does not
-//! compile until engine, gateway and client have an answer to it.
+//! What can be asked of the service: one enum, which both ends decode to and encode from. A new request does
+//! not compile until engine, gateway and client have an answer to it.
 
 use std::time::Duration;
 
@@ -20,26 +20,19 @@ pub const SHARED_MAX: usize = 8;
 /// The most targets of one request.
 pub const TARGETS_MAX: usize = 10_000;
 
-/// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A new process or several instances.
     Start(Start),
     /// Start again what is stopped.
     StartAgain(Vec<String>),
-    /// Stop.
     Stop(Stop),
-    /// Stop, then start.
     Restart(Vec<String>),
-    /// Forget.
     Remove(Remove),
-    /// Send a signal.
     Signal(Signal),
     /// Wait for a state.
     Wait(Wait),
-    /// How are they?
     Status(Vec<String>),
-    /// What is there?
     List(List),
     /// The output kept, in one instant.
     Output(Output),
@@ -49,7 +42,6 @@ pub enum Request {
     Follow(Follow),
     /// Show or change the global environment.
     Env(EnvChange),
-    /// What happened.
     Events(Events),
     /// About the service itself.
     Service,
@@ -86,7 +78,6 @@ pub enum Numbering {
 /// See [`Request::Stop`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Stop {
-    /// Which.
     pub targets: Vec<String>,
     /// Instead of the spec's signal.
     pub signal: Option<u32>,
@@ -101,7 +92,6 @@ pub struct Stop {
 /// See [`Request::Remove`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Remove {
-    /// Which.
     pub targets: Vec<String>,
     /// Stop first what still runs.
     pub force: bool,
@@ -110,11 +100,8 @@ pub struct Remove {
 /// See [`Request::Signal`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// Which.
     pub targets: Vec<String>,
-    /// Its number.
     pub signal: u32,
-    /// Whom it reaches.
     pub scope: Scope,
 }
 
@@ -124,18 +111,14 @@ pub enum Until {
     /// At rest: stopped or failed.
     #[default]
     Stopped,
-    /// The program executes.
     Running,
-    /// It is ready.
     Ready,
 }
 
 /// See [`Request::Wait`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Wait {
-    /// Which.
     pub targets: Vec<String>,
-    /// For what.
     pub until: Until,
     /// How long at most; for ever when none is given.
     pub timeout: Option<Duration>,
@@ -156,16 +139,13 @@ pub enum StreamKind {
     /// Standard output and standard error, in the order they came.
     #[default]
     Both,
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
 /// See [`Request::Output`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Which process.
     pub target: String,
     /// Which of its streams.
     pub kind: StreamKind,
@@ -188,18 +168,15 @@ pub enum Since {
 /// See [`Request::Stream`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Which processes.
     pub targets: Vec<String>,
     /// Which of their streams.
     pub kind: StreamKind,
-    /// From where.
     pub since: Since,
 }
 
 /// See [`Request::Follow`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Follow {
-    /// Which processes.
     pub ids: Vec<ProcessId>,
     /// The byte of each that comes next: answered when there is one, or when the process is at rest.
     pub offsets: Vec<u64>,
@@ -210,9 +187,7 @@ pub struct Follow {
 /// See [`Request::Env`]. Without any change it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EnvChange {
-    /// To set.
     pub set: Vec<(String, String)>,
-    /// To take out.
     pub unset: Vec<String>,
 }
 
@@ -306,7 +281,6 @@ impl Request {
         }
     }
 
-    /// Checks.
     pub(crate) fn from_body(body: Body) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         Ok(match body {
@@ -486,7 +460,6 @@ impl Hello {
         .encode_to_vec()
     }
 
-    /// Decodes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let w =
             v1::Hello::decode(bytes).map_err(|e| Error::usage(format!("cannot decode the hello: {e}")))?;

@@ -1,5 +1,6 @@
-//! How a process is to be run, as a checked value: what comes from a flag or a frame becomes a `Spec` here or is
-//! refused with the reason. Limits that only the kernel or the user database knows are checked at the start itself.
+//! How a process is to be run, as a checked value: what comes from a flag or a frame becomes a `Spec` here or
+//! is refused with the reason. Limits that only the kernel or the user database knows are checked at the
+//! start itself.
 
 use std::time::Duration;
 
@@ -75,16 +76,15 @@ pub struct Spec {
     pub ready: Option<Readiness>,
     /// Anything the user wants to remember.
     pub labels: Vec<(String, String)>,
-    /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when nothing is said.
+    /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when
+    /// nothing is said.
     pub autostart: Option<bool>,
 }
 
 /// Where a child's environment starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvBase {
-    /// The service's own.
     Service,
-    /// Nothing.
     Empty,
 }
 
@@ -97,12 +97,9 @@ pub enum EnvExpand {
     Literal,
 }
 
-/// One resource limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rlimit {
-    /// "nofile", "core", ...
     pub resource: String,
-    /// What is enforced.
     pub soft: u64,
     /// Up to where the child may raise it.
     pub hard: u64,
@@ -111,12 +108,10 @@ pub struct Rlimit {
 /// Whether a run that ended by itself is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RestartPolicy {
-    /// Never.
     #[default]
     Never,
     /// Unless it ended with a success code.
     OnFailure,
-    /// However it ended.
     Always,
 }
 
@@ -135,7 +130,6 @@ impl RestartPolicy {
 /// Restart policy and its pace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartRules {
-    /// Whether at all.
     pub policy: RestartPolicy,
     /// Before the second restart in a row; the first is immediate. Doubles from there.
     pub delay: Duration,
@@ -143,7 +137,6 @@ pub struct RestartRules {
     pub delay_max: Duration,
     /// More than this many within the window: failed. `None`: no limit.
     pub max_restarts: Option<u32>,
-    /// The window.
     pub window: Duration,
     /// A run this long was healthy and resets the delay.
     pub reset_after: Duration,
@@ -171,9 +164,7 @@ pub enum Scope {
     /// Everything the process started.
     #[default]
     Tree,
-    /// Its process group.
     Group,
-    /// The process alone.
     Leader,
 }
 
@@ -210,7 +201,6 @@ pub struct StopRules {
     pub signal: u32,
     /// How long it may take before SIGKILL.
     pub timeout: Duration,
-    /// Whom both reach.
     pub scope: Scope,
 }
 
@@ -357,7 +347,6 @@ impl Spec {
         prost::Message::encode_to_vec(&self.to_wire())
     }
 
-    /// Decodes and checks.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let spec = <v1::Spec as prost::Message>::decode(bytes)
             .map_err(|e| Error::usage(format!("cannot decode the spec: {e}")))?;

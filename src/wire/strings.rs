@@ -1,5 +1,5 @@
-//! Strings as exec(2) takes them: each ends with NUL, one behind the other in one piece of memory, so that a child that
-//! was just forked need not take one piece for each.
+//! Strings as exec(2) takes them: each ends with NUL, one behind the other in one piece of memory, so that a
+//! child that was just forked need not take one piece for each.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -46,7 +46,6 @@ impl Strings {
         self.0.split_inclusive(|&b| b == 0).map(|s| CStr::from_bytes_with_nul(s).expect("each ends with NUL"))
     }
 
-    /// How many.
     #[must_use]
     pub fn count(&self) -> usize {
         self.iter().count()

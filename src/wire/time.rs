@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the Unix epoch, UTC. Used to tell people *when*; never to decide anything: decisions use the
-/// monotonic clock, which a set clock does not move.
+/// Milliseconds since the Unix epoch, UTC. Used to tell people *when*; never to decide anything: decisions
+/// use the monotonic clock, which a set clock does not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub u64);
 

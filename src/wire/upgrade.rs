@@ -13,13 +13,11 @@ const VERSION_LEN: usize = 24;
 pub struct Version(pub [u8; VERSION_LEN]);
 
 impl Version {
-    /// This program's.
     #[must_use]
     pub fn ours() -> Self {
         Self::new(env!("CARGO_PKG_VERSION"))
     }
 
-    /// From text.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let mut bytes = [0; VERSION_LEN];
@@ -39,9 +37,7 @@ impl Version {
 /// How one upgrade stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpgradeOutcome {
-    /// Which.
     pub id: UpgradeId,
-    /// How.
     pub result: UpgradeResult,
     /// The version that was there when it was asked for.
     pub before: Version,
@@ -78,7 +74,6 @@ pub enum UpgradeResult {
 }
 
 impl UpgradeResult {
-    /// As it travels.
     #[must_use]
     pub fn numbers(self) -> (u32, i32) {
         match self {
@@ -97,7 +92,6 @@ impl UpgradeResult {
         }
     }
 
-    /// From that.
     #[must_use]
     pub fn from_numbers(kind: u32, number: i32) -> Self {
         match kind {

@@ -1,5 +1,5 @@
-//! Values as people write them, on the command line and in the configuration: durations, sizes, and words that were
-//! nearly right.
+//! Values as people write them, on the command line and in the configuration: durations, sizes, and words
+//! that were nearly right.
 
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
-//! The benchmarks, run by `make bench`: Provost beside the bare machine and beside the supervisors that a user would
-//! pick instead, all in one run, sample by sample in turn, so that what the machine does otherwise hits all alike.
-//! Each group prints its rows when it is done; docs/benchmarks.md says how to read them.
+//! The benchmarks, run by `make bench`: Provost beside the bare machine and beside the supervisors that a
+//! user would pick instead, all in one run, sample by sample in turn, so that what the machine does otherwise
+//! hits all alike. Each group prints its rows when it is done; docs/benchmarks.md says how to read them.
 //!
-//! The same program is what is run in the measurements: a writer, a program that tells that it was started, the other
-//! end of a socket (`programs.rs`), servers and attackers (`grpc/`), and the one that cleans up whatever happens (`sweep.rs`).
+//! The same program is what is run in the measurements: a writer, a program that tells that it was started,
+//! the other end of a socket (`programs.rs`), servers and attackers (`grpc/`), and the one that cleans up
+//! whatever happens (`sweep.rs`).
 
 #![forbid(unsafe_code)]
 

@@ -21,10 +21,11 @@ const WIDTH: u32 = 6;
 const WIDTH_SLOW: u32 = 2;
 /// How often each is asked for its status in one round: it is quick, and the differences are small.
 const STATUS_REPEAT: u32 = 6;
-/// Between stop and start: runit and s6 answer a quick succession with a pause of a second, which nobody waits for
-/// in a script either.
+/// Between stop and start: runit and s6 answer a quick succession with a pause of a second, which nobody
+/// waits for in a script either.
 const REST: Duration = Duration::from_millis(1100);
-/// Calls of the library, and how many are made in a row: the first one after something else finds cold caches.
+/// Calls of the library, and how many are made in a row: the first one after something else finds cold
+/// caches.
 const LIBRARY_ROUNDS: u32 = 40;
 const LIBRARY_ROW: u32 = 50;
 
@@ -80,8 +81,8 @@ fn round(ours: &Provost, rivals: &[Rival], verb: Verb, columns: &mut Columns) ->
     Ok(())
 }
 
-/// The status of one process over an open connection, against a question and an answer of the same size that nobody
-/// thinks about.
+/// The status of one process over an open connection, against a question and an answer of the same size that
+/// nobody thinks about.
 fn library(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
     let socket = dir.join("echo.sock");
     let mut echo =

@@ -1,4 +1,5 @@
-//! What the kernel says about the machine and its processes. A process may end at any moment: then its share is zero.
+//! What the kernel says about the machine and its processes. A process may end at any moment: then its share
+//! is zero.
 
 use std::collections::HashMap;
 use std::fs;
@@ -80,7 +81,8 @@ pub fn usage(pids: &[u32]) -> Usage {
     sum
 }
 
-/// How often these were put on a processor so far, all their threads together: what does nothing is not woken up.
+/// How often these were put on a processor so far, all their threads together: what does nothing is not woken
+/// up.
 pub fn wakeups(pids: &[u32]) -> u64 {
     let tasks = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten();
     tasks

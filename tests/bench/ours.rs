@@ -1,4 +1,5 @@
-//! The Provost that is measured: a service in the run's directory, by its command line and by its client library.
+//! The Provost that is measured: a service in the run's directory, by its command line and by its client
+//! library.
 
 use std::fs;
 use std::path::Path;

@@ -21,8 +21,8 @@ pub fn our_path() -> Outcome<String> {
     Ok(env::current_exe()?.to_str().ok_or("the path of this program is not text")?.to_owned())
 }
 
-/// Writes lines to standard output in blocks, and then reports how many nanoseconds that took: what the reader can
-/// not hide, since a pipe holds little.
+/// Writes lines to standard output in blocks, and then reports how many nanoseconds that took: what the
+/// reader can not hide, since a pipe holds little.
 pub fn write(report: &str, block: &str, total: &str) -> Outcome {
     let (block_len, total): (usize, u64) = (block.parse()?, total.parse()?);
     let mut block = vec![b'.'; block_len];

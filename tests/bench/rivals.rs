@@ -1,5 +1,5 @@
-//! The supervisors that a user would pick instead, each in its usual way of use: with a number of services, and one
-//! program that tells when it was started. One that is not installed has an empty column.
+//! The supervisors that a user would pick instead, each in its usual way of use: with a number of services,
+//! and one program that tells when it was started. One that is not installed has an empty column.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -172,8 +172,8 @@ impl Drop for Rival {
     }
 }
 
-/// `sv start` and `sv stop` look in steps of 420 ms whether it is done. What runit itself takes shows when a script looks
-/// without a pause, so that is what it is compared by.
+/// `sv start` and `sv stop` look in steps of 420 ms whether it is done. What runit itself takes shows when a
+/// script looks without a pause, so that is what it is compared by.
 fn runit_line(command: &str, state: &str, service: &str) -> String {
     let read = format!("read -r state < {service}/supervise/stat");
     format!("sv {command} {service}; while {read}; [ \"$state\" != {state} ]; do :; done")

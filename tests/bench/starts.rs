@@ -1,5 +1,5 @@
-//! Starting: one process, and two hundred with one command, against a loop that only spawns them. And what the service
-//! takes before there is any.
+//! Starting: one process, and two hundred with one command, against a loop that only spawns them. And what
+//! the service takes before there is any.
 
 use std::process::{Child, Command, Stdio};
 

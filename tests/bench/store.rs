@@ -1,5 +1,5 @@
-//! What it costs that things are kept: starts with and without the database, events into it and out of it to the sinks,
-//! and a service that begins with a million of them.
+//! What it costs that things are kept: starts with and without the database, events into it and out of it to
+//! the sinks, and a service that begins with a million of them.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
-//! Cleaning up whatever happens. A program of its own holds the other end of a pipe; when the benchmark ends in any way
-//! (done, failed, ctrl-c, killed), the pipe closes, and everything that carries the run's mark in its environment is
-//! killed, and the run's directory removed.
+//! Cleaning up whatever happens. A program of its own holds the other end of a pipe; when the benchmark ends
+//! in any way (done, failed, ctrl-c, killed), the pipe closes, and everything that carries the run's mark in
+//! its environment is killed, and the run's directory removed.
 
 use std::env;
 use std::fs;
@@ -18,7 +18,8 @@ use crate::sample::{Outcome, pass};
 pub const MARK: &str = "PROVOST_BENCH";
 /// How long those that are asked to end are given for it.
 const ASKED: Duration = Duration::from_secs(2);
-/// How often it is looked for what is left. Each round kills all it finds; only what starts others meanwhile survives.
+/// How often it is looked for what is left. Each round kills all it finds; only what starts others meanwhile
+/// survives.
 const ROUNDS_MAX: u32 = 200;
 
 /// The run's directory, and the program that cleans up after it.

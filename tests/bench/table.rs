@@ -1,4 +1,5 @@
-//! The table: a row for each measurement, a column for everybody who was measured, and the goal where there is one.
+//! The table: a row for each measurement, a column for everybody who was measured, and the goal where there
+//! is one.
 
 use crate::rivals::{KINDS, Kind};
 

@@ -1,5 +1,5 @@
-//! The engine is killed at any moment, and nothing happens: children run on and keep writing, what was acknowledged
-//! holds, and nothing is there twice.
+//! The engine is killed at any moment, and nothing happens: children run on and keep writing, what was
+//! acknowledged holds, and nothing is there twice.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +23,8 @@ fn expect_numbers(what: &str, bytes: &[u8], first: u64) -> u64 {
     expected - 1
 }
 
-/// Starts, checks, stops and removes processes until told to end. Every answer must be right, though the engine dies
-/// under it all the time. Returns how many rounds it made, and a process that it left running.
+/// Starts, checks, stops and removes processes until told to end. Every answer must be right, though the
+/// engine dies under it all the time. Returns how many rounds it made, and a process that it left running.
 fn load(service: &Service, worker: usize, end: &AtomicBool) -> (u32, String) {
     let mut made = 0;
     loop {
@@ -118,8 +118,8 @@ fn a1_kill_engine_under_load() {
     assert_eq!(expect_numbers("stream", &streamed.stdout, 1), last);
 }
 
-/// The same while processes end by themselves all the time: each run begins once and ends once, with its own exit code,
-/// whichever engine was there to see it.
+/// The same while processes end by themselves all the time: each run begins once and ends once, with its own
+/// exit code, whichever engine was there to see it.
 #[test]
 fn a1_kill_engine_under_restarts() {
     kill_under_restarts(&Service::new());
@@ -225,7 +225,8 @@ fn a6_children_write_while_there_is_no_engine() {
     }
 }
 
-/// The engine is halted for a while, deadlines pass, and then it goes on: nothing is killed that should not be.
+/// The engine is halted for a while, deadlines pass, and then it goes on: nothing is killed that should not
+/// be.
 #[test]
 fn a12_engine_is_halted() {
     let service = Service::new();

@@ -1,5 +1,6 @@
-//! Other ends of the engine than SIGKILL, and none at all: the machine takes its memory, a debugger calls `abort` in it,
-//! a fault of its own ends it, or everything stands still for a while. Children see nothing of it.
+//! Other ends of the engine than SIGKILL, and none at all: the machine takes its memory, a debugger calls
+//! `abort` in it, a fault of its own ends it, or everything stands still for a while. Children see nothing of
+//! it.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! What the next engine must find: starts and stops in progress, ends that nobody saw, deadlines, counters, the
-//! environment, and the numbers of events.
+//! What the next engine must find: starts and stops in progress, ends that nobody saw, deadlines, counters,
+//! the environment, and the numbers of events.
 
 use std::fs;
 use std::process::Command;
@@ -55,7 +55,8 @@ fn kill_at(service: &Service, call: &str, n: u32) -> Running {
     strace
 }
 
-/// Does something while the engine dies at one system call after another. What is done is told the call in words.
+/// Does something while the engine dies at one system call after another. What is done is told the call in
+/// words.
 fn sweep(service: &Service, mut deed: impl FnMut(&str)) {
     let mut killed = 0;
     for n in 1..=rounds(2) {
@@ -72,8 +73,8 @@ fn sweep(service: &Service, mut deed: impl FnMut(&str)) {
     assert!(killed >= 15, "{killed} engines were killed");
 }
 
-/// A start is asked for while the engine dies at one system call after another: whatever was reached, the start is
-/// done once, is known, and nothing runs that is not known.
+/// A start is asked for while the engine dies at one system call after another: whatever was reached, the
+/// start is done once, is known, and nothing runs that is not known.
 #[test]
 fn a3_kill_at_each_step_of_a_start() {
     let service = Service::new();
@@ -163,7 +164,8 @@ fn a3_kill_during_start_and_stop() {
     assert_eq!(service.below(), Vec::<u32>::new());
 }
 
-/// The engine dies between the fork and the exec of a child: the next one waits for the exec too, and for its failure.
+/// The engine dies between the fork and the exec of a child: the next one waits for the exec too, and for its
+/// failure.
 #[test]
 fn a3_kill_before_the_exec() {
     let service = Service::new();

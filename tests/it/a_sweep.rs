@@ -1,9 +1,10 @@
-//! Kills at every system call: of a start, a stop and a remove, by the engine alone and by all there is of the service.
-//! Whatever was reached: what was acknowledged holds, each runs once or not at all, and the database is whole.
+//! Kills at every system call: of a start, a stop and a remove, by the engine alone and by all there is of
+//! the service. Whatever was reached: what was acknowledged holds, each runs once or not at all, and the
+//! database is whole.
 //!
-//! The calls are counted over all threads of the engine; where the keeper dies too, over its calls and those of the
-//! child before its exec as well. A first round counts them; the usual run then takes some, spread over all of them, and
-//! with PROVOST_TEST_ROUNDS of 10 or more each one is taken.
+//! The calls are counted over all threads of the engine; where the keeper dies too, over its calls and those
+//! of the child before its exec as well. A first round counts them; the usual run then takes some, spread
+//! over all of them, and with PROVOST_TEST_ROUNDS of 10 or more each one is taken.
 
 use std::process::Command;
 
@@ -58,11 +59,13 @@ fn sweep(deed: Deed, dies: Dies, options: &[&str]) {
         n => ((SAMPLE * n).min(counted.calls), false),
     };
     let offset = Random::new().below(u64::from(counted.calls / points).max(1)) as u32;
-    // The first round of a busy machine has more calls than the others: threads that look again, a start that is slow.
+    // The first round of a busy machine has more calls than the others: threads that look again, a start that
+    // is slow.
     let mut calls = counted.calls;
     let (mut killed, mut outlived, mut unacknowledged, mut n) = (0, 0, 0, 0);
     loop {
-        // One after the other as long as a round still ends by a kill: no two rounds have the same number of calls.
+        // One after the other as long as a round still ends by a kill: no two rounds have the same number of
+        // calls.
         let step = (calls / points).max(1);
         let done = round(&service, deed, dies, 1 + n * step + offset % step);
         unacknowledged += u32::from(!done.acknowledged);

@@ -1,5 +1,6 @@
-//! Kills under load, of the engine and of all there is, while several clients start, stop and remove. Nothing that was
-//! acknowledged is lost, nothing is there twice, and nobody else is touched: canaries run beside, and count signals.
+//! Kills under load, of the engine and of all there is, while several clients start, stop and remove. Nothing
+//! that was acknowledged is lost, nothing is there twice, and nobody else is touched: canaries run beside,
+//! and count signals.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +37,8 @@ enum Is {
     Stopped,
 }
 
-/// What is done to it, by the words for it, and how it may be found while it is not known whether it was done.
+/// What is done to it, by the words for it, and how it may be found while it is not known whether it was
+/// done.
 struct Deed {
     args: Vec<String>,
     then: Is,

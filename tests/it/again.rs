@@ -1,5 +1,5 @@
-//! A service that is killed with all it has, any number of times, and started again over the same state; and what must
-//! be true whenever it is at rest. Its children notice by themselves when two run in one's place.
+//! A service that is killed with all it has, any number of times, and started again over the same state; and
+//! what must be true whenever it is at rest. Its children notice by themselves when two run in one's place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,8 @@ impl Again {
         this
     }
 
-    /// Starts the service again. As long as a child of the one before is on its way to its exec, it may be refused.
+    /// Starts the service again. As long as a child of the one before is on its way to its exec, it may be
+    /// refused.
     #[track_caller]
     pub fn begin(&self) {
         let state = self.scratch.file("state");
@@ -154,7 +155,8 @@ impl Again {
         output.out()
     }
 
-    /// A start of a child that tells when it is not the only one: the lock of its name is held while it lives.
+    /// A start of a child that tells when it is not the only one: the lock of its name is held while it
+    /// lives.
     pub fn start_args<'w>(&self, name: &'w str, options: &[&'w str]) -> Vec<String> {
         let (locks, doubles) = (self.file("lock"), self.file("doubles"));
         let script = format!(
@@ -183,7 +185,8 @@ impl Again {
         named
     }
 
-    /// Fails the test unless what runs is what is known to run, each once, and the database is whole and agrees.
+    /// Fails the test unless what runs is what is known to run, each once, and the database is whole and
+    /// agrees.
     #[track_caller]
     pub fn expect_sound(&self, what: &str) -> BTreeMap<String, Value> {
         let known = self.settled();

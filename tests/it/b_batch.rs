@@ -32,7 +32,8 @@ fn b11_thousand_starts_and_stops() {
             scope.spawn(move || {
                 let mut client = service.client();
                 for _ in 0..rounds(20) {
-                    // Others stop it in between; so there is nothing to claim of one answer but that it is one.
+                    // Others stop it in between; so there is nothing to claim of one answer but that it is
+                    // one.
                     let _ = client.start_again(vec![id.clone()]).expect("the service answers");
                     let stop =
                         provost::wire::request::Stop { targets: vec![id.clone()], ..Default::default() };

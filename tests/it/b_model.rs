@@ -1,5 +1,6 @@
-//! Many clients at one process. All they did and all they were answered must fit one order of events in which every
-//! request happened between its question and its answer: the history is linearizable (Wing and Gong's search).
+//! Many clients at one process. All they did and all they were answered must fit one order of events in which
+//! every request happened between its question and its answer: the history is linearizable (Wing and Gong's
+//! search).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,8 @@ use provost::wire::request::Stop;
 
 use crate::harness::{Random, Service, procfs, rounds};
 
-/// A step of the model. A request is one or more of them, since others may come in between: a restart is a rest, a run,
-/// and a look at what is there when it is answered.
+/// A step of the model. A request is one or more of them, since others may come in between: a restart is a
+/// rest, a run, and a look at what is there when it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Runs afterwards, at least for an instant.
@@ -106,8 +107,8 @@ impl Done {
 /// Where the search gives up, in attempts: a history that has an order needs some ten thousands.
 const ATTEMPTS_MAX: usize = 1_000_000;
 
-/// Looks for one order that explains everything. The error says how far the best attempt came, and what it could not
-/// explain.
+/// Looks for one order that explains everything. The error says how far the best attempt came, and what it
+/// could not explain.
 fn linearize(ops: &[Op], begin: Model) -> Result<(), String> {
     let mut seen = HashSet::new();
     let mut best = (0, String::new());

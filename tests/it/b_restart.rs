@@ -119,7 +119,8 @@ fn crash_loop(service: &Service, name: &str) -> bool {
     assert_eq!(times(&events, &id, "gave-up").len(), 1, "{events:?}");
     let why = service.ok(&["why", &id]);
     assert!(why.contains("exit code 1") || why.contains("code 1"), "{why}");
-    // At once, then 100 ms, twice as long each time up to the limit, each by at most a tenth longer or shorter.
+    // At once, then 100 ms, twice as long each time up to the limit, each by at most a tenth longer or
+    // shorter.
     let pauses: Vec<i64> = starts[1..].iter().zip(&ends).map(|(start, end)| start - end).collect();
     println!("pauses of {pauses:?} ms");
     let nominal = [0, 100, 200, 400, 400];

@@ -139,7 +139,8 @@ fn cgroup_of(pid: u32) -> Option<PathBuf> {
     Some(PathBuf::from(format!("{mount}{path}")))
 }
 
-/// Two daemons that left session, group and parent behind; then the leader stays, with a third one as its child.
+/// Two daemons that left session, group and parent behind; then the leader stays, with a third one as its
+/// child.
 const DAEMONS: &str = "setsid sh -c 'sleep 81000 & sleep 81001 & exit 0' & setsid -f sleep 81002; wait; \
                        echo up; exec sleep 81003";
 
@@ -250,8 +251,8 @@ fn b8_stop_races_exit() {
     foreign.wait().expect("it is our child");
 }
 
-/// Starts one that ends at once, and stops it a moment later. Returns how many ended by themselves, and how many did
-/// not come to it.
+/// Starts one that ends at once, and stops it a moment later. Returns how many ended by themselves, and how
+/// many did not come to it.
 fn race(service: &Service, seed: u64) -> [u32; 2] {
     let mut random = Random::seeded(seed);
     let mut client = service.client();
@@ -275,8 +276,8 @@ fn race(service: &Service, seed: u64) -> [u32; 2] {
 /// The freezer of cgroup version 1, where this machine has one: what is in it cannot even be killed.
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
 
-/// A process that does not die of SIGKILL: the stop says so at its deadline, everything else goes on, and when the
-/// process can die it is stopped.
+/// A process that does not die of SIGKILL: the stop says so at its deadline, everything else goes on, and
+/// when the process can die it is stopped.
 #[test]
 fn b3_what_cannot_be_killed_is_told() {
     if !fs::exists(format!("{FREEZER}/tasks")).unwrap_or(false) {

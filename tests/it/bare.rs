@@ -1,4 +1,5 @@
-//! A service at a place and in circumstances of the test's own: another user, another umask, something in its way.
+//! A service at a place and in circumstances of the test's own: another user, another umask, something in its
+//! way.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;

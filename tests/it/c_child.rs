@@ -170,7 +170,8 @@ fn numeric(database: &str, name: &str) -> String {
     line.split(':').nth(2).expect("the number is the third field").to_owned()
 }
 
-/// What nobody asked for stays as the service was started, though the keeper raises its own limit of descriptors.
+/// What nobody asked for stays as the service was started, though the keeper raises its own limit of
+/// descriptors.
 #[test]
 fn c12_nothing_else_changes() {
     let service = Options::new().through(&["prlimit", "--nofile=1000:2000", "--core=4096:8192"]).start();
@@ -250,7 +251,8 @@ fn c16_words_are_words() {
 /// The service runs on a terminal; its children have none, and nothing to read.
 #[test]
 fn c17_no_terminal() {
-    // The terminal takes the three standard streams; where the service was to write its log is passed around it.
+    // The terminal takes the three standard streams; where the service was to write its log is passed around
+    // it.
     let wrap = "log=/proc/$$/fd/2; exec script -qefc \"exec $* 2>$log\" /dev/null";
     let service = Options::new().through(&["sh", "-c", wrap, "sh"]).start();
     assert_ne!(

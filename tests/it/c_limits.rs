@@ -1,5 +1,5 @@
-//! Starts while something has run out or fails: descriptors, processes, memory, the steps between fork and exec. What
-//! cannot start says why, leaves nothing half made, and everything else goes on.
+//! Starts while something has run out or fails: descriptors, processes, memory, the steps between fork and
+//! exec. What cannot start says why, leaves nothing half made, and everything else goes on.
 
 use std::time::Duration;
 
@@ -83,7 +83,8 @@ fn c5_out_of_descriptors_in_the_engine() {
     let (refused, mut running) = start_until_refused(&service);
     assert!(matches!(refused.code, 1 | 6), "{refused:?}");
     assert!(refused.err().contains("hint: "), "{refused:?}");
-    // What a client held that has just gone makes room for one more: each start is wholly done or wholly refused.
+    // What a client held that has just gone makes room for one more: each start is wholly done or wholly
+    // refused.
     for _ in 0..5 {
         running += usize::from(service.cli(&["start", "--", "sleep", "71000"]).code == 0);
         service.ok(&["version"]);
@@ -97,7 +98,8 @@ fn c5_out_of_descriptors_in_the_engine() {
     assert_eq!(service.engine_pid(), engine, "the engine was never lost");
 }
 
-/// The same when it is a process's own restart that finds no room: it waits for its next attempt like any other.
+/// The same when it is a process's own restart that finds no room: it waits for its next attempt like any
+/// other.
 #[test]
 fn c5_a_restart_out_of_descriptors() {
     let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
@@ -135,7 +137,8 @@ fn let_go(strace: Running, pid: u32) {
     wait::until("strace let go", SOON, || !traced());
 }
 
-/// Each step between fork and exec fails once. (What fails, options of the start, the step as it is recorded.)
+/// Each step between fork and exec fails once. (What fails, options of the start, the step as it is
+/// recorded.)
 const STEPS: [(&str, &[&str], &str); 12] = [
     ("clone3:error=EAGAIN", &[], "fork"),
     ("clone3:error=ENOMEM", &[], "fork"),
@@ -151,7 +154,8 @@ const STEPS: [(&str, &[&str], &str); 12] = [
     ("execve:error=EIO", &[], "exec"),
 ];
 
-/// In a child that the keeper has just made, or in the keeper itself: told as the step that it was, no half child.
+/// In a child that the keeper has just made, or in the keeper itself: told as the step that it was, no half
+/// child.
 #[test]
 fn c6_each_step_before_the_program() {
     let service = Service::new();
@@ -178,8 +182,8 @@ fn c6_each_step_before_the_program() {
     service.until_footprint(before);
 }
 
-/// Children that take their time until they have descriptors of their own, more than can be on their way at once, hold
-/// up nobody, whether they get them in the end or die; and each gets its own.
+/// Children that take their time until they have descriptors of their own, more than can be on their way at
+/// once, hold up nobody, whether they get them in the end or die; and each gets its own.
 #[test]
 fn c8_slow_to_get_descriptors() {
     const COUNT: usize = 30;
@@ -247,7 +251,8 @@ fn c7_engine_out_of_means() {
     }
 }
 
-/// No thread can be made at all while clients come: nobody is let in, nothing runs unseen, and then all is well.
+/// No thread can be made at all while clients come: nobody is let in, nothing runs unseen, and then all is
+/// well.
 #[test]
 fn c4_no_threads() {
     let service = Service::new();

@@ -1,5 +1,5 @@
-//! Failures of starting: programs that cannot be run, words that cannot be passed, users that may not be taken. Each is
-//! told at once, in words of its own, and leaves nothing behind.
+//! Failures of starting: programs that cannot be run, words that cannot be passed, users that may not be
+//! taken. Each is told at once, in words of its own, and leaves nothing behind.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,8 +17,8 @@ use crate::bare::Bare;
 use crate::harness::{LATER, Output, SOON, Scratch, Service, cli, procfs};
 use crate::raw::Peer;
 
-/// Makes a file by a program that ends at once. Were it written in here, a child that another test's thread has just
-/// forked might hold it open for writing, and nobody could execute it.
+/// Makes a file by a program that ends at once. Were it written in here, a child that another test's thread
+/// has just forked might hold it open for writing, and nobody could execute it.
 fn file(scratch: &Scratch, name: &str, mode: &str, content: &[u8]) -> String {
     let path = scratch.file(name);
     let mut install = Command::new("install")
@@ -149,7 +149,8 @@ fn c2_too_much_to_pass() {
     let refused = service.client().start(one(spec)).expect_err("3 MiB of arguments");
     assert_eq!(refused.code, Code::Usage, "{refused}");
     assert!(refused.message.contains("the limit is"), "{refused}");
-    // Under the service's own limit, over the kernel's: a quarter of the stack limit that the process asks for.
+    // Under the service's own limit, over the kernel's: a quarter of the stack limit that the process asks
+    // for.
     let mut spec = Spec::new(["true"]);
     spec.command.extend(std::iter::repeat_n("a".repeat(100_000), 10));
     spec.rlimits.push(provost::wire::spec::Rlimit { resource: "stack".into(), soft: 1 << 20, hard: 1 << 20 });

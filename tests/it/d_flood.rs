@@ -1,4 +1,5 @@
-//! Floods of output and readers that do not keep up: memory stays bounded, nobody is held back, every gap is counted.
+//! Floods of output and readers that do not keep up: memory stays bounded, nobody is held back, every gap is
+//! counted.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -67,8 +68,8 @@ fn d7_twenty_floods() {
     assert!(stopped.iter().all(|item| item.error.is_none()), "{stopped:?}");
 }
 
-/// What a reader got and what it was told to have missed make up everything up to `end`, in order. Returns how many
-/// bytes it missed.
+/// What a reader got and what it was told to have missed make up everything up to `end`, in order. Returns
+/// how many bytes it missed.
 #[track_caller]
 fn expect_whole(reader: &Output, end: u64) -> u64 {
     reader.expect(0);
@@ -86,8 +87,8 @@ fn expect_whole(reader: &Output, end: u64) -> u64 {
     missed
 }
 
-/// A reader is halted while its process writes on: the process, and other readers, do not notice; the reader is told what
-/// it has missed, to the byte.
+/// A reader is halted while its process writes on: the process, and other readers, do not notice; the reader
+/// is told what it has missed, to the byte.
 #[test]
 fn d8_a_reader_that_is_halted() {
     let service = Service::new();
@@ -119,8 +120,8 @@ fn d8_a_reader_that_is_halted() {
     other.end(SOON).expect(0);
 }
 
-/// A reader is halted for so long that the service lets it go: when it goes on, it is told what it has missed all the
-/// same.
+/// A reader is halted for so long that the service lets it go: when it goes on, it is told what it has missed
+/// all the same.
 #[test]
 fn d8_a_reader_that_is_let_go() {
     let service = Service::new();
@@ -173,8 +174,8 @@ fn kills() -> u64 {
     std::env::var("PROVOST_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-/// A million lines, each a write of its own, while the engine is killed again and again: not one is lost, none comes
-/// twice, none is moved; in what is kept and in what a reader got.
+/// A million lines, each a write of its own, while the engine is killed again and again: not one is lost,
+/// none comes twice, none is moved; in what is kept and in what a reader got.
 #[test]
 fn d17_a_million_lines_over_kills() {
     const LINES: u64 = 1_000_000;

@@ -1,5 +1,5 @@
-//! Output that is read where the service keeps it, as the gateway does: the same as over the connection, whatever happens
-//! meanwhile.
+//! Output that is read where the service keeps it, as the gateway does: the same as over the connection,
+//! whatever happens meanwhile.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -33,7 +33,8 @@ fn in_place(service: &Service, target: &str, kind: StreamKind, since: Since) -> 
     stream
 }
 
-/// What came until the end, however it was cut: of which stream, from which byte on, and the bytes or how many are missing.
+/// What came until the end, however it was cut: of which stream, from which byte on, and the bytes or how
+/// many are missing.
 fn whole(stream: OutputStream) -> Vec<(Option<bool>, u64, Vec<u8>, u64)> {
     let mut all: Vec<(Option<bool>, u64, Vec<u8>, u64)> = Vec::new();
     for item in stream {

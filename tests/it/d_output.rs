@@ -49,7 +49,8 @@ fn d2_a_grandchild_holds_the_pipe() {
     ended.expect(0);
     assert!(ended.took < Duration::from_secs(1), "{ended:?}");
     assert_eq!(service.tree_of(&id), Vec::<u32>::new());
-    // Not of what is to be stopped: the end is told at once, the pipe is listened to for a while and then let go.
+    // Not of what is to be stopped: the end is told at once, the pipe is listened to for a while and then let
+    // go.
     let id = service.start(&["--stop-scope", "leader", "--", "sh", "-c", "echo out; sleep 70301 & exit 3"]);
     let ended = service.cli(&["wait", &id]);
     ended.expect(3);

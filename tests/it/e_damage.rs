@@ -1,4 +1,5 @@
-//! A database that is damaged, taken away or an old one: it is set aside or made anew from what runs, which is the truth.
+//! A database that is damaged, taken away or an old one: it is set aside or made anew from what runs, which
+//! is the truth.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,6 @@
-//! The database on a disk that is full, slow, broken, taken away or meddled with: supervision goes on, what is not
-//! recorded is said, and it heals by itself; or, where only a person can help, `serve` refuses and names the next step.
+//! The database on a disk that is full, slow, broken, taken away or meddled with: supervision goes on, what
+//! is not recorded is said, and it heals by itself; or, where only a person can help, `serve` refuses and
+//! names the next step.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -57,8 +58,8 @@ pub fn database(service: &Service) -> String {
     format!("{}/provost.db", service.state_dir())
 }
 
-/// Nobody minds how the database is: start, list, stop, the end of a child and a restart are what they always are.
-/// Returns what was said of the start.
+/// Nobody minds how the database is: start, list, stop, the end of a child and a restart are what they always
+/// are. Returns what was said of the start.
 #[track_caller]
 pub fn expect_supervision(service: &Service, name: &str) -> Output {
     let script = "[ $PROVOST_RUN -gt 1 ] || exit 1; exec sleep 80000";
@@ -331,7 +332,8 @@ fn e4_no_right_to_write() {
     }
 }
 
-/// Somebody reads without end: the log grows, but not beyond its limit, and then events are left out, which is said.
+/// Somebody reads without end: the log grows, but not beyond its limit, and then events are left out, which
+/// is said.
 #[test]
 fn e8_reader_without_end() {
     let service = Service::new();
@@ -451,8 +453,8 @@ print(newest + 1000000)
     assert!(missed.code == 4 || missed.err().contains("no longer kept"), "{missed:?}");
 }
 
-/// Deadlines count the time that the machine is awake (CLOCK_MONOTONIC): a machine that has slept for days, as the clock
-/// that counts on in sleep shows, neither acts early nor late.
+/// Deadlines count the time that the machine is awake (CLOCK_MONOTONIC): a machine that has slept for days,
+/// as the clock that counts on in sleep shows, neither acts early nor late.
 #[test]
 fn e14_machine_that_has_slept() {
     let offsets = ["unshare", "-T", "--boottime", "8640000", "--fork", "--kill-child"];

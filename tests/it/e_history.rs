@@ -1,5 +1,5 @@
-//! History: every event once and in order, over the death of engines and of services, past what is kept in memory, and
-//! of processes that are gone.
+//! History: every event once and in order, over the death of engines and of services, past what is kept in
+//! memory, and of processes that are gone.
 
 use serde_json::Value;
 
@@ -32,7 +32,8 @@ fn make_events(service: &Service, id: &str, count: u64) {
     }
 }
 
-/// Follows from the beginning while engines die, and reads again from the middle when memory has long forgotten it.
+/// Follows from the beginning while engines die, and reads again from the middle when memory has long
+/// forgotten it.
 #[test]
 fn every_event_once_over_engines_and_past_what_memory_keeps() {
     let mut service = Service::new();

@@ -1,5 +1,6 @@
-//! Processes that outlived the service which started them: found by their mark, their cgroup, or number and start time;
-//! dealt with as the settings say; never a second copy beside a first one, and never a word to a process that is not ours.
+//! Processes that outlived the service which started them: found by their mark, their cgroup, or number and
+//! start time; dealt with as the settings say; never a second copy beside a first one, and never a word to a
+//! process that is not ours.
 
 use std::fs;
 use std::process::Command;
@@ -379,8 +380,8 @@ fn a8_nothing_is_believed_from_another_boot() {
 /// The first process of a namespace collects the dead; a shell does while it waits for its own child.
 const INIT: &str = r#"sh -c "$0" & wait $!"#;
 
-/// Runs a script in namespaces of its own, where numbers of processes begin anew and mounts are its own; nothing in
-/// there outlives it.
+/// Runs a script in namespaces of its own, where numbers of processes begin anew and mounts are its own;
+/// nothing in there outlives it.
 #[track_caller]
 fn in_namespaces(policy: &str, script: &str) -> String {
     let scratch = Scratch::new();

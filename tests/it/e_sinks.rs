@@ -1,5 +1,6 @@
-//! Sinks from end to end: settings in a file, a real service, and on the other side a file or a small HTTP server that
-//! plays OpenSearch well or badly. Nothing is lost, nothing is there twice, and nobody waits for a sink.
+//! Sinks from end to end: settings in a file, a real service, and on the other side a file or a small HTTP
+//! server that plays OpenSearch well or badly. Nothing is lost, nothing is there twice, and nobody waits for
+//! a sink.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

@@ -1,5 +1,6 @@
-//! What is wanted outlives the service: what a person stopped stays stopped, what should run comes back, each once, and
-//! numbers go on. Ended here in every way: the engine alone, everything at once as in a power cut, and in good order.
+//! What is wanted outlives the service: what a person stopped stays stopped, what should run comes back, each
+//! once, and numbers go on. Ended here in every way: the engine alone, everything at once as in a power cut,
+//! and in good order.
 
 use serde_json::Value;
 
@@ -101,7 +102,8 @@ fn an_answer_outlives_a_power_cut() {
         let name = format!("n{n}");
         let id = service.start(&["--name", &name, "--", "sleep", "80000"]);
         cut_power(&mut service);
-        // What was promised is that it runs. How far the run had come is written a moment later, its number with it.
+        // What was promised is that it runs. How far the run had come is written a moment later, its number
+        // with it.
         service.until_state(&name, "running");
         assert_eq!(service.tree_of(&id), [service.pid(&name)], "once");
         service.ok(&["stop", &name]);

@@ -1,5 +1,5 @@
-//! Names and words that would harm a path, a table, a terminal or a log: refused where they name something of ours, and
-//! shown harmless where they are somebody's own.
+//! Names and words that would harm a path, a table, a terminal or a log: refused where they name something of
+//! ours, and shown harmless where they are somebody's own.
 
 use std::fs;
 

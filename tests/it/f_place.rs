@@ -48,7 +48,8 @@ fn f10_another_user() {
     service.end();
 }
 
-/// Every mode that directory, socket and lock ever show while services start under a mask that closes nothing.
+/// Every mode that directory, socket and lock ever show while services start under a mask that closes
+/// nothing.
 #[test]
 fn f11_never_open_for_a_moment() {
     for _ in 0..rounds(15) {
@@ -186,7 +187,8 @@ fn f13_long_paths() {
     service.end();
 }
 
-/// Nothing of it can be reached from another mount namespace: all its sockets are files, or pairs without a name.
+/// Nothing of it can be reached from another mount namespace: all its sockets are files, or pairs without a
+/// name.
 #[test]
 fn f14_no_abstract_sockets() {
     let service = Service::new();

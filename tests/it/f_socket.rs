@@ -1,5 +1,6 @@
-//! Failures at the socket: garbage, sizes that lie, clients that are slow, too many, gone, or never read. Each is let go
-//! within its time, none costs more than its share, and who asks properly is answered all the while.
+//! Failures at the socket: garbage, sizes that lie, clients that are slow, too many, gone, or never read.
+//! Each is let go within its time, none costs more than its share, and who asks properly is answered all the
+//! while.
 
 use std::fs;
 use std::io::Write;
@@ -121,8 +122,8 @@ fn f2_sizes_that_lie() {
     service.until_footprint(before);
 }
 
-/// A thousand clients that say a byte now and then: the crowd is capped, each has one deadline for its whole hello, and
-/// who greets at once does not wait.
+/// A thousand clients that say a byte now and then: the crowd is capped, each has one deadline for its whole
+/// hello, and who greets at once does not wait.
 #[test]
 fn f3_a_byte_at_a_time() {
     let (service, before) = settled();
@@ -199,7 +200,8 @@ fn f4_clients_that_are_gone() {
     assert_eq!(service.engine_pid(), engine);
 }
 
-/// Clients that ask for much and read nothing: each is let go after its time, and takes little memory until then.
+/// Clients that ask for much and read nothing: each is let go after its time, and takes little memory until
+/// then.
 #[test]
 fn f5_clients_that_never_read() {
     let (service, before) = settled();
@@ -296,7 +298,8 @@ fn f9_ten_thousand_in_one_go() {
     service.until_footprint(before);
 }
 
-/// A connection is counted by what it says first, not by how many there are: 512 who greet are let in, one more is told.
+/// A connection is counted by what it says first, not by how many there are: 512 who greet are let in, one
+/// more is told.
 #[test]
 fn f9_connections_are_counted() {
     // Alone: this process has a limit of descriptors, too.

@@ -134,7 +134,8 @@ fn g26_who_gives_up_a_call_ends_its_waiting_and_nothing_else() {
 fn g28_guessing_is_slow_and_tells_nothing() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    // As long as a wrong password is looked at, which is five times for each user: whether there is such a user.
+    // As long as a wrong password is looked at, which is five times for each user: whether there is such a
+    // user.
     let mut peer = Peer::new(&gateway);
     let mut times = [Vec::new(), Vec::new()];
     let mut ask = |user: &str, times: &mut Vec<Duration>| {

@@ -1,5 +1,5 @@
-//! Clients that others wrote: `tests/clients` in Python and JavaScript, with the gRPC of each. What they check is in them;
-//! here is which checks there are to be, so that none is left out unseen.
+//! Clients that others wrote: `tests/clients` in Python and JavaScript, with the gRPC of each. What they
+//! check is in them; here is which checks there are to be, so that none is left out unseen.
 
 use std::fs;
 use std::path::{Path, PathBuf};

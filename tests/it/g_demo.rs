@@ -1,5 +1,5 @@
-//! The first steps over gRPC, as somebody makes them who has just cloned the repository and read its README: `provost cert
-//! init`, `provost serve --config packaging/demo.toml`, `docs/client.py`.
+//! The first steps over gRPC, as somebody makes them who has just cloned the repository and read its README:
+//! `provost cert init`, `provost serve --config packaging/demo.toml`, `docs/client.py`.
 
 use std::process::Command;
 
@@ -7,7 +7,8 @@ use crate::bare;
 use crate::g_clients::installed;
 use crate::harness::{LATER, Scratch, cli, free_port};
 
-/// In a world of its own, which ends with it. PORT is another than in the file, which the machine may use for itself.
+/// In a world of its own, which ends with it. PORT is another than in the file, which the machine may use for
+/// itself.
 const STEPS: &str = r#"
     sed -i "s/127.0.0.1:7443/127.0.0.1:$PORT/" packaging/demo.toml
     $AS "$PROVOST" cert init

@@ -1,5 +1,5 @@
-//! Clients that have a good certificate and break HTTP/2, or what sense it makes: each is ended or refused, and costs the
-//! gateway and its other clients nothing that lasts.
+//! Clients that have a good certificate and break HTTP/2, or what sense it makes: each is ended or refused,
+//! and costs the gateway and its other clients nothing that lasts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -45,7 +45,8 @@ fn expect_ended(gateway: &Gateway, why: &str, say: impl FnOnce(&mut Peer)) {
     assert!(said, "no word of {why:?}\n{}", gateway.log());
 }
 
-/// An honest client that asks all the time meanwhile. Returns how often it was answered, and the longest time it took.
+/// An honest client that asks all the time meanwhile. Returns how often it was answered, and the longest time
+/// it took.
 fn meanwhile(gateway: &Gateway, work: impl FnOnce()) -> (u32, Duration) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -150,7 +151,8 @@ fn g17_headers_without_end_are_ended() {
             peer.flood(&frame(CONTINUATION, 0, 1, more), 1_000_000);
         });
     }
-    // A block that never ends and says nothing more costs nothing but its connection, which may go at any time.
+    // A block that never ends and says nothing more costs nothing but its connection, which may go at any
+    // time.
     let mut peer = Peer::new(&gateway);
     peer.send(&begin);
     expect_service(&gateway);
@@ -425,7 +427,8 @@ fn g23_bad_clients() {
     for (what, bytes) in &bad {
         let mut peer = Peer::new(&gateway);
         peer.send(bytes);
-        // Whatever comes of it: an end of the call, of the connection, or nothing. An honest call shows that it is over.
+        // Whatever comes of it: an end of the call, of the connection, or nothing. An honest call shows that
+        // it is over.
         let id = 101;
         peer.send(&headers(id, &honest));
         let mut saw = Vec::new();

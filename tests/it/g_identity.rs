@@ -34,8 +34,8 @@ fn viewer(gateway: &Gateway) -> Arc<ClientConfig> {
     material::client(&Files { certificate, key, ca, crl: None }).expect("the files are good")
 }
 
-/// The same user on two certificates, one connection after the other, each left in the middle of a call: what the admin's
-/// may and the viewer's may not is never mixed up.
+/// The same user on two certificates, one connection after the other, each left in the middle of a call: what
+/// the admin's may and the viewer's may not is never mixed up.
 #[test]
 fn g27_no_call_has_the_rights_of_another_connection() {
     let gateway = Gateway::start();

@@ -1,5 +1,5 @@
-//! The gateway, and what is behind it, killed under load; what is on record of those who come through it; and what is
-//! nowhere: secrets.
+//! The gateway, and what is behind it, killed under load; what is on record of those who come through it; and
+//! what is nowhere: secrets.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,6 @@
-//! Our own command line and client library through the gateway: every command as on the service's own machine, with the
-//! same output and the same exit code; and what becomes of them when something in between dies.
+//! Our own command line and client library through the gateway: every command as on the service's own
+//! machine, with the same output and the same exit code; and what becomes of them when something in between
+//! dies.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Who gets in, and who keeps others from it: versions, certificates, slow and many handshakes, files that change, and a
-//! gateway without descriptors.
+//! Who gets in, and who keeps others from it: versions, certificates, slow and many handshakes, files that
+//! change, and a gateway without descriptors.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -126,7 +126,8 @@ fn openssl(gateway: &Gateway, options: &[&str]) -> Output {
     cli::run(command, LATER)
 }
 
-/// A Python program that may choose its own address: the loopback has many. Its arguments are the port and the authority.
+/// A Python program that may choose its own address: the loopback has many. Its arguments are the port and
+/// the authority.
 fn python(gateway: &Gateway, script: &str) -> Running {
     let mut command = Command::new("python3");
     command.args(["-c", script, &gateway.port().to_string(), &gateway.file("ca.pem")]);
@@ -345,7 +346,8 @@ fn g12_half_a_command_is_none() {
     let login = login_of(User::Admin);
     let path = path("Start");
     let block = literals(&[fields(&path), vec![("authorization", &login)]].concat());
-    // Spec { command: ["sleep", "76002"] }, which would be a whole one if its last bytes had come, and without them.
+    // Spec { command: ["sleep", "76002"] }, which would be a whole one if its last bytes had come, and
+    // without them.
     let whole = message(b"\x0a\x0e\x0a\x05sleep\x0a\x0576002");
     for cut in [0, 1, 5, 8, whole.len() - 1, whole.len()] {
         let mut peer = Peer::new(&gateway);

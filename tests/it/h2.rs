@@ -1,5 +1,6 @@
-//! A client of HTTP/2 that keeps to no rules: frames written by hand, over a real TLS connection with a good certificate.
-//! Header fields go out as literals that nobody has to remember; of those that come, what tells how a call ended is read.
+//! A client of HTTP/2 that keeps to no rules: frames written by hand, over a real TLS connection with a good
+//! certificate. Header fields go out as literals that nobody has to remember; of those that come, what tells
+//! how a call ended is read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -252,7 +253,8 @@ impl Peer {
         self.tls.peer_certificates().expect("it always shows one")[0].clone().into_owned()
     }
 
-    /// Says these bytes again and again, until the other side has enough or it was said so often. Returns how often.
+    /// Says these bytes again and again, until the other side has enough or it was said so often. Returns how
+    /// often.
     pub fn flood(&mut self, bytes: &[u8], times: usize) -> usize {
         let each = (16_384 / bytes.len()).clamp(1, times);
         let batch = bytes.repeat(each);
@@ -322,7 +324,8 @@ impl Peer {
         self.answer(id)
     }
 
-    /// The end of a call; none if the connection ends before. Settings, pings and windows are answered meanwhile.
+    /// The end of a call; none if the connection ends before. Settings, pings and windows are answered
+    /// meanwhile.
     pub fn answer(&mut self, stream: u32) -> Option<Answer> {
         while !self.answers.get(&stream).is_some_and(|answer| answer.is_whole) {
             let frame = self.next(SOON)?;
@@ -445,8 +448,8 @@ impl Footprint {
             meanwhile();
             ids.iter().for_each(|id| drop(peer.answer(*id)));
         };
-        // A thread of its pool connects to the engine when there is something to do, and stays connected: all of them
-        // have something to do while the engine does nothing.
+        // A thread of its pool connects to the engine when there is something to do, and stays connected: all
+        // of them have something to do while the engine does nothing.
         let engine = gateway.service().engine_pid();
         procfs::signal("STOP", engine);
         crowd(&|| {
@@ -476,8 +479,8 @@ impl Footprint {
         Self { pid, fds, threads, rss_kib: procfs::rss_kib(pid) }
     }
 
-    /// Fails the test unless it is still the same process, serves, gives back what it had taken, and never had much more
-    /// memory than before.
+    /// Fails the test unless it is still the same process, serves, gives back what it had taken, and never
+    /// had much more memory than before.
     #[track_caller]
     pub fn expect_back(&self, gateway: &Gateway, more_mib: u64) {
         expect_service(gateway);

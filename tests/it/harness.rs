@@ -1,9 +1,9 @@
-//! A service for one test: its own directory, its own keeper and engine, its own marker in the environment of every
-//! child. Ends with the test, and then checks that nothing was left: no zombie, no process, no panic. The directory of
-//! a test that failed stays and its path is printed.
+//! A service for one test: its own directory, its own keeper and engine, its own marker in the environment of
+//! every child. Ends with the test, and then checks that nothing was left: no zombie, no process, no panic.
+//! The directory of a test that failed stays and its path is printed.
 //!
-//! Nothing here sleeps. What can be waited for is waited for (`provost wait`, `provost stream`, the end of a command);
-//! the rest goes through [`wait::until`], which has a deadline and says what it waited for.
+//! Nothing here sleeps. What can be waited for is waited for (`provost wait`, `provost stream`, the end of a
+//! command); the rest goes through [`wait::until`], which has a deadline and says what it waited for.
 
 pub mod cli;
 pub mod gateway;
@@ -24,7 +24,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where waiting ends that should take no time at all: generous, since the machine may be busy with other tests.
+/// Where waiting ends that should take no time at all: generous, since the machine may be busy with other
+/// tests.
 pub const SOON: Duration = Duration::from_secs(20);
 /// Where waiting ends for work that takes a while.
 pub const LATER: Duration = Duration::from_secs(120);
@@ -52,7 +53,8 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// How many rounds a repeated test makes: `usual`, multiplied by the variable PROVOST_TEST_ROUNDS where it is set.
+/// How many rounds a repeated test makes: `usual`, multiplied by the variable PROVOST_TEST_ROUNDS where it is
+/// set.
 pub fn rounds(usual: u32) -> u32 {
     let factor = std::env::var("PROVOST_TEST_ROUNDS").ok().and_then(|text| text.parse::<f64>().ok());
     (f64::from(usual) * factor.unwrap_or(1.0)).ceil().max(1.0) as u32
@@ -62,8 +64,8 @@ pub fn rounds(usual: u32) -> u32 {
 pub struct Random(u64);
 
 impl Random {
-    /// A sequence that differs from run to run; the seed is printed so that a failure can be played again with
-    /// PROVOST_TEST_SEED.
+    /// A sequence that differs from run to run; the seed is printed so that a failure can be played again
+    /// with PROVOST_TEST_SEED.
     pub fn new() -> Self {
         let given = std::env::var("PROVOST_TEST_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| {

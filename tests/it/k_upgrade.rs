@@ -1,5 +1,5 @@
-//! Another binary for the running service: the same children under the same pids, every line, every connection; and a
-//! binary that is none, which changes nothing.
+//! Another binary for the running service: the same children under the same pids, every line, every
+//! connection; and a binary that is none, which changes nothing.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -76,8 +76,8 @@ impl Installed {
     }
 }
 
-/// By cp(1): a copy made in here would be open for writing in whatever another test forks at that moment, and what is
-/// open for writing is not executed.
+/// By cp(1): a copy made in here would be open for writing in whatever another test forks at that moment, and
+/// what is open for writing is not executed.
 #[track_caller]
 fn copy(from: &str, to: &str) {
     let status = Command::new("cp").args([from, to]).status();

@@ -1,4 +1,5 @@
-//! Many processes at once, and many one after another: each costs what it should, and nothing when nothing happens.
+//! Many processes at once, and many one after another: each costs what it should, and nothing when nothing
+//! happens.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};

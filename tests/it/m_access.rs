@@ -236,8 +236,8 @@ fn users_come_and_go() {
     assert_eq!(fs::read_to_string(&file).expect("it is ours"), second);
 }
 
-/// A person at a terminal, played by Python: answers what is asked, and tells what the terminal showed and whether it
-/// shows what is typed afterwards.
+/// A person at a terminal, played by Python: answers what is asked, and tells what the terminal showed and
+/// whether it shows what is typed afterwards.
 const PERSON: &str = r#"
 import fcntl, os, pty, subprocess, sys, termios
 answers = sys.argv[2].split("|")

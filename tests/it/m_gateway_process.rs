@@ -1,5 +1,5 @@
-//! The gateway as a process that the service keeps for itself: it comes and goes with the configuration, outlives the
-//! engine, comes back when it dies, and is in nobody's way.
+//! The gateway as a process that the service keeps for itself: it comes and goes with the configuration,
+//! outlives the engine, comes back when it dies, and is in nobody's way.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

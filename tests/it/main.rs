@@ -1,6 +1,7 @@
-//! The tests against the real binary, with real children. Each file holds one family of failures, each test is named
-//! after the failure it provokes; `tour.rs` holds what a user was promised, `programs.rs` runs programs from outside.
-//! `bare.rs` and `raw.rs` are for tests that need a service or a client which keeps to no rules.
+//! The tests against the real binary, with real children. Each file holds one family of failures, each test
+//! is named after the failure it provokes; `tour.rs` holds what a user was promised, `programs.rs` runs
+//! programs from outside. `bare.rs` and `raw.rs` are for tests that need a service or a client which keeps to
+//! no rules.
 
 #![forbid(unsafe_code)]
 

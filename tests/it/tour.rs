@@ -135,7 +135,8 @@ fn a_slow_follower_is_told_what_it_missed() {
     let begin = Instant::now();
     wait::until("the writer is done", LATER, || service.state(&id) == "stopped");
     println!("the writer took {:?} with a follower that does not read", begin.elapsed());
-    // Now it reads on: whole records in order, and a note of every gap; together they are all that was written.
+    // Now it reads on: whole records in order, and a note of every gap; together they are all that was
+    // written.
     stdout.read_to_end(&mut read).expect("its pipe can be read");
     let mut notes = String::new();
     stream.stderr.take().expect("a pipe").read_to_string(&mut notes).expect("text");
@@ -159,7 +160,8 @@ fn two_hundred_idle_children_cost_nothing() {
     service.ok(&["start", "--name", "idle", "--instances", "200", "--", "sleep", "85000"]);
     let (keeper, engine) = (service.keeper_pid(), service.engine_pid());
     let count = || procfs::switches(keeper) + procfs::switches(engine);
-    // Connections of the start may still be closing, and a busy disk may keep its thread waiting for a second.
+    // Connections of the start may still be closing, and a busy disk may keep its thread waiting for a
+    // second.
     wait::until("the start has died down", SOON, || {
         let before = count();
         wait::pass(Duration::from_secs(2));

@@ -1,4 +1,5 @@
-//! All events in one row: the newest from the feed, older ones from the store, without a gap or a double between them.
+//! All events in one row: the newest from the feed, older ones from the store, without a gap or a double
+//! between them.
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub fn read(context: &Context, since: u64, max: usize) -> Batch {
     Batch { events, missed, next }
 }
 
-/// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot say.
+/// Events that the store has, once everything that has happened so far is in it. An error tells why it cannot
+/// say.
 pub fn stored(
     context: &Context,
     since: u64,

@@ -1,5 +1,6 @@
-//! Frames over one socket, both ways, with deadlines. The socket does not block; the thread that owns a channel waits
-//! only in here. Descriptors that a client sends beside its bytes are closed by the kernel: nobody asks for them.
+//! Frames over one socket, both ways, with deadlines. The socket does not block; the thread that owns a
+//! channel waits only in here. Descriptors that a client sends beside its bytes are closed by the kernel:
+//! nobody asks for them.
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
@@ -32,7 +33,6 @@ const GOODBYE_LEN_MAX: usize = 8 << 20;
 /// Why nothing more is read from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is gone.
     Closed,
     /// It does not keep to the protocol.
     Broken(Error),
@@ -82,7 +82,8 @@ impl Channel {
         self.frame_len_max = FRAME_LEN_MAX;
     }
 
-    /// The next frame; waits for its first byte as long as it takes. What was put and not sent is sent before.
+    /// The next frame; waits for its first byte as long as it takes. What was put and not sent is sent
+    /// before.
     pub(super) fn receive<T>(&mut self, decode: impl Fn(&[u8]) -> T) -> Result<T, End> {
         let mut deadline = None;
         loop {
@@ -138,7 +139,8 @@ impl Channel {
         Ok(())
     }
 
-    /// More may be on its way than usual: with less, sender and client take turns instead of working at the same time.
+    /// More may be on its way than usual: with less, sender and client take turns instead of working at the
+    /// same time.
     pub(super) fn widen(&self) {
         // If it cannot be more, it is as it was.
         let _ = socket::set_send_buffer(self.fd(), STREAM_LEN);
@@ -218,8 +220,8 @@ impl Channel {
         Ok(())
     }
 
-    /// The last words to a client that did not keep to the protocol. It may still be sending, and would not come to
-    /// read them if the socket was closed under it.
+    /// The last words to a client that did not keep to the protocol. It may still be sending, and would not
+    /// come to read them if the socket was closed under it.
     pub(super) fn goodbye(&mut self, payload: &[u8]) {
         let is_said = frame::put(&mut self.out, payload).is_ok() && self.flush().is_ok();
         if !is_said || self.socket.shutdown(Shutdown::Write).is_err() {

@@ -1,5 +1,5 @@
-//! One client, on the thread of its connection: its hello, then its requests one after another, until one side has
-//! enough. Requests that come early stay in the socket; there is never more than one in work.
+//! One client, on the thread of its connection: its hello, then its requests one after another, until one
+//! side has enough. Requests that come early stay in the socket; there is never more than one in work.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
@@ -28,9 +28,7 @@ pub(super) struct Connection {
 /// What the client's next frame is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Its hello.
     Hello,
-    /// A request.
     Requests,
 }
 
@@ -88,8 +86,8 @@ impl Connection {
         }
     }
 
-    /// The answer stays unsent until the client has to be waited for: most have sent a request with their hello, and
-    /// get both answers in one go.
+    /// The answer stays unsent until the client has to be waited for: most have sent a request with their
+    /// hello, and get both answers in one go.
     fn greet(&mut self) -> Result<(), End> {
         let hello = self.receive_hello()?.map_err(|e| End::Broken(not_understood(&e)))?;
         check_version(&hello).map_err(End::Broken)?;

@@ -1,8 +1,10 @@
-//! The listener: where clients come in over the unix socket. One thread (`listener`) accepts and refuses; each connection has
-//! a thread of its own (`conn-N`), which reads a request, calls the [`Service`], and writes what it answers.
+//! The listener: where clients come in over the unix socket. One thread (`listener`) accepts and refuses;
+//! each connection has a thread of its own (`conn-N`), which reads a request, calls the [`Service`], and
+//! writes what it answers.
 //!
-//! Knows frames, limits and who is at the other end; knows nothing of processes. Every wait has a deadline or ends
-//! when the other end goes, except for one: a client that has greeted may be silent for as long as it likes.
+//! Knows frames, limits and who is at the other end; knows nothing of processes. Every wait has a deadline or
+//! ends when the other end goes, except for one: a client that has greeted may be silent for as long as it
+//! likes.
 
 mod channel;
 mod connection;
@@ -32,17 +34,15 @@ use crate::wire::request::Hello;
 
 /// What stands behind the listener. One call per request, on the connection's thread.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that the
-    /// client is gone, and is passed on as it comes from `replies`.
+    /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that
+    /// the client is gone, and is passed on as it comes from `replies`.
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
 }
 
 /// Who asks, as the kernel noted it when they connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Effective user.
     pub uid: u32,
-    /// Effective group.
     pub gid: u32,
     /// For logs only: numbers are reused.
     pub pid: u32,
@@ -54,16 +54,17 @@ pub struct Closed;
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;
-/// How long the listener waits before it tries again what the system had no means for, unless a connection ends first.
+/// How long the listener waits before it tries again what the system had no means for, unless a connection
+/// ends first.
 const RETRY_MS: u64 = 1000;
-/// How long a refused client has to send what it was about to send and then read why: closing at once would break
-/// its write before it comes to reading.
+/// How long a refused client has to send what it was about to send and then read why: closing at once would
+/// break its write before it comes to reading.
 const REFUSED_MS: u64 = 1000;
 /// The most refused clients that are given that time.
 const REFUSED_MAX: usize = 64;
 
-/// Lets clients in until the listening socket fails, and returns how it did. `opened` is called when everything that
-/// the listener itself needs is there.
+/// Lets clients in until the listening socket fails, and returns how it did. `opened` is called when
+/// everything that the listener itself needs is there.
 pub fn run(
     listener: &OwnedFd,
     service: &Arc<dyn Service>,
@@ -176,7 +177,8 @@ impl Listener<'_> {
         }
     }
 
-    /// A slot for one more client. When all are taken, the client that has been silent for the longest has to go.
+    /// A slot for one more client. When all are taken, the client that has been silent for the longest has to
+    /// go.
     fn slot(&mut self, client: &Arc<UnixStream>) -> Result<Slot, Error> {
         let retry_until = clock::now_ms() + RETRY_MS;
         while clock::now_ms() < retry_until {

@@ -1,5 +1,5 @@
-//! What a service has in hand while it answers one request: sending replies, and waiting for what comes next without
-//! missing that the client has gone.
+//! What a service has in hand while it answers one request: sending replies, and waiting for what comes next
+//! without missing that the client has gone.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -22,7 +22,6 @@ pub struct Replies<'a> {
 pub struct Counts {
     /// Items without an error.
     pub done: u32,
-    /// Items with one.
     pub failed: u32,
     /// The first of those.
     pub why: Option<Error>,
@@ -58,7 +57,8 @@ impl<'a> Replies<'a> {
         match self.channel.put(|out| reply.put(more, out)) {
             Ok(()) => {}
             Err(Put::Closed) => return Err(Closed),
-            // The request gets an end that its sender can read; the connection has none that it could go on from.
+            // The request gets an end that its sender can read; the connection has none that it could go on
+            // from.
             Err(Put::TooLarge(e)) => {
                 let e = Reply::Error(Error::new(Code::Failed, format!("the answer is too large: {e}")));
                 self.channel.goodbye(&e.encode(More::Last));
@@ -103,8 +103,8 @@ impl<'a> Replies<'a> {
         Waker::for_this_thread()
     }
 
-    /// Waits until the waker is used or the deadline (monotonic ms) has come. An error when the client hangs up.
-    /// Everything sent so far is on its way before the wait begins.
+    /// Waits until the waker is used or the deadline (monotonic ms) has come. An error when the client hangs
+    /// up. Everything sent so far is on its way before the wait begins.
     pub fn wait(&mut self, deadline: Option<u64>) -> Result<Woken, Closed> {
         match self.channel.wait(deadline)? {
             Wait::Deadline => Ok(Woken::Deadline),

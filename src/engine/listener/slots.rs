@@ -1,5 +1,5 @@
-//! How many are in, and who has not said hello yet. The listener takes slots, the connections leave them; one lock,
-//! never held while waiting.
+//! How many are in, and who has not said hello yet. The listener takes slots, the connections leave them; one
+//! lock, never held while waiting.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,6 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::engine::listener::limits::Limits;
 use crate::sys::poll::Waker;
 
-/// All slots.
 pub(super) struct Slots {
     limits: Limits,
     /// Wakes the thread that accepts.
@@ -24,7 +23,6 @@ struct State {
     next: u64,
     /// Who has not said hello yet.
     silent: BTreeMap<u64, Silent>,
-    /// How many have.
     greeted: usize,
     /// How many were sent away and still have a thread.
     leaving: usize,
@@ -40,7 +38,6 @@ struct Silent {
 
 /// What came of asking for a slot.
 pub(super) enum Admission {
-    /// There was room.
     Free(Slot),
     /// There was not; one of these, who have not said hello yet, has to go first. The oldest is in front.
     Silent(Vec<(u64, Arc<UnixStream>)>),
@@ -74,8 +71,8 @@ impl Slots {
         Admission::Free(Slot { slots: Arc::clone(self), number, has_greeted: false })
     }
 
-    /// Takes the slot from one of whom there was nothing to read. False: it is about to say hello, just did, or is
-    /// gone.
+    /// Takes the slot from one of whom there was nothing to read. False: it is about to say hello, just did,
+    /// or is gone.
     pub(super) fn dismiss(&self, number: u64) -> bool {
         let mut state = self.taken.lock();
         let is_idle = state.silent.get(&number).is_some_and(|s| s.is_idle);

@@ -116,7 +116,6 @@ impl Stage {
         Client { socket, frames: Frames::new() }
     }
 
-    /// Connected and greeted.
     fn client(&self) -> Client {
         let mut client = self.connect();
         client.put(&Hello::ours().encode());

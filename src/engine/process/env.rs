@@ -1,5 +1,6 @@
-//! The environment of a run, layer upon layer: the service's own or nothing, the global one, the spec's with its
-//! `${NAME}` replaced, and what tells a child who it is. Pure: where the layers come from is the caller's business.
+//! The environment of a run, layer upon layer: the service's own or nothing, the global one, the spec's with
+//! its `${NAME}` replaced, and what tells a child who it is. Pure: where the layers come from is the caller's
+//! business.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,7 +22,6 @@ pub struct Layers<'a> {
     pub base: &'a Vars,
     /// What `provost env set` holds.
     pub global: &'a Vars,
-    /// The spec's own.
     pub spec: &'a Vars,
     /// Whether references in the spec's values are replaced.
     pub expand: EnvExpand,
@@ -31,8 +31,8 @@ pub struct Layers<'a> {
 
 /// One environment out of all layers. Variables stand in the order in which they were first seen.
 ///
-/// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of one
-/// variable, however long it is.
+/// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of
+/// one variable, however long it is.
 pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
     let mut env = Environment::default();
     for (key, value) in layers.base.iter().chain(layers.global).chain(layers.instance) {
@@ -89,8 +89,9 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// `value` with each `${NAME}` replaced by what the environment holds now, once: what was put in is not looked
-    /// at again. A name that is not set gives nothing; whatever is not exactly a reference stays as it is.
+    /// `value` with each `${NAME}` replaced by what the environment holds now, once: what was put in is not
+    /// looked at again. A name that is not set gives nothing; whatever is not exactly a reference stays as it
+    /// is.
     fn expand(&self, key: &str, value: &str) -> Result<String, Error> {
         let mut out = String::new();
         let mut rest = value;

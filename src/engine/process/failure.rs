@@ -1,5 +1,6 @@
-//! Failed starts: from the step and errno that the child left behind to what a person needs to know. The errno alone
-//! says too little (ENOENT is a missing program as well as a missing interpreter), so the file itself is looked at.
+//! Failed starts: from the step and errno that the child left behind to what a person needs to know. The
+//! errno alone says too little (ENOENT is a missing program as well as a missing interpreter), so the file
+//! itself is looked at.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -45,8 +46,8 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
     StartFailure { step: step.name().to_owned(), errno, object: cut(object) }
 }
 
-/// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up that found
-/// nothing, the directories.
+/// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up
+/// that found nothing, the directories.
 fn executed(launch: &Launch) -> String {
     let candidates: Vec<_> = launch.candidates.iter().map(|path| text(path.to_bytes())).collect();
     if let Some(there) = candidates.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
@@ -285,7 +286,8 @@ fn begins_with(path: &str, magic: &[u8]) -> bool {
     head(path).is_some_and(|head| head.starts_with(magic))
 }
 
-/// As much of the file as the kernel looks at. Not of a pipe or a device: opening one may do something or wait.
+/// As much of the file as the kernel looks at. Not of a pipe or a device: opening one may do something or
+/// wait.
 fn head(path: &str) -> Option<Vec<u8>> {
     if !fs::metadata(Path::new(path)).ok()?.is_file() {
         return None;

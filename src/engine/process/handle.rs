@@ -1,8 +1,8 @@
-//! A process as the rest of the engine holds it: its spec and memory, a way to send it messages, and what it looked like
-//! after its last transition.
+//! A process as the rest of the engine holds it: its spec and memory, a way to send it messages, and what it
+//! looked like after its last transition.
 //!
-//! The life itself is owned by the process's thread while there is one, and is at home here while there is none: a
-//! process at rest costs no thread. Whoever sends a message to a process at home starts its thread.
+//! The life itself is owned by the process's thread while there is one, and is at home here while there is
+//! none: a process at rest costs no thread. Whoever sends a message to a process at home starts its thread.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -33,14 +33,29 @@ const COMMAND_SHOWN_MAX: usize = 4096;
 /// What a process's thread is told.
 #[derive(Debug)]
 pub enum Msg {
-    /// From a person.
-    Ask { what: Ask, cause: String, answer: Answer },
+    Ask {
+        what: Ask,
+        cause: String,
+        answer: Answer,
+    },
     /// From the keeper: a child was spawned.
-    Spawned { run: u64, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)> },
+    Spawned {
+        run: u64,
+        pid: u32,
+        leader: Leader,
+        pipes: Option<(OwnedFd, OwnedFd)>,
+    },
     /// From the keeper: no child was spawned.
-    NotSpawned { run: u64, step: Step, errno: i32 },
+    NotSpawned {
+        run: u64,
+        step: Step,
+        errno: i32,
+    },
     /// From the keeper: a run ended.
-    Exited { run: u64, ended: Ended },
+    Exited {
+        run: u64,
+        ended: Ended,
+    },
     /// From the last engine, through the keeper.
     Resume(Inherited),
 }
@@ -100,8 +115,8 @@ impl Answer {
     }
 }
 
-/// What the thread of a process runs, until the process is idle again: `worker::run`. Handed in, since the worker knows this
-/// file and not the other way round.
+/// What the thread of a process runs, until the process is idle again: `worker::run`. Handed in, since the
+/// worker knows this file and not the other way round.
 pub type Work = fn(Arc<Process>, Record);
 
 /// A process. Shared; its thread is the only one that changes what it is.
@@ -138,12 +153,10 @@ enum Activity {
     Idle(Box<Record>),
     /// With the thread that this wakes; none until it has said so.
     Active(Option<Waker>),
-    /// Over.
     Removed,
 }
 
 impl Process {
-    /// An idle process.
     pub fn new(spec: Spec, memory: Memory, record: Record, context: Arc<Context>, work: Work) -> Self {
         Self {
             id: record.id,
@@ -222,7 +235,8 @@ impl Process {
             for msg in queue {
                 match msg {
                     Msg::Ask { answer, .. } => answer.give(self.show(), Some(error.clone())),
-                    // Something runs that nobody would look after: the next engine takes it over, more slowly each time.
+                    // Something runs that nobody would look after: the next engine takes it over, more slowly
+                    // each time.
                     Msg::Resume(_) | Msg::Spawned { .. } | Msg::NotSpawned { .. } | Msg::Exited { .. } => {
                         panic!("{}", error.message)
                     }
@@ -260,7 +274,8 @@ impl Process {
         self.inner.lock().queue.pop_front()
     }
 
-    /// For the process's thread: gives the life back, and the thread ends. `Some`: a message has come, it goes on.
+    /// For the process's thread: gives the life back, and the thread ends. `Some`: a message has come, it
+    /// goes on.
     pub fn become_idle(&self, activity: Record) -> Option<Record> {
         let mut inner = self.inner.lock();
         if !inner.queue.is_empty() {

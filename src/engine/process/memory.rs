@@ -1,6 +1,7 @@
-//! One process's memory, held by the keeper and mapped here: record, output, spec and launch. Every instruction leaves it
-//! whole: data first, then the word that publishes it. A record goes into the slot that is not current, then the word
-//! turns; so whoever maps this next, after any end of ours, sees the last transition that was finished.
+//! One process's memory, held by the keeper and mapped here: record, output, spec and launch. Every
+//! instruction leaves it whole: data first, then the word that publishes it. A record goes into the slot that
+//! is not current, then the word turns; so whoever maps this next, after any end of ours, sees the last
+//! transition that was finished.
 //!
 //! ```text
 //! 0      words (see the constants)      128, 2112  two record slots
@@ -34,8 +35,8 @@ const SLOT_LEN: usize = 1984;
 /// The length in front of a record in its slot.
 const LEN_LEN: usize = 4;
 
-/// One process's memory. Records and launches are written by one thread at a time (the one that has the life); output by
-/// the process's own thread.
+/// One process's memory. Records and launches are written by one thread at a time (the one that has the
+/// life); output by the process's own thread.
 #[derive(Debug)]
 pub struct Memory {
     window: Window,
@@ -64,8 +65,9 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Takes over what another engine left. `None`: there is no telling what it is, because that engine never got as far
-    /// as a first record, or because it is damaged. An error is the system's, and says nothing about the memory.
+    /// Takes over what another engine left. `None`: there is no telling what it is, because that engine never
+    /// got as far as a first record, or because it is damaged. An error is the system's, and says nothing
+    /// about the memory.
     pub fn open(file: File) -> io::Result<Option<(Self, Spec, Record)>> {
         let head = Window::map(&file, PAGE)?;
         let atomic = |at| head.atomic(at).load(Ordering::Acquire);
@@ -103,7 +105,6 @@ impl Memory {
         self.window.atomic(OUTPUT_BYTES_AT).load(Ordering::Acquire)
     }
 
-    /// The output kept.
     pub fn ring(&self) -> Ring<'_> {
         Ring::new(&self.window, &self.file, self.geometry)
     }
@@ -112,7 +113,8 @@ impl Memory {
     pub fn publish(&self, record: &Record) {
         let mut bytes = record.encode();
         if bytes.len() > SLOT_LEN - LEN_LEN {
-            // Texts are cut where they are made, so this is out of reach; and words of the past are what can be spared.
+            // Texts are cut where they are made, so this is out of reach; and words of the past are what can
+            // be spared.
             let bare = Record { events: Vec::new(), ..record.clone() };
             bytes = bare.encode();
         }

@@ -9,14 +9,15 @@ use crate::sys::memory::widen_pipe;
 
 /// How long after the end of a run its pipes are read while somebody outside its tree holds them open, ms.
 const DRAIN_MS: u64 = 2000;
-/// A pipe that was found this full, in bytes, is widened: the child writes faster than we come by. A quarter of a pipe,
-/// since many small writes rarely fill a whole one before we come.
+/// A pipe that was found this full, in bytes, is widened: the child writes faster than we come by. A quarter
+/// of a pipe, since many small writes rarely fill a whole one before we come.
 const WIDEN_FROM: u64 = 16 << 10;
 /// To this many bytes. Not from the start: the kernel grants each user 64 MiB of pipes in all.
 const WIDE: usize = 256 << 10;
 /// How long a pipe rests after an error, ms: it will be want of memory, and trying at once would spin.
 const PAUSE_MS: u64 = 50;
-/// The most bytes taken at the end of a run: all that its pipes can hold. What somebody adds meanwhile comes later.
+/// The most bytes taken at the end of a run: all that its pipes can hold. What somebody adds meanwhile comes
+/// later.
 pub const HELD_MAX: u64 = 2 * WIDE as u64;
 
 /// The pipes of one run. The process's thread owns them.
@@ -69,7 +70,8 @@ impl Pipes {
                 Some(n)
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Some(0),
-            // The keeper holds the pipe too, so closing it here would leave the child with a full one: tried again.
+            // The keeper holds the pipe too, so closing it here would leave the child with a full one: tried
+            // again.
             Err(_) => {
                 self.paused_until = Some(clock::now_ms() + PAUSE_MS);
                 None

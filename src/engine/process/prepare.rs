@@ -1,5 +1,5 @@
-//! From a spec to a launch: everything that a child needs between fork and exec is looked up here, so that the child
-//! itself looks up nothing. Reads the user database; starts nothing.
+//! From a spec to a launch: everything that a child needs between fork and exec is looked up here, so that
+//! the child itself looks up nothing. Reads the user database; starts nothing.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,6 @@ pub const PROVOST_SERVICE: &str = "PROVOST_SERVICE";
 /// Who the child is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Kept over restarts.
     pub id: ProcessId,
     /// Its name, if it has one.
     pub name: Option<Name>,
@@ -42,7 +41,6 @@ pub struct Identity {
     pub run: u64,
     /// 1..N among instances.
     pub instance: Option<u32>,
-    /// Whose it is.
     pub service: Uuid,
 }
 
@@ -60,8 +58,8 @@ impl Identity {
     }
 }
 
-/// What of the service's own environment is a child's to inherit. A service that is itself the child of another one has
-/// that one's number.
+/// What of the service's own environment is a child's to inherit. A service that is itself the child of
+/// another one has that one's number.
 #[must_use]
 pub fn is_inherited(key: &str) -> bool {
     key != PROVOST_INSTANCE
@@ -156,8 +154,8 @@ fn rlimits(spec: &Spec) -> Result<Vec<(u32, u64, u64)>, Error> {
     spec.rlimits.iter().map(resolve).collect()
 }
 
-/// The paths to try, in order, as execvp(3) has it: a program with a slash is a path; any other is looked up in the
-/// directories of PATH, an empty one being the working directory.
+/// The paths to try, in order, as execvp(3) has it: a program with a slash is a path; any other is looked up
+/// in the directories of PATH, an empty one being the working directory.
 fn candidates(program: &str, path: &str, cwd: &str) -> Result<Strings, Error> {
     let mut candidates = Strings::default();
     if program.contains('/') {

@@ -6,15 +6,15 @@ use crate::wire::record::Record;
 use crate::wire::spec::{RestartPolicy, RestartRules};
 use crate::wire::time::millis;
 
-/// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Nothing: it is done, or its policy says so.
     Rest,
     /// Nothing: it was restarted too often.
     GiveUp,
-    /// Another run.
-    Run { after_ms: u64 },
+    Run {
+        after_ms: u64,
+    },
 }
 
 /// Whether the run that just ended counts as a failure.
@@ -80,8 +80,8 @@ fn was_healthy(record: &Record, rules: &RestartRules, now: Now) -> bool {
         && now.mono_ms.saturating_sub(record.started_mono) >= millis(rules.reset_after)
 }
 
-/// 0 for the first, then the delay, doubled each time up to its limit, stretched by up to a tenth either way so that
-/// what failed together does not come back together.
+/// 0 for the first, then the delay, doubled each time up to its limit, stretched by up to a tenth either way
+/// so that what failed together does not come back together.
 fn delay_ms(rules: &RestartRules, attempts: u32, jitter: i64) -> u64 {
     let Some(doublings) = attempts.checked_sub(1) else { return 0 };
     let (delay, max) = (millis(rules.delay), millis(rules.delay_max));

@@ -1,6 +1,6 @@
-//! The life of a process: one record, one function that changes it. `step` takes what happened and the time, changes the
-//! record, and returns what is to be done and told; the process's thread does it. Nothing here waits, reads a clock or
-//! touches the system.
+//! The life of a process: one record, one function that changes it. `step` takes what happened and the time,
+//! changes the record, and returns what is to be done and told; the process's thread does it. Nothing here
+//! waits, reads a clock or touches the system.
 //!
 //! ```text
 //!            start                executed               exited, or stop
@@ -49,14 +49,12 @@ pub struct StopOrder {
 }
 
 impl StopOrder {
-    /// At once.
     #[must_use]
     pub fn at_once() -> Self {
         Self { signal: Some(signal::KILL), timeout: Some(Duration::ZERO), ..Self::default() }
     }
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Somebody wants it to run.
@@ -66,12 +64,15 @@ pub enum Input {
     /// Somebody wants it gone, then running.
     Restart,
     /// The keeper made a child.
-    Spawned { pid: u32 },
+    Spawned {
+        pid: u32,
+    },
     /// There is no child, or it ended before its exec. An exit follows if there was one.
-    SpawnFailed { failure: StartFailure, child: Child },
-    /// The program executes.
+    SpawnFailed {
+        failure: StartFailure,
+        child: Child,
+    },
     Executed,
-    /// It is ready.
     Ready,
     /// The process itself ended.
     Exited(Exit),
@@ -103,7 +104,6 @@ pub enum Action {
     Look { scope: Scope },
 }
 
-/// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     pub kind: EventKind,
@@ -173,7 +173,8 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
     }
 }
 
-/// A process whose tree has outlived its service: the stop that ends it is under way, and a run follows if it is wanted.
+/// A process whose tree has outlived its service: the stop that ends it is under way, and a run follows if it
+/// is wanted.
 #[must_use]
 pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) -> Record {
     let timeout_ms = millis(rules.timeout);
@@ -263,7 +264,8 @@ impl Step<'_> {
             }
             (State::Starting | State::Running, Input::Exited(_) | Input::Lost) => {
                 self.ended(&input);
-                // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide what next.
+                // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide
+                // what next.
                 self.record.stop = self.stop_for(StopOrder::default(), Then::Decide);
                 self.enter_quietly(State::Stopping);
                 self.set_deadline(self.record.stop.timeout_ms);
@@ -422,7 +424,8 @@ impl Step<'_> {
         }
     }
 
-    /// A second order during a stop: it stays stopped, the shorter grace counts, and what was stuck is tried once more.
+    /// A second order during a stop: it stays stopped, the shorter grace counts, and what was stuck is tried
+    /// once more.
     fn hasten_stop(&mut self, order: StopOrder) {
         self.set_then(Then::Rest);
         self.record.cause = cut(self.cause);

@@ -1,6 +1,7 @@
-//! Everything a process started, as far as the kernel lets us know it: its cgroup where it has one; else its process
-//! group, its session, and whoever carries its PROVOST_ID, unless from another service. Signals go through pidfds that were checked after they were
-//! opened, so no number that somebody else got meanwhile is ever hit.
+//! Everything a process started, as far as the kernel lets us know it: its cgroup where it has one; else its
+//! process group, its session, and whoever carries its PROVOST_ID, unless from another service. Signals go
+//! through pidfds that were checked after they were opened, so no number that somebody else got meanwhile is
+//! ever hit.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,7 +17,8 @@ use crate::sys::{clock, signal, system};
 use crate::wire::id::ProcessId;
 use crate::wire::spec::Scope;
 
-/// The most survivors that are waited for at a time where there is no cgroup; when they are gone, the rest is looked for.
+/// The most survivors that are waited for at a time where there is no cgroup; when they are gone, the rest is
+/// looked for.
 const WAITED_MAX: usize = 16;
 /// How long a kill without a cgroup goes after what forks while it looks, ms.
 const HUNT_MS: u64 = 1500;
@@ -31,8 +33,8 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// The child with this number. The pidfd, opened by its parent, tells whether the number was still its own after
-    /// its start time was read; if not, it is gone, and what is returned matches nobody.
+    /// The child with this number. The pidfd, opened by its parent, tells whether the number was still its
+    /// own after its start time was read; if not, it is gone, and what is returned matches nobody.
     pub fn of(pid: u32, pidfd: &PidFd) -> Self {
         let stat = procfs::stat(pid).filter(|_| pidfd.has_number());
         stat.map_or_else(Self::default, |s| Self { pid, start_ticks: s.start_ticks })
@@ -60,14 +62,15 @@ pub struct Tree {
 /// What tells when (some of) the rest is gone.
 #[derive(Debug)]
 pub enum Rest {
-    /// Nothing is left.
     Empty,
     /// The cgroup's own word.
     Cgroup(Watch),
     /// Some of the survivors.
     Members(Vec<PidFd>),
     /// There were no means to look; at this time (monotonic ms) there may be.
-    Unknown { look_at: u64 },
+    Unknown {
+        look_at: u64,
+    },
 }
 
 impl Rest {
@@ -121,8 +124,9 @@ impl Tree {
         self.hunt(scope)
     }
 
-    /// Stops everyone before killing anyone: what is stopped forks no more and keeps its place in the process table, so
-    /// a fork bomb has nowhere to go. Each round stops what the last one had not seen; when all stand still, they die.
+    /// Stops everyone before killing anyone: what is stopped forks no more and keeps its place in the process
+    /// table, so a fork bomb has nowhere to go. Each round stops what the last one had not seen; when all
+    /// stand still, they die.
     fn hunt(&self, scope: Scope) -> io::Result<()> {
         let until = clock::now_ms() + HUNT_MS;
         loop {
@@ -182,8 +186,8 @@ impl Tree {
         }
     }
 
-    /// Everyone of the scope who is alive, each certainly the one meant; of very many, as many as there are descriptors
-    /// for. An error: nobody was found, but not everybody could be looked at.
+    /// Everyone of the scope who is alive, each certainly the one meant; of very many, as many as there are
+    /// descriptors for. An error: nobody was found, but not everybody could be looked at.
     fn members(&self, scope: Scope) -> io::Result<Vec<Member>> {
         let found: Vec<_> = match (scope, &self.cgroup) {
             (Scope::Leader, _) => {
@@ -248,7 +252,8 @@ impl Tree {
     }
 }
 
-/// Does it to each, also after one who may not be signalled (it has changed its user). The error is the first one's.
+/// Does it to each, also after one who may not be signalled (it has changed its user). The error is the first
+/// one's.
 fn each<'m>(
     members: impl IntoIterator<Item = &'m Member>,
     act: impl Fn(&Member) -> io::Result<bool>,

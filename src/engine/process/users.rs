@@ -1,5 +1,6 @@
-//! Users and groups from /etc/passwd and /etc/group, read by ourselves: a static binary has no NSS, and a lookup that
-//! asks a directory service may hang. Who comes from elsewhere is given by number, with `--group`.
+//! Users and groups from /etc/passwd and /etc/group, read by ourselves: a static binary has no NSS, and a
+//! lookup that asks a directory service may hang. Who comes from elsewhere is given by number, with
+//! `--group`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,9 +30,7 @@ pub struct Wanted<'a> {
 /// Whom a child becomes. `None`: it stays what the service is.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// The user.
     pub uid: Option<u32>,
-    /// Its group.
     pub gid: Option<u32>,
     /// Supplementary groups, all of them.
     pub groups: Option<Vec<u32>>,

@@ -8,14 +8,12 @@ use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::record::Record;
 
-/// Somebody waits.
 #[derive(Debug)]
 pub struct Waiting {
     pub until: Until,
     pub answer: Answer,
 }
 
-/// For what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// This run, or a later one, executes.

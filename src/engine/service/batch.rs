@@ -115,8 +115,8 @@ impl Engine {
             if client.is_ok() {
                 client = replies.wait(None).map(drop);
             } else if asks.iter().any(|(_, what)| *what == Ask::Remove) {
-                // A removal that has begun has to be brought to its end here, for whoever asked; it does not take long.
-                // If the wait fails, the loop looks again.
+                // A removal that has begun has to be brought to its end here, for whoever asked; it does not
+                // take long. If the wait fails, the loop looks again.
                 let _ = poll::wait(&mut [], None);
             } else {
                 break;
@@ -125,8 +125,8 @@ impl Engine {
         client
     }
 
-    /// The keeper first: were it the other way round, the next engine might find two processes of one name. Returns what
-    /// has to be written before it is said.
+    /// The keeper first: were it the other way round, the next engine might find two processes of one name.
+    /// Returns what has to be written before it is said.
     pub fn forget(&self, process: &Process) -> WriteSeq {
         // Without a keeper the engine ends, and with it the process's memory.
         let _ = self.context.link.send(&ToKeeper::Forget { id: process.id }, &[]);

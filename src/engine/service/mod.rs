@@ -43,7 +43,6 @@ pub struct Engine {
     pub context: Arc<Context>,
     pub started_at: Timestamp,
     pub engine_starts: u64,
-    /// The keeper's version.
     pub keeper_version: String,
     /// Where the service was started from: its next binary will be there.
     pub exe: Option<PathBuf>,

@@ -18,8 +18,8 @@ use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Numbering, Start};
 
 impl Engine {
-    /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken connection
-    /// gives the same ids: what the first request made is found, and is not started a second time.
+    /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken
+    /// connection gives the same ids: what the first request made is found, and is not started a second time.
     pub(super) fn start(&self, r: Start, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         if self.context.is_stopping() {
             return Ok(Err(ending()));
@@ -28,7 +28,8 @@ impl Engine {
             return Ok(Err(e));
         }
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
-        // Not those that the first request has started already; what failed under it is tried again, and tells why.
+        // Not those that the first request has started already; what failed under it is tried again, and
+        // tells why.
         let is_to_start = |p: &Arc<Process>| {
             let record = p.record();
             let has_failed = record.start_failure.is_some() && record.pid.is_none();
@@ -74,7 +75,8 @@ impl Engine {
 
     /// Makes these known, all or none.
     pub fn hold(&self, made: &[Arc<Process>]) -> Result<(), Error> {
-        // The keeper first: as soon as others can find them, they may ask for a child. Without the keeper the engine ends.
+        // The keeper first: as soon as others can find them, they may ask for a child. Without the keeper the
+        // engine ends.
         let gone = |e| Error::new(Code::Failed, format!("the keeper does not answer: {e}"));
         for process in made {
             let hold = ToKeeper::Hold { id: process.id };

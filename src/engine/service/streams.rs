@@ -1,5 +1,5 @@
-//! Answers that go on: output as it comes, events as they happen. Each is written by its connection's thread at the
-//! client's own pace; the rings do not wait, and what a slow client missed is counted for it.
+//! Answers that go on: output as it comes, events as they happen. Each is written by its connection's thread
+//! at the client's own pace; the rings do not wait, and what a slow client missed is counted for it.
 
 use std::fs::File;
 use std::io;
@@ -46,7 +46,8 @@ impl Engine {
         journal::stored(&self.context, 0, 1, Some(id)).is_ok_and(|page| !page.events.is_empty())
     }
 
-    /// What the store has of one process, without going through everybody's. Returns the number to go on after.
+    /// What the store has of one process, without going through everybody's. Returns the number to go on
+    /// after.
     fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
         while since.saturating_add(1) < self.context.feed.oldest() {
             let Ok(page) = journal::stored(&self.context, since, BATCH_MAX, Some(id)) else { break };
@@ -99,7 +100,8 @@ impl Engine {
         Ok(Ok(Reply::Done))
     }
 
-    /// For whoever reads output where it lies: tells when there is some, and shares the memory that it lies in.
+    /// For whoever reads output where it lies: tells when there is some, and shares the memory that it lies
+    /// in.
     pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
         if r.share {

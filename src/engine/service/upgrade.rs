@@ -1,5 +1,5 @@
-//! An order to upgrade, as the engine sees it: it looks at the binary, hands it to the keeper and is killed. The next
-//! engine, old or new, is asked the same by the same client, and tells what the keeper told it.
+//! An order to upgrade, as the engine sees it: it looks at the binary, hands it to the keeper and is killed.
+//! The next engine, old or new, is asked the same by the same client, and tells what the keeper told it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -28,7 +28,8 @@ const WAITING_MAX: usize = 64;
 /// What an ELF file begins with.
 const ELF: [u8; 4] = *b"\x7fELF";
 
-/// What the keeper has told of the last upgrade. Shared by connections and the thread that listens to the keeper.
+/// What the keeper has told of the last upgrade. Shared by connections and the thread that listens to the
+/// keeper.
 #[derive(Debug, Default)]
 pub struct Upgrades(Mutex<Known>);
 
@@ -132,7 +133,8 @@ impl Engine {
     }
 }
 
-/// Opens a binary and refuses what is plainly none. What was looked at is what is executed, whatever happens to the path.
+/// Opens a binary and refuses what is plainly none. What was looked at is what is executed, whatever happens
+/// to the path.
 fn open(path: &Path) -> Result<File, Error> {
     let refused = |why: String| {
         let path = quoted(&path.to_string_lossy());

@@ -4,7 +4,6 @@ use crate::engine::listener::Caller;
 use crate::engine::process::state::cut;
 use crate::wire::error::{Code, Error};
 
-/// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
     /// Whole, for the audit.

@@ -1,5 +1,5 @@
-//! The store on files that were damaged at random: whatever happens, nobody gets a command that was never given, and a
-//! new store can be made beside what is left of the old one.
+//! The store on files that were damaged at random: whatever happens, nobody gets a command that was never
+//! given, and a new store can be made beside what is left of the old one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -60,8 +60,8 @@ impl Dice {
     }
 }
 
-/// A store with some of everything, as after a kill: part of it in the database, part in its log. With every process
-/// as it ever was.
+/// A store with some of everything, as after a kill: part of it in the database, part in its log. With every
+/// process as it ever was.
 fn original() -> (Dir, Vec<Kept>) {
     let live = Dir::new();
     let mut store = Sqlite::open(&live.state()).unwrap();

@@ -1,5 +1,5 @@
-//! Where the store lives: a directory for us alone, the lock that makes one service of it, and the files, which have
-//! their final mode from their first moment and are known by device and inode from then on.
+//! Where the store lives: a directory for us alone, the lock that makes one service of it, and the files,
+//! which have their final mode from their first moment and are known by device and inode from then on.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,7 +22,8 @@ const LOCK: &str = "lock";
 const DAMAGED: &str = ".damaged-";
 /// The most damaged databases in one directory: with more, something is wrong that no new one will mend.
 const DAMAGED_MAX: usize = 20;
-/// How long the lock is waited for: the engine before this one is dead, but the kernel may still be clearing it away.
+/// How long the lock is waited for: the engine before this one is dead, but the kernel may still be clearing
+/// it away.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is tried meanwhile. There is no call that waits for a lock with a deadline.
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
@@ -46,8 +47,8 @@ impl StoreDir {
         &self.database
     }
 
-    /// Makes the file if need be, and sees to it that nobody else can read it. The descriptor is closed again before
-    /// SQLite opens its own: closing one later would take SQLite's locks away, as POSIX has it.
+    /// Makes the file if need be, and sees to it that nobody else can read it. The descriptor is closed again
+    /// before SQLite opens its own: closing one later would take SQLite's locks away, as POSIX has it.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         let path = self.database();
         // Not waiting, should it be a pipe.
@@ -178,8 +179,8 @@ impl Files {
         Self { database: identity(database), wal: of(WAL), index: of(INDEX) }
     }
 
-    /// Refuses unless they are still where they were opened: what we would write would be found by nobody. A log of
-    /// ours that lies beside another database is taken away.
+    /// Refuses unless they are still where they were opened: what we would write would be found by nobody. A
+    /// log of ours that lies beside another database is taken away.
     pub(super) fn check(&self, database: &Path) -> Result<(), StoreError> {
         let now = Self::at(database);
         if now == *self {
@@ -203,8 +204,8 @@ impl Files {
     }
 }
 
-/// Gives a damaged database of this directory, with its log, a name that says so and that nothing has yet. Returns the
-/// new path. Not while it is open. Refuses when a score of them are there already.
+/// Gives a damaged database of this directory, with its log, a name that says so and that nothing has yet.
+/// Returns the new path. Not while it is open. Refuses when a score of them are there already.
 pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let dir = dir.canonicalize()?;
     let _lock = take_lock(&dir).map_err(|e| io::Error::other(e.message))?;

@@ -1,4 +1,5 @@
-//! What can be wrong with the store, and the one place where the words of SQLite and of the system become one of it.
+//! What can be wrong with the store, and the one place where the words of SQLite and of the system become one
+//! of it.
 
 use std::fmt;
 use std::io;
@@ -46,7 +47,8 @@ impl ErrorKind {
             ffi::SQLITE_FULL => Self::Full,
             ffi::SQLITE_READONLY | ffi::SQLITE_PERM | ffi::SQLITE_AUTH => Self::ReadOnly,
             ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => Self::Locked,
-            // Our statements are right for our tables, and never break a constraint: so those are not our tables.
+            // Our statements are right for our tables, and never break a constraint: so those are not our
+            // tables.
             ffi::SQLITE_CORRUPT
             | ffi::SQLITE_NOTADB
             | ffi::SQLITE_FORMAT
@@ -68,7 +70,6 @@ impl ErrorKind {
         }
     }
 
-    /// The next step.
     fn hint(self) -> &'static str {
         match self {
             Self::Full => "make room there; it is written again as soon as there is some",
@@ -86,11 +87,9 @@ impl ErrorKind {
 /// An error of the store, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
-    /// Its kind.
     pub kind: ErrorKind,
     /// One line, lower case, no final period.
     pub message: String,
-    /// The next step.
     pub hint: String,
 }
 

@@ -1,8 +1,8 @@
-//! What outlives the machine's boot: what should run, how its runs ended, every event, the global environment. One
-//! trait with its SQLite implementation and nothing else.
+//! What outlives the machine's boot: what should run, how its runs ended, every event, the global
+//! environment. One trait with its SQLite implementation and nothing else.
 //!
-//! Called from one thread only, hence `&mut self` and no lock. It decides nothing: it keeps what it is told, tells what
-//! it has, and names the kind of an error; what to do about it is its caller's affair.
+//! Called from one thread only, hence `&mut self` and no lock. It decides nothing: it keeps what it is told,
+//! tells what it has, and names the kind of an error; what to do about it is its caller's affair.
 //!
 //! | file | what |
 //! |---|---|
@@ -47,7 +47,6 @@ pub const EVENTS_MAX: usize = 4096;
 /// The most runs of a process that are kept, and that one call of [`Store::runs`] returns.
 pub const RUNS_MAX: u64 = 100;
 
-/// The store.
 pub trait Store: Send {
     /// Everything but events and runs; once, after opening.
     fn load(&mut self) -> Result<Loaded, StoreError>;
@@ -55,7 +54,8 @@ pub trait Store: Send {
     /// All of the change or nothing, and on the disk when it returns.
     fn write(&mut self, change: &Change<'_>) -> Result<Written, StoreError>;
 
-    /// Events after `since` in their order, at most `max` and [`EVENTS_MAX`]; those of one process when `of` is given.
+    /// Events after `since` in their order, at most `max` and [`EVENTS_MAX`]; those of one process when `of`
+    /// is given.
     fn events(&mut self, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, StoreError>;
 
     /// Lines of the audit after `since` in their order, at most `max`.
@@ -94,7 +94,6 @@ pub struct Put<'a> {
     pub wanted: bool,
     /// The process itself, where it is known.
     pub leader: Option<Leader>,
-    /// The present boot.
     pub boot_id: &'a str,
 }
 
@@ -119,7 +118,8 @@ pub struct Change<'a> {
     pub prune: Prune,
 }
 
-/// How long events and the audit are kept. They go oldest first, a limited number with each write, and the newest always stays.
+/// How long events and the audit are kept. They go oldest first, a limited number with each write, and the
+/// newest always stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prune {
     /// Those from before this moment go.
@@ -129,7 +129,6 @@ pub struct Prune {
 }
 
 impl Default for Prune {
-    /// Nothing goes.
     fn default() -> Self {
         Self { before: Timestamp(0), keep: u64::MAX }
     }
@@ -138,7 +137,8 @@ impl Default for Prune {
 /// What a write did beyond what it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Written {
-    /// Events that were left out, because another program reads the database without end, and so its log grows.
+    /// Events that were left out, because another program reads the database without end, and so its log
+    /// grows.
     pub left_out: usize,
 }
 
@@ -153,7 +153,6 @@ pub struct Loaded {
     pub last_seq: u64,
     /// The number of the newest line of the audit.
     pub last_audit: u64,
-    /// The global environment.
     pub env: Vec<(String, String)>,
     /// Processes, in the order in which they were made known.
     pub kept: Vec<Kept>,
@@ -168,14 +167,14 @@ pub struct Loaded {
 pub struct EventsPage {
     /// In the order of their numbers.
     pub events: Vec<Event>,
-    /// The oldest number that is stored; smaller ones have been pruned. Past the newest when nothing is stored.
+    /// The oldest number that is stored; smaller ones have been pruned. Past the newest when nothing is
+    /// stored.
     pub oldest: u64,
 }
 
 /// One run of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Its number.
     pub run: u64,
     /// Its pid, if it came to one.
     pub pid: Option<u32>,
@@ -183,9 +182,7 @@ pub struct Run {
     pub start_ticks: Option<u64>,
     /// The boot it began in.
     pub boot_id: String,
-    /// Its start.
     pub started_at: Option<Timestamp>,
-    /// Its end.
     pub stopped_at: Option<Timestamp>,
     /// How it ended, where that was seen.
     pub exit: Option<Exit>,
@@ -196,14 +193,11 @@ pub struct Run {
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
-    /// The database.
     pub path: PathBuf,
-    /// Its size.
     pub bytes: u64,
     /// The size of its write-ahead log. It grows while another program reads without end.
     pub wal_bytes: u64,
     /// Events stored; none: they could not be counted.
     pub events: Option<u64>,
-    /// SQLite's version.
     pub sqlite: &'static str,
 }

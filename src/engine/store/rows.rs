@@ -1,5 +1,5 @@
-//! Facts, processes, runs and events as rows. A row that decides what runs has a sum over all that decides, so that no
-//! damaged byte becomes a command; a row that only tells the past has none.
+//! Facts, processes, runs and events as rows. A row that decides what runs has a sum over all that decides,
+//! so that no damaged byte becomes a command; a row that only tells the past has none.
 
 use std::fmt;
 
@@ -74,7 +74,6 @@ pub(super) enum Fact {
     Schema,
     /// The service's name for ever.
     Service,
-    /// The last boot.
     BootId,
     /// The newest event's number, where that event itself was left out.
     LastSeq,
@@ -108,7 +107,6 @@ pub(super) fn fact(conn: &Connection, fact: Fact) -> rusqlite::Result<Option<Str
     Ok(Some(value))
 }
 
-/// Writes a fact.
 pub(super) fn put_fact(conn: &Connection, fact: Fact, value: &str) -> rusqlite::Result<()> {
     let sum = sum(&[fact.key().as_bytes(), value.as_bytes()]);
     conn.execute(
@@ -243,7 +241,8 @@ impl<'a> PutStatements<'a> {
         if record.run == 0 {
             return Ok(());
         }
-        // A record keeps the last exit there was; it is this run's only if this run began to execute, and ended.
+        // A record keeps the last exit there was; it is this run's only if this run began to execute, and
+        // ended.
         let over = record.stopped_at.is_some() && record.start_failure.is_none();
         let exit = record.exit.filter(|_| over);
         self.run.execute(params![
@@ -302,7 +301,6 @@ fn believed(row: &Row<'_>) -> Result<Kept, String> {
 /// The columns that [`run`] reads.
 pub(super) const RUN: &str = "run, pid, start_ticks, boot_id, started, stopped, ended, cause";
 
-/// A run.
 pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let moment = |column| row.get::<_, Option<Number>>(column).map(|n| n.map(|n| Timestamp(n.0)));
     Ok(Run {
@@ -322,8 +320,8 @@ fn exit(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Exit>> {
     Exit::decode(&bytes).map(Some).ok_or_else(|| unbelievable(column, Type::Blob, "it is no exit"))
 }
 
-/// The columns of an event, as [`put_events`] writes and [`event`] reads them. What is empty is NULL, which costs
-/// nothing.
+/// The columns of an event, as [`put_events`] writes and [`event`] reads them. What is empty is NULL, which
+/// costs nothing.
 pub(super) const EVENT: &str = "seq, at, mono, id, name, run, pid, kind, cause, ended, detail";
 
 /// Writes events. One whose number is there stays as it is: the past does not change.
@@ -371,7 +369,6 @@ pub(super) fn audit(row: &Row<'_>) -> rusqlite::Result<AuditLine> {
     })
 }
 
-/// An event.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
     Ok(Event {

@@ -11,12 +11,12 @@ use crate::engine::store::rows::{self, Fact};
 /// "PRVS" in the header of our databases.
 const APPLICATION_ID: i32 = 0x5052_5653;
 
-/// From each version to the next; a database's `user_version` is how many of them it has behind it. What has been
-/// released is never changed. `service` and its `schema` row keep their form for ever: that is what tells a newer
-/// database from a damaged one.
+/// From each version to the next; a database's `user_version` is how many of them it has behind it. What has
+/// been released is never changed. `service` and its `schema` row keep their form for ever: that is what
+/// tells a newer database from a damaged one.
 ///
-/// Times are milliseconds since 1970. Columns that are also in a blob are for people; `sum` is over what decides
-/// (`rows.rs`).
+/// Times are milliseconds since 1970. Columns that are also in a blob are for people; `sum` is over what
+/// decides (`rows.rs`).
 pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE service (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE processes (

@@ -1,5 +1,5 @@
-//! The store in SQLite: one connection in WAL mode, a full sync with each transaction. Statements are prepared for each
-//! transaction and gone with it: nothing is left over from a failed one.
+//! The store in SQLite: one connection in WAL mode, a full sync with each transaction. Statements are
+//! prepared for each transaction and gone with it: nothing is left over from a failed one.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,8 @@ use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
-/// The oldest SQLite that will do: in earlier ones, a checkpoint and a write could meet and damage the database.
+/// The oldest SQLite that will do: in earlier ones, a checkpoint and a write could meet and damage the
+/// database.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long another program's transaction is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const CACHE_KIB: i32 = 256;
 /// What is left of the log after a burst, in bytes.
 const WAL_LEN_AT_REST: u32 = 4 << 20;
-/// The log at which events are left out, in bytes: SQLite begins to empty it at 4 MiB, so somebody keeps it from that.
+/// The log at which events are left out, in bytes: SQLite begins to empty it at 4 MiB, so somebody keeps it
+/// from that.
 const WAL_LEN_FOR_EVENTS: u64 = 64 << 20;
 /// The log at which nothing is written any more, in multiples of that.
 const WAL_FACTOR_MAX: u64 = 4;
@@ -47,7 +49,8 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Goes on as the service that another database was of, which was lost: with its name, and behind its last event.
+    /// Goes on as the service that another database was of, which was lost: with its name, and behind its
+    /// last event.
     pub fn go_on_as(&mut self, service: Uuid, last_seq: u64) -> Result<(), StoreError> {
         let failed = self.failed("name the service in the store");
         rows::put_fact(&self.conn, Fact::Service, &service.to_string())
@@ -55,8 +58,8 @@ impl Sqlite {
             .map_err(failed)
     }
 
-    /// Opens the store in this directory, which is made if need be; brings its tables up to date and looks through the
-    /// small ones.
+    /// Opens the store in this directory, which is made if need be; brings its tables up to date and looks
+    /// through the small ones.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             let message =
@@ -78,8 +81,9 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// What was found in the log may never have reached the disk: whoever wrote it may have been told so, or have died
-    /// before. Writing the same again would write nothing, and so not sync; moved into the database, all of it is synced.
+    /// What was found in the log may never have reached the disk: whoever wrote it may have been told so, or
+    /// have died before. Writing the same again would write nothing, and so not sync; moved into the
+    /// database, all of it is synced.
     fn settle(&self) -> Result<(), StoreError> {
         match self.empty_log() {
             // Then it is not moved, and nothing that failed to sync is in it: those fail in another way.
@@ -353,8 +357,8 @@ fn last_audit(conn: &Connection) -> rusqlite::Result<u64> {
     conn.query_row("SELECT coalesce(max(seq), 0) FROM audit", (), |row| Ok(row.get::<_, Number>(0)?.0))
 }
 
-/// Prunes from the old end, as far as everything there is too old or too much. The newest event stays: it holds the
-/// number that the next one goes on from.
+/// Prunes from the old end, as far as everything there is too old or too much. The newest event stays: it
+/// holds the number that the next one goes on from.
 fn prune(tx: &Transaction<'_>, prune: Prune) -> rusqlite::Result<()> {
     if prune == Prune::default() {
         return Ok(());

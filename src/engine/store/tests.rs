@@ -1,4 +1,5 @@
-//! The store on real files: what comes back, what is refused, and what it says when the disk does not do as it should.
+//! The store on real files: what comes back, what is refused, and what it says when the disk does not do as
+//! it should.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,5 @@
-//! All processes: how they are found. One short lock; what is found is cloned out before anything is done with it.
+//! All processes: how they are found. One short lock; what is found is cloned out before anything is done
+//! with it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -60,7 +61,6 @@ impl Table {
         Ok(())
     }
 
-    /// Takes one out.
     pub fn remove(&self, id: ProcessId) {
         let mut inner = self.inner.lock();
         if let Some(process) = inner.by_id.remove(&id)
@@ -85,8 +85,8 @@ impl Table {
         self.inner.lock().by_id.values().filter(|p| !p.is_internal).cloned().collect()
     }
 
-    /// Those that a person means. A pattern may match nothing: that is not found. What the service runs for itself is
-    /// meant by its whole name or id only.
+    /// Those that a person means. A pattern may match nothing: that is not found. What the service runs for
+    /// itself is meant by its whole name or id only.
     pub fn find(&self, target: &str) -> Result<Vec<Arc<Process>>, Error> {
         let found = match target.parse()? {
             Target::Id(id) => self.get(id).into_iter().collect(),

@@ -1,10 +1,11 @@
-//! Patterns of names: any number of `*`, each standing for any run of characters, none included. Nothing else is
-//! special; there is no way to mean a star itself, since no name holds one.
+//! Patterns of names: any number of `*`, each standing for any run of characters, none included. Nothing else
+//! is special; there is no way to mean a star itself, since no name holds one.
 
 /// Whether the whole of `name` fits `pattern`.
 ///
-/// When characters stop fitting, only the latest star is tried with one character more: what an earlier star could
-/// take beyond that, the latest can take as well. So the worst case is the product of the two lengths, never more.
+/// When characters stop fitting, only the latest star is tried with one character more: what an earlier star
+/// could take beyond that, the latest can take as well. So the worst case is the product of the two lengths,
+/// never more.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     // Bytes will do: a star is one byte, and no byte of a longer UTF-8 character looks like it.

@@ -1,8 +1,9 @@
 //! The way to the store. Whoever changes something marks it here, in a moment and without waiting; one thread
 //! (`writer.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
 //!
-//! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk makes for
-//! fewer writes and not for a longer queue. Events are not marked one by one; they are read from the feed.
+//! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk
+//! makes for fewer writes and not for a longer queue. Events are not marked one by one; they are read from
+//! the feed.
 
 pub mod writer;
 
@@ -42,11 +43,9 @@ pub enum Health {
     Off,
     /// It is being opened.
     Opening,
-    /// All is well.
     Sound,
     /// Something is not recorded; it is tried again.
     Degraded {
-        /// Since when.
         since: Timestamp,
         /// What is wrong, in words.
         why: String,
@@ -57,11 +56,21 @@ pub enum Health {
 #[derive(Debug)]
 pub enum Question {
     /// Events after a number, of one process or all; what is not written yet is written before.
-    Events { since: u64, max: usize, of: Option<ProcessId>, to: Sender<Result<EventsPage, String>> },
+    Events {
+        since: u64,
+        max: usize,
+        of: Option<ProcessId>,
+        to: Sender<Result<EventsPage, String>>,
+    },
     /// Lines of the audit after a number; what is not written yet is written before.
-    Audit { since: u64, max: usize, to: Sender<Result<Vec<AuditLine>, String>> },
-    /// How it is.
-    About { to: Sender<Option<About>> },
+    Audit {
+        since: u64,
+        max: usize,
+        to: Sender<Result<Vec<AuditLine>, String>>,
+    },
+    About {
+        to: Sender<Option<About>>,
+    },
 }
 
 /// What is marked and who waits. Shared by all threads.
@@ -98,7 +107,6 @@ struct Inner {
 enum Haste {
     /// When something else is, or when somebody waits for it.
     WithOthers,
-    /// In a moment.
     Later,
     /// Somebody waits for it.
     Now,
@@ -207,7 +215,8 @@ impl WriteQueue {
         inner.marked
     }
 
-    /// Waits until what was marked up to this sequence number is on the disk. What is returned says why it is not.
+    /// Waits until what was marked up to this sequence number is on the disk. What is returned says why it is
+    /// not.
     pub fn recorded(&self, write_seq: WriteSeq, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
         let deadline = clock::now_ms() + TIMEOUT_MS;
         let _waiting = Waits::new(self, replies.waker());
@@ -249,8 +258,9 @@ impl WriteQueue {
         }
     }
 
-    /// Up to which event it is certain that no other will ever have its number: what a sink may be given. After the death
-    /// of everything, numbers go on behind what is stored. Without a store that works, all there are.
+    /// Up to which event it is certain that no other will ever have its number: what a sink may be given.
+    /// After the death of everything, numbers go on behind what is stored. Without a store that works, all
+    /// there are.
     #[must_use]
     pub fn certain(&self) -> u64 {
         let inner = self.inner.lock();

@@ -1,5 +1,6 @@
-//! The store's thread: the only one that touches the database. Woken by marks, questions and one deadline. A database
-//! that fails is opened again every half second until everything it lacks is written; supervision goes on meanwhile.
+//! The store's thread: the only one that touches the database. Woken by marks, questions and one deadline. A
+//! database that fails is opened again every half second until everything it lacks is written; supervision
+//! goes on meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,7 +116,6 @@ struct StoreWriter {
     table: Arc<Table>,
     states: SinkStates,
     settings: HistorySettings,
-    /// Not started yet.
     sinks: Vec<SinkSettings>,
     boot_id: String,
     /// `None`: it failed, and is opened again.

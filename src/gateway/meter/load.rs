@@ -1,4 +1,5 @@
-//! The frames of a real gRPC client and server at full speed, under the meter: none of it may end the connection.
+//! The frames of a real gRPC client and server at full speed, under the meter: none of it may end the
+//! connection.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
-//! Counts HTTP/2 frames on a connection, by nothing but their nine-byte headers, and holds them to quotas: what the gRPC
-//! core below has no defence against. What a fast client may do is slowed down; what no client does ends the connection.
+//! Counts HTTP/2 frames on a connection, by nothing but their nine-byte headers, and holds them to quotas:
+//! what the gRPC core below has no defence against. What a fast client may do is slowed down; what no client
+//! does ends the connection.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,6 @@ const OTHER_FRAME_LEN_MAX: u32 = 16 << 10;
 /// So many at once, and so many in each second after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// At once.
     pub burst: u32,
     /// In each second.
     pub per_second: u32,
@@ -49,8 +49,8 @@ pub struct Quotas {
     pub resets: Rate,
     /// Streams that we reset, which is what a client can make us do; beyond them the connection ends.
     pub our_resets: Rate,
-    /// Frames that carry nothing: PING, SETTINGS, PRIORITY, CONTINUATION, data without a message. Every frame of ours with
-    /// headers or data allows one more. Beyond them the connection ends.
+    /// Frames that carry nothing: PING, SETTINGS, PRIORITY, CONTINUATION, data without a message. Every frame
+    /// of ours with headers or data allows one more. Beyond them the connection ends.
     pub control: Rate,
     /// CONTINUATION frames in one block of headers; beyond them the connection ends.
     pub continuations_max: u32,
@@ -69,17 +69,19 @@ impl Default for Quotas {
             bytes: Rate { burst: 32 << 20, per_second: 8 << 20 },
             // 15,000 calls in a second are 30,000 frames of headers and data, and some to widen windows.
             frames: Rate { burst: 100_000, per_second: 50_000 },
-            // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs thousands.
+            // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs
+            // thousands.
             resets: Rate { burst: 200, per_second: 100 },
             our_resets: Rate { burst: 200, per_second: 100 },
-            // Pings that measure a line come at most once for each batch of data, and those are allowed for. What is left
-            // is a few for keeping the connection alive.
+            // Pings that measure a line come at most once for each batch of data, and those are allowed for.
+            // What is left is a few for keeping the connection alive.
             control: Rate { burst: 2000, per_second: 500 },
-            // A block of 64 KiB in frames of the usual 16 KiB needs four; the gRPC core takes blocks of 16 KiB at most.
+            // A block of 64 KiB in frames of the usual 16 KiB needs four; the gRPC core takes blocks of 16
+            // KiB at most.
             continuations_max: 32,
             header_block_len_max: 64 << 10,
-            // The gRPC core holds nobody to limits that they have not acknowledged. What a client assumes until it has
-            // read them is usually 100.
+            // The gRPC core holds nobody to limits that they have not acknowledged. What a client assumes
+            // until it has read them is usually 100.
             early_calls_max: 100,
             calls_max: 100,
         }
@@ -185,7 +187,6 @@ impl FrameMeter {
         Ok(())
     }
 
-    /// A call begins.
     fn call(&mut self, stream: u32) -> Result<(), &'static str> {
         match &mut self.early_calls {
             None if self.calls.len() >= self.quotas.calls_max as usize => {
@@ -304,8 +305,8 @@ impl Frames {
     }
 }
 
-/// Tokens that come back with time, in thousandths, so that a millisecond brings as many as its rate is per second. What
-/// was taken beyond the last one is a debt.
+/// Tokens that come back with time, in thousandths, so that a millisecond brings as many as its rate is per
+/// second. What was taken beyond the last one is a debt.
 struct Bucket {
     level: i64,
     full: i64,

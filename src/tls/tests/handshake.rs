@@ -52,7 +52,6 @@ fn rest(mut tcp: TcpStream) -> Vec<u8> {
 struct Openssl {
     /// What the server makes of it.
     result: Result<Peer, Refused>,
-    /// What it prints.
     said: String,
 }
 

@@ -1,5 +1,5 @@
-//! Real handshakes and connections over 127.0.0.1. Here: authorities, certificates and files for them, and both ends of a
-//! connection.
+//! Real handshakes and connections over 127.0.0.1. Here: authorities, certificates and files for them, and
+//! both ends of a connection.
 
 mod certificates;
 mod files;

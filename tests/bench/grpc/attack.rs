@@ -1,6 +1,6 @@
-//! A client that asks a hundred times in a second, alone, and while others do what no client would. They run only
-//! when nobody else of this program wants to: what is measured is what the gateway lets them do to it, and not how the
-//! machine is shared out.
+//! A client that asks a hundred times in a second, alone, and while others do what no client would. They run
+//! only when nobody else of this program wants to: what is measured is what the gateway lets them do to it,
+//! and not how the machine is shared out.
 
 use std::io::{Read, Write, stdin};
 use std::net::{SocketAddr, TcpStream};
@@ -29,7 +29,8 @@ const EACH: Duration = Duration::from_millis(10);
 const CALLS: u32 = 500;
 /// Attackers get what the good client leaves of a processor: usually they bring their own.
 const LAST: [&str; 3] = ["nice", "-n", "19"];
-/// The program that packs bombs, and how large one is when it goes off, bytes. Packed, it fits into a stream's window.
+/// The program that packs bombs, and how large one is when it goes off, bytes. Packed, it fits into a
+/// stream's window.
 const PACK: &str = "head -c 48000000 /dev/zero | gzip -9";
 /// A method that all attacks call.
 const METHOD: &str = "/grpc.health.v1.Health/Check";

@@ -1,5 +1,5 @@
-//! The client of all measurements: grpcio, whatever is at the other end. Its calls run on its one completion thread, so
-//! that nothing of ours is measured with them.
+//! The client of all measurements: grpcio, whatever is at the other end. Its calls run on its one completion
+//! thread, so that nothing of ours is measured with them.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -122,8 +122,8 @@ impl Caller {
         Ok(f64::from(total) / begin.elapsed().as_secs_f64())
     }
 
-    /// Receives a stream to its end; returns how many bytes of messages came that begin as output does, and how long
-    /// that took. Everything that the bare server sends counts.
+    /// Receives a stream to its end; returns how many bytes of messages came that begin as output does, and
+    /// how long that took. Everything that the bare server sends counts.
     pub fn receive(
         &self,
         method: &'static Method<Vec<u8>, Vec<u8>>,

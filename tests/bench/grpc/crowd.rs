@@ -39,8 +39,8 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     crowd(site, dir, table)
 }
 
-/// Connections up to the first frame of the server, one after the other, beside the cryptography alone: both ends of a
-/// handshake on one thread, without a socket.
+/// Connections up to the first frame of the server, one after the other, beside the cryptography alone: both
+/// ends of a handshake on one thread, without a socket.
 fn handshakes(site: &Site, table: &mut Table) -> Outcome {
     let client = site.tls()?;
     let server = material::server(&files(&site.certificates, "server"))?;

@@ -1,5 +1,5 @@
-//! The service over gRPC and mutual TLS: calls, streams, handshakes and connections through the gateway beside the same
-//! without any of that, and a client that is served while others attack.
+//! The service over gRPC and mutual TLS: calls, streams, handshakes and connections through the gateway
+//! beside the same without any of that, and a client that is served while others attack.
 
 mod attack;
 mod calls;

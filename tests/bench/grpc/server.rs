@@ -1,4 +1,5 @@
-//! The bare limit: a gRPC server of the same library that does nothing but answer, without TLS, in a process of its own.
+//! The bare limit: a gRPC server of the same library that does nothing but answer, without TLS, in a process
+//! of its own.
 
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::net::SocketAddr;

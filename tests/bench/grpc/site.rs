@@ -145,7 +145,8 @@ pub fn files(certificates: &Path, end: &str) -> Files {
     }
 }
 
-/// A Python with grpcio, if `tests/install.sh tests` has made one below the directory for builds, where we are, too.
+/// A Python with grpcio, if `tests/install.sh tests` has made one below the directory for builds, where we
+/// are, too.
 pub fn python() -> Option<PathBuf> {
     let ours = env::current_exe().ok()?;
     ours.ancestors().map(|dir| dir.join("clients/python/bin/python3")).find(|path| path.exists())
@@ -155,8 +156,8 @@ pub fn text(path: &Path) -> Outcome<&str> {
     Ok(path.to_str().ok_or("the path of the directory is not text")?)
 }
 
-/// Writes a configuration with an address that is free. More connections than the default, so that a thousand can be idle
-/// and somebody else be served.
+/// Writes a configuration with an address that is free. More connections than the default, so that a thousand
+/// can be idle and somebody else be served.
 fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
     let address = TcpListener::bind((LOOPBACK, 0))?.local_addr()?;
     let config = dir.join(format!("{}.toml", address.port()));

@@ -1,5 +1,5 @@
-//! A service with a gateway: certificates made by `provost cert init`, three users made by `provost user add`, a port of
-//! its own on the loopback.
+//! A service with a gateway: certificates made by `provost cert init`, three users made by `provost user
+//! add`, a port of its own on the loopback.
 
 use std::fs;
 use std::io::Write;
@@ -115,8 +115,8 @@ impl Gateway {
         self.files.path().to_str().expect("the path is text")
     }
 
-    /// The path of a file: `ca.pem`, `client.pem`, `client.key`, `server.pem`, `server.key`, `ca.key`, `users`,
-    /// `provost.toml`, or one of the test's own.
+    /// The path of a file: `ca.pem`, `client.pem`, `client.key`, `server.pem`, `server.key`, `ca.key`,
+    /// `users`, `provost.toml`, or one of the test's own.
     pub fn file(&self, name: &str) -> String {
         self.files.file(name)
     }

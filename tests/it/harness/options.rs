@@ -24,7 +24,8 @@ impl Options {
         self
     }
 
-    /// Started through another program: `prlimit --nofile=64`, `strace -f ...`. It must end when the keeper ends.
+    /// Started through another program: `prlimit --nofile=64`, `strace -f ...`. It must end when the keeper
+    /// ends.
     pub fn through(mut self, args: &[&str]) -> Self {
         self.wrap = args.iter().map(|&w| w.to_owned()).collect();
         self

@@ -1,5 +1,5 @@
-//! What the kernel says about processes, from /proc. A process may end at any moment, so everything is an option or
-//! an empty list.
+//! What the kernel says about processes, from /proc. A process may end at any moment, so everything is an
+//! option or an empty list.
 
 use std::collections::HashMap;
 use std::fs;
@@ -90,7 +90,8 @@ pub fn with_variable(key: &str, value: &str) -> Vec<u32> {
     found.map(|s| s.pid).collect()
 }
 
-/// The living processes whose command line holds this text. For a text that only the test's own children hold.
+/// The living processes whose command line holds this text. For a text that only the test's own children
+/// hold.
 pub fn with_command(text: &str) -> Vec<u32> {
     all().into_iter().filter(|s| s.state != 'Z' && command(s.pid).contains(text)).map(|s| s.pid).collect()
 }
@@ -112,8 +113,8 @@ pub fn thread_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// Whether there are threads whose name begins so, and all of them wait in a call of one of the process's descriptors:
-/// for an answer, not for work.
+/// Whether there are threads whose name begins so, and all of them wait in a call of one of the process's
+/// descriptors: for an answer, not for work.
 pub fn are_held_up(pid: u32, name: &str) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let read = |task: &fs::DirEntry, file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
@@ -140,8 +141,8 @@ pub fn switches(pid: u32) -> u64 {
         .sum()
 }
 
-/// What a process has of memory for itself, in KiB: its share without the files that it maps. Of those, a program that was
-/// built for tests has far more than one that is installed.
+/// What a process has of memory for itself, in KiB: its share without the files that it maps. Of those, a
+/// program that was built for tests has far more than one that is installed.
 pub fn private_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     sum_of(&text, "Pss:").saturating_sub(sum_of(&text, "Pss_File:"))

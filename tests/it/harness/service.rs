@@ -121,8 +121,8 @@ impl Service {
         state_dir(&self.socket)
     }
 
-    /// What `provost doctor` says, as JSON; that not all is well is no failure. What has happened so far is recorded
-    /// when the database is sound then.
+    /// What `provost doctor` says, as JSON; that not all is well is no failure. What has happened so far is
+    /// recorded when the database is sound then.
     #[track_caller]
     pub fn doctor(&self) -> Value {
         let output = self.cli(&["doctor", "--json"]);

@@ -10,7 +10,6 @@ use crate::wire::json;
 
 /// Largest request, in bytes: half of what small installations take.
 const REQUEST_LEN_MAX: usize = 5 << 20;
-/// "Too many requests".
 const BUSY: u16 = 429;
 
 /// What makes an event's document one of its own: sent twice, it is there once.

@@ -1,6 +1,6 @@
-//! Events as lines of a file, which is rotated by size. The file itself knows how far it has come: its last whole line.
-//! Others may move or delete it at any time. A line is never torn for good: what a crash or a full disk cut short is
-//! taken away again before the next one is written.
+//! Events as lines of a file, which is rotated by size. The file itself knows how far it has come: its last
+//! whole line. Others may move or delete it at any time. A line is never torn for good: what a crash or a
+//! full disk cut short is taken away again before the next one is written.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -51,7 +51,6 @@ struct Line {
 }
 
 impl Jsonl {
-    /// Touches nothing yet.
     #[must_use]
     pub fn new(settings: JsonlSettings) -> Self {
         Self { settings, open: None }

@@ -1,6 +1,6 @@
-//! Sinks: where events go besides the database. Each has a thread of its own (`sink-NAME`) that takes events from a
-//! [`Source`] when it is ready for them, so there is no queue: what a sink has not taken yet is what the source keeps. A
-//! dead sink costs a counter and a line in the log, and nobody waits for it.
+//! Sinks: where events go besides the database. Each has a thread of its own (`sink-NAME`) that takes events
+//! from a [`Source`] when it is ready for them, so there is no queue: what a sink has not taken yet is what
+//! the source keeps. A dead sink costs a counter and a line in the log, and nobody waits for it.
 
 mod bulk;
 pub mod jsonl;
@@ -31,8 +31,8 @@ use crate::wire::time::Timestamp;
 pub trait Source: Send + Sync {
     /// Events after `since`, at most `max`.
     fn read(&self, since: u64, max: usize) -> Batch;
-    /// Waits until there may be something after `since`, or until the deadline (monotonic milliseconds), or until the
-    /// end is asked for: then false. After `u64::MAX` there is never anything.
+    /// Waits until there may be something after `since`, or until the deadline (monotonic milliseconds), or
+    /// until the end is asked for: then false. After `u64::MAX` there is never anything.
     fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool;
     /// Remembers how far this sink has come. To lose it means that events are sent again.
     fn delivered(&self, sink: &str, seq: u64);
@@ -117,7 +117,6 @@ pub struct SinkState {
 }
 
 impl SinkState {
-    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

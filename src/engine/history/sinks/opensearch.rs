@@ -1,5 +1,5 @@
-//! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each with a
-//! deadline; an answer is read up to a limit, and nothing is followed to another place.
+//! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each
+//! with a deadline; an answer is read up to a limit, and nothing is followed to another place.
 
 use std::time::Duration;
 #[cfg(feature = "gateway")]
@@ -46,7 +46,6 @@ pub struct OpenSearch {
 enum Refusal {
     /// It, or its answer, is too large.
     TooLarge(String),
-    /// Anything else.
     Other(Failed),
 }
 
@@ -171,8 +170,8 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Names are looked up by the sink's own thread, which may wait for that as long as the system's resolver does. Else
-/// there would be another thread for each lookup.
+/// Names are looked up by the sink's own thread, which may wait for that as long as the system's resolver
+/// does. Else there would be another thread for each lookup.
 #[derive(Debug)]
 struct OnThisThread;
 

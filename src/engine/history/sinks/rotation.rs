@@ -1,6 +1,6 @@
-//! Rotation: `path` becomes `path.1`, `path.1` becomes `path.2`, and so on. Killed between any two of these steps, it
-//! leaves a gap in the numbers; the next rotation fills that gap first, so that no file is ever moved onto another one,
-//! but for the oldest when all numbers are taken.
+//! Rotation: `path` becomes `path.1`, `path.1` becomes `path.2`, and so on. Killed between any two of these
+//! steps, it leaves a gap in the numbers; the next rotation fills that gap first, so that no file is ever
+//! moved onto another one, but for the oldest when all numbers are taken.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,8 @@ pub fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// The renames that free number 0, in their order, as (from, to). `taken(n)`: whether there is a file with that number.
+/// The renames that free number 0, in their order, as (from, to). `taken(n)`: whether there is a file with
+/// that number.
 fn plan(taken: impl Fn(u32) -> bool, max: u32) -> Vec<(u32, u32)> {
     let gap = (1..=max).find(|n| !taken(*n)).unwrap_or(max);
     (0..gap).rev().map(|n| (n, n + 1)).collect()

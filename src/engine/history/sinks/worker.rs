@@ -1,5 +1,6 @@
-//! A sink's thread: takes events from the source, has them delivered, and tries again with growing delays. Owns what is
-//! on its way; the rest of the program sees its [`Standing`]. It waits in one place, for events or for one deadline.
+//! A sink's thread: takes events from the source, has them delivered, and tries again with growing delays.
+//! Owns what is on its way; the rest of the program sees its [`Standing`]. It waits in one place, for events
+//! or for one deadline.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -186,16 +187,16 @@ impl Worker {
     }
 }
 
-/// How long to wait after this many failures in a row: twice as long each time, off by up to a quarter, so that many
-/// services do not come back together; and no less than was asked for.
+/// How long to wait after this many failures in a row: twice as long each time, off by up to a quarter, so
+/// that many services do not come back together; and no less than was asked for.
 fn delay(failing: u32, asked: Option<Duration>, random: u64) -> Duration {
     let doubled = DELAY_MIN.saturating_mul(1 << failing.saturating_sub(1).min(16)).min(DELAY_MAX);
     let percent = 75 + u32::try_from(random % 51).expect("a small number");
     (doubled * percent / 100).max(asked.unwrap_or_default().min(ASKED_MAX))
 }
 
-/// Whether a count has at least doubled since it was last said: then it is said again. A log does not grow by a line for
-/// each of what goes wrong.
+/// Whether a count has at least doubled since it was last said: then it is said again. A log does not grow by
+/// a line for each of what goes wrong.
 fn is_news(said: &mut u64, count: u64) -> bool {
     let is = count > 0 && count >= said.saturating_mul(2);
     if is {

@@ -1,9 +1,10 @@
-//! The thread of one process, there from its start to its rest. It owns the life, waits in one `poll` for output, the
-//! exec, what is left of the tree, messages and the deadline, and does what [`step`] says. Nothing else touches the
-//! process.
+//! The thread of one process, there from its start to its rest. It owns the life, waits in one `poll` for
+//! output, the exec, what is left of the tree, messages and the deadline, and does what [`step`] says.
+//! Nothing else touches the process.
 //!
-//! What it says is on record first: a transition is published to the memory that the keeper holds, then acted on, then
-//! answered. So whenever this thread ends in the middle, the next engine repeats the action and never loses the fact.
+//! What it says is on record first: a transition is published to the memory that the keeper holds, then acted
+//! on, then answered. So whenever this thread ends in the middle, the next engine repeats the action and
+//! never loses the fact.
 
 mod resume;
 

@@ -1,5 +1,5 @@
-//! The first thing a process's thread does under a new engine: go on where the last one stopped, or an earlier
-//! service. And the last thing it does before it waits for long.
+//! The first thing a process's thread does under a new engine: go on where the last one stopped, or an
+//! earlier service. And the last thing it does before it waits for long.
 
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
@@ -14,7 +14,8 @@ use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::process::State;
 use crate::wire::spec::Scope;
 
-/// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with the last engine.
+/// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with
+/// the last engine.
 const EXEC_LOOK_MS: u64 = 10;
 
 impl Worker {
@@ -107,8 +108,8 @@ impl Worker {
         self.apply(Input::Lost, reconcile::CAUSE);
     }
 
-    /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has said why in
-    /// its memory, and the keeper's word of its end follows.
+    /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has
+    /// said why in its memory, and the keeper's word of its end follows.
     pub(super) fn look_for_exec(&mut self) {
         self.pipes.exec_look_at = None;
         if self.record.state != State::Starting {

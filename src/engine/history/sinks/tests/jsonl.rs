@@ -89,8 +89,8 @@ fn files_are_rotated_by_size_and_count() {
     assert_eq!(seqs(&path), [202]);
 }
 
-/// D11: the process is killed before each of the renames of a rotation, and before the new file's first line; once with
-/// all numbers taken and once with room. Twice in a row as well, at every pair of such points.
+/// D11: the process is killed before each of the renames of a rotation, and before the new file's first line;
+/// once with all numbers taken and once with room. Twice in a row as well, at every pair of such points.
 #[test]
 fn d11_killed_in_the_middle_of_a_rotation() {
     let mut points = 0;
@@ -129,7 +129,8 @@ fn sweep(max_files: u32, full: u32, kills: [usize; 2]) {
         deliver(&mut sink, &events(next..=next)).unwrap();
         next += 1;
         let after = all_seqs(&path, max_files);
-        // Nothing twice, nothing out of order, and none lost but the oldest file's when all numbers were taken.
+        // Nothing twice, nothing out of order, and none lost but the oldest file's when all numbers were
+        // taken.
         assert!(after.is_sorted_by(|a, b| a < b), "{after:?}");
         let lost = before.iter().filter(|seq| !after.contains(seq)).count();
         let of_oldest = usize::from(is_full) * 4;
@@ -216,7 +217,8 @@ impl Drop for Tmpfs {
     }
 }
 
-/// D9, D12: a full disk and a read-only one are tried again, and heal; no line is torn, lost or doubled by them.
+/// D9, D12: a full disk and a read-only one are tried again, and heal; no line is torn, lost or doubled by
+/// them.
 #[test]
 fn d9_a_full_disk_heals() {
     if euid() != 0 {

@@ -179,7 +179,8 @@ impl Running {
         self.until(|standing| standing.seq == newest && standing.failing == 0)
     }
 
-    /// Waits until its standing is so. The source tells of each delivery; of failures nobody tells, so it looks again.
+    /// Waits until its standing is so. The source tells of each delivery; of failures nobody tells, so it
+    /// looks again.
     #[track_caller]
     fn until(&self, is_so: impl Fn(&Standing) -> bool) -> Standing {
         let deadline = Instant::now() + TIMEOUT;

@@ -148,7 +148,8 @@ fn what_is_too_large_is_sent_in_parts() {
     kept.add(events(1..=8));
     let sink = Running::new(&server.settings(), &kept);
     let standing = sink.finish();
-    // 8, 4 (taken in, but its answer is not read), 2 (the same); one; one that alone is too large; the others.
+    // 8, 4 (taken in, but its answer is not read), 2 (the same); one; one that alone is too large; the
+    // others.
     let ids: Vec<usize> = server.requests().iter().map(|r| r.ids().len()).collect();
     assert_eq!(ids[..5], [8, 4, 2, 1, 1]);
     assert_eq!((standing.delivered, standing.rejected, standing.failed), (7, 1, 0));

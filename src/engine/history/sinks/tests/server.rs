@@ -20,7 +20,6 @@ pub enum Play {
     CloseMidAnswer,
     /// The connection is closed in the middle of the request.
     CloseMidRequest,
-    /// No answer.
     Hang,
     /// A part of an answer, and then nothing.
     HangMidAnswer,
