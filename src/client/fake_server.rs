@@ -1,5 +1,5 @@
-//! A fake service for tests: a thread that listens on a socket of its own and plays a script, one list of
-//! acts for each connection. It keeps what it was asked.
+//! A service for tests: a thread that listens on a socket of its own and plays a script, one list of acts for
+//! each connection. It records the requests that it receives.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::{env, fs, process as this, thread};
 
-use crate::client::Client;
+use crate::client::connection::Address;
+use crate::client::session::Session;
 use crate::wire::frame::{self, Frames};
 use crate::wire::id::ProcessId;
 use crate::wire::process::{Process, State};
@@ -17,7 +18,7 @@ use crate::wire::request::{Hello, Request};
 use crate::wire::spec::RestartPolicy;
 use crate::wire::time::Timestamp;
 
-/// What the fake server does with one request.
+/// What the server does with one request.
 pub(super) enum Act {
     /// Answers with these, the last one marked.
     Answer(Vec<Reply>),
@@ -27,7 +28,7 @@ pub(super) enum Act {
     Hangup,
 }
 
-/// What the fake server saw.
+/// What the server saw.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) requests: Vec<Request>,
@@ -50,8 +51,8 @@ impl FakeServer {
         Self { path, thread }
     }
 
-    pub(super) fn client(&self) -> Client {
-        Client::connect(&self.path).unwrap()
+    pub(super) fn session(&self) -> Session {
+        Session::open(&Address::socket(self.path.clone())).unwrap()
     }
 
     /// Takes the socket away; connections that exist go on.

@@ -1,11 +1,11 @@
-//! Events as an iterator. After a broken connection it goes on behind the last event that came.
+//! Events as an iterator. After a broken connection it resumes behind the last event that came.
 
 use std::collections::VecDeque;
 
-use crate::client::Client;
 use crate::client::connection::Connection;
 use crate::client::link::Fault;
 use crate::client::retry::{self, Attempts, Repeat};
+use crate::client::session::Session;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::reply::{EventBatch, More, Reply};
@@ -19,7 +19,8 @@ pub enum FeedItem {
     Missed(u64),
 }
 
-/// Events, oldest first, made by [`Client::events`]. Ends after what is kept, or never when it follows.
+/// Events, oldest first, made by [`Client::events`](crate::Client::events). Ends after what is kept, or never
+/// when it follows.
 ///
 /// ```no_run
 /// use provost::client::FeedItem;
@@ -36,7 +37,7 @@ pub enum FeedItem {
 /// ```
 #[derive(Debug)]
 pub struct Feed {
-    client: Client,
+    session: Session,
     /// With `since` at the last event that came.
     request: Events,
     /// The connection while an answer is under way.
@@ -47,9 +48,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(super) fn begin(client: Client, request: Events) -> Result<Self, Error> {
+    pub(super) fn begin(session: Session, request: Events) -> Result<Self, Error> {
         let attempts = Attempts::new();
-        let mut feed = Self { client, request, link: None, ready: VecDeque::new(), attempts, ended: false };
+        let mut feed = Self { session, request, link: None, ready: VecDeque::new(), attempts, ended: false };
         // The first answer is awaited here, so that a request that is refused has its error here.
         if !feed.request.follow {
             feed.fill()?;
@@ -62,7 +63,7 @@ impl Feed {
         while self.ready.is_empty() && !self.ended {
             if let Err(fault) = self.step() {
                 self.link = None;
-                self.attempts.after(fault, Repeat::Safe, &self.client.address)?;
+                self.attempts.after(fault, Repeat::Safe, &self.session.address)?;
             }
         }
         Ok(())
@@ -71,7 +72,7 @@ impl Feed {
     fn step(&mut self) -> Result<(), Fault> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => self.client.send(&Request::Events(self.request.clone()))?,
+            None => self.session.send(&Request::Events(self.request.clone()))?,
         };
         let (reply, more) = link.receive(retry::timeout(&Request::Events(self.request.clone())))?;
         self.attempts.received();
@@ -165,7 +166,7 @@ mod tests {
             vec![Act::Answer(vec![batch(&[6], 0)])],
         ]);
         let request = Events { since: 0, follow: true, target: None };
-        let items: Vec<_> = server.client().events(request).unwrap().map(Result::unwrap).collect();
+        let items: Vec<_> = Feed::begin(server.session(), request).unwrap().map(Result::unwrap).collect();
         let seqs: Vec<u64> = (items.iter())
             .map(|item| match item {
                 FeedItem::Missed(count) => 1000 + count,

@@ -17,34 +17,32 @@ mod link;
 #[cfg(feature = "gateway")]
 mod remote;
 mod retry;
+mod session;
 #[cfg(feature = "gateway")]
 pub mod settings;
 mod socket;
 mod stream;
 
 use std::path::Path;
-use std::time::Instant;
 
 pub use crate::client::cancel::Canceller;
 pub use crate::client::connection::Address;
-use crate::client::connection::Connection;
 pub use crate::client::feed::{Feed, FeedItem};
-use crate::client::link::Fault;
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
-use crate::client::retry::Attempts;
+use crate::client::session::Session;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
-use crate::wire::reply::{Chunk, Environment, Item, More, Reply, Service, Upgraded};
+use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
 };
 
-/// A connection to the service, made again whenever it breaks.
+/// A connection to the service, made anew whenever it breaks.
 ///
 /// ```no_run
 /// use provost::wire::request::{Numbering, Start, Wait};
@@ -60,13 +58,7 @@ use crate::wire::request::{
 /// # Ok::<(), provost::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Client {
-    address: Address,
-    /// None after a stream took it over, or when it broke.
-    link: Option<Connection>,
-    canceller: Option<Canceller>,
-    on_behalf_of: Option<String>,
-}
+pub struct Client(Session);
 
 impl Client {
     /// Connects to the socket at `path`.
@@ -86,20 +78,19 @@ impl Client {
 
     /// Connects to a service wherever it is.
     pub fn connect_to(address: &Address) -> Result<Self, Error> {
-        let (address, link) = (address.clone(), Some(address.open()?));
-        Ok(Self { address, link, canceller: None, on_behalf_of: None })
+        Session::open(address).map(Self)
     }
 
     /// Where the service is.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.0.address
     }
 
-    /// From now on every request is made for somebody else, in these words of 1 to 256 printable characters:
-    /// they stand as the cause of what follows. None: in our own name.
-    pub fn on_behalf_of(&mut self, whom: Option<String>) {
-        self.on_behalf_of = whom;
+    /// Makes every further request on behalf of `caller`, 1 to 256 printable characters that events record as
+    /// the cause. None makes them in the client's own name.
+    pub fn on_behalf_of(&mut self, caller: Option<String>) {
+        self.0.on_behalf_of = caller;
     }
 
     /// A new process, or several instances of one: all or none. An item for each.
@@ -167,14 +158,14 @@ impl Client {
     /// Output as it comes, until every target is at rest and all was delivered. Takes this connection over;
     /// the next call makes a new one.
     pub fn stream(&mut self, stream: Stream) -> Result<OutputStream, Error> {
-        OutputStream::begin(self.hand_over(), stream)
+        OutputStream::begin(self.0.hand_over(), stream)
     }
 
     /// The same, read where the service keeps it, which costs a fraction: for root and the service's own
     /// user, on its machine, and up to 8 processes. For others it is [`Client::stream`]. What is removed
     /// meanwhile keeps its memory as long as this goes on.
     pub fn stream_shared(&mut self, stream: Stream) -> Result<OutputStream, Error> {
-        self.stream(stream).map(OutputStream::borrow)
+        OutputStream::begin_shared(self.0.hand_over(), stream)
     }
 
     /// Shows the global environment, after changing it where a change is given.
@@ -216,7 +207,7 @@ impl Client {
     /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new
     /// one.
     pub fn events(&mut self, events: Events) -> Result<Feed, Error> {
-        Feed::begin(self.hand_over(), events)
+        Feed::begin(self.0.hand_over(), events)
     }
 
     /// About the service itself.
@@ -240,114 +231,19 @@ impl Client {
         Err(unexpected())
     }
 
-    /// A client of the same service with the connection of this one.
-    fn hand_over(&mut self) -> Self {
-        let (address, on_behalf_of) = (self.address.clone(), self.on_behalf_of.clone());
-        Self { address, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
-    }
-
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
-        self.call(request).map(items)
+        self.0.items(request)
     }
 
-    /// Asks anything that is not a stream; the replies in their order.
+    /// Sends any request that is not a stream; returns the replies in their order.
     pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
-        let removed =
-            if let Request::Remove(remove) = &request { remove.targets.clone() } else { Vec::new() };
-        let (result, attempts) = self.attempt(request);
-        if removed.is_empty() || !attempts.is_repeated() {
-            return result;
-        }
-        // The first request may have been done although its answer was lost. Then what is not there is what
-        // was wanted.
-        match result {
-            Ok(replies) => Ok(replies.into_iter().map(gone_is_removed).collect()),
-            Err(e) if e.code == Code::NotFound => {
-                let item = |target| Item { target, process: None, error: None, unrecorded: None };
-                Ok(removed.into_iter().map(|target| Reply::Item(item(target))).collect())
-            }
-            Err(e) => Err(e),
-        }
+        self.0.call(request)
     }
 
-    /// What ends the waiting of this client from another thread, for good.
+    /// Ends what this client and its streams wait for from another thread, for good.
     pub fn canceller(&mut self) -> Canceller {
-        let canceller = self.canceller.get_or_insert_default().clone();
-        if let Some(link) = &self.link {
-            // Nobody has it yet, so nobody has used it.
-            let _ = link.watch(&canceller);
-        }
-        canceller
+        self.0.canceller()
     }
-
-    /// Asks until there is a whole answer. What came of an answer that broke off is dropped: the next one is
-    /// whole.
-    fn attempt(&mut self, mut request: Request) -> (Result<Vec<Reply>, Error>, Attempts) {
-        let (repeat, began) = (retry::repeat(&request), Instant::now());
-        let wait_timeout = if let Request::Wait(wait) = &request { wait.timeout } else { None };
-        let mut attempts = Attempts::new();
-        loop {
-            if let (Request::Wait(wait), Some(timeout)) = (&mut request, wait_timeout) {
-                wait.timeout = Some(timeout.saturating_sub(began.elapsed()));
-            }
-            let fault = match self.ask_once(&request, &mut attempts) {
-                Ok(replies) => return (Ok(replies), attempts),
-                Err(fault) => fault,
-            };
-            if let Err(e) = attempts.after(fault, repeat, &self.address) {
-                return (Err(e), attempts);
-            }
-        }
-    }
-
-    /// One attempt. After a failure the connection is given up.
-    fn ask_once(&mut self, request: &Request, attempts: &mut Attempts) -> Result<Vec<Reply>, Fault> {
-        let mut link = self.send(request)?;
-        let timeout = retry::timeout(request);
-        let mut replies = Vec::with_capacity(1);
-        loop {
-            let (reply, more) = link.receive(timeout)?;
-            attempts.received();
-            if let Reply::Error(e) = reply {
-                // The request failed, the connection did not, if that was the last word.
-                if more == More::Last {
-                    self.link = Some(link);
-                }
-                return Err(Fault::Final(e));
-            }
-            replies.push(reply);
-            if more == More::Last {
-                self.link = Some(link);
-                return Ok(replies);
-            }
-        }
-    }
-
-    /// Sends on the connection there is, or on a new one, and hands the connection out.
-    fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self.address.open_again()?,
-        };
-        if let Some(canceller) = &self.canceller {
-            link.watch(canceller).map_err(Fault::Final)?;
-        }
-        link.send(request, self.on_behalf_of.as_deref())?;
-        Ok(link)
-    }
-}
-
-fn items(replies: Vec<Reply>) -> Vec<Item> {
-    replies.into_iter().filter_map(|r| if let Reply::Item(item) = r { Some(item) } else { None }).collect()
-}
-
-fn gone_is_removed(mut reply: Reply) -> Reply {
-    if let Reply::Item(item) = &mut reply
-        && item.error.as_ref().is_some_and(|e| e.code == Code::NotFound)
-    {
-        item.error = None;
-    }
-    reply
 }
 
 fn unexpected() -> Error {
@@ -362,6 +258,10 @@ mod tests {
     use crate::wire::request::Until;
     use std::time::Duration;
 
+    fn client(server: &FakeServer) -> Client {
+        Client(server.session())
+    }
+
     fn item(target: &str, error: Option<Error>) -> Reply {
         Reply::Item(Item { target: target.into(), process: Some(process(target)), error, unrecorded: None })
     }
@@ -369,7 +269,7 @@ mod tests {
     #[test]
     fn greeting_and_request_arrive_together() {
         let server = FakeServer::new(vec![vec![Act::Answer(vec![item("a", None)])]]);
-        let items = server.client().status(vec!["a".into()]).unwrap();
+        let items = client(&server).status(vec!["a".into()]).unwrap();
         assert_eq!(items[0].target, "a");
         let seen = server.finish();
         assert_eq!(seen.requests, [Request::Status(vec!["a".into()])]);
@@ -380,7 +280,7 @@ mod tests {
     fn one_connection_serves_many_requests() {
         let answer = || Act::Answer(vec![item("a", None)]);
         let server = FakeServer::new(vec![vec![answer(), answer()]]);
-        let mut client = server.client();
+        let mut client = client(&server);
         client.status(vec!["a".into()]).unwrap();
         client.status(vec!["a".into()]).unwrap();
         assert_eq!(server.finish().requests.len(), 2);
@@ -393,7 +293,7 @@ mod tests {
             vec![Act::Hangup],
             vec![Act::Answer(vec![item("a", None), item("b", None)])],
         ]);
-        let items = server.client().stop(Stop { targets: vec!["*".into()], ..Stop::default() }).unwrap();
+        let items = client(&server).stop(Stop { targets: vec!["*".into()], ..Stop::default() }).unwrap();
         assert_eq!(items.len(), 2);
         assert_eq!(server.finish().requests.len(), 3);
     }
@@ -401,7 +301,7 @@ mod tests {
     #[test]
     fn restart_and_signal_are_not_asked_twice() {
         let server = FakeServer::new(vec![vec![Act::Hangup]]);
-        let e = server.client().restart(vec!["a".into()]).unwrap_err();
+        let e = client(&server).restart(vec!["a".into()]).unwrap_err();
         assert!(
             e.code == Code::Failed && e.message.contains("unknown") && e.hint.contains("status"),
             "{e:?}"
@@ -413,11 +313,11 @@ mod tests {
     fn what_is_gone_at_a_repeated_removal_was_removed() {
         let gone = || Some(Error::new(Code::NotFound, "gone"));
         let server = FakeServer::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", gone())])]]);
-        let items = server.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        let items = client(&server).remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
         assert_eq!(items[0].error, None);
         server.finish();
         let server = FakeServer::new(vec![vec![Act::Answer(vec![item("a", gone())])]]);
-        let items = server.client().remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
+        let items = client(&server).remove(Remove { targets: vec!["a".into()], force: false }).unwrap();
         assert_eq!(items[0].error, gone());
         server.finish();
     }
@@ -427,7 +327,7 @@ mod tests {
         let server = FakeServer::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", None)])]]);
         let timeout = Some(Duration::from_secs(60));
         let wait = Wait { targets: vec!["a".into()], until: Until::Ready, timeout };
-        server.client().wait(wait).unwrap();
+        client(&server).wait(wait).unwrap();
         let seen = server.finish().requests;
         let left = |n: usize| if let Request::Wait(wait) = &seen[n] { wait.timeout } else { None };
         assert!(left(1) <= left(0) && left(0) <= timeout, "{seen:?}");
@@ -438,7 +338,7 @@ mod tests {
         let refusal = Reply::Error(Error::new(Code::Refused, "no"));
         let server =
             FakeServer::new(vec![vec![Act::Answer(vec![refusal]), Act::Answer(vec![item("a", None)])]]);
-        let mut client = server.client();
+        let mut client = client(&server);
         assert_eq!(client.list(List::default()).unwrap_err().code, Code::Refused);
         assert_eq!(client.status(vec!["a".into()]).unwrap().len(), 1);
         server.finish();
@@ -447,7 +347,7 @@ mod tests {
     #[test]
     fn the_end_of_the_service_is_told_at_once() {
         let server = FakeServer::new(vec![vec![Act::Hangup]]);
-        let mut client = server.client();
+        let mut client = client(&server);
         server.stop_listening();
         assert_eq!(client.status(vec!["a".into()]).unwrap_err().code, Code::Unreachable);
     }

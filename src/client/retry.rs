@@ -93,7 +93,7 @@ impl Attempts {
         Self { give_up_at: None, pause: Duration::ZERO, broken: 0 }
     }
 
-    /// The service was heard: its time begins again.
+    /// The service was heard: its time begins anew.
     pub(super) fn received(&mut self) {
         self.give_up_at = None;
         self.pause = Duration::ZERO;

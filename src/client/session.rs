@@ -1,0 +1,136 @@
+//! What a client and its streams ask through: one connection at a time, and a new one when it breaks. A
+//! request that may be repeated is sent again; the answer that broke off is dropped.
+
+use std::time::Instant;
+
+use crate::client::cancel::Canceller;
+use crate::client::connection::{Address, Connection};
+use crate::client::link::Fault;
+use crate::client::retry::{self, Attempts};
+use crate::wire::error::{Code, Error};
+use crate::wire::reply::{Item, More, Reply};
+use crate::wire::request::Request;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub address: Address,
+    /// None after a stream took it over, or when it broke.
+    pub link: Option<Connection>,
+    canceller: Option<Canceller>,
+    /// The cause that the service records for every request, if it is not the caller itself.
+    pub on_behalf_of: Option<String>,
+}
+
+impl Session {
+    pub fn open(address: &Address) -> Result<Self, Error> {
+        let (address, link) = (address.clone(), Some(address.open()?));
+        Ok(Self { address, link, canceller: None, on_behalf_of: None })
+    }
+
+    /// A session with the same service that has the connection of this one.
+    pub fn hand_over(&mut self) -> Self {
+        let (address, on_behalf_of) = (self.address.clone(), self.on_behalf_of.clone());
+        Self { address, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
+    }
+
+    pub fn canceller(&mut self) -> Canceller {
+        let canceller = self.canceller.get_or_insert_default().clone();
+        if let Some(link) = &self.link {
+            // It is not handed out yet, so it cannot have been used.
+            let _ = link.watch(&canceller);
+        }
+        canceller
+    }
+
+    pub fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
+        let replies = self.call(request)?;
+        Ok(replies
+            .into_iter()
+            .filter_map(|r| if let Reply::Item(item) = r { Some(item) } else { None })
+            .collect())
+    }
+
+    /// Sends a request that is not a stream, and returns the replies in their order.
+    pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
+        let removed =
+            if let Request::Remove(remove) = &request { remove.targets.clone() } else { Vec::new() };
+        let (result, attempts) = self.attempt(request);
+        if removed.is_empty() || !attempts.is_repeated() {
+            return result;
+        }
+        // The first request may have been done although its answer was lost. Then what is not there is what
+        // was wanted.
+        match result {
+            Ok(replies) => Ok(replies.into_iter().map(gone_is_removed).collect()),
+            Err(e) if e.code == Code::NotFound => {
+                let item = |target| Item { target, process: None, error: None, unrecorded: None };
+                Ok(removed.into_iter().map(|target| Reply::Item(item(target))).collect())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends the request until there is a whole answer.
+    fn attempt(&mut self, mut request: Request) -> (Result<Vec<Reply>, Error>, Attempts) {
+        let (repeat, began) = (retry::repeat(&request), Instant::now());
+        let wait_timeout = if let Request::Wait(wait) = &request { wait.timeout } else { None };
+        let mut attempts = Attempts::new();
+        loop {
+            if let (Request::Wait(wait), Some(timeout)) = (&mut request, wait_timeout) {
+                wait.timeout = Some(timeout.saturating_sub(began.elapsed()));
+            }
+            let fault = match self.ask_once(&request, &mut attempts) {
+                Ok(replies) => return (Ok(replies), attempts),
+                Err(fault) => fault,
+            };
+            if let Err(e) = attempts.after(fault, repeat, &self.address) {
+                return (Err(e), attempts);
+            }
+        }
+    }
+
+    /// One attempt. After a failure the connection is given up.
+    fn ask_once(&mut self, request: &Request, attempts: &mut Attempts) -> Result<Vec<Reply>, Fault> {
+        let mut link = self.send(request)?;
+        let timeout = retry::timeout(request);
+        let mut replies = Vec::with_capacity(1);
+        loop {
+            let (reply, more) = link.receive(timeout)?;
+            attempts.received();
+            if let Reply::Error(e) = reply {
+                // The request failed, the connection did not, if that was the last word.
+                if more == More::Last {
+                    self.link = Some(link);
+                }
+                return Err(Fault::Final(e));
+            }
+            replies.push(reply);
+            if more == More::Last {
+                self.link = Some(link);
+                return Ok(replies);
+            }
+        }
+    }
+
+    /// Sends on the present connection or a new one, and returns that connection.
+    pub fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.address.open_again()?,
+        };
+        if let Some(canceller) = &self.canceller {
+            link.watch(canceller).map_err(Fault::Final)?;
+        }
+        link.send(request, self.on_behalf_of.as_deref())?;
+        Ok(link)
+    }
+}
+
+fn gone_is_removed(mut reply: Reply) -> Reply {
+    if let Reply::Item(item) = &mut reply
+        && item.error.as_ref().is_some_and(|e| e.code == Code::NotFound)
+    {
+        item.error = None;
+    }
+    reply
+}
