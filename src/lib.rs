@@ -67,7 +67,8 @@
 //! | [`wire`] | domain types, and bytes to and from them | `sys` |
 //! | [`keeper`] | the parent | `sys`, `wire` |
 //! | [`ring`] | a process's output in its memory | `sys`, `wire` |
-//! | [`engine`] | the service | `sys`, `wire`, `ring` |
+//! | [`listener`] | clients' connections over the unix socket, as frames | `sys`, `wire` |
+//! | [`engine`] | the service | `sys`, `wire`, `ring`, `listener` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
 //! | [`access`] | users, passwords, roles | `sys`, `wire` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
@@ -82,8 +83,8 @@
 //! |---|---|---|---|
 //! | `provost` (keeper) | `keeper/mod.rs` | everything of the keeper | SIGCHLD and other signals, the engine's messages, children that have their descriptors |
 //! | `provost` (engine) | `engine/mod.rs` | nothing | the keeper's messages |
-//! | `listener` | `engine/listener/mod.rs` | who is connected | connections |
-//! | `conn-N` | `engine/listener/connection.rs` | one connection | its client; what it waits for |
+//! | `listener` | `listener/mod.rs` | who is connected | connections |
+//! | `conn-N` | `listener/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/write_queue/writer.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
@@ -153,6 +154,7 @@ pub mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod keeper;
+pub mod listener;
 pub mod ring;
 #[cfg(feature = "gateway")]
 pub mod rpc;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use crate::engine::listener::{Closed, Counts, Replies};
 use crate::engine::service::who::Who;
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::engine::write_queue::Question;
+use crate::listener::{Closed, Counts, Replies};
 use crate::wire::audit::{AuditLine, AuditLog, fit};
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply};

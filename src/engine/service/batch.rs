@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
 use crate::engine::service::{Asked, Ended, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
+use crate::listener::{Closed, Replies, Woken};
 use crate::sys::{clock, poll};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::ToKeeper;

@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 
 use crate::engine::context::Context;
 use crate::engine::history::journal::SinkStates;
-use crate::engine::listener::{Caller, Closed, Replies, Service};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
@@ -24,6 +23,7 @@ pub use crate::engine::service::upgrade::Upgrades;
 use crate::engine::service::who::Who;
 use crate::engine::table::Table;
 use crate::engine::write_queue::WriteSeq;
+use crate::listener::{Caller, Closed, Replies, Service};
 use crate::sys::system;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};

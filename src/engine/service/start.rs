@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::engine::context::ending;
-use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
 use crate::engine::service::{Asked, Ended, Engine, batch};
+use crate::listener::{Closed, Replies};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::ToKeeper;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
-use crate::engine::listener::{Closed, Replies};
 use crate::engine::process::handle::Process;
 use crate::engine::service::{Asked, Ended, Engine};
+use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};

@@ -10,8 +10,8 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 use crate::engine::context::ending;
-use crate::engine::listener::{Replies, Woken};
 use crate::engine::service::{Asked, Ended, Engine};
+use crate::listener::{Replies, Woken};
 use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};
 use crate::wire::error::{Code, Error};

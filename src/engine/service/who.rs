@@ -1,7 +1,7 @@
 //! Who asks, as it is put on record.
 
-use crate::engine::listener::Caller;
 use crate::engine::process::state::cut;
+use crate::listener::Caller;
 use crate::wire::error::{Code, Error};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::engine::listener::{Closed, Replies, Woken};
 use crate::engine::store::{About, EventsPage};
+use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::audit::AuditLine;

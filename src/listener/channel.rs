@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::listener::Closed;
-use crate::engine::listener::limits::{Limits, after};
+use crate::listener::Closed;
+use crate::listener::limits::{Limits, after};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::socket::{self, Blocking};

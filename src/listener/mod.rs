@@ -6,6 +6,8 @@
 //! ends when the other end goes, except for one: a client that has greeted may be silent for as long as it
 //! likes.
 
+#![forbid(unsafe_code)]
+
 mod channel;
 mod connection;
 mod limits;
@@ -20,10 +22,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use crate::engine::listener::connection::Connection;
-pub use crate::engine::listener::limits::Limits;
-pub use crate::engine::listener::replies::{Counts, Replies, Woken};
-use crate::engine::listener::slots::{Admission, Slot, Slots};
+use crate::listener::connection::Connection;
+pub use crate::listener::limits::Limits;
+pub use crate::listener::replies::{Counts, Replies, Woken};
+use crate::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket, system, thread};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
+use crate::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{self, Blocking};

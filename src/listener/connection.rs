@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use crate::engine::listener::channel::{Channel, End, not_understood};
-use crate::engine::listener::limits::Limits;
-use crate::engine::listener::replies::Replies;
-use crate::engine::listener::slots::Slot;
-use crate::engine::listener::{Caller, Service};
+use crate::listener::channel::{Channel, End, not_understood};
+use crate::listener::limits::Limits;
+use crate::listener::replies::Replies;
+use crate::listener::slots::Slot;
+use crate::listener::{Caller, Service};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;

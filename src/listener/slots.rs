@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::engine::listener::limits::Limits;
+use crate::listener::limits::Limits;
 use crate::sys::poll::Waker;
 
 pub(super) struct Slots {
