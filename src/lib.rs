@@ -29,7 +29,7 @@
 //!
 //! One memfd for each process, from its start to its removal, and one for what is global. The engine writes
 //! them so that they are whole at every instruction (data first, then the word that publishes it); the keeper
-//! holds the descriptors and never looks inside. `engine/process/memory.rs` has the layout, `engine/feed.rs`
+//! holds the descriptors and never looks inside. `engine/memory.rs` has the layout, `engine/feed.rs`
 //! the global one. Output goes from a pipe into the ring inside the kernel, in a call that also moves the
 //! file's own position: what was taken from a pipe is always found again (`ring/write.rs`).
 //!

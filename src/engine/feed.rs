@@ -16,12 +16,12 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::engine::process::memory::Memory;
-use crate::engine::process::state::NewEvent;
+use crate::engine::memory::Memory;
 use crate::sys::clock;
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
+use crate::wire::event::NewEvent;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::record::{Record, decode_env, encode_env};
 use crate::wire::time::Timestamp;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
+use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
-use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
 use crate::engine::service::Engine;

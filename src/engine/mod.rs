@@ -11,6 +11,7 @@ pub mod context;
 pub mod feed;
 pub mod history;
 pub mod internal;
+pub mod memory;
 pub mod process;
 pub mod reconcile;
 pub mod reserve;
@@ -33,18 +34,19 @@ use crate::engine::context::Notify;
 use crate::engine::history::journal;
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
-use crate::engine::process::tree::Leader;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::{ErrorKind, Sqlite, Store};
 use crate::engine::write_queue::writer::{self, Opened};
 use crate::listener::{self, Limits, Service};
+use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, recvmsg};
-use crate::sys::{memory, thread};
+use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
+use crate::wire::leader::Leader;
 use crate::wire::spec::Spec;
 
 /// What every engine is given.
@@ -80,7 +82,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         // An error shows where the keeper is listened to.
         let ready = || {
             drop(ours.context.link.send(&ToKeeper::Ready, &[]));
-            memory::forget_code();
+            forget_code();
         };
         let error = listener::run(&listener, &behind, Limits::default(), ready);
         // Without a listener no client can connect: the next engine opens it again.

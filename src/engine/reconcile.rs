@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use crate::engine::process::now::Now;
-use crate::engine::process::state::{NewEvent, to_be_ended};
+use crate::engine::process::state::to_be_ended;
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
 use crate::sys::cgroup::Cgroup;
 use crate::wire::event::EventKind;
+use crate::wire::event::NewEvent;
 use crate::wire::id::ProcessId;
 use crate::wire::process::State;
 use crate::wire::record::Record;

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::engine::context::Context;
+use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Process};
-use crate::engine::process::memory::Memory;
 use crate::engine::process::now::Now;
 use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
-use crate::engine::process::tree::{Leader, Rest, Tree};
+use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::worker;
 use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, restore};
 use crate::engine::settings::OrphanPolicy;
@@ -23,6 +23,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::keeper::ToKeeper;
+use crate::wire::leader::Leader;
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 

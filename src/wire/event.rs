@@ -41,6 +41,13 @@ pub enum EventKind {
     Lost,
 }
 
+/// An event that has no number and no time yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    pub kind: EventKind,
+    pub detail: String,
+}
+
 /// Kinds with their numbers on the wire and names: the one list of them.
 const KINDS: [(EventKind, v1::EventKind, &str); 17] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),

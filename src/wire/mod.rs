@@ -18,6 +18,7 @@ pub mod id;
 pub mod json;
 pub mod keeper;
 pub mod launch;
+pub mod leader;
 pub mod process;
 pub(crate) mod proto;
 pub mod record;

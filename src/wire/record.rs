@@ -61,11 +61,57 @@ pub struct Record {
     pub output_from: u64,
 }
 
+/// How far a stop has come. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StopPhase {
+    /// The stop signal was sent; the grace period runs.
+    #[default]
+    Asked = 0,
+    /// SIGKILL was sent.
+    Killed = 1,
+    /// SIGKILL has not ended it in time, or it is not to be killed.
+    Stuck = 2,
+}
+
+impl StopPhase {
+    /// A number that only a newer program knows is taken for the last phase, which sends nothing by itself.
+    fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Asked,
+            1 => Self::Killed,
+            _ => Self::Stuck,
+        }
+    }
+}
+
+/// What follows when nothing of the run is left. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AfterStop {
+    /// What the restart policy says.
+    #[default]
+    Decide = 0,
+    /// Nothing: the process is at rest.
+    Rest = 1,
+    /// Another run.
+    Run = 2,
+}
+
+impl AfterStop {
+    /// A number that only a newer program knows leaves it to the policy.
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Rest,
+            2 => Self::Run,
+            _ => Self::Decide,
+        }
+    }
+}
+
 /// The stop in progress; meaningless in other states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct StopInProgress {
-    pub phase: u32,
-    pub then: u32,
+    pub phase: StopPhase,
+    pub then: AfterStop,
     pub signal: u32,
     pub timeout_ms: u64,
     pub scope: Scope,
@@ -95,8 +141,8 @@ impl Record {
             window_restarts: self.window_restarts,
             deadline: self.deadline.unwrap_or(0),
             deadline_at: Timestamp::to_wire(self.deadline_at),
-            stop_phase: self.stop.phase,
-            after_stop: self.stop.then,
+            stop_phase: self.stop.phase as u32,
+            after_stop: self.stop.then as u32,
             stop_signal: self.stop.signal,
             stop_timeout_ms: self.stop.timeout_ms,
             stop_scope: self.stop.scope.to_number(),
@@ -140,8 +186,8 @@ impl Record {
             deadline: (w.deadline != 0).then_some(w.deadline),
             deadline_at: Timestamp::from_wire(w.deadline_at),
             stop: StopInProgress {
-                phase: w.stop_phase,
-                then: w.after_stop,
+                phase: StopPhase::from_number(w.stop_phase),
+                then: AfterStop::from_number(w.after_stop),
                 signal: w.stop_signal,
                 timeout_ms: w.stop_timeout_ms,
                 scope: Scope::from_number(w.stop_scope),
@@ -172,4 +218,21 @@ pub fn decode_env(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
     let w = internal::GlobalEnv::decode(bytes)
         .map_err(|e| Error::usage(format!("cannot decode the environment: {e}")))?;
     Ok(pairs_from_wire(w.env))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_numbers_of_a_stop_keep_their_meaning() {
+        let phases = [StopPhase::Asked, StopPhase::Killed, StopPhase::Stuck];
+        assert_eq!([0, 1, 2].map(StopPhase::from_number), phases);
+        assert_eq!(phases.map(|phase| phase as u32), [0, 1, 2]);
+        assert_eq!(StopPhase::from_number(7), StopPhase::Stuck);
+        let after = [AfterStop::Decide, AfterStop::Rest, AfterStop::Run];
+        assert_eq!([0, 1, 2].map(AfterStop::from_number), after);
+        assert_eq!(after.map(|then| then as u32), [0, 1, 2]);
+        assert_eq!(AfterStop::from_number(7), AfterStop::Decide);
+    }
 }

@@ -13,9 +13,8 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::engine::context::Context;
-use crate::engine::process::memory::Memory;
+use crate::engine::memory::Memory;
 use crate::engine::process::state::StopOrder;
-use crate::engine::process::tree::Leader;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;
@@ -23,8 +22,9 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::keeper::{Ended, Step};
+use crate::wire::leader::Leader;
 use crate::wire::process::{Process as Shown, State};
-use crate::wire::record::Record;
+use crate::wire::record::{Record, StopPhase};
 use crate::wire::spec::{Scope, Spec};
 
 /// How much of a command line is shown, in bytes.
@@ -356,7 +356,8 @@ impl Process {
         Shown {
             id: record.id,
             next_attempt_at: deadline_in(State::Backoff),
-            kill_at: deadline_in(State::Stopping).filter(|_| !record.stop.no_kill && record.stop.phase == 0),
+            kill_at: deadline_in(State::Stopping)
+                .filter(|_| !record.stop.no_kill && record.stop.phase == StopPhase::Asked),
             name: record.name,
             instance: record.instance,
             run: record.run,

@@ -3,7 +3,6 @@
 pub mod env;
 pub mod failure;
 pub mod handle;
-pub mod memory;
 pub mod now;
 pub mod pipes;
 pub mod prepare;

@@ -16,10 +16,10 @@ use std::time::Duration;
 use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
-use crate::wire::event::EventKind;
+use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
-use crate::wire::record::{Record, StopInProgress};
+use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase};
 use crate::wire::spec::{RestartRules, Scope, StopRules};
 use crate::wire::time::{Timestamp, millis};
 
@@ -104,36 +104,11 @@ pub enum Action {
     Look { scope: Scope },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent {
-    pub kind: EventKind,
-    pub detail: String,
-}
-
 /// What a step leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Transition {
     pub actions: Vec<Action>,
     pub events: Vec<NewEvent>,
-}
-
-/// What comes after a stop; stored in the record as its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// The run ended by itself: the restart rules decide.
-    Decide,
-    /// Rest: somebody asked for it.
-    Rest,
-    /// Another run: somebody asked for it.
-    Run,
-}
-
-/// How far a stop has come; stored in the record as its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Asked,
-    Killed,
-    Stuck,
 }
 
 /// A process that was just made known.
@@ -182,8 +157,8 @@ pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) 
         state: State::Stopping,
         leader_gone: true,
         stop: StopInProgress {
-            phase: Phase::Asked as u32,
-            then: if is_wanted { Then::Run } else { Then::Rest } as u32,
+            phase: StopPhase::Asked,
+            then: if is_wanted { AfterStop::Run } else { AfterStop::Rest },
             signal: rules.signal,
             timeout_ms,
             scope: Scope::Tree,
@@ -224,13 +199,13 @@ impl Step<'_> {
                 self.start();
             }
             (State::Starting | State::Running, Input::Start) => {}
-            (State::Stopping, Input::Start | Input::Restart) => self.set_then(Then::Run),
+            (State::Stopping, Input::Start | Input::Restart) => self.set_then(AfterStop::Run),
 
             // Of an earlier service, and left alone until somebody says otherwise.
             (State::Stopped | State::Failed, Input::Stop(order)) if self.record.left => {
                 self.record.left = false;
                 self.record.leader_gone = true;
-                self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, Then::Rest);
+                self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, AfterStop::Rest);
                 self.look();
             }
             (State::Stopped | State::Failed, Input::Stop(_)) => {}
@@ -238,9 +213,9 @@ impl Step<'_> {
                 self.enter(State::Stopped);
                 self.add_event(EventKind::Stopped, "while it waited for its next attempt");
             }
-            (State::Starting | State::Running, Input::Stop(order)) => self.begin_stop(order, Then::Rest),
+            (State::Starting | State::Running, Input::Stop(order)) => self.begin_stop(order, AfterStop::Rest),
             (State::Starting | State::Running, Input::Restart) => {
-                self.begin_stop(StopOrder::default(), Then::Run);
+                self.begin_stop(StopOrder::default(), AfterStop::Run);
             }
             (State::Stopping, Input::Stop(order)) => self.hasten_stop(order),
 
@@ -266,7 +241,7 @@ impl Step<'_> {
                 self.ended(&input);
                 // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide
                 // what next.
-                self.record.stop = self.stop_for(StopOrder::default(), Then::Decide);
+                self.record.stop = self.stop_for(StopOrder::default(), AfterStop::Decide);
                 self.enter_quietly(State::Stopping);
                 self.set_deadline(self.record.stop.timeout_ms);
                 self.look();
@@ -360,7 +335,7 @@ impl Step<'_> {
     /// Stopped before its spawn was reported: it gets the signal that it missed.
     fn spawned_too_late(&mut self, pid: u32) {
         self.spawned(pid);
-        if self.record.stop.phase == Phase::Asked as u32 {
+        if self.record.stop.phase == StopPhase::Asked {
             self.send_stop_signal();
         } else {
             self.record.stuck = false;
@@ -376,7 +351,7 @@ impl Step<'_> {
             self.record.pid = None;
             self.record.stopped_at = Some(self.now.wall);
             if self.record.state != State::Stopping {
-                self.record.stop = self.stop_for(StopOrder::default(), Then::Decide);
+                self.record.stop = self.stop_for(StopOrder::default(), AfterStop::Decide);
             }
             self.end_of_run();
         }
@@ -402,11 +377,11 @@ impl Step<'_> {
         }
     }
 
-    fn stop_for(&self, order: StopOrder, then: Then) -> StopInProgress {
+    fn stop_for(&self, order: StopOrder, then: AfterStop) -> StopInProgress {
         let rules = &self.rules.stop;
         StopInProgress {
-            phase: Phase::Asked as u32,
-            then: then as u32,
+            phase: StopPhase::Asked,
+            then,
             signal: order.signal.unwrap_or(rules.signal),
             timeout_ms: millis(order.timeout.unwrap_or(rules.timeout)),
             scope: order.scope.unwrap_or(rules.scope),
@@ -414,7 +389,7 @@ impl Step<'_> {
         }
     }
 
-    fn begin_stop(&mut self, order: StopOrder, then: Then) {
+    fn begin_stop(&mut self, order: StopOrder, then: AfterStop) {
         self.record.stop = self.stop_for(order, then);
         self.enter(State::Stopping);
         self.set_deadline(self.record.stop.timeout_ms);
@@ -427,11 +402,11 @@ impl Step<'_> {
     /// A second order during a stop: it stays stopped, the shorter grace counts, and what was stuck is tried
     /// once more.
     fn hasten_stop(&mut self, order: StopOrder) {
-        self.set_then(Then::Rest);
+        self.set_then(AfterStop::Rest);
         self.record.cause = cut(self.cause);
         self.record.stuck = false;
-        let wanted = self.stop_for(order, Then::Rest);
-        if self.record.stop.phase != Phase::Asked as u32 {
+        let wanted = self.stop_for(order, AfterStop::Rest);
+        if self.record.stop.phase != StopPhase::Asked {
             self.kill();
             return;
         }
@@ -446,8 +421,8 @@ impl Step<'_> {
         }
     }
 
-    fn set_then(&mut self, then: Then) {
-        self.record.stop.then = then as u32;
+    fn set_then(&mut self, then: AfterStop) {
+        self.record.stop.then = then;
     }
 
     fn send_stop_signal(&mut self) {
@@ -459,7 +434,7 @@ impl Step<'_> {
     fn look(&mut self) {
         let scope = self.record.stop.scope;
         self.act(Action::Look { scope });
-        if self.record.stop.phase == Phase::Asked as u32 && scope != Scope::Leader {
+        if self.record.stop.phase == StopPhase::Asked && scope != Scope::Leader {
             self.send_stop_signal();
         }
     }
@@ -467,15 +442,15 @@ impl Step<'_> {
     fn grace_over(&mut self) {
         let stop = self.record.stop;
         self.clear_deadline();
-        if stop.phase == Phase::Asked as u32 {
+        if stop.phase == StopPhase::Asked {
             if stop.no_kill {
                 self.abandon_stop();
                 return;
             }
             self.add_event(EventKind::Killed, "the grace period is over");
             self.kill();
-        } else if stop.phase == Phase::Killed as u32 {
-            self.record.stop.phase = Phase::Stuck as u32;
+        } else if stop.phase == StopPhase::Killed {
+            self.record.stop.phase = StopPhase::Stuck;
             self.record.stuck = true;
             self.add_event(EventKind::Stuck, "something does not die of SIGKILL");
             // Once more, for what was frozen or forked meanwhile; from here on only its end wakes us.
@@ -485,7 +460,7 @@ impl Step<'_> {
 
     fn kill(&mut self) {
         let scope = self.record.stop.scope;
-        self.record.stop.phase = Phase::Killed as u32;
+        self.record.stop.phase = StopPhase::Killed;
         self.set_deadline(KILL_MS);
         self.act(Action::Kill { scope });
         self.act(Action::Look { scope });
@@ -505,15 +480,14 @@ impl Step<'_> {
 
     fn end_of_run(&mut self) {
         self.record.stuck = false;
-        let then = self.record.stop.then;
-        if then == Then::Run as u32 {
-            self.add_event(EventKind::Stopped, "to be started again");
-            self.record.attempts = 0;
-            self.start();
-        } else if then == Then::Rest as u32 {
-            self.rest(State::Stopped, EventKind::Stopped, "");
-        } else {
-            self.decide();
+        match self.record.stop.then {
+            AfterStop::Run => {
+                self.add_event(EventKind::Stopped, "to be started again");
+                self.record.attempts = 0;
+                self.start();
+            }
+            AfterStop::Rest => self.rest(State::Stopped, EventKind::Stopped, ""),
+            AfterStop::Decide => self.decide(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{self, Stat};
 use crate::sys::{clock, signal, system};
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::spec::Scope;
 
 /// The most survivors that are waited for at a time where there is no cgroup; when they are gone, the rest is
@@ -24,28 +25,6 @@ const WAITED_MAX: usize = 16;
 const HUNT_MS: u64 = 1500;
 /// When to look again after it could not be done for want of descriptors or memory, ms.
 const LOOK_MS: u64 = 100;
-
-/// The process itself: with its start time, its number is an identity. All zero: nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Leader {
-    pub pid: u32,
-    pub start_ticks: u64,
-}
-
-impl Leader {
-    /// The child with this number. The pidfd, opened by its parent, tells whether the number was still its
-    /// own after its start time was read; if not, it is gone, and what is returned matches nobody.
-    pub fn of(pid: u32, pidfd: &PidFd) -> Self {
-        let stat = procfs::stat(pid).filter(|_| pidfd.has_number());
-        stat.map_or_else(Self::default, |s| Self { pid, start_ticks: s.start_ticks })
-    }
-
-    /// Itself, if it is still there.
-    pub fn open(&self) -> Option<PidFd> {
-        let fd = PidFd::open(self.pid).ok()?;
-        (procfs::stat(self.pid)?.start_ticks == self.start_ticks).then_some(fd)
-    }
-}
 
 /// The tree of one run.
 #[derive(Clone, Debug)]

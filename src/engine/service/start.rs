@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::engine::context::ending;
+use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Ask, Process};
-use crate::engine::process::memory::Memory;
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
 use crate::engine::service::{Asked, Ended, Engine, batch};

@@ -28,10 +28,10 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::engine::process::tree::Leader;
 use crate::wire::audit::AuditLine;
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::process::Exit;
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;

@@ -6,12 +6,12 @@ use std::fmt;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
-use crate::engine::process::tree::Leader;
 use crate::engine::store::{Kept, Put, RUNS_MAX, Run};
 use crate::sys::signal;
 use crate::wire::audit::AuditLine;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::{ProcessId, quoted};
+use crate::wire::leader::Leader;
 use crate::wire::process::{End, Exit};
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;

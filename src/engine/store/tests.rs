@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::engine::process::state::fresh;
-use crate::engine::process::tree::Leader;
 use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::engine::store::sqlite::connect;
 use crate::engine::store::{
@@ -21,6 +20,7 @@ use crate::wire::audit::AuditLine;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::process::{End, Exit, StartFailure, State};
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;

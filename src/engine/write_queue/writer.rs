@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::engine::context::Context;
 use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::process::handle::Process;
-use crate::engine::process::tree::Leader;
 use crate::engine::reconcile::{self, Held};
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{
@@ -22,6 +21,7 @@ use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::record::Record;
 use crate::wire::time::{Timestamp, millis};
 

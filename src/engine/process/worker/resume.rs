@@ -4,19 +4,21 @@
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::state::{Action, Input};
-use crate::engine::process::tree::{Leader, Rest};
+use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
 use crate::engine::reconcile;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::CGROUP_PREFIX;
+use crate::wire::leader::Leader;
 use crate::wire::process::State;
 use crate::wire::spec::Scope;
 
 /// How soon to look again whether an inherited child has executed, ms. The pipe that would tell ended with
 /// the last engine.
 const EXEC_LOOK_MS: u64 = 10;
+use crate::wire::record::StopPhase;
 
 impl Worker {
     /// Goes on where the last engine stopped.
@@ -81,7 +83,7 @@ impl Worker {
     fn resume_stop(&mut self) {
         let stop = self.record.stop;
         let end = self.looked(stop.scope);
-        if stop.phase == 0 {
+        if stop.phase == StopPhase::Asked {
             self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
         } else {
             self.act(Action::Kill { scope: stop.scope });
