@@ -55,7 +55,7 @@
 //! `tls/pump.rs` carries plaintext between the connection and that server's socket, past a meter of HTTP/2
 //! frames (`gateway/meter/mod.rs`). `gateway/calls.rs` finds out who asks ([`access`]), whether they may
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
-//! shares the memory with it (`client/stream.rs`).
+//! shares the memory with it (`client/stream/shared.rs`).
 //!
 //! # Layers
 //!
@@ -102,7 +102,8 @@
 //! * "Stopped" is said when nothing of the tree is left, and its last output can be read.
 //! * No pid is signalled that was not checked after it was opened: a pidfd, then start time or cgroup.
 //! * Every queue, frame, ring, wait and table has a limit, and every thread a name.
-//! * Decisions (`engine/process/state.rs`, `restart.rs`) are pure; the thread that owns the state acts.
+//! * Decisions (`engine/process/state.rs`, `engine/process/restart.rs`) are pure; the thread that owns the
+//!   state acts.
 //! * A panic ends keeper or engine at once (`sys::system::end_at_panic`), which is the same as being killed:
 //!   nothing is lost.
 //!

@@ -451,6 +451,35 @@ fn what_is_quoted_is_no_name() {
     assert_eq!(names(text), ["let door = ; ", "let quote = '\"'; lane(", ") + seat"]);
 }
 
+#[test]
+fn the_glossary_is_in_the_architecture() {
+    let architecture = read("src/lib.rs");
+    let glossary = architecture.split("//! # Glossary").nth(1).expect("src/lib.rs has a glossary");
+    let glossary = glossary.split("//! # ").next().expect("a split has a first part");
+    let rows: Vec<&str> = glossary.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
+    assert!(rows.len() >= 25, "only {} rows", rows.len());
+    let retired = rows.iter().filter(|row| RETIRED.iter().any(|word| has_word(row, word)));
+    expect_none("the glossary uses no word that it replaces", retired.map(|row| (*row).to_owned()).collect());
+}
+
+#[test]
+fn files_that_comments_name_exist() {
+    let mut broken = Vec::new();
+    for file in sources(&["src"]) {
+        let comments = file.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+        for (n, line) in comments {
+            for name in line.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+                let folder = Path::new(&file.path).parent().expect("a file is in a folder");
+                let places = [PathBuf::from(name), Path::new("src").join(name), folder.join(name)];
+                if !places.iter().any(|place| root().join(place).exists()) {
+                    broken.push(format!("{}:{}: {name}", file.path, n + 1));
+                }
+            }
+        }
+    }
+    expect_none("a file that a comment names exists", broken);
+}
+
 /// Which file of `files` a path such as `wire::error::Error` leads to: the deepest module that it names.
 fn file_of<'f>(files: &'f [(String, String)], path: &str) -> Option<&'f str> {
     let mut module = path.split("::").collect::<Vec<_>>();

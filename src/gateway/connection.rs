@@ -90,7 +90,8 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Er
     // The server is dropped here: it waits until its calls have noticed.
 }
 
-/// What the C core is told about every connection. Its own defences against floods are few: see `meter.rs`.
+/// What the C core is told about every connection. Its own defences against floods are few: see
+/// `meter/mod.rs`.
 fn arguments(gateway: &Gateway) -> ChannelBuilder {
     let int =
         |builder: ChannelBuilder, key: &std::ffi::CStr, value| builder.raw_cfg_int(key.to_owned(), value);

@@ -1,6 +1,6 @@
 //! What the engine leaves in the memory that the keeper holds: the record of a life and the global
 //! environment. The encoding only; where it lies and in which order it is written is the engine's
-//! `memory.rs`.
+//! `engine/memory.rs`.
 
 use prost::Message;
 
@@ -67,7 +67,6 @@ pub enum StopPhase {
     /// The stop signal was sent; the grace period runs.
     #[default]
     Asked = 0,
-    /// SIGKILL was sent.
     Killed = 1,
     /// SIGKILL has not ended it in time, or it is not to be killed.
     Stuck = 2,
@@ -92,7 +91,6 @@ pub enum AfterStop {
     Decide = 0,
     /// Nothing: the process is at rest.
     Rest = 1,
-    /// Another run.
     Run = 2,
 }
 
