@@ -228,7 +228,7 @@ fn a6_children_write_while_there_is_no_engine() {
 /// The engine is halted for a while, deadlines pass, and then it goes on: nothing is killed that should not
 /// be.
 #[test]
-fn a12_engine_is_halted() {
+fn a12_a_halted_engine_kills_nothing_when_it_goes_on() {
     let service = Service::new();
     service.ok(&["start", "--name", "steady", "--instances", "10", "--", "sleep", "61000"]);
     let pace = [

@@ -60,7 +60,7 @@ impl Drop for Memory {
 }
 
 #[test]
-fn a11_engine_is_killed_for_its_memory() {
+fn a11_an_engine_killed_for_its_memory_is_replaced() {
     let service = Service::new();
     service.ok(&["start", "--name", "nap", "--instances", "5", "--", "sleep", "64001"]);
     let limited = |engine: u32| {
@@ -89,7 +89,7 @@ fn a11_engine_is_killed_for_its_memory() {
 
 /// All there is of the service stands still, deadlines pass, and then it goes on.
 #[test]
-fn a12_keeper_and_engine_are_halted() {
+fn a12_a_halted_service_kills_nothing_when_it_goes_on() {
     let service = Service::new();
     service.ok(&["start", "--name", "steady", "--instances", "10", "--", "sleep", "64002"]);
     let stubborn = "trap '' TERM; echo up; while :; do sleep 0.1; done";
@@ -125,7 +125,7 @@ fn a12_keeper_and_engine_are_halted() {
 }
 
 #[test]
-fn a13_engine_ends_by_a_signal() {
+fn a13_an_engine_ended_by_a_signal_is_replaced() {
     let service = Service::new();
     service.ok(&["start", "--name", "nap", "--instances", "5", "--", "sleep", "64005"]);
     for signal in ["ABRT", "ILL", "FPE"] {
@@ -136,7 +136,7 @@ fn a13_engine_ends_by_a_signal() {
 }
 
 #[test]
-fn a13_abort_and_a_fault_in_the_engine() {
+fn a13_an_engine_that_aborts_or_faults_is_replaced() {
     let mut version = Command::new("gdb");
     if version.arg("--version").output().is_err() {
         return println!("skipped: there is no gdb");

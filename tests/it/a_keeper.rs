@@ -77,7 +77,7 @@ fn a9_foreign_listener_is_left_alone() {
 }
 
 #[test]
-fn a10_two_services_at_once() {
+fn a10_of_two_services_at_once_one_is_refused() {
     let scratch = Scratch::new();
     let socket = scratch.file("engine.sock");
     for round in 0..rounds(20) {

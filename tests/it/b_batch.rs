@@ -11,7 +11,7 @@ use provost::wire::process::State;
 
 /// One process, a thousand starts and stops: first one after the other, then by 32 at once.
 #[test]
-fn b11_thousand_starts_and_stops() {
+fn b11_a_thousand_starts_and_stops_leave_nothing() {
     let service = Service::new();
     let id = service.start(&["--name", "busy", "--", "sleep", "84000"]);
     let mut client = service.client();
@@ -64,7 +64,7 @@ fn b11_thousand_starts_and_stops() {
 
 /// Many short processes, by instances and one after the other: each end is told once, with its code.
 #[test]
-fn b14_thousand_short_ones() {
+fn b14_a_thousand_short_processes_end_once_each() {
     let service = Service::new();
     let before = service.footprint();
     let follow = service.background(&["events", "--follow", "--json"]);
@@ -106,7 +106,7 @@ fn b14_thousand_short_ones() {
 
 /// All children killed by one command: the kernel merges their SIGCHLDs, the keeper must not.
 #[test]
-fn b15_two_hundred_killed_at_once() {
+fn b15_two_hundred_killed_at_once_end_once_each() {
     let service = Service::new();
     let ids = service.ok(&["start", "--name", "nap", "--instances", "200", "--", "sleep", "84010"]);
     let ids: Vec<&str> = ids.lines().collect();

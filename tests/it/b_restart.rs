@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Options, SOON, Service, procfs, wait};
 
 #[test]
-fn b9_exit_codes() {
+fn b9_exit_codes_are_reported_exactly() {
     let service = Service::new();
     for code in [0, 1, 2, 3, 42, 125, 126, 127, 128, 137, 254, 255] {
         let id = service.start(&["--", "sh", "-c", &format!("exit {code}")]);
@@ -48,7 +48,7 @@ const SIGNALS: [(i32, &str); 25] = [
 ];
 
 #[test]
-fn b9_signals() {
+fn b9_fatal_signals_are_reported_exactly() {
     let service = Service::new();
     for (number, name) in SIGNALS {
         // Without a core file, wherever the machine would put it.
@@ -64,7 +64,7 @@ fn b9_signals() {
 }
 
 #[test]
-fn b9_core_flag() {
+fn b9_a_core_dump_is_reported() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("Linux has it");
     assert!(!pattern.trim().is_empty(), "this machine writes no core files");
     let service = Service::new();
@@ -158,7 +158,7 @@ fn b10_a_fast_loop_costs_little() {
 }
 
 #[test]
-fn b10_success_codes_and_policies() {
+fn b10_policies_and_success_codes_decide_on_restarts() {
     let service = Service::new();
     let run = |policy: &str, codes: &str, code: u32| {
         let script = format!("[ $PROVOST_RUN = 1 ] || exit 77; exit {code}");

@@ -160,7 +160,7 @@ fn expect_daemons_gone(service: &Service) -> String {
 }
 
 #[test]
-fn b4_double_fork_daemon() {
+fn b4_a_stop_reaches_daemons_that_forked_twice() {
     let service = Service::new();
     let cgroups = service.cli(&["version", "--json"]).json()[0]["service"]["cgroups"] == true;
     let probe = service.start(&["--", "sleep", "81009"]);
@@ -202,7 +202,7 @@ fn b4_stubborn_daemons_are_killed() {
 }
 
 #[test]
-fn b7_double_fork_daemon_without_cgroups() {
+fn b7_a_stop_reaches_daemons_without_cgroups() {
     let service = Options::new().without_cgroups().start();
     let ours = cgroup_of(service.keeper_pid());
     let id = expect_daemons_gone(&service);
@@ -211,7 +211,7 @@ fn b7_double_fork_daemon_without_cgroups() {
 }
 
 #[test]
-fn b7_scopes() {
+fn b7_a_stop_of_the_group_spares_daemons() {
     let service = Service::new();
     // The daemon is outside of the group, the child inside.
     let script = "setsid -f sleep 81020; sleep 81021 & echo up; wait";
@@ -230,7 +230,7 @@ fn b7_scopes() {
 
 /// A stop and the end of the process at the same moment, many times over.
 #[test]
-fn b8_stop_races_exit() {
+fn b8_a_stop_that_races_the_exit_harms_nothing() {
     let service = Service::new();
     let canary = service.start(&["--name", "canary", "--", "sleep", "81030"]);
     let canary_pid = service.pid(&canary);
@@ -279,7 +279,7 @@ const FREEZER: &str = "/sys/fs/cgroup/freezer";
 /// A process that does not die of SIGKILL: the stop says so at its deadline, everything else goes on, and
 /// when the process can die it is stopped.
 #[test]
-fn b3_what_cannot_be_killed_is_told() {
+fn b3_a_stop_reports_what_cannot_be_killed() {
     if !fs::exists(format!("{FREEZER}/tasks")).unwrap_or(false) {
         println!("no version 1 freezer here: nothing withstands SIGKILL on this machine");
         return;

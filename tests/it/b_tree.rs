@@ -13,7 +13,7 @@ const LEAVER: &str =
     "for i in 1 2 3; do sleep 82000 & done; for i in 4 5; do setsid -f sleep 82001; done; exit 4";
 
 #[test]
-fn b5_leader_exits_and_five_stay() {
+fn b5_what_a_leader_leaves_behind_is_ended() {
     for service in [Service::new(), Options::new().without_cgroups().start()] {
         let id = service.start(&["--", "sh", "-c", LEAVER]);
         // The end is told with the leader's own code, and at the latest then nothing of the tree is left.
@@ -84,18 +84,18 @@ fn fork_bomb(service: &Service, uid: &str, limit: u32) {
 }
 
 #[test]
-fn b6_fork_bomb() {
+fn b6_a_fork_bomb_is_stopped_whole() {
     fork_bomb(&Service::new(), "64201", 200);
 }
 
 #[test]
-fn b6_fork_bomb_without_cgroups() {
+fn b6_a_fork_bomb_is_stopped_without_cgroups() {
     fork_bomb(&Options::new().without_cgroups().start(), "64202", 100);
 }
 
 /// Orphans pour in while owned children end: each status goes to whom it belongs.
 #[test]
-fn b16_orphan_storm() {
+fn b16_an_orphan_storm_takes_no_exit_status_and_leaves_no_zombie() {
     let service = Service::new();
     let storm = service.start(&["--name", "storm", "--", &fixture("storm"), "1000"]);
     let gate = service.scratch().file("gate");

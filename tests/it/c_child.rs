@@ -16,7 +16,7 @@ use crate::raw::Peer;
 const LIST_FDS: &str = "ls /proc/$$/fd; readlink /proc/$$/fd/0; exit 0";
 
 #[test]
-fn c8_only_three_descriptors() {
+fn c8_a_child_gets_three_descriptors() {
     let service = Service::new();
     let done = AtomicBool::new(false);
     service.ok(&["version"]);
@@ -97,7 +97,7 @@ fn nice_of(pid: u32) -> String {
 }
 
 #[test]
-fn c12_everything_asked_for_exactly() {
+fn c12_a_child_gets_exactly_what_was_asked_for() {
     let service = Service::new();
     let limits = [
         ("nofile=100:200", "Max open files", "100", "200"),
@@ -173,7 +173,7 @@ fn numeric(database: &str, name: &str) -> String {
 /// What nobody asked for stays as the service was started, though the keeper raises its own limit of
 /// descriptors.
 #[test]
-fn c12_nothing_else_changes() {
+fn c12_what_was_not_asked_for_does_not_change() {
     let service = Options::new().through(&["prlimit", "--nofile=1000:2000", "--core=4096:8192"]).start();
     let keeper = service.keeper_pid();
     let pid = service.pid(&service.start(&["--", "sleep", "70000"]));
@@ -196,7 +196,7 @@ fn c12_nothing_else_changes() {
 
 /// A user's own groups come with it, and a number works as well as a name.
 #[test]
-fn c12_a_users_groups() {
+fn c12_a_user_comes_with_its_groups() {
     let service = Service::new();
     for user in ["nobody", "65534"] {
         let run = service.cli(&["run", "--user", user, "--", "sh", "-c", "id -u; id -g; id -G"]);
@@ -207,7 +207,7 @@ fn c12_a_users_groups() {
 }
 
 #[test]
-fn c16_words_are_words() {
+fn c16_arguments_reach_the_program_unchanged() {
     let service = Service::new();
     let canary = service.scratch().file("canary");
     fs::write(&canary, "alive").expect("the directory is ours");
@@ -250,7 +250,7 @@ fn c16_words_are_words() {
 
 /// The service runs on a terminal; its children have none, and nothing to read.
 #[test]
-fn c17_no_terminal() {
+fn c17_a_child_has_its_own_session_and_no_terminal() {
     // The terminal takes the three standard streams; where the service was to write its log is passed around
     // it.
     let wrap = "log=/proc/$$/fd/2; exec script -qefc \"exec $* 2>$log\" /dev/null";

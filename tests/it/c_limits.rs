@@ -28,7 +28,7 @@ fn expect_out_of_descriptors(output: &Output) {
 }
 
 #[test]
-fn c5_out_of_descriptors() {
+fn c5_a_start_without_descriptors_fails_and_the_engine_answers() {
     let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
     let engine = service.engine_pid();
     let (refused, running) = start_until_refused(&service);
@@ -76,7 +76,7 @@ fn c5_out_of_descriptors() {
 
 /// The same when clients hold what the engine has: who comes to stop something is still let in.
 #[test]
-fn c5_out_of_descriptors_in_the_engine() {
+fn c5_each_start_is_done_or_refused_when_clients_hold_all_descriptors() {
     let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
     let engine = service.engine_pid();
     let held: Vec<_> = (0..35).map(|_| Peer::greeted(service.socket())).collect();
@@ -101,7 +101,7 @@ fn c5_out_of_descriptors_in_the_engine() {
 /// The same when it is a process's own restart that finds no room: it waits for its next attempt like any
 /// other.
 #[test]
-fn c5_a_restart_out_of_descriptors() {
+fn c5_a_restart_without_descriptors_waits_for_its_next_attempt() {
     let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
     let gate = service.scratch().file("gate");
     let script = format!(
@@ -157,7 +157,7 @@ const STEPS: [(&str, &[&str], &str); 12] = [
 /// In a child that the keeper has just made, or in the keeper itself: told as the step that it was, no half
 /// child.
 #[test]
-fn c6_each_step_before_the_program() {
+fn c6_a_failed_step_before_the_exec_is_named() {
     let service = Service::new();
     let known = service.start(&["--name", "known", "--", "sleep", "71001"]);
     let keeper = service.keeper_pid();
@@ -185,7 +185,7 @@ fn c6_each_step_before_the_program() {
 /// Children that take their time until they have descriptors of their own, more than can be on their way at
 /// once, hold up nobody, whether they get them in the end or die; and each gets its own.
 #[test]
-fn c8_slow_to_get_descriptors() {
+fn c8_children_slow_to_get_descriptors_delay_no_other() {
     const COUNT: usize = 30;
     let service = Service::new();
     let keeper = service.keeper_pid();
@@ -220,7 +220,7 @@ fn c8_slow_to_get_descriptors() {
 
 /// The same in the engine: no memory for a process, no thread for it. Whatever the answer is, it is true.
 #[test]
-fn c7_engine_out_of_means() {
+fn c7_without_memory_or_threads_a_start_fails_cleanly() {
     let service = Service::new();
     for what in [
         "memfd_create:error=EMFILE",
@@ -254,7 +254,7 @@ fn c7_engine_out_of_means() {
 /// No thread can be made at all while clients come: nobody is let in, nothing runs unseen, and then all is
 /// well.
 #[test]
-fn c4_no_threads() {
+fn c4_without_threads_nothing_runs_unseen() {
     let service = Service::new();
     let engine = service.engine_pid();
     let known = service.start(&["--", "sleep", "71003"]);

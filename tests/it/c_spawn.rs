@@ -42,7 +42,7 @@ fn expect_message(output: &Output, what: &str) -> String {
 }
 
 #[test]
-fn c1_no_such_program() {
+fn c1_a_missing_program_is_an_error_of_the_start() {
     let service = Service::new();
     for program in ["/nonexistent/program", "no-such-program-xyz", "./nope"] {
         let start = service.cli(&["start", "--restart", "always", "--", program]);
@@ -64,7 +64,7 @@ fn c1_no_such_program() {
 
 /// The program goes away while the process is known: it stays known, with the reason.
 #[test]
-fn c1_the_program_goes_away() {
+fn c1_a_program_that_goes_away_fails_its_restart() {
     let service = Service::new();
     let (program, away) = (service.scratch().file("nap"), service.scratch().file("away"));
     cli::run(sh(&format!("cp $(command -v sleep) {program}")), SOON).expect(0);
@@ -95,7 +95,7 @@ fn sh(script: &str) -> Command {
 }
 
 #[test]
-fn c2_what_cannot_be_executed() {
+fn c2_each_failure_to_execute_has_its_own_error() {
     let service = Service::new();
     let scratch = service.scratch();
     let plain = file(scratch, "plain", "644", b"#!/bin/sh\n");
@@ -142,7 +142,7 @@ fn c2_what_cannot_be_executed() {
 
 /// 3 MiB of arguments, and 2 MiB in the environment beside what the service itself has.
 #[test]
-fn c2_too_much_to_pass() {
+fn c2_too_long_arguments_and_environments_are_refused() {
     let service = Service::new();
     let mut spec = Spec::new(["true"]);
     spec.command.extend(std::iter::repeat_n("a".repeat(100_000), 31));
@@ -189,7 +189,7 @@ fn c2_limits_do_not_hide_the_reason() {
 
 /// A service that is not root may not make anybody else of a child: told, and nothing runs.
 #[test]
-fn c13_a_user_that_may_not_be_taken() {
+fn c13_without_the_right_to_change_user_nothing_runs() {
     let service = Bare::of_nobody();
     let nobody = |args: &[&str]| service.cli_as_nobody(args);
     let refused: &[(&[&str], &str)] = &[
@@ -221,7 +221,7 @@ fn c13_a_user_that_may_not_be_taken() {
 }
 
 #[test]
-fn c15_words_that_no_process_can_be_given() {
+fn c15_impossible_arguments_and_variables_are_refused() {
     let service = Service::new();
     let at_most = "a".repeat(128 * 1024 - 1);
     let too_long = format!("{at_most}a");
@@ -262,7 +262,7 @@ fn c15_words_that_no_process_can_be_given() {
 
 /// The same past our own client: the service does not trust anybody to have checked.
 #[test]
-fn c15_a_client_that_checks_nothing() {
+fn c15_the_engine_itself_refuses_impossible_arguments() {
     let service = Service::new();
     let mut peer = Peer::greeted(service.socket());
     let mut nul = Spec::new(["true"]);

@@ -29,7 +29,7 @@ fn shared_bytes(pid: u32) -> u64 {
 }
 
 #[test]
-fn d7_twenty_floods() {
+fn d7_twenty_floods_take_bounded_memory_and_delay_no_start() {
     let service = Options::new().alone().start();
     let mut client = service.client();
     service.ok(&["version"]);
@@ -90,7 +90,7 @@ fn expect_whole(reader: &Output, end: u64) -> u64 {
 /// A reader is halted while its process writes on: the process, and other readers, do not notice; the reader
 /// is told what it has missed, to the byte.
 #[test]
-fn d8_a_reader_that_is_halted() {
+fn d8_a_halted_reader_holds_up_no_other() {
     let service = Service::new();
     let mut client = service.client();
     let numbers = [fixture("numbers"), "--pace-us".into(), "1000".into(), "--burst".into(), "1000".into()];
@@ -123,7 +123,7 @@ fn d8_a_reader_that_is_halted() {
 /// A reader is halted for so long that the service lets it go: when it goes on, it is told what it has missed
 /// all the same.
 #[test]
-fn d8_a_reader_that_is_let_go() {
+fn d8_a_reader_that_was_let_go_learns_what_it_missed() {
     let service = Service::new();
     let mut client = service.client();
     let pace = ["--pace-us", "20000", "--burst", "4000"];
@@ -151,7 +151,7 @@ fn d8_a_reader_that_is_let_go() {
 
 /// A reader that is killed, or hangs on a closed pipe, leaves nothing.
 #[test]
-fn d8_a_reader_that_is_gone() {
+fn d8_a_reader_that_is_gone_leaves_nothing() {
     let service = Service::new();
     let id = service.start(&["--", &fixture("numbers"), "--pace-us", "1000"]);
     service.ok(&["version"]);
@@ -177,7 +177,7 @@ fn kills() -> u64 {
 /// A million lines, each a write of its own, while the engine is killed again and again: not one is lost,
 /// none comes twice, none is moved; in what is kept and in what a reader got.
 #[test]
-fn d17_a_million_lines_over_kills() {
+fn d17_no_line_of_a_million_is_lost_over_kills() {
     const LINES: u64 = 1_000_000;
     let service = Service::new();
     let wanted: Vec<u8> = (1..=LINES).flat_map(|n| format!("{n}\n").into_bytes()).collect();
@@ -206,7 +206,7 @@ fn d17_a_million_lines_over_kills() {
 
 /// The engine dies between taking bytes from a pipe and noting that it did: the next one finds them.
 #[test]
-fn d17_killed_with_bytes_in_hand() {
+fn d17_bytes_in_hand_survive_a_kill() {
     let service = Service::new();
     let numbers = fixture("numbers");
     let args =

@@ -21,7 +21,7 @@ fn ticks_in(service: &Service, time: Duration) -> u64 {
 }
 
 #[test]
-fn d1_both_streams_closed() {
+fn d1_a_child_that_closes_its_output_costs_nothing() {
     let service = Service::new();
     let id = service.start(&["--", "sh", "-c", "echo last; exec >&- 2>&-; exec sleep 70000"]);
     let pid = service.pid(&id);
@@ -39,7 +39,7 @@ fn d1_both_streams_closed() {
 }
 
 #[test]
-fn d2_a_grandchild_holds_the_pipe() {
+fn d2_a_pipe_held_by_a_grandchild_delays_no_exit() {
     let service = Service::new();
     service.ok(&["version"]);
     let before = service.footprint();
@@ -70,7 +70,7 @@ fn d2_a_grandchild_holds_the_pipe() {
 
 /// 100 MB without a line end. The text is known by its offset.
 #[test]
-fn d3_an_endless_line() {
+fn d3_an_endless_line_takes_bounded_memory() {
     let service = Service::new();
     let script = "seq -s, 1 12345679 | tr -d '\\n'";
     let engine = service.engine_pid();
@@ -109,7 +109,7 @@ fn sh(script: &str) -> Command {
 
 /// Every byte there is, by every way out.
 #[test]
-fn d4_random_bytes() {
+fn d4_random_bytes_come_out_unchanged() {
     let service = Service::new();
     let copy = service.scratch().file("copy");
     let script = format!("head -c 50000000 /dev/urandom | tee {copy}");
@@ -137,7 +137,7 @@ fn on_terminal(service: &Service, args: &str) -> Output {
 }
 
 #[test]
-fn d5_what_moves_a_terminal() {
+fn d5_escape_sequences_are_shown_not_sent() {
     let service = Service::new();
     let nasty = "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\u{1b}c\u{9b}31m\u{202e}\u{8}\u{7f}";
     let script = format!("printf '%s\\n' '{nasty}'; printf '\\377\\233\\n'");
@@ -181,7 +181,7 @@ fn next(bytes: &Receiver<u8>, count: usize) -> String {
 }
 
 #[test]
-fn d6_no_line_end() {
+fn d6_output_without_a_line_end_comes_once() {
     let service = Service::new();
     let gate = service.scratch().file("gate");
     let script = format!("printf begin; while [ ! -e {gate} ]; do sleep 0.02; done; printf end");
@@ -219,7 +219,7 @@ fn fail_once(service: &Service, what: &str) -> Running {
 
 /// A read of a pipe fails once: the child goes on, and is not held in a write for ever.
 #[test]
-fn d16_a_read_fails() {
+fn d16_a_failed_read_does_not_block_the_child() {
     let service = Service::new();
     for error in ["EIO", "ENOMEM", "EINTR", "EAGAIN", "ENOSPC"] {
         let id = service.start(&["--output-limit", "8m", "--", &fixture("firehose"), "32"]);
@@ -245,7 +245,7 @@ fn d16_a_read_fails() {
 
 /// Memory for output is taken once, and no more of it than was asked for.
 #[test]
-fn d7_memory_is_what_was_asked_for() {
+fn d7_output_takes_only_the_memory_asked_for() {
     let service = Options::new().alone().start();
     let id = service.start(&["--output-limit", "4m", "--", &fixture("firehose"), "200000000"]);
     service.cli(&["wait", &id]).expect(0);

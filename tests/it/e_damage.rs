@@ -32,7 +32,7 @@ pub fn set_aside(service: &Service) -> Vec<String> {
 }
 
 #[test]
-fn e5_damaged_while_the_service_is_down() {
+fn e5_damage_found_at_the_start_is_set_aside() {
     for how in ["header", "truncated", "empty", "flipped", "text"] {
         let mut service = Service::new();
         service.start(&["--name", "web", "--", "sleep", "80000"]);
@@ -63,7 +63,7 @@ fn e5_damaged_while_the_service_is_down() {
 }
 
 #[test]
-fn e5_damaged_while_the_service_runs() {
+fn e5_damage_while_the_service_runs_is_set_aside() {
     for how in ["header", "truncated", "flipped"] {
         let mut service = Service::new();
         service.ok(&["env", "set", "A=1"]);
@@ -87,7 +87,7 @@ fn e5_damaged_while_the_service_runs() {
 
 /// Files that are deleted or replaced below the service's feet.
 #[test]
-fn e6_files_are_taken_away_or_replaced() {
+fn e6_missing_and_replaced_files_are_noticed() {
     let all = |state: &str, deed: &dyn Fn(&str)| {
         for suffix in ["", "-wal", "-shm"] {
             deed(&format!("{state}/provost.db{suffix}"));
@@ -142,7 +142,7 @@ fn e6_survivors_are_known_to_a_database_made_anew() {
 
 /// An old backup says what is no longer so: what runs is the truth.
 #[test]
-fn e7_old_backup() {
+fn e7_what_runs_counts_more_than_an_old_backup() {
     let mut service = Service::new();
     service.start(&["--name", "halted-since", "--", "sleep", "80000"]);
     service.start(&["--name", "removed-since", "--", "sleep", "80000"]);

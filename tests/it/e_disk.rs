@@ -110,7 +110,7 @@ pub fn expect_kept(service: &mut Service, running: &[&str], stopped: &[&str]) {
 }
 
 #[test]
-fn e1_full_disk() {
+fn e1_a_full_disk_is_reported_and_heals() {
     let scratch = Scratch::new();
     let disk = scratch.file("disk");
     fs::create_dir(&disk).expect("the directory is ours");
@@ -170,7 +170,7 @@ fn e1_full_disk() {
 
 /// A service that begins with a full disk: what is kept comes up, whatever can be recorded.
 #[test]
-fn e1_begins_on_a_full_disk() {
+fn e1_a_service_begins_on_a_full_disk() {
     let scratch = Scratch::new();
     let disk = scratch.file("disk");
     fs::create_dir(&disk).expect("the directory is ours");
@@ -222,7 +222,7 @@ fn let_go(service: &Service, strace: Running) {
 }
 
 #[test]
-fn e2_disk_fails_to_sync() {
+fn e2_a_change_that_cannot_be_synced_is_not_acknowledged() {
     let mut service = Service::new();
     service.start(&["--name", "before", "--", "sleep", "80000"]);
     let strace = inject(&service, "error=EIO");
@@ -238,7 +238,7 @@ fn e2_disk_fails_to_sync() {
 
 /// A single failure that nobody repeats: what was not synced then must not pass for recorded.
 #[test]
-fn e2_one_sync_fails() {
+fn e2_a_single_failed_sync_does_not_pass_for_recorded() {
     let mut service = Service::new();
     for n in 1..=3 {
         let strace = inject(&service, &format!("error=EIO:when={n}"));
@@ -252,7 +252,7 @@ fn e2_one_sync_fails() {
 }
 
 #[test]
-fn e4_places_that_cannot_be_used() {
+fn e4_an_unusable_state_directory_is_refused() {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
     // Of another user.
@@ -294,7 +294,7 @@ fn e4_places_that_cannot_be_used() {
 
 /// Readable and not writable, for root too.
 #[test]
-fn e4_read_only() {
+fn e4_a_read_only_state_directory_is_refused() {
     let service = Service::new();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     service.end();
@@ -317,7 +317,7 @@ fn e4_read_only() {
 
 /// Another user's service says clearly what it lacks.
 #[test]
-fn e4_no_right_to_write() {
+fn e4_a_directory_without_write_access_is_refused() {
     let scratch = Scratch::new();
     let binary = bare::open_binary(&scratch);
     let mine = scratch.file("mine");
@@ -335,7 +335,7 @@ fn e4_no_right_to_write() {
 /// Somebody reads without end: the log grows, but not beyond its limit, and then events are left out, which
 /// is said.
 #[test]
-fn e8_reader_without_end() {
+fn e8_a_log_held_by_a_reader_is_bounded() {
     let service = Service::new();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     let reader = hold(
@@ -367,7 +367,7 @@ fn e8_reader_without_end() {
 }
 
 #[test]
-fn e9_another_program_holds_the_database() {
+fn e9_a_database_held_by_another_delays_no_supervision() {
     let mut service = Service::new();
     service.start(&["--name", "before", "--", "sleep", "80000"]);
     let holder = hold(&database(&service), "db.execute('begin immediate')");
@@ -393,7 +393,7 @@ print(db.total_changes)
 ";
 
 #[test]
-fn e10_database_of_a_later_version() {
+fn e10_a_database_of_a_later_version_is_refused() {
     let service = Service::new();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     service.end();
@@ -413,7 +413,7 @@ fn e10_database_of_a_later_version() {
 }
 
 #[test]
-fn e12_a_million_events() {
+fn e12_a_million_events_delay_no_start() {
     let scratch = Scratch::new();
     let config = scratch.file("provost.toml");
     fs::write(&config, "[history]\nkeep_events = 1000\n").expect("the directory is ours");
@@ -456,7 +456,7 @@ print(newest + 1000000)
 /// Deadlines count the time that the machine is awake (CLOCK_MONOTONIC): a machine that has slept for days,
 /// as the clock that counts on in sleep shows, neither acts early nor late.
 #[test]
-fn e14_machine_that_has_slept() {
+fn e14_a_machine_that_has_slept_acts_neither_early_nor_late() {
     let offsets = ["unshare", "-T", "--boottime", "8640000", "--fork", "--kill-child"];
     let mut probe = Command::new(offsets[0]);
     probe.args(&offsets[1..]).arg("true");
@@ -486,7 +486,7 @@ fn e14_machine_that_has_slept() {
 
 /// A disk that takes two seconds for each write: ends are seen, and stops done, without it.
 #[test]
-fn e16_slow_disk() {
+fn e16_a_slow_disk_delays_no_supervision() {
     let service = Options::new().alone().start();
     let crashing = service.start(&["--name", "crashing", "--restart", "always", "--", "sleep", "80000"]);
     let to_stop = service.start(&["--name", "to-stop", "--", "sleep", "80000"]);
@@ -513,7 +513,7 @@ fn e16_slow_disk() {
 }
 
 #[test]
-fn e17_version_of_sqlite() {
+fn e17_sqlite_is_new_enough() {
     let service = Service::new();
     let version = service.doctor()["store"]["sqlite"].as_str().expect("text").to_owned();
     let numbers: Vec<u32> = version.split('.').map(|n| n.parse().expect("a number")).collect();

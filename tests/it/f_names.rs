@@ -29,7 +29,7 @@ const BAD_NAMES: [&str; 14] = [
 ];
 
 #[test]
-fn f17_names() {
+fn f17_bad_names_are_refused_at_the_start() {
     let service = Service::new();
     let long = "n".repeat(65);
     let very_long = "n".repeat(100_000);
@@ -60,7 +60,7 @@ fn f17_names() {
 
 /// As targets they name nothing, and do nothing else either.
 #[test]
-fn f17_targets() {
+fn f17_bad_targets_match_nothing() {
     let service = Service::new();
     let id = service.start(&["--name", "web", "--", "sleep", "74000"]);
     let very_long = "n".repeat(100_000);
@@ -101,7 +101,7 @@ fn f17_targets() {
 
 /// Names as the service decodes them, from a client that checks nothing.
 #[test]
-fn f17_names_on_the_wire() {
+fn f17_the_engine_itself_refuses_bad_names() {
     let service = Service::new();
     let mut peer = Peer::greeted(service.socket());
     for bad in ["../..", "a\0bcd", "/etc/", "a\nb\nc", "-----", "     "] {
@@ -142,7 +142,7 @@ fn expect_harmless(output: &Output) {
 }
 
 #[test]
-fn f19_words_that_move_a_terminal() {
+fn f19_control_characters_in_arguments_are_escaped() {
     let service = Service::new();
     let dir = service.scratch().file(&format!("dir {}", NASTY.replace('/', "")));
     fs::create_dir(&dir).expect("a name of bytes");

@@ -20,7 +20,7 @@ fn set_mode(path: &str, mode: u32) {
 }
 
 #[test]
-fn f10_another_user() {
+fn f10_another_user_is_refused_whatever_the_modes() {
     let scratch = Scratch::new();
     let program = open_binary(&scratch);
     let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
@@ -51,7 +51,7 @@ fn f10_another_user() {
 /// Every mode that directory, socket and lock ever show while services start under a mask that closes
 /// nothing.
 #[test]
-fn f11_never_open_for_a_moment() {
+fn f11_modes_are_never_wider_than_in_the_end() {
     for _ in 0..rounds(15) {
         let scratch = Scratch::new();
         let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
@@ -94,7 +94,7 @@ fn refused(socket: &str, code: i32, what: &str) -> Output {
 }
 
 #[test]
-fn f12_something_is_in_the_way() {
+fn f12_foreign_files_in_the_way_are_left_alone() {
     let scratch = Scratch::new();
     let victim = scratch.file("victim");
     fs::write(&victim, "precious").expect("it is ours");
@@ -161,7 +161,7 @@ fn args(args: &[&str]) -> Command {
 }
 
 #[test]
-fn f13_long_paths() {
+fn f13_paths_too_long_for_a_socket_are_refused() {
     let scratch = Scratch::new();
     let path = |len: usize| {
         let dir = scratch.file("");

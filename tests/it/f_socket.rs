@@ -41,7 +41,7 @@ fn settled() -> (Service, [(usize, usize); 2]) {
 }
 
 #[test]
-fn f1_garbage() {
+fn f1_garbage_is_refused_and_the_connection_closed() {
     let (service, before) = settled();
     let mut random = Random::new();
     let mut noise: Vec<u8> = (0..1 << 20).map(|_| random.below(256) as u8).collect();
@@ -87,7 +87,7 @@ fn f1_garbage() {
 }
 
 #[test]
-fn f2_sizes_that_lie() {
+fn f2_frames_with_false_lengths_are_refused_and_take_no_memory() {
     let (service, before) = settled();
     let peak = peak_kib(&service);
     let over = u32::try_from(FRAME_LEN_MAX).expect("4 MiB") + 1;
@@ -125,7 +125,7 @@ fn f2_sizes_that_lie() {
 /// A thousand clients that say a byte now and then: the crowd is capped, each has one deadline for its whole
 /// hello, and who greets at once does not wait.
 #[test]
-fn f3_a_byte_at_a_time() {
+fn f3_a_thousand_slow_clients_delay_no_other() {
     let (service, before) = settled();
     let mut peers: Vec<(Instant, Peer)> = Vec::new();
     let hello = hello();
@@ -163,7 +163,7 @@ fn f3_a_byte_at_a_time() {
 }
 
 #[test]
-fn f4_clients_that_are_gone() {
+fn f4_clients_that_vanish_leave_nothing() {
     let (service, before) = settled();
     let engine = service.engine_pid();
     for n in 0..5000 {
@@ -203,7 +203,7 @@ fn f4_clients_that_are_gone() {
 /// Clients that ask for much and read nothing: each is let go after its time, and takes little memory until
 /// then.
 #[test]
-fn f5_clients_that_never_read() {
+fn f5_clients_that_never_read_are_let_go() {
     let (service, before) = settled();
     let id = service.start(&["--output-limit", "16m", "--", &fixture("firehose"), "17000000"]);
     service.cli(&["wait", &id]).expect(0);
@@ -236,7 +236,7 @@ fn f5_clients_that_never_read() {
 
 /// More clients than the engine has descriptors for: it does not spin, and is back when they go.
 #[test]
-fn f6_out_of_descriptors_for_clients() {
+fn f6_without_descriptors_for_clients_the_engine_does_not_spin() {
     let service = Options::new().through(&["prlimit", "--nofile=64"]).start();
     let id = service.start(&["--", "sleep", "72000"]);
     let engine = service.engine_pid();
@@ -259,7 +259,7 @@ fn f6_out_of_descriptors_for_clients() {
 
 /// Ten thousand requests before the first answer is read.
 #[test]
-fn f9_ten_thousand_in_one_go() {
+fn f9_ten_thousand_requests_in_one_go_are_answered_in_order() {
     const COUNT: usize = 10_000;
     let (service, before) = settled();
     let target = |n: usize| format!("no-such-{n}-{}", "x".repeat(40));
@@ -301,7 +301,7 @@ fn f9_ten_thousand_in_one_go() {
 /// A connection is counted by what it says first, not by how many there are: 512 who greet are let in, one
 /// more is told.
 #[test]
-fn f9_connections_are_counted() {
+fn f9_connections_that_have_greeted_are_limited() {
     // Alone: this process has a limit of descriptors, too.
     let service = Options::new().alone().start();
     service.ok(&["version"]);
@@ -345,7 +345,7 @@ sys.stdin.read()
 "#;
 
 #[test]
-fn f16_descriptors_sent_along() {
+fn f16_descriptors_sent_along_are_closed() {
     let (service, before) = settled();
     let hex: String = hello().iter().map(|b| format!("{b:02x}")).collect();
     let senders: Vec<_> = (0..4)
@@ -367,7 +367,7 @@ fn f16_descriptors_sent_along() {
 
 /// A client of the library that connects and then takes its time with its first request.
 #[test]
-fn f3_a_client_that_thinks_first() {
+fn f3_a_client_may_take_its_time_before_its_first_request() {
     let service = Service::new();
     let clients: Vec<_> = (0..8).map(|_| service.client()).collect();
     wait::pass(Duration::from_millis(4700));

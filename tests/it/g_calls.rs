@@ -84,7 +84,7 @@ fn f21_every_method_and_every_role() {
 }
 
 #[test]
-fn g26_who_gives_up_a_call_ends_its_waiting_and_nothing_else() {
+fn g26_a_cancelled_call_ends_only_its_waiting() {
     let gateway = Gateway::start();
     let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
     gateway.service().start(&["--name", "web", "--stop-timeout", "2s", "--", "sh", "-c", stubborn]);
@@ -188,7 +188,7 @@ fn g28_guessing_is_slow_and_tells_nothing() {
 }
 
 #[test]
-fn g29_passwords_that_cannot_be_any() {
+fn g29_impossible_passwords_are_refused_before_hashing() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let mut peer = Peer::new(&gateway);

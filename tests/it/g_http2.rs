@@ -78,7 +78,7 @@ fn expect_polite(peer: &mut Peer) {
 }
 
 #[test]
-fn g15_rapid_reset_ends_the_connection_and_nobody_else_notices() {
+fn g15_rapid_reset_ends_only_its_own_connection() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let (count, longest) = meanwhile(&gateway, || {
@@ -328,7 +328,7 @@ fn g21_what_is_compressed_is_not_unfolded() {
 }
 
 #[test]
-fn g22_bodies_that_are_not_what_they_say() {
+fn g22_bodies_with_false_lengths_are_refused() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let block = block("Service");
@@ -359,7 +359,7 @@ fn g22_bodies_that_are_not_what_they_say() {
 }
 
 #[test]
-fn g23_bad_clients() {
+fn g23_each_malformed_request_has_its_outcome() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let honest = block("Service");

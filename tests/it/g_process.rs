@@ -69,7 +69,7 @@ fn under_load<T>(gateway: &Gateway, work: impl FnOnce(&AtomicU32) -> T) -> T {
 }
 
 #[test]
-fn g33_a_gateway_that_aborts_is_back_and_nobody_else_notices() {
+fn g33_a_gateway_that_aborts_is_replaced_unnoticed() {
     let gateway = Gateway::start();
     for n in 0..5 {
         gateway.service().start(&["--name", &format!("web-{n}"), "--", "sleep", "76021"]);
@@ -97,7 +97,7 @@ fn g33_a_gateway_that_aborts_is_back_and_nobody_else_notices() {
 }
 
 #[test]
-fn g33_an_abort_inside_of_the_grpc_core() {
+fn g33_an_abort_inside_the_grpc_core_ends_only_the_gateway() {
     let gateway = Gateway::start();
     gateway.service().start(&["--name", "web", "--", "sleep", "76022"]);
     let before = children(&gateway);
@@ -163,7 +163,7 @@ fn holds(path: &Path, canary: &str) -> Option<String> {
 }
 
 #[test]
-fn j1_secrets_are_nowhere() {
+fn j1_secrets_appear_nowhere() {
     let gateway = Gateway::with(Options::new().through(&["prlimit", "--core=unlimited"]), "");
     let service = gateway.service();
     let wrong = "canary-of-a-wrong-password";

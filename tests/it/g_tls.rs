@@ -158,7 +158,7 @@ fn g1_only_tls_1_3_and_three_suites() {
 }
 
 #[test]
-fn g2_g3_g13_who_does_not_get_in() {
+fn g2_g3_g13_bad_certificates_and_protocols_are_refused() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     expect_refused(&gateway, config(&gateway, None, &["h2"]), "the client has shown no certificate");
@@ -202,7 +202,7 @@ fn g2_g3_g13_who_does_not_get_in() {
 }
 
 #[test]
-fn g4_what_is_revoked_is_out() {
+fn g4_a_revoked_certificate_ends_its_connections() {
     let gateway = Gateway::start();
     revoke(&gateway, &[]);
     let text = fs::read_to_string(gateway.file("provost.toml")).expect("it is there");
@@ -269,7 +269,7 @@ time.sleep(1)
 ";
 
 #[test]
-fn g8_slow_handshakes_keep_nobody_out() {
+fn g8_slow_handshakes_keep_no_other_client_out() {
     let gateway = Gateway::with(Options::new(), "handshake = \"3s\"");
     let before = Footprint::of(&gateway);
     let mut old = Peer::new(&gateway);
@@ -320,7 +320,7 @@ print('same:', shake('127.0.0.2', True), 'other:', shake('127.0.0.3', True), flu
 ";
 
 #[test]
-fn g9_a_storm_of_bad_handshakes_is_the_storms_own_trouble() {
+fn g9_a_storm_of_bad_handshakes_delays_no_other_client() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let storm = python(&gateway, STORM);
@@ -340,7 +340,7 @@ fn g9_a_storm_of_bad_handshakes_is_the_storms_own_trouble() {
 }
 
 #[test]
-fn g12_half_a_command_is_none() {
+fn g12_half_a_request_has_no_effect() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let login = login_of(User::Admin);

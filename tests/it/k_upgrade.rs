@@ -102,7 +102,7 @@ fn expect_numbers(what: &str, bytes: &[u8]) -> u64 {
 }
 
 #[test]
-fn k5_upgrade_under_load() {
+fn k5_an_upgrade_under_load_loses_nothing() {
     let installed = Installed::new();
     let service = &installed.service;
     let numbers = fixture("numbers");
@@ -166,7 +166,7 @@ fn k5_upgrade_under_load() {
 }
 
 #[test]
-fn k5_bad_binaries() {
+fn k5_a_bad_binary_changes_nothing() {
     let installed = Installed::new();
     installed.service.ok(&["start", "--name", "nap", "--instances", "3", "--", "sleep", "73002"]);
     let file = |name: &str, bytes: &[u8], mode: u32| {
@@ -204,7 +204,7 @@ fn k5_bad_binaries() {
 }
 
 #[test]
-fn k5_a_binary_that_hangs() {
+fn k5_a_binary_that_hangs_is_given_up() {
     let installed = Installed::new();
     let service = &installed.service;
     let id = service.start(&["--", "sleep", "73003"]);
@@ -258,7 +258,7 @@ fn let_go(strace: Running, pid: u32) {
 }
 
 #[test]
-fn k6_the_keeper_is_out_of_means() {
+fn k6_an_upgrade_without_memory_keeps_the_old_keeper() {
     let installed = Installed::new();
     let service = &installed.service;
     let id = service.start(&["--", "sleep", "73005"]);

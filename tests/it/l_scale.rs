@@ -17,7 +17,7 @@ const SLEEPERS: usize = 500;
 
 /// 500 processes with nothing to do.
 #[test]
-fn l1_five_hundred_sleepers() {
+fn l1_five_hundred_sleepers_cost_nothing() {
     let service = Options::new().alone().start();
     service.ok(&["version"]);
     let before = service.footprint();

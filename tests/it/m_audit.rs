@@ -115,7 +115,7 @@ fn j10_what_was_answered_is_on_the_disk() {
 }
 
 #[test]
-fn j10_a_database_that_does_not_work_is_told() {
+fn j10_changes_without_a_database_are_reported_as_unrecorded() {
     let service = Service::new();
     service.start(&["--name", "web", "--", "sleep", "75001"]);
     let locked = lock(&service);
