@@ -4,6 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+// Beside this file each of them would be a test program of its own.
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/words.rs"]
+mod words;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,65 +47,6 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("src/main.rs", &[]),
 ];
 
-/// Words that the glossary of `src/lib.rs` has replaced: none of them is a name by itself. What is generated
-/// from `proto/`, and a certificate at the end of its chain, keep theirs.
-const RETIRED: [&str; 54] = [
-    "anew",
-    "bear",
-    "birth",
-    "Birth",
-    "born",
-    "Born",
-    "cradle",
-    "Cradle",
-    "door",
-    "Door",
-    "eager",
-    "Eager",
-    "farewell",
-    "fate",
-    "fates",
-    "ground",
-    "Ground",
-    "hear",
-    "lane",
-    "lanes",
-    "Lane",
-    "leafs",
-    "ledger",
-    "Ledger",
-    "lent",
-    "Lent",
-    "nursery",
-    "Nursery",
-    "offence",
-    "Offence",
-    "outlet",
-    "Outlet",
-    "patience",
-    "Patience",
-    "penalties",
-    "Penalties",
-    "scribe",
-    "Scribe",
-    "seat",
-    "seats",
-    "Seat",
-    "Seats",
-    "spoken",
-    "tally",
-    "Tally",
-    "ticket",
-    "Ticket",
-    "told",
-    "twin",
-    "Twin",
-    "unborn",
-    "verdict",
-    "Verdict",
-    "whoever",
-];
-
 /// The longest file, in lines.
 const LINES_MAX: usize = 600;
 
@@ -117,6 +64,11 @@ impl Source {
         lines
             .map(|(n, line)| (n + 1, line.split("//").next().unwrap_or("")))
             .filter(|(_, line)| !line.trim().is_empty())
+    }
+
+    /// Whether it is part of this program, which names what it forbids.
+    fn is_tidy(&self) -> bool {
+        self.path == "tests/tidy.rs" || self.is_in("tests/tidy")
     }
 
     fn is_in(&self, folder: &str) -> bool {
@@ -254,7 +206,7 @@ fn imports_point_down() {
 fn unsafe_code_lives_in_sys_and_is_argued() {
     let files = sources(&["src", "tests", "benches", "examples"]);
     let (inside, outside): (Vec<&Source>, Vec<&Source>) = files.iter().partition(|f| f.is_in("src/sys"));
-    let own = outside.into_iter().filter(|f| f.path != "tests/tidy.rs").collect::<Vec<_>>();
+    let own = outside.into_iter().filter(|f| !f.is_tidy()).collect::<Vec<_>>();
     expect_none("unsafe and libc live in src/sys only", lines_with(&own, &["unsafe", "libc"]));
 
     let mut silent = Vec::new();
@@ -313,7 +265,7 @@ fn tests_do_not_sleep() {
     // happen.
     let files = sources(&["src", "tests"]);
     let mut broken = Vec::new();
-    for file in files.iter().filter(|f| !f.is_in("tests/fixtures") && f.path != "tests/tidy.rs") {
+    for file in files.iter().filter(|f| !f.is_in("tests/fixtures") && !f.is_tidy()) {
         let begin = if file.is_in("tests") { 0 } else { tests_begin(file) };
         for (n, line) in file.code().filter(|(n, _)| *n >= begin) {
             if line.contains("thread::sleep")
@@ -331,7 +283,7 @@ fn tests_do_not_sleep() {
 fn exceptions_from_lints_are_single_and_have_a_reason() {
     let files = sources(&["src", "tests", "benches", "examples"]);
     let mut broken = Vec::new();
-    for file in files.iter().filter(|f| f.path != "tests/tidy.rs") {
+    for file in files.iter().filter(|f| !f.is_tidy()) {
         for (n, line) in file.code() {
             let exempt = line.contains("[allow(") || line.contains("[expect(");
             // The reason may stand on one of the next lines.
@@ -406,62 +358,6 @@ fn nothing_is_left_for_later() {
     expect_none("what is not done is not there", broken);
 }
 
-/// The lines of a text without comments and without what is quoted in it: what is left are names and signs.
-fn names(text: &str) -> Vec<String> {
-    let mut quoted = false;
-    let mut kept = |line: &str| {
-        let mut rest = String::new();
-        let mut last = ' ';
-        for (at, c) in line.char_indices() {
-            let is_literal = last == '\'' && line[at + c.len_utf8()..].starts_with('\'');
-            match c {
-                '/' if !quoted && line[at..].starts_with("//") => break,
-                '"' if last != '\\' && !is_literal => quoted = !quoted,
-                _ if !quoted => rest.push(c),
-                _ => {}
-            }
-            last = if c == '\\' && last == '\\' { ' ' } else { c };
-        }
-        rest
-    };
-    text.lines().map(&mut kept).collect()
-}
-
-#[test]
-fn retired_words_are_not_names() {
-    let mut broken = Vec::new();
-    for file in sources(&["src", "tests", "benches", "examples"]) {
-        // Fields and messages of the protocol have their names, which only this folder sees.
-        if file.is_in("src/wire") {
-            continue;
-        }
-        for (n, line) in names(&file.text).iter().enumerate() {
-            if RETIRED.iter().any(|word| has_word(line, word)) {
-                broken.push(format!("{}:{}: {}", file.path, n + 1, line.trim()));
-            }
-        }
-    }
-    expect_none("one word for each idea, see the glossary in src/lib.rs", broken);
-}
-
-#[test]
-fn what_is_quoted_is_no_name() {
-    let text =
-        "let door = \"a seat\"; // a lane\nlet quote = '\"'; lane(\"a \\\" fate\n  and a seat\") + seat";
-    assert_eq!(names(text), ["let door = ; ", "let quote = '\"'; lane(", ") + seat"]);
-}
-
-#[test]
-fn the_glossary_is_in_the_architecture() {
-    let architecture = read("src/lib.rs");
-    let glossary = architecture.split("//! # Glossary").nth(1).expect("src/lib.rs has a glossary");
-    let glossary = glossary.split("//! # ").next().expect("a split has a first part");
-    let rows: Vec<&str> = glossary.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
-    assert!(rows.len() >= 25, "only {} rows", rows.len());
-    let retired = rows.iter().filter(|row| RETIRED.iter().any(|word| has_word(row, word)));
-    expect_none("the glossary uses no word that it replaces", retired.map(|row| (*row).to_owned()).collect());
-}
-
 #[test]
 fn files_that_comments_name_exist() {
     let mut broken = Vec::new();
@@ -478,101 +374,4 @@ fn files_that_comments_name_exist() {
         }
     }
     expect_none("a file that a comment names exists", broken);
-}
-
-/// Which file of `files` a path such as `wire::error::Error` leads to: the deepest module that it names.
-fn file_of<'f>(files: &'f [(String, String)], path: &str) -> Option<&'f str> {
-    let mut module = path.split("::").collect::<Vec<_>>();
-    while !module.is_empty() {
-        let place = format!("src/{}", module.join("/"));
-        let names = [format!("{place}.rs"), format!("{place}/mod.rs")];
-        if let Some((found, _)) = files.iter().find(|(path, _)| names.contains(path)) {
-            return Some(found);
-        }
-        module.pop();
-    }
-    None
-}
-
-/// The paths below `crate::` that a text imports or names, with the items in braces taken apart.
-fn paths(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n").collect();
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
-        let base = rest[..end].trim_end_matches(':');
-        match rest[end..].strip_prefix('{') {
-            Some(inner) => {
-                let items = inner.split('}').next().unwrap_or("").split(',');
-                found.extend(items.map(|item| format!("{base}::{}", item.trim().trim_end_matches("::self"))));
-            }
-            None => found.push(base.to_owned()),
-        }
-    }
-    found
-}
-
-/// Rings of files that import each other, of (path, text). A folder's face counts as a part of its files:
-/// they may use what `mod.rs` defines, and it may name them. Unit tests do not count.
-fn rings(files: &[(String, String)]) -> Vec<Vec<String>> {
-    let face = |path: &str| Path::new(path).with_file_name("mod.rs").to_string_lossy().into_owned();
-    let imports = |(path, text): &(String, String)| {
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or("");
-        let all = paths(code).into_iter().filter_map(|named| file_of(files, &named).map(str::to_owned));
-        let own = face(path);
-        all.filter(|to| to != path && *to != own).collect::<BTreeSet<_>>()
-    };
-    let edges: std::collections::BTreeMap<_, _> = files.iter().map(|f| (f.0.clone(), imports(f))).collect();
-    let reached = |from: &String| {
-        let mut seen = BTreeSet::new();
-        let mut next = vec![from];
-        while let Some(path) = next.pop() {
-            next.extend(edges[path].iter().filter(|to| seen.insert((*to).clone())));
-        }
-        seen
-    };
-    let all: std::collections::BTreeMap<_, _> = edges.keys().map(|path| (path, reached(path))).collect();
-    let mut found = BTreeSet::new();
-    for (path, to) in all.iter().filter(|(path, to)| to.contains(**path)) {
-        let ring = to.iter().filter(|other| all[other].contains(*path)).cloned().collect::<Vec<_>>();
-        found.insert(ring);
-    }
-    found.into_iter().collect()
-}
-
-#[test]
-fn files_do_not_import_each_other_in_circles() {
-    let is_test =
-        |path: &str| path.contains("tests") || path.ends_with("fake_server.rs") || path.ends_with("load.rs");
-    let files: Vec<_> = sources(&["src"])
-        .into_iter()
-        .filter(|file| !is_test(&file.path))
-        .map(|file| (file.path, file.text))
-        .collect();
-    let broken = rings(&files).into_iter().map(|ring| ring.join(" <-> ")).collect();
-    expect_none("files of src/ import each other in no circle", broken);
-}
-
-#[test]
-fn circles_are_found() {
-    let crate_of = |all: &[(&str, &str)]| -> Vec<(String, String)> {
-        all.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect()
-    };
-    let two = crate_of(&[("a/x.rs", "use crate::b::y::Y;"), ("b/y.rs", "fn f() -> crate::a::x::X {}")]);
-    assert_eq!(rings(&two), [["src/a/x.rs", "src/b/y.rs"]]);
-    let three = crate_of(&[
-        ("a/x.rs", "use crate::b::{y::Y, z};"),
-        ("a/mod.rs", "mod x;"),
-        ("b/y.rs", "use crate::c::C;"),
-        ("c/mod.rs", "pub use crate::a::x::X;"),
-    ]);
-    assert_eq!(rings(&three), [["src/a/x.rs", "src/b/y.rs", "src/c/mod.rs"]]);
-    let none = crate_of(&[
-        ("a/mod.rs", "pub use crate::a::x::X;"),
-        ("a/x.rs", "use crate::a::Shared; // crate::b::y\n#[cfg(test)]\nmod tests { use crate::b::y::Y; }"),
-        ("b/y.rs", "use crate::a::x::X;"),
-    ]);
-    assert_eq!(rings(&none), Vec::<Vec<String>>::new());
 }

@@ -123,7 +123,7 @@ fn e6_missing_and_replaced_files_are_noticed() {
 
 /// The database that was made anew knows the survivors of the service as its own, marks and all.
 #[test]
-fn e6_survivors_are_known_to_a_database_made_anew() {
+fn e6_survivors_are_known_to_a_rebuilt_database() {
     let mut service = Options::new().without_cgroups().start();
     let script = "(setsid sleep 80001 &); exec sleep 80000";
     let id = service.start(&["--name", "web", "--", "sh", "-c", script]);

@@ -178,7 +178,7 @@ fn a_name_in_the_configuration_is_a_service() {
 }
 
 #[test]
-fn whoever_is_not_let_in_is_told_why() {
+fn a_client_that_is_refused_learns_why() {
     let gateway = Gateway::start();
     let refused = |command: Command, code: i32, strs: &[&str]| {
         let ended = cli::run(command, LATER);
