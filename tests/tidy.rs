@@ -7,6 +7,8 @@
 // Beside this file each of them would be a test program of its own.
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/faults.rs"]
+mod faults;
 #[path = "tidy/words.rs"]
 mod words;
 
