@@ -38,9 +38,12 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How calls end.
 pub const OK: u32 = 0;
 pub const CANCELLED: u32 = 1;
+pub const UNKNOWN: u32 = 2;
 pub const DEADLINE_EXCEEDED: u32 = 4;
 pub const PERMISSION_DENIED: u32 = 7;
+
 pub const RESOURCE_EXHAUSTED: u32 = 8;
+pub const UNIMPLEMENTED: u32 = 12;
 
 /// A frame as it goes over the line.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -298,6 +301,11 @@ impl Peer {
         id
     }
 
+    /// Leaves out the streams below this many.
+    pub fn skip_streams(&mut self, count: u32) {
+        self.next_stream += count;
+    }
+
     /// Begins a call with this header block and these bytes as the whole of its body.
     pub fn begin(&mut self, block: &[u8], body: &[u8]) -> u32 {
         let id = self.stream();
@@ -329,23 +337,36 @@ impl Peer {
     pub fn answer(&mut self, stream: u32) -> Option<Answer> {
         while !self.answers.get(&stream).is_some_and(|answer| answer.is_whole) {
             let frame = self.next(SOON)?;
-            self.be_polite(&frame);
-            let block = if frame.kind == HEADERS { self.decode(&frame) } else { Vec::new() };
-            let answer = self.answers.entry(frame.stream).or_default();
-            for (name, value) in block {
-                match name.as_str() {
-                    "grpc-status" => answer.status = value.parse().ok(),
-                    "grpc-message" => answer.text = value,
-                    _ => {}
-                }
-            }
-            if frame.kind == DATA {
-                answer.data.extend(&frame.payload);
-            }
-            answer.is_whole |=
-                frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
+            self.absorb(&frame);
         }
         self.answers.remove(&stream)
+    }
+
+    /// How a call has ended, as far as that has come by now.
+    pub fn has_ended(&mut self, stream: u32) -> Option<Answer> {
+        let _ = self.turn();
+        while let Some(frame) = self.take() {
+            self.absorb(&frame);
+        }
+        self.answers.get(&stream).filter(|answer| answer.is_whole).cloned()
+    }
+
+    /// Takes a frame into the answer that it belongs to.
+    fn absorb(&mut self, frame: &Frame) {
+        self.be_polite(frame);
+        let block = if frame.kind == HEADERS { self.decode(frame) } else { Vec::new() };
+        let answer = self.answers.entry(frame.stream).or_default();
+        for (name, value) in block {
+            match name.as_str() {
+                "grpc-status" => answer.status = value.parse().ok(),
+                "grpc-message" => answer.text = value,
+                _ => {}
+            }
+        }
+        if frame.kind == DATA {
+            answer.data.extend(&frame.payload);
+        }
+        answer.is_whole |= frame.kind == RST_STREAM || frame.kind <= HEADERS && frame.flags & END_STREAM != 0;
     }
 
     fn be_polite(&mut self, got: &Frame) {
