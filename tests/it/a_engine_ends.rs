@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{LATER, SOON, Service, cli, procfs, wait};
+use crate::harness::{LATER, SOON, STUBBORN, Service, cli, procfs, wait};
 
 /// What must be the same whatever happened to the engine.
 fn lives(service: &Service) -> Vec<[Value; 4]> {
@@ -92,9 +92,8 @@ fn a11_an_engine_killed_for_its_memory_is_replaced() {
 fn a12_a_halted_service_kills_nothing_when_it_goes_on() {
     let service = Service::new();
     service.ok(&["start", "--name", "steady", "--instances", "10", "--", "sleep", "64002"]);
-    let stubborn = "trap '' TERM; echo up; while :; do sleep 0.1; done";
     let ready = ["--wait=ready", "--ready-line", "up", "--stop-timeout", "1s"];
-    service.start(&[&["--name", "stubborn"], &ready[..], &["--", "sh", "-c", stubborn]].concat());
+    service.start(&[&["--name", "stubborn"], &ready[..], &["--", "sh", "-c", STUBBORN]].concat());
     let again = "[ $PROVOST_RUN -le 2 ] && exit 1; exec sleep 64003";
     let pace = ["--restart", "always", "--restart-delay", "300ms", "--restart-delay-max", "300ms"];
     service.start(&[&["--name", "again"], &pace[..], &["--", "sh", "-c", again]].concat());

@@ -5,15 +5,11 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Options, Running, SOON, Scratch, Service, binary, procfs, rounds, wait};
+use crate::harness::{Options, Running, SOON, STUBBORN, Scratch, Service, binary, procfs, rounds, wait};
 
-/// A `serve` beside the harness, for tests in which it does not come up, or not alone.
+/// A service that may not come up.
 fn serve(socket: &str) -> Running {
-    let mut command = Command::new(binary());
-    command
-        .args(["serve", "--socket", socket, "--state", &format!("{socket}.state")])
-        .env_remove("PROVOST_SOCKET");
-    Running::new(command)
+    Running::new(crate::harness::serve(socket))
 }
 
 /// Whether it said that it is ready.
@@ -96,9 +92,6 @@ fn a10_of_two_services_at_once_one_is_refused() {
         end(winner);
     }
 }
-
-/// Ignores SIGTERM for ever, and so does its child.
-const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 1; done";
 
 fn start_stubborn(service: &Service, timeout: &str) -> String {
     let ready = ["--wait=ready", "--ready-line", "up"];

@@ -203,7 +203,7 @@ fn a3_kill_before_the_exec() {
 }
 
 /// Ignores SIGTERM, says when it got one, and runs on.
-const STUBBORN: &str = "trap 'echo got TERM' TERM; echo up; while :; do sleep 0.1; done";
+const NOTES_TERM: &str = "trap 'echo got TERM' TERM; echo up; while :; do sleep 0.1; done";
 
 #[test]
 fn a4_kill_between_term_and_kill_of_a_stop() {
@@ -217,7 +217,7 @@ fn a4_kill_between_term_and_kill_of_a_stop() {
         "--",
         "sh",
         "-c",
-        STUBBORN,
+        NOTES_TERM,
     ]);
     let begin = Instant::now();
     let stop = service.background(&["stop", &id]);
@@ -265,7 +265,7 @@ fn a4_deadline_of_a_stop_passes_without_an_engine() {
         "--",
         "sh",
         "-c",
-        STUBBORN,
+        NOTES_TERM,
     ]);
     let stop = service.background(&["stop", &id]);
     wait::until("it got SIGTERM", SOON, || {

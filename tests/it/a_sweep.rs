@@ -8,8 +8,7 @@
 
 use std::process::Command;
 
-use crate::again::Again;
-use crate::harness::{LATER, Random, Running, SOON, rounds, wait};
+use crate::harness::{LATER, Options, Random, Running, SOON, Service, rounds, wait};
 
 /// How many crash points the usual run takes of each sweep.
 const SAMPLE: u32 = 9;
@@ -51,7 +50,7 @@ struct Round {
 }
 
 fn sweep(deed: Deed, dies: Dies, options: &[&str]) {
-    let service = Again::new(options);
+    let service = Options::new().serve(options).start();
     let counted = round(&service, deed, dies, 0);
     assert!(counted.killed.is_none() && counted.calls > 20, "{} calls are too few", counted.calls);
     let (points, is_full) = match rounds(1) {
@@ -92,7 +91,7 @@ fn sweep(deed: Deed, dies: Dies, options: &[&str]) {
 
 /// Brings about what the deed needs, does it, kills at call `n`, and checks.
 #[track_caller]
-fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
+fn round(service: &Service, deed: Deed, dies: Dies, n: u32) -> Round {
     let start = service.start_args(NAME, &[]);
     let start: Vec<&str> = start.iter().map(String::as_str).collect();
     prepare(service, deed, &start);
@@ -101,9 +100,9 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
         Deed::Stop => vec!["stop", NAME],
         Deed::Remove => vec!["remove", "--force", NAME],
     };
-    let mut pids = vec![service.engine()];
+    let mut pids = vec![service.engine_pid()];
     if dies == Dies::All {
-        pids.insert(0, service.keeper());
+        pids.insert(0, service.keeper_pid());
     }
     let tracer = trace(n, &pids);
     let asked = service.background(&args);
@@ -123,10 +122,10 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
         if killed.is_some() {
             service.until_killed();
         } else {
-            service.kill_tree(&[]);
+            service.kill_at_once(&[]);
         }
         service.expect_whole_files(&what);
-        service.begin();
+        service.serve_again();
     }
     // Whether it gave up or asked the next service.
     let asked = asked.end(LATER);
@@ -159,7 +158,7 @@ fn round(service: &Again, deed: Deed, dies: Dies, n: u32) -> Round {
 
 /// What was left of the round before decides what there is to do.
 #[track_caller]
-fn prepare(service: &Again, deed: Deed, start: &[&str]) {
+fn prepare(service: &Service, deed: Deed, start: &[&str]) {
     let now = service.settled().get(NAME).map(|p| p["state"].clone());
     match (deed, now) {
         (Deed::Start, None) => {}

@@ -13,8 +13,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
-use crate::again::Again;
-use crate::harness::{LATER, Random, SOON, procfs, rounds, wait};
+use crate::harness::{LATER, Options, Random, SOON, Service, procfs, rounds, wait};
 
 /// How many clients, and names that each has for itself.
 const CLIENTS: usize = 3;
@@ -50,7 +49,7 @@ type Known = Mutex<BTreeMap<String, Vec<Is>>>;
 
 /// Everything that the clients share.
 struct Load<'s> {
-    service: &'s Again,
+    service: &'s Service,
     known: Known,
     /// Held by each command; by the one who looks, nobody commands.
     quiet: RwLock<()>,
@@ -122,7 +121,7 @@ impl Load<'_> {
 }
 
 /// Clients at work while `kill` does its own, told the number of the kill; a look now and then.
-fn under_load(service: &Again, kills: u32, may_fail: bool, mut kill: impl FnMut(&mut Random)) {
+fn under_load(service: &Service, kills: u32, may_fail: bool, mut kill: impl FnMut(&mut Random)) {
     let mut random = Random::new();
     let load = Load {
         service,
@@ -158,7 +157,7 @@ fn under_load(service: &Again, kills: u32, may_fail: bool, mut kill: impl FnMut(
     assert!(acknowledged > kills, "there was load: {acknowledged} commands in {kills} kills");
 }
 
-/// Somebody who has nothing to do with the service, and notes each signal that can be noted.
+/// A process that has nothing to do with the service, and notes each signal that can be noted.
 struct Canary {
     what: &'static str,
     child: Child,
@@ -196,8 +195,8 @@ impl Drop for Canary {
 }
 
 /// Those who look most like ours. `id`: of a process that is killed and started all the time.
-fn canaries(service: &Again, id: &str) -> Vec<Canary> {
-    let notes = |n: u32| service.file(&format!("canary-{n}"));
+fn canaries(service: &Service, id: &str) -> Vec<Canary> {
+    let notes = |n: u32| service.scratch().file(&format!("canary-{n}"));
     vec![
         Canary::new("somebody", notes(1), |_| {}),
         Canary::new("an engine by its command line", notes(2), |c| {
@@ -214,14 +213,14 @@ fn canaries(service: &Again, id: &str) -> Vec<Canary> {
 }
 
 /// One that is there all the time.
-fn steady(service: &Again) -> String {
+fn steady(service: &Service) -> String {
     let args = service.start_args("steady", &[]);
     service.ok(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]
 fn a1_acknowledged_holds_over_kills_of_the_engine() {
-    let service = Again::new(&[]);
+    let service = Service::new();
     let id = steady(&service);
     let canaries = canaries(&service, &id);
     let pid = procfs::with_variable("PROVOST_ID", &id);
@@ -229,7 +228,7 @@ fn a1_acknowledged_holds_over_kills_of_the_engine() {
     let mut killed = 0;
     under_load(&service, kills(30, 1000), false, |random| {
         wait::pass(Duration::from_micros(random.below(120_000)));
-        let engine = service.engine();
+        let engine = service.engine_pid();
         procfs::signal("KILL", engine);
         wait::until("there is another engine", SOON, || service.engine_now().is_some_and(|e| e != engine));
         killed += 1;
@@ -241,7 +240,7 @@ fn a1_acknowledged_holds_over_kills_of_the_engine() {
     let alive = procfs::with_variable("PROVOST_ID", &id);
     assert!(alive.iter().all(|p| pid.contains(p)) && alive.len() == 1, "{alive:?}, of {pid:?}");
 
-    // Whoever follows, and whoever asks afterwards, gets each event once and in order.
+    // A client that follows, and one that asks afterwards, get each event once and in order.
     let kept = service.cli(&["events", "--since", "0", "--json"]).expect(0).json();
     let numbers: Vec<u64> = kept.iter().filter_map(|e| e["seq"].as_u64()).collect();
     let all: Vec<u64> = (1..=kept.len() as u64).collect();
@@ -268,7 +267,7 @@ fn a1_acknowledged_holds_over_kills_of_all_without_cgroups() {
 
 /// Children live through some of the kills, and die in others; the service is killed also while it begins.
 fn kills_of_all(options: &[&str], kills: u32) {
-    let service = Again::new(options);
+    let service = Options::new().serve(options).start();
     let id = steady(&service);
     let canaries = canaries(&service, &id);
     let mut seen = 0;
@@ -280,9 +279,9 @@ fn kills_of_all(options: &[&str], kills: u32) {
             also = service.marked();
             also.retain(|_| random.below(2) == 0);
         }
-        service.kill_tree(&also);
+        service.kill_at_once(&also);
         service.expect_whole_files("killed");
-        service.begin();
+        service.serve_again();
         seen += 1;
     });
     assert_eq!(seen, kills);

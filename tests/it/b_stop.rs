@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 
 use provost::wire::process::{End, State};
 
-use crate::harness::{Options, Random, SOON, Service, procfs, rounds, wait};
-
-/// Ignores SIGTERM, and so does all it starts.
-const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 1; done";
+use crate::harness::{Options, Random, SOON, STUBBORN, Service, procfs, rounds, wait};
 
 #[test]
 fn b1_kill_comes_at_the_end_of_the_grace() {

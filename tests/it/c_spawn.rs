@@ -13,8 +13,7 @@ use provost::wire::error::Code;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{Numbering, Request, Start};
 
-use crate::bare::Bare;
-use crate::harness::{LATER, Output, SOON, Scratch, Service, cli, procfs};
+use crate::harness::{LATER, Options, Output, SOON, Scratch, Service, as_nobody, cli, procfs};
 use crate::raw::Peer;
 
 /// Makes a file by a program that ends at once. Were it written in here, a child that another test's thread
@@ -190,8 +189,9 @@ fn c2_limits_do_not_hide_the_reason() {
 /// A service that is not root may not make anybody else of a child: told, and nothing runs.
 #[test]
 fn c13_without_the_right_to_change_user_nothing_runs() {
-    let service = Bare::of_nobody();
-    let nobody = |args: &[&str]| service.cli_as_nobody(args);
+    let service = Options::new().of_nobody().start();
+    let binary = service.scratch().file("provost");
+    let nobody = |args: &[&str]| cli::run(as_nobody(&binary, service.socket(), args), LATER);
     let refused: &[(&[&str], &str)] = &[
         (&["--user", "root"], "may not become user 'root'"),
         (&["--user", "0"], "may not become user '0'"),
@@ -208,7 +208,9 @@ fn c13_without_the_right_to_change_user_nothing_runs() {
         nobody(&[&["run"], *options, &["--", "sleep", "70001"]].concat()).expect(125);
     }
     let ran = || {
-        procfs::descendants(service.pid()).into_iter().filter(|s| procfs::command(s.pid).contains("70001"))
+        procfs::descendants(service.keeper_pid())
+            .into_iter()
+            .filter(|s| procfs::command(s.pid).contains("70001"))
     };
     assert_eq!(ran().count(), 0, "never run as anybody");
     let id = nobody(&["start", "--user", "65534", "--", "sleep", "70001"]);

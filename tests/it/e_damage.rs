@@ -34,7 +34,7 @@ pub fn set_aside(service: &Service) -> Vec<String> {
 #[test]
 fn e5_damage_found_at_the_start_is_set_aside() {
     for how in ["header", "truncated", "empty", "flipped", "text"] {
-        let mut service = Service::new();
+        let service = Service::new();
         service.start(&["--name", "web", "--", "sleep", "80000"]);
         service.end();
         damage(&database(&service), how);
@@ -65,7 +65,7 @@ fn e5_damage_found_at_the_start_is_set_aside() {
 #[test]
 fn e5_damage_while_the_service_runs_is_set_aside() {
     for how in ["header", "truncated", "flipped"] {
-        let mut service = Service::new();
+        let service = Service::new();
         service.ok(&["env", "set", "A=1"]);
         service.start(&["--name", "web", "--", "sleep", "80000"]);
         service.start(&["--name", "halted", "--", "sleep", "80000"]);
@@ -80,7 +80,7 @@ fn e5_damage_while_the_service_runs_is_set_aside() {
         service.until_store("sound");
         assert_eq!(service.pid("web"), pid, "{how}");
         expect_recorded(&service, "after");
-        expect_kept(&mut service, &["web", "after"], &["halted", "during"]);
+        expect_kept(&service, &["web", "after"], &["halted", "during"]);
         assert_eq!(service.ok(&["env", "list"]), "A=1", "{how}");
     }
 }
@@ -106,7 +106,7 @@ fn e6_missing_and_replaced_files_are_noticed() {
         ("directory deleted", &|state| fs::remove_dir_all(state).expect("it is ours")),
     ];
     for (what, deed) in deeds {
-        let mut service = Service::new();
+        let service = Service::new();
         service.ok(&["env", "set", "A=1"]);
         let web = service.start(&["--name", "web", "--", "sleep", "80000"]);
         service.until_store("sound");
@@ -116,7 +116,7 @@ fn e6_missing_and_replaced_files_are_noticed() {
         assert!(service.log().contains("while it was open"), "{what}: it is said\n{}", service.log());
         expect_recorded(&service, "after");
         assert!(procfs::alive(service.pid(&web)), "{what}");
-        expect_kept(&mut service, &["web", "after"], &["during"]);
+        expect_kept(&service, &["web", "after"], &["during"]);
         assert_eq!(service.ok(&["env", "list"]), "A=1", "{what}");
     }
 }
@@ -124,7 +124,7 @@ fn e6_missing_and_replaced_files_are_noticed() {
 /// The database that was made anew knows the survivors of the service as its own, marks and all.
 #[test]
 fn e6_survivors_are_known_to_a_rebuilt_database() {
-    let mut service = Options::new().without_cgroups().start();
+    let service = Options::new().without_cgroups().start();
     let script = "(setsid sleep 80001 &); exec sleep 80000";
     let id = service.start(&["--name", "web", "--", "sh", "-c", script]);
     wait::until("the tree is there", SOON, || service.tree_of(&id).len() == 2);
@@ -143,7 +143,7 @@ fn e6_survivors_are_known_to_a_rebuilt_database() {
 /// An old backup says what is no longer so: what runs is the truth.
 #[test]
 fn e7_what_runs_counts_more_than_an_old_backup() {
-    let mut service = Service::new();
+    let service = Service::new();
     service.start(&["--name", "halted-since", "--", "sleep", "80000"]);
     service.start(&["--name", "removed-since", "--", "sleep", "80000"]);
     service.start(&["--name", "started-since", "--", "sleep", "80000"]);
@@ -169,5 +169,5 @@ fn e7_what_runs_counts_more_than_an_old_backup() {
     expect_recorded(&service, "after");
     let numbers: Vec<u64> = service.events().iter().filter_map(|e| e["seq"].as_u64()).collect();
     assert!(numbers.last() > Some(&newest) && numbers.windows(2).all(|w| w[1] == w[0] + 1), "{numbers:?}");
-    expect_kept(&mut service, &["started-since", "new-since", "after"], &["halted-since"]);
+    expect_kept(&service, &["started-since", "new-since", "after"], &["halted-since"]);
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bare;
 use crate::e_damage;
-use crate::harness::{LATER, Options, Output, Running, SOON, Scratch, Service, binary, cli, procfs, wait};
+use crate::harness::{
+    LATER, Options, Output, Running, SOON, Scratch, Service, as_nobody, binary, cli, open_binary, procfs,
+    wait,
+};
 
 /// A Python program with the database open as `db`.
 fn python(database: &str, script: &str) -> Command {
@@ -97,7 +99,7 @@ pub fn expect_recorded(service: &Service, name: &str) {
 
 /// Everything dies and comes back: these run, and those are stopped.
 #[track_caller]
-pub fn expect_kept(service: &mut Service, running: &[&str], stopped: &[&str]) {
+pub fn expect_kept(service: &Service, running: &[&str], stopped: &[&str]) {
     service.kill_all();
     service.serve_again();
     for name in running {
@@ -223,7 +225,7 @@ fn let_go(service: &Service, strace: Running) {
 
 #[test]
 fn e2_a_change_that_cannot_be_synced_is_not_acknowledged() {
-    let mut service = Service::new();
+    let service = Service::new();
     service.start(&["--name", "before", "--", "sleep", "80000"]);
     let strace = inject(&service, "error=EIO");
     let started = expect_supervision(&service, "during");
@@ -233,13 +235,13 @@ fn e2_a_change_that_cannot_be_synced_is_not_acknowledged() {
     let_go(&service, strace);
     service.until_store("sound");
     expect_recorded(&service, "after");
-    expect_kept(&mut service, &["before", "after"], &["during"]);
+    expect_kept(&service, &["before", "after"], &["during"]);
 }
 
 /// A single failure that nobody repeats: what was not synced then must not pass for recorded.
 #[test]
 fn e2_a_single_failed_sync_does_not_pass_for_recorded() {
-    let mut service = Service::new();
+    let service = Service::new();
     for n in 1..=3 {
         let strace = inject(&service, &format!("error=EIO:when={n}"));
         let name = format!("during-{n}");
@@ -248,7 +250,7 @@ fn e2_a_single_failed_sync_does_not_pass_for_recorded() {
         let_go(&service, strace);
         service.until_store("sound");
     }
-    expect_kept(&mut service, &["during-1", "during-2", "during-3"], &[]);
+    expect_kept(&service, &["during-1", "during-2", "during-3"], &[]);
 }
 
 #[test]
@@ -282,14 +284,10 @@ fn e4_an_unusable_state_directory_is_refused() {
     assert!(output.expect(6).err().contains("symbolic link"), "{output:?}");
     assert_eq!(fs::read_to_string(&file).expect("it is left alone"), "mine");
     // No parent: it is made, and nobody else can look into it.
-    let socket = scratch.file("s");
     let deep = path("a/b/c");
-    let mut serve = Command::new(binary());
-    serve.args(["serve", "--socket", &socket, "--state"]).arg(&deep).env_remove("PROVOST_SOCKET");
-    let serve = bare::Bare::start(scratch, &socket, serve);
+    let _service = Options::new().serve(&["--state", deep.to_str().expect("the path is text")]).start();
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!((mode(&deep), mode(&deep.join("provost.db"))), (0o700, 0o600));
-    drop(serve);
 }
 
 /// Readable and not writable, for root too.
@@ -319,14 +317,14 @@ fn e4_a_read_only_state_directory_is_refused() {
 #[test]
 fn e4_a_directory_without_write_access_is_refused() {
     let scratch = Scratch::new();
-    let binary = bare::open_binary(&scratch);
+    let binary = open_binary(&scratch);
     let mine = scratch.file("mine");
     fs::create_dir(&mine).expect("the directory is ours");
     chown(&mine, Some(65534), Some(65534)).expect("the tests run as root");
     for (state, wanted) in [("/proc/none", "/proc/none"), (&scratch.file("denied/x"), "Permission denied")] {
         let socket = format!("{mine}/s");
         let args = ["serve", "--socket", &socket, "--state", state];
-        let output = Running::new(bare::as_nobody(&binary, &socket, &args)).end(SOON);
+        let output = Running::new(as_nobody(&binary, &socket, &args)).end(SOON);
         assert_eq!(output.code, 1, "{output:?}");
         assert!(output.err().contains(wanted) && output.err().contains("hint: "), "{output:?}");
     }
@@ -368,7 +366,7 @@ fn e8_a_log_held_by_a_reader_is_bounded() {
 
 #[test]
 fn e9_a_database_held_by_another_delays_no_supervision() {
-    let mut service = Service::new();
+    let service = Service::new();
     service.start(&["--name", "before", "--", "sleep", "80000"]);
     let holder = hold(&database(&service), "db.execute('begin immediate')");
     let started = expect_supervision(&service, "during");
@@ -380,7 +378,7 @@ fn e9_a_database_held_by_another_delays_no_supervision() {
     expect_unrecorded(&service.cli(&["start", "--json", "--name", "later", "--", "sleep", "80000"]));
     drop(holder);
     service.until_store("sound");
-    expect_kept(&mut service, &["before", "later"], &["during"]);
+    expect_kept(&service, &["before", "later"], &["during"]);
 }
 
 /// Makes the database one of a later version, as that one would.
@@ -417,7 +415,7 @@ fn e12_a_million_events_delay_no_start() {
     let scratch = Scratch::new();
     let config = scratch.file("provost.toml");
     fs::write(&config, "[history]\nkeep_events = 1000\n").expect("the directory is ours");
-    let mut service = Options::new().serve(&["--config", &config]).start();
+    let service = Options::new().serve(&["--config", &config]).start();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     service.end();
     let rows = "
@@ -464,7 +462,7 @@ fn e14_a_machine_that_has_slept_acts_neither_early_nor_late() {
         println!("left out: there are no time namespaces here");
         return;
     }
-    let mut service = Options::new().through(&offsets).start();
+    let service = Options::new().through(&offsets).start();
     let wanted =
         ["--name", "fails", "--restart", "always", "--restart-delay", "1h", "--restart-delay-max", "1h"];
     service.start(&[&wanted[..], &["--", "sh", "-c", "exit 1"]].concat());

@@ -36,7 +36,7 @@ fn make_events(service: &Service, id: &str, count: u64) {
 /// forgotten it.
 #[test]
 fn every_event_once_over_engines_and_past_what_memory_keeps() {
-    let mut service = Service::new();
+    let service = Service::new();
     let id = service.start(&["--name", "web", "--", "sleep", "80000"]);
     let following = service.background(&["events", "--follow", "--json", "--since", "0"]);
     for _ in 0..4 {
@@ -78,7 +78,7 @@ fn every_event_once_over_engines_and_past_what_memory_keeps() {
 
 #[test]
 fn history_of_a_process_over_services_and_after_its_end() {
-    let mut service = Service::new();
+    let service = Service::new();
     let other = service.start(&["--name", "other", "--", "sleep", "80000"]);
     let id = service.start(&["--name", "web", "--", "sleep", "80000"]);
     service.until_store("sound");

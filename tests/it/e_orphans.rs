@@ -52,7 +52,7 @@ fn running_again(service: &Service, target: &str, run: u64) -> Value {
 #[test]
 fn kill_ends_survivors_before_a_second_copy() {
     for options in both_ways() {
-        let mut service = options.start();
+        let service = options.start();
         let log = service.scratch().file("copies");
         // Each copy looks whether another one is there: the lock is held by the process until its end.
         let script = format!("flock -n 9 || echo twice >> {log}; echo once >> {log}; exec sleep 80000 9>&9");
@@ -94,7 +94,7 @@ fn kill_ends_survivors_before_a_second_copy() {
 fn kill_reaches_those_who_hide() {
     let [leader, session, bare] = [1, 2, 3].map(nap);
     let _sweep = Sweep(vec![leader.clone(), session.clone(), bare.clone()]);
-    let mut service = Service::new();
+    let service = Service::new();
     let about = service.cli(&["version", "--json"]).expect(0).json().remove(0);
     let has_cgroups = about["cgroups"] == true;
     // Without a cgroup, one without an environment could be anybody's.
@@ -124,7 +124,7 @@ fn kill_reaches_those_who_hide() {
 #[test]
 fn kill_goes_on_over_the_death_of_an_engine() {
     for options in both_ways() {
-        let mut service = options.start();
+        let service = options.start();
         let script = "trap 'echo TERM' TERM; echo up; while :; do sleep 0.1; done";
         let args = ["--name", "web", "--stop-timeout", "2s", "--wait=ready", "--ready-line", "up"];
         let id = service.start(&[&args[..], &["--", "sh", "-c", script]].concat());
@@ -146,7 +146,7 @@ fn kill_goes_on_over_the_death_of_an_engine() {
 /// What was stopped and whose tree nevertheless lives is ended, and stays stopped.
 #[test]
 fn killed_in_a_stop_stays_stopped() {
-    let mut service = Service::new();
+    let service = Service::new();
     let script = "trap 'echo TERM' TERM; echo up; while :; do sleep 0.1; done";
     let args = ["--name", "web", "--stop-timeout", "1s", "--wait=ready", "--ready-line", "up"];
     let id = service.start(&[&args[..], &["--", "sh", "-c", script]].concat());
@@ -168,7 +168,7 @@ fn killed_in_a_stop_stays_stopped() {
 #[test]
 fn adopted_is_looked_after() {
     for options in both_ways() {
-        let (mut service, _config) = with_policy("adopt", options);
+        let (service, _config) = with_policy("adopt", options);
         let names = ["to-stop", "to-end", "to-end-and-restart", "to-the-end"];
         for name in names {
             let restart = if name == "to-end-and-restart" { "always" } else { "never" };
@@ -226,7 +226,7 @@ fn adopted_is_looked_after() {
 fn adopted_is_only_what_has_its_leader() {
     let child = nap(4);
     let _sweep = Sweep(vec![child.clone()]);
-    let (mut service, _config) = with_policy("adopt", Options::new());
+    let (service, _config) = with_policy("adopt", Options::new());
     let script = format!("sleep {child} & exec sleep 80000");
     let id = service.start(&["--name", "web", "--", "sh", "-c", &script]);
     let found = || procfs::with_command(&format!("sleep {child}"));
@@ -245,7 +245,7 @@ fn adopted_is_only_what_has_its_leader() {
 #[test]
 fn left_is_left_alone_and_reported() {
     for options in both_ways() {
-        let (mut service, _config) = with_policy("leave", options);
+        let (service, _config) = with_policy("leave", options);
         let id = service.start(&["--name", "web", "--restart", "always", "--", "sleep", "80000"]);
         service.start(&["--name", "gone", "--", "sleep", "80000"]);
         let (pid, gone) = (service.pid("web"), service.pid("gone"));
@@ -276,7 +276,7 @@ fn left_is_left_alone_and_reported() {
 #[test]
 fn left_is_not_doubled_by_a_start() {
     for options in both_ways() {
-        let (mut service, _config) = with_policy("leave", options);
+        let (service, _config) = with_policy("leave", options);
         let id = service.start(&["--name", "web", "--", "sleep", "80000"]);
         let pid = service.pid("web");
         service.until_store("sound");

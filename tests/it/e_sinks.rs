@@ -57,7 +57,7 @@ fn lines_are_the_events_each_once() {
     let scratch = Scratch::new();
     let path = scratch.file("events.jsonl");
     let config = format!("[[sink]]\nkind = \"jsonl\"\nname = \"audit\"\npath = {path:?}\n");
-    let mut service = with_config(&scratch, &config);
+    let service = with_config(&scratch, &config);
     live(&service, "one");
     service.kill_engine();
     live(&service, "two");
@@ -291,7 +291,7 @@ fn goes_wrong_and_is_tried_again(plays: &[Play]) {
 fn search_engine_that_refuses_a_document() {
     let server = Server::start(&[Play::FirstItem(400)]);
     let scratch = Scratch::new();
-    let mut service = with_config(&scratch, &server.config());
+    let service = with_config(&scratch, &server.config());
     live(&service, "one");
     until_delivered(&service, "search");
     let health = sink(&service, "search");
@@ -319,7 +319,7 @@ fn search_engine_that_is_not_there() {
             "[[sink]]\nkind = \"opensearch\"\nname = \"search\"\nurl = \"http://{address}\"\ntimeout = \"1s\"\n"
         )
     };
-    let mut service = with_config(&scratch, &config(nobody));
+    let service = with_config(&scratch, &config(nobody));
     live(&service, "one");
     wait::until("it is known to fail", SOON, || sink(&service, "search")["failing"].as_u64() > Some(0));
     assert!(service.cli(&["doctor"]).expect(3).out().contains("sink search: failing"));

@@ -7,17 +7,17 @@ use serde_json::Value;
 use crate::harness::{SOON, Service, rounds, wait};
 
 /// Ends the service and starts it again.
-type Again = fn(&mut Service);
+type Again = fn(&Service);
 
 /// The two ways in which nothing of a service is left.
 const AGAIN: [(&str, Again); 2] = [("killed", cut_power), ("ended", end_in_order)];
 
-fn cut_power(service: &mut Service) {
+fn cut_power(service: &Service) {
     service.kill_all();
     service.serve_again();
 }
 
-fn end_in_order(service: &mut Service) {
+fn end_in_order(service: &Service) {
     service.end();
     service.serve_again();
 }
@@ -51,7 +51,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 
 #[test]
 fn stopped_stays_stopped_and_the_rest_comes_back_once() {
-    let mut service = Service::new();
+    let service = Service::new();
     let stopped = service.start(&["--name", "stopped", "--", "sleep", "80000"]);
     let by_hand = service.start(&["--name", "by-hand", "--restart", "always", "--", "sleep", "80000"]);
     let wanted: Vec<_> = (0..6)
@@ -67,7 +67,7 @@ fn stopped_stays_stopped_and_the_rest_comes_back_once() {
     for (how, again) in AGAIN {
         // So that the numbers of the runs are known, which nobody was promised.
         service.until_store("sound");
-        again(&mut service);
+        again(&service);
         run += 1;
         for id in [&stopped, &by_hand] {
             let process = service.status_json(id);
@@ -88,7 +88,7 @@ fn stopped_stays_stopped_and_the_rest_comes_back_once() {
     // A person's start is as lasting as a stop.
     service.ok(&["start", "by-hand"]);
     service.until_store("sound");
-    cut_power(&mut service);
+    cut_power(&service);
     expect_once(&service, "by-hand", 3);
     assert_eq!(service.state("stopped"), "stopped");
     expect_whole(&service.events());
@@ -97,23 +97,23 @@ fn stopped_stays_stopped_and_the_rest_comes_back_once() {
 /// What was answered is on the disk: everything dies in the moment after the answer.
 #[test]
 fn an_answer_outlives_a_power_cut() {
-    let mut service = Service::new();
+    let service = Service::new();
     for n in 0..rounds(3) {
         let name = format!("n{n}");
         let id = service.start(&["--name", &name, "--", "sleep", "80000"]);
-        cut_power(&mut service);
+        cut_power(&service);
         // What was promised is that it runs. How far the run had come is written a moment later, its number
         // with it.
         service.until_state(&name, "running");
         assert_eq!(service.tree_of(&id), [service.pid(&name)], "once");
         service.ok(&["stop", &name]);
-        cut_power(&mut service);
+        cut_power(&service);
         assert_eq!(service.state(&id), "stopped");
         service.ok(&["env", "set", &format!("ROUND={n}")]);
-        cut_power(&mut service);
+        cut_power(&service);
         assert_eq!(service.ok(&["env", "list"]), format!("ROUND={n}"));
         service.ok(&["remove", &id]);
-        cut_power(&mut service);
+        cut_power(&service);
         assert_eq!(service.list_json(), Vec::<Value>::new(), "removed is removed");
     }
 }
@@ -121,12 +121,12 @@ fn an_answer_outlives_a_power_cut() {
 #[test]
 fn without_a_name_it_is_lost_with_a_reason() {
     for (how, again) in AGAIN {
-        let mut service = Service::new();
+        let service = Service::new();
         let unnamed = service.start(&["--", "sleep", "80000"]);
         let unwanted = service.start(&["--name", "not-again", "--no-autostart", "--", "sleep", "80000"]);
         let unnamed_wanted = service.start(&["--autostart", "--", "sleep", "80000"]);
         service.until_store("sound");
-        again(&mut service);
+        again(&service);
         expect_once(&service, &unnamed_wanted, 2);
         for id in [&unnamed, &unwanted] {
             let process = service.status_json(id);
@@ -145,7 +145,7 @@ fn without_a_name_it_is_lost_with_a_reason() {
         let outcomes = service.outcomes();
         assert_eq!((&outcomes[&unnamed][..], &outcomes["not-again"][..]), ("lost", "lost"), "{how}");
         // Told once, not with each start of the service.
-        again(&mut service);
+        again(&service);
         let events = service.events();
         let lost = events.iter().filter(|e| e["id"] == *unnamed && e["kind"] == "lost").count();
         assert_eq!((lost, service.state(&unnamed).as_str()), (1, "stopped"), "{how}");
@@ -158,7 +158,7 @@ fn without_a_name_it_is_lost_with_a_reason() {
 #[test]
 fn a_task_that_is_done_is_not_done_again() {
     for (how, again) in AGAIN {
-        let mut service = Service::new();
+        let service = Service::new();
         let file = service.scratch().file("done");
         let script = |end: &str| format!("echo $PROVOST_NAME >> {file}; exit {end}");
         for (name, end) in [("good", "0"), ("bad", "1")] {
@@ -166,7 +166,7 @@ fn a_task_that_is_done_is_not_done_again() {
             service.until_state(name, "stopped");
         }
         service.until_store("sound");
-        again(&mut service);
+        again(&service);
         wait::until("the one that failed has run again", SOON, || {
             let process = service.status_json("bad");
             process["run"] == 2 && process["state"] == "stopped"
@@ -181,14 +181,14 @@ fn a_task_that_is_done_is_not_done_again() {
 #[test]
 fn instances_come_back_each_once() {
     for (how, again) in AGAIN {
-        let mut service = Service::new();
+        let service = Service::new();
         let script = "echo instance $PROVOST_INSTANCE run $PROVOST_RUN; exec sleep 80000";
         let ids = service.ok(&["start", "--name", "web", "--instances", "3", "--", "sh", "-c", script]);
         let ids: Vec<_> = ids.lines().collect();
         assert_eq!(ids.len(), 3, "{ids:?}");
         service.ok(&["stop", ids[1]]);
         service.until_store("sound");
-        again(&mut service);
+        again(&service);
         for (n, id) in ids.iter().enumerate() {
             if n == 1 {
                 assert_eq!((service.state(id).as_str(), service.tree_of(id)), ("stopped", vec![]), "{how}");
@@ -206,7 +206,7 @@ fn instances_come_back_each_once() {
 /// Counters, the environment and what is known of a process: all of it is as it was.
 #[test]
 fn numbers_and_environment_go_on() {
-    let mut service = Service::new();
+    let service = Service::new();
     service.ok(&["env", "set", "COLOUR=green", "EMPTY="]);
     let args = ["--label", "tier=front", "--stop-timeout", "3s", "--env", "OWN=x y"];
     let script = "echo $COLOUR-$OWN-$PROVOST_RUN; exec sleep 80000";
@@ -225,7 +225,7 @@ fn numbers_and_environment_go_on() {
         service.until_store("sound");
         let events = service.events();
         newest = newest.max(events.last().expect("there are some")["seq"].as_u64().expect("a number"));
-        again(&mut service);
+        again(&service);
         let after = expect_once(&service, "web", run + 1);
         for key in ["id", "name", "labels", "command", "created_at"] {
             assert_eq!(after[key], before[key], "{how}: {key}");
@@ -248,7 +248,7 @@ fn numbers_and_environment_go_on() {
 #[test]
 fn what_waits_or_gave_up_is_started_again() {
     for (how, again) in AGAIN {
-        let mut service = Service::new();
+        let service = Service::new();
         let gate = service.scratch().file("gate");
         let script = format!("[ -e {gate} ] || exit 1; exec sleep 80000");
         let slow =
@@ -263,7 +263,7 @@ fn what_waits_or_gave_up_is_started_again() {
             ["waits", "gave-up"].map(|name| service.status_json(name)["run"].as_u64().expect("a number"));
         std::fs::write(&gate, "").expect("the directory is ours");
         service.until_store("sound");
-        again(&mut service);
+        again(&service);
         for (name, run) in ["waits", "gave-up"].iter().zip(runs) {
             let process = expect_once(&service, name, run + 1);
             assert_eq!(process["window_restarts"], 0, "{how}: it begins anew: {process}");
@@ -274,12 +274,12 @@ fn what_waits_or_gave_up_is_started_again() {
 /// Without a place to keep things, nothing outlives the service, and that is said.
 #[test]
 fn kept_nowhere_is_said() {
-    let mut service = crate::harness::Options::new().serve(&["--state", "none"]).start();
+    let service = crate::harness::Options::new().serve(&["--state", "none"]).start();
     service.start(&["--name", "web", "--", "sleep", "80000"]);
     let doctor = service.doctor();
     assert_eq!((&doctor["store"]["state"], &doctor["well"]), (&"off".into(), &true.into()), "{doctor}");
     service.kill_engine();
     expect_once(&service, "web", 1);
-    cut_power(&mut service);
+    cut_power(&service);
     assert_eq!(service.list_json(), Vec::<Value>::new());
 }

@@ -8,8 +8,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::bare::{Bare, as_nobody, open_binary, serve};
-use crate::harness::{LATER, Output, SOON, Scratch, Service, binary, cli, procfs, rounds};
+use crate::harness::{
+    LATER, Options, Output, SOON, Scratch, Service, as_nobody, binary, cli, open_binary, procfs, rounds,
+    serve,
+};
 
 fn mode(path: &str) -> u32 {
     fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{path}: {e}")).mode() & 0o7777
@@ -24,7 +26,7 @@ fn f10_another_user_is_refused_whatever_the_modes() {
     let scratch = Scratch::new();
     let program = open_binary(&scratch);
     let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
-    let service = Bare::start(scratch, &socket, serve(&[], &socket));
+    let service = Options::new().at(&socket).start();
     assert_eq!((mode(&dir), mode(&socket), mode(&format!("{socket}.lock"))), (0o750, 0o660, 0o600));
     let nobody = |args: &[&str]| cli::run(as_nobody(&program, &socket, args), LATER);
     // Kept out by the modes: it cannot even be reached.
@@ -72,7 +74,7 @@ fn f11_modes_are_never_wider_than_in_the_end() {
                 }
             });
             let wrap = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
-            let service = Bare::start(scratch, &socket, serve(&wrap, &socket));
+            let service = Options::new().through(&wrap).at(&socket).start();
             done.store(true, Ordering::Relaxed);
             let seen = watcher.join().expect("it only looks");
             service.cli(&["run", "--", "sh", "-c", "umask"]).expect(0);
@@ -86,7 +88,7 @@ fn f11_modes_are_never_wider_than_in_the_end() {
 /// `serve` that must not come up.
 #[track_caller]
 fn refused(socket: &str, code: i32, what: &str) -> Output {
-    let out = cli::run(serve(&[], socket), SOON);
+    let out = cli::run(serve(socket), SOON);
     out.expect(code);
     assert!(out.err().starts_with("provost: "), "{out:?}");
     assert!(out.err().contains(what), "{what:?} is not in {out:?}");
@@ -145,10 +147,10 @@ fn f12_foreign_files_in_the_way_are_left_alone() {
     let listener = UnixListener::bind(&socket).expect("nobody is there");
     refused(&socket, 6, "another program listens there");
     drop(listener);
-    let service = Bare::start(scratch, &socket, serve(&[], &socket));
+    let service = Options::new().at(&socket).start();
     service.cli(&["version"]).expect(0);
     // A second service names the first.
-    refused(&socket, 6, &format!("keeper pid {}", service.pid()));
+    refused(&socket, 6, &format!("keeper pid {}", service.keeper_pid()));
     service.cli(&["version"]).expect(0);
     service.end();
     assert!(!fs::exists(&socket).expect("it can be told"), "a service takes its socket away");
@@ -181,7 +183,7 @@ fn f13_paths_too_long_for_a_socket_are_refused() {
         refused(bad, 2, "path");
     }
     let longest = path(107);
-    let service = Bare::start(scratch, &longest, serve(&[], &longest));
+    let service = Options::new().at(&longest).start();
     service.cli(&["run", "--", "true"]).expect(0);
     assert!(service.log().contains(&longest));
     service.end();

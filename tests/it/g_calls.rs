@@ -8,7 +8,7 @@ use crate::h2::{
     expect_service, fields, frame, literals, login, login_of, message, path, text_field,
 };
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, SOON, rounds, wait};
+use crate::harness::{Gateway, SOON, STUBBORN, rounds, wait};
 
 /// `repeated string targets = 1`, as most requests begin.
 fn targets(name: &str) -> Vec<u8> {
@@ -86,12 +86,11 @@ fn f21_every_method_and_every_role() {
 #[test]
 fn g26_a_cancelled_call_ends_only_its_waiting() {
     let gateway = Gateway::start();
-    let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    gateway.service().start(&["--name", "web", "--stop-timeout", "2s", "--", "sh", "-c", stubborn]);
-    gateway.service().start(&["--name", "two", "--stop-timeout", "2s", "--", "sh", "-c", stubborn]);
+    gateway.service().start(&["--name", "web", "--stop-timeout", "2s", "--", "sh", "-c", STUBBORN]);
+    gateway.service().start(&["--name", "two", "--stop-timeout", "2s", "--", "sh", "-c", STUBBORN]);
     gateway.service().start(&["--name", "still", "--", "sleep", "76012"]);
     wait::until("they are deaf", SOON, || {
-        ["web", "two"].iter().all(|name| gateway.service().output(name) == b"ready\n")
+        ["web", "two"].iter().all(|name| gateway.service().output(name) == b"up\n")
     });
     let before = Footprint::of(&gateway);
     let mut peer = Peer::new(&gateway);

@@ -3,9 +3,8 @@
 
 use std::process::Command;
 
-use crate::bare;
 use crate::g_clients::installed;
-use crate::harness::{LATER, Scratch, cli, free_port};
+use crate::harness::{LATER, Scratch, cli, free_port, open_binary};
 
 /// In a world of its own, which ends with it. PORT is another than in the file, which the machine may use for
 /// itself.
@@ -23,7 +22,7 @@ const STEPS: &str = r#"
 #[track_caller]
 fn take_the_steps(prepare: &str, variables: &[(&str, &str)]) {
     let scratch = Scratch::new();
-    let provost = bare::open_binary(&scratch);
+    let provost = open_binary(&scratch);
     let clone = scratch.file("clone");
     std::fs::create_dir(&clone).expect("the directory is ours");
     let mut copy = Command::new("cp");

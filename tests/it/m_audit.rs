@@ -93,7 +93,7 @@ fn j10_every_change_has_a_line() {
 
 #[test]
 fn j10_what_was_answered_is_on_the_disk() {
-    let mut service = Service::new();
+    let service = Service::new();
     for round in 0..5_u64 {
         let mut client = service.client();
         client.start(start(&format!("web-{round}"))).expect("it is started");

@@ -136,7 +136,7 @@ fn it_outlives_the_engine_and_comes_back_when_it_dies() {
     // Its life is no part of what is kept: the next service begins with a new one.
     stage.service.end();
     assert!(TcpStream::connect(("127.0.0.1", stage.port)).is_err());
-    let mut stage = stage;
+    let stage = stage;
     stage.service.serve_again();
     stage.until_ready();
     assert_eq!(stage.gateway()["run"], 1);

@@ -1,7 +1,6 @@
 //! The tests against the real binary, with real children. Each file holds one family of failures, each test
 //! is named after the failure it provokes; `tour.rs` holds what a user was promised, `programs.rs` runs
-//! programs from outside. `bare.rs` and `raw.rs` are for tests that need a service or a client which keeps to
-//! no rules.
+//! programs from outside. `raw.rs` and `h2.rs` are clients that keep to no rules. See `tests/README.md`.
 
 #![forbid(unsafe_code)]
 
@@ -11,13 +10,11 @@ mod a_keeper;
 mod a_recover;
 mod a_sweep;
 mod a_total;
-mod again;
 mod b_batch;
 mod b_model;
 mod b_restart;
 mod b_stop;
 mod b_tree;
-mod bare;
 mod c_child;
 mod c_limits;
 mod c_spawn;

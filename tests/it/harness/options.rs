@@ -1,8 +1,15 @@
 //! How a test wants its service.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
-use crate::harness::{Service, binary};
+use crate::harness::{LATER, Scratch, Service, binary, cli};
+
+/// The user that may nothing.
+const NOBODY: u32 = 65534;
+/// How a command becomes that user, who is in no group.
+const AS_NOBODY: [&str; 7] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
 
 /// How the service is to be started. [`Service::new`] is enough for most tests.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +17,8 @@ pub struct Options {
     pub(in crate::harness) serve: Vec<String>,
     pub(in crate::harness) wrap: Vec<String>,
     pub(in crate::harness) alone: bool,
+    pub(in crate::harness) socket: Option<String>,
+    nobody: bool,
 }
 
 impl Options {
@@ -37,6 +46,18 @@ impl Options {
         self
     }
 
+    /// On this socket, in a directory that is the test's to make and to look into.
+    pub fn at(mut self, socket: &str) -> Self {
+        self.socket = Some(socket.to_owned());
+        self
+    }
+
+    /// As a service of the user nobody, who also owns the service's directory.
+    pub fn of_nobody(mut self) -> Self {
+        self.nobody = true;
+        self
+    }
+
     /// With more arguments of `provost serve`, as `--config FILE`.
     pub fn serve(mut self, args: &[&str]) -> Self {
         self.serve.extend(args.iter().map(|&w| w.to_owned()));
@@ -49,9 +70,29 @@ impl Options {
         Service::with(self)
     }
 
-    pub(in crate::harness) fn command(&self, socket: &str, state: &str, marker: (&str, &str)) -> Command {
+    /// Gives the directory of the service to its user.
+    pub(in crate::harness) fn prepare(&self, scratch: &Scratch) {
+        if self.nobody {
+            open_binary(scratch);
+            chown(scratch.path(), Some(NOBODY), Some(NOBODY)).expect("tests run as root");
+        }
+    }
+
+    /// The command that serves, with a variable by which its processes are known.
+    pub(in crate::harness) fn command(
+        &self,
+        scratch: &Scratch,
+        socket: &str,
+        state: &str,
+        marker: (&str, &str),
+    ) -> Command {
         let mut args = self.wrap.clone();
-        args.push(binary().to_str().expect("the path is text").to_owned());
+        if self.nobody {
+            args.extend(AS_NOBODY.map(str::to_owned));
+            args.push(scratch.file(OPEN_BINARY));
+        } else {
+            args.push(binary().to_str().expect("the path is text").to_owned());
+        }
         args.extend(["serve", "--socket", socket].map(str::to_owned));
         if !self.serve.iter().any(|name| name == "--state") {
             args.extend(["--state".to_owned(), state.to_owned()]);
@@ -61,4 +102,27 @@ impl Options {
         command.args(&args[1..]).env_remove("PROVOST_SOCKET").env(marker.0, marker.1).current_dir("/");
         command
     }
+}
+
+/// What the copy for all users is called.
+const OPEN_BINARY: &str = "provost";
+
+/// A copy of the binary that every user may execute, wherever the original lies. Its path.
+#[track_caller]
+pub fn open_binary(scratch: &Scratch) -> String {
+    let copy = scratch.file(OPEN_BINARY);
+    fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(binary()).arg(&copy);
+    cli::run(install, LATER).expect(0);
+    copy
+}
+
+/// A command of the user nobody, to whom everything is closed that is not open to all. `binary` is one that
+/// all may execute.
+pub fn as_nobody(binary: &str, socket: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(AS_NOBODY[0]);
+    command.args(&AS_NOBODY[1..]).arg(binary).args(args);
+    command.env("PROVOST_SOCKET", socket).current_dir("/");
+    command
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 
@@ -21,6 +21,9 @@ const MARKER: &str = "TEST_SERVICE";
 /// How long the end of a service may take: the longest stop timeout that a test leaves to it, and some.
 const END_LIMIT: Duration = Duration::from_secs(40);
 
+/// The exit code of a service that another one keeps from beginning.
+const REFUSED: i32 = 6;
+
 /// Held by every service; exclusively by those that measure time.
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -30,20 +33,19 @@ enum Lease {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
-/// What the test did to the keeper.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keeper {
-    Runs,
-    Ended,
+/// `provost serve`, as it was started last.
+struct Keeper {
+    pid: u32,
+    ended: Receiver<ExitStatus>,
+    /// Whether the test has ended it.
+    has_ended: bool,
 }
 
 /// A running service with a directory of its own.
 pub struct Service {
     options: Options,
     socket: String,
-    keeper: u32,
-    ended: Receiver<ExitStatus>,
-    state: Mutex<Keeper>,
+    keeper: Mutex<Keeper>,
     log: Arc<Mutex<Vec<u8>>>,
     scratch: Scratch,
     _lease: Lease,
@@ -65,16 +67,19 @@ impl Service {
             Lease::Shared { _guard: MACHINE.read_recursive() }
         };
         let scratch = Scratch::new();
-        let socket = scratch.file("engine.sock");
+        options.prepare(&scratch);
+        let socket = options.socket.clone().unwrap_or_else(|| scratch.file("engine.sock"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (keeper, ended) = serve(&options, &scratch, &socket, &log);
-        Self { options, socket, keeper, ended, state: Mutex::new(Keeper::Runs), log, scratch, _lease: lease }
+        let keeper = serve(&options, &scratch, &socket, &log).unwrap_or_else(|| {
+            panic!("the service was refused\n{}", String::from_utf8_lossy(&log.lock()));
+        });
+        Self { options, socket, keeper: Mutex::new(keeper), log, scratch, _lease: lease }
     }
 
     /// Ends the service in good order.
     #[track_caller]
     pub fn end(&self) {
-        procfs::signal("TERM", self.keeper);
+        procfs::signal("TERM", self.keeper_pid());
         assert_eq!(self.keeper_end(END_LIMIT), 0, "exit code of the keeper\n{}", self.log());
     }
 
@@ -82,7 +87,7 @@ impl Service {
     #[track_caller]
     pub fn kill_service(&self) {
         let engine = self.engine_now();
-        procfs::signal("KILL", self.keeper);
+        procfs::signal("KILL", self.keeper_pid());
         assert_eq!(self.keeper_end(SOON), 128 + 9);
         if let Some(engine) = engine {
             procfs::signal("KILL", engine);
@@ -96,7 +101,7 @@ impl Service {
     /// Kills keeper, engine and all they kept with SIGKILL, as a power cut does.
     #[track_caller]
     pub fn kill_all(&self) {
-        let below = procfs::descendants(self.keeper);
+        let below = procfs::descendants(self.keeper_pid());
         self.kill_service();
         wait::until("everything is gone", SOON, || {
             let left =
@@ -108,12 +113,33 @@ impl Service {
         });
     }
 
-    /// Starts the service again, on the same socket and with the same state, after the test has ended it.
+    /// Kills keeper and engine with SIGKILL at one moment, wherever they are, and `also`.
     #[track_caller]
-    pub fn serve_again(&mut self) {
-        assert!(*self.state.lock() == Keeper::Ended, "the service is to be ended first");
-        (self.keeper, self.ended) = serve(&self.options, &self.scratch, &self.socket, &self.log);
-        *self.state.lock() = Keeper::Runs;
+    pub fn kill_at_once(&self, also: &[u32]) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", "KILL", "--", &self.keeper_pid().to_string()]);
+        kill.args(self.engine_now().iter().chain(also).map(ToString::to_string));
+        // One that is gone already is as good.
+        cli::run(kill, SOON);
+        self.until_killed();
+    }
+
+    /// Waits for the end of keeper and engine, the first of which was killed.
+    #[track_caller]
+    pub fn until_killed(&self) {
+        // An engine without its keeper ends by itself.
+        wait::until("the service is gone", SOON, || self.ours().is_empty());
+        assert_eq!(self.keeper_end(SOON), 128 + 9, "the keeper was killed\n{}", self.log());
+        self.log.lock().extend(b"--- killed\n");
+    }
+
+    /// Starts the service again, on the same socket and with the same state, after the test has ended it. As
+    /// long as a child of the one before is on its way to its exec, it may be refused, and is tried again.
+    #[track_caller]
+    pub fn serve_again(&self) {
+        assert!(self.keeper.lock().has_ended, "the service is to be ended first");
+        let serve = || serve(&self.options, &self.scratch, &self.socket, &self.log);
+        *self.keeper.lock() = wait::until_some("the service begins", SOON, serve);
     }
 
     /// Where the service keeps its database, unless the test has chosen another place.
@@ -172,12 +198,12 @@ impl Service {
 
     /// The keeper, which is `provost serve` itself.
     pub fn keeper_pid(&self) -> u32 {
-        self.keeper
+        self.keeper.lock().pid
     }
 
     /// The engine, as the kernel shows it; none at the moment between two engines.
     pub fn engine_now(&self) -> Option<u32> {
-        let mut found = procfs::children(self.keeper).into_iter().filter(|s| s.state != 'Z');
+        let mut found = procfs::children(self.keeper_pid()).into_iter().filter(|s| s.state != 'Z');
         found.find(|s| procfs::command(s.pid).split(' ').nth(1) == Some("engine")).map(|s| s.pid)
     }
 
@@ -320,7 +346,7 @@ impl Service {
     /// The processes below the keeper without the engine, living ones.
     pub fn below(&self) -> Vec<u32> {
         let engine = self.engine_now();
-        let below = procfs::descendants(self.keeper).into_iter();
+        let below = procfs::descendants(self.keeper_pid()).into_iter();
         below.filter(|s| s.state != 'Z' && Some(s.pid) != engine).map(|s| s.pid).collect()
     }
 
@@ -332,8 +358,9 @@ impl Service {
     /// Fails the test if there is a zombie below the keeper that nobody collects.
     #[track_caller]
     pub fn expect_no_zombies(&self) {
-        let zombies =
-            || procfs::descendants(self.keeper).into_iter().filter(|s| s.state == 'Z').collect::<Vec<_>>();
+        let zombies = || {
+            procfs::descendants(self.keeper_pid()).into_iter().filter(|s| s.state == 'Z').collect::<Vec<_>>()
+        };
         let clean = wait::holds_within(Duration::from_secs(3), || zombies().is_empty());
         assert!(clean, "zombies: {:?}", zombies());
     }
@@ -347,7 +374,7 @@ impl Service {
 
     /// Open descriptors and threads of keeper and engine: compared before and after, they show a leak.
     pub fn footprint(&self) -> [(usize, usize); 2] {
-        [self.keeper, self.engine_pid()].map(|pid| (procfs::fd_count(pid), procfs::thread_count(pid)))
+        [self.keeper_pid(), self.engine_pid()].map(|pid| (procfs::fd_count(pid), procfs::thread_count(pid)))
     }
 
     /// Waits until the footprint is what it was, or smaller.
@@ -364,24 +391,45 @@ impl Service {
     /// Waits for the end of the keeper, which the test brought about, and returns its exit code.
     #[track_caller]
     pub fn keeper_end(&self, limit: Duration) -> i32 {
-        let status = self.ended.recv_timeout(limit);
-        let status =
-            status.unwrap_or_else(|_| panic!("the keeper did not end within {limit:?}\n{}", self.log()));
-        *self.state.lock() = Keeper::Ended;
+        let ended = self.keeper.lock().ended.clone();
+        let Ok(status) = ended.recv_timeout(limit) else {
+            panic!("the keeper did not end within {limit:?}\n{}", self.log());
+        };
+        self.keeper.lock().has_ended = true;
         code_of(status)
     }
 
     /// All living processes that carry this service's marker, keeper and engine included.
     pub fn marked(&self) -> Vec<u32> {
-        procfs::with_variable(MARKER, self.scratch.path().to_str().expect("the path is text"))
+        procfs::with_variable(MARKER, self.mark())
+    }
+
+    /// Whether this process, whatever it is now, comes from this service.
+    pub fn is_marked(&self, pid: u32) -> bool {
+        procfs::variable(pid, MARKER).as_deref() == Some(self.mark())
+    }
+
+    fn mark(&self) -> &str {
+        self.scratch.path().to_str().expect("the path is text")
+    }
+
+    /// Keeper and engine, or what is left of them. A child on its way to its exec looks like the keeper, too.
+    pub fn ours(&self) -> Vec<u32> {
+        let args = |pid| procfs::command(pid).split(' ').nth(1).map(str::to_owned);
+        let is_ours = |pid: &u32| matches!(args(*pid).as_deref(), Some("serve" | "engine"));
+        self.marked().into_iter().filter(is_ours).collect()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.keeper.lock().has_ended
     }
 
     fn finish(&self) {
-        if *self.state.lock() == Keeper::Runs {
+        if !self.has_ended() {
             self.expect_answer();
             self.expect_no_zombies();
-            let below = procfs::descendants(self.keeper);
-            procfs::signal("TERM", self.keeper);
+            let below = procfs::descendants(self.keeper_pid());
+            procfs::signal("TERM", self.keeper_pid());
             assert_eq!(self.keeper_end(END_LIMIT), 0, "exit code of the keeper\n{}", self.log());
             let gone = wait::holds_within(Duration::from_secs(2), || {
                 // A zombie is init's to collect by now.
@@ -402,10 +450,12 @@ impl Service {
     }
 
     fn kill_everything(&self) {
-        let mut left: Vec<u32> = procfs::descendants(self.keeper).iter().map(|s| s.pid).collect();
-        if *self.state.lock() == Keeper::Runs && self.ended.is_empty() {
-            left.insert(0, self.keeper);
+        let mut left: Vec<u32> = procfs::descendants(self.keeper_pid()).iter().map(|s| s.pid).collect();
+        let keeper = self.keeper.lock();
+        if !keeper.has_ended && keeper.ended.is_empty() {
+            left.insert(0, keeper.pid);
         }
+        drop(keeper);
         for pid in left {
             procfs::signal("KILL", pid);
         }
@@ -443,16 +493,12 @@ fn only(answer: Result<Vec<provost::wire::reply::Item>, provost::Error>) -> prov
     item.process.expect("an answer without an error has the process")
 }
 
-/// Starts a keeper and waits until it is ready. Its lines go to `log`, and to a file for whoever looks later.
+/// Starts a keeper and waits until it is ready; none if it was refused. Its lines go to `log`, and to a file
+/// that is kept with the directory.
 #[track_caller]
-fn serve(
-    options: &Options,
-    scratch: &Scratch,
-    socket: &str,
-    log: &Arc<Mutex<Vec<u8>>>,
-) -> (u32, Receiver<ExitStatus>) {
+fn serve(options: &Options, scratch: &Scratch, socket: &str, log: &Arc<Mutex<Vec<u8>>>) -> Option<Keeper> {
     let marker = scratch.path().to_str().expect("the path is text").to_owned();
-    let mut command = options.command(socket, &state_dir(socket), (MARKER, &marker));
+    let mut command = options.command(scratch, socket, &state_dir(socket), (MARKER, &marker));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let what = format!("{command:?}");
     let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {what}: {e}"));
@@ -475,13 +521,20 @@ fn serve(
     thread::spawn(move || {
         let _ = tell_end.send(child.wait().expect("it is our child"));
     });
-    let Ok(keeper) = ready.recv_timeout(SOON) else {
+    let said = ready.recv_timeout(SOON);
+    // It has closed its log, and so it ends.
+    if said == Err(RecvTimeoutError::Disconnected)
+        && ended.recv_timeout(SOON).is_ok_and(|status| code_of(status) == REFUSED)
+    {
+        return None;
+    }
+    let Ok(pid) = said else {
         for pid in procfs::with_variable(MARKER, &marker) {
             procfs::signal("KILL", pid);
         }
         panic!("no ready line from {what}\n{}", String::from_utf8_lossy(&log.lock()));
     };
-    (keeper, ended)
+    Some(Keeper { pid, ended, has_ended: false })
 }
 
 /// Each service keeps its own.

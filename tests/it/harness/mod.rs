@@ -13,15 +13,17 @@ pub mod wait;
 
 mod options;
 mod service;
+mod sound;
 
 pub use cli::{Output, Running};
 pub use gateway::Gateway;
-pub use options::Options;
+pub use options::{Options, as_nobody, open_binary};
 pub use scratch::Scratch;
 pub use service::Service;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Where waiting ends that should take no time at all: generous, since the machine may be busy with other
@@ -33,6 +35,17 @@ pub const LATER: Duration = Duration::from_secs(120);
 /// The binary under test.
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_provost"))
+}
+
+/// Ignores SIGTERM, and so does all it starts. It says `up` when it does.
+pub const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 1; done";
+
+/// `serve` on this socket, beside the harness: for tests in which it does not come up, or not alone.
+pub fn serve(socket: &str) -> Command {
+    let mut command = Command::new(binary());
+    command.args(["serve", "--socket", socket, "--state", &format!("{socket}.state")]);
+    command.env_remove("PROVOST_SOCKET").current_dir("/");
+    command
 }
 
 /// A program of `tests/fixtures`, as text for a command line.
