@@ -1,5 +1,5 @@
 //! The tests against the real binary, with real children. Each file holds one family of failures, each test
-//! is named after the failure it provokes; `tour.rs` holds what a user was promised, `programs.rs` runs
+//! is named after what it shows; `tour.rs` holds what a user was promised, `programs.rs` runs
 //! programs from outside. `raw.rs` and `h2.rs` are clients that keep to no rules. See `tests/README.md`.
 
 #![forbid(unsafe_code)]
