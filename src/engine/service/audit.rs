@@ -7,9 +7,9 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::engine::service::who::Who;
-use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::service::{Answer, Asked, Engine, Failure};
 use crate::engine::write_queue::Question;
-use crate::listener::{Closed, Counts, Replies};
+use crate::listener::{Counts, Replies};
 use crate::wire::audit::{AuditLine, AuditLog, fit};
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply};
@@ -31,7 +31,7 @@ impl Engine {
         what: String,
         request: Request,
         replies: &mut Replies<'_>,
-    ) -> Ended {
+    ) -> Answer {
         let write_queue = &self.context.write_queue;
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
         let seq = self.context.feed.number_audit();
@@ -41,14 +41,14 @@ impl Engine {
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let write_seq = write_queue.mark_audit(line);
-        if let Ok(Err(_)) = ended {
+        if let Err(Failure::Failed(_)) = ended {
             write_queue.recorded(write_seq, replies)?;
         }
         ended
     }
 
     /// Lines that are stored.
-    pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Answer {
         let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
         let (to, answer) = bounded(1);
         let lines = if self.context.write_queue.ask(Question::Audit { since: r.since, max, to }) {
@@ -56,19 +56,15 @@ impl Engine {
         } else {
             Err("there is no database, or it has too much to do".to_owned())
         };
-        match lines {
-            Err(why) => Ok(Err(Error::new(Code::Failed, format!("the audit cannot be read: {why}")))),
-            Ok(lines) => {
-                for some in lines.chunks(BATCH) {
-                    replies.send(&Reply::Audit(some.to_vec()), More::Follows)?;
-                }
-                Ok(Ok(Reply::Done))
-            }
+        let failed = |why| Error::new(Code::Failed, format!("the audit cannot be read: {why}"));
+        for some in lines.map_err(failed)?.chunks(BATCH) {
+            replies.send(&Reply::Audit(some.to_vec()), More::Follows)?;
         }
+        Ok(Reply::Done)
     }
 }
 
-fn summary(ended: &Ended, counts: &Counts) -> String {
+fn summary(ended: &Answer, counts: &Counts) -> String {
     let Counts { done, failed, why } = counts;
     let items = match (done, failed, why) {
         (0 | 1, 0, _) => "done".to_owned(),
@@ -80,9 +76,11 @@ fn summary(ended: &Ended, counts: &Counts) -> String {
         }
     };
     match ended {
-        Ok(Ok(_)) => items,
-        Ok(Err(e)) => refusal(e),
-        Err(Closed) => format!("the asker left before the end; until then: {done} done, {failed} failed"),
+        Ok(_) => items,
+        Err(Failure::Failed(e)) => refusal(e),
+        Err(Failure::Closed) => {
+            format!("the asker left before the end; until then: {done} done, {failed} failed")
+        }
     }
 }
 
@@ -97,13 +95,14 @@ mod tests {
     #[test]
     fn results_are_counts_or_the_error() {
         let e = || Error::new(Code::Refused, "web is running");
-        let shown =
-            |ended: Ended, done, failed| summary(&ended, &Counts { done, failed, why: (failed > 0).then(e) });
-        assert_eq!(shown(Ok(Ok(Reply::Done)), 1, 0), "done");
-        assert_eq!(shown(Ok(Ok(Reply::Done)), 3, 0), "3 done");
-        assert_eq!(shown(Ok(Ok(Reply::Done)), 0, 1), "refused: web is running");
-        assert_eq!(shown(Ok(Ok(Reply::Done)), 2, 2), "2 done, 2 failed: web is running");
-        assert_eq!(shown(Ok(Err(e())), 0, 0), "refused: web is running");
-        assert!(shown(Err(Closed), 1, 0).starts_with("the asker left"));
+        let shown = |ended: Answer, done, failed| {
+            summary(&ended, &Counts { done, failed, why: (failed > 0).then(e) })
+        };
+        assert_eq!(shown(Ok(Reply::Done), 1, 0), "done");
+        assert_eq!(shown(Ok(Reply::Done), 3, 0), "3 done");
+        assert_eq!(shown(Ok(Reply::Done), 0, 1), "refused: web is running");
+        assert_eq!(shown(Ok(Reply::Done), 2, 2), "2 done, 2 failed: web is running");
+        assert_eq!(shown(Err(e().into()), 0, 0), "refused: web is running");
+        assert!(shown(Err(Failure::Closed), 1, 0).starts_with("the asker left"));
     }
 }

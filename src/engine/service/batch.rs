@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
-use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::process::handle::{self, Answered, Ask, Msg, Process};
+use crate::engine::service::{Answer, Asked, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::{clock, poll};
@@ -40,7 +40,7 @@ impl Engine {
         what: &dyn Fn(&Process) -> Ask,
         asked: &Asked,
         replies: &mut Replies<'_>,
-    ) -> Ended {
+    ) -> Answer {
         let (found, not_found) = self.find_all(targets);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
@@ -57,7 +57,7 @@ impl Engine {
             let item = Item { target: process.label(), process: Some(shown), error, unrecorded };
             replies.send(&Reply::Item(item), More::Follows)
         })?;
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 
     /// Asks these processes, and returns the answers when all have come.
@@ -86,7 +86,7 @@ impl Engine {
     ) -> Result<(), Closed> {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
-            let answer = Answer::new(to.clone(), tag, replies.waker());
+            let answer = handle::Answer::new(to.clone(), tag, replies.waker());
             process.send(Msg::Ask { what: *what, cause: asked.cause.clone(), answer });
         }
         let mut left = asks.len();
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.
-    pub(super) fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Answer {
         let (mut left, not_found) = self.find_all(&r.targets);
         for (target, error) in not_found {
             replies.send(&missing(target, error), More::Follows)?;
@@ -163,7 +163,7 @@ impl Engine {
                 break;
             }
         }
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 }
 

@@ -55,22 +55,27 @@ pub struct Engine {
 
 impl Service for Engine {
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
-        let ended = match (Who::of(caller, envelope.on_behalf_of, system::euid()), envelope.request.change())
-        {
-            (Err(e), _) => Err(e),
-            (Ok(who), Some(what)) => self.audited(who, what, envelope.request, replies)?,
-            (Ok(who), None) => {
-                let Who { cause, is_trusted, .. } = who;
-                self.answer(envelope.request, &Asked { cause, is_trusted, write_seq: 0 }, replies)?
-            }
+        let last = match self.authorize_and_answer(envelope, caller, replies) {
+            Ok(reply) => reply,
+            Err(Failure::Failed(e)) => Reply::Error(e),
+            Err(Failure::Closed) => return Err(Closed),
         };
-        replies.send(&ended.unwrap_or_else(Reply::Error), More::Last)
+        replies.send(&last, More::Last)
     }
 }
 
 impl Engine {
-    /// Answers all but the last word.
-    fn answer(&self, request: Request, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+    fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
+        let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
+        if let Some(what) = envelope.request.change() {
+            return self.audited(who, what, envelope.request, replies);
+        }
+        let Who { cause, is_trusted, .. } = who;
+        self.answer(envelope.request, &Asked { cause, is_trusted, write_seq: 0 }, replies)
+    }
+
+    /// Sends all replies but the last one, which it returns.
+    fn answer(&self, request: Request, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         match request {
             Request::Start(r) => self.start(r, asked, replies),
             Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, asked, replies),
@@ -92,13 +97,14 @@ impl Engine {
             Request::Follow(r) => self.follow(&r, asked, replies),
             Request::Env(r) => self.env(&r, asked, replies),
             Request::Events(r) => self.events(&r, replies),
-            Request::Service => Ok(Ok(self.about())),
-            Request::Health => Ok(Ok(Reply::Health(self.health()))),
+            Request::Service => Ok(self.about()),
+            Request::Health => Ok(Reply::Health(self.health())),
             Request::Upgrade(r) => self.upgrade(&r, asked, replies),
             Request::AuditLog(r) => self.audit(r, replies),
-            // Its line is all there is to it.
+            // A note is nothing but its line in the audit.
             Request::Note(_) => {
-                self.context.write_queue.recorded(asked.write_seq, replies).map(|_| Ok(Reply::Done))
+                self.context.write_queue.recorded(asked.write_seq, replies)?;
+                Ok(Reply::Done)
             }
         }
     }
@@ -108,10 +114,31 @@ fn order(r: &Stop) -> StopOrder {
     StopOrder { signal: r.signal, timeout: r.timeout, scope: r.scope, no_kill: r.no_kill, for_now: false }
 }
 
-/// What an answer comes to when the client has not gone: its last reply, or why all of it failed.
-type Ended = Result<Result<Reply, Error>, Closed>;
+/// The last reply to a request, or why there is none.
+type Answer = Result<Reply, Failure>;
 
-/// Who asks, where it makes a difference.
+/// Why a request was not answered to its end.
+#[derive(Debug)]
+enum Failure {
+    /// The whole request failed; the client is to read why.
+    Failed(Error),
+    /// The client is gone.
+    Closed,
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl From<Closed> for Failure {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+/// What is known of the client and the request while it is answered.
 #[derive(Clone, Debug)]
 struct Asked {
     /// For events and records.
@@ -135,7 +162,7 @@ impl Engine {
         (found, missing)
     }
 
-    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Ended {
+    fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
         let (found, missing) = self.find_all(targets);
         for process in found {
             replies.send(&batch::item(&process, None), More::Follows)?;
@@ -143,10 +170,10 @@ impl Engine {
         for (target, error) in missing {
             replies.send(&batch::missing(target, error), More::Follows)?;
         }
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 
-    fn list(&self, r: &List, replies: &mut Replies<'_>) -> Ended {
+    fn list(&self, r: &List, replies: &mut Replies<'_>) -> Answer {
         let mut found = match &r.pattern {
             None => self.table.all(),
             Some(pattern) => self.table.matching(pattern),
@@ -156,16 +183,16 @@ impl Engine {
             let shown = some.iter().map(|p| p.show()).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;
         }
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 
     /// Removes what is at rest; by force, stops it first.
-    fn remove(&self, r: &Remove, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+    fn remove(&self, r: &Remove, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let (found, _) = self.find_all(&r.targets);
         if let Some(internal) = found.iter().find(|p| p.is_internal) {
             let e = format!("{} is what the service runs for itself", internal.label());
             let e = Error::new(Code::Refused, e);
-            return Ok(Err(e.hint("it goes when the configuration does not ask for it any more")));
+            return Err(e.hint("it goes when the configuration does not ask for it any more").into());
         }
         if r.force {
             self.ask_all(&found, &Ask::Stop(StopOrder::default()), asked, replies)?;
@@ -173,23 +200,15 @@ impl Engine {
         self.ask_each(&r.targets, &|_| Ask::Remove, asked, replies)
     }
 
-    fn env(&self, r: &EnvChange, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
-        let checked = r
-            .set
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .chain(r.unset.iter().map(|key| (key.as_str(), "")))
-            .try_for_each(|(key, value)| check_env(key, value));
-        match checked.and_then(|()| self.context.feed.change_env(&r.set, &r.unset, &asked.cause)) {
-            Ok(env) => {
-                let is_change = !r.set.is_empty() || !r.unset.is_empty();
-                let write_queue = &self.context.write_queue;
-                let unrecorded =
-                    if is_change { write_queue.recorded(write_queue.mark_env(), replies)? } else { None };
-                Ok(Ok(Reply::Environment(Environment { env, unrecorded })))
-            }
-            Err(e) => Ok(Err(e)),
-        }
+    fn env(&self, r: &EnvChange, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
+        r.set.iter().try_for_each(|(key, value)| check_env(key, value))?;
+        r.unset.iter().try_for_each(|key| check_env(key, ""))?;
+        let env = self.context.feed.change_env(&r.set, &r.unset, &asked.cause)?;
+        let is_change = !r.set.is_empty() || !r.unset.is_empty();
+        let write_queue = &self.context.write_queue;
+        let unrecorded =
+            if is_change { write_queue.recorded(write_queue.mark_env(), replies)? } else { None };
+        Ok(Reply::Environment(Environment { env, unrecorded }))
     }
 
     fn about(&self) -> Reply {

@@ -7,7 +7,7 @@ use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
-use crate::engine::service::{Asked, Ended, Engine, batch};
+use crate::engine::service::{Answer, Asked, Engine, batch};
 use crate::listener::{Closed, Replies};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
@@ -20,13 +20,11 @@ use crate::wire::request::{Numbering, Start};
 impl Engine {
     /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken
     /// connection gives the same ids: what the first request made is found, and is not started a second time.
-    pub(super) fn start(&self, r: Start, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn start(&self, r: Start, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         if self.context.is_stopping() {
-            return Ok(Err(ending()));
+            return Err(ending().into());
         }
-        if let Err(e) = self.make(&r) {
-            return Ok(Err(e));
-        }
+        self.make(&r)?;
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
         // Not those that the first request has started already; what failed under it is tried again, and
         // tells why.
@@ -44,14 +42,14 @@ impl Engine {
                     format!("{}: {}; no instance was started", to_start[tag].label(), error.message);
             }
             self.undo(&all, asked, replies)?;
-            return Ok(Err(error));
+            return Err(error.into());
         }
         for process in &all {
             let unrecorded =
                 self.context.write_queue.recorded(process.write_seq().max(asked.write_seq), replies)?;
             replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 
     /// Makes known what is not: its memory is with the keeper when this returns. All or none.

@@ -2,13 +2,12 @@
 //! at the client's own pace; the rings do not wait, and what a slow client missed is counted for it.
 
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
-use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::service::{Answer, Asked, Engine};
 use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
@@ -28,18 +27,11 @@ struct Follower {
 
 impl Engine {
     /// What is kept, in one instant.
-    pub(super) fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Ended {
-        let process = match self.one(&r.target) {
-            Ok(process) => process,
-            Err(e) => return Ok(Err(e)),
-        };
-        match process.memory.ring().read(0, u64::MAX, r.kind) {
-            Err(e) => Ok(Err(Error::new(Code::Failed, format!("cannot read the output: {e}")))),
-            Ok(read) => {
-                send(process.id, &read, replies)?;
-                Ok(Ok(Reply::Done))
-            }
-        }
+    pub(super) fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Answer {
+        let process = self.one(&r.target)?;
+        let read = process.memory.ring().read(0, u64::MAX, r.kind);
+        send(process.id, &read.map_err(|e| Error::failed("read the output", &e))?, replies)?;
+        Ok(Reply::Done)
     }
 
     fn has_history(&self, id: ProcessId) -> bool {
@@ -70,10 +62,10 @@ impl Engine {
     }
 
     /// Output as it comes, until every process is at rest and all of it was sent.
-    pub(super) fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Answer {
         let (found, missing) = self.find_all(&r.targets);
         if let Some((_, error)) = missing.into_iter().next() {
-            return Ok(Err(error));
+            return Err(error.into());
         }
         replies.widen();
         let _watches: Vec<_> = found.iter().map(|p| p.watch(replies.waker())).collect();
@@ -97,18 +89,17 @@ impl Engine {
                 replies.wait(None)?;
             }
         }
-        Ok(Ok(Reply::Done))
+        Ok(Reply::Done)
     }
 
     /// For whoever reads output where it lies: tells when there is some, and shares the memory that it lies
     /// in.
-    pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
         if r.share {
-            return match share(&found, asked) {
-                Ok((rings, files)) => replies.share(rings, &files).map(|()| Ok(Reply::Done)),
-                Err(e) => Ok(Err(e)),
-            };
+            let (rings, files) = share(&found, asked)?;
+            replies.share(rings, &files)?;
+            return Ok(Reply::Done);
         }
         let _watches: Vec<_> = found.iter().flatten().map(|p| p.watch(replies.waker())).collect();
         loop {
@@ -121,21 +112,21 @@ impl Engine {
             }
             if is_news {
                 replies.send(&Reply::Rings(rings), More::Follows)?;
-                return Ok(Ok(Reply::Done));
+                return Ok(Reply::Done);
             }
             replies.wait(None)?;
         }
     }
 
     /// Events after a number, and on request those to come.
-    pub(super) fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn events(&self, r: &Events, replies: &mut Replies<'_>) -> Answer {
         let ids: Option<Vec<ProcessId>> = match &r.target {
             None => None,
             Some(target) => match (self.table.find(target), target.parse()) {
                 (Ok(found), _) => Some(found.iter().map(|p| p.id).collect()),
                 // What was removed has a history all the same.
                 (Err(_), Ok(Target::Id(id))) if self.has_history(id) => Some(vec![id]),
-                (Err(e), _) => return Ok(Err(e)),
+                (Err(e), _) => return Err(e.into()),
             },
         };
         let _following = r.follow.then(|| Following::new(self, replies.waker()));
@@ -155,7 +146,7 @@ impl Engine {
             since = next.max(since);
             if !some {
                 if !r.follow {
-                    return Ok(Ok(Reply::Done));
+                    return Ok(Reply::Done);
                 }
                 replies.wait(None)?;
             }
@@ -168,11 +159,13 @@ fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState
     if !asked.is_trusted {
         return Err(Error::new(Code::Refused, "only root and the service's own user may have its memory"));
     }
-    let failed = |e: io::Error| Error::new(Code::Failed, format!("cannot lend the memory: {e}"));
     let gone = || Error::new(Code::NotFound, "a process is gone whose memory was asked for");
     let all = found.iter().map(|process| {
         let process = process.as_deref().ok_or_else(gone)?;
-        Ok((ring(process), process.memory.open_for_reading().map_err(failed)?))
+        Ok((
+            ring(process),
+            process.memory.open_for_reading().map_err(|e| Error::failed("share the memory", &e))?,
+        ))
     });
     all.collect()
 }

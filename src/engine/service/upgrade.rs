@@ -10,7 +10,7 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 use crate::engine::context::ending;
-use crate::engine::service::{Asked, Ended, Engine};
+use crate::engine::service::{Answer, Asked, Engine};
 use crate::listener::{Replies, Woken};
 use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};
@@ -92,27 +92,29 @@ fn next(id: UpgradeId, asked: bool, last: Option<UpgradeOutcome>) -> Next {
 }
 
 impl Engine {
-    pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Ended {
+    pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         // The engine that gives the order does not live to write that it was asked.
         self.context.write_queue.recorded(asked.write_seq, replies)?;
         let deadline = clock::now_ms() + DECIDED_MS;
         let mut is_asked = false;
         loop {
             match next(r.id, is_asked, self.upgrades.watch(replies.waker())) {
-                Next::Answer(outcome) => return Ok(answer(outcome)),
+                Next::Answer(outcome) => return Ok(answer(outcome)?),
                 Next::Refuse => {
                     let e = Error::new(Code::Refused, "another upgrade is in progress");
-                    return Ok(Err(e.hint("ask again when it is over; 'provost version' shows what runs")));
+                    return Err(e
+                        .hint("ask again when it is over; 'provost version' shows what runs")
+                        .into());
                 }
-                Next::Ask => match self.ask_keeper(r) {
-                    Ok(()) => is_asked = true,
-                    Err(e) => return Ok(Err(e)),
-                },
+                Next::Ask => {
+                    self.ask_keeper(r)?;
+                    is_asked = true;
+                }
                 Next::Wait => {}
             }
             if replies.wait(Some(deadline))? == Woken::Deadline {
                 let e = format!("the upgrade is not decided after {} s", DECIDED_MS / 1000);
-                return Ok(Err(Error::new(Code::TimedOut, e).hint("see what 'provost version' shows")));
+                return Err(Error::new(Code::TimedOut, e).hint("see what 'provost version' shows").into());
             }
         }
     }
