@@ -57,6 +57,9 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test tidy
+	@buf=$$(command -v buf || ls $(TARGET)/clients/node/node_modules/@bufbuild/buf-linux-*/bin/buf 2>/dev/null); \
+	if [ -n "$$buf" ]; then $$buf lint; \
+	else echo 'make: buf is not installed (tests/install.sh tests does it): proto/ is not linted'; fi
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo 'make: cargo-deny is not installed: licences and advisories are not checked'; fi
 

@@ -15,18 +15,19 @@ use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
 const MESSAGES: [&str; 4] = [
-    "proto/provost/v1/process.proto",
-    "proto/provost/v1/channel.proto",
+    "proto/provost/internal/v1/process.proto",
+    "proto/provost/internal/v1/channel.proto",
     "proto/provost/internal/v1/record.proto",
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 5] = [
-    "proto/provost/v1/manager.proto",
+const SERVICES: [&str; 6] = [
+    "proto/provost/v1/process_service.proto",
     "proto/grpc/health/v1/health.proto",
     "proto/grpc/reflection/v1/reflection.proto",
     "proto/grpc/reflection/v1alpha/reflection.proto",
     "proto/google/rpc/status.proto",
+    "proto/google/rpc/error_details.proto",
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new();
     config.service_generator(Box::new(Grpcio { written: Rc::clone(&written) }));
     // Output is shared, not copied, on its way through a process.
-    config.bytes([".provost.v1.Chunk.data"]);
+    config.bytes([".provost.internal.v1.Chunk.data", ".provost.v1.OutputChunk.data"]);
     // The older name has the same messages.
     config.extern_path(".grpc.reflection.v1alpha", "crate::rpc::services::reflection");
     config.compile_fds(set)?;
@@ -116,15 +117,20 @@ struct Kind {
     sink: String,
 }
 
+/// A single request, which is decoded late.
+fn encoded(input: &str) -> String {
+    format!("codec::Encoded<{input}>")
+}
+
 fn kind(method: &Method) -> Kind {
     let (input, output) = (&method.input_type, &method.output_type);
     let (method_type, handler, request, sink) = match (method.client_streaming, method.server_streaming) {
         (false, false) if LONG.contains(&method.proto_name.as_str()) => {
-            ("Unary", "add_server_streaming_handler", input.clone(), "ServerStreamingSink")
+            ("Unary", "add_server_streaming_handler", encoded(input), "ServerStreamingSink")
         }
-        (false, false) => ("Unary", "add_unary_handler", input.clone(), "UnarySink"),
+        (false, false) => ("Unary", "add_unary_handler", encoded(input), "UnarySink"),
         (false, true) => {
-            ("ServerStreaming", "add_server_streaming_handler", input.clone(), "ServerStreamingSink")
+            ("ServerStreaming", "add_server_streaming_handler", encoded(input), "ServerStreamingSink")
         }
         (true, false) => (
             "ClientStreaming",
@@ -150,12 +156,17 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
     writeln!(code, "pub const {}_NAME: &str = \"{full}\";", snake(name).to_uppercase())?;
     for method in &service.methods {
         let (input, output) = (&method.input_type, &method.output_type);
+        let (request, ser, de) = if method.client_streaming {
+            (input.clone(), "encode", "decode")
+        } else {
+            (encoded(input), "send", "receive")
+        };
         writeln!(
             code,
-            "pub const {}: ::grpcio::Method<{input}, {output}> = ::grpcio::Method {{\n\
+            "pub const {}: ::grpcio::Method<{request}, {output}> = ::grpcio::Method {{\n\
              \x20   ty: ::grpcio::MethodType::{},\n\
              \x20   name: \"/{full}/{}\",\n\
-             \x20   req_mar: ::grpcio::Marshaller {{ ser: codec::encode::<{input}>, de: codec::decode::<{input}> }},\n\
+             \x20   req_mar: ::grpcio::Marshaller {{ ser: codec::{ser}::<{input}>, de: codec::{de}::<{input}> }},\n\
              \x20   resp_mar: ::grpcio::Marshaller {{ ser: codec::encode::<{output}>, de: codec::decode::<{output}> }},\n\
              }};",
             constant(method),
@@ -188,12 +199,18 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
     for method in &service.methods {
         let (input, output) = (&method.input_type, &method.output_type);
         let (takes, call, given, result) = match (method.client_streaming, method.server_streaming) {
-            (false, false) => {
-                (true, "unary_call_async", "request, ", format!("::grpcio::ClientUnaryReceiver<{output}>"))
-            }
-            (false, true) => {
-                (true, "server_streaming", "request, ", format!("::grpcio::ClientSStreamReceiver<{output}>"))
-            }
+            (false, false) => (
+                true,
+                "unary_call_async",
+                "&codec::Encoded::new(request), ",
+                format!("::grpcio::ClientUnaryReceiver<{output}>"),
+            ),
+            (false, true) => (
+                true,
+                "server_streaming",
+                "&codec::Encoded::new(request), ",
+                format!("::grpcio::ClientSStreamReceiver<{output}>"),
+            ),
             (true, false) => (
                 false,
                 "client_streaming",

@@ -13,15 +13,13 @@ import base64
 import os
 import pathlib
 import sys
-import uuid
 
 import grpc
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "proto"))
 # Python code from the .proto files, made when it is needed.
-messages, services = grpc.protos_and_services("provost/v1/manager.proto")
-channel_messages = grpc.protos("provost/v1/channel.proto")
+messages, services = grpc.protos_and_services("provost/v1/process_service.proto")
 process_messages = grpc.protos("provost/v1/process.proto")
 
 
@@ -59,23 +57,23 @@ def main():
     password = os.environ.get("PROVOST_PASSWORD", "demo")
 
     with connect(options.host, options.certs, options.user, password) as channel:
-        provost = services.ProcessManagerStub(channel)
-        spec = process_messages.Spec(command=options.program)
-        started = provost.Start(channel_messages.Start(spec=spec)).items[0].process
-        target = str(uuid.UUID(bytes=started.id))
-        print(f"started {target}, pid {started.pid}", file=sys.stderr)
+        provost = services.ProcessServiceStub(channel)
+        spec = process_messages.ProcessSpec(command=options.program)
+        started = provost.Start(messages.StartRequest(spec=spec)).results[0].process
+        print(f"started {started.id}, pid {started.pid}", file=sys.stderr)
 
-        request = channel_messages.Stream(targets=[target], start=True)
+        request = messages.StreamRequest(targets=[started.id], oldest=True)
         for item in provost.Stream(request):
             if item.HasField("chunk"):
-                (sys.stderr if item.chunk.stderr else sys.stdout).buffer.write(item.chunk.data)
+                is_error = item.chunk.stream == messages.OUTPUT_STREAM_STDERR
+                (sys.stderr if is_error else sys.stdout).buffer.write(item.chunk.data)
                 sys.stdout.flush()
             elif item.HasField("gap"):
                 print(f"({item.gap.missed} bytes came too fast)", file=sys.stderr)
 
-        ended = provost.Wait(channel_messages.Wait(targets=[target])).items[0].process.exit
+        ended = provost.Wait(messages.WaitRequest(targets=[started.id])).results[0].process.last_end
         print(f"ended: {str(ended).strip()}", file=sys.stderr)
-        provost.Remove(channel_messages.Remove(targets=[target]))
+        provost.Remove(messages.RemoveRequest(targets=[started.id]))
 
 
 if __name__ == "__main__":

@@ -17,17 +17,18 @@ use rustls::ClientConfig;
 
 use crate::client::link::{Fault, TIMEOUT};
 use crate::client::settings::{Host, RemoteSettings};
+use crate::rpc::api::answers::Answer;
+use crate::rpc::api::pages::{NextPage, Paged};
 use crate::rpc::block;
-use crate::rpc::services::manager::ProcessManagerClient;
+use crate::rpc::services::process as api;
+use crate::rpc::services::process::ProcessServiceClient;
 use crate::rpc::status;
 use crate::sys::{clock, grpc, thread};
 use crate::tls::material;
 use crate::tls::pump::{Ended, Unmetered};
 use crate::tls::tunnel;
-use crate::wire::answer::Answer;
 use crate::wire::error::{Code, Error};
 use crate::wire::json::base64;
-use crate::wire::proto::v1::request::Body;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 use crate::wire::time::millis;
@@ -82,7 +83,7 @@ impl Remote {
             .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
         let channel = grpc::channel(builder, "provost", ours).map_err(|e| unreachable(&e))?;
         Ok(RemoteLink {
-            client: ProcessManagerClient(grpcio::Client::new(channel)),
+            client: ProcessServiceClient(grpcio::Client::new(channel)),
             authorization: self.authorization.clone(),
             answers: None,
             ready: VecDeque::new(),
@@ -134,7 +135,7 @@ type Answers = BoxStream<'static, Result<Vec<Reply>, Fault>>;
 
 /// One connection. Its pump ends when it is dropped.
 pub(super) struct RemoteLink {
-    client: ProcessManagerClient,
+    client: ProcessServiceClient,
     authorization: Option<String>,
     answers: Option<Answers>,
     ready: VecDeque<Reply>,
@@ -145,28 +146,39 @@ pub(super) struct RemoteLink {
 impl RemoteLink {
     pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
         let (client, option) = (&self.client, self.option()?);
-        let begun = match request.to_body() {
-            Body::Start(r) => client.start(&r, option).map(unary),
-            Body::StartAgain(r) => client.start_again(&r, option).map(unary),
-            Body::Stop(r) => client.stop(&r, option).map(unary),
-            Body::Restart(r) => client.restart(&r, option).map(unary),
-            Body::Remove(r) => client.remove(&r, option).map(unary),
-            Body::Signal(r) => client.signal(&r, option).map(unary),
-            Body::Wait(r) => client.wait(&r, option).map(unary),
-            Body::Status(r) => client.status(&r, option).map(unary),
-            Body::List(r) => client.list(&r, option).map(unary),
-            Body::Output(r) => client.output(&r, option).map(unary),
-            Body::Stream(r) => client.stream(&r, option).map(streamed),
-            Body::Env(r) => client.env(&r, option).map(unary),
-            Body::Events(r) => client.events(&r, option).map(streamed),
-            Body::AuditLog(r) => client.audit(&r, option).map(unary),
-            Body::Note(_) | Body::Follow(_) => {
+        let targets = Vec::clone;
+        let begun = match request {
+            Request::Start(r) => client.start(&r.into(), option).map(unary),
+            Request::StartAgain(t) => {
+                client.start_again(&api::StartAgainRequest { targets: targets(t) }, option).map(unary)
+            }
+            Request::Stop(r) => client.stop(&r.into(), option).map(unary),
+            Request::Restart(t) => {
+                client.restart(&api::RestartRequest { targets: targets(t) }, option).map(unary)
+            }
+            Request::Remove(r) => client.remove(&r.into(), option).map(unary),
+            Request::Signal(r) => client.signal(&r.into(), option).map(unary),
+            Request::Wait(r) => client.wait(&r.into(), option).map(unary),
+            Request::Status(t) => {
+                let request = api::StatusRequest { targets: targets(t), ..Default::default() };
+                Ok(paged(client.clone(), request, option, ProcessServiceClient::status))
+            }
+            Request::List(r) => Ok(paged(client.clone(), r.into(), option, ProcessServiceClient::list)),
+            Request::Output(r) => client.output(&r.into(), option).map(streamed),
+            Request::Stream(r) => client.stream(&r.into(), option).map(streamed),
+            Request::Env(r) => client.environment(&r.into(), option).map(unary),
+            Request::Events(r) => client.events(&r.into(), option).map(streamed),
+            Request::AuditLog(r) => {
+                let request = api::AuditRequest { after_sequence: r.since, limit: r.max };
+                client.audit(&request, option).map(unary)
+            }
+            Request::Note(_) | Request::Follow(_) => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }
-            Body::Service(r) => client.service(&r, option).map(unary),
-            Body::Health(r) => client.health(&r, option).map(unary),
-            Body::Upgrade(r) => client.upgrade(&r, option).map(unary),
+            Request::Service => client.service_info(&api::ServiceInfoRequest {}, option).map(unary),
+            Request::Health => client.health(&api::HealthRequest {}, option).map(unary),
+            Request::Upgrade(r) => client.upgrade(&r.into(), option).map(unary),
         };
         self.ready.clear();
         self.answers = Some(begun.map_err(|e| Fault::Unsent(std::io::Error::other(e.to_string())))?);
@@ -219,14 +231,42 @@ impl fmt::Debug for RemoteLink {
     }
 }
 
-fn unary<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientUnaryReceiver<A>) -> Answers {
+/// One page after the other, until the last.
+fn paged<Q, A>(
+    client: ProcessServiceClient,
+    request: Q,
+    option: CallOption,
+    method: fn(&ProcessServiceClient, &Q, CallOption) -> grpcio::Result<grpcio::ClientUnaryReceiver<A>>,
+) -> Answers
+where
+    Q: NextPage + Send + 'static,
+    A: Answer + Paged + Unpin,
+{
+    let pages = stream::try_unfold(Some(request), move |next| {
+        let (client, option) = (client.clone(), option.clone());
+        async move {
+            let Some(mut request) = next else { return Ok(None) };
+            let answer = method(&client, &request, option).map_err(fault)?.await.map_err(fault)?;
+            let token = answer.next_page().to_owned();
+            let replies = answer.take().map_err(Fault::Final)?;
+            let next = (!token.is_empty()).then(|| {
+                request.begin_at(token);
+                request
+            });
+            Ok(Some((replies, next)))
+        }
+    });
+    Box::pin(pages)
+}
+
+fn unary<A: Answer + Unpin>(receiver: grpcio::ClientUnaryReceiver<A>) -> Answers {
     Box::pin(stream::once(async move {
         let answer = receiver.await.map_err(fault)?;
         answer.take().map_err(Fault::Final)
     }))
 }
 
-fn streamed<A: Answer + Send + Unpin + 'static>(receiver: grpcio::ClientSStreamReceiver<A>) -> Answers {
+fn streamed<A: Answer + Unpin>(receiver: grpcio::ClientSStreamReceiver<A>) -> Answers {
     Box::pin(receiver.map_err(fault).and_then(|answer| async move { answer.take().map_err(Fault::Final) }))
 }
 

@@ -68,7 +68,11 @@ impl Caller {
         let source = self.peer.names.first().map_or("", String::as_str);
         self.remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
             gateway.log.say(&format!("{}: {}", self.peer_text(), Error::from(why).message));
-            let reason = if why == Denied::Busy { Reason::Busy } else { Reason::Credentials };
+            let reason = match why {
+                Denied::Busy => Reason::Busy,
+                Denied::Throttled { for_ms } => Reason::Throttled { for_ms },
+                Denied::Wrong => Reason::Credentials,
+            };
             status::refusal(reason, &why.into())
         })
     }

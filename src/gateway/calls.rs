@@ -12,12 +12,14 @@ use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
+use crate::rpc::api::answers::Answer;
+use crate::rpc::api::pages::{Page, Paged};
+use crate::rpc::api::requests::Ask;
+use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
-use crate::wire::answer::Answer;
 use crate::wire::audit::Note;
 use crate::wire::error::{Code, Error};
-use crate::wire::proto::v1::request::Body;
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 
@@ -31,9 +33,10 @@ pub(super) struct Calls {
 impl Calls {
     /// Answers at once: on a thread of the pool. The first call of a connection, whose password takes a
     /// while, has a thread of its own.
-    pub fn at_once<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: UnarySink<A>)
+    pub fn at_once<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: UnarySink<A>)
     where
-        A: Answer + Send + 'static,
+        Q: Ask,
+        A: Answer + Paged,
     {
         let answer = move |result| {
             pending::keep(match result {
@@ -46,7 +49,7 @@ impl Calls {
             Ok(Entry::Known(user)) => self.gateway.pool.submit(Box::new(move |engine| {
                 answer(match engine {
                     Some(_) if deadline.exceeded() => Err(expired()),
-                    Some(engine) => guard(|| ours.ask(&user, body, engine)),
+                    Some(engine) => guard(|| ours.ask(&user, request, engine)),
                     None => Err(busy()),
                 });
             })),
@@ -54,7 +57,7 @@ impl Calls {
                 let refused = self.gateway.threads.run(answer, move |answer| {
                     answer(guard(|| {
                         let user = ours.caller.verify(&ours.gateway, &login)?;
-                        ours.ask(&user, body, &mut ours.gateway.engine())
+                        ours.ask(&user, request, &mut ours.gateway.engine())
                     }));
                 });
                 if let Err(answer) = refused {
@@ -66,28 +69,30 @@ impl Calls {
     }
 
     /// Answers once, after a while: on a thread of its own, which stops waiting when the client goes.
-    pub fn later<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: ServerStreamingSink<A>)
+    pub fn later<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: ServerStreamingSink<A>)
     where
-        A: Answer + Send + 'static,
+        Q: Ask,
+        A: Answer + Paged,
     {
         self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
             let client = engine.client().map_err(|e| status::of(&e))?;
             response.watch(&client.canceller())?;
-            let answer = ours.ask(&user, body, &mut engine)?;
+            let answer = ours.ask(&user, request, &mut engine)?;
             Ok(response.send(answer)?)
         });
     }
 
     /// Answers as things happen: on a thread of its own, until there is nothing more to come or the client
     /// goes.
-    pub fn as_it_comes<A>(&self, ctx: &RpcContext<'_>, body: Body, sink: ServerStreamingSink<A>)
+    pub fn as_it_comes<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: ServerStreamingSink<A>)
     where
-        A: Answer + Send + 'static,
+        Q: Ask,
+        A: Answer,
     {
         self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
-            let request = ours.admit(&user, body, &mut engine)?;
+            let request = ours.admit(&user, decoded(request)?, &mut engine)?;
             let client = engine.client().map_err(|e| status::of(&e))?;
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
@@ -142,8 +147,8 @@ impl Calls {
     }
 
     /// What is asked, if this user may ask it. That it may not is put on record.
-    fn admit(&self, user: &User, body: Body, engine: &mut Engine) -> Result<Request, RpcStatus> {
-        let request = Request::from_body(body).map_err(|e| status::of(&e))?;
+    fn admit(&self, user: &User, asked: impl Ask, engine: &mut Engine) -> Result<Request, RpcStatus> {
+        let request = asked.request().map_err(|e| status::invalid(&e))?;
         let role = self.caller.role(&self.gateway, user)?;
         policy::allow(role, &request).map_err(|e| {
             let who = self.caller.who(user);
@@ -158,20 +163,48 @@ impl Calls {
         Ok(request)
     }
 
-    fn ask<A: Answer>(&self, user: &User, body: Body, engine: &mut Engine) -> Result<A, RpcStatus> {
-        let request = self.admit(user, body, engine)?;
+    fn ask<Q, A>(&self, user: &User, request: Encoded<Q>, engine: &mut Engine) -> Result<A, RpcStatus>
+    where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        let asked = decoded(request)?;
+        let page = asked.page();
+        let request = self.admit(user, asked, engine)?;
         let client = engine.client().map_err(|e| status::of(&e))?;
         client.on_behalf_of(Some(self.caller.who(user)));
         let mut answer = A::default();
         for reply in client.call(request).map_err(|e| status::of(&e))? {
             answer.put(reply);
         }
-        Ok(answer)
+        self.fit(answer, &page)
     }
+
+    /// What of an answer goes into one message.
+    fn fit<A: Answer + Paged>(&self, mut answer: A, page: &Page) -> Result<A, RpcStatus> {
+        answer.cut(page).map_err(|e| status::invalid(&e))?;
+        let (len, max) = (answer.encoded_len(), self.gateway.limits.message_size);
+        if len <= max {
+            return Ok(answer);
+        }
+        let e = Error::new(Code::Refused, format!("the answer has {len} bytes, one message takes {max}"))
+            .hint("ask for fewer targets at once");
+        Err(status::refusal(Reason::TooLarge, &e))
+    }
+}
+
+/// The credentials were good: what is asked is looked at.
+fn decoded<Q: Ask>(request: Encoded<Q>) -> Result<Q, RpcStatus> {
+    request.decode().map_err(|_| {
+        let e = Error::usage("the request cannot be decoded");
+        status::of(&e.hint("is it of provost.v1, and not compressed?"))
+    })
 }
 
 /// Where the messages of a stream come from.
 enum Source {
+    /// What was kept when it was asked for.
+    Kept(std::vec::IntoIter<Reply>),
     Output(OutputStream),
     Events(Feed),
     None,
@@ -180,6 +213,11 @@ enum Source {
 impl Source {
     fn of(request: Request, client: &mut Client) -> Result<Self, Error> {
         Ok(match request {
+            Request::Output(_) => {
+                let mut replies = client.call(request)?;
+                replies.retain(|reply| matches!(reply, Reply::Chunk(_)));
+                Self::Kept(replies.into_iter())
+            }
             Request::Stream(r) => Self::Output(client.stream_shared(r)?),
             Request::Events(r) => Self::Events(client.events(r)?),
             _ => Self::None,
@@ -189,6 +227,7 @@ impl Source {
     /// What comes next, if it comes without a wait.
     fn next_ready(&mut self) -> Option<Result<Reply, Error>> {
         match self {
+            Self::Kept(replies) => replies.next().map(Ok),
             Self::Output(stream) => stream.next_ready().map(|item| item.map(reply)),
             Self::Events(_) | Self::None => None,
         }
@@ -196,6 +235,7 @@ impl Source {
 
     fn next(&mut self) -> Option<Result<Reply, Error>> {
         match self {
+            Self::Kept(replies) => replies.next().map(Ok),
             Self::Output(stream) => stream.next().map(|item| item.map(reply)),
             Self::Events(feed) => feed.batch().map(|batch| batch.map(Reply::Events)),
             Self::None => None,
@@ -272,9 +312,10 @@ mod tests {
         fn check(
             &mut self,
             _: RpcContext<'_>,
-            request: HealthCheckRequest,
+            request: Encoded<HealthCheckRequest>,
             sink: UnarySink<HealthCheckResponse>,
         ) {
+            let request = request.decode().unwrap();
             let answer = |result| {
                 pending::keep(match result {
                     Ok(answer) => sink.success(answer),
@@ -293,7 +334,7 @@ mod tests {
         fn watch(
             &mut self,
             _: RpcContext<'_>,
-            _: HealthCheckRequest,
+            _: Encoded<HealthCheckRequest>,
             _: ServerStreamingSink<HealthCheckResponse>,
         ) {
         }

@@ -9,11 +9,16 @@ use parking_lot::Mutex;
 use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, busy, guard};
 use crate::gateway::response_stream::ResponseStream;
+use crate::rpc::codec::Encoded;
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
-use crate::rpc::{block, pending};
+use crate::rpc::{block, pending, status};
 use crate::sys::poll;
+use crate::wire::error::Error;
+
+/// The most bytes of a question: the name of a service.
+const REQUEST_LEN_MAX: usize = 1 << 10;
 
 /// Whether the gateway serves, and who wants to know when that changes.
 #[derive(Default)]
@@ -57,6 +62,14 @@ impl Drop for Watching {
     }
 }
 
+/// The service that is asked about. Read on the completion thread, so it has to be short.
+fn service(request: Encoded<HealthCheckRequest>) -> Result<String, RpcStatus> {
+    let short = (request.len() <= REQUEST_LEN_MAX).then_some(request);
+    short.and_then(|request| request.decode().ok()).map(|request| request.service).ok_or_else(|| {
+        status::of(&Error::usage(format!("a health check is a name of at most {REQUEST_LEN_MAX} bytes")))
+    })
+}
+
 fn message(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
@@ -65,17 +78,17 @@ impl Health for Calls {
     fn check(
         &mut self,
         ctx: RpcContext<'_>,
-        request: HealthCheckRequest,
+        request: Encoded<HealthCheckRequest>,
         sink: UnarySink<HealthCheckResponse>,
     ) {
-        let status = self.gateway.serving.of(&request.service);
+        let status = service(request).map(|service| self.gateway.serving.of(&service));
         let answer = move |result: Result<(), RpcStatus>| {
-            pending::keep(match (result, status) {
-                (Err(status), _) => sink.fail(status),
-                (Ok(()), ServingStatus::ServiceUnknown) => {
+            pending::keep(match result.and(status) {
+                Err(status) => sink.fail(status),
+                Ok(ServingStatus::ServiceUnknown) => {
                     sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
                 }
-                (Ok(()), status) => sink.success(message(status)),
+                Ok(status) => sink.success(message(status)),
             });
         };
         match self.caller.enter_freely(ctx.request_headers()) {
@@ -97,15 +110,19 @@ impl Health for Calls {
     fn watch(
         &mut self,
         ctx: RpcContext<'_>,
-        request: HealthCheckRequest,
+        request: Encoded<HealthCheckRequest>,
         sink: ServerStreamingSink<HealthCheckResponse>,
     ) {
+        let service = match service(request) {
+            Ok(service) => service,
+            Err(status) => return ctx.spawn(async move { drop(sink.fail(status).await) }),
+        };
         let (serving, stall) = (Arc::clone(&self.gateway.serving), self.gateway.limits.stall);
         let refused = self.gateway.threads.run(sink, move |sink| {
             let _watching = serving.watch();
             let (mut response, mut sent) = (ResponseStream::new(sink, stall), None);
             loop {
-                let status = serving.of(&request.service);
+                let status = serving.of(&service);
                 if sent != Some(status) && response.send(message(status)).is_err() {
                     return;
                 }

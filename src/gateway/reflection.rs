@@ -100,7 +100,7 @@ mod tests {
             let Answer::FileDescriptorResponse(found) = file(find(service)) else { panic!("{service}") };
             assert!(!found.file_descriptor_proto.is_empty());
         }
-        let Answer::FileDescriptorResponse(found) = file(find("provost.v1.ProcessManager.Start")) else {
+        let Answer::FileDescriptorResponse(found) = file(find("provost.v1.ProcessService.Start")) else {
             panic!("no method")
         };
         assert_eq!(found.file_descriptor_proto.len(), 3);

@@ -93,7 +93,7 @@ impl Default for Limits {
             connections: 1000,
             unauthenticated: 64,
             streams: 100,
-            message_size: 1 << 20,
+            message_size: 4 << 20,
             handshake: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
             stall: Duration::from_secs(60),

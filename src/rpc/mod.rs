@@ -1,8 +1,9 @@
-//! gRPC as both of its ends need it: the codec, the services generated from `proto/`, statuses to errors and
-//! back, and a call as a blocking one.
+//! gRPC as both of its ends need it: the public messages, the codec, the services generated from `proto/`,
+//! statuses to errors and back, and a call as a blocking one.
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod api;
 pub(crate) mod block;
 pub(crate) mod codec;
 pub(crate) mod pending;

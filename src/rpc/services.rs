@@ -2,10 +2,10 @@
 
 #![allow(clippy::all, clippy::pedantic, dead_code, missing_docs, reason = "generated code")]
 
-/// `provost.v1.ProcessManager`.
-pub(crate) mod manager {
+/// `provost.v1.ProcessService`, and its messages.
+pub(crate) mod process {
     use crate::rpc::codec;
-    use crate::wire::proto::v1::*;
+    include!(concat!(env!("OUT_DIR"), "/provost.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/provost.v1.services.rs"));
 }
 
@@ -29,7 +29,7 @@ pub(crate) mod reflection_alpha {
     include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1alpha.services.rs"));
 }
 
-/// `google.rpc.Status`.
+/// `google.rpc.Status` and its details.
 pub(crate) mod status {
     include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
 }

@@ -2,17 +2,23 @@
 //! exact.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use grpcio::{RpcStatus, RpcStatusCode};
 use prost::Message;
+use prost_types::Any;
 
-use crate::rpc::services::status::{Any, ErrorInfo, Status};
+use crate::rpc::api::Invalid;
+use crate::rpc::services::status::bad_request::FieldViolation;
+use crate::rpc::services::status::{BadRequest, ErrorInfo, RetryInfo, Status};
 use crate::wire::error::{Code, Error};
 
 /// The domain of our reasons.
-const DOMAIN: &str = "provost";
+const DOMAIN: &str = "provost.internal";
 /// What an [`ErrorInfo`] is called inside of `Any`.
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 /// The longest message of a status, in bytes: it travels in a header, of which clients take 8 KiB.
 const MESSAGE_LEN_MAX: usize = 2 << 10;
 
@@ -25,6 +31,10 @@ pub(crate) enum Reason {
     Role,
     /// Too many at once.
     Busy,
+    /// Too many failed logins, for so long yet.
+    Throttled { for_ms: u64 },
+    /// The answer does not fit into one message.
+    TooLarge,
     /// A defect of ours.
     Internal,
 }
@@ -35,8 +45,23 @@ impl Reason {
             Self::Credentials => (RpcStatusCode::PERMISSION_DENIED, "CREDENTIALS"),
             Self::Role => (RpcStatusCode::PERMISSION_DENIED, "ROLE"),
             Self::Busy => (RpcStatusCode::RESOURCE_EXHAUSTED, "BUSY"),
+            Self::Throttled { .. } => (RpcStatusCode::RESOURCE_EXHAUSTED, "THROTTLED"),
+            Self::TooLarge => (RpcStatusCode::RESOURCE_EXHAUSTED, "TOO_LARGE"),
             Self::Internal => (RpcStatusCode::INTERNAL, "INTERNAL"),
         }
+    }
+}
+
+impl Reason {
+    /// When to come again, for what passes by itself.
+    fn retry(self) -> Option<Any> {
+        let after = match self {
+            Self::Busy => Duration::from_secs(1),
+            Self::Throttled { for_ms } => Duration::from_millis(for_ms),
+            Self::Credentials | Self::Role | Self::TooLarge | Self::Internal => return None,
+        };
+        let retry = RetryInfo { retry_delay: after.try_into().ok() };
+        Some(Any { type_url: RETRY_INFO.to_owned(), value: retry.encode_to_vec() })
     }
 }
 
@@ -46,20 +71,31 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::Usage => RpcStatusCode::INVALID_ARGUMENT,
         Code::NotFound => RpcStatusCode::NOT_FOUND,
         Code::TimedOut => RpcStatusCode::DEADLINE_EXCEEDED,
-        Code::Refused | Code::No => RpcStatusCode::FAILED_PRECONDITION,
+        Code::Refused | Code::No | Code::CannotExecute | Code::ProgramNotFound => {
+            RpcStatusCode::FAILED_PRECONDITION
+        }
         Code::Unreachable => RpcStatusCode::UNAVAILABLE,
-        Code::Failed | Code::Partial | Code::CannotExecute | Code::ProgramNotFound => RpcStatusCode::ABORTED,
+        Code::Failed | Code::Partial => RpcStatusCode::ABORTED,
     };
-    detailed(code, &error.code.name().to_uppercase(), error)
+    detailed(code, &error.code.name().to_uppercase(), error, None)
+}
+
+/// A request that is wrong in one of its fields.
+pub(crate) fn invalid(invalid: &Invalid) -> RpcStatus {
+    let violation = FieldViolation { field: invalid.field.clone(), description: cut(&invalid.error.message) };
+    let more = BadRequest { field_violations: vec![violation] };
+    let any = Any { type_url: BAD_REQUEST.to_owned(), value: more.encode_to_vec() };
+    let error = &invalid.error;
+    detailed(RpcStatusCode::INVALID_ARGUMENT, &error.code.name().to_uppercase(), error, Some(any))
 }
 
 /// A refusal of the gateway's own.
 pub(crate) fn refusal(reason: Reason, error: &Error) -> RpcStatus {
-    let (code, reason) = reason.status();
-    detailed(code, reason, error)
+    let (code, name) = reason.status();
+    detailed(code, name, error, reason.retry())
 }
 
-fn detailed(code: RpcStatusCode, reason: &str, error: &Error) -> RpcStatus {
+fn detailed(code: RpcStatusCode, reason: &str, error: &Error, more: Option<Any>) -> RpcStatus {
     let message = cut(&error.message);
     let hint = (!error.hint.is_empty()).then(|| ("hint".to_owned(), cut(&error.hint)));
     let info = ErrorInfo {
@@ -67,10 +103,11 @@ fn detailed(code: RpcStatusCode, reason: &str, error: &Error) -> RpcStatus {
         domain: DOMAIN.to_owned(),
         metadata: hint.into_iter().collect::<HashMap<_, _>>(),
     };
+    let info = Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() };
     let details = Status {
         code: code.into(),
         message: message.clone(),
-        details: vec![Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() }],
+        details: [info].into_iter().chain(more).collect(),
     };
     RpcStatus::with_details(code, message, details.encode_to_vec())
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::keeper::Ended;
-use crate::wire::proto::internal::v1 as internal;
+use crate::wire::proto::v1 as internal;
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
 

@@ -112,6 +112,12 @@ impl UpgradeId {
     }
 }
 
+impl fmt::Display for UpgradeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
 impl Default for UpgradeId {
     fn default() -> Self {
         Self::new()

@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "gateway")]
-pub(crate) mod answer;
 pub mod audit;
 pub mod buffer;
 mod change;

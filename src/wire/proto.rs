@@ -5,11 +5,5 @@
 #![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
 
 pub(crate) mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/provost.v1.rs"));
-}
-
-pub(in crate::wire) mod internal {
-    pub(in crate::wire) mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/provost.internal.v1.rs"));
-    }
+    include!(concat!(env!("OUT_DIR"), "/provost.internal.v1.rs"));
 }

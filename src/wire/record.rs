@@ -8,7 +8,7 @@ use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
-use crate::wire::proto::internal::v1 as internal;
+use crate::wire::proto::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 

@@ -380,7 +380,7 @@ impl Follow {
 }
 
 impl Until {
-    fn to_wire(self) -> v1::Until {
+    pub(crate) fn to_wire(self) -> v1::Until {
         match self {
             Self::Stopped => v1::Until::Stopped,
             Self::Running => v1::Until::Running,
@@ -398,7 +398,7 @@ impl Until {
 }
 
 impl StreamKind {
-    fn to_wire(self) -> v1::StreamKind {
+    pub(crate) fn to_wire(self) -> v1::StreamKind {
         match self {
             Self::Both => v1::StreamKind::Both,
             Self::Stdout => v1::StreamKind::Stdout,

@@ -177,7 +177,7 @@ impl Scope {
         Self::from_wire(i32::try_from(n).unwrap_or(0))
     }
 
-    pub(in crate::wire) fn to_wire(self) -> v1::Scope {
+    pub(crate) fn to_wire(self) -> v1::Scope {
         match self {
             Self::Tree => v1::Scope::Tree,
             Self::Group => v1::Scope::Group,
@@ -465,7 +465,7 @@ impl RestartRules {
 }
 
 impl RestartPolicy {
-    pub(in crate::wire) fn to_wire(self) -> v1::RestartPolicy {
+    pub(crate) fn to_wire(self) -> v1::RestartPolicy {
         match self {
             Self::Never => v1::RestartPolicy::Never,
             Self::OnFailure => v1::RestartPolicy::OnFailure,

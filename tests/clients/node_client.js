@@ -16,13 +16,13 @@ const descriptor = library("protobufjs/ext/descriptor");
 
 const OPTIONS = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true, includeDirs: [met.proto] };
 const loaded = (file) => grpc.loadPackageDefinition(loader.loadSync(file, OPTIONS));
-const { ProcessManager } = loaded("provost/v1/manager.proto").provost.v1;
+const { ProcessService } = loaded("provost/v1/process_service.proto").provost.v1;
 const { Health } = loaded("grpc/health/v1/health.proto").grpc.health.v1;
 const REFLECTIONS = {
   v1: loaded("grpc/reflection/v1/reflection.proto").grpc.reflection.v1.ServerReflection,
   v1alpha: loaded("grpc/reflection/v1alpha/reflection.proto").grpc.reflection.v1alpha.ServerReflection,
 };
-const rpc = protobuf.loadSync(path.join(met.proto, "google/rpc/status.proto"));
+const rpc = protobuf.loadSync([path.join(met.proto, "google/rpc/status.proto"), path.join(met.proto, "google/rpc/error_details.proto")]);
 
 // Generous: what is waited for comes at once, or when a busy machine gets to it.
 const SOON = 20_000;
@@ -30,7 +30,7 @@ const SERVICES = [
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
-  "provost.v1.ProcessManager",
+  "provost.v1.ProcessService",
 ];
 const checks = {};
 
@@ -74,29 +74,28 @@ class User {
   }
 }
 
-const link = connect(ProcessManager);
+const link = connect(ProcessService);
 const admin = new User("admin", link);
 const operator = new User("operator", link);
 const viewer = new User("viewer", link);
 
 // --- processes
 
-const text = (id) => id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 const only = (item) => {
   assert.equal(item.error, null, JSON.stringify(item.error));
   return item.process;
 };
-const all = async (answer) => (await answer).items.map(only);
+const all = async (answer) => (await answer).results.map(only);
 const one = async (answer) => {
-  const items = await all(answer);
-  assert.equal(items.length, 1);
-  return items[0];
+  const results = await all(answer);
+  assert.equal(results.length, 1);
+  return results[0];
 };
 
 // Processes for the time of `use`, which gets their ids as text.
 async function started(spec, use, count = 0) {
-  const made = await all(admin.ask("Start", { spec, count, instances: count > 0 }));
-  const ids = made.map((p) => text(p.id));
+  const made = await all(admin.ask("Start", { spec, count, numbered: count > 0 }));
+  const ids = made.map((p) => p.id);
   try {
     return await use(count === 0 ? ids[0] : ids);
   } finally {
@@ -166,11 +165,10 @@ async function refused(code, reason, answer) {
   assert.equal(codeOf(error), code, error.message);
   const details = rpc.lookupType("google.rpc.Status").decode(detailsOf(error));
   assert.deepEqual([details.code, details.message], [error.code, error.details]);
-  assert.equal(details.details.length, 1);
   const [any] = details.details;
   assert.equal(any.type_url ?? any.typeUrl, "type.googleapis.com/google.rpc.ErrorInfo");
   const info = rpc.lookupType("google.rpc.ErrorInfo").decode(any.value);
-  assert.deepEqual([info.domain, info.reason], ["provost", reason]);
+  assert.deepEqual([info.domain, info.reason], ["provost.internal", reason]);
   return info.metadata.hint ?? "";
 }
 
@@ -179,7 +177,7 @@ async function refused(code, reason, answer) {
 checks.start_one = () =>
   started({ ...SLEEP, name: "js-one", labels: [{ key: "tier", value: "web" }] }, async (id) => {
     const [found] = await status("js-one");
-    assert.deepEqual([text(found.id), found.run, found.state], [id, 1, "STATE_RUNNING"]);
+    assert.deepEqual([found.id, found.run, found.state], [id, 1, "PROCESS_STATE_RUNNING"]);
     assert.deepEqual([found.command, found.labels], [SLEEP.command, [{ key: "tier", value: "web" }]]);
     assert.ok(found.pid > 0);
     assert.match(found.cause, /user alice.*client\.provost/);
@@ -200,7 +198,7 @@ checks.start_again = () =>
   });
 
 checks.start_of_nothing = async () => {
-  await refused("ABORTED", "PROGRAM_NOT_FOUND", admin.ask("Start", { spec: { command: ["/no/such"] } }));
+  await refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND", admin.ask("Start", { spec: { command: ["/no/such"] } }));
   await refused("INVALID_ARGUMENT", "USAGE", admin.ask("Start", { spec: {} }));
   await refused("INVALID_ARGUMENT", "USAGE", admin.ask("Start", { count: 2 }));
 };
@@ -208,13 +206,13 @@ checks.start_of_nothing = async () => {
 checks.stop = () =>
   started(SLEEP, async (id) => {
     const stopped = await one(operator.ask("Stop", { targets: [id] }));
-    assert.deepEqual([stopped.state, stopped.exit.signal], ["STATE_STOPPED", 15]);
+    assert.deepEqual([stopped.state, stopped.last_end.signal_number], ["PROCESS_STATE_STOPPED", 15]);
   });
 
 checks.stop_with_a_signal = () =>
   started(SLEEP, async (id) => {
-    const stopped = await one(operator.ask("Stop", { targets: [id], signal: 2, timeout_ms: 5000 }));
-    assert.equal(stopped.exit.signal, 2);
+    const stopped = await one(operator.ask("Stop", { targets: [id], signal_number: 2, timeout: { seconds: 5 } }));
+    assert.equal(stopped.last_end.signal_number, 2);
   });
 
 checks.restart = () =>
@@ -229,29 +227,29 @@ checks.remove = () =>
   started({ command: ["true"] }, async (id) => {
     await wait(id);
     await one(admin.ask("Remove", { targets: [id] }));
-    const { items } = await viewer.ask("Status", { targets: [id] });
-    assert.deepEqual([items[0].target, items[0].error.code], [id, "CODE_NOT_FOUND"]);
+    const { results } = await viewer.ask("Status", { targets: [id] });
+    assert.deepEqual([results[0].target, results[0].error.code], [id, "ERROR_CODE_NOT_FOUND"]);
   });
 
 checks.signal = () => {
   const script = "trap 'echo usr1; exit 7' USR1; echo up; while :; do sleep 0.05; done";
-  return started({ command: ["sh", "-c", script], ready: { line: "up" } }, async (id) => {
-    await viewer.ask("Wait", { targets: [id], until: "UNTIL_READY" });
-    await one(operator.ask("Signal", { targets: [id], signal: 10, scope: "SCOPE_LEADER" }));
-    assert.equal((await wait(id))[0].exit.code, 7);
+  return started({ command: ["sh", "-c", script], readiness: { line: "up" } }, async (id) => {
+    await viewer.ask("Wait", { targets: [id], condition: "WAIT_CONDITION_READY" });
+    await one(operator.ask("Signal", { targets: [id], signal_number: 10, scope: "SIGNAL_SCOPE_LEADER" }));
+    assert.equal((await wait(id))[0].last_end.exit_code, 7);
   });
 };
 
 checks.wait_for_states = async () => {
   await started({ command: ["sh", "-c", "exit 3"] }, async (id) => {
     const [ended] = await wait(id);
-    assert.deepEqual([ended.state, ended.exit.code], ["STATE_STOPPED", 3]);
+    assert.deepEqual([ended.state, ended.last_end.exit_code], ["PROCESS_STATE_STOPPED", 3]);
   });
   await started(SLEEP, async (id) => {
-    const running = await one(viewer.ask("Wait", { targets: [id], until: "UNTIL_RUNNING" }));
-    assert.equal(running.state, "STATE_RUNNING");
-    const { items } = await viewer.ask("Wait", { targets: [id], timeout_ms: 50 });
-    assert.equal(items[0].error.code, "CODE_TIMED_OUT");
+    const running = await one(viewer.ask("Wait", { targets: [id], condition: "WAIT_CONDITION_RUNNING" }));
+    assert.equal(running.state, "PROCESS_STATE_RUNNING");
+    const { results } = await viewer.ask("Wait", { targets: [id], timeout: { nanos: 50_000_000 } });
+    assert.equal(results[0].error.code, "ERROR_CODE_TIMED_OUT");
   });
 };
 
@@ -259,11 +257,11 @@ checks.status_by_every_target = () =>
   started({ ...SLEEP, name: "js-target" }, async (ids) => {
     // A prefix of a UUID of now is not unique; all but its last digits is.
     for (const target of [ids[0], ids[0].slice(0, 34), "js-target-1"]) {
-      assert.deepEqual((await status(target)).map((p) => text(p.id)), ids.slice(0, 1));
+      assert.deepEqual((await status(target)).map((p) => p.id), ids.slice(0, 1));
     }
-    assert.deepEqual((await status("js-*")).map((p) => text(p.id)), ids);
-    const { items } = await viewer.ask("Status", { targets: ["nobody", ids[1]] });
-    assert.equal(items.find((i) => i.target === "nobody").error.code, "CODE_NOT_FOUND");
+    assert.deepEqual((await status("js-*")).map((p) => p.id), ids);
+    const { results } = await viewer.ask("Status", { targets: ["nobody", ids[1]] });
+    assert.equal(results.find((i) => i.target === "nobody").error.code, "ERROR_CODE_NOT_FOUND");
   }, 2);
 
 checks.list_all = () =>
@@ -271,18 +269,40 @@ checks.list_all = () =>
     const names = async (request) => (await viewer.ask("List", request)).processes.map((p) => p.name);
     assert.deepEqual((await names({ pattern: "js-list*" })).sort(), ["js-list-1", "js-list-2"]);
     assert.ok(!(await names({})).includes("provost.gateway"));
-    assert.ok((await names({ all: true })).includes("provost.gateway"));
+    assert.ok((await names({ include_internal: true })).includes("provost.gateway"));
   }, 2);
+
+// All of an answer, page by page.
+async function pages(method, request, field) {
+  const found = [];
+  for (let page_token = ""; ; ) {
+    const page = await viewer.ask(method, { ...request, page_token });
+    assert.ok(page[field].length <= request.page_size);
+    found.push(...page[field]);
+    page_token = page.next_page_token;
+    if (!page_token) return found;
+  }
+}
+
+checks.answers_by_pages = () =>
+  started({ ...SLEEP, name: "js-page" }, async (ids) => {
+    const listed = await pages("List", { pattern: "js-page*", page_size: 3 }, "processes");
+    assert.deepEqual(listed.map((p) => p.id), ids);
+    const asked = await pages("Status", { targets: ["nobody", "js-page*"], page_size: 2 }, "results");
+    assert.deepEqual(asked.flatMap((r) => (r.error ? [r.target] : [])), ["nobody"]);
+    assert.deepEqual(asked.flatMap((r) => (r.process ? [r.process.id] : [])), ids);
+    await refused("INVALID_ARGUMENT", "USAGE", viewer.ask("List", { page_token: "nothing of the kind" }));
+  }, 7);
 
 checks.output = () =>
   started({ command: ["sh", "-c", "printf 'to out'; printf 'to err' >&2"] }, async (id) => {
     await wait(id);
-    const read = async (kind) =>
-      Buffer.concat((await operator.ask("Output", { target: id, kind })).chunks.map((c) => c.data)).toString();
-    assert.equal(await read("STREAM_KIND_STDOUT"), "to out");
-    assert.equal(await read("STREAM_KIND_STDERR"), "to err");
-    assert.equal((await read("STREAM_KIND_BOTH")).length, 12);
-    await refused("NOT_FOUND", "NOT_FOUND", operator.ask("Output", { target: "nobody" }));
+    const read = async (selection) =>
+      Buffer.concat((await collect(operator.open("Output", { target: id, selection }))).map((p) => p.chunk.data)).toString();
+    assert.equal(await read("OUTPUT_SELECTION_STDOUT"), "to out");
+    assert.equal(await read("OUTPUT_SELECTION_STDERR"), "to err");
+    assert.equal((await read("OUTPUT_SELECTION_BOTH")).length, 12);
+    await refused("NOT_FOUND", "NOT_FOUND", collect(operator.open("Output", { target: "nobody" })));
   });
 
 // Every byte there is, most of them no UTF-8, many times.
@@ -294,7 +314,7 @@ const PRINT = `const fs = require("fs"), b = Buffer.concat(Array(256).fill(Buffe
 const PRINTER = { command: [process.execPath, "-e", PRINT] };
 
 // All bytes of a stream by the stream that they came on; they are complete and in order.
-async function streamed(id, since = { start: true }) {
+async function streamed(id, since = { oldest: true }) {
   const got = { out: [], err: [] };
   let next = since.offset ?? 0;
   await collect(operator.open("Stream", { targets: [id], ...since }), (message) => {
@@ -302,7 +322,7 @@ async function streamed(id, since = { start: true }) {
     if (message.item === "ended") return;
     assert.equal(message.chunk.offset, next);
     next += message.chunk.data.length;
-    got[message.chunk.stderr ? "err" : "out"].push(message.chunk.data);
+    got[message.chunk.stream === "OUTPUT_STREAM_STDERR" ? "err" : "out"].push(message.chunk.data);
   });
   return [Buffer.concat(got.out), Buffer.concat(got.err)];
 }
@@ -316,22 +336,22 @@ checks.stream_from_offset = () =>
   started(PRINTER, async (id) => {
     await wait(id);
     same(await streamed(id, { offset: 1000 }), [NO_TEXT.subarray(1000), BACKWARDS]);
-    const request = { targets: [id], start: true, kind: "STREAM_KIND_STDERR" };
+    const request = { targets: [id], oldest: true, selection: "OUTPUT_SELECTION_STDERR" };
     const chunks = (await collect(operator.open("Stream", request))).flatMap((m) => (m.chunk ? [m.chunk] : []));
-    assert.ok(chunks.every((c) => c.stderr));
+    assert.ok(chunks.every((c) => c.stream === "OUTPUT_STREAM_STDERR"));
     same([Buffer.concat(chunks.map((c) => c.data))], [BACKWARDS]);
     await refused("NOT_FOUND", "NOT_FOUND", collect(operator.open("Stream", { targets: ["nobody"] })));
   });
 
 checks.env = async () => {
-  await admin.ask("Env", { set: [{ key: "JS_COLOUR", value: "blau ü" }] });
-  const shown = (await admin.ask("Env")).env.find((v) => v.key === "JS_COLOUR");
+  await admin.ask("Environment", { set: [{ key: "JS_COLOUR", value: "blau ü" }] });
+  const shown = (await admin.ask("Environment")).environment.find((v) => v.key === "JS_COLOUR");
   assert.equal(shown.value, "blau ü");
   await started({ command: ["sh", "-c", 'printf %s "$JS_COLOUR"'] }, async (id) =>
     assert.equal((await streamed(id))[0].toString(), "blau ü"),
   );
-  const { env } = await admin.ask("Env", { unset: ["JS_COLOUR"] });
-  assert.ok(!env.some((v) => v.key === "JS_COLOUR"));
+  const { environment } = await admin.ask("Environment", { unset: ["JS_COLOUR"] });
+  assert.ok(!environment.some((v) => v.key === "JS_COLOUR"));
 };
 
 checks.events_follow_and_resume = () =>
@@ -339,14 +359,14 @@ checks.events_follow_and_resume = () =>
     // The kinds of the events that come until this one, and its number.
     const kinds = async (since, last) => {
       const got = [];
-      const stream = viewer.open("Events", { since, follow: true, target: id });
+      const stream = viewer.open("Events", { after_sequence: since, follow: true, target: id });
       for await (const batch of stream) {
         for (const event of batch.events) {
-          got.push(event.kind.replace("EVENT_KIND_", "").toLowerCase());
+          got.push(event.kind.replace("PROCESS_EVENT_KIND_", "").toLowerCase());
           if (got.at(-1) === last) {
             stream.on("error", () => {});
             stream.cancel();
-            return [got, event.seq];
+            return [got, event.sequence];
           }
         }
       }
@@ -363,10 +383,10 @@ checks.events_follow_and_resume = () =>
 checks.history = () =>
   started({ command: ["true"] }, async (id) => {
     await wait(id);
-    const batches = await collect(viewer.open("History", { target: id, follow: true }));
+    const batches = await collect(viewer.open("History", { target: id }));
     const events = batches.flatMap((b) => b.events);
-    assert.ok(events.length >= 3 && events.every((e) => text(e.id) === id));
-    assert.ok(events.every((e, n) => n === 0 || e.seq > events[n - 1].seq));
+    assert.ok(events.length >= 3 && events.every((e) => e.process_id === id));
+    assert.ok(events.every((e, n) => n === 0 || e.sequence > events[n - 1].sequence));
     assert.match(events[0].cause, /user alice/);
   });
 
@@ -375,28 +395,28 @@ checks.audit = () =>
     await refused("PERMISSION_DENIED", "ROLE", viewer.ask("Stop", { targets: [id] }));
     const lines = [];
     for (;;) {
-      const page = (await admin.ask("Audit", { since: lines.at(-1)?.seq ?? 0, max: 100 })).lines;
+      const page = (await admin.ask("Audit", { after_sequence: lines.at(-1)?.sequence ?? 0, limit: 100 })).lines;
       if (page.length === 0) break;
       lines.push(...page);
     }
-    const last = (user) => lines.filter((line) => line.who.includes(`user ${user}`)).at(-1);
-    assert.match(last("alice").what, /sleep/);
+    const last = (user) => lines.filter((line) => line.caller.includes(`user ${user}`)).at(-1);
+    assert.match(last("alice").request, /sleep/);
     assert.ok(last("alice").result);
-    assert.ok(last("vera").what.includes(id), last("vera").what);
+    assert.ok(last("vera").request.includes(id), last("vera").request);
     assert.match(last("vera").result, /viewer may not stop/);
   });
 
 checks.service = async () => {
-  const about = await viewer.ask("Service");
+  const about = await viewer.ask("ServiceInfo");
   assert.ok(about.version && about.keeper_pid && about.engine_pid);
   assert.equal(about.engine_starts, 1);
 };
 
-checks.health_of_the_store = async () => assert.equal((await viewer.ask("Health")).store.state, "sound");
+checks.health_of_the_store = async () => assert.equal((await viewer.ask("Health")).store.state, "STORE_STATE_SOUND");
 
 checks.upgrade_needs_admin = async () => {
   for (const user of [viewer, operator]) {
-    await refused("PERMISSION_DENIED", "ROLE", user.ask("Upgrade", { id: Buffer.alloc(16, 7) }));
+    await refused("PERMISSION_DENIED", "ROLE", user.ask("Upgrade", { id: "01234567-89ab-7def-8123-456789abcdef" }));
   }
 };
 
@@ -405,9 +425,27 @@ checks.upgrade_needs_admin = async () => {
 checks.errors_have_details = async () => {
   const hints = [
     await refused("INVALID_ARGUMENT", "USAGE", viewer.ask("Status")),
-    await refused("INVALID_ARGUMENT", "USAGE", operator.ask("Output", { target: "no good name" })),
+    await refused("INVALID_ARGUMENT", "USAGE", collect(operator.open("Output", { target: "no good name" }))),
   ];
   assert.ok(hints.join(""), "no hint in either");
+};
+
+checks.the_wrong_field_is_named = async () => {
+  const wrong = [
+    [viewer, "Wait", { targets: ["x"], condition: 99 }, "condition"],
+    [operator, "Signal", { targets: ["x"], signal_number: 65 }, "signal_number"],
+    [operator, "Signal", { targets: ["x"], signal_number: 15, scope: 77 }, "scope"],
+    [operator, "Stop", { targets: ["x"], timeout: { seconds: -1 } }, "timeout"],
+    [admin, "Start", { spec: { command: ["x"] }, ids: ["no uuid"] }, "ids"],
+    [admin, "Start", {}, "spec"],
+  ];
+  for (const [user, method, request, field] of wrong) {
+    const error = await failure(user.ask(method, request));
+    assert.equal(codeOf(error), "INVALID_ARGUMENT", method);
+    const [, more] = rpc.lookupType("google.rpc.Status").decode(detailsOf(error)).details;
+    const bad = rpc.lookupType("google.rpc.BadRequest").decode(more.value);
+    assert.deepEqual(bad.fieldViolations.map((v) => v.field), [field]);
+  }
 };
 
 checks.deadline_ends_the_wait = () =>
@@ -437,7 +475,7 @@ async function firstOf(stream, meanwhile = () => {}) {
 checks.cancelled_stream_leaves_no_thread = async () => {
   await started({ command: ["sh", "-c", "echo first; exec sleep 1000"] }, (id) =>
     withOneCall(async (isThere) => {
-      const { chunk } = await firstOf(operator.open("Stream", { targets: [id], start: true }, {}), isThere);
+      const { chunk } = await firstOf(operator.open("Stream", { targets: [id], oldest: true }, {}), isThere);
       assert.equal(chunk.data.toString(), "first\n");
     }),
   );
@@ -445,10 +483,10 @@ checks.cancelled_stream_leaves_no_thread = async () => {
 };
 
 checks.large_message_is_refused = async () => {
-  const env = [{ key: "BIG", value: "x".repeat(1_100_000) }];
-  const error = await failure(admin.ask("Start", { spec: { command: ["true"], env } }));
+  const environment = [{ key: "BIG", value: "x".repeat(4_200_000) }];
+  const error = await failure(admin.ask("Start", { spec: { command: ["true"], environment } }));
   assert.equal(codeOf(error), "RESOURCE_EXHAUSTED");
-  await viewer.ask("Service");
+  await viewer.ask("ServiceInfo");
 };
 
 checks.eight_streams = () =>
@@ -459,13 +497,13 @@ checks.eight_streams = () =>
 checks.fifty_calls = () =>
   started(SLEEP, async (id) => {
     const answers = await Promise.all(Array.from({ length: 50 }, () => status(id)));
-    assert.ok(answers.every(([p]) => text(p.id) === id));
+    assert.ok(answers.every(([p]) => p.id === id));
   });
 
 // --- who may
 
 const denied = (credentials) =>
-  refused("PERMISSION_DENIED", "CREDENTIALS", call(link, "Service", {}, credentials));
+  refused("PERMISSION_DENIED", "CREDENTIALS", call(link, "ServiceInfo", {}, credentials));
 
 checks.wrong_password = async () => {
   for (const password of ["wrong password", "", "x".repeat(400)]) await denied(login("alice", password));
@@ -490,16 +528,16 @@ checks.roles = () =>
       ["StartAgain", { targets }],
       ["Stop", { targets }],
       ["Restart", { targets }],
-      ["Signal", { targets, signal: 18 }],
+      ["Signal", { targets, signal_number: 18 }],
       ["Output", { target: id }],
       ["Stream", { targets }],
     ];
     const admins = [
       ["Start", { spec: { command: ["true"] } }],
       ["Remove", { targets, force: true }],
-      ["Env", {}],
+      ["Environment", {}],
       ["Audit", {}],
-      ["Env", { set: [{ key: "LD_PRELOAD", value: "/tmp/x" }] }],
+      ["Environment", { set: [{ key: "LD_PRELOAD", value: "/tmp/x" }] }],
     ];
     const tried = [...[...operators, ...admins].map((t) => [viewer, ...t]), ...admins.map((t) => [operator, ...t])];
     for (const [user, method, request] of tried) {
@@ -507,14 +545,14 @@ checks.roles = () =>
       await refused("PERMISSION_DENIED", "ROLE", answer);
     }
     const [found] = await status(id);
-    assert.deepEqual([found.state, found.run], ["STATE_RUNNING", 1]);
+    assert.deepEqual([found.state, found.run], ["PROCESS_STATE_RUNNING", 1]);
   });
 
 // --- who gets in
 
 async function notLetIn(credentials) {
-  const other = connect(ProcessManager, credentials);
-  const error = await failure(new User("admin", other).ask("Service"));
+  const other = connect(ProcessService, credentials);
+  const error = await failure(new User("admin", other).ask("ServiceInfo"));
   // No details: not one of our statuses, no HTTP/2 was spoken.
   assert.deepEqual([codeOf(error), detailsOf(error)], ["UNAVAILABLE", undefined]);
   other.close();
@@ -558,7 +596,7 @@ const health = connect(Health);
 
 checks.health_check = async () => {
   const ask = (service, credentials = metadata()) => call(health, "Check", { service }, credentials);
-  for (const name of ["", "provost.v1.ProcessManager"]) assert.equal((await ask(name)).status, "SERVING");
+  for (const name of ["", "provost.v1.ProcessService"]) assert.equal((await ask(name)).status, "SERVING");
   assert.equal(codeOf(await failure(ask("no.such.Service"))), "NOT_FOUND");
   await refused("PERMISSION_DENIED", "CREDENTIALS", ask("", login("alice", "wrong password")));
   assert.equal((await ask("", loginOf("viewer"))).status, "SERVING");
@@ -604,9 +642,9 @@ async function described(version) {
       method.requestSerialize({});
     }
   }
-  const methods = Object.keys(definitions["provost.v1.ProcessManager"]).sort();
-  assert.deepEqual(methods, Object.keys(ProcessManager.service).sort());
-  for (const name of ["Spec", "Event", "Process", "StreamItem"]) assert.ok(definitions[`provost.v1.${name}`], name);
+  const methods = Object.keys(definitions["provost.v1.ProcessService"]).sort();
+  assert.deepEqual(methods, Object.keys(ProcessService.service).sort());
+  for (const name of ["ProcessSpec", "ProcessEvent", "ManagedProcess", "StreamResponse"]) assert.ok(definitions[`provost.v1.${name}`], name);
   const [nothing] = await reflected(version, [{ file_containing_symbol: "provost.v1.Nothing" }]);
   assert.equal(nothing.error_response.error_code, grpc.status.NOT_FOUND);
 }
@@ -619,13 +657,13 @@ checks.reflection_v1 = () => described("v1");
 const kept = {
   begin: Date.now(),
   states: [],
-  client: connect(ProcessManager, secured(), {
+  client: connect(ProcessService, secured(), {
     "grpc.keepalive_time_ms": 2000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
   }),
   async start() {
-    await new User("viewer", this.client).ask("Service");
+    await new User("viewer", this.client).ask("ServiceInfo");
     this.note();
   },
   // Every state that the connection is in, from now on.
@@ -639,7 +677,7 @@ const kept = {
 
 checks.keep_alive = async () => {
   await until("five pings are through", () => Date.now() - kept.begin > 11_000);
-  await new User("viewer", kept.client).ask("Service");
+  await new User("viewer", kept.client).ask("ServiceInfo");
   assert.deepEqual(kept.states, ["READY"]);
 };
 

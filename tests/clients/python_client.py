@@ -18,6 +18,7 @@ import uuid
 
 import grpc
 from google.protobuf import message_factory
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,14 +29,15 @@ from grpc_status import rpc_status
 
 MET = json.loads(sys.argv[1])
 sys.path.insert(0, MET["proto"])
-manager, services = grpc.protos_and_services("provost/v1/manager.proto")
-channel = grpc.protos("provost/v1/channel.proto")
+api, services = grpc.protos_and_services("provost/v1/process_service.proto")
 process = grpc.protos("provost/v1/process.proto")
+event = grpc.protos("provost/v1/event.proto")
+health_types = grpc.protos("provost/v1/health.proto")
 
 # Generous: what is waited for comes at once, or when a busy machine gets to it.
 SOON = 20
 SERVICES = {
-    "provost.v1.ProcessManager",
+    "provost.v1.ProcessService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -78,7 +80,7 @@ class User:
     """The methods with the credentials of a role, on a channel."""
 
     def __init__(self, role, link):
-        self.stub, self.metadata = services.ProcessManagerStub(link), login_of(role)
+        self.stub, self.metadata = services.ProcessServiceStub(link), login_of(role)
 
     def __getattr__(self, method):
         call = getattr(self.stub, method)
@@ -93,8 +95,8 @@ ADMIN, OPERATOR, VIEWER = (User(role, LINK) for role in ("admin", "operator", "v
 
 
 def start(*command, count=0, **spec):
-    request = channel.Start(spec=process.Spec(command=command, **spec), count=count, instances=count > 0)
-    return [only(item) for item in ADMIN.Start(request).items]
+    request = api.StartRequest(spec=process.ProcessSpec(command=command, **spec), count=count, numbered=count > 0)
+    return [only(item) for item in ADMIN.Start(request).results]
 
 
 def only(item):
@@ -105,27 +107,23 @@ def only(item):
 @contextlib.contextmanager
 def started(*command, count=0, **spec):
     """Processes for the time of a check: their ids as text."""
-    ids = [text(p.id) for p in start(*command, count=count, **spec)]
+    ids = [p.id for p in start(*command, count=count, **spec)]
     try:
         yield ids[0] if count == 0 else ids
     finally:
-        ADMIN.Remove(channel.Remove(targets=ids, force=True))
-
-
-def text(id):
-    return str(uuid.UUID(bytes=id))
+        ADMIN.Remove(api.RemoveRequest(targets=ids, force=True))
 
 
 def status(*targets):
-    return [only(item) for item in VIEWER.Status(channel.Targets(targets=targets)).items]
+    return [only(item) for item in VIEWER.Status(api.StatusRequest(targets=targets)).results]
 
 
 def state(target):
-    return process.State.Name(status(target)[0].state).removeprefix("STATE_").lower()
+    return process.ProcessState.Name(status(target)[0].state).removeprefix("PROCESS_STATE_").lower()
 
 
 def wait(*targets, **more):
-    return [only(item) for item in VIEWER.Wait(channel.Wait(targets=targets, **more)).items]
+    return [only(item) for item in VIEWER.Wait(api.WaitRequest(targets=targets, **more)).results]
 
 
 def expect(equal, to):
@@ -176,9 +174,8 @@ def refused(code, reason, call, *arguments, **more):
     assert details is not None, f"no details with {error.details()}"
     expect((details.code, details.message), (error.code().value[0], error.details()))
     info = error_details_pb2.ErrorInfo()
-    expect(len(details.details), 1)
     assert details.details[0].Unpack(info), details
-    expect((info.domain, info.reason), ("provost", reason))
+    expect((info.domain, info.reason), ("provost.internal", reason))
     return info.metadata.get("hint", "")
 
 
@@ -187,9 +184,9 @@ def refused(code, reason, call, *arguments, **more):
 
 @check
 def start_one():
-    with started("sleep", "1000", name="py-one", labels=[process.EnvVar(key="tier", value="web")]) as id:
+    with started("sleep", "1000", name="py-one", labels=[process.ProcessLabel(key="tier", value="web")]) as id:
         [found] = status("py-one")
-        expect((text(found.id), found.run, found.state), (id, 1, process.STATE_RUNNING))
+        expect((found.id, found.run, found.state), (id, 1, process.PROCESS_STATE_RUNNING))
         expect((list(found.command), found.labels[0].value), (["sleep", "1000"], "web"))
         assert found.pid > 0 and "user alice" in found.cause and "client.provost" in found.cause, found
 
@@ -206,37 +203,37 @@ def start_count():
 def start_again():
     with started("true") as id:
         wait(id)
-        [item] = OPERATOR.StartAgain(channel.StartAgain(targets=[id])).items
+        [item] = OPERATOR.StartAgain(api.StartAgainRequest(targets=[id])).results
         expect(only(item).run, 2)
 
 
 @check
 def start_of_nothing():
-    refused("ABORTED", "PROGRAM_NOT_FOUND", ADMIN.Start, channel.Start(spec=process.Spec(command=["/no/such"])))
-    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, channel.Start(spec=process.Spec()))
-    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, channel.Start(count=2))
+    refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND", ADMIN.Start, api.StartRequest(spec=process.ProcessSpec(command=["/no/such"])))
+    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, api.StartRequest(spec=process.ProcessSpec()))
+    refused("INVALID_ARGUMENT", "USAGE", ADMIN.Start, api.StartRequest(count=2))
 
 
 @check
 def stop():
     with started("sleep", "1000") as id:
-        [item] = OPERATOR.Stop(channel.StopTargets(targets=[id])).items
+        [item] = OPERATOR.Stop(api.StopRequest(targets=[id])).results
         stopped = only(item)
-        expect((stopped.state, stopped.exit.signal), (process.STATE_STOPPED, 15))
+        expect((stopped.state, stopped.last_end.signal_number), (process.PROCESS_STATE_STOPPED, 15))
 
 
 @check
 def stop_with_a_signal():
     with started("sleep", "1000") as id:
-        [item] = OPERATOR.Stop(channel.StopTargets(targets=[id], signal=2, timeout_ms=5000)).items
-        expect(only(item).exit.signal, 2)
+        [item] = OPERATOR.Stop(api.StopRequest(targets=[id], signal_number=2, timeout=Duration(seconds=5))).results
+        expect(only(item).last_end.signal_number, 2)
 
 
 @check
 def restart():
     with started("sleep", "1000") as id:
         before = status(id)[0].pid
-        [item] = OPERATOR.Restart(channel.Targets(targets=[id])).items
+        [item] = OPERATOR.Restart(api.RestartRequest(targets=[id])).results
         after = only(item)
         assert after.run == 2 and after.pid != before, after
 
@@ -245,30 +242,30 @@ def restart():
 def remove():
     with started("true") as id:
         wait(id)
-        only(ADMIN.Remove(channel.Remove(targets=[id])).items[0])
-        [item] = VIEWER.Status(channel.Targets(targets=[id])).items
-        expect((item.target, item.error.code), (id, channel.CODE_NOT_FOUND))
+        only(ADMIN.Remove(api.RemoveRequest(targets=[id])).results[0])
+        [item] = VIEWER.Status(api.StatusRequest(targets=[id])).results
+        expect((item.target, item.error.code), (id, api.ERROR_CODE_NOT_FOUND))
 
 
 @check
 def signal():
     with started("sh", "-c", "trap 'echo usr1; exit 7' USR1; echo up; while :; do sleep 0.05; done",
-                 ready=process.Ready(line="up")) as id:
-        wait(id, until=channel.UNTIL_READY)
-        request = channel.Signal(targets=[id], signal=10, scope=process.SCOPE_LEADER)
-        only(OPERATOR.Signal(request).items[0])
-        expect(wait(id)[0].exit.code, 7)
+                 readiness=process.ReadinessProbe(line="up")) as id:
+        wait(id, condition=api.WAIT_CONDITION_READY)
+        request = api.SignalRequest(targets=[id], signal_number=10, scope=process.SIGNAL_SCOPE_LEADER)
+        only(OPERATOR.Signal(request).results[0])
+        expect(wait(id)[0].last_end.exit_code, 7)
 
 
 @check
 def wait_for_states():
     with started("sh", "-c", "exit 3") as id:
         ended = wait(id)[0]
-        expect((ended.state, ended.exit.code), (process.STATE_STOPPED, 3))
+        expect((ended.state, ended.last_end.exit_code), (process.PROCESS_STATE_STOPPED, 3))
     with started("sleep", "1000") as id:
-        expect(wait(id, until=channel.UNTIL_RUNNING)[0].state, process.STATE_RUNNING)
-        [item] = VIEWER.Wait(channel.Wait(targets=[id], timeout_ms=50)).items
-        expect(item.error.code, channel.CODE_TIMED_OUT)
+        expect(wait(id, condition=api.WAIT_CONDITION_RUNNING)[0].state, process.PROCESS_STATE_RUNNING)
+        [item] = VIEWER.Wait(api.WaitRequest(targets=[id], timeout=Duration(nanos=50_000_000))).results
+        expect(item.error.code, api.ERROR_CODE_TIMED_OUT)
 
 
 @check
@@ -276,36 +273,60 @@ def status_by_every_target():
     with started("sleep", "1000", name="py-target", count=2) as ids:
         # A prefix of a UUID of now is not unique; all but its last digits is.
         for target in (ids[0], ids[0][:34], "py-target-1"):
-            expect([text(p.id) for p in status(target)], ids[:1])
-        expect([text(p.id) for p in status("py-*")], ids)
-        items = VIEWER.Status(channel.Targets(targets=["nobody", ids[1]])).items
-        assert {i.target: i.error.code for i in items}["nobody"] == channel.CODE_NOT_FOUND, items
+            expect([p.id for p in status(target)], ids[:1])
+        expect([p.id for p in status("py-*")], ids)
+        items = VIEWER.Status(api.StatusRequest(targets=["nobody", ids[1]])).results
+        assert {i.target: i.error.code for i in items}["nobody"] == api.ERROR_CODE_NOT_FOUND, items
 
 
 @check
 def list_all():
     with started("sleep", "1000", name="py-list", count=2):
-        names = lambda **more: [p.name for p in VIEWER.List(channel.List(**more)).processes]
+        names = lambda **more: [p.name for p in VIEWER.List(api.ListRequest(**more)).processes]
         expect(sorted(names(pattern="py-list*")), ["py-list-1", "py-list-2"])
-        assert "provost.gateway" not in names() and "provost.gateway" in names(all=True)
+        assert "provost.gateway" not in names() and "provost.gateway" in names(include_internal=True)
+
+
+def pages(method, request, field):
+    """All of an answer, page by page."""
+    found = []
+    while True:
+        page = method(request)
+        expect(len(getattr(page, field)) <= request.page_size, True)
+        found += getattr(page, field)
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+@check
+def answers_by_pages():
+    with started("sleep", "1000", name="py-page", count=7) as ids:
+        listed = pages(VIEWER.List, api.ListRequest(pattern="py-page*", page_size=3), "processes")
+        expect([p.id for p in listed], ids)
+        asked = pages(VIEWER.Status, api.StatusRequest(targets=["nobody", "py-page*"], page_size=2), "results")
+        expect(sorted(r.target for r in asked if r.HasField("error")), ["nobody"])
+        expect([r.process.id for r in asked if r.HasField("process")], ids)
+        bad = api.ListRequest(page_size=3, page_token="nothing of the kind")
+        refused("INVALID_ARGUMENT", "USAGE", VIEWER.List, bad)
 
 
 @check
 def output():
     with started("sh", "-c", "printf 'to out'; printf 'to err' >&2") as id:
         wait(id)
-        read = lambda kind: b"".join(c.data for c in OPERATOR.Output(channel.Output(target=id, kind=kind)).chunks)
-        expect(read(channel.STREAM_KIND_STDOUT), b"to out")
-        expect(read(channel.STREAM_KIND_STDERR), b"to err")
-        expect(len(read(channel.STREAM_KIND_BOTH)), 12)
-        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Output, channel.Output(target="nobody"))
+        read = lambda kind: b"".join(part.chunk.data for part in OPERATOR.Output(api.OutputRequest(target=id, selection=kind)))
+        expect(read(api.OUTPUT_SELECTION_STDOUT), b"to out")
+        expect(read(api.OUTPUT_SELECTION_STDERR), b"to err")
+        expect(len(read(api.OUTPUT_SELECTION_BOTH)), 12)
+        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Output, api.OutputRequest(target="nobody"))
 
 
 def streamed(id, **since):
     """All bytes of a stream by the stream that they came on; they are complete and in order."""
-    since = since or {"start": True}
+    since = since or {"oldest": True}
     got, next, ended = {False: b"", True: b""}, since.get("offset", 0), 0
-    for item in OPERATOR.Stream(channel.Stream(targets=[id], **since)):
+    for item in OPERATOR.Stream(api.StreamRequest(targets=[id], **since)):
         kind = item.WhichOneof("item")
         assert kind in ("chunk", "ended"), item
         if kind == "ended":
@@ -313,7 +334,7 @@ def streamed(id, **since):
             continue
         expect(item.chunk.offset, next)
         next += len(item.chunk.data)
-        got[item.chunk.stderr] += item.chunk.data
+        got[item.chunk.stream == api.OUTPUT_STREAM_STDERR] += item.chunk.data
     return got[False], got[True], ended
 
 
@@ -335,21 +356,21 @@ def stream_from_offset():
         wait(id)
         out, err, _ = streamed(id, offset=1000)
         assert out == NO_TEXT[1000:] and err == NO_TEXT[::-1], (len(out), len(err))
-        request = channel.Stream(targets=[id], start=True, kind=channel.STREAM_KIND_STDERR)
+        request = api.StreamRequest(targets=[id], oldest=True, selection=api.OUTPUT_SELECTION_STDERR)
         chunks = [item.chunk for item in OPERATOR.Stream(request) if item.HasField("chunk")]
-        assert all(c.stderr for c in chunks) and b"".join(c.data for c in chunks) == NO_TEXT[::-1]
-        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Stream, channel.Stream(targets=["nobody"]))
+        assert all(c.stream == api.OUTPUT_STREAM_STDERR for c in chunks) and b"".join(c.data for c in chunks) == NO_TEXT[::-1]
+        refused("NOT_FOUND", "NOT_FOUND", OPERATOR.Stream, api.StreamRequest(targets=["nobody"]))
 
 
 @check
 def env():
-    change = channel.EnvChange(set=[process.EnvVar(key="PY_COLOUR", value="blau ü")])
-    ADMIN.Env(change)
-    shown = {v.key: v.value for v in ADMIN.Env(channel.EnvChange()).env}
+    change = api.EnvironmentRequest(set=[process.EnvironmentVariable(key="PY_COLOUR", value="blau ü")])
+    ADMIN.Environment(change)
+    shown = {v.key: v.value for v in ADMIN.Environment(api.EnvironmentRequest()).environment}
     expect(shown["PY_COLOUR"], "blau ü")
     with started("sh", "-c", 'printf %s "$PY_COLOUR"') as id:
         expect(streamed(id)[0].decode(), "blau ü")
-    left = ADMIN.Env(channel.EnvChange(unset=["PY_COLOUR"])).env
+    left = ADMIN.Environment(api.EnvironmentRequest(unset=["PY_COLOUR"])).environment
     assert "PY_COLOUR" not in [v.key for v in left], left
 
 
@@ -357,18 +378,18 @@ def env():
 def events_follow_and_resume():
     def kinds(since, last):
         """The kinds of the events that come until this one, and its number."""
-        got, call = [], VIEWER.Events(channel.Events(since=since, follow=True, target=id))
+        got, call = [], VIEWER.Events(api.EventsRequest(after_sequence=since, follow=True, target=id))
         for batch in call:
-            for event in batch.events:
-                got.append(process.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower())
+            for each in batch.events:
+                got.append(event.ProcessEventKind.Name(each.kind).removeprefix("PROCESS_EVENT_KIND_").lower())
                 if got[-1] == last:
                     call.cancel()
-                    return got, event.seq
+                    return got, each.sequence
 
     with started("sleep", "1000") as id:
         begin, seq = kinds(0, "started")
         expect(begin, ["created", "started"])
-        later = threading.Thread(target=lambda: OPERATOR.Stop(channel.StopTargets(targets=[id])))
+        later = threading.Thread(target=lambda: OPERATOR.Stop(api.StopRequest(targets=[id])))
         later.start()
         rest, _ = kinds(seq, "stopped")
         later.join()
@@ -379,38 +400,38 @@ def events_follow_and_resume():
 def history():
     with started("true") as id:
         wait(id)
-        events = [e for batch in VIEWER.History(channel.Events(target=id, follow=True)) for e in batch.events]
-        assert len(events) >= 3 and {text(e.id) for e in events} == {id}, events
-        expect([e.seq for e in events], sorted({e.seq for e in events}))
+        events = [e for batch in VIEWER.History(api.HistoryRequest(target=id)) for e in batch.events]
+        assert len(events) >= 3 and {e.process_id for e in events} == {id}, events
+        expect([e.sequence for e in events], sorted({e.sequence for e in events}))
         assert "user alice" in events[0].cause, events[0]
 
 
 @check
 def audit():
     with started("sleep", "1000") as id:
-        refused("PERMISSION_DENIED", "ROLE", VIEWER.Stop, channel.StopTargets(targets=[id]))
+        refused("PERMISSION_DENIED", "ROLE", VIEWER.Stop, api.StopRequest(targets=[id]))
         lines, since = [], 0
-        while page := ADMIN.Audit(channel.AuditLog(since=since, max=100)).lines:
-            since, lines = page[-1].seq, lines + list(page)
-        alice, vera = ([line for line in lines if f"user {name}" in line.who] for name in ("alice", "vera"))
-        assert "sleep" in alice[-1].what and alice[-1].result, alice[-1]
-        assert id in vera[-1].what and "viewer may not stop" in vera[-1].result, vera[-1]
+        while page := ADMIN.Audit(api.AuditRequest(after_sequence=since, limit=100)).lines:
+            since, lines = page[-1].sequence, lines + list(page)
+        alice, vera = ([line for line in lines if f"user {name}" in line.caller] for name in ("alice", "vera"))
+        assert "sleep" in alice[-1].request and alice[-1].result, alice[-1]
+        assert id in vera[-1].request and "viewer may not stop" in vera[-1].result, vera[-1]
 
 
 @check
 def service():
-    about = VIEWER.Service(channel.Service())
+    about = VIEWER.ServiceInfo(api.ServiceInfoRequest())
     assert about.version and about.keeper_pid and about.engine_pid and about.engine_starts == 1, about
 
 
 @check
 def health_of_the_store():
-    expect(VIEWER.Health(channel.HealthRequest()).store.state, "sound")
+    expect(VIEWER.Health(api.HealthRequest()).store.state, health_types.STORE_STATE_SOUND)
 
 
 @check
 def upgrade_needs_admin():
-    request = channel.Upgrade(id=uuid.uuid4().bytes)
+    request = api.UpgradeRequest(id=str(uuid.uuid4()))
     for user in (VIEWER, OPERATOR):
         refused("PERMISSION_DENIED", "ROLE", user.Upgrade, request)
 
@@ -420,16 +441,35 @@ def upgrade_needs_admin():
 
 @check
 def errors_have_details():
-    hint = refused("INVALID_ARGUMENT", "USAGE", VIEWER.Status, channel.Targets())
-    hint += refused("INVALID_ARGUMENT", "USAGE", OPERATOR.Output, channel.Output(target="no good name"))
+    hint = refused("INVALID_ARGUMENT", "USAGE", VIEWER.Status, api.StatusRequest())
+    hint += refused("INVALID_ARGUMENT", "USAGE", OPERATOR.Output, api.OutputRequest(target="no good name"))
     assert hint, "no hint in either"
+
+
+@check
+def the_wrong_field_is_named():
+    wrong = [
+        (VIEWER.Wait, api.WaitRequest(targets=["x"], condition=99), "condition"),
+        (OPERATOR.Signal, api.SignalRequest(targets=["x"], signal_number=65), "signal_number"),
+        (OPERATOR.Signal, api.SignalRequest(targets=["x"], signal_number=15, scope=77), "scope"),
+        (OPERATOR.Stop, api.StopRequest(targets=["x"], timeout=Duration(seconds=-1)), "timeout"),
+        (ADMIN.Start, api.StartRequest(spec=process.ProcessSpec(command=["x"]), ids=["no uuid"]), "ids"),
+        (ADMIN.Start, api.StartRequest(), "spec"),
+    ]
+    for method, request, field in wrong:
+        error = failure(method, request)
+        expect(error.code().name, "INVALID_ARGUMENT")
+        [_, more] = rpc_status.from_call(error).details
+        bad = error_details_pb2.BadRequest()
+        assert more.Unpack(bad), more
+        expect([v.field for v in bad.field_violations], [field])
 
 
 @check
 def deadline_ends_the_wait():
     with started("sleep", "1000") as id, with_one_call():
         begin = time.monotonic()
-        error = failure(VIEWER.Wait, channel.Wait(targets=[id]), timeout=0.3)
+        error = failure(VIEWER.Wait, api.WaitRequest(targets=[id]), timeout=0.3)
         expect(error.code().name, "DEADLINE_EXCEEDED")
         assert time.monotonic() - begin < 5, "late"
 
@@ -437,13 +477,13 @@ def deadline_ends_the_wait():
 @check
 def cancelled_stream_leaves_no_thread():
     with started("sh", "-c", "echo first; exec sleep 1000") as id, with_one_call() as is_there:
-        call = OPERATOR.Stream(channel.Stream(targets=[id], start=True), timeout=None)
+        call = OPERATOR.Stream(api.StreamRequest(targets=[id], oldest=True), timeout=None)
         expect(next(call).chunk.data, b"first\n")
         is_there()
         call.cancel()
         expect(failure(list, call).code().name, "CANCELLED")
     with with_one_call() as is_there:
-        call = VIEWER.Events(channel.Events(follow=True), timeout=None)
+        call = VIEWER.Events(api.EventsRequest(follow=True), timeout=None)
         next(call)
         is_there()
         call.cancel()
@@ -451,10 +491,10 @@ def cancelled_stream_leaves_no_thread():
 
 @check
 def large_message_is_refused():
-    big = process.EnvVar(key="BIG", value="x" * 1_100_000)
-    error = failure(ADMIN.Start, channel.Start(spec=process.Spec(command=["true"], env=[big])))
+    big = process.EnvironmentVariable(key="BIG", value="x" * 4_200_000)
+    error = failure(ADMIN.Start, api.StartRequest(spec=process.ProcessSpec(command=["true"], environment=[big])))
     expect(error.code().name, "RESOURCE_EXHAUSTED")
-    VIEWER.Service(channel.Service())
+    VIEWER.ServiceInfo(api.ServiceInfoRequest())
 
 
 @check
@@ -470,9 +510,9 @@ def eight_streams():
 @check
 def fifty_calls():
     with started("sleep", "1000") as id:
-        calls = [VIEWER.stub.Status.future(channel.Targets(targets=[id]), timeout=SOON, metadata=VIEWER.metadata)
+        calls = [VIEWER.stub.Status.future(api.StatusRequest(targets=[id]), timeout=SOON, metadata=VIEWER.metadata)
                  for _ in range(50)]
-        expect({text(only(c.result().items[0]).id) for c in calls}, {id})
+        expect({only(c.result().results[0]).id for c in calls}, {id})
 
 
 # --- who may
@@ -481,26 +521,26 @@ def fifty_calls():
 @check
 def wrong_password():
     for user, password in ((MET["users"]["admin"][0], "wrong password"), ("alice", ""), ("alice", "x" * 400)):
-        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(),
+        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.ServiceInfo, api.ServiceInfoRequest(),
                 metadata=login(user, password), timeout=SOON)
 
 
 @check
 def unknown_user():
     metadata = login("mallory", MET["users"]["admin"][1])
-    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), metadata=metadata, timeout=SOON)
-    request = channel.Stream(targets=["x"])
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.ServiceInfo, api.ServiceInfoRequest(), metadata=metadata, timeout=SOON)
+    request = api.StreamRequest(targets=["x"])
     refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Stream, request, metadata=metadata, timeout=SOON)
 
 
 @check
 def no_credentials():
-    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), timeout=SOON)
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.ServiceInfo, api.ServiceInfoRequest(), timeout=SOON)
     for value in ("Bearer abc", "Basic", "Basic !", "Basic " + "A" * 2000, ""):
-        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(),
+        refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.ServiceInfo, api.ServiceInfoRequest(),
                 metadata=(("authorization", value),), timeout=SOON)
     twice = login_of("admin") * 2
-    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.Service, channel.Service(), metadata=twice, timeout=SOON)
+    refused("PERMISSION_DENIED", "CREDENTIALS", ADMIN.stub.ServiceInfo, api.ServiceInfoRequest(), metadata=twice, timeout=SOON)
 
 
 @check
@@ -508,19 +548,19 @@ def roles():
     with started("sleep", "1000") as id:
         targets = dict(targets=[id])
         operators = [
-            ("StartAgain", channel.StartAgain(**targets)),
-            ("Stop", channel.StopTargets(**targets)),
-            ("Restart", channel.Targets(**targets)),
-            ("Signal", channel.Signal(signal=18, **targets)),
-            ("Output", channel.Output(target=id)),
-            ("Stream", channel.Stream(**targets)),
+            ("StartAgain", api.StartAgainRequest(**targets)),
+            ("Stop", api.StopRequest(**targets)),
+            ("Restart", api.RestartRequest(**targets)),
+            ("Signal", api.SignalRequest(signal_number=18, **targets)),
+            ("Output", api.OutputRequest(target=id)),
+            ("Stream", api.StreamRequest(**targets)),
         ]
         admins = [
-            ("Start", channel.Start(spec=process.Spec(command=["true"]))),
-            ("Remove", channel.Remove(force=True, **targets)),
-            ("Env", channel.EnvChange()),
-            ("Audit", channel.AuditLog()),
-            ("Env", channel.EnvChange(set=[process.EnvVar(key="LD_PRELOAD", value="/tmp/x")])),
+            ("Start", api.StartRequest(spec=process.ProcessSpec(command=["true"]))),
+            ("Remove", api.RemoveRequest(force=True, **targets)),
+            ("Environment", api.EnvironmentRequest()),
+            ("Audit", api.AuditRequest()),
+            ("Environment", api.EnvironmentRequest(set=[process.EnvironmentVariable(key="LD_PRELOAD", value="/tmp/x")])),
         ]
         for method, request in operators + admins:
             refused("PERMISSION_DENIED", "ROLE", getattr(VIEWER, method), request)
@@ -534,7 +574,7 @@ def roles():
 
 def not_let_in(credentials):
     with connect(credentials) as link:
-        error = failure(User("admin", link).Service, channel.Service())
+        error = failure(User("admin", link).ServiceInfo, api.ServiceInfoRequest())
     # No details: not one of our statuses, no HTTP/2 was spoken.
     expect((error.code().name, rpc_status.from_call(error)), ("UNAVAILABLE", None))
 
@@ -594,7 +634,7 @@ def tls_1_2():
 def health_check():
     stub = health_pb2_grpc.HealthStub(LINK)
     ask = lambda name, **more: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=SOON, **more)
-    for name in ("", "provost.v1.ProcessManager"):
+    for name in ("", "provost.v1.ProcessService"):
         expect(ask(name).status, health_pb2.HealthCheckResponse.SERVING)
     expect(failure(ask, "no.such.Service").code().name, "NOT_FOUND")
     refused("PERMISSION_DENIED", "CREDENTIALS", ask, "", metadata=login("alice", "wrong password"))
@@ -624,7 +664,7 @@ def described_by(database):
                     seen.add(message.full_name)
                     message_factory.GetMessageClass(message)()
                     todo += [field.message_type for field in message.fields if field.message_type]
-    theirs = {f"provost.v1.{name}" for name in list(manager.DESCRIPTOR.message_types_by_name) + ["Spec", "Event"]}
+    theirs = {f"provost.v1.{name}" for name in list(api.DESCRIPTOR.message_types_by_name) + ["ProcessSpec", "ProcessEvent"]}
     assert theirs <= seen and len(seen) > 40, sorted(seen)
 
 
@@ -659,7 +699,7 @@ class KeptAlive:
         pings = (("grpc.keepalive_time_ms", 2000), ("grpc.keepalive_timeout_ms", 10_000),
                  ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0))
         self.link = connect(options=pings)
-        User("viewer", self.link).Service(channel.Service())
+        User("viewer", self.link).ServiceInfo(api.ServiceInfoRequest())
         self.link.subscribe(self.states.append)
 
 
@@ -669,7 +709,7 @@ KEPT = KeptAlive()
 @check
 def keep_alive():
     until("five pings are through", lambda: time.monotonic() - KEPT.begin > 11)
-    User("viewer", KEPT.link).Service(channel.Service())
+    User("viewer", KEPT.link).ServiceInfo(api.ServiceInfoRequest())
     expect(set(KEPT.states), {grpc.ChannelConnectivity.READY})
 
 

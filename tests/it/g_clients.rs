@@ -11,7 +11,7 @@ use crate::harness::gateway::User;
 use crate::harness::{Gateway, LATER, SOON, cli, wait};
 
 /// In the order in which they are made.
-const CHECKS: [&str; 41] = [
+const CHECKS: [&str; 43] = [
     "start_one",
     "start_count",
     "start_again",
@@ -24,6 +24,7 @@ const CHECKS: [&str; 41] = [
     "wait_for_states",
     "status_by_every_target",
     "list_all",
+    "answers_by_pages",
     "output",
     "stream_both",
     "stream_from_offset",
@@ -35,6 +36,7 @@ const CHECKS: [&str; 41] = [
     "health_of_the_store",
     "upgrade_needs_admin",
     "errors_have_details",
+    "the_wrong_field_is_named",
     "deadline_ends_the_wait",
     "cancelled_stream_leaves_no_thread",
     "large_message_is_refused",

@@ -42,7 +42,7 @@ fn take_the_steps(prepare: &str, variables: &[(&str, &str)]) {
     let (out, err) = (ended.out(), ended.err());
     assert!(out.contains("client.pem"), "cert init tells what it made: {ended:?}");
     assert!(out.contains("\nhello\n") && out.ends_with("end 0"), "{ended:?}");
-    assert!(err.contains("started ") && err.contains("ended: code: 4"), "{ended:?}");
+    assert!(err.contains("started ") && err.contains("ended: exit_code: 4"), "{ended:?}");
 }
 
 #[test]

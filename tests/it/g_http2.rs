@@ -55,7 +55,7 @@ fn meanwhile(gateway: &Gateway, work: impl FnOnce()) -> (u32, Duration) {
             let (mut count, mut longest) = (0, Duration::ZERO);
             while count < 20 || !is_over.load(Ordering::Relaxed) {
                 let begin = Instant::now();
-                let answer = peer.call("Service", &login, &[]);
+                let answer = peer.call("ServiceInfo", &login, &[]);
                 assert_eq!(answer.and_then(|a| a.status), Some(OK), "answer {count}");
                 (count, longest) = (count + 1, longest.max(begin.elapsed()));
             }
@@ -73,7 +73,7 @@ fn meanwhile(gateway: &Gateway, work: impl FnOnce()) -> (u32, Duration) {
 /// A call as it should be, with which our settings are acknowledged.
 #[track_caller]
 fn expect_polite(peer: &mut Peer) {
-    let answer = peer.call("Service", &login_of(User::Admin), &[]);
+    let answer = peer.call("ServiceInfo", &login_of(User::Admin), &[]);
     assert_eq!(answer.as_ref().and_then(|a| a.status), Some(OK), "{answer:?}");
 }
 
@@ -85,7 +85,7 @@ fn g15_rapid_reset_ends_only_its_own_connection() {
         for _ in 0..4 {
             expect_ended(&gateway, "it reset too many streams", |peer| {
                 expect_polite(peer);
-                let block = block("Service");
+                let block = block("ServiceInfo");
                 let begin = Instant::now();
                 let mut said = 0;
                 // Until it is stopped, some seconds at most.
@@ -113,7 +113,7 @@ fn g15_rapid_reset_ends_only_its_own_connection() {
 fn g16_a_client_that_has_its_streams_reset_is_ended() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let block = block("Service");
+    let block = block("ServiceInfo");
     let half_closed = |id| frame(DATA, 0, id, &message(&[]));
     let empty_window = |id| frame(WINDOW_UPDATE, 0, id, &[0; 4]);
     let full_window = |id| frame(WINDOW_UPDATE, 0, id, &[0x7f, 0xff, 0xff, 0xff]).repeat(2);
@@ -143,7 +143,7 @@ fn g16_a_client_that_has_its_streams_reset_is_ended() {
 fn g17_headers_without_end_are_ended() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let begin = frame(HEADERS, 0, 1, &block("Service"));
+    let begin = frame(HEADERS, 0, 1, &block("ServiceInfo"));
     let full = literals(&[("x", &"x".repeat(16_000))]);
     for (more, why) in [(&full[..], "headers that are too long"), (&[], "headers in too many pieces")] {
         expect_ended(&gateway, why, |peer| {
@@ -165,7 +165,7 @@ fn g18_floods_of_frames_that_carry_nothing_are_ended() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let carries_nothing = "too many frames that carry nothing";
-    let open = frame(HEADERS, END_HEADERS, 1, &block("Service"));
+    let open = frame(HEADERS, END_HEADERS, 1, &block("ServiceInfo"));
     let floods = [
         frame(PING, 0, 0, &[0; 8]),
         frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
@@ -233,7 +233,7 @@ fn g19_streams_beyond_the_limit_are_not_begun() {
 fn g20_what_headers_unfold_to_is_limited() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let honest = block("Service");
+    let honest = block("ServiceInfo");
     let flags = END_HEADERS | END_STREAM;
     let ends = [
         // "accept-encoding: gzip, deflate", one byte each; as much as goes into one block, and more.
@@ -331,7 +331,7 @@ fn g21_what_is_compressed_is_not_unfolded() {
 fn g22_bodies_with_false_lengths_are_refused() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let block = block("Service");
+    let block = block("ServiceInfo");
     let mut peer = Peer::new(&gateway);
     let mut expect = |body: &[u8]| -> Answer {
         let id = peer.begin(&block, body);
@@ -391,7 +391,7 @@ fn malformed(honest: &[u8]) -> Vec<(&'static str, Outcome, Vec<u8>)> {
     let headers = |id: u32, block: &[u8]| [frame(HEADERS, END_HEADERS, id, block), body(id)].concat();
     let login = login_of(User::Admin);
     let with = |change: Change<'_>| {
-        let path = path("Service");
+        let path = path("ServiceInfo");
         let mut fields = fields(&path);
         change(&mut fields);
         // `login` goes last: a field that is broken may come before it.
@@ -410,7 +410,7 @@ fn malformed(honest: &[u8]) -> Vec<(&'static str, Outcome, Vec<u8>)> {
         ("an id twice", Status(OK), [headers(1, honest), headers(1, honest)].concat()),
         ("data for nothing", Status(UNKNOWN), [body(1), headers(1, &[])].concat()),
         ("no beginning", Closed, frame(CONTINUATION, END_HEADERS, 1, honest)),
-        ("two paths", Status(OK), headers(1, &also(":path", "/provost.v1.ProcessManager/List"))),
+        ("two paths", Status(OK), headers(1, &also(":path", "/provost.v1.ProcessService/List"))),
         ("two te", Status(OK), headers(1, &also("te", "trailers"))),
         ("two content types", Status(OK), headers(1, &also("content-type", "application/grpc"))),
         (
@@ -428,14 +428,14 @@ fn malformed(honest: &[u8]) -> Vec<(&'static str, Outcome, Vec<u8>)> {
         (
             "a path without a slash",
             Status(UNIMPLEMENTED),
-            headers(1, &set(":path", "provost.v1.ProcessManager/Service")),
+            headers(1, &set(":path", "provost.v1.ProcessService/ServiceInfo")),
         ),
         ("an empty path", Status(UNIMPLEMENTED), headers(1, &set(":path", ""))),
         ("a path of a slash", Status(UNIMPLEMENTED), headers(1, &set(":path", "/"))),
         (
             "two slashes",
             Status(UNIMPLEMENTED),
-            headers(1, &set(":path", "//provost.v1.ProcessManager/Service")),
+            headers(1, &set(":path", "//provost.v1.ProcessService/ServiceInfo")),
         ),
         ("a long te", Status(UNKNOWN), headers(1, &set("te", long))),
         ("another te", Status(UNKNOWN), headers(1, &set("te", "chunked"))),
@@ -468,13 +468,14 @@ fn malformed(honest: &[u8]) -> Vec<(&'static str, Outcome, Vec<u8>)> {
 fn g23_each_malformed_request_has_its_outcome() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let (honest, login) = (block("Service"), login_of(User::Admin));
+    let (honest, login) = (block("ServiceInfo"), login_of(User::Admin));
     for (what, expected, bytes) in malformed(&honest) {
         let mut peer = Peer::new(&gateway);
         peer.send(&bytes);
         // Honest calls behind it, on streams that none of them uses, show whether the connection goes on.
         peer.skip_streams(100);
-        let goes_on = (0..2).all(|_| peer.call("Service", &login, &[]).is_some_and(|a| a.status == Some(OK)));
+        let goes_on =
+            (0..2).all(|_| peer.call("ServiceInfo", &login, &[]).is_some_and(|a| a.status == Some(OK)));
         let stream = last_stream(&bytes);
         let mut outcome = Outcome::Closed;
         wait::holds_within(SOON, || {

@@ -57,7 +57,7 @@ fn g27_no_call_has_the_rights_of_another_connection() {
                     peer.ask("Wait", login, wait_for);
                     // Once while the password is looked at, once with what the connection remembers.
                     for _ in 0..2 {
-                        let status = peer.call("Env", login, &[]).and_then(|a| a.status);
+                        let status = peer.call("Environment", login, &[]).and_then(|a| a.status);
                         let expected = if is_admin { OK } else { PERMISSION_DENIED };
                         assert_eq!(status, Some(expected), "round {n}, admin: {is_admin}");
                     }

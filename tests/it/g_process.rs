@@ -38,7 +38,7 @@ fn children(gateway: &Gateway) -> BTreeMap<String, Value> {
 fn until_served(gateway: &Gateway) -> Duration {
     wait::until("somebody new is served", SOON, || {
         let mut peer = Peer::with(gateway.port(), tls(gateway)).ok();
-        let answer = peer.as_mut().and_then(|peer| peer.call("Service", &login_of(User::Viewer), &[]));
+        let answer = peer.as_mut().and_then(|peer| peer.call("ServiceInfo", &login_of(User::Viewer), &[]));
         answer.is_some_and(|answer| answer.status == Some(OK))
     })
 }
@@ -174,7 +174,7 @@ fn j1_secrets_appear_nowhere() {
         peer.call("Start", &login_admin, &start("web", ("TOKEN", value))).and_then(|a| a.status),
         Some(OK)
     );
-    let denied = peer.call("Service", &login("alice", wrong), &[]).expect("it goes on");
+    let denied = peer.call("ServiceInfo", &login("alice", wrong), &[]).expect("it goes on");
     assert_eq!(denied.status, Some(PERMISSION_DENIED));
     assert!(!denied.text.contains(wrong));
     let seen = gateway.cli(User::Viewer, &["env", "list"]);

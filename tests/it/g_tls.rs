@@ -196,7 +196,7 @@ fn g2_g3_g13_bad_certificates_and_protocols_are_refused() {
     }
     let mut peer =
         Peer::with(gateway.port(), config(&gateway, Some(&good), &["http/1.1", "h2"])).expect("good");
-    assert_eq!(peer.call("Service", &login_of(User::Viewer), &[]).and_then(|a| a.status), Some(OK));
+    assert_eq!(peer.call("ServiceInfo", &login_of(User::Viewer), &[]).and_then(|a| a.status), Some(OK));
     drop(peer);
     before.expect_back(&gateway, 100);
 }
@@ -212,7 +212,7 @@ fn g4_a_revoked_certificate_ends_its_connections() {
     let [kept, lost] = [41, 42].map(|serial| issue(&gateway, "client.provost", CLIENT, serial));
     let connect = |identity| Peer::with(gateway.port(), config(&gateway, Some(identity), &["h2"]));
     let works = |peer: &mut Peer| {
-        let answer = peer.call("Service", &login_of(User::Viewer), &[]);
+        let answer = peer.call("ServiceInfo", &login_of(User::Viewer), &[]);
         assert_eq!(answer.and_then(|a| a.status), Some(OK), "{}", gateway.log());
     };
     let [mut kept_peer, mut lost_peer] =
@@ -278,9 +278,16 @@ fn g8_slow_handshakes_keep_no_other_client_out() {
     crowd.line_with("begin", SOON);
     let (mut most, mut served, mut turned_away) = (0, 0, 0);
     while crowd.is_running() {
-        assert_eq!(old.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "{}", gateway.log());
+        assert_eq!(
+            old.call("ServiceInfo", &login, &[]).and_then(|a| a.status),
+            Some(OK),
+            "{}",
+            gateway.log()
+        );
         // Somebody new has to try again where the door is crowded.
-        match Peer::with(gateway.port(), tls(&gateway)).ok().and_then(|mut p| p.call("Service", &login, &[]))
+        match Peer::with(gateway.port(), tls(&gateway))
+            .ok()
+            .and_then(|mut p| p.call("ServiceInfo", &login, &[]))
         {
             Some(answer) => {
                 assert_eq!(answer.status, Some(OK), "{answer:?}");
@@ -326,7 +333,12 @@ fn g9_a_storm_of_bad_handshakes_delays_no_other_client() {
     let storm = python(&gateway, STORM);
     let (mut old, login, mut asked) = (Peer::new(&gateway), login_of(User::Viewer), 0);
     while storm.is_running() {
-        assert_eq!(old.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "{}", gateway.log());
+        assert_eq!(
+            old.call("ServiceInfo", &login, &[]).and_then(|a| a.status),
+            Some(OK),
+            "{}",
+            gateway.log()
+        );
         asked += 1;
     }
     let ended = storm.end(SOON);
@@ -418,7 +430,12 @@ fn g30_certificates_are_replaced_under_load() {
     let gateway = Gateway::start();
     let (mut old, login) = (Peer::new(&gateway), login_of(User::Viewer));
     let works = |peer: &mut Peer| {
-        assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "{}", gateway.log());
+        assert_eq!(
+            peer.call("ServiceInfo", &login, &[]).and_then(|a| a.status),
+            Some(OK),
+            "{}",
+            gateway.log()
+        );
     };
     for serial in 100..105 {
         let [certificate, key] = issue(&gateway, "localhost", SERVER, serial);
@@ -480,7 +497,7 @@ fn g32_without_descriptors_it_waits_and_comes_back() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
     let (mut old, login) = (Peer::new(&gateway), login_of(User::Viewer));
-    assert_eq!(old.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
+    assert_eq!(old.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
     let limit = |count: &str| {
         let mut command = Command::new("prlimit");
         command.args(["--pid", &before.pid.to_string(), &format!("--nofile={count}:")]);
@@ -505,11 +522,12 @@ fn g32_without_descriptors_it_waits_and_comes_back() {
     println!("{ticks} ticks of the processor in {window:?} without descriptors");
     // A hundredth of a second each: a loop that spins has 200 of them.
     assert!(ticks < 50, "{ticks} ticks in {window:?}");
-    assert_eq!(old.call("Service", &login, &[]).and_then(|a| a.status), Some(OK), "who is in goes on");
+    assert_eq!(old.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK), "who is in goes on");
     drop(crowd);
     limit(&usual);
     wait::until("somebody new is served", SOON, || {
-        Peer::with(gateway.port(), tls(&gateway)).is_ok_and(|mut p| p.call("Service", &login, &[]).is_some())
+        Peer::with(gateway.port(), tls(&gateway))
+            .is_ok_and(|mut p| p.call("ServiceInfo", &login, &[]).is_some())
     });
     drop(old);
     before.expect_back(&gateway, 100);

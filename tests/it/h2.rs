@@ -105,7 +105,7 @@ pub fn login_of(user: User) -> String {
 
 /// Where a method of ours is.
 pub fn path(method: &str) -> String {
-    format!("/provost.v1.ProcessManager/{method}")
+    format!("/provost.v1.ProcessService/{method}")
 }
 
 /// A message of gRPC, not compressed.
@@ -463,7 +463,7 @@ impl Footprint {
         let mut footprint = Self::now(gateway.pid());
         let mut last = Instant::now();
         let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
-        assert_eq!(peer.call("Service", &login, &[]).and_then(|a| a.status), Some(OK));
+        assert_eq!(peer.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
         let mut crowd = |meanwhile: &dyn Fn()| {
             let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
             meanwhile();
@@ -523,6 +523,6 @@ impl Footprint {
 /// Fails the test unless a new and honest client is served.
 #[track_caller]
 pub fn expect_service(gateway: &Gateway) {
-    let answer = Peer::new(gateway).call("Service", &login_of(User::Admin), &[]);
+    let answer = Peer::new(gateway).call("ServiceInfo", &login_of(User::Admin), &[]);
     assert_eq!(answer.as_ref().and_then(|a| a.status), Some(OK), "{answer:?}\n{}", gateway.log());
 }

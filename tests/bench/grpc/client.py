@@ -25,14 +25,14 @@ def timed(work):
     return time.perf_counter() - begin, result
 
 
-# provost.v1.Stream: one target, from the oldest byte kept.
+# provost.v1.StreamRequest: one target, from the oldest byte kept.
 kept = b"\x0a" + bytes([len(process)]) + process.encode() + b"\x18\x01"
 credentials = grpc.ssl_channel_credentials(read("ca.pem"), read("client.key"), read("client.pem"))
 metadata = (("authorization", login),)
 calls, flows = [], []
 for channel, method, request, flow, wanted in [
     (grpc.insecure_channel(bare), "/bare.Echo/Echo", (2).to_bytes(8, "little"), "/bare.Echo/Flow", size.to_bytes(8, "little")),
-    (grpc.secure_channel(gateway, credentials), "/grpc.health.v1.Health/Check", b"", "/provost.v1.ProcessManager/Stream", kept),
+    (grpc.secure_channel(gateway, credentials), "/grpc.health.v1.Health/Check", b"", "/provost.v1.ProcessService/Stream", kept),
 ]:
     call = channel.unary_unary(method, request_serializer=same, response_deserializer=same)
     call(request, timeout=10)

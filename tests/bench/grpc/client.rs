@@ -24,16 +24,16 @@ use crate::sample::Outcome;
 /// What the gateway answers by itself.
 pub static CHECK: Method<Vec<u8>, Vec<u8>> = method(MethodType::Unary, "/grpc.health.v1.Health/Check");
 /// What it asks the engine for.
-pub static STATUS: Method<Vec<u8>, Vec<u8>> = method(MethodType::Unary, "/provost.v1.ProcessManager/Status");
+pub static STATUS: Method<Vec<u8>, Vec<u8>> = method(MethodType::Unary, "/provost.v1.ProcessService/Status");
 /// Output as it comes.
 pub static STREAM: Method<Vec<u8>, Vec<u8>> =
-    method(MethodType::ServerStreaming, "/provost.v1.ProcessManager/Stream");
+    method(MethodType::ServerStreaming, "/provost.v1.ProcessService/Stream");
 
 /// How long any of it may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The largest message taken.
 const MESSAGE_LEN_MAX: i32 = 80 << 20;
-/// What a `provost.v1.StreamItem` with bytes of output begins with: field 1, with a length.
+/// What a `provost.v1.StreamResponse` with bytes of output begins with: field 1, with a length.
 const CHUNK: u8 = 1 << 3 | 2;
 
 /// Bytes as they are.
@@ -49,12 +49,12 @@ pub fn get(mut reader: MessageReader) -> grpcio::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `provost.v1.Targets` of one target.
+/// `provost.v1.StatusRequest` of one target.
 pub fn targets(target: &str) -> Vec<u8> {
     [&[1 << 3 | 2, target.len() as u8], target.as_bytes()].concat()
 }
 
-/// `provost.v1.Stream` of one target, from the oldest byte kept.
+/// `provost.v1.StreamRequest` of one target, from the oldest byte kept.
 pub fn stream_of(target: &str) -> Vec<u8> {
     [targets(target), vec![3 << 3, 1]].concat()
 }

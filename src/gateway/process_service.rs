@@ -1,0 +1,44 @@
+//! `provost.v1.ProcessService`: which way each method's call goes.
+
+use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
+
+use crate::gateway::calls::Calls;
+use crate::rpc::codec::Encoded;
+use crate::rpc::services::process as api;
+use crate::rpc::services::process::ProcessService;
+
+macro_rules! methods {
+    ($($method:ident: $way:ident($request:ident) -> $sink:ident<$answer:ident>;)*) => {
+        impl ProcessService for Calls {
+            $(fn $method(
+                &mut self,
+                ctx: RpcContext<'_>,
+                request: Encoded<api::$request>,
+                sink: $sink<api::$answer>,
+            ) {
+                self.$way(&ctx, request, sink);
+            })*
+        }
+    };
+}
+
+methods! {
+    start: later(StartRequest) -> ServerStreamingSink<StartResponse>;
+    start_again: later(StartAgainRequest) -> ServerStreamingSink<StartAgainResponse>;
+    stop: later(StopRequest) -> ServerStreamingSink<StopResponse>;
+    restart: later(RestartRequest) -> ServerStreamingSink<RestartResponse>;
+    remove: later(RemoveRequest) -> ServerStreamingSink<RemoveResponse>;
+    signal: at_once(SignalRequest) -> UnarySink<SignalResponse>;
+    wait: later(WaitRequest) -> ServerStreamingSink<WaitResponse>;
+    status: at_once(StatusRequest) -> UnarySink<StatusResponse>;
+    list: at_once(ListRequest) -> UnarySink<ListResponse>;
+    output: as_it_comes(OutputRequest) -> ServerStreamingSink<OutputResponse>;
+    stream: as_it_comes(StreamRequest) -> ServerStreamingSink<StreamResponse>;
+    environment: at_once(EnvironmentRequest) -> UnarySink<EnvironmentResponse>;
+    events: as_it_comes(EventsRequest) -> ServerStreamingSink<EventsResponse>;
+    history: as_it_comes(HistoryRequest) -> ServerStreamingSink<HistoryResponse>;
+    audit: at_once(AuditRequest) -> UnarySink<AuditResponse>;
+    service_info: at_once(ServiceInfoRequest) -> UnarySink<ServiceInfoResponse>;
+    health: at_once(HealthRequest) -> UnarySink<HealthResponse>;
+    upgrade: later(UpgradeRequest) -> ServerStreamingSink<UpgradeResponse>;
+}

@@ -1,0 +1,298 @@
+//! Requests: each method's message, the request of the service that it stands for, and back.
+
+use crate::rpc::api::pages::Page;
+use crate::rpc::api::processes::variables;
+use crate::rpc::api::specs::{self, SCOPES};
+use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto};
+use crate::rpc::services::process as api;
+use crate::wire::proto::v1;
+use crate::wire::proto::v1::request::Body;
+use crate::wire::request::{
+    EnvChange, Events, List, Numbering, Output, Remove, Request, Signal, Since, Start, Stop, Stream,
+    StreamKind, Until, Upgrade, Wait,
+};
+
+const CONDITIONS: Pairs<Until, api::WaitCondition> = Pairs(&[
+    (Until::Stopped, api::WaitCondition::Stopped),
+    (Until::Running, api::WaitCondition::Running),
+    (Until::Ready, api::WaitCondition::Ready),
+]);
+
+const SELECTIONS: Pairs<StreamKind, api::OutputSelection> = Pairs(&[
+    (StreamKind::Both, api::OutputSelection::Both),
+    (StreamKind::Stdout, api::OutputSelection::Stdout),
+    (StreamKind::Stderr, api::OutputSelection::Stderr),
+]);
+
+/// A message that asks for something.
+pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
+    /// What is asked of the service, as the command channel carries it.
+    fn body(self) -> Result<Body, Invalid>;
+
+    /// Which part of the answer is wanted.
+    fn page(&self) -> Page {
+        Page::all()
+    }
+
+    /// The same as the body, checked.
+    fn request(self) -> Result<Request, Invalid> {
+        let body = self.body()?;
+        // What a body alone can be wrong in.
+        let field = match &body {
+            Body::Start(_) => "spec",
+            Body::Upgrade(_) => "path",
+            _ => "targets",
+        };
+        Request::from_body(body).map_err(|e| Invalid::new(field, e))
+    }
+}
+
+fn signal(field: &str, number: u32) -> Result<u32, Invalid> {
+    match number {
+        1..=64 => Ok(number),
+        _ => Err(Invalid::because(field, &format!("there is no signal {number}"))),
+    }
+}
+
+fn selection(number: i32) -> Result<i32, Invalid> {
+    Ok(SELECTIONS.asked("selection", number)?.unwrap_or_default().to_wire() as i32)
+}
+
+impl Ask for api::StartRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        let spec = self.spec.ok_or_else(|| Invalid::because("spec", "it is missing"))?;
+        Ok(Body::Start(v1::Start {
+            spec: Some(specs::to_wire(spec)?),
+            ids: self.ids.iter().map(|id| id_bytes("ids", id)).collect::<Result<_, _>>()?,
+            instances: self.numbered,
+            count: self.count,
+        }))
+    }
+}
+
+impl From<&Start> for api::StartRequest {
+    fn from(r: &Start) -> Self {
+        Self {
+            spec: Some((&r.spec).into()),
+            ids: r.ids.iter().map(ToString::to_string).collect(),
+            numbered: r.numbering == Numbering::Numbered,
+            count: 0,
+        }
+    }
+}
+
+impl Ask for api::StartAgainRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::StartAgain(v1::StartAgain { targets: self.targets }))
+    }
+}
+
+impl Ask for api::StopRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Stop(v1::StopTargets {
+            targets: self.targets,
+            signal: self.signal_number.map(|n| signal("signal_number", n)).transpose()?,
+            timeout_ms: self.timeout.map(|d| ms("timeout", d)).transpose()?,
+            scope: SCOPES.asked("scope", self.scope)?.map(|s| s.to_wire() as i32),
+            no_kill: self.no_kill,
+        }))
+    }
+}
+
+impl From<&Stop> for api::StopRequest {
+    fn from(r: &Stop) -> Self {
+        Self {
+            targets: r.targets.clone(),
+            signal_number: r.signal,
+            timeout: r.timeout.map(proto),
+            scope: r.scope.map_or(0, |scope| SCOPES.number(scope)),
+            no_kill: r.no_kill,
+        }
+    }
+}
+
+impl Ask for api::RestartRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Restart(v1::Targets { targets: self.targets }))
+    }
+}
+
+impl Ask for api::RemoveRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Remove(v1::Remove { targets: self.targets, force: self.force }))
+    }
+}
+
+impl From<&Remove> for api::RemoveRequest {
+    fn from(r: &Remove) -> Self {
+        Self { targets: r.targets.clone(), force: r.force }
+    }
+}
+
+impl Ask for api::SignalRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Signal(v1::Signal {
+            targets: self.targets,
+            signal: signal("signal_number", self.signal_number)?,
+            scope: SCOPES.asked("scope", self.scope)?.unwrap_or_default().to_wire() as i32,
+        }))
+    }
+}
+
+impl From<&Signal> for api::SignalRequest {
+    fn from(r: &Signal) -> Self {
+        Self { targets: r.targets.clone(), signal_number: r.signal, scope: SCOPES.number(r.scope) }
+    }
+}
+
+impl Ask for api::WaitRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Wait(v1::Wait {
+            targets: self.targets,
+            until: CONDITIONS.asked("condition", self.condition)?.unwrap_or_default().to_wire() as i32,
+            timeout_ms: self.timeout.map(|d| ms("timeout", d)).transpose()?,
+        }))
+    }
+}
+
+impl From<&Wait> for api::WaitRequest {
+    fn from(r: &Wait) -> Self {
+        Self {
+            targets: r.targets.clone(),
+            condition: CONDITIONS.number(r.until),
+            timeout: r.timeout.map(proto),
+        }
+    }
+}
+
+impl Ask for api::StatusRequest {
+    fn page(&self) -> Page {
+        Page::new(self.page_size, &self.page_token)
+    }
+
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Status(v1::Targets { targets: self.targets }))
+    }
+}
+
+impl Ask for api::ListRequest {
+    fn page(&self) -> Page {
+        Page::new(self.page_size, &self.page_token)
+    }
+
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::List(v1::List { pattern: self.pattern, all: self.include_internal }))
+    }
+}
+
+impl From<&List> for api::ListRequest {
+    fn from(r: &List) -> Self {
+        Self { pattern: r.pattern.clone().unwrap_or_default(), include_internal: r.all, ..Self::default() }
+    }
+}
+
+impl Ask for api::OutputRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Output(v1::Output { target: self.target, kind: selection(self.selection)? }))
+    }
+}
+
+impl From<&Output> for api::OutputRequest {
+    fn from(r: &Output) -> Self {
+        Self { target: r.target.clone(), selection: SELECTIONS.number(r.kind) }
+    }
+}
+
+impl Ask for api::StreamRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        use api::stream_request::Since;
+        Ok(Body::Stream(v1::Stream {
+            targets: self.targets,
+            kind: selection(self.selection)?,
+            since: self.since.map(|since| match since {
+                Since::Oldest(true) => v1::stream::Since::Start(true),
+                Since::Oldest(false) => v1::stream::Since::Now(true),
+                Since::Offset(offset) => v1::stream::Since::Offset(offset),
+                Since::Offsets(all) => v1::stream::Since::Offsets(v1::Offsets { offsets: all.offsets }),
+            }),
+        }))
+    }
+}
+
+impl From<&Stream> for api::StreamRequest {
+    fn from(r: &Stream) -> Self {
+        use api::stream_request::Since as Public;
+        Self {
+            targets: r.targets.clone(),
+            selection: SELECTIONS.number(r.kind),
+            since: match &r.since {
+                Since::Start => Some(Public::Oldest(true)),
+                Since::Now => None,
+                Since::Offset(offset) => Some(Public::Offset(*offset)),
+                Since::Offsets(all) => Some(Public::Offsets(api::TargetOffsets { offsets: all.clone() })),
+            },
+        }
+    }
+}
+
+impl Ask for api::EnvironmentRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        let variable = |v: api::EnvironmentVariable| v1::EnvVar { key: v.key, value: v.value };
+        Ok(Body::Env(v1::EnvChange { set: self.set.into_iter().map(variable).collect(), unset: self.unset }))
+    }
+}
+
+impl From<&EnvChange> for api::EnvironmentRequest {
+    fn from(r: &EnvChange) -> Self {
+        Self { set: variables(r.set.clone()), unset: r.unset.clone() }
+    }
+}
+
+impl Ask for api::EventsRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        let (since, follow, target) = (self.after_sequence, self.follow, self.target);
+        Ok(Body::Events(v1::Events { since, follow, target }))
+    }
+}
+
+impl From<&Events> for api::EventsRequest {
+    fn from(r: &Events) -> Self {
+        Self { after_sequence: r.since, follow: r.follow, target: r.target.clone().unwrap_or_default() }
+    }
+}
+
+impl Ask for api::HistoryRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Events(v1::Events { since: self.after_sequence, follow: false, target: self.target }))
+    }
+}
+
+impl Ask for api::AuditRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::AuditLog(v1::AuditLog { since: self.after_sequence, max: self.limit }))
+    }
+}
+
+impl Ask for api::ServiceInfoRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Service(v1::Service {}))
+    }
+}
+
+impl Ask for api::HealthRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Health(v1::HealthRequest {}))
+    }
+}
+
+impl Ask for api::UpgradeRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Upgrade(v1::Upgrade { id: id_bytes("id", &self.id)?, path: self.path }))
+    }
+}
+
+impl From<&Upgrade> for api::UpgradeRequest {
+    fn from(r: &Upgrade) -> Self {
+        Self { id: r.id.to_string(), path: r.path.clone().unwrap_or_default() }
+    }
+}

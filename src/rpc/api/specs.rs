@@ -1,0 +1,120 @@
+//! How a process is to be run: the public message into the one that is checked and stored, and back.
+
+use crate::rpc::api::processes::{POLICIES, labels, variables};
+use crate::rpc::api::values::{Invalid, Pairs, ms, proto};
+use crate::rpc::services::process as api;
+use crate::wire::proto::v1;
+use crate::wire::spec::{EnvBase, EnvExpand, Readiness, Scope, Spec};
+
+pub(super) const SCOPES: Pairs<Scope, api::SignalScope> = Pairs(&[
+    (Scope::Tree, api::SignalScope::Tree),
+    (Scope::Group, api::SignalScope::Group),
+    (Scope::Leader, api::SignalScope::Leader),
+]);
+
+/// For what takes it apart and checks it.
+pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
+    let variable = |v: api::EnvironmentVariable| v1::EnvVar { key: v.key, value: v.value };
+    let limit = |l: api::ResourceLimit| v1::Rlimit { resource: l.resource, soft: l.soft, hard: l.hard };
+    Ok(v1::Spec {
+        command: spec.command,
+        name: spec.name,
+        env: spec.environment.into_iter().map(variable).collect(),
+        env_clear: spec.clear_environment,
+        env_literal: spec.literal_environment,
+        cwd: spec.working_directory,
+        user: spec.user,
+        group: spec.group,
+        groups: spec.supplementary_groups,
+        umask: spec.umask,
+        nice: spec.nice,
+        oom_score_adj: spec.oom_score_adjustment,
+        no_new_privs: spec.no_new_privileges,
+        rlimits: spec.resource_limits.into_iter().map(limit).collect(),
+        restart: spec.restart.map(restart).transpose()?,
+        stop: spec.stop.map(stop).transpose()?,
+        output_bytes: spec.output_bytes,
+        ready: spec.readiness.map(readiness).transpose()?,
+        labels: spec.labels.into_iter().map(|l| v1::EnvVar { key: l.key, value: l.value }).collect(),
+        autostart: spec.autostart,
+    })
+}
+
+fn restart(rules: api::RestartRules) -> Result<v1::Restart, Invalid> {
+    let ms = |field: &str, sent: Option<_>| sent.map(|d| ms(&format!("spec.restart.{field}"), d)).transpose();
+    let policy = POLICIES.asked("spec.restart.policy", rules.policy)?.unwrap_or_default();
+    Ok(v1::Restart {
+        policy: policy.to_wire() as i32,
+        delay_ms: ms("delay", rules.delay)?,
+        delay_max_ms: ms("delay_max", rules.delay_max)?,
+        max_restarts: rules.max_restarts,
+        window_ms: ms("window", rules.window)?,
+        reset_after_ms: ms("reset_after", rules.reset_after)?,
+        success_codes: rules.success_codes,
+    })
+}
+
+fn stop(rules: api::StopRules) -> Result<v1::Stop, Invalid> {
+    Ok(v1::Stop {
+        signal: rules.signal_number,
+        timeout_ms: rules.timeout.map(|d| ms("spec.stop.timeout", d)).transpose()?,
+        scope: SCOPES.asked("spec.stop.scope", rules.scope)?.unwrap_or_default().to_wire() as i32,
+    })
+}
+
+fn readiness(probe: api::ReadinessProbe) -> Result<v1::Ready, Invalid> {
+    let by = match probe.probe {
+        Some(api::readiness_probe::Probe::Line(text)) => v1::ready::By::Line(text),
+        Some(api::readiness_probe::Probe::TcpPort(port)) => v1::ready::By::Tcp(port),
+        None => return Err(Invalid::because("spec.readiness", "it has no probe that this version knows")),
+    };
+    Ok(v1::Ready { by: Some(by) })
+}
+
+impl From<&Spec> for api::ProcessSpec {
+    fn from(spec: &Spec) -> Self {
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        let (restart, stop) = (&spec.restart, &spec.stop);
+        Self {
+            command: spec.command.clone(),
+            name: spec.name.as_ref().map(|n| n.as_str().to_owned()).unwrap_or_default(),
+            environment: variables(spec.env.clone()),
+            clear_environment: spec.env_base == EnvBase::Empty,
+            literal_environment: spec.env_expand == EnvExpand::Literal,
+            working_directory: text(&spec.cwd),
+            user: text(&spec.user),
+            group: text(&spec.group),
+            supplementary_groups: spec.groups.clone(),
+            umask: spec.umask,
+            nice: spec.nice,
+            oom_score_adjustment: spec.oom_score_adj,
+            no_new_privileges: spec.no_new_privs,
+            resource_limits: (spec.rlimits.iter())
+                .map(|l| api::ResourceLimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard })
+                .collect(),
+            restart: Some(api::RestartRules {
+                policy: POLICIES.number(restart.policy),
+                delay: Some(proto(restart.delay)),
+                delay_max: Some(proto(restart.delay_max)),
+                max_restarts: Some(restart.max_restarts.unwrap_or(0)),
+                window: Some(proto(restart.window)),
+                reset_after: Some(proto(restart.reset_after)),
+                success_codes: restart.success_codes.iter().map(|&code| u32::from(code)).collect(),
+            }),
+            stop: Some(api::StopRules {
+                signal_number: Some(stop.signal),
+                timeout: Some(proto(stop.timeout)),
+                scope: SCOPES.number(stop.scope),
+            }),
+            output_bytes: spec.output_bytes,
+            readiness: spec.ready.as_ref().map(|ready| api::ReadinessProbe {
+                probe: Some(match ready {
+                    Readiness::Line(text) => api::readiness_probe::Probe::Line(text.clone()),
+                    Readiness::Tcp(port) => api::readiness_probe::Probe::TcpPort(u32::from(*port)),
+                }),
+            }),
+            labels: labels(spec.labels.clone()),
+            autostart: spec.autostart,
+        }
+    }
+}
