@@ -14,15 +14,17 @@ use prost::Message;
 use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const MESSAGES: [&str; 4] = [
+const MESSAGES: [&str; 5] = [
     "proto/provost/internal/v1/process.proto",
     "proto/provost/internal/v1/channel.proto",
+    "proto/provost/internal/v1/provider.proto",
     "proto/provost/internal/v1/record.proto",
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "proto/provost/v1/process_service.proto",
+    "proto/nomos/provider/v1/provider.proto",
     "proto/grpc/health/v1/health.proto",
     "proto/grpc/reflection/v1/reflection.proto",
     "proto/grpc/reflection/v1alpha/reflection.proto",
@@ -60,7 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// What server reflection hands out: every file that a service is made of, with those that it imports, and
 /// which one a name is in.
 fn descriptors(set: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
-    let files: Vec<_> = set.file.iter().filter(|f| !f.package().contains("internal")).collect();
+    // What the command channel carries is not public, and providers are called, not served.
+    let is_public = |package: &str| !package.contains("internal") && !package.starts_with("nomos.");
+    let files: Vec<_> = set.file.iter().filter(|f| is_public(f.package())).collect();
     let mut symbols = BTreeMap::new();
     let mut code = "pub static FILES: &[(&str, &[&str], &[u8])] = &[\n".to_owned();
     for (n, file) in files.iter().enumerate() {

@@ -154,11 +154,17 @@ pub mod config;
 pub mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
+pub mod host;
 pub mod keeper;
 pub mod listener;
+#[cfg(feature = "gateway")]
+pub mod provider;
 pub mod ring;
 #[cfg(feature = "gateway")]
 pub mod rpc;
+#[cfg(feature = "gateway")]
+pub mod sdk;
 pub mod sys;
 #[cfg(feature = "gateway")]
 pub mod tls;

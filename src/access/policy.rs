@@ -3,6 +3,7 @@
 
 use crate::access::role::Role;
 use crate::wire::error::{Code, Error};
+use crate::wire::provider::ProviderCall;
 use crate::wire::request::{EnvChange, Request};
 
 /// The least role that may ask this.
@@ -27,7 +28,17 @@ pub fn needs(request: &Request) -> Role {
         // It names everybody.
         Request::AuditLog(_) => Role::Admin,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_) | Request::Follow(_) => Role::Admin,
+        Request::Note(_) | Request::Follow(_) | Request::Host => Role::Admin,
+        Request::Provider(call) => match call {
+            ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
+            ProviderCall::Fetch(..) => Role::Operator,
+            // To define a provider is to execute code.
+            ProviderCall::Start(..)
+            | ProviderCall::Stop(_)
+            | ProviderCall::Reset(_)
+            | ProviderCall::Replace(_)
+            | ProviderCall::ShutDown(_) => Role::Admin,
+        },
     }
 }
 
@@ -53,6 +64,17 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Service => "ask about the service",
         Request::Upgrade(_) => "upgrade the service",
         Request::Health => "ask how the service is",
+        Request::Host => "run the host of providers",
+        Request::Provider(call) => match call {
+            ProviderCall::Start(..) => "start a provider",
+            ProviderCall::Fetch(..) => "fetch from a provider",
+            ProviderCall::Info(_) | ProviderCall::Health(_) => "ask about a provider",
+            ProviderCall::List(_) => "list providers",
+            ProviderCall::Stop(_) => "stop a provider",
+            ProviderCall::Reset(_) => "reset a provider",
+            ProviderCall::Replace(_) => "replace a provider",
+            ProviderCall::ShutDown(_) => "shut down providers",
+        },
     }
 }
 

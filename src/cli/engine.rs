@@ -18,12 +18,25 @@ use crate::engine::context::Notify;
 use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]
 use crate::gateway;
+#[cfg(feature = "gateway")]
+use crate::host;
 use crate::sys::system;
 use crate::wire::error::Error;
 use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
 
+/// The environment of the host, beside the service's, which providers may be given parts of. Its C core
+/// looks for nothing that an idle channel might have to say.
+#[cfg(feature = "gateway")]
+const HOST_ENV: [(&str, &str); 3] = [
+    ("GRPC_DNS_RESOLVER", "native"),
+    ("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0"),
+    ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.pthread.stack_cache_size=1048576"),
+];
+/// Its name as a process.
+#[cfg(feature = "gateway")]
+const HOST: &str = "provost.host";
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -109,6 +122,7 @@ pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         }
     };
     let internal = is_known.then(|| internal_processes(&config, &args, session)).transpose()?;
+    let on_demand = on_demand(&args, session)?;
     let options = engine::Options {
         cgroups: args.cgroups,
         exe: args.exe,
@@ -117,6 +131,7 @@ pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         history: config.history,
         sinks: config.sinks,
         internal,
+        on_demand,
         notify: Notify(Arc::new(|line: &str| stdout::notice(line))),
     };
     match engine::run(options)? {}
@@ -126,6 +141,22 @@ pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
 #[cfg(not(feature = "gateway"))]
 fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
     Ok(Vec::new())
+}
+
+/// What the service runs for itself once a client asks for it.
+#[cfg(not(feature = "gateway"))]
+fn on_demand(_: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+    Ok(Vec::new())
+}
+
+/// What the service runs for itself once a client asks for it: the host of providers.
+#[cfg(feature = "gateway")]
+fn on_demand(args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+    let mut spec = program("host", args, session)?;
+    spec.name = Some(HOST.parse()?);
+    spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    spec.ready = Some(Readiness::Line(host::READY.to_owned()));
+    Ok(vec![spec])
 }
 
 /// What the service runs for itself: the gateway, if it is configured.
@@ -138,18 +169,26 @@ fn internal_processes(
     if config.grpc.is_none() {
         return Ok(Vec::new());
     }
+    let mut spec = program("gateway", args, session)?;
+    spec.name = Some(GATEWAY.parse()?);
+    // Nothing of the service's environment leads the C core astray.
+    spec.env_base = EnvBase::Empty;
+    spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
+    Ok(vec![spec])
+}
+
+/// One of this binary's programs that speak gRPC, with what it is given of the engine's own arguments.
+#[cfg(feature = "gateway")]
+fn program(name: &str, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
     let socket = session.socket()?;
     let options =
         [("--socket", Some(&socket)), ("--config", args.config.as_ref()), ("--state", args.state.as_ref())];
     let given = options
         .into_iter()
         .filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
-    let command = [INTERNAL_PROGRAM.to_owned(), "gateway".to_owned()].into_iter().chain(given.flatten());
+    let command = [INTERNAL_PROGRAM.to_owned(), name.to_owned()].into_iter().chain(given.flatten());
     let mut spec = Spec::new(command);
-    spec.name = Some(GATEWAY.parse()?);
-    // Nothing of the service's environment leads the C core astray.
-    spec.env_base = EnvBase::Empty;
-    spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is
     // the only limit that counts for a handler, too.
     spec.rlimits = vec![Rlimit { resource: "core".to_owned(), soft: 1, hard: 1 }];
@@ -157,8 +196,7 @@ fn internal_processes(
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;
     spec.stop.timeout = GATEWAY_STOP_MAX;
-    spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
-    Ok(vec![spec])
+    Ok(spec)
 }
 
 #[cfg(test)]

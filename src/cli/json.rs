@@ -72,7 +72,11 @@ pub fn item(item: &Item) -> Value {
 }
 
 pub fn error(e: &Error) -> Value {
-    json!({ "code": e.code.name(), "message": e.message, "hint": e.hint })
+    let mut out = json!({ "code": e.code.name(), "message": e.message, "hint": e.hint });
+    if !e.reason.is_empty() {
+        out["reason"] = e.reason.as_str().into();
+    }
+    out
 }
 
 /// Output bytes: as text where they are text, else in base 64.

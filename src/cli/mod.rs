@@ -19,12 +19,16 @@ mod events;
 mod gateway;
 mod help;
 mod history;
+#[cfg(feature = "gateway")]
+mod host;
 mod json;
 mod keeper;
 mod labels;
 mod list;
 mod manual;
 mod output;
+#[cfg(feature = "gateway")]
+mod provider;
 mod reload;
 mod remote;
 mod remove;
@@ -81,6 +85,8 @@ pub enum Answers {
 pub enum Codes {
     /// How the command itself did.
     Own,
+    /// The same, with codes for a program that is not there or cannot be executed, as shells have them.
+    Program,
     /// How a process ended; so the command's own failures have codes that programs rarely use.
     Process,
 }
@@ -315,6 +321,18 @@ static COMMANDS: &[Command] = &[
         arguments: Positional::OneOf(&["add", "passwd", "remove", "list"]),
         parse: |arguments| job(user::parse(arguments)?, user::run),
     },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "provider",
+        summary: provider::SUMMARY,
+        help: provider::HELP,
+        answers: Answers::Json,
+        codes: Codes::Program,
+        arguments: Positional::OneOf(&[
+            "start", "fetch", "info", "health", "logs", "stop", "reset", "replace", "list", "shutdown",
+        ]),
+        parse: |arguments| job(provider::parse(arguments)?, provider::run),
+    },
     Command {
         name: "completions",
         summary: completions::SUMMARY,
@@ -369,6 +387,16 @@ static COMMANDS: &[Command] = &[
         codes: Codes::Own,
         arguments: Positional::Hidden,
         parse: |arguments| job(gateway::parse(arguments)?, gateway::run),
+    },
+    #[cfg(feature = "gateway")]
+    Command {
+        name: "host",
+        summary: host::SUMMARY,
+        help: host::HELP,
+        answers: Answers::Text,
+        codes: Codes::Own,
+        arguments: Positional::Hidden,
+        parse: |arguments| job(host::parse(arguments)?, host::run),
     },
 ];
 
@@ -449,9 +477,9 @@ fn dispatch(
 /// The exit code of a command that ends with an error: the one place that decides it.
 fn exit_code(command: Option<&Command>, e: &Error) -> u8 {
     match (command.map_or(Codes::Own, |c| c.codes), e.code) {
-        (Codes::Own, code) | (Codes::Process, code @ Code::TimedOut) => code.exit_code(),
-        (Codes::Process, Code::CannotExecute) => 126,
-        (Codes::Process, Code::ProgramNotFound) => 127,
+        (Codes::Process | Codes::Program, Code::CannotExecute) => 126,
+        (Codes::Process | Codes::Program, Code::ProgramNotFound) => 127,
+        (Codes::Own | Codes::Program, code) | (Codes::Process, code @ Code::TimedOut) => code.exit_code(),
         (Codes::Process, _) => 125,
     }
 }

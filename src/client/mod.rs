@@ -31,12 +31,13 @@ pub use crate::client::feed::{Feed, FeedItem};
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
 use crate::client::session::Session;
-pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket};
+pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket, host_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
+use crate::wire::provider::{ProviderAnswer, ProviderCall};
 use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
@@ -229,6 +230,21 @@ impl Client {
             }
         }
         Err(unexpected())
+    }
+
+    /// Asks the host of providers, to whose socket this client is connected: see [`host_socket`].
+    pub fn provider(&mut self, call: ProviderCall) -> Result<ProviderAnswer, Error> {
+        for reply in self.call(Request::Provider(call))? {
+            if let Reply::Provider(answer) = reply {
+                return Ok(answer);
+            }
+        }
+        Err(unexpected())
+    }
+
+    /// Has the engine run the host of providers; answers when its process executes.
+    pub fn run_host(&mut self) -> Result<(), Error> {
+        self.call(Request::Host).map(drop)
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {

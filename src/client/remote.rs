@@ -172,7 +172,7 @@ impl RemoteLink {
                 let request = api::AuditRequest { after_sequence: r.since, limit: r.max };
                 client.audit(&request, option).map(unary)
             }
-            Request::Note(_) | Request::Follow(_) => {
+            Request::Note(_) | Request::Follow(_) | Request::Provider(_) | Request::Host => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }

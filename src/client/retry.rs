@@ -47,6 +47,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Health
         | Request::AuditLog(_)
         | Request::Note(_)
+        | Request::Provider(_)
+        | Request::Host
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
@@ -66,6 +68,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Service
         | Request::Health
         | Request::AuditLog(_)
+        | Request::Host
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),
@@ -75,6 +78,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Remove(_)
         | Request::Stream(_)
         | Request::Follow(_)
+        | Request::Provider(_)
         | Request::Events(_) => None,
     }
 }

@@ -46,6 +46,22 @@ fn choose(named: Option<OsString>, uid: u32, runtime_dir: Option<OsString>) -> R
     }
 }
 
+/// Where the host of providers listens: `host.sock` beside `engine.sock`, and beside any other socket P
+/// `P.host`.
+#[must_use]
+pub fn host_socket(engine: &Path) -> PathBuf {
+    beside(engine, "host")
+}
+
+fn beside(engine: &Path, program: &str) -> PathBuf {
+    if engine.file_name().is_some_and(|name| name == "engine.sock") {
+        return engine.with_file_name(format!("{program}.sock"));
+    }
+    let mut path = engine.as_os_str().to_owned();
+    path.push(format!(".{program}"));
+    path.into()
+}
+
 /// Connects, without a word said yet.
 pub(super) fn open(path: &Path) -> Result<UnixStream, Error> {
     let bytes = path.as_os_str().as_bytes();

@@ -17,7 +17,7 @@ use crate::engine::process::worker;
 use crate::engine::service::Engine;
 use crate::sys::poll::{self, Waker};
 use crate::sys::{clock, signal, system, thread};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::process::{End, State};
 use crate::wire::record::Record;
@@ -42,12 +42,33 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
     let (engine, began) = (Arc::clone(engine), clock::now_ms());
     thread::spawn("internal", move || {
         engine.upgrades.wait();
-        if let Some(wanted) = wanted {
+        if let Some(mut wanted) = wanted {
+            // What a client has asked for under an earlier engine is wanted still.
+            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| p.spec.name == spec.name);
+            wanted.extend(engine.on_demand.lock().iter().filter(is_held).cloned());
             settle(&engine, wanted);
         }
         report(&engine, began);
     })
     .map(drop)
+}
+
+/// Has what is called `name` run, if it does not yet; comes back when its program executes.
+pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
+    let specs = engine.on_demand.lock();
+    let Some(spec) = specs.iter().find(|spec| is_called(spec, name)) else {
+        let e = format!("this service has no {name}");
+        return Err(Error::new(Code::Refused, e).hint("it was built without gateway, and so without gRPC"));
+    };
+    let process = match held(engine).into_iter().find(|p| is_called(&p.spec, name)) {
+        Some(process) => process,
+        None => make(engine, spec.clone())?,
+    };
+    ask(&process, Ask::Start).error.map_or(Ok(()), Err)
+}
+
+fn is_called(spec: &Spec, name: &str) -> bool {
+    spec.name.as_ref().is_some_and(|n| n.as_str() == name)
 }
 
 fn held(engine: &Engine) -> Vec<Arc<Process>> {

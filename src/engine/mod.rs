@@ -66,6 +66,8 @@ pub struct Options {
     pub sinks: Vec<SinkSettings>,
     /// What the service runs for itself, with names that are reserved for it; none: not known.
     pub internal: Option<Vec<Spec>>,
+    /// What it runs for itself once a client asks for it.
+    pub on_demand: Vec<Spec>,
     /// For the service's log.
     pub notify: Notify,
 }

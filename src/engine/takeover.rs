@@ -131,6 +131,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         upgrades,
         reconciled: Mutex::new(report),
         sinks: Arc::default(),
+        on_demand: Mutex::new(options.on_demand),
     };
     Ok((engine, listener, opened))
 }

@@ -103,7 +103,7 @@ mod tests {
         let Answer::FileDescriptorResponse(found) = file(find("provost.v1.ProcessService.Start")) else {
             panic!("no method")
         };
-        assert_eq!(found.file_descriptor_proto.len(), 3);
+        assert_eq!(found.file_descriptor_proto.len(), 6);
         assert_eq!(find("provost.v1.Nothing"), None);
     }
 }

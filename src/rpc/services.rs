@@ -9,6 +9,13 @@ pub(crate) mod process {
     include!(concat!(env!("OUT_DIR"), "/provost.v1.services.rs"));
 }
 
+/// `nomos.provider.v1.ProviderService`, and its messages.
+pub(crate) mod provider {
+    use crate::rpc::codec;
+    include!(concat!(env!("OUT_DIR"), "/nomos.provider.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/nomos.provider.v1.services.rs"));
+}
+
 /// `grpc.health.v1.Health`.
 pub(crate) mod health {
     use crate::rpc::codec;

@@ -144,7 +144,7 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
     });
     let message =
         if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    Error { code, message, hint }
+    Error { hint, ..Error::new(code, message) }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl Request {
             }
             Self::Upgrade(r) => format!("upgrade to {}", r.path.as_deref().unwrap_or("its own path")),
             Self::Note(note) => note.what.clone(),
+            Self::Provider(call) => call.change()?,
             Self::Wait(_)
             | Self::Status(_)
             | Self::List(_)
@@ -45,7 +46,8 @@ impl Request {
             | Self::Service
             | Self::Health
             | Self::Follow(_)
-            | Self::AuditLog(_) => return None,
+            | Self::AuditLog(_)
+            | Self::Host => return None,
         };
         Some(fit(&text))
     }

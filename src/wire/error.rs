@@ -122,12 +122,14 @@ pub struct Error {
     pub message: String,
     /// What to do about it; may be empty.
     pub hint: String,
+    /// For programs, more exact than the code: `crashed`. Empty: there is nothing more exact.
+    pub reason: String,
 }
 
 impl Error {
     /// An error without a next step.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: String::new() }
+        Self { code, message: message.into(), hint: String::new(), reason: String::new() }
     }
 
     /// A request that is wrong in itself.
@@ -147,12 +149,24 @@ impl Error {
         self
     }
 
+    /// Adds what programs tell it by.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::Error {
-        v1::Error { code: self.code.to_wire() as i32, message: self.message.clone(), hint: self.hint.clone() }
+        v1::Error {
+            code: self.code.to_wire() as i32,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            reason: self.reason.clone(),
+        }
     }
 
     pub(in crate::wire) fn from_wire(e: v1::Error) -> Self {
-        Self { code: Code::from_wire(e.code), message: e.message, hint: e.hint }
+        Self { code: Code::from_wire(e.code), message: e.message, hint: e.hint, reason: e.reason }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::wire::id::ProcessId;
 use crate::wire::process::Process;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::reply::Body;
+use crate::wire::provider::ProviderAnswer;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
@@ -39,6 +40,8 @@ pub enum Reply {
     Service(Service),
     /// The service was moved to another binary.
     Upgraded(Upgraded),
+    /// About providers.
+    Provider(ProviderAnswer),
     /// Nothing more to say.
     Done,
 }
@@ -215,6 +218,7 @@ impl Reply {
             Self::Audit(lines) => {
                 Body::Audit(v1::AuditLines { lines: lines.iter().map(AuditLine::to_wire).collect() })
             }
+            Self::Provider(answer) => Body::Provider(answer.to_wire()),
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -274,6 +278,7 @@ impl Reply {
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
             Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),
+            Body::Provider(answer) => Self::Provider(ProviderAnswer::from_wire(answer)?),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -10,6 +10,7 @@ use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
+use crate::wire::provider::ProviderCall;
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
@@ -53,6 +54,10 @@ pub enum Request {
     AuditLog(AuditLog),
     /// Put on record that something was refused.
     Note(Note),
+    /// About providers: of the host, not of the engine.
+    Provider(ProviderCall),
+    /// The process that hosts providers is to run.
+    Host,
 }
 
 /// See [`Request::Start`].
@@ -278,6 +283,8 @@ impl Request {
             Self::Health => Body::Health(v1::HealthRequest {}),
             Self::AuditLog(r) => Body::AuditLog(v1::AuditLog { since: r.since, max: r.max }),
             Self::Note(r) => Body::Note(r.to_wire()),
+            Self::Provider(call) => Body::Provider(call.to_wire()),
+            Self::Host => Body::Host(true),
         }
     }
 
@@ -321,6 +328,8 @@ impl Request {
             Body::Health(v1::HealthRequest {}) => Self::Health,
             Body::AuditLog(r) => Self::AuditLog(AuditLog { since: r.since, max: r.max }),
             Body::Note(r) => Self::Note(Note::from_wire(r)?),
+            Body::Provider(call) => Self::Provider(ProviderCall::from_wire(call)?),
+            Body::Host(_) => Self::Host,
         })
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::engine::context::Context;
 use crate::engine::history::journal::SinkStates;
+use crate::engine::internal;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
@@ -30,9 +31,11 @@ use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
-use crate::wire::spec::check_env;
+use crate::wire::spec::{Spec, check_env};
 use crate::wire::time::Timestamp;
 
+/// The process that hosts providers.
+const HOST: &str = "provost.host";
 /// Processes in one reply of a list: a few hundred KiB at most, since commands are cut when shown.
 const LIST_BATCH: usize = 64;
 
@@ -51,6 +54,8 @@ pub struct Engine {
     pub reconciled: Mutex<Report>,
     /// How the sinks are.
     pub sinks: SinkStates,
+    /// What the service runs for itself once a client asks for it; locked while that is made.
+    pub on_demand: Mutex<Vec<Spec>>,
 }
 
 impl Service for Engine {
@@ -101,6 +106,14 @@ impl Engine {
             Request::Health => Ok(Reply::Health(self.health())),
             Request::Upgrade(r) => self.upgrade(&r, asked, replies),
             Request::AuditLog(r) => self.audit(r, replies),
+            Request::Host => {
+                internal::run_on_demand(self, HOST)?;
+                Ok(Reply::Done)
+            }
+            Request::Provider(_) => {
+                let e = Error::new(Code::Refused, "the engine knows nothing of providers");
+                Err(e.hint("their host does, at its own socket: 'provost provider' finds it").into())
+            }
             // A note is nothing but its line in the audit.
             Request::Note(_) => {
                 self.context.write_queue.recorded(asked.write_seq, replies)?;

@@ -179,11 +179,9 @@ impl TryFrom<api::TargetResult> for Item {
         Ok(Self {
             target: result.target,
             process: result.process.map(TryInto::try_into).transpose()?,
-            error: result.error.map(|e| Error {
-                code: CODES.known(e.code).unwrap_or(Code::Failed),
-                message: e.message,
-                hint: e.hint,
-            }),
+            error: result
+                .error
+                .map(|e| Error::new(CODES.known(e.code).unwrap_or(Code::Failed), e.message).hint(e.hint)),
             unrecorded: (!result.unrecorded.is_empty()).then_some(result.unrecorded),
         })
     }

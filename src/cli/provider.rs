@@ -1,0 +1,439 @@
+//! `provost provider`: executables that give out configuration values, hosted.
+
+use std::io::Read;
+use std::time::Duration;
+
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::escape;
+use crate::cli::json;
+use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::cli::text;
+use crate::client::Client;
+use crate::sdk::value;
+use crate::sys::files;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::provider::{
+    CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
+    SET_DEFAULT,
+};
+use crate::wire::request::{Output, StreamKind, Until, Wait};
+
+pub const SUMMARY: &str = "Host providers of configuration values, and fetch from them";
+pub const HELP: &str = "\
+Usage: provost provider start ALIAS --binary FILE [OPTIONS]
+       provost provider fetch ALIAS SEGMENT...
+       provost provider info|health|logs|stop|reset|replace ALIAS
+       provost provider list|shutdown
+
+A provider is an executable that says on which port it listens and answers there (docs/providers.md).
+It is started when it is needed, once for each alias, and again after it has ended. 'fetch' prints
+JSON: indented on a terminal, on one line in a pipe. 'stop' ends the process, 'reset' forgets that it
+has failed, 'replace' changes to a fresh process, 'shutdown' ends all and forgets them. Exit codes:
+4: no such alias or path; 5: timed out; 126, 127: the binary cannot be executed, or is not there.
+
+Options:
+      --set NAME             The set that the alias is in (default: default); 'list' and 'shutdown':
+                             only this set
+      --binary FILE          A path, or a name in one of the provider directories
+      --config JSON          Its configuration: an object, or @FILE, or @- for standard input
+      --source FILE          The file that the configuration comes from
+      --user USER            As whom it runs
+      --group GROUP          With this group
+      --cwd DIR              Its working directory
+      --env-allow K          Of the service's variables only this one (repeat it)
+      --env-clear            None of the service's variables
+      --sha256 DIGITS        The binary has to have this SHA-256
+      --pin-type TYPE        It has to say that it is of this type
+      --pin-version V        It has to say that it has this version
+      --allow-external       The binary may be outside of the provider directories
+      --handshake-timeout D  Until it has reported its port (10s)
+      --health-timeout D     For a health check (5s)
+      --starting-timeout D   While it says that it is starting (30s)
+      --init-timeout D       For taking its configuration (30s)
+      --fetch-timeout D      For a value (30s)
+      --info-timeout D       For saying what it is (5s)
+      --shutdown-timeout D   For the request to end (5s)
+      --term-timeout D       Between SIGTERM and SIGKILL (2s)
+      --unwrap               Print x where the value is {\"value\": x}
+      --raw                  Print a text without quotes
+
+Examples:
+  provost provider start app --binary files --config '{\"directory\": \"/etc/app\"}'
+  provost provider fetch app database port --unwrap
+";
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Order {
+    Call(ProviderCall),
+    Fetch { call: ProviderCall, unwrap: bool, raw: bool },
+    Logs(ProviderName),
+}
+
+#[derive(Default)]
+struct Given {
+    words: Vec<String>,
+    set: Option<String>,
+    definition: Definition,
+    config: Option<String>,
+    allowed: Vec<String>,
+    is_clear: bool,
+    unwrap: bool,
+    raw: bool,
+}
+
+pub fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
+    let mut given = Given::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Argument::Value(value) => given.words.push(value),
+            Argument::Option(option) => given.take(&option, arguments)?,
+        }
+    }
+    given.order(arguments)
+}
+
+impl Given {
+    fn take(&mut self, option: &str, arguments: &mut Arguments) -> Result<(), Error> {
+        let definition = &mut self.definition;
+        if let Some(timeout) = timeout(definition, option) {
+            *timeout = arguments.duration(option)?;
+            return if timeout.is_zero() {
+                Err(Error::usage(format!("{option} 0 leaves no time at all")))
+            } else {
+                Ok(())
+            };
+        }
+        match option {
+            "--unwrap" => self.unwrap = true,
+            "--raw" => self.raw = true,
+            "--env-clear" => self.is_clear = true,
+            "--allow-external" => definition.allow_external = true,
+            "--set" => self.set = Some(arguments.value(option)?),
+            "--binary" => definition.binary = arguments.value(option)?,
+            "--config" => self.config = Some(arguments.value(option)?),
+            "--source" => definition.source_file_path = arguments.value(option)?,
+            "--user" => definition.user = Some(arguments.value(option)?),
+            "--group" => definition.group = Some(arguments.value(option)?),
+            "--cwd" => definition.cwd = Some(arguments.value(option)?),
+            "--env-allow" => self.allowed.push(arguments.value(option)?),
+            "--sha256" => definition.sha256 = Some(arguments.value(option)?),
+            "--pin-type" => definition.pin_type = Some(arguments.value(option)?),
+            "--pin-version" => definition.pin_version = Some(arguments.value(option)?),
+            _ => return Err(arguments.unknown(option)),
+        }
+        Ok(())
+    }
+
+    fn order(self, arguments: &Arguments) -> Result<Order, Error> {
+        let mut words = self.words.into_iter();
+        let verb = words.next().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
+        let set = self.set.clone();
+        let nothing_more = |words: std::vec::IntoIter<String>, call| match words.into_iter().next() {
+            Some(stray) => Err(arguments.stray(&stray)),
+            None => Ok(Order::Call(call)),
+        };
+        match verb.as_str() {
+            "list" => return nothing_more(words, ProviderCall::List(set)),
+            "shutdown" => return nothing_more(words, ProviderCall::ShutDown(set)),
+            "start" | "fetch" | "info" | "health" | "logs" | "stop" | "reset" | "replace" => {}
+            other => {
+                let e = format!("there is no 'provost provider {}'", quoted(other).trim_matches('\''));
+                return Err(arguments.usage(e));
+            }
+        }
+        let alias = words.next().ok_or_else(|| arguments.usage("no alias is given".into()))?;
+        let name = ProviderName::new(set.as_deref().unwrap_or(SET_DEFAULT), &alias)?;
+        let call = match verb.as_str() {
+            "fetch" => {
+                let call = ProviderCall::Fetch(name, words.collect());
+                return Ok(Order::Fetch { call, unwrap: self.unwrap, raw: self.raw });
+            }
+            "logs" => return words.next().map_or(Ok(Order::Logs(name)), |w| Err(arguments.stray(&w))),
+            "info" => ProviderCall::Info(name),
+            "health" => ProviderCall::Health(name),
+            "stop" => ProviderCall::Stop(name),
+            "reset" => ProviderCall::Reset(name),
+            "replace" => ProviderCall::Replace(name),
+            _ => {
+                let mut definition = self.definition;
+                if definition.binary.is_empty() {
+                    return Err(arguments.usage("there is no --binary".into()));
+                }
+                if definition.binary.contains('/') {
+                    definition.binary = absolute(&definition.binary)?;
+                }
+                definition.config = self.config.as_deref().map(config).transpose()?.unwrap_or_default();
+                definition.environment = match (self.is_clear, self.allowed) {
+                    (true, allowed) if allowed.is_empty() => ProviderEnvironment::Clear,
+                    (false, allowed) if allowed.is_empty() => ProviderEnvironment::Inherit,
+                    (_, allowed) => ProviderEnvironment::Allow(allowed),
+                };
+                ProviderCall::Start(name, Box::new(definition))
+            }
+        };
+        nothing_more(words, call)
+    }
+}
+
+fn timeout<'a>(definition: &'a mut Definition, option: &str) -> Option<&'a mut Duration> {
+    let timeouts = &mut definition.timeouts;
+    Some(match option.strip_prefix("--")?.strip_suffix("-timeout")? {
+        "handshake" => &mut timeouts.handshake,
+        "health" => &mut timeouts.health,
+        "starting" => &mut timeouts.starting,
+        "init" => &mut timeouts.init,
+        "fetch" => &mut timeouts.fetch,
+        "info" => &mut timeouts.info,
+        "shutdown" => &mut timeouts.shutdown,
+        "term" => &mut timeouts.term,
+        _ => return None,
+    })
+}
+
+fn absolute(path: &str) -> Result<String, Error> {
+    let absolute = std::path::absolute(path).map_err(|e| Error::failed("make the path absolute", &e))?;
+    absolute.into_os_string().into_string().map_err(|_| Error::usage("the path is not UTF-8 text"))
+}
+
+/// The configuration, encoded: an object of JSON, or a file of it.
+fn config(given: &str) -> Result<Vec<u8>, Error> {
+    let text = match given.strip_prefix('@') {
+        None => given.as_bytes().to_vec(),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().take(CONFIG_LEN_MAX as u64 + 1).read_to_end(&mut bytes);
+            read.map_err(|e| Error::failed("read the configuration", &e))?;
+            bytes
+        }
+        Some(path) => files::read(path.as_ref(), CONFIG_LEN_MAX as u64)
+            .map_err(|why| Error::usage(format!("cannot read {}: {why}", quoted(path))))?,
+    };
+    let map: Map<String, Value> = serde_json::from_slice(&text).map_err(|e| {
+        Error::usage(format!("the configuration is no JSON object: {e}"))
+            .hint("write --config '{\"key\": \"value\"}', or --config @FILE")
+    })?;
+    Ok(value::to_struct(map)?.encode_to_vec())
+}
+
+pub fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
+    let result = carry_out(order, session);
+    if let Err(e) = &result
+        && session.is_json()
+    {
+        session.object(&json!({ "error": json::error(e) }));
+    }
+    result
+}
+
+fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
+    match order {
+        Order::Logs(name) => logs(&name, session),
+        Order::Fetch { call, unwrap, raw } => {
+            if let ProviderAnswer::Value(bytes) = host(session)?.provider(call)? {
+                show_value(&bytes, unwrap, raw, session)?;
+            }
+            Ok(0)
+        }
+        Order::Call(call) => {
+            let mut host = match (&call, connect(session)) {
+                // Where there is no host there is nothing to show or to end.
+                (ProviderCall::List(_) | ProviderCall::ShutDown(_), None) => return Ok(0),
+                (_, Some(host)) => host,
+                (_, None) => self::host(session)?,
+            };
+            show(host.provider(call)?, session);
+            Ok(0)
+        }
+    }
+}
+
+/// A connection to the host, if it runs.
+fn connect(session: &Session) -> Option<Client> {
+    Client::connect(&crate::client::host_socket(&session.socket().ok()?)).ok()
+}
+
+/// A connection to the host, which is run if it does not yet.
+fn host(session: &Session) -> Result<Client, Error> {
+    if let Some(host) = connect(session) {
+        return Ok(host);
+    }
+    let mut engine = session.client()?;
+    engine.run_host()?;
+    let timeout = Some(Duration::from_secs(30));
+    engine.wait(Wait { targets: vec![HOST.to_owned()], until: Until::Ready, timeout })?;
+    Client::connect(&crate::client::host_socket(&session.socket()?))
+}
+
+/// Its name as a process.
+const HOST: &str = "provost.host";
+
+fn show(answer: ProviderAnswer, session: &mut Session) {
+    match answer {
+        ProviderAnswer::Provider(provider) if session.is_json() => session.object(&object(&provider)),
+        ProviderAnswer::Provider(provider) => {
+            session.out.line(&text::escaped(&line(&provider)));
+        }
+        ProviderAnswer::Health(health) if session.is_json() => {
+            session.object(&json!({ "status": health.status, "message": health.message }));
+        }
+        ProviderAnswer::Health(health) => {
+            session.out.line(&text::escaped(&format!("{}: {}", health.status, health.message)));
+        }
+        ProviderAnswer::List(all) if session.is_json() => {
+            all.iter().for_each(|provider| session.object(&object(provider)));
+        }
+        ProviderAnswer::List(all) => {
+            let rows = all.iter().map(|p| {
+                let number = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+                let (pid, port) = (number(p.pid), number(p.port.map(u32::from)));
+                let name = p.name.to_string();
+                [
+                    name,
+                    p.state.name().into(),
+                    pid,
+                    port,
+                    p.starts.to_string(),
+                    text::escaped(&p.binary).into_owned(),
+                ]
+            });
+            stdout::table(
+                &mut session.out,
+                ["ALIAS", "STATE", "PID", "PORT", "STARTS", "BINARY"],
+                rows.collect(),
+            );
+        }
+        ProviderAnswer::Value(_) => {}
+    }
+}
+
+/// "app: ready, pid 123, port 4567".
+fn line(p: &Provider) -> String {
+    let mut line = format!("{}: {}", p.name, p.state.name());
+    let kind = [p.kind.as_str(), p.version.as_str()].join(" ");
+    if !kind.trim().is_empty() {
+        line.push_str(&format!(", {}", kind.trim()));
+    }
+    if let (Some(pid), Some(port)) = (p.pid, p.port) {
+        line.push_str(&format!(", pid {pid}, port {port}"));
+    }
+    if !p.reason.is_empty() {
+        line.push_str(&format!(": {}", p.reason));
+    }
+    line
+}
+
+fn object(p: &Provider) -> Value {
+    json!({
+        "set": p.name.set(),
+        "alias": p.name.alias(),
+        "state": p.state.name(),
+        "binary": p.binary,
+        "pid": p.pid,
+        "port": p.port,
+        "type": p.kind,
+        "version": p.version,
+        "starts": p.starts,
+        "process": p.name.process().as_str(),
+        "reason": p.reason,
+    })
+}
+
+/// Prints a value: for people on a terminal, for programs on one line elsewhere.
+fn show_value(bytes: &[u8], unwrap: bool, raw: bool, session: &mut Session) -> Result<(), Error> {
+    let mut map = value::to_json(value::decode(bytes)?);
+    let value = match map.remove("value") {
+        Some(inner) if unwrap && map.is_empty() => inner,
+        Some(inner) => {
+            map.insert("value".to_owned(), inner);
+            map.sort_keys();
+            Value::Object(map)
+        }
+        None => Value::Object(map),
+    };
+    match value {
+        Value::String(text) if raw => session.out.line(&text),
+        value if session.out.is_terminal() && !session.is_json() => {
+            let indented = serde_json::to_string_pretty(&value).map_err(|e| Error::failed("show it", &e))?;
+            session.out.line(&indented);
+        }
+        value => session.object(&value),
+    }
+    Ok(())
+}
+
+/// What the provider's process has printed.
+fn logs(name: &ProviderName, session: &mut Session) -> Result<u8, Error> {
+    let target = name.process().as_str().to_owned();
+    let output = session.client()?.output(Output { target, kind: StreamKind::Both });
+    let chunks = output.map_err(|e| match e.code {
+        Code::NotFound => Error::new(Code::NotFound, format!("provider {name} has no process"))
+            .hint("it is started by the next fetch; 'provost provider list' shows what there is"),
+        _ => e,
+    })?;
+    let is_terminal = session.out.is_terminal();
+    let mut escaper = escape::Escaper::new();
+    for chunk in chunks {
+        if is_terminal {
+            session.out.bytes(escaper.push(&chunk.data).as_bytes());
+        } else {
+            session.out.bytes(&chunk.data);
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Order, Error> {
+        parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap())
+    }
+
+    #[test]
+    fn a_definition_is_read() {
+        let line = ["start", "app", "--binary", "files", "--config", r#"{"a": 1}"#, "--fetch-timeout", "3s"];
+        let Order::Call(ProviderCall::Start(name, definition)) = parsed(&line).unwrap() else {
+            panic!("no start")
+        };
+        assert_eq!((name.to_string().as_str(), definition.binary.as_str()), ("app", "files"));
+        assert_eq!(definition.timeouts.fetch, Duration::from_secs(3));
+        assert_eq!(value::to_json(value::decode(&definition.config).unwrap())["a"], 1);
+        assert_eq!(definition.environment, ProviderEnvironment::Inherit);
+    }
+
+    #[test]
+    fn a_path_has_any_segments() {
+        let Order::Fetch { call, unwrap, raw } = parsed(&["fetch", "app", "a", "b/c", "--unwrap"]).unwrap()
+        else {
+            panic!("no fetch")
+        };
+        let path = vec!["a".to_owned(), "b/c".to_owned()];
+        assert_eq!(call, ProviderCall::Fetch(ProviderName::new("", "app").unwrap(), path));
+        assert!(unwrap && !raw);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            &[][..],
+            &["frobnicate"],
+            &["start", "app"],
+            &["start", "app", "--binary", "x", "--config", "[]"],
+            &["start", "app", "--binary", "x", "--fetch-timeout", "0"],
+            &["start", "a/b", "--binary", "x"],
+            &["info"],
+            &["info", "app", "more"],
+            &["list", "app"],
+            &["fetch", "app", "--set", "a.b"],
+        ] {
+            assert_eq!(parsed(line).map_err(|e| e.code), Err(Code::Usage), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The host: the process that holds providers. It listens for frames beside the engine's socket, with the same
+//! listener, and reaches processes through the client library like any other client.
+//!
+//! | thread | owns | woken by |
+//! |---|---|---|
+//! | `provost` (host) | nothing | signals |
+//! | `listener`, `conn-N` | see `listener/mod.rs` | clients |
+//!
+//! A question is answered on the thread of its connection. The host may end at any moment: the engine starts
+//! it again, and what it has to know of running providers is in notes (`provider/notes.rs`).
+
+#![forbid(unsafe_code)]
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::client::{Client, host_socket};
+use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
+use crate::provider::{Notes, Providers};
+use crate::sys::poll::{self, PollFd};
+use crate::sys::signal::{self, SignalFd};
+use crate::sys::thread;
+use crate::wire::audit::Note;
+use crate::wire::envelope::Envelope;
+use crate::wire::error::{Code, Error};
+use crate::wire::reply::{More, Reply};
+use crate::wire::request::Request;
+
+/// What its line of output begins with when clients can come in.
+pub const READY: &str = "the host of providers is ready";
+
+/// What the host is given.
+pub struct Options {
+    /// Of the service.
+    pub socket: PathBuf,
+    /// Where binaries of providers are executed from.
+    pub directories: Vec<PathBuf>,
+    /// Says a line for the service's log.
+    pub say: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+struct Host {
+    socket: PathBuf,
+    providers: Providers,
+}
+
+/// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
+pub fn run(options: Options) -> Result<Infallible, Error> {
+    let Options { socket, directories, say } = options;
+    let signals =
+        SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
+    let ours = host_socket(&socket);
+    let notes = Notes::open(&ours.with_extension("notes"))?;
+    let host = Arc::new(Host { providers: Providers::new(socket.clone(), directories, notes), socket });
+    for bad in host.providers.recover() {
+        say(&format!("a provider is not known any more: {bad}"));
+    }
+    let listener = open(&ours).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
+    let service: Arc<dyn Service> = host;
+    let said = Arc::clone(&say);
+    thread::spawn("listener", move || {
+        let ready = || said(&format!("{READY} on {}", ours.display()));
+        let error = listener::run(&listener, &service, Limits::default(), ready);
+        // The next host opens it again.
+        panic!("the listener cannot be kept: {error}");
+    })
+    .map_err(|e| Error::failed("start a thread", &e))?;
+    loop {
+        poll::wait(&mut [PollFd::readable(signals.as_fd())], None).map_err(|e| Error::failed("wait", &e))?;
+        if signals.read().map_err(|e| Error::failed("receive signals", &e))?.is_some() {
+            std::process::exit(0);
+        }
+    }
+}
+
+/// The engine runs one host at a time, so what is at this path was left by an earlier one.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}
+
+impl Service for Host {
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let reply = match &envelope.request {
+            Request::Provider(call) => {
+                let result = self.providers.answer(call.clone());
+                self.record(&envelope, caller, result.as_ref().err());
+                result.map_or_else(Reply::Error, Reply::Provider)
+            }
+            _ => Reply::Error(
+                Error::new(Code::Refused, "the host answers only about providers")
+                    .hint("the engine's socket is beside this one"),
+            ),
+        };
+        replies.send(&reply, More::Last)
+    }
+}
+
+impl Host {
+    /// Puts a change into the audit, which the engine keeps.
+    fn record(&self, envelope: &Envelope, caller: &Caller, error: Option<&Error>) {
+        let Some(what) = envelope.request.change() else { return };
+        let who =
+            envelope.on_behalf_of.clone().unwrap_or_else(|| format!("uid {} pid {}", caller.uid, caller.pid));
+        let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
+        let fits = |text: &str| crate::wire::audit::fit(text);
+        // Without the service there is no audit to put it into.
+        if let Ok(mut engine) = Client::connect(&self.socket) {
+            engine.on_behalf_of(Some(who));
+            let _ = engine.note(Note { what: fits(&what), result: fits(&result) });
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One alias as a state machine: who starts it, who waits, and when it is tried no more. Pure: it is told
+//! what time it is, and knows nothing of processes and calls.
+
+use std::collections::VecDeque;
+
+/// The most starts within the window; after that it has failed until the window has passed.
+const STARTS_MAX: usize = 5;
+/// The window, ms.
+const WINDOW_MS: u64 = 60_000;
+
+/// What is so now. `R` is a run that can be used, `F` why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase<R, F> {
+    Idle,
+    /// A thread is at it, the others wait.
+    Starting,
+    Ready(R),
+    Failed {
+        until_ms: u64,
+        why: F,
+    },
+}
+
+/// What a thread that wants a run has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<R, F> {
+    Use(R),
+    /// Start one, and say what came of it.
+    Start,
+    /// Another thread is starting it: ask again when something has changed.
+    Wait,
+    Fail(F),
+}
+
+#[derive(Debug)]
+pub struct Machine<R, F> {
+    phase: Phase<R, F>,
+    /// When the starts of the window were, ms.
+    recent: VecDeque<u64>,
+    /// Starts since it was made.
+    pub starts: u64,
+    /// The number of the latest attempt, whatever came of it.
+    attempt: u64,
+    /// The latest attempt that failed, and why.
+    failure: Option<(u64, F)>,
+}
+
+impl<R, F> Default for Machine<R, F> {
+    fn default() -> Self {
+        Self { phase: Phase::Idle, recent: VecDeque::new(), starts: 0, attempt: 0, failure: None }
+    }
+}
+
+impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
+    pub fn phase(&self) -> &Phase<R, F> {
+        &self.phase
+    }
+
+    /// What a thread has to do that wants a run. After [`Decision::Start`] everyone else waits until
+    /// [`Machine::started`].
+    pub fn get(&mut self, now_ms: u64) -> Decision<R, F> {
+        match &self.phase {
+            Phase::Ready(run) => Decision::Use(run.clone()),
+            Phase::Starting => Decision::Wait,
+            Phase::Failed { until_ms, why } if now_ms < *until_ms => Decision::Fail(why.clone()),
+            Phase::Failed { .. } | Phase::Idle => {
+                self.phase = Phase::Starting;
+                self.attempt += 1;
+                Decision::Start
+            }
+        }
+    }
+
+    /// The attempt that is under way, for those who wait for it.
+    pub fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Why this attempt failed, if it did.
+    pub fn failure_of(&self, attempt: u64) -> Option<F> {
+        self.failure.as_ref().filter(|(failed, _)| *failed == attempt).map(|(_, why)| why.clone())
+    }
+
+    /// A process was started: it counts.
+    pub fn count_start(&mut self, now_ms: u64) {
+        self.starts += 1;
+        self.recent.push_back(now_ms);
+        while self.recent.front().is_some_and(|&at| now_ms.saturating_sub(at) >= WINDOW_MS) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// What came of a start. `is_of_the_start`: another one may go better, so it is tried again, but not for
+    /// ever.
+    pub fn started(&mut self, result: Result<R, F>, is_of_the_start: bool) {
+        self.failure = result.as_ref().err().map(|why| (self.attempt, why.clone()));
+        self.phase = match result {
+            Ok(run) => Phase::Ready(run),
+            Err(why) if is_of_the_start && self.recent.len() >= STARTS_MAX => self.failed(why),
+            Err(_) => Phase::Idle,
+        };
+    }
+
+    /// A run has ended by itself, for this reason. What is known of it no more changes nothing.
+    pub fn ended(&mut self, run: &R, why: F) {
+        if matches!(&self.phase, Phase::Ready(present) if present == run) {
+            self.phase = if self.recent.len() >= STARTS_MAX { self.failed(why) } else { Phase::Idle };
+        }
+    }
+
+    /// Takes the run away to be stopped; no other thread gets it any more. None: there is none, or another
+    /// thread is at it.
+    pub fn take(&mut self) -> Option<R> {
+        match std::mem::replace(&mut self.phase, Phase::Starting) {
+            Phase::Ready(run) => Some(run),
+            Phase::Starting => None,
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// What was taken is gone; the next thread starts afresh.
+    pub fn rest(&mut self) {
+        self.phase = Phase::Idle;
+    }
+
+    /// Forgets failures.
+    pub fn reset(&mut self) {
+        self.recent.clear();
+        if matches!(self.phase, Phase::Failed { .. }) {
+            self.phase = Phase::Idle;
+        }
+    }
+
+    fn failed(&self, why: F) -> Phase<R, F> {
+        let until_ms = self.recent.front().map_or(0, |first| first + WINDOW_MS);
+        Phase::Failed { until_ms, why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type M = Machine<u32, &'static str>;
+
+    /// A start at this time, and what comes of it.
+    fn start(machine: &mut M, now: u64, result: Result<u32, &'static str>) {
+        assert_eq!(machine.get(now), Decision::Start, "at {now}");
+        machine.count_start(now);
+        machine.started(result, true);
+    }
+
+    #[test]
+    fn one_thread_starts_and_the_others_wait() {
+        let mut machine = M::default();
+        assert_eq!(machine.get(0), Decision::Start);
+        assert_eq!((machine.get(0), machine.get(1)), (Decision::Wait, Decision::Wait));
+        machine.started(Ok(7), false);
+        assert_eq!((machine.get(2), machine.get(3)), (Decision::Use(7), Decision::Use(7)));
+        assert_eq!(machine.failure_of(machine.attempt()), None);
+    }
+
+    #[test]
+    fn who_has_waited_for_an_attempt_learns_why_it_failed() {
+        let mut machine = M::default();
+        assert_eq!(machine.get(0), Decision::Start);
+        let waited_for = machine.attempt();
+        machine.started(Err("why"), true);
+        assert_eq!((machine.failure_of(waited_for), machine.get(0)), (Some("why"), Decision::Start));
+        machine.started(Ok(1), true);
+        assert_eq!(machine.failure_of(waited_for), None);
+    }
+
+    #[test]
+    fn what_fails_again_and_again_is_left_alone_until_the_window_has_passed() {
+        let mut machine = M::default();
+        for n in 0..STARTS_MAX as u64 {
+            start(&mut machine, n * 100, Err("why"));
+        }
+        assert_eq!(machine.get(500), Decision::Fail("why"));
+        assert_eq!(machine.get(WINDOW_MS - 1), Decision::Fail("why"));
+        start(&mut machine, WINDOW_MS, Ok(1));
+        assert_eq!(machine.starts, 6);
+    }
+
+    #[test]
+    fn ends_count_as_starts_do_and_a_reset_forgets_them() {
+        let mut machine = M::default();
+        for n in 0..STARTS_MAX as u32 {
+            start(&mut machine, 0, Ok(n));
+            machine.ended(&n, "crashed");
+        }
+        assert_eq!(machine.get(1), Decision::Fail("crashed"));
+        machine.reset();
+        start(&mut machine, 1, Ok(9));
+        machine.ended(&8, "of another run");
+        assert_eq!(machine.get(2), Decision::Use(9));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_definition_does_not_count() {
+        let mut machine = M::default();
+        for _ in 0..100 {
+            assert_eq!(machine.get(0), Decision::Start);
+            machine.started(Err("no such file"), false);
+        }
+        assert_eq!(machine.starts, 0);
+    }
+
+    #[test]
+    fn what_is_taken_is_nobody_elses() {
+        let mut machine = M::default();
+        assert_eq!(machine.take(), None);
+        start(&mut machine, 0, Ok(1));
+        assert_eq!(machine.take(), Some(1));
+        assert_eq!((machine.take(), machine.get(0)), (None, Decision::Wait));
+        machine.ended(&1, "meanwhile");
+        assert_eq!(machine.get(0), Decision::Wait);
+        machine.rest();
+        assert_eq!(machine.get(0), Decision::Start);
+    }
+}

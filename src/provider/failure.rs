@@ -1,0 +1,344 @@
+//! What can go wrong with a provider: one enum. Each kind has a stable reason for programs, a code for the
+//! command line, and says the next step.
+
+use std::time::Duration;
+
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::process::{End, Exit};
+use crate::wire::provider::ProviderName;
+
+/// How a provider's process ended, and what it said last.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Ending {
+    /// None: its end was not seen.
+    pub exit: Option<Exit>,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
+/// Why a provider does not do what it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no definition of this alias.
+    UnknownAlias,
+    /// It has another definition than is given now: what differs.
+    OtherDefinition {
+        differs: String,
+    },
+    BinaryNotFound {
+        path: String,
+    },
+    OutsideDirectories {
+        path: String,
+        directories: String,
+    },
+    /// Others than root and we could change the binary.
+    NotPermitted {
+        path: String,
+        why: String,
+    },
+    PinMismatch {
+        what: &'static str,
+        wanted: String,
+        found: String,
+    },
+    NotExecutable {
+        path: String,
+        why: String,
+    },
+    /// Its process cannot be started.
+    NotStarted {
+        why: String,
+    },
+    HandshakeTimeout {
+        after: Duration,
+        ending: Ending,
+    },
+    BadHandshake {
+        why: String,
+        line: Vec<u8>,
+    },
+    ExitedEarly {
+        ending: Ending,
+    },
+    NotHealthy {
+        why: String,
+        ending: Ending,
+    },
+    InitFailed {
+        status: String,
+        ending: Ending,
+    },
+    PathNotFound {
+        message: String,
+    },
+    InvalidPath {
+        message: String,
+    },
+    NotInitialised {
+        message: String,
+    },
+    PermissionDenied {
+        message: String,
+    },
+    Deadline {
+        call: &'static str,
+        after: Duration,
+    },
+    Unavailable {
+        message: String,
+    },
+    TooDeep {
+        message: String,
+    },
+    TooLarge {
+        message: String,
+    },
+    /// Another status than those above.
+    Refused {
+        call: &'static str,
+        status: String,
+    },
+    /// It ended in the middle.
+    Crashed {
+        ending: Ending,
+    },
+    /// Too many calls at once.
+    Busy {
+        max: usize,
+    },
+    /// The host ends, or the provider was stopped meanwhile.
+    ShutDown,
+    /// Of the service behind.
+    Service(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Service(e)
+    }
+}
+
+impl Ending {
+    /// "exit code 3", and the last lines of standard error.
+    fn text(&self) -> String {
+        let how = match self.exit.map(|exit| exit.end) {
+            Some(End::Code(code)) => format!("exit code {code}"),
+            Some(End::Signal(number)) => crate::sys::signal::name(u32::from(number)),
+            None => "its end was not seen".to_owned(),
+        };
+        format!("{how}{}", self.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        let text = self.stderr.trim();
+        if text.is_empty() {
+            String::new()
+        } else {
+            format!("; its standard error ends with: {}", one_line(text))
+        }
+    }
+}
+
+/// Several lines in one.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
+}
+
+impl Failure {
+    /// For programs; never changes.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownAlias => "alias_not_found",
+            Self::OtherDefinition { .. } => "other_definition",
+            Self::BinaryNotFound { .. } => "binary_not_found",
+            Self::OutsideDirectories { .. } => "outside_directories",
+            Self::NotPermitted { .. } => "not_permitted",
+            Self::PinMismatch { .. } => "pin_mismatch",
+            Self::NotExecutable { .. } => "not_executable",
+            Self::NotStarted { .. } => "not_started",
+            Self::HandshakeTimeout { .. } => "handshake_timeout",
+            Self::BadHandshake { .. } => "bad_handshake",
+            Self::ExitedEarly { .. } => "exited_early",
+            Self::NotHealthy { .. } => "not_healthy",
+            Self::InitFailed { .. } => "init_failed",
+            Self::PathNotFound { .. } => "path_not_found",
+            Self::InvalidPath { .. } => "invalid_path",
+            Self::NotInitialised { .. } => "not_initialised",
+            Self::PermissionDenied { .. } => "permission_denied",
+            Self::Deadline { .. } => "deadline",
+            Self::Unavailable { .. } => "unavailable",
+            Self::TooDeep { .. } => "too_deep",
+            Self::TooLarge { .. } => "too_large",
+            Self::Refused { .. } => "refused",
+            Self::Crashed { .. } => "crashed",
+            Self::Busy { .. } => "busy",
+            Self::ShutDown => "shut_down",
+            Self::Service(_) => "service",
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownAlias | Self::PathNotFound { .. } => Code::NotFound,
+            Self::InvalidPath { .. } => Code::Usage,
+            Self::Deadline { .. } => Code::TimedOut,
+            Self::OutsideDirectories { .. }
+            | Self::NotPermitted { .. }
+            | Self::PermissionDenied { .. }
+            | Self::PinMismatch { .. }
+            | Self::OtherDefinition { .. }
+            | Self::Busy { .. } => Code::Refused,
+            Self::NotExecutable { .. } => Code::CannotExecute,
+            Self::BinaryNotFound { .. } => Code::ProgramNotFound,
+            Self::Service(e) => e.code,
+            Self::NotStarted { .. }
+            | Self::HandshakeTimeout { .. }
+            | Self::BadHandshake { .. }
+            | Self::ExitedEarly { .. }
+            | Self::NotHealthy { .. }
+            | Self::InitFailed { .. }
+            | Self::NotInitialised { .. }
+            | Self::Unavailable { .. }
+            | Self::TooDeep { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. }
+            | Self::Crashed { .. }
+            | Self::ShutDown => Code::Failed,
+        }
+    }
+
+    /// Whether another start may help: what is wrong with the definition stays so.
+    #[must_use]
+    pub fn is_of_the_start(&self) -> bool {
+        matches!(
+            self,
+            Self::HandshakeTimeout { .. }
+                | Self::BadHandshake { .. }
+                | Self::ExitedEarly { .. }
+                | Self::NotHealthy { .. }
+                | Self::NotStarted { .. }
+                | Self::InitFailed { .. }
+                | Self::Crashed { .. }
+        )
+    }
+
+    /// As a client is told, of this provider.
+    #[must_use]
+    pub fn error(&self, name: &ProviderName) -> Error {
+        let (message, hint) = self.words(name);
+        Error::new(self.code(), format!("provider {name}: {message}")).hint(hint).reason(self.reason())
+    }
+
+    /// What happened, and the next step.
+    fn words(&self, name: &ProviderName) -> (String, String) {
+        let logs = || format!("'provost provider logs {name}' shows what it has printed");
+        match self {
+            Self::UnknownAlias => {
+                ("is not defined".into(), format!("define it: provost provider start {name} --binary FILE"))
+            }
+            Self::OtherDefinition { differs } => (
+                format!("runs with another definition: {differs}"),
+                format!("'provost provider stop {name}', then start it with the new one; or use another alias or --set"),
+            ),
+            Self::BinaryNotFound { path } => (
+                format!("there is no binary {}", quoted(path)),
+                "give a path, or the name of a file in one of the provider directories".into(),
+            ),
+            Self::OutsideDirectories { path, directories } => (
+                format!("{} is outside of the provider directories ({directories})", quoted(path)),
+                "put it there, or allow it with --allow-external".into(),
+            ),
+            Self::NotPermitted { path, why } => (
+                format!("{} is not safe to execute: {why}", quoted(path)),
+                "it and every directory above it has to belong to root or the service, and others must not write there".into(),
+            ),
+            Self::PinMismatch { what, wanted, found } => (
+                format!("its {what} is {}, not {} as pinned", quoted(found), quoted(wanted)),
+                "change the pin if the new one is meant".into(),
+            ),
+            Self::NotExecutable { path, why } => (
+                format!("{} cannot be executed: {why}", quoted(path)),
+                "is it a program for this machine, with its executable bit set?".into(),
+            ),
+            Self::NotStarted { why } => (format!("cannot be started: {why}"), String::new()),
+            Self::HandshakeTimeout { after, ending } => (
+                format!("has not reported its port within {} s{}", after.as_secs_f32(), ending.last_words()),
+                "it has to print a line PROVIDER_PORT=<n>, and flush it; --handshake-timeout gives it more time".into(),
+            ),
+            Self::BadHandshake { why, line } => (
+                format!("bad handshake: {why}: {}", quoted(&String::from_utf8_lossy(line))),
+                "the line is PROVIDER_PORT=<n>, n from 1 to 65535".into(),
+            ),
+            Self::ExitedEarly { ending } => {
+                (format!("exited before it reported its port: {}", ending.text()), logs())
+            }
+            Self::NotHealthy { why, ending } => {
+                (format!("is not healthy: {why}{}", ending.last_words()), logs())
+            }
+            Self::InitFailed { status, ending } => {
+                (format!("refuses its configuration: {status}{}", ending.last_words()), "see its documentation for what --config takes".into())
+            }
+            Self::PathNotFound { message } => (format!("path not found: {message}"), String::new()),
+            Self::InvalidPath { message } => (format!("invalid path: {message}"), String::new()),
+            Self::NotInitialised { message } => (
+                format!("says that it is not initialised: {message}"),
+                format!("'provost provider replace {name}' starts it afresh"),
+            ),
+            Self::PermissionDenied { message } => (format!("permission denied: {message}"), String::new()),
+            Self::Deadline { call, after } => (
+                format!("{call} was not answered within {} s", after.as_secs_f32()),
+                format!("--{}-timeout gives it more time; {}", call.to_lowercase(), logs()),
+            ),
+            Self::Unavailable { message } => (format!("is unavailable: {message}"), "try again; it goes on running".into()),
+            Self::TooDeep { message } => (message.clone(), "ask for a part of it: a longer path".into()),
+            Self::TooLarge { message } => (message.clone(), "ask for a part of it: a longer path".into()),
+            Self::Refused { call, status } => (format!("{call} failed: {status}"), logs()),
+            Self::Crashed { ending } => {
+                (format!("ended in the middle of the call: {}", ending.text()), "the next call starts it again".into())
+            }
+            Self::Busy { max } => (format!("has {max} calls waiting already"), "come again in a moment".into()),
+            Self::ShutDown => ("was shut down".into(), "the next call starts it again".into()),
+            Self::Service(e) => (e.message.clone(), e.hint.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_with_the_last_words() {
+        let name = ProviderName::new("", "app").unwrap();
+        let exit = Exit {
+            end: End::Signal(9),
+            core: false,
+            oom: false,
+            ran: Duration::ZERO,
+            user: Duration::ZERO,
+            system: Duration::ZERO,
+            max_rss_kib: 0,
+        };
+        let ending = Ending { exit: Some(exit), stderr: "one\n\n two\n".into() };
+        let e = Failure::Crashed { ending }.error(&name);
+        assert_eq!(
+            e.message,
+            "provider app: ended in the middle of the call: SIGKILL; its standard error ends with: one | two"
+        );
+        assert_eq!((e.code, e.reason.as_str()), (Code::Failed, "crashed"));
+    }
+
+    #[test]
+    fn codes_are_those_that_scripts_rely_on() {
+        let name = ProviderName::new("", "app").unwrap();
+        let code = |failure: Failure| failure.error(&name).code;
+        assert_eq!(code(Failure::UnknownAlias), Code::NotFound);
+        assert_eq!(code(Failure::PathNotFound { message: String::new() }), Code::NotFound);
+        assert_eq!(code(Failure::InvalidPath { message: String::new() }), Code::Usage);
+        assert_eq!(code(Failure::BinaryNotFound { path: "x".into() }), Code::ProgramNotFound);
+        assert_eq!(code(Failure::Deadline { call: "Fetch", after: Duration::from_secs(1) }), Code::TimedOut);
+    }
+}

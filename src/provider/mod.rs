@@ -1,0 +1,416 @@
+//! The provider host: executables that give out configuration values, one process for each alias of a set,
+//! started when somebody wants something of it.
+//!
+//! No alias waits for another: each has its own lock and its own state (`alias.rs`), and whoever finds it
+//! idle starts it (`run.rs`) while the others wait for what comes of it. Nothing here has a thread of its own
+//! but a handshake and a shutdown while they last. What must survive the host is in notes (`notes.rs`).
+
+#![forbid(unsafe_code)]
+
+mod alias;
+mod binary;
+mod calls;
+mod cancel;
+mod failure;
+mod notes;
+mod port_owner;
+mod run;
+mod secrets;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::provider::alias::{Decision, Machine, Phase};
+pub use crate::provider::failure::Failure;
+pub use crate::provider::notes::Notes;
+use crate::provider::run::{Run, Site};
+use crate::sys::clock;
+use crate::wire::error::Error;
+use crate::wire::provider::{
+    Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
+};
+use crate::wire::time::Timestamp;
+
+/// Calls of one provider at once.
+const CALLS_MAX: usize = 64;
+/// Calls that wait for one of them to end.
+const WAITING_MAX: usize = 256;
+/// The most providers of a host.
+const PROVIDERS_MAX: usize = 1000;
+
+/// All providers of a host.
+#[derive(Debug)]
+pub struct Providers {
+    site: Site,
+    aliases: Mutex<BTreeMap<ProviderName, Arc<Alias>>>,
+    is_ending: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Alias {
+    name: ProviderName,
+    definition: Mutex<Arc<Definition>>,
+    machine: Mutex<Machine<Arc<Run>, Failure>>,
+    /// The machine has another state.
+    changed: Condvar,
+    calls: Calls,
+}
+
+impl Providers {
+    /// `socket` is the service's; `directories` are those that binaries are executed from.
+    #[must_use]
+    pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes) -> Self {
+        let site = Site { socket, directories, notes };
+        Self { site, aliases: Mutex::default(), is_ending: AtomicBool::new(false) }
+    }
+
+    /// Takes on what an earlier host has left: the definitions, and processes that run and are initialised.
+    /// Returns what cannot be read of it.
+    pub fn recover(&self) -> Vec<String> {
+        let (notes, bad) = self.site.notes.all();
+        for (name, note) in notes {
+            let alias = Arc::new(Alias::new(name.clone(), note.definition.clone()));
+            if let Some(run) = self.site.find_again(&note) {
+                alias.machine.lock().started(Ok(Arc::new(run)), false);
+            }
+            self.aliases.lock().insert(name, alias);
+        }
+        bad
+    }
+
+    /// Answers one question. Takes as long as the provider needs, within its timeouts.
+    pub fn answer(&self, call: ProviderCall) -> Result<ProviderAnswer, Error> {
+        let of = |name: &ProviderName, result: Result<ProviderAnswer, Failure>| {
+            result.map_err(|failure| failure.error(name))
+        };
+        match call {
+            ProviderCall::Start(name, definition) => of(&name, self.start(&name, *definition)),
+            ProviderCall::Fetch(name, path) => of(&name, self.fetch(&name, &path)),
+            ProviderCall::Info(name) => of(&name, self.info(&name)),
+            ProviderCall::Health(name) => of(&name, self.health(&name)),
+            ProviderCall::Stop(name) => of(&name, self.stop(&name)),
+            ProviderCall::Reset(name) => of(&name, self.reset(&name)),
+            ProviderCall::Replace(name) => of(&name, self.replace(&name)),
+            ProviderCall::List(set) => {
+                Ok(ProviderAnswer::List(self.of_set(set.as_deref()).iter().map(|a| self.show(a)).collect()))
+            }
+            ProviderCall::ShutDown(set) => Ok(self.shut_down(set.as_deref())),
+        }
+    }
+
+    fn find(&self, name: &ProviderName) -> Result<Arc<Alias>, Failure> {
+        self.aliases.lock().get(name).cloned().ok_or(Failure::UnknownAlias)
+    }
+
+    fn of_set(&self, set: Option<&str>) -> Vec<Arc<Alias>> {
+        let all = self.aliases.lock();
+        all.values().filter(|a| set.is_none_or(|set| set == a.name.set())).cloned().collect()
+    }
+
+    /// Has a provider like this, running and initialised. What runs with another definition is an error.
+    fn start(&self, name: &ProviderName, definition: Definition) -> Result<ProviderAnswer, Failure> {
+        let alias = self.define(name, definition)?;
+        let result = self.get(&alias);
+        if let Err(failure) = &result
+            && !failure.is_of_the_start()
+            && alias.machine.lock().starts == 0
+        {
+            // It never was one.
+            self.aliases.lock().remove(name);
+            self.site.notes.forget(name);
+        }
+        result.map(|_| ProviderAnswer::Provider(Box::new(self.show(&alias))))
+    }
+
+    fn define(&self, name: &ProviderName, definition: Definition) -> Result<Arc<Alias>, Failure> {
+        let mut aliases = self.aliases.lock();
+        if let Some(alias) = aliases.get(name) {
+            let mut present = alias.definition.lock();
+            if **present != definition {
+                // What does not run can be defined anew.
+                if !matches!(alias.machine.lock().phase(), Phase::Idle | Phase::Failed { .. }) {
+                    return Err(Failure::OtherDefinition { differs: differs(&present, &definition) });
+                }
+                *present = Arc::new(definition);
+                alias.machine.lock().reset();
+            }
+            return Ok(Arc::clone(alias));
+        }
+        if aliases.len() >= PROVIDERS_MAX {
+            let e = format!("there are {PROVIDERS_MAX} providers already");
+            return Err(Failure::Service(Error::new(crate::wire::error::Code::Refused, e)));
+        }
+        let alias = Arc::new(Alias::new(name.clone(), definition));
+        aliases.insert(name.clone(), Arc::clone(&alias));
+        Ok(alias)
+    }
+
+    /// A run that can be asked: the present one, or a fresh one that this thread starts, or that another
+    /// thread does.
+    fn get(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
+        let mut machine = alias.machine.lock();
+        let mut waited_for = None;
+        loop {
+            if let Some(why) = waited_for.and_then(|attempt| machine.failure_of(attempt)) {
+                return Err(why);
+            }
+            if self.is_ending.load(Ordering::Acquire) {
+                return Err(Failure::ShutDown);
+            }
+            match machine.get(clock::now_ms()) {
+                Decision::Use(run) => return Ok(run),
+                Decision::Fail(why) => return Err(why),
+                Decision::Wait => {
+                    waited_for = Some(machine.attempt());
+                    alias.changed.wait(&mut machine);
+                }
+                Decision::Start => {
+                    drop(machine);
+                    return self.start_run(alias);
+                }
+            }
+        }
+    }
+
+    /// Starts a run, for all that wait for one.
+    fn start_run(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
+        let definition = Arc::clone(&alias.definition.lock());
+        let result = self.site.start(&alias.name, &definition).map(Arc::new);
+        let mut machine = alias.machine.lock();
+        let counts = result.as_ref().err().is_none_or(Failure::is_of_the_start);
+        if counts {
+            machine.count_start(clock::now_ms());
+        }
+        machine.started(result.clone(), counts);
+        alias.changed.notify_all();
+        result
+    }
+
+    /// Asks a provider, and finds out what is wrong when it does not answer. What had ended before it was
+    /// asked is started again.
+    fn ask<T>(&self, name: &ProviderName, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
+        let alias = self.find(name)?;
+        let _call = alias.calls.enter(alias.definition.lock().timeouts.fetch)?;
+        let (mut is_repeated, began) = (false, Timestamp::now());
+        loop {
+            let run = self.get(&alias)?;
+            let failure = match call(&run) {
+                Err(failure @ Failure::Unavailable { .. }) => failure,
+                Err(_) if run.cancel.is_cancelled() => return Err(Failure::ShutDown),
+                result => return result,
+            };
+            if run.cancel.is_cancelled() {
+                return Err(Failure::ShutDown);
+            }
+            match self.site.look_after(&run)? {
+                Some((ending, at)) => {
+                    let why = Failure::Crashed { ending };
+                    alias.machine.lock().ended(&run, why.clone());
+                    if is_repeated || at.is_none_or(|at| at >= began) {
+                        return Err(why);
+                    }
+                }
+                // It lives: the connection may be a new one now.
+                None if is_repeated => return Err(failure),
+                None => {}
+            }
+            is_repeated = true;
+        }
+    }
+
+    fn fetch(&self, name: &ProviderName, path: &[String]) -> Result<ProviderAnswer, Failure> {
+        let value = self.ask(name, |run| run.connection().fetch(path, run.definition.timeouts.fetch))?;
+        Ok(ProviderAnswer::Value(value))
+    }
+
+    fn info(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
+        self.ask(name, Run::about)?;
+        Ok(ProviderAnswer::Provider(Box::new(self.show(&*self.find(name)?))))
+    }
+
+    fn health(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
+        let (health, _): (ProviderHealth, bool) =
+            self.ask(name, |run| run.connection().health(run.definition.timeouts.health))?;
+        Ok(ProviderAnswer::Health(health))
+    }
+
+    fn reset(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
+        let alias = self.find(name)?;
+        alias.machine.lock().reset();
+        Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
+    }
+
+    fn stop(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
+        let alias = self.find(name)?;
+        self.stop_run(&alias)?;
+        Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
+    }
+
+    /// Ends the run, if there is one. Calls that come meanwhile wait, and start the next one.
+    fn stop_run(&self, alias: &Alias) -> Result<(), Failure> {
+        let run = {
+            let mut machine = alias.machine.lock();
+            while matches!(machine.phase(), Phase::Starting) {
+                alias.changed.wait(&mut machine);
+            }
+            machine.take()
+        };
+        let Some(run) = run else { return Ok(()) };
+        let stopped = self.site.stop(&alias.name, &run);
+        alias.machine.lock().rest();
+        alias.changed.notify_all();
+        stopped
+    }
+
+    /// A fresh process in the place of the present one. What can be wrong with the definition is looked for
+    /// before the old one is touched, and calls that come meanwhile wait for the new one.
+    fn replace(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
+        let alias = self.find(name)?;
+        self.site.check(&Arc::clone(&alias.definition.lock()))?;
+        alias.calls.drain(alias.definition.lock().timeouts.fetch, || self.stop_run(&alias))?;
+        alias.machine.lock().reset();
+        self.get(&alias)?;
+        Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
+    }
+
+    /// Ends all of a set, or of all, at once, and forgets them.
+    fn shut_down(&self, set: Option<&str>) -> ProviderAnswer {
+        let aliases = self.of_set(set);
+        std::thread::scope(|scope| {
+            for alias in &aliases {
+                let stop = || {
+                    let _ = self.stop_run(alias);
+                    self.site.notes.forget(&alias.name);
+                    self.aliases.lock().remove(&alias.name);
+                };
+                if std::thread::Builder::new().name("shutdown".into()).spawn_scoped(scope, stop).is_err() {
+                    // Out of threads: one after the other.
+                    let _ = self.stop_run(alias);
+                }
+            }
+        });
+        ProviderAnswer::List(aliases.iter().map(|alias| self.show(alias)).collect())
+    }
+
+    fn show(&self, alias: &Alias) -> Provider {
+        let definition = Arc::clone(&alias.definition.lock());
+        let machine = alias.machine.lock();
+        let (state, run, reason) = match machine.phase() {
+            Phase::Idle => (ProviderState::Idle, None, String::new()),
+            Phase::Starting => (ProviderState::Starting, None, String::new()),
+            Phase::Ready(run) => (ProviderState::Ready, Some(Arc::clone(run)), String::new()),
+            Phase::Failed { why, .. } => (ProviderState::Failed, None, why.error(&alias.name).message),
+        };
+        let about = run.as_ref().and_then(|run| run.known_about()).unwrap_or_default();
+        Provider {
+            name: alias.name.clone(),
+            state,
+            binary: run::shown_path(&definition, &self.site.directories),
+            pid: run.as_ref().map(|run| run.pid),
+            port: run.as_ref().map(|run| run.port),
+            kind: about.kind,
+            version: about.version,
+            starts: machine.starts,
+            reason,
+        }
+    }
+}
+
+impl Alias {
+    fn new(name: ProviderName, definition: Definition) -> Self {
+        Self {
+            name,
+            definition: Mutex::new(Arc::new(definition)),
+            machine: Mutex::default(),
+            changed: Condvar::new(),
+            calls: Calls::default(),
+        }
+    }
+}
+
+/// What two definitions differ in, with both values; secrets stay where they are.
+fn differs(present: &Definition, given: &Definition) -> String {
+    if present.binary != given.binary {
+        return format!("its binary is {}, not {}", present.binary, given.binary);
+    }
+    let parts = [
+        ("configuration", present.config != given.config),
+        ("source file", present.source_file_path != given.source_file_path),
+        ("user or group", (&present.user, &present.group) != (&given.user, &given.group)),
+        ("working directory", present.cwd != given.cwd),
+        ("environment", present.environment != given.environment),
+        (
+            "pins",
+            (&present.sha256, &present.pin_type, &present.pin_version)
+                != (&given.sha256, &given.pin_type, &given.pin_version),
+        ),
+        ("timeouts", present.timeouts != given.timeouts),
+        ("permission for external binaries", present.allow_external != given.allow_external),
+    ];
+    let different: Vec<_> = parts.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();
+    format!("its {} is another one", different.join(", "))
+}
+
+/// The calls of one provider: a limit on them, and on those that wait.
+#[derive(Debug, Default)]
+struct Calls {
+    counts: Mutex<CallCounts>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct CallCounts {
+    running: usize,
+    waiting: usize,
+    /// No call begins: the provider is being replaced.
+    is_shut: bool,
+}
+
+/// A call, for as long as it lasts.
+struct Entered<'a>(&'a Calls);
+
+impl Calls {
+    /// Waits for its turn, so long at most.
+    fn enter(&self, timeout: std::time::Duration) -> Result<Entered<'_>, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut counts = self.counts.lock();
+        if counts.waiting >= WAITING_MAX {
+            return Err(Failure::Busy { max: WAITING_MAX });
+        }
+        counts.waiting += 1;
+        while counts.is_shut || counts.running >= CALLS_MAX {
+            if self.changed.wait_until(&mut counts, deadline).timed_out() {
+                counts.waiting -= 1;
+                return Err(Failure::Deadline { call: "Fetch", after: timeout });
+            }
+        }
+        counts.waiting -= 1;
+        counts.running += 1;
+        Ok(Entered(self))
+    }
+
+    /// Lets those that run come to their end, so long at most, does the work, and lets the others begin.
+    fn drain<T>(&self, timeout: std::time::Duration, work: impl FnOnce() -> T) -> T {
+        let deadline = Instant::now() + timeout;
+        let mut counts = self.counts.lock();
+        counts.is_shut = true;
+        while counts.running > 0 && !self.changed.wait_until(&mut counts, deadline).timed_out() {}
+        drop(counts);
+        let result = work();
+        self.counts.lock().is_shut = false;
+        self.changed.notify_all();
+        result
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.counts.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}

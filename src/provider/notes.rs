@@ -1,0 +1,101 @@
+//! What a host leaves to the next one: a file for each provider, in a directory beside the host's socket. It
+//! lives as long as processes do, until the machine ends.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::sys::files;
+use crate::wire::error::Error;
+use crate::wire::note::ProviderNote;
+use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName};
+
+/// The largest note, in bytes: a configuration and what is around it.
+const LEN_MAX: u64 = CONFIG_LEN_MAX as u64 + (256 << 10);
+
+/// The directory. Only this host writes there, one file for each provider, and for each provider one thread
+/// at a time.
+#[derive(Clone, Debug)]
+pub struct Notes(PathBuf);
+
+impl Notes {
+    /// Makes the directory where it is not there. Configurations may hold secrets: it is for its owner alone.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::failed(&format!("make the directory {}", path.display()), &e))
+            }
+            _ => Ok(Self(path.to_owned())),
+        }
+    }
+
+    pub fn write(&self, name: &ProviderName, note: &ProviderNote) -> Result<(), Error> {
+        files::replace(&self.path(name), 0o600, &note.encode())
+            .map_err(|e| Error::failed(&format!("note what provider {name} is"), &e))
+    }
+
+    /// None is none to forget.
+    pub fn forget(&self, name: &ProviderName) {
+        let _ = fs::remove_file(self.path(name));
+    }
+
+    /// All of them, and for each that cannot be read, why.
+    pub fn all(&self) -> (Vec<(ProviderName, ProviderNote)>, Vec<String>) {
+        let (mut notes, mut bad) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            // What a crash has left of a file that was being written.
+            if file.ends_with(".new") {
+                continue;
+            }
+            let read = file
+                .split_once('.')
+                .ok_or_else(|| "it has no set".to_owned())
+                .and_then(|(set, alias)| ProviderName::new(set, alias).map_err(|e| e.message))
+                .and_then(|name| {
+                    let bytes = files::private(&entry.path(), LEN_MAX)?;
+                    let note = ProviderNote::decode(&bytes).map_err(|e| e.message)?;
+                    Ok((name, note))
+                });
+            match read {
+                Ok(note) => notes.push(note),
+                Err(why) => bad.push(format!("{file}: {why}")),
+            }
+        }
+        notes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        (notes, bad)
+    }
+
+    fn path(&self, name: &ProviderName) -> PathBuf {
+        self.0.join(format!("{}.{}", name.set(), name.alias()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::note::InitState;
+    use crate::wire::provider::Definition;
+
+    #[test]
+    fn notes_are_found_again_and_bad_ones_are_named() {
+        let path = std::env::temp_dir().join(format!("provost-notes-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let notes = Notes::open(&path).unwrap();
+        let definition = Definition { binary: "/x".into(), ..Definition::default() };
+        let note = ProviderNote { definition, process: None, port: None, init: InitState::None };
+        let (one, two) = (ProviderName::new("", "a.b").unwrap(), ProviderName::new("ci", "a").unwrap());
+        for name in [&two, &one, &one] {
+            notes.write(name, &note).unwrap();
+        }
+        fs::write(path.join("default.broken"), [0xff]).unwrap();
+        fs::write(path.join("default.c.new"), []).unwrap();
+        let (all, bad) = notes.all();
+        assert_eq!(all, [(two.clone(), note.clone()), (one, note)].into_iter().rev().collect::<Vec<_>>());
+        assert!(bad.len() == 1 && bad[0].starts_with("default.broken: "), "{bad:?}");
+        notes.forget(&two);
+        assert_eq!(notes.all().0.len(), 1);
+        fs::remove_dir_all(&path).unwrap();
+    }
+}

@@ -1,0 +1,414 @@
+//! One run of a provider: from the start of its process to the accepted configuration, and its end. Each
+//! step has its own deadline, and a set-up that fails leaves nothing behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+
+use crate::client::{Client, StreamItem};
+use crate::provider::binary;
+use crate::provider::calls::{About, Connection};
+use crate::provider::cancel::Cancel;
+use crate::provider::failure::{Ending, Failure};
+use crate::provider::notes::Notes;
+use crate::provider::port_owner;
+use crate::provider::secrets;
+use crate::sdk::handshake::{BadLine, PortReader};
+use crate::sys::{clock, poll, thread};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::note::{InitState, ProviderNote};
+use crate::wire::process::Process;
+use crate::wire::provider::{Definition, ProviderEnvironment, ProviderName};
+use crate::wire::reply::Item;
+use crate::wire::request::{Numbering, Output, Remove, Since, Start, Stop, Stream, StreamKind, Until, Wait};
+use crate::wire::spec::{EnvBase, Spec};
+use crate::wire::time::{Timestamp, millis};
+
+/// Bytes of output that are kept of a provider.
+const OUTPUT_BYTES: u64 = 256 << 10;
+/// How much of its standard error an error carries, in bytes and in lines.
+const STDERR_LEN_MAX: usize = 2 << 10;
+const STDERR_LINES_MAX: usize = 64;
+/// The first pause before a port that refuses is tried again, ms; each next one is twice as long.
+const CONNECT_PAUSE_MS: u64 = 5;
+const CONNECT_PAUSE_MAX_MS: u64 = 200;
+/// How often a provider that says STARTING is asked again, ms.
+const STARTING_PAUSE_MS: u64 = 50;
+/// How long a provider has to leave by itself after Shutdown.
+const LEAVE_BY_ITSELF: Duration = Duration::from_millis(300);
+/// How long the end of a process may take to become known after its connection broke.
+const END_BECOMES_KNOWN: Duration = Duration::from_millis(300);
+
+/// Where providers are run.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Of the service.
+    pub socket: PathBuf,
+    /// Where binaries are executed from.
+    pub directories: Vec<PathBuf>,
+    pub notes: Notes,
+}
+
+/// A provider that runs and is initialised.
+#[derive(Debug)]
+pub struct Run {
+    pub process: ProcessId,
+    /// Of the process.
+    pub number: u64,
+    pub pid: u32,
+    pub port: u16,
+    pub definition: Arc<Definition>,
+    connection: Mutex<Connection>,
+    about: Mutex<Option<About>>,
+    pub cancel: Cancel,
+}
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        (self.process, self.number) == (other.process, other.number)
+    }
+}
+
+impl Run {
+    pub fn connection(&self) -> Connection {
+        self.connection.lock().clone()
+    }
+
+    /// What it says that it is; asked once.
+    pub fn about(&self) -> Result<About, Failure> {
+        if let Some(about) = &*self.about.lock() {
+            return Ok(about.clone());
+        }
+        let about = self.connection().info(self.definition.timeouts.info)?;
+        Ok(self.about.lock().insert(about).clone())
+    }
+
+    /// What was asked already.
+    pub fn known_about(&self) -> Option<About> {
+        self.about.lock().clone()
+    }
+}
+
+impl Site {
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::connect(&self.socket)
+    }
+
+    /// Starts a process for this definition and brings it to where it can be asked.
+    pub fn start(&self, name: &ProviderName, definition: &Arc<Definition>) -> Result<Run, Failure> {
+        let path = binary::find(definition, &self.directories)?;
+        let mut client = self.client()?;
+        // What has the name is left of a host that died in the middle, or has ended.
+        forget(&mut client, name.process().as_str())?;
+        let id = ProcessId::new();
+        let mut note = ProviderNote {
+            definition: Definition::clone(definition),
+            process: Some((id, 1)),
+            port: None,
+            init: InitState::None,
+        };
+        self.notes.write(name, &note)?;
+        let process = spawn(&mut client, name, definition, &path, id)?;
+        self.set_up(name, definition, &process, &mut note).map_err(|failure| {
+            let ending = ending(&mut client, &id.to_string(), definition);
+            let _ = forget(&mut client, &id.to_string());
+            with_ending(failure, ending)
+        })
+    }
+
+    fn set_up(
+        &self,
+        name: &ProviderName,
+        definition: &Arc<Definition>,
+        process: &Process,
+        note: &mut ProviderNote,
+    ) -> Result<Run, Failure> {
+        let timeouts = &definition.timeouts;
+        let deadline = clock::now_ms() + millis(timeouts.handshake);
+        let port = self.read_port(process.id, timeouts.handshake)?;
+        let pid = process.pid.unwrap_or_default();
+        if let Some(owner) = port_owner::stranger(port, pid, process.id) {
+            let why = format!("port {port} belongs to process {owner}, which is not of this provider");
+            return Err(Failure::BadHandshake { why, line: Vec::new() });
+        }
+        let cancel = Cancel::default();
+        let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel)?;
+        wait_until_usable(&connection, definition)?;
+        let about = check_pins(&connection, definition)?;
+        (note.port, note.init) = (Some(port), InitState::Intended);
+        self.notes.write(name, note)?;
+        connection.init(name.alias(), &definition.config, &definition.source_file_path, timeouts.init)?;
+        note.init = InitState::Done;
+        self.notes.write(name, note)?;
+        Ok(Run {
+            process: process.id,
+            number: process.run,
+            pid,
+            port,
+            definition: Arc::clone(definition),
+            connection: Mutex::new(connection),
+            about: Mutex::new(about),
+            cancel,
+        })
+    }
+
+    /// The port that the process reports.
+    fn read_port(&self, id: ProcessId, timeout: Duration) -> Result<u16, Failure> {
+        let mut client = self.client()?;
+        let canceller = client.canceller();
+        let reader = Arc::new(Mutex::new(PortReader::default()));
+        let (told, ours) = (bounded(1), Arc::clone(&reader));
+        let (to, from) = told;
+        thread::spawn("handshake", move || drop(to.send(follow(&mut client, id, &ours))))
+            .map_err(|e| Error::failed("start a thread", &e))?;
+        if let Ok(port) = from.recv_timeout(timeout) {
+            return port;
+        }
+        canceller.cancel();
+        match reader.lock().end().map_err(bad_handshake)? {
+            // A line without a newline, which nothing has followed.
+            Some(port) => Ok(port),
+            None => Err(Failure::HandshakeTimeout { after: timeout, ending: Ending::default() }),
+        }
+    }
+
+    /// A run that an earlier host has left, if it can be used as it is.
+    pub fn find_again(&self, note: &ProviderNote) -> Option<Run> {
+        let ((process, number), port) = (note.process?, note.port?);
+        if note.init != InitState::Done {
+            return None;
+        }
+        let found = status(&mut self.client().ok()?, &process.to_string()).ok()?;
+        let pid = found.pid.filter(|_| found.run == number && !found.state.is_at_rest())?;
+        let cancel = Cancel::default();
+        let connection = Connection::open(port, note.definition.timeouts.health, cancel.clone()).ok()?;
+        let (_, is_usable) = connection.health(note.definition.timeouts.health).ok()?;
+        is_usable.then(|| Run {
+            process,
+            number,
+            pid,
+            port,
+            definition: Arc::new(note.definition.clone()),
+            connection: Mutex::new(connection),
+            about: Mutex::default(),
+            cancel,
+        })
+    }
+
+    /// Whether a definition could be started, as far as that is seen without starting it.
+    pub fn check(&self, definition: &Definition) -> Result<(), Failure> {
+        binary::find(definition, &self.directories).map(drop)
+    }
+
+    /// Looks what has become of a run whose connection broke: its end, and when that was, or none if it goes
+    /// on, with a new connection.
+    pub fn look_after(&self, run: &Run) -> Result<Option<(Ending, Option<Timestamp>)>, Failure> {
+        let mut client = self.client()?;
+        let target = run.process.to_string();
+        let wait =
+            Wait { targets: vec![target.clone()], until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
+        let _ = client.wait(wait)?;
+        let found = status(&mut client, &target).ok();
+        let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
+        if !lives {
+            let at = found.and_then(|p| p.stopped_at);
+            return Ok(Some((ending(&mut client, &target, &run.definition), at)));
+        }
+        let timeout = run.definition.timeouts.health;
+        if let Ok(connection) = Connection::open(run.port, timeout, run.cancel.clone()) {
+            *run.connection.lock() = connection;
+        }
+        Ok(None)
+    }
+
+    /// Ends a run: politely, then with SIGTERM to all of it, then with SIGKILL. Its process is forgotten.
+    pub fn stop(&self, name: &ProviderName, run: &Run) -> Result<(), Failure> {
+        run.cancel.cancel();
+        let timeouts = &run.definition.timeouts;
+        let target = run.process.to_string();
+        let mut client = self.client()?;
+        if run.connection().shutdown(timeouts.shutdown).is_ok() {
+            let targets = vec![target.clone()];
+            let _ = client.wait(Wait { targets, until: Until::Stopped, timeout: Some(LEAVE_BY_ITSELF) })?;
+        }
+        let stop = Stop { targets: vec![target.clone()], timeout: Some(timeouts.term), ..Stop::default() };
+        let _ = client.stop(stop)?;
+        forget(&mut client, &target)?;
+        let definition = Definition::clone(&run.definition);
+        self.notes
+            .write(name, &ProviderNote { definition, process: None, port: None, init: InitState::None })
+            .map_err(Failure::Service)
+    }
+}
+
+/// Starts the process, as a managed one.
+fn spawn(
+    client: &mut Client,
+    name: &ProviderName,
+    definition: &Definition,
+    path: &Path,
+    id: ProcessId,
+) -> Result<Process, Failure> {
+    let path =
+        path.to_str().ok_or_else(|| Failure::InvalidPath { message: "the path is not text".into() })?;
+    let mut spec = Spec::new([path]);
+    spec.name = Some(name.process());
+    spec.autostart = Some(false);
+    spec.output_bytes = OUTPUT_BYTES;
+    spec.stop.timeout = definition.timeouts.term;
+    spec.cwd.clone_from(&definition.cwd);
+    spec.user.clone_from(&definition.user);
+    spec.group.clone_from(&definition.group);
+    match &definition.environment {
+        ProviderEnvironment::Inherit => {}
+        ProviderEnvironment::Clear => spec.env_base = EnvBase::Empty,
+        ProviderEnvironment::Allow(names) => {
+            spec.env_base = EnvBase::Empty;
+            let named = names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+            spec.env.extend(named);
+        }
+    }
+    let start = Start { spec, ids: vec![id], numbering: Numbering::Single };
+    let item = client.start(start).map_err(|e| match e.code {
+        Code::CannotExecute | Code::ProgramNotFound => {
+            Failure::NotExecutable { path: path.to_owned(), why: e.message }
+        }
+        _ => Failure::Service(e),
+    })?;
+    let started = item.into_iter().next().map(|item| match item {
+        Item { error: None, process: Some(process), .. } => Ok(process),
+        Item { error: Some(e), .. } => Err(Failure::NotStarted { why: e.message }),
+        Item { .. } => Err(Failure::NotStarted { why: "it is not there".into() }),
+    });
+    started.unwrap_or_else(|| Err(Failure::NotStarted { why: "the service did not say".into() }))
+}
+
+/// Reads standard output until the port is there, or the process has ended.
+fn follow(client: &mut Client, id: ProcessId, reader: &Mutex<PortReader>) -> Result<u16, Failure> {
+    let stream = Stream { targets: vec![id.to_string()], kind: StreamKind::Stdout, since: Since::Start };
+    for item in client.stream(stream)? {
+        match item? {
+            StreamItem::Chunk(chunk) => {
+                if let Some(port) = reader.lock().feed(&chunk.data).map_err(bad_handshake)? {
+                    return Ok(port);
+                }
+            }
+            // What came too fast to be read was no handshake that anybody waits for.
+            StreamItem::Gap(_) => *reader.lock() = PortReader::default(),
+            StreamItem::Ended(_) => break,
+        }
+    }
+    Err(Failure::ExitedEarly { ending: Ending::default() })
+}
+
+fn bad_handshake(bad: BadLine) -> Failure {
+    Failure::BadHandshake { why: bad.why.to_owned(), line: bad.line }
+}
+
+/// Connects, again and again while the port refuses: the line may come before the listener.
+fn connect(port: u16, deadline: u64, cancel: &Cancel) -> Result<Connection, Failure> {
+    let mut pause = CONNECT_PAUSE_MS;
+    loop {
+        let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()).max(1));
+        match Connection::open(port, left, cancel.clone()) {
+            Ok(connection) => return Ok(connection),
+            Err(e) if clock::now_ms() >= deadline => {
+                let why = format!("nothing can be reached on port {port}: {e}");
+                return Err(Failure::NotHealthy { why, ending: Ending::default() });
+            }
+            Err(_) => {
+                let _ = poll::wait(&mut [], Some((clock::now_ms() + pause).min(deadline)));
+                pause = (pause * 2).min(CONNECT_PAUSE_MAX_MS);
+            }
+        }
+    }
+}
+
+/// Asks Health until it no longer says STARTING.
+fn wait_until_usable(connection: &Connection, definition: &Definition) -> Result<(), Failure> {
+    let timeouts = &definition.timeouts;
+    let deadline = clock::now_ms() + millis(timeouts.starting);
+    loop {
+        let (health, is_usable) = connection.health(timeouts.health).map_err(|failure| {
+            let why = failure.error(&ProviderName::new("", "x").expect("a good name")).message;
+            let why = why.strip_prefix("provider x: ").unwrap_or(&why).to_owned();
+            Failure::NotHealthy { why, ending: Ending::default() }
+        })?;
+        if is_usable {
+            return Ok(());
+        }
+        if clock::now_ms() >= deadline {
+            let why =
+                format!("it says 'starting' after {} s: {}", timeouts.starting.as_secs(), health.message);
+            return Err(Failure::NotHealthy { why, ending: Ending::default() });
+        }
+        let _ = poll::wait(&mut [], Some(clock::now_ms() + STARTING_PAUSE_MS));
+    }
+}
+
+/// Compares the pins with what the provider says; asks it only where there are some.
+fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option<About>, Failure> {
+    if definition.pin_type.is_none() && definition.pin_version.is_none() {
+        return Ok(None);
+    }
+    let about = connection.info(definition.timeouts.info)?;
+    for (what, wanted, found) in
+        [("type", &definition.pin_type, &about.kind), ("version", &definition.pin_version, &about.version)]
+    {
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != found) {
+            return Err(Failure::PinMismatch { what, wanted: wanted.clone(), found: found.clone() });
+        }
+    }
+    Ok(Some(about))
+}
+
+/// Removes a process, stopping it where it runs. None is none to remove.
+fn forget(client: &mut Client, target: &str) -> Result<(), Failure> {
+    let items = client.remove(Remove { targets: vec![target.to_owned()], force: true })?;
+    let error = items.into_iter().find_map(|item| item.error).filter(|e| e.code != Code::NotFound);
+    error.map_or(Ok(()), |e| Err(Failure::Service(e)))
+}
+
+fn status(client: &mut Client, target: &str) -> Result<Process, Error> {
+    let items = client.status(vec![target.to_owned()])?;
+    let none = || Error::new(Code::NotFound, "the process is not there");
+    items.into_iter().find_map(|item| item.process).ok_or_else(none)
+}
+
+/// How a process ended, if it did, and the end of what it has said on standard error.
+fn ending(client: &mut Client, target: &str, definition: &Definition) -> Ending {
+    let exit = status(client, target).ok().filter(|p| p.pid.is_none()).and_then(|p| p.exit);
+    let output = client.output(Output { target: target.to_owned(), kind: StreamKind::Stderr });
+    let bytes: Vec<u8> = output.unwrap_or_default().iter().flat_map(|chunk| chunk.data.to_vec()).collect();
+    let tail = &bytes[bytes.len().saturating_sub(STDERR_LEN_MAX)..];
+    let text = String::from_utf8_lossy(tail).into_owned();
+    let lines: Vec<_> = text.lines().collect();
+    let stderr = lines[lines.len().saturating_sub(STDERR_LINES_MAX)..].join("\n");
+    Ending { exit, stderr: secrets::redact(stderr, &definition.config) }
+}
+
+fn with_ending(failure: Failure, known: Ending) -> Failure {
+    match failure {
+        Failure::HandshakeTimeout { after, .. } => Failure::HandshakeTimeout { after, ending: known },
+        Failure::ExitedEarly { .. } => Failure::ExitedEarly { ending: known },
+        Failure::NotHealthy { .. } | Failure::Unavailable { .. } if known.exit.is_some() => {
+            Failure::Crashed { ending: known }
+        }
+        Failure::NotHealthy { why, .. } => Failure::NotHealthy { why, ending: known },
+        Failure::InitFailed { status, .. } => Failure::InitFailed { status, ending: known },
+        other => other,
+    }
+}
+
+/// Whether there is such a file: for a look at a definition that starts nothing.
+#[must_use]
+pub fn shown_path(definition: &Definition, directories: &[PathBuf]) -> String {
+    let found = directories.iter().map(|dir| dir.join(&definition.binary)).find(|path| path.exists());
+    let path = found.unwrap_or_else(|| PathBuf::from(&definition.binary));
+    fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()
+}

@@ -1,0 +1,11 @@
+//! For authors of providers, in Rust; and the protocol between a provider and its host, of which both have
+//! the same pieces here: the line that reports the port, values, and the messages.
+//!
+//! An author implements [`provider::Provider`] and calls [`provider::serve`]; `docs/providers.md` is the
+//! guide, `examples/files-provider.rs` a whole one.
+
+#![forbid(unsafe_code)]
+
+pub mod handshake;
+pub mod provider;
+pub mod value;

@@ -1,0 +1,534 @@
+//! Providers as they are asked about: what a client says of one, and what the host answers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::wire::error::Error;
+use crate::wire::id::{NAME_LEN_MAX, Name, quoted};
+use crate::wire::proto::v1;
+use crate::wire::proto::v1::provider_answer::What as AnswerBody;
+use crate::wire::proto::v1::provider_call::What as CallBody;
+use crate::wire::time::millis;
+
+/// The set where none is named.
+pub const SET_DEFAULT: &str = "default";
+/// What the names of providers' processes begin with.
+pub const PROCESS_PREFIX: &str = "provider.";
+/// The longest configuration, in bytes of its encoding.
+pub const CONFIG_LEN_MAX: usize = 1 << 20;
+/// The most segments of a path.
+pub const SEGMENTS_MAX: usize = 64;
+/// The longest segment, in bytes.
+pub const SEGMENT_LEN_MAX: usize = 4 << 10;
+
+/// Which provider: an alias in a set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderName {
+    set: String,
+    alias: String,
+}
+
+impl ProviderName {
+    /// Checks both.
+    pub fn new(set: &str, alias: &str) -> Result<Self, Error> {
+        let set = if set.is_empty() { SET_DEFAULT } else { set };
+        check("set", set, |c| matches!(c, '_' | '@' | '-'))?;
+        check("alias", alias, |c| matches!(c, '_' | '@' | '-' | '.'))?;
+        let max = NAME_LEN_MAX - PROCESS_PREFIX.len() - 1;
+        if set.len() + alias.len() > max {
+            return Err(Error::usage(format!("set and alias have more than {max} characters together")));
+        }
+        Ok(Self { set: set.to_owned(), alias: alias.to_owned() })
+    }
+
+    #[must_use]
+    pub fn set(&self) -> &str {
+        &self.set
+    }
+
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// What its process is called.
+    #[must_use]
+    pub fn process(&self) -> Name {
+        let name = format!("{PROCESS_PREFIX}{}.{}", self.set, self.alias);
+        name.parse().expect("set and alias were checked to make a name")
+    }
+}
+
+impl fmt::Display for ProviderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.set == SET_DEFAULT {
+            f.write_str(&self.alias)
+        } else {
+            write!(f, "{}.{}", self.set, self.alias)
+        }
+    }
+}
+
+fn check(what: &str, text: &str, is_also: fn(char) -> bool) -> Result<(), Error> {
+    let begins = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if begins && text.chars().all(|c| c.is_ascii_alphanumeric() || is_also(c)) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("bad {what} {}", quoted(text))).hint(format!(
+        "the {what} of a provider begins with a letter or a digit, and has besides them _ @ -"
+    )))
+}
+
+/// What is asked about providers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderCall {
+    /// Have one like this, running and initialised.
+    Start(ProviderName, Box<Definition>),
+    Fetch(ProviderName, Vec<String>),
+    Info(ProviderName),
+    Health(ProviderName),
+    /// End its process; the definition stays.
+    Stop(ProviderName),
+    /// Forget that it has failed.
+    Reset(ProviderName),
+    /// Switch to a fresh process.
+    Replace(ProviderName),
+    /// Of this set, or of all; starts none.
+    List(Option<String>),
+    /// End all of this set, or of all, and forget their definitions.
+    ShutDown(Option<String>),
+}
+
+/// How a provider is run. Two that are equal are one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// A path, or a name that is looked up in the provider directories.
+    pub binary: String,
+    /// `google.protobuf.Struct`, encoded.
+    pub config: Vec<u8>,
+    /// The file that the configuration was written in, or empty.
+    pub source_file_path: String,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub cwd: Option<String>,
+    pub environment: ProviderEnvironment,
+    /// Of the binary: 64 hexadecimal digits in lower case.
+    pub sha256: Option<String>,
+    /// What Info has to say of its type.
+    pub pin_type: Option<String>,
+    /// What Info has to say of its version.
+    pub pin_version: Option<String>,
+    /// The binary may be outside of the provider directories.
+    pub allow_external: bool,
+    pub timeouts: Timeouts,
+}
+
+/// Whose variables a provider gets.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ProviderEnvironment {
+    /// Those of the service, as every process.
+    #[default]
+    Inherit,
+    /// Of those, the ones that are named.
+    Allow(Vec<String>),
+    Clear,
+}
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the port is reported.
+    pub handshake: Duration,
+    /// Of one Health call.
+    pub health: Duration,
+    /// While Health says STARTING.
+    pub starting: Duration,
+    pub init: Duration,
+    pub fetch: Duration,
+    pub info: Duration,
+    /// Of the Shutdown call.
+    pub shutdown: Duration,
+    /// Between SIGTERM and SIGKILL.
+    pub term: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self {
+            handshake: s(10),
+            health: s(5),
+            starting: s(30),
+            init: s(30),
+            fetch: s(30),
+            info: s(5),
+            shutdown: s(5),
+            term: s(2),
+        }
+    }
+}
+
+impl Timeouts {
+    fn to_wire(self) -> v1::ProviderTimeouts {
+        v1::ProviderTimeouts {
+            handshake_ms: millis(self.handshake),
+            health_ms: millis(self.health),
+            starting_ms: millis(self.starting),
+            init_ms: millis(self.init),
+            fetch_ms: millis(self.fetch),
+            info_ms: millis(self.info),
+            shutdown_ms: millis(self.shutdown),
+            term_ms: millis(self.term),
+        }
+    }
+
+    fn from_wire(w: v1::ProviderTimeouts) -> Self {
+        let or = |ms: u64, default: Duration| if ms == 0 { default } else { Duration::from_millis(ms) };
+        let default = Self::default();
+        Self {
+            handshake: or(w.handshake_ms, default.handshake),
+            health: or(w.health_ms, default.health),
+            starting: or(w.starting_ms, default.starting),
+            init: or(w.init_ms, default.init),
+            fetch: or(w.fetch_ms, default.fetch),
+            info: or(w.info_ms, default.info),
+            shutdown: or(w.shutdown_ms, default.shutdown),
+            term: or(w.term_ms, default.term),
+        }
+    }
+}
+
+/// Where a provider is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProviderState {
+    /// Its process does not run; the next call starts it.
+    #[default]
+    Idle,
+    Starting,
+    /// It runs and is initialised.
+    Ready,
+    /// It could not be started, or ended too often.
+    Failed,
+}
+
+impl ProviderState {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A provider as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    pub name: ProviderName,
+    pub state: ProviderState,
+    /// As it was found.
+    pub binary: String,
+    pub pid: Option<u32>,
+    /// Of 127.0.0.1.
+    pub port: Option<u16>,
+    /// What Info says, or empty.
+    pub kind: String,
+    /// What Info says, or empty.
+    pub version: String,
+    /// Starts since the definition was given.
+    pub starts: u64,
+    /// Why it has failed, or empty.
+    pub reason: String,
+}
+
+/// How a provider says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderHealth {
+    /// "ok", "degraded", "starting" or "unspecified".
+    pub status: String,
+    pub message: String,
+}
+
+/// What the host answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderAnswer {
+    Provider(Box<Provider>),
+    /// `google.protobuf.Struct`, encoded.
+    Value(Vec<u8>),
+    Health(ProviderHealth),
+    List(Vec<Provider>),
+}
+
+impl Definition {
+    /// Encoded; equal definitions have equal bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.to_wire())
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let wire = <v1::ProviderDefinition as prost::Message>::decode(bytes)
+            .map_err(|e| Error::usage(format!("cannot decode the definition: {e}")))?;
+        Self::from_wire(wire)
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::ProviderDefinition {
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        let (environment, allowed_variables) = match &self.environment {
+            ProviderEnvironment::Inherit => (v1::ProviderEnvironment::Inherit, Vec::new()),
+            ProviderEnvironment::Allow(names) => (v1::ProviderEnvironment::Allow, names.clone()),
+            ProviderEnvironment::Clear => (v1::ProviderEnvironment::Clear, Vec::new()),
+        };
+        v1::ProviderDefinition {
+            binary: self.binary.clone(),
+            config: self.config.clone(),
+            source_file_path: self.source_file_path.clone(),
+            user: text(&self.user),
+            group: text(&self.group),
+            cwd: text(&self.cwd),
+            environment: environment.into(),
+            allowed_variables,
+            sha256: text(&self.sha256),
+            pin_type: text(&self.pin_type),
+            pin_version: text(&self.pin_version),
+            allow_external: self.allow_external,
+            timeouts: Some(self.timeouts.to_wire()),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ProviderDefinition) -> Result<Self, Error> {
+        let text = |t: String| (!t.is_empty()).then_some(t);
+        let environment = match w.environment() {
+            v1::ProviderEnvironment::Inherit => ProviderEnvironment::Inherit,
+            v1::ProviderEnvironment::Allow => ProviderEnvironment::Allow(w.allowed_variables),
+            v1::ProviderEnvironment::Clear => ProviderEnvironment::Clear,
+        };
+        if w.binary.is_empty() || w.binary.contains('\0') {
+            return Err(Error::usage("no binary is given for the provider"));
+        }
+        if w.config.len() > CONFIG_LEN_MAX {
+            let len = w.config.len();
+            return Err(Error::usage(format!("a configuration of {len} bytes is over {CONFIG_LEN_MAX}")));
+        }
+        let sha256 = text(w.sha256).map(|digits| digits.parse::<Digest>()).transpose()?;
+        Ok(Self {
+            binary: w.binary,
+            config: w.config,
+            source_file_path: w.source_file_path,
+            user: text(w.user),
+            group: text(w.group),
+            cwd: text(w.cwd),
+            environment,
+            sha256: sha256.map(|digest| digest.0),
+            pin_type: text(w.pin_type),
+            pin_version: text(w.pin_version),
+            allow_external: w.allow_external,
+            timeouts: Timeouts::from_wire(w.timeouts.unwrap_or_default()),
+        })
+    }
+}
+
+/// A SHA-256, as 64 hexadecimal digits in lower case.
+struct Digest(String);
+
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        if digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(Self(digits.to_ascii_lowercase()));
+        }
+        Err(Error::usage(format!("{} is no SHA-256", quoted(text))).hint("it has 64 hexadecimal digits"))
+    }
+}
+
+impl ProviderCall {
+    pub(in crate::wire) fn to_wire(&self) -> v1::ProviderCall {
+        let of = |name: &ProviderName, what| v1::ProviderCall {
+            set: name.set.clone(),
+            alias: name.alias.clone(),
+            what: Some(what),
+        };
+        let all = |set: &Option<String>, what| v1::ProviderCall {
+            set: set.clone().unwrap_or_default(),
+            alias: String::new(),
+            what: Some(what),
+        };
+        match self {
+            Self::Start(name, definition) => of(name, CallBody::Start(definition.to_wire())),
+            Self::Fetch(name, path) => of(name, CallBody::Fetch(v1::ProviderPath { segments: path.clone() })),
+            Self::Info(name) => of(name, CallBody::Info(true)),
+            Self::Health(name) => of(name, CallBody::Health(true)),
+            Self::Stop(name) => of(name, CallBody::Stop(true)),
+            Self::Reset(name) => of(name, CallBody::Reset(true)),
+            Self::Replace(name) => of(name, CallBody::Replace(true)),
+            Self::List(set) => all(set, CallBody::List(true)),
+            Self::ShutDown(set) => all(set, CallBody::ShutDown(true)),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ProviderCall) -> Result<Self, Error> {
+        let name = || ProviderName::new(&w.set, &w.alias);
+        let set = || {
+            let some = (!w.set.is_empty()).then(|| check("set", &w.set, |c| matches!(c, '_' | '@' | '-')));
+            some.transpose().map(|checked| checked.map(|()| w.set.clone()))
+        };
+        Ok(match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
+            CallBody::Start(definition) => Self::Start(name()?, Box::new(Definition::from_wire(definition)?)),
+            CallBody::Fetch(path) => Self::Fetch(name()?, checked_path(path.segments)?),
+            CallBody::Info(_) => Self::Info(name()?),
+            CallBody::Health(_) => Self::Health(name()?),
+            CallBody::Stop(_) => Self::Stop(name()?),
+            CallBody::Reset(_) => Self::Reset(name()?),
+            CallBody::Replace(_) => Self::Replace(name()?),
+            CallBody::List(_) => Self::List(set()?),
+            CallBody::ShutDown(_) => Self::ShutDown(set()?),
+        })
+    }
+
+    /// What it changes, in words; none: nothing.
+    #[must_use]
+    pub fn change(&self) -> Option<String> {
+        let set = |set: &Option<String>| set.clone().unwrap_or_else(|| "all sets".to_owned());
+        match self {
+            Self::Start(name, definition) => Some(format!("start provider {name}: {}", definition.binary)),
+            Self::Stop(name) => Some(format!("stop provider {name}")),
+            Self::Reset(name) => Some(format!("reset provider {name}")),
+            Self::Replace(name) => Some(format!("replace provider {name}")),
+            Self::ShutDown(some) => Some(format!("shut down providers of {}", set(some))),
+            Self::Fetch(..) | Self::Info(_) | Self::Health(_) | Self::List(_) => None,
+        }
+    }
+}
+
+fn checked_path(segments: Vec<String>) -> Result<Vec<String>, Error> {
+    if segments.len() > SEGMENTS_MAX || segments.iter().any(|s| s.len() > SEGMENT_LEN_MAX) {
+        return Err(Error::usage(format!(
+            "a path has at most {SEGMENTS_MAX} segments of {SEGMENT_LEN_MAX} bytes each"
+        )));
+    }
+    Ok(segments)
+}
+
+impl Provider {
+    fn to_wire(&self) -> v1::Provider {
+        let state = match self.state {
+            ProviderState::Idle => v1::ProviderState::Idle,
+            ProviderState::Starting => v1::ProviderState::Starting,
+            ProviderState::Ready => v1::ProviderState::Ready,
+            ProviderState::Failed => v1::ProviderState::Failed,
+        };
+        v1::Provider {
+            set: self.name.set.clone(),
+            alias: self.name.alias.clone(),
+            state: state.into(),
+            binary: self.binary.clone(),
+            pid: self.pid.unwrap_or(0),
+            port: self.port.map_or(0, u32::from),
+            r#type: self.kind.clone(),
+            version: self.version.clone(),
+            starts: self.starts,
+            reason: self.reason.clone(),
+            process: self.name.process().as_str().to_owned(),
+        }
+    }
+
+    fn from_wire(w: v1::Provider) -> Result<Self, Error> {
+        let state = match w.state() {
+            v1::ProviderState::Idle => ProviderState::Idle,
+            v1::ProviderState::Starting => ProviderState::Starting,
+            v1::ProviderState::Ready => ProviderState::Ready,
+            v1::ProviderState::Failed => ProviderState::Failed,
+        };
+        Ok(Self {
+            name: ProviderName::new(&w.set, &w.alias)?,
+            state,
+            binary: w.binary,
+            pid: (w.pid != 0).then_some(w.pid),
+            port: u16::try_from(w.port).ok().filter(|port| *port != 0),
+            kind: w.r#type,
+            version: w.version,
+            starts: w.starts,
+            reason: w.reason,
+        })
+    }
+}
+
+impl ProviderAnswer {
+    pub(in crate::wire) fn to_wire(&self) -> v1::ProviderAnswer {
+        let what = match self {
+            Self::Provider(provider) => AnswerBody::Provider(provider.to_wire()),
+            Self::Value(bytes) => AnswerBody::Value(bytes.clone()),
+            Self::Health(health) => AnswerBody::Health(v1::ProviderHealth {
+                status: health.status.clone(),
+                message: health.message.clone(),
+            }),
+            Self::List(all) => {
+                AnswerBody::List(v1::ProviderList { providers: all.iter().map(Provider::to_wire).collect() })
+            }
+        };
+        v1::ProviderAnswer { what: Some(what) }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ProviderAnswer) -> Result<Self, Error> {
+        let unknown = || Error::usage("an answer about providers that this client does not know");
+        Ok(match w.what.ok_or_else(unknown)? {
+            AnswerBody::Provider(provider) => Self::Provider(Box::new(Provider::from_wire(provider)?)),
+            AnswerBody::Value(bytes) => Self::Value(bytes),
+            AnswerBody::Health(h) => Self::Health(ProviderHealth { status: h.status, message: h.message }),
+            AnswerBody::List(list) => {
+                Self::List(list.providers.into_iter().map(Provider::from_wire).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_and_alias_make_the_name_of_a_process() {
+        let name = ProviderName::new("", "app.config").unwrap();
+        assert_eq!((name.set(), name.alias()), (SET_DEFAULT, "app.config"));
+        assert_eq!(
+            (name.process().as_str(), name.to_string().as_str()),
+            ("provider.default.app.config", "app.config")
+        );
+        assert_eq!(ProviderName::new("ci", "x").unwrap().to_string(), "ci.x");
+        assert!(ProviderName::new("s", &"a".repeat(53)).is_ok());
+        for (set, alias) in
+            [("a.b", "x"), ("", ""), ("", "-x"), ("", "a/b"), ("", "ä"), ("s", &"a".repeat(54))]
+        {
+            assert!(ProviderName::new(set, alias).is_err(), "{set} {alias}");
+        }
+    }
+
+    #[test]
+    fn a_definition_comes_back_and_bad_ones_are_refused() {
+        let definition = Definition {
+            binary: "files".into(),
+            config: vec![1, 2],
+            user: Some("nobody".into()),
+            environment: ProviderEnvironment::Allow(vec!["PATH".into()]),
+            sha256: Some("ab".repeat(32)),
+            allow_external: true,
+            timeouts: Timeouts { fetch: Duration::from_millis(1), ..Timeouts::default() },
+            ..Definition::default()
+        };
+        assert_eq!(Definition::decode(&definition.encode()), Ok(definition.clone()));
+        let bad = |change: fn(&mut Definition)| {
+            let mut bad = definition.clone();
+            change(&mut bad);
+            Definition::decode(&bad.encode())
+        };
+        assert!(bad(|d| d.binary.clear()).is_err());
+        assert!(bad(|d| d.sha256 = Some("xyz".into())).is_err());
+        assert!(bad(|d| d.config = vec![0; CONFIG_LEN_MAX + 1]).is_err());
+    }
+}
