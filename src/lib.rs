@@ -1,7 +1,7 @@
 //! Provost keeps processes on a Linux host: it starts them, stops them, tells how they are, and hands out
 //! what they print. This page is the architecture; there is no second document.
 //!
-//! # Three programs in one binary
+//! # Four programs in one binary
 //!
 //! ```text
 //!  shell ── provost CLI ─┐                                    remote gRPC clients
@@ -12,7 +12,7 @@
 //!  │ parent  │   + fds     │ one thread per child │   (Client)    │ a gRPC server for each   │
 //!  │ of all  │             │ table·feed·listener  │               │ connection, fed by a pump│
 //!  └────┬────┘             └──────────────────────┘               └──────────────────────────┘
-//!       ├── engine   ├── gateway   ├── web-1   ├── web-2  …    (all are the keeper's children)
+//!       ├── engine  ├── gateway  ├── host  ├── web-1  …        (all are the keeper's children)
 //! ```
 //!
 //! * [`keeper`] is the parent of everything: one thread, one `poll`, no policy. It forks, reaps, and holds
@@ -22,6 +22,9 @@
 //! * [`gateway`] is everything that speaks gRPC. It keeps nothing and reaches processes only through the
 //!   client library, so the C core of gRPC never shares a process with the state of your children. The engine
 //!   runs it as a process of the service's own, if the configuration has `[grpc]`.
+//! * [`host`] holds the [`provider`]s: executables that give out configuration values over gRPC. It listens
+//!   for the same frames as the engine, beside it, and reaches processes through the client library, so the
+//!   engine knows nothing of providers. The engine runs it when a client asks for it.
 //! * [`cli`] and other programs talk to the engine through [`Client`], a typed call for every request: over
 //!   the unix socket, or from another machine through its gateway.
 //!
@@ -57,6 +60,14 @@
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
 //! shares the memory with it (`client/stream/shared.rs`).
 //!
+//! # A value from a provider
+//!
+//! `cli/provider.rs` asks the host at its socket, after the engine has run it (`engine/internal.rs`).
+//! `host/mod.rs` hands the question to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says
+//! whether this thread starts the provider, waits for another that does, or uses the run that there is.
+//! `provider/run.rs` starts the process, reads its port (`sdk/handshake.rs`), and gives it its configuration
+//! once; `provider/calls.rs` asks it. What another host has to know is in notes (`provider/notes.rs`).
+//!
 //! # Layers
 //!
 //! Lower never imports upper; `tests/tidy.rs` has the table and fails otherwise.
@@ -74,6 +85,9 @@
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `tls`, `access`, `rpc`, `client` |
+//! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
+//! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
+//! | [`host`] | the process that holds it | `sys`, `wire`, `listener`, `client`, `provider` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
 //!
@@ -90,7 +104,8 @@
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
-//! The gateway's threads are in `gateway/mod.rs`; a client that asks another machine has one for the pump
+//! The gateway's threads are in `gateway/mod.rs`, the host's in `host/mod.rs`; a client that asks another
+//! machine has one for the pump
 //! (`tls`), and the C core's own.
 //!
 //! A process at rest has no thread: its record rests in its handle (`engine/process/handle.rs`) until a
@@ -136,6 +151,8 @@
 //! | arguments, error texts | of a command line; sentences for what a peer did wrong |
 //! | take over | a new engine goes on with the running processes that its keeper lists |
 //! | restore, reconcile | a new service makes processes of what is stored; the pure decision about each of them |
+//! | provider, alias, set | an executable that gives out values; its name among those of a set |
+//! | definition, note | how a provider is run; what one host leaves to the next about it |
 //! | adopt | to keep a process that has outlived its service, under the new one |
 //! | hand over | in an upgrade the keeper gives everything to the new program |
 //! | resume | a client or a sink continues a stream where it stopped |

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::engine::Options;
 use crate::engine::context::{Context, Link};
 use crate::engine::feed::Feed;
+use crate::engine::internal;
 use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
@@ -132,6 +133,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         reconciled: Mutex::new(report),
         sinks: Arc::default(),
         on_demand: Mutex::new(options.on_demand),
+        run_on_demand: internal::run_on_demand,
     };
     Ok((engine, listener, opened))
 }

@@ -1,5 +1,5 @@
-//! The host: the process that holds providers. It listens for frames beside the engine's socket, with the same
-//! listener, and reaches processes through the client library like any other client.
+//! The host: the process that holds providers. It listens for frames beside the engine's socket, with the
+//! same listener, and reaches processes through the client library like any other client.
 //!
 //! | thread | owns | woken by |
 //! |---|---|---|

@@ -178,7 +178,7 @@ mod tests {
         let path = dir.file("files", 0o755);
         let with = |sha256: &str| {
             let pinned = Definition { sha256: Some(sha256.to_owned()), ..definition(&path) };
-            find(&pinned, &[dir.0.clone()]).map_err(|failure| failure.reason())
+            find(&pinned, std::slice::from_ref(&dir.0)).map_err(|failure| failure.reason())
         };
         assert_eq!(with(&sha256(Path::new(&path)).unwrap()), Ok(PathBuf::from(&path)));
         assert_eq!(with(&"0".repeat(64)), Err("pin_mismatch"));

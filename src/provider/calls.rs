@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either};
 use grpcio::{
-    CallOption, ChannelBuilder, ClientUnaryReceiver, EnvBuilder, Environment, Marshaller, Method, MethodType,
-    RpcStatus, RpcStatusCode,
+    CallOption, ChannelBuilder, ClientUnaryReceiver, ConnectivityState, EnvBuilder, Environment, Marshaller,
+    Method, MethodType, RpcStatus, RpcStatusCode,
 };
 use prost::Message;
 
@@ -97,6 +97,11 @@ impl Connection {
         let socket = UnixStream::from(OwnedFd::from(tcp));
         let channel = grpc::channel(builder, &address.to_string(), socket)?;
         Ok(Self { client: ProviderServiceClient(grpcio::Client::new(channel)), cancel })
+    }
+
+    /// Whether it is known to be broken: a call over it would fail before it reaches the provider.
+    pub fn is_lost(&self) -> bool {
+        self.client.0.channel().check_connectivity_state(false) != ConnectivityState::GRPC_CHANNEL_READY
     }
 
     /// Whether it can be used, and how it says that it is.

@@ -34,7 +34,6 @@ use crate::wire::error::Error;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
 };
-use crate::wire::time::Timestamp;
 
 /// Calls of one provider at once.
 const CALLS_MAX: usize = 64;
@@ -196,22 +195,26 @@ impl Providers {
     fn ask<T>(&self, name: &ProviderName, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
         let alias = self.find(name)?;
         let _call = alias.calls.enter(alias.definition.lock().timeouts.fetch)?;
-        let (mut is_repeated, began) = (false, Timestamp::now());
+        let mut is_repeated = false;
         loop {
             let run = self.get(&alias)?;
-            let failure = match call(&run) {
-                Err(failure @ Failure::Unavailable { .. }) => failure,
-                Err(_) if run.cancel.is_cancelled() => return Err(Failure::ShutDown),
-                result => return result,
+            // One that ended while nobody asked was not in the middle of anything.
+            let was_lost = !is_repeated && run.connection().is_lost();
+            let failure = if was_lost { None } else { Some(call(&run)) };
+            let failure = match failure {
+                None => Failure::Unavailable { message: "the connection is lost".into() },
+                Some(Err(failure @ Failure::Unavailable { .. })) => failure,
+                Some(Err(_)) if run.cancel.is_cancelled() => return Err(Failure::ShutDown),
+                Some(result) => return result,
             };
             if run.cancel.is_cancelled() {
                 return Err(Failure::ShutDown);
             }
             match self.site.look_after(&run)? {
-                Some((ending, at)) => {
+                Some(ending) => {
                     let why = Failure::Crashed { ending };
                     alias.machine.lock().ended(&run, why.clone());
-                    if is_repeated || at.is_none_or(|at| at >= began) {
+                    if !was_lost {
                         return Err(why);
                     }
                 }

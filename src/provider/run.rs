@@ -27,7 +27,7 @@ use crate::wire::provider::{Definition, ProviderEnvironment, ProviderName};
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Output, Remove, Since, Start, Stop, Stream, StreamKind, Until, Wait};
 use crate::wire::spec::{EnvBase, Spec};
-use crate::wire::time::{Timestamp, millis};
+use crate::wire::time::millis;
 
 /// Bytes of output that are kept of a provider.
 const OUTPUT_BYTES: u64 = 256 << 10;
@@ -162,8 +162,7 @@ impl Site {
         let mut client = self.client()?;
         let canceller = client.canceller();
         let reader = Arc::new(Mutex::new(PortReader::default()));
-        let (told, ours) = (bounded(1), Arc::clone(&reader));
-        let (to, from) = told;
+        let ((to, from), ours) = (bounded(1), Arc::clone(&reader));
         thread::spawn("handshake", move || drop(to.send(follow(&mut client, id, &ours))))
             .map_err(|e| Error::failed("start a thread", &e))?;
         if let Ok(port) = from.recv_timeout(timeout) {
@@ -205,9 +204,9 @@ impl Site {
         binary::find(definition, &self.directories).map(drop)
     }
 
-    /// Looks what has become of a run whose connection broke: its end, and when that was, or none if it goes
-    /// on, with a new connection.
-    pub fn look_after(&self, run: &Run) -> Result<Option<(Ending, Option<Timestamp>)>, Failure> {
+    /// Looks what has become of a run whose connection broke: its end, or none if it goes on, with a new
+    /// connection.
+    pub fn look_after(&self, run: &Run) -> Result<Option<Ending>, Failure> {
         let mut client = self.client()?;
         let target = run.process.to_string();
         let wait =
@@ -216,8 +215,7 @@ impl Site {
         let found = status(&mut client, &target).ok();
         let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
         if !lives {
-            let at = found.and_then(|p| p.stopped_at);
-            return Ok(Some((ending(&mut client, &target, &run.definition), at)));
+            return Ok(Some(ending(&mut client, &target, &run.definition)));
         }
         let timeout = run.definition.timeouts.health;
         if let Ok(connection) = Connection::open(run.port, timeout, run.cancel.clone()) {
@@ -369,6 +367,9 @@ fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option
 
 /// Removes a process, stopping it where it runs. None is none to remove.
 fn forget(client: &mut Client, target: &str) -> Result<(), Failure> {
+    if status(client, target).is_err_and(|e| e.code == Code::NotFound) {
+        return Ok(());
+    }
     let items = client.remove(Remove { targets: vec![target.to_owned()], force: true })?;
     let error = items.into_iter().find_map(|item| item.error).filter(|e| e.code != Code::NotFound);
     error.map_or(Ok(()), |e| Err(Failure::Service(e)))

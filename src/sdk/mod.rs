@@ -2,7 +2,7 @@
 //! the same pieces here: the line that reports the port, values, and the messages.
 //!
 //! An author implements [`provider::Provider`] and calls [`provider::serve`]; `docs/providers.md` is the
-//! guide, `examples/files-provider.rs` a whole one.
+//! guide, `docs/files-provider.rs` a whole one.
 
 #![forbid(unsafe_code)]
 

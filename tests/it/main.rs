@@ -48,6 +48,7 @@ mod g_remote;
 mod g_tls;
 #[cfg(feature = "gateway")]
 mod h2;
+mod h_providers;
 mod harness;
 mod k_upgrade;
 mod l_scale;

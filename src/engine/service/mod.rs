@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 
 use crate::engine::context::Context;
 use crate::engine::history::journal::SinkStates;
-use crate::engine::internal;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::reconcile::Report;
@@ -56,6 +55,8 @@ pub struct Engine {
     pub sinks: SinkStates,
     /// What the service runs for itself once a client asks for it; locked while that is made.
     pub on_demand: Mutex<Vec<Spec>>,
+    /// Has one of them run: `engine/internal.rs`, which is above this.
+    pub run_on_demand: fn(&Engine, &str) -> Result<(), Error>,
 }
 
 impl Service for Engine {
@@ -107,7 +108,7 @@ impl Engine {
             Request::Upgrade(r) => self.upgrade(&r, asked, replies),
             Request::AuditLog(r) => self.audit(r, replies),
             Request::Host => {
-                internal::run_on_demand(self, HOST)?;
+                (self.run_on_demand)(self, HOST)?;
                 Ok(Reply::Done)
             }
             Request::Provider(_) => {
