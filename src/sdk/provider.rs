@@ -113,7 +113,8 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// Serves until the host says Shutdown, or SIGTERM or SIGINT comes: binds a free port of 127.0.0.1 and
-/// reports it on standard output. Call it from `main`, before other threads are started, so that signals come here.
+/// reports it on standard output. Call it from `main`, before other threads are started, so that signals
+/// come here.
 pub fn serve(provider: impl Provider) -> Result<(), Error> {
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
