@@ -22,8 +22,9 @@ const MESSAGES: [&str; 5] = [
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "proto/provost/v1/process_service.proto",
+    "proto/provost/v1/provider_service.proto",
     "proto/nomos/provider/v1/provider.proto",
     "proto/grpc/health/v1/health.proto",
     "proto/grpc/reflection/v1/reflection.proto",
@@ -33,7 +34,22 @@ const SERVICES: [&str; 7] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 7] = ["Start", "StartAgain", "Stop", "Restart", "Remove", "Wait", "Upgrade"];
+const LONG: [&str; 14] = [
+    "Start",
+    "StartAgain",
+    "Stop",
+    "Restart",
+    "Remove",
+    "Wait",
+    "Upgrade",
+    "StartProvider",
+    "FetchValue",
+    "ProviderInfo",
+    "ProviderHealth",
+    "StopProvider",
+    "ReplaceProvider",
+    "ShutDownProviders",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -21,7 +21,7 @@ use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
     SET_DEFAULT,
 };
-use crate::wire::request::{Output, StreamKind, Until, Wait};
+use crate::wire::request::{Output, StreamKind};
 
 pub const SUMMARY: &str = "Host providers of configuration values, and fetch from them";
 pub const HELP: &str = "\
@@ -255,6 +255,9 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
 
 /// A connection to the host, if it runs.
 fn connect(session: &Session) -> Option<Client> {
+    if session.remote.is_given() {
+        return session.client().ok();
+    }
     Client::connect(&crate::client::host_socket(&session.socket().ok()?)).ok()
 }
 
@@ -263,15 +266,11 @@ fn host(session: &Session) -> Result<Client, Error> {
     if let Some(host) = connect(session) {
         return Ok(host);
     }
-    let mut engine = session.client()?;
-    engine.run_host()?;
-    let timeout = Some(Duration::from_secs(30));
-    engine.wait(Wait { targets: vec![HOST.to_owned()], until: Until::Ready, timeout })?;
-    Client::connect(&crate::client::host_socket(&session.socket()?))
+    if session.remote.is_given() {
+        return session.client();
+    }
+    Client::connect_to_host(&session.socket()?)
 }
-
-/// Its name as a process.
-const HOST: &str = "provost.host";
 
 fn show(answer: ProviderAnswer, session: &mut Session) {
     match answer {

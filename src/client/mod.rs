@@ -24,6 +24,7 @@ mod socket;
 mod stream;
 
 use std::path::Path;
+use std::time::Duration;
 
 pub use crate::client::cancel::Canceller;
 pub use crate::client::connection::Address;
@@ -40,8 +41,12 @@ use crate::wire::process::Process;
 use crate::wire::provider::{ProviderAnswer, ProviderCall};
 use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
-    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Upgrade, Wait,
+    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Upgrade, Wait,
 };
+
+/// The process that hosts providers, and how long it may take to be ready.
+const HOST: &str = "provost.host";
+const HOST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to the service, made anew whenever it breaks.
 ///
@@ -70,6 +75,21 @@ impl Client {
     /// ```
     pub fn connect(path: &Path) -> Result<Self, Error> {
         Self::connect_to(&Address::socket(path.to_owned()))
+    }
+
+    /// Connects to the host of providers beside the engine whose socket this is, which runs it where it does
+    /// not run yet.
+    pub fn connect_to_host(engine: &Path) -> Result<Self, Error> {
+        let host = host_socket(engine);
+        if let Ok(client) = Self::connect(&host) {
+            return Ok(client);
+        }
+        let mut client = Self::connect(engine)?;
+        client.call(Request::Host)?;
+        let targets = vec![HOST.to_owned()];
+        let item = client.wait(Wait { targets, until: Until::Ready, timeout: Some(HOST_TIMEOUT) })?.pop();
+        item.and_then(|item| item.error).map_or(Ok(()), Err)?;
+        Self::connect(&host)
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].
@@ -242,11 +262,6 @@ impl Client {
         Err(unexpected())
     }
 
-    /// Has the engine run the host of providers; answers when its process executes.
-    pub fn run_host(&mut self) -> Result<(), Error> {
-        self.call(Request::Host).map(drop)
-    }
-
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
         self.0.items(request)
     }
@@ -271,8 +286,6 @@ fn unexpected() -> Error {
 mod tests {
     use super::*;
     use crate::client::fake_server::{Act, FakeServer, process};
-    use crate::wire::request::Until;
-    use std::time::Duration;
 
     fn client(server: &FakeServer) -> Client {
         Client(server.session())

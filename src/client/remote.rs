@@ -20,8 +20,8 @@ use crate::client::settings::{Host, RemoteSettings};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{NextPage, Paged};
 use crate::rpc::block;
-use crate::rpc::services::process as api;
-use crate::rpc::services::process::ProcessServiceClient;
+use crate::rpc::services::public as api;
+use crate::rpc::services::public::{ProcessServiceClient, ProviderServiceClient};
 use crate::rpc::status;
 use crate::sys::{clock, grpc, thread};
 use crate::tls::material;
@@ -29,6 +29,7 @@ use crate::tls::pump::{Ended, Unmetered};
 use crate::tls::tunnel;
 use crate::wire::error::{Code, Error};
 use crate::wire::json::base64;
+use crate::wire::provider::{ProviderCall, ProviderName};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 use crate::wire::time::millis;
@@ -172,7 +173,8 @@ impl RemoteLink {
                 let request = api::AuditRequest { after_sequence: r.since, limit: r.max };
                 client.audit(&request, option).map(unary)
             }
-            Request::Note(_) | Request::Follow(_) | Request::Provider(_) | Request::Host => {
+            Request::Provider(call) => provider(&ProviderServiceClient(client.0.clone()), call, option),
+            Request::Note(_) | Request::Follow(_) | Request::Host => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }
@@ -228,6 +230,48 @@ impl RemoteLink {
 impl fmt::Debug for RemoteLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteLink").finish_non_exhaustive()
+    }
+}
+
+/// A question about providers.
+fn provider(
+    client: &ProviderServiceClient,
+    call: &ProviderCall,
+    option: CallOption,
+) -> grpcio::Result<Answers> {
+    let target = |name: &ProviderName| Some(name.into());
+    let set = |set: &Option<String>| set.clone().unwrap_or_default();
+    match call {
+        ProviderCall::Start(name, definition) => {
+            let spec = Some((&**definition).into());
+            let request = api::StartProviderRequest { target: target(name), spec };
+            client.start_provider(&request, option).map(unary)
+        }
+        ProviderCall::Fetch(name, path) => {
+            let request = api::FetchValueRequest { target: target(name), path: path.clone() };
+            client.fetch_value(&request, option).map(unary)
+        }
+        ProviderCall::Info(name) => {
+            client.provider_info(&api::ProviderInfoRequest { target: target(name) }, option).map(unary)
+        }
+        ProviderCall::Health(name) => {
+            client.provider_health(&api::ProviderHealthRequest { target: target(name) }, option).map(unary)
+        }
+        ProviderCall::Stop(name) => {
+            client.stop_provider(&api::StopProviderRequest { target: target(name) }, option).map(unary)
+        }
+        ProviderCall::Reset(name) => {
+            client.reset_provider(&api::ResetProviderRequest { target: target(name) }, option).map(unary)
+        }
+        ProviderCall::Replace(name) => {
+            client.replace_provider(&api::ReplaceProviderRequest { target: target(name) }, option).map(unary)
+        }
+        ProviderCall::List(some) => {
+            client.list_providers(&api::ListProvidersRequest { set: set(some) }, option).map(unary)
+        }
+        ProviderCall::ShutDown(some) => {
+            client.shut_down_providers(&api::ShutDownProvidersRequest { set: set(some) }, option).map(unary)
+        }
     }
 }
 

@@ -76,9 +76,10 @@ impl Calls {
     {
         self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
-            let client = engine.client().map_err(|e| status::of(&e))?;
+            let (request, page) = ours.asked(&user, request, &mut engine)?;
+            let client = engine.client_for(&request).map_err(|e| status::of(&e))?;
             response.watch(&client.canceller())?;
-            let answer = ours.ask(&user, request, &mut engine)?;
+            let answer = ours.call(&user, request, &page, client)?;
             Ok(response.send(answer)?)
         });
     }
@@ -168,16 +169,36 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
+        let (request, page) = self.asked(user, request, engine)?;
+        let client = engine.client_for(&request).map_err(|e| status::of(&e))?;
+        self.call(user, request, &page, client)
+    }
+
+    /// What is asked, if this user may ask it, and which part of the answer is wanted.
+    fn asked<Q: Ask>(
+        &self,
+        user: &User,
+        request: Encoded<Q>,
+        engine: &mut Engine,
+    ) -> Result<(Request, Page), RpcStatus> {
         let asked = decoded(request)?;
         let page = asked.page();
-        let request = self.admit(user, asked, engine)?;
-        let client = engine.client().map_err(|e| status::of(&e))?;
+        Ok((self.admit(user, asked, engine)?, page))
+    }
+
+    fn call<A: Answer + Paged>(
+        &self,
+        user: &User,
+        request: Request,
+        page: &Page,
+        client: &mut Client,
+    ) -> Result<A, RpcStatus> {
         client.on_behalf_of(Some(self.caller.who(user)));
         let mut answer = A::default();
         for reply in client.call(request).map_err(|e| status::of(&e))? {
             answer.put(reply);
         }
-        self.fit(answer, &page)
+        self.fit(answer, page)
     }
 
     /// What of an answer goes into one message.

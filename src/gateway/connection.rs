@@ -15,7 +15,7 @@ use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::rate_limit::Violation;
 use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
-use crate::rpc::services::process::process_service_service;
+use crate::rpc::services::public::{process_service_service, provider_service_service};
 use crate::rpc::services::reflection::server_reflection_service;
 use crate::rpc::services::reflection_alpha::server_reflection_service as older_reflection_service;
 use crate::sys::{clock, grpc};
@@ -78,6 +78,7 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Er
         .channel_args(arguments(gateway).build_args())
         .requests_slot_per_cq(SLOTS)
         .register_service(process_service_service(calls.clone()))
+        .register_service(provider_service_service(calls.clone()))
         .register_service(health_service(calls.clone()))
         .register_service(server_reflection_service(calls.clone()))
         .register_service(older_reflection_service(calls))

@@ -24,6 +24,7 @@ mod log;
 pub mod meter;
 mod pool;
 mod process_service;
+mod provider_service;
 mod rate_limit;
 mod reflection;
 mod response_stream;

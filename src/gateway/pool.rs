@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::client::Client;
 use crate::sys::thread;
 use crate::wire::error::Error;
+use crate::wire::request::Request;
 
 /// How many. They wait for the engine, not for a processor.
 const THREADS: usize = 8;
@@ -36,15 +37,16 @@ struct Work {
     idle: Vec<usize>,
 }
 
-/// The service behind, connected to when it is first needed.
+/// The service behind, and the host of providers beside it, connected to when they are first needed.
 pub(super) struct Engine {
     socket: PathBuf,
     client: Option<Client>,
+    host: Option<Client>,
 }
 
 impl Engine {
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None }
+        Self { socket, client: None, host: None }
     }
 
     pub fn client(&mut self) -> Result<&mut Client, Error> {
@@ -52,6 +54,16 @@ impl Engine {
             Some(client) => Ok(client),
             none => Ok(none.insert(Client::connect(&self.socket)?)),
         }
+    }
+
+    /// The one that answers this request.
+    pub fn client_for(&mut self, request: &Request) -> Result<&mut Client, Error> {
+        if !matches!(request, Request::Provider(_)) {
+            return self.client();
+        }
+        // One that has ended is run again.
+        let host = Client::connect_to_host(&self.socket)?;
+        Ok(self.host.insert(host))
     }
 }
 

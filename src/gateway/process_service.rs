@@ -4,8 +4,8 @@ use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
 
 use crate::gateway::calls::Calls;
 use crate::rpc::codec::Encoded;
-use crate::rpc::services::process as api;
-use crate::rpc::services::process::ProcessService;
+use crate::rpc::services::public as api;
+use crate::rpc::services::public::ProcessService;
 
 macro_rules! methods {
     ($($method:ident: $way:ident($request:ident) -> $sink:ident<$answer:ident>;)*) => {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::all, clippy::pedantic, dead_code, missing_docs, reason = "generated code")]
 
-/// `provost.v1.ProcessService`, and its messages.
-pub(crate) mod process {
+/// `provost.v1.ProcessService` and `ProviderService`, and their messages.
+pub(crate) mod public {
     use crate::rpc::codec;
     include!(concat!(env!("OUT_DIR"), "/provost.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/provost.v1.services.rs"));

@@ -77,7 +77,8 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::Unreachable => RpcStatusCode::UNAVAILABLE,
         Code::Failed | Code::Partial => RpcStatusCode::ABORTED,
     };
-    detailed(code, &error.code.name().to_uppercase(), error, None)
+    let reason = if error.reason.is_empty() { &error.code.name().to_uppercase() } else { &error.reason };
+    detailed(code, reason, error, None)
 }
 
 /// A request that is wrong in one of its fields.
@@ -98,10 +99,12 @@ pub(crate) fn refusal(reason: Reason, error: &Error) -> RpcStatus {
 fn detailed(code: RpcStatusCode, reason: &str, error: &Error, more: Option<Any>) -> RpcStatus {
     let message = cut(&error.message);
     let hint = (!error.hint.is_empty()).then(|| ("hint".to_owned(), cut(&error.hint)));
+    // A reason that is more exact does not tell the code.
+    let code_name = (!error.reason.is_empty()).then(|| ("code".to_owned(), error.code.name().to_owned()));
     let info = ErrorInfo {
         reason: reason.to_owned(),
         domain: DOMAIN.to_owned(),
-        metadata: hint.into_iter().collect::<HashMap<_, _>>(),
+        metadata: hint.into_iter().chain(code_name).collect::<HashMap<_, _>>(),
     };
     let info = Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() };
     let details = Status {
@@ -121,6 +124,11 @@ fn cut(text: &str) -> String {
     text[..end].replace('\0', " ")
 }
 
+/// Whether a reason is one of [`Error::reason`], not a code.
+fn is_exact(reason: &str) -> bool {
+    reason.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
 /// The error that a status is.
 pub(crate) fn error(status: &RpcStatus) -> Error {
     let info = Status::decode(status.details())
@@ -129,7 +137,11 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
         .and_then(|any| ErrorInfo::decode(any.value.as_slice()).ok())
         .filter(|info| info.domain == DOMAIN);
     let hint = info.as_ref().and_then(|info| info.metadata.get("hint").cloned()).unwrap_or_default();
-    let named = info.and_then(|info| Code::ALL.into_iter().find(|c| c.name().to_uppercase() == info.reason));
+    let reason = info.as_ref().map(|info| info.reason.clone()).filter(|reason| is_exact(reason));
+    let named = info.and_then(|info| {
+        let name = info.metadata.get("code").cloned().unwrap_or_else(|| info.reason.to_lowercase());
+        Code::ALL.into_iter().find(|c| c.name() == name)
+    });
     let code = named.unwrap_or(match status.code() {
         RpcStatusCode::INVALID_ARGUMENT => Code::Usage,
         RpcStatusCode::NOT_FOUND => Code::NotFound,
@@ -144,7 +156,7 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
     });
     let message =
         if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    Error { hint, ..Error::new(code, message) }
+    Error { hint, reason: reason.unwrap_or_default(), ..Error::new(code, message) }
 }
 
 #[cfg(test)]
@@ -156,6 +168,8 @@ mod tests {
         for code in Code::ALL {
             let sent = Error::new(code, "what happened").hint("what to do");
             assert_eq!(error(&of(&sent)), sent);
+            let exact = sent.reason("crashed");
+            assert_eq!(error(&of(&exact)), exact);
         }
     }
 

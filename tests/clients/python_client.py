@@ -38,6 +38,7 @@ health_types = grpc.protos("provost/v1/health.proto")
 SOON = 20
 SERVICES = {
     "provost.v1.ProcessService",
+    "provost.v1.ProviderService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",

@@ -87,6 +87,42 @@ fn f21_every_method_and_every_role() {
 }
 
 #[test]
+fn f21_every_method_of_providers_and_every_role() {
+    let gateway = Gateway::start();
+    let target = text_field(1, &text_field(2, b"nothing"));
+    let spec = [target.clone(), text_field(2, &text_field(1, b"/no/such"))].concat();
+    let (yes, no) = (true, false);
+    // Viewer, operator, admin.
+    let matrix: Vec<(&str, Vec<u8>, [bool; 3])> = vec![
+        ("StartProvider", spec, [no, no, yes]),
+        ("FetchValue", target.clone(), [no, yes, yes]),
+        ("ProviderInfo", target.clone(), [yes, yes, yes]),
+        ("ProviderHealth", target.clone(), [yes, yes, yes]),
+        ("ListProviders", vec![], [yes, yes, yes]),
+        ("StopProvider", target.clone(), [no, no, yes]),
+        ("ResetProvider", target.clone(), [no, no, yes]),
+        ("ReplaceProvider", target, [no, no, yes]),
+        ("ShutDownProviders", vec![], [no, no, yes]),
+    ];
+    let proto = include_str!("../../proto/provost/v1/provider_service.proto");
+    let methods: Vec<_> = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")).collect();
+    assert_eq!(methods.len(), matrix.len(), "{methods:?}");
+    let mut peer = Peer::new(&gateway);
+    for (method, request, allowed) in &matrix {
+        let path = format!("ProviderService/{method}");
+        for (user, allowed) in [User::Viewer, User::Operator, User::Admin].into_iter().zip(*allowed) {
+            let answer = peer.call(&path, &login_of(user), request).expect("the connection goes on");
+            assert_eq!(
+                answer.status == Some(PERMISSION_DENIED),
+                !allowed,
+                "{method} by {user:?}: {answer:?}"
+            );
+            assert!(allowed || answer.text.contains(" may not "), "{method} by {user:?}: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn g26_a_cancelled_call_ends_only_its_waiting() {
     let gateway = Gateway::start();
     gateway.service().start(&["--name", "web", "--stop-timeout", "2s", "--", "sh", "-c", STUBBORN]);

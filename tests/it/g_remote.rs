@@ -12,7 +12,9 @@ use std::thread;
 use serde_json::Value;
 
 use crate::harness::gateway::{NAME, User};
-use crate::harness::{Gateway, LATER, Output, Running, SOON, binary, cli, free_port, procfs, rounds, wait};
+use crate::harness::{
+    Gateway, LATER, Output, Running, SOON, binary, cli, fixture, free_port, procfs, rounds, wait,
+};
 
 /// Both ways to one service.
 struct Both {
@@ -323,4 +325,35 @@ fn no_start_is_lost_or_made_twice_when_the_gateway_dies() {
     let all = gateway.service().list_json();
     let all: Vec<_> = all.iter().map(|p| p["id"].as_str().expect("text").to_owned()).collect();
     assert_eq!(answered, all, "in the order of their starts");
+}
+
+#[test]
+fn providers_are_the_same_here_and_there() {
+    let both = Both::start();
+    let directory = format!("{}/providers", both.gateway.service().state_dir());
+    fs::create_dir_all(&directory).expect("the state is ours");
+    let script = format!("{directory}/rude");
+    fs::write(&script, format!("#!/bin/sh\nexec {}\n", fixture("rude"))).expect("the directory is ours");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    let start = ["provider", "start", "app", "--binary", "rude", "--config", r#"{"a": [1, {"b": null}]}"#];
+    both.same(&start, 0);
+    both.same(&["provider", "fetch", "app", "inits"], 0);
+    both.same(&["provider", "fetch", "app", "pid", "--unwrap"], 0);
+    both.same(&["provider", "fetch", "app", "nothing", "--json"], 4);
+    both.same(&["provider", "fetch", "app", "denied", "--json"], 6);
+    both.same(&["provider", "fetch", "app", "bad"], 2);
+    both.same(&["provider", "start", "x", "--binary", "nothing", "--json"], 127);
+    both.same(&["provider", "start", "app", "--binary", "other"], 6);
+    both.same(&["provider", "fetch", "nobody", "x", "--json"], 4);
+    for what in ["info", "health", "logs", "reset"] {
+        both.same(&["provider", what, "app"], 0);
+    }
+    both.same(&["provider", "list", "--json"], 0);
+    both.same(&["provider", "stop", "app"], 0);
+    both.same(&["provider", "shutdown", "--set", "other"], 0);
+    both.gateway.cli(User::Operator, &["provider", "fetch", "app", "inits"]).expect(0);
+    both.gateway.cli(User::Viewer, &["provider", "fetch", "app", "inits"]).expect(6);
+    both.gateway.cli(User::Operator, &["provider", "shutdown"]).expect(6);
+    both.gateway.cli(User::Admin, &["provider", "shutdown"]).expect(0);
+    assert_eq!(both.gateway.service().ok(&["provider", "list"]), "");
 }

@@ -103,8 +103,11 @@ pub fn login_of(user: User) -> String {
     login(user.name(), user.password())
 }
 
-/// Where a method of ours is.
+/// Where a method of ours is; `SERVICE/METHOD` for another service than that of processes.
 pub fn path(method: &str) -> String {
+    if method.contains('/') {
+        return format!("/provost.v1.{method}");
+    }
     format!("/provost.v1.ProcessService/{method}")
 }
 

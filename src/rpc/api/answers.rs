@@ -3,7 +3,7 @@
 
 use crate::rpc::api::processes::variables;
 use crate::rpc::api::values::{proto_time, time};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::audit::AuditLine;
 use crate::wire::error::Error;
 use crate::wire::id::ProcessId;

@@ -2,7 +2,7 @@
 
 use crate::rpc::api::processes::exit;
 use crate::rpc::api::values::{Pairs, proto_time, time};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::time::Timestamp;

@@ -1,7 +1,7 @@
 //! How the service is, as the public messages show it, and back.
 
 use crate::rpc::api::values::{Pairs, proto_time, time};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
 use crate::wire::time::Timestamp;

@@ -10,6 +10,7 @@ mod events;
 mod health;
 pub(crate) mod pages;
 mod processes;
+mod providers;
 pub(crate) mod requests;
 mod specs;
 mod values;

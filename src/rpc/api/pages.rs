@@ -3,7 +3,7 @@
 use prost::Message;
 
 use crate::rpc::api::values::Invalid;
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 
 /// How many there are in a page where the client does not say.
 const PAGE_SIZE: usize = 1000;

@@ -1,7 +1,7 @@
 //! Processes as the public messages show them, and back.
 
 use crate::rpc::api::values::{Pairs, duration, proto, proto_time, time};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::{End, Exit, Process, StartFailure, State};
 use crate::wire::reply::Item;

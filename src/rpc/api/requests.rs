@@ -4,7 +4,7 @@ use crate::rpc::api::pages::Page;
 use crate::rpc::api::processes::variables;
 use crate::rpc::api::specs::{self, SCOPES};
 use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::request::{

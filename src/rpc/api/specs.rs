@@ -2,7 +2,7 @@
 
 use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto};
-use crate::rpc::services::process as api;
+use crate::rpc::services::public as api;
 use crate::wire::proto::v1;
 use crate::wire::spec::{EnvBase, EnvExpand, Readiness, Scope, Spec};
 
