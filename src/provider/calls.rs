@@ -3,15 +3,15 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
 use grpcio::{
-    CallOption, ChannelBuilder, ClientUnaryReceiver, ConnectivityState, EnvBuilder, Environment, Marshaller,
-    Method, MethodType, RpcStatus, RpcStatusCode,
+    CallOption, ChannelBuilder, ClientUnaryReceiver, EnvBuilder, Environment, Marshaller, Method, MethodType,
+    RpcStatus, RpcStatusCode,
 };
 use prost::Message;
 
@@ -23,6 +23,7 @@ use crate::rpc::services::provider as proto;
 use crate::rpc::services::provider::ProviderServiceClient;
 use crate::rpc::services::provider::health_response::Status as HealthStatus;
 use crate::sdk::value;
+use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, grpc};
 use crate::wire::provider::ProviderHealth;
 use crate::wire::time::millis;
@@ -68,6 +69,8 @@ enum Fault {
 #[derive(Clone)]
 pub struct Connection {
     client: ProviderServiceClient,
+    /// The one that the C core uses, which does not say whether it is still connected.
+    socket: Arc<TcpStream>,
     cancel: Cancel,
 }
 
@@ -94,14 +97,16 @@ impl Connection {
             .max_receive_message_len(MESSAGE_LEN_MAX)
             .max_send_message_len(-1)
             .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
-        let socket = UnixStream::from(OwnedFd::from(tcp));
-        let channel = grpc::channel(builder, &address.to_string(), socket)?;
-        Ok(Self { client: ProviderServiceClient(grpcio::Client::new(channel)), cancel })
+        let theirs = UnixStream::from(OwnedFd::from(tcp.try_clone()?));
+        let channel = grpc::channel(builder, &address.to_string(), theirs)?;
+        let client = ProviderServiceClient(grpcio::Client::new(channel));
+        Ok(Self { client, socket: Arc::new(tcp), cancel })
     }
 
     /// Whether it is known to be broken: a call over it would fail before it reaches the provider.
     pub fn is_lost(&self) -> bool {
-        self.client.0.channel().check_connectivity_state(false) != ConnectivityState::GRPC_CHANNEL_READY
+        let mut fds = [PollFd::hangup(self.socket.as_fd())];
+        poll::wait(&mut fds, Some(0)).is_ok() && fds[0].is_hung_up()
     }
 
     /// Whether it can be used, and how it says that it is.
