@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::keeper::child::{self as setup, ChildSetup};
 use crate::keeper::spawn_slots::{Needs, SpawnSlots};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
-use crate::sys::memory;
+use crate::sys::pipe::pipe;
 use crate::sys::signal::Ignored;
 use crate::wire::keeper::{ByteRange, Step};
 
@@ -52,7 +52,7 @@ impl Spawner {
         &self.alone
     }
 
-    /// Readable when there is something to [`clear_left_slots`](Self::hear).
+    /// Readable when there is something to [`clear_left_slots`](Self::clear_left_slots).
     pub fn have_left(&self) -> Option<BorrowedFd<'_>> {
         self.spawn_slots.as_ref().map(SpawnSlots::have_left)
     }
@@ -79,8 +79,8 @@ impl Spawner {
         launch: ByteRange,
         given: &Given,
     ) -> Result<SpawnedChild, (Step, io::Error)> {
-        let pipe = || memory::pipe().map_err(|e| (Step::Pipe, e));
-        let ((stdout, child_out), (stderr, child_err)) = (pipe()?, pipe()?);
+        let new_pipe = || pipe().map_err(|e| (Step::Pipe, e));
+        let ((stdout, child_out), (stderr, child_err)) = (new_pipe()?, new_pipe()?);
         let needs = Needs {
             memory,
             stdout: child_out.as_fd(),

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use crate::sys::child::can_fork_with_low;
 use crate::sys::descriptor::replace;
 use crate::sys::memory::{self, PAGE, Window};
+use crate::sys::pipe::pipe;
 use crate::sys::socket::set_nonblocking;
 
 /// How many children can be on their way at once: starting 200 with one command, on two processors, found one
@@ -84,7 +85,7 @@ impl SpawnSlots {
     fn make() -> io::Result<Self> {
         // Each takes the lowest number that is free.
         let null = File::open("/dev/null")?;
-        let (have_left, tell) = memory::pipe()?;
+        let (have_left, tell) = pipe()?;
         set_nonblocking(tell.as_fd(), true)?;
         let slot = |_| {
             let [memory, stdout, stderr, until_exec] =
@@ -208,7 +209,7 @@ mod tests {
     /// A slot's number, and the other end of what the child would have as its standard output.
     fn filled(spawn_slots: &mut SpawnSlots) -> Option<(usize, File)> {
         let memory = memory::memfd_create(c"test", PAGE as u64).unwrap();
-        let (end, stdout): (OwnedFd, OwnedFd) = memory::pipe().unwrap();
+        let (end, stdout): (OwnedFd, OwnedFd) = pipe().unwrap();
         let null = spawn_slots.null().try_clone().unwrap();
         let needs = Needs { memory: &memory, stdout: stdout.as_fd(), stderr: null.as_fd(), until_exec: None };
         let at = spawn_slots.fill(&needs)?;

@@ -108,7 +108,8 @@ impl<'m> Ring<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::memory::{memfd_create, pipe};
+    use crate::sys::memory::memfd_create;
+    use crate::sys::pipe::pipe;
     use crate::wire::request::StreamKind;
     use proptest::prelude::*;
     use std::io::Write;

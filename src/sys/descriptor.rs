@@ -72,7 +72,7 @@ mod tests {
     }
     #[test]
     fn a_number_means_something_else() {
-        let (end, other_end) = crate::sys::memory::pipe().unwrap();
+        let (end, other_end) = crate::sys::pipe::pipe().unwrap();
         let slot = File::open("/dev/null").unwrap();
         replace(slot.as_fd(), other_end.as_fd()).unwrap();
         drop(other_end);

@@ -1,4 +1,4 @@
-//! Anonymous files (memfd) that outlive the process that writes them, as long as somebody holds the
+//! Anonymous files (memfd) that outlive the process that writes them, as long as a process holds the
 //! descriptor; windows into them; and moving bytes from a pipe into them inside the kernel.
 
 use std::fs::File;
@@ -167,24 +167,6 @@ pub fn read_exact_at(file: &File, bytes: &mut Vec<u8>, offset: u64, len: usize) 
     Ok(())
 }
 
-/// A pipe: read end, write end. Neither is inherited by programs.
-pub fn pipe() -> io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: `fds` has room for the two descriptors, which nobody else owns.
-    unsafe {
-        cerr(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))?;
-        Ok((std::os::fd::OwnedFd::from_raw_fd(fds[0]), std::os::fd::OwnedFd::from_raw_fd(fds[1])))
-    }
-}
-
-/// Asks for a pipe of this many bytes; refused beyond the user's share (/proc/sys/fs/pipe-user-pages-soft).
-pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
-    let len = libc::c_int::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: fcntl with this command touches no memory of ours.
-    cerr(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, len) })?;
-    Ok(())
-}
-
 /// Takes the program's own code out of memory: what only its beginning needed stays out, the rest comes back
 /// from the page cache when it is next run.
 pub fn forget_code() {
@@ -210,6 +192,7 @@ fn code_range(line: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::pipe::pipe;
     use std::io::{Seek, SeekFrom, Write};
     use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;

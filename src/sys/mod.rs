@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod limits;
 pub mod memory;
 pub mod pidfd;
+pub mod pipe;
 pub mod poll;
 pub mod procfs;
 pub mod signal;

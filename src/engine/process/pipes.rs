@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::ring::{Ring, Source, Taken};
 use crate::sys::clock;
-use crate::sys::memory::widen_pipe;
+use crate::sys::pipe::widen_pipe;
 
 /// How long after the end of a run its pipes are read while somebody outside its tree holds them open, ms.
 const DRAIN_MS: u64 = 2000;

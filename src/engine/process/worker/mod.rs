@@ -28,8 +28,9 @@ use crate::ring::Source;
 use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
+use crate::sys::pipe::pipe;
 use crate::sys::poll::{self, PollFd, Waker};
-use crate::sys::{clock, memory, signal};
+use crate::sys::{clock, signal};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
 use crate::wire::event::NewEvent;
@@ -526,7 +527,7 @@ impl Worker {
         if cgroup.is_none() {
             self.tree.cgroup = None;
         }
-        let (executed, until_exec) = memory::pipe().map_err(|_| self.no_descriptors())?;
+        let (executed, until_exec) = pipe().map_err(|_| self.no_descriptors())?;
         let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range };
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
         context.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
