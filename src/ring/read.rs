@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::ring::{ENTRY_LEN, Geometry, HEAD_AT, INDEXED_AT, Source};
+use crate::ring::layout::{ENTRY_LEN, Geometry, HEAD_AT, INDEXED_AT, Source};
 use crate::sys::memory::{PAGE, Window, read_exact_at};
 use crate::wire::request::StreamKind;
 use crate::wire::time::Timestamp;
@@ -136,7 +136,7 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// A ring in memory that somebody else writes and shares.
+/// A ring in memory that another process writes and shares.
 #[derive(Debug)]
 pub struct SharedOutput {
     window: Window,

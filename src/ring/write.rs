@@ -9,7 +9,8 @@ use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
-use crate::ring::{Geometry, HEAD_AT, INDEXED_AT, INTENT_AT, Reader, Source};
+use crate::ring::layout::{Geometry, HEAD_AT, INDEXED_AT, INTENT_AT, Source};
+use crate::ring::read::Reader;
 use crate::sys::memory::{Window, splice};
 use crate::wire::time::Timestamp;
 
