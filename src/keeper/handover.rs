@@ -14,13 +14,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
+use crate::keeper::attempt::Attempt;
 use crate::keeper::engine::Engine;
+use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
+use crate::keeper::resources::{Resources, receive_signals};
 use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::Spawner;
+use crate::keeper::state::Keeper;
 use crate::keeper::table::Held;
-use crate::keeper::upgrade::{Attempt, by_descriptor, errno_of};
-use crate::keeper::{Keeper, Notice, Resources, receive_signals};
+use crate::keeper::upgrade::{by_descriptor, errno_of};
 use crate::sys::cgroup::Root;
 use crate::sys::child::{self, Fork};
 use crate::sys::descriptor::{self, AtExec};

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod child;
 mod engine;
 mod handover;
@@ -17,6 +18,7 @@ mod resources;
 mod socket_dir;
 mod spawn;
 mod spawn_slots;
+mod state;
 mod table;
 mod upgrade;
 
@@ -26,27 +28,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::keeper::attempt::Attempt;
 use crate::keeper::engine::{Engine, delay_ms};
 pub use crate::keeper::handover::{Handed, rehearse, resume};
 pub use crate::keeper::notice::Notice;
-use crate::keeper::notify::Notifier;
-use crate::keeper::outbox::{Outbox, Outgoing, not_spawned};
-use crate::keeper::resources::Resources;
+use crate::keeper::outbox::{Outgoing, not_spawned};
+use crate::keeper::resources::{Resources, receive_signals};
 use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::{Given, Spawner};
-use crate::keeper::table::Table;
-use crate::keeper::upgrade::{Attempt, started_from};
+use crate::keeper::state::{Keeper, Stop};
+use crate::keeper::upgrade::started_from;
 use crate::sys::cgroup::Root;
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
-use crate::sys::signal::{self, SignalFd};
+use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
-use crate::wire::upgrade::{UpgradeOutcome, Version};
+use crate::wire::upgrade::Version;
 
 /// How long an orderly stop may take before the keeper hurries, ms. Longer than any sensible grace period.
 const ORDERLY_MS: u64 = 120_000;
@@ -143,20 +145,6 @@ fn check_engine(arguments: &[String]) -> Result<(), Error> {
     })
 }
 
-/// Blocks what the keeper reads instead of being interrupted by it.
-fn receive_signals() -> Result<SignalFd, Error> {
-    SignalFd::new(&[
-        signal::CHLD,
-        signal::TERM,
-        signal::INT,
-        signal::QUIT,
-        signal::HUP,
-        signal::USR1,
-        signal::USR2,
-    ])
-    .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {e}")))
-}
-
 /// What every engine is given. A path that is no text is left out: then an upgrade has to be told where to.
 fn engine_arguments(cgroups: Option<&Root>) -> Vec<String> {
     let cgroups = cgroups.map(|root| ("--cgroup-root", root.path().to_owned()));
@@ -181,47 +169,6 @@ fn make_cgroups(wanted: Cgroups) -> (Option<Root>, Option<String>) {
     }
 }
 
-/// How far the end of the service has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    No,
-    /// The engine stops everything in order.
-    Orderly {
-        until: u64,
-    },
-    /// The engine kills everything.
-    Hurried {
-        until: u64,
-    },
-    Done,
-}
-
-struct Keeper<'n> {
-    resources: Resources,
-    table: Table,
-    outbox: Outbox,
-    /// Given up when an engine is started.
-    spare: Vec<File>,
-    engine: Engine,
-    engine_starts: u64,
-    /// Engines in a row that did not work for long.
-    short_runs: u32,
-    /// The present engine has said that it is ready.
-    engine_is_up: bool,
-    started_at: Timestamp,
-    stop: Stop,
-    announced: bool,
-    /// An upgrade in progress.
-    attempt: Option<Attempt>,
-    /// What the last one came to.
-    outcome: Option<UpgradeOutcome>,
-    /// What engines are started from, where it is not our own program: after an upgrade that the engine made
-    /// and the keeper did not.
-    binary: Option<File>,
-    notifier: Notifier,
-    notify: &'n mut dyn FnMut(Notice),
-}
-
 /// What the keeper was woken by.
 struct Woken {
     /// Children say that they have their descriptors.
@@ -229,30 +176,6 @@ struct Woken {
     signalled: bool,
     /// The engine has sent something.
     messages: bool,
-}
-
-impl<'n> Keeper<'n> {
-    /// One that holds nothing yet and is about to start its first engine.
-    fn new(resources: Resources, notify: &'n mut dyn FnMut(Notice)) -> Self {
-        Self {
-            resources,
-            table: Table::new(),
-            outbox: Outbox::default(),
-            spare: Vec::new(),
-            engine: Engine::Down { start_at: 0 },
-            engine_starts: 0,
-            short_runs: 0,
-            engine_is_up: false,
-            started_at: Timestamp::now(),
-            stop: Stop::No,
-            announced: false,
-            attempt: None,
-            outcome: None,
-            binary: None,
-            notifier: Notifier::from_env(),
-            notify,
-        }
-    }
 }
 
 impl Keeper<'_> {

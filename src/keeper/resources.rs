@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use crate::keeper::socket_dir::SocketDir;
 use crate::keeper::spawn::Spawner;
 use crate::sys::cgroup::Root;
-use crate::sys::signal::SignalFd;
+use crate::sys::signal::{self, SignalFd};
+use crate::wire::error::{Code, Error};
 
 /// What a keeper needs to work at all. It has them until it ends, or hands them over.
 pub struct Resources {
@@ -21,4 +22,18 @@ pub struct Resources {
     pub engine_arguments: Vec<String>,
     pub spawner: Spawner,
     pub signals: SignalFd,
+}
+
+/// Blocks what the keeper reads instead of being interrupted by it.
+pub fn receive_signals() -> Result<SignalFd, Error> {
+    SignalFd::new(&[
+        signal::CHLD,
+        signal::TERM,
+        signal::INT,
+        signal::QUIT,
+        signal::HUP,
+        signal::USR1,
+        signal::USR2,
+    ])
+    .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {e}")))
 }

@@ -12,11 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 
+use crate::keeper::attempt::{Attempt, CURRENT_IMAGE, Trial};
+use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
-use crate::keeper::{Keeper, Notice, Stop};
+use crate::keeper::state::{Keeper, Stop};
 use crate::sys::child::{self, Reaped, Status};
+use crate::sys::clock;
 use crate::sys::errno::{EIO, EMFILE};
-use crate::sys::{clock, memory};
 use crate::wire::id::UpgradeId;
 use crate::wire::keeper::ToEngine;
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
@@ -24,61 +26,6 @@ use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 /// How long the new engine may take until it is ready, ms. Less than the 10 s that a client waits for its
 /// greeting: who comes meanwhile is still there when the old engine is back.
 const READY_MS: u64 = 8_000;
-
-/// Our own program, whatever has become of its path.
-pub const CURRENT_IMAGE: &str = "/proc/self/exe";
-
-/// An upgrade that is being tried. The keeper's loop owns it.
-#[derive(Debug)]
-pub struct Attempt {
-    pub id: UpgradeId,
-    pub binary: File,
-    pub trial: Trial,
-    /// Made before anything is touched, so that the want of it is told while everything is as it was.
-    pub memory: File,
-    /// The program that we are, for a new keeper that has to give all this back.
-    pub image: File,
-}
-
-/// How far the new engine has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trial {
-    /// The old one is to go first.
-    Due,
-    /// Started; `errno`: it could not be executed.
-    Started { until: u64, errno: Option<i32> },
-    /// It was not ready in time and has to go.
-    Late,
-    /// It is ready; the keeper comes next.
-    Ready { until: u64 },
-    /// That process shows whether the new keeper can go on.
-    Rehearsed { pid: u32, until: u64 },
-    /// It can. The engine is told the last things before the old one goes.
-    Passed { until: u64 },
-}
-
-impl Attempt {
-    fn new(id: UpgradeId, binary: OwnedFd) -> io::Result<Self> {
-        Ok(Self {
-            id,
-            binary: File::from(binary),
-            trial: Trial::Due,
-            memory: memory::memfd_create(c"provost-handover", 0)?,
-            image: File::open(CURRENT_IMAGE)?,
-        })
-    }
-
-    /// When something has to be done about it without anybody saying so.
-    pub fn deadline(&self) -> Option<u64> {
-        match self.trial {
-            Trial::Due | Trial::Late => None,
-            Trial::Started { until, .. }
-            | Trial::Ready { until }
-            | Trial::Rehearsed { until, .. }
-            | Trial::Passed { until } => Some(until),
-        }
-    }
-}
 
 /// What the end of the new engine says about the attempt; `None`: it was the old one's.
 fn result(trial: Trial, died: Status) -> Option<UpgradeResult> {

@@ -1,0 +1,79 @@
+//! What the keeper is at any moment. It decides nothing here.
+
+use std::fs::File;
+
+use crate::keeper::attempt::Attempt;
+use crate::keeper::engine::Engine;
+use crate::keeper::notice::Notice;
+use crate::keeper::notify::Notifier;
+use crate::keeper::outbox::Outbox;
+use crate::keeper::resources::Resources;
+use crate::keeper::table::Table;
+use crate::wire::time::Timestamp;
+use crate::wire::upgrade::UpgradeOutcome;
+
+/// How far the end of the service has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    No,
+    /// The engine stops everything in order.
+    Orderly {
+        until: u64,
+    },
+    /// The engine kills everything.
+    Hurried {
+        until: u64,
+    },
+    Done,
+}
+
+/// The keeper: what its loop in `mod.rs` owns, with upgrades in `upgrade.rs` and `handover.rs`.
+pub struct Keeper<'n> {
+    pub resources: Resources,
+    pub table: Table,
+    pub outbox: Outbox,
+    /// Given up when an engine is started.
+    pub spare: Vec<File>,
+    pub engine: Engine,
+    pub engine_starts: u64,
+    /// Engines in a row that did not work for long.
+    pub short_runs: u32,
+    /// The present engine has said that it is ready.
+    pub engine_is_up: bool,
+    pub started_at: Timestamp,
+    pub stop: Stop,
+    pub announced: bool,
+    /// An upgrade in progress.
+    pub attempt: Option<Attempt>,
+    /// What the last one came to.
+    pub outcome: Option<UpgradeOutcome>,
+    /// What engines are started from, where it is not our own program: after an upgrade that the engine made
+    /// and the keeper did not.
+    pub binary: Option<File>,
+    pub notifier: Notifier,
+    pub notify: &'n mut dyn FnMut(Notice),
+}
+
+impl<'n> Keeper<'n> {
+    /// One that holds nothing yet and is about to start its first engine.
+    pub fn new(resources: Resources, notify: &'n mut dyn FnMut(Notice)) -> Self {
+        Self {
+            resources,
+            table: Table::new(),
+            outbox: Outbox::default(),
+            spare: Vec::new(),
+            engine: Engine::Down { start_at: 0 },
+            engine_starts: 0,
+            short_runs: 0,
+            engine_is_up: false,
+            started_at: Timestamp::now(),
+            stop: Stop::No,
+            announced: false,
+            attempt: None,
+            outcome: None,
+            binary: None,
+            notifier: Notifier::from_env(),
+            notify,
+        }
+    }
+}
