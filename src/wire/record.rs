@@ -61,6 +61,19 @@ pub struct Record {
     pub output_from: u64,
 }
 
+// Which fields of a record mean something in which state. All others always do, or are of the last run.
+//
+// | field | state |
+// |---|---|
+// | `pid`, `start_ticks`, `adopted` | starting once it is spawned, running, stopping; until its end |
+// | `ready` | running, and stopping until the end of the process itself |
+// | `stopped_at` | stopping from the end of the process itself, stopped, failed, backoff |
+// | `stop`, `leader_gone`, `stuck` | stopping |
+// | `deadline`, `deadline_at` | stopping: of the grace period, then of SIGKILL; backoff: the next attempt |
+// | `left` | stopped, failed, backoff, and starting until it is spawned |
+// | `start_failure` | of the present run, or of the last one; a start clears it |
+// | `exit` | of the last run that ended: it stays during the next one |
+
 /// How far a stop has come. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StopPhase {

@@ -10,6 +10,17 @@
 //!    +--- no restart -- (end of the run: stopping until its tree is empty) -- what next?
 //!    failed <-- too many within the window --+-- restart due later --> backoff --> starting
 //! ```
+//!
+//! `wanted` says whether a client wants it to run. Start and restart set it. A stop clears it, except the one
+//! at the end of the service; so does a run that ends for good without a failure.
+//!
+//! | state | wanted | not wanted |
+//! |---|---|---|
+//! | stopped | failed without a restart, or stopped with the service: a later service may start it | never started, stopped by a client, or done |
+//! | starting, running | as asked | after a stop with `--no-kill` that was in vain: it ran on, or its policy restarted it |
+//! | stopping | ended by itself, to be restarted, or the service ends | a client stopped it, or it ended by itself in the case above |
+//! | backoff | the next attempt is due | the next attempt is due, in the case above |
+//! | failed | restarted too often: a later service may start it | stopped by a client since, or it gave up in the case above |
 
 use std::time::Duration;
 
@@ -57,11 +68,11 @@ impl StopOrder {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Somebody wants it to run.
+    /// A client wants it to run.
     Start,
-    /// Somebody wants it to be gone.
+    /// A client, or the end of the service, wants it to be gone.
     Stop(StopOrder),
-    /// Somebody wants it gone, then running.
+    /// A client wants it gone, then running.
     Restart,
     /// The keeper made a child.
     Spawned {
@@ -76,7 +87,7 @@ pub enum Input {
     Ready,
     /// The process itself ended.
     Exited(Exit),
-    /// The process itself ended, and nobody saw how.
+    /// The process itself ended, and how was not seen.
     Lost,
     /// Nothing of it is left.
     TreeEmpty,
@@ -186,97 +197,151 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// A state that does nothing with an input has it too late or twice: a new engine repeats what the last
+    /// one may have received.
     fn apply(&mut self, input: Input) {
-        match &input {
-            Input::Start | Input::Restart => self.record.wanted = true,
-            Input::Stop(order) if !order.for_now => self.record.wanted = false,
-            _ => {}
+        self.set_wanted(&input);
+        match input {
+            Input::Start => self.asked_to_start(),
+            Input::Restart => self.asked_to_restart(),
+            Input::Stop(order) => self.asked_to_stop(order),
+            Input::Spawned { pid } => self.reported_spawned(pid),
+            Input::SpawnFailed { failure, child } => match self.record.state {
+                State::Starting | State::Running | State::Stopping => self.spawn_failed(failure, child),
+                State::Stopped | State::Failed | State::Backoff => {}
+            },
+            Input::Executed => self.reported_executed(),
+            Input::Ready => self.reported_ready(),
+            Input::Exited(exit) => self.reported_end(Some(exit)),
+            Input::Lost => self.reported_end(None),
+            Input::TreeEmpty => match self.record.state {
+                State::Stopping if self.record.pid.is_none() => self.end_of_run(),
+                State::Stopping | State::Starting | State::Running => {}
+                State::Stopped | State::Failed | State::Backoff => {}
+            },
+            Input::Deadline => match self.record.state {
+                State::Stopping => self.grace_over(),
+                State::Backoff => self.start(),
+                State::Starting | State::Running | State::Stopped | State::Failed => {}
+            },
         }
-        match (self.record.state, input.clone()) {
-            (State::Stopped | State::Failed | State::Backoff, Input::Start | Input::Restart) => {
-                self.record.attempts = 0;
-                self.record.window_restarts = 0;
-                self.start();
-            }
-            (State::Starting | State::Running, Input::Start) => {}
-            (State::Stopping, Input::Start | Input::Restart) => self.set_then(AfterStop::Run),
+    }
 
-            // Of an earlier service, and left alone until somebody says otherwise.
-            (State::Stopped | State::Failed, Input::Stop(order)) if self.record.left => {
+    fn set_wanted(&mut self, input: &Input) {
+        match input {
+            Input::Start | Input::Restart => self.record.wanted = true,
+            Input::Stop(order) => self.record.wanted &= order.for_now,
+            Input::Spawned { .. }
+            | Input::SpawnFailed { .. }
+            | Input::Executed
+            | Input::Ready
+            | Input::Exited(_)
+            | Input::Lost
+            | Input::TreeEmpty
+            | Input::Deadline => {}
+        }
+    }
+
+    // ---- what clients ask for
+
+    fn asked_to_start(&mut self) {
+        match self.record.state {
+            State::Stopped | State::Failed | State::Backoff => self.start_over(),
+            State::Starting | State::Running => {}
+            State::Stopping => self.set_then(AfterStop::Run),
+        }
+    }
+
+    fn asked_to_restart(&mut self) {
+        match self.record.state {
+            State::Stopped | State::Failed | State::Backoff => self.start_over(),
+            State::Starting | State::Running => self.begin_stop(StopOrder::default(), AfterStop::Run),
+            State::Stopping => self.set_then(AfterStop::Run),
+        }
+    }
+
+    fn asked_to_stop(&mut self, order: StopOrder) {
+        match self.record.state {
+            // Of an earlier service, and left alone until a client stops it.
+            State::Stopped | State::Failed if self.record.left => {
                 self.record.left = false;
                 self.record.leader_gone = true;
                 self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, AfterStop::Rest);
                 self.look();
             }
-            (State::Stopped | State::Failed, Input::Stop(_)) => {}
-            (State::Backoff, Input::Stop(_)) => {
+            State::Stopped | State::Failed => {}
+            State::Backoff => {
                 self.enter(State::Stopped);
                 self.add_event(EventKind::Stopped, "while it waited for its next attempt");
             }
-            (State::Starting | State::Running, Input::Stop(order)) => self.begin_stop(order, AfterStop::Rest),
-            (State::Starting | State::Running, Input::Restart) => {
-                self.begin_stop(StopOrder::default(), AfterStop::Run);
-            }
-            (State::Stopping, Input::Stop(order)) => self.hasten_stop(order),
+            State::Starting | State::Running => self.begin_stop(order, AfterStop::Rest),
+            State::Stopping => self.hasten_stop(order),
+        }
+    }
 
+    // ---- what is reported of the run
+
+    fn reported_spawned(&mut self, pid: u32) {
+        match self.record.state {
             // A new engine learns what the last one had on record.
-            (State::Starting | State::Stopping, Input::Spawned { pid }) if self.record.pid == Some(pid) => {}
-            (State::Starting, Input::Spawned { pid }) => self.spawned(pid),
-            (State::Stopping, Input::Spawned { pid }) => self.spawned_too_late(pid),
-            (State::Starting | State::Running | State::Stopping, Input::SpawnFailed { failure, child }) => {
-                self.spawn_failed(failure, child);
-            }
-            (State::Starting, Input::Executed) => {
+            State::Starting | State::Stopping if self.record.pid == Some(pid) => {}
+            State::Starting => self.spawned(pid),
+            State::Stopping => self.spawned_too_late(pid),
+            State::Running | State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    fn reported_executed(&mut self) {
+        match self.record.state {
+            State::Starting => {
                 self.enter(State::Running);
                 self.record.ready = !self.rules.proves_ready;
                 self.add_event(EventKind::Started, "");
             }
-            (State::Running, Input::Ready) => {
-                if !self.record.ready {
-                    self.record.ready = true;
-                    self.add_event(EventKind::Ready, "");
-                }
+            State::Running | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    fn reported_ready(&mut self) {
+        match self.record.state {
+            State::Running if !self.record.ready => {
+                self.record.ready = true;
+                self.add_event(EventKind::Ready, "");
             }
-            (State::Starting | State::Running, Input::Exited(_) | Input::Lost) => {
-                self.ended(&input);
-                // Whatever it left behind goes the way of a stop; nobody asked for one, so the rules decide
-                // what next.
+            State::Running | State::Starting | State::Stopping => {}
+            State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    /// `None`: how it ended was not seen.
+    fn reported_end(&mut self, exit: Option<Exit>) {
+        match self.record.state {
+            State::Starting | State::Running => {
+                self.ended(exit);
+                // What it left behind goes the way of a stop. No client asked for one, so the rules decide
+                // what is next.
                 self.record.stop = self.stop_for(StopOrder::default(), AfterStop::Decide);
                 self.enter_quietly(State::Stopping);
                 self.set_deadline(self.record.stop.timeout_ms);
                 self.look();
             }
-            // On record already, but the keeper had no word of it.
-            (State::Stopping, Input::Exited(_) | Input::Lost) if self.record.leader_gone => {}
-            (State::Stopping, Input::Exited(_) | Input::Lost) => {
-                self.ended(&input);
+            // On record already, but the keeper did not know that.
+            State::Stopping if self.record.leader_gone => {}
+            State::Stopping => {
+                self.ended(exit);
                 self.look();
             }
-            (State::Stopping, Input::TreeEmpty) => {
-                if self.record.pid.is_none() {
-                    self.end_of_run();
-                }
-            }
-            (State::Stopping, Input::Deadline) => self.grace_over(),
-            (State::Backoff, Input::Deadline) => self.start(),
-
-            // Too late, or said twice: a new engine repeats what the last one may have heard.
-            (State::Running | State::Stopping, Input::Executed)
-            | (State::Starting | State::Stopping, Input::Ready)
-            | (State::Running, Input::Spawned { .. })
-            | (State::Starting | State::Running, Input::TreeEmpty | Input::Deadline)
-            | (
-                State::Stopped | State::Failed | State::Backoff,
-                Input::Spawned { .. }
-                | Input::SpawnFailed { .. }
-                | Input::Executed
-                | Input::Ready
-                | Input::Exited(_)
-                | Input::Lost
-                | Input::TreeEmpty,
-            )
-            | (State::Stopped | State::Failed, Input::Deadline) => {}
+            State::Stopped | State::Failed | State::Backoff => {}
         }
+    }
+
+    // ---- what they lead to
+
+    /// A client asks for a start: what was counted of earlier attempts is forgotten.
+    fn start_over(&mut self) {
+        self.record.attempts = 0;
+        self.record.window_restarts = 0;
+        self.start();
     }
 
     fn enter(&mut self, state: State) {
@@ -284,7 +349,7 @@ impl Step<'_> {
         self.record.cause = cut(self.cause);
     }
 
-    /// Into a state that nobody caused but the process itself: who asked for it to run stays on record.
+    /// Into a state that the process itself caused: the cause of its run stays on record.
     fn enter_quietly(&mut self, state: State) {
         self.record.state = state;
         self.clear_deadline();
@@ -357,23 +422,19 @@ impl Step<'_> {
         }
     }
 
-    fn ended(&mut self, how: &Input) {
+    fn ended(&mut self, exit: Option<Exit>) {
         self.record.pid = None;
         self.record.start_ticks = None;
         self.record.adopted = false;
         self.record.leader_gone = true;
         self.record.ready = false;
         self.record.stopped_at = Some(self.now.wall);
-        match how {
-            Input::Exited(exit) if self.record.start_failure.is_none() => {
-                self.record.exit = Some(*exit);
-                self.add_event(EventKind::Exited, "");
-            }
-            Input::Lost => {
-                self.record.exit = None;
-                self.add_event(EventKind::Lost, "it ended, and nobody saw how");
-            }
-            _ => {}
+        if exit.is_none() {
+            self.record.exit = None;
+            self.add_event(EventKind::Lost, "it ended, and nobody saw how");
+        } else if self.record.start_failure.is_none() {
+            self.record.exit = exit;
+            self.add_event(EventKind::Exited, "");
         }
     }
 
