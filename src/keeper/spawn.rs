@@ -1,4 +1,22 @@
 //! The keeper's side of a spawn: pipes, fork, and what to keep. Policy-free; a failure names its step.
+//!
+//! The life of a spawn, from the decision to the record of it:
+//!
+//! 1. `engine/process/state.rs` decides: the record says starting, with the next run, and the action is
+//!    `Spawn`.
+//! 2. `engine/process/worker/mod.rs` has the record published, then acts.
+//! 3. `engine/process/prepare.rs` resolves program, environment and user; the worker lays the launch into the
+//!    process's memory (`engine/memory.rs`) and makes the cgroup and the pipe that closes at the exec.
+//! 4. The worker sends `Spawn` with these descriptors to the keeper (`wire/keeper.rs` has the messages).
+//! 5. `keeper/mod.rs` receives it and calls [`Spawner::spawn`], here: the pipes of the output are made.
+//! 6. `keeper/spawn_slots.rs` puts the child's descriptors at low numbers, if a slot is free.
+//! 7. `sys/child.rs` clones the child, into its cgroup if it has one.
+//! 8. `keeper/child.rs` is the child: session, limits, user, descriptors, then the exec. A step that fails is
+//!    written to the process's memory.
+//! 9. `keeper/table.rs` keeps the pid and the read ends of the pipes; `keeper/outbox.rs` reports the pid to
+//!    the engine, with the pidfd and these ends.
+//! 10. The pipe of step 3 closes: the worker looks whether there is a failure in the memory, and tells
+//!     `engine/process/state.rs`, which puts running, or the failure, on record.
 
 use std::fs::File;
 use std::io;
