@@ -1,6 +1,6 @@
-//! The output of one process, in a ring of bytes in its memory. `layout.rs` says how it lies there; `write.rs`
-//! is for the one writer; `read.rs` for any number of readers, in the engine or in a process with which it
-//! shares the memory.
+//! The output of one process, in a ring of bytes in its memory. `layout.rs` says how it lies there,
+//! `write.rs` is for the one writer, and `read.rs` for any number of readers, in the engine or in a process
+//! with which it shares the memory.
 
 #![forbid(unsafe_code)]
 
