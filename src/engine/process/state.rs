@@ -200,7 +200,6 @@ impl Step<'_> {
     /// A state that does nothing with an input has it too late or twice: a new engine repeats what the last
     /// one may have received.
     fn apply(&mut self, input: Input) {
-        self.set_wanted(&input);
         match input {
             Input::Start => self.asked_to_start(),
             Input::Restart => self.asked_to_restart(),
@@ -216,7 +215,7 @@ impl Step<'_> {
             Input::Lost => self.reported_end(None),
             Input::TreeEmpty => match self.record.state {
                 State::Stopping if self.record.pid.is_none() => self.end_of_run(),
-                State::Stopping | State::Starting | State::Running => {}
+                State::Starting | State::Running | State::Stopping => {}
                 State::Stopped | State::Failed | State::Backoff => {}
             },
             Input::Deadline => match self.record.state {
@@ -227,24 +226,10 @@ impl Step<'_> {
         }
     }
 
-    fn set_wanted(&mut self, input: &Input) {
-        match input {
-            Input::Start | Input::Restart => self.record.wanted = true,
-            Input::Stop(order) => self.record.wanted &= order.for_now,
-            Input::Spawned { .. }
-            | Input::SpawnFailed { .. }
-            | Input::Executed
-            | Input::Ready
-            | Input::Exited(_)
-            | Input::Lost
-            | Input::TreeEmpty
-            | Input::Deadline => {}
-        }
-    }
-
     // ---- what clients ask for
 
     fn asked_to_start(&mut self) {
+        self.record.wanted = true;
         match self.record.state {
             State::Stopped | State::Failed | State::Backoff => self.start_over(),
             State::Starting | State::Running => {}
@@ -253,6 +238,7 @@ impl Step<'_> {
     }
 
     fn asked_to_restart(&mut self) {
+        self.record.wanted = true;
         match self.record.state {
             State::Stopped | State::Failed | State::Backoff => self.start_over(),
             State::Starting | State::Running => self.begin_stop(StopOrder::default(), AfterStop::Run),
@@ -261,6 +247,7 @@ impl Step<'_> {
     }
 
     fn asked_to_stop(&mut self, order: StopOrder) {
+        self.record.wanted &= order.for_now;
         match self.record.state {
             // Of an earlier service, and left alone until a client stops it.
             State::Stopped | State::Failed if self.record.left => {

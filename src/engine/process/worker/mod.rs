@@ -32,8 +32,7 @@ use crate::sys::pipe::pipe;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal};
 use crate::wire::error::{Code, Error};
-use crate::wire::event::EventKind;
-use crate::wire::event::NewEvent;
+use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::keeper::{Ended, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{End, Exit, StartFailure, State};
@@ -569,8 +568,6 @@ impl Worker {
         self.drain();
         Some(Input::TreeEmpty)
     }
-
-    // ---- answers
 
     /// Answers everybody whose wish is fulfilled, or cannot be any more.
     fn answer(&mut self) {
