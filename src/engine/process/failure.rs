@@ -344,19 +344,17 @@ mod tests {
 
     #[test]
     fn c1_a_program_that_is_not_there() {
+        let expect_missing = |e: &Error, program: &str| {
+            let message = format!("cannot start: there is no program '{program}'");
+            assert_eq!((e.code, &e.message), (Code::ProgramNotFound, &message));
+        };
         let e = exec("nope-x", &["/no-a/nope-x", "/no-b/nope-x"], ENOENT);
-        assert_eq!(
-            (e.code, e.message.as_str()),
-            (Code::ProgramNotFound, "cannot start: there is no program 'nope-x'")
-        );
+        expect_missing(&e, "nope-x");
         assert!(e.hint.starts_with("looked in /no-a:/no-b;"), "{}", e.hint);
         let e = exec("nope-x", &["/no-a/nope-x"], ENOENT);
         assert!(e.hint.starts_with("looked in /no-a;"), "{}", e.hint);
         let e = exec("/no-a/nope", &["/no-a/nope"], ENOENT);
-        assert_eq!(
-            (e.code, e.message.as_str()),
-            (Code::ProgramNotFound, "cannot start: there is no program '/no-a/nope'")
-        );
+        expect_missing(&e, "/no-a/nope");
         let e = exec("./nope", &["/no-a/./nope"], ENOENT);
         assert_eq!(e.hint, "it would be '/no-a/./nope'; a relative path begins at --cwd");
     }
@@ -412,50 +410,34 @@ mod tests {
         };
         let mut spec = Spec::new(["x"]);
         spec.user = Some("www".into());
-        let nofile =
-            "cannot start: limits 'nofile=5:unlimited' cannot be set: operation not permitted (errno 1)";
+        let nofile = "limits 'nofile=5:unlimited' cannot be set: operation not permitted (errno 1)";
         for (step, errno, code, message) in [
-            (Step::Fork, EAGAIN, Code::Refused, "cannot start: the limit of processes is reached"),
-            (Step::Fork, ENOMEM, Code::Failed, "cannot start: the system is out of memory"),
-            (Step::Pipe, EMFILE, Code::Refused, "cannot start: the service is out of file descriptors"),
-            (
-                Step::Chdir,
-                ENOENT,
-                Code::Failed,
-                "cannot start: the working directory '/no/dir' does not exist",
-            ),
-            (
-                Step::Chdir,
-                ENOTDIR,
-                Code::Failed,
-                "cannot start: the working directory '/no/dir' is not a directory",
-            ),
-            (Step::SetUid, EPERM, Code::Refused, "cannot start: the service may not become user 'www'"),
-            (
-                Step::SetUid,
-                EAGAIN,
-                Code::Refused,
-                "cannot start: user 'www' has reached its limit of processes",
-            ),
-            (Step::SetGid, EPERM, Code::Refused, "cannot start: the service may not become user 'www'"),
-            (Step::Groups, EPERM, Code::Refused, "cannot start: the service may not become user 'www'"),
-            (Step::Nice, EACCES, Code::Refused, "cannot start: the service may not set nice to -5"),
+            (Step::Fork, EAGAIN, Code::Refused, "the limit of processes is reached"),
+            (Step::Fork, ENOMEM, Code::Failed, "the system is out of memory"),
+            (Step::Pipe, EMFILE, Code::Refused, "the service is out of file descriptors"),
+            (Step::Chdir, ENOENT, Code::Failed, "the working directory '/no/dir' does not exist"),
+            (Step::Chdir, ENOTDIR, Code::Failed, "the working directory '/no/dir' is not a directory"),
+            (Step::SetUid, EPERM, Code::Refused, "the service may not become user 'www'"),
+            (Step::SetUid, EAGAIN, Code::Refused, "user 'www' has reached its limit of processes"),
+            (Step::SetGid, EPERM, Code::Refused, "the service may not become user 'www'"),
+            (Step::Groups, EPERM, Code::Refused, "the service may not become user 'www'"),
+            (Step::Nice, EACCES, Code::Refused, "the service may not set nice to -5"),
             (Step::Limits, EPERM, Code::Refused, nofile),
             (
                 Step::SetUid,
                 EINVAL,
                 Code::Failed,
-                "cannot start: 'x' failed at the step setuid '33': invalid argument (errno 22)",
+                "'x' failed at the step setuid '33': invalid argument (errno 22)",
             ),
             (
                 Step::Session,
                 EPERM,
                 Code::Failed,
-                "cannot start: 'x' failed at the step setsid: operation not permitted (errno 1)",
+                "'x' failed at the step setsid: operation not permitted (errno 1)",
             ),
         ] {
             let e = explain(&remember(step, errno, &launch), &spec);
-            assert_eq!((e.code, e.message.as_str()), (code, message));
+            assert_eq!((e.code, e.message), (code, format!("cannot start: {message}")));
         }
         spec.group = Some("staff".into());
         let e = explain(&remember(Step::Groups, EPERM, &launch), &spec);
