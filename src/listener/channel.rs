@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::listener::Closed;
 use crate::listener::limits::{Limits, after};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
@@ -29,6 +28,10 @@ const KEEP_LEN: usize = 1 << 10;
 const HELLO_LEN_MAX: usize = 4 << 10;
 /// Read and thrown away from a client that has broken the rules, in bytes, so that it gets to reading.
 const GOODBYE_LEN_MAX: usize = 8 << 20;
+
+/// The client is gone or would not read: nothing more can be said to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
 
 /// Why nothing more is read from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

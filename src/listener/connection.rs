@@ -5,16 +5,31 @@ use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use crate::listener::channel::{Channel, End, not_understood};
+use crate::listener::channel::{Channel, Closed, End, not_understood};
 use crate::listener::limits::Limits;
 use crate::listener::replies::Replies;
 use crate::listener::slots::Slot;
-use crate::listener::{Caller, Service};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello};
+
+/// What stands behind the listener. One call per request, on the connection's thread.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that
+    /// the client is gone, and is passed on as it comes from `replies`.
+    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
+}
+
+/// Who asks, as the kernel noted it when they connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    /// For logs only: numbers are reused.
+    pub pid: u32,
+}
 
 /// A connection. The fields are dropped in this order: the slot is free when the socket is closed.
 pub(super) struct Connection {

@@ -22,37 +22,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+pub use crate::listener::channel::Closed;
 use crate::listener::connection::Connection;
+pub use crate::listener::connection::{Caller, Service};
 pub use crate::listener::limits::Limits;
 pub use crate::listener::replies::{Counts, Replies, Woken};
 use crate::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::{clock, socket, system, thread};
-use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::request::Hello;
-
-/// What stands behind the listener. One call per request, on the connection's thread.
-pub trait Service: Send + Sync + 'static {
-    /// Answers one request: any number of replies, exactly the last of them sent as such. An error says that
-    /// the client is gone, and is passed on as it comes from `replies`.
-    fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
-}
-
-/// Who asks, as the kernel noted it when they connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
-    pub uid: u32,
-    pub gid: u32,
-    /// For logs only: numbers are reused.
-    pub pid: u32,
-}
-
-/// The client is gone or would not read: nothing more can be said to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;

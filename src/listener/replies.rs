@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use crate::listener::Closed;
-use crate::listener::channel::{Channel, Put};
+use crate::listener::channel::{Channel, Closed, Put};
 use crate::sys::poll::{Wait, Waker};
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{More, Reply, RingState};
