@@ -158,22 +158,14 @@ impl Client {
 
     /// What processes there are.
     pub fn list(&mut self, list: List) -> Result<Vec<Process>, Error> {
-        let mut all = Vec::new();
-        for reply in self.call(Request::List(list))? {
-            if let Reply::Processes(some) = reply {
-                all.extend(some);
-            }
-        }
-        Ok(all)
+        let some = |reply| if let Reply::Processes(some) = reply { some } else { Vec::new() };
+        Ok(self.call(Request::List(list))?.into_iter().flat_map(some).collect())
     }
 
     /// The output that is kept, as it is in one instant.
     pub fn output(&mut self, output: Output) -> Result<Vec<Chunk>, Error> {
-        let replies = self.call(Request::Output(output))?;
-        Ok(replies
-            .into_iter()
-            .filter_map(|r| if let Reply::Chunk(chunk) = r { Some(chunk) } else { None })
-            .collect())
+        let chunk = |reply| if let Reply::Chunk(chunk) = reply { Some(chunk) } else { None };
+        Ok(self.call(Request::Output(output))?.into_iter().filter_map(chunk).collect())
     }
 
     /// Output as it comes, until every target is at rest and all was delivered. Takes this connection over;
@@ -191,33 +183,21 @@ impl Client {
 
     /// Shows the global environment, after changing it where a change is given.
     pub fn env(&mut self, change: EnvChange) -> Result<Environment, Error> {
-        for reply in self.call(Request::Env(change))? {
-            if let Reply::Environment(env) = reply {
-                return Ok(env);
-            }
-        }
-        Err(unexpected())
+        self.one(
+            Request::Env(change),
+            |reply| if let Reply::Environment(it) = reply { Some(it) } else { None },
+        )
     }
 
     /// How the service is: its database, its sinks, and what it found when it began.
     pub fn health(&mut self) -> Result<Health, Error> {
-        for reply in self.call(Request::Health)? {
-            if let Reply::Health(health) = reply {
-                return Ok(health);
-            }
-        }
-        Err(unexpected())
+        self.one(Request::Health, |reply| if let Reply::Health(it) = reply { Some(it) } else { None })
     }
 
     /// Who asked for what, after a line: at most 1,000 lines at a time.
     pub fn audit(&mut self, audit: AuditLog) -> Result<Vec<AuditLine>, Error> {
-        let mut all = Vec::new();
-        for reply in self.call(Request::AuditLog(audit))? {
-            if let Reply::Audit(some) = reply {
-                all.extend(some);
-            }
-        }
-        Ok(all)
+        let some = |reply| if let Reply::Audit(some) = reply { some } else { Vec::new() };
+        Ok(self.call(Request::AuditLog(audit))?.into_iter().flat_map(some).collect())
     }
 
     /// Puts on record that a request was refused before the service heard of it.
@@ -233,23 +213,16 @@ impl Client {
 
     /// About the service itself.
     pub fn service(&mut self) -> Result<Service, Error> {
-        for reply in self.call(Request::Service)? {
-            if let Reply::Service(service) = reply {
-                return Ok(service);
-            }
-        }
-        Err(unexpected())
+        self.one(Request::Service, |reply| if let Reply::Service(it) = reply { Some(it) } else { None })
     }
 
     /// Moves the running service to another binary; answers when it is done, or why it is not. The processes
     /// of the service notice nothing.
     pub fn upgrade(&mut self, upgrade: Upgrade) -> Result<Upgraded, Error> {
-        for reply in self.call(Request::Upgrade(upgrade))? {
-            if let Reply::Upgraded(upgraded) = reply {
-                return Ok(upgraded);
-            }
-        }
-        Err(unexpected())
+        self.one(
+            Request::Upgrade(upgrade),
+            |reply| if let Reply::Upgraded(it) = reply { Some(it) } else { None },
+        )
     }
 
     /// Asks the host of providers, to whose socket this client is connected: see [`host_socket`].
@@ -266,6 +239,14 @@ impl Client {
         self.0.items(request)
     }
 
+    /// The first reply of the kind that answers the request.
+    fn one<T>(&mut self, request: Request, kind: impl Fn(Reply) -> Option<T>) -> Result<T, Error> {
+        self.call(request)?.into_iter().find_map(kind).ok_or_else(|| {
+            Error::new(Code::Failed, "the service gave no answer to the question")
+                .hint("compare the versions of client and service with 'provost version'")
+        })
+    }
+
     /// Sends any request that is not a stream; returns the replies in their order.
     pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
         self.0.call(request)
@@ -275,11 +256,6 @@ impl Client {
     pub fn canceller(&mut self) -> Canceller {
         self.0.canceller()
     }
-}
-
-fn unexpected() -> Error {
-    Error::new(Code::Failed, "the service gave no answer to the question")
-        .hint("compare the versions of client and service with 'provost version'")
 }
 
 #[cfg(test)]
