@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, ProcessId};
-use crate::wire::proto::v1;
+use crate::wire::proto::{same_variants, v1};
 use crate::wire::spec::{RestartPolicy, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
@@ -45,29 +45,9 @@ impl State {
     pub fn is_at_rest(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
-
-    pub(in crate::wire) fn to_wire(self) -> v1::State {
-        match self {
-            Self::Stopped => v1::State::Stopped,
-            Self::Starting => v1::State::Starting,
-            Self::Running => v1::State::Running,
-            Self::Stopping => v1::State::Stopping,
-            Self::Backoff => v1::State::Backoff,
-            Self::Failed => v1::State::Failed,
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(state: i32) -> Self {
-        match v1::State::try_from(state) {
-            Ok(v1::State::Starting) => Self::Starting,
-            Ok(v1::State::Running) => Self::Running,
-            Ok(v1::State::Stopping) => Self::Stopping,
-            Ok(v1::State::Backoff) => Self::Backoff,
-            Ok(v1::State::Failed) => Self::Failed,
-            Ok(v1::State::Stopped) | Err(_) => Self::Stopped,
-        }
-    }
 }
+
+same_variants!(State: Stopped, Starting, Running, Stopping, Backoff, Failed);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,3 +7,25 @@
 pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/provost.internal.v1.rs"));
 }
+
+/// `to_wire` and `from_wire` of an enum whose variants have the same names in the messages. A variant that one
+/// side lacks does not compile; a number that is not known is the default.
+macro_rules! same_variants {
+    ($name:ident: $($variant:ident),+) => {
+        impl $name {
+            pub(crate) fn to_wire(self) -> v1::$name {
+                match self {
+                    $(Self::$variant => v1::$name::$variant,)+
+                }
+            }
+
+            pub(in crate::wire) fn from_wire(number: i32) -> Self {
+                match v1::$name::try_from(number) {
+                    $(Ok(v1::$name::$variant) => Self::$variant,)+
+                    Err(_) => Self::default(),
+                }
+            }
+        }
+    };
+}
+pub(in crate::wire) use same_variants;

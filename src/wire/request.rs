@@ -8,9 +8,9 @@ use prost::Message;
 use crate::wire::audit::{AuditLog, Note};
 use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
-use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::provider::ProviderCall;
+use crate::wire::proto::{same_variants, v1};
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
@@ -388,41 +388,8 @@ impl Follow {
     }
 }
 
-impl Until {
-    pub(crate) fn to_wire(self) -> v1::Until {
-        match self {
-            Self::Stopped => v1::Until::Stopped,
-            Self::Running => v1::Until::Running,
-            Self::Ready => v1::Until::Ready,
-        }
-    }
-
-    fn from_wire(until: i32) -> Self {
-        match v1::Until::try_from(until) {
-            Ok(v1::Until::Running) => Self::Running,
-            Ok(v1::Until::Ready) => Self::Ready,
-            Ok(v1::Until::Stopped) | Err(_) => Self::Stopped,
-        }
-    }
-}
-
-impl StreamKind {
-    pub(crate) fn to_wire(self) -> v1::StreamKind {
-        match self {
-            Self::Both => v1::StreamKind::Both,
-            Self::Stdout => v1::StreamKind::Stdout,
-            Self::Stderr => v1::StreamKind::Stderr,
-        }
-    }
-
-    fn from_wire(kind: i32) -> Self {
-        match v1::StreamKind::try_from(kind) {
-            Ok(v1::StreamKind::Stdout) => Self::Stdout,
-            Ok(v1::StreamKind::Stderr) => Self::Stderr,
-            Ok(v1::StreamKind::Both) | Err(_) => Self::Both,
-        }
-    }
-}
+same_variants!(Until: Stopped, Running, Ready);
+same_variants!(StreamKind: Both, Stdout, Stderr);
 
 fn checked(targets: Vec<String>) -> Result<Vec<String>, Error> {
     if targets.is_empty() || targets.len() > TARGETS_MAX {

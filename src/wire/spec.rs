@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
-use crate::wire::proto::v1;
+use crate::wire::proto::{same_variants, v1};
 use crate::wire::time::millis;
 
 /// The longest single argument or KEY=VALUE, in bytes with its NUL: Linux's MAX_ARG_STRLEN.
@@ -176,23 +176,9 @@ impl Scope {
     pub(crate) fn from_number(n: u32) -> Self {
         Self::from_wire(i32::try_from(n).unwrap_or(0))
     }
-
-    pub(crate) fn to_wire(self) -> v1::Scope {
-        match self {
-            Self::Tree => v1::Scope::Tree,
-            Self::Group => v1::Scope::Group,
-            Self::Leader => v1::Scope::Leader,
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(scope: i32) -> Self {
-        match v1::Scope::try_from(scope) {
-            Ok(v1::Scope::Group) => Self::Group,
-            Ok(v1::Scope::Leader) => Self::Leader,
-            Ok(v1::Scope::Tree) | Err(_) => Self::Tree,
-        }
-    }
 }
+
+same_variants!(Scope: Tree, Group, Leader);
 
 /// How a process is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -464,23 +450,7 @@ impl RestartRules {
     }
 }
 
-impl RestartPolicy {
-    pub(crate) fn to_wire(self) -> v1::RestartPolicy {
-        match self {
-            Self::Never => v1::RestartPolicy::Never,
-            Self::OnFailure => v1::RestartPolicy::OnFailure,
-            Self::Always => v1::RestartPolicy::Always,
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(policy: i32) -> Self {
-        match v1::RestartPolicy::try_from(policy) {
-            Ok(v1::RestartPolicy::OnFailure) => Self::OnFailure,
-            Ok(v1::RestartPolicy::Always) => Self::Always,
-            Ok(v1::RestartPolicy::Never) | Err(_) => Self::Never,
-        }
-    }
-}
+same_variants!(RestartPolicy: Never, OnFailure, Always);
 
 fn check_string(what: &str, len: usize, text: &str) -> Result<(), Error> {
     if text.contains('\0') {
