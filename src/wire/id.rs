@@ -19,47 +19,11 @@ pub const PATTERN_LEN_MAX: usize = 2 * NAME_LEN_MAX + 1;
 pub struct ProcessId(Uuid);
 
 impl ProcessId {
-    /// A fresh one; they sort by the time they were made.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// From its 16 bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// Its 16 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
     /// The last 8 hexadecimal digits: the random end, since the first ones are a clock.
     #[must_use]
     pub fn short(&self) -> String {
         let text = self.0.simple().to_string();
         text[24..].to_owned()
-    }
-
-    pub(in crate::wire) fn from_wire(bytes: &[u8]) -> Result<Self, Error> {
-        let bytes = <[u8; 16]>::try_from(bytes)
-            .map_err(|_| Error::usage(format!("a process id has 16 bytes, not {}", bytes.len())))?;
-        Ok(Self::from_bytes(bytes))
-    }
-}
-
-impl Default for ProcessId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for ProcessId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
     }
 }
 
@@ -87,42 +51,48 @@ impl FromStr for ProcessId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UpgradeId(Uuid);
 
-impl UpgradeId {
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
+/// What both kinds of id have; `$what` is the kind in an error.
+macro_rules! uuid_of_16_bytes {
+    ($id:ident, $what:literal) => {
+        impl $id {
+            /// Makes a fresh one; they sort by the time at which they were made.
+            #[must_use]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
 
-    /// From its 16 bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
 
-    /// Its 16 bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
 
-    pub(in crate::wire) fn from_wire(bytes: &[u8]) -> Result<Self, Error> {
-        let bytes = <[u8; 16]>::try_from(bytes)
-            .map_err(|_| Error::usage(format!("the id of an upgrade has 16 bytes, not {}", bytes.len())))?;
-        Ok(Self::from_bytes(bytes))
-    }
+            pub(in crate::wire) fn from_wire(bytes: &[u8]) -> Result<Self, Error> {
+                let wrong = |_| Error::usage(format!("{} has 16 bytes, not {}", $what, bytes.len()));
+                bytes.try_into().map(Self::from_bytes).map_err(wrong)
+            }
+        }
+
+        impl Default for $id {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
 }
 
-impl fmt::Display for UpgradeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl Default for UpgradeId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+uuid_of_16_bytes!(ProcessId, "a process id");
+uuid_of_16_bytes!(UpgradeId, "the id of an upgrade");
 
 /// A process's name: `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`. Safe in paths, tables, logs and shells.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
