@@ -38,7 +38,7 @@
 //!
 //! # What outlives the keeper is in the store
 //!
-//! Whoever changes something marks it (`engine/write_queue/mod.rs`); one thread writes it to SQLite
+//! A thread that changes something marks it (`engine/write_queue/mod.rs`); one thread writes it to SQLite
 //! (`engine/write_queue/writer.rs` over [`engine::store`]), and an answer that promises it waits for that.
 //! When a service begins again, the store becomes processes again (`engine/restore.rs`), after what has
 //! survived was looked for; `engine/reconcile.rs` decides, purely. Events older than the feed are read from
@@ -56,7 +56,7 @@
 //! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline,
 //! `gateway/connection.rs` makes a gRPC server of its own for it, whose handlers own the caller, and
 //! `tls/pump.rs` carries plaintext between the connection and that server's socket, past a meter of HTTP/2
-//! frames (`gateway/meter/mod.rs`). `gateway/calls.rs` finds out who asks ([`access`]), whether they may
+//! frames (`gateway/meter/mod.rs`). `gateway/calls.rs` finds out the user ([`access`]), whether they may
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
 //! shares the memory with it (`client/stream/shared.rs`).
 //!

@@ -1,5 +1,5 @@
-//! Ends what a client waits for, from another thread: for whoever waits on behalf of somebody that may go
-//! away.
+//! Ends what a client waits for, from another thread: for a program that waits on behalf of a client, which may
+//! go away.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,7 @@ impl Canceller {
     pub fn cancel(&self) {
         self.0.is_cancelled.store(true, Ordering::SeqCst);
         if let Some(socket) = self.0.socket.lock().upgrade() {
-            // One that is no longer connected has woken whoever waited at it.
+            // One that is no longer connected has woken the thread that waited at it.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -34,7 +34,7 @@ impl Canceller {
     /// The client goes on at this socket. Fails if it is to go on no more.
     pub(super) fn moved_to(&self, socket: &Arc<UnixStream>) -> Result<(), Error> {
         *self.0.socket.lock() = Arc::downgrade(socket);
-        // Whoever cancels later finds the socket; who did before has left the mark.
+        // A later cancel finds the socket; an earlier one has left the mark.
         if self.0.is_cancelled.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Failed, "the call was cancelled"));
         }

@@ -82,8 +82,8 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Whoever cancels ends what is waited for here. Only on this machine: it is for those who ask for
-    /// others.
+    /// A canceller ends what is waited for here. It works on this machine only: it is for programs that
+    /// ask on behalf of others.
     pub fn watch(&self, canceller: &Canceller) -> Result<(), Error> {
         match self {
             Self::Socket(link) => canceller.moved_to(link.socket()),
@@ -95,7 +95,7 @@ impl Connection {
     pub fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
         match self {
             Self::Socket(link) => link.send(request, on_behalf_of),
-            // The gateway knows whom it talks to.
+            // The gateway knows its caller.
             #[cfg(feature = "gateway")]
             Self::Remote(link) => link.send(request),
         }

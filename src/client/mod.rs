@@ -48,7 +48,7 @@ use crate::wire::request::{
 const HOST: &str = "provost.host";
 const HOST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection to the service, made anew whenever it breaks.
+/// A connection to the service, which is made again whenever it breaks.
 ///
 /// ```no_run
 /// use provost::wire::request::{Numbering, Start, Wait};

@@ -97,7 +97,7 @@ impl Attempts {
         Self { give_up_at: None, pause: Duration::ZERO, broken: 0 }
     }
 
-    /// The service was heard: its time begins anew.
+    /// The service was heard: its time begins again.
     pub(super) fn received(&mut self) {
         self.give_up_at = None;
         self.pause = Duration::ZERO;

@@ -10,7 +10,7 @@ use crate::wire::id::quoted;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteSettings {
     pub host: Host,
-    /// What we show, and whom we believe.
+    /// The certificate that we show, and the authority that we believe.
     pub files: Files,
     /// Who we are besides.
     pub user: Option<String>,

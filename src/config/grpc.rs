@@ -145,7 +145,7 @@ pub fn guard(path: &Path) -> Result<(), Error> {
             let hint = "with [grpc] in it, it has to belong to root or to the user of the service";
             return Err(refused(path, format!("belongs to another user (uid {})", meta.uid()), hint.into()));
         }
-        // In a directory as /tmp nobody can replace another's file.
+        // In a directory such as /tmp no user can replace another's file.
         let is_sticky = !is_file && meta.mode() & 0o1000 != 0;
         if meta.mode() & 0o022 != 0 && !is_sticky {
             let why = format!("has mode {:04o}", meta.mode() & 0o7777);

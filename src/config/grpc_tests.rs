@@ -203,7 +203,7 @@ fn j4_a_file_that_others_can_write() {
     }
 }
 
-/// The demonstration works from a clone, whoever owns it and may write there; changed in any way it does not.
+/// The demonstration works from a clone, whatever its owner and mode are; changed in any way it does not.
 #[test]
 fn the_demonstration_is_taken_as_it_is() {
     let scratch = Scratch::new();

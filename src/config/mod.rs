@@ -59,8 +59,8 @@ const DEMO: &str = include_str!("../../packaging/demo.toml");
 pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     let text = text(path)?;
     let config = parse(path, &text, state)?;
-    // It does not matter who may write to the demonstration's file as long as nobody did: so it works from
-    // any clone.
+    // The demonstration's file may be writable for others as long as it is unchanged: so it works from any
+    // clone.
     #[cfg(feature = "gateway")]
     if config.grpc.is_some() && text != DEMO {
         grpc::guard(path)?;

@@ -1,5 +1,5 @@
 //! A table of the configuration file, read key by key: each value is checked where it is asked for, and what
-//! nobody has asked for is unknown. Every refusal says where it is: file, line and column.
+//! is not asked for is unknown. Every refusal says where it is: file, line and column.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -229,7 +229,7 @@ impl<'a> Section<'a> {
         entries(table).map(one).collect()
     }
 
-    /// Refuses the keys that nobody has asked for.
+    /// Refuses the keys that were not asked for.
     pub fn finish(self) -> Result<(), Error> {
         // The first of them in the file.
         let Some(key) = self.table.keys().min_by_key(|key| key.span().start) else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! Frames over one socket, both ways, with deadlines. The socket does not block; the thread that owns a
-//! channel waits only in here. Descriptors that a client sends beside its bytes are closed by the kernel:
-//! nobody asks for them.
+//! channel waits only in here. The kernel closes descriptors that a client sends beside its bytes, since
+//! they are not asked for.
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
@@ -55,7 +55,7 @@ pub(super) struct Channel {
     /// Grows when the hello was good.
     frame_len_max: usize,
     out: Vec<u8>,
-    /// The thread was woken while it waited for room to write; whoever waits next has to be told.
+    /// The thread was woken while it waited for room to write; the next wait has to report it.
     woken: bool,
 }
 
@@ -270,7 +270,7 @@ impl Deadline {
     }
 }
 
-/// What is said to whoever speaks something else.
+/// What a client is told that speaks something else.
 pub(super) fn not_understood(e: &Error) -> Error {
     Error::usage(format!("this is the command channel of provost, and what came is not understood: {e}")).hint(
         format!(

@@ -22,7 +22,7 @@ pub trait Service: Send + Sync + 'static {
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed>;
 }
 
-/// Who asks, as the kernel noted it when they connected.
+/// The client, as the kernel noted it at the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub uid: u32,

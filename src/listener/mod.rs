@@ -207,7 +207,7 @@ impl Listener<'_> {
     }
 }
 
-/// The mode of the socket keeps others out; this holds when somebody loosens it.
+/// The mode of the socket keeps others out; this holds when the mode is loosened.
 fn check_user(uid: u32, service_uid: u32) -> Result<(), Error> {
     if uid == 0 || uid == service_uid {
         return Ok(());

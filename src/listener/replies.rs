@@ -29,7 +29,7 @@ pub struct Counts {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Somebody used the waker; or had used it for an earlier request, so look before you believe.
+    /// The waker was used, perhaps for an earlier request: look before you believe it.
     Waker,
     /// The deadline has come.
     Deadline,
@@ -96,7 +96,7 @@ impl<'a> Replies<'a> {
         self.channel.flush()
     }
 
-    /// Ends a [`wait`](Self::wait) of this thread; hand it to whoever knows when there is more to say.
+    /// Ends a [`wait`](Self::wait) of this thread; hand it to the thread that knows when there is more to say.
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker::for_this_thread()

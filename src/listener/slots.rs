@@ -14,11 +14,11 @@ pub(super) struct Slots {
     limits: Limits,
     /// Wakes the thread that accepts.
     listener: Waker,
-    taken: Mutex<State>,
+    taken: Mutex<Occupancy>,
 }
 
 #[derive(Default)]
-struct State {
+struct Occupancy {
     /// The number of the next slot; they only grow, so the lowest is the oldest.
     next: u64,
     /// Who has not said hello yet.
@@ -47,7 +47,7 @@ pub(super) enum Admission {
 
 impl Slots {
     pub(super) fn new(limits: Limits, listener: Waker) -> Self {
-        Self { limits, listener, taken: Mutex::new(State::default()) }
+        Self { limits, listener, taken: Mutex::new(Occupancy::default()) }
     }
 
     pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Admission {
@@ -71,8 +71,8 @@ impl Slots {
         Admission::Free(Slot { slots: Arc::clone(self), number, has_greeted: false })
     }
 
-    /// Takes the slot from one of whom there was nothing to read. False: it is about to say hello, just did,
-    /// or is gone.
+    /// Takes the slot from a client that has sent nothing. False: it is about to say hello, just did, or is
+    /// gone.
     pub(super) fn dismiss(&self, number: u64) -> bool {
         let mut state = self.taken.lock();
         let is_idle = state.silent.get(&number).is_some_and(|s| s.is_idle);
@@ -96,7 +96,7 @@ impl Slots {
         self.taken.lock().call = true;
     }
 
-    fn changed(&self, mut state: MutexGuard<'_, State>) {
+    fn changed(&self, mut state: MutexGuard<'_, Occupancy>) {
         let call = std::mem::take(&mut state.call);
         drop(state);
         if call {
@@ -131,7 +131,7 @@ impl Slot {
         self.slots.changed(state);
     }
 
-    /// The hello has come. False: too late, the slot was given to somebody else.
+    /// The hello has come. False: too late, the slot was given to another client.
     pub(super) fn greeted(&mut self) -> bool {
         let mut state = self.slots.taken.lock();
         if state.silent.remove(&self.number).is_some() {
@@ -176,7 +176,7 @@ mod tests {
     fn free(slots: &Arc<Slots>) -> Slot {
         match slots.take(&client()) {
             Admission::Free(slot) => slot,
-            Admission::Silent(_) | Admission::None => panic!("no free seat"),
+            Admission::Silent(_) | Admission::None => panic!("no free slot"),
         }
     }
 

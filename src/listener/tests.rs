@@ -450,7 +450,7 @@ fn f16_descriptors_from_clients_are_closed() {
     let fds = [theirs.as_fd(); 8];
     socket::sendmsg(client.socket.as_fd(), &out, &fds, Blocking::Wait).unwrap();
     drop(theirs);
-    // The pipe ends when nobody holds its other end any more.
+    // The pipe ends when its other end is not held any more.
     assert_eq!(end.read(&mut [0]).unwrap(), 0);
     assert!(client.reply().is_some());
 }

@@ -15,11 +15,11 @@ pub struct AuditLine {
     pub seq: u64,
     /// When it was asked.
     pub at: Timestamp,
-    /// By whom: `uid 0 pid 123`, or for whom.
+    /// The caller, as `uid 0 pid 123`, or the one that it asked on behalf of.
     pub who: String,
-    /// What: `stop web-*`.
+    /// What was asked for, as `stop web-*`.
     pub what: String,
-    /// What came of it; none: nobody knows, or it is under way.
+    /// What came of it; none: it is not known, or it is under way.
     pub result: Option<String>,
 }
 

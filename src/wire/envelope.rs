@@ -1,4 +1,4 @@
-//! A request as it crosses the command channel: what is asked, and for whom.
+//! A request as it crosses the command channel: what is asked, and on behalf of which user.
 
 use prost::Message;
 
@@ -7,13 +7,13 @@ use crate::wire::id::{is_bidi, quoted};
 use crate::wire::proto::v1;
 use crate::wire::request::Request;
 
-/// The longest text that says for whom something is asked, in characters.
+/// The longest text that names that user, in characters.
 pub const ON_BEHALF_LEN_MAX: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     pub request: Request,
-    /// For whom, where the asker only hands it on.
+    /// The user, where the client only hands the request on.
     pub on_behalf_of: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Request {
         Envelope::encode(self, None)
     }
 
-    /// Decodes and checks, and leaves out for whom it is.
+    /// Decodes and checks, and leaves out on behalf of which user it is.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         Envelope::decode(bytes).map(|envelope| envelope.request)
     }

@@ -50,7 +50,7 @@ pub struct Handover {
 pub struct Engine {
     pub pid: u32,
     pub channel: i32,
-    /// Monotonic clock, ms.
+    /// When it started, by the monotonic clock in ms.
     pub since: u64,
 }
 
@@ -59,7 +59,7 @@ pub struct Engine {
 pub struct Process {
     pub id: ProcessId,
     pub run: u64,
-    /// 0: nothing runs.
+    /// 0 means that nothing runs.
     pub pid: u32,
     pub memory: i32,
     /// Read ends of stdout and stderr.
@@ -67,7 +67,7 @@ pub struct Process {
     pub ended: Option<Ended>,
 }
 
-/// Whose words a handover is.
+/// Which program wrote a handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
     Other,
@@ -76,7 +76,6 @@ pub enum Writer {
 }
 
 impl Handover {
-    /// As bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let fd = |number: i32| number.cast_unsigned();
@@ -104,7 +103,7 @@ impl Handover {
         .encode_to_vec()
     }
 
-    /// From bytes. An error says what this program cannot do with them.
+    /// An error says what this program cannot do with the bytes.
     pub fn decode(bytes: &[u8], writer: Writer) -> Result<Self, Error> {
         let unusable = |why: String| Error::new(Code::Failed, format!("the handover cannot be used: {why}"));
         let w = internal::Handover::decode(bytes).map_err(|e| unusable(e.to_string()))?;

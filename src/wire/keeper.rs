@@ -122,7 +122,7 @@ pub struct Ended {
     pub max_rss_kib: u64,
     /// Wall clock, ms since the epoch.
     pub at: u64,
-    /// Monotonic clock, ms.
+    /// The same by the monotonic clock, in ms.
     pub at_mono: u64,
 }
 
@@ -198,7 +198,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; FAILURE_LEN] {
         let mut bytes = [0; FAILURE_LEN];
@@ -282,7 +281,6 @@ impl Reader<'_> {
 }
 
 impl ToKeeper {
-    /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         match self {
@@ -325,7 +323,6 @@ impl ToKeeper {
 }
 
 impl ToEngine {
-    /// As bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         match self {

@@ -163,7 +163,7 @@ impl<'m> Laid<'m> {
         self.value(HAS_NICE, 5).map(|n| low(n).cast_signed())
     }
 
-    /// What the kernel adds when it looks for somebody to kill.
+    /// What the kernel adds when it looks for a process to kill.
     #[must_use]
     pub fn oom_score_adj(&self) -> Option<i32> {
         self.value(HAS_OOM, 6).map(|n| low(n).cast_signed())

@@ -1,5 +1,5 @@
-//! Bytes to domain types and back: the shared ground of all programs. Nothing here does I/O or knows who
-//! sends what to whom; a value that exists has been checked.
+//! Bytes to domain types and back: the shared ground of all programs. Nothing here does I/O or knows
+//! which program sends what; a value that exists has been checked.
 
 #![forbid(unsafe_code)]
 

@@ -134,7 +134,6 @@ impl Exit {
 pub struct StartFailure {
     /// The step of the child's set-up: "exec", "chdir", "setuid", ...
     pub step: String,
-    /// The errno.
     pub errno: i32,
     /// What the step was about: a path, a user, a limit.
     pub object: String,
@@ -157,15 +156,12 @@ impl StartFailure {
 /// A process as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its identity, kept over restarts.
     pub id: ProcessId,
-    /// Its name, if it has one.
     pub name: Option<Name>,
-    /// 1..N among instances.
+    /// The number among the instances of one start, from 1.
     pub instance: Option<u32>,
     /// Grows by one with each start.
     pub run: u64,
-    /// Where it is in its life.
     pub state: State,
     /// Whether it said so, or need not.
     pub ready: bool,

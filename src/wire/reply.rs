@@ -24,7 +24,6 @@ pub enum Reply {
     Item(Item),
     /// A part of a list.
     Processes(Vec<Process>),
-    /// Output bytes.
     Chunk(Chunk),
     /// Output bytes that are no longer there.
     Gap(Gap),
@@ -68,7 +67,6 @@ pub struct Chunk {
     pub stderr: bool,
     /// When they were read.
     pub at: Timestamp,
-    /// The bytes themselves.
     pub data: Bytes,
 }
 

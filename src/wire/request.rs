@@ -60,10 +60,8 @@ pub enum Request {
     Host,
 }
 
-/// See [`Request::Start`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// How to run it.
     pub spec: Spec,
     /// One id for each instance, chosen by the client: a repeated request finds what the first one made.
     pub ids: Vec<ProcessId>,
@@ -76,11 +74,10 @@ pub struct Start {
 pub enum Numbering {
     /// One process, its name as it is.
     Single,
-    /// NAME-1 to NAME-N.
+    /// The names are NAME-1 to NAME-N.
     Numbered,
 }
 
-/// See [`Request::Stop`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Stop {
     pub targets: Vec<String>,
@@ -94,7 +91,6 @@ pub struct Stop {
     pub no_kill: bool,
 }
 
-/// See [`Request::Remove`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Remove {
     pub targets: Vec<String>,
@@ -102,7 +98,6 @@ pub struct Remove {
     pub force: bool,
 }
 
-/// See [`Request::Signal`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
     pub targets: Vec<String>,
@@ -120,7 +115,6 @@ pub enum Until {
     Ready,
 }
 
-/// See [`Request::Wait`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Wait {
     pub targets: Vec<String>,
@@ -129,7 +123,6 @@ pub struct Wait {
     pub timeout: Option<Duration>,
 }
 
-/// See [`Request::List`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct List {
     /// Only names that match; all when none is given.
@@ -148,11 +141,9 @@ pub enum StreamKind {
     Stderr,
 }
 
-/// See [`Request::Output`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     pub target: String,
-    /// Which of its streams.
     pub kind: StreamKind,
 }
 
@@ -170,16 +161,13 @@ pub enum Since {
     Offsets(Vec<u64>),
 }
 
-/// See [`Request::Stream`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub targets: Vec<String>,
-    /// Which of their streams.
     pub kind: StreamKind,
     pub since: Since,
 }
 
-/// See [`Request::Follow`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Follow {
     pub ids: Vec<ProcessId>,
@@ -196,7 +184,6 @@ pub struct EnvChange {
     pub unset: Vec<String>,
 }
 
-/// See [`Request::Events`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Events {
     /// Events after this number.
@@ -207,7 +194,6 @@ pub struct Events {
     pub target: Option<String>,
 }
 
-/// See [`Request::Upgrade`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     /// Chosen by the client: a repeated request finds what came of the first one.
@@ -349,7 +335,7 @@ impl Start {
             return Err(Error::usage("several processes of one start need to be instances"));
         }
         let spec = Spec::from_wire(r.spec.ok_or_else(|| Error::usage("a start without a spec"))?)?;
-        // Whoever gives no ids cannot ask again without starting again.
+        // A client that gives no ids cannot ask again without starting again.
         let ids = if ids.is_empty() { (0..count).map(|_| ProcessId::new()).collect() } else { ids };
         Ok(Self { spec, ids, numbering })
     }

@@ -58,9 +58,9 @@ pub struct Spec {
     pub groups: Vec<String>,
     /// File mode creation mask, 0 to 0o777.
     pub umask: Option<u32>,
-    /// -20 to 19.
+    /// The scheduling priority, -20 to 19.
     pub nice: Option<i32>,
-    /// -1000 to 1000.
+    /// How willingly the kernel kills it when memory runs out, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// Whether setuid programs gain nothing.
     pub no_new_privs: bool,
@@ -158,7 +158,7 @@ impl Default for RestartRules {
     }
 }
 
-/// Whom a signal reaches.
+/// Which part of a tree a signal reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Scope {
     /// Everything the process started.

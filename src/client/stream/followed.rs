@@ -11,7 +11,6 @@ use crate::wire::request::{Request, Since, Stream, StreamKind};
 /// What an [`OutputStream`](crate::client::OutputStream) yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamItem {
-    /// Output bytes.
     Chunk(Chunk),
     /// Output bytes that were overwritten before they could be sent.
     Gap(Gap),
