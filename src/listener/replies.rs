@@ -96,7 +96,7 @@ impl<'a> Replies<'a> {
         self.channel.flush()
     }
 
-    /// Ends a [`wait`](Self::wait) of this thread; hand it to the thread that knows when there is more to say.
+    /// Ends a [`wait`](Self::wait) of this thread; hand it to the thread that has more to say.
     #[must_use]
     pub fn waker(&self) -> Waker {
         Waker::for_this_thread()

@@ -8,8 +8,8 @@ pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/provost.internal.v1.rs"));
 }
 
-/// `to_wire` and `from_wire` of an enum whose variants have the same names in the messages. A variant that one
-/// side lacks does not compile; a number that is not known is the default.
+/// `to_wire` and `from_wire` of an enum whose variants have the same names in the messages. A variant that
+/// one side lacks does not compile; a number that is not known is the default.
 macro_rules! same_variants {
     ($name:ident: $($variant:ident),+) => {
         impl $name {
