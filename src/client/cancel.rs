@@ -1,5 +1,5 @@
-//! Ends what a client waits for, from another thread: for a program that waits on behalf of a client, which may
-//! go away.
+//! Ends what a client waits for, from another thread: for a program that waits on behalf of a client,
+//! which may go away.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
