@@ -227,12 +227,10 @@ impl Client {
 
     /// Asks the host of providers, to whose socket this client is connected: see [`host_socket`].
     pub fn provider(&mut self, call: ProviderCall) -> Result<ProviderAnswer, Error> {
-        for reply in self.call(Request::Provider(call))? {
-            if let Reply::Provider(answer) = reply {
-                return Ok(answer);
-            }
-        }
-        Err(unexpected())
+        self.one(
+            Request::Provider(call),
+            |reply| if let Reply::Provider(it) = reply { Some(it) } else { None },
+        )
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {

@@ -9,8 +9,8 @@ use crate::wire::audit::{AuditLog, Note};
 use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::proto::v1::request::Body;
-use crate::wire::provider::ProviderCall;
 use crate::wire::proto::{same_variants, v1};
+use crate::wire::provider::ProviderCall;
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
