@@ -92,7 +92,7 @@ mod tests {
         fs::write(path.join("default.broken"), [0xff]).unwrap();
         fs::write(path.join("default.c.new"), []).unwrap();
         let (all, bad) = notes.all();
-        assert_eq!(all, [(two.clone(), note.clone()), (one, note)].into_iter().rev().collect::<Vec<_>>());
+        assert_eq!(all, [(two.clone(), note.clone()), (one, note)]);
         assert!(bad.len() == 1 && bad[0].starts_with("default.broken: "), "{bad:?}");
         notes.forget(&two);
         assert_eq!(notes.all().0.len(), 1);

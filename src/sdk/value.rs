@@ -151,7 +151,7 @@ mod tests {
         let number = |n| Proto { kind: Some(Kind::NumberValue(n)) };
         assert_eq!(json(number(f64::NAN)), json!("NaN"));
         assert_eq!(json(number(f64::INFINITY)), json!("inf"));
-        assert_eq!(json(number(1e300)).to_string(), "1e300");
+        assert_eq!(json(number(1e300)).to_string(), "1e+300");
         assert_eq!(json(number(0.1)).to_string(), "0.1");
         assert_eq!(json(Proto { kind: None }), Value::Null);
     }
