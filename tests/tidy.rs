@@ -33,7 +33,10 @@ const LAYERS: [(&str, &[&str]); 27] = [
     ("src/provider", &["client", "provider", "rpc", "sdk", "sys", "wire"]),
     ("src/host", &["client", "host", "listener", "provider", "sys", "wire"]),
     ("src/gateway", &["access", "client", "gateway", "rpc", "sys", "tls", "wire"]),
-    ("src/config", &["access", "client", "config", "engine", "gateway", "sys", "tls", "wire"]),
+    (
+        "src/config",
+        &["access", "client", "config", "engine", "gateway", "provider", "sdk", "sys", "tls", "wire"],
+    ),
     ("src/cli", &["cli", "client", "sys", "wire"]),
     ("src/cli/cert.rs", &["access", "cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/user.rs", &["access", "cli", "client", "config", "gateway", "sys", "wire"]),
@@ -41,7 +44,7 @@ const LAYERS: [(&str, &[&str]); 27] = [
     ("src/cli/serve.rs", &["cli", "config", "keeper", "sys", "wire"]),
     ("src/cli/keeper.rs", &["cli", "keeper", "sys", "wire"]),
     ("src/cli/engine.rs", &["cli", "config", "engine", "gateway", "host", "sys", "wire"]),
-    ("src/cli/host.rs", &["cli", "host", "sys", "wire"]),
+    ("src/cli/host.rs", &["cli", "config", "host", "sys", "wire"]),
     ("src/cli/provider.rs", &["cli", "client", "sdk", "sys", "wire"]),
     ("src/cli/gateway.rs", &["cli", "config", "gateway", "sys", "wire"]),
     (

@@ -1,12 +1,13 @@
 //! `provost host`: not for people. The engine starts it as a process of the service's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::config;
 use crate::host;
 use crate::wire::error::Error;
 
@@ -20,9 +21,6 @@ Options:
       --config FILE          Settings
       --state DIR            Where the directory of providers is
 ";
-
-/// Where binaries of providers are executed from, beside the one of the service itself.
-const DIRECTORIES: [&str; 2] = ["/usr/lib/provost/providers", "/usr/local/lib/provost/providers"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HostArgs {
@@ -50,10 +48,17 @@ pub fn parse(arguments: &mut Arguments) -> Result<HostArgs, Error> {
 /// The host, in its own process. Only an error or a signal ends it.
 pub fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     take_name();
-    let state = args.state.map(|state| state.join("providers"));
-    let directories = state.into_iter().chain(DIRECTORIES.map(PathBuf::from)).collect();
+    let load = |path: &Path| config::load(path, args.state.as_deref());
+    // One that was spoilt since the service began is no reason to host nothing.
+    let config = args.config.as_deref().map(load).transpose().unwrap_or_else(|e| {
+        stdout::notice(&format!("{}; going on without its [providers]", e.message));
+        None
+    });
+    let settings = config.unwrap_or_default().providers;
+    let directories = settings.directories(args.state);
     let say = Arc::new(|line: &str| stdout::notice(line));
-    match host::run(host::Options { socket: session.socket()?, directories, say })? {}
+    let (socket, definitions) = (session.socket()?, settings.definitions);
+    match host::run(host::Options { socket, directories, definitions, say })? {}
 }
 
 #[cfg(test)]

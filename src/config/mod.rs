@@ -6,6 +6,8 @@
 #[cfg(feature = "gateway")]
 mod grpc;
 #[cfg(feature = "gateway")]
+mod providers;
+#[cfg(feature = "gateway")]
 mod remote;
 mod section;
 mod sinks;
@@ -25,6 +27,8 @@ use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::GatewaySettings;
+#[cfg(feature = "gateway")]
+use crate::provider::settings::ProviderSettings;
 use crate::sys::files;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
@@ -48,6 +52,9 @@ pub struct Config {
     /// What others can do over the network; without it there is no gateway.
     #[cfg(feature = "gateway")]
     pub grpc: Option<GatewaySettings>,
+    /// Executables that give out configuration values.
+    #[cfg(feature = "gateway")]
+    pub providers: ProviderSettings,
 }
 
 /// The configuration of a demonstration, which is part of the program.
@@ -126,9 +133,10 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
     let history = file.section("history")?.map(history).transpose()?;
     let entries = file.sections("sink", SINKS_MAX)?;
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
+    let providers = file.section("providers")?;
     file.finish()?;
     #[cfg(not(feature = "gateway"))]
-    if let Some(section) = grpc.as_ref().or(remotes.as_ref()) {
+    if let Some(section) = grpc.as_ref().or(remotes.as_ref()).or(providers.as_ref()) {
         let message = format!("this provost was built without gRPC: it has no {}", section.title());
         return Err(section.error(&message).hint("take one that was built with the feature gateway"));
     }
@@ -143,6 +151,8 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         sinks: sinks::all(entries)?,
         #[cfg(feature = "gateway")]
         grpc: grpc.map(|section| grpc::read(section, state)).transpose()?,
+        #[cfg(feature = "gateway")]
+        providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "gateway")]
+use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -165,6 +167,44 @@ impl<'a> Section<'a> {
         if range.contains(&value) { Ok(Some(value)) } else { Err(self.bad(&text, &refusal())) }
     }
 
+    /// Yes or no.
+    #[cfg(feature = "gateway")]
+    pub fn flag(&mut self, key: &'static str) -> Result<Option<bool>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(At { value: DeValue::Boolean(is), .. }) => Ok(Some(is)),
+            Some(other) => Err(self.of_kind(key, &other, "true or false")),
+        }
+    }
+
+    /// A list of texts.
+    #[cfg(feature = "gateway")]
+    pub fn texts_of(&mut self, key: &'static str) -> Result<Option<Vec<At<Cow<'a, str>>>>, Error> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let kind = "a list of strings";
+        let At { value: DeValue::Array(list), .. } = value else {
+            return Err(self.of_kind(key, &value, kind));
+        };
+        let one = |entry: Spanned<DeValue<'a>>| {
+            let at = entry.span().start;
+            match entry.into_inner() {
+                DeValue::String(value) => Ok(At { value, at }),
+                other => Err(self.of_kind(key, &At { value: other, at }, kind)),
+            }
+        };
+        list.into_iter().map(one).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A table with whatever is in it.
+    #[cfg(feature = "gateway")]
+    pub fn json(&mut self, key: &'static str) -> Result<Option<Map<String, Value>>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(At { value: DeValue::Table(table), .. }) => Ok(Some(json_map(table))),
+            Some(other) => Err(self.of_kind(key, &other, "a table")),
+        }
+    }
+
     /// A table in this one.
     pub fn section(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
         match self.take(key) {
@@ -240,6 +280,30 @@ impl<'a> Section<'a> {
             Some(near) => format!("the nearest key there is: {near}"),
             None => format!("keys there: {}", self.known.join(", ")),
         }))
+    }
+}
+
+#[cfg(feature = "gateway")]
+fn json_map(table: DeTable<'_>) -> Map<String, Value> {
+    table
+        .into_iter()
+        .map(|(key, value)| (key.into_inner().into_owned(), json_value(value.into_inner())))
+        .collect()
+}
+
+/// Dates are texts, as they are written.
+#[cfg(feature = "gateway")]
+fn json_value(value: DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => text.into_owned().into(),
+        DeValue::Boolean(is) => is.into(),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Null, Value::from)
+        }
+        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
+        DeValue::Datetime(date) => date.to_string().into(),
+        DeValue::Array(all) => all.into_iter().map(|value| json_value(value.into_inner())).collect(),
+        DeValue::Table(table) => json_map(table).into(),
     }
 }
 

@@ -115,7 +115,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let (message, hint) = refusal("wibble = 1");
     assert_eq!(
         (message.as_str(), hint.as_str()),
-        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink, grpc, remote")
+        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink, grpc, remote, providers")
     );
     // A key of another kind of sink is unknown too.
     let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
@@ -279,6 +279,7 @@ fn the_documentation_agrees() {
         &format!("{grpc}[grpc.limits]\n"),
         remote,
         "[history]\n",
+        "[providers.app]\nbinary = 'files'\n",
         "[[sink]]\nkind = 'jsonl'\npath = '/a'\n",
         &format!("{SEARCH}url = 'http://a'\n"),
     ] {

@@ -29,6 +29,7 @@ use crate::sys::thread;
 use crate::wire::audit::Note;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
+use crate::wire::provider::{Definition, ProviderName};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where binaries of providers are executed from.
     pub directories: Vec<PathBuf>,
+    /// Providers that are known from the start.
+    pub definitions: Vec<(ProviderName, Definition)>,
     /// Says a line for the service's log.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -52,7 +55,7 @@ struct Host {
 
 /// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, say } = options;
+    let Options { socket, directories, definitions, say } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
@@ -60,6 +63,9 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let host = Arc::new(Host { providers: Providers::new(socket.clone(), directories, notes), socket });
     for bad in host.providers.recover() {
         say(&format!("a provider is not known any more: {bad}"));
+    }
+    for name in host.providers.configure(definitions) {
+        say(&format!("provider {name} runs with an older definition until it is stopped"));
     }
     let listener = open(&ours).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
     let service: Arc<dyn Service> = host;

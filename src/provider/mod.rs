@@ -16,6 +16,7 @@ mod notes;
 mod port_owner;
 mod run;
 mod secrets;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,6 +67,15 @@ impl Providers {
     pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes) -> Self {
         let site = Site { socket, directories, notes };
         Self { site, aliases: Mutex::default(), is_ending: AtomicBool::new(false) }
+    }
+
+    /// Makes known what the configuration defines. What an earlier host has left with another definition is
+    /// defined anew, unless it runs: then it goes on until it is stopped, and its name is returned.
+    pub fn configure(&self, definitions: Vec<(ProviderName, Definition)>) -> Vec<ProviderName> {
+        let refused = definitions
+            .into_iter()
+            .filter_map(|(name, definition)| self.define(&name, definition).is_err().then_some(name));
+        refused.collect()
     }
 
     /// Takes on what an earlier host has left: the definitions, and processes that run and are initialised.

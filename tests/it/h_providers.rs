@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::g_clients::installed;
-use crate::harness::{Options, Output, SOON, Service, binary, fixture, procfs, wait};
+use crate::harness::{Options, Output, SOON, Scratch, Service, binary, fixture, procfs, wait};
 
 /// A service with a directory of provider binaries.
 struct Hosting(Service);
@@ -114,7 +114,8 @@ fn providers_in_python_and_node_are_hosted_as_they_are() {
         assert!(hosting.ok(&["logs", &name]).contains(&format!("the last words of {name}")));
         let before = hosting.pid(&name);
         procfs::signal("KILL", before);
-        wait::until("it has gone", SOON, || !procfs::alive(before));
+        // With all of its threads: they hold its sockets.
+        wait::until("it has gone", SOON, || !Path::new(&format!("/proc/{before}")).exists());
         // One that ended while nobody asked is started again, and initialised again.
         let after = hosting.pid(&name);
         assert_ne!(before, after);
@@ -126,6 +127,26 @@ fn providers_in_python_and_node_are_hosted_as_they_are() {
     }
     hosting.ok(&["shutdown"]);
     assert_eq!(hosting.ok(&["list"]), "");
+}
+
+#[test]
+fn one_of_the_configuration_is_started_when_it_is_asked() {
+    let scratch = Scratch::new();
+    let example = binary().parent().expect("it is in a directory").join("examples/files-provider");
+    let config = scratch.file("provost.toml");
+    fs::write(scratch.file("motd"), "hello\n").expect("the directory is ours");
+    let text = format!(
+        "[providers.files]\nbinary = '{}'\nallow_external = true\nconfig = {{ directory = '.' }}\n",
+        example.display()
+    );
+    fs::write(&config, text).expect("the directory is ours");
+    let hosting = Hosting::of(Options::new().serve(&["--config", &config]).start());
+    assert!(hosting.running("files-provider").is_empty() && hosting.ok(&["list"]).is_empty());
+    // The configuration says '.', which is where it stands.
+    assert_eq!(hosting.fetch("files", &["motd"]), "hello");
+    assert_eq!(hosting.state("files"), "ready");
+    hosting.ok(&["stop", "files"]);
+    assert_eq!(hosting.fetch("files", &["motd"]), "hello");
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! `[providers]`: where their binaries are, and those that are known from the start, each in a table of its
+//! own.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prost::Message;
+
+use crate::config::section::{At, Section};
+use crate::provider::settings::ProviderSettings;
+use crate::sdk::value;
+use crate::wire::error::Error;
+use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
+
+pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
+    let directories = section.texts_of("directories")?;
+    let directories = directories
+        .map(|all| {
+            all.into_iter()
+                .map(|text| {
+                    let path = PathBuf::from(&*text.value);
+                    if path.is_absolute() {
+                        Ok(path)
+                    } else {
+                        Err(section.bad(&text, "it is not an absolute path"))
+                    }
+                })
+                .collect::<Result<Vec<_>, Error>>()
+        })
+        .transpose()?;
+    let allow_external = section.flag("allow_external")?.unwrap_or(false);
+    let source = section.source();
+    let (mut definitions, mut known) = (Vec::new(), BTreeSet::new());
+    for (alias, mut table) in section.tables()? {
+        let set = table.text("set")?;
+        let set = set.as_ref().map_or(SET_DEFAULT, |set| &*set.value);
+        let name =
+            ProviderName::new(set, &alias.value).map_err(|e| source.bad(&alias, &e.message).hint(e.hint))?;
+        let mut definition = definition(&mut table)?;
+        definition.allow_external |= allow_external;
+        definition.source_file_path = source.path.to_string_lossy().into_owned();
+        table.finish()?;
+        if !known.insert(name.clone()) {
+            return Err(source.bad(&alias, &format!("there are two providers {name}")));
+        }
+        definitions.push((name, definition));
+    }
+    Ok(ProviderSettings { directories, allow_external, definitions })
+}
+
+fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
+    let binary = table.required("binary")?;
+    if binary.value.contains('/') && !binary.value.starts_with('/') {
+        return Err(table.bad(&binary, "'binary' is an absolute path, or a name in one of the directories"));
+    }
+    let text = |table: &mut Section<'_>, key| {
+        Ok::<_, Error>(table.text(key)?.map(|text: At<_>| text.value.into_owned()))
+    };
+    let config = match table.json("config")? {
+        None => Vec::new(),
+        Some(map) => {
+            let message = value::to_struct(map).map_err(|e| table.error(&e.message))?;
+            message.encode_to_vec()
+        }
+    };
+    if config.len() > CONFIG_LEN_MAX {
+        return Err(table.error("'config' has more than 1 MiB"));
+    }
+    let allowed = table.texts_of("env_allow")?;
+    let is_clear = table.flag("env_clear")?.unwrap_or(false);
+    let environment = match (allowed, is_clear) {
+        (Some(all), _) => {
+            ProviderEnvironment::Allow(all.into_iter().map(|text| text.value.into_owned()).collect())
+        }
+        (None, true) => ProviderEnvironment::Clear,
+        (None, false) => ProviderEnvironment::Inherit,
+    };
+    let sha256 = table.text("sha256")?;
+    if let Some(text) = sha256.as_ref().filter(|t| t.value.len() != 64 || !t.value.bytes().all(is_digit)) {
+        return Err(table.bad(text, "'sha256' has 64 hexadecimal digits in lower case"));
+    }
+    let mut definition = Definition {
+        binary: binary.value.into_owned(),
+        config,
+        user: text(table, "user")?,
+        group: text(table, "group")?,
+        cwd: text(table, "cwd")?,
+        environment,
+        sha256: sha256.map(|text| text.value.into_owned()),
+        pin_type: text(table, "pin_type")?,
+        pin_version: text(table, "pin_version")?,
+        allow_external: table.flag("allow_external")?.unwrap_or(false),
+        ..Definition::default()
+    };
+    let range = Duration::from_millis(1)..=Duration::from_secs(3600);
+    let timeouts = &mut definition.timeouts;
+    for (key, timeout) in [
+        ("handshake_timeout", &mut timeouts.handshake),
+        ("health_timeout", &mut timeouts.health),
+        ("starting_timeout", &mut timeouts.starting),
+        ("init_timeout", &mut timeouts.init),
+        ("fetch_timeout", &mut timeouts.fetch),
+        ("info_timeout", &mut timeouts.info),
+        ("shutdown_timeout", &mut timeouts.shutdown),
+        ("term_timeout", &mut timeouts.term),
+    ] {
+        *timeout = table.duration(key, range.clone())?.unwrap_or(*timeout);
+    }
+    Ok(definition)
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::section::Source;
+    use crate::config::top;
+
+    fn parsed(text: &str) -> Result<ProviderSettings, Error> {
+        let source = Source { path: Path::new("/etc/provost/provost.toml"), text };
+        let mut file = top(&source)?;
+        let section = file.section("providers")?;
+        read(section.expect("it is there"))
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let settings = parsed(
+            "[providers]
+            directories = ['/a', '/b']
+            allow_external = true
+            [providers.app]
+            binary = 'files'
+            set = 'ci'
+            config = { directory = '/etc', n = 1, list = [1.5, true] }
+            user = 'u'
+            group = 'g'
+            cwd = '/'
+            env_allow = ['PATH']
+            sha256 = '0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'
+            pin_type = 't'
+            pin_version = 'v'
+            handshake_timeout = '1s'
+            term_timeout = '10ms'
+            [providers.other]
+            binary = '/usr/bin/x'
+            env_clear = true",
+        )
+        .unwrap();
+        assert_eq!(settings.directories, Some(vec!["/a".into(), "/b".into()]));
+        let (name, app) = &settings.definitions[0];
+        assert_eq!((name.set(), name.alias(), app.binary.as_str()), ("ci", "app", "files"));
+        let config = value::to_json(value::decode(&app.config).unwrap());
+        assert_eq!(config["list"], serde_json::json!([1.5, true]));
+        assert!(app.allow_external && app.source_file_path == "/etc/provost/provost.toml");
+        assert_eq!(app.environment, ProviderEnvironment::Allow(vec!["PATH".into()]));
+        assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
+        assert_eq!(settings.definitions[1].1.environment, ProviderEnvironment::Clear);
+        assert!(Definition::decode(&app.encode()).is_ok());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_where_it_stands() {
+        for (text, why) in [
+            ("[providers.app]", "needs 'binary'"),
+            ("[providers.app]\nbinary = './x'", "line 2, column 10: 'binary' is an absolute path"),
+            ("[providers.\"a/b\"]\nbinary = 'x'", "bad alias"),
+            ("[providers.app]\nbinary = 'x'\nset = 'a.b'", "bad set"),
+            ("[providers.app]\nbinary = 'x'\nsha256 = 'AB'", "64 hexadecimal digits"),
+            ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
+            ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
+            ("[providers]\ndirectories = 'x'", "takes a list of strings"),
+            ("[providers]\ndirectories = ['x']", "not an absolute path"),
+            ("[providers]\nunknown = 1", "takes a table"),
+            ("[providers.app]\nbinary = 'x'\nbinarry = 'x'", "unknown key 'binarry'"),
+        ] {
+            let refused = parsed(text).unwrap_err();
+            assert!(refused.message.contains(why), "{text}: {}", refused.message);
+        }
+    }
+}
