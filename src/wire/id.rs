@@ -110,6 +110,12 @@ impl Name {
         self.0.starts_with("provost.")
     }
 
+    /// Whether it is a name for what the host of providers runs.
+    #[must_use]
+    pub fn is_of_provider(&self) -> bool {
+        self.0.starts_with("provider.")
+    }
+
     /// The name of instance `n`: `web` becomes `web-2`.
     pub fn instance(&self, n: u32) -> Result<Self, Error> {
         format!("{}-{n}", self.0).parse()

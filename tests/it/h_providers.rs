@@ -327,6 +327,10 @@ fn h13_ten_who_want_one_alias_make_one_process_and_one_init() {
     let other = hosting.cli(&["start", "one", "--binary", "other"]);
     other.expect(6);
     assert!(other.err().contains(&format!("its binary is {rude}, not other")), "{other:?}");
+    // The names of their processes are nobody else's.
+    let named = hosting.0.cli(&["start", "--name", "provider.default.mine", "--", "sleep", "76101"]);
+    named.expect(6);
+    assert!(named.err().contains("is for a provider"), "{named:?}");
     // Another set has names of its own.
     hosting.ok(&["start", "one", "--set", "ci", "--binary", &rude]);
     assert_eq!(hosting.running("rude starting").len(), 2);

@@ -73,11 +73,25 @@ impl Service for Engine {
 impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
         let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
+        if let Request::Start(start) = &envelope.request {
+            self.check_name(&start.spec, caller)?;
+        }
         if let Some(what) = envelope.request.change() {
             return self.audited(who, what, envelope.request, replies);
         }
         let Who { cause, is_trusted, .. } = who;
         self.answer(envelope.request, &Asked { cause, is_trusted, write_seq: 0 }, replies)
+    }
+
+    /// Names of providers are given by their host, which removes what it finds under them.
+    fn check_name(&self, spec: &Spec, caller: &Caller) -> Result<(), Error> {
+        let Some(name) = spec.name.as_ref().filter(|name| name.is_of_provider()) else { return Ok(()) };
+        let host = self.table.find(HOST).ok().and_then(|found| found.first().and_then(|p| p.record().pid));
+        if host == Some(caller.pid) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Refused, format!("the name {name} is for a provider"))
+            .hint("'provost provider start' starts one; other names do not begin with 'provider.'"))
     }
 
     /// Sends all replies but the last one, which it returns.
