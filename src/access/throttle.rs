@@ -15,7 +15,7 @@ pub type Key = [u8; 32];
 
 /// A key, and how many failures in a row it has free.
 #[derive(Clone, Copy, Debug)]
-pub struct Counted {
+pub struct FailureCounter {
     pub key: Key,
     /// The first lock is at so many failures.
     pub free: u32,
@@ -35,13 +35,13 @@ struct Entry {
 
 impl Throttle {
     /// For how long nothing is looked at yet; none when a try is due.
-    pub fn locked(&self, all: &[Counted], now_ms: u64) -> Option<u64> {
+    pub fn locked(&self, all: &[FailureCounter], now_ms: u64) -> Option<u64> {
         let entries = all.iter().filter_map(|counted| self.entries.get(&counted.key));
         entries.map(|entry| entry.until_ms.saturating_sub(now_ms)).max().filter(|ms| *ms > 0)
     }
 
-    pub fn failed(&mut self, all: &[Counted], now_ms: u64) {
-        for Counted { key, free } in all {
+    pub fn failed(&mut self, all: &[FailureCounter], now_ms: u64) {
+        for FailureCounter { key, free } in all {
             let known =
                 self.entries.get(key).filter(|entry| now_ms.saturating_sub(entry.last_ms) < FORGET_MS);
             let failures = known.map_or(0, |entry| entry.failures).saturating_add(1);
@@ -57,7 +57,7 @@ impl Throttle {
     }
 
     /// A try was right.
-    pub fn succeeded(&mut self, all: &[Counted]) {
+    pub fn succeeded(&mut self, all: &[FailureCounter]) {
         for counted in all {
             self.entries.remove(&counted.key);
         }
@@ -73,10 +73,10 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    fn counted(n: u32, free: u32) -> Counted {
+    fn counted(n: u32, free: u32) -> FailureCounter {
         let mut key = [0; 32];
         key[..4].copy_from_slice(&n.to_le_bytes());
-        Counted { key, free }
+        FailureCounter { key, free }
     }
 
     #[test]

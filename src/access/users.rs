@@ -20,13 +20,13 @@ const USERS_MAX: usize = 10_000;
 /// Users with what is kept of their passwords, and whatever else is in their file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
-    lines: Vec<Line>,
+    lines: Vec<FileLine>,
     /// Where each is in `lines`.
     line_of: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Line {
+enum FileLine {
     User(Name, Hash),
     /// Empty, or a comment.
     Other(String),
@@ -56,7 +56,7 @@ impl Users {
 
     fn read(&mut self, line: &str) -> Result<(), Error> {
         if line.trim().is_empty() || line.starts_with('#') {
-            self.lines.push(Line::Other(line.to_owned()));
+            self.lines.push(FileLine::Other(line.to_owned()));
             return Ok(());
         }
         // What is wrong is not quoted: it may be a password.
@@ -76,8 +76,8 @@ impl Users {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Hash> {
         match &self.lines[*self.line_of.get(name)?] {
-            Line::User(_, hash) => Some(hash),
-            Line::Other(_) => None,
+            FileLine::User(_, hash) => Some(hash),
+            FileLine::Other(_) => None,
         }
     }
 
@@ -89,14 +89,14 @@ impl Users {
     /// Adds a user, or gives one another password.
     pub fn set(&mut self, name: Name, hash: Hash) -> Result<(), Error> {
         if let Some(&line) = self.line_of.get(name.as_str()) {
-            self.lines[line] = Line::User(name, hash);
+            self.lines[line] = FileLine::User(name, hash);
             return Ok(());
         }
         if self.line_of.len() >= USERS_MAX {
             return Err(Error::new(Code::Refused, format!("there are {USERS_MAX} users, which is the most")));
         }
         self.line_of.insert(name.to_string(), self.lines.len());
-        self.lines.push(Line::User(name, hash));
+        self.lines.push(FileLine::User(name, hash));
         Ok(())
     }
 
@@ -109,9 +109,9 @@ impl Users {
     }
 
     fn to_text(&self) -> String {
-        let line = |line: &Line| match line {
-            Line::User(name, hash) => format!("{name}:{}\n", hash.to_text()),
-            Line::Other(text) => format!("{text}\n"),
+        let line = |line: &FileLine| match line {
+            FileLine::User(name, hash) => format!("{name}:{}\n", hash.to_text()),
+            FileLine::Other(text) => format!("{text}\n"),
         };
         self.lines.iter().map(line).collect()
     }
@@ -119,8 +119,7 @@ impl Users {
 
 /// Changes the file, which is made if need be, its directory too. Two at once do not undo each other.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>) -> Result<T, Error> {
-    let failed =
-        |e: io::Error| Error::new(Code::Failed, format!("cannot write the users file {}: {e}", shown(path)));
+    let failed = |e: io::Error| Error::failed(&format!("write the users file {}", shown(path)), &e);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     let dir = File::open(dir).map_err(failed)?;

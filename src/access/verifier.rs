@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use ring::hmac;
 
 use crate::access::password::{Hash, Memory, Password, random};
-use crate::access::throttle::{Counted, Key, Throttle};
+use crate::access::throttle::{FailureCounter, Key, Throttle};
 use crate::access::users::Users;
 use crate::wire::error::{Code, Error};
 
@@ -93,8 +93,8 @@ impl Verifier {
     /// as far as that is proven; the time is monotonic.
     pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
         let counted = [
-            Counted { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
-            Counted { key: self.tag(&[user]), free: FREE_OF_USER },
+            FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
+            FailureCounter { key: self.tag(&[user]), free: FREE_OF_USER },
         ];
         let check = || match self.throttle.lock().locked(&counted, now_ms) {
             Some(for_ms) => Err(Denied::Throttled { for_ms }),

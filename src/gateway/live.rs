@@ -10,12 +10,12 @@ use crate::tls::closer::Closer;
 use crate::tls::identity::Peer;
 
 #[derive(Clone, Default)]
-pub(super) struct Live(Arc<Mutex<State>>);
+pub(super) struct Live(Arc<Mutex<Connections>>);
 
 #[derive(Default)]
-struct State {
+struct Connections {
     next: u64,
-    connections: BTreeMap<u64, (Peer, Closer)>,
+    by_number: BTreeMap<u64, (Peer, Closer)>,
 }
 
 /// A connection, for as long as this is kept.
@@ -23,27 +23,27 @@ pub(super) struct Entered(Live, u64);
 
 impl Live {
     pub fn enter(&self, peer: &Peer, closer: Closer) -> Entered {
-        let mut state = self.0.lock();
-        let number = state.next;
-        state.next += 1;
-        state.connections.insert(number, (peer.clone(), closer));
+        let mut connections = self.0.lock();
+        let number = connections.next;
+        connections.next += 1;
+        connections.by_number.insert(number, (peer.clone(), closer));
         Entered(self.clone(), number)
     }
 
     pub fn count(&self) -> usize {
-        self.0.lock().connections.len()
+        self.0.lock().by_number.len()
     }
 
     /// Ends the connections of these peers; how many.
     pub fn close_if(&self, is_bad: impl Fn(&Peer) -> bool) -> usize {
-        let state = self.0.lock();
-        let bad = state.connections.values().filter(|(peer, _)| is_bad(peer));
+        let connections = self.0.lock();
+        let bad = connections.by_number.values().filter(|(peer, _)| is_bad(peer));
         bad.map(|(_, closer)| closer.close()).count()
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.0.lock().connections.remove(&self.1);
+        self.0.0.lock().by_number.remove(&self.1);
     }
 }

@@ -21,12 +21,12 @@ const TURNED_AWAY_MIN: usize = 30;
 
 pub(super) struct Slots {
     limits: SlotLimits,
-    taken: Mutex<Counted>,
+    taken: Mutex<SlotsTaken>,
     random: RandomState,
 }
 
 #[derive(Default)]
-struct Counted {
+struct SlotsTaken {
     asked: u64,
     proven: usize,
     unproven: usize,
@@ -77,7 +77,7 @@ impl Slots {
     }
 }
 
-impl Counted {
+impl SlotsTaken {
     fn leave_unproven(&mut self, address: IpAddr) {
         self.unproven -= 1;
         if let Some(n) = self.of.get_mut(&address) {

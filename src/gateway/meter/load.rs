@@ -42,7 +42,7 @@ const CHUNKS: usize = 4000;
 const CHUNK_LEN: usize = 64 << 10;
 
 /// A server and a client with a meter between them.
-struct Line {
+struct MeteredPair {
     client: Client,
     meter: Arc<Mutex<FrameMeter>>,
     /// Why the meter would have ended it.
@@ -51,7 +51,7 @@ struct Line {
     _server: Server,
 }
 
-impl Line {
+impl MeteredPair {
     fn new() -> Self {
         let env = Arc::new(EnvBuilder::new().cq_count(1).build());
         let (server_end, near) = UnixStream::pair().unwrap();
@@ -100,7 +100,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for MeteredPair {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -174,44 +174,44 @@ fn relay(
 
 #[test]
 fn calls_that_succeed_and_fail() {
-    let line = Line::new();
-    assert!(line.calls(&ECHO, 10_000).is_none());
-    line.expect_alive();
+    let pair = MeteredPair::new();
+    assert!(pair.calls(&ECHO, 10_000).is_none());
+    pair.expect_alive();
     for method in [&FAIL, &NONE] {
-        assert!(matches!(line.calls(method, 3000), Some(grpcio::Error::RpcFailure(_))));
-        line.expect_alive();
+        assert!(matches!(pair.calls(method, 3000), Some(grpcio::Error::RpcFailure(_))));
+        pair.expect_alive();
     }
 }
 
 #[test]
 fn calls_that_are_given_up() {
-    let line = Line::new();
+    let pair = MeteredPair::new();
     for _ in 0..150 {
-        drop(line.client.unary_call_async(&HANG, &vec![7; 20], CallOption::default()).unwrap());
+        drop(pair.client.unary_call_async(&HANG, &vec![7; 20], CallOption::default()).unwrap());
     }
-    assert!(line.calls(&ECHO, 10).is_none());
-    line.expect_alive();
+    assert!(pair.calls(&ECHO, 10).is_none());
+    pair.expect_alive();
 }
 
 #[test]
 fn streams_in_both_directions() {
-    let line = Line::new();
-    let mut given = line.client.server_streaming(&GIVE, &vec![7; CHUNK_LEN], CallOption::default()).unwrap();
+    let pair = MeteredPair::new();
+    let mut given = pair.client.server_streaming(&GIVE, &vec![7; CHUNK_LEN], CallOption::default()).unwrap();
     let mut count = 0;
     while let Some(chunk) = block::wait(given.next(), None).unwrap() {
         assert_eq!(chunk.unwrap().len(), CHUNK_LEN);
         count += 1;
     }
     assert_eq!(count, CHUNKS);
-    line.expect_alive();
+    pair.expect_alive();
 
     for (len, count) in [(3, 20_000u32), (CHUNK_LEN, 800)] {
-        let (mut sink, answer) = line.client.client_streaming(&TAKE, CallOption::default()).unwrap();
+        let (mut sink, answer) = pair.client.client_streaming(&TAKE, CallOption::default()).unwrap();
         for _ in 0..count {
             block::wait(sink.send((vec![7; len], WriteFlags::default())), None).unwrap().unwrap();
         }
         block::wait(sink.close(), None).unwrap().unwrap();
         assert_eq!(block::wait(answer, None).unwrap().unwrap(), count.to_be_bytes());
-        line.expect_alive();
+        pair.expect_alive();
     }
 }
