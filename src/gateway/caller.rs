@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::access::remembered::Remembered;
 use crate::access::role::Role;
 use crate::access::verifier::{Denied, Verifier};
-use crate::gateway::Gateway;
+use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
 use crate::sys::clock;
 use crate::tls::identity::Peer;

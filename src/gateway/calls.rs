@@ -8,10 +8,10 @@ use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 
 use crate::access::policy;
 use crate::client::{Client, Feed, OutputStream, StreamItem};
-use crate::gateway::Gateway;
 use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
+use crate::gateway::shared::Gateway;
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{Page, Paged};
 use crate::rpc::api::requests::Ask;

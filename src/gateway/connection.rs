@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use grpcio::{ChannelBuilder, ServerBuilder};
 
-use crate::gateway::Gateway;
 use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
 use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::rate_limit::Violation;
+use crate::gateway::shared::Gateway;
 use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::public::{process_service_service, provider_service_service};
@@ -22,7 +22,7 @@ use crate::sys::{clock, grpc};
 use crate::tls::identity::Peer;
 use crate::tls::pump::Ended;
 use crate::tls::tunnel::{self, Refused, Tunnel, accept};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 use crate::wire::time::millis;
 
 /// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the
@@ -67,8 +67,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 }
 
 fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Error> {
-    let cannot = |what: &str, e: &dyn std::fmt::Display| Error::new(Code::Failed, format!("{what}: {e}"));
-    let (theirs, ours) = tunnel::plain_pair().map_err(|e| cannot("cannot make a socket pair", &e))?;
+    let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
     let _live = gateway.live.enter(&peer, tunnel.closer());
     let calls = Calls {
         gateway: Arc::clone(gateway),
@@ -83,9 +82,9 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Er
         .register_service(server_reflection_service(calls.clone()))
         .register_service(older_reflection_service(calls))
         .build()
-        .map_err(|e| cannot("cannot make a server", &e))?;
+        .map_err(|e| Error::failed("make a server", &e))?;
     server.start();
-    grpc::serve(&mut server, theirs).map_err(|e| cannot("cannot hand over the socket", &e))?;
+    grpc::serve(&mut server, theirs).map_err(|e| Error::failed("hand over the socket", &e))?;
     let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
     Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
     // The server is dropped here: it waits until its calls have noticed.

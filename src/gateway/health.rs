@@ -4,13 +4,11 @@
 use std::sync::Arc;
 
 use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink};
-use parking_lot::Mutex;
 
 use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, busy, guard};
 use crate::gateway::response_stream::ResponseStream;
 use crate::rpc::codec::Encoded;
-use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
 use crate::rpc::{block, pending, status};
@@ -19,48 +17,6 @@ use crate::wire::error::Error;
 
 /// The most bytes of a question: the name of a service.
 const REQUEST_LEN_MAX: usize = 1 << 10;
-
-/// Whether the gateway serves, and who wants to know when that changes.
-#[derive(Default)]
-pub(super) struct Serving(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    is_ending: bool,
-    watching: Vec<poll::Waker>,
-}
-
-impl Serving {
-    /// The gateway is about to end.
-    pub fn end(&self) {
-        let mut state = self.0.lock();
-        state.is_ending = true;
-        state.watching.iter().for_each(poll::Waker::wake);
-    }
-
-    fn of(&self, service: &str) -> ServingStatus {
-        match service.is_empty() || SERVICES.contains(&service) {
-            false => ServingStatus::ServiceUnknown,
-            true if self.0.lock().is_ending => ServingStatus::NotServing,
-            true => ServingStatus::Serving,
-        }
-    }
-
-    fn watch(self: &Arc<Self>) -> Watching {
-        let waker = poll::Waker::for_this_thread();
-        self.0.lock().watching.push(waker.clone());
-        Watching(Arc::clone(self), waker)
-    }
-}
-
-/// A thread that is woken by a change.
-struct Watching(Arc<Serving>, poll::Waker);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.0.lock().watching.retain(|w| !w.is(&self.1));
-    }
-}
 
 /// The service that is asked about. Read on the completion thread, so it has to be short.
 fn service(request: Encoded<HealthCheckRequest>) -> Result<String, RpcStatus> {
@@ -117,12 +73,12 @@ impl Health for Calls {
             Ok(service) => service,
             Err(status) => return ctx.spawn(async move { drop(sink.fail(status).await) }),
         };
-        let (serving, stall) = (Arc::clone(&self.gateway.serving), self.gateway.limits.stall);
+        let gateway = Arc::clone(&self.gateway);
         let refused = self.gateway.threads.run(sink, move |sink| {
-            let _watching = serving.watch();
-            let (mut response, mut sent) = (ResponseStream::new(sink, stall), None);
+            let _watching = gateway.serving.watch();
+            let (mut response, mut sent) = (ResponseStream::new(sink, gateway.limits.stall), None);
             loop {
-                let status = serving.of(&service);
+                let status = gateway.serving.of(&service);
                 if sent != Some(status) && response.send(message(status)).is_err() {
                     return;
                 }

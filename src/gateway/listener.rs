@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use crate::gateway::connection;
+use crate::gateway::shared::Gateway;
 use crate::gateway::slots::{SlotLimits, Slots};
-use crate::gateway::{Gateway, connection};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, thread};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 
 /// How long no connection is accepted when there is no descriptor or memory for one more, ms.
 const SHUT_MS: u64 = 100;
@@ -17,13 +18,12 @@ const SHUT_MS: u64 = 100;
 /// Opens the listening socket.
 pub(super) fn open(gateway: &Gateway) -> Result<TcpListener, Error> {
     let address = gateway.listen;
+    let failed = |e: io::Error| Error::failed(&format!("listen on {address}"), &e);
     let listener = TcpListener::bind(address).map_err(|e| {
-        Error::new(Code::Failed, format!("cannot listen on {address}: {e}"))
+        failed(e)
             .hint("'listen' in [grpc] has to be an address of this machine, and a port that nobody else has")
     })?;
-    listener
-        .set_nonblocking(true)
-        .map_err(|e| Error::new(Code::Failed, format!("cannot listen on {address}: {e}")))?;
+    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 

@@ -28,38 +28,37 @@ mod provider_service;
 mod rate_limit;
 mod reflection;
 mod response_stream;
+mod serving;
 pub mod settings;
+mod shared;
 mod slots;
 mod threads;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use grpcio::{EnvBuilder, Environment};
+use grpcio::EnvBuilder;
 use parking_lot::Mutex;
-use rustls::ServerConfig;
 
-use crate::access::roles::Roles;
 use crate::access::verifier::Verifier;
-use crate::gateway::health::Serving;
 use crate::gateway::live::Live;
-use crate::gateway::log::Log;
-pub use crate::gateway::log::Say;
-use crate::gateway::pool::{Engine, Pool};
+use crate::gateway::log::{Log, Say};
+use crate::gateway::pool::Pool;
 use crate::gateway::rate_limit::RateLimit;
-use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::serving::Serving;
+use crate::gateway::settings::GatewaySettings;
+use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, memory, thread};
 use crate::tls::material;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
@@ -84,50 +83,10 @@ pub struct Options {
     pub say: Say,
 }
 
-/// What all its threads share.
-struct Gateway {
-    listen: SocketAddr,
-    limits: Limits,
-    socket: PathBuf,
-    access: Mutex<Arc<Access>>,
-    verifier: Arc<Verifier>,
-    rate_limit: RateLimit,
-    live: Live,
-    env: Arc<Environment>,
-    pool: Pool,
-    threads: Threads,
-    serving: Arc<Serving>,
-    log: Log,
-}
-
-/// Who may come in and what they may do: as the files say.
-struct Access {
-    tls: Arc<ServerConfig>,
-    roles: Roles,
-}
-
-impl Access {
-    fn load(settings: &GatewaySettings) -> Result<Self, Error> {
-        Ok(Self { tls: material::server(&settings.files)?, roles: settings.roles.clone() })
-    }
-}
-
-impl Gateway {
-    fn access(&self) -> Arc<Access> {
-        Arc::clone(&self.access.lock())
-    }
-
-    /// The service behind, for a call that has a thread of its own.
-    fn engine(&self) -> Engine {
-        Engine::new(self.socket.clone())
-    }
-}
-
 /// Runs until a signal or an error ends it.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let cannot = |what: &'static str| move |e: io::Error| Error::new(Code::Failed, format!("{what}: {e}"));
-    let signals =
-        SignalFd::new(&[signal::TERM, signal::INT, signal::HUP]).map_err(cannot("cannot receive signals"))?;
+    let signals = SignalFd::new(&[signal::TERM, signal::INT, signal::HUP])
+        .map_err(|e| Error::failed("receive signals", &e))?;
     let Options { socket, settings, load, say } = options;
     let gateway = Arc::new(Gateway {
         listen: settings.listen,
@@ -137,30 +96,30 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         rate_limit: RateLimit::default(),
         live: Live::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
-        pool: Pool::new(&socket).map_err(cannot("cannot start a thread"))?,
+        pool: Pool::new(&socket).map_err(|e| Error::failed("start a thread", &e))?,
         threads: Threads::new(OWN_THREADS_MAX),
-        serving: Arc::default(),
+        serving: Serving::default(),
         log: Log::new(say),
         socket,
     });
     let listener = listener::open(&gateway)?;
     let ours = Arc::clone(&gateway);
     thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
-        .map_err(cannot("cannot start a thread"))?;
+        .map_err(|e| Error::failed("start a thread", &e))?;
     gateway.log.event(&format!("{READY} on {}", gateway.listen));
     memory::forget_code();
     if let Some(warning) = settings.users.warning() {
         gateway.log.event(warning);
     }
-    let watch = watch(&settings.paths()).map_err(cannot("cannot watch the certificates"))?;
+    let watch = watch(&settings.paths()).map_err(|e| Error::failed("watch the certificates", &e))?;
     let mut due = None;
     loop {
         let mut fds = [PollFd::readable(signals.as_fd()), PollFd::readable(watch.as_fd())];
-        let woken = poll::wait(&mut fds, due).map_err(cannot("cannot wait"))?;
+        let woken = poll::wait(&mut fds, due).map_err(|e| Error::failed("wait", &e))?;
         if watch.drain() {
             due = Some(clock::now_ms() + QUIET_MS);
         }
-        match signals.read().map_err(cannot("cannot receive signals"))? {
+        match signals.read().map_err(|e| Error::failed("receive signals", &e))? {
             Some(signal::HUP) => due = Some(0),
             Some(_) => end(&gateway),
             None => {}

@@ -1,0 +1,59 @@
+//! What all threads of the gateway share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use grpcio::Environment;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+
+use crate::access::roles::Roles;
+use crate::access::verifier::Verifier;
+use crate::gateway::live::Live;
+use crate::gateway::log::Log;
+use crate::gateway::pool::{Engine, Pool};
+use crate::gateway::rate_limit::RateLimit;
+use crate::gateway::serving::Serving;
+use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::threads::Threads;
+use crate::tls::material;
+use crate::wire::error::Error;
+
+pub(super) struct Gateway {
+    pub listen: SocketAddr,
+    pub limits: Limits,
+    pub socket: PathBuf,
+    pub access: Mutex<Arc<Access>>,
+    pub verifier: Arc<Verifier>,
+    pub rate_limit: RateLimit,
+    pub live: Live,
+    pub env: Arc<Environment>,
+    pub pool: Pool,
+    pub threads: Threads,
+    pub serving: Serving,
+    pub log: Log,
+}
+
+/// Which clients may connect and what they may do: as the files say.
+pub(super) struct Access {
+    pub tls: Arc<ServerConfig>,
+    pub roles: Roles,
+}
+
+impl Access {
+    pub fn load(settings: &GatewaySettings) -> Result<Self, Error> {
+        Ok(Self { tls: material::server(&settings.files)?, roles: settings.roles.clone() })
+    }
+}
+
+impl Gateway {
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.lock())
+    }
+
+    /// The service behind, for a call that has a thread of its own.
+    pub fn engine(&self) -> Engine {
+        Engine::new(self.socket.clone())
+    }
+}
