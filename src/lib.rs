@@ -81,10 +81,11 @@
 //! | [`listener`] | clients' connections over the unix socket, as frames | `sys`, `wire` |
 //! | [`engine`] | the service | `sys`, `wire`, `ring`, `listener` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
+//! | [`guard`] | limits on what others may ask of us | `sys` |
 //! | [`access`] | users, passwords, roles | `sys`, `wire` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
-//! | [`gateway`] | gRPC for others | `sys`, `wire`, `tls`, `access`, `rpc`, `client` |
+//! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `access`, `rpc`, `client` |
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
 //! | [`host`] | the process that holds it | `sys`, `wire`, `listener`, `client`, `provider` |
@@ -171,6 +172,8 @@ pub mod config;
 pub mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
+pub mod guard;
 #[cfg(feature = "gateway")]
 pub mod host;
 pub mod keeper;

@@ -4,43 +4,42 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::guard::token_bucket::{Rate, TokenBucket};
 use crate::sys::clock;
 
-/// Lines that may come at once.
-const BURST: u64 = 50;
-/// How long it takes until one more may, ms.
-const EACH_MS: u64 = 200;
+/// How many lines there may be about clients.
+const LINES: Rate = Rate { burst: 50, per_second: 5 };
 
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct Log {
     say: Say,
-    state: Mutex<State>,
+    allowance: Mutex<Allowance>,
 }
 
-struct State {
-    /// When all lines of the burst are there again.
-    full_at: u64,
-    unsaid: u64,
+struct Allowance {
+    lines: TokenBucket,
+    left_out: u64,
 }
 
 impl Log {
     pub fn new(say: Say) -> Self {
-        Self { say, state: Mutex::new(State { full_at: 0, unsaid: 0 }) }
+        let lines = TokenBucket::full(LINES, clock::now_ms());
+        Self { say, allowance: Mutex::new(Allowance { lines, left_out: 0 }) }
     }
 
     /// Says something that happened to others: as often as there is room for it.
     pub fn say(&self, line: &str) {
-        let now = clock::now_ms();
-        let mut state = self.state.lock();
-        if state.full_at > now + BURST * EACH_MS {
-            state.unsaid += 1;
+        let mut allowance = self.allowance.lock();
+        allowance.lines.refill(clock::now_ms());
+        if allowance.lines.is_in_debt() {
+            allowance.left_out += 1;
             return;
         }
-        state.full_at = state.full_at.max(now) + EACH_MS;
-        if state.unsaid > 0 {
-            (self.say)(&format!("{} lines of this kind were left out", state.unsaid));
-            state.unsaid = 0;
+        allowance.lines.take(1);
+        match std::mem::take(&mut allowance.left_out) {
+            0 => {}
+            count => (self.say)(&format!("{count} lines of this kind were left out")),
         }
         (self.say)(line);
     }

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
-/// How many failures an address has in stock.
-const STOCK: u64 = 100;
-/// How long one takes to come back, ms.
-const REFILL_MS: u64 = 200;
+use crate::guard::token_bucket::{Rate, TokenBucket};
+
+/// How many failures an address has in stock, and how fast they come back.
+const FAILURES: Rate = Rate { burst: 100, per_second: 5 };
 /// The most addresses that are remembered; beyond, the one that is nearest to having its stock back is
 /// forgotten.
 const ADDRESSES_MAX: usize = 10_000;
@@ -29,29 +29,29 @@ pub(super) enum Violation {
 }
 
 #[derive(Default)]
-pub(super) struct RateLimit(Mutex<BTreeMap<IpAddr, u64>>);
+pub(super) struct RateLimit(Mutex<BTreeMap<IpAddr, TokenBucket>>);
 
 impl RateLimit {
     pub fn add(&self, address: IpAddr, violation: Violation, now_ms: u64) {
-        let mut full_at = self.0.lock();
+        let mut buckets = self.0.lock();
         let address = network(address);
-        if full_at.len() >= ADDRESSES_MAX && !full_at.contains_key(&address) {
-            full_at.retain(|_, at| *at > now_ms);
-            if full_at.len() >= ADDRESSES_MAX
-                && let Some(least) = full_at.iter().min_by_key(|(_, at)| **at).map(|(a, _)| *a)
+        if buckets.len() >= ADDRESSES_MAX && !buckets.contains_key(&address) {
+            buckets.retain(|_, bucket| bucket.full_ms() > now_ms);
+            if buckets.len() >= ADDRESSES_MAX
+                && let Some(least) =
+                    buckets.iter().min_by_key(|(_, bucket)| bucket.full_ms()).map(|(a, _)| *a)
             {
-                full_at.remove(&least);
+                buckets.remove(&least);
             }
         }
-        let at = full_at.entry(address).or_insert(now_ms);
-        // Not deeper than twice the stock: whoever stops is let in again in time.
-        *at = ((*at).max(now_ms) + violation as u64 * REFILL_MS).min(now_ms + 2 * STOCK * REFILL_MS);
+        let bucket = buckets.entry(address).or_insert_with(|| TokenBucket::full(FAILURES, now_ms));
+        bucket.refill(now_ms);
+        bucket.take(violation as u64);
     }
 
     /// Whether it has failures in stock.
     pub fn may_enter(&self, address: IpAddr, now_ms: u64) -> bool {
-        let full_at = self.0.lock();
-        full_at.get(&network(address)).is_none_or(|&at| at <= now_ms + STOCK * REFILL_MS)
+        self.0.lock().get(&network(address)).is_none_or(|bucket| bucket.debt_paid_ms() <= now_ms)
     }
 }
 
@@ -73,17 +73,17 @@ mod tests {
     #[test]
     fn g9_who_fails_too_often_waits_and_comes_back() {
         let (rate_limit, bad) = (RateLimit::default(), "10.0.0.1".parse().unwrap());
-        for _ in 0..STOCK {
+        for _ in 0..FAILURES.burst {
             assert!(rate_limit.may_enter(bad, 5000));
             rate_limit.add(bad, Violation::Refused, 5000);
         }
         assert!(rate_limit.may_enter(bad, 5000));
         rate_limit.add(bad, Violation::Refused, 5000);
         assert!(!rate_limit.may_enter(bad, 5000));
-        assert!(rate_limit.may_enter(bad, 5000 + REFILL_MS));
+        assert!(rate_limit.may_enter(bad, 5000 + 200));
         assert!(rate_limit.may_enter("10.0.0.2".parse().unwrap(), 5000));
         (0..1000).for_each(|_| rate_limit.add(bad, Violation::Flood, 5000));
-        assert!(rate_limit.may_enter(bad, 5000 + STOCK * REFILL_MS));
+        assert!(rate_limit.may_enter(bad, 5000 + 20_000));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::guard::token_bucket::{Rate, TokenBucket};
 use crate::tls::pump::{Meter, MeterDecision};
 
 /// What a client sends first.
@@ -29,14 +30,6 @@ const FRAGMENT_LEN: u32 = 16;
 const FRAGMENT_COST: u64 = 10;
 /// The longest frame that is neither data nor headers, in bytes: what HTTP/2 allows unless more is announced.
 const OTHER_FRAME_LEN_MAX: u32 = 16 << 10;
-
-/// So many at once, and so many in each second after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub burst: u32,
-    /// In each second.
-    pub per_second: u32,
-}
 
 /// What one connection may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,11 +88,11 @@ pub struct FrameMeter {
     preface: usize,
     inbound: Frames,
     outbound: Frames,
-    bytes: Bucket,
-    frames: Bucket,
-    resets: Bucket,
-    our_resets: Bucket,
-    control: Bucket,
+    bytes: TokenBucket,
+    frames: TokenBucket,
+    resets: TokenBucket,
+    our_resets: TokenBucket,
+    control: TokenBucket,
     /// CONTINUATION frames and bytes of the block of headers that is not at its end.
     continuations: u32,
     block_len: u32,
@@ -115,7 +108,7 @@ impl FrameMeter {
     /// For a connection that begins now (monotonic ms).
     #[must_use]
     pub fn new(quotas: Quotas, now_ms: u64) -> Self {
-        let full = |rate| Bucket::full(rate, now_ms);
+        let full = |rate| TokenBucket::full(rate, now_ms);
         Self {
             preface: 0,
             inbound: Frames::default(),
@@ -302,47 +295,6 @@ impl Frames {
         let (len, stream) = (u32::from_be_bytes([0, a, b, c]), u32::from_be_bytes(stream) & (u32::MAX >> 1));
         self.payload = len as usize;
         Some(Frame { len, kind, flags, stream })
-    }
-}
-
-/// Tokens that come back with time, in thousandths, so that a millisecond brings as many as its rate is per
-/// second. What was taken beyond the last one is a debt.
-struct Bucket {
-    level: i64,
-    full: i64,
-    per_ms: i64,
-    at_ms: u64,
-}
-
-impl Bucket {
-    fn full(rate: Rate, now_ms: u64) -> Self {
-        let full = i64::from(rate.burst) * 1000;
-        Self { level: full, full, per_ms: i64::from(rate.per_second).max(1), at_ms: now_ms }
-    }
-
-    fn refill(&mut self, now_ms: u64) {
-        let elapsed = i64::try_from(now_ms.saturating_sub(self.at_ms)).unwrap_or(i64::MAX);
-        self.level = self.level.saturating_add(elapsed.saturating_mul(self.per_ms)).min(self.full);
-        self.at_ms = now_ms;
-    }
-
-    fn take(&mut self, count: u64) {
-        let count = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(1000);
-        self.level = self.level.saturating_sub(count);
-    }
-
-    fn give(&mut self, count: i64) {
-        self.level = self.level.saturating_add(count * 1000).min(self.full);
-    }
-
-    fn is_in_debt(&self) -> bool {
-        self.level < 0
-    }
-
-    /// When the debt is paid (monotonic ms); in the past if there is none.
-    fn debt_paid_ms(&self) -> u64 {
-        let debt = u64::try_from(-self.level).unwrap_or(0);
-        self.at_ms + debt.div_ceil(self.per_ms.unsigned_abs())
     }
 }
 

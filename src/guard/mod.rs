@@ -1,0 +1,5 @@
+//! What keeps others from asking too much of us.
+
+#![forbid(unsafe_code)]
+
+pub mod token_bucket;
