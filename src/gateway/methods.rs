@@ -1,15 +1,14 @@
-//! `provost.v1.ProcessService`: which way each method's call goes.
+//! The services of `provost.v1`: which way the call of each method goes.
 
 use grpcio::{RpcContext, ServerStreamingSink, UnarySink};
 
 use crate::gateway::calls::Calls;
 use crate::rpc::codec::Encoded;
 use crate::rpc::services::public as api;
-use crate::rpc::services::public::ProcessService;
 
 macro_rules! methods {
-    ($($method:ident: $way:ident($request:ident) -> $sink:ident<$answer:ident>;)*) => {
-        impl ProcessService for Calls {
+    ($service:ident: $($method:ident: $way:ident($request:ident) -> $sink:ident<$answer:ident>;)*) => {
+        impl api::$service for Calls {
             $(fn $method(
                 &mut self,
                 ctx: RpcContext<'_>,
@@ -22,7 +21,7 @@ macro_rules! methods {
     };
 }
 
-methods! {
+methods! { ProcessService:
     start: later(StartRequest) -> ServerStreamingSink<StartResponse>;
     start_again: later(StartAgainRequest) -> ServerStreamingSink<StartAgainResponse>;
     stop: later(StopRequest) -> ServerStreamingSink<StopResponse>;
@@ -41,4 +40,17 @@ methods! {
     service_info: at_once(ServiceInfoRequest) -> UnarySink<ServiceInfoResponse>;
     health: at_once(HealthRequest) -> UnarySink<HealthResponse>;
     upgrade: later(UpgradeRequest) -> ServerStreamingSink<UpgradeResponse>;
+}
+
+// What may start a provider takes a while.
+methods! { ProviderService:
+    start_provider: later(StartProviderRequest) -> ServerStreamingSink<StartProviderResponse>;
+    fetch_value: later(FetchValueRequest) -> ServerStreamingSink<FetchValueResponse>;
+    provider_info: later(ProviderInfoRequest) -> ServerStreamingSink<ProviderInfoResponse>;
+    provider_health: later(ProviderHealthRequest) -> ServerStreamingSink<ProviderHealthResponse>;
+    list_providers: at_once(ListProvidersRequest) -> UnarySink<ListProvidersResponse>;
+    stop_provider: later(StopProviderRequest) -> ServerStreamingSink<StopProviderResponse>;
+    reset_provider: at_once(ResetProviderRequest) -> UnarySink<ResetProviderResponse>;
+    replace_provider: later(ReplaceProviderRequest) -> ServerStreamingSink<ReplaceProviderResponse>;
+    shut_down_providers: later(ShutDownProvidersRequest) -> ServerStreamingSink<ShutDownProvidersResponse>;
 }
