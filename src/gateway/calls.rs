@@ -1,7 +1,6 @@
 //! How a call is answered: who asks is found out, whether they may, then the service behind is asked. Three
 //! ways, by how long that can take; none of them on a completion thread, which only begins them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
@@ -12,6 +11,7 @@ use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::gateway::shared::Gateway;
+use crate::gateway::threads::{busy, caught};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{Page, Paged};
 use crate::rpc::api::requests::Ask;
@@ -38,33 +38,21 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        let answer = move |result| {
-            pending::keep(match result {
-                Ok(answer) => sink.success(answer),
-                Err(status) => sink.fail(status),
-            });
-        };
         let (ours, deadline) = (self.clone(), ctx.deadline());
         match self.caller.enter(ctx.request_headers()) {
             Ok(Entry::Known(user)) => self.gateway.pool.submit(Box::new(move |engine| {
-                answer(match engine {
+                let result = match engine {
                     Some(_) if deadline.exceeded() => Err(expired()),
-                    Some(engine) => guard(|| ours.ask(&user, request, engine)),
+                    Some(engine) => caught(|| ours.ask(&user, request, engine)),
                     None => Err(busy()),
-                });
+                };
+                pending::answer(sink, result);
             })),
-            Ok(Entry::Login(login)) => {
-                let refused = self.gateway.threads.run(answer, move |answer| {
-                    answer(guard(|| {
-                        let user = ours.caller.verify(&ours.gateway, &login)?;
-                        ours.ask(&user, request, &mut ours.gateway.engine())
-                    }));
-                });
-                if let Err(answer) = refused {
-                    answer(Err(busy()));
-                }
-            }
-            Err(status) => answer(Err(status)),
+            Ok(Entry::Login(login)) => self.gateway.threads.answer(sink, move || {
+                let user = ours.caller.verify(&ours.gateway, &login)?;
+                ours.ask(&user, request, &mut ours.gateway.engine())
+            }),
+            Err(status) => pending::answer(sink, Err(status)),
         }
     }
 
@@ -77,7 +65,7 @@ impl Calls {
         self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
             let (request, page) = ours.asked(&user, request, &mut engine)?;
-            let client = engine.client_for(&request).map_err(|e| status::of(&e))?;
+            let client = engine.client_for(&request)?;
             response.watch(&client.canceller())?;
             let answer = ours.call(&user, request, &page, client)?;
             Ok(response.send(answer)?)
@@ -94,11 +82,11 @@ impl Calls {
         self.on_thread(ctx, sink, move |ours, user, response| {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, decoded(request)?, &mut engine)?;
-            let client = engine.client().map_err(|e| status::of(&e))?;
+            let client = engine.client()?;
             client.on_behalf_of(Some(ours.caller.who(&user)));
             let canceller = client.canceller();
             response.watch(&canceller)?;
-            let mut source = Source::of(request, client).map_err(|e| status::of(&e))?;
+            let mut source = Source::of(request, client)?;
             loop {
                 let item = match source.next_ready() {
                     None => {
@@ -109,7 +97,7 @@ impl Calls {
                 };
                 let Some(item) = item else { return Ok(()) };
                 let mut answer = A::default();
-                answer.put(item.map_err(|e| status::of(&e))?);
+                answer.put(item?);
                 response.send(answer)?;
             }
         });
@@ -124,26 +112,22 @@ impl Calls {
         let (ours, entry) = (self.clone(), self.caller.enter(ctx.request_headers()));
         let refused = self.gateway.threads.run(sink, move |sink| {
             let mut response = ResponseStream::new(sink, ours.gateway.limits.stall);
-            let result = guard(|| {
+            let result = caught(|| {
                 let user = match entry? {
                     Entry::Known(user) => user,
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
-                match work(&ours, user, &mut response) {
-                    Ok(()) => Ok(true),
-                    Err(Stop::Gone) => Ok(false),
-                    Err(Stop::Failed(status)) => Err(status),
-                }
+                work(&ours, user, &mut response)
             });
             match result {
-                Ok(true) => response.finish(Ok(())),
-                // Nobody is there to be told.
-                Ok(false) => drop(response),
-                Err(status) => response.finish(Err(status)),
+                Ok(()) => response.finish(Ok(())),
+                Err(Stop::Failed(status)) => response.finish(Err(status)),
+                // There is no client left to be told.
+                Err(Stop::Gone) => drop(response),
             }
         });
         if let Err(sink) = refused {
-            ctx.spawn(async move { drop(sink.fail(busy()).await) });
+            fail(ctx, sink, busy());
         }
     }
 
@@ -170,7 +154,7 @@ impl Calls {
         A: Answer + Paged,
     {
         let (request, page) = self.asked(user, request, engine)?;
-        let client = engine.client_for(&request).map_err(|e| status::of(&e))?;
+        let client = engine.client_for(&request)?;
         self.call(user, request, &page, client)
     }
 
@@ -195,7 +179,7 @@ impl Calls {
     ) -> Result<A, RpcStatus> {
         client.on_behalf_of(Some(self.caller.who(user)));
         let mut answer = A::default();
-        for reply in client.call(request).map_err(|e| status::of(&e))? {
+        for reply in client.call(request)? {
             answer.put(reply);
         }
         self.fit(answer, page)
@@ -218,7 +202,7 @@ impl Calls {
 fn decoded<Q: Ask>(request: Encoded<Q>) -> Result<Q, RpcStatus> {
     request.decode().map_err(|_| {
         let e = Error::usage("the request cannot be decoded");
-        status::of(&e.hint("is it of provost.v1, and not compressed?"))
+        e.hint("is it of provost.v1, and not compressed?").into()
     })
 }
 
@@ -276,9 +260,9 @@ impl From<Gone> for Stop {
     }
 }
 
-impl From<RpcStatus> for Stop {
-    fn from(status: RpcStatus) -> Self {
-        Self::Failed(status)
+impl<E: Into<RpcStatus>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Failed(e.into())
     }
 }
 
@@ -290,22 +274,13 @@ fn reply(item: StreamItem) -> Reply {
     }
 }
 
-/// A panic is that call's failure and nobody else's.
-pub(super) fn guard<T>(work: impl FnOnce() -> Result<T, RpcStatus>) -> Result<T, RpcStatus> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let e = Error::new(Code::Failed, "the gateway failed in the middle of the call")
-            .hint("this is a defect of provost: please report what its log says");
-        Err(status::refusal(Reason::Internal, &e))
-    })
-}
-
-pub(super) fn busy() -> RpcStatus {
-    let e = Error::new(Code::Refused, "too many calls at once").hint("come again in a moment");
-    status::refusal(Reason::Busy, &e)
-}
-
 fn expired() -> RpcStatus {
-    status::of(&Error::new(Code::TimedOut, "the deadline came before there was time for the call"))
+    Error::new(Code::TimedOut, "the deadline came before there was time for the call").into()
+}
+
+/// Ends a call that has not begun.
+pub(super) fn fail<A: 'static>(ctx: &RpcContext<'_>, sink: ServerStreamingSink<A>, status: RpcStatus) {
+    ctx.spawn(async move { drop(sink.fail(status).await) });
 }
 
 #[cfg(test)]
@@ -337,19 +312,10 @@ mod tests {
             sink: UnarySink<HealthCheckResponse>,
         ) {
             let request = request.decode().unwrap();
-            let answer = |result| {
-                pending::keep(match result {
-                    Ok(answer) => sink.success(answer),
-                    Err(status) => sink.fail(status),
-                });
-            };
-            let refused = self.0.run(answer, move |answer| {
-                answer(guard(|| {
-                    assert!(request.service.is_empty(), "a defect");
-                    Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
-                }));
+            self.0.answer(sink, move || {
+                assert!(request.service.is_empty(), "a defect");
+                Ok(HealthCheckResponse { status: ServingStatus::Serving.into() })
             });
-            assert!(refused.is_ok(), "there is a thread for it");
         }
 
         fn watch(

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink};
 
 use crate::gateway::caller::Entry;
-use crate::gateway::calls::{Calls, busy, guard};
+use crate::gateway::calls::{Calls, fail};
 use crate::gateway::response_stream::ResponseStream;
+use crate::gateway::threads::busy;
 use crate::rpc::codec::Encoded;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
-use crate::rpc::{block, pending, status};
+use crate::rpc::{block, pending};
 use crate::sys::poll;
 use crate::wire::error::Error;
 
@@ -22,7 +23,7 @@ const REQUEST_LEN_MAX: usize = 1 << 10;
 fn service(request: Encoded<HealthCheckRequest>) -> Result<String, RpcStatus> {
     let short = (request.len() <= REQUEST_LEN_MAX).then_some(request);
     short.and_then(|request| request.decode().ok()).map(|request| request.service).ok_or_else(|| {
-        status::of(&Error::usage(format!("a health check is a name of at most {REQUEST_LEN_MAX} bytes")))
+        Error::usage(format!("a health check is a name of at most {REQUEST_LEN_MAX} bytes")).into()
     })
 }
 
@@ -37,28 +38,22 @@ impl Health for Calls {
         request: Encoded<HealthCheckRequest>,
         sink: UnarySink<HealthCheckResponse>,
     ) {
-        let status = service(request).map(|service| self.gateway.serving.of(&service));
-        let answer = move |result: Result<(), RpcStatus>| {
-            pending::keep(match result.and(status) {
-                Err(status) => sink.fail(status),
-                Ok(ServingStatus::ServiceUnknown) => {
-                    sink.fail(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
-                }
-                Ok(status) => sink.success(message(status)),
-            });
+        let status = match service(request).map(|service| self.gateway.serving.of(&service)) {
+            Ok(ServingStatus::ServiceUnknown) => {
+                Err(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
+            }
+            status => status.map(message),
         };
         match self.caller.enter_freely(ctx.request_headers()) {
-            Ok(None | Some(Entry::Known(_))) => answer(Ok(())),
-            Err(status) => answer(Err(status)),
+            Ok(None | Some(Entry::Known(_))) => pending::answer(sink, status),
+            Err(refusal) => pending::answer(sink, Err(refusal)),
             // A password that is given is to be right.
             Ok(Some(Entry::Login(login))) => {
                 let ours = self.clone();
-                let refused = self.gateway.threads.run(answer, move |answer| {
-                    answer(guard(|| ours.caller.verify(&ours.gateway, &login).map(drop)));
+                self.gateway.threads.answer(sink, move || {
+                    ours.caller.verify(&ours.gateway, &login)?;
+                    status
                 });
-                if let Err(answer) = refused {
-                    answer(Err(busy()));
-                }
             }
         }
     }
@@ -71,7 +66,7 @@ impl Health for Calls {
     ) {
         let service = match service(request) {
             Ok(service) => service,
-            Err(status) => return ctx.spawn(async move { drop(sink.fail(status).await) }),
+            Err(status) => return fail(&ctx, sink, status),
         };
         let gateway = Arc::clone(&self.gateway);
         let refused = self.gateway.threads.run(sink, move |sink| {
@@ -89,7 +84,7 @@ impl Health for Calls {
             }
         });
         if let Err(sink) = refused {
-            ctx.spawn(async move { drop(sink.fail(busy()).await) });
+            fail(&ctx, sink, busy());
         }
     }
 }

@@ -5,8 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-use grpcio::UnarySinkResult;
+use grpcio::{RpcStatus, UnarySink, UnarySinkResult};
 use parking_lot::Mutex;
+
+/// Answers a call.
+pub(crate) fn answer<A>(sink: UnarySink<A>, result: Result<A, RpcStatus>) {
+    keep(match result {
+        Ok(answer) => sink.success(answer),
+        Err(status) => sink.fail(status),
+    });
+}
 
 /// Keeps the response of a call until it is out.
 pub(crate) fn keep(response: UnarySinkResult) {

@@ -50,9 +50,7 @@ impl Reason {
             Self::Internal => (RpcStatusCode::INTERNAL, "INTERNAL"),
         }
     }
-}
 
-impl Reason {
     /// When to come again, for what passes by itself.
     fn retry(self) -> Option<Any> {
         let after = match self {
@@ -61,7 +59,7 @@ impl Reason {
             Self::Credentials | Self::Role | Self::TooLarge | Self::Internal => return None,
         };
         let retry = RetryInfo { retry_delay: after.try_into().ok() };
-        Some(Any { type_url: RETRY_INFO.to_owned(), value: retry.encode_to_vec() })
+        Some(any(RETRY_INFO, &retry))
     }
 }
 
@@ -81,13 +79,18 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
     detailed(code, reason, error, None)
 }
 
+impl From<Error> for RpcStatus {
+    fn from(error: Error) -> Self {
+        of(&error)
+    }
+}
+
 /// A request that is wrong in one of its fields.
 pub(crate) fn invalid(invalid: &Invalid) -> RpcStatus {
     let violation = FieldViolation { field: invalid.field.clone(), description: cut(&invalid.error.message) };
-    let more = BadRequest { field_violations: vec![violation] };
-    let any = Any { type_url: BAD_REQUEST.to_owned(), value: more.encode_to_vec() };
+    let more = any(BAD_REQUEST, &BadRequest { field_violations: vec![violation] });
     let error = &invalid.error;
-    detailed(RpcStatusCode::INVALID_ARGUMENT, &error.code.name().to_uppercase(), error, Some(any))
+    detailed(RpcStatusCode::INVALID_ARGUMENT, &error.code.name().to_uppercase(), error, Some(more))
 }
 
 /// A refusal of the gateway's own.
@@ -106,13 +109,13 @@ fn detailed(code: RpcStatusCode, reason: &str, error: &Error, more: Option<Any>)
         domain: DOMAIN.to_owned(),
         metadata: hint.into_iter().chain(code_name).collect::<HashMap<_, _>>(),
     };
-    let info = Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() };
-    let details = Status {
-        code: code.into(),
-        message: message.clone(),
-        details: [info].into_iter().chain(more).collect(),
-    };
+    let details = [any(ERROR_INFO, &info)].into_iter().chain(more).collect();
+    let details = Status { code: code.into(), message: message.clone(), details };
     RpcStatus::with_details(code, message, details.encode_to_vec())
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: name.to_owned(), value: message.encode_to_vec() }
 }
 
 /// The C core ends the process over a message with a NUL.
