@@ -95,13 +95,7 @@ impl Authority {
             }
             let serial_number = SerialNumber::from_slice(found.raw_serial());
             if !revoked.iter().any(|known| known.serial_number == serial_number) {
-                let revocation_time = moment(now);
-                revoked.push(RevokedCertParams {
-                    serial_number,
-                    revocation_time,
-                    reason_code: None,
-                    invalidity_date: None,
-                });
+                revoked.push(revocation(serial_number, moment(now)));
             }
         }
         let list = CertificateRevocationListParams {
@@ -123,11 +117,8 @@ impl Authority {
         if list.issuer().to_string() != self.name {
             return Err("it is the revocation list of another authority".to_owned());
         }
-        let known = list.iter_revoked_certificates().map(|one| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(one.raw_serial()),
-            revocation_time: one.revocation_date.to_datetime(),
-            reason_code: None,
-            invalidity_date: None,
+        let known = list.iter_revoked_certificates().map(|one| {
+            revocation(SerialNumber::from_slice(one.raw_serial()), one.revocation_date.to_datetime())
         });
         Ok(known.collect())
     }
@@ -153,6 +144,10 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
         Ok(Issued { certificate, key: key.serialize_pem().into() })
     }
+}
+
+fn revocation(serial_number: SerialNumber, revocation_time: OffsetDateTime) -> RevokedCertParams {
+    RevokedCertParams { serial_number, revocation_time, reason_code: None, invalidity_date: None }
 }
 
 /// What all certificates have in common, and the end of their time.

@@ -24,6 +24,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::sys::files;
 use crate::tls::identity::{self, Described};
+use crate::tls::issue::Usage;
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
@@ -55,12 +56,12 @@ pub struct Files {
 
 /// For the end that accepts connections.
 pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
-    let read = Material::read(files, Purpose::Server)?;
+    let (chain, key) = identity(files, Usage::Server)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
         .with_client_cert_verifier(Arc::new(clients(files)?))
-        .with_single_cert(read.chain, read.key)
+        .with_single_cert(chain, key)
         .map_err(|e| mismatch(files, &e))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -71,8 +72,8 @@ pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
 
 /// Which clients a server lets in that has these files.
 pub fn clients(files: &Files) -> Result<Clients, Error> {
-    let lists = files.crl.as_deref().map_or(Ok(Vec::new()), lists)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider())
+    let (roots, lists) = trusted(files)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .with_crls(lists)
         .enforce_revocation_expiration()
         .build()
@@ -82,9 +83,10 @@ pub fn clients(files: &Files) -> Result<Clients, Error> {
 
 /// For the end that connects.
 pub fn client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
-    let read = Material::read(files, Purpose::Client)?;
-    let servers = WebPkiServerVerifier::builder_with_provider(read.roots, provider())
-        .with_crls(read.lists)
+    let (chain, key) = identity(files, Usage::Client)?;
+    let (roots, lists) = trusted(files)?;
+    let servers = WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .with_crls(lists)
         .enforce_revocation_expiration()
         .build()
         .map_err(|e| unusable(files, &e))?;
@@ -92,7 +94,7 @@ pub fn client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
         .with_webpki_verifier(servers)
-        .with_client_auth_cert(read.chain, read.key)
+        .with_client_auth_cert(chain, key)
         .map_err(|e| mismatch(files, &e))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
@@ -108,32 +110,20 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() })
 }
 
-/// What our own certificate is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Client,
-    Server,
+/// Our own certificate with its chain, and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(files: &Files, usage: Usage) -> Result<Identity, Error> {
+    let chain = certificates(&files.certificate, "certificate")?;
+    check_certificate(&chain[0], usage).map_err(|why| wrong("certificate", &files.certificate, &why))?;
+    Ok((chain, key(&files.key)?))
 }
 
-struct Material {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
-    lists: Vec<CertificateRevocationListDer<'static>>,
-}
+/// Whom we believe, and what those have revoked.
+type Trusted = (Arc<RootCertStore>, Vec<CertificateRevocationListDer<'static>>);
 
-impl Material {
-    fn read(files: &Files, purpose: Purpose) -> Result<Self, Error> {
-        let chain = certificates(&files.certificate, "certificate")?;
-        check_certificate(&chain[0], purpose)
-            .map_err(|why| wrong("certificate", &files.certificate, &why))?;
-        Ok(Self {
-            chain,
-            key: key(&files.key)?,
-            roots: Arc::new(authorities(&files.ca)?),
-            lists: files.crl.as_deref().map_or(Ok(Vec::new()), lists)?,
-        })
-    }
+fn trusted(files: &Files) -> Result<Trusted, Error> {
+    Ok((Arc::new(authorities(&files.ca)?), files.crl.as_deref().map_or(Ok(Vec::new()), lists)?))
 }
 
 fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -142,13 +132,16 @@ fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// Whether our own certificate has a chance with the peer.
-fn check_certificate(der: &[u8], purpose: Purpose) -> Result<(), String> {
+fn check_certificate(der: &[u8], usage: Usage) -> Result<(), String> {
     let cert = identity::described(der)?;
     if cert.is_ca {
         return Err("it is that of an authority".to_owned());
     }
-    if purpose == Purpose::Server && !cert.server || purpose == Purpose::Client && !cert.client {
-        let peers = if purpose == Purpose::Server { "servers" } else { "clients" };
+    let (fits, peers) = match usage {
+        Usage::Server => (cert.server, "servers"),
+        Usage::Client => (cert.client, "clients"),
+    };
+    if !fits {
         return Err(format!("it was not made for {peers} (extended key usage)"));
     }
     in_time(&cert, Timestamp::now())

@@ -40,9 +40,14 @@ const LINGER_MS: u64 = 1000;
 /// Watches the plaintext. Called on the pump's thread, before the bytes go on.
 pub trait Meter {
     /// Bytes from the peer.
-    fn inbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision;
+    fn inbound(&mut self, _plaintext: &[u8], _now_ms: u64) -> MeterDecision {
+        MeterDecision::Pass
+    }
+
     /// Bytes to the peer.
-    fn outbound(&mut self, plaintext: &[u8], now_ms: u64) -> MeterDecision;
+    fn outbound(&mut self, _plaintext: &[u8], _now_ms: u64) -> MeterDecision {
+        MeterDecision::Pass
+    }
 }
 
 /// What becomes of bytes, and of those after them.
@@ -55,18 +60,21 @@ pub enum MeterDecision {
     Kill(&'static str),
 }
 
+impl MeterDecision {
+    fn heed(self, paused_ms: &mut u64) -> Result<(), Ended> {
+        match self {
+            Self::Pass => {}
+            Self::PauseUntil(at) => *paused_ms = at,
+            Self::Kill(why) => return Err(Ended::Killed(why)),
+        }
+        Ok(())
+    }
+}
+
 /// For ends that trust the other: everything passes.
 pub struct Unmetered;
 
-impl Meter for Unmetered {
-    fn inbound(&mut self, _: &[u8], _: u64) -> MeterDecision {
-        MeterDecision::Pass
-    }
-
-    fn outbound(&mut self, _: &[u8], _: u64) -> MeterDecision {
-        MeterDecision::Pass
-    }
-}
+impl Meter for Unmetered {}
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,12 +311,7 @@ impl<'a> Pump<'a> {
         if plain.is_empty() {
             return Ok(());
         }
-        match self.meter.inbound(plain, clock::now_ms()) {
-            MeterDecision::Pass => {}
-            MeterDecision::PauseUntil(at) => self.inbound_paused_ms = at,
-            MeterDecision::Kill(why) => return Err(Ended::Killed(why)),
-        }
-        Ok(())
+        self.meter.inbound(plain, clock::now_ms()).heed(&mut self.inbound_paused_ms)
     }
 
     /// Gives plaintext to our side. Whether it took anything.
@@ -389,11 +392,7 @@ impl<'a> Pump<'a> {
             self.outbound = Flow::Ending;
         } else {
             self.plain_side.took(read);
-            match self.meter.outbound(&room[..read], clock::now_ms()) {
-                MeterDecision::Pass => {}
-                MeterDecision::PauseUntil(at) => self.outbound_paused_ms = at,
-                MeterDecision::Kill(why) => return Err(Ended::Killed(why)),
-            }
+            self.meter.outbound(&room[..read], clock::now_ms()).heed(&mut self.outbound_paused_ms)?;
             self.tunnel.session.encrypt(&room[..read]).map_err(|e| self.broken(&e))?;
         }
         self.transmit()?;

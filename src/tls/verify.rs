@@ -1,7 +1,7 @@
 //! What a client's certificate needs beyond the chain that webpki checks: a purpose that names clients, and a
 //! name.
 
-use std::fmt;
+use std::error::Error;
 use std::sync::Arc;
 
 use rustls::Error as Tls;
@@ -39,7 +39,9 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Tls> {
         let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
-        let unacceptable = |why| CertificateError::Other(OtherError(Arc::new(Unacceptable(why))));
+        let unacceptable = |why: String| {
+            CertificateError::Other(OtherError(Arc::from(Box::<dyn Error + Send + Sync>::from(why))))
+        };
         if !identity::described(end_entity).map_err(unacceptable)?.client {
             return Err(CertificateError::InvalidPurpose.into());
         }
@@ -69,15 +71,3 @@ impl ClientCertVerifier for Clients {
         self.0.supported_verify_schemes()
     }
 }
-
-/// Why a certificate with a good chain is refused all the same.
-#[derive(Debug)]
-struct Unacceptable(String);
-
-impl fmt::Display for Unacceptable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unacceptable {}
