@@ -1,30 +1,16 @@
 //! Events as the public messages show them, and back.
 
 use crate::rpc::api::processes::exit;
-use crate::rpc::api::values::{Pairs, proto_time, time};
+use crate::rpc::api::values::{Pairs, proto_time, same_names, time};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::time::Timestamp;
 
-const KINDS: Pairs<EventKind, api::ProcessEventKind> = Pairs(&[
-    (EventKind::Created, api::ProcessEventKind::Created),
-    (EventKind::Started, api::ProcessEventKind::Started),
-    (EventKind::StartFailed, api::ProcessEventKind::StartFailed),
-    (EventKind::Ready, api::ProcessEventKind::Ready),
-    (EventKind::Exited, api::ProcessEventKind::Exited),
-    (EventKind::AttemptFailed, api::ProcessEventKind::AttemptFailed),
-    (EventKind::GaveUp, api::ProcessEventKind::GaveUp),
-    (EventKind::Stopping, api::ProcessEventKind::Stopping),
-    (EventKind::Killed, api::ProcessEventKind::Killed),
-    (EventKind::Stuck, api::ProcessEventKind::Stuck),
-    (EventKind::Stopped, api::ProcessEventKind::Stopped),
-    (EventKind::Signalled, api::ProcessEventKind::Signalled),
-    (EventKind::Removed, api::ProcessEventKind::Removed),
-    (EventKind::Adopted, api::ProcessEventKind::Adopted),
-    (EventKind::EnvChanged, api::ProcessEventKind::EnvironmentChanged),
-    (EventKind::Lost, api::ProcessEventKind::Lost),
-]);
+const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind as ProcessEventKind:
+    Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
+    Removed Adopted Lost; EnvChanged = EnvironmentChanged
+};
 
 impl From<Event> for api::ProcessEvent {
     fn from(e: Event) -> Self {

@@ -1,6 +1,6 @@
 //! Processes as the public messages show them, and back.
 
-use crate::rpc::api::values::{Pairs, duration, proto, proto_time, time};
+use crate::rpc::api::values::{Pairs, duration, proto, proto_time, same_names, time};
 use crate::rpc::services::public as api;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::{End, Exit, Process, StartFailure, State};
@@ -8,33 +8,15 @@ use crate::wire::reply::Item;
 use crate::wire::spec::RestartPolicy;
 use crate::wire::time::Timestamp;
 
-pub(super) const STATES: Pairs<State, api::ProcessState> = Pairs(&[
-    (State::Stopped, api::ProcessState::Stopped),
-    (State::Starting, api::ProcessState::Starting),
-    (State::Running, api::ProcessState::Running),
-    (State::Stopping, api::ProcessState::Stopping),
-    (State::Backoff, api::ProcessState::Backoff),
-    (State::Failed, api::ProcessState::Failed),
-]);
+pub(super) const STATES: Pairs<State, api::ProcessState> =
+    same_names!(State as ProcessState: Stopped Starting Running Stopping Backoff Failed);
 
-pub(super) const POLICIES: Pairs<RestartPolicy, api::RestartPolicy> = Pairs(&[
-    (RestartPolicy::Never, api::RestartPolicy::Never),
-    (RestartPolicy::OnFailure, api::RestartPolicy::OnFailure),
-    (RestartPolicy::Always, api::RestartPolicy::Always),
-]);
+pub(super) const POLICIES: Pairs<RestartPolicy, api::RestartPolicy> =
+    same_names!(RestartPolicy as RestartPolicy: Never OnFailure Always);
 
-const CODES: Pairs<Code, api::ErrorCode> = Pairs(&[
-    (Code::Failed, api::ErrorCode::Failed),
-    (Code::Usage, api::ErrorCode::Usage),
-    (Code::No, api::ErrorCode::No),
-    (Code::NotFound, api::ErrorCode::NotFound),
-    (Code::TimedOut, api::ErrorCode::TimedOut),
-    (Code::Refused, api::ErrorCode::Refused),
-    (Code::Unreachable, api::ErrorCode::Unreachable),
-    (Code::Partial, api::ErrorCode::Partial),
-    (Code::CannotExecute, api::ErrorCode::CannotExecute),
-    (Code::ProgramNotFound, api::ErrorCode::ProgramNotFound),
-]);
+const CODES: Pairs<Code, api::ErrorCode> = same_names! { Code as ErrorCode:
+    Failed Usage No NotFound TimedOut Refused Unreachable Partial CannotExecute ProgramNotFound
+};
 
 pub(super) fn labels(pairs: Vec<(String, String)>) -> Vec<api::ProcessLabel> {
     pairs.into_iter().map(|(key, value)| api::ProcessLabel { key, value }).collect()

@@ -7,7 +7,7 @@ use prost_types::{Duration as ProtoDuration, Struct};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::Paged;
 use crate::rpc::api::requests::Ask;
-use crate::rpc::api::values::{Invalid, Pairs, ms, proto};
+use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::proto::v1;
@@ -19,18 +19,11 @@ use crate::wire::provider::{
 };
 use crate::wire::reply::Reply;
 
-const STATES: Pairs<ProviderState, api::ProviderState> = Pairs(&[
-    (ProviderState::Idle, api::ProviderState::Idle),
-    (ProviderState::Starting, api::ProviderState::Starting),
-    (ProviderState::Ready, api::ProviderState::Ready),
-    (ProviderState::Failed, api::ProviderState::Failed),
-]);
+const STATES: Pairs<ProviderState, api::ProviderState> =
+    same_names!(ProviderState as ProviderState: Idle Starting Ready Failed);
 
-const VARIABLES: Pairs<v1::ProviderEnvironment, api::ProviderVariables> = Pairs(&[
-    (v1::ProviderEnvironment::Inherit, api::ProviderVariables::Inherit),
-    (v1::ProviderEnvironment::Allow, api::ProviderVariables::Allow),
-    (v1::ProviderEnvironment::Clear, api::ProviderVariables::Clear),
-]);
+const VARIABLES: Pairs<v1::ProviderEnvironment, api::ProviderVariables> =
+    same_names!(v1::ProviderEnvironment as ProviderVariables: Inherit Allow Clear);
 
 const HEALTH: Pairs<&str, api::ProviderHealthStatus> = Pairs(&[
     ("ok", api::ProviderHealthStatus::Ok),

@@ -3,7 +3,7 @@
 use crate::rpc::api::pages::Page;
 use crate::rpc::api::processes::variables;
 use crate::rpc::api::specs::{self, SCOPES};
-use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto};
+use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
@@ -12,17 +12,11 @@ use crate::wire::request::{
     StreamKind, Until, Upgrade, Wait,
 };
 
-const CONDITIONS: Pairs<Until, api::WaitCondition> = Pairs(&[
-    (Until::Stopped, api::WaitCondition::Stopped),
-    (Until::Running, api::WaitCondition::Running),
-    (Until::Ready, api::WaitCondition::Ready),
-]);
+const CONDITIONS: Pairs<Until, api::WaitCondition> =
+    same_names!(Until as WaitCondition: Stopped Running Ready);
 
-const SELECTIONS: Pairs<StreamKind, api::OutputSelection> = Pairs(&[
-    (StreamKind::Both, api::OutputSelection::Both),
-    (StreamKind::Stdout, api::OutputSelection::Stdout),
-    (StreamKind::Stderr, api::OutputSelection::Stderr),
-]);
+const SELECTIONS: Pairs<StreamKind, api::OutputSelection> =
+    same_names!(StreamKind as OutputSelection: Both Stdout Stderr);
 
 /// A message that asks for something.
 pub(crate) trait Ask: prost::Message + Default + Sized + 'static {

@@ -1,16 +1,13 @@
 //! How a process is to be run: the public message into the one that is checked and stored, and back.
 
 use crate::rpc::api::processes::{POLICIES, labels, variables};
-use crate::rpc::api::values::{Invalid, Pairs, ms, proto};
+use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::proto::v1;
 use crate::wire::spec::{EnvBase, EnvExpand, Readiness, Scope, Spec};
 
-pub(super) const SCOPES: Pairs<Scope, api::SignalScope> = Pairs(&[
-    (Scope::Tree, api::SignalScope::Tree),
-    (Scope::Group, api::SignalScope::Group),
-    (Scope::Leader, api::SignalScope::Leader),
-]);
+pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
+    same_names!(Scope as SignalScope: Tree Group Leader);
 
 /// For what takes it apart and checks it.
 pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {

@@ -97,6 +97,19 @@ impl<A: Copy + PartialEq, B: Copy + PartialEq + TryFrom<i32> + Into<i32>> Pairs<
     }
 }
 
+/// The table of variants that have the same name in both, and of one more that has another.
+macro_rules! same_names {
+    ($ours:path as $public:ident: $($variant:ident)* $(; $one:ident = $other:ident)?) => {{
+        use $ours as Ours;
+        Pairs(&[
+            $((Ours::$variant, api::$public::$variant),)*
+            $((Ours::$one, api::$public::$other),)?
+        ])
+    }};
+}
+
+pub(super) use same_names;
+
 #[cfg(test)]
 mod tests {
     use super::*;
