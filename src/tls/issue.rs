@@ -146,7 +146,10 @@ impl Authority {
     }
 }
 
-fn revocation(serial_number: SerialNumber, revocation_time: OffsetDateTime) -> RevokedCertParams {
+pub(in crate::tls) fn revocation(
+    serial_number: SerialNumber,
+    revocation_time: OffsetDateTime,
+) -> RevokedCertParams {
     RevokedCertParams { serial_number, revocation_time, reason_code: None, invalidity_date: None }
 }
 

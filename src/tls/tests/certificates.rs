@@ -1,6 +1,5 @@
 //! Which certificates get a client in, and which servers a client believes.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -12,9 +11,9 @@ use rcgen::{
 use crate::sys::clock;
 use crate::tls::identity;
 use crate::tls::tests::{
-    Authority, CLIENT, Identity, LONG_MS, SERVER, World, authority, leaf, shake_hands, unchecked,
+    Authority, CLIENT, Identity, SERVER, World, authority, leaf, openssl_client, shake_hands, unchecked,
 };
-use crate::tls::tunnel::{Refused, accept};
+use crate::tls::tunnel::Refused;
 
 /// The server's words for its refusal.
 fn refusal(world: &World, client: &Identity) -> String {
@@ -172,23 +171,9 @@ fn g3_weak_rsa_keys_are_refused() {
             &world,
             "x509 -req -in rsa.csr -CA client-ca.pem -CAkey ca.key -days 2 -extfile ext -out rsa.pem",
         );
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = Command::new("openssl")
-            .args(["s_client", "-tls1_3", "-alpn", "h2", "-cert", "rsa.pem", "-key", "rsa.key"])
-            // Its own security level would refuse the key before the server does.
-            .args(["-cipher", "DEFAULT@SECLEVEL=0", "-connect"])
-            .arg(listener.local_addr().unwrap().to_string())
-            .current_dir(&world.dir.0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let tcp = listener.accept().unwrap().0;
-        let accepting = accept(tcp, world.server(), clock::now_ms() + LONG_MS).map(|(_, peer)| peer.names);
-        client.kill().unwrap();
-        client.wait().unwrap();
-        match accepting {
+        // Its own security level would refuse the key before the server does.
+        let arguments = ["-tls1_3", "-cert", "rsa.pem", "-key", "rsa.key", "-cipher", "DEFAULT@SECLEVEL=0"];
+        match openssl_client(&world, &arguments).result.map(|peer| peer.names) {
             Ok(names) => assert!(accepted && names == ["ops"], "{bits}: {names:?}"),
             Err(why) => {
                 assert!(!accepted && matches!(why, Refused::Unacceptable(_)), "{bits}: {why}");

@@ -1,10 +1,8 @@
 //! Clients that break or bend the handshake, and what every connection has to be.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -12,18 +10,10 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
-use crate::tls::identity::Peer;
-use crate::tls::tests::{LONG_MS, World, connected, shake_hands, unchecked};
-use crate::tls::tunnel::{Refused, Tunnel, accept, connect};
-
-type Accepting = JoinHandle<Result<(Tunnel, Peer), Refused>>;
-
-/// A server that accepts one connection, and our raw end of it.
-fn accepting(world: &World, within_ms: u64) -> (Accepting, TcpStream) {
-    let (far, near) = connected();
-    let config = world.server();
-    (std::thread::spawn(move || accept(far, config, clock::now_ms() + within_ms)), near)
-}
+use crate::tls::tests::{
+    Accepting, LONG_MS, World, accepting, connected, openssl_client, shake_hands, unchecked,
+};
+use crate::tls::tunnel::{Refused, accept, connect};
 
 fn refusal(accepting: Accepting) -> Refused {
     accepting.join().unwrap().map(|(_, peer)| peer).unwrap_err()
@@ -49,37 +39,11 @@ fn rest(mut tcp: TcpStream) -> Vec<u8> {
     read
 }
 
-struct Openssl {
-    /// What the server makes of it.
-    result: Result<Peer, Refused>,
-    said: String,
-}
-
-fn openssl(world: &World, arguments: &[&str]) -> Openssl {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Command::new("openssl")
-        .args(["s_client", "-alpn", "h2", "-cert", "client.pem", "-key", "client.key"])
-        .args(arguments)
-        .arg("-connect")
-        .arg(listener.local_addr().unwrap().to_string())
-        .current_dir(&world.dir.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("openssl is installed");
-    let tcp = listener.accept().unwrap().0;
-    let result = accept(tcp, world.server(), clock::now_ms() + LONG_MS).map(|(_, peer)| peer);
-    let output = client.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Openssl { result, said: String::from_utf8_lossy(&said).into_owned() }
-}
-
 #[test]
 fn g1_older_versions_get_an_alert_and_nothing_else() {
     let world = World::new();
     for version in ["-tls1_2", "-tls1_1", "-tls1"] {
-        let client = openssl(&world, &[version, "-cipher", "DEFAULT@SECLEVEL=0"]);
+        let client = openssl_client(&world, &[version, "-cipher", "DEFAULT@SECLEVEL=0"]);
         let why = Refused::Unacceptable("the client does not speak TLS 1.3".to_owned());
         assert_eq!(client.result.unwrap_err(), why, "{version}: {}", client.said);
         assert!(client.said.contains("alert"), "{version}: {}", client.said);
@@ -91,13 +55,13 @@ fn g1_older_versions_get_an_alert_and_nothing_else() {
 fn three_suites_and_no_other() {
     let world = World::new();
     for suite in ["TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"] {
-        let client = openssl(&world, &["-tls1_3", "-ciphersuites", suite]);
+        let client = openssl_client(&world, &["-tls1_3", "-ciphersuites", suite]);
         assert_eq!(client.result.unwrap().names, ["ops"]);
         assert!(client.said.contains(&format!("Cipher is {suite}")), "{}", client.said);
         assert!(client.said.contains("ALPN protocol: h2"), "{}", client.said);
     }
     for suite in ["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256"] {
-        let client = openssl(&world, &["-tls1_3", "-ciphersuites", suite]);
+        let client = openssl_client(&world, &["-tls1_3", "-ciphersuites", suite]);
         let why = client.result.unwrap_err().to_string();
         assert_eq!(why, "the client offers none of our cipher suites");
         assert!(client.said.contains("alert handshake failure"), "{}", client.said);
@@ -111,12 +75,12 @@ fn g2_what_comes_before_the_handshake_is_done_goes_nowhere() {
     for early in
         [record(23, &[0; 64]), record(23, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), b"PRI * HTTP/2.0".to_vec()]
     {
-        let (server, mut tcp) = accepting(&world, LONG_MS);
+        let (server, mut tcp) = accepting(world.server(), LONG_MS);
         tcp.write_all(&[&hello[..], &early].concat()).unwrap();
         let why = refusal(server);
         assert!(matches!(why, Refused::Unacceptable(_)), "{why}");
     }
-    let (server, mut tcp) = accepting(&world, LONG_MS);
+    let (server, mut tcp) = accepting(world.server(), LONG_MS);
     tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     assert!(matches!(refusal(server), Refused::Unacceptable(_)), "HTTP/2 without TLS");
 }
@@ -125,7 +89,7 @@ fn g2_what_comes_before_the_handshake_is_done_goes_nowhere() {
 fn g5_records_of_one_byte_are_records() {
     let world = World::new();
     let (mut conn, hello) = client(world.client());
-    let (server, mut tcp) = accepting(&world, LONG_MS);
+    let (server, mut tcp) = accepting(world.server(), LONG_MS);
     let pieces: Vec<u8> = hello[5..].iter().flat_map(|byte| record(22, &[*byte])).collect();
     tcp.write_all(&pieces).unwrap();
     conn.complete_io(&mut tcp).unwrap();
@@ -136,7 +100,7 @@ fn g5_records_of_one_byte_are_records() {
     let (server, client) = shake_hands(world.server(), Arc::new(config), "localhost");
     assert!(server.is_ok() && client.is_ok(), "small encrypted ones, too");
 
-    let (server, mut tcp) = accepting(&world, LONG_MS);
+    let (server, mut tcp) = accepting(world.server(), LONG_MS);
     // A message of 64 KiB, byte by byte: more than is kept.
     let header: Vec<u8> = [1, 0, 0xff, 0xff].iter().flat_map(|byte| record(22, &[*byte])).collect();
     let endless = record(22, &[0]).repeat(40_000);
@@ -149,7 +113,7 @@ fn g6_a_farewell_after_the_first_message_ends_it() {
     let world = World::new();
     let (_, hello) = client(world.client());
     for goodbyes in [1, 10, 10_000] {
-        let (server, mut tcp) = accepting(&world, LONG_MS);
+        let (server, mut tcp) = accepting(world.server(), LONG_MS);
         let _ = tcp.write_all(&[hello.clone(), record(21, &[1, 0]).repeat(goodbyes)].concat());
         drop(tcp);
         let why = refusal(server);
@@ -162,13 +126,13 @@ fn g7_messages_of_another_epoch_are_refused() {
     let world = World::new();
     let (_, hello) = client(world.client());
     // The beginning of one more message in the record that ends the plaintext.
-    let (server, mut tcp) = accepting(&world, LONG_MS);
+    let (server, mut tcp) = accepting(world.server(), LONG_MS);
     tcp.write_all(&record(22, &[&hello[5..], &[20, 0, 0, 4]].concat())).unwrap();
     let why = refusal(server);
     assert!(why.to_string().contains("KeyEpochWithPendingFragment"), "{why}");
     assert_eq!(rest(tcp).last_chunk(), Some(&[2, 10]), "unexpected_message");
     // A Finished that is not encrypted.
-    let (server, mut tcp) = accepting(&world, LONG_MS);
+    let (server, mut tcp) = accepting(world.server(), LONG_MS);
     tcp.write_all(&[hello, record(22, &[20, 0, 0, 1, 0])].concat()).unwrap();
     assert!(matches!(refusal(server), Refused::Unacceptable(_)));
 }
@@ -177,7 +141,7 @@ fn g7_messages_of_another_epoch_are_refused() {
 fn g8_bytes_that_come_one_by_one_do_not_move_the_deadline() {
     let world = World::new();
     let (_, hello) = client(world.client());
-    let (server, mut tcp) = accepting(&world, 200);
+    let (server, mut tcp) = accepting(world.server(), 200);
     let begin = clock::now_ms();
     for byte in &hello {
         if tcp.write_all(&[*byte]).is_err() || server.is_finished() {
@@ -209,7 +173,7 @@ fn g10_nothing_is_resumed_and_nothing_comes_early() {
     for _ in 0..2 {
         let (mut conn, hello) = client(config.clone());
         assert!(conn.early_data().is_none());
-        let (server, mut tcp) = accepting(&world, LONG_MS);
+        let (server, mut tcp) = accepting(world.server(), LONG_MS);
         tcp.write_all(&hello).unwrap();
         conn.complete_io(&mut tcp).unwrap();
         drop(server.join().unwrap().unwrap());

@@ -12,14 +12,16 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,6 +31,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::sys::clock;
 use crate::tls::closer::Closer;
 use crate::tls::identity::Peer;
+use crate::tls::issue::revocation;
 use crate::tls::material::{self, Files};
 use crate::tls::pump::{Ended, Meter, Unmetered};
 use crate::tls::tunnel::{Refused, Tunnel, accept, connect};
@@ -70,14 +73,10 @@ impl Authority {
 
     /// A list of what it has revoked, as PEM.
     fn revoke(&self, serials: &[u64], until_year: i32) -> String {
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
+        let begin = rcgen::date_time_ymd(2020, 1, 1);
+        let revoked = |serial: &u64| revocation(SerialNumber::from(*serial), begin);
         let params = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            this_update: begin,
             next_update: rcgen::date_time_ymd(until_year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
@@ -206,15 +205,50 @@ fn connected() -> (TcpStream, TcpStream) {
     (far, near)
 }
 
+type Accepting = JoinHandle<Result<(Tunnel, Peer), Refused>>;
+
+/// A server that accepts one connection, and the raw other end of it.
+fn accepting(config: Arc<ServerConfig>, within_ms: u64) -> (Accepting, TcpStream) {
+    let (far, near) = connected();
+    (std::thread::spawn(move || accept(far, config, clock::now_ms() + within_ms)), near)
+}
+
 fn shake_hands(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     name: &str,
 ) -> (Result<(Tunnel, Peer), Refused>, Result<Tunnel, Error>) {
-    let (far, near) = connected();
-    let accepting = std::thread::spawn(move || accept(far, server, clock::now_ms() + LONG_MS));
+    let (accepting, near) = accepting(server, LONG_MS);
     let client = connect(near, client, name, clock::now_ms() + LONG_MS);
     (accepting.join().unwrap(), client)
+}
+
+/// What becomes of an OpenSSL client.
+struct Openssl {
+    /// What the server makes of it.
+    result: Result<Peer, Refused>,
+    said: String,
+}
+
+/// A client that is `client.pem` unless the arguments say otherwise.
+fn openssl_client(world: &World, arguments: &[&str]) -> Openssl {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Command::new("openssl")
+        .args(["s_client", "-alpn", "h2", "-cert", "client.pem", "-key", "client.key"])
+        .args(arguments)
+        .arg("-connect")
+        .arg(listener.local_addr().unwrap().to_string())
+        .current_dir(&world.dir.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl is installed");
+    let tcp = listener.accept().unwrap().0;
+    let result = accept(tcp, world.server(), clock::now_ms() + LONG_MS).map(|(_, peer)| peer);
+    let output = client.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Openssl { result, said: String::from_utf8_lossy(&said).into_owned() }
 }
 
 /// A tunnel that runs, and our end of its plaintext.

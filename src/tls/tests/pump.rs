@@ -10,14 +10,11 @@ use rustls::pki_types::ServerName;
 
 use crate::sys::{clock, poll};
 use crate::tls::pump::{Ended, Meter, MeterDecision, Unmetered};
-use crate::tls::tests::{LONG_MS, Running, World, connected, leaf, shake_hands, unchecked};
-use crate::tls::tunnel::accept;
+use crate::tls::tests::{CLIENT, LONG_MS, Running, World, accepting, leaf, shake_hands, unchecked};
 
 /// A server that runs, and a client of rustls' own with its socket: for what a pump of ours would not do.
 fn raw(world: &World, meter: impl Meter + Send + 'static) -> (Running, ClientConnection, TcpStream) {
-    let (far, mut near) = connected();
-    let config = world.server();
-    let accepting = std::thread::spawn(move || accept(far, config, clock::now_ms() + LONG_MS));
+    let (accepting, mut near) = accepting(world.server(), LONG_MS);
     let name = ServerName::try_from("localhost").unwrap();
     let mut client = ClientConnection::new(world.client(), name).unwrap();
     while client.is_handshaking() {
@@ -199,7 +196,7 @@ fn g7_what_is_not_of_this_connection_ends_it() {
 #[test]
 fn what_the_server_thinks_of_our_certificate_is_told() {
     let mut world = World::new();
-    let mut params = leaf(&["ops"], &[crate::tls::tests::CLIENT]);
+    let mut params = leaf(&["ops"], &[CLIENT]);
     params.serial_number = Some(7u64.into());
     world.server.crl = Some(world.dir.write("crl", &world.ca.revoke(&[7], 2100)));
     let files = world.dir.files("revoked", &world.ca.issue(&params), &world.ca);

@@ -3,7 +3,7 @@
 use rcgen::{CertificateParams, SerialNumber};
 
 use crate::tls::material;
-use crate::tls::tests::{Authority, CLIENT, Identity, World, authority, leaf};
+use crate::tls::tests::{Authority, CLIENT, Identity, SERVER, World, authority, leaf, shake_hands};
 
 fn numbered(serial: u64) -> CertificateParams {
     let mut params = leaf(&["ops"], &[CLIENT]);
@@ -72,10 +72,10 @@ fn g4_lists_that_cannot_be_believed_are_not_loaded() {
 #[test]
 fn g4_a_server_may_be_revoked_too() {
     let mut world = World::new();
-    let mut params = leaf(&["localhost"], &[crate::tls::tests::SERVER]);
+    let mut params = leaf(&["localhost"], &[SERVER]);
     params.serial_number = Some(SerialNumber::from(9));
     world.server = world.dir.files("revoked", &world.ca.issue(&params), &world.ca);
     world.client.crl = Some(world.dir.write("crl", &world.ca.revoke(&[9], 2100)));
-    let (_, client) = crate::tls::tests::shake_hands(world.server(), world.client(), "localhost");
+    let (_, client) = shake_hands(world.server(), world.client(), "localhost");
     assert_eq!(client.map(drop).unwrap_err().message, "the certificate of the server is revoked");
 }
