@@ -52,6 +52,31 @@ fn selection(number: i32) -> Result<i32, Invalid> {
     Ok(SELECTIONS.asked("selection", number)?.unwrap_or_default().to_wire() as i32)
 }
 
+/// Requests that stand for one of the service's without more ado.
+macro_rules! asks {
+    ($($request:ident($sent:ident) => $body:ident($wire:expr);)*) => {
+        $(impl Ask for api::$request {
+            fn body(self) -> Result<Body, Invalid> {
+                let $sent = self;
+                Ok(Body::$body($wire))
+            }
+        })*
+    };
+}
+
+asks! {
+    StartAgainRequest(r) => StartAgain(v1::StartAgain { targets: r.targets });
+    RestartRequest(r) => Restart(v1::Targets { targets: r.targets });
+    RemoveRequest(r) => Remove(v1::Remove { targets: r.targets, force: r.force });
+    OutputRequest(r) => Output(v1::Output { target: r.target, kind: selection(r.selection)? });
+    EventsRequest(r) => Events(v1::Events { since: r.after_sequence, follow: r.follow, target: r.target });
+    HistoryRequest(r) => Events(v1::Events { since: r.after_sequence, follow: false, target: r.target });
+    AuditRequest(r) => AuditLog(v1::AuditLog { since: r.after_sequence, max: r.limit });
+    ServiceInfoRequest(_r) => Service(v1::Service {});
+    HealthRequest(_r) => Health(v1::HealthRequest {});
+    UpgradeRequest(r) => Upgrade(v1::Upgrade { id: id_bytes("id", &r.id)?, path: r.path });
+}
+
 impl Ask for api::StartRequest {
     fn body(self) -> Result<Body, Invalid> {
         let spec = self.spec.ok_or_else(|| Invalid::because("spec", "it is missing"))?;
@@ -72,12 +97,6 @@ impl From<&Start> for api::StartRequest {
             numbered: r.numbering == Numbering::Numbered,
             count: 0,
         }
-    }
-}
-
-impl Ask for api::StartAgainRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::StartAgain(v1::StartAgain { targets: self.targets }))
     }
 }
 
@@ -102,18 +121,6 @@ impl From<&Stop> for api::StopRequest {
             scope: r.scope.map_or(0, |scope| SCOPES.number(scope)),
             no_kill: r.no_kill,
         }
-    }
-}
-
-impl Ask for api::RestartRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Restart(v1::Targets { targets: self.targets }))
-    }
-}
-
-impl Ask for api::RemoveRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Remove(v1::Remove { targets: self.targets, force: self.force }))
     }
 }
 
@@ -185,12 +192,6 @@ impl From<&List> for api::ListRequest {
     }
 }
 
-impl Ask for api::OutputRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Output(v1::Output { target: self.target, kind: selection(self.selection)? }))
-    }
-}
-
 impl From<&Output> for api::OutputRequest {
     fn from(r: &Output) -> Self {
         Self { target: r.target.clone(), selection: SELECTIONS.number(r.kind) }
@@ -242,46 +243,9 @@ impl From<&EnvChange> for api::EnvironmentRequest {
     }
 }
 
-impl Ask for api::EventsRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        let (since, follow, target) = (self.after_sequence, self.follow, self.target);
-        Ok(Body::Events(v1::Events { since, follow, target }))
-    }
-}
-
 impl From<&Events> for api::EventsRequest {
     fn from(r: &Events) -> Self {
         Self { after_sequence: r.since, follow: r.follow, target: r.target.clone().unwrap_or_default() }
-    }
-}
-
-impl Ask for api::HistoryRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Events(v1::Events { since: self.after_sequence, follow: false, target: self.target }))
-    }
-}
-
-impl Ask for api::AuditRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::AuditLog(v1::AuditLog { since: self.after_sequence, max: self.limit }))
-    }
-}
-
-impl Ask for api::ServiceInfoRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Service(v1::Service {}))
-    }
-}
-
-impl Ask for api::HealthRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Health(v1::HealthRequest {}))
-    }
-}
-
-impl Ask for api::UpgradeRequest {
-    fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::Upgrade(v1::Upgrade { id: id_bytes("id", &self.id)?, path: self.path }))
     }
 }
 
