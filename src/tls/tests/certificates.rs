@@ -11,7 +11,8 @@ use rcgen::{
 use crate::sys::clock;
 use crate::tls::identity;
 use crate::tls::tests::{
-    Authority, CLIENT, Identity, SERVER, World, authority, leaf, openssl_client, shake_hands, unchecked,
+    Authority, CLIENT, Identity, SERVER, World, authority, leaf, openssl_client, ops_but, shake_hands,
+    unchecked,
 };
 use crate::tls::tunnel::Refused;
 
@@ -60,12 +61,10 @@ fn g3_other_authorities_and_times_are_refused() {
     let why = refusal(&world, &Identity { chain, key: key.serialize_pem() });
     assert!(why.contains("authority that we do not know"), "{why}");
 
-    let mut params = leaf(&["ops"], &[CLIENT]);
-    params.not_after = date_time_ymd(2020, 1, 2);
+    let params = ops_but(|params| params.not_after = date_time_ymd(2020, 1, 2));
     let why = refusal(&world, &world.ca.issue(&params));
     assert_eq!(why, "the certificate of the client has expired on 2020-01-02T00:00:00.000Z");
-    let mut params = leaf(&["ops"], &[CLIENT]);
-    params.not_before = date_time_ymd(2100, 1, 1);
+    let params = ops_but(|params| params.not_before = date_time_ymd(2100, 1, 1));
     let why = refusal(&world, &world.ca.issue(&params));
     assert_eq!(why, "the certificate of the client is not valid before 2100-01-01T00:00:00.000Z");
 }
@@ -77,8 +76,7 @@ fn g3_certificates_for_something_else_are_refused() {
         let why = refusal(&world, &world.ca.issue(&leaf(&["ops"], purposes)));
         assert!(why.ends_with("was not made for this purpose (extended key usage)"), "{why}");
     }
-    let mut params = leaf(&["ops"], &[CLIENT]);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let params = ops_but(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     let why = refusal(&world, &world.ca.issue(&params));
     assert!(why.contains("CaUsedAsEndEntity"), "{why}");
 }
@@ -94,10 +92,9 @@ fn g3_a_certificate_without_a_usable_name_is_refused() {
         let why = refusal(&world, &world.ca.issue(&params));
         assert!(why.contains("malformed name") && !why.contains('\n'), "{why}");
     }
-    let mut params = leaf(&["ops"], &[CLIENT]);
     // A second SAN: which one counts?
     let san = CustomExtension::from_oid_content(&[2, 5, 29, 17], b"\x30\x07\x82\x05admin".to_vec());
-    params.custom_extensions = vec![san];
+    let params = ops_but(|params| params.custom_extensions = vec![san]);
     assert!(world.admits(&world.ca.issue(&params)).is_err());
 }
 

@@ -102,6 +102,13 @@ fn leaf(names: &[&str], purposes: &[ExtendedKeyUsagePurpose]) -> CertificatePara
     params
 }
 
+/// The certificate of the client `ops`, but for this.
+fn ops_but(change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let mut params = leaf(&["ops"], &[CLIENT]);
+    change(&mut params);
+    params
+}
+
 /// A directory that goes when the test has passed.
 struct Dir(PathBuf);
 

@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 
 use crate::sys::{clock, poll};
 use crate::tls::pump::{Ended, Meter, MeterDecision, Unmetered};
-use crate::tls::tests::{CLIENT, LONG_MS, Running, World, accepting, leaf, shake_hands, unchecked};
+use crate::tls::tests::{LONG_MS, Running, World, accepting, ops_but, shake_hands, unchecked};
 
 /// A server that runs, and a client of rustls' own with its socket: for what a pump of ours would not do.
 fn raw(world: &World, meter: impl Meter + Send + 'static) -> (Running, ClientConnection, TcpStream) {
@@ -196,8 +196,7 @@ fn g7_what_is_not_of_this_connection_ends_it() {
 #[test]
 fn what_the_server_thinks_of_our_certificate_is_told() {
     let mut world = World::new();
-    let mut params = leaf(&["ops"], &[CLIENT]);
-    params.serial_number = Some(7u64.into());
+    let params = ops_but(|params| params.serial_number = Some(7u64.into()));
     world.server.crl = Some(world.dir.write("crl", &world.ca.revoke(&[7], 2100)));
     let files = world.dir.files("revoked", &world.ca.issue(&params), &world.ca);
     let (server, client) = shake_hands(world.server(), unchecked(&files), "localhost");

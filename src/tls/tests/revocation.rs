@@ -3,12 +3,10 @@
 use rcgen::{CertificateParams, SerialNumber};
 
 use crate::tls::material;
-use crate::tls::tests::{Authority, CLIENT, Identity, SERVER, World, authority, leaf, shake_hands};
+use crate::tls::tests::{Authority, Identity, SERVER, World, authority, leaf, ops_but, shake_hands};
 
 fn numbered(serial: u64) -> CertificateParams {
-    let mut params = leaf(&["ops"], &[CLIENT]);
-    params.serial_number = Some(SerialNumber::from(serial));
-    params
+    ops_but(|params| params.serial_number = Some(SerialNumber::from(serial)))
 }
 
 /// What the server says to a client, or nothing if it is let in.
