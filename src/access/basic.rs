@@ -9,11 +9,11 @@ use crate::access::password::Password;
 /// The longest header that is looked at, in bytes.
 pub const HEADER_LEN_MAX: usize = 1024;
 
-/// Who somebody says they are.
+/// What a caller says that it is.
 pub struct Login {
-    /// The user's name, as it was given: it may be nobody's.
+    /// The user's name, as it was given: there may be no such user.
     pub user: String,
-    /// What is to prove it.
+    /// Its proof.
     pub password: Password,
 }
 

@@ -29,7 +29,7 @@ const HASH_LEN: usize = 32;
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// One that somebody wants to have.
+    /// One that a user chooses.
     pub fn chosen(text: &str) -> Result<Self, Error> {
         if text.len() < LEN_MIN {
             return Err(Error::usage(format!("the password is shorter than {LEN_MIN} bytes"))
@@ -42,7 +42,7 @@ impl Password {
             .ok_or_else(|| Error::usage(format!("the password is longer than {LEN_MAX} bytes")))
     }
 
-    /// One that somebody says is theirs; none for what nobody can have.
+    /// One that a caller logs in with; none for what no user can have.
     #[must_use]
     pub fn offered(text: &str) -> Option<Self> {
         let fits = (1..=LEN_MAX).contains(&text.len()) && !text.contains('\0');
@@ -118,7 +118,7 @@ fn calculate(password: &Password, salt: &[u8], memory: &mut Memory) -> [u8; HASH
     output
 }
 
-/// Bytes that nobody can guess.
+/// Bytes that cannot be guessed.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);

@@ -25,7 +25,7 @@ pub fn needs(request: &Request) -> Role {
         Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,
-        // It names everybody.
+        // It names all callers.
         Request::AuditLog(_) => Role::Admin,
         // These are the gateway's own, and have no way in from outside.
         Request::Note(_) | Request::Follow(_) | Request::Host => Role::Admin,

@@ -1,4 +1,4 @@
-//! What somebody may do, in three steps. Each may do what those below it may.
+//! What a caller may do, in three steps. Each role may do what the lower ones may.
 
 use std::fmt;
 use std::str::FromStr;

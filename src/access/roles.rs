@@ -1,5 +1,5 @@
-//! Who has which role. Two factors, each with a role of its own: the certificate and the user. The lower one
-//! counts, and whoever lacks one has none.
+//! Which role a caller has. There are two factors, each with a role of its own: the certificate and the user.
+//! The lower one counts, and a caller that lacks one of them has no role.
 
 use std::collections::BTreeMap;
 

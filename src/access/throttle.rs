@@ -10,7 +10,7 @@ const LOCK_MAX_MS: u64 = 60_000;
 /// A failure this long ago is forgotten, in milliseconds.
 const FORGET_MS: u64 = 15 * 60_000;
 
-/// Whose failures are counted together. Made by a keyed hash: no names are kept here.
+/// Which failures are counted together. Made by a keyed hash: no names are kept here.
 pub type Key = [u8; 32];
 
 /// A key, and how many failures in a row it has free.

@@ -1,5 +1,5 @@
 //! The users file: `NAME:HASH` on each line, comments with `#`. Only its owner may read it, and it is changed
-//! as a whole: whoever reads it sees the old one or the new one.
+//! as a whole: a reader sees the old one or the new one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -252,7 +252,7 @@ mod tests {
         fs::write(scratch.0.join("users.new"), "left by a crash").unwrap();
         edit(&path, |users| users.set(name("bob"), hash())).unwrap();
         assert_eq!(Users::load(&path).unwrap().names().count(), 2);
-        // Somebody else is at it.
+        // Another program changes it.
         let dir = File::open(&scratch.0).unwrap();
         assert!(try_lock(&dir).unwrap());
         let e = edit(&path, |users| users.set(name("eve"), hash())).unwrap_err();

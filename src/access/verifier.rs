@@ -1,6 +1,6 @@
-//! Whether a password is somebody's. Hashing is slow and takes 19 MiB on purpose, so few are calculated at a
-//! time, few wait, and whoever fails again and again is not looked at for a while. Nothing in the answer, nor
-//! the time it takes, tells whether there is such a user.
+//! Whether a password is that of a user. Hashing is slow and takes 19 MiB on purpose, so few hashes are
+//! calculated at a time, few callers wait, and one that fails again and again is locked out for a while.
+//! Neither the answer nor the time it takes tells whether there is such a user.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ const MEMORIES_MAX: usize = 4;
 const WAITING_MAX: usize = 64;
 /// Failures in a row that a certificate has free with a user.
 const FREE_OF_PAIR: u32 = 5;
-/// Failures in a row that a user has free over all certificates. More, for who does not know a password
-/// should not be able to lock out who does.
+/// Failures in a row that a user has free over all certificates. There are more of these, so that guessing
+/// does not lock out the user.
 const FREE_OF_USER: u32 = 25;
 
-/// Why somebody is not who they say.
+/// Why a login is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// There is no such user, or it is another's password, or it was no login at all.
+    /// There is no such user, the password is wrong, or it was no login at all.
     Wrong,
     /// There were too many failures; nothing was looked at.
     Throttled {
@@ -88,8 +88,8 @@ impl Verifier {
         }
     }
 
-    /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is who asks,
-    /// as far as that is proven; the time is monotonic.
+    /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is the
+    /// caller, as far as that is proven; the time is monotonic.
     pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
         let counted = [
             FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
@@ -101,7 +101,7 @@ impl Verifier {
         };
         check()?;
         let mut borrowed = self.memories.take().ok_or(Denied::Busy)?;
-        // Those who were before us may have failed.
+        // Logins before this one may have failed.
         check()?;
         let users = Arc::clone(&self.users.lock().users);
         let hash = users.get(user);
@@ -120,7 +120,7 @@ impl Verifier {
         self.users.lock().generation
     }
 
-    /// A tag of these parts that nobody else can make, nor read anything from.
+    /// A tag of these parts that only this process can make, and from which nothing can be read.
     pub(super) fn tag(&self, parts: &[impl AsRef<[u8]>]) -> Key {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {

@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection: the certificate that it has proven to own, and the users whose
-//! passwords it has shown.
+//! The caller at the other end of a connection: the certificate that it has proven to own, and the users that
+//! it has logged in as.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sys::clock;
 use crate::tls::identity::Peer;
 use crate::wire::error::{Code, Error};
 
-/// A user whose password was right.
+/// A user that has logged in.
 pub(super) type User = Arc<str>;
 
 /// The caller of one connection.

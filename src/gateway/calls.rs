@@ -1,5 +1,5 @@
-//! How a call is answered: who asks is found out, whether they may, then the service behind is asked. Three
-//! ways, by how long that can take; none of them on a completion thread, which only begins them.
+//! How a call is answered: the caller is identified, its rights are checked, then the engine is asked. There
+//! are three ways, by how long that can take; a completion thread only begins them.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 
-/// The calls of one connection: nobody else's rights are within reach.
+/// The calls of one connection: the rights of other callers are not within reach.
 #[derive(Clone)]
 pub(super) struct Calls {
     pub gateway: Arc<Gateway>,
@@ -31,8 +31,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Answers at once: on a thread of the pool. The first call of a connection, whose password takes a
-    /// while, has a thread of its own.
+    /// Answers at once: on a thread of the pool. The first call of a connection has a thread of its own, for
+    /// its password takes a while.
     pub fn at_once<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: UnarySink<A>)
     where
         Q: Ask,
@@ -131,7 +131,7 @@ impl Calls {
         }
     }
 
-    /// What is asked, if this user may ask it. That it may not is put on record.
+    /// The request, if this user may make it. A refusal is put on record.
     fn admit(&self, user: &User, asked: impl Ask, engine: &mut Engine) -> Result<Request, RpcStatus> {
         let request = asked.request().map_err(|e| status::invalid(&e))?;
         let role = self.caller.role(&self.gateway, user)?;
@@ -158,7 +158,7 @@ impl Calls {
         self.call(user, request, &page, client)
     }
 
-    /// What is asked, if this user may ask it, and which part of the answer is wanted.
+    /// The request, if this user may make it, and which part of the answer is wanted.
     fn asked<Q: Ask>(
         &self,
         user: &User,
@@ -198,7 +198,7 @@ impl Calls {
     }
 }
 
-/// The credentials were good: what is asked is looked at.
+/// Requests are decoded only after the credentials were found good.
 fn decoded<Q: Ask>(request: Encoded<Q>) -> Result<Q, RpcStatus> {
     request.decode().map_err(|_| {
         let e = Error::usage("the request cannot be decoded");
@@ -353,7 +353,7 @@ mod tests {
             assert_eq!(status.message(), "the gateway failed in the middle of the call");
             assert_eq!(ask("").unwrap().status, i32::from(ServingStatus::Serving));
         }
-        // Those whose work has panicked have been counted down like the others.
+        // The threads that panicked have been counted down like the others.
         let deadline = clock::now_ms() + 20_000;
         while threads.busy() > 0 {
             assert!(clock::now_ms() < deadline, "{} threads are lost", threads.busy());

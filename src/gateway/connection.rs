@@ -1,6 +1,6 @@
-//! One connection, on a thread of its own: the handshake, then a gRPC server that nobody else has, fed by the
-//! pump until one side has enough. The server's handlers own the caller, so no call can ever have another's
-//! rights.
+//! One connection, on a thread of its own: the handshake, then a gRPC server for this connection alone, fed
+//! by the pump until one side ends it. The server's handlers own the caller, so that no call can ever have the
+//! rights of another caller.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ const SLOTS: usize = 4;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
 
-/// How often a client may ask whether we are still there when there is nothing else to say. The C core's own
-/// limit of five minutes would end the connection of whoever wants to know within seconds.
+/// How often a client may ping an idle connection. The C core's own limit of five minutes would end the
+/// connection of a client that wants to see a failure within seconds.
 const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The whole life of the connection.
@@ -56,7 +56,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
         }
-        // The gRPC library found it past bearing: too many streams, broken HTTP/2.
+        // The gRPC library has given it up: too many streams, broken HTTP/2.
         Ok(Ended::Dismissed) => {
             gateway.rate_limit.add(address, Violation::Broken, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));

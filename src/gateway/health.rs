@@ -1,5 +1,5 @@
-//! `grpc.health.v1.Health`: whether the gateway serves. It answers by itself, and asks nobody for a password:
-//! a probe has a certificate, and learns nothing but this.
+//! `grpc.health.v1.Health`: whether the gateway serves. It answers by itself and needs no password: a
+//! probe has a certificate, and learns nothing but this.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the gateway says: lines for its operator. Whoever attacks it must not fill its log as well.
+//! What the gateway says: lines for its operator. An attacker must not be able to fill the log.
 
 use std::sync::Arc;
 

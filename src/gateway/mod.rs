@@ -168,7 +168,7 @@ fn end(gateway: &Gateway) -> ! {
     gateway.live.close_if(|_| true);
     let deadline = clock::now_ms() + GOODBYE_MS;
     while gateway.live.count() > 0 && clock::now_ms() < deadline {
-        // Nobody counts down for us: a moment between looks, at the very end of the process.
+        // Nothing wakes us when the count falls: a look every few milliseconds, at the end of the process.
         let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));
     }
     std::process::exit(0)

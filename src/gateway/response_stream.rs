@@ -1,5 +1,5 @@
-//! The answer of a call that has a thread of its own: messages as they come, then the end. Whoever writes
-//! waits until the client has room, and learns that it has gone.
+//! The answer of a call that has a thread of its own: messages as they come, then the end. The thread waits
+//! until the client has room, and learns that it has gone.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -47,8 +47,8 @@ impl<A> ResponseStream<A> {
         Self { sink, stall_ms: millis(stall) }
     }
 
-    /// Before waiting for what to send next: sees off what was sent. From then on, until the next message,
-    /// the client's going ends the waiting of whoever this belongs to.
+    /// To be called before the thread waits for the next message: flushes what was sent. From then on, until
+    /// the next message, that wait ends when the client goes.
     pub fn watch(&mut self, canceller: &Canceller) -> Result<(), Gone> {
         self.watch_with(&Waker::from(Arc::new(Hangup(canceller.clone()))))
     }
@@ -81,7 +81,7 @@ impl<A> ResponseStream<A> {
         }
     }
 
-    /// Ends the call. Whether the client hears of it is its own affair.
+    /// Ends the call. Whether the client receives the end is not checked.
     pub fn finish(mut self, result: Result<(), RpcStatus>) {
         let deadline = Some(clock::now_ms() + END_MS);
         match result {

@@ -13,7 +13,7 @@ use crate::wire::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
     pub listen: SocketAddr,
-    /// What it shows, and whom it believes.
+    /// Its certificate and key, and the authorities that it trusts.
     pub files: Files,
     /// Who has a password.
     pub users: UserSource,
@@ -36,7 +36,7 @@ impl GatewaySettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
     File(PathBuf),
-    /// In the configuration, where everybody may read them: for a demonstration, on the loopback only.
+    /// In the configuration, where every user may read them: for a demonstration, on the loopback only.
     Demo(Users),
 }
 

@@ -1,4 +1,4 @@
-//! How many connections there are, and how many of them have not proven who they are yet.
+//! How many connections there are, and how many of them have not authenticated yet.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -34,7 +34,7 @@ struct SlotsTaken {
     of: BTreeMap<IpAddr, usize>,
 }
 
-/// A place, given back when it is dropped.
+/// A slot, given back when it is dropped.
 pub(super) struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
@@ -47,7 +47,7 @@ impl Slots {
     }
 
     /// A slot for a new connection, if it is let in. The fuller it gets, the more are turned away at random:
-    /// so a crowd that does nothing cannot keep out everybody else.
+    /// so a crowd that does nothing cannot keep out all others.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let mut taken = self.taken.lock();
         taken.asked += 1;
@@ -90,7 +90,7 @@ impl SlotsTaken {
 }
 
 impl Slot {
-    /// The client has proven who it is.
+    /// The client has authenticated.
     pub fn prove(&mut self) {
         if !std::mem::replace(&mut self.is_proven, true) {
             let mut taken = self.slots.taken.lock();

@@ -1,5 +1,5 @@
 //! What is left of a call when it is answered: the response has to be kept until it is out. The completion
-//! thread, which learns of it, lets it go; nobody waits.
+//! thread, which learns of it, lets it go; no thread waits.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Who a certificate says somebody is: the names in its SAN, and nothing else. The subject's common name has
-//! no meaning here.
+//! What a certificate says about its holder: the names in its SAN, and nothing else. The subject's common
+//! name has no meaning here.
 
 use std::net::IpAddr;
 
@@ -110,7 +110,7 @@ pub(in crate::tls) fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, String>
 }
 
 /// A name of the SAN, or nothing for a kind that we do not use. Names of all kinds end up in one list, so
-/// each has to look like its kind, or a DNS name could be mistaken for somebody's URI.
+/// each has to look like its kind, or a DNS name could be mistaken for a URI.
 fn named(name: &GeneralName<'_>) -> Result<Option<String>, String> {
     let (text, fits) = match name {
         GeneralName::DNSName(name) => (*name, is_dns(name)),

@@ -1,4 +1,4 @@
-//! Certificates of one's own: an authority, and what it signs. Text in, text out; whoever asks keeps the
+//! Certificates of one's own: an authority, and what it signs. Text in, text out; the caller keeps the
 //! files.
 
 use std::net::IpAddr;

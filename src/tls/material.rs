@@ -1,5 +1,5 @@
-//! Certificates, keys, authorities and revocation lists: from files into what rustls works with. Whatever
-//! cannot work is an error here, with the file's name, and not a handshake that fails later.
+//! Certificates, keys, authorities and revocation lists: from files into what rustls works with. What cannot
+//! work is an error here, with the file's name, and not a handshake that fails later.
 //!
 //! Nothing is left to defaults: TLS 1.3, three suites, HTTP/2, a certificate from both sides, authorities
 //! from the configured file only, and no way to resume a session or to send data before the handshake is
@@ -41,7 +41,7 @@ const LISTS_LEN_MAX: u64 = 16 << 20;
 /// The most authorities in a file.
 const AUTHORITIES_MAX: usize = 100;
 
-/// What one end of a connection shows, and whom it believes.
+/// What one end of a connection shows, and the authorities that it trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// Our certificate, then those of the authorities between it and the one that the peer knows.
@@ -119,7 +119,7 @@ fn identity(files: &Files, usage: Usage) -> Result<Identity, Error> {
     Ok((chain, key(&files.key)?))
 }
 
-/// Whom we believe, and what those have revoked.
+/// The authorities that we trust, and what they have revoked.
 type Trusted = (Arc<RootCertStore>, Vec<CertificateRevocationListDer<'static>>);
 
 fn trusted(files: &Files) -> Result<Trusted, Error> {
@@ -187,7 +187,7 @@ fn authorities(path: &Path) -> Result<RootCertStore, Error> {
     if roots.is_empty() { expired.map(|()| roots) } else { Ok(roots) }
 }
 
-/// Lists that have not expired, so that a configuration that would refuse everybody is refused itself.
+/// Lists that have not expired, so that a configuration that would refuse every peer is refused itself.
 fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
     let fail = |why: &str| wrong("revocation lists", path, why);
     let pem = files::read(path, LISTS_LEN_MAX).map_err(|why| fail(&why))?;

@@ -2,13 +2,13 @@
 //! one `poll` over both.
 //!
 //! Each direction is a buffer of one batch: nothing is read from one side before the last batch has gone to
-//! the other. So whoever does not take what is there stops its sender, at the other end of both connections,
-//! and memory stays at two batches. A socket that gave less than it was asked for is empty, and is not read
-//! again before `poll` says so.
+//! the other. So an end that does not read stops its sender, at the other end of both connections, and memory
+//! stays at two batches. A socket that gave less than it was asked for is empty, and is not read again before
+//! `poll` says so.
 //!
 //! The end of one direction leaves the other as it is: end of the plaintext is a close_notify and a FIN to
-//! the peer, and a close_notify of the peer is the end of the plaintext. A FIN without one may be the work of
-//! somebody in between: then everything ends at once.
+//! the peer, and a close_notify of the peer is the end of the plaintext. A FIN without one may come from
+//! an attacker in between: then everything ends at once.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -27,14 +27,14 @@ use crate::wire::buffer::Buffer;
 const BATCH_LEN: usize = 16 << 10;
 /// And with every one that was full twice as many, up to this: then wake-ups no longer count.
 const BATCH_LEN_MAX: usize = 256 << 10;
-/// What is longer, in bytes, is no question whose answer is due at once, nor such an answer.
+/// Longer batches, in bytes, are neither short requests nor short answers, so the pump does not spin.
 const SPIN_LEN: usize = 4 << 10;
 /// After how long without traffic buffers and stack are given back, in milliseconds. Once; nothing ticks.
 const IDLE_MS: u64 = 1000;
 /// What the peer has not taken this long after our side is gone, in milliseconds, it does not get.
 const GOODBYE_MS: u64 = 10_000;
-/// For how long the peer may then go on talking to nobody, in milliseconds. Closing at once, with bytes of
-/// its unread, could take back what it has not read yet.
+/// For how long the peer may then still send, in milliseconds: it is read and ignored. Closing at once, with
+/// bytes unread, could take back what the peer has not read yet.
 const LINGER_MS: u64 = 1000;
 
 /// Watches the plaintext. Called on the pump's thread, before the bytes go on.
@@ -127,7 +127,7 @@ enum Flow {
     /// The last bytes are on their way.
     Ending,
     Ended,
-    /// There is nobody to take the bytes: they are read and forgotten.
+    /// The bytes have no reader left: they are read and ignored.
     Ignored,
 }
 
@@ -336,7 +336,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Our side is gone: nobody takes what comes, and what is left for the peer has a deadline.
+    /// Our side is gone: what comes has no reader, and what is left for the peer has a deadline.
     fn ignore_peer(&mut self) {
         self.tunnel.session.plain.clear();
         if self.inbound != Flow::Ended {

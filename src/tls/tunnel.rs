@@ -30,13 +30,13 @@ const READ_LEN: usize = 8 << 10;
 const LINGER_MS: u64 = 500;
 /// How much it may say meanwhile.
 const LINGER_LEN_MAX: usize = 1 << 20;
-/// How much plaintext may be on its way between the pump and whoever speaks it, in bytes: with less they take
+/// How much plaintext may be on its way between the pump and its other end, in bytes: with less they take
 /// turns instead of working at the same time.
 const PLAIN_LEN: u32 = 512 << 10;
 /// For how long bytes may stay unacknowledged, in milliseconds: then the peer is gone.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
 
-/// A connection whose both ends have proved who they are. [`Tunnel::run`](crate::tls::pump) carries its
+/// A connection with both ends authenticated. [`Tunnel::run`](crate::tls::pump) carries its
 /// bytes.
 pub struct Tunnel {
     pub(in crate::tls) tcp: TcpStream,
@@ -83,8 +83,8 @@ pub fn accept(
     Ok((tunnel, peer))
 }
 
-/// Connects to a server whose certificate is for this name or address, before the deadline (monotonic ms).
-/// What the server thinks of our certificate shows later: [`Ended::Refused`](crate::tls::pump::Ended).
+/// Connects to a server with a certificate for this name or address, before the deadline (monotonic ms).
+/// Whether the server accepts our certificate shows later: [`Ended::Refused`](crate::tls::pump::Ended).
 pub fn connect(
     tcp: TcpStream,
     config: Arc<ClientConfig>,
@@ -103,7 +103,7 @@ pub fn connect(
     shake_hands(tcp, session, PEER, deadline_ms).map_err(failed)
 }
 
-/// Two connected stream sockets: one for whoever speaks plaintext, the other for
+/// Two connected stream sockets: one for the end that speaks plaintext, the other for
 /// [`Tunnel::run`](crate::tls::pump).
 pub fn plain_pair() -> io::Result<(UnixStream, OwnedFd)> {
     let (theirs, ours) = UnixStream::pair()?;

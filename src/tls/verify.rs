@@ -19,10 +19,10 @@ use crate::tls::identity::{self, Peer};
 pub struct Clients(pub(in crate::tls) Arc<dyn ClientCertVerifier>);
 
 impl Clients {
-    /// Whether somebody who was let in once would be let in now.
+    /// Whether a peer that was let in once would be let in now.
     #[must_use]
     pub fn accept(&self, peer: &Peer) -> bool {
-        let (leaf, others) = peer.chain.split_first().expect("nobody is let in without a certificate");
+        let (leaf, others) = peer.chain.split_first().expect("no peer is let in without a certificate");
         self.verify_client_cert(leaf, others, UnixTime::now()).is_ok()
     }
 }

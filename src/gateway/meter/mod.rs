@@ -16,7 +16,7 @@ use crate::tls::pump::{Meter, MeterDecision};
 /// What a client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The header of a gRPC message, in bytes: a frame of data that could not hold even that serves nobody.
+/// The header of a gRPC message, in bytes: a frame of data that could not hold even that is of no use.
 const MESSAGE_HEADER_LEN: u32 = 5;
 /// Frames of data below this length, in bytes, cost more memory than they carry.
 const FRAGMENT_LEN: u32 = 16;
@@ -68,8 +68,8 @@ impl Default for Quotas {
             // KiB at most.
             continuations_max: 32,
             header_block_len_max: 64 << 10,
-            // The gRPC core holds nobody to limits that they have not acknowledged. What a client assumes
-            // until it has read them is usually 100.
+            // The gRPC core does not hold a client to limits that it has not acknowledged. What a client
+            // assumes until it has read them is usually 100.
             early_calls_max: 100,
             calls_max: 100,
         }
