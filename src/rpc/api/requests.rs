@@ -89,17 +89,6 @@ impl Ask for api::StartRequest {
     }
 }
 
-impl From<&Start> for api::StartRequest {
-    fn from(r: &Start) -> Self {
-        Self {
-            spec: Some((&r.spec).into()),
-            ids: r.ids.iter().map(ToString::to_string).collect(),
-            numbered: r.numbering == Numbering::Numbered,
-            count: 0,
-        }
-    }
-}
-
 impl Ask for api::StopRequest {
     fn body(self) -> Result<Body, Invalid> {
         Ok(Body::Stop(v1::StopTargets {
@@ -109,24 +98,6 @@ impl Ask for api::StopRequest {
             scope: SCOPES.asked("scope", self.scope)?.map(|s| s.to_wire() as i32),
             no_kill: self.no_kill,
         }))
-    }
-}
-
-impl From<&Stop> for api::StopRequest {
-    fn from(r: &Stop) -> Self {
-        Self {
-            targets: r.targets.clone(),
-            signal_number: r.signal,
-            timeout: r.timeout.map(proto),
-            scope: r.scope.map_or(0, |scope| SCOPES.number(scope)),
-            no_kill: r.no_kill,
-        }
-    }
-}
-
-impl From<&Remove> for api::RemoveRequest {
-    fn from(r: &Remove) -> Self {
-        Self { targets: r.targets.clone(), force: r.force }
     }
 }
 
@@ -140,12 +111,6 @@ impl Ask for api::SignalRequest {
     }
 }
 
-impl From<&Signal> for api::SignalRequest {
-    fn from(r: &Signal) -> Self {
-        Self { targets: r.targets.clone(), signal_number: r.signal, scope: SCOPES.number(r.scope) }
-    }
-}
-
 impl Ask for api::WaitRequest {
     fn body(self) -> Result<Body, Invalid> {
         Ok(Body::Wait(v1::Wait {
@@ -153,16 +118,6 @@ impl Ask for api::WaitRequest {
             until: CONDITIONS.asked("condition", self.condition)?.unwrap_or_default().to_wire() as i32,
             timeout_ms: self.timeout.map(|d| ms("timeout", d)).transpose()?,
         }))
-    }
-}
-
-impl From<&Wait> for api::WaitRequest {
-    fn from(r: &Wait) -> Self {
-        Self {
-            targets: r.targets.clone(),
-            condition: CONDITIONS.number(r.until),
-            timeout: r.timeout.map(proto),
-        }
     }
 }
 
@@ -183,18 +138,6 @@ impl Ask for api::ListRequest {
 
     fn body(self) -> Result<Body, Invalid> {
         Ok(Body::List(v1::List { pattern: self.pattern, all: self.include_internal }))
-    }
-}
-
-impl From<&List> for api::ListRequest {
-    fn from(r: &List) -> Self {
-        Self { pattern: r.pattern.clone().unwrap_or_default(), include_internal: r.all, ..Self::default() }
-    }
-}
-
-impl From<&Output> for api::OutputRequest {
-    fn from(r: &Output) -> Self {
-        Self { target: r.target.clone(), selection: SELECTIONS.number(r.kind) }
     }
 }
 
@@ -237,20 +180,53 @@ impl Ask for api::EnvironmentRequest {
     }
 }
 
-impl From<&EnvChange> for api::EnvironmentRequest {
-    fn from(r: &EnvChange) -> Self {
-        Self { set: variables(r.set.clone()), unset: r.unset.clone() }
-    }
+/// What a client of a gateway sends for each of the service's requests.
+macro_rules! sent_as {
+    ($($ours:ident as $request:ident($r:ident) => $fields:tt;)*) => {
+        $(impl From<&$ours> for api::$request {
+            fn from($r: &$ours) -> Self {
+                Self $fields
+            }
+        })*
+    };
 }
 
-impl From<&Events> for api::EventsRequest {
-    fn from(r: &Events) -> Self {
-        Self { after_sequence: r.since, follow: r.follow, target: r.target.clone().unwrap_or_default() }
-    }
-}
-
-impl From<&Upgrade> for api::UpgradeRequest {
-    fn from(r: &Upgrade) -> Self {
-        Self { id: r.id.to_string(), path: r.path.clone().unwrap_or_default() }
-    }
+sent_as! {
+    Start as StartRequest(r) => {
+        spec: Some((&r.spec).into()),
+        ids: r.ids.iter().map(ToString::to_string).collect(),
+        numbered: r.numbering == Numbering::Numbered,
+        count: 0,
+    };
+    Stop as StopRequest(r) => {
+        targets: r.targets.clone(),
+        signal_number: r.signal,
+        timeout: r.timeout.map(proto),
+        scope: r.scope.map_or(0, |scope| SCOPES.number(scope)),
+        no_kill: r.no_kill,
+    };
+    Remove as RemoveRequest(r) => { targets: r.targets.clone(), force: r.force };
+    Signal as SignalRequest(r) => {
+        targets: r.targets.clone(),
+        signal_number: r.signal,
+        scope: SCOPES.number(r.scope),
+    };
+    Wait as WaitRequest(r) => {
+        targets: r.targets.clone(),
+        condition: CONDITIONS.number(r.until),
+        timeout: r.timeout.map(proto),
+    };
+    List as ListRequest(r) => {
+        pattern: r.pattern.clone().unwrap_or_default(),
+        include_internal: r.all,
+        ..Self::default()
+    };
+    Output as OutputRequest(r) => { target: r.target.clone(), selection: SELECTIONS.number(r.kind) };
+    EnvChange as EnvironmentRequest(r) => { set: variables(r.set.clone()), unset: r.unset.clone() };
+    Events as EventsRequest(r) => {
+        after_sequence: r.since,
+        follow: r.follow,
+        target: r.target.clone().unwrap_or_default(),
+    };
+    Upgrade as UpgradeRequest(r) => { id: r.id.to_string(), path: r.path.clone().unwrap_or_default() };
 }
