@@ -1,8 +1,7 @@
 //! What went wrong with a peer, in words for people and logs. What the peer itself has written is quoted.
 
 use rustls::Error as Tls;
-use rustls::PeerIncompatible;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription as Alert, CertificateError as Fault, PeerIncompatible as Incompatible};
 
 use crate::wire::id::quoted;
 use crate::wire::json;
@@ -14,7 +13,7 @@ pub(in crate::tls) fn failure(e: &Tls, peer: &str) -> String {
         Tls::NoCertificatesPresented => format!("the {peer} has shown no certificate"),
         Tls::InvalidCertificate(e) => format!("the certificate of the {peer} {}", certificate(e)),
         Tls::PeerIncompatible(e) if is_version(e) => format!("the {peer} does not speak TLS 1.3"),
-        Tls::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
+        Tls::PeerIncompatible(Incompatible::NoCipherSuitesInCommon) => {
             format!("the {peer} offers none of our cipher suites")
         }
         Tls::NoApplicationProtocol => no_alpn(peer),
@@ -29,63 +28,59 @@ pub(in crate::tls) fn no_alpn(peer: &str) -> String {
     format!("the {peer} does not choose HTTP/2 (ALPN h2)")
 }
 
-fn is_version(e: &PeerIncompatible) -> bool {
+fn is_version(e: &Incompatible) -> bool {
     matches!(
         e,
-        PeerIncompatible::SupportedVersionsExtensionRequired
-            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
-            | PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
+        Incompatible::SupportedVersionsExtensionRequired
+            | Incompatible::SignatureAlgorithmsExtensionRequired
+            | Incompatible::ServerDoesNotSupportTls12Or13
+            | Incompatible::ServerTlsVersionIsDisabledByOurConfig
+            | Incompatible::Tls12NotOffered
+            | Incompatible::Tls12NotOfferedOrEnabled
     )
 }
 
 /// What the peer's alert says about us.
-fn refused_by(alert: AlertDescription, peer: &str) -> String {
+fn refused_by(alert: Alert, peer: &str) -> String {
     let what = match alert {
-        AlertDescription::CertificateRequired => "wants a certificate from us".to_owned(),
-        AlertDescription::CertificateExpired => "says that our certificate is not valid now".to_owned(),
-        AlertDescription::CertificateRevoked => "says that our certificate is revoked".to_owned(),
-        AlertDescription::UnknownCA => "does not know the authority of our certificate".to_owned(),
-        AlertDescription::UnsupportedCertificate => {
-            "says that our certificate was not made for this purpose".to_owned()
+        Alert::CertificateRequired => "wants a certificate from us".to_owned(),
+        Alert::CertificateExpired => "says that our certificate is not valid now".to_owned(),
+        Alert::CertificateRevoked => "says that our certificate is revoked".to_owned(),
+        Alert::UnknownCA => "does not know the authority of our certificate".to_owned(),
+        Alert::UnsupportedCertificate => "says that our certificate was not made for this purpose".to_owned(),
+        Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => {
+            "does not accept our certificate".to_owned()
         }
-        AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::AccessDenied => "does not accept our certificate".to_owned(),
-        AlertDescription::ProtocolVersion => "does not speak TLS 1.3".to_owned(),
-        AlertDescription::NoApplicationProtocol => "does not speak HTTP/2 (ALPN h2)".to_owned(),
+        Alert::ProtocolVersion => "does not speak TLS 1.3".to_owned(),
+        Alert::NoApplicationProtocol => "does not speak HTTP/2 (ALPN h2)".to_owned(),
         other => format!("has ended the connection with the alert {other:?}"),
     };
     format!("the {peer} {what}")
 }
 
-fn certificate(e: &CertificateError) -> String {
+fn certificate(e: &Fault) -> String {
     match e {
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("has expired on {}", at(not_after.as_secs()))
-        }
-        CertificateError::NotValidYetContext { not_before, .. } => {
+        Fault::ExpiredContext { not_after, .. } => format!("has expired on {}", at(not_after.as_secs())),
+        Fault::NotValidYetContext { not_before, .. } => {
             format!("is not valid before {}", at(not_before.as_secs()))
         }
-        CertificateError::Revoked => "is revoked".to_owned(),
-        CertificateError::UnknownIssuer => "is from an authority that we do not know".to_owned(),
-        CertificateError::UnknownRevocationStatus => {
+        Fault::Revoked => "is revoked".to_owned(),
+        Fault::UnknownIssuer => "is from an authority that we do not know".to_owned(),
+        Fault::UnknownRevocationStatus => {
             "is from an authority without a revocation list, and lists are configured".to_owned()
         }
-        CertificateError::ExpiredRevocationListContext { next_update, .. } => {
+        Fault::ExpiredRevocationListContext { next_update, .. } => {
             format!("cannot be checked: the revocation list has expired on {}", at(next_update.as_secs()))
         }
-        CertificateError::BadSignature => "has a wrong signature".to_owned(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+        Fault::BadSignature => "has a wrong signature".to_owned(),
+        Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. } => {
             "was not made for this purpose (extended key usage)".to_owned()
         }
-        CertificateError::NotValidForNameContext { expected, presented } => {
+        Fault::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| quoted(bare(name))).collect();
             format!("is not for {} but for {}", quoted(&expected.to_str()), names.join(", "))
         }
-        CertificateError::Other(e) => format!("is not acceptable: {}", quoted(&e.0.to_string())),
+        Fault::Other(e) => format!("is not acceptable: {}", quoted(&e.0.to_string())),
         other => format!("is not acceptable: {}", quoted(&other.to_string())),
     }
 }
