@@ -154,10 +154,9 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) 
     *gateway.access.lock() = Arc::new(access);
     gateway.verifier.replace(users);
     let ended = gateway.live.close_if(|peer| !clients.accept(peer));
-    let ended = if ended == 0 {
-        String::new()
-    } else {
-        format!("; ended {ended} connections of clients that would not be let in now")
+    let ended = match ended {
+        0 => String::new(),
+        count => format!("; ended {count} connections of clients that would not be let in now"),
     };
     gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
 }
