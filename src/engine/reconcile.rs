@@ -6,7 +6,7 @@
 //! what was stopped, started again what is wanted, and never a second copy beside a first one that has
 //! survived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::process::now::Now;
 use crate::engine::process::state::to_be_ended;
@@ -36,30 +36,26 @@ pub struct Held<'p> {
     pub record: Record,
 }
 
-/// What the store lacks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lacking {
-    /// Unknown to it, or known otherwise.
-    pub changed: Vec<ProcessId>,
-    /// Known to it alone.
-    pub gone: Vec<ProcessId>,
-}
-
-/// Compares what is held with what is kept: the store is to follow.
+/// Compares what is held with what is kept, and returns the processes in which the store is to follow: those
+/// that are unknown to it, that it knows otherwise, or that it alone knows.
 #[must_use]
-pub fn lacking(held: &[Held<'_>], kept: &[Kept]) -> Lacking {
+pub fn lacking(held: &[Held<'_>], kept: &[Kept]) -> BTreeSet<ProcessId> {
+    let mut lacking: BTreeSet<ProcessId> = kept.iter().map(|k| k.record.id).collect();
     let kept: BTreeMap<ProcessId, &Kept> = kept.iter().map(|k| (k.record.id, k)).collect();
-    let is_kept = |h: &&Held<'_>| {
-        kept.get(&h.record.id).is_some_and(|k| {
-            let bare = Record { events: Vec::new(), ..h.record.clone() };
-            k.spec == *h.spec
+    for Held { spec, record } in held {
+        let bare = Record { events: Vec::new(), ..record.clone() };
+        let is_kept = kept.get(&record.id).is_some_and(|k| {
+            k.spec == **spec
                 && k.wanted == bare.wanted
                 && Record { events: Vec::new(), ..k.record.clone() } == bare
-        })
-    };
-    let changed = held.iter().filter(|h| !is_kept(h)).map(|h| h.record.id).collect();
-    let gone = kept.keys().filter(|id| !held.iter().any(|h| h.record.id == **id)).copied().collect();
-    Lacking { changed, gone }
+        });
+        if is_kept {
+            lacking.remove(&record.id);
+        } else {
+            lacking.insert(record.id);
+        }
+    }
+    lacking
 }
 
 /// What of a process is still there from an earlier service.

@@ -126,12 +126,13 @@ impl Engine {
     }
 
     /// The keeper first: were it the other way round, the next engine might find two processes of one name.
+    /// Then out of the table, and only then marked: what is not in the table is deleted from the store.
     /// Returns what has to be written before it is said.
     pub fn forget(&self, process: &Process) -> WriteSeq {
         // Without a keeper the engine ends, and with it the process's memory.
         let _ = self.context.link.send(&ToKeeper::Forget { id: process.id }, &[]);
         self.table.remove(process.id);
-        self.context.write_queue.mark_removed(process.id)
+        self.context.write_queue.mark_now(process.id)
     }
 
     /// Waits until every process is in the state wanted, or cannot come to it, or time is up.

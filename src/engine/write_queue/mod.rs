@@ -115,8 +115,9 @@ enum Haste {
 /// What has changed since the last write.
 #[derive(Clone, Debug, Default)]
 struct Marks {
-    changed: BTreeSet<ProcessId>,
-    removed: BTreeSet<ProcessId>,
+    /// Processes whose rows are not what the table of processes says: what it holds by the time of the write
+    /// is written, what it does not hold is deleted.
+    dirty: BTreeSet<ProcessId>,
     env: bool,
     events: bool,
     cursors: BTreeMap<String, u64>,
@@ -149,22 +150,15 @@ impl WriteQueue {
     /// A process changed in a way that nobody was promised.
     pub fn mark(&self, id: ProcessId) {
         self.change(Haste::Later, |marks| {
-            marks.changed.insert(id);
+            marks.dirty.insert(id);
         });
     }
 
-    /// A process changed in a way that is about to be answered for.
+    /// A process changed in a way that is about to be answered for; or it is gone, and not in the table of
+    /// processes any more.
     pub fn mark_now(&self, id: ProcessId) -> WriteSeq {
         self.change(Haste::Now, |marks| {
-            marks.changed.insert(id);
-        })
-    }
-
-    /// A process is gone.
-    pub fn mark_removed(&self, id: ProcessId) -> WriteSeq {
-        self.change(Haste::Now, |marks| {
-            marks.changed.remove(&id);
-            marks.removed.insert(id);
+            marks.dirty.insert(id);
         })
     }
 

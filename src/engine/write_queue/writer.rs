@@ -22,7 +22,6 @@ use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
 use crate::wire::leader::Leader;
-use crate::wire::record::Record;
 use crate::wire::time::{Timestamp, millis};
 
 /// How soon a database that failed is tried again, ms.
@@ -153,8 +152,7 @@ impl StoreWriter {
         self.store = Some(opened.store);
         let write_queue = self.write_queue();
         let mut inner = write_queue.inner.lock();
-        inner.marks.changed.extend(lacking.changed);
-        inner.marks.removed.extend(lacking.gone);
+        inner.marks.dirty.extend(lacking);
         inner.marks.env |= opened.loaded.env != self.context.feed.env();
         inner.marks.events = true;
         inner.urgent = true;
@@ -196,7 +194,7 @@ impl StoreWriter {
     }
 
     fn write(&mut self, mut marks: Marks, up_to: WriteSeq) {
-        let is_large = marks.changed.len() >= TRIMMED_FROM;
+        let is_large = marks.dirty.len() >= TRIMMED_FROM;
         loop {
             match self.write_once(&marks) {
                 Ok(0) => break,
@@ -234,14 +232,14 @@ impl StoreWriter {
         let context = &self.context;
         let events = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
-        let found: Vec<(Arc<Process>, Record)> = (marks.changed.iter())
-            .filter_map(|&id| self.table.get(id))
-            .map(|p| {
-                let record = p.record();
-                (p, record)
-            })
-            .collect();
-        let put = found.iter().map(|(process, record)| Put {
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        for &id in &marks.dirty {
+            match self.table.get(id) {
+                Some(process) => found.push((process.record(), process)),
+                None => gone.push(id),
+            }
+        }
+        let put = found.iter().map(|(record, process)| Put {
             spec: &process.spec,
             record,
             wanted: record.wanted,
@@ -253,7 +251,7 @@ impl StoreWriter {
         let cursors: Vec<_> = marks.cursors.iter().map(|(name, &seq)| (name.clone(), seq)).collect();
         let change = Change {
             put: put.collect(),
-            remove: marks.removed.iter().copied().collect(),
+            remove: gone,
             env: env.as_deref(),
             boot_id: Some(&self.boot_id),
             events: &events,
@@ -325,8 +323,7 @@ fn take(inner: &mut Inner) -> Marks {
 
 /// What could not be written, under what was marked meanwhile.
 fn put_back(marks: &mut Marks, older: Marks) {
-    marks.changed.extend(older.changed.difference(&marks.removed.clone()));
-    marks.removed.extend(older.removed);
+    marks.dirty.extend(older.dirty);
     marks.env |= older.env;
     marks.events = true;
     for (sink, seq) in older.cursors {
@@ -364,5 +361,102 @@ fn answer(store: &mut Sqlite, question: Question) {
             drop(to.send(store.audit(since, max).map_err(|e| e.message)));
         }
         Question::About { to } => drop(to.send(Some(store.about()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use super::*;
+    use crate::engine::context::{Link, Notify};
+    use crate::engine::feed::Feed;
+    use crate::engine::memory::Memory;
+    use crate::engine::process::state::fresh;
+    use crate::engine::reserve::Reserve;
+    use crate::sys::memory::memfd_create;
+    use crate::sys::socket::seqpacket_pair;
+    use crate::wire::spec::Spec;
+
+    /// A writer over a new database in this directory.
+    fn writer(dir: &Path) -> StoreWriter {
+        let context = Context {
+            link: Link::new(seqpacket_pair().unwrap().0),
+            feed: Feed::open(&memfd_create(c"test", 0).unwrap()).unwrap(),
+            reserve: Reserve::take(),
+            write_queue: WriteQueue::new(Some(dir.to_owned())),
+            notify: Notify(Arc::new(|_| ())),
+            cgroups: None,
+            service_env: Vec::new(),
+            stopping: AtomicBool::new(false),
+            starting: AtomicUsize::new(0),
+        };
+        let opened = Opened::open(dir).unwrap();
+        context.feed.begin(opened.loaded.service, 0, &[]);
+        let mut writer = StoreWriter {
+            context: Arc::new(context),
+            table: Arc::default(),
+            states: SinkStates::default(),
+            settings: HistorySettings::default(),
+            sinks: Vec::new(),
+            boot_id: "boot-1".to_owned(),
+            store: None,
+            stored: 0,
+        };
+        writer.accept(opened);
+        writer
+    }
+
+    /// Makes a process known and marks it, as a start does.
+    fn make(writer: &StoreWriter, id: ProcessId) {
+        let spec = Spec::new(["a"]);
+        let memory = Memory::create(&spec).unwrap();
+        let record = fresh(id, None, None);
+        let process = Process::new(spec, memory, record, Arc::clone(&writer.context), |_, _| ());
+        writer.table.insert(&[Arc::new(process)]).unwrap();
+        writer.write_queue().mark_now(id);
+    }
+
+    /// Takes it out and marks it, as a removal does.
+    fn remove(writer: &StoreWriter, id: ProcessId) {
+        writer.table.remove(id);
+        writer.write_queue().mark_now(id);
+    }
+
+    fn stored(writer: &mut StoreWriter) -> Vec<ProcessId> {
+        writer.turn();
+        let loaded = writer.store.as_mut().unwrap().load().unwrap();
+        loaded.kept.iter().map(|kept| kept.record.id).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_what_the_table_holds() {
+        let dir = std::env::temp_dir().join(format!("provost-writer-{}", std::process::id()));
+        let mut writer = writer(&dir);
+        let id = ProcessId::new();
+        make(&writer, id);
+        assert_eq!(stored(&mut writer), [id]);
+        remove(&writer, id);
+        make(&writer, id);
+        assert_eq!(stored(&mut writer), [id], "it was removed and made again before a write");
+        remove(&writer, id);
+        assert!(stored(&mut writer).is_empty());
+        make(&writer, id);
+        remove(&writer, id);
+        assert!(stored(&mut writer).is_empty(), "it was made and removed before a write");
+        // A write that fails is done again with what is marked meanwhile.
+        make(&writer, id);
+        let marks = take(&mut writer.write_queue().inner.lock());
+        remove(&writer, id);
+        put_back(&mut writer.write_queue().inner.lock().marks, marks);
+        assert!(stored(&mut writer).is_empty());
+        make(&writer, id);
+        assert_eq!(stored(&mut writer), [id]);
+        remove(&writer, id);
+        let marks = take(&mut writer.write_queue().inner.lock());
+        make(&writer, id);
+        put_back(&mut writer.write_queue().inner.lock().marks, marks);
+        assert_eq!(stored(&mut writer), [id]);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }
