@@ -38,8 +38,8 @@
 //!
 //! # What outlives the keeper is in the store
 //!
-//! A thread that changes something marks it (`engine/write_queue/mod.rs`); one thread writes it to SQLite
-//! (`engine/write_queue/writer.rs` over [`engine::store`]), and an answer that promises it waits for that.
+//! A thread that changes something marks it (`engine/write_queue.rs`); one thread writes it to SQLite
+//! (`engine/store_writer.rs` over [`engine::store`]), and an answer that promises it waits for that.
 //! When a service begins again, the store becomes processes again (`engine/restore.rs`), after what has
 //! survived was looked for; `engine/reconcile.rs` decides, purely. Events older than the feed are read from
 //! the store (`engine/history/journal.rs`), by clients and sinks alike.
@@ -101,7 +101,7 @@
 //! | `listener` | `listener/mod.rs` | who is connected | connections |
 //! | `conn-N` | `listener/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
-//! | `store` | `engine/write_queue/writer.rs` | the database | marks, questions, one deadline |
+//! | `store` | `engine/store_writer.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!

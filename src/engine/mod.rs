@@ -19,6 +19,7 @@ mod restore;
 pub mod service;
 pub mod settings;
 pub mod store;
+mod store_writer;
 pub mod table;
 mod takeover;
 pub mod write_queue;
@@ -36,8 +37,7 @@ use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
-use crate::engine::store::{ErrorKind, Sqlite, Store};
-use crate::engine::write_queue::writer::{self, Opened};
+use crate::engine::store::{ErrorKind, Opened, Sqlite, Store};
 use crate::listener::{self, Limits, Service};
 use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;
@@ -121,7 +121,7 @@ fn keep_history(
         (Arc::clone(&engine.context), Arc::clone(&engine.table), Arc::clone(&engine.sinks));
     let sinks = sinks.to_vec();
     // The sinks follow when the store has told where they were.
-    thread::spawn("store", move || writer::run(&context, &table, &states, history, sinks, opened))
+    thread::spawn("store", move || store_writer::run(&context, &table, &states, history, sinks, opened))
         .map_err(cannot)
         .map(drop)
 }

@@ -42,7 +42,7 @@ impl Engine {
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let write_seq = write_queue.mark_audit(line);
         if let Err(Failure::Failed(_)) = ended {
-            write_queue.recorded(write_seq, replies)?;
+            self.recorded(write_seq, replies)?;
         }
         ended
     }

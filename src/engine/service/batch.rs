@@ -44,7 +44,7 @@ impl Engine {
         let (found, not_found) = self.find_all(targets);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
-            let unrecorded = self.context.write_queue.recorded(asked.write_seq.max(COMPARED), replies)?;
+            let unrecorded = self.recorded(asked.write_seq.max(COMPARED), replies)?;
             for (target, error) in not_found {
                 let unrecorded = unrecorded.clone();
                 let item = Item { target, process: None, error: Some(error), unrecorded };
@@ -100,13 +100,10 @@ impl Engine {
                     _ => process.write_seq(),
                 };
                 if client.is_ok() {
-                    client =
-                        self.context.write_queue.recorded(write_seq.max(asked.write_seq), replies).and_then(
-                            |unrecorded| {
-                                answered.unrecorded = unrecorded;
-                                then(process, answered, replies)
-                            },
-                        );
+                    client = self.recorded(write_seq.max(asked.write_seq), replies).and_then(|unrecorded| {
+                        answered.unrecorded = unrecorded;
+                        then(process, answered, replies)
+                    });
                 }
             }
             if left == 0 {

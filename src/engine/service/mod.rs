@@ -22,9 +22,9 @@ use crate::engine::reconcile::Report;
 pub use crate::engine::service::upgrade::Upgrades;
 use crate::engine::service::who::Who;
 use crate::engine::table::Table;
-use crate::engine::write_queue::WriteSeq;
-use crate::listener::{Caller, Closed, Replies, Service};
-use crate::sys::system;
+use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
+use crate::listener::{Caller, Closed, Replies, Service, Woken};
+use crate::sys::{clock, system};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
@@ -131,7 +131,7 @@ impl Engine {
             }
             // A note is nothing but its line in the audit.
             Request::Note(_) => {
-                self.context.write_queue.recorded(asked.write_seq, replies)?;
+                self.recorded(asked.write_seq, replies)?;
                 Ok(Reply::Done)
             }
         }
@@ -190,6 +190,23 @@ impl Engine {
         (found, missing)
     }
 
+    /// Waits until what was marked up to this number is on the disk. What is returned says why it is not.
+    fn recorded(&self, write_seq: WriteSeq, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
+        let write_queue = &self.context.write_queue;
+        let deadline = clock::now_ms() + TIMEOUT_MS;
+        let _woken = write_queue.woken_by_writes(replies.waker());
+        loop {
+            match write_queue.progress(write_seq) {
+                Progress::Written => return Ok(None),
+                Progress::Failing(why) => return Ok(Some(why)),
+                Progress::Pending => {}
+            }
+            if replies.wait(Some(deadline))? == Woken::Deadline {
+                return Ok(Some(format!("the database has not answered within {TIMEOUT_MS} ms")));
+            }
+        }
+    }
+
     fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
         let (found, missing) = self.find_all(targets);
         for process in found {
@@ -233,9 +250,8 @@ impl Engine {
         r.unset.iter().try_for_each(|key| check_env(key, ""))?;
         let env = self.context.feed.change_env(&r.set, &r.unset, &asked.cause)?;
         let is_change = !r.set.is_empty() || !r.unset.is_empty();
-        let write_queue = &self.context.write_queue;
-        let unrecorded =
-            if is_change { write_queue.recorded(write_queue.mark_env(), replies)? } else { None };
+        let write_seq = if is_change { self.context.write_queue.mark_env() } else { 0 };
+        let unrecorded = self.recorded(write_seq, replies)?;
         Ok(Reply::Environment(Environment { env, unrecorded }))
     }
 

@@ -45,8 +45,7 @@ impl Engine {
             return Err(error.into());
         }
         for process in &all {
-            let unrecorded =
-                self.context.write_queue.recorded(process.write_seq().max(asked.write_seq), replies)?;
+            let unrecorded = self.recorded(process.write_seq().max(asked.write_seq), replies)?;
             replies.send(&batch::started(process, unrecorded), More::Follows)?;
         }
         Ok(Reply::Done)

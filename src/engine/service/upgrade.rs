@@ -94,7 +94,7 @@ fn next(id: UpgradeId, asked: bool, last: Option<UpgradeOutcome>) -> Next {
 impl Engine {
     pub(super) fn upgrade(&self, r: &Upgrade, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         // The engine that gives the order does not live to write that it was asked.
-        self.context.write_queue.recorded(asked.write_seq, replies)?;
+        self.recorded(asked.write_seq, replies)?;
         let deadline = clock::now_ms() + DECIDED_MS;
         let mut is_asked = false;
         loop {

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::engine::store::directory::with_suffix;
+use crate::engine::store::directory::{set_aside, with_suffix};
+use crate::engine::store::salvage::salvage;
 use crate::engine::store::tests::{Dir, copy_as_after_a_kill, event, put, running};
-use crate::engine::store::{Change, ErrorKind, Kept, Sqlite, Store, StoreError, salvage, set_aside};
+use crate::engine::store::{Change, ErrorKind, Kept, Sqlite, Store, StoreError};
 
 /// How many databases are damaged.
 const ROUNDS: u64 = 200;

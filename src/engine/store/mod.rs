@@ -11,12 +11,14 @@
 //! | `schema.rs` | tables, and from one version of them to the next |
 //! | `rows.rs` | a process, a run and an event as rows |
 //! | `salvage.rs` | what can still be read from a damaged file |
+//! | `opened.rs` | opening it whatever state it is in |
 //! | `error.rs` | what SQLite and the system say, as one of eight kinds of error |
 
 #[cfg(test)]
 mod damage_tests;
 mod directory;
 mod error;
+mod opened;
 mod rows;
 mod salvage;
 mod schema;
@@ -37,9 +39,8 @@ use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
-pub use crate::engine::store::directory::set_aside;
 pub use crate::engine::store::error::{ErrorKind, StoreError};
-pub use crate::engine::store::salvage::{salvage, salvage_numbers};
+pub use crate::engine::store::opened::Opened;
 pub use crate::engine::store::sqlite::Sqlite;
 
 /// The most events that one call of [`Store::events`] returns.

@@ -26,7 +26,7 @@ pub fn salvage_numbers(database: &Path) -> (Option<Uuid>, u64) {
     (service, seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
 }
 
-/// The processes in the database at this path, as [`set_aside`](crate::engine::store::set_aside) returned it.
+/// The processes in the database at this path, as [`set_aside`](crate::engine::store::directory::set_aside) returned it.
 /// What cannot be read is not among them; if that is everything, there are none. The database stays as it is.
 pub fn salvage(database: &Path) -> Vec<Kept> {
     let Ok(conn) = connect(database) else { return Vec::new() };

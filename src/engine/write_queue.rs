@@ -1,11 +1,9 @@
 //! The way to the store. Whoever changes something marks it here, in a moment and without waiting; one thread
-//! (`writer.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
+//! (`store_writer.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
 //!
 //! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk
 //! makes for fewer writes and not for a longer queue. Events are not marked one by one; they are read from
 //! the feed.
-
-pub mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -14,7 +12,6 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::engine::store::{About, EventsPage};
-use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::audit::AuditLine;
@@ -24,7 +21,9 @@ use crate::wire::time::Timestamp;
 /// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
 const LATER_MS: u64 = 250;
 /// How long an answer waits to be recorded, ms.
-const TIMEOUT_MS: u64 = 3000;
+pub const TIMEOUT_MS: u64 = 3000;
+/// How soon a store that failed is tried again, ms.
+const RETRY_MS: u64 = 500;
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
 
@@ -37,9 +36,10 @@ pub type WriteSeq = u64;
 pub const COMPARED: WriteSeq = 1;
 
 /// How the store is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     /// The service keeps nothing.
+    #[default]
     Off,
     /// It is being opened.
     Opening,
@@ -81,7 +81,7 @@ pub struct WriteQueue {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     marks: Marks,
     marked: WriteSeq,
@@ -112,16 +112,35 @@ enum Haste {
     Now,
 }
 
+/// How far a write is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Pending,
+    Written,
+    /// The store does not work, for this reason.
+    Failing(String),
+}
+
+/// What the store's thread is to do.
+#[derive(Debug)]
+pub struct Batch {
+    pub marks: Marks,
+    /// The marks are those up to this number.
+    pub up_to: WriteSeq,
+    /// To be answered after the write.
+    pub question: Option<Question>,
+}
+
 /// What has changed since the last write.
-#[derive(Clone, Debug, Default)]
-struct Marks {
+#[derive(Debug, Default)]
+pub struct Marks {
     /// Processes whose rows are not what the table of processes says: what it holds by the time of the write
     /// is written, what it does not hold is deleted.
-    dirty: BTreeSet<ProcessId>,
-    env: bool,
+    pub dirty: BTreeSet<ProcessId>,
+    pub env: bool,
     events: bool,
-    cursors: BTreeMap<String, u64>,
-    audit: BTreeMap<u64, AuditLine>,
+    pub cursors: BTreeMap<String, u64>,
+    pub audit: BTreeMap<u64, AuditLine>,
 }
 
 impl WriteQueue {
@@ -129,22 +148,7 @@ impl WriteQueue {
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
         let health = if dir.is_some() { Health::Opening } else { Health::Off };
-        let inner = Inner {
-            marks: Marks::default(),
-            marked: COMPARED,
-            taken: 0,
-            written: 0,
-            urgent: false,
-            due: None,
-            health,
-            unrecorded: 0,
-            left_out: 0,
-            stored: 0,
-            thread: None,
-            waiting: Vec::new(),
-            questions: VecDeque::new(),
-        };
-        Self { dir, inner: Mutex::new(inner) }
+        Self { dir, inner: Mutex::new(Inner { marked: COMPARED, health, ..Inner::default() }) }
     }
 
     /// A process changed in a way that nobody was promised.
@@ -176,16 +180,12 @@ impl WriteQueue {
 
     /// Somebody asks for a change, or it has got its result.
     pub fn mark_audit(&self, line: AuditLine) -> WriteSeq {
-        let mut left_out = 0;
         // Most of what is asked has something else written, and waits for that.
         let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
         let write_seq = self.change(haste, |marks| {
             marks.audit.insert(line.seq, line);
-            left_out = marks.limit_audit();
         });
-        if left_out > 0 {
-            self.inner.lock().left_out += left_out;
-        }
+        self.inner.lock().limit_audit();
         write_seq
     }
 
@@ -209,47 +209,31 @@ impl WriteQueue {
         inner.marked
     }
 
-    /// Waits until what was marked up to this sequence number is on the disk. What is returned says why it is
-    /// not.
-    pub fn recorded(&self, write_seq: WriteSeq, replies: &mut Replies<'_>) -> Result<Option<String>, Closed> {
-        let deadline = clock::now_ms() + TIMEOUT_MS;
-        let _waiting = Waits::new(self, replies.waker());
-        loop {
-            {
-                let mut inner = self.inner.lock();
-                if inner.written >= write_seq || inner.health == Health::Off {
-                    return Ok(None);
-                }
-                if let Health::Degraded { why, .. } = &inner.health {
-                    return Ok(Some(why.clone()));
-                }
-                if inner.taken < write_seq && !inner.urgent {
-                    inner.urgent = true;
-                    inner.thread.iter().for_each(Waker::wake);
-                }
-            }
-            if replies.wait(Some(deadline))? == Woken::Deadline {
-                return Ok(Some(format!("the database has not answered within {TIMEOUT_MS} ms")));
-            }
+    /// How far the write with this number is. The thread hurries where the caller has to wait for it.
+    #[must_use]
+    pub fn progress(&self, write_seq: WriteSeq) -> Progress {
+        let mut inner = self.inner.lock();
+        if inner.written >= write_seq || inner.health == Health::Off {
+            return Progress::Written;
         }
+        if let Health::Degraded { why, .. } = &inner.health {
+            return Progress::Failing(why.clone());
+        }
+        if inner.taken < write_seq && !inner.urgent {
+            inner.urgent = true;
+            inner.thread.iter().for_each(Waker::wake);
+        }
+        Progress::Pending
     }
 
     /// Waits a little until everything is on the disk: the service is about to end.
     pub fn flush(&self) {
         let deadline = clock::now_ms() + TIMEOUT_MS;
         let up_to = self.change(Haste::Now, |marks| marks.events = true);
-        let _waiting = Waits::new(self, Waker::for_this_thread());
-        loop {
-            {
-                let inner = self.inner.lock();
-                if inner.written >= up_to || matches!(inner.health, Health::Off | Health::Degraded { .. }) {
-                    return;
-                }
-            }
-            if !matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken)) {
-                return;
-            }
-        }
+        let _woken = self.woken_by_writes(Waker::for_this_thread());
+        while self.progress(up_to) == Progress::Pending
+            && matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken))
+        {}
     }
 
     /// Up to which event it is certain that no other will ever have its number: what a sink may be given.
@@ -292,15 +276,116 @@ impl WriteQueue {
     }
 }
 
-impl Marks {
-    /// Keeps the audit to what memory there is for it; returns how many lines were left out.
-    fn limit_audit(&mut self) -> u64 {
-        let mut left_out = 0;
-        while self.audit.len() > AUDIT_MAX {
-            self.audit.pop_first();
-            left_out += 1;
+/// For the store's thread.
+impl WriteQueue {
+    /// The store is open. These processes, and perhaps the environment, are not in it as they are.
+    pub fn opened(&self, lacking: BTreeSet<ProcessId>, is_env_lacking: bool) {
+        let mut inner = self.inner.lock();
+        inner.marks.dirty.extend(lacking);
+        inner.marks.env |= is_env_lacking;
+        inner.marks.events = true;
+        inner.urgent = true;
+    }
+
+    /// Waits until there is something to do. `None`: the store is not open, and the next attempt to open it is
+    /// due; whatever is marked or asked until then waits or is refused.
+    pub fn next(&self, is_open: bool) -> Option<Batch> {
+        loop {
+            let mut inner = self.inner.lock();
+            inner.thread.get_or_insert_with(Waker::for_this_thread);
+            let is_due = inner.due.is_some_and(|due| due <= clock::now_ms());
+            if is_open {
+                let question = inner.questions.pop_front();
+                if inner.urgent || is_due || question.is_some() {
+                    inner.urgent = false;
+                    inner.due = None;
+                    inner.taken = inner.marked;
+                    return Some(Batch {
+                        marks: std::mem::take(&mut inner.marks),
+                        up_to: inner.marked,
+                        question,
+                    });
+                }
+            } else if is_due {
+                return None;
+            } else {
+                inner.refuse_questions();
+            }
+            let deadline = inner.due;
+            drop(inner);
+            let _ = poll::wait(&mut [], deadline);
         }
-        left_out
+    }
+
+    /// Everything up to this number is on the disk, and events up to `stored`. Returns whether the store did
+    /// not work before.
+    pub fn written(&self, up_to: WriteSeq, stored: u64) -> bool {
+        let mut inner = self.inner.lock();
+        inner.written = up_to;
+        inner.stored = stored;
+        inner.unrecorded = 0;
+        inner.waiting.iter().for_each(Waker::wake);
+        matches!(std::mem::replace(&mut inner.health, Health::Sound), Health::Degraded { .. })
+    }
+
+    /// These could not be written, and wait together with what was marked meanwhile.
+    pub fn put_back(&self, older: Marks, up_to: WriteSeq) {
+        let mut inner = self.inner.lock();
+        inner.marks.dirty.extend(older.dirty);
+        inner.marks.env |= older.env;
+        inner.marks.events = true;
+        for (sink, seq) in older.cursors {
+            inner.marks.cursors.entry(sink).or_insert(seq);
+        }
+        for (seq, line) in older.audit {
+            inner.marks.audit.entry(seq).or_insert(line);
+        }
+        inner.limit_audit();
+        inner.unrecorded = up_to - inner.written;
+    }
+
+    /// The store does not work: clients do not wait for it, and it is tried again. Returns whether this is
+    /// news.
+    pub fn failed(&self, message: &str) -> bool {
+        let mut inner = self.inner.lock();
+        let (since, is_news) = match &inner.health {
+            Health::Degraded { since, why } => (*since, why != message),
+            Health::Off | Health::Opening | Health::Sound => (Timestamp::now(), true),
+        };
+        inner.health = Health::Degraded { since, why: message.to_owned() };
+        inner.urgent = false;
+        inner.due = Some(clock::now_ms() + RETRY_MS);
+        inner.refuse_questions();
+        inner.waiting.iter().for_each(Waker::wake);
+        is_news
+    }
+
+    /// So many events will never be in the store.
+    pub fn left_out(&self, events: u64) {
+        self.inner.lock().left_out += events;
+    }
+}
+
+impl Inner {
+    /// Keeps the audit to the memory that there is for it.
+    fn limit_audit(&mut self) {
+        while self.marks.audit.len() > AUDIT_MAX {
+            self.marks.audit.pop_first();
+            self.left_out += 1;
+        }
+    }
+
+    /// A store that does not work answers nothing.
+    fn refuse_questions(&mut self) {
+        let Health::Degraded { why, .. } = &self.health else { return };
+        for question in self.questions.drain(..) {
+            // The client may have gone.
+            match question {
+                Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
+                Question::Audit { to, .. } => drop(to.send(Err(why.clone()))),
+                Question::About { to } => drop(to.send(None)),
+            }
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 //! goes on meanwhile.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,67 +11,19 @@ use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::process::handle::Process;
 use crate::engine::reconcile::{self, Held};
 use crate::engine::settings::{HistorySettings, SinkSettings};
-use crate::engine::store::{
-    Change, ErrorKind, Loaded, Prune, Put, Sqlite, Store, StoreError, salvage, salvage_numbers, set_aside,
-};
+use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, Store, StoreError};
 use crate::engine::table::Table;
-use crate::engine::write_queue::{Health, Inner, Marks, Question, WriteQueue, WriteSeq};
-use crate::sys::poll::{self, Waker};
-use crate::sys::{clock, procfs, system};
+use crate::engine::write_queue::{Batch, Marks, Question, WriteQueue, WriteSeq};
+use crate::sys::{procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
 use crate::wire::leader::Leader;
 use crate::wire::time::{Timestamp, millis};
 
-/// How soon a database that failed is tried again, ms.
-const RETRY_MS: u64 = 500;
 /// The most events in one write.
 const EVENTS_MAX: usize = 2000;
 /// A write of so many processes is followed by giving memory back.
 const TRIMMED_FROM: usize = 32;
-
-/// A store that has been opened, with what it knew.
-pub struct Opened {
-    pub store: Sqlite,
-    pub loaded: Loaded,
-    /// What was found wrong on the way, for the log.
-    pub notices: Vec<String>,
-    /// It was made in place of one that was damaged: nothing is in it yet.
-    pub is_new: bool,
-}
-
-impl Opened {
-    /// Opens the database. One that is damaged is set aside; what can still be read of it is taken over.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        match Self::try_open(dir) {
-            Err(e) if e.kind == ErrorKind::Corrupt => {
-                let aside = set_aside(dir)
-                    .map_err(|why| StoreError { message: format!("{}; {why}", e.message), ..e.clone() })?;
-                let (saved, (service, last_seq)) = (salvage(&aside), salvage_numbers(&aside));
-                let mut opened = Self::try_open(dir)?;
-                opened.notices.push(format!(
-                    "{}: it is set aside as {}, and made anew with {} processes that could be read",
-                    e.message,
-                    aside.display(),
-                    saved.len()
-                ));
-                opened.loaded.kept = saved;
-                opened.loaded.service = service.unwrap_or(opened.loaded.service);
-                opened.loaded.last_seq = last_seq;
-                opened.is_new = true;
-                Ok(opened)
-            }
-            other => other,
-        }
-    }
-
-    fn try_open(dir: &Path) -> Result<Self, StoreError> {
-        let mut store = Sqlite::open(dir)?;
-        let loaded = store.load()?;
-        let notices = loaded.damaged.iter().map(|what| format!("in the database: {what}")).collect();
-        Ok(Self { store, loaded, notices, is_new: false })
-    }
-}
 
 /// Writes until the engine ends. `opened`: what the takeover has opened already.
 pub fn run(
@@ -95,7 +46,6 @@ pub fn run(
         store: None,
         stored: 0,
     };
-    context.write_queue.inner.lock().thread = Some(Waker::for_this_thread());
     if let Some(opened) = opened {
         writer.accept(opened);
     }
@@ -150,12 +100,7 @@ impl StoreWriter {
         let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
         let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
         self.store = Some(opened.store);
-        let write_queue = self.write_queue();
-        let mut inner = write_queue.inner.lock();
-        inner.marks.dirty.extend(lacking);
-        inner.marks.env |= opened.loaded.env != self.context.feed.env();
-        inner.marks.events = true;
-        inner.urgent = true;
+        self.write_queue().opened(lacking, opened.loaded.env != self.context.feed.env());
     }
 
     fn start_sinks(&mut self, cursors: Option<&[(String, u64)]>) {
@@ -165,27 +110,10 @@ impl StoreWriter {
         }
     }
 
-    /// The one place where this thread waits, and then one write or some answers.
+    /// One write and perhaps an answer; or nothing, when the store is to be opened again.
     fn turn(&mut self) {
-        let (marks, up_to, question) = loop {
-            let mut inner = self.write_queue().inner.lock();
-            let now = clock::now_ms();
-            let is_due_by_time = inner.due.is_some_and(|due| due <= now);
-            if self.store.is_none() {
-                // Whatever is marked or asked meanwhile, the next attempt comes in its time.
-                if is_due_by_time {
-                    return;
-                }
-                refuse(&mut inner);
-            } else {
-                let question = inner.questions.pop_front();
-                if inner.urgent || is_due_by_time || question.is_some() {
-                    break (take(&mut inner), inner.marked, question);
-                }
-            }
-            let deadline = inner.due;
-            drop(inner);
-            let _ = poll::wait(&mut [], deadline);
+        let Some(Batch { marks, up_to, question }) = self.write_queue().next(self.store.is_some()) else {
+            return;
         };
         self.write(marks, up_to);
         if let (Some(question), Some(store)) = (question, &mut self.store) {
@@ -201,28 +129,16 @@ impl StoreWriter {
                 // The rest of the events, when there are very many.
                 Ok(_) => marks = Marks::default(),
                 Err(e) => {
-                    let mut inner = self.write_queue().inner.lock();
-                    put_back(&mut inner.marks, marks);
-                    inner.left_out += inner.marks.limit_audit();
-                    inner.unrecorded = up_to - inner.written;
-                    drop(inner);
+                    self.write_queue().put_back(marks, up_to);
                     return self.failed(&e);
                 }
             }
         }
-        let mut inner = self.write_queue().inner.lock();
-        inner.written = up_to;
-        inner.stored = self.stored;
-        inner.unrecorded = 0;
         if is_large {
             // What was taken for many at once would stay with us, in pages that are nearly empty.
             system::trim_malloc();
         }
-        let was_degraded = matches!(inner.health, Health::Degraded { .. });
-        inner.health = Health::Sound;
-        wake(&mut inner);
-        drop(inner);
-        if was_degraded {
+        if self.write_queue().written(up_to, self.stored) {
             self.context.say("the database works again: everything is recorded");
         }
     }
@@ -262,7 +178,7 @@ impl StoreWriter {
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
         self.stored = seen;
-        self.write_queue().inner.lock().left_out += written.left_out as u64;
+        self.write_queue().left_out(written.left_out as u64);
         // Where none could be read, none will be by trying at once.
         Ok(if events.is_empty() { 0 } else { context.feed.newest().saturating_sub(seen) })
     }
@@ -295,58 +211,9 @@ impl StoreWriter {
             self.store = None;
         }
         self.start_sinks(None);
-        let mut inner = self.write_queue().inner.lock();
-        let since = match &inner.health {
-            Health::Degraded { since, .. } => *since,
-            Health::Off | Health::Opening | Health::Sound => Timestamp::now(),
-        };
-        let is_news = !matches!(&inner.health, Health::Degraded { why, .. } if *why == e.message);
-        inner.health = Health::Degraded { since, why: e.message.clone() };
-        inner.urgent = false;
-        inner.due = Some(clock::now_ms() + RETRY_MS);
-        refuse(&mut inner);
-        wake(&mut inner);
-        drop(inner);
-        if is_news {
+        if self.write_queue().failed(&e.message) {
             self.context
                 .say(&format!("{}; processes are kept all the same, and it is tried again", e.message));
-        }
-    }
-}
-
-fn take(inner: &mut Inner) -> Marks {
-    inner.urgent = false;
-    inner.due = None;
-    inner.taken = inner.marked;
-    std::mem::take(&mut inner.marks)
-}
-
-/// What could not be written, under what was marked meanwhile.
-fn put_back(marks: &mut Marks, older: Marks) {
-    marks.dirty.extend(older.dirty);
-    marks.env |= older.env;
-    marks.events = true;
-    for (sink, seq) in older.cursors {
-        marks.cursors.entry(sink).or_insert(seq);
-    }
-    for (seq, line) in older.audit {
-        marks.audit.entry(seq).or_insert(line);
-    }
-}
-
-fn wake(inner: &mut Inner) {
-    inner.waiting.iter().for_each(Waker::wake);
-}
-
-/// Nobody waits for a database that does not work.
-fn refuse(inner: &mut Inner) {
-    let Health::Degraded { why, .. } = &inner.health else { return };
-    let why = why.clone();
-    for question in inner.questions.drain(..) {
-        match question {
-            Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
-            Question::Audit { to, .. } => drop(to.send(Err(why.clone()))),
-            Question::About { to } => drop(to.send(None)),
         }
     }
 }
@@ -366,6 +233,7 @@ fn answer(store: &mut Sqlite, question: Question) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use super::*;
@@ -446,16 +314,16 @@ mod tests {
         assert!(stored(&mut writer).is_empty(), "it was made and removed before a write");
         // A write that fails is done again with what is marked meanwhile.
         make(&writer, id);
-        let marks = take(&mut writer.write_queue().inner.lock());
+        let failed = writer.write_queue().next(true).unwrap();
         remove(&writer, id);
-        put_back(&mut writer.write_queue().inner.lock().marks, marks);
+        writer.write_queue().put_back(failed.marks, failed.up_to);
         assert!(stored(&mut writer).is_empty());
         make(&writer, id);
         assert_eq!(stored(&mut writer), [id]);
         remove(&writer, id);
-        let marks = take(&mut writer.write_queue().inner.lock());
+        let failed = writer.write_queue().next(true).unwrap();
         make(&writer, id);
-        put_back(&mut writer.write_queue().inner.lock().marks, marks);
+        writer.write_queue().put_back(failed.marks, failed.up_to);
         assert_eq!(stored(&mut writer), [id]);
         std::fs::remove_dir_all(dir).unwrap();
     }
