@@ -13,17 +13,14 @@ use crate::engine::process::state::to_be_ended;
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
 use crate::sys::cgroup::Cgroup;
-use crate::wire::event::EventKind;
-use crate::wire::event::NewEvent;
+use crate::wire::event::{CAUSE_RECONCILER, EventKind, NewEvent};
 use crate::wire::id::ProcessId;
 use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
-/// Whom history names for what is done here.
-pub const CAUSE: &str = "reconciler";
-/// Whom it names for a start with the service.
+/// The cause of a start with the service.
 pub const CAUSE_AUTOSTART: &str = "autostart";
 
 /// Why what a person wanted is not started with the service.
@@ -140,10 +137,10 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
     if ran {
         past.exit = None;
         past.stopped_at = Some(now.wall);
-        past.cause = CAUSE.to_owned();
+        past.cause = CAUSE_RECONCILER.to_owned();
     }
     if past.cause.is_empty() {
-        past.cause = CAUSE.to_owned();
+        past.cause = CAUSE_RECONCILER.to_owned();
     }
     let listed = || survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
     if policy == OrphanPolicy::Adopt && survivors.leader_ticks.is_some() {

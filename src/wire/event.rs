@@ -6,6 +6,9 @@ use crate::wire::process::Exit;
 use crate::wire::proto::v1;
 use crate::wire::time::Timestamp;
 
+/// The cause of events that follow from what a new engine or service has found.
+pub const CAUSE_RECONCILER: &str = "reconciler";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A newer service's kind that this program does not know.

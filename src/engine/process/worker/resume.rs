@@ -6,10 +6,10 @@ use crate::engine::process::pipes::Pipes;
 use crate::engine::process::state::{Action, Input};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
-use crate::engine::reconcile;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::event::CAUSE_RECONCILER;
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::leader::Leader;
 use crate::wire::process::State;
@@ -107,7 +107,7 @@ impl Worker {
         self.foreign = None;
         self.probe = None;
         self.tree.leader_gone = true;
-        self.apply(Input::Lost, reconcile::CAUSE);
+        self.apply(Input::Lost, CAUSE_RECONCILER);
     }
 
     /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has
