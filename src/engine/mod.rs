@@ -37,7 +37,7 @@ use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
-use crate::engine::store::{ErrorKind, Opened, Sqlite, Store};
+use crate::engine::store::{ErrorKind, Opened, Sqlite};
 use crate::listener::{self, Limits, Service};
 use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;

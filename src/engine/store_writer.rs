@@ -11,9 +11,9 @@ use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::process::handle::Process;
 use crate::engine::reconcile::{self, Held};
 use crate::engine::settings::{HistorySettings, SinkSettings};
-use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, Store, StoreError};
+use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
 use crate::engine::table::Table;
-use crate::engine::write_queue::{Batch, Marks, Question, WriteQueue, WriteSeq};
+use crate::engine::write_queue::{WriteTask, Marks, Question, WriteQueue, WriteSeq};
 use crate::sys::{procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
@@ -112,7 +112,7 @@ impl StoreWriter {
 
     /// One write and perhaps an answer; or nothing, when the store is to be opened again.
     fn turn(&mut self) {
-        let Some(Batch { marks, up_to, question }) = self.write_queue().next(self.store.is_some()) else {
+        let Some(WriteTask { marks, up_to, question }) = self.write_queue().next(self.store.is_some()) else {
             return;
         };
         self.write(marks, up_to);

@@ -123,7 +123,7 @@ pub enum Progress {
 
 /// What the store's thread is to do.
 #[derive(Debug)]
-pub struct Batch {
+pub struct WriteTask {
     pub marks: Marks,
     /// The marks are those up to this number.
     pub up_to: WriteSeq,
@@ -289,7 +289,7 @@ impl WriteQueue {
 
     /// Waits until there is something to do. `None`: the store is not open, and the next attempt to open it is
     /// due; whatever is marked or asked until then waits or is refused.
-    pub fn next(&self, is_open: bool) -> Option<Batch> {
+    pub fn next(&self, is_open: bool) -> Option<WriteTask> {
         loop {
             let mut inner = self.inner.lock();
             inner.thread.get_or_insert_with(Waker::for_this_thread);
@@ -300,7 +300,7 @@ impl WriteQueue {
                     inner.urgent = false;
                     inner.due = None;
                     inner.taken = inner.marked;
-                    return Some(Batch {
+                    return Some(WriteTask {
                         marks: std::mem::take(&mut inner.marks),
                         up_to: inner.marked,
                         question,

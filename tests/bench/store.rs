@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use provost::Client;
 use provost::Spec;
-use provost::engine::store::{Change, Sqlite, Store};
+use provost::engine::store::{Change, Sqlite};
 use provost::wire::event::{Event, EventKind};
 use provost::wire::id::ProcessId;
 use provost::wire::process::{End, Exit};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::engine::store::directory::{set_aside, with_suffix};
 use crate::engine::store::salvage::salvage;
 use crate::engine::store::tests::{Dir, copy_as_after_a_kill, event, put, running};
-use crate::engine::store::{Change, ErrorKind, Kept, Sqlite, Store, StoreError};
+use crate::engine::store::{Change, ErrorKind, Kept, Sqlite, StoreError};
 
 /// How many databases are damaged.
 const ROUNDS: u64 = 200;

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use crate::engine::store::content::Loaded;
 use crate::engine::store::directory::set_aside;
+use crate::engine::store::error::{ErrorKind, StoreError};
 use crate::engine::store::salvage::{salvage, salvage_numbers};
-use crate::engine::store::{ErrorKind, Loaded, Sqlite, Store, StoreError};
+use crate::engine::store::sqlite::Sqlite;
 
 /// A store that has been opened, with what it knew.
 pub struct Opened {

@@ -6,7 +6,7 @@ use std::fmt;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
-use crate::engine::store::{Kept, Put, RUNS_MAX, Run};
+use crate::engine::store::content::{Kept, Put, Run};
 use crate::sys::signal;
 use crate::wire::audit::AuditLine;
 use crate::wire::event::{Event, EventKind};
@@ -16,6 +16,9 @@ use crate::wire::process::{End, Exit};
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
+
+/// The most runs of a process that are kept.
+pub(super) const RUNS_MAX: u64 = 100;
 
 /// A number of ours; SQLite has one bit less, and what it has no room for is as good as endless.
 pub(super) struct Number(pub u64);

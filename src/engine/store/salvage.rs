@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
-
 use uuid::Uuid;
 
+use crate::engine::store::content::Kept;
+use crate::engine::store::rows;
 use crate::engine::store::sqlite::connect;
-use crate::engine::store::{Kept, rows};
 use crate::wire::id::ProcessId;
 
 /// The most rows that are looked for: a damaged tree may lead anywhere.

@@ -8,13 +8,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
+use crate::engine::store::content::{About, Change, EventsPage, Loaded, Prune, Run, Written};
 use crate::engine::store::directory::{Files, StoreDir, WAL, with_suffix};
 use crate::engine::store::error::{ErrorKind, StoreError, shown};
-use crate::engine::store::rows::{self, Fact, Number, PutStatements};
+use crate::engine::store::rows::{self, Fact, Number, PutStatements, RUNS_MAX};
 use crate::engine::store::schema::{self, MIGRATIONS};
-use crate::engine::store::{
-    About, Change, EVENTS_MAX, EventsPage, Loaded, Prune, RUNS_MAX, Run, Store, Written,
-};
 use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
@@ -38,7 +36,10 @@ const PRUNE_MAX: u64 = 2000;
 /// How many lines of the audit come between two prunings of it.
 const PRUNE_AUDIT_EACH: u64 = 64;
 
-/// The SQLite implementation of [`Store`].
+/// The most events that one call of [`Sqlite::events`] returns.
+pub(super) const EVENTS_MAX: usize = 4096;
+
+/// The store.
 #[derive(Debug)]
 pub struct Sqlite {
     // Closed before the lock is given back: fields are dropped in this order.
@@ -165,10 +166,9 @@ impl Sqlite {
         let last_boot_id = rows::fact(&self.conn, Fact::BootId)?.unwrap_or_default();
         Ok(Ok(Loaded { service, last_boot_id, last_seq, last_audit, env, kept, cursors, damaged }))
     }
-}
 
-impl Store for Sqlite {
-    fn load(&mut self) -> Result<Loaded, StoreError> {
+    /// Everything but events and runs; once, after opening.
+    pub fn load(&mut self) -> Result<Loaded, StoreError> {
         let loaded = self.read_loaded().map_err(self.failed("read the store"))?.map_err(|why| {
             let path = shown(self.directory.database());
             StoreError::new(ErrorKind::Corrupt, format!("the store {path} makes no sense: {why}"))
@@ -177,7 +177,8 @@ impl Store for Sqlite {
         Ok(loaded)
     }
 
-    fn write(&mut self, change: &Change<'_>) -> Result<Written, StoreError> {
+    /// All of the change or nothing, and on the disk when it returns.
+    pub fn write(&mut self, change: &Change<'_>) -> Result<Written, StoreError> {
         self.files.check(self.directory.database())?;
         let has_room = self.has_room_for_events()?;
         let doing = "write the store";
@@ -190,7 +191,14 @@ impl Store for Sqlite {
         Ok(Written { left_out: if has_room { 0 } else { change.events.len() } })
     }
 
-    fn events(&mut self, since: u64, max: usize, of: Option<ProcessId>) -> Result<EventsPage, StoreError> {
+    /// Events after `since` in their order, at most `max` and [`EVENTS_MAX`]; those of one process when `of`
+    /// is given.
+    pub fn events(
+        &mut self,
+        since: u64,
+        max: usize,
+        of: Option<ProcessId>,
+    ) -> Result<EventsPage, StoreError> {
         let failed = self.failed("read events from the store");
         let read = || -> rusqlite::Result<EventsPage> {
             // One view of both, whatever others write.
@@ -220,7 +228,8 @@ impl Store for Sqlite {
         Ok(page)
     }
 
-    fn audit(&mut self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
+    /// Lines of the audit after `since` in their order, at most `max`.
+    pub fn audit(&mut self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
         let read = || -> rusqlite::Result<Vec<AuditLine>> {
             self.conn
                 .prepare("SELECT seq, at, who, what, result FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
@@ -232,7 +241,8 @@ impl Store for Sqlite {
         Ok(lines)
     }
 
-    fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError> {
+    /// Runs of a process, newest first, at most `max` and [`RUNS_MAX`].
+    pub fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Run>> {
             let columns = rows::RUN;
             let max = Number((max as u64).min(RUNS_MAX));
@@ -244,7 +254,8 @@ impl Store for Sqlite {
         read().map_err(self.failed("read runs from the store"))
     }
 
-    fn about(&mut self) -> About {
+    /// How it is, for the doctor.
+    pub fn about(&mut self) -> About {
         let count = self.conn.query_row("SELECT count(*) FROM events", (), |row| row.get::<_, Number>(0));
         About {
             path: self.directory.database().to_owned(),

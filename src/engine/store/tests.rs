@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::engine::process::state::fresh;
+use crate::engine::store::content::{Change, Kept, Prune, Put, Written};
+use crate::engine::store::error::{ErrorKind, StoreError};
+use crate::engine::store::rows::RUNS_MAX;
 use crate::engine::store::schema::{self, MIGRATIONS};
-use crate::engine::store::sqlite::connect;
-use crate::engine::store::{
-    Change, EVENTS_MAX, ErrorKind, Kept, Prune, Put, RUNS_MAX, Sqlite, Store, StoreError, Written,
-};
+use crate::engine::store::sqlite::{EVENTS_MAX, Sqlite, connect};
 use crate::sys::system;
 use crate::wire::audit::AuditLine;
 use crate::wire::error::{Code, Error};
