@@ -13,7 +13,7 @@ use crate::engine::reconcile::{self, Held};
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
 use crate::engine::table::Table;
-use crate::engine::write_queue::{WriteTask, Marks, Question, WriteQueue, WriteSeq};
+use crate::engine::write_queue::{Marks, Question, WriteQueue, WriteSeq, WriteTask};
 use crate::sys::{procfs, system};
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;

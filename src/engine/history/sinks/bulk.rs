@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::engine::history::sinks::{Failed, Taken};
+use crate::engine::history::sinks::deliver::{Delivery, Failed};
 use crate::wire::event::Event;
 use crate::wire::json;
 
@@ -67,14 +67,14 @@ impl ItemResult {
 }
 
 /// What the answer to a request with these events means for each of them.
-pub fn outcome(answer: &[u8], events: &[Event], service: Uuid) -> Result<Taken, Failed> {
+pub fn outcome(answer: &[u8], events: &[Event], service: Uuid) -> Result<Delivery, Failed> {
     let answer: Answer = serde_json::from_slice(answer)
         .map_err(|e| Failed::new(format!("the answer is not that of a bulk request: {e}")))?;
     if answer.items.len() != events.len() {
         let (items, sent) = (answer.items.len(), events.len());
         return Err(Failed::new(format!("the answer is about {items} documents, {sent} were sent")));
     }
-    let mut taken = Taken { count: events.len(), ..Taken::default() };
+    let mut taken = Delivery { count: events.len(), ..Delivery::default() };
     let mut again: Vec<(usize, &ItemResult)> = Vec::new();
     for (n, (Item { index: outcome }, event)) in answer.items.iter().zip(events).enumerate() {
         if outcome.id.as_ref().is_some_and(|id| *id != document_id(service, event)) {

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::engine::history::sinks::deliver::{Deliver, Delivery, Failed};
 use crate::engine::history::sinks::rotation::{numbered, rotate};
-use crate::engine::history::sinks::{Deliver, Failed, Taken};
 use crate::engine::settings::JsonlSettings;
 use crate::sys;
 use crate::sys::errno::{ELOOP, ENOENT};
@@ -44,9 +44,9 @@ struct Open {
     is_torn: bool,
 }
 
-/// What a line is asked for.
+/// The number of the event in a line.
 #[derive(Deserialize)]
-struct Line {
+struct LineSeq {
     seq: u64,
 }
 
@@ -138,7 +138,7 @@ impl Deliver for Jsonl {
         Ok(end.ok().and_then(|end| end.seq))
     }
 
-    fn deliver(&mut self, events: &[Event]) -> Result<Taken, Failed> {
+    fn deliver(&mut self, events: &[Event]) -> Result<Delivery, Failed> {
         let max = self.settings.max_size;
         let len = self.opened()?.len;
         let (mut lines, mut count) = Self::lines(events, max.saturating_sub(len));
@@ -149,7 +149,7 @@ impl Deliver for Jsonl {
         }
         let written = self.opened()?.write(&lines);
         written.map_err(|e| failed("write to", self.path(), &e))?;
-        Ok(Taken { count, ..Taken::default() })
+        Ok(Delivery { count, ..Delivery::default() })
     }
 }
 
@@ -197,7 +197,7 @@ impl End {
         let whole = tail.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         let mut lines = tail[..whole].split(|&b| b == b'\n').rev().filter(|line| !line.is_empty());
         // A power cut may leave a line of zeros.
-        let seq = lines.find_map(|line| serde_json::from_slice::<Line>(line).ok()).map(|line| line.seq);
+        let seq = lines.find_map(|line| serde_json::from_slice::<LineSeq>(line).ok()).map(|line| line.seq);
         let is_first = begin == 0 && whole == 0;
         let torn = &tail[whole..];
         let begins = torn.starts_with(&LINE_BEGIN[..torn.len().min(LINE_BEGIN.len())]);

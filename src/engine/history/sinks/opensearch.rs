@@ -16,7 +16,8 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use crate::engine::history::sinks::{Deliver, Failed, Taken, bulk};
+use crate::engine::history::sinks::bulk;
+use crate::engine::history::sinks::deliver::{Deliver, Delivery, Failed};
 use crate::engine::settings::{Login, OpenSearchSettings};
 use crate::wire::event::Event;
 use crate::wire::id::quoted;
@@ -85,7 +86,7 @@ impl OpenSearch {
         }
     }
 
-    fn post(&self, body: &[u8], events: &[Event]) -> Result<Taken, Refusal> {
+    fn post(&self, body: &[u8], events: &[Event]) -> Result<Delivery, Refusal> {
         let url = format!("{}/_bulk", self.settings.url);
         let mut request = self.agent.post(&url).header(CONTENT_TYPE, "application/x-ndjson");
         if let Some(authorization) = &self.authorization {
@@ -144,7 +145,7 @@ impl Deliver for OpenSearch {
         Ok(None)
     }
 
-    fn deliver(&mut self, events: &[Event]) -> Result<Taken, Failed> {
+    fn deliver(&mut self, events: &[Event]) -> Result<Delivery, Failed> {
         loop {
             let some = &events[..events.len().min(self.batch)];
             let (body, count) = bulk::request(some, &self.settings.index, self.service);
@@ -154,7 +155,7 @@ impl Deliver for OpenSearch {
                 // Ends: a half of it is less.
                 Err(Refusal::TooLarge(_)) if count > 1 => self.batch = count / 2,
                 Err(Refusal::TooLarge(why)) => {
-                    return Ok(Taken { count, rejected: 1, reason: Some(why), again: None });
+                    return Ok(Delivery { count, rejected: 1, reason: Some(why), again: None });
                 }
             }
         }

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::history::sinks::{Begin, Deliver, Failed, Notify, SinkState, Source, Standing, Taken};
+use parking_lot::Mutex;
+
+use crate::engine::history::sinks::deliver::{Deliver, Delivery, Failed};
 use crate::sys::clock;
 use crate::wire::event::Event;
 use crate::wire::time::{Timestamp, millis};
@@ -20,12 +22,96 @@ const ASKED_MAX: Duration = Duration::from_secs(60);
 /// The longest message that is kept, in characters.
 const MESSAGE_LEN_MAX: usize = 400;
 
+/// Where a sink's events come from.
+pub trait Source: Send + Sync {
+    /// Events after `since`, at most `max`.
+    fn read(&self, since: u64, max: usize) -> Batch;
+    /// Waits until there may be something after `since`, or until the deadline (monotonic milliseconds), or
+    /// until the end is asked for: then false. After `u64::MAX` there is never anything.
+    fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool;
+    /// Remembers how far this sink has come. To lose it means that events are sent again.
+    fn delivered(&self, sink: &str, seq: u64);
+}
+
+/// What a [`Source`] has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// In order; empty when there is nothing new now.
+    pub events: Vec<Event>,
+    /// How many before them are no longer kept.
+    pub missed: u64,
+    /// The number to go on after.
+    pub next: u64,
+}
+
+/// From where a sink goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// What [`Source::delivered`] was last told of it.
+    pub since: u64,
+    /// The newest event there is: a sink that has come further met another numbering.
+    pub newest: u64,
+}
+
+/// Is given lines for the log.
+pub type Notify = Arc<dyn Fn(String) + Send + Sync>;
+
+/// How a sink is getting on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// All events up to this one have been dealt with.
+    pub seq: u64,
+    /// How many were delivered since this engine started.
+    pub delivered: u64,
+    /// How many were refused for ever by the other side.
+    pub rejected: u64,
+    /// How many were no longer kept when their turn came.
+    pub missed: u64,
+    /// How many attempts have failed.
+    pub failed: u64,
+    /// Failed attempts since the last one that worked; 0: it works.
+    pub failing: u32,
+    /// The last failure, and when it was; it stays visible.
+    pub last_error: Option<(Timestamp, String)>,
+}
+
+/// A sink that runs. Cheap to clone; its thread ends when its source says so.
+#[derive(Clone, Debug)]
+pub struct SinkState {
+    name: Arc<str>,
+    standing: Arc<Mutex<Standing>>,
+}
+
+impl SinkState {
+    pub(super) fn new(name: &str, begin: Begin) -> Self {
+        let standing = Standing { seq: begin.since.min(begin.newest), ..Standing::default() };
+        Self { name: name.into(), standing: Arc::new(Mutex::new(standing)) }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is getting on.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().clone()
+    }
+
+    /// How many events it has still to deal with, when this is the newest one.
+    #[must_use]
+    pub fn behind(&self, newest: u64) -> u64 {
+        newest.saturating_sub(self.standing.lock().seq)
+    }
+}
+
 pub struct Worker {
     state: SinkState,
     to: Box<dyn Deliver>,
     source: Arc<dyn Source>,
     notify: Notify,
-    /// Taken from the source and not delivered yet, in order.
+    /// Delivery from the source and not delivered yet, in order.
     pending: VecDeque<Event>,
     /// The last event that was taken from the source.
     since: u64,
@@ -128,7 +214,7 @@ impl Worker {
     }
 
     /// Takes from what is pending what has been dealt with.
-    fn settle(&mut self, taken: Taken) -> Option<Failed> {
+    fn settle(&mut self, taken: Delivery) -> Option<Failed> {
         let (again, failed) = taken.again.map_or((Vec::new(), None), |(again, failed)| (again, Some(failed)));
         let dealt: Vec<Event> = self.pending.drain(..taken.count).collect();
         let delivered = (taken.count - again.len()) as u64 - taken.rejected;

@@ -18,11 +18,14 @@ use uuid::Uuid;
 
 use super::*;
 use crate::engine::feed::Feed;
+use crate::engine::history::sinks::deliver::{Delivery, Failed};
+use crate::engine::history::sinks::worker::Standing;
 use crate::sys::clock;
 use crate::sys::memory::memfd_create;
-use crate::wire::event::EventKind;
+use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
 use crate::wire::process::{End, Exit};
+use crate::wire::time::Timestamp;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A service of these tests.

@@ -14,9 +14,9 @@ impl Deliver for Counter {
         Ok(None)
     }
 
-    fn deliver(&mut self, events: &[Event]) -> Result<Taken, Failed> {
+    fn deliver(&mut self, events: &[Event]) -> Result<Delivery, Failed> {
         self.0.lock().extend(events.iter().map(|e| e.seq));
-        Ok(Taken { count: events.len(), ..Taken::default() })
+        Ok(Delivery { count: events.len(), ..Delivery::default() })
     }
 }
 
