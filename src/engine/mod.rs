@@ -25,18 +25,17 @@ mod takeover;
 pub mod write_queue;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::context::Notify;
 use crate::engine::history::journal;
 use crate::engine::process::handle::{Answer, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
-use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
+use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{ErrorKind, Opened, Sqlite};
 use crate::listener::{self, Limits, Service};
 use crate::sys::memory::forget_code;
@@ -47,30 +46,8 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 use crate::wire::leader::Leader;
-use crate::wire::spec::Spec;
 
-/// What every engine is given.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The directory that it made for cgroups.
-    pub cgroups: Option<PathBuf>,
-    /// The path that the service was started from.
-    pub exe: Option<PathBuf>,
-    /// Where the store is; none: nothing is kept.
-    pub state: Option<PathBuf>,
-    /// What becomes of processes that have outlived an earlier service.
-    pub orphans: OrphanPolicy,
-    /// How long events are kept.
-    pub history: HistorySettings,
-    /// Where else events go.
-    pub sinks: Vec<SinkSettings>,
-    /// What the service runs for itself, with names that are reserved for it; none: not known.
-    pub internal: Option<Vec<Spec>>,
-    /// What it runs for itself once a client asks for it.
-    pub on_demand: Vec<Spec>,
-    /// For the service's log.
-    pub notify: Notify,
-}
+pub use crate::engine::takeover::Options;
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {

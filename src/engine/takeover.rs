@@ -3,15 +3,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::engine::Options;
-use crate::engine::context::{Context, Link};
+use crate::engine::context::{Context, Link, Notify};
 use crate::engine::feed::Feed;
 use crate::engine::internal;
 use crate::engine::memory::Memory;
@@ -22,7 +21,7 @@ use crate::engine::reconcile::Report;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
 use crate::engine::service::{Engine, Upgrades};
-use crate::engine::settings::OrphanPolicy;
+use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
 use crate::engine::table::Table;
 use crate::engine::write_queue::WriteQueue;
@@ -40,6 +39,29 @@ use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
+
+/// What every engine is given.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory that it made for cgroups.
+    pub cgroups: Option<PathBuf>,
+    /// The path that the service was started from.
+    pub exe: Option<PathBuf>,
+    /// Where the store is; none: nothing is kept.
+    pub state: Option<PathBuf>,
+    /// What becomes of processes that have outlived an earlier service.
+    pub orphans: OrphanPolicy,
+    /// How long events are kept.
+    pub history: HistorySettings,
+    /// Where else events go.
+    pub sinks: Vec<SinkSettings>,
+    /// What the service runs for itself, with names that are reserved for it; none: not known.
+    pub internal: Option<Vec<Spec>>,
+    /// What it runs for itself once a client asks for it.
+    pub on_demand: Vec<Spec>,
+    /// For the service's log.
+    pub notify: Notify,
+}
 
 /// A process as the keeper listed it.
 struct Listed {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::engine::service::engine::{Answer, Asked, Engine, Failure};
 use crate::engine::service::who::Who;
-use crate::engine::service::{Answer, Asked, Engine, Failure};
 use crate::engine::write_queue::Question;
 use crate::listener::{Counts, Replies};
 use crate::wire::audit::{AuditLine, AuditLog, fit};

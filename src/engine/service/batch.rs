@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::unbounded;
 
 use crate::engine::process::handle::{self, Answered, Ask, Msg, Process};
-use crate::engine::service::{Answer, Asked, Engine};
+use crate::engine::service::engine::{Answer, Asked, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::{clock, poll};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use crate::engine::reconcile;
-use crate::engine::service::Engine;
+use crate::engine::service::engine::Engine;
 use crate::engine::write_queue::{Health as StoreHealth, Question};
 use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
 

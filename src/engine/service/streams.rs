@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
-use crate::engine::service::{Answer, Asked, Engine};
+use crate::engine::service::engine::{Answer, Asked, Engine};
 use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;

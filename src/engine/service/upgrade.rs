@@ -7,12 +7,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use parking_lot::Mutex;
-
 use crate::engine::context::ending;
-use crate::engine::service::{Answer, Asked, Engine};
+use crate::engine::service::engine::{Answer, Asked, Engine};
+use crate::engine::service::upgrades::DECIDED_MS;
 use crate::listener::{Replies, Woken};
-use crate::sys::poll::{self, Wait, Waker};
 use crate::sys::{O_NONBLOCK, clock};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{UpgradeId, quoted};
@@ -21,56 +19,8 @@ use crate::wire::reply::{Reply, Upgraded};
 use crate::wire::request::Upgrade;
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult};
 
-/// How long an upgrade may stay undecided, ms: three times what the keeper gives a new engine.
-const DECIDED_MS: u64 = 30_000;
-/// How many may wait for the outcome of one upgrade.
-const WAITING_MAX: usize = 64;
 /// What an ELF file begins with.
 const ELF: [u8; 4] = *b"\x7fELF";
-
-/// What the keeper has told of the last upgrade. Shared by connections and the thread that listens to the
-/// keeper.
-#[derive(Debug, Default)]
-pub struct Upgrades(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    last: Option<UpgradeOutcome>,
-    waiting: Vec<Waker>,
-}
-
-impl Upgrades {
-    /// The keeper has told how an upgrade stands.
-    pub fn decided(&self, outcome: UpgradeOutcome) {
-        let waiting = {
-            let mut known = self.0.lock();
-            known.last = Some(outcome);
-            std::mem::take(&mut known.waiting)
-        };
-        waiting.iter().for_each(Waker::wake);
-    }
-
-    /// Waits until none is being tried any more.
-    pub fn wait(&self) {
-        let deadline = clock::now_ms() + DECIDED_MS;
-        while self.watch(Waker::for_this_thread()).is_some_and(|last| last.result == UpgradeResult::Undecided)
-        {
-            if !matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken)) {
-                return;
-            }
-        }
-    }
-
-    /// How the last one stands. When that changes, the waker is used.
-    fn watch(&self, waker: Waker) -> Option<UpgradeOutcome> {
-        let mut known = self.0.lock();
-        known.waiting.retain(|w| !w.is(&waker));
-        if known.waiting.len() < WAITING_MAX {
-            known.waiting.push(waker);
-        }
-        known.last
-    }
-}
 
 /// What to do about an order, given what is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,112 @@
+//! What every answer needs: the parts of the engine, and what is known of the client.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::engine::context::Context;
+use crate::engine::history::journal::SinkStates;
+use crate::engine::process::handle::Process;
+use crate::engine::reconcile::Report;
+use crate::engine::service::upgrades::Upgrades;
+use crate::engine::table::Table;
+use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
+use crate::listener::{Closed, Replies, Woken};
+use crate::sys::clock;
+use crate::wire::error::Error;
+use crate::wire::reply::Reply;
+use crate::wire::spec::Spec;
+use crate::wire::time::Timestamp;
+
+/// What stands behind the listener.
+#[derive(Debug)]
+pub struct Engine {
+    pub table: Arc<Table>,
+    pub context: Arc<Context>,
+    pub started_at: Timestamp,
+    pub engine_starts: u64,
+    pub keeper_version: String,
+    /// Where the service was started from: its next binary will be there.
+    pub exe: Option<PathBuf>,
+    pub upgrades: Upgrades,
+    /// What the last reconciliation found.
+    pub reconciled: Mutex<Report>,
+    /// How the sinks are.
+    pub sinks: SinkStates,
+    /// What the service runs for itself once a client asks for it; locked while that is made.
+    pub on_demand: Mutex<Vec<Spec>>,
+    /// Has one of them run: `engine/internal.rs`, which is above this.
+    pub run_on_demand: fn(&Engine, &str) -> Result<(), Error>,
+}
+
+/// The last reply to a request, or why there is none.
+pub(super) type Answer = Result<Reply, Failure>;
+
+/// Why a request was not answered to its end.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The whole request failed; the client is to read why.
+    Failed(Error),
+    /// The client is gone.
+    Closed,
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl From<Closed> for Failure {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+/// What is known of the client and the request while it is answered.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// For events and records.
+    pub cause: String,
+    pub is_trusted: bool,
+    /// What has to be written before anything is answered.
+    pub write_seq: WriteSeq,
+}
+
+impl Engine {
+    /// The processes that the targets mean, each once; and the targets that mean none.
+    pub(super) fn find_all(&self, targets: &[String]) -> (Vec<Arc<Process>>, Vec<(String, Error)>) {
+        let mut seen = BTreeSet::new();
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for target in targets {
+            match self.table.find(target) {
+                Ok(processes) => found.extend(processes.into_iter().filter(|p| seen.insert(p.id))),
+                Err(e) => missing.push((target.clone(), e)),
+            }
+        }
+        (found, missing)
+    }
+
+    /// Waits until what was marked up to this number is on the disk. What is returned says why it is not.
+    pub(super) fn recorded(
+        &self,
+        write_seq: WriteSeq,
+        replies: &mut Replies<'_>,
+    ) -> Result<Option<String>, Closed> {
+        let write_queue = &self.context.write_queue;
+        let deadline = clock::now_ms() + TIMEOUT_MS;
+        let _woken = write_queue.woken_by_writes(replies.waker());
+        loop {
+            match write_queue.progress(write_seq) {
+                Progress::Written => return Ok(None),
+                Progress::Failing(why) => return Ok(Some(why)),
+                Progress::Pending => {}
+            }
+            if replies.wait(Some(deadline))? == Woken::Deadline {
+                return Ok(Some(format!("the database has not answered within {TIMEOUT_MS} ms")));
+            }
+        }
+    }
+}
