@@ -92,6 +92,10 @@
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | all |
 //!
+//! Inside of [`engine`] the same file has another table. From below: `settings`, `memory`, `store`; then
+//! `feed` and `write_queue`; `context`, which every process shares; `process`; `table` and `history`;
+//! `reconcile`; `restore` and `store_writer`; `service`; and above all `internal` and `takeover`.
+//!
 //! # Threads
 //!
 //! | thread | where | owns | woken by |

@@ -58,6 +58,49 @@ const LAYERS: [(&str, &[&str]); 28] = [
     ("src/main.rs", &[]),
 ];
 
+/// The same for the rooms of the engine, files or folders: which of the others each may import.
+const ENGINE_LAYERS: [(&str, &[&str]); 17] = [
+    ("src/engine/settings.rs", &[]),
+    ("src/engine/reserve.rs", &[]),
+    ("src/engine/memory.rs", &[]),
+    ("src/engine/feed.rs", &["memory"]),
+    ("src/engine/store", &["store"]),
+    ("src/engine/write_queue.rs", &["store"]),
+    ("src/engine/context.rs", &["feed", "reserve", "write_queue"]),
+    ("src/engine/process", &["context", "memory", "process", "reserve", "write_queue"]),
+    ("src/engine/table", &["process", "table"]),
+    ("src/engine/history", &["context", "history", "settings", "store", "write_queue"]),
+    ("src/engine/reconcile.rs", &["process", "settings", "store"]),
+    ("src/engine/restore.rs", &["context", "memory", "process", "reconcile", "settings", "store", "table"]),
+    (
+        "src/engine/store_writer.rs",
+        &["context", "history", "process", "reconcile", "settings", "store", "table", "write_queue"],
+    ),
+    (
+        "src/engine/service",
+        &["context", "history", "memory", "process", "reconcile", "service", "table", "write_queue"],
+    ),
+    ("src/engine/internal.rs", &["memory", "process", "service"]),
+    (
+        "src/engine/takeover.rs",
+        &[
+            "context",
+            "feed",
+            "memory",
+            "process",
+            "reconcile",
+            "reserve",
+            "restore",
+            "service",
+            "settings",
+            "store",
+            "table",
+            "write_queue",
+        ],
+    ),
+    ("src/engine/mod.rs", &["history", "process", "service", "settings", "store", "takeover"]),
+];
+
 /// The longest file, in lines.
 const LINES_MAX: usize = 600;
 
@@ -184,33 +227,62 @@ fn comments_are_narrow() {
     expect_none("a line of comment has at most 110 characters", broken);
 }
 
-#[test]
-fn imports_point_down() {
+/// The lines of these files, up to `end`, that import from the folder at `module` what the table does not let
+/// their layer import.
+fn forbidden_imports(
+    files: &[Source],
+    module: &str,
+    layers: &[(&str, &[&str])],
+    end: impl Fn(&Source) -> usize,
+) -> Vec<String> {
+    let folder = module.trim_end_matches("::").replace("crate", "src").replace("::", "/");
     let mut broken = Vec::new();
-    for file in sources(&["src"]) {
-        let own = LAYERS.iter().filter(|(place, _)| file.is_in(place)).max_by_key(|(place, _)| place.len());
+    for file in files.iter().filter(|file| file.is_in(&folder)) {
+        let own = layers.iter().filter(|(place, _)| file.is_in(place)).max_by_key(|(place, _)| place.len());
         let Some((_, allowed)) = own else {
-            broken.push(format!("{} is in no layer: give its folder a line in the table", file.path));
+            broken.push(format!("{} is in no layer: give it a line in the table", file.path));
             continue;
         };
-        for (n, line) in file.code() {
-            for (at, _) in line.match_indices("crate::") {
-                let rest = &line[at + "crate::".len()..];
+        let end = end(file);
+        for (n, line) in file.code().filter(|(n, _)| *n < end) {
+            for (at, _) in line.match_indices(module) {
+                let rest = &line[at + module.len()..];
                 let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
                 let layer = &rest[..end];
                 if rest.starts_with('{') {
                     broken.push(format!("{}:{n}: one import on a line, so that every edge shows", file.path));
                 }
-                // `crate::Error` and the like name a face of the library, not a layer.
-                let is_layer = root().join("src").join(layer).exists()
-                    || root().join(format!("src/{layer}.rs")).exists();
+                // `crate::Error` and the like name a face, not a layer.
+                let is_layer = [format!("{folder}/{layer}"), format!("{folder}/{layer}.rs")]
+                    .iter()
+                    .any(|place| root().join(place).exists());
                 if is_layer && !layer.is_empty() && !allowed.contains(&layer) {
                     broken.push(format!("{}:{n}: {}", file.path, line.trim()));
                 }
             }
         }
     }
+    broken
+}
+
+#[test]
+fn imports_point_down() {
+    let broken = forbidden_imports(&sources(&["src"]), "crate::", &LAYERS, |_| usize::MAX);
     expect_none("a layer imports only what lies below it", broken);
+}
+
+#[test]
+fn imports_of_the_engine_point_down() {
+    // Unit tests take what they need from above.
+    let end = |file: &Source| if file.path.contains("tests") { 0 } else { tests_begin(file) };
+    let broken = forbidden_imports(&sources(&["src/engine"]), "crate::engine::", &ENGINE_LAYERS, end);
+    expect_none("a room of the engine imports only those that lie below it", broken);
+
+    let path = "src/engine/memory.rs".to_owned();
+    let upwards = "use crate::engine::process;\n#[cfg(test)]\nmod tests {\nuse crate::engine::table;";
+    let upwards = Source { path, text: upwards.to_owned() };
+    let broken = forbidden_imports(&[upwards], "crate::engine::", &ENGINE_LAYERS, end);
+    assert_eq!(broken, ["src/engine/memory.rs:1: use crate::engine::process;"]);
 }
 
 #[test]
@@ -265,9 +337,11 @@ fn only_the_command_line_prints() {
     expect_none("only src/cli prints", broken);
 }
 
-/// The line at which a file's unit tests begin; beyond its end where it has none.
+/// The line at which a file's unit tests begin; beyond its end where it has none, or has them in other files.
 fn tests_begin(file: &Source) -> usize {
-    file.text.lines().position(|line| line.trim() == "#[cfg(test)]").map_or(usize::MAX, |n| n + 1)
+    let lines: Vec<&str> = file.text.lines().collect();
+    let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].ends_with('{');
+    lines.windows(2).position(begins).map_or(usize::MAX, |n| n + 1)
 }
 
 #[test]

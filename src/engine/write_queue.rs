@@ -287,8 +287,8 @@ impl WriteQueue {
         inner.urgent = true;
     }
 
-    /// Waits until there is something to do. `None`: the store is not open, and the next attempt to open it is
-    /// due; whatever is marked or asked until then waits or is refused.
+    /// Waits until there is something to do. `None`: the store is not open, and the next attempt to open it
+    /// is due; whatever is marked until then waits, and questions are refused.
     pub fn next(&self, is_open: bool) -> Option<WriteTask> {
         loop {
             let mut inner = self.inner.lock();

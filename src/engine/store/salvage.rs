@@ -26,8 +26,8 @@ pub fn salvage_numbers(database: &Path) -> (Option<Uuid>, u64) {
     (service, seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
 }
 
-/// The processes in the database at this path, as [`set_aside`](crate::engine::store::directory::set_aside) returned it.
-/// What cannot be read is not among them; if that is everything, there are none. The database stays as it is.
+/// The processes in the damaged database at this path, without those that cannot be read. The database stays
+/// as it is.
 pub fn salvage(database: &Path) -> Vec<Kept> {
     let Ok(conn) = connect(database) else { return Vec::new() };
     // What is in the log stays there: this is evidence.

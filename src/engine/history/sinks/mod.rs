@@ -1,6 +1,6 @@
 //! Sinks: where events go besides the database. Each has a thread of its own (`sink-NAME`) that takes events
-//! from a [`Source`](worker::Source) when it is ready for them, so there is no queue: what a sink has not taken yet is what
-//! the source keeps. A dead sink costs a counter and a line in the log, and nobody waits for it.
+//! from a [`Source`] when it is ready for them, so there is no queue: what a sink has not taken yet is what
+//! the source keeps. A dead sink costs a counter and a line in the log, and no other thread waits for it.
 
 mod bulk;
 mod deliver;
