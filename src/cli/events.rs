@@ -111,7 +111,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Killed
         | EventKind::Stuck
         | EventKind::Stopped
-        | EventKind::Adopted => false,
+        | EventKind::Adopted
+        | EventKind::TakenOver => false,
     }
 }
 

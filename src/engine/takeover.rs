@@ -268,7 +268,7 @@ fn taken_over(engine_starts: u64, running: usize) -> Event {
         name: String::new(),
         run: 0,
         pid: Some(std::process::id()),
-        kind: EventKind::Adopted,
+        kind: EventKind::TakenOver,
         cause: "keeper".to_owned(),
         exit: None,
         detail: format!("engine {engine_starts} goes on with {running} running processes"),

@@ -36,12 +36,15 @@ pub enum EventKind {
     Signalled,
     /// Is no longer known.
     Removed,
-    /// A new engine took over what runs.
+    /// A process has outlived its service, and the new one looks after it. In old databases also what is
+    /// `TakenOver` now.
     Adopted,
     /// The global environment changed.
     EnvChanged,
     /// A run ended, or was given up, without anybody having seen its end.
     Lost,
+    /// A new engine goes on with what runs.
+    TakenOver,
 }
 
 /// An event that has no number and no time yet.
@@ -52,7 +55,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 17] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 18] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -70,6 +73,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 17] = [
     (EventKind::Adopted, v1::EventKind::Adopted, "adopted"),
     (EventKind::EnvChanged, v1::EventKind::EnvChanged, "env-changed"),
     (EventKind::Lost, v1::EventKind::Lost, "lost"),
+    (EventKind::TakenOver, v1::EventKind::TakenOver, "taken-over"),
 ];
 
 impl EventKind {

@@ -53,7 +53,7 @@ fn every_event_once_over_engines_and_past_what_memory_keeps() {
     drop(following);
     expect_row(&followed, 1);
     assert!(followed.len() as u64 > MANY, "{} events", followed.len());
-    let taken_over = followed.iter().filter(|e| e["kind"] == "adopted" && e["id"].is_null()).count();
+    let taken_over = followed.iter().filter(|e| e["kind"] == "taken-over" && e["id"].is_null()).count();
     assert_eq!(taken_over, 4, "each engine is told of");
     // From the database, where memory begins later.
     let late = service.cli(&["events", "--json", "--since", "17"]).expect(0).json();
