@@ -68,7 +68,7 @@ struct Inner {
 impl Feed {
     /// Takes over what is there, or begins.
     pub fn open(file: &File) -> Result<Self, Error> {
-        let failed = |e: io::Error| Error::new(Code::Failed, format!("cannot map the global memory: {e}"));
+        let failed = |e: io::Error| Error::failed("map the global memory", &e);
         if file.metadata().map_err(failed)?.len() < LEN as u64 {
             file.set_len(LEN as u64).map_err(failed)?;
         }

@@ -48,7 +48,7 @@ impl Memory {
     /// New memory for a process with this spec.
     pub fn create(spec: &Spec) -> Result<Self, Error> {
         let failed = |e: io::Error| {
-            Error::new(Code::Failed, format!("cannot make memory for the process: {e}"))
+            Error::failed("make memory for the process", &e)
                 .hint("each process takes one descriptor of the service, each running one three")
         };
         let geometry = Geometry::new(spec.output_bytes);

@@ -24,6 +24,7 @@ pub mod table;
 mod takeover;
 pub mod write_queue;
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +68,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         // Without a listener no client can connect: the next engine opens it again.
         panic!("the listener cannot be kept: {error}");
     })
-    .map_err(|e| Error::new(Code::Failed, format!("cannot start the listener thread: {e}")))?;
-    internal::look_after(&engine, internal)
-        .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
+    .map_err(|e| Error::failed("start the listener thread", &e))?;
+    internal::look_after(&engine, internal).map_err(no_thread)?;
     listen(&engine)
 }
 
@@ -90,17 +90,20 @@ fn keep_history(
     sinks: &[SinkSettings],
     opened: Option<Opened>,
 ) -> Result<(), Error> {
-    let cannot = |e| Error::new(Code::Failed, format!("cannot start a thread: {e}"));
     if engine.context.write_queue.dir().is_none() {
-        return journal::start_sinks(&engine.context, &engine.sinks, sinks, None).map_err(cannot);
+        return journal::start_sinks(&engine.context, &engine.sinks, sinks, None).map_err(no_thread);
     }
     let (context, table, states) =
         (Arc::clone(&engine.context), Arc::clone(&engine.table), Arc::clone(&engine.sinks));
     let sinks = sinks.to_vec();
     // The sinks follow when the store has told where they were.
     thread::spawn("store", move || store_writer::run(&context, &table, &states, history, sinks, opened))
-        .map_err(cannot)
+        .map_err(no_thread)
         .map(drop)
+}
+
+fn no_thread(e: io::Error) -> Error {
+    Error::failed("start a thread", &e)
 }
 
 /// Takes the keeper's messages to the processes they are about. Never sends, so that neither side can wait

@@ -21,7 +21,7 @@ use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
 /// The cause of a start with the service.
-pub const CAUSE_AUTOSTART: &str = "autostart";
+const CAUSE_AUTOSTART: &str = "autostart";
 
 /// Why what a person wanted is not started with the service.
 const NOT_STARTED: &str = "; not started again, since it has no name or was started with --no-autostart";
@@ -64,6 +64,13 @@ pub struct Survivors {
     pub leader_ticks: Option<u64>,
     /// Where the earlier service had them, if anything lives there.
     pub cgroup: Option<Cgroup>,
+}
+
+impl Survivors {
+    /// The first of its pids, for a message.
+    pub fn listed(&self) -> String {
+        self.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// What became of a process when the service began again.
@@ -112,8 +119,30 @@ pub struct Restored {
 /// believed.
 #[must_use]
 pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: Now) -> Restored {
-    let ran = !kept.record.state.is_at_rest() && kept.record.state != State::Backoff;
-    let is_to_start = kept.wanted && kept.spec.starts_with_the_service();
+    let past = past(kept, now);
+    if policy == OrphanPolicy::Adopt && survivors.leader_ticks.is_some() {
+        return adopt(kept, survivors, past);
+    }
+    if survivors.pids.is_empty() {
+        return go_on_alone(kept, past, now);
+    }
+    match policy {
+        OrphanPolicy::Leave => leave(survivors, past),
+        OrphanPolicy::Adopt | OrphanPolicy::Kill => end(kept, survivors, past, now),
+    }
+}
+
+/// Whether it had a run when its service ended.
+fn has_run(kept: &Kept) -> bool {
+    !kept.record.state.is_at_rest() && kept.record.state != State::Backoff
+}
+
+fn is_to_start(kept: &Kept) -> bool {
+    kept.wanted && kept.spec.starts_with_the_service()
+}
+
+/// The record with what its run has become by now, if nothing survived.
+fn past(kept: &Kept, now: Now) -> Record {
     let mut past = Record {
         state: if kept.record.state == State::Failed { State::Failed } else { State::Stopped },
         pid: None,
@@ -132,90 +161,90 @@ pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: No
         output_from: 0,
         ..kept.record.clone()
     };
-    let mut events = Vec::new();
-    let mut lost = |detail: String| events.push(NewEvent { kind: EventKind::Lost, detail });
-    if ran {
+    if has_run(kept) {
         past.exit = None;
         past.stopped_at = Some(now.wall);
+    }
+    if has_run(kept) || past.cause.is_empty() {
         past.cause = CAUSE_RECONCILER.to_owned();
     }
-    if past.cause.is_empty() {
-        past.cause = CAUSE_RECONCILER.to_owned();
-    }
-    let listed = || survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
-    if policy == OrphanPolicy::Adopt && survivors.leader_ticks.is_some() {
-        let record = Record {
-            state: State::Running,
-            pid: kept.record.pid,
-            start_ticks: survivors.leader_ticks,
-            adopted: true,
-            ready: true,
-            leader_gone: false,
-            stopped_at: None,
-            exit: kept.record.exit,
-            ..past
-        };
-        let events =
-            NewEvent { kind: EventKind::Adopted, detail: format!("survived its service: pid {}", listed()) };
-        return Restored {
-            past: record.clone(),
-            events: vec![events],
-            record,
-            outcomes: vec![RestoreOutcome::Adopted],
-        };
-    }
-    let ended = |outcome| {
-        if is_to_start {
-            vec![RestoreOutcome::Lost, outcome, RestoreOutcome::Started]
-        } else {
-            vec![RestoreOutcome::Lost, outcome]
-        }
+    past
+}
+
+/// It is looked after again, with all that survived with it.
+fn adopt(kept: &Kept, survivors: &Survivors, past: Record) -> Restored {
+    let record = Record {
+        state: State::Running,
+        pid: kept.record.pid,
+        start_ticks: survivors.leader_ticks,
+        adopted: true,
+        ready: true,
+        leader_gone: false,
+        stopped_at: None,
+        exit: kept.record.exit,
+        ..past
     };
-    let (record, outcomes) = match (survivors.pids.is_empty(), policy) {
-        (false, OrphanPolicy::Leave) => {
-            lost(format!("its service ended, and pid {} goes on: left alone", listed()));
-            (Record { left: true, ..past.clone() }, vec![RestoreOutcome::Lost, RestoreOutcome::Left])
-        }
-        (false, OrphanPolicy::Adopt | OrphanPolicy::Kill) => {
-            let next = if kept.wanted && !is_to_start { NOT_STARTED } else { "" };
-            past.wanted &= is_to_start;
-            lost(format!("its service ended, and pid {} went on: ended now{next}", listed()));
-            (to_be_ended(&past, &kept.spec.stop, is_to_start, now), ended(RestoreOutcome::Ended))
-        }
-        (true, _) => {
-            if ran && is_to_start {
-                lost("its service ended, and it with it".to_owned());
-            } else if kept.wanted && !is_to_start {
-                // Also what was stopped with the service in good order: a person wanted it, and will miss it.
-                lost(format!("its service ended{NOT_STARTED}"));
-                past.wanted = false;
-            } else if ran {
-                lost("its service ended while it was being stopped".to_owned());
-            }
-            if is_to_start {
-                // Due at once, and on record: should we end before it is started, the next engine starts it.
-                let record = Record {
-                    state: State::Backoff,
-                    deadline: Some(now.mono_ms),
-                    deadline_at: Some(now.wall),
-                    cause: CAUSE_AUTOSTART.to_owned(),
-                    ..past.clone()
-                };
-                (
-                    record,
-                    if ran {
-                        vec![RestoreOutcome::Lost, RestoreOutcome::Started]
-                    } else {
-                        vec![RestoreOutcome::Started]
-                    },
-                )
-            } else {
-                let outcome = if events.is_empty() { RestoreOutcome::Stopped } else { RestoreOutcome::Lost };
-                (past.clone(), vec![outcome])
-            }
-        }
-    };
+    let detail = format!("survived its service: pid {}", survivors.listed());
+    let events = vec![NewEvent { kind: EventKind::Adopted, detail }];
+    Restored { past: record.clone(), events, record, outcomes: vec![RestoreOutcome::Adopted] }
+}
+
+/// What survived goes on, and is not touched.
+fn leave(survivors: &Survivors, past: Record) -> Restored {
+    let events = vec![lost(format!("its service ended, and pid {} goes on: left alone", survivors.listed()))];
+    let record = Record { left: true, ..past.clone() };
+    Restored { past, events, record, outcomes: vec![RestoreOutcome::Lost, RestoreOutcome::Left] }
+}
+
+/// What survived is ended before anything is started.
+fn end(kept: &Kept, survivors: &Survivors, mut past: Record, now: Now) -> Restored {
+    let is_to_start = is_to_start(kept);
+    let next = if kept.wanted && !is_to_start { NOT_STARTED } else { "" };
+    let pids = survivors.listed();
+    let events = vec![lost(format!("its service ended, and pid {pids} went on: ended now{next}"))];
+    past.wanted = is_to_start;
+    let record = to_be_ended(&past, &kept.spec.stop, is_to_start, now);
+    let mut outcomes = vec![RestoreOutcome::Lost, RestoreOutcome::Ended];
+    outcomes.extend(is_to_start.then_some(RestoreOutcome::Started));
     Restored { past, events, record, outcomes }
+}
+
+/// Nothing survived: it is started again, or stays stopped.
+fn go_on_alone(kept: &Kept, mut past: Record, now: Now) -> Restored {
+    let (has_run, is_to_start) = (has_run(kept), is_to_start(kept));
+    let why_lost = if has_run && is_to_start {
+        Some("its service ended, and it with it".to_owned())
+    } else if kept.wanted && !is_to_start {
+        // Also what was stopped with the service in good order: a person wanted it, and will miss it.
+        Some(format!("its service ended{NOT_STARTED}"))
+    } else if has_run {
+        Some("its service ended while it was being stopped".to_owned())
+    } else {
+        None
+    };
+    past.wanted = is_to_start;
+    let mut outcomes: Vec<_> = why_lost.iter().map(|_| RestoreOutcome::Lost).collect();
+    let record = if is_to_start {
+        outcomes.push(RestoreOutcome::Started);
+        // Due at once, and on record: should we end before it is started, the next engine starts it.
+        Record {
+            state: State::Backoff,
+            deadline: Some(now.mono_ms),
+            deadline_at: Some(now.wall),
+            cause: CAUSE_AUTOSTART.to_owned(),
+            ..past.clone()
+        }
+    } else {
+        past.clone()
+    };
+    if outcomes.is_empty() {
+        outcomes.push(RestoreOutcome::Stopped);
+    }
+    Restored { past, events: why_lost.into_iter().map(lost).collect(), record, outcomes }
+}
+
+fn lost(detail: String) -> NewEvent {
+    NewEvent { kind: EventKind::Lost, detail }
 }
 
 /// What the last reconciliation found and did.

@@ -101,7 +101,7 @@ fn end_unknown(
     survivors: Survivors,
     policy: OrphanPolicy,
 ) -> RestoreOutcome {
-    let pids = survivors.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let pids = survivors.listed();
     if policy == OrphanPolicy::Leave {
         context.say(&format!("pid {pids} of {id}, which an earlier service did not record: left alone"));
         return RestoreOutcome::Left;
@@ -133,7 +133,7 @@ fn left_behind(
     loaded: &Loaded,
     boot_id: &str,
 ) -> Result<HashMap<ProcessId, Survivors>, Error> {
-    let cannot = |e| Error::new(Code::Failed, format!("cannot look for what an earlier service left: {e}"));
+    let cannot = |e| Error::failed("look for what an earlier service left", &e);
     let leaders: BTreeMap<u32, (ProcessId, u64)> = (loaded.kept.iter())
         .filter(|k| !boot_id.is_empty() && k.boot_id == boot_id)
         .filter_map(|k| k.leader.map(|l| (l.pid, (k.record.id, l.start_ticks))))

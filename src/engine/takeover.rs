@@ -81,13 +81,7 @@ struct Greeting {
 
 /// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
 pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
-    let socket = inherited(ENGINE_FD).map_err(|_| {
-        Error::usage("'provost engine' is started by 'provost serve' and by nothing else")
-            .hint("to start the service: provost serve")
-    })?;
-    let link = Link::new(socket);
-    link.send(&ToKeeper::Hello { version: VERSION }, &[])
-        .map_err(|e| Error::new(Code::Unreachable, format!("cannot greet the keeper: {e}")))?;
+    let link = greet()?;
     let Greeting { global, listener, started_at, engine_starts, keeper } = receive_hello(&link)?;
     let upgrades = Upgrades::default();
     let listed = receive_list(&link, &upgrades)?;
@@ -104,36 +98,8 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         starting: AtomicUsize::new(0),
     });
     let table = Table::default();
-    let mut taken = Vec::new();
-    for Listed { id, memory, inherited } in listed {
-        // For want of descriptors or memory: the next engine, which is started later, may have them.
-        let opened = Memory::open(memory)
-            .map_err(|e| Error::new(Code::Failed, format!("cannot read the memory of {id}: {e}")))?;
-        match opened {
-            Some((memory, spec, record)) if record.run > 0 || !record.cause.is_empty() => {
-                taken.push((process(&context, spec, memory, record), inherited));
-            }
-            // Nobody was told of it: its maker ended before it was asked to start. Or its memory is broken,
-            // and then there is no telling what it is; what runs of it is left alone.
-            Some(_) | None => {
-                let _ = context.link.send(&ToKeeper::Forget { id }, &[]);
-            }
-        }
-    }
-    let processes: Vec<_> = taken.iter().map(|(p, _)| Arc::clone(p)).collect();
-    table.insert(&processes)?;
-    let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
-    context.feed.catch_up(&mut records.iter());
-    let others = || records.iter().filter(|r| !r.internal);
-    if engine_starts > 1 {
-        context.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
-    }
-    let mut report = Report {
-        at: Timestamp::now(),
-        why: format!("engine {engine_starts} took over"),
-        found: u32::try_from(others().count()).unwrap_or(u32::MAX),
-        ..Report::default()
-    };
+    let mut taken = open_listed(&context, listed)?;
+    let mut report = take_in(&context, &table, &taken, engine_starts)?;
     let opened = if context.feed.is_restored() {
         None
     } else {
@@ -160,6 +126,62 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
     Ok((engine, listener, opened))
 }
 
+fn greet() -> Result<Link, Error> {
+    let socket = inherited(ENGINE_FD).map_err(|_| {
+        Error::usage("'provost engine' is started by 'provost serve' and by nothing else")
+            .hint("to start the service: provost serve")
+    })?;
+    let link = Link::new(socket);
+    link.send(&ToKeeper::Hello { version: VERSION }, &[])
+        .map_err(|e| Error::new(Code::Unreachable, format!("cannot greet the keeper: {e}")))?;
+    Ok(link)
+}
+
+/// Makes processes of what the keeper has listed, and has it forget what is none.
+fn open_listed(context: &Arc<Context>, listed: Vec<Listed>) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
+    let mut taken = Vec::new();
+    for Listed { id, memory, inherited } in listed {
+        // For want of descriptors or memory: the next engine, which is started later, may have them.
+        let opened =
+            Memory::open(memory).map_err(|e| Error::failed(&format!("read the memory of {id}"), &e))?;
+        match opened {
+            Some((memory, spec, record)) if record.run > 0 || !record.cause.is_empty() => {
+                let process = Process::new(spec, memory, record, Arc::clone(context), worker::run);
+                taken.push((Arc::new(process), inherited));
+            }
+            // No client was told of it: the engine that made it ended before it was asked to start. Or its
+            // memory is broken, and then there is no telling what it is; what runs of it is left alone.
+            Some(_) | None => {
+                let _ = context.link.send(&ToKeeper::Forget { id }, &[]);
+            }
+        }
+    }
+    Ok(taken)
+}
+
+/// Puts them into the table, completes the feed, and tells that this engine goes on with them.
+fn take_in(
+    context: &Context,
+    table: &Table,
+    taken: &[(Arc<Process>, Inherited)],
+    engine_starts: u64,
+) -> Result<Report, Error> {
+    let processes: Vec<_> = taken.iter().map(|(p, _)| Arc::clone(p)).collect();
+    table.insert(&processes)?;
+    let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
+    context.feed.catch_up(&mut records.iter());
+    let others = || records.iter().filter(|r| !r.internal);
+    if engine_starts > 1 {
+        context.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
+    }
+    Ok(Report {
+        at: Timestamp::now(),
+        why: format!("engine {engine_starts} took over"),
+        found: u32::try_from(others().count()).unwrap_or(u32::MAX),
+        ..Report::default()
+    })
+}
+
 /// The first engine of a service goes on where an earlier one ended.
 fn begin(
     context: &Arc<Context>,
@@ -178,10 +200,6 @@ fn begin(
     taken.extend(restore_all(context, table, &opened, orphans, report)?);
     report.notices.clone_from(&opened.notices);
     Ok(Some(opened))
-}
-
-fn process(context: &Arc<Context>, spec: Spec, memory: Memory, record: Record) -> Arc<Process> {
-    Arc::new(Process::new(spec, memory, record, Arc::clone(context), worker::run))
 }
 
 fn receive(link: &Link) -> Result<(ToEngine, Vec<OwnedFd>), Error> {

@@ -81,7 +81,7 @@ impl Engine {
         self.context
             .link
             .send(&ToKeeper::Upgrade { id: r.id }, &[binary.as_fd()])
-            .map_err(|e| Error::new(Code::Failed, format!("cannot tell the keeper of the upgrade: {e}")))
+            .map_err(|e| Error::failed("tell the keeper of the upgrade", &e))
     }
 }
 
