@@ -4,9 +4,10 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::{env, fs, process as this, thread};
+use std::{fs, thread};
+
+use tempfile::TempDir;
 
 use crate::client::connection::Address;
 use crate::client::session::Session;
@@ -37,34 +38,34 @@ pub(super) struct Seen {
 }
 
 pub(super) struct FakeServer {
-    path: PathBuf,
+    dir: TempDir,
     thread: JoinHandle<Seen>,
 }
 
 impl FakeServer {
     pub(super) fn new(script: Vec<Vec<Act>>) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("provost-fake-{}-{n}.sock", this::id()));
-        let listener = UnixListener::bind(&path).unwrap();
+        let dir = TempDir::new().unwrap();
+        let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         let thread = thread::spawn(move || play(&listener, script));
-        Self { path, thread }
+        Self { dir, thread }
     }
 
     pub(super) fn session(&self) -> Session {
-        Session::open(&Address::socket(self.path.clone())).unwrap()
+        Session::open(&Address::socket(self.path())).unwrap()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("sock")
     }
 
     /// Takes the socket away; connections that exist go on.
     pub(super) fn stop_listening(&self) {
-        fs::remove_file(&self.path).unwrap();
+        fs::remove_file(self.path()).unwrap();
     }
 
     /// Waits for the end of the script.
     pub(super) fn finish(self) -> Seen {
-        let seen = self.thread.join().unwrap();
-        fs::remove_file(&self.path).unwrap();
-        seen
+        self.thread.join().unwrap()
     }
 }
 

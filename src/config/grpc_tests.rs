@@ -99,7 +99,7 @@ fn every_key_is_read() {
 #[test]
 fn a_revocation_list_beside_the_certificates_counts() {
     let scratch = Scratch::new();
-    let text = format!("{LISTEN}certificates = '{}'", scratch.0.display());
+    let text = format!("{LISTEN}certificates = '{}'", scratch.0.path().display());
     assert_eq!(read(&text, Some("/state")).unwrap().files.crl, None);
     let list = scratch.file("crl.pem", "", 0o644);
     assert_eq!(read(&text, Some("/state")).unwrap().files.crl, Some(list));
@@ -164,7 +164,7 @@ fn users_that_everybody_can_read_are_for_the_loopback() {
 #[test]
 fn j4_a_file_that_others_can_write() {
     let scratch = Scratch::new();
-    let dir = scratch.0.join("conf");
+    let dir = scratch.0.path().join("conf");
     std::fs::create_dir(&dir).unwrap();
     let set = |path: &Path, mode: u32| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -188,7 +188,7 @@ fn j4_a_file_that_others_can_write() {
     assert!(load(&path).is_ok());
     set(&dir, 0o755);
     // By way of a link, the file itself counts.
-    let link = scratch.0.join("link");
+    let link = scratch.0.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert!(load(&link).is_ok());
     set(&path, 0o666);
@@ -235,8 +235,8 @@ fn a_remote_is_found_in_the_first_file_that_knows_it() {
     let paths = [mine, all];
     let lab = remote(&paths, "lab").unwrap();
     assert_eq!((lab.host.name.as_str(), lab.host.port), ("one", 7443));
-    assert_eq!(lab.files.certificate, scratch.0.join("c.pem"));
-    assert_eq!((lab.user.as_deref(), lab.password_file), (Some("ann"), Some(scratch.0.join("pw"))));
+    assert_eq!(lab.files.certificate, scratch.0.path().join("c.pem"));
+    assert_eq!((lab.user.as_deref(), lab.password_file), (Some("ann"), Some(scratch.0.path().join("pw"))));
     assert_eq!(remote(&paths, "build").unwrap().host.name, "three");
     let e = remote(&paths, "lob").unwrap_err();
     assert_eq!((e.code, e.message.as_str()), (Code::NotFound, "there is no remote 'lob'"));

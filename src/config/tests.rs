@@ -3,34 +3,25 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
 
 /// A directory of this test's own.
-pub(super) struct Scratch(pub(super) PathBuf);
+pub(super) struct Scratch(pub(super) TempDir);
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("provost-config-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Self(dir)
+        Self(TempDir::new().unwrap())
     }
 
     pub(super) fn file(&self, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -247,7 +238,7 @@ fn a_hostile_file_is_refused() {
     assert!(e.message.contains("larger than 1048576 bytes"), "{e}");
     let e = load(&scratch.file("latin1", b"# caf\xe9", 0o600), None).unwrap_err();
     assert!(e.message.contains("byte 5"), "{e}");
-    let e = load(&scratch.0, None).unwrap_err();
+    let e = load(scratch.0.path(), None).unwrap_err();
     assert!(e.message.contains("not a regular file"), "{e}");
     let e = load(Path::new("/no/such"), None).unwrap_err();
     assert!(e.message.contains("No such file") && !e.hint.is_empty(), "{e}");

@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_the_table_holds() {
-        let dir = std::env::temp_dir().join(format!("provost-writer-{}", std::process::id()));
-        let mut writer = writer(&dir);
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir.path().join("state"));
         let id = ProcessId::new();
         make(&writer, id);
         assert_eq!(stored(&mut writer), [id]);
@@ -325,6 +325,5 @@ mod tests {
         make(&writer, id);
         writer.write_queue().put_back(failed.marks, failed.up_to);
         assert_eq!(stored(&mut writer), [id]);
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -4,13 +4,12 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tempfile::TempDir;
 
 use crate::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
 use crate::sys::clock;
@@ -86,7 +85,7 @@ fn chunk(len: usize) -> Reply {
 
 /// A listener on a socket in a directory of its own.
 struct Stage {
-    dir: PathBuf,
+    dir: TempDir,
     listener: Arc<OwnedFd>,
     toy: Arc<Toy>,
     seen: mpsc::Receiver<Seen>,
@@ -95,11 +94,8 @@ struct Stage {
 
 impl Stage {
     fn new(limits: Limits) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("provost-listener-{}-{n}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let listener = UnixListener::bind(dir.join("sock")).unwrap();
+        let dir = TempDir::new().unwrap();
+        let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = Arc::new(OwnedFd::from(listener));
         let (sender, seen) = mpsc::channel();
@@ -111,7 +107,7 @@ impl Stage {
     }
 
     fn connect(&self) -> Client {
-        let socket = UnixStream::connect(self.dir.join("sock")).unwrap();
+        let socket = UnixStream::connect(self.dir.path().join("sock")).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Client { socket, frames: Frames::new() }
     }
@@ -133,7 +129,6 @@ impl Drop for Stage {
         // The one way to end a listener: its socket fails.
         socket::shutdown(self.listener.as_fd());
         self.accepting.take().unwrap().join().unwrap();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -62,16 +62,15 @@ mod tests {
 
     #[test]
     fn a_replaced_file_is_noticed() {
-        let dir = std::env::temp_dir().join(format!("provost-watch-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path();
         let watch = Watch::new().unwrap();
-        watch.add(&dir).unwrap();
+        watch.add(dir).unwrap();
         assert!(!watch.drain());
         fs::write(dir.join("new"), "x").unwrap();
         fs::rename(dir.join("new"), dir.join("file")).unwrap();
         assert!(watch.drain());
         assert!(!watch.drain());
         assert!(watch.add(&dir.join("file")).is_err());
-        fs::remove_dir_all(&dir).unwrap();
     }
 }

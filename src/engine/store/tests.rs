@@ -4,10 +4,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
+use tempfile::TempDir;
 
 use crate::engine::process::state::fresh;
 use crate::engine::store::content::{Change, Kept, Prune, Put, Written};
@@ -26,34 +26,21 @@ use crate::wire::record::Record;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
-/// A directory of a test's own. Removed at the end, kept when the test failed.
-pub(super) struct Dir(PathBuf);
+/// A directory of a test's own.
+pub(super) struct Dir(TempDir);
 
 impl Dir {
     pub(super) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("provost-store-{}-{n}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::new().unwrap())
     }
 
     /// Where the store is to be; not there yet.
     pub(super) fn state(&self) -> PathBuf {
-        self.0.join("state")
+        self.0.path().join("state")
     }
 
     pub(super) fn database(&self) -> PathBuf {
         self.state().join("provost.db")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.0);
-        }
     }
 }
 
@@ -289,14 +276,14 @@ fn old_events_are_pruned_from_their_end() {
 #[test]
 fn files_are_for_the_owner_alone() {
     let dir = Dir::new();
-    let state = dir.0.join("a/b/state");
+    let state = dir.0.path().join("a/b/state");
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     let files = ["provost.db", "provost.db-wal", "provost.db-shm", "lock"].map(|name| state.join(name));
     for _ in 0..2 {
         let _store = Sqlite::open(&state).unwrap();
         assert_eq!(mode(&state), 0o700);
         files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
-        assert_ne!(mode(&dir.0.join("a")), 0o700, "parents are made as usual");
+        assert_ne!(mode(&dir.0.path().join("a")), 0o700, "parents are made as usual");
         // As a backup may leave it.
         fs::set_permissions(&files[0], fs::Permissions::from_mode(0o644)).unwrap();
     }

@@ -190,7 +190,7 @@ fn d14_a_foreign_file_is_not_touched() {
     // With a reader, so that it can be opened.
     let _reader = fs::OpenOptions::new().read(true).custom_flags(crate::sys::O_NONBLOCK).open(&fifo).unwrap();
     assert!(refusal(&fifo).contains("not a regular file"));
-    assert!(refusal(&scratch.0).contains("directory"));
+    assert!(refusal(scratch.0.path()).contains("directory"));
 }
 
 /// A small file system of this test's own, for root.
