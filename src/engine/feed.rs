@@ -265,14 +265,10 @@ impl Feed {
                 seq: self.next(),
                 at: Timestamp::now(),
                 mono_ms: clock::now_ms(),
-                id: None,
-                name: String::new(),
-                run: 0,
-                pid: None,
                 kind: EventKind::EnvChanged,
                 cause: cause.to_owned(),
-                exit: None,
                 detail,
+                ..Event::default()
             });
             wake(&inner.followers);
         }

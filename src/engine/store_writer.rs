@@ -227,7 +227,7 @@ fn answer(store: &mut Sqlite, question: Question) {
         Question::Audit { since, max, to } => {
             drop(to.send(store.audit(since, max).map_err(|e| e.message)));
         }
-        Question::About { to } => drop(to.send(Some(store.about()))),
+        Question::About { to } => drop(to.send(Ok(store.about()))),
     }
 }
 

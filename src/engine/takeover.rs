@@ -279,17 +279,13 @@ fn receive_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> 
 
 fn taken_over(engine_starts: u64, running: usize) -> Event {
     Event {
-        seq: 0,
         at: Timestamp::now(),
         mono_ms: clock::now_ms(),
-        id: None,
-        name: String::new(),
-        run: 0,
         pid: Some(std::process::id()),
         kind: EventKind::TakenOver,
         cause: "keeper".to_owned(),
-        exit: None,
         detail: format!("engine {engine_starts} goes on with {running} running processes"),
+        ..Event::default()
     }
 }
 

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::engine::store::{About, EventsPage};
@@ -24,6 +25,8 @@ const LATER_MS: u64 = 250;
 pub const TIMEOUT_MS: u64 = 3000;
 /// How soon a store that failed is tried again, ms.
 const RETRY_MS: u64 = 500;
+/// How long the store may take to answer a question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
 
@@ -69,7 +72,7 @@ pub enum Question {
         to: Sender<Result<Vec<AuditLine>, String>>,
     },
     About {
-        to: Sender<Option<About>>,
+        to: Sender<Result<About, String>>,
     },
 }
 
@@ -203,8 +206,8 @@ impl WriteQueue {
         let is_news = inner.due.is_none() || is_urgent && !inner.urgent;
         inner.due.get_or_insert_with(|| clock::now_ms() + LATER_MS);
         inner.urgent |= is_urgent;
-        if is_news && let Some(thread) = &inner.thread {
-            thread.wake();
+        if is_news {
+            inner.thread.iter().for_each(Waker::wake);
         }
         inner.marked
     }
@@ -250,17 +253,18 @@ impl WriteQueue {
         Waits::new(self, waker)
     }
 
-    /// Asks the store's thread; false when it has too much to do, or there is none.
-    pub fn ask(&self, question: Question) -> bool {
-        let mut inner = self.inner.lock();
-        let may_ask = inner.health != Health::Off && inner.questions.len() < QUESTIONS_MAX;
-        if may_ask {
-            inner.questions.push_back(question);
-            if let Some(thread) = &inner.thread {
-                thread.wake();
+    /// Asks the store's thread, and waits for the answer. `question` is given where to send it.
+    pub fn ask<T>(&self, question: impl FnOnce(Sender<Result<T, String>>) -> Question) -> Result<T, String> {
+        let (to, answer) = bounded(1);
+        {
+            let mut inner = self.inner.lock();
+            if inner.health == Health::Off || inner.questions.len() >= QUESTIONS_MAX {
+                return Err("there is no database, or it has too much to do".to_owned());
             }
+            inner.questions.push_back(question(to));
+            inner.thread.iter().for_each(Waker::wake);
         }
-        may_ask
+        answer.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
     }
 
     /// How the store is, how many changes are not recorded, and how many events were left out for ever.
@@ -383,7 +387,7 @@ impl Inner {
             match question {
                 Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
                 Question::Audit { to, .. } => drop(to.send(Err(why.clone()))),
-                Question::About { to } => drop(to.send(None)),
+                Question::About { to } => drop(to.send(Err(why.clone()))),
             }
         }
     }

@@ -9,9 +9,10 @@ use crate::wire::time::Timestamp;
 /// The cause of events that follow from what a new engine or service has found.
 pub const CAUSE_RECONCILER: &str = "reconciler";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A newer service's kind that this program does not know.
+    #[default]
     Unknown,
     Created,
     /// A run began: the program executes.
@@ -98,7 +99,7 @@ impl EventKind {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     /// Its number; the next event has the next one.
     pub seq: u64,

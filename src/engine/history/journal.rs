@@ -3,9 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use crate::engine::context::Context;
@@ -19,8 +17,6 @@ use crate::wire::id::ProcessId;
 /// How the sinks are, as far as they have been started.
 pub type SinkStates = Arc<Mutex<Vec<SinkState>>>;
 
-/// How long the store may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most events asked of the store at a time.
 const BATCH_MAX: usize = 1000;
 
@@ -51,11 +47,8 @@ pub fn stored(
     max: usize,
     of: Option<ProcessId>,
 ) -> Result<EventsPage, String> {
-    let (to, answer) = bounded(1);
-    if !context.write_queue.ask(Question::Events { since, max: max.min(BATCH_MAX), of, to }) {
-        return Err("there is no database, or it has too much to do".to_owned());
-    }
-    answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
+    let max = max.min(BATCH_MAX);
+    context.write_queue.ask(|to| Question::Events { since, max, of, to })
 }
 
 /// Starts the sinks where they were, or else with the oldest event that the feed has.

@@ -2,10 +2,6 @@
 //! and what came of it. That it was asked is written with whatever else it has written, mostly at no cost of
 //! its own; what came of it follows within a moment, or at once where the whole request was refused.
 
-use std::time::Duration;
-
-use crossbeam_channel::bounded;
-
 use crate::engine::service::engine::{Answer, Asked, Engine, Failure};
 use crate::engine::service::who::Who;
 use crate::engine::write_queue::Question;
@@ -16,8 +12,6 @@ use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 use crate::wire::time::Timestamp;
 
-/// How long the store may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most lines of one answer.
 const LINES_MAX: u32 = 1000;
 /// Lines in one reply: less than 512 KiB.
@@ -50,12 +44,7 @@ impl Engine {
     /// Lines that are stored.
     pub(super) fn audit(&self, r: AuditLog, replies: &mut Replies<'_>) -> Answer {
         let max = if r.max == 0 { LINES_MAX } else { r.max.min(LINES_MAX) } as usize;
-        let (to, answer) = bounded(1);
-        let lines = if self.context.write_queue.ask(Question::Audit { since: r.since, max, to }) {
-            answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| Err("the database does not answer".to_owned()))
-        } else {
-            Err("there is no database, or it has too much to do".to_owned())
-        };
+        let lines = self.context.write_queue.ask(|to| Question::Audit { since: r.since, max, to });
         let failed = |why| Error::new(Code::Failed, format!("the audit cannot be read: {why}"));
         for some in lines.map_err(failed)?.chunks(BATCH) {
             replies.send(&Reply::Audit(some.to_vec()), More::Follows)?;

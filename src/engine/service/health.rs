@@ -1,16 +1,9 @@
 //! How the service is, for a person who asks.
 
-use std::time::Duration;
-
-use crossbeam_channel::bounded;
-
 use crate::engine::reconcile;
 use crate::engine::service::engine::Engine;
 use crate::engine::write_queue::{Health as StoreHealth, Question};
 use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
-
-/// How long the store may take to tell its sizes.
-const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// The store, the sinks, and the last reconciliation.
@@ -20,12 +13,7 @@ impl Engine {
 
     fn store_health(&self) -> Store {
         let write_queue = &self.context.write_queue;
-        let (to, answer) = bounded(1);
-        let about = if write_queue.ask(Question::About { to }) {
-            answer.recv_timeout(TIMEOUT).ok().flatten()
-        } else {
-            None
-        };
+        let about = write_queue.ask(|to| Question::About { to });
         let (health, unrecorded, left_out) = write_queue.health();
         let (state, since, why) = match health {
             StoreHealth::Off => ("off", None, String::new()),
@@ -35,7 +23,7 @@ impl Engine {
         };
         let mut store =
             Store { state: state.to_owned(), since, why, unrecorded, left_out, ..Store::default() };
-        if let Some(about) = about {
+        if let Ok(about) = about {
             store.path = about.path.to_string_lossy().into_owned();
             store.bytes = about.bytes;
             store.wal_bytes = about.wal_bytes;

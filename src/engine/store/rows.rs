@@ -1,8 +1,6 @@
 //! Facts, processes, runs and events as rows. A row that decides what runs has a sum over all that decides,
 //! so that no damaged byte becomes a command; a row that only tells the past has none.
 
-use std::fmt;
-
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
@@ -54,20 +52,9 @@ fn sum(parts: &[&[u8]]) -> i64 {
     i64::from(hasher.finalize())
 }
 
-/// Why a row cannot be believed.
-#[derive(Debug)]
-struct Unbelievable(&'static str);
-
-impl fmt::Display for Unbelievable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Unbelievable {}
-
+/// The error for a row that cannot be believed.
 fn unbelievable(column: usize, kind: Type, why: &'static str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(Unbelievable(why)))
+    rusqlite::Error::FromSqlConversionFailure(column, kind, why.into())
 }
 
 /// What the database knows about itself and the service.
@@ -95,15 +82,12 @@ impl Fact {
 
 /// A fact, if it was ever written.
 pub(super) fn fact(conn: &Connection, fact: Fact) -> rusqlite::Result<Option<String>> {
-    let (value, kept) = match conn
+    let row = conn
         .query_row("SELECT value, sum FROM service WHERE key = ?1", [fact.key()], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
         })
-        .optional()?
-    {
-        None => return Ok(None),
-        Some(row) => row,
-    };
+        .optional()?;
+    let Some((value, kept)) = row else { return Ok(None) };
     if sum(&[fact.key().as_bytes(), value.as_bytes()]) != kept {
         return Err(unbelievable(1, Type::Integer, "the sum of a fact is wrong"));
     }
