@@ -64,10 +64,8 @@ pub fn start_sinks(
             cursors.and_then(|all| all.iter().find(|(name, _)| *name == sink.name)).map(|(_, seq)| *seq);
         let oldest = if cursors.is_some() { 0 } else { feed.oldest() - 1 };
         let begin = Begin { since: cursor.unwrap_or(oldest), newest: feed.newest() };
-        let log = Arc::clone(context);
-        let notify = Arc::new(move |line: String| log.say(&line));
-        let (state, _) =
-            sinks::start(sink, feed.service(), begin, Arc::new(Journal(Arc::clone(context))), notify)?;
+        let source = Arc::new(Journal(Arc::clone(context)));
+        let (state, _) = sinks::start(sink, feed.service(), begin, source, context.notify.clone())?;
         states.lock().push(state);
     }
     Ok(())

@@ -17,19 +17,14 @@ use crate::wire::reply::{Item, More, Reply};
 use crate::wire::request::{Until, Wait};
 use crate::wire::time::millis;
 
-/// The result for a process that was found.
-pub fn item(process: &Process, error: Option<Error>) -> Reply {
-    Reply::Item(Item { target: process.label(), process: Some(process.show()), error, unrecorded: None })
-}
-
-/// The result for one that was started.
-pub fn started(process: &Process, unrecorded: Option<String>) -> Reply {
-    Reply::Item(Item { target: process.label(), process: Some(process.show()), error: None, unrecorded })
+/// The result for a process that was found; `unrecorded`: why it is not recorded, if it is not.
+pub fn item(process: &Process, error: Option<Error>, unrecorded: Option<String>) -> Reply {
+    Reply::Item(Item { target: process.label(), process: Some(process.show()), error, unrecorded })
 }
 
 /// The result for a target that means nothing.
-pub fn missing(target: String, error: Error) -> Reply {
-    Reply::Item(Item { target, process: None, error: Some(error), unrecorded: None })
+pub fn missing(target: String, error: Error, unrecorded: Option<String>) -> Reply {
+    Reply::Item(Item { target, process: None, error: Some(error), unrecorded })
 }
 
 impl Engine {
@@ -46,9 +41,7 @@ impl Engine {
             // An engine before this one may have removed it, and not have lived to record that.
             let unrecorded = self.recorded(asked.write_seq.max(COMPARED), replies)?;
             for (target, error) in not_found {
-                let unrecorded = unrecorded.clone();
-                let item = Item { target, process: None, error: Some(error), unrecorded };
-                replies.send(&Reply::Item(item), More::Follows)?;
+                replies.send(&missing(target, error, unrecorded.clone()), More::Follows)?;
             }
         }
         let asks = found.iter().map(|p| (Arc::clone(p), what(p))).collect();
@@ -136,7 +129,7 @@ impl Engine {
     pub(super) fn wait(&self, r: &Wait, replies: &mut Replies<'_>) -> Answer {
         let (mut left, not_found) = self.find_all(&r.targets);
         for (target, error) in not_found {
-            replies.send(&missing(target, error), More::Follows)?;
+            replies.send(&missing(target, error, None), More::Follows)?;
         }
         let _watches: Vec<_> = left.iter().map(|p| p.watch(replies.waker())).collect();
         let deadline = r.timeout.map(|t| clock::now_ms().saturating_add(millis(t)));
@@ -145,7 +138,7 @@ impl Engine {
             for process in left {
                 match wait_result(&process, r.until) {
                     None => waiting.push(process),
-                    Some(error) => replies.send(&item(&process, error), More::Follows)?,
+                    Some(error) => replies.send(&item(&process, error, None), More::Follows)?,
                 }
             }
             left = waiting;
@@ -156,7 +149,7 @@ impl Engine {
                 for process in &left {
                     let state = process.record().state.name();
                     let error = Error::new(Code::TimedOut, format!("{} is still {state}", process.label()));
-                    replies.send(&item(process, Some(error)), More::Follows)?;
+                    replies.send(&item(process, Some(error), None), More::Follows)?;
                 }
                 break;
             }

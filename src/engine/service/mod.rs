@@ -118,10 +118,10 @@ impl Engine {
     fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
         let (found, missing) = self.find_all(targets);
         for process in found {
-            replies.send(&batch::item(&process, None), More::Follows)?;
+            replies.send(&batch::item(&process, None, None), More::Follows)?;
         }
         for (target, error) in missing {
-            replies.send(&batch::missing(target, error), More::Follows)?;
+            replies.send(&batch::missing(target, error, None), More::Follows)?;
         }
         Ok(Reply::Done)
     }

@@ -47,7 +47,7 @@ impl Engine {
         }
         for process in &all {
             let unrecorded = self.recorded(process.write_seq().max(asked.write_seq), replies)?;
-            replies.send(&batch::started(process, unrecorded), More::Follows)?;
+            replies.send(&batch::item(process, None, unrecorded), More::Follows)?;
         }
         Ok(Reply::Done)
     }

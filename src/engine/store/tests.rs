@@ -44,6 +44,12 @@ impl Dir {
     }
 }
 
+fn new_store() -> (Dir, Sqlite) {
+    let dir = Dir::new();
+    let store = Sqlite::open(&dir.state()).unwrap();
+    (dir, store)
+}
+
 /// A process in its first run; of one name always the same.
 pub(super) fn running(name: &str, pid: u32) -> Kept {
     let mut id = [0; 16];
@@ -164,15 +170,14 @@ fn a_record_is_kept_without_its_events() {
     let mut kept = running("web", 10);
     kept.record.events = vec![event(1, None)];
     let mut store = Sqlite::open(&dir.state()).unwrap();
-    store.write(&Change { put: vec![put(&kept)], ..Change::default() }).unwrap();
+    store.write(&puts(std::slice::from_ref(&kept))).unwrap();
     kept.record.events.clear();
     assert_eq!(store.load().unwrap().kept, [kept]);
 }
 
 #[test]
 fn runs_are_told_by_records() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let mut kept = running("web", 10);
     let id = kept.record.id;
     let mut write = |kept: &Kept| {
@@ -213,8 +218,7 @@ fn runs_are_told_by_records() {
 
 #[test]
 fn a_process_goes_with_its_runs_and_leaves_its_events() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let kept = [running("web", 10), running("db", 11)];
     let (gone, stays) = (kept[0].record.id, kept[1].record.id);
     store.write(&Change { events: &[event(1, Some(gone))], ..puts(&kept) }).unwrap();
@@ -229,8 +233,7 @@ fn a_process_goes_with_its_runs_and_leaves_its_events() {
 
 #[test]
 fn events_come_in_pages() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let id = ProcessId::new();
     assert_eq!(store.events(0, 10, None).unwrap().oldest, 1);
     let events: Vec<_> = (1..=5000).map(|seq| event(seq, (seq % 10 == 0).then_some(id))).collect();
@@ -248,8 +251,7 @@ fn events_come_in_pages() {
 
 #[test]
 fn old_events_are_pruned_from_their_end() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let events: Vec<_> = (1..=5000).map(|seq| event(seq, None)).collect();
     store.write(&of_events(&events)).unwrap();
     let mut prune = |keep, before| {
@@ -347,8 +349,7 @@ pub(super) fn copy_as_after_a_kill(from: &Dir, to: &Dir) {
 
 #[test]
 fn a_newer_database_is_left_alone() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (dir, mut store) = new_store();
     let newest = i32::try_from(MIGRATIONS.len()).unwrap();
     schema::step(&mut store.conn, newest + 6, "CREATE TABLE later (x)").unwrap();
     drop(store);
@@ -397,8 +398,7 @@ fn every_version_comes_to_the_newest() {
 
 #[test]
 fn the_audit_is_kept_as_long_as_events_are() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let line = |seq, result: Option<&str>| {
         let (who, what, result) = ("uid 0".into(), "stop web".into(), result.map(str::to_owned));
         AuditLine { seq, at: Timestamp(1000 * seq), who, what, result }
@@ -422,8 +422,7 @@ fn the_audit_is_kept_as_long_as_events_are() {
 
 #[test]
 fn a_migration_is_whole_or_was_not() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (dir, mut store) = new_store();
     let kept = [running("web", 10)];
     store.write(&puts(&kept)).unwrap();
     let newest = i32::try_from(MIGRATIONS.len()).unwrap();
@@ -489,8 +488,7 @@ fn replaced_files_are_noticed() {
 
 #[test]
 fn a_lock_of_another_program_is_waited_for_with_a_limit() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (dir, mut store) = new_store();
     let other = Connection::open(dir.database()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begin = Instant::now();
@@ -506,8 +504,7 @@ fn a_lock_of_another_program_is_waited_for_with_a_limit() {
 
 #[test]
 fn a_full_disk_takes_all_or_nothing() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (_dir, mut store) = new_store();
     let before = running("before", 10);
     store.write(&puts(std::slice::from_ref(&before))).unwrap();
     let pages: i64 = store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
@@ -530,8 +527,7 @@ fn a_full_disk_takes_all_or_nothing() {
 
 #[test]
 fn a_reader_without_end_costs_events_and_nothing_else() {
-    let dir = Dir::new();
-    let mut store = Sqlite::open(&dir.state()).unwrap();
+    let (dir, mut store) = new_store();
     store.wal_len_for_events = 256 << 10;
     let kept = [running("web", 10)];
     let reader = Connection::open(dir.database()).unwrap();

@@ -18,10 +18,11 @@ use std::thread::JoinHandle;
 
 use uuid::Uuid;
 
+use crate::engine::context::Notify;
 use crate::engine::history::sinks::deliver::Deliver;
 use crate::engine::history::sinks::jsonl::Jsonl;
 use crate::engine::history::sinks::opensearch::OpenSearch;
-use crate::engine::history::sinks::worker::{Notify, Worker};
+use crate::engine::history::sinks::worker::Worker;
 use crate::engine::settings::{SinkKind, SinkSettings};
 use crate::sys::thread;
 

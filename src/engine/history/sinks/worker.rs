@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::engine::context::Notify;
 use crate::engine::history::sinks::deliver::{Deliver, Delivery, Failed};
 use crate::sys::clock;
 use crate::wire::event::Event;
@@ -52,9 +53,6 @@ pub struct Begin {
     /// The newest event there is: a sink that has come further met another numbering.
     pub newest: u64,
 }
-
-/// Is given lines for the log.
-pub type Notify = Arc<dyn Fn(String) + Send + Sync>;
 
 /// How a sink is getting on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,7 +267,7 @@ impl Worker {
     }
 
     fn say(&self, what: &str) {
-        (self.notify)(format!("sink {}: {what}", self.state.name()));
+        (self.notify.0)(&format!("sink {}: {what}", self.state.name()));
     }
 }
 

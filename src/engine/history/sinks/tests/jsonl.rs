@@ -32,8 +32,7 @@ fn all_seqs(path: &Path, max_files: u32) -> Vec<u64> {
 fn lines_are_what_the_command_line_prints() {
     let scratch = Scratch::new();
     let path = scratch.path("events.jsonl");
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=5));
+    let kept = keep(events(1..=5));
     let running = Running::new(&jsonl_at(&path, 1 << 20, 2), &kept);
     running.finish();
     kept.add(events(6..=600));
@@ -48,8 +47,7 @@ fn lines_are_what_the_command_line_prints() {
 fn a_restart_neither_repeats_nor_skips() {
     let scratch = Scratch::new();
     let path = scratch.path("events.jsonl");
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=10));
+    let kept = keep(events(1..=10));
     let settings = jsonl_at(&path, 1 << 20, 2);
     Running::new(&settings, &kept).finish();
     // What it last told of itself was lost, and a crash tore its last line.
@@ -61,8 +59,7 @@ fn a_restart_neither_repeats_nor_skips() {
     Running::new(&settings, &kept).finish();
     assert_eq!(seqs(&path), (1..=12).collect::<Vec<_>>());
     // The file is further than the numbers that there are: they began again.
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=2));
+    let kept = keep(events(1..=2));
     let running = Running::new(&settings, &kept);
     running.finish();
     assert!(running.log()[0].contains("the numbering began anew"), "{:?}", running.log());
@@ -228,8 +225,7 @@ fn d9_a_full_disk_heals() {
     let disk = Tmpfs::new(scratch.path("disk"));
     let path = disk.0.join("events.jsonl");
     fs::write(disk.0.join("ballast"), vec![1; 40 << 10]).unwrap();
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=20));
+    let kept = keep(events(1..=20));
     let running = Running::new(&jsonl_at(&path, 1 << 20, 2), &kept);
     running.finish();
     kept.add(events(21..=100));

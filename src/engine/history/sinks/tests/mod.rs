@@ -100,6 +100,12 @@ impl Kept {
     }
 }
 
+fn keep(events: Vec<Event>) -> Arc<Kept> {
+    let kept = Arc::new(Kept::default());
+    kept.add(events);
+    kept
+}
+
 impl Source for Kept {
     fn read(&self, since: u64, max: usize) -> Batch {
         let inner = self.inner.lock();
@@ -153,7 +159,7 @@ impl Running {
     ) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
-        let notify: Notify = Arc::new(move |line| lines.lock().push(line));
+        let notify = Notify(Arc::new(move |line: &str| lines.lock().push(line.to_owned())));
         let newest = kept.newest();
         let since = {
             let mut inner = kept.inner.lock();
@@ -244,8 +250,7 @@ fn no_environment_value_leaves() {
     let path = scratch.path("events.jsonl");
     let server = server::Server::start(Vec::new());
     for settings in [jsonl_at(&path, 1 << 20, 2), server.settings()] {
-        let kept = Arc::new(Kept::default());
-        kept.add(events.clone());
+        let kept = keep(events.clone());
         Running::new(&settings, &kept).finish();
     }
     let file = fs::read_to_string(&path).unwrap();

@@ -17,8 +17,7 @@ fn with(server: &Server, change: impl FnOnce(&mut OpenSearchSettings)) -> SinkSe
 fn play(script: Vec<Play>) -> (Server, Standing, Vec<String>) {
     let count = script.len() as u64;
     let server = Server::start(script);
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=20));
+    let kept = keep(events(1..=20));
     let sink = Running::new(&with(&server, |search| search.timeout = Duration::from_millis(500)), &kept);
     let standing = sink.finish();
     assert_eq!(server.stored().0, (1..=20).collect::<Vec<_>>());
@@ -33,8 +32,7 @@ fn play(script: Vec<Play>) -> (Server, Standing, Vec<String>) {
 #[test]
 fn documents_are_put_under_ids_of_their_own() {
     let server = Server::start(Vec::new());
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=1200));
+    let kept = keep(events(1..=1200));
     let login = Login { username: "provost".into(), password: Secret::new("open sesame".into()) };
     let settings = with(&server, |search| {
         search.login = Some(login);
@@ -58,8 +56,7 @@ fn documents_are_put_under_ids_of_their_own() {
 #[test]
 fn errors_of_items_are_theirs_alone() {
     let server = Server::start(vec![Play::Items(3, vec![429, 400, 503, 400]), Play::Items(0, vec![500])]);
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=10));
+    let kept = keep(events(1..=10));
     let sink = Running::new(&server.settings(), &kept);
     // Up to the first that is not there yet: no further is said to be delivered.
     sink.until(|standing| standing.failed == 1);
@@ -144,8 +141,7 @@ fn what_is_too_large_is_sent_in_parts() {
     let script =
         vec![Play::Status(413, "", ""), Play::Huge, Play::Endless, Play::Close, Play::Status(413, "", "")];
     let server = Server::start(script);
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=8));
+    let kept = keep(events(1..=8));
     let sink = Running::new(&server.settings(), &kept);
     let standing = sink.finish();
     // 8, 4 (taken in, but its answer is not read), 2 (the same); one; one that alone is too large; the
@@ -183,8 +179,7 @@ fn nobody_listens_at_first() {
     drop(listener);
     let server = Server::start(Vec::new());
     let settings = with(&server, |search| search.url = format!("http://{address}"));
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=3));
+    let kept = keep(events(1..=3));
     let sink = Running::new(&settings, &kept);
     let standing = sink.until(|standing| standing.failed == 1);
     assert!(standing.last_error.unwrap().1.contains("refused"), "{:?}", sink.log());
@@ -222,8 +217,7 @@ fn tls(stream: std::net::TcpStream) -> Box<dyn server::Talk> {
 #[test]
 fn tls_trusts_the_root_that_is_named() {
     let server = Server::wrapped(Vec::new(), tls);
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=700));
+    let kept = keep(events(1..=700));
     let settings = |ca: Option<&[u8]>| {
         with(&server, |search| {
             search.url = format!("https://localhost:{}", server.address.port());
@@ -251,8 +245,7 @@ fn a_real_one_has_every_event_once() {
         search.url.clone_from(&url);
         search.index.clone_from(&index);
     });
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=2000));
+    let kept = keep(events(1..=2000));
     Running::new(&settings, &kept).finish();
     // Sent again, as after a crash.
     kept.inner.lock().cursor = 0;
@@ -269,8 +262,7 @@ fn a_real_one_has_every_event_once() {
 fn throughput() {
     const COUNT: u64 = 20_000;
     let server = Server::start(Vec::new());
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=COUNT));
+    let kept = keep(events(1..=COUNT));
     let begin = Instant::now();
     let sink = Running::new(&server.settings(), &kept);
     let standing = sink.finish();

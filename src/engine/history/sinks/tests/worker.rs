@@ -28,8 +28,7 @@ fn counter(kept: &Arc<Kept>, batch: usize) -> (Running, Arc<Mutex<Vec<u64>>>) {
 
 #[test]
 fn every_event_goes_out_once_in_order_as_it_comes() {
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=10));
+    let kept = keep(events(1..=10));
     let (sink, seen) = counter(&kept, 3);
     sink.finish();
     for n in 11..=50 {
@@ -45,8 +44,7 @@ fn every_event_goes_out_once_in_order_as_it_comes() {
 
 #[test]
 fn what_is_gone_is_counted_and_said() {
-    let kept = Arc::new(Kept::default());
-    kept.add(events(21..=30));
+    let kept = keep(events(21..=30));
     kept.inner.lock().gone = 20;
     let (sink, seen) = counter(&kept, 100);
     let standing = sink.finish();
@@ -60,8 +58,7 @@ fn what_is_gone_is_counted_and_said() {
 
 #[test]
 fn a_sink_goes_on_from_its_cursor() {
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=10));
+    let kept = keep(events(1..=10));
     kept.inner.lock().cursor = 7;
     let (sink, seen) = counter(&kept, 100);
     sink.finish();
@@ -72,8 +69,7 @@ fn a_sink_goes_on_from_its_cursor() {
 #[test]
 fn a_dead_sink_holds_nobody_up() {
     let scratch = Scratch::new();
-    let kept = Arc::new(Kept::default());
-    kept.add(events(1..=100));
+    let kept = keep(events(1..=100));
     let dead = Running::new(&jsonl_at(&scratch.path("no/such/dir"), 1 << 20, 2), &kept);
     let (alive, seen) = counter(&kept, 10);
     alive.finish();
