@@ -36,7 +36,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Says something to whoever keeps the service's log.
+    /// Writes a line to the service's log.
     pub fn say(&self, text: &str) {
         (self.notify.0)(text);
     }

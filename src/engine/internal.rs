@@ -26,15 +26,14 @@ use crate::wire::spec::{Readiness, Spec};
 
 /// The keeper's program, whatever has become of its path: what a child executes by this name.
 pub const INTERNAL_PROGRAM: &str = "/proc/self/exe";
-/// Whom history names for what is done here.
+/// The cause of events that are brought about here.
 const CAUSE: &str = "service";
 /// How far back a line of output is looked for, in bytes.
 const LOOK_BACK: u64 = 4 << 10;
 /// The longest line of output in the log, in characters.
 const LINE_LEN_MAX: usize = 200;
 
-/// Looks after what the service runs for itself. `wanted`: all of it; `None`: nobody knows, so it stays as it
-/// is.
+/// Looks after what the service runs for itself. `wanted`: all of it; `None`: all stays as it is.
 pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result<()> {
     if wanted.as_ref().is_none_or(Vec::is_empty) && held(engine).is_empty() {
         return Ok(());

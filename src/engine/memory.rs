@@ -1,6 +1,6 @@
 //! One process's memory, held by the keeper and mapped here: record, output, spec and launch. Every
 //! instruction leaves it whole: data first, then the word that publishes it. A record goes into the slot that
-//! is not current, then the word turns; so whoever maps this next, after any end of ours, sees the last
+//! is not current, then the word turns; so an engine that maps this, after any end of ours, sees the last
 //! transition that was finished.
 //!
 //! ```text
@@ -35,8 +35,8 @@ const SLOT_LEN: usize = 1984;
 /// The length in front of a record in its slot.
 const LEN_LEN: usize = 4;
 
-/// One process's memory. Records and launches are written by one thread at a time (the one that has the
-/// life); output by the process's own thread.
+/// One process's memory. Records and launches are written by one thread at a time (the one that owns
+/// the record); output by the process's own thread.
 #[derive(Debug)]
 pub struct Memory {
     window: Window,
@@ -95,7 +95,7 @@ impl Memory {
         self.file.as_fd()
     }
 
-    /// The same for somebody who is not to write.
+    /// The same for a reader, which cannot write to it.
     pub fn open_for_reading(&self) -> io::Result<File> {
         File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }

@@ -11,7 +11,7 @@ use crate::sys::errno::is_want;
 /// How many: to look into a cgroup, and at one of its processes.
 const KEPT: usize = 4;
 
-/// Given up for a moment by whoever finds no other descriptor.
+/// Given up for a moment by the caller that finds no other descriptor.
 #[derive(Debug)]
 pub struct Reserve(Mutex<Vec<File>>);
 

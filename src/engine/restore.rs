@@ -1,5 +1,5 @@
 //! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper,
-//! before anybody is let in; the first engine does it, or the next one if that dies meanwhile.
+//! before clients are let in; the first engine does it, or the next one if that dies meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -26,7 +26,7 @@ use crate::wire::leader::Leader;
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 
-/// How long what nobody knows may take to be gone once it is killed, ms.
+/// How long an unknown process may take to be gone once it is killed, ms.
 const GONE_MS: u64 = 2000;
 
 /// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
@@ -73,7 +73,7 @@ pub fn restore_all(
     Ok(to_resume)
 }
 
-/// The keeper has its memory, and everybody can find it.
+/// Has the keeper hold its memory, and makes it known.
 fn hold(
     context: &Arc<Context>,
     table: &Table,
@@ -93,8 +93,8 @@ fn hold(
     Ok(process)
 }
 
-/// Ends what an earlier service had started and not lived to record. Nobody was told that it runs, so whoever
-/// wanted it asks again, with the same id: it must be gone by then. There is nothing to adopt it by.
+/// Ends what an earlier service had started and not lived to record. Its client was not told that it runs,
+/// and asks again with the same id: it must be gone by then. There is nothing to adopt it by.
 fn end_unknown(
     context: &Context,
     id: ProcessId,
@@ -126,8 +126,8 @@ fn end_unknown(
     RestoreOutcome::Ended
 }
 
-/// What is still there of an earlier service: whoever carries its mark, and whoever is, by number, start time
-/// and boot, the process that was recorded. Nobody is believed to be one by the number alone.
+/// What is still there of an earlier service: every process that carries its mark, and every one that is, by
+/// number, start time and boot, the one that was recorded. The number alone proves nothing.
 fn left_behind(
     context: &Context,
     loaded: &Loaded,
@@ -140,7 +140,7 @@ fn left_behind(
         .collect();
     let mark = format!("{PROVOST_SERVICE}={}", loaded.service);
     let mut found: HashMap<ProcessId, Survivors> = HashMap::new();
-    // Whoever started this service may be one of them, and has handed his mark down to it.
+    // The process that started this service may be one of them, and has handed its mark down.
     let ours = ancestors();
     for pid in procfs::pids().map_err(cannot)?.filter(|pid| !ours.contains(pid)) {
         let Some(stat) = procfs::look(pid).map_err(cannot)?.filter(|s| !s.is_zombie()) else { continue };
@@ -151,7 +151,7 @@ fn left_behind(
         survivors.pids.push(pid);
         survivors.leader_ticks = survivors.leader_ticks.or(leader.map(|(_, ticks)| *ticks));
     }
-    // Also those who have taken the mark off. An id is nobody else's.
+    // Also those that have taken the mark off. An id belongs to one process only.
     let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);
     for (name, cgroup) in context.cgroups.iter().flat_map(|root| root.left(CGROUP_PREFIX)) {
         let Some(id) = ProcessId::from_str(&name).ok().filter(|id| found.contains_key(id) || is_kept(id))

@@ -219,7 +219,7 @@ impl StoreWriter {
 }
 
 fn answer(store: &mut Sqlite, question: Question) {
-    // Whoever asked may have gone.
+    // The client may have gone.
     match question {
         Question::Events { since, max, of, to } => {
             drop(to.send(store.events(since, max, of).map_err(|e| e.message)));

@@ -1,5 +1,5 @@
-//! The way to the store. Whoever changes something marks it here, in a moment and without waiting; one thread
-//! (`store_writer.rs`) writes what is marked, and whoever has promised that it is recorded waits for that.
+//! The way to the store. A thread that changes something marks it here, without waiting; one thread
+//! (`store_writer.rs`) writes what is marked, and an answer that promises it waits for that.
 //!
 //! A mark says only *that* a process changed: the thread writes what it looks like by then, so a slow disk
 //! makes for fewer writes and not for a longer queue. Events are not marked one by one; they are read from
@@ -19,7 +19,7 @@ use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
 use crate::wire::time::Timestamp;
 
-/// How long what nobody waits for may stay unwritten, ms: one write for a start and what follows from it.
+/// How long what no answer waits for may stay unwritten, ms: one write for a start and what follows from it.
 const LATER_MS: u64 = 250;
 /// How long an answer waits to be recorded, ms.
 pub const TIMEOUT_MS: u64 = 3000;
@@ -29,7 +29,6 @@ const RETRY_MS: u64 = 500;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
-
 /// The most lines of the audit that wait for a database that does not work.
 const AUDIT_MAX: usize = 4096;
 
@@ -91,7 +90,7 @@ struct Inner {
     /// Up to here what was marked is written, or being written.
     taken: WriteSeq,
     written: WriteSeq,
-    /// Somebody waits for what is marked.
+    /// An answer waits for what is marked.
     urgent: bool,
     /// When what is marked is written at the latest (monotonic ms).
     due: Option<u64>,
@@ -108,10 +107,10 @@ struct Inner {
 /// How soon something is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Haste {
-    /// When something else is, or when somebody waits for it.
+    /// When something else is, or when an answer waits for it.
     WithOthers,
     Later,
-    /// Somebody waits for it.
+    /// An answer waits for it.
     Now,
 }
 
@@ -154,15 +153,14 @@ impl WriteQueue {
         Self { dir, inner: Mutex::new(Inner { marked: COMPARED, health, ..Inner::default() }) }
     }
 
-    /// A process changed in a way that nobody was promised.
+    /// A process changed in a way that no answer promises.
     pub fn mark(&self, id: ProcessId) {
         self.change(Haste::Later, |marks| {
             marks.dirty.insert(id);
         });
     }
 
-    /// A process changed in a way that is about to be answered for; or it is gone, and not in the table of
-    /// processes any more.
+    /// A process changed in a way that an answer promises; or it is gone, and not in the table any more.
     pub fn mark_now(&self, id: ProcessId) -> WriteSeq {
         self.change(Haste::Now, |marks| {
             marks.dirty.insert(id);
@@ -181,7 +179,7 @@ impl WriteQueue {
         });
     }
 
-    /// Somebody asks for a change, or it has got its result.
+    /// A request for a change has come, or has got its result.
     pub fn mark_audit(&self, line: AuditLine) -> WriteSeq {
         // Most of what is asked has something else written, and waits for that.
         let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };

@@ -1,5 +1,5 @@
-//! The audit: every request that changes something is on record before it is answered, by whom it was asked,
-//! and what came of it. That it was asked is written with whatever else it has written, mostly at no cost of
+//! The audit: every request that changes something is on record before it is answered, with its client and
+//! with what came of it. That it was asked is written with whatever else it has written, mostly at no cost of
 //! its own; what came of it follows within a moment, or at once where the whole request was refused.
 
 use crate::engine::service::engine::{Answer, Asked, Engine, Failure};

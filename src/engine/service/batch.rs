@@ -105,7 +105,7 @@ impl Engine {
             if client.is_ok() {
                 client = replies.wait(None).map(drop);
             } else if asks.iter().any(|(_, what)| *what == Ask::Remove) {
-                // A removal that has begun has to be brought to its end here, for whoever asked; it does not
+                // A removal that has begun has to be brought to its end here, client or not; it does not
                 // take long. If the wait fails, the loop looks again.
                 let _ = poll::wait(&mut [], None);
             } else {

@@ -1,4 +1,4 @@
-//! How the service is, for a person who asks.
+//! How the service is, for an operator.
 
 use crate::engine::reconcile;
 use crate::engine::service::engine::Engine;

@@ -38,8 +38,7 @@ impl Engine {
         journal::stored(&self.context, 0, 1, Some(id)).is_ok_and(|page| !page.events.is_empty())
     }
 
-    /// What the store has of one process, without going through everybody's. Returns the number to go on
-    /// after.
+    /// What the store has of one process, without reading all events. Returns the number to go on after.
     fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
         while since.saturating_add(1) < self.context.feed.oldest() {
             let Ok(page) = journal::stored(&self.context, since, BATCH_MAX, Some(id)) else { break };
@@ -92,8 +91,7 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    /// For whoever reads output where it lies: tells when there is some, and shares the memory that it lies
-    /// in.
+    /// For a client that reads output where it lies: tells when there is some, and shares that memory.
     pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
         if r.share {
@@ -154,7 +152,7 @@ impl Engine {
     }
 }
 
-/// All of them, or none: whoever may not have them, or is given too few, still has [`Engine::stream`].
+/// All of them, or none: a client that may not have them, or gets too few, still has [`Engine::stream`].
 fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState>, Vec<File>), Error> {
     if !asked.is_trusted {
         return Err(Error::new(Code::Refused, "only root and the service's own user may have its memory"));

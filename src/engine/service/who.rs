@@ -1,4 +1,4 @@
-//! Who asks, as it is put on record.
+//! The client of a request, as it is put on record.
 
 use crate::engine::process::state::cut;
 use crate::listener::Caller;
@@ -15,7 +15,7 @@ pub struct Who {
 }
 
 impl Who {
-    /// Whoever is at the other end, or whom it speaks for. `service_uid`: the service's user.
+    /// The peer, or the user that it speaks for. `service_uid`: the service's user.
     pub fn of(caller: &Caller, on_behalf_of: Option<String>, service_uid: u32) -> Result<Self, Error> {
         let Caller { uid, pid, .. } = *caller;
         let is_trusted = uid == 0 || uid == service_uid;
@@ -35,8 +35,8 @@ mod tests {
 
     #[test]
     fn only_root_and_the_services_user_speak_for_others() {
-        let who = |uid, whom: Option<&str>| {
-            Who::of(&Caller { uid, gid: 0, pid: 5 }, whom.map(str::to_owned), 7)
+        let who = |uid, on_behalf_of: Option<&str>| {
+            Who::of(&Caller { uid, gid: 0, pid: 5 }, on_behalf_of.map(str::to_owned), 7)
                 .map(|w| (w.name, w.cause, w.is_trusted))
         };
         assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));

@@ -1,4 +1,4 @@
-//! The store on files that were damaged at random: whatever happens, nobody gets a command that was never
+//! The store on files that were damaged at random: whatever happens, no process gets a command that was never
 //! given, and a new store can be made beside what is left of the old one.
 
 use std::fs;

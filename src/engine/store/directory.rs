@@ -47,7 +47,7 @@ impl StoreDir {
         &self.database
     }
 
-    /// Makes the file if need be, and sees to it that nobody else can read it. The descriptor is closed again
+    /// Makes the file if need be, and sees to it that only we can read it. The descriptor is closed again
     /// before SQLite opens its own: closing one later would take SQLite's locks away, as POSIX has it.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         let path = self.database();
@@ -179,7 +179,7 @@ impl Files {
         Self { database: identity(database), wal: of(WAL), index: of(INDEX) }
     }
 
-    /// Refuses unless they are still where they were opened: what we would write would be found by nobody. A
+    /// Refuses unless they are still where they were opened: what we would write would be lost. A
     /// log of ours that lies beside another database is taken away.
     pub(super) fn check(&self, database: &Path) -> Result<(), StoreError> {
         let now = Self::at(database);

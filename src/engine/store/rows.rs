@@ -132,7 +132,7 @@ struct Deciding<'a> {
     start_ticks: Option<u64>,
     boot_id: &'a str,
     spec: &'a [u8],
-    life: &'a [u8],
+    record_bytes: &'a [u8],
 }
 
 impl Deciding<'_> {
@@ -146,7 +146,7 @@ impl Deciding<'_> {
             &ticks.to_le_bytes(),
             self.boot_id.as_bytes(),
             self.spec,
-            self.life,
+            self.record_bytes,
         ])
     }
 }
@@ -191,7 +191,7 @@ impl<'a> PutStatements<'a> {
 
     pub(super) fn put(&mut self, put: &Put<'_>) -> rusqlite::Result<()> {
         let record = put.record;
-        let life = Record { events: Vec::new(), ..record.clone() }.encode();
+        let record_bytes = Record { events: Vec::new(), ..record.clone() }.encode();
         let spec = put.spec.encode();
         let id = &record.id.as_bytes()[..];
         let pid = put.leader.map(|l| l.pid).or(record.pid);
@@ -203,7 +203,7 @@ impl<'a> PutStatements<'a> {
             start_ticks,
             boot_id: put.boot_id,
             spec: &spec,
-            life: &life,
+            record_bytes: &record_bytes,
         };
         self.process.execute(params![
             id,
@@ -222,7 +222,7 @@ impl<'a> PutStatements<'a> {
             record.cause,
             serde_json::to_string(&put.spec.command).expect("strings are always JSON"),
             spec,
-            life,
+            record_bytes,
             deciding.sum(),
         ])?;
         if record.run == 0 {
@@ -269,15 +269,23 @@ fn believed(row: &Row<'_>) -> Result<Kept, String> {
         let (id, wanted, pid, start_ticks) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         Ok((id, wanted, pid, start_ticks, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
     };
-    let (id, wanted, pid, start_ticks, boot_id, spec, life, kept) = read().map_err(|e| e.to_string())?;
+    let (id, wanted, pid, start_ticks, boot_id, spec, record_bytes, kept) =
+        read().map_err(|e| e.to_string())?;
     let start_ticks = start_ticks.map(|n| n.0);
-    let deciding =
-        Deciding { id: &id, wanted, pid, start_ticks, boot_id: &boot_id, spec: &spec, life: &life };
+    let deciding = Deciding {
+        id: &id,
+        wanted,
+        pid,
+        start_ticks,
+        boot_id: &boot_id,
+        spec: &spec,
+        record_bytes: &record_bytes,
+    };
     if deciding.sum() != kept {
         return Err("its sum is wrong".to_owned());
     }
     let spec = Spec::decode(&spec).map_err(|e| e.message)?;
-    let record = Record::decode(&life).map_err(|e| e.message)?;
+    let record = Record::decode(&record_bytes).map_err(|e| e.message)?;
     if record.id.as_bytes() != &id {
         return Err("its record is another's".to_owned());
     }

@@ -26,8 +26,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const CACHE_KIB: i32 = 256;
 /// What is left of the log after a burst, in bytes.
 const WAL_LEN_AT_REST: u32 = 4 << 20;
-/// The log at which events are left out, in bytes: SQLite begins to empty it at 4 MiB, so somebody keeps it
-/// from that.
+/// The log at which events are left out, in bytes: SQLite begins to empty it at 4 MiB, so a reader
+/// keeps it from that.
 const WAL_LEN_FOR_EVENTS: u64 = 64 << 20;
 /// The log at which nothing is written any more, in multiples of that.
 const WAL_FACTOR_MAX: u64 = 4;
@@ -82,7 +82,7 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// What was found in the log may never have reached the disk: whoever wrote it may have been told so, or
+    /// What was found in the log may never have reached the disk: the writer may have been told so, or
     /// have died before. Writing the same again would write nothing, and so not sync; moved into the
     /// database, all of it is synced.
     fn settle(&self) -> Result<(), StoreError> {
@@ -93,9 +93,9 @@ impl Sqlite {
         }
     }
 
-    /// Moves the log into the database and cuts it off, as far as nobody stands in the way.
+    /// Moves the log into the database and cuts it off, as far as no reader stands in the way.
     fn empty_log(&self) -> Result<(), StoreError> {
-        // Whoever stands in the way is not waited for.
+        // A reader in the way is not waited for.
         let emptied = self
             .conn
             .busy_timeout(Duration::ZERO)
@@ -122,7 +122,7 @@ impl Sqlite {
         if self.wal_len() <= self.wal_len_for_events {
             return Ok(true);
         }
-        // Whoever kept it from being emptied may have gone.
+        // The reader that kept it from being emptied may have gone.
         self.empty_log()?;
         let len = self.wal_len();
         let max = WAL_FACTOR_MAX * self.wal_len_for_events;

@@ -84,7 +84,7 @@ impl Jsonl {
             .append(true)
             .create(true)
             .mode(0o640)
-            // Without waiting, should it be a pipe that somebody put there.
+            // A pipe in its place must not make us wait.
             .custom_flags(sys::O_NOFOLLOW | sys::O_NONBLOCK)
             .open(path)
             .map_err(|e| failed("open", path, &e))?;
@@ -132,7 +132,7 @@ impl Deliver for Jsonl {
         if seq.is_some() {
             return Ok(seq);
         }
-        // Killed between the rotation and the first line of the new file, or somebody took the file away.
+        // Killed between the rotation and the first line of the new file, or the file was taken away.
         let Ok(file) = File::open(numbered(self.path(), 1)) else { return Ok(None) };
         let end = file.metadata().and_then(|meta| End::of(&file, &meta));
         Ok(end.ok().and_then(|end| end.seq))

@@ -188,7 +188,7 @@ impl Resolver for OnThisThread {
     }
 }
 
-/// Without a `ca_file`, whom the machine trusts is trusted; without any of these files, nobody.
+/// Without a `ca_file`, what the machine trusts is trusted; without any of these files, no certificate is.
 #[cfg(feature = "gateway")]
 fn tls(ca: Option<&[u8]>) -> TlsConfig {
     let system;

@@ -178,8 +178,7 @@ impl Running {
         self.until(|standing| standing.seq == newest && standing.failing == 0)
     }
 
-    /// Waits until its standing is so. The source tells of each delivery; of failures nobody tells, so it
-    /// looks again.
+    /// Waits until its standing is so. The source tells of each delivery; failures are looked for.
     #[track_caller]
     fn until(&self, is_so: impl Fn(&Standing) -> bool) -> Standing {
         let deadline = Instant::now() + TIMEOUT;
@@ -229,7 +228,7 @@ fn seqs(path: &Path) -> Vec<u64> {
     text.lines().map(seq).collect()
 }
 
-/// Tells a figure to whoever asks for them with `PROVOST_TEST_FIGURES=1`.
+/// Prints a figure where `PROVOST_TEST_FIGURES=1` asks for them.
 fn figure(what: &str, count: u64, took: Duration) {
     if std::env::var_os("PROVOST_TEST_FIGURES").is_some() {
         let rate = count as f64 / took.as_secs_f64();

@@ -119,7 +119,7 @@ fn an_answer_that_is_none_is_not_believed() {
     assert!(log[0].contains("the answer is about 0 documents, 20 were sent"), "{log:?}");
 }
 
-/// What is redirected is not followed: the password would go where nobody has said it should.
+/// A redirection is not followed: the password would go to a place that is not configured.
 #[test]
 fn a_redirection_is_not_followed() {
     let other = Server::start(Vec::new());

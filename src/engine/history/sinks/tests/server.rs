@@ -91,7 +91,7 @@ impl Server {
                 }
                 let stream = stream.unwrap();
                 stream.set_nodelay(true).unwrap();
-                // Whoever hangs is let go in the end, should the client not.
+                // Ends a read that hangs, should the client not end it.
                 stream.set_read_timeout(Some(TIMEOUT)).unwrap();
                 // An error is the client's end of the connection.
                 let _ = talk(&mut BufReader::new(wrap(stream)), &ours);
