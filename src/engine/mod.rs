@@ -53,7 +53,7 @@ pub use crate::engine::takeover::Options;
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
-    let (engine, listener, opened) = takeover::take_over(options)?;
+    let (engine, listener, opened) = takeover::take_over(options, internal::run_on_demand)?;
     let engine = Arc::new(engine);
     keep_history(&engine, history, &sinks, opened)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::engine::context::{Context, Link, Notify};
 use crate::engine::feed::Feed;
-use crate::engine::internal;
 use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
@@ -20,7 +19,7 @@ use crate::engine::process::worker;
 use crate::engine::reconcile::Report;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
-use crate::engine::service::{Engine, Upgrades};
+use crate::engine::service::{Engine, RunOnDemand, Upgrades};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
 use crate::engine::table::Table;
@@ -80,7 +79,10 @@ struct Greeting {
 }
 
 /// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
-pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
+pub fn take_over(
+    options: Options,
+    run_on_demand: RunOnDemand,
+) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
     let link = greet()?;
     let Greeting { global, listener, started_at, engine_starts, keeper } = receive_hello(&link)?;
     let upgrades = Upgrades::default();
@@ -121,7 +123,7 @@ pub fn take_over(options: Options) -> Result<(Engine, OwnedFd, Option<Opened>), 
         reconciled: Mutex::new(report),
         sinks: Arc::default(),
         on_demand: Mutex::new(options.on_demand),
-        run_on_demand: internal::run_on_demand,
+        run_on_demand,
     };
     Ok((engine, listener, opened))
 }

@@ -1,6 +1,6 @@
 //! One connection, on a thread of its own: the handshake, then a gRPC server for this connection alone, fed
-//! by the pump until one side ends it. The server's handlers own the caller, so that no call can ever have the
-//! rights of another caller.
+//! by the pump until one side ends it. The server's handlers own the caller, so that no call can ever have
+//! the rights of another caller.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;

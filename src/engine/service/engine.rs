@@ -20,6 +20,9 @@ use crate::wire::reply::Reply;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
+/// Has what is called so run, if it does not yet.
+pub type RunOnDemand = fn(&Engine, &str) -> Result<(), Error>;
+
 /// What stands behind the listener.
 #[derive(Debug)]
 pub struct Engine {
@@ -38,7 +41,7 @@ pub struct Engine {
     /// What the service runs for itself once a client asks for it; locked while that is made.
     pub on_demand: Mutex<Vec<Spec>>,
     /// Has one of them run: `engine/internal.rs`, which is above this.
-    pub run_on_demand: fn(&Engine, &str) -> Result<(), Error>,
+    pub run_on_demand: RunOnDemand,
 }
 
 /// The last reply to a request, or why there is none.

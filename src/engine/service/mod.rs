@@ -23,7 +23,7 @@ use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::spec::{Spec, check_env};
 
-pub use crate::engine::service::engine::Engine;
+pub use crate::engine::service::engine::{Engine, RunOnDemand};
 pub use crate::engine::service::upgrades::Upgrades;
 
 /// The process that hosts providers.
