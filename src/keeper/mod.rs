@@ -56,9 +56,6 @@ const ORDERLY_MS: u64 = 120_000;
 const HURRIED_MS: u64 = 5_000;
 /// How long the end of a killed engine may take, ms: it is awaited for tidiness alone.
 const ENGINE_END_MS: u64 = 1_000;
-/// Descriptors kept for the next engine when all others are taken: who cannot be reached cannot give any
-/// back.
-const SPARE: usize = 8;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -199,16 +196,13 @@ impl Keeper<'_> {
             }
             self.flush();
             self.hurry_if_due();
-            self.keep_spare();
+            self.keep_spares();
         }
     }
 
-    fn keep_spare(&mut self) {
-        while self.engine_is_up
-            && self.spare.len() < SPARE
-            && let Ok(file) = File::open("/dev/null")
-        {
-            self.spare.push(file);
+    fn keep_spares(&mut self) {
+        if self.engine_is_up {
+            self.spares.fill();
         }
     }
 
@@ -242,7 +236,7 @@ impl Keeper<'_> {
         if start_at > clock::now_ms() {
             return;
         }
-        self.spare.clear();
+        self.spares.free();
         let program = self.engine_program();
         match Engine::start(self.resources.spawner.alone(), &program, &self.resources.engine_arguments) {
             Ok(engine) => {
@@ -412,7 +406,7 @@ impl Keeper<'_> {
     fn engine_ready(&mut self) {
         self.engine_is_up = true;
         self.upgrade_engine_ready();
-        self.keep_spare();
+        self.keep_spares();
         if !self.announced {
             self.announced = true;
             memory::forget_code();

@@ -9,8 +9,13 @@ use crate::keeper::notify::Notifier;
 use crate::keeper::outbox::Outbox;
 use crate::keeper::resources::Resources;
 use crate::keeper::table::Table;
+use crate::sys::spares::Spares;
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::UpgradeOutcome;
+
+/// Descriptors kept for the next engine when all others are taken: an engine that cannot be reached cannot
+/// give any back.
+const SPARES: usize = 8;
 
 /// How far the end of the service has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub struct Keeper<'n> {
     pub table: Table,
     pub outbox: Outbox,
     /// Given up when an engine is started.
-    pub spare: Vec<File>,
+    pub spares: Spares,
     pub engine: Engine,
     pub engine_starts: u64,
     /// Engines in a row that did not work for long.
@@ -61,7 +66,7 @@ impl<'n> Keeper<'n> {
             resources,
             table: Table::new(),
             outbox: Outbox::default(),
-            spare: Vec::new(),
+            spares: Spares::new(SPARES),
             engine: Engine::Down { start_at: 0 },
             engine_starts: 0,
             short_runs: 0,

@@ -52,7 +52,7 @@ impl Keeper<'_> {
         if self.attempt.is_some() || self.stop != Stop::No {
             return;
         }
-        self.spare.clear();
+        self.spares.free();
         let binary = fds.pop().ok_or_else(|| io::Error::from_raw_os_error(EMFILE));
         match binary.and_then(|binary| Attempt::new(id, binary)) {
             Ok(attempt) => {

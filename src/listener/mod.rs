@@ -15,7 +15,6 @@ mod replies;
 mod slots;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +29,7 @@ pub use crate::listener::replies::{Counts, Replies, Woken};
 use crate::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
+use crate::sys::spares::Spares;
 use crate::sys::{clock, socket, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
@@ -59,10 +59,10 @@ pub fn run(
         service,
         limits,
         slots: Arc::new(Slots::new(limits, Waker::for_this_thread())),
-        reserve: Vec::new(),
+        reserve: Spares::new(RESERVE),
         refused: VecDeque::new(),
     };
-    listener.fill_reserve();
+    listener.reserve.fill();
     opened();
     loop {
         if let Err(e) = listener.step() {
@@ -76,20 +76,12 @@ struct Listener<'a> {
     service: &'a Arc<dyn Service>,
     limits: Limits,
     slots: Arc<Slots>,
-    reserve: Vec<File>,
+    reserve: Spares,
     /// Refused clients, and when each is closed.
     refused: VecDeque<(u64, Arc<UnixStream>)>,
 }
 
 impl Listener<'_> {
-    fn fill_reserve(&mut self) {
-        while self.reserve.len() < RESERVE
-            && let Ok(file) = File::open("/dev/null")
-        {
-            self.reserve.push(file);
-        }
-    }
-
     /// Lets one client in, or waits for one.
     fn step(&mut self) -> io::Result<()> {
         match socket::accept(self.listener.as_fd()) {
@@ -114,8 +106,8 @@ impl Listener<'_> {
         while self.refused.front().is_some_and(|&(until, _)| until <= now) {
             self.refused.pop_front();
         }
-        self.fill_reserve();
-        let refill = (self.reserve.len() < RESERVE).then_some(now + RETRY_MS);
+        self.reserve.fill();
+        let refill = (!self.reserve.is_full()).then_some(now + RETRY_MS);
         let deadline = refill.into_iter().chain(self.refused.front().map(|&(until, _)| until)).min();
         let mut fds = [PollFd::readable(self.listener.as_fd())];
         poll::wait(&mut fds, deadline)?;
@@ -128,7 +120,7 @@ impl Listener<'_> {
 
     /// Frees a descriptor for the next client, if there is one to free.
     fn give_way(&mut self) -> bool {
-        self.refused.pop_front().is_some() || self.reserve.pop().is_some()
+        self.refused.pop_front().is_some() || self.reserve.free_one()
     }
 
     fn wait_for_means(&mut self) -> io::Result<()> {

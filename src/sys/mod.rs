@@ -18,6 +18,7 @@ pub mod poll;
 pub mod procfs;
 pub mod signal;
 pub mod socket;
+pub mod spares;
 #[cfg(feature = "gateway")]
 pub mod spin;
 pub mod system;
