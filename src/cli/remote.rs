@@ -79,7 +79,7 @@ mod settings {
     use std::env;
     use std::path::PathBuf;
 
-    use super::RemoteOptions;
+    use crate::cli::remote::RemoteOptions;
     use crate::cli::state;
     use crate::client::settings::RemoteSettings;
     use crate::config;
