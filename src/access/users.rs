@@ -155,24 +155,7 @@ mod tests {
     use super::*;
     use crate::access::password::{Memory, Password};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-    use std::path::PathBuf;
-
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("provost-users-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&dir);
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use tempfile::TempDir;
 
     fn hash() -> Hash {
         Hash::decoy().unwrap()
@@ -184,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_file_is_changed_and_its_comments_stay() {
-        let scratch = Scratch::new("edit");
-        let path = scratch.0.join("deeper/users");
+        let scratch = TempDir::new().unwrap();
+        let path = scratch.path().join("deeper/users");
         let (ann, bob, new) = (hash(), hash(), hash());
         edit(&path, |users| users.set(name("ann"), ann.clone())).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
@@ -228,10 +211,10 @@ mod tests {
 
     #[test]
     fn a_file_that_others_may_read_or_that_is_elsewhere_is_refused() {
-        let scratch = Scratch::new("refuse");
-        let path = scratch.0.join("users");
+        let scratch = TempDir::new().unwrap();
+        let path = scratch.path().join("users");
         edit(&path, |users| users.set(name("ann"), hash())).unwrap();
-        let link = scratch.0.join("link");
+        let link = scratch.path().join("link");
         symlink(&path, &link).unwrap();
         let before = fs::read(&path).unwrap();
         let e = edit(&link, |users| users.set(name("bob"), hash())).unwrap_err();
@@ -245,15 +228,15 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         // What failed leaves everything as it was.
         assert!(edit(&path, |_| Err::<(), _>(Error::usage("no"))).is_err());
-        fs::create_dir(scratch.0.join("users.new")).unwrap();
+        fs::create_dir(scratch.path().join("users.new")).unwrap();
         assert!(edit(&path, |users| users.set(name("bob"), hash())).is_err());
         assert_eq!(fs::read(&path).unwrap(), before);
-        fs::remove_dir(scratch.0.join("users.new")).unwrap();
-        fs::write(scratch.0.join("users.new"), "left by a crash").unwrap();
+        fs::remove_dir(scratch.path().join("users.new")).unwrap();
+        fs::write(scratch.path().join("users.new"), "left by a crash").unwrap();
         edit(&path, |users| users.set(name("bob"), hash())).unwrap();
         assert_eq!(Users::load(&path).unwrap().names().count(), 2);
         // Another program changes it.
-        let dir = File::open(&scratch.0).unwrap();
+        let dir = File::open(scratch.path()).unwrap();
         assert!(try_lock(&dir).unwrap());
         let e = edit(&path, |users| users.set(name("eve"), hash())).unwrap_err();
         assert_eq!((e.code, e.hint.as_str()), (Code::Refused, "try again"));
@@ -261,8 +244,8 @@ mod tests {
 
     #[test]
     fn a_password_is_found_again() {
-        let scratch = Scratch::new("password");
-        let path = scratch.0.join("users");
+        let scratch = TempDir::new().unwrap();
+        let path = scratch.path().join("users");
         let (mut memory, password) = (Memory::default(), Password::chosen("correct horse").unwrap());
         let hash = Hash::new(&password, &mut memory).unwrap();
         edit(&path, |users| users.set(name("ann"), hash)).unwrap();

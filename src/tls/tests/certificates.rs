@@ -148,7 +148,7 @@ fn g3_long_chains_are_refused() {
 fn openssl(world: &World, arguments: &str) {
     let done = Command::new("openssl")
         .args(arguments.split(' '))
-        .current_dir(&world.dir.0)
+        .current_dir(world.dir.0.path())
         .stdin(Stdio::null())
         .output()
         .expect("openssl is installed");

@@ -40,7 +40,7 @@ fn keys_and_certificates_have_to_fit() {
     }
     let key = world.dir.write("swapped.key", &fs::read_to_string(&world.server.certificate).unwrap());
     refused(&Files { key, ..world.server.clone() }, &["swapped.key", "there is no private key"]);
-    let key = world.dir.0.join("absent.key");
+    let key = world.dir.0.path().join("absent.key");
     refused(&Files { key, ..world.server.clone() }, &["absent.key", "No such file"]);
 }
 

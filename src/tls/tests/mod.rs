@@ -14,7 +14,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tempfile::TempDir;
 
 use crate::sys::clock;
 use crate::tls::closer::Closer;
@@ -109,21 +109,17 @@ fn ops_but(change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
     params
 }
 
-/// A directory that goes when the test has passed.
-struct Dir(PathBuf);
+/// A directory that goes with the test.
+struct Dir(TempDir);
 
 impl Dir {
     fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("provost-tls-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Self(dir)
+        Self(TempDir::new().unwrap())
     }
 
     /// A file that only its owner may read.
     fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
@@ -135,14 +131,6 @@ impl Dir {
             key: self.write(&format!("{name}.key"), &identity.key),
             ca: self.write(&format!("{name}-ca.pem"), &ca.cert.pem()),
             crl: None,
-        }
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 }
@@ -245,7 +233,7 @@ fn openssl_client(world: &World, arguments: &[&str]) -> Openssl {
         .args(arguments)
         .arg("-connect")
         .arg(listener.local_addr().unwrap().to_string())
-        .current_dir(&world.dir.0)
+        .current_dir(world.dir.0.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
