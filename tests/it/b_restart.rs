@@ -1,10 +1,16 @@
 //! Exits as they are, restarts at their pace, and requests that cross what happens.
 
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
 use std::time::Duration;
 
+use provost::wire::error::Code;
+use provost::wire::id::ProcessId;
+use provost::wire::request::{Numbering, Remove, Start};
+use provost::wire::spec::Spec;
 use serde_json::Value;
 
-use crate::harness::{Options, SOON, Service, procfs, wait};
+use crate::harness::{Options, SOON, Service, procfs, rounds, wait};
 
 #[test]
 fn b9_exit_codes_are_reported_exactly() {
@@ -334,4 +340,66 @@ fn b13_nothing_to_do_is_a_success() {
     service.cli(&["start", &id]).expect(4);
     service.cli(&["stop", &id]).expect(4);
     service.cli(&["restart", &id]).expect(4);
+}
+
+/// A removal, and starts and restarts of the same process by others at the same instant: those that come
+/// after it are told so, and nothing runs that is not listed.
+#[test]
+fn b21_what_waits_behind_a_removal_is_refused_and_starts_nothing() {
+    let service = Service::new();
+    let mut client = service.client();
+    let target = || vec!["y".to_owned()];
+    for round in 0..rounds(100) {
+        let mut spec = Spec::new(["sleep", "83020"]);
+        spec.name = Some("y".parse().expect("a name"));
+        let id = ProcessId::new();
+        let start = Start { spec: spec.clone(), ids: vec![id], numbering: Numbering::Single };
+        assert_eq!(client.start(start).expect("the service answers")[0].error, None);
+        // In every other round it is the removal that stops it.
+        let force = round % 2 == 1;
+        if !force {
+            service.stop_by(&mut client, "y");
+        }
+        let (to, answers) = mpsc::channel();
+        let begin = Arc::new(Barrier::new(5));
+        for n in 0..5 {
+            let (mut client, to, begin) = (service.client(), to.clone(), Arc::clone(&begin));
+            let (target, spec) = (target(), spec.clone());
+            thread::spawn(move || {
+                begin.wait();
+                let answer = match n {
+                    0 => client.remove(Remove { targets: target, force }),
+                    1 | 2 => client.start_again(target),
+                    3 => client.restart(target),
+                    _ => client.start(Start {
+                        spec,
+                        ids: vec![ProcessId::new()],
+                        numbering: Numbering::Single,
+                    }),
+                };
+                // The test has failed by now if nobody listens.
+                let _ = to.send((n, answer));
+            });
+        }
+        for _ in 0..5 {
+            let (n, answer) = answers.recv_timeout(SOON).expect("everybody is answered");
+            let error = match answer {
+                Ok(items) => items.into_iter().find_map(|item| item.error),
+                Err(error) => Some(error),
+            };
+            // The new one may have been refused because of the old one's name, or have been removed.
+            if let (1..=3, Some(error)) = (n, error) {
+                let expected = [Code::NotFound, Code::Failed];
+                assert!(expected.contains(&error.code), "round {round}, client {n}: {error:?}");
+            }
+        }
+        let listed = service.list_json();
+        assert!(listed.len() <= 1, "round {round}: one name, one process: {listed:?}");
+        let mut running: Vec<_> = listed.iter().filter_map(|p| p["pid"].as_u64()).collect();
+        let below = || service.below().into_iter().map(u64::from).collect::<Vec<_>>();
+        running.retain(|&pid| pid != 0);
+        assert!(wait::holds_within(SOON, || below() == running), "round {round}: {:?} {running:?}", below());
+        let _ = client.remove(Remove { targets: target(), force: true }).expect("the service answers");
+        assert!(service.list_json().is_empty(), "round {round}");
+    }
 }

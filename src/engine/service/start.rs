@@ -73,19 +73,18 @@ impl Engine {
 
     /// Makes these known, all or none.
     pub fn hold(&self, made: &[Arc<Process>]) -> Result<(), Error> {
-        // The keeper first: as soon as others can find them, they may ask for a child. Without the keeper the
-        // engine ends.
-        let gone = |e| Error::new(Code::Failed, format!("the keeper does not answer: {e}"));
+        // Names first: what had one before is forgotten by the keeper when the table lets go of it, so the
+        // keeper never holds two of one name. Then the keeper: as soon as others can find them, they may ask
+        // for a child. Without the keeper the engine ends.
+        self.table.reserve(made)?;
         for process in made {
             let hold = ToKeeper::Hold { id: process.id };
-            self.context.link.send(&hold, &[process.memory.as_fd()]).map_err(gone)?;
-        }
-        if let Err(e) = self.table.insert(made) {
-            for process in made.iter().filter(|p| self.table.get(p.id).is_none()) {
-                self.context.link.send(&ToKeeper::Forget { id: process.id }, &[]).map_err(gone)?;
+            if let Err(e) = self.context.link.send(&hold, &[process.memory.as_fd()]) {
+                self.table.release(made);
+                return Err(Error::new(Code::Failed, format!("the keeper does not answer: {e}")));
             }
-            return Err(e);
         }
+        self.table.insert_reserved(made);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! All processes: how they are found. One short lock; what is found is cloned out before anything is done
 //! with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,22 +24,31 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     by_id: BTreeMap<ProcessId, Arc<Process>>,
+    /// Also of those that are reserved.
     by_name: HashMap<Name, ProcessId>,
+    /// Those that are about to be added; nobody can find them yet.
+    reserved: BTreeSet<ProcessId>,
 }
 
 impl Table {
     /// Adds all or none. A name that is taken is refused; so is what goes over the limit.
     pub fn insert(&self, processes: &[Arc<Process>]) -> Result<(), Error> {
+        self.reserve(processes)?;
+        self.insert_reserved(processes);
+        Ok(())
+    }
+
+    /// Keeps ids and names for these, all or none, as [`Table::insert`] would: from now on nobody else gets
+    /// them, and nobody finds them.
+    pub fn reserve(&self, processes: &[Arc<Process>]) -> Result<(), Error> {
         let mut inner = self.inner.lock();
-        if inner.by_id.len() + processes.len() > PROCESSES_MAX {
-            return Err(Error::new(
-                Code::Refused,
-                format!("there are {} processes already", inner.by_id.len()),
-            )
-            .hint("remove those that are stopped: provost remove TARGET..."));
+        let count = inner.by_id.len() + inner.reserved.len();
+        if count + processes.len() > PROCESSES_MAX {
+            return Err(Error::new(Code::Refused, format!("there are {count} processes already"))
+                .hint("remove those that are stopped: provost remove TARGET..."));
         }
         for process in processes {
-            if inner.by_id.contains_key(&process.id) {
+            if inner.by_id.contains_key(&process.id) || inner.reserved.contains(&process.id) {
                 return Err(Error::new(Code::Refused, format!("there is a process {} already", process.id)));
             }
             if let Some(name) = &process.name
@@ -56,9 +65,30 @@ impl Table {
             if let Some(name) = &process.name {
                 inner.by_name.insert(name.clone(), process.id);
             }
-            inner.by_id.insert(process.id, Arc::clone(process));
+            inner.reserved.insert(process.id);
         }
         Ok(())
+    }
+
+    /// Gives up what is reserved.
+    pub fn release(&self, processes: &[Arc<Process>]) {
+        let mut inner = self.inner.lock();
+        for process in processes {
+            if inner.reserved.remove(&process.id)
+                && let Some(name) = &process.name
+            {
+                inner.by_name.remove(name);
+            }
+        }
+    }
+
+    /// Adds what is reserved.
+    pub fn insert_reserved(&self, processes: &[Arc<Process>]) {
+        let mut inner = self.inner.lock();
+        for process in processes {
+            inner.reserved.remove(&process.id);
+            inner.by_id.insert(process.id, Arc::clone(process));
+        }
     }
 
     pub fn remove(&self, id: ProcessId) {

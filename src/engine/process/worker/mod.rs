@@ -109,7 +109,10 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            while let Some(msg) = self.process.next_msg() {
+            // What has come after a removal is not for a process any more: `end` refuses it.
+            while !self.removed
+                && let Some(msg) = self.process.next_msg()
+            {
                 self.take(msg);
             }
             if self.removed {
