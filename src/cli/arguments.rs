@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use lexopt::Arg;
 
-use crate::cli::Answers;
-use crate::cli::Command;
 use crate::cli::manual;
+use crate::cli::manual::{About, Answers};
 use crate::cli::remote;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::values;
@@ -40,7 +39,7 @@ pub struct Arguments {
     parser: lexopt::Parser,
     /// What stands behind `--`, until somebody takes it.
     program: Option<Vec<String>>,
-    command: Option<&'static Command>,
+    command: Option<&'static About>,
     /// The options seen so far that every command shares.
     pub shared: Shared,
 }
@@ -74,7 +73,7 @@ impl Arguments {
     }
 
     /// From here on the words belong to this command.
-    pub fn belong_to(&mut self, command: &'static Command) -> Result<(), Error> {
+    pub fn belong_to(&mut self, command: &'static About) -> Result<(), Error> {
         self.command = Some(command);
         if self.shared.json && command.answers != Answers::Json {
             return Err(self.unknown("--json"));

@@ -3,14 +3,18 @@
 use serde_json::json;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::audit::{AuditLine, AuditLog};
 use crate::wire::error::Error;
 
-pub const SUMMARY: &str = "Show who asked for what, and what came of it";
-pub const HELP: &str = "\
+pub const COMMAND: Command =
+    Command::new("audit", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+const SUMMARY: &str = "Show who asked for what, and what came of it";
+const HELP: &str = "\
 Usage: provost audit [OPTIONS]
 
 A line for every command that changes something, over either listener, also for those that were refused:
@@ -20,7 +24,7 @@ Options:
       --since SEQ            Lines after this number; else all that are kept
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
+fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
     let mut since = 0;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -32,7 +36,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
     Ok(since)
 }
 
-pub fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
+fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     loop {
         let lines = client.audit(AuditLog { since, max: 0 })?;

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use crate::access::role::Role;
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::stdout;
@@ -37,8 +39,10 @@ const DAY_MS: u64 = 86_400_000;
 /// What a client cannot be called: its files would be those of others.
 const TAKEN: [&str; 3] = ["ca", "server", "crl"];
 
-pub const SUMMARY: &str = "Make certificates for gRPC, or show them";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("cert", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&["init", "show", "revoke"]));
+const SUMMARY: &str = "Make certificates for gRPC, or show them";
+const HELP: &str = "\
 Usage: provost cert init [--dir DIR] [--host NAME]... [--client NAME] [--days N]
        provost cert show [--dir DIR] [--config FILE] [FILE...]
        provost cert revoke [--dir DIR] FILE...
@@ -71,7 +75,7 @@ pub enum Args {
     Revoke { dir: Option<PathBuf>, files: Vec<PathBuf> },
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut dir, mut config, mut hosts, mut client, mut days) = (None, None, Vec::new(), None, None);
     let mut values = Vec::new();
     while let Some(argument) = arguments.next()? {
@@ -126,7 +130,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     }
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     match args {
         Args::Init { dir, hosts, client, days } => {
             let dir = find_directory(dir, session)?;
@@ -472,7 +476,7 @@ mod tests {
     fn the_first_word_decides() {
         let parsed = |line: &[&str]| {
             let mut arguments = Arguments::new(line.iter().map(Into::into)).unwrap();
-            arguments.belong_to(crate::cli::find("cert").unwrap()).unwrap();
+            arguments.belong_to(&COMMAND.about).unwrap();
             parse(&mut arguments)
         };
         assert_eq!(

@@ -2,24 +2,26 @@
 
 use std::fmt::Write;
 
-use crate::cli::Command;
-use crate::cli::Positional;
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::manual;
-use crate::cli::manual::Flag;
+use crate::cli::manual::{About, Flag, Positional, visible};
 use crate::cli::session::Session;
-use crate::cli::visible;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
 /// The shells that are known.
-pub const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// Names of processes, or else their ids.
 const TARGETS: &str = "provost list 2>/dev/null | awk -F'\\t' '{print ($2 == \"-\") ? $1 : $2}'";
 
-pub const SUMMARY: &str = "Print a completion script for a shell";
-pub const HELP: &str = "\
+pub const COMMAND: Command =
+    Command::new("completions", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+        .takes(Positional::OneOf(&SHELLS))
+        .text_only();
+const SUMMARY: &str = "Print a completion script for a shell";
+const HELP: &str = "\
 Usage: provost completions bash|zsh|fish
 
   bash: provost completions bash > ~/.local/share/bash-completion/completions/provost
@@ -27,7 +29,7 @@ Usage: provost completions bash|zsh|fish
   fish: provost completions fish > ~/.config/fish/completions/provost.fish
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
+fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     let mut shell: Option<String> = None;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -48,26 +50,26 @@ pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     }
 }
 
-pub fn run(shell: String, session: &mut Session) -> Result<u8, Error> {
+fn run(shell: String, session: &mut Session) -> Result<u8, Error> {
     let script = match shell.as_str() {
-        "bash" => bash(),
-        "zsh" => zsh(),
-        _ => fish(),
+        "bash" => bash(&session.commands),
+        "zsh" => zsh(&session.commands),
+        _ => fish(&session.commands),
     };
     session.out.bytes(script.as_bytes());
     Ok(0)
 }
 
-fn names() -> String {
-    visible().map(|c| c.name).collect::<Vec<_>>().join(" ")
+fn names(commands: &[&'static About]) -> String {
+    visible(commands).map(|c| c.name).collect::<Vec<_>>().join(" ")
 }
 
 /// What completes a command's words, as a line of shell that prints candidates.
-fn candidates(command: &Command) -> String {
+fn candidates(command: &About, commands: &[&'static About]) -> String {
     match command.arguments {
         Positional::Targets | Positional::ProgramOrTargets => TARGETS.to_owned(),
         Positional::OneOf(arguments) => format!("echo {}", arguments.join(" ")),
-        Positional::Command => format!("echo {}", names()),
+        Positional::Command => format!("echo {}", names(commands)),
         Positional::Program | Positional::Nothing | Positional::Hidden => String::new(),
     }
 }
@@ -76,20 +78,20 @@ fn is_path(flag: &Flag) -> bool {
     matches!(flag.value.as_deref(), Some("PATH" | "FILE" | "DIR"))
 }
 
-fn flags(command: &Command) -> String {
+fn flags(command: &About) -> String {
     let flags = manual::options(command);
     flags.iter().flat_map(|f| f.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
 /// The names of the flags whose next word is their value, fit for a `case` pattern.
-fn with_value(command: &Command, pick: fn(&Flag) -> bool) -> String {
+fn with_value(command: &About, pick: fn(&Flag) -> bool) -> String {
     let flags = manual::options(command);
     let names =
         flags.iter().filter(|f| f.value.is_some() && !f.is_glued && pick(f)).flat_map(|f| f.names.iter());
     names.map(String::as_str).collect::<Vec<_>>().join("|")
 }
 
-fn bash() -> String {
+fn bash(commands: &[&'static About]) -> String {
     let mut out = String::from(
         "# bash completion for provost, made by 'provost completions bash'\n\
          _provost() {\n\
@@ -105,7 +107,7 @@ fn bash() -> String {
          \x20 done\n\
          \x20 case $command in\n",
     );
-    for command in visible() {
+    for command in visible(commands) {
         let paths = with_value(command, is_path);
         let values = with_value(command, |flag| !is_path(flag));
         let _ = writeln!(out, "  {})\n    case $prev in", command.name);
@@ -115,7 +117,7 @@ fn bash() -> String {
         }
         let _ = writeln!(out, "    esac\n    if [[ $cur == -* ]]; then");
         let _ = writeln!(out, "      COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", flags(command));
-        let candidates = candidates(command);
+        let candidates = candidates(command, commands);
         if !candidates.is_empty() {
             let _ =
                 writeln!(out, "    else\n      COMPREPLY=($(compgen -W \"$({candidates})\" -- \"$cur\"))");
@@ -126,12 +128,12 @@ fn bash() -> String {
         out,
         "  *) COMPREPLY=($(compgen -W '{} --socket --help --version' -- \"$cur\"));;\n  esac\n}}\n\
          complete -F _provost provost",
-        names()
+        names(commands)
     );
     out
 }
 
-fn zsh() -> String {
+fn zsh(commands: &[&'static About]) -> String {
     let mut out = String::from(
         "#compdef provost\n\
          # zsh completion for provost, made by 'provost completions zsh'\n\
@@ -140,7 +142,7 @@ fn zsh() -> String {
          \x20 local command i\n\
          \x20 commands=(\n",
     );
-    for command in visible() {
+    for command in visible(commands) {
         let _ = writeln!(out, "    '{}:{}'", command.name, single_quoted(command.summary));
     }
     out.push_str(
@@ -156,7 +158,7 @@ fn zsh() -> String {
          \x20 case $command in\n\
          \x20 '') _describe command commands;;\n",
     );
-    for command in visible() {
+    for command in visible(commands) {
         let paths = with_value(command, is_path);
         let values = with_value(command, |flag| !is_path(flag));
         let _ = writeln!(out, "  {})\n    case $words[CURRENT-1] in", command.name);
@@ -171,7 +173,7 @@ fn zsh() -> String {
             }
         }
         out.push_str("      )\n      _describe option words_of\n");
-        let candidates = candidates(command);
+        let candidates = candidates(command, commands);
         if !candidates.is_empty() {
             let _ = writeln!(out, "    else\n      compadd -- $({candidates})");
         }
@@ -181,11 +183,11 @@ fn zsh() -> String {
     out
 }
 
-fn fish() -> String {
+fn fish(commands: &[&'static About]) -> String {
     let mut out = String::from(
         "# fish completion for provost, made by 'provost completions fish'\ncomplete -c provost -f\n",
     );
-    for command in visible() {
+    for command in visible(commands) {
         let _ = writeln!(
             out,
             "complete -c provost -n __fish_use_subcommand -a {} -d '{}'",
@@ -193,7 +195,7 @@ fn fish() -> String {
             single_quoted(command.summary)
         );
         let condition = format!("-n '__fish_seen_subcommand_from {}'", command.name);
-        let candidates = candidates(command);
+        let candidates = candidates(command, commands);
         if !candidates.is_empty() {
             // echo's words stand on one line, and fish takes lines.
             let _ = writeln!(
@@ -232,11 +234,13 @@ fn fish_quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::abouts;
 
     #[test]
     fn every_command_and_option_is_in_every_script() {
-        for script in [bash(), zsh(), fish()] {
-            for command in visible() {
+        let commands = &abouts();
+        for script in [bash(commands), zsh(commands), fish(commands)] {
+            for command in visible(commands) {
                 assert!(script.contains(command.name), "{}", command.name);
                 for flag in manual::options(command) {
                     let long = flag.names.last().unwrap().trim_start_matches('-');

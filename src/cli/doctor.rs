@@ -4,35 +4,40 @@
 use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::Error;
 use crate::wire::health::{Health, Reconciled, Sink, Store};
 
-pub const SUMMARY: &str = "Show whether the service is well: its database, its sinks";
-pub const HELP: &str = "\
+pub const COMMAND: Command =
+    Command::new("doctor", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+const SUMMARY: &str = "Show whether the service is well: its database, its sinks";
+const HELP: &str = "\
 Usage: provost doctor
 
 A line for each part. Exits with 3 when one of them is not well.
 ";
 
-/// The same connection answers both commands.
-pub mod reconcile {
-    pub const SUMMARY: &str = "Show what the service found when it began";
-    pub const HELP: &str = "\
+pub const RECONCILE: Command = Command::new("reconcile", RECONCILE_SUMMARY, RECONCILE_HELP, |arguments| {
+    job(parse(arguments)?, run_reconcile)
+})
+.takes(Positional::Nothing);
+const RECONCILE_SUMMARY: &str = "Show what the service found when it began";
+const RECONCILE_HELP: &str = "\
 Usage: provost reconcile
 
 What became of each process when the service began, or when an engine took over: started, stopped,
 adopted, lost (it ended and nobody saw it), ended (it had outlived its service), left (alone).
 ";
-}
 
-pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+fn parse(arguments: &mut Arguments) -> Result<(), Error> {
     arguments.nothing()
 }
 
-pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let health = session.client()?.health()?;
     let is_well = is_well(&health);
     if session.is_json() {
@@ -49,7 +54,7 @@ pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
     Ok(if is_well { 0 } else { 3 })
 }
 
-pub fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {
+fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {
     let found = session.client()?.health()?.reconciled;
     if session.is_json() {
         session.object(&reconciled(&found));

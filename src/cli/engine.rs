@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 #[cfg(feature = "gateway")]
 use crate::cli::reload::GATEWAY;
 use crate::cli::serve::take_name;
@@ -55,8 +57,11 @@ const GATEWAY_ENV: [(&str, &str); 2] = [
 #[cfg(feature = "gateway")]
 const GATEWAY_STOP_MAX: Duration = Duration::from_secs(5);
 
-pub const SUMMARY: &str = "The engine of the service; the keeper starts it";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("engine", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Hidden)
+    .text_only();
+const SUMMARY: &str = "The engine of the service; the keeper starts it";
+const HELP: &str = "\
 Usage: provost engine [OPTIONS]
 
 'provost serve' runs this by itself.
@@ -78,7 +83,7 @@ pub struct EngineArgs {
     pub is_check: bool,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<EngineArgs, Error> {
+fn parse(arguments: &mut Arguments) -> Result<EngineArgs, Error> {
     let mut args = EngineArgs::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -103,7 +108,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<EngineArgs, Error> {
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
-pub fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
     system::end_at_panic();
     take_name();
     let load = |path: &Path| config::load(path, args.state.as_deref());

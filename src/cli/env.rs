@@ -1,7 +1,9 @@
 //! `provost env`: the variables that every process gets.
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -12,8 +14,10 @@ use crate::wire::reply::Environment;
 use crate::wire::request::EnvChange;
 use crate::wire::spec::check_env;
 
-pub const SUMMARY: &str = "Show or change the variables that every process gets";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("env", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&["list", "set", "unset"]));
+const SUMMARY: &str = "Show or change the variables that every process gets";
+const HELP: &str = "\
 Usage: provost env [list]
        provost env set K=V...
        provost env unset K...
@@ -21,7 +25,7 @@ Usage: provost env [list]
 Processes see a change at their next start.
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
+fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
     let mut values = Vec::new();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -66,7 +70,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
     Ok(change)
 }
 
-pub fn run(change: EnvChange, session: &mut Session) -> Result<u8, Error> {
+fn run(change: EnvChange, session: &mut Session) -> Result<u8, Error> {
     let is_change = change != EnvChange::default();
     let Environment { env, unrecorded } = session.client()?.env(change)?;
     if let Some(why) = unrecorded {

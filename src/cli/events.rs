@@ -1,6 +1,7 @@
 //! `provost events`: what happened, and what happens.
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -11,8 +12,9 @@ use crate::wire::event::{Event, EventKind};
 use crate::wire::id::Target;
 use crate::wire::request::Events;
 
-pub const SUMMARY: &str = "Show what happened to processes";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("events", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Show what happened to processes";
+const HELP: &str = "\
 Usage: provost events [OPTIONS] [TARGET]
 
 A line for each event: number, time, process, what happened. Numbers have no holes; events that are
@@ -23,7 +25,7 @@ Options:
       --since SEQ            Events after this number; else all that are kept
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
     let mut events = Events::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -42,7 +44,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
     Ok(events)
 }
 
-pub fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
+fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
     let follow = events.follow;
     for item in session.client()?.events(events)? {
         match item? {

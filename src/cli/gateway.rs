@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -12,8 +14,11 @@ use crate::gateway;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
-pub const SUMMARY: &str = "The gateway of the service; the engine starts it";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("gateway", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Hidden)
+    .text_only();
+const SUMMARY: &str = "The gateway of the service; the engine starts it";
+const HELP: &str = "\
 Usage: provost gateway [OPTIONS]
 
 'provost serve' runs this by itself when its configuration has a section [grpc].
@@ -29,7 +34,7 @@ pub struct GatewayArgs {
     pub state: Option<PathBuf>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
+fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
     let (mut config, mut state) = (None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -46,7 +51,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
 }
 
 /// The gateway, in its own process, as the engine starts it. Only an error or a signal ends it.
-pub fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
     take_name();
     let socket = session.socket()?;
     let load = move || {

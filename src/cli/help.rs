@@ -1,44 +1,54 @@
 //! `provost help`: the commands, or one of them.
 
-use crate::cli::Command;
 use crate::cli::arguments::{Argument, Arguments};
-use crate::cli::find;
+use crate::cli::command::{Command, job};
 use crate::cli::manual;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::wire::error::Error;
 
-pub const SUMMARY: &str = "Show the commands, or the options of one";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("help", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Command)
+    .text_only();
+const SUMMARY: &str = "Show the commands, or the options of one";
+const HELP: &str = "\
 Usage: provost help [COMMAND]
 
 Options:
       --man                  Print the manual page, for man(1)
 ";
 
-pub enum Args {
+/// What is to be shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Topic {
     Overview,
-    Page,
-    Command(&'static Command),
+    ManualPage,
+    Command(String),
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let mut args = Args::Overview;
+fn parse(arguments: &mut Arguments) -> Result<Topic, Error> {
+    let mut topic = Topic::Overview;
     while let Some(argument) = arguments.next()? {
-        match (argument, &args) {
-            (Argument::Value(value), Args::Overview) => args = Args::Command(find(&value)?),
-            (Argument::Value(value), Args::Page | Args::Command(_)) => return Err(arguments.stray(&value)),
-            (Argument::Option(option), Args::Overview) if option == "--man" => args = Args::Page,
+        match (argument, &topic) {
+            (Argument::Value(value), Topic::Overview) => topic = Topic::Command(value),
+            (Argument::Value(value), _) => return Err(arguments.stray(&value)),
+            (Argument::Option(option), Topic::Overview) if option == "--man" => topic = Topic::ManualPage,
             (Argument::Option(option), _) => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(args)
+    Ok(topic)
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    match args {
-        Args::Overview => session.out.line(&manual::overview()),
-        Args::Page => session.out.bytes(manual::page().as_bytes()),
-        Args::Command(command) => session.out.line(&manual::help(command)),
+fn run(topic: Topic, session: &mut Session) -> Result<u8, Error> {
+    let commands = &session.commands;
+    match topic {
+        Topic::Overview => session.out.line(&manual::overview(commands)),
+        Topic::ManualPage => session.out.bytes(manual::page(commands).as_bytes()),
+        Topic::Command(name) => {
+            let command = commands.iter().find(|command| command.name == name);
+            let command = command.ok_or_else(|| manual::no_command(commands, &name))?;
+            session.out.line(&manual::help(command));
+        }
     }
     Ok(0)
 }
@@ -50,10 +60,17 @@ mod tests {
     #[test]
     fn one_command_at_most() {
         let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
-        assert!(matches!(parsed(&[]), Ok(Args::Overview)));
-        assert!(matches!(parsed(&["--man"]), Ok(Args::Page)));
-        assert!(matches!(parsed(&["stop"]), Ok(Args::Command(c)) if c.name == "stop"));
-        assert!(parsed(&["stpo"]).is_err_and(|e| e.hint.contains("'provost stop'")));
+        assert_eq!(parsed(&[]), Ok(Topic::Overview));
+        assert_eq!(parsed(&["--man"]), Ok(Topic::ManualPage));
+        assert_eq!(parsed(&["stop"]), Ok(Topic::Command("stop".into())));
         assert!(parsed(&["stop", "start"]).is_err());
+    }
+
+    #[test]
+    fn a_mistyped_command_is_answered_with_the_one_that_is_meant() {
+        let mut session = Session::new(crate::cli::abouts());
+        assert!(run(Topic::Command("stop".into()), &mut session).is_ok());
+        let e = run(Topic::Command("stpo".into()), &mut session).unwrap_err();
+        assert!(e.hint.contains("'provost stop'"), "{e}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::session::Session;
@@ -11,8 +12,9 @@ use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::request::Events;
 
-pub const SUMMARY: &str = "Show everything that is recorded of a process";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("history", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Show everything that is recorded of a process";
+const HELP: &str = "\
 Usage: provost history [OPTIONS] TARGET
 
 A line for each event, oldest first, also from before the service was started. Of a process that was
@@ -28,7 +30,7 @@ pub struct Args {
     limit: Option<usize>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut targets, mut limit) = (Vec::new(), None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -40,7 +42,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(Args { target: arguments.one_target(targets)?, limit })
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let request = Events { target: Some(args.target), ..Events::default() };
     let limit = args.limit.unwrap_or(usize::MAX);
     let mut last = VecDeque::new();

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -11,8 +13,11 @@ use crate::config;
 use crate::host;
 use crate::wire::error::Error;
 
-pub const SUMMARY: &str = "The host of providers; the engine starts it";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("host", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Hidden)
+    .text_only();
+const SUMMARY: &str = "The host of providers; the engine starts it";
+const HELP: &str = "\
 Usage: provost host [OPTIONS]
 
 'provost serve' runs this by itself when a provider is asked for.
@@ -28,7 +33,7 @@ pub struct HostArgs {
     pub state: Option<PathBuf>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<HostArgs, Error> {
+fn parse(arguments: &mut Arguments) -> Result<HostArgs, Error> {
     let mut args = HostArgs::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -46,7 +51,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<HostArgs, Error> {
 }
 
 /// The host, in its own process. Only an error or a signal ends it.
-pub fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     take_name();
     let load = |path: &Path| config::load(path, args.state.as_deref());
     // One that was spoilt since the service began is no reason to host nothing.

@@ -2,14 +2,19 @@
 //! descriptors.
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::serve::{report, take_name};
 use crate::cli::session::Session;
 use crate::keeper::{Handed, rehearse, resume};
 use crate::sys::system;
 use crate::wire::error::Error;
 
-pub const SUMMARY: &str = "The keeper of the service, gone on from an upgrade";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("keeper", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Hidden)
+    .text_only();
+const SUMMARY: &str = "The keeper of the service, gone on from an upgrade";
+const HELP: &str = "\
 Usage: provost keeper [OPTIONS]
 
 'provost upgrade' makes 'provost serve' this by itself.
@@ -29,7 +34,7 @@ pub struct KeeperArgs {
     pub returned: Option<String>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<KeeperArgs, Error> {
+fn parse(arguments: &mut Arguments) -> Result<KeeperArgs, Error> {
     let mut args = KeeperArgs::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -49,7 +54,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<KeeperArgs, Error> {
 }
 
 /// The keeper that was another program until now.
-pub fn run(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(args: KeeperArgs, session: &mut Session) -> Result<u8, Error> {
     system::end_at_panic();
     take_name();
     let (Some(memory), Some(image)) = (args.handover, args.image) else {

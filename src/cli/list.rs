@@ -3,6 +3,7 @@
 use std::env;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -15,8 +16,9 @@ use crate::wire::time::Timestamp;
 /// The longest command in the table, in characters; `--json` has it whole.
 const COMMAND_LEN_MAX: usize = 60;
 
-pub const SUMMARY: &str = "List processes";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("list", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "List processes";
+const HELP: &str = "\
 Usage: provost list [OPTIONS] [PATTERN]
 
 On a terminal a table. Else a line for each, without a header, its fields set apart by tabs:
@@ -26,7 +28,7 @@ Options:
       --all                  Also what the service runs for itself
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<List, Error> {
+fn parse(arguments: &mut Arguments) -> Result<List, Error> {
     let mut list = List::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -42,7 +44,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<List, Error> {
     Ok(list)
 }
 
-pub fn run(list: List, session: &mut Session) -> Result<u8, Error> {
+fn run(list: List, session: &mut Session) -> Result<u8, Error> {
     let processes = session.client()?.list(list)?;
     if session.is_json() {
         processes.iter().for_each(|p| session.object(&json::process(p)));

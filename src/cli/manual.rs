@@ -1,12 +1,11 @@
 //! What the help texts hold, read back from them: how a command is written, its options, the man page. The
 //! texts are the one place where an option is described; completions and the manual follow them.
 
-use crate::cli::Answers;
-use crate::cli::Command;
-use crate::cli::Positional;
 use crate::cli::remote;
 use crate::cli::spec_help;
-use crate::cli::visible;
+use crate::cli::values;
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
 
 /// The options of every command.
 const SHARED: &str = "
@@ -27,6 +26,53 @@ Exit codes:
 'run' and 'wait' pass on the process's exit code, or 128 + its signal. Their own failures are 125;
 126: the program cannot be executed, 127: it was not found.";
 
+/// What a command says of itself.
+pub struct About {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub help: &'static str,
+    pub answers: Answers,
+    pub arguments: Positional,
+}
+
+/// Whether a command knows `--json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    Json,
+    /// It has nothing to say but text.
+    Text,
+}
+
+/// What a command's arguments are besides options, for completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positional {
+    /// It takes none.
+    Nothing,
+    Targets,
+    OneOf(&'static [&'static str]),
+    Command,
+    /// Behind `--` a program with its arguments.
+    Program,
+    /// That, or without `--` names of processes.
+    ProgramOrTargets,
+    /// The command is not for people and is not shown.
+    Hidden,
+}
+
+/// The commands that people use.
+pub fn visible<'a>(commands: &'a [&'static About]) -> impl Iterator<Item = &'static About> + 'a {
+    commands.iter().copied().filter(|command| command.arguments != Positional::Hidden)
+}
+
+/// The refusal of a command that does not exist.
+pub fn no_command(commands: &[&'static About], name: &str) -> Error {
+    let e = Error::usage(format!("there is no command {}", quoted(name)));
+    match values::closest(name, visible(commands).map(|command| command.name)) {
+        Some(near) => e.hint(format!("did you mean 'provost {near}'? 'provost help' shows all commands")),
+        None => e.hint("'provost help' shows all commands"),
+    }
+}
+
 /// One option, as its help text describes it.
 pub struct Flag {
     pub names: Vec<String>,
@@ -38,7 +84,7 @@ pub struct Flag {
 }
 
 /// A command's whole help text.
-pub fn help(command: &Command) -> String {
+pub fn help(command: &About) -> String {
     let mut out = format!("{}.\n\n{}", command.summary, command.help.trim_end());
     out.push('\n');
     if matches!(command.arguments, Positional::Program | Positional::ProgramOrTargets) {
@@ -52,13 +98,13 @@ pub fn help(command: &Command) -> String {
 }
 
 /// How a command is written: "provost stop [OPTIONS] TARGET...".
-pub fn usage(command: &Command) -> &'static str {
+pub fn usage(command: &About) -> &'static str {
     let first = command.help.lines().next().unwrap_or_default();
     first.strip_prefix("Usage: ").unwrap_or(first)
 }
 
 /// A command's options, the shared ones included.
-pub fn options(command: &Command) -> Vec<Flag> {
+pub fn options(command: &About) -> Vec<Flag> {
     let text = help(command);
     let mut flags: Vec<Flag> = Vec::new();
     for line in text.lines() {
@@ -92,10 +138,10 @@ fn flag(line: &str) -> Option<Flag> {
 }
 
 /// All commands on a screen.
-pub fn overview() -> String {
+pub fn overview(commands: &[&'static About]) -> String {
     let mut out =
         String::from("Provost keeps processes.\n\nUsage: provost COMMAND [OPTIONS] [--] [WORDS...]\n\n");
-    for command in visible() {
+    for command in visible(commands) {
         out.push_str(&format!("  {:<12} {}\n", command.name, command.summary));
     }
     out.push_str(
@@ -109,7 +155,7 @@ pub fn overview() -> String {
 }
 
 /// The manual page, in the language of man(7).
-pub fn page() -> String {
+pub fn page(commands: &[&'static About]) -> String {
     let mut out = format!(
         ".\\\" Made by 'provost help --man'.\n.TH PROVOST 1 \"\" \"provost {}\" \"User Commands\"\n\
          .SH NAME\nprovost \\- keeps processes\n.SH SYNOPSIS\n.B provost\n\
@@ -119,7 +165,7 @@ pub fn page() -> String {
          .SH COMMANDS\n",
         env!("CARGO_PKG_VERSION")
     );
-    for command in visible() {
+    for command in visible(commands) {
         out.push_str(&format!(
             ".SS {}\n.B {}\n.PP\n{}.\n.PP\n",
             command.name,
@@ -185,6 +231,7 @@ fn roff(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::abouts;
     use std::fs;
     use std::path::Path;
 
@@ -208,14 +255,14 @@ mod tests {
     fn the_manual_in_the_tree_is_the_one_that_is_made() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let kept = fs::read_to_string(root.join("packaging/provost.1")).unwrap();
-        assert!(kept == page(), "make it anew: provost help --man > packaging/provost.1");
+        assert!(kept == page(&abouts()), "make it anew: provost help --man > packaging/provost.1");
     }
 
     #[test]
     fn the_reference_holds_every_help_text() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let reference = fs::read_to_string(root.join("docs/cli.md")).unwrap();
-        for command in visible() {
+        for command in visible(&abouts()) {
             assert!(
                 reference.contains(command.help.trim_end()),
                 "docs/cli.md lacks the text of {}",

@@ -3,6 +3,7 @@
 use bytes::Buf;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::escape::Escaper;
 use crate::cli::json;
 use crate::cli::session::Session;
@@ -11,8 +12,9 @@ use crate::wire::error::Error;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Output, StreamKind};
 
-pub const SUMMARY: &str = "Print the output that is kept of a process";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("output", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Print the output that is kept of a process";
+const HELP: &str = "\
 Usage: provost output [OPTIONS] TARGET
 
 Byte for byte, both streams in the order in which they came. On a terminal control characters are
@@ -33,7 +35,7 @@ pub struct Args {
     raw: bool,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut targets, mut kind, mut tail, mut raw) = (Vec::new(), StreamKind::Both, None, false);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -50,7 +52,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(Args { target: arguments.one_target(targets)?, kind, tail, raw })
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut chunks = session.client()?.output(Output { target: args.target, kind: args.kind })?;
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);

@@ -7,8 +7,10 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Codes, Command, job};
 use crate::cli::escape;
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -23,8 +25,13 @@ use crate::wire::provider::{
 };
 use crate::wire::request::{Output, StreamKind};
 
-pub const SUMMARY: &str = "Host providers of configuration values, and fetch from them";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&VERBS))
+    .codes(Codes::Program);
+const VERBS: [&str; 10] =
+    ["start", "fetch", "info", "health", "logs", "stop", "reset", "replace", "list", "shutdown"];
+const SUMMARY: &str = "Host providers of configuration values, and fetch from them";
+const HELP: &str = "\
 Usage: provost provider start ALIAS --binary FILE [OPTIONS]
        provost provider fetch ALIAS SEGMENT...
        provost provider info|health|logs|stop|reset|replace ALIAS
@@ -87,7 +94,7 @@ struct Given {
     raw: bool,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     let mut given = Given::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -221,7 +228,7 @@ fn config(given: &str) -> Result<Vec<u8>, Error> {
     Ok(value::to_struct(map)?.encode_to_vec())
 }
 
-pub fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
+fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
     let result = carry_out(order, session);
     if let Err(e) = &result
         && session.is_json()

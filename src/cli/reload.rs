@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::{Client, StreamItem};
@@ -21,19 +23,21 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the line begins with that says so.
 const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 
-pub const SUMMARY: &str = "Have the gateway read certificates, users and roles again";
-pub const HELP: &str = "\
+pub const COMMAND: Command =
+    Command::new("reload", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+const SUMMARY: &str = "Have the gateway read certificates, users and roles again";
+const HELP: &str = "\
 Usage: provost reload
 
 Says what came of it. What cannot be read leaves everything as it was: then the command fails and
 says why. Without a gateway there is nothing to reload.
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+fn parse(arguments: &mut Arguments) -> Result<(), Error> {
     arguments.nothing()
 }
 
-pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let gateway = match only(client.status(vec![GATEWAY.to_owned()])?) {
         Ok(gateway) => gateway,

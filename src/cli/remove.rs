@@ -4,19 +4,21 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
+use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
 use crate::wire::error::Error;
 use crate::wire::request::Remove;
 
-pub const SUMMARY: &str = "Forget stopped processes and their output";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("remove", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Forget stopped processes and their output";
+const HELP: &str = "\
 Usage: provost remove [OPTIONS] TARGET...
 
 Options:
       --force                Stop first what still runs
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     let mut remove = Remove::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -29,7 +31,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     Ok(remove)
 }
 
-pub fn run(remove: Remove, session: &mut Session) -> Result<u8, Error> {
+fn run(remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let targets = remove.targets.clone();
     let items = in_order(session.client()?.remove(remove)?, &targets);
     let counts = report(session, &items, |_| Expectation::Yes("removed".into()));

@@ -8,6 +8,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Codes, Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
 use crate::cli::stdout;
@@ -35,8 +37,12 @@ const OUTPUT_BYTES: u64 = 16 << 20;
 const PASSED_ON: [u32; 7] =
     [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::WINCH];
 
-pub const SUMMARY: &str = "Start a process, show its output, pass signals on, exit as it does";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("run", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Program)
+    .text_only()
+    .codes(Codes::Process);
+const SUMMARY: &str = "Start a process, show its output, pass signals on, exit as it does";
+const HELP: &str = "\
 Usage: provost run [OPTIONS] -- PROGRAM [ARG...]
 
 Standard input is empty, as for every process. Ctrl-c is passed on; a second one stops the process
@@ -60,7 +66,7 @@ enum Keep {
     Removed,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let program = arguments.take_program();
     let (mut launch, mut keep) = (Launch::keeping(OUTPUT_BYTES), Keep::Kept);
     while let Some(argument) = arguments.next()? {
@@ -78,7 +84,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(Args { spec: Box::new(launch.finish(program)?), keep })
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     // Before any other thread, so that none of them is interrupted instead.
     let signals = SignalFd::new(&PASSED_ON)
         .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {}", text::cause(&e))))?;

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf, absolute};
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
 use crate::keeper::{Cgroups, Notice, Options, serve};
@@ -11,8 +13,11 @@ use crate::sys::{signal, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
-pub const SUMMARY: &str = "Run the service";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("serve", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Nothing)
+    .text_only();
+const SUMMARY: &str = "Run the service";
+const HELP: &str = "\
 Usage: provost serve [OPTIONS]
 
 Stays in the foreground and says on standard error when it is ready. SIGTERM or SIGINT stops every
@@ -34,7 +39,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut cgroups, mut state, mut config) = (Cgroups::Auto, None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -60,7 +65,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     Ok(Args { cgroups, state, config })
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     system::end_at_panic();
     let socket = session.socket()?;
     if socket.as_os_str().is_empty() {

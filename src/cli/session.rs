@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::cli::manual::About;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::stdout::Out;
 use crate::client::{Client, default_socket};
@@ -19,6 +20,8 @@ pub enum Format {
 }
 
 pub struct Session {
+    /// All commands, in the order in which they are shown.
+    pub commands: Vec<&'static About>,
     /// `--socket`, if it was given.
     pub socket: Option<PathBuf>,
     /// `--host` and the like.
@@ -30,8 +33,14 @@ pub struct Session {
 
 impl Session {
     /// With nothing said yet.
-    pub fn new() -> Self {
-        Self { socket: None, remote: RemoteOptions::default(), format: Format::Text, out: Out::new() }
+    pub fn new(commands: Vec<&'static About>) -> Self {
+        Self {
+            commands,
+            socket: None,
+            remote: RemoteOptions::default(),
+            format: Format::Text,
+            out: Out::new(),
+        }
     }
 
     pub fn socket(&self) -> Result<PathBuf, Error> {

@@ -4,6 +4,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
+use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
 use crate::cli::values;
 use crate::sys::signal;
@@ -11,8 +12,9 @@ use crate::wire::error::Error;
 use crate::wire::request::Signal;
 use crate::wire::spec::Scope;
 
-pub const SUMMARY: &str = "Send a signal to processes";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("signal", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Send a signal to processes";
+const HELP: &str = "\
 Usage: provost signal [OPTIONS] SIG TARGET...
 
 SIG is a name or a number: HUP, SIGHUP or 1. A process that ends by it has ended by itself, and is
@@ -22,7 +24,7 @@ Options:
       --scope S              Whom it reaches: leader (default), group or tree
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
     let (mut values, mut scope) = (Vec::new(), Scope::Leader);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -47,7 +49,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
     Ok(Signal { targets: arguments.targets(values)?, signal, scope })
 }
 
-pub fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
+fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
     let name = signal::name(signal.signal);
     let targets = signal.targets.clone();
     let items = in_order(session.client()?.signal(signal)?, &targets);

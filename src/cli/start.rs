@@ -8,7 +8,9 @@ use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
 use crate::cli::batch::report;
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
 use crate::cli::text;
@@ -21,8 +23,10 @@ use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 use crate::wire::time::Timestamp;
 
-pub const SUMMARY: &str = "Start a new process, or start again what is stopped";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::ProgramOrTargets);
+const SUMMARY: &str = "Start a new process, or start again what is stopped";
+const HELP: &str = "\
 Usage: provost start [OPTIONS] -- PROGRAM [ARG...]
        provost start [--wait[=WHAT]] [--timeout D] TARGET...
 
@@ -46,7 +50,7 @@ enum What {
     Again(Vec<String>),
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let program = arguments.take_program();
     let (mut launch, mut targets) = (Launch::new(), Vec::new());
     let (mut instances, mut wait, mut timeout) = (None, None, None);
@@ -103,7 +107,7 @@ fn before_the_dashes(targets: &[String]) -> Error {
         .hint("a new process: provost start [OPTIONS] -- PROGRAM [ARG...]; again what is stopped: provost start TARGET...")
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let (mut counts, started) = match args.what {
         What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,

@@ -3,24 +3,26 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::Expectation;
 use crate::cli::batch::report;
+use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::time::Timestamp;
 
-pub const SUMMARY: &str = "Tell how processes are";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("status", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Tell how processes are";
+const HELP: &str = "\
 Usage: provost status TARGET...
 
 Exit code 0 when all of them are running, 3 when one is not, 4 when there is no such process.
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
     arguments.only_targets()
 }
 
-pub fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
+fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = session.client()?.status(targets)?;
     let now = Timestamp::now();
     let counts = report(session, &items, |p| Expectation::Yes(text::state(p, now)));

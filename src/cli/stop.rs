@@ -4,6 +4,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
+use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
@@ -11,8 +12,9 @@ use crate::wire::error::Error;
 use crate::wire::request::Stop;
 use crate::wire::time::Timestamp;
 
-pub const SUMMARY: &str = "Stop processes with all they started; done when nothing is left";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("stop", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Stop processes with all they started; done when nothing is left";
+const HELP: &str = "\
 Usage: provost stop [OPTIONS] TARGET...
 
 Sends the stop signal, waits for the grace period, then kills what is left. Several targets are
@@ -25,7 +27,7 @@ Options:
       --no-kill              At the end of the grace period leave it running
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     let mut stop = Stop::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -43,7 +45,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     Ok(stop)
 }
 
-pub fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
+fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
     let targets = stop.targets.clone();
     let items = in_order(session.client()?.stop(stop)?, &targets);
     let now = Timestamp::now();

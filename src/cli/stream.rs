@@ -3,6 +3,7 @@
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Counts;
 use crate::cli::batch::named;
+use crate::cli::command::{Command, job};
 use crate::cli::escape::Escaper;
 use crate::cli::json;
 use crate::cli::labels::{Extras, Labels};
@@ -15,8 +16,9 @@ use crate::wire::id::quoted;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Since, Stream, StreamKind};
 
-pub const SUMMARY: &str = "Print output of processes as it comes, until they stop";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("stream", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Print output of processes as it comes, until they stop";
+const HELP: &str = "\
 Usage: provost stream [OPTIONS] TARGET...
 
 Ctrl-c ends the stream, not the processes. Output that was overwritten before it could be printed is
@@ -39,7 +41,7 @@ pub struct Args {
     raw: bool,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let mut stream = Stream { targets: Vec::new(), kind: StreamKind::Both, since: Since::Now };
     let (mut extras, mut raw) = (Extras::default(), false);
     while let Some(argument) = arguments.next()? {
@@ -71,7 +73,7 @@ fn since(text: &str) -> Result<Since, Error> {
     }
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let stream = client.stream(args.stream)?;
     let known = stream.labels().map(|(id, label)| (id, label.to_owned())).collect();

@@ -3,7 +3,9 @@
 use std::path::{Path, absolute};
 
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::{Code, Error};
@@ -11,8 +13,10 @@ use crate::wire::id::{UpgradeId, quoted};
 use crate::wire::reply::Upgraded;
 use crate::wire::request::Upgrade;
 
-pub const SUMMARY: &str = "Move the running service to its new binary";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("upgrade", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Nothing);
+const SUMMARY: &str = "Move the running service to its new binary";
+const HELP: &str = "\
 Usage: provost upgrade [OPTIONS]
 
 Put the new binary where the old one was, by renaming, and run this. Processes keep their pids and
@@ -23,7 +27,7 @@ Options:
       --to PATH              This binary, instead of the one where 'provost serve' was started from
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
     let mut to = None;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -35,7 +39,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
     Ok(to)
 }
 
-pub fn run(to: Option<String>, session: &mut Session) -> Result<u8, Error> {
+fn run(to: Option<String>, session: &mut Session) -> Result<u8, Error> {
     let path = to.as_deref().map(whole).transpose()?;
     let upgraded = session.client()?.upgrade(Upgrade { id: UpgradeId::new(), path })?;
     if session.is_json() {

@@ -11,6 +11,8 @@ use crate::access::roles::Roles;
 use crate::access::users;
 use crate::access::users::Users;
 use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::stdout;
@@ -24,8 +26,10 @@ use crate::wire::id::{Name, quoted};
 /// The longest line that is taken for a password, in bytes: what is longer is refused with its own words.
 const LINE_LEN_MAX: u64 = 4096;
 
-pub const SUMMARY: &str = "Add or remove users of gRPC, or change their passwords";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("user", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&["add", "passwd", "remove", "list"]));
+const SUMMARY: &str = "Add or remove users of gRPC, or change their passwords";
+const HELP: &str = "\
 Usage: provost user add NAME [OPTIONS]
        provost user passwd NAME [OPTIONS]
        provost user remove NAME [OPTIONS]
@@ -56,7 +60,7 @@ enum What {
     List,
 }
 
-pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let (mut values, mut users, mut config) = (Vec::new(), None, None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -89,7 +93,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     }
 }
 
-pub fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let files = UserFiles::find(args.users, args.config, session)?;
     match args.what {
         What::List => return list(&files, session),

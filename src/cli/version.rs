@@ -1,7 +1,9 @@
 //! `provost version`: of this program, and of the service if there is one.
 
 use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
 use crate::cli::json;
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::Error;
@@ -9,18 +11,20 @@ use crate::wire::reply::Service;
 use crate::wire::request::CHANNEL_VERSION;
 use crate::wire::time::Timestamp;
 
-pub const SUMMARY: &str = "Show the versions of this program and of the service";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("version", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::Nothing);
+const SUMMARY: &str = "Show the versions of this program and of the service";
+const HELP: &str = "\
 Usage: provost version
 
 A service that is not reachable is no failure here.
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<(), Error> {
+fn parse(arguments: &mut Arguments) -> Result<(), Error> {
     arguments.nothing()
 }
 
-pub fn run((): (), session: &mut Session) -> Result<u8, Error> {
+fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let service = session.client().and_then(|mut client| client.service());
     let version = env!("CARGO_PKG_VERSION");
     if session.is_json() {

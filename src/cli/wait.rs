@@ -4,6 +4,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::Counts;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
+use crate::cli::command::{Codes, Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -13,8 +14,10 @@ use crate::wire::process::Exit;
 use crate::wire::request::{Until, Wait};
 use crate::wire::time::Timestamp;
 
-pub const SUMMARY: &str = "Wait for processes to stop, and exit as they did";
-pub const HELP: &str = "\
+pub const COMMAND: Command =
+    Command::new("wait", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).codes(Codes::Process);
+const SUMMARY: &str = "Wait for processes to stop, and exit as they did";
+const HELP: &str = "\
 Usage: provost wait [OPTIONS] TARGET...
 
 Exits with the process's exit code, or 128 + its signal; with several, with the first that is not 0.
@@ -25,7 +28,7 @@ Options:
       --timeout D            How long at most
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
     let mut wait = Wait::default();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -51,7 +54,7 @@ fn until(text: &str) -> Result<Until, Error> {
     }
 }
 
-pub fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
+fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
     let until = wait.until;
     let targets = wait.targets.clone();
     let items = in_order(session.client()?.wait(wait)?, &targets);

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::batch::named;
+use crate::cli::command::{Command, job};
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::session::Session;
@@ -26,14 +27,15 @@ const EVENTS_MAX: usize = 8;
 /// The longest last line, in characters.
 const LINE_LEN_MAX: usize = 160;
 
-pub const SUMMARY: &str = "Tell what happened to a process, why, and what comes next";
-pub const HELP: &str = "\
+pub const COMMAND: Command = Command::new("why", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Tell what happened to a process, why, and what comes next";
+const HELP: &str = "\
 Usage: provost why TARGET
 
 One sentence from its state, its last end and its last output, then its latest events.
 ";
 
-pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
+fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     let mut targets = Vec::new();
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -44,7 +46,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<String, Error> {
     arguments.one_target(targets)
 }
 
-pub fn run(target: String, session: &mut Session) -> Result<u8, Error> {
+fn run(target: String, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let mut processes = Vec::new();
     for item in client.status(vec![target])? {
