@@ -16,6 +16,9 @@ Shared options:
 /// The option of every command that answers.
 const SHARED_JSON: &str = "      --json                 Answer with one JSON object per line\n";
 
+/// What the examples of a help text begin with. They are at its end, and are shown behind all options.
+pub const EXAMPLES: &str = "\nExamples:\n";
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done                    5  timed out
@@ -85,14 +88,17 @@ pub struct Flag {
 
 /// A command's whole help text.
 pub fn help(command: &About) -> String {
-    let mut out = format!("{}.\n\n{}", command.summary, command.help.trim_end());
-    out.push('\n');
+    let (text, examples) = command.help.split_once(EXAMPLES).unwrap_or((command.help, ""));
+    let mut out = format!("{}.\n\n{text}", command.summary);
     if matches!(command.arguments, Positional::Program | Positional::ProgramOrTargets) {
         out.push_str(spec_help::HELP);
     }
     out.push_str(SHARED);
     if command.answers == Answers::Json {
         out.push_str(SHARED_JSON);
+    }
+    if !examples.is_empty() {
+        out.push_str(&[EXAMPLES, examples].concat());
     }
     out.trim_end().to_owned()
 }

@@ -202,6 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_understood() {
+        for command in COMMANDS {
+            let (_, examples) = command.about.help.split_once(manual::EXAMPLES).unwrap_or_default();
+            for example in examples.lines() {
+                // What is between two quotes is one argument.
+                let parts = example.split('\'').enumerate();
+                let line: Vec<&str> = parts
+                    .flat_map(|(n, part)| if n % 2 == 1 { vec![part] } else { part.split(' ').collect() })
+                    .filter(|argument| !argument.is_empty())
+                    .collect();
+                assert_eq!(line[..2], ["provost", command.about.name]);
+                assert_eq!(parse(&line[1..]), Ok(()), "{example}");
+            }
+        }
+    }
+
+    #[test]
     fn every_command_refuses_an_unknown_option() {
         for command in COMMANDS {
             let e = parse(&[command.about.name, "--frobnicate"]).unwrap_err();

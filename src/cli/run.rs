@@ -52,6 +52,10 @@ and told on standard error to the byte.
 
 Options:
       --rm                   Forget the process when it has ended
+
+Examples:
+  provost run -- sh -c 'echo hello; exit 3'
+  provost run --rm --limit nofile=64 -- sh -c 'ulimit -n'
 ";
 
 pub struct Args {

@@ -37,6 +37,11 @@ Options:
       --instances N          Start N of it, named NAME-1 to NAME-N: all or none
       --wait[=WHAT]          Wait until it is running or ready; else ready when readiness is given
       --timeout D            How long to wait; the process goes on then (exit code 5)
+
+Examples:
+  provost start --name web --restart always --ready-tcp 8000 --wait -- python3 -m http.server 8000
+  provost start --name worker --instances 3 -- sleep 1000
+  provost start web 'worker-*'
 ";
 
 pub struct Args {

@@ -25,6 +25,11 @@ Options:
       --signal SIG           Stop signal, instead of the process's own
       --scope S              Whom it reaches: tree, group or leader
       --no-kill              At the end of the grace period leave it running
+
+Examples:
+  provost stop web
+  provost stop --timeout 30s 'worker-*'
+  provost stop --signal INT --no-kill web
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {

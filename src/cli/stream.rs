@@ -31,6 +31,10 @@ Options:
       --prefix               Put the process's name before each line, '!' before standard error
       --timestamps           Put the time before each line
       --raw                  Byte for byte on a terminal, too
+
+Examples:
+  provost stream --prefix --timestamps 'worker-*'
+  provost stream --since start --stderr web
 ";
 
 /// What to follow, and how to show it.

@@ -26,6 +26,10 @@ Waiting for running or ready, exits with 0 when it is so. Its own failures are 1
 Options:
       --for WHAT             stopped (default), running or ready
       --timeout D            How long at most
+
+Examples:
+  provost wait --for ready --timeout 30s web
+  provost wait 'worker-*'
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
