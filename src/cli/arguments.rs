@@ -2,6 +2,7 @@
 //! `--json`, `--help`), says of each bad word which one it is, and keeps apart what stands behind `--`.
 
 use std::ffi::OsString;
+use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Arguments {
     /// What stands behind `--`, until somebody takes it.
     program: Option<Vec<String>>,
     command: Option<&'static About>,
+    /// The values read so far.
+    values: Vec<String>,
     /// The options seen so far that every command shares.
     pub shared: Shared,
 }
@@ -68,8 +71,15 @@ impl Arguments {
             parser: lexopt::Parser::from_args(texts),
             program,
             command: None,
+            values: Vec::new(),
             shared: Shared::default(),
         })
+    }
+
+    /// Of a line that has no quotes.
+    #[cfg(test)]
+    pub fn of(line: &str) -> Self {
+        Self::new(line.split_whitespace().map(OsString::from)).unwrap()
     }
 
     /// From here on the words belong to this command.
@@ -176,45 +186,68 @@ impl Arguments {
         }
     }
 
-    /// Reads a command that takes nothing.
-    pub fn nothing(&mut self) -> Result<(), Error> {
-        match self.next()? {
-            None => Ok(()),
-            Some(Argument::Option(option)) => Err(self.unknown(&option)),
-            Some(Argument::Value(value)) => Err(self.stray(&value)),
-        }
-    }
-
-    /// Reads a command that takes targets and no options of its own.
-    pub fn only_targets(&mut self) -> Result<Vec<String>, Error> {
-        let mut targets = Vec::new();
-        while let Some(argument) = self.next()? {
-            match argument {
-                Argument::Value(value) => targets.push(value),
-                Argument::Option(option) => return Err(self.unknown(&option)),
+    /// The next option of the command. The values before it are kept for the functions below.
+    pub fn next_option(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            match self.next()? {
+                Some(Argument::Value(value)) => self.values.push(value),
+                Some(Argument::Option(option)) => return Ok(Some(option)),
+                None => return Ok(None),
             }
         }
-        self.targets(targets)
     }
 
-    /// Checks targets: at least one, each of a form that can name a process.
-    pub fn targets(&self, targets: Vec<String>) -> Result<Vec<String>, Error> {
-        if targets.is_empty() && !self.shared.help {
+    /// Reads a command that has no options of its own.
+    pub fn no_options(&mut self) -> Result<(), Error> {
+        self.next_option()?.map_or(Ok(()), |option| Err(self.unknown(&option)))
+    }
+
+    /// Takes the first of the values.
+    pub fn next_value(&mut self) -> Option<String> {
+        if self.values.is_empty() { None } else { Some(self.values.remove(0)) }
+    }
+
+    /// Takes all values that are left.
+    pub fn values(&mut self) -> Vec<String> {
+        mem::take(&mut self.values)
+    }
+
+    /// Refuses any value that is left.
+    pub fn no_values(&self) -> Result<(), Error> {
+        self.values.first().map_or(Ok(()), |value| Err(self.stray(value)))
+    }
+
+    /// Reads a command that takes nothing.
+    pub fn nothing(&mut self) -> Result<(), Error> {
+        self.no_options()?;
+        self.no_values()
+    }
+
+    /// Takes the values as targets: at least one, each of a form that can name a process.
+    pub fn targets(&mut self) -> Result<Vec<String>, Error> {
+        if self.values.is_empty() && !self.shared.help {
             return Err(self.usage("no target is given".into()));
         }
-        for target in &targets {
+        for target in &self.values {
             target.parse::<Target>()?;
         }
-        Ok(targets)
+        Ok(self.values())
     }
 
-    /// The same for a command with exactly one.
-    pub fn one_target(&self, targets: Vec<String>) -> Result<String, Error> {
-        let mut targets = self.targets(targets)?;
+    /// The same for a command with exactly one target.
+    pub fn one_target(&mut self) -> Result<String, Error> {
+        let mut targets = self.targets()?;
         match targets.len() {
             0 | 1 => Ok(targets.pop().unwrap_or_default()),
             _ => Err(self.stray(&targets[1])),
         }
+    }
+
+    /// The same for a command with one target or none.
+    pub fn optional_target(&mut self) -> Result<Option<String>, Error> {
+        let target = self.next_value();
+        target.as_deref().map(str::parse::<Target>).transpose()?;
+        self.no_values().map(|()| target)
     }
 
     fn explain(&self, e: lexopt::Error) -> Error {
@@ -238,13 +271,9 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStringExt;
 
-    fn arguments(line: &str) -> Arguments {
-        Arguments::new(line.split(' ').map(OsString::from)).unwrap()
-    }
-
     #[test]
     fn shared_options_are_taken_out_wherever_they_stand() {
-        let mut arguments = arguments("a --json b --socket /s -- --json");
+        let mut arguments = Arguments::of("a --json b --socket /s -- --json");
         assert_eq!(arguments.next().unwrap(), Some(Argument::Value("a".into())));
         assert_eq!(arguments.next().unwrap(), Some(Argument::Value("b".into())));
         assert_eq!(arguments.next().unwrap(), Some(Argument::Value("--json".into())));
@@ -254,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_stands_behind_two_dashes_is_kept_apart() {
-        let mut arguments = arguments("-x -- a -- b");
+        let mut arguments = Arguments::of("-x -- a -- b");
         assert_eq!(arguments.take_program(), Some(vec!["a".into(), "--".into(), "b".into()]));
         assert_eq!(arguments.next().unwrap(), Some(Argument::Option("-x".into())));
         assert_eq!(arguments.next().unwrap(), None);
@@ -269,9 +298,9 @@ mod tests {
 
     #[test]
     fn a_missing_and_a_surplus_value_are_told_apart() {
-        let mut missing = arguments("--socket");
+        let mut missing = Arguments::of("--socket");
         assert!(missing.next().unwrap_err().message.contains("--socket needs a value"));
-        let mut surplus = arguments("--json=1");
+        let mut surplus = Arguments::of("--json=1");
         let e = surplus.next().and_then(|_| surplus.next()).unwrap_err();
         assert!(e.message.contains("--json takes no value"), "{e}");
     }

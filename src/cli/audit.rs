@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -26,14 +26,13 @@ Options:
 
 fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
     let mut since = 0;
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--since" => since = arguments.number(&option)?,
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--since" => since = arguments.number(&option)?,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(since)
+    arguments.no_values().map(|()| since)
 }
 
 fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_all() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         assert_eq!(parsed("--since 12"), Ok(12));
         assert!(parsed("web").is_err());
         let who = "uid 0 pid 5".to_owned();

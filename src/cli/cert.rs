@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::{Value, json};
 
 use crate::access::role::Role;
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -64,9 +64,8 @@ Options:
       --config FILE          show: the role that each name has there
 ";
 
-/// What was said on the command line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Args {
+enum CertArgs {
     /// `init`.
     Init { dir: Option<PathBuf>, hosts: Vec<String>, client: String, days: u64 },
     /// `show`.
@@ -75,64 +74,61 @@ pub enum Args {
     Revoke { dir: Option<PathBuf>, files: Vec<PathBuf> },
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<CertArgs, Error> {
     let (mut dir, mut config, mut hosts, mut client, mut days) = (None, None, Vec::new(), None, None);
-    let mut values = Vec::new();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => values.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--dir" => dir = Some(PathBuf::from(arguments.value(&option)?)),
-                "--config" => config = Some(PathBuf::from(arguments.value(&option)?)),
-                "--host" => hosts.push(arguments.value(&option)?),
-                "--client" => client = Some(arguments.value(&option)?),
-                "--days" => days = Some(arguments.number::<u64>(&option)?),
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--dir" => dir = Some(PathBuf::from(arguments.value(&option)?)),
+            "--config" => config = Some(PathBuf::from(arguments.value(&option)?)),
+            "--host" => hosts.push(arguments.value(&option)?),
+            "--client" => client = Some(arguments.value(&option)?),
+            "--days" => days = Some(arguments.number::<u64>(&option)?),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    let mut values = values.into_iter();
-    match values.next().as_deref() {
+    let verb = arguments.next_value();
+    let files = |arguments: &mut Arguments| arguments.values().into_iter().map(PathBuf::from).collect();
+    match verb.as_deref() {
         Some("init") => {
             let client = client.unwrap_or_else(|| CLIENT.to_owned());
             client.parse::<Name>()?;
             let days = days.unwrap_or(DAYS);
-            match values.next() {
-                Some(value) => Err(arguments.stray(&value)),
-                None if config.is_some() => Err(arguments.usage("'cert init' has no option --config".into())),
-                None if TAKEN.contains(&client.as_str()) => {
-                    Err(Error::usage(format!("a client cannot be called {client}"))
-                        .hint("files of this name are those of others"))
-                }
-                None if !(1..=DAYS_MAX).contains(&days) => {
-                    Err(Error::usage(format!("{days} days are outside 1 to {DAYS_MAX}")))
-                }
-                None => Ok(Args::Init { dir, hosts, client, days }),
+            arguments.no_values()?;
+            if config.is_some() {
+                return Err(arguments.usage("'cert init' has no option --config".into()));
             }
+            if TAKEN.contains(&client.as_str()) {
+                return Err(Error::usage(format!("a client cannot be called {client}"))
+                    .hint("files of this name are those of others"));
+            }
+            if !(1..=DAYS_MAX).contains(&days) {
+                return Err(Error::usage(format!("{days} days are outside 1 to {DAYS_MAX}")));
+            }
+            Ok(CertArgs::Init { dir, hosts, client, days })
         }
         Some("show" | "revoke") if !hosts.is_empty() || client.is_some() || days.is_some() => {
             Err(arguments.usage("--host, --client and --days belong to 'cert init'".into()))
         }
-        Some("show") => Ok(Args::Show { dir, config, files: values.map(PathBuf::from).collect() }),
+        Some("show") => Ok(CertArgs::Show { dir, config, files: files(arguments) }),
         Some("revoke") if config.is_some() => {
             Err(arguments.usage("'cert revoke' has no option --config".into()))
         }
         Some("revoke") => {
-            let files: Vec<_> = values.map(PathBuf::from).collect();
+            let files: Vec<_> = files(arguments);
             if files.is_empty() && !arguments.shared.help {
                 return Err(arguments.usage("'cert revoke' needs a certificate".into()));
             }
-            Ok(Args::Revoke { dir, files })
+            Ok(CertArgs::Revoke { dir, files })
         }
         Some(other) => Err(arguments.usage(format!("there is no 'provost cert' {}", quoted(other)))),
-        None if arguments.shared.help => Ok(Args::Show { dir, config, files: Vec::new() }),
+        None if arguments.shared.help => Ok(CertArgs::Show { dir, config, files: Vec::new() }),
         None => Err(arguments.usage("'provost cert' needs init, show or revoke".into())),
     }
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
     match args {
-        Args::Init { dir, hosts, client, days } => {
+        CertArgs::Init { dir, hosts, client, days } => {
             let dir = find_directory(dir, session)?;
             let made = init(&dir, &hosts, &client, days, Timestamp::now())?;
             report_made(&made, session);
@@ -141,12 +137,12 @@ fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
             }
             Ok(0)
         }
-        Args::Revoke { dir, files } => {
+        CertArgs::Revoke { dir, files } => {
             let revoked = revoke(&find_directory(dir, session)?, &files, Timestamp::now())?;
             report_made(&revoked, session);
             Ok(0)
         }
-        Args::Show { dir, config, files } => {
+        CertArgs::Show { dir, config, files } => {
             let files = if files.is_empty() { all_in(&find_directory(dir, session)?)? } else { files };
             show(&files, config.as_deref(), session)
         }
@@ -481,7 +477,7 @@ mod tests {
         };
         assert_eq!(
             parsed(&["init", "--dir", "d", "--host", "a", "--host", "b", "--days", "3"]),
-            Ok(Args::Init {
+            Ok(CertArgs::Init {
                 dir: Some("d".into()),
                 hosts: vec!["a".into(), "b".into()],
                 client: CLIENT.into(),
@@ -490,7 +486,7 @@ mod tests {
         );
         assert_eq!(
             parsed(&["show", "f", "--config", "c"]),
-            Ok(Args::Show { dir: None, config: Some("c".into()), files: vec!["f".into()] })
+            Ok(CertArgs::Show { dir: None, config: Some("c".into()), files: vec!["f".into()] })
         );
         for bad in [
             &[][..],

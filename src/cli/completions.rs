@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual;
 use crate::cli::manual::{About, Flag, Positional, visible};
@@ -30,24 +30,17 @@ Usage: provost completions bash|zsh|fish
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<String, Error> {
-    let mut shell: Option<String> = None;
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) if shell.is_none() && SHELLS.contains(&value.as_str()) => {
-                shell = Some(value)
-            }
-            Argument::Value(value) if shell.is_none() => {
-                return Err(Error::usage(format!("no completions for {}", quoted(&value)))
-                    .hint(format!("shells are {}", SHELLS.join(", "))));
-            }
-            Argument::Value(value) => return Err(arguments.stray(&value)),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+    arguments.no_options()?;
+    let shell = match arguments.next_value() {
+        Some(shell) if SHELLS.contains(&shell.as_str()) => shell,
+        Some(other) => {
+            return Err(Error::usage(format!("no completions for {}", quoted(&other)))
+                .hint(format!("shells are {}", SHELLS.join(", "))));
         }
-    }
-    match shell {
-        None if !arguments.shared.help => Err(arguments.usage("no shell is given".into())),
-        shell => Ok(shell.unwrap_or_default()),
-    }
+        None if arguments.shared.help => String::new(),
+        None => return Err(arguments.usage("no shell is given".into())),
+    };
+    arguments.no_values().map(|()| shell)
 }
 
 fn run(shell: String, session: &mut Session) -> Result<u8, Error> {
@@ -256,6 +249,6 @@ mod tests {
         let parsed = |argument: &str| parse(&mut Arguments::new([argument.into()]).unwrap());
         assert_eq!(parsed("zsh"), Ok("zsh".into()));
         assert!(parsed("tcsh").is_err_and(|e| e.hint.contains("fish")));
-        assert!(parse(&mut Arguments::new([]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::of("")).is_err());
     }
 }

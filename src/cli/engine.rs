@@ -5,7 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "gateway")]
 use std::time::Duration;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 #[cfg(feature = "gateway")]
@@ -85,26 +85,17 @@ pub struct EngineArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<EngineArgs, Error> {
     let mut args = EngineArgs::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--cgroup-root" => {
-                args.cgroups = Some(arguments.value(&option)?.into());
-            }
-            Argument::Option(option) if option == "--exe" => {
-                args.exe = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) if option == "--state" => {
-                args.state = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) if option == "--config" => {
-                args.config = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) if option == "--check" => args.is_check = true,
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--cgroup-root" => args.cgroups = Some(arguments.value(&option)?.into()),
+            "--exe" => args.exe = Some(arguments.value(&option)?.into()),
+            "--state" => args.state = Some(arguments.value(&option)?.into()),
+            "--config" => args.config = Some(arguments.value(&option)?.into()),
+            "--check" => args.is_check = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(args)
+    arguments.no_values().map(|()| args)
 }
 
 /// The engine, in its own process, as the keeper starts it. Only an error ends it.
@@ -210,13 +201,12 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        assert_eq!(parse(&mut Arguments::new([]).unwrap()), Ok(EngineArgs::default()));
-        let arguments = ["--cgroup-root".into(), "/x".into(), "--exe".into(), "/y".into()];
-        let args = parse(&mut Arguments::new(arguments).unwrap()).unwrap();
+        assert_eq!(parse(&mut Arguments::of("")), Ok(EngineArgs::default()));
+        let args = parse(&mut Arguments::of("--cgroup-root /x --exe /y")).unwrap();
         assert_eq!(
             args,
             EngineArgs { cgroups: Some("/x".into()), exe: Some("/y".into()), ..EngineArgs::default() }
         );
-        assert!(parse(&mut Arguments::new(["x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::of("x")).is_err());
     }
 }

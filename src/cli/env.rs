@@ -1,6 +1,6 @@
 //! `provost env`: the variables that every process gets.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -26,24 +26,13 @@ Processes see a change at their next start.
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
-    let mut values = Vec::new();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => values.push(value),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-        }
-    }
-    let mut values = values.into_iter();
+    arguments.no_options()?;
     let mut change = EnvChange::default();
-    match values.next().as_deref() {
+    match arguments.next_value().as_deref() {
         None => {}
-        Some("list") => {
-            if let Some(value) = values.next() {
-                return Err(arguments.stray(&value));
-            }
-        }
+        Some("list") => arguments.no_values()?,
         Some("set") => {
-            for value in values {
+            for value in arguments.values() {
                 let (key, value) = values::pair("'env set'", &value)?;
                 check_env(&key, &value)?;
                 change.set.push((key, value));
@@ -53,7 +42,7 @@ fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {
             }
         }
         Some("unset") => {
-            change.unset.extend(values);
+            change.unset = arguments.values();
             if change.unset.is_empty() {
                 return Err(arguments.usage("nothing is given to unset".into()));
             }

@@ -1,6 +1,6 @@
 //! `provost events`: what happened, and what happens.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
@@ -9,7 +9,6 @@ use crate::cli::text;
 use crate::client::FeedItem;
 use crate::wire::error::Error;
 use crate::wire::event::{Event, EventKind};
-use crate::wire::id::Target;
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("events", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
@@ -27,20 +26,14 @@ Options:
 
 fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
     let mut events = Events::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) if events.target.is_none() => {
-                value.parse::<Target>()?;
-                events.target = Some(value);
-            }
-            Argument::Value(value) => return Err(arguments.stray(&value)),
-            Argument::Option(option) => match option.as_str() {
-                "--follow" => events.follow = true,
-                "--since" => events.since = arguments.number(&option)?,
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--follow" => events.follow = true,
+            "--since" => events.since = arguments.number(&option)?,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
+    events.target = arguments.optional_target()?;
     Ok(events)
 }
 
@@ -124,7 +117,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         let events = parsed("--follow --since 12 web").unwrap();
         assert_eq!(events, Events { since: 12, follow: true, target: Some("web".into()) });
         assert!(parsed("a b").is_err());

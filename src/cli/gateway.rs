@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
@@ -36,16 +36,14 @@ pub struct GatewayArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
     let (mut config, mut state) = (None, None);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--config" => {
-                config = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) if option == "--state" => state = Some(arguments.value(&option)?.into()),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--config" => config = Some(arguments.value(&option)?.into()),
+            "--state" => state = Some(arguments.value(&option)?.into()),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
+    arguments.no_values()?;
     let config = config.ok_or_else(|| arguments.usage("there is no --config".into()))?;
     Ok(GatewayArgs { config, state })
 }
@@ -71,7 +69,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         let args = GatewayArgs { config: "f".into(), state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
         assert!(parsed("--state /d").is_err());

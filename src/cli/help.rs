@@ -1,6 +1,6 @@
 //! `provost help`: the commands, or one of them.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual;
 use crate::cli::manual::Positional;
@@ -28,15 +28,16 @@ enum Topic {
 
 fn parse(arguments: &mut Arguments) -> Result<Topic, Error> {
     let mut topic = Topic::Overview;
-    while let Some(argument) = arguments.next()? {
-        match (argument, &topic) {
-            (Argument::Value(value), Topic::Overview) => topic = Topic::Command(value),
-            (Argument::Value(value), _) => return Err(arguments.stray(&value)),
-            (Argument::Option(option), Topic::Overview) if option == "--man" => topic = Topic::ManualPage,
-            (Argument::Option(option), _) => return Err(arguments.unknown(&option)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--man" => topic = Topic::ManualPage,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(topic)
+    if topic == Topic::Overview {
+        topic = arguments.next_value().map_or(topic, Topic::Command);
+    }
+    arguments.no_values().map(|()| topic)
 }
 
 fn run(topic: Topic, session: &mut Session) -> Result<u8, Error> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::events;
 use crate::cli::json;
@@ -25,24 +25,23 @@ Options:
 ";
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Args {
+struct HistoryArgs {
     target: String,
     limit: Option<usize>,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let (mut targets, mut limit) = (Vec::new(), None);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => targets.push(value),
-            Argument::Option(option) if option == "--limit" => limit = Some(arguments.number(&option)?),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+fn parse(arguments: &mut Arguments) -> Result<HistoryArgs, Error> {
+    let mut limit = None;
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--limit" => limit = Some(arguments.number(&option)?),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(Args { target: arguments.one_target(targets)?, limit })
+    Ok(HistoryArgs { target: arguments.one_target()?, limit })
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: HistoryArgs, session: &mut Session) -> Result<u8, Error> {
     let request = Events { target: Some(args.target), ..Events::default() };
     let limit = args.limit.unwrap_or(usize::MAX);
     let mut last = VecDeque::new();
@@ -79,8 +78,8 @@ mod tests {
 
     #[test]
     fn one_target_is_needed() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
-        assert_eq!(parsed("--limit 3 web"), Ok(Args { target: "web".into(), limit: Some(3) }));
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        assert_eq!(parsed("--limit 3 web"), Ok(HistoryArgs { target: "web".into(), limit: Some(3) }));
         assert!(parsed("--limit x web").is_err());
         assert!(parsed("a b").is_err());
         assert!(parsed("--limit 3").is_err());

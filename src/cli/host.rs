@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
@@ -35,19 +35,14 @@ pub struct HostArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<HostArgs, Error> {
     let mut args = HostArgs::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--config" => {
-                args.config = Some(arguments.value(&option)?.into());
-            }
-            Argument::Option(option) if option == "--state" => {
-                args.state = Some(arguments.value(&option)?.into());
-            }
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--config" => args.config = Some(arguments.value(&option)?.into()),
+            "--state" => args.state = Some(arguments.value(&option)?.into()),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(args)
+    arguments.no_values().map(|()| args)
 }
 
 /// The host, in its own process. Only an error or a signal ends it.
@@ -72,7 +67,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         let args = HostArgs { config: Some("f".into()), state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
         assert!(parsed("x").is_err());

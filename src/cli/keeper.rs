@@ -1,7 +1,7 @@
 //! `provost keeper`: not for people. A keeper becomes this at an upgrade, in its own process, with its
 //! descriptors.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::serve::{report, take_name};
@@ -36,21 +36,16 @@ pub struct KeeperArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<KeeperArgs, Error> {
     let mut args = KeeperArgs::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--handover" => {
-                args.handover = Some(arguments.number(&option)?)
-            }
-            Argument::Option(option) if option == "--image" => args.image = Some(arguments.number(&option)?),
-            Argument::Option(option) if option == "--rehearse" => args.rehearse = true,
-            Argument::Option(option) if option == "--returned" => {
-                args.returned = Some(arguments.value(&option)?)
-            }
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--handover" => args.handover = Some(arguments.number(&option)?),
+            "--image" => args.image = Some(arguments.number(&option)?),
+            "--rehearse" => args.rehearse = true,
+            "--returned" => args.returned = Some(arguments.value(&option)?),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(args)
+    arguments.no_values().map(|()| args)
 }
 
 /// The keeper that was another program until now.
@@ -83,6 +78,6 @@ mod tests {
                 returned: Some("why not".into())
             }
         );
-        assert!(parse(&mut Arguments::new(["--handover".into(), "x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::of("--handover x")).is_err());
     }
 }

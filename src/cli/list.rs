@@ -2,13 +2,12 @@
 
 use std::env;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::Error;
-use crate::wire::id::Target;
 use crate::wire::process::{Process, State};
 use crate::wire::request::List;
 use crate::wire::time::Timestamp;
@@ -30,17 +29,13 @@ Options:
 
 fn parse(arguments: &mut Arguments) -> Result<List, Error> {
     let mut list = List::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) if list.pattern.is_none() => {
-                value.parse::<Target>()?;
-                list.pattern = Some(value);
-            }
-            Argument::Value(value) => return Err(arguments.stray(&value)),
-            Argument::Option(option) if option == "--all" => list.all = true,
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--all" => list.all = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
+    list.pattern = arguments.optional_target()?;
     Ok(list)
 }
 
@@ -155,7 +150,7 @@ mod tests {
 
     #[test]
     fn one_pattern_at_most() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         assert_eq!(parsed("web-* --all").unwrap(), List { pattern: Some("web-*".into()), all: true });
         assert!(parsed("a b").is_err());
     }

@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::escape::Escaper;
 use crate::cli::json;
@@ -28,31 +28,28 @@ Options:
 ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Args {
+struct OutputArgs {
     target: String,
     kind: StreamKind,
     tail: Option<usize>,
     raw: bool,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let (mut targets, mut kind, mut tail, mut raw) = (Vec::new(), StreamKind::Both, None, false);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => targets.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--stdout" => kind = values::narrow(kind, StreamKind::Stdout),
-                "--stderr" => kind = values::narrow(kind, StreamKind::Stderr),
-                "--tail" => tail = Some(arguments.number(&option)?),
-                "--raw" => raw = true,
-                _ => return Err(arguments.unknown(&option)),
-            },
+fn parse(arguments: &mut Arguments) -> Result<OutputArgs, Error> {
+    let (mut kind, mut tail, mut raw) = (StreamKind::Both, None, false);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--stdout" => kind = values::narrow(kind, StreamKind::Stdout),
+            "--stderr" => kind = values::narrow(kind, StreamKind::Stderr),
+            "--tail" => tail = Some(arguments.number(&option)?),
+            "--raw" => raw = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(Args { target: arguments.one_target(targets)?, kind, tail, raw })
+    Ok(OutputArgs { target: arguments.one_target()?, kind, tail, raw })
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     let mut chunks = session.client()?.output(Output { target: args.target, kind: args.kind })?;
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
@@ -142,7 +139,7 @@ mod tests {
 
     #[test]
     fn both_streams_together_are_all() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         assert_eq!(parsed("web --stdout --stderr").unwrap().kind, StreamKind::Both);
         assert_eq!(parsed("web --stderr --tail 3").unwrap().kind, StreamKind::Stderr);
         assert!(parsed("web api").is_err());

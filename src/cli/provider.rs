@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::escape;
 use crate::cli::json;
@@ -84,7 +84,6 @@ pub enum Order {
 
 #[derive(Default)]
 struct Given {
-    words: Vec<String>,
     set: Option<String>,
     definition: Definition,
     config: Option<String>,
@@ -96,11 +95,8 @@ struct Given {
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     let mut given = Given::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => given.words.push(value),
-            Argument::Option(option) => given.take(&option, arguments)?,
-        }
+    while let Some(option) = arguments.next_option()? {
+        given.take(&option, arguments)?;
     }
     given.order(arguments)
 }
@@ -137,31 +133,27 @@ impl Given {
         Ok(())
     }
 
-    fn order(self, arguments: &Arguments) -> Result<Order, Error> {
-        let mut words = self.words.into_iter();
-        let verb = words.next().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
+    fn order(self, arguments: &mut Arguments) -> Result<Order, Error> {
+        let verb = arguments.next_value().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
         let set = self.set.clone();
-        let nothing_more = |words: std::vec::IntoIter<String>, call| match words.into_iter().next() {
-            Some(stray) => Err(arguments.stray(&stray)),
-            None => Ok(Order::Call(call)),
-        };
+        let nothing_more = |arguments: &Arguments, call| arguments.no_values().map(|()| Order::Call(call));
         match verb.as_str() {
-            "list" => return nothing_more(words, ProviderCall::List(set)),
-            "shutdown" => return nothing_more(words, ProviderCall::ShutDown(set)),
+            "list" => return nothing_more(arguments, ProviderCall::List(set)),
+            "shutdown" => return nothing_more(arguments, ProviderCall::ShutDown(set)),
             "start" | "fetch" | "info" | "health" | "logs" | "stop" | "reset" | "replace" => {}
             other => {
                 let e = format!("there is no 'provost provider {}'", quoted(other).trim_matches('\''));
                 return Err(arguments.usage(e));
             }
         }
-        let alias = words.next().ok_or_else(|| arguments.usage("no alias is given".into()))?;
+        let alias = arguments.next_value().ok_or_else(|| arguments.usage("no alias is given".into()))?;
         let name = ProviderName::new(set.as_deref().unwrap_or(SET_DEFAULT), &alias)?;
         let call = match verb.as_str() {
             "fetch" => {
-                let call = ProviderCall::Fetch(name, words.collect());
+                let call = ProviderCall::Fetch(name, arguments.values());
                 return Ok(Order::Fetch { call, unwrap: self.unwrap, raw: self.raw });
             }
-            "logs" => return words.next().map_or(Ok(Order::Logs(name)), |w| Err(arguments.stray(&w))),
+            "logs" => return arguments.no_values().map(|()| Order::Logs(name)),
             "info" => ProviderCall::Info(name),
             "health" => ProviderCall::Health(name),
             "stop" => ProviderCall::Stop(name),
@@ -184,7 +176,7 @@ impl Given {
                 ProviderCall::Start(name, Box::new(definition))
             }
         };
-        nothing_more(words, call)
+        nothing_more(arguments, call)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `provost remove`: forgets processes and their output.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
@@ -20,14 +20,13 @@ Options:
 
 fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     let mut remove = Remove::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => remove.targets.push(value),
-            Argument::Option(option) if option == "--force" => remove.force = true,
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--force" => remove.force = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    remove.targets = arguments.targets(remove.targets)?;
+    remove.targets = arguments.targets()?;
     Ok(remove)
 }
 
@@ -49,7 +48,7 @@ mod tests {
 
     #[test]
     fn force_is_read() {
-        let remove = parse(&mut Arguments::new(["a".into(), "--force".into()]).unwrap()).unwrap();
+        let remove = parse(&mut Arguments::of("a --force")).unwrap();
         assert_eq!(remove, Remove { targets: vec!["a".into()], force: true });
     }
 }

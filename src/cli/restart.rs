@@ -19,7 +19,8 @@ Each keeps its UUID and its name, and gets the next run number.
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
-    arguments.only_targets()
+    arguments.no_options()?;
+    arguments.targets()
 }
 
 fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
@@ -34,6 +35,6 @@ mod tests {
 
     #[test]
     fn targets_are_read() {
-        assert_eq!(parse(&mut Arguments::new(["web-*".into()]).unwrap()).unwrap(), ["web-*"]);
+        assert_eq!(parse(&mut Arguments::of("web-*")).unwrap(), ["web-*"]);
     }
 }

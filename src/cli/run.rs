@@ -58,7 +58,7 @@ Examples:
   provost run --rm --limit nofile=64 -- sh -c 'ulimit -n'
 ";
 
-pub struct Args {
+struct RunArgs {
     spec: Box<Spec>,
     keep: Keep,
 }
@@ -70,7 +70,7 @@ enum Keep {
     Removed,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
     let program = arguments.take_program();
     let (mut launch, mut keep) = (Launch::keeping(OUTPUT_BYTES), Keep::Kept);
     while let Some(argument) = arguments.next()? {
@@ -85,10 +85,10 @@ fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
         }
     }
     let program = program.ok_or_else(|| arguments.usage("there is no -- with a program behind it".into()))?;
-    Ok(Args { spec: Box::new(launch.finish(program)?), keep })
+    Ok(RunArgs { spec: Box::new(launch.finish(program)?), keep })
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     // Before any other thread, so that none of them is interrupted instead.
     let signals = SignalFd::new(&PASSED_ON)
         .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {}", text::cause(&e))))?;
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_program_is_needed_behind_the_dashes() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         assert_eq!(parsed("--rm --name x -- a -b").unwrap().spec.command, ["a", "-b"]);
         assert!(parsed("sleep 5").is_err_and(|e| e.hint.contains("-- sleep")));
         assert!(parsed("--rm").is_err());

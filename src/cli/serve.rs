@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf, absolute};
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
-use crate::cli::{state, stdout, text};
+use crate::cli::{state, stdout, text, values};
 use crate::keeper::{Cgroups, Notice, Options, serve};
 use crate::sys::{signal, system};
 use crate::wire::error::{Code, Error};
@@ -31,41 +31,34 @@ Options:
       --cgroups WHEN         auto (default): a cgroup for each process where possible; off
 ";
 
-/// What was said on the command line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Args {
+struct ServeArgs {
     cgroups: Cgroups,
     state: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<ServeArgs, Error> {
     let (mut cgroups, mut state, mut config) = (Cgroups::Auto, None, None);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => return Err(arguments.stray(&value)),
-            Argument::Option(option) if option == "--state" => state = Some(arguments.value(&option)?.into()),
-            Argument::Option(option) if option == "--config" => {
-                config = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) if option == "--cgroups" => {
-                let value = arguments.value(&option)?;
-                cgroups = match value.as_str() {
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--state" => state = Some(arguments.value(&option)?.into()),
+            "--config" => config = Some(arguments.value(&option)?.into()),
+            "--cgroups" => {
+                cgroups = match arguments.value(&option)?.as_str() {
                     "auto" => Cgroups::Auto,
                     "off" => Cgroups::Off,
-                    _ => {
-                        let e = format!("bad value {} of {option}", quoted(&value));
-                        return Err(Error::usage(e).hint("write auto or off"));
-                    }
-                };
+                    other => return Err(values::bad(&option, other, "write auto or off")),
+                }
             }
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(Args { cgroups, state, config })
+    arguments.no_values()?;
+    Ok(ServeArgs { cgroups, state, config })
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     system::end_at_panic();
     let socket = session.socket()?;
     if socket.as_os_str().is_empty() {
@@ -136,8 +129,8 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
-        let args = Args { cgroups: Cgroups::Off, state: Some("/d".into()), config: Some("f".into()) };
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        let args = ServeArgs { cgroups: Cgroups::Off, state: Some("/d".into()), config: Some("f".into()) };
         assert_eq!(parsed("--cgroups off --socket /s --state /d --config f"), Ok(args));
         assert!(parsed("--cgroups no").is_err());
         assert!(parsed("now").is_err());

@@ -1,6 +1,6 @@
 //! `provost signal`: sends a signal, and changes nothing else.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
@@ -25,28 +25,21 @@ Options:
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
-    let (mut values, mut scope) = (Vec::new(), Scope::Leader);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => values.push(value),
-            Argument::Option(option) if option == "--scope" => {
-                scope = values::scope(&option, &arguments.value(&option)?)?
-            }
-            Argument::Option(option) => {
-                let e = arguments.unknown(&option);
-                let bare = option.trim_start_matches('-');
-                return Err(match values::signal(bare) {
-                    Ok(_) => e.hint(format!("write the signal without '-': provost signal {bare} TARGET...")),
-                    Err(_) => e,
-                });
-            }
+    let mut scope = Scope::Leader;
+    while let Some(option) = arguments.next_option()? {
+        if option == "--scope" {
+            scope = values::scope(&option, &arguments.value(&option)?)?;
+            continue;
         }
+        let e = arguments.unknown(&option);
+        let bare = option.trim_start_matches('-');
+        return Err(match values::signal(bare) {
+            Ok(_) => e.hint(format!("write the signal without '-': provost signal {bare} TARGET...")),
+            Err(_) => e,
+        });
     }
-    if values.is_empty() {
-        return Err(arguments.usage("no signal is given".into()));
-    }
-    let signal = values::signal(&values.remove(0))?;
-    Ok(Signal { targets: arguments.targets(values)?, signal, scope })
+    let signal = arguments.next_value().ok_or_else(|| arguments.usage("no signal is given".into()))?;
+    Ok(Signal { signal: values::signal(&signal)?, targets: arguments.targets()?, scope })
 }
 
 fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
@@ -61,7 +54,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Signal, Error> {
-        parse(&mut Arguments::new(line.split(' ').map(Into::into))?)
+        parse(&mut Arguments::of(line))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Counts;
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
@@ -14,6 +14,7 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
 use crate::cli::text;
+use crate::cli::values;
 use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, quoted};
@@ -44,7 +45,7 @@ Examples:
   provost start web 'worker-*'
 ";
 
-pub struct Args {
+struct StartArgs {
     what: What,
     until: Option<Until>,
     timeout: Option<Duration>,
@@ -55,20 +56,17 @@ enum What {
     Again(Vec<String>),
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
     let program = arguments.take_program();
-    let (mut launch, mut targets) = (Launch::new(), Vec::new());
+    let mut launch = Launch::new();
     let (mut instances, mut wait, mut timeout) = (None, None, None);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => targets.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--instances" => instances = Some(arguments.number(&option)?),
-                "--wait" => wait = Some(wait_for(arguments.glued_value().as_deref())?),
-                "--timeout" => timeout = Some(arguments.duration(&option)?),
-                _ if launch.take(&option, arguments)? => {}
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--instances" => instances = Some(arguments.number(&option)?),
+            "--wait" => wait = Some(wait_for(arguments.glued_value().as_deref())?),
+            "--timeout" => timeout = Some(arguments.duration(&option)?),
+            _ if launch.take(&option, arguments)? => {}
+            _ => return Err(arguments.unknown(&option)),
         }
     }
     if timeout.is_some() && wait.is_none() {
@@ -77,8 +75,10 @@ fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
     let ready = if launch.has_readiness() { Until::Ready } else { Until::Running };
     let until = wait.map(|wait| wait.unwrap_or(ready));
     let what = match program {
-        Some(_) if !targets.is_empty() => return Err(before_the_dashes(&targets)),
         Some(program) => {
+            if let Some(value) = arguments.next_value() {
+                return Err(before_the_dashes(&value));
+            }
             if instances.is_some_and(|n| !(1..=INSTANCES_MAX).contains(&n)) {
                 return Err(Error::usage(format!("--instances is outside 1 to {INSTANCES_MAX}")));
             }
@@ -87,14 +87,15 @@ fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
         None => {
             if let Some(option) = launch.first_seen().or(instances.map(|_| "--instances")) {
                 let e = Error::usage(format!("option {option} is for a new process, but there is no --"));
+                let values = arguments.values();
                 let program =
-                    if targets.is_empty() { "PROGRAM".into() } else { text::quoted_command(&targets) };
+                    if values.is_empty() { "PROGRAM".into() } else { text::quoted_command(&values) };
                 return Err(e.hint(format!("write: provost start {option} ... -- {program}")));
             }
-            What::Again(arguments.targets(targets)?)
+            What::Again(arguments.targets()?)
         }
     };
-    Ok(Args { what, until, timeout })
+    Ok(StartArgs { what, until, timeout })
 }
 
 fn wait_for(what: Option<&str>) -> Result<Option<Until>, Error> {
@@ -102,17 +103,16 @@ fn wait_for(what: Option<&str>) -> Result<Option<Until>, Error> {
         None => Ok(None),
         Some("running") => Ok(Some(Until::Running)),
         Some("ready") => Ok(Some(Until::Ready)),
-        Some(other) => Err(Error::usage(format!("bad value {} of --wait", quoted(other)))
-            .hint("write --wait=running or --wait=ready")),
+        Some(other) => Err(values::bad("--wait", other, "write --wait=running or --wait=ready")),
     }
 }
 
-fn before_the_dashes(targets: &[String]) -> Error {
-    Error::usage(format!("{} stands before --, where only options do", quoted(&targets[0])))
+fn before_the_dashes(value: &str) -> Error {
+    Error::usage(format!("{} stands before --, where only options do", quoted(value)))
         .hint("a new process: provost start [OPTIONS] -- PROGRAM [ARG...]; again what is stopped: provost start TARGET...")
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let (mut counts, started) = match args.what {
         What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,
@@ -198,8 +198,8 @@ fn ids_of(items: &[Item]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Args, Error> {
-        parse(&mut Arguments::new(line.split(' ').map(Into::into))?)
+    fn parsed(line: &str) -> Result<StartArgs, Error> {
+        parse(&mut Arguments::of(line))
     }
 
     #[test]

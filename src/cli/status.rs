@@ -19,7 +19,8 @@ Exit code 0 when all of them are running, 3 when one is not, 4 when there is no 
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
-    arguments.only_targets()
+    arguments.no_options()?;
+    arguments.targets()
 }
 
 fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
@@ -39,7 +40,7 @@ mod tests {
 
     #[test]
     fn targets_are_read() {
-        assert_eq!(parse(&mut Arguments::new(["a".into(), "b*".into()]).unwrap()).unwrap(), ["a", "b*"]);
-        assert!(parse(&mut Arguments::new(["a".into(), "--all".into()]).unwrap()).is_err());
+        assert_eq!(parse(&mut Arguments::of("a b*")).unwrap(), ["a", "b*"]);
+        assert!(parse(&mut Arguments::of("a --all")).is_err());
     }
 }

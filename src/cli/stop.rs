@@ -1,6 +1,6 @@
 //! `provost stop`: ends processes, and says so when nothing of them is left.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Expectation;
 use crate::cli::batch::in_order;
 use crate::cli::batch::report;
@@ -34,19 +34,16 @@ Examples:
 
 fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     let mut stop = Stop::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => stop.targets.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--timeout" => stop.timeout = Some(arguments.duration(&option)?),
-                "--signal" => stop.signal = Some(values::signal(&arguments.value(&option)?)?),
-                "--scope" => stop.scope = Some(values::scope(&option, &arguments.value(&option)?)?),
-                "--no-kill" => stop.no_kill = true,
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--timeout" => stop.timeout = Some(arguments.duration(&option)?),
+            "--signal" => stop.signal = Some(values::signal(&arguments.value(&option)?)?),
+            "--scope" => stop.scope = Some(values::scope(&option, &arguments.value(&option)?)?),
+            "--no-kill" => stop.no_kill = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    stop.targets = arguments.targets(stop.targets)?;
+    stop.targets = arguments.targets()?;
     Ok(stop)
 }
 
@@ -70,7 +67,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let line = "web --timeout 3s --signal HUP --scope group --no-kill api";
-        let stop = parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap()).unwrap();
+        let stop = parse(&mut Arguments::of(line)).unwrap();
         assert_eq!(stop.targets, ["web", "api"]);
         assert_eq!((stop.timeout, stop.signal), (Some(Duration::from_secs(3)), Some(1)));
         assert_eq!((stop.scope, stop.no_kill), (Some(Scope::Group), true));
@@ -78,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_target_is_needed_and_checked() {
-        assert!(parse(&mut Arguments::new([]).unwrap()).is_err());
-        assert!(parse(&mut Arguments::new(["../x".into()]).unwrap()).is_err());
+        assert!(parse(&mut Arguments::of("")).is_err());
+        assert!(parse(&mut Arguments::of("../x")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! `provost stream`: output as it comes.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Counts;
 use crate::cli::batch::named;
 use crate::cli::command::{Command, job};
@@ -12,7 +12,6 @@ use crate::cli::stdout;
 use crate::cli::values;
 use crate::client::StreamItem;
 use crate::wire::error::Error;
-use crate::wire::id::quoted;
 use crate::wire::reply::Chunk;
 use crate::wire::request::{Since, Stream, StreamKind};
 
@@ -39,45 +38,42 @@ Examples:
 
 /// What to follow, and how to show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Args {
+struct StreamArgs {
     stream: Stream,
     extras: Extras,
     raw: bool,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
+fn parse(arguments: &mut Arguments) -> Result<StreamArgs, Error> {
     let mut stream = Stream { targets: Vec::new(), kind: StreamKind::Both, since: Since::Now };
     let (mut extras, mut raw) = (Extras::default(), false);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => stream.targets.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--since" => stream.since = since(&arguments.value(&option)?)?,
-                "--stdout" => stream.kind = values::narrow(stream.kind, StreamKind::Stdout),
-                "--stderr" => stream.kind = values::narrow(stream.kind, StreamKind::Stderr),
-                "--prefix" => extras.name = true,
-                "--timestamps" => extras.time = true,
-                "--raw" => raw = true,
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--since" => stream.since = since(&arguments.value(&option)?)?,
+            "--stdout" => stream.kind = values::narrow(stream.kind, StreamKind::Stdout),
+            "--stderr" => stream.kind = values::narrow(stream.kind, StreamKind::Stderr),
+            "--prefix" => extras.name = true,
+            "--timestamps" => extras.time = true,
+            "--raw" => raw = true,
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    stream.targets = arguments.targets(stream.targets)?;
-    Ok(Args { stream, extras, raw })
+    stream.targets = arguments.targets()?;
+    Ok(StreamArgs { stream, extras, raw })
 }
 
 fn since(text: &str) -> Result<Since, Error> {
     match text {
         "start" => Ok(Since::Start),
         "now" => Ok(Since::Now),
-        _ => text.parse().map(Since::Offset).map_err(|_| {
-            Error::usage(format!("bad value {} of --since", quoted(text)))
-                .hint("write start, now, or an offset in bytes")
-        }),
+        _ => {
+            let bad = |_| values::bad("--since", text, "write start, now, or an offset in bytes");
+            text.parse().map(Since::Offset).map_err(bad)
+        }
     }
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: StreamArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let stream = client.stream(args.stream)?;
     let known = stream.labels().map(|(id, label)| (id, label.to_owned())).collect();
@@ -140,9 +136,7 @@ mod tests {
 
     #[test]
     fn where_it_begins_is_read() {
-        let since = |line: &str| {
-            parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap()).map(|args| args.stream.since)
-        };
+        let since = |line: &str| parse(&mut Arguments::of(line)).map(|args| args.stream.since);
         assert_eq!(since("web"), Ok(Since::Now));
         assert_eq!(since("web --since start"), Ok(Since::Start));
         assert_eq!(since("--since 4096 web"), Ok(Since::Offset(4096)));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, absolute};
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -29,14 +29,13 @@ Options:
 
 fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
     let mut to = None;
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Option(option) if option == "--to" => to = Some(arguments.value(&option)?),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-            Argument::Value(value) => return Err(arguments.stray(&value)),
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--to" => to = Some(arguments.value(&option)?),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(to)
+    arguments.no_values().map(|()| to)
 }
 
 fn run(to: Option<String>, session: &mut Session) -> Result<u8, Error> {

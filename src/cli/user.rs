@@ -10,7 +10,7 @@ use crate::access::password::{Hash, Memory, Password};
 use crate::access::roles::Roles;
 use crate::access::users;
 use crate::access::users::Users;
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
@@ -44,9 +44,8 @@ Options:
       --config FILE          The configuration (the one of 'provost serve')
 ";
 
-/// What was said on the command line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Args {
+struct UserArgs {
     what: What,
     users: Option<PathBuf>,
     config: Option<PathBuf>,
@@ -60,23 +59,19 @@ enum What {
     List,
 }
 
-fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
-    let (mut values, mut users, mut config) = (Vec::new(), None, None);
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => values.push(value),
-            Argument::Option(option) if option == "--users" => users = Some(arguments.value(&option)?.into()),
-            Argument::Option(option) if option == "--config" => {
-                config = Some(arguments.value(&option)?.into())
-            }
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
+fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
+    let (mut users, mut config) = (None, None);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--users" => users = Some(arguments.value(&option)?.into()),
+            "--config" => config = Some(arguments.value(&option)?.into()),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    let mut values = values.into_iter();
-    let verb = values.next();
+    let verb = arguments.next_value();
     let mut name = |verb: &str| {
-        let name = values.next().ok_or_else(|| arguments.usage(format!("'user {verb}' needs a name")))?;
-        name.parse::<Name>()
+        let name = arguments.next_value();
+        name.ok_or_else(|| arguments.usage(format!("'user {verb}' needs a name")))?.parse::<Name>()
     };
     let what = match verb.as_deref() {
         Some("add") => What::Add(name("add")?),
@@ -87,13 +82,10 @@ fn parse(arguments: &mut Arguments) -> Result<Args, Error> {
         Some(other) => return Err(arguments.usage(format!("there is no 'provost user' {}", quoted(other)))),
         None => return Err(arguments.usage("'provost user' needs add, passwd, remove or list".into())),
     };
-    match values.next() {
-        Some(value) => Err(arguments.stray(&value)),
-        None => Ok(Args { what, users, config }),
-    }
+    arguments.no_values().map(|()| UserArgs { what, users, config })
 }
 
-fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
     let files = UserFiles::find(args.users, args.config, session)?;
     match args.what {
         What::List => return list(&files, session),
@@ -260,12 +252,12 @@ mod tests {
     fn the_first_word_decides() {
         let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         let ann = || "ann".parse::<Name>().unwrap();
-        let args = |what| Args { what, users: None, config: None };
+        let args = |what| UserArgs { what, users: None, config: None };
         assert_eq!(parsed(&["add", "ann"]), Ok(args(What::Add(ann()))));
         assert_eq!(parsed(&["passwd", "ann"]), Ok(args(What::Passwd(ann()))));
         assert_eq!(
             parsed(&["--users", "u", "remove", "ann", "--config", "c"]),
-            Ok(Args { what: What::Remove(ann()), users: Some("u".into()), config: Some("c".into()) })
+            Ok(UserArgs { what: What::Remove(ann()), users: Some("u".into()), config: Some("c".into()) })
         );
         assert_eq!(parsed(&["list"]), Ok(args(What::List)));
         for bad in [&[][..], &["add"], &["add", "a b"], &["add", "a", "b"], &["list", "a"], &["set", "a"]] {

@@ -11,7 +11,8 @@ use crate::wire::spec::{RestartPolicy, Rlimit, Scope};
 use crate::wire::values;
 pub use crate::wire::values::closest;
 
-fn bad(option: &str, value: &str, how: &str) -> Error {
+/// The refusal of an option's value; `how` tells how it is written.
+pub fn bad(option: &str, value: &str, how: &str) -> Error {
     Error::usage(format!("bad value {} of {option}", quoted(value))).hint(how.to_owned())
 }
 

@@ -1,6 +1,6 @@
 //! `provost wait`: waits for processes, and ends as they did.
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::Counts;
 use crate::cli::batch::in_order;
 use crate::cli::batch::judge;
@@ -8,8 +8,8 @@ use crate::cli::command::{Codes, Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::text;
+use crate::cli::values;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::quoted;
 use crate::wire::process::Exit;
 use crate::wire::request::{Until, Wait};
 use crate::wire::time::Timestamp;
@@ -34,28 +34,22 @@ Examples:
 
 fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
     let mut wait = Wait::default();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => wait.targets.push(value),
-            Argument::Option(option) => match option.as_str() {
-                "--for" => wait.until = until(&arguments.value(&option)?)?,
-                "--timeout" => wait.timeout = Some(arguments.duration(&option)?),
-                _ => return Err(arguments.unknown(&option)),
-            },
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--for" => {
+                wait.until = match arguments.value(&option)?.as_str() {
+                    "stopped" => Until::Stopped,
+                    "running" => Until::Running,
+                    "ready" => Until::Ready,
+                    other => return Err(values::bad(&option, other, "write stopped, running or ready")),
+                }
+            }
+            "--timeout" => wait.timeout = Some(arguments.duration(&option)?),
+            _ => return Err(arguments.unknown(&option)),
         }
     }
-    wait.targets = arguments.targets(wait.targets)?;
+    wait.targets = arguments.targets()?;
     Ok(wait)
-}
-
-fn until(text: &str) -> Result<Until, Error> {
-    match text {
-        "stopped" => Ok(Until::Stopped),
-        "running" => Ok(Until::Running),
-        "ready" => Ok(Until::Ready),
-        _ => Err(Error::usage(format!("bad value {} of --for", quoted(text)))
-            .hint("write stopped, running or ready")),
-    }
 }
 
 fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
@@ -91,7 +85,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let parsed = |line: &str| parse(&mut Arguments::new(line.split(' ').map(Into::into)).unwrap());
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
         let wait = parsed("web --for ready --timeout 1.5s").unwrap();
         assert_eq!((wait.until, wait.timeout), (Until::Ready, Some(Duration::from_millis(1500))));
         assert_eq!(parsed("web").unwrap().until, Until::Stopped);

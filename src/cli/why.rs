@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::arguments::{Argument, Arguments};
+use crate::cli::arguments::Arguments;
 use crate::cli::batch::named;
 use crate::cli::command::{Command, job};
 use crate::cli::events;
@@ -36,14 +36,8 @@ One sentence from its state, its last end and its last output, then its latest e
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<String, Error> {
-    let mut targets = Vec::new();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Argument::Value(value) => targets.push(value),
-            Argument::Option(option) => return Err(arguments.unknown(&option)),
-        }
-    }
-    arguments.one_target(targets)
+    arguments.no_options()?;
+    arguments.one_target()
 }
 
 fn run(target: String, session: &mut Session) -> Result<u8, Error> {
