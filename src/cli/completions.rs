@@ -76,12 +76,19 @@ fn flags(command: &About) -> String {
     flags.iter().flat_map(|f| f.names.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
-/// The names of the flags whose next word is their value, fit for a `case` pattern.
-fn with_value(command: &About, pick: fn(&Flag) -> bool) -> String {
+/// The `case` of a command in bash and zsh, as far as the word behind an option is that option's value.
+fn values_case(command: &About, previous: &str, complete_path: &str) -> String {
     let flags = manual::options(command);
-    let names =
-        flags.iter().filter(|f| f.value.is_some() && !f.is_glued && pick(f)).flat_map(|f| f.names.iter());
-    names.map(String::as_str).collect::<Vec<_>>().join("|")
+    let pattern = |of_path| {
+        let picked = flags.iter().filter(|f| f.value.is_some() && !f.is_glued && is_path(f) == of_path);
+        picked.flat_map(|f| f.names.iter().map(String::as_str)).collect::<Vec<_>>().join("|")
+    };
+    let (paths, values) = (pattern(true), pattern(false));
+    let values = if values.is_empty() { values } else { format!("      {values}) return;;\n") };
+    format!(
+        "  {})\n    case {previous} in\n      {paths}) {complete_path}; return;;\n{values}    esac\n",
+        command.name
+    )
 }
 
 fn bash(commands: &[&'static About]) -> String {
@@ -101,14 +108,8 @@ fn bash(commands: &[&'static About]) -> String {
          \x20 case $command in\n",
     );
     for command in visible(commands) {
-        let paths = with_value(command, is_path);
-        let values = with_value(command, |flag| !is_path(flag));
-        let _ = writeln!(out, "  {})\n    case $prev in", command.name);
-        let _ = writeln!(out, "      {paths}) compopt -o default; return;;");
-        if !values.is_empty() {
-            let _ = writeln!(out, "      {values}) return;;");
-        }
-        let _ = writeln!(out, "    esac\n    if [[ $cur == -* ]]; then");
+        out.push_str(&values_case(command, "$prev", "compopt -o default"));
+        out.push_str("    if [[ $cur == -* ]]; then\n");
         let _ = writeln!(out, "      COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", flags(command));
         let candidates = candidates(command, commands);
         if !candidates.is_empty() {
@@ -152,14 +153,8 @@ fn zsh(commands: &[&'static About]) -> String {
          \x20 '') _describe command commands;;\n",
     );
     for command in visible(commands) {
-        let paths = with_value(command, is_path);
-        let values = with_value(command, |flag| !is_path(flag));
-        let _ = writeln!(out, "  {})\n    case $words[CURRENT-1] in", command.name);
-        let _ = writeln!(out, "      {paths}) _files; return;;");
-        if !values.is_empty() {
-            let _ = writeln!(out, "      {values}) return;;");
-        }
-        let _ = writeln!(out, "    esac\n    if [[ $PREFIX == -* ]]; then\n      words_of=(");
+        out.push_str(&values_case(command, "$words[CURRENT-1]", "_files"));
+        out.push_str("    if [[ $PREFIX == -* ]]; then\n      words_of=(\n");
         for flag in manual::options(command) {
             for name in &flag.names {
                 let _ = writeln!(out, "        '{}:{}'", name, single_quoted(&flag.text));
