@@ -1,5 +1,5 @@
-//! The words of a command line, one after the other. Takes out what every command shares (`--socket`,
-//! `--json`, `--help`), says of each bad word which one it is, and keeps apart what stands behind `--`.
+//! The arguments of a command line, one after the other. Takes out what every command shares (`--socket`,
+//! `--json`, `--help`), says which argument is bad, and keeps apart what stands behind `--`.
 
 use std::ffi::OsString;
 use std::mem;
@@ -25,11 +25,8 @@ pub enum Argument {
 /// What the options that every command shares say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shared {
-    /// `--socket`.
     pub socket: Option<PathBuf>,
-    /// `--json`.
     pub json: bool,
-    /// `--help`.
     pub help: bool,
     /// `--host` and the like, which stand in front of the command: behind it, some mean something else.
     pub remote: RemoteOptions,
@@ -38,7 +35,7 @@ pub struct Shared {
 /// The words that are left.
 pub struct Arguments {
     parser: lexopt::Parser,
-    /// What stands behind `--`, until somebody takes it.
+    /// What stands behind `--`, until the command takes it.
     program: Option<Vec<String>>,
     command: Option<&'static About>,
     /// The values read so far.

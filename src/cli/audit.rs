@@ -42,11 +42,7 @@ fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
         let Some(last) = lines.last() else { return Ok(0) };
         since = last.seq;
         for line in &lines {
-            if session.is_json() {
-                session.object(&object(line));
-            } else {
-                session.out.line(&text::escaped(&sentence(line)));
-            }
+            session.answer(|| object(line), || text::escaped(&sentence(line)).into_owned());
         }
         if session.out.is_broken() {
             return Ok(0);

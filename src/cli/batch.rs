@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
+use crate::wire::time::Timestamp;
 
 /// What a command has to say about a process.
 pub enum Expectation {
@@ -58,21 +60,26 @@ pub fn report(
             session.object(&json::item(item));
         }
         let Some(process) = judge(item, &mut counts) else { continue };
-        let line = match expectation(process) {
-            Expectation::Yes(line) => {
-                counts.done();
-                line
-            }
-            Expectation::No(line) => {
-                counts.failed(Code::No);
-                line
-            }
+        let (line, is_met) = match expectation(process) {
+            Expectation::Yes(line) => (line, true),
+            Expectation::No(line) => (line, false),
         };
+        if is_met {
+            counts.done()
+        } else {
+            counts.failed(Code::No)
+        }
         if !session.is_json() {
             session.out.line(&format!("{}: {line}", process.label()));
         }
     }
     counts
+}
+
+/// Prints the state of each process and counts them.
+pub fn report_states(session: &mut Session, items: &[Item]) -> Counts {
+    let now = Timestamp::now();
+    report(session, items, |process| Expectation::Yes(text::state(process, now)))
 }
 
 /// Items in the order of their targets, those of a pattern by name and number: they come as each is done.

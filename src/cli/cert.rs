@@ -36,7 +36,7 @@ const CLIENT: &str = "client.provost";
 const DAYS: u64 = 397;
 const DAYS_MAX: u64 = 3650;
 const DAY_MS: u64 = 86_400_000;
-/// What a client cannot be called: its files would be those of others.
+/// Names that a client cannot have, because its files would overwrite others.
 const TAKEN: [&str; 3] = ["ca", "server", "crl"];
 
 pub const COMMAND: Command = Command::new("cert", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -66,11 +66,8 @@ Options:
 
 #[derive(Debug, PartialEq, Eq)]
 enum CertArgs {
-    /// `init`.
     Init { dir: Option<PathBuf>, hosts: Vec<String>, client: String, days: u64 },
-    /// `show`.
     Show { dir: Option<PathBuf>, config: Option<PathBuf>, files: Vec<PathBuf> },
-    /// `revoke`.
     Revoke { dir: Option<PathBuf>, files: Vec<PathBuf> },
 }
 
@@ -205,7 +202,7 @@ fn directory(dir: &Path) -> Result<(), Error> {
     made.map_err(|e| cannot("make", dir, &e))?;
     let mode = fs::metadata(dir).map_err(|e| cannot("look at", dir, &e))?.mode();
     if mode & 0o022 != 0 {
-        let message = format!("others may write to {} (mode {:04o})", shown(dir), mode & 0o7777);
+        let message = format!("others may write to {} (mode {:04o})", text::path(dir), mode & 0o7777);
         return Err(Error::new(Code::Refused, message).hint(format!("chmod 700 {}", dir.display())));
     }
     Ok(())
@@ -244,8 +241,11 @@ fn is_there(dir: &Path, stem: &str) -> Result<bool, Error> {
     } else {
         "move it away to have both made anew"
     };
-    Err(Error::new(Code::Refused, format!("{} is there, but not {}", shown(&there), shown(&missing)))
-        .hint(hint))
+    Err(Error::new(
+        Code::Refused,
+        format!("{} is there, but not {}", text::path(&there), text::path(&missing)),
+    )
+    .hint(hint))
 }
 
 /// Refuses a certificate that was made for others: it is not made again, and would not do.
@@ -256,14 +256,14 @@ fn expect_names(dir: &Path, stem: &str, names: &[String]) -> Result<(), Error> {
     let file = dir.join(format!("{stem}.pem"));
     let known = read(&file)?.swap_remove(0).names;
     let Some(missing) = names.iter().find(|name| !known.contains(name)) else { return Ok(()) };
-    let message = format!("{} is there already, and is not for {}", shown(&file), quoted(missing));
+    let message = format!("{} is there already, and is not for {}", text::path(&file), quoted(missing));
     Err(Error::new(Code::Refused, message).hint("move it and its key away to have them made anew"))
 }
 
 fn load(dir: &Path) -> Result<Authority, Error> {
     let (pem, key) = (dir.join("ca.pem"), dir.join("ca.key"));
     let refused = |path: &Path, why: String| {
-        Error::new(Code::Refused, format!("cannot sign with {}: {why}", shown(path)))
+        Error::new(Code::Refused, format!("cannot sign with {}: {why}", text::path(path)))
     };
     let certificate = files::read(&pem, FILE_LEN_MAX).map_err(|why| refused(&pem, why))?;
     let key_text =
@@ -277,11 +277,11 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
     let path = dir.join("crl.pem");
     let lock = File::open(dir).map_err(|e| cannot("look into", dir, &e))?;
     if !try_lock(&lock).map_err(|e| cannot("lock", dir, &e))? {
-        let message = format!("another program is changing {}", shown(&path));
+        let message = format!("another program is changing {}", text::path(&path));
         return Err(Error::new(Code::Refused, message).hint("try again"));
     }
     let authority = load(dir)?;
-    let refused = |file: &Path, why: &str| format!("cannot revoke {}: {why}", shown(file));
+    let refused = |file: &Path, why: &str| format!("cannot revoke {}: {why}", text::path(file));
     let mut list = match path.symlink_metadata() {
         Ok(_) => Some(files::read(&path, LIST_LEN_MAX).map_err(|why| Error::usage(refused(&path, &why)))?),
         Err(_) => None,
@@ -299,7 +299,7 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
     Ok(revoked)
 }
 
-/// Writes both, the key first: whoever finds the certificate finds the key. Nothing is overwritten.
+/// Writes both, the key first, so that a certificate never stands without its key. Nothing is overwritten.
 fn keep(dir: &Path, stem: &str, issued: &Issued) -> Result<(), Error> {
     let key = dir.join(format!("{stem}.key"));
     write(&key, 0o600, issued.key.as_bytes())?;
@@ -328,21 +328,12 @@ fn report_made(made: &[Made], session: &mut Session) {
         return;
     }
     let row = |one: &Made| {
-        let end = json::time(one.described.not_after);
-        let names = names(&one.described);
-        [
-            one.what.to_owned(),
-            kind(&one.described).to_owned(),
-            names,
-            end,
-            text::escaped(&one.file.to_string_lossy()).into(),
-        ]
+        let Made { what, described, file } = one;
+        let (kind, names, end) = (kind(described), names(described), json::time(described.not_after));
+        [(*what).into(), kind.into(), names, end, text::escaped(&file.to_string_lossy()).into()]
     };
-    stdout::table(
-        &mut session.out,
-        ["WHAT", "KIND", "NAMES", "VALID UNTIL", "FILE"],
-        made.iter().map(row).collect(),
-    );
+    let header = ["WHAT", "KIND", "NAMES", "VALID UNTIL", "FILE"];
+    stdout::table(&mut session.out, header, made.iter().map(row).collect());
 }
 
 /// What to do with them. For people, so that a pipe holds nothing but the table.
@@ -397,11 +388,8 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
         }
     }
     if !session.is_json() {
-        stdout::table(
-            &mut session.out,
-            ["KIND", "NAMES", "VALID UNTIL", "DAYS", "SERIAL", "ROLE", "FILE"],
-            rows,
-        );
+        let header = ["KIND", "NAMES", "VALID UNTIL", "DAYS", "SERIAL", "ROLE", "FILE"];
+        stdout::table(&mut session.out, header, rows);
     }
     Ok(if are_valid { 0 } else { Code::No.exit_code() })
 }
@@ -409,12 +397,13 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
 fn roles(config: &Path, session: &Session) -> Result<BTreeMap<String, Role>, Error> {
     let state = state::directory(&session.socket()?)?;
     let grpc = config::load(config, Some(&state))?.grpc;
-    let grpc = grpc.ok_or_else(|| Error::usage(format!("there is no [grpc] in {}", shown(config))))?;
+    let grpc = grpc.ok_or_else(|| Error::usage(format!("there is no [grpc] in {}", text::path(config))))?;
     Ok(grpc.roles.by_certificate)
 }
 
 fn read(file: &Path) -> Result<Vec<Described>, Error> {
-    let refused = |why: String| Error::usage(format!("cannot take {} as a certificate: {why}", shown(file)));
+    let refused =
+        |why: String| Error::usage(format!("cannot take {} as a certificate: {why}", text::path(file)));
     let pem = files::read(file, FILE_LEN_MAX).map_err(refused)?;
     describe(&pem).map_err(|e| refused(e.message))
 }
@@ -457,11 +446,7 @@ fn in_json(described: &Described, file: &Path, now: Timestamp) -> Value {
 
 fn cannot(what: &str, path: &Path, e: &io::Error) -> Error {
     let code = if e.kind() == io::ErrorKind::PermissionDenied { Code::Refused } else { Code::Failed };
-    Error::new(code, format!("cannot {what} {}: {}", shown(path), text::cause(e)))
-}
-
-fn shown(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
+    Error::new(code, format!("cannot {what} {}: {}", text::path(path), text::cause(e)))
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub fn arguments(e: &Event) -> String {
     }
 }
 
-/// Whether somebody, or a rule, wanted it. The cause of anything else is whoever wanted what it follows from.
+/// Whether a client or a rule asked for it. Any other event only follows from one that was asked for.
 fn is_asked_for(kind: EventKind) -> bool {
     match kind {
         EventKind::Created

@@ -9,10 +9,10 @@ use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::cli::text;
 use crate::config;
 use crate::gateway;
 use crate::wire::error::Error;
-use crate::wire::id::quoted;
 
 pub const COMMAND: Command = Command::new("gateway", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::Hidden)
@@ -55,8 +55,7 @@ fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
     let load = move || {
         let config = config::load(&args.config, args.state.as_deref())?;
         config.grpc.ok_or_else(|| {
-            let file = quoted(&args.config.to_string_lossy());
-            Error::usage(format!("the configuration {file} has no section [grpc]"))
+            Error::usage(format!("the configuration {} has no section [grpc]", text::path(&args.config)))
         })
     };
     let say = Arc::new(|line: &str| stdout::notice(line));

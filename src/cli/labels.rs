@@ -20,7 +20,7 @@ pub struct Labels {
     names: HashMap<ProcessId, String>,
     extras: Extras,
     width: usize,
-    /// Whose line is not ended.
+    /// The process and the stream whose line is not ended yet.
     open: Option<(ProcessId, bool)>,
 }
 

@@ -61,7 +61,7 @@ use std::process::ExitCode;
 use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::command::Command;
 use crate::cli::manual::About;
-use crate::cli::session::{Format, Session};
+use crate::cli::session::Session;
 use crate::wire::error::Error;
 
 /// All commands, in the order in which they are shown.
@@ -153,7 +153,7 @@ fn dispatch(
     let job = job?;
     session.socket = arguments.shared.socket;
     session.remote = arguments.shared.remote;
-    session.format = if arguments.shared.json { Format::Json } else { Format::Text };
+    session.json = arguments.shared.json;
     job(session)
 }
 

@@ -273,15 +273,12 @@ fn host(session: &Session) -> Result<Client, Error> {
 
 fn show(answer: ProviderAnswer, session: &mut Session) {
     match answer {
-        ProviderAnswer::Provider(provider) if session.is_json() => session.object(&object(&provider)),
         ProviderAnswer::Provider(provider) => {
-            session.out.line(&text::escaped(&line(&provider)));
-        }
-        ProviderAnswer::Health(health) if session.is_json() => {
-            session.object(&json!({ "status": health.status, "message": health.message }));
+            session.answer(|| object(&provider), || text::escaped(&line(&provider)).into_owned());
         }
         ProviderAnswer::Health(health) => {
-            session.out.line(&text::escaped(&format!("{}: {}", health.status, health.message)));
+            let line = || text::escaped(&format!("{}: {}", health.status, health.message)).into_owned();
+            session.answer(|| json!({ "status": health.status, "message": health.message }), line);
         }
         ProviderAnswer::List(all) if session.is_json() => {
             all.iter().for_each(|provider| session.object(&object(provider)));
@@ -290,21 +287,11 @@ fn show(answer: ProviderAnswer, session: &mut Session) {
             let rows = all.iter().map(|p| {
                 let number = |n: Option<u32>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
                 let (pid, port) = (number(p.pid), number(p.port.map(u32::from)));
-                let name = p.name.to_string();
-                [
-                    name,
-                    p.state.name().into(),
-                    pid,
-                    port,
-                    p.starts.to_string(),
-                    text::escaped(&p.binary).into_owned(),
-                ]
+                let (name, state, starts) = (p.name.to_string(), p.state.name().into(), p.starts.to_string());
+                [name, state, pid, port, starts, text::escaped(&p.binary).into_owned()]
             });
-            stdout::table(
-                &mut session.out,
-                ["ALIAS", "STATE", "PID", "PORT", "STARTS", "BINARY"],
-                rows.collect(),
-            );
+            let header = ["ALIAS", "STATE", "PID", "PORT", "STARTS", "BINARY"];
+            stdout::table(&mut session.out, header, rows.collect());
         }
         ProviderAnswer::Value(_) => {}
     }

@@ -12,6 +12,7 @@ use crate::cli::text;
 use crate::client::{Client, StreamItem};
 use crate::sys::{signal, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::process::Process;
 use crate::wire::reply::Item;
 use crate::wire::request::{Signal, Since, Stream, StreamKind};
 use crate::wire::spec::Scope;
@@ -57,20 +58,18 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     }
 }
 
-fn only(mut items: Vec<Item>) -> Result<crate::wire::process::Process, Error> {
-    let item = items.pop().ok_or_else(|| Error::new(Code::Failed, "the service gave no answer"))?;
-    match (item.error, item.process) {
-        (None, Some(process)) => Ok(process),
-        (error, _) => Err(error.unwrap_or_else(|| Error::new(Code::Failed, "the service gave no answer"))),
+/// The process of an answer about one.
+fn only(mut items: Vec<Item>) -> Result<Process, Error> {
+    match items.pop() {
+        Some(Item { error: Some(e), .. }) => Err(e),
+        Some(Item { process: Some(process), .. }) => Ok(process),
+        Some(_) | None => Err(Error::new(Code::Failed, "the service gave no answer")),
     }
 }
 
 fn say(session: &mut Session, line: &str) -> u8 {
-    if session.is_json() {
-        session.object(&json!({ "reloaded": line.starts_with(REPORTS[0]), "detail": line }));
-    } else {
-        session.out.line(&text::escaped(line));
-    }
+    let object = || json!({ "reloaded": line.starts_with(REPORTS[0]), "detail": line });
+    session.answer(object, || text::escaped(line).into_owned());
     0
 }
 
@@ -81,8 +80,7 @@ fn report(client: &mut Client, stream: Stream) -> Result<String, Error> {
         std::thread::sleep(TIMEOUT);
         canceller.cancel();
     };
-    thread::spawn("timeout", timeout)
-        .map_err(|e| Error::new(Code::Failed, format!("cannot start a thread: {e}")))?;
+    thread::spawn("timeout", timeout).map_err(|e| Error::failed("start a thread", &e))?;
     let mut output = String::new();
     for item in client.stream(stream)? {
         let Ok(StreamItem::Chunk(chunk)) = item else { break };

@@ -9,17 +9,11 @@ use crate::wire::error::Error;
 pub struct RemoteOptions {
     /// `-H`, `--remote`: a section of the configuration.
     pub name: Option<String>,
-    /// `--host`.
     pub host: Option<String>,
-    /// `--cert`.
     pub cert: Option<PathBuf>,
-    /// `--key`.
     pub key: Option<PathBuf>,
-    /// `--ca`.
     pub ca: Option<PathBuf>,
-    /// `--user`.
     pub user: Option<String>,
-    /// `--password-file`.
     pub password_file: Option<PathBuf>,
 }
 
@@ -81,6 +75,7 @@ mod settings {
 
     use crate::cli::remote::RemoteOptions;
     use crate::cli::state;
+    use crate::cli::text;
     use crate::client::settings::RemoteSettings;
     use crate::config;
     use crate::sys::files;
@@ -128,11 +123,8 @@ mod settings {
 
         pub(super) fn password(&self, user: &str, settings: &RemoteSettings) -> Result<String, Error> {
             if let Some(path) = &settings.password_file {
-                let cannot = |why| {
-                    let path = quoted(&path.to_string_lossy());
-                    Error::usage(format!("cannot read the password file {path}: {why}"))
-                };
-                return files::password(path).map_err(cannot);
+                let cannot = format!("cannot read the password file {}", text::path(path));
+                return files::password(path).map_err(|why| Error::usage(format!("{cannot}: {why}")));
             }
             if let Ok(password) = env::var(PASSWORD_VARIABLE) {
                 return Ok(password);

@@ -1,14 +1,10 @@
 //! `provost restart`: stops processes and starts them.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Expectation;
-use crate::cli::batch::in_order;
-use crate::cli::batch::report;
+use crate::cli::batch::{in_order, report_states};
 use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
-use crate::cli::text;
 use crate::wire::error::Error;
-use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Stop processes and start them; what is stopped is started";
@@ -25,8 +21,7 @@ fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 
 fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = in_order(session.client()?.restart(targets.clone())?, &targets);
-    let now = Timestamp::now();
-    Ok(report(session, &items, |p| Expectation::Yes(text::state(p, now))).exit_code())
+    Ok(report_states(session, &items).exit_code())
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::wire::spec::{Scope, Spec};
 /// than it can be passed on waits there; a program that writes no more than this in all loses nothing,
 /// however slow its reader.
 const OUTPUT_BYTES: u64 = 16 << 20;
-/// What is passed on.
+/// The signals that are passed on to the program.
 const PASSED_ON: [u32; 7] =
     [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::WINCH];
 
@@ -60,38 +60,32 @@ Examples:
 
 struct RunArgs {
     spec: Box<Spec>,
-    keep: Keep,
-}
-
-/// What becomes of the process when it has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keep {
-    Kept,
-    Removed,
+    /// Whether the process is removed when it has ended.
+    remove: bool,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
     let program = arguments.take_program();
-    let (mut launch, mut keep) = (Launch::keeping(OUTPUT_BYTES), Keep::Kept);
+    let (mut launch, mut remove) = (Launch::keeping(OUTPUT_BYTES), false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Value(value) => {
                 let e = Error::usage(format!("{} stands where only options do", quoted(&value)));
                 return Err(e.hint(format!("write: provost run [OPTIONS] -- {value} ...")));
             }
-            Argument::Option(option) if option == "--rm" => keep = Keep::Removed,
+            Argument::Option(option) if option == "--rm" => remove = true,
             Argument::Option(option) if launch.take(&option, arguments)? => {}
             Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     let program = program.ok_or_else(|| arguments.usage("there is no -- with a program behind it".into()))?;
-    Ok(RunArgs { spec: Box::new(launch.finish(program)?), keep })
+    Ok(RunArgs { spec: Box::new(launch.finish(program)?), remove })
 }
 
 fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     // Before any other thread, so that none of them is interrupted instead.
-    let signals = SignalFd::new(&PASSED_ON)
-        .map_err(|e| Error::new(Code::Failed, format!("cannot receive signals: {}", text::cause(&e))))?;
+    let signals =
+        SignalFd::new(&PASSED_ON).map_err(|e| Error::failed("receive signals", &text::cause(&e)))?;
     let mut client = session.client()?;
     let id = ProcessId::new();
     let items = client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single })?;
@@ -100,7 +94,7 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
         pass_on(signals, client.address().clone(), id)?;
     }
     let code = started.and_then(|_| follow(&mut client, id, session));
-    if args.keep == Keep::Removed {
+    if args.remove {
         let remove = Remove { targets: vec![id.to_string()], force: true };
         if let (Err(e), Ok(_)) = (client.remove(remove), &code) {
             stdout::complain(&e);
@@ -122,7 +116,7 @@ fn outcome(items: Vec<Item>) -> Result<Process, Error> {
 fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u8, Error> {
     let targets = vec![id.to_string()];
     let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since: Since::Start };
-    let mut told_of_pipe = false;
+    let mut is_pipe_signalled = false;
     for item in client.stream(stream)? {
         match item? {
             StreamItem::Chunk(chunk) => show(&chunk, session),
@@ -133,9 +127,9 @@ fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u
                 }
             }
         }
-        if session.out.is_broken() && !told_of_pipe {
-            // As if the program itself wrote into the closed pipe.
-            told_of_pipe = true;
+        if session.out.is_broken() && !is_pipe_signalled {
+            // The program is sent what it would get if it wrote into the closed pipe itself.
+            is_pipe_signalled = true;
             send(client, id, signal::PIPE);
         }
     }
@@ -166,14 +160,14 @@ fn exit_code(process: &Process) -> Result<u8, Error> {
 
 /// Starts the thread that passes signals on. It ends with the program: what it waits for may never come.
 fn pass_on(signals: SignalFd, address: Address, id: ProcessId) -> Result<(), Error> {
-    let cannot = |e| Error::new(Code::Failed, format!("cannot pass signals on: {}", text::cause(&e)));
+    let cannot = |e| Error::failed("pass signals on", &text::cause(&e));
     set_nonblocking(signals.as_fd(), false).map_err(cannot)?;
     let work = move || {
         let mut interrupts = 0;
         while let Ok(Some(signal)) = signals.read() {
             interrupts += u32::from(signal == signal::INT);
             let address = address.clone();
-            // Each on its own, so that a stop under way does not keep the next signal from its end.
+            // Each has a thread, so that a stop under way does not hold up the next signal.
             let one = move || act(&address, id, signal, interrupts);
             if let Err(e) = thread::spawn("signal", one) {
                 stdout::complain(&cannot(e));

@@ -1,7 +1,7 @@
 //! `provost serve`: the service itself, which is the keeper. What its other programs share with it at their
 //! start is here, too.
 
-use std::path::{Path, PathBuf, absolute};
+use std::path::PathBuf;
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
@@ -10,8 +10,7 @@ use crate::cli::session::Session;
 use crate::cli::{state, stdout, text, values};
 use crate::keeper::{Cgroups, Notice, Options, serve};
 use crate::sys::{signal, system};
-use crate::wire::error::{Code, Error};
-use crate::wire::id::quoted;
+use crate::wire::error::Error;
 
 pub const COMMAND: Command = Command::new("serve", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::Nothing)
@@ -64,33 +63,25 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     if socket.as_os_str().is_empty() {
         return Err(Error::usage("the socket's path is empty").hint("give one with --socket PATH"));
     }
-    let socket = made_absolute("socket path", &socket)?;
+    let socket = text::absolute("socket path", &socket)?;
     let state = match args.state {
         Some(dir) if dir.as_os_str() == "none" => None,
-        Some(dir) => Some(made_absolute("state directory", &dir)?),
+        Some(dir) => Some(text::absolute("state directory", &dir)?),
         None => Some(state::directory(&socket)?),
     };
     let config = match args.config {
-        Some(file) => Some(made_absolute("configuration", &file)?),
+        Some(file) => Some(text::absolute("configuration", &file)?),
         None => state::default_config(),
     };
     let given = |option: &str, path: &Option<PathBuf>| -> Result<Vec<String>, Error> {
         let Some(path) = path else { return Ok(Vec::new()) };
-        let text = path.to_str().ok_or_else(|| {
-            Error::usage(format!("{option} {} is not UTF-8 text", quoted(&path.to_string_lossy())))
-        })?;
+        let not_text = || Error::usage(format!("{option} {} is not UTF-8 text", text::path(path)));
+        let text = path.to_str().ok_or_else(not_text)?;
         Ok(vec![option.to_owned(), text.to_owned()])
     };
     let own_socket = given("--socket", &Some(socket.clone()))?;
     let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
     serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut report)
-}
-
-fn made_absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
-    absolute(path).map_err(|e| {
-        let path = quoted(&path.to_string_lossy());
-        Error::new(Code::Failed, format!("{what} {path} cannot be made absolute: {}", text::cause(&e)))
-    })
 }
 
 /// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.

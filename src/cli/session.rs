@@ -10,15 +10,6 @@ use crate::cli::stdout::Out;
 use crate::client::{Client, default_socket};
 use crate::wire::error::Error;
 
-/// The form of answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people, and for `cut`.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
 pub struct Session {
     /// All commands, in the order in which they are shown.
     pub commands: Vec<&'static About>,
@@ -26,21 +17,15 @@ pub struct Session {
     pub socket: Option<PathBuf>,
     /// `--host` and the like.
     pub remote: RemoteOptions,
-    /// `--json`.
-    pub format: Format,
+    /// `--json`: an answer is one JSON object per line, instead of text for people and for `cut`.
+    pub json: bool,
     pub out: Out,
 }
 
 impl Session {
     /// With nothing said yet.
     pub fn new(commands: Vec<&'static About>) -> Self {
-        Self {
-            commands,
-            socket: None,
-            remote: RemoteOptions::default(),
-            format: Format::Text,
-            out: Out::new(),
-        }
+        Self { commands, socket: None, remote: RemoteOptions::default(), json: false, out: Out::new() }
     }
 
     pub fn socket(&self) -> Result<PathBuf, Error> {
@@ -64,7 +49,16 @@ impl Session {
 
     /// Whether answers are JSON.
     pub fn is_json(&self) -> bool {
-        self.format == Format::Json
+        self.json
+    }
+
+    /// Prints an answer: the object with `--json`, else the line.
+    pub fn answer(&mut self, object: impl FnOnce() -> Value, line: impl FnOnce() -> String) {
+        if self.is_json() {
+            self.object(&object());
+        } else {
+            self.out.line(&line());
+        }
     }
 
     /// Prints one JSON object.

@@ -1,9 +1,7 @@
 //! `provost signal`: sends a signal, and changes nothing else.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Expectation;
-use crate::cli::batch::in_order;
-use crate::cli::batch::report;
+use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
 use crate::cli::values;

@@ -14,15 +14,10 @@ use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, Spe
 
 pub struct Launch {
     spec: Spec,
-    shell: Shell,
+    /// Whether a shell gets the whole as one text.
+    shell: bool,
     /// The options seen, for a message.
     seen: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shell {
-    No,
-    Yes,
 }
 
 impl Launch {
@@ -35,7 +30,7 @@ impl Launch {
     pub fn keeping(output_bytes: u64) -> Self {
         let mut spec = Spec::new([""; 0]);
         spec.output_bytes = output_bytes;
-        Self { spec, shell: Shell::No, seen: Vec::new() }
+        Self { spec, shell: false, seen: Vec::new() }
     }
 
     /// Takes an option in; false when it is none of these.
@@ -66,8 +61,8 @@ impl Launch {
             return Err(Error::usage("there is no program behind --").hint("write: -- PROGRAM [ARG...]"));
         }
         self.spec.command = match self.shell {
-            Shell::No => program,
-            Shell::Yes => vec!["/bin/sh".into(), "-c".into(), program.join(" ")],
+            false => program,
+            true => vec!["/bin/sh".into(), "-c".into(), program.join(" ")],
         };
         self.spec.cwd = Some(directory(self.spec.cwd.as_deref())?);
         self.spec.check()?;
@@ -78,7 +73,7 @@ impl Launch {
         let spec = &mut self.spec;
         match option {
             "--name" => spec.name = Some(arguments.value(option)?.parse()?),
-            "--shell" => self.shell = Shell::Yes,
+            "--shell" => self.shell = true,
             "--env" | "-e" => spec.env.push(values::pair(option, &arguments.value(option)?)?),
             "--env-file" => spec.env.extend(env_file(&arguments.value(option)?)?),
             "--clear-env" => spec.env_base = EnvBase::Empty,
@@ -174,18 +169,11 @@ fn env_file(path: &str) -> Result<Vec<(String, String)>, Error> {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
-        match line.trim_start().split_once('=') {
-            Some((key, value)) if !key.is_empty() => pairs.push((key.to_owned(), value.to_owned())),
-            _ => {
-                return Err(Error::usage(format!(
-                    "env file {}, line {}: {} is not K=V",
-                    quoted(path),
-                    n + 1,
-                    quoted(line)
-                ))
-                .hint("write one K=V per line; empty lines and lines that begin with '#' are skipped"));
-            }
-        }
+        pairs.push(values::pair("", line.trim_start()).map_err(|_| {
+            let message = format!("env file {}, line {}: {} is not K=V", quoted(path), n + 1, quoted(line));
+            Error::usage(message)
+                .hint("write one K=V per line; empty lines and lines that begin with '#' are skipped")
+        })?);
     }
     Ok(pairs)
 }

@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Counts;
-use crate::cli::batch::Expectation;
-use crate::cli::batch::in_order;
-use crate::cli::batch::judge;
-use crate::cli::batch::report;
+use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -22,7 +18,6 @@ use crate::wire::process::Process;
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
-use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::ProgramOrTargets);
@@ -181,8 +176,7 @@ fn start_again(
     for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
         e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
     }
-    let now = Timestamp::now();
-    let counts = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
+    let counts = report_states(session, &items);
     Ok((counts, ids_of(&items)))
 }
 

@@ -1,14 +1,11 @@
 //! `provost status`: how processes are. The command that scripts call most, so it does nothing else.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Expectation;
-use crate::cli::batch::report;
+use crate::cli::batch::report_states;
 use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
-use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
-use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("status", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Tell how processes are";
@@ -25,8 +22,7 @@ fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 
 fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = session.client()?.status(targets)?;
-    let now = Timestamp::now();
-    let counts = report(session, &items, |p| Expectation::Yes(text::state(p, now)));
+    let counts = report_states(session, &items);
     let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
     Ok(match counts.exit_code() {
         0 if !all_run => Code::No.exit_code(),

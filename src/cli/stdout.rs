@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::text;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 
 /// Gathered output is written when it has come to so many bytes.
 const GATHER_LEN: usize = 256 << 10;
@@ -20,7 +20,7 @@ impl Out {
         Self { gathered: Vec::new(), failure: None }
     }
 
-    /// Whether a person looks at it.
+    /// Whether standard output is a terminal.
     pub fn is_terminal(&self) -> bool {
         io::stdout().is_terminal()
     }
@@ -62,7 +62,7 @@ impl Out {
         }
     }
 
-    /// Whether writing has become senseless.
+    /// Whether a write has failed, so that any other is dropped.
     pub fn is_broken(&self) -> bool {
         self.failure.is_some()
     }
@@ -72,7 +72,7 @@ impl Out {
         self.flush();
         match &self.failure {
             Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Error::new(Code::Failed, format!("cannot write to standard output: {}", text::cause(e))))
+                Err(Error::failed("write to standard output", &text::cause(e)))
             }
             Some(_) | None => Ok(()),
         }
@@ -104,8 +104,8 @@ pub fn notice(message: &str) {
     to_stderr(format!("provost: {}\n", text::escaped(message)).as_bytes());
 }
 
-/// In one write, so that lines of several programs do not mix. When standard error cannot be written there is
-/// nobody left to tell.
+/// Writes to standard error in one piece, so that lines of several programs do not mix. That it cannot be
+/// written is not reported: there is no other place for it.
 pub fn to_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }

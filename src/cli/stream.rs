@@ -1,8 +1,7 @@
 //! `provost stream`: output as it comes.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Counts;
-use crate::cli::batch::named;
+use crate::cli::batch::{Counts, named};
 use crate::cli::command::{Command, job};
 use crate::cli::escape::Escaper;
 use crate::cli::json;

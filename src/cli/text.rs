@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sys::signal;
-use crate::wire::id::is_bidi;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::{is_bidi, quoted};
 use crate::wire::process::{End, Exit, Process, StartFailure, State};
 use crate::wire::time::{Timestamp, millis};
 
@@ -103,6 +105,19 @@ pub fn end(exit: &Exit) -> String {
         out.push_str(", core dumped");
     }
     out
+}
+
+/// A path in quotes, harmless to print.
+pub fn path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// The path made absolute; `what` names it in the error.
+pub fn absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|e| {
+        let message = format!("{what} {} cannot be made absolute: {}", self::path(path), cause(&e));
+        Error::new(Code::Failed, message)
+    })
 }
 
 /// What the system says of an error number.

@@ -1,6 +1,6 @@
 //! `provost upgrade`: moves the running service to another binary.
 
-use std::path::{Path, absolute};
+use std::path::Path;
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
@@ -9,7 +9,7 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{UpgradeId, quoted};
+use crate::wire::id::UpgradeId;
 use crate::wire::reply::Upgraded;
 use crate::wire::request::Upgrade;
 
@@ -41,23 +41,14 @@ fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {
 fn run(to: Option<String>, session: &mut Session) -> Result<u8, Error> {
     let path = to.as_deref().map(whole).transpose()?;
     let upgraded = session.client()?.upgrade(Upgrade { id: UpgradeId::new(), path })?;
-    if session.is_json() {
-        session.object(&json::upgraded(&upgraded));
-    } else {
-        session.out.line(&text::escaped(&sentence(&upgraded)));
-    }
+    session.answer(|| json::upgraded(&upgraded), || text::escaped(&sentence(&upgraded)).into_owned());
     Ok(0)
 }
 
 /// The path as the service has to be told it: it has another working directory.
 fn whole(path: &str) -> Result<String, Error> {
-    let whole = absolute(Path::new(path)).map_err(|e| {
-        let e = format!("path {} cannot be made absolute: {}", quoted(path), text::cause(&e));
-        Error::new(Code::Failed, e)
-    })?;
+    let whole = text::absolute("path", Path::new(path))?.into_os_string().into_string();
     whole
-        .into_os_string()
-        .into_string()
         .map_err(|_| Error::new(Code::Failed, "the working directory is no text: give --to an absolute path"))
 }
 

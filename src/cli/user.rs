@@ -1,7 +1,7 @@
 //! `provost user`: who has a password for gRPC.
 
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -90,7 +90,7 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
     match args.what {
         What::List => return list(&files, session),
         What::Add(name) => {
-            // Before a password is asked for in vain.
+            // Checked before the password is asked for, which would be in vain.
             if known(&files.file)?.get(name.as_str()).is_some() {
                 return Err(is_there(&name));
             }
@@ -154,15 +154,11 @@ impl UserFiles {
             }
             (None, None) => state()?.join("users"),
         };
-        let file = absolute(&file).map_err(|e| {
-            let what = format!("the users file {} cannot be made absolute", shown(&file));
-            Error::new(Code::Failed, format!("{what}: {}", text::cause(&e)))
-        })?;
-        Ok(Self { file, roles })
+        Ok(Self { file: text::absolute("the users file", &file)?, roles })
     }
 }
 
-/// The users as they are; nobody when there is no file.
+/// The users as they are; none when there is no file.
 fn known(file: &Path) -> Result<Users, Error> {
     if file.symlink_metadata().is_ok() { Users::load(file) } else { Ok(Users::default()) }
 }
@@ -173,7 +169,7 @@ fn is_there(name: &Name) -> Error {
 }
 
 fn no_such_user(name: &Name, files: &UserFiles) -> Error {
-    Error::new(Code::NotFound, format!("there is no user {name} in {}", shown(&files.file)))
+    Error::new(Code::NotFound, format!("there is no user {name} in {}", text::path(&files.file)))
         .hint("'provost user list' shows the users")
 }
 
@@ -190,12 +186,9 @@ fn list(files: &UserFiles, session: &mut Session) -> Result<u8, Error> {
 }
 
 fn report(what: &str, name: &Name, files: &UserFiles, session: &mut Session) {
-    if session.is_json() {
-        let file = files.file.to_string_lossy();
-        session.object(&json!({ "name": name.as_str(), "done": what, "users": file }));
-    } else {
-        session.out.line(&format!("{name}: {what} ({})", text::escaped(&files.file.to_string_lossy())));
-    }
+    let file = files.file.to_string_lossy();
+    let object = || json!({ "name": name.as_str(), "done": what, "users": file });
+    session.answer(object, || format!("{name}: {what} ({})", text::escaped(&file)));
 }
 
 fn hash(name: &Name) -> Result<Hash, Error> {
@@ -206,9 +199,8 @@ fn hash(name: &Name) -> Result<Hash, Error> {
 fn password(name: &Name) -> Result<Zeroizing<String>, Error> {
     if !io::stdin().is_terminal() {
         let mut line = Zeroizing::new(Vec::with_capacity(LINE_LEN_MAX as usize + 1));
-        let failed =
-            |e: io::Error| Error::new(Code::Failed, format!("cannot read the password: {}", text::cause(&e)));
-        io::stdin().lock().take(LINE_LEN_MAX).read_until(b'\n', &mut line).map_err(failed)?;
+        let read_line = io::stdin().lock().take(LINE_LEN_MAX).read_until(b'\n', &mut line);
+        read_line.map_err(|e| Error::failed("read the password", &text::cause(&e)))?;
         if line.is_empty() {
             return Err(Error::usage("there is no password on standard input")
                 .hint("it is its first line; at a terminal it is asked for"));
@@ -220,7 +212,7 @@ fn password(name: &Name) -> Result<Zeroizing<String>, Error> {
             io::ErrorKind::Interrupted => {
                 Error::new(Code::Failed, "no password was given, nothing is changed")
             }
-            _ => Error::new(Code::Failed, format!("cannot ask for the password: {}", text::cause(&e)))
+            _ => Error::failed("ask for the password", &text::cause(&e))
                 .hint("it can also be one line of standard input"),
         })?;
         read(&answer)
@@ -238,10 +230,6 @@ fn read(line: &[u8]) -> Result<Zeroizing<String>, Error> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|_| Error::usage("the password is not UTF-8 text"))?;
     Ok(Zeroizing::new(text.to_owned()))
-}
-
-fn shown(path: &Path) -> String {
-    quoted(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -1,18 +1,13 @@
 //! `provost wait`: waits for processes, and ends as they did.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::Counts;
-use crate::cli::batch::in_order;
-use crate::cli::batch::judge;
+use crate::cli::batch::{in_order, report_states};
 use crate::cli::command::{Codes, Command, job};
-use crate::cli::json;
 use crate::cli::session::Session;
-use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Exit;
 use crate::wire::request::{Until, Wait};
-use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
     Command::new("wait", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).codes(Codes::Process);
@@ -56,20 +51,10 @@ fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
     let until = wait.until;
     let targets = wait.targets.clone();
     let items = in_order(session.client()?.wait(wait)?, &targets);
-    let (mut counts, mut code, now) = (Counts::default(), 0, Timestamp::now());
-    for item in &items {
-        if session.is_json() {
-            session.object(&json::item(item));
-        }
-        let Some(process) = judge(item, &mut counts) else { continue };
-        counts.done();
-        if !session.is_json() {
-            session.out.line(&format!("{}: {}", process.label(), text::state(process, now)));
-        }
-        if code == 0 && until == Until::Stopped {
-            code = process.exit.as_ref().map_or(0, Exit::shell_code);
-        }
-    }
+    report_states(session, &items);
+    let stopped = items.iter().filter(|item| item.error.is_none() && until == Until::Stopped);
+    let mut codes = stopped.filter_map(|item| item.process.as_ref()?.exit.as_ref()).map(Exit::shell_code);
+    let code = codes.find(|&code| code != 0).unwrap_or(0);
     match items.iter().find_map(|item| item.error.as_ref()) {
         // Told already; the code is apart from those of programs.
         Some(e) if e.code == Code::TimedOut => Ok(e.code.exit_code()),
