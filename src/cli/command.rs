@@ -18,6 +18,7 @@ pub enum Codes {
     /// How the command itself did.
     Own,
     /// The same, with codes for a program that is not there or cannot be executed, as shells have them.
+    #[cfg_attr(not(feature = "gateway"), expect(dead_code, reason = "only what speaks gRPC has it"))]
     Program,
     /// How a process ended; so the command's own failures have codes that programs rarely use.
     Process,

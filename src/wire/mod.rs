@@ -3,7 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "gateway")]
 pub mod audit;
 pub mod buffer;
 mod change;

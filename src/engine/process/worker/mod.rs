@@ -109,14 +109,12 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            // What has come after a removal is not for a process any more: `end` refuses it.
-            while !self.removed
-                && let Some(msg) = self.process.next_msg()
-            {
+            while let Some(msg) = self.process.next_msg() {
                 self.take(msg);
-            }
-            if self.removed {
-                return self.process.end();
+                // What has come after a removal is not for a process any more: `end` refuses it.
+                if self.removed {
+                    return self.process.end();
+                }
             }
             if self.record.state.is_at_rest() && self.pipes.owed.is_none() {
                 match self.process.become_idle(self.record) {
