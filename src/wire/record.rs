@@ -234,6 +234,8 @@ pub fn decode_env(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::event::EventKind;
+    use crate::wire::process::End;
 
     #[test]
     fn stored_numbers_of_a_stop_keep_their_meaning() {
@@ -245,5 +247,29 @@ mod tests {
         assert_eq!([0, 1, 2].map(AfterStop::from_number), after);
         assert_eq!(after.map(|then| then as u32), [0, 1, 2]);
         assert_eq!(AfterStop::from_number(7), AfterStop::Decide);
+    }
+
+    /// Made by another protobuf library from the messages as they were when these were first stored: numbers
+    /// and meanings of fields must never change.
+    #[test]
+    fn what_was_stored_before_is_read_as_it_was_meant() {
+        let bytes = |hex: &str| -> Vec<u8> {
+            (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()
+        };
+        let stored = bytes(
+            "0a10000102030405060708090a0b0c0d0e0f10041807300338e80740d00f48b81750a01f5a0c100920012805\
+         3006380740086802700b780180010cba01057569642030ca0103776562e20129080510061a10000102030405\
+         060708090a0b0c0d0e0f22037765622807300e3a01634a016450035804e80163f0014df80101",
+        );
+        let record = Record::decode(&stored).unwrap();
+        assert_eq!((record.state, record.run, record.pid, record.restarts), (State::Backoff, 7, None, 3));
+        assert_eq!((record.deadline, record.deadline_at), (Some(12), Some(Timestamp(77))));
+        assert_eq!((record.attempts, record.window_start, record.window_restarts), (2, 11, 1));
+        assert_eq!((record.wanted, record.internal, record.output_from), (true, false, 99));
+        let exit = record.exit.unwrap();
+        assert_eq!((exit.end, exit.oom, exit.max_rss_kib), (End::Signal(9), true, 8));
+        // Also an event of a kind that has another meaning since.
+        assert_eq!((record.events[0].kind, record.events[0].seq), (EventKind::Adopted, 5));
+        assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 }

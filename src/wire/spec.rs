@@ -514,4 +514,30 @@ mod tests {
         assert!(with(|s| s.output_bytes = OUTPUT_BYTES_MAX + 1).is_err());
         assert!(with(|s| s.command = vec!["x".repeat(100_000); 22]).is_err());
     }
+
+    /// Made by another protobuf library from the messages as they were when these were first stored: numbers
+    /// and meanings of fields must never change.
+    #[test]
+    fn what_was_stored_before_is_read_as_it_was_meant() {
+        let bytes = |hex: &str| -> Vec<u8> {
+            (0..hex.len()).step_by(2).map(|n| u8::from_str_radix(&hex[n..n + 2], 16).unwrap()).collect()
+        };
+        let stored = bytes(
+            "0a0273680a022d630a017812037765621a060a014b120176200132042f7372763a01754201674a01614a0162\
+         5012580960c8016801720c0a066e6f66696c65100118027a100802100118022003280430053a020007820106\
+         0802100618018801804092010210509a01060a016c12016da00100",
+        );
+        let spec = Spec::decode(&stored).unwrap();
+        assert_eq!(spec.command, ["sh", "-c", "x"]);
+        assert_eq!((spec.user.as_deref(), spec.cwd.as_deref()), (Some("u"), Some("/srv")));
+        assert_eq!((spec.umask, spec.nice, spec.oom_score_adj), (Some(0o22), Some(-5), Some(100)));
+        assert_eq!(spec.env_base, EnvBase::Empty);
+        assert_eq!(spec.rlimits, [Rlimit { resource: "nofile".into(), soft: 1, hard: 2 }]);
+        assert_eq!((spec.restart.policy, spec.restart.max_restarts), (RestartPolicy::Always, Some(3)));
+        assert_eq!((spec.restart.reset_after.as_millis(), &spec.restart.success_codes[..]), (5, &[0, 7][..]));
+        assert_eq!((spec.stop.signal, spec.stop.scope), (2, Scope::Group));
+        assert_eq!((spec.output_bytes, &spec.ready), (8192, &Some(Readiness::Tcp(80))));
+        assert_eq!((spec.labels.len(), spec.autostart), (1, Some(false)));
+        assert_eq!(Spec::decode(&spec.encode()), Ok(spec));
+    }
 }
