@@ -24,6 +24,8 @@ use crate::gateway;
 use crate::host;
 use crate::sys::system;
 use crate::wire::error::Error;
+#[cfg(feature = "gateway")]
+use crate::wire::provider::HOST;
 use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
@@ -36,9 +38,6 @@ const HOST_ENV: [(&str, &str); 3] = [
     ("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0"),
     ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.pthread.stack_cache_size=1048576"),
 ];
-/// Its name as a process.
-#[cfg(feature = "gateway")]
-const HOST: &str = "provost.host";
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);

@@ -1,7 +1,6 @@
 //! `provost provider`: executables that give out configuration values, hosted.
 
 use std::io::Read;
-use std::time::Duration;
 
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -14,7 +13,7 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
-use crate::client::Client;
+use crate::client::{Client, host_socket};
 use crate::sdk::value;
 use crate::sys::files;
 use crate::wire::error::{Code, Error};
@@ -104,7 +103,8 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 impl Given {
     fn take(&mut self, option: &str, arguments: &mut Arguments) -> Result<(), Error> {
         let definition = &mut self.definition;
-        if let Some(timeout) = timeout(definition, option) {
+        let step = option.trim_start_matches("--").strip_suffix("-timeout");
+        if let Some(timeout) = step.and_then(|step| definition.timeouts.of(step)) {
             *timeout = arguments.duration(option)?;
             return if timeout.is_zero() {
                 Err(Error::usage(format!("{option} 0 leaves no time at all")))
@@ -140,7 +140,7 @@ impl Given {
         match verb.as_str() {
             "list" => return nothing_more(arguments, ProviderCall::List(set)),
             "shutdown" => return nothing_more(arguments, ProviderCall::ShutDown(set)),
-            "start" | "fetch" | "info" | "health" | "logs" | "stop" | "reset" | "replace" => {}
+            known if VERBS.contains(&known) => {}
             other => {
                 let e = format!("there is no 'provost provider {}'", quoted(other).trim_matches('\''));
                 return Err(arguments.usage(e));
@@ -165,7 +165,10 @@ impl Given {
                     return Err(arguments.usage("there is no --binary".into()));
                 }
                 if definition.binary.contains('/') {
-                    definition.binary = absolute(&definition.binary)?;
+                    let path = text::absolute("binary", definition.binary.as_ref())?;
+                    definition.binary = path.into_os_string().into_string().map_err(|path| {
+                        Error::usage(format!("the path {} is not UTF-8 text", text::path(path.as_ref())))
+                    })?;
                 }
                 definition.config = self.config.as_deref().map(config).transpose()?.unwrap_or_default();
                 definition.environment = match (self.is_clear, self.allowed) {
@@ -178,26 +181,6 @@ impl Given {
         };
         nothing_more(arguments, call)
     }
-}
-
-fn timeout<'a>(definition: &'a mut Definition, option: &str) -> Option<&'a mut Duration> {
-    let timeouts = &mut definition.timeouts;
-    Some(match option.strip_prefix("--")?.strip_suffix("-timeout")? {
-        "handshake" => &mut timeouts.handshake,
-        "health" => &mut timeouts.health,
-        "starting" => &mut timeouts.starting,
-        "init" => &mut timeouts.init,
-        "fetch" => &mut timeouts.fetch,
-        "info" => &mut timeouts.info,
-        "shutdown" => &mut timeouts.shutdown,
-        "term" => &mut timeouts.term,
-        _ => return None,
-    })
-}
-
-fn absolute(path: &str) -> Result<String, Error> {
-    let absolute = std::path::absolute(path).map_err(|e| Error::failed("make the path absolute", &e))?;
-    absolute.into_os_string().into_string().map_err(|_| Error::usage("the path is not UTF-8 text"))
 }
 
 /// The configuration, encoded: an object of JSON, or a file of it.
@@ -240,35 +223,25 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             Ok(0)
         }
         Order::Call(call) => {
-            let mut host = match (&call, connect(session)) {
-                // Where there is no host there is nothing to show or to end.
-                (ProviderCall::List(_) | ProviderCall::ShutDown(_), None) => return Ok(0),
-                (_, Some(host)) => host,
-                (_, None) => self::host(session)?,
-            };
+            let is_of_all = matches!(call, ProviderCall::List(_) | ProviderCall::ShutDown(_));
+            if is_of_all && !session.remote.is_given() {
+                let Ok(mut host) = Client::connect(&host_socket(&session.socket()?)) else {
+                    // Where a service has no host there is nothing to show or to end.
+                    return session.client().map(|_| 0);
+                };
+                show(host.provider(call)?, session);
+                return Ok(0);
+            }
+            let mut host = host(session)?;
             show(host.provider(call)?, session);
             Ok(0)
         }
     }
 }
 
-/// A connection to the host, if it runs.
-fn connect(session: &Session) -> Option<Client> {
-    if session.remote.is_given() {
-        return session.client().ok();
-    }
-    Client::connect(&crate::client::host_socket(&session.socket().ok()?)).ok()
-}
-
 /// A connection to the host, which is run if it does not yet.
 fn host(session: &Session) -> Result<Client, Error> {
-    if let Some(host) = connect(session) {
-        return Ok(host);
-    }
-    if session.remote.is_given() {
-        return session.client();
-    }
-    Client::connect_to_host(&session.socket()?)
+    if session.remote.is_given() { session.client() } else { Client::connect_to_host(&session.socket()?) }
 }
 
 fn show(answer: ProviderAnswer, session: &mut Session) {
@@ -370,11 +343,14 @@ fn logs(name: &ProviderName, session: &mut Session) -> Result<u8, Error> {
             session.out.bytes(&chunk.data);
         }
     }
+    session.out.bytes(escaper.finish().as_bytes());
     Ok(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Order, Error> {

@@ -38,14 +38,13 @@ use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
-use crate::wire::provider::{ProviderAnswer, ProviderCall};
+use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
 use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Upgrade, Wait,
 };
 
-/// The process that hosts providers, and how long it may take to be ready.
-const HOST: &str = "provost.host";
+/// How long the host of providers may take to be ready.
 const HOST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to the service, which is made again whenever it breaks.

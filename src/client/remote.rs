@@ -4,14 +4,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use grpcio::{
-    CallOption, ChannelBuilder, EnvBuilder, Environment, MetadataBuilder, RpcStatus, RpcStatusCode,
-};
+use grpcio::{CallOption, ChannelBuilder, MetadataBuilder, RpcStatus, RpcStatusCode};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 
@@ -20,6 +18,7 @@ use crate::client::settings::{Host, RemoteSettings};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{NextPage, Paged};
 use crate::rpc::block;
+use crate::rpc::client_threads::environment;
 use crate::rpc::services::public as api;
 use crate::rpc::services::public::{ProcessServiceClient, ProviderServiceClient};
 use crate::rpc::status;
@@ -122,13 +121,6 @@ impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("host", &self.host).finish_non_exhaustive()
     }
-}
-
-/// The C core's threads; one set for all connections.
-fn environment() -> Arc<Environment> {
-    static ENVIRONMENT: OnceLock<Arc<Environment>> = OnceLock::new();
-    let made = || Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
-    Arc::clone(ENVIRONMENT.get_or_init(made))
 }
 
 /// What comes back for one request.

@@ -11,7 +11,21 @@ use crate::config::section::{At, Section};
 use crate::provider::settings::ProviderSettings;
 use crate::sdk::value;
 use crate::wire::error::Error;
-use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
+use crate::wire::provider::{
+    CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT, sha256,
+};
+
+/// The keys of the timeouts, each named after its step.
+const TIMEOUTS: [&str; 8] = [
+    "handshake_timeout",
+    "health_timeout",
+    "starting_timeout",
+    "init_timeout",
+    "fetch_timeout",
+    "info_timeout",
+    "shutdown_timeout",
+    "term_timeout",
+];
 
 pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
     let directories = section.texts_of("directories")?;
@@ -76,10 +90,9 @@ fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
         (None, true) => ProviderEnvironment::Clear,
         (None, false) => ProviderEnvironment::Inherit,
     };
-    let sha256 = table.text("sha256")?;
-    if let Some(text) = sha256.as_ref().filter(|t| t.value.len() != 64 || !t.value.bytes().all(is_digit)) {
-        return Err(table.bad(text, "'sha256' has 64 hexadecimal digits in lower case"));
-    }
+    let digits = table.text("sha256")?;
+    let sha256 =
+        digits.map(|text| sha256(&text.value).map_err(|e| table.bad(&text, &e.message))).transpose()?;
     let mut definition = Definition {
         binary: binary.value.into_owned(),
         config,
@@ -87,31 +100,20 @@ fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
         group: text(table, "group")?,
         cwd: text(table, "cwd")?,
         environment,
-        sha256: sha256.map(|text| text.value.into_owned()),
+        sha256,
         pin_type: text(table, "pin_type")?,
         pin_version: text(table, "pin_version")?,
         allow_external: table.flag("allow_external")?.unwrap_or(false),
         ..Definition::default()
     };
     let range = Duration::from_millis(1)..=Duration::from_secs(3600);
-    let timeouts = &mut definition.timeouts;
-    for (key, timeout) in [
-        ("handshake_timeout", &mut timeouts.handshake),
-        ("health_timeout", &mut timeouts.health),
-        ("starting_timeout", &mut timeouts.starting),
-        ("init_timeout", &mut timeouts.init),
-        ("fetch_timeout", &mut timeouts.fetch),
-        ("info_timeout", &mut timeouts.info),
-        ("shutdown_timeout", &mut timeouts.shutdown),
-        ("term_timeout", &mut timeouts.term),
-    ] {
-        *timeout = table.duration(key, range.clone())?.unwrap_or(*timeout);
+    for key in TIMEOUTS {
+        let (timeout, step) = (table.duration(key, range.clone())?, key.trim_end_matches("_timeout"));
+        if let (Some(timeout), Some(of)) = (timeout, definition.timeouts.of(step)) {
+            *of = timeout;
+        }
     }
     Ok(definition)
-}
-
-fn is_digit(byte: u8) -> bool {
-    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
 #[cfg(test)]
@@ -172,7 +174,7 @@ mod tests {
             ("[providers.app]\nbinary = './x'", "line 2, column 10: 'binary' is an absolute path"),
             ("[providers.\"a/b\"]\nbinary = 'x'", "bad alias"),
             ("[providers.app]\nbinary = 'x'\nset = 'a.b'", "bad set"),
-            ("[providers.app]\nbinary = 'x'\nsha256 = 'AB'", "64 hexadecimal digits"),
+            ("[providers.app]\nbinary = 'x'\nsha256 = 'AB'", "is no SHA-256"),
             ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
             ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
             ("[providers]\ndirectories = 'x'", "takes a list of strings"),

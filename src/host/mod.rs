@@ -26,7 +26,7 @@ use crate::provider::{Notes, Providers};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
-use crate::wire::audit::Note;
+use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, ProviderName};
@@ -121,11 +121,10 @@ impl Host {
         let who =
             envelope.on_behalf_of.clone().unwrap_or_else(|| format!("uid {} pid {}", caller.uid, caller.pid));
         let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
-        let fits = |text: &str| crate::wire::audit::fit(text);
         // Without the service there is no audit to put it into.
         if let Ok(mut engine) = Client::connect(&self.socket) {
             engine.on_behalf_of(Some(who));
-            let _ = engine.note(Note { what: fits(&what), result: fits(&result) });
+            let _ = engine.note(Note { what: fit(&what), result: fit(&result) });
         }
     }
 }

@@ -5,19 +5,19 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
 use grpcio::{
-    CallOption, ChannelBuilder, ClientUnaryReceiver, EnvBuilder, Environment, Marshaller, Method, MethodType,
-    RpcStatus, RpcStatusCode,
+    CallOption, ChannelBuilder, ClientUnaryReceiver, Marshaller, Method, MethodType, RpcStatus, RpcStatusCode,
 };
 use prost::Message;
 
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
 use crate::rpc::block;
+use crate::rpc::client_threads::environment;
 use crate::rpc::codec::{self, Encoded};
 use crate::rpc::services::provider as proto;
 use crate::rpc::services::provider::ProviderServiceClient;
@@ -78,13 +78,6 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }
-}
-
-/// The C core's threads; one set for all connections. Never dropped: its last owner might be one of them.
-fn environment() -> Arc<Environment> {
-    static ENVIRONMENT: OnceLock<Arc<Environment>> = OnceLock::new();
-    let made = || Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
-    Arc::clone(ENVIRONMENT.get_or_init(made))
 }
 
 impl Connection {
@@ -163,9 +156,10 @@ impl Connection {
     }
 
     pub fn shutdown(&self, timeout: Duration) -> Result<(), Failure> {
-        let call = self.client.shutdown(&proto::ShutdownRequest {}, option(timeout));
         // The one call that is made after the others were cancelled.
-        wait(call, timeout).map(drop).map_err(|fault| failure("Shutdown", timeout, fault))
+        let alone = Self { cancel: Cancel::default(), ..self.clone() };
+        let call = alone.client.shutdown(&proto::ShutdownRequest {}, option(timeout));
+        alone.wait(call, timeout).map(drop).map_err(|fault| failure("Shutdown", timeout, fault))
     }
 
     /// Waits for the answer, or until everything is cancelled.
@@ -186,15 +180,6 @@ impl Connection {
 
 fn option(timeout: Duration) -> CallOption {
     CallOption::default().timeout(timeout)
-}
-
-fn wait<A: Message + Unpin>(
-    call: grpcio::Result<ClientUnaryReceiver<A>>,
-    timeout: Duration,
-) -> Result<A, Fault> {
-    let call = call.map_err(|e| Fault::Transport(e.to_string()))?;
-    let answer = block::wait(call, Some(clock::now_ms() + millis(timeout) + MARGIN_MS));
-    answer.ok_or(Fault::Deadline)?.map_err(fault)
 }
 
 fn fault(e: grpcio::Error) -> Fault {

@@ -1,6 +1,7 @@
 //! What can go wrong with a provider: one enum. Each kind has a stable reason for programs, a code for the
 //! command line, and says the next step.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::wire::error::{Code, Error};
@@ -232,8 +233,14 @@ impl Failure {
         Error::new(self.code(), format!("provider {name}: {message}")).hint(hint).reason(self.reason())
     }
 
+    /// What happened, without the provider's name.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.words(&"ALIAS").0
+    }
+
     /// What happened, and the next step.
-    fn words(&self, name: &ProviderName) -> (String, String) {
+    fn words(&self, name: &dyn fmt::Display) -> (String, String) {
         let logs = || format!("'provost provider logs {name}' shows what it has printed");
         match self {
             Self::UnknownAlias => {
@@ -267,6 +274,10 @@ impl Failure {
             Self::HandshakeTimeout { after, ending } => (
                 format!("has not reported its port within {} s{}", after.as_secs_f32(), ending.last_words()),
                 "it has to print a line PROVIDER_PORT=<n>, and flush it; --handshake-timeout gives it more time".into(),
+            ),
+            Self::BadHandshake { why, line } if line.is_empty() => (
+                format!("bad handshake: {why}"),
+                "it has to report the port of its own listener on 127.0.0.1".into(),
             ),
             Self::BadHandshake { why, line } => (
                 format!("bad handshake: {why}: {}", quoted(&String::from_utf8_lossy(line))),

@@ -3,7 +3,8 @@
 //!
 //! No alias waits for another: each has its own lock and its own state (`alias.rs`), and whoever finds it
 //! idle starts it (`run.rs`) while the others wait for what comes of it. Nothing here has a thread of its own
-//! but a handshake and a shutdown while they last. What must survive the host is in notes (`notes.rs`).
+//! but a handshake, a recovery and a shutdown while they last. What must survive the host is in notes
+//! (`notes.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +22,6 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -31,7 +31,7 @@ pub use crate::provider::failure::Failure;
 pub use crate::provider::notes::Notes;
 use crate::provider::run::{Run, Site};
 use crate::sys::clock;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
 };
@@ -48,7 +48,6 @@ const PROVIDERS_MAX: usize = 1000;
 pub struct Providers {
     site: Site,
     aliases: Mutex<BTreeMap<ProviderName, Arc<Alias>>>,
-    is_ending: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -66,7 +65,7 @@ impl Providers {
     #[must_use]
     pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes) -> Self {
         let site = Site { socket, directories, notes };
-        Self { site, aliases: Mutex::default(), is_ending: AtomicBool::new(false) }
+        Self { site, aliases: Mutex::default() }
     }
 
     /// Makes known what the configuration defines. What an earlier host has left with another definition is
@@ -82,13 +81,14 @@ impl Providers {
     /// Returns what cannot be read of it.
     pub fn recover(&self) -> Vec<String> {
         let (notes, bad) = self.site.notes.all();
-        for (name, note) in notes {
-            let alias = Arc::new(Alias::new(name.clone(), note.definition.clone()));
-            if let Some(run) = self.site.find_again(&note) {
+        // All at once: one that does not answer is not to hold up the others.
+        for_each(&notes, |(name, note)| {
+            let alias = Alias::new(name.clone(), note.definition.clone());
+            if let Some(run) = self.site.recover(note) {
                 alias.machine.lock().started(Ok(Arc::new(run)), false);
             }
-            self.aliases.lock().insert(name, alias);
-        }
+            self.aliases.lock().insert(name.clone(), Arc::new(alias));
+        });
         bad
     }
 
@@ -152,7 +152,7 @@ impl Providers {
         }
         if aliases.len() >= PROVIDERS_MAX {
             let e = format!("there are {PROVIDERS_MAX} providers already");
-            return Err(Failure::Service(Error::new(crate::wire::error::Code::Refused, e)));
+            return Err(Failure::Service(Error::new(Code::Refused, e)));
         }
         let alias = Arc::new(Alias::new(name.clone(), definition));
         aliases.insert(name.clone(), Arc::clone(&alias));
@@ -167,9 +167,6 @@ impl Providers {
         loop {
             if let Some(why) = waited_for.and_then(|attempt| machine.failure_of(attempt)) {
                 return Err(why);
-            }
-            if self.is_ending.load(Ordering::Acquire) {
-                return Err(Failure::ShutDown);
             }
             match machine.get(clock::now_ms()) {
                 Decision::Use(run) => return Ok(run),
@@ -188,7 +185,7 @@ impl Providers {
 
     /// Starts a run, for all that wait for one.
     fn start_run(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
-        let definition = Arc::clone(&alias.definition.lock());
+        let definition = alias.definition();
         let result = self.site.start(&alias.name, &definition).map(Arc::new);
         let mut machine = alias.machine.lock();
         let counts = result.as_ref().err().is_none_or(Failure::is_of_the_start);
@@ -204,7 +201,8 @@ impl Providers {
     /// asked is started again.
     fn ask<T>(&self, name: &ProviderName, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
         let alias = self.find(name)?;
-        let _call = alias.calls.enter(alias.definition.lock().timeouts.fetch)?;
+        let timeout = alias.definition().timeouts.fetch;
+        let _call = alias.calls.enter(timeout)?;
         let mut is_repeated = false;
         loop {
             let run = self.get(&alias)?;
@@ -284,8 +282,9 @@ impl Providers {
     /// before the old one is touched, and calls that come meanwhile wait for the new one.
     fn replace(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
         let alias = self.find(name)?;
-        self.site.check(&Arc::clone(&alias.definition.lock()))?;
-        alias.calls.drain(alias.definition.lock().timeouts.fetch, || self.stop_run(&alias))?;
+        let definition = alias.definition();
+        self.site.check(&definition)?;
+        alias.calls.drain(definition.timeouts.fetch, || self.stop_run(&alias))?;
         alias.machine.lock().reset();
         self.get(&alias)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
@@ -294,24 +293,16 @@ impl Providers {
     /// Ends all of a set, or of all, at once, and forgets them.
     fn shut_down(&self, set: Option<&str>) -> ProviderAnswer {
         let aliases = self.of_set(set);
-        std::thread::scope(|scope| {
-            for alias in &aliases {
-                let stop = || {
-                    let _ = self.stop_run(alias);
-                    self.site.notes.forget(&alias.name);
-                    self.aliases.lock().remove(&alias.name);
-                };
-                if std::thread::Builder::new().name("shutdown".into()).spawn_scoped(scope, stop).is_err() {
-                    // Out of threads: one after the other.
-                    let _ = self.stop_run(alias);
-                }
-            }
+        for_each(&aliases, |alias| {
+            let _ = self.stop_run(alias);
+            self.site.notes.forget(&alias.name);
+            self.aliases.lock().remove(&alias.name);
         });
         ProviderAnswer::List(aliases.iter().map(|alias| self.show(alias)).collect())
     }
 
     fn show(&self, alias: &Alias) -> Provider {
-        let definition = Arc::clone(&alias.definition.lock());
+        let given = alias.definition();
         let machine = alias.machine.lock();
         let (state, run, reason) = match machine.phase() {
             Phase::Idle => (ProviderState::Idle, None, String::new()),
@@ -323,7 +314,7 @@ impl Providers {
         Provider {
             name: alias.name.clone(),
             state,
-            binary: run::shown_path(&definition, &self.site.directories),
+            binary: run.as_ref().map_or(&given.binary, |run| &run.binary).clone(),
             pid: run.as_ref().map(|run| run.pid),
             port: run.as_ref().map(|run| run.port),
             kind: about.kind,
@@ -344,6 +335,24 @@ impl Alias {
             calls: Calls::default(),
         }
     }
+
+    /// The present one; its lock is not held while anything is done with it.
+    fn definition(&self) -> Arc<Definition> {
+        Arc::clone(&self.definition.lock())
+    }
+}
+
+/// Does the work for each, on a thread of its own as long as there are threads.
+fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
+    let work = &work;
+    std::thread::scope(|scope| {
+        for one in all {
+            let named = std::thread::Builder::new().name("provider".into());
+            if named.spawn_scoped(scope, move || work(one)).is_err() {
+                work(one);
+            }
+        }
+    });
 }
 
 /// What two definitions differ in, with both values; secrets stay where they are.

@@ -1,7 +1,6 @@
 //! One run of a provider: from the start of its process to the accepted configuration, and its end. Each
 //! step has its own deadline, and a set-up that fails leaves nothing behind.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +61,8 @@ pub struct Run {
     pub number: u64,
     pub pid: u32,
     pub port: u16,
+    /// As it was found.
+    pub binary: String,
     pub definition: Arc<Definition>,
     connection: Mutex<Connection>,
     about: Mutex<Option<About>>,
@@ -150,6 +151,7 @@ impl Site {
             number: process.run,
             pid,
             port,
+            binary: binary_of(process),
             definition: Arc::clone(definition),
             connection: Mutex::new(connection),
             about: Mutex::new(about),
@@ -176,8 +178,18 @@ impl Site {
         }
     }
 
-    /// A run that an earlier host has left, if it can be used as it is.
-    pub fn find_again(&self, note: &ProviderNote) -> Option<Run> {
+    /// A run that an earlier host has left, if it can be used as it is. What cannot, is ended: nobody would
+    /// know what it was given.
+    pub fn recover(&self, note: &ProviderNote) -> Option<Run> {
+        let run = self.find_again(note);
+        if let (None, Some((process, _))) = (&run, note.process) {
+            // Without the service there is none; a start looks again for what has the name.
+            let _ = self.client().map(|mut client| forget(&mut client, &process.to_string()));
+        }
+        run
+    }
+
+    fn find_again(&self, note: &ProviderNote) -> Option<Run> {
         let ((process, number), port) = (note.process?, note.port?);
         if note.init != InitState::Done {
             return None;
@@ -192,6 +204,7 @@ impl Site {
             number,
             pid,
             port,
+            binary: binary_of(&found),
             definition: Arc::new(note.definition.clone()),
             connection: Mutex::new(connection),
             about: Mutex::default(),
@@ -332,11 +345,9 @@ fn wait_until_usable(connection: &Connection, definition: &Definition) -> Result
     let timeouts = &definition.timeouts;
     let deadline = clock::now_ms() + millis(timeouts.starting);
     loop {
-        let (health, is_usable) = connection.health(timeouts.health).map_err(|failure| {
-            let why = failure.error(&ProviderName::new("", "x").expect("a good name")).message;
-            let why = why.strip_prefix("provider x: ").unwrap_or(&why).to_owned();
-            Failure::NotHealthy { why, ending: Ending::default() }
-        })?;
+        let (health, is_usable) = connection
+            .health(timeouts.health)
+            .map_err(|failure| Failure::NotHealthy { why: failure.message(), ending: Ending::default() })?;
         if is_usable {
             return Ok(());
         }
@@ -406,10 +417,7 @@ fn with_ending(failure: Failure, known: Ending) -> Failure {
     }
 }
 
-/// Whether there is such a file: for a look at a definition that starts nothing.
-#[must_use]
-pub fn shown_path(definition: &Definition, directories: &[PathBuf]) -> String {
-    let found = directories.iter().map(|dir| dir.join(&definition.binary)).find(|path| path.exists());
-    let path = found.unwrap_or_else(|| PathBuf::from(&definition.binary));
-    fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()
+/// What its process executes.
+fn binary_of(process: &Process) -> String {
+    process.command.first().cloned().unwrap_or_default()
 }

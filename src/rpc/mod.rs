@@ -5,6 +5,7 @@
 
 pub(crate) mod api;
 pub(crate) mod block;
+pub(crate) mod client_threads;
 pub(crate) mod codec;
 pub(crate) mod pending;
 pub(crate) mod services;

@@ -203,9 +203,8 @@ impl<P: Provider> Served<P> {
         if calls.fetch_add(1, Ordering::AcqRel) >= CALLS_MAX {
             drop(Counted(calls));
             let message = format!("{CALLS_MAX} calls are under way already");
-            return pending::keep(
-                sink.fail(RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, message)),
-            );
+            let status = RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, message);
+            return pending::answer(sink, Err(status));
         }
         let counted = Counted(calls);
         let started = thread::spawn("call", move || {
@@ -214,10 +213,7 @@ impl<P: Provider> Served<P> {
             let result = catch_unwind(AssertUnwindSafe(|| work(&provider, request?)));
             let result =
                 result.unwrap_or_else(|_| Err(Failure::Internal("the provider panicked".to_owned())));
-            pending::keep(match result {
-                Ok(answer) => sink.success(answer),
-                Err(failure) => sink.fail(failure.into()),
-            });
+            pending::answer(sink, result.map_err(Into::into));
         });
         // Without a thread the sink is gone, and the call is cancelled.
         drop(started);

@@ -9,6 +9,8 @@ use crate::wire::error::{Code, Error};
 
 /// The longest name, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
+/// What the names of providers' processes begin with.
+pub const PROVIDER_PREFIX: &str = "provider.";
 /// The shortest prefix of a UUID that counts as one.
 pub const PREFIX_LEN_MIN: usize = 4;
 /// The longest pattern, in bytes: a name with a star between any two characters.
@@ -113,7 +115,7 @@ impl Name {
     /// Whether it is a name for what the host of providers runs.
     #[must_use]
     pub fn is_of_provider(&self) -> bool {
-        self.0.starts_with("provider.")
+        self.0.starts_with(PROVIDER_PREFIX)
     }
 
     /// The name of instance `n`: `web` becomes `web-2`.

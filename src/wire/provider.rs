@@ -1,11 +1,10 @@
 //! Providers as they are asked about: what a client says of one, and what the host answers.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::wire::error::Error;
-use crate::wire::id::{NAME_LEN_MAX, Name, quoted};
+use crate::wire::id::{NAME_LEN_MAX, Name, PROVIDER_PREFIX, quoted};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_answer::What as AnswerBody;
 use crate::wire::proto::v1::provider_call::What as CallBody;
@@ -13,8 +12,8 @@ use crate::wire::time::millis;
 
 /// The set where none is named.
 pub const SET_DEFAULT: &str = "default";
-/// What the names of providers' processes begin with.
-pub const PROCESS_PREFIX: &str = "provider.";
+/// The process of the service's own that hosts providers.
+pub const HOST: &str = "provost.host";
 /// The longest configuration, in bytes of its encoding.
 pub const CONFIG_LEN_MAX: usize = 1 << 20;
 /// The most segments of a path.
@@ -35,7 +34,7 @@ impl ProviderName {
         let set = if set.is_empty() { SET_DEFAULT } else { set };
         check("set", set, |c| matches!(c, '_' | '@' | '-'))?;
         check("alias", alias, |c| matches!(c, '_' | '@' | '-' | '.'))?;
-        let max = NAME_LEN_MAX - PROCESS_PREFIX.len() - 1;
+        let max = NAME_LEN_MAX - PROVIDER_PREFIX.len() - 1;
         if set.len() + alias.len() > max {
             return Err(Error::usage(format!("set and alias have more than {max} characters together")));
         }
@@ -55,7 +54,7 @@ impl ProviderName {
     /// What its process is called.
     #[must_use]
     pub fn process(&self) -> Name {
-        let name = format!("{PROCESS_PREFIX}{}.{}", self.set, self.alias);
+        let name = format!("{PROVIDER_PREFIX}{}.{}", self.set, self.alias);
         name.parse().expect("set and alias were checked to make a name")
     }
 }
@@ -170,6 +169,21 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// That of a step, by the name that its option and its key begin with.
+    pub fn of(&mut self, step: &str) -> Option<&mut Duration> {
+        Some(match step {
+            "handshake" => &mut self.handshake,
+            "health" => &mut self.health,
+            "starting" => &mut self.starting,
+            "init" => &mut self.init,
+            "fetch" => &mut self.fetch,
+            "info" => &mut self.info,
+            "shutdown" => &mut self.shutdown,
+            "term" => &mut self.term,
+            _ => return None,
+        })
+    }
+
     fn to_wire(self) -> v1::ProviderTimeouts {
         v1::ProviderTimeouts {
             handshake_ms: millis(self.handshake),
@@ -314,7 +328,7 @@ impl Definition {
             let len = w.config.len();
             return Err(Error::usage(format!("a configuration of {len} bytes is over {CONFIG_LEN_MAX}")));
         }
-        let sha256 = text(w.sha256).map(|digits| digits.parse::<Digest>()).transpose()?;
+        let sha256 = text(w.sha256).map(|digits| sha256(&digits)).transpose()?;
         Ok(Self {
             binary: w.binary,
             config: w.config,
@@ -323,7 +337,7 @@ impl Definition {
             group: text(w.group),
             cwd: text(w.cwd),
             environment,
-            sha256: sha256.map(|digest| digest.0),
+            sha256,
             pin_type: text(w.pin_type),
             pin_version: text(w.pin_version),
             allow_external: w.allow_external,
@@ -332,19 +346,13 @@ impl Definition {
     }
 }
 
-/// A SHA-256, as 64 hexadecimal digits in lower case.
-struct Digest(String);
-
-impl FromStr for Digest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        if digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Ok(Self(digits.to_ascii_lowercase()));
-        }
-        Err(Error::usage(format!("{} is no SHA-256", quoted(text))).hint("it has 64 hexadecimal digits"))
+/// A SHA-256 as 64 hexadecimal digits in lower case, of one that may begin with `sha256:`.
+pub fn sha256(text: &str) -> Result<String, Error> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(digits.to_ascii_lowercase());
     }
+    Err(Error::usage(format!("{} is no SHA-256", quoted(text))).hint("it has 64 hexadecimal digits"))
 }
 
 impl ProviderCall {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::g_clients::installed;
-use crate::harness::{Options, Output, SOON, Scratch, Service, binary, fixture, procfs, wait};
+use crate::harness::{Options, Output, SOON, Scratch, Service, binary, cli, fixture, procfs, wait};
 
 /// A service with a directory of provider binaries.
 struct Hosting(Service);
@@ -436,4 +436,61 @@ fn a_replaced_provider_fails_no_call() {
     });
     assert_ne!(hosting.pid("rude"), before);
     assert!(!procfs::alive(before));
+}
+
+#[test]
+fn no_other_waits_for_one_whose_calls_are_awaited() {
+    let hosting = Hosting::start();
+    let rude = hosting.rude("fine");
+    hosting.ok(&["start", "slow", "--binary", &rude, "--fetch-timeout", "1m"]);
+    let pid = hosting.pid("slow");
+    let hanging = hosting.0.background(&["provider", "fetch", "slow", "hang"]);
+    wait::until("the call is under way", SOON, || has_call(pid));
+    let replacing = hosting.0.background(&["provider", "replace", "slow"]);
+    let waiting = wait::until_some("a call waits for the replacement", SOON, || {
+        let call = hosting.0.background(&["provider", "fetch", "slow", "pid"]);
+        assert_eq!(hosting.state("slow"), "ready");
+        call.is_running().then_some(call)
+    });
+    hosting.start_alias("other", &rude);
+    assert_eq!(hosting.state("slow"), "ready");
+    assert!(hanging.is_running() && replacing.is_running(), "all of this was while the call went on");
+    procfs::signal("KILL", pid);
+    hanging.end(SOON).expect(1);
+    replacing.end(SOON).expect(0);
+    waiting.end(SOON).expect(0);
+    assert_ne!(hosting.pid("slow"), pid);
+}
+
+#[test]
+fn without_a_service_nothing_is_listed_as_if_there_were_nothing() {
+    let hosting = Hosting::start();
+    hosting.ok(&["list"]);
+    let elsewhere = format!("{}.none", hosting.0.socket());
+    let list = cli::run(
+        {
+            let mut command = std::process::Command::new(binary());
+            command.args(["--socket", &elsewhere, "provider", "list"]);
+            command
+        },
+        SOON,
+    );
+    list.expect(7);
+}
+
+#[test]
+fn what_was_left_half_initialised_does_not_stay() {
+    let hosting = Hosting::start();
+    let hanging = hosting.rude("hang-in-init");
+    let start = ["provider", "start", "half", "--binary", &hanging, "--init-timeout", "1m"];
+    let starting = hosting.0.background(&start);
+    wait::until("Init is under way", SOON, || {
+        hosting.running("rude hang-in-init").first().is_some_and(|&pid| has_call(pid))
+    });
+    procfs::signal("KILL", hosting.host_pid());
+    starting.end(SOON);
+    wait::until("the next host has ended it", SOON, || {
+        hosting.cli(&["list"]).code == 0 && hosting.running("rude hang-in-init").is_empty()
+    });
+    assert_eq!(hosting.state("half"), "idle");
 }

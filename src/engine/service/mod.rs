@@ -19,6 +19,7 @@ use crate::sys::system;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
+use crate::wire::provider::HOST;
 use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::spec::{Spec, check_env};
@@ -26,8 +27,6 @@ use crate::wire::spec::{Spec, check_env};
 pub use crate::engine::service::engine::{Engine, RunOnDemand};
 pub use crate::engine::service::upgrades::Upgrades;
 
-/// The process that hosts providers.
-const HOST: &str = "provost.host";
 /// Processes in one reply of a list: a few hundred KiB at most, since commands are cut when shown.
 const LIST_BATCH: usize = 64;
 

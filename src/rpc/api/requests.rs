@@ -6,6 +6,7 @@ use crate::rpc::api::specs::{self, SCOPES};
 use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::proto::v1;
+use crate::wire::proto::v1::provider_call::What;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::request::{
     EnvChange, Events, List, Numbering, Output, Remove, Request, Signal, Since, Start, Stop, Stream,
@@ -35,6 +36,8 @@ pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
         let field = match &body {
             Body::Start(_) => "spec",
             Body::Upgrade(_) => "path",
+            Body::Provider(call) if matches!(call.what, Some(What::Fetch(_))) => "path",
+            Body::Provider(_) => "spec",
             _ => "targets",
         };
         Request::from_body(body).map_err(|e| Invalid::new(field, e))
