@@ -224,13 +224,10 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
         }
         Order::Call(call) => {
             let is_of_all = matches!(call, ProviderCall::List(_) | ProviderCall::ShutDown(_));
-            if is_of_all && !session.remote.is_given() {
-                let Ok(mut host) = Client::connect(&host_socket(&session.socket()?)) else {
-                    // Where a service has no host there is nothing to show or to end.
-                    return session.client().map(|_| 0);
-                };
-                show(host.provider(call)?, session);
-                return Ok(0);
+            // Where a service never had a host there is nothing to show or to end. One that has died has left
+            // its socket.
+            if is_of_all && !session.remote.is_given() && !host_socket(&session.socket()?).exists() {
+                return session.client().map(|_| 0);
             }
             let mut host = host(session)?;
             show(host.provider(call)?, session);
