@@ -11,6 +11,8 @@ WHOLE  := RUSTFLAGS="$(LINKED)" $(CARGO)
 SMALL  := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" CARGO_PROFILE_RELEASE_PANIC=abort \
 	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr" $(CARGO)
 BINARY := $(TARGET)/$(TRIPLE)/release/provost
+# What `make static` builds in; nothing (`make static FEATURES=`): the small program, without gRPC and TLS.
+FEATURES ?= gateway
 # Debian keeps servers, which the tests run, where the PATH of a user does not lead.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -27,7 +29,7 @@ help:
 	@echo 'make test     all tests'
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
-	@echo 'make static   one static binary, as $(TARGET)/provost-static, without gRPC and TLS; FEATURES=gateway: with'
+	@echo 'make static   one static binary, as $(TARGET)/provost-static; FEATURES= makes a small one without gRPC and TLS'
 	@echo 'make faults   the tests that kill things, many more rounds of each (long)'
 	@echo 'make install  program, manual page and completions below DESTDIR and PREFIX=$(PREFIX)'
 	@echo 'make clean    removes $(TARGET)'
@@ -73,7 +75,7 @@ static:
 	$(if $(FEATURES),tests/install.sh build)
 	$(if $(FEATURES),$(call announce,$(TRIPLE)/release,about 15 minutes))
 	$(if $(FEATURES),$(WHOLE),$(SMALL)) build --release --locked --target $(TRIPLE) --no-default-features --features '$(FEATURES)'
-	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),12582912)
+	packaging/prove-static.sh $(BINARY) $(TARGET)/provost-static $(if $(FEATURES),16777216)
 
 faults:
 	tests/install.sh build

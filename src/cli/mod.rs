@@ -104,6 +104,10 @@ const COMMANDS: &[&Command] = &[
     &host::COMMAND,
 ];
 
+/// The commands for clients that a program without the feature `gateway` lacks.
+#[cfg(any(test, not(feature = "gateway")))]
+const WITH_GATEWAY: [&str; 3] = ["cert", "user", "provider"];
+
 /// What the commands say of themselves.
 fn abouts() -> Vec<&'static About> {
     COMMANDS.iter().map(|command| &command.about).collect()
@@ -111,6 +115,10 @@ fn abouts() -> Vec<&'static About> {
 
 fn find(name: &str) -> Result<&'static Command, Error> {
     let known = COMMANDS.iter().copied().find(|command| command.about.name == name);
+    #[cfg(not(feature = "gateway"))]
+    if WITH_GATEWAY.contains(&name) {
+        return Err(text::without_gateway(&format!("has no command '{name}'")));
+    }
     known.ok_or_else(|| manual::no_command(&abouts(), name))
 }
 
@@ -223,6 +231,16 @@ mod tests {
         for command in COMMANDS {
             let e = parse(&[command.about.name, "--frobnicate"]).unwrap_err();
             assert_eq!(e.code, Code::Usage, "{}", command.about.name);
+        }
+    }
+
+    #[test]
+    fn what_the_small_program_lacks_is_said_to_be_lacking() {
+        for name in WITH_GATEWAY {
+            #[cfg(feature = "gateway")]
+            assert!(find(name).is_ok(), "{name}");
+            #[cfg(not(feature = "gateway"))]
+            assert_eq!(find(name).err().unwrap().code, Code::Refused, "{name}");
         }
     }
 

@@ -54,8 +54,7 @@ impl RemoteOptions {
 
     #[cfg(not(feature = "gateway"))]
     pub fn address(&self) -> Result<Address, Error> {
-        Err(Error::usage("this provost was built without TLS, and cannot reach other machines")
-            .hint("take one that was built with the feature gateway"))
+        Err(crate::cli::text::without_gateway("cannot reach other machines"))
     }
 
     #[cfg(feature = "gateway")]

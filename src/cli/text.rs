@@ -24,6 +24,13 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// What the program without the feature `gateway` cannot do.
+#[cfg(not(feature = "gateway"))]
+pub fn without_gateway(lack: &str) -> Error {
+    Error::new(Code::Refused, format!("this provost was built without gateway: it {lack}"))
+        .hint("take one that was built with the feature gateway, as 'make static' does")
+}
+
 /// A command as one would type it into a shell, harmless to print.
 pub fn quoted_command(arguments: &[String]) -> String {
     let mut out = String::new();
