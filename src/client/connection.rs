@@ -16,6 +16,7 @@ use crate::client::remote::{Remote, RemoteLink};
 use crate::client::socket;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
+use crate::wire::envelope::Behalf;
 use crate::wire::error::Error;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
@@ -92,7 +93,7 @@ impl Connection {
         }
     }
 
-    pub fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
+    pub fn send(&mut self, request: &Request, on_behalf_of: Option<&Behalf>) -> Result<(), Fault> {
         match self {
             Self::Socket(link) => link.send(request, on_behalf_of),
             // The gateway knows its caller.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::client::socket::open;
 use crate::sys::socket::{self, Blocking};
-use crate::wire::envelope::Envelope;
+use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
 use crate::wire::reply::{More, Reply};
@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// Sends a request; on a new connection with our greeting in front, in the same write.
-    pub(super) fn send(&mut self, request: &Request, on_behalf_of: Option<&str>) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, request: &Request, on_behalf_of: Option<&Behalf>) -> Result<(), Fault> {
         let mut out = Vec::with_capacity(256);
         if self.greeting == Greeting::Due {
             frame::put(&mut out, &Hello::ours().encode()).map_err(Fault::Final)?;

@@ -35,6 +35,7 @@ use crate::client::session::Session;
 pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket, host_socket};
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::audit::{AuditLine, AuditLog, Note};
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
 use crate::wire::process::Process;
@@ -107,9 +108,9 @@ impl Client {
         &self.0.address
     }
 
-    /// Makes every further request on behalf of `caller`, 1 to 256 printable characters that events record as
-    /// the cause. None makes them in the client's own name.
-    pub fn on_behalf_of(&mut self, caller: Option<String>) {
+    /// Makes every further request on behalf of `caller`, whom events record as the cause. None makes them in
+    /// the client's own name.
+    pub fn on_behalf_of(&mut self, caller: Option<Behalf>) {
         self.0.on_behalf_of = caller;
     }
 

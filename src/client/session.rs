@@ -7,6 +7,7 @@ use crate::client::cancel::Canceller;
 use crate::client::connection::{Address, Connection};
 use crate::client::link::Fault;
 use crate::client::retry::{self, Attempts};
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::{Item, More, Reply};
 use crate::wire::request::Request;
@@ -18,7 +19,7 @@ pub(super) struct Session {
     pub link: Option<Connection>,
     canceller: Option<Canceller>,
     /// The cause that the service records for every request, if it is not the caller itself.
-    pub on_behalf_of: Option<String>,
+    pub on_behalf_of: Option<Behalf>,
 }
 
 impl Session {
@@ -121,7 +122,7 @@ impl Session {
         if let Some(canceller) = &self.canceller {
             link.watch(canceller).map_err(Fault::Final)?;
         }
-        link.send(request, self.on_behalf_of.as_deref())?;
+        link.send(request, self.on_behalf_of.as_ref())?;
         Ok(link)
     }
 }

@@ -14,6 +14,7 @@ use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
 use crate::sys::clock;
 use crate::tls::identity::Peer;
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 
 /// A user that has logged in.
@@ -85,6 +86,12 @@ impl Caller {
             gateway.log.say(&format!("{}: {}", self.who(user), e.message));
             status::refusal(Reason::Role, &e)
         })
+    }
+
+    /// For whom the service is asked, and whether that is an administrator.
+    pub fn behalf(&self, gateway: &Gateway, user: &User) -> Result<Behalf, RpcStatus> {
+        let is_admin = self.role(gateway, user)? == Role::Admin;
+        Ok(Behalf { who: self.who(user), is_admin })
     }
 
     /// For the record: user, certificate and its serial number.

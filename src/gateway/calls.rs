@@ -19,6 +19,7 @@ use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
 use crate::wire::audit::Note;
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
@@ -83,7 +84,7 @@ impl Calls {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, decoded(request)?, &mut engine)?;
             let client = engine.client()?;
-            client.on_behalf_of(Some(ours.caller.who(&user)));
+            client.on_behalf_of(Some(ours.caller.behalf(&ours.gateway, &user)?));
             let canceller = client.canceller();
             response.watch(&canceller)?;
             let mut source = Source::of(request, client)?;
@@ -139,7 +140,7 @@ impl Calls {
             let who = self.caller.who(user);
             self.gateway.log.say(&format!("{who}: refused: {}", e.message));
             if let (Some(what), Ok(client)) = (request.change(), engine.client()) {
-                client.on_behalf_of(Some(who));
+                client.on_behalf_of(Some(Behalf { who, is_admin: false }));
                 // Without the service there is nowhere to put it, and nothing that could have been done.
                 let _ = client.note(Note { what, result: format!("refused: {}", e.message) });
             }
@@ -177,7 +178,7 @@ impl Calls {
         page: &Page,
         client: &mut Client,
     ) -> Result<A, RpcStatus> {
-        client.on_behalf_of(Some(self.caller.who(user)));
+        client.on_behalf_of(Some(self.caller.behalf(&self.gateway, user)?));
         let mut answer = A::default();
         for reply in client.call(request)? {
             answer.put(reply);

@@ -27,7 +27,7 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
 use crate::wire::audit::{Note, fit};
-use crate::wire::envelope::Envelope;
+use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, ProviderName};
 use crate::wire::reply::{More, Reply};
@@ -118,8 +118,8 @@ impl Host {
     /// Puts a change into the audit, which the engine keeps.
     fn record(&self, envelope: &Envelope, caller: &Caller, error: Option<&Error>) {
         let Some(what) = envelope.request.change() else { return };
-        let who =
-            envelope.on_behalf_of.clone().unwrap_or_else(|| format!("uid {} pid {}", caller.uid, caller.pid));
+        let caller = || Behalf { who: format!("uid {} pid {}", caller.uid, caller.pid), is_admin: false };
+        let who = envelope.on_behalf_of.clone().unwrap_or_else(caller);
         let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
         // Without the service there is no audit to put it into.
         if let Ok(mut engine) = Client::connect(&self.socket) {

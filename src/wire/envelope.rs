@@ -10,19 +10,29 @@ use crate::wire::request::Request;
 /// The longest text that names that user, in characters.
 pub const ON_BEHALF_LEN_MAX: usize = 256;
 
+/// The user for whom a client only hands a request on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behalf {
+    /// 1 to 256 printable characters, for the record.
+    pub who: String,
+    /// Whether it is an administrator: only those reach what the service runs for itself.
+    pub is_admin: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     pub request: Request,
-    /// The user, where the client only hands the request on.
-    pub on_behalf_of: Option<String>,
+    /// None: the client itself.
+    pub on_behalf_of: Option<Behalf>,
 }
 
 impl Envelope {
     /// Encoded, without the frame.
     #[must_use]
-    pub fn encode(request: &Request, on_behalf_of: Option<&str>) -> Vec<u8> {
-        let on_behalf_of = on_behalf_of.unwrap_or_default().to_owned();
-        v1::Request { body: Some(request.to_body()), on_behalf_of }.encode_to_vec()
+    pub fn encode(request: &Request, on_behalf_of: Option<&Behalf>) -> Vec<u8> {
+        let for_admin = on_behalf_of.is_some_and(|behalf| behalf.is_admin);
+        let on_behalf_of = on_behalf_of.map_or_else(String::new, |behalf| behalf.who.clone());
+        v1::Request { body: Some(request.to_body()), on_behalf_of, for_admin }.encode_to_vec()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
@@ -32,8 +42,10 @@ impl Envelope {
             Error::new(Code::Refused, "the service does not know this request")
                 .hint("the client may be newer than the service: compare 'provost version'")
         })?;
-        let on_behalf_of = (!request.on_behalf_of.is_empty()).then_some(request.on_behalf_of);
-        if let Some(text) = &on_behalf_of {
+        let is_admin = request.for_admin;
+        let on_behalf_of = (!request.on_behalf_of.is_empty())
+            .then_some(Behalf { who: request.on_behalf_of, is_admin });
+        if let Some(Behalf { who: text, .. }) = &on_behalf_of {
             let is_odd = |c: char| c.is_control() || is_bidi(c);
             if text.chars().count() > ON_BEHALF_LEN_MAX || text.contains(is_odd) {
                 return Err(Error::usage(format!(
@@ -64,7 +76,10 @@ mod tests {
     use super::*;
 
     fn decoded(text: &str) -> Result<Option<String>, Error> {
-        Envelope::decode(&Envelope::encode(&Request::Service, Some(text))).map(|e| e.on_behalf_of)
+        let behalf = Behalf { who: text.to_owned(), is_admin: text.starts_with("ops") };
+        let envelope = Envelope::decode(&Envelope::encode(&Request::Service, Some(&behalf)))?;
+        assert!(envelope.on_behalf_of.as_ref().is_none_or(|back| *back == behalf));
+        Ok(envelope.on_behalf_of.map(|behalf| behalf.who))
     }
 
     #[test]

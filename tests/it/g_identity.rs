@@ -9,7 +9,7 @@ use provost::tls::material::{self, Files};
 use rustls::ClientConfig;
 
 use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login_of, text_field, tls};
-use crate::harness::gateway::{CLIENT, User};
+use crate::harness::gateway::{CLIENT, NAME, User};
 use crate::harness::{Gateway, LATER, binary, cli, procfs, rounds, wait};
 
 /// Another client's name, whose certificate is a viewer's.
@@ -73,4 +73,34 @@ fn g27_no_call_has_the_rights_of_another_connection() {
     // The pool keeps a connection to the engine for each of its threads.
     wait::until("no descriptor is left", LATER, || procfs::fd_count(gateway.pid()) <= before + 16);
     expect_service(&gateway);
+}
+
+/// What the service runs for itself is out of an operator's reach, by name and by id, and within an admin's.
+#[test]
+fn the_services_own_processes_are_for_admins() {
+    let gateway = Gateway::start();
+    let (pid, id) = (gateway.pid(), gateway.service().status_json(NAME)["id"].clone());
+    let id = id.as_str().expect("it has one").to_owned();
+    let (operator, admin) = (login_of(User::Operator), login_of(User::Admin));
+    let mut peer = Peer::new(&gateway);
+    for target in [NAME, &id] {
+        let target = text_field(1, target.as_bytes());
+        for method in ["Stop", "Restart", "StartAgain", "Signal"] {
+            // SIGSTOP, where it takes a signal.
+            let number: &[u8] = if method == "Signal" { &[2 << 3, 19] } else { &[] };
+            let answer = peer.call(method, &operator, &[&target, number].concat()).expect("an answer");
+            let text = String::from_utf8_lossy(&answer.data).into_owned() + &answer.text;
+            assert!(text.contains("that needs admin"), "{method}: {text}");
+        }
+        for method in ["Output", "Stream"] {
+            let answer = peer.call(method, &operator, &target).expect("an answer");
+            assert_eq!((answer.status, answer.data.len()), (Some(PERMISSION_DENIED), 0), "{method}");
+        }
+        let status = peer.call("Status", &operator, &target).and_then(|answer| answer.status);
+        assert_eq!(status, Some(OK), "how it is may be seen");
+        let output = peer.call("Output", &admin, &target).expect("an answer");
+        assert!(output.status == Some(OK) && !output.data.is_empty());
+    }
+    assert_eq!(gateway.pid(), pid);
+    assert_eq!(gateway.service().status_json(NAME)["run"], 1);
 }

@@ -2,6 +2,7 @@
 
 use provost::Spec;
 use provost::wire::audit::{AuditLog, Note};
+use provost::wire::envelope::Behalf;
 use provost::wire::error::Code;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{EnvChange, Numbering, Signal, Start, Stop};
@@ -10,6 +11,10 @@ use provost::wire::spec::Scope;
 use crate::harness::{Options, SOON, Service, wait};
 
 const REMOTE: &str = "ops@client.example (serial 7f) user demo";
+
+fn behalf(who: &str) -> Option<Behalf> {
+    Some(Behalf { who: who.to_owned(), is_admin: false })
+}
 
 fn start(name: &str) -> Start {
     let mut spec = Spec::new(["sleep", "75000"]);
@@ -30,7 +35,7 @@ fn lines(service: &Service) -> Vec<(String, String, String)> {
 fn a_request_on_behalf_of_another_names_that_one_as_its_cause() {
     let service = Service::new();
     let mut client = service.client();
-    client.on_behalf_of(Some(REMOTE.to_owned()));
+    client.on_behalf_of(behalf(REMOTE));
     client.start(start("web")).expect("it is started");
     assert_eq!(service.status_json("web")["cause"], REMOTE);
     client.stop(Stop { targets: vec!["web".into()], ..Stop::default() }).expect("it is stopped");
@@ -43,7 +48,7 @@ fn a_request_on_behalf_of_another_names_that_one_as_its_cause() {
     client.on_behalf_of(None);
     client.stop(Stop { targets: vec!["web".into()], ..Stop::default() }).expect("it is stopped");
     assert!(service.status_json("web")["cause"].as_str().is_some_and(|c| c.starts_with("uid ")));
-    client.on_behalf_of(Some("two\nlines".to_owned()));
+    client.on_behalf_of(behalf("two\nlines"));
     assert_eq!(client.start(start("odd")).expect_err("it is refused").code, Code::Usage);
 }
 
@@ -51,7 +56,7 @@ fn a_request_on_behalf_of_another_names_that_one_as_its_cause() {
 fn j10_every_change_has_a_line() {
     let service = Service::new();
     let mut client = service.client();
-    client.on_behalf_of(Some(REMOTE.to_owned()));
+    client.on_behalf_of(behalf(REMOTE));
     client.start(start("web")).expect("it is started");
     client.start(start("web")).expect_err("the name is taken");
     let signal = |name: &str| Signal { targets: vec![name.into()], signal: 18, scope: Scope::Leader };

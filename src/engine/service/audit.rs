@@ -29,9 +29,9 @@ impl Engine {
         let write_queue = &self.context.write_queue;
         let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
         let seq = self.context.feed.number_audit();
-        let Who { name, cause, is_trusted } = who;
+        let Who { name, cause, is_trusted, is_admin } = who;
         let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
-        let asked = Asked { cause, is_trusted, write_seq: write_queue.mark_audit(line.clone()) };
+        let asked = Asked { cause, is_trusted, is_admin, write_seq: write_queue.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let write_seq = write_queue.mark_audit(line);

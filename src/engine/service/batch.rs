@@ -36,7 +36,7 @@ impl Engine {
         asked: &Asked,
         replies: &mut Replies<'_>,
     ) -> Answer {
-        let (found, not_found) = self.find_all(targets);
+        let (found, not_found) = self.find_allowed(targets, asked);
         if !not_found.is_empty() {
             // An engine before this one may have removed it, and not have lived to record that.
             let unrecorded = self.recorded(asked.write_seq.max(COMPARED), replies)?;

@@ -15,7 +15,8 @@ use crate::engine::table::Table;
 use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::Name;
 use crate::wire::reply::Reply;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
@@ -74,6 +75,8 @@ pub(super) struct Asked {
     /// For events and records.
     pub cause: String,
     pub is_trusted: bool,
+    /// Whether it may have to do with what the service runs for itself.
+    pub is_admin: bool,
     /// What has to be written before anything is answered.
     pub write_seq: WriteSeq,
 }
@@ -90,6 +93,19 @@ impl Engine {
             }
         }
         (found, missing)
+    }
+
+    /// The same for what goes into a process or reads what it prints. What the service runs for itself, and
+    /// the providers that its host keeps, are there for administrators only.
+    pub(super) fn find_allowed(
+        &self,
+        targets: &[String],
+        asked: &Asked,
+    ) -> (Vec<Arc<Process>>, Vec<(String, Error)>) {
+        let (found, mut missing) = self.find_all(targets);
+        let (allowed, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(|p| check(p, asked).is_ok());
+        missing.extend(refused.iter().filter_map(|p| Some((p.label(), check(p, asked).err()?))));
+        (allowed, missing)
     }
 
     /// Waits until what was marked up to this number is on the disk. What is returned says why it is not.
@@ -112,4 +128,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Refuses a process of the service's own to who is no administrator.
+pub(super) fn check(process: &Process, asked: &Asked) -> Result<(), Error> {
+    let is_own = process.is_internal || process.name.as_ref().is_some_and(Name::is_of_provider);
+    if asked.is_admin || !is_own {
+        return Ok(());
+    }
+    let message = format!("{} is what the service runs for itself: that needs admin", process.label());
+    Err(Error::new(Code::Refused, message))
 }

@@ -50,8 +50,8 @@ impl Engine {
         if let Some(what) = envelope.request.change() {
             return self.audited(who, what, envelope.request, replies);
         }
-        let Who { cause, is_trusted, .. } = who;
-        self.answer(envelope.request, &Asked { cause, is_trusted, write_seq: 0 }, replies)
+        let Who { cause, is_trusted, is_admin, .. } = who;
+        self.answer(envelope.request, &Asked { cause, is_trusted, is_admin, write_seq: 0 }, replies)
     }
 
     /// Names of providers are given by their host, which removes what it finds under them.
@@ -83,8 +83,8 @@ impl Engine {
             Request::Wait(r) => self.wait(&r, replies),
             Request::Status(targets) => self.status(&targets, replies),
             Request::List(r) => self.list(&r, replies),
-            Request::Output(r) => self.output(&r, replies),
-            Request::Stream(r) => self.stream(&r, replies),
+            Request::Output(r) => self.output(&r, asked, replies),
+            Request::Stream(r) => self.stream(&r, asked, replies),
             Request::Follow(r) => self.follow(&r, asked, replies),
             Request::Env(r) => self.env(&r, asked, replies),
             Request::Events(r) => self.events(&r, replies),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::history::journal;
 use crate::engine::history::sinks::Batch;
 use crate::engine::process::handle::Process;
-use crate::engine::service::engine::{Answer, Asked, Engine};
+use crate::engine::service::engine::{Answer, Asked, Engine, check};
 use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
 use crate::sys::poll::Waker;
@@ -27,8 +27,9 @@ struct Follower {
 
 impl Engine {
     /// What is kept, in one instant.
-    pub(super) fn output(&self, r: &Output, replies: &mut Replies<'_>) -> Answer {
+    pub(super) fn output(&self, r: &Output, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let process = self.one(&r.target)?;
+        check(&process, asked)?;
         let read = process.memory.ring().read(0, u64::MAX, r.kind);
         send(process.id, &read.map_err(|e| Error::failed("read the output", &e))?, replies)?;
         Ok(Reply::Done)
@@ -61,8 +62,8 @@ impl Engine {
     }
 
     /// Output as it comes, until every process is at rest and all of it was sent.
-    pub(super) fn stream(&self, r: &Stream, replies: &mut Replies<'_>) -> Answer {
-        let (found, missing) = self.find_all(&r.targets);
+    pub(super) fn stream(&self, r: &Stream, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
+        let (found, missing) = self.find_allowed(&r.targets, asked);
         if let Some((_, error)) = missing.into_iter().next() {
             return Err(error.into());
         }
@@ -94,6 +95,7 @@ impl Engine {
     /// For a client that reads output where it lies: tells when there is some, and shares that memory.
     pub(super) fn follow(&self, r: &Follow, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let found: Vec<_> = r.ids.iter().map(|&id| self.table.get(id)).collect();
+        found.iter().flatten().try_for_each(|process| check(process, asked))?;
         if r.share {
             let (rings, files) = share(&found, asked)?;
             replies.share(rings, &files)?;

@@ -2,6 +2,7 @@
 
 use crate::engine::process::state::cut;
 use crate::listener::Caller;
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,18 +13,24 @@ pub struct Who {
     pub cause: String,
     /// Root, or the service's own user: may have what others must not see.
     pub is_trusted: bool,
+    /// Whether it may have to do with what the service runs for itself.
+    pub is_admin: bool,
 }
 
 impl Who {
     /// The peer, or the user that it speaks for. `service_uid`: the service's user.
-    pub fn of(caller: &Caller, on_behalf_of: Option<String>, service_uid: u32) -> Result<Self, Error> {
+    pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>, service_uid: u32) -> Result<Self, Error> {
         let Caller { uid, pid, .. } = *caller;
         let is_trusted = uid == 0 || uid == service_uid;
         match on_behalf_of {
             None => {
-                Ok(Self { name: format!("uid {uid} pid {pid}"), cause: format!("uid {uid}"), is_trusted })
+                let (name, cause) = (format!("uid {uid} pid {pid}"), format!("uid {uid}"));
+                // Whom the socket lets in is an administrator.
+                Ok(Self { name, cause, is_trusted, is_admin: true })
             }
-            Some(name) if is_trusted => Ok(Self { cause: cut(&name), name, is_trusted }),
+            Some(Behalf { who: name, is_admin }) if is_trusted => {
+                Ok(Self { cause: cut(&name), name, is_trusted, is_admin })
+            }
             Some(_) => Err(Error::new(Code::Refused, format!("user {uid} may not speak for others"))),
         }
     }
@@ -36,7 +43,7 @@ mod tests {
     #[test]
     fn only_root_and_the_services_user_speak_for_others() {
         let who = |uid, on_behalf_of: Option<&str>| {
-            Who::of(&Caller { uid, gid: 0, pid: 5 }, on_behalf_of.map(str::to_owned), 7)
+            Who::of(&Caller { uid, gid: 0, pid: 5 }, on_behalf_of.map(|who| Behalf { who: who.to_owned(), is_admin: false }), 7)
                 .map(|w| (w.name, w.cause, w.is_trusted))
         };
         assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));
