@@ -82,7 +82,7 @@
 //! | [`engine`] | the service | `sys`, `wire`, `ring`, `listener` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
 //! | [`guard`] | limits on what others may ask of us | `sys` |
-//! | [`access`] | users, passwords, roles | `sys`, `wire` |
+//! | [`access`] | users, passwords, roles | `sys`, `wire`, `guard` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `access`, `rpc`, `client` |

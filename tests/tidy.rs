@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 28] = [
     ("src/listener", &["listener", "sys", "wire"]),
     ("src/engine", &["engine", "listener", "ring", "sys", "wire"]),
     ("src/tls", &["tls", "sys", "wire"]),
-    ("src/access", &["access", "sys", "wire"]),
+    ("src/access", &["access", "guard", "sys", "wire"]),
     ("src/rpc", &["rpc", "sys", "wire"]),
     ("src/client", &["client", "ring", "rpc", "sys", "tls", "wire"]),
     ("src/sdk", &["rpc", "sdk", "sys", "wire"]),

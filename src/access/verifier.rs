@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use ring::hmac;
 
 use crate::access::password::{Hash, Memory, Password, random};
-use crate::access::throttle::{FailureCounter, Key, Throttle};
+use crate::access::throttle::{FailureCounter, Key, Login, Throttle};
 use crate::access::users::Users;
 use crate::wire::error::{Code, Error};
 
@@ -91,11 +91,13 @@ impl Verifier {
     /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is the
     /// caller, as far as that is proven; the time is monotonic.
     pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
-        let counted = [
-            FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
-            FailureCounter { key: self.tag(&[user]), free: FREE_OF_USER },
-        ];
-        let check = || match self.throttle.lock().locked(&counted, now_ms) {
+        let login = Login {
+            pair: FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
+            user: FailureCounter { key: self.tag(&[user]), free: FREE_OF_USER },
+            // Of as many parts as no other.
+            source: self.tag(&[source, "", ""]),
+        };
+        let check = || match self.throttle.lock().locked(&login, now_ms) {
             Some(for_ms) => Err(Denied::Throttled { for_ms }),
             None => Ok(()),
         };
@@ -107,10 +109,10 @@ impl Verifier {
         let hash = users.get(user);
         let fits = hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
         if fits && hash.is_some() {
-            self.throttle.lock().succeeded(&counted);
+            self.throttle.lock().succeeded(&login, now_ms);
             Ok(())
         } else {
-            self.throttle.lock().failed(&counted, now_ms);
+            self.throttle.lock().failed(&login, now_ms);
             Err(Denied::Wrong)
         }
     }
