@@ -369,7 +369,7 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
             are_valid &= (described.not_before..=described.not_after).contains(&now);
             let role = roles
                 .as_ref()
-                .and_then(|roles| described.names.iter().filter_map(|name| roles.get(name)).max());
+                .and_then(|roles| described.typed.iter().filter_map(|name| roles.get(name)).max());
             let role = role.filter(|_| described.client).map_or("-", |role| role.name());
             if session.is_json() {
                 let mut object = in_json(&described, file, now);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::access::password::Hash;
 use crate::access::role::Role;
-use crate::access::roles::Roles;
+use crate::access::roles::{Roles, typed};
 use crate::access::users::Users;
-use crate::config::section::{Section, Text};
+use crate::config::section::Section;
 use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
 use crate::sys::system::euid;
 use crate::tls::material::Files;
@@ -31,13 +31,10 @@ pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySet
     })?;
     let files = files(&mut section, state)?;
     let users = users(&mut section, state, address)?;
-    let by_certificate = section.section("certificate_roles")?;
+    let by_certificate = section.section("certificate_roles")?.map(|table| roles(table, certificate_name));
     let by_user = section.section("user_roles")?;
     let roles = Roles {
-        by_certificate: by_certificate
-            .map(|table| roles(table, certificate_name))
-            .transpose()?
-            .unwrap_or_default(),
+        by_certificate: by_certificate.transpose()?.unwrap_or_default(),
         by_user: by_user.map(|table| roles(table, user_name)).transpose()?.unwrap_or_default(),
     };
     let limits = section.section("limits")?.map(limits).transpose()?.unwrap_or_default();
@@ -93,26 +90,29 @@ fn demo_users(section: Section<'_>) -> Result<Users, Error> {
     Ok(users)
 }
 
-fn certificate_name(name: &str) -> Result<(), Error> {
+fn certificate_name(name: &str) -> Result<String, Error> {
     let fits = (1..=CERTIFICATE_NAME_LEN_MAX).contains(&name.len()) && !name.contains(char::is_control);
-    if fits { Ok(()) } else { Err(Error::usage("it is no name of a certificate")) }
+    if fits { typed(name) } else { Err(Error::usage("it is no name of a certificate")) }
 }
 
-fn user_name(name: &str) -> Result<(), Error> {
-    name.parse::<Name>().map(drop)
+fn user_name(name: &str) -> Result<String, Error> {
+    name.parse::<Name>().map(|name| name.to_string())
 }
 
 fn roles(
     section: Section<'_>,
-    check: fn(&str) -> Result<(), Error>,
+    key: fn(&str) -> Result<String, Error>,
 ) -> Result<BTreeMap<String, Role>, Error> {
     let at = section.source();
-    let one = |(name, role): Text<'_>| {
-        check(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+    let mut all = BTreeMap::new();
+    for (name, role) in section.texts()? {
+        let key = key(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
         let parsed = role.value.parse::<Role>().map_err(|e| at.bad(&role, &e.message).hint(e.hint))?;
-        Ok((name.value, parsed))
-    };
-    section.texts()?.into_iter().map(one).collect()
+        if all.insert(key, parsed).is_some() {
+            return Err(at.bad(&name, "it has a role already, as another way to write the same name"));
+        }
+    }
+    Ok(all)
 }
 
 fn limits(mut section: Section<'_>) -> Result<Limits, Error> {

@@ -78,8 +78,8 @@ fn every_key_is_read() {
         }
     );
     assert_eq!(grpc.users, UserSource::File("/etc/provost/users".into()));
-    assert_eq!(grpc.roles.of(&["spiffe://example/ci".into()], "ann"), Some(Role::Viewer));
-    assert_eq!(grpc.roles.of(&["ops.example".into()], "ann"), Some(Role::Operator));
+    assert_eq!(grpc.roles.of(&["uri:spiffe://example/ci".into()], "ann"), Some(Role::Viewer));
+    assert_eq!(grpc.roles.of(&["dns:ops.example".into()], "ann"), Some(Role::Operator));
     assert_eq!(
         grpc.limits,
         Limits {
@@ -125,6 +125,8 @@ fn each_refusal_says_what_it_is_about() {
         ("[grpc.user_roles]\n'a b' = 'viewer'", "bad name 'a b'", "letter or a digit"),
         ("[grpc.user_roles]\nann = 1", "'ann' takes a string, not an integer", ""),
         ("[grpc.certificate_roles]\n'' = 'viewer'", "it is no name of a certificate", ""),
+        ("[grpc.certificate_roles]\n'ip:x' = 'viewer'", "'x' is not an address", ""),
+        ("[grpc.certificate_roles]\n'ops' = 'viewer'\n'dns:ops' = 'admin'", "it has a role already", ""),
         ("[grpc.demo_users]\nann = 'x'", "with 'users' there is no [grpc.demo_users]", ""),
         ("key = ''", "'key' is a path, not ''", ""),
         ("[remote.lab]\nhost = 'lab:1'", "[remote.lab] needs 'certificate'", ""),

@@ -81,8 +81,8 @@ impl Caller {
     /// The lower of the certificate's role and the user's.
     pub fn role(&self, gateway: &Gateway, user: &User) -> Result<Role, RpcStatus> {
         let access = gateway.access();
-        access.roles.of(&self.peer.names, user).ok_or_else(|| {
-            let e = access.roles.missing(&self.peer.names, user);
+        access.roles.of(&self.peer.typed, user).ok_or_else(|| {
+            let e = access.roles.missing(&self.peer.typed, user);
             gateway.log.say(&format!("{}: {}", self.who(user), e.message));
             status::refusal(Reason::Role, &e)
         })

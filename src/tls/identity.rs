@@ -19,6 +19,8 @@ use crate::wire::time::Timestamp;
 pub struct Peer {
     /// What it may call itself: DNS names, URIs, e-mail addresses and IP addresses of the SAN. Never empty.
     pub names: Vec<String>,
+    /// The same with their kinds, as `dns:host.example`: one kind's name is never taken for another's.
+    pub typed: Vec<String>,
     /// The serial number in hexadecimal, as `openssl x509 -serial` prints it.
     pub serial: String,
     /// SHA-256 of the certificate.
@@ -34,6 +36,8 @@ pub struct Peer {
 pub struct Described {
     /// The names in its SAN; may be empty.
     pub names: Vec<String>,
+    /// As in [`Peer`].
+    pub typed: Vec<String>,
     /// The subject's distinguished name.
     pub subject: String,
     /// The issuer's distinguished name.
@@ -77,15 +81,18 @@ pub(in crate::tls) fn described(der: &[u8]) -> Result<Described, String> {
     let broken = |e: x509_parser::error::X509Error| format!("it has a malformed extension: {e}");
     let usage = cert.extended_key_usage().map_err(broken)?.map(|found| found.value);
     let basic = cert.basic_constraints().map_err(broken)?.map(|found| found.value);
-    let mut names = Vec::new();
+    let (mut names, mut typed) = (Vec::new(), Vec::new());
     if let Some(san) = cert.subject_alternative_name().map_err(broken)? {
         for name in &san.value.general_names {
-            names.extend(named(name)?);
+            let Some((kind, name)) = named(name)? else { continue };
+            typed.push(format!("{kind}:{name}"));
+            names.push(name);
         }
     }
     let validity = cert.validity();
     Ok(Described {
         names,
+        typed,
         subject: cert.subject().to_string(),
         issuer: cert.issuer().to_string(),
         serial: serial(cert.raw_serial()),
@@ -101,28 +108,28 @@ pub(in crate::tls) fn described(der: &[u8]) -> Result<Described, String> {
 /// The peer that a certificate makes its holder; an error says why none.
 pub(in crate::tls) fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, String> {
     let leaf = chain.first().ok_or("there is no certificate")?;
-    let Described { names, serial, fingerprint, not_after, .. } = described(leaf)?;
+    let Described { names, typed, serial, fingerprint, not_after, .. } = described(leaf)?;
     if names.is_empty() {
         return Err("it has no name (SAN)".to_owned());
     }
     let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-    Ok(Peer { names, serial, fingerprint, not_after, chain })
+    Ok(Peer { names, typed, serial, fingerprint, not_after, chain })
 }
 
-/// A name of the SAN, or nothing for a kind that we do not use. Names of all kinds end up in one list, so
-/// each has to look like its kind, or a DNS name could be mistaken for a URI.
-fn named(name: &GeneralName<'_>) -> Result<Option<String>, String> {
-    let (text, fits) = match name {
-        GeneralName::DNSName(name) => (*name, is_dns(name)),
-        GeneralName::URI(name) => (*name, name.contains(':') && is_graphic(name)),
+/// A name of the SAN and its kind, or nothing for a kind that we do not use. It has to look like its kind, for
+/// people read it without.
+fn named(name: &GeneralName<'_>) -> Result<Option<(&'static str, String)>, String> {
+    let (kind, text, fits) = match name {
+        GeneralName::DNSName(name) => ("dns", *name, is_dns(name)),
+        GeneralName::URI(name) => ("uri", *name, name.contains(':') && is_graphic(name)),
         GeneralName::RFC822Name(name) => {
-            (*name, name.contains('@') && !name.contains(':') && is_graphic(name))
+            ("email", *name, name.contains('@') && !name.contains(':') && is_graphic(name))
         }
-        GeneralName::IPAddress(bytes) => return Ok(Some(address(bytes)?.to_string())),
+        GeneralName::IPAddress(bytes) => return Ok(Some(("ip", address(bytes)?.to_string()))),
         GeneralName::Invalid(..) => return Err("it has a malformed name in its SAN".to_owned()),
         _ => return Ok(None),
     };
-    if fits { Ok(Some(text.to_owned())) } else { Err("it has a malformed name in its SAN".to_owned()) }
+    if fits { Ok(Some((kind, text.to_owned()))) } else { Err("it has a malformed name in its SAN".to_owned()) }
 }
 
 fn is_dns(name: &str) -> bool {
