@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::tls::identity;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
+use crate::wire::json::base64;
 use crate::wire::time::Timestamp;
 
 /// How long an authority is valid, in days.
@@ -83,10 +84,11 @@ impl Authority {
 
     /// The list of what this authority has revoked, as PEM: what was on the one before, and these
     /// certificates. It is valid for as long as the authority is: there is no other that would be waited for.
+    /// The lists of other authorities in `before` follow it as they were.
     pub fn revoke(&self, before: Option<&[u8]>, pem: &[u8], now: Timestamp) -> Result<String, Error> {
-        let mut revoked = match before {
+        let (mut revoked, others) = match before {
             Some(before) => self.listed(before).map_err(Error::usage)?,
-            None => Vec::new(),
+            None => (Vec::new(), String::new()),
         };
         for der in identity::certificates(pem).map_err(Error::usage)? {
             let (_, found) = X509Certificate::from_der(&der).map_err(|e| Error::usage(e.to_string()))?;
@@ -106,21 +108,34 @@ impl Authority {
             revoked_certs: revoked,
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+        let list = list.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)?;
+        Ok(list + &others)
     }
 
-    /// What a list of ours says.
-    fn listed(&self, pem: &[u8]) -> Result<Vec<RevokedCertParams>, String> {
-        let der = CertificateRevocationListDer::from_pem_slice(pem)
-            .map_err(|_| "there is no revocation list in it (PEM)".to_owned())?;
-        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|e| e.to_string())?;
-        if list.issuer().to_string() != self.name {
-            return Err("it is the revocation list of another authority".to_owned());
+    /// What lists of ours say, and the lists of others, as PEM.
+    fn listed(&self, pem: &[u8]) -> Result<(Vec<RevokedCertParams>, String), String> {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+        let lists = lists.map_err(|_| "it is not PEM".to_owned())?;
+        if lists.is_empty() {
+            return Err("there is no revocation list in it (PEM)".to_owned());
         }
-        let known = list.iter_revoked_certificates().map(|one| {
-            revocation(SerialNumber::from_slice(one.raw_serial()), one.revocation_date.to_datetime())
-        });
-        Ok(known.collect())
+        let (mut known, mut others) = (Vec::new(), String::new());
+        for der in &lists {
+            let (_, list) = CertificateRevocationList::from_der(der).map_err(|e| e.to_string())?;
+            if !self.has_signed(&list) {
+                others.push_str(&pem_of(der));
+                continue;
+            }
+            known.extend(list.iter_revoked_certificates().map(|one| {
+                revocation(SerialNumber::from_slice(one.raw_serial()), one.revocation_date.to_datetime())
+            }));
+        }
+        Ok((known, others))
+    }
+
+    /// By the name alone: an authority that was made anew under the same name goes on with the list.
+    fn has_signed(&self, list: &CertificateRevocationList<'_>) -> bool {
+        list.issuer().to_string() == self.name
     }
 
     /// A certificate with these names, signed. It is not valid for longer than the authority is.
@@ -200,6 +215,17 @@ fn failed(e: rcgen::Error) -> Error {
     Error::new(Code::Failed, format!("cannot make a certificate: {e}"))
 }
 
+/// A list in the form in which others read it.
+fn pem_of(list: &[u8]) -> String {
+    let text = base64(list);
+    let mut pem = String::from("-----BEGIN X509 CRL-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
+        pem.push('\n');
+    }
+    pem + "-----END X509 CRL-----\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,13 +267,20 @@ mod tests {
         let first = authority.revoke(None, one.as_bytes(), NOW).unwrap();
         let again = authority.revoke(Some(first.as_bytes()), one.as_bytes(), NOW).unwrap();
         let both = authority.revoke(Some(again.as_bytes()), two.as_bytes(), Timestamp(NOW.0 + 5000)).unwrap();
-        let listed = |list: &str| authority.listed(list.as_bytes()).unwrap();
+        let listed = |list: &str| authority.listed(list.as_bytes()).unwrap().0;
         assert_eq!([listed(&first).len(), listed(&again).len(), listed(&both).len()], [1, 1, 2]);
         assert_eq!(listed(&both)[0], listed(&first)[0]);
         assert_eq!(listed(&both)[1].revocation_time, moment(Timestamp(NOW.0 + 5000)));
         assert!(authority.revoke(None, other.as_bytes(), NOW).is_err());
         let foreign = stranger.revoke(None, other.as_bytes(), NOW).unwrap();
-        assert!(authority.revoke(Some(foreign.as_bytes()), one.as_bytes(), NOW).is_err());
+        // Those of other authorities stay, whichever comes first.
+        for before in [format!("{foreign}{first}"), format!("{first}{foreign}")] {
+            let all = authority.revoke(Some(before.as_bytes()), two.as_bytes(), NOW).unwrap();
+            assert_eq!(listed(&all).len(), 2);
+            assert_eq!(stranger.listed(all.as_bytes()).unwrap().0.len(), 1);
+        }
+        let all = authority.revoke(Some(foreign.as_bytes()), one.as_bytes(), NOW).unwrap();
+        assert_eq!((listed(&all).len(), stranger.listed(all.as_bytes()).unwrap().0.len()), (1, 1));
         assert!(authority.revoke(Some(b"x"), one.as_bytes(), NOW).is_err());
     }
 
