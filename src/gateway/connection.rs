@@ -50,6 +50,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
         }
     };
     slot.prove();
+    gateway.rate_limit.credit(address, clock::now_ms());
     let name = peer.names.first().cloned().unwrap_or_default();
     match carry(gateway, tunnel, peer) {
         Ok(Ended::Killed(why)) => {
