@@ -12,7 +12,7 @@ use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
 use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::rate_limit::Violation;
-use crate::gateway::shared::Gateway;
+use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::public::{process_service_service, provider_service_service};
@@ -22,7 +22,7 @@ use crate::sys::{clock, grpc};
 use crate::tls::identity::Peer;
 use crate::tls::pump::Ended;
 use crate::tls::tunnel::{self, Refused, Tunnel, accept};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::time::millis;
 
 /// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the
@@ -38,8 +38,8 @@ const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The whole life of the connection.
 pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut slot: Slot) {
     let deadline = clock::now_ms() + millis(gateway.limits.handshake);
-    let config = Arc::clone(&gateway.access().tls);
-    let (tunnel, peer) = match accept(tcp, config, deadline) {
+    let access = gateway.access();
+    let (tunnel, peer) = match accept(tcp, Arc::clone(&access.tls), deadline) {
         Ok(accepted) => accepted,
         Err(refused) => {
             let violation =
@@ -52,7 +52,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
     slot.prove();
     gateway.rate_limit.credit(address, clock::now_ms());
     let name = peer.names.first().cloned().unwrap_or_default();
-    match carry(gateway, tunnel, peer) {
+    match carry(gateway, tunnel, peer, &access) {
         Ok(Ended::Killed(why)) => {
             gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
@@ -62,14 +62,28 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             gateway.rate_limit.add(address, Violation::Broken, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));
         }
+        Ok(Ended::Expired) => {
+            gateway.log.say(&format!("{address} ({name}): connection ended: its certificate has expired"));
+        }
         Ok(_) => {}
         Err(e) => gateway.log.say(&format!("{address} ({name}): {e}")),
     }
 }
 
-fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer) -> Result<Ended, Error> {
+/// `shown`: what the client was let in by.
+fn carry(
+    gateway: &Arc<Gateway>,
+    tunnel: Tunnel,
+    peer: Peer,
+    shown: &Arc<Access>,
+) -> Result<Ended, Error> {
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
     let _live = gateway.live.enter(&peer, tunnel.closer());
+    // A reload either finds it among the living, or is seen here.
+    let access = gateway.access();
+    if !Arc::ptr_eq(&access, shown) && !access.clients.accept(&peer) {
+        return Err(Error::new(Code::Refused, "would not be let in any more by what was loaded meanwhile"));
+    }
     let calls = Calls {
         gateway: Arc::clone(gateway),
         caller: Arc::new(Caller::new(peer, Arc::clone(&gateway.verifier))),

@@ -56,7 +56,6 @@ use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, memory, thread};
-use crate::tls::material;
 use crate::wire::error::Error;
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
@@ -141,19 +140,18 @@ fn watch(paths: &[PathBuf]) -> io::Result<Watch> {
 
 /// Takes on what the files say now. What is bad leaves everything as it was, and is said.
 fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) {
-    let loaded = load().and_then(|settings| {
-        Ok((Access::load(&settings)?, settings.users.load()?, material::clients(&settings.files)?))
-    });
-    let (access, users, clients) = match loaded {
+    let loaded = load().and_then(|settings| Ok((gateway.access().replace_by(&settings)?, settings.users.load()?)));
+    let (access, users) = match loaded {
         Ok(loaded) => loaded,
         Err(e) => {
             gateway.log.event(&format!("not reloaded, going on as before: {}", e.message));
             return;
         }
     };
-    *gateway.access.lock() = Arc::new(access);
+    let access = Arc::new(access);
+    *gateway.access.lock() = Arc::clone(&access);
     gateway.verifier.replace(users);
-    let ended = gateway.live.close_if(|peer| !clients.accept(peer));
+    let ended = gateway.live.close_if(|peer| !access.clients.accept(peer));
     let ended = match ended {
         0 => String::new(),
         count => format!("; ended {count} connections of clients that would not be let in now"),

@@ -18,6 +18,7 @@ use crate::gateway::serving::Serving;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
 use crate::tls::material;
+use crate::tls::verify::Clients;
 use crate::wire::error::Error;
 
 pub(super) struct Gateway {
@@ -38,12 +39,30 @@ pub(super) struct Gateway {
 /// Which clients may connect and what they may do: as the files say.
 pub(super) struct Access {
     pub tls: Arc<ServerConfig>,
+    /// Which clients that lets in.
+    pub clients: Clients,
     pub roles: Roles,
+    /// Whether there is a list of the revoked.
+    has_list: bool,
 }
 
 impl Access {
     pub fn load(settings: &GatewaySettings) -> Result<Self, Error> {
-        Ok(Self { tls: material::server(&settings.files)?, roles: settings.roles.clone() })
+        let (tls, clients) = (material::server(&settings.files)?, material::clients(&settings.files)?);
+        let has_list = settings.files.crl.is_some();
+        Ok(Self { tls, clients, roles: settings.roles.clone(), has_list })
+    }
+}
+
+impl Access {
+    /// What follows this one, if it may: where there was a list of the revoked, its absence revokes nothing
+    /// that is meant.
+    pub fn replace_by(&self, settings: &GatewaySettings) -> Result<Self, Error> {
+        if self.has_list && settings.files.crl.is_none() {
+            let e = Error::usage("there is no list of the revoked any more (crl.pem)");
+            return Err(e.hint("put it back; 'provost restart provost.gateway' begins without one"));
+        }
+        Self::load(settings)
     }
 }
 

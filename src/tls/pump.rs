@@ -91,6 +91,8 @@ pub enum Ended {
     Killed(&'static str),
     /// The connection broke, or the peer did not take what was left for it.
     Lost(String),
+    /// The peer's certificate is not valid any more.
+    Expired,
     /// By [`Closer::close`].
     Closed,
 }
@@ -103,6 +105,7 @@ impl fmt::Display for Ended {
             Self::Truncated => f.write_str("the connection was closed without a goodbye (close_notify)"),
             Self::Refused(why) | Self::Lost(why) => f.write_str(why),
             Self::Killed(why) => f.write_str(why),
+            Self::Expired => f.write_str("the peer's certificate has expired"),
             Self::Closed => f.write_str("the connection was closed from this side"),
         }
     }
@@ -221,7 +224,7 @@ impl<'a> Pump<'a> {
             Ended::Done | Ended::Dismissed | Ended::Truncated | Ended::Lost(_) => return,
             Ended::Refused(_) => self.tunnel.session.alert(),
             // What is in the way of it is not worth waiting for.
-            Ended::Killed(_) | Ended::Closed => drop(self.tunnel.session.close()),
+            Ended::Killed(_) | Ended::Expired | Ended::Closed => drop(self.tunnel.session.close()),
         }
         let _ = socket::send(self.tunnel.tcp.as_fd(), self.tunnel.session.outgoing.filled());
         socket::shutdown_write(self.tunnel.tcp.as_fd());
@@ -234,6 +237,9 @@ impl<'a> Pump<'a> {
                 return Err(Ended::Closed);
             }
             let now = clock::now_ms();
+            if self.tunnel.until_ms.is_some_and(|at| now >= at) {
+                return Err(Ended::Expired);
+            }
             let moved = self.inbound(now)? | self.outbound(now)?;
             if self.is_done(now) {
                 return Ok(());
@@ -427,7 +433,7 @@ impl<'a> Pump<'a> {
         let (reads_tcp, writes_tcp) = (self.wants_tcp(now), !session.outgoing.is_empty());
         let (reads_plain, writes_plain) = (self.wants_plain(now), !session.plain.is_empty());
         let paused = [self.inbound_paused_ms, self.outbound_paused_ms];
-        let mut deadline = paused.into_iter().filter(|at| *at > now).chain(self.deadline_ms).min();
+        let mut deadline = paused.into_iter().filter(|at| *at > now).chain(self.deadline_ms).chain(self.tunnel.until_ms).min();
         if !idle {
             deadline = Some(deadline.map_or(now + IDLE_MS, |at| at.min(now + IDLE_MS)));
         }

@@ -22,6 +22,7 @@ use crate::tls::material::ALPN;
 use crate::tls::session::Session;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
+use crate::wire::time::Timestamp;
 
 /// How much is read at once while the handshake goes on.
 const READ_LEN: usize = 8 << 10;
@@ -44,6 +45,8 @@ pub struct Tunnel {
     /// What the other end is called in messages.
     pub(in crate::tls) peer: &'static str,
     pub(in crate::tls) closer: Closer,
+    /// When the client's certificate ends (monotonic ms).
+    pub(in crate::tls) until_ms: Option<u64>,
 }
 
 /// Why a client did not get in.
@@ -76,10 +79,12 @@ pub fn accept(
     const PEER: &str = "client";
     let session =
         Session::server(config).map_err(|e| Refused::Unacceptable(error_texts::failure(&e, PEER)))?;
-    let tunnel = shake_hands(tcp, session, PEER, deadline_ms)?;
+    let mut tunnel = shake_hands(tcp, session, PEER, deadline_ms)?;
     let chain = tunnel.session.state().peer_certificates();
     let peer =
         identity::peer(chain.expect("rustls has required a certificate")).map_err(Refused::Unacceptable)?;
+    let left = peer.not_after.0.saturating_sub(Timestamp::now().0);
+    tunnel.until_ms = Some(clock::now_ms().saturating_add(left));
     Ok((tunnel, peer))
 }
 
@@ -141,7 +146,7 @@ fn shake_hands(
     peer: &'static str,
     deadline_ms: u64,
 ) -> Result<Tunnel, Refused> {
-    let mut tunnel = Tunnel { tcp, session, peer, closer: Closer::default() };
+    let mut tunnel = Tunnel { tcp, session, peer, closer: Closer::default(), until_ms: None };
     let mut deadline = Deadline { deadline_ms, woken: false };
     let done = tunnel.handshake(&mut deadline);
     if done.is_err() {
