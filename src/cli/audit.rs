@@ -17,8 +17,9 @@ const SUMMARY: &str = "Show who asked for what, and what came of it";
 const HELP: &str = "\
 Usage: provost audit [OPTIONS]
 
-A line for every command that changes something, over either listener, also for those that were refused:
-number, time, who asked, what for, and what came of it. It is kept as long as events are.
+A line for every command that changes something or reads output or the environment, over either listener,
+and for every refusal and failed login: number, time, who asked, what for, and what came of it. Refusals
+that repeat are counted in one line. It is kept for 90 days ([history] keep_audit).
 
 Options:
       --since SEQ            Lines after this number; else all that are kept

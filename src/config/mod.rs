@@ -161,8 +161,9 @@ fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {
     let (shortest, longest) = (Duration::from_secs(60), Duration::from_secs(3650 * 86_400));
     let keep = section.duration("keep", shortest..=longest)?.unwrap_or(or.keep);
     let keep_events = section.integer("keep_events", 1000..=100_000_000)?.unwrap_or(or.keep_events);
+    let keep_audit = section.duration("keep_audit", shortest..=longest)?.unwrap_or(or.keep_audit);
     section.finish()?;
-    Ok(HistorySettings { keep, keep_events })
+    Ok(HistorySettings { keep, keep_events, keep_audit })
 }
 
 #[cfg(all(test, feature = "gateway"))]

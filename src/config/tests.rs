@@ -58,6 +58,7 @@ fn every_key_is_read() {
         [history]
         keep = "7d"
         keep_events = 50_000
+        keep_audit = "365d"
         [[sink]]
         kind = "jsonl"
         name = "audit"
@@ -82,7 +83,11 @@ fn every_key_is_read() {
     assert_eq!(config.orphans, OrphanPolicy::Adopt);
     assert_eq!(
         config.history,
-        HistorySettings { keep: Duration::from_secs(7 * 86_400), keep_events: 50_000 }
+        HistorySettings {
+            keep: Duration::from_secs(7 * 86_400),
+            keep_events: 50_000,
+            keep_audit: Duration::from_secs(365 * 86_400)
+        }
     );
     let [audit, search] = &config.sinks[..] else { panic!("{config:?}") };
     let jsonl =

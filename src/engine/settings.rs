@@ -21,11 +21,13 @@ pub enum OrphanPolicy {
 pub struct HistorySettings {
     pub keep: Duration,
     pub keep_events: u64,
+    /// How long the audit is kept, by time alone: nobody pushes lines out with others.
+    pub keep_audit: Duration,
 }
 
 impl Default for HistorySettings {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(30 * 86_400), keep_events: 1_000_000 }
+        Self { keep: Duration::from_secs(30 * 86_400), keep_events: 1_000_000, keep_audit: Duration::from_secs(90 * 86_400) }
     }
 }
 

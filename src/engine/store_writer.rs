@@ -199,10 +199,12 @@ impl StoreWriter {
     }
 
     fn prune(&self) -> Prune {
-        let keep_ms = millis(self.settings.keep.max(Duration::from_secs(1)));
+        let now = Timestamp::now().0;
+        let ago = |keep: Duration| Timestamp(now.saturating_sub(millis(keep.max(Duration::from_secs(1)))));
         Prune {
-            before: Timestamp(Timestamp::now().0.saturating_sub(keep_ms)),
+            before: ago(self.settings.keep),
             keep: self.settings.keep_events,
+            audit_before: ago(self.settings.keep_audit),
         }
     }
 

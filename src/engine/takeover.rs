@@ -120,6 +120,7 @@ pub fn take_over(
         keeper_version: keeper.text(),
         exe: options.exe,
         upgrades,
+        refusals: Mutex::default(),
         reconciled: Mutex::new(report),
         sinks: Arc::default(),
         on_demand: Mutex::new(options.on_demand),

@@ -7,15 +7,19 @@ use std::sync::Arc;
 use grpcio::{Metadata, RpcStatus};
 use zeroize::Zeroizing;
 
+use crate::access::basic;
 use crate::access::remembered::Remembered;
 use crate::access::role::Role;
 use crate::access::verifier::{Denied, Verifier};
+use crate::gateway::pool::Engine;
 use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
 use crate::sys::clock;
 use crate::tls::identity::Peer;
+use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
 
 /// A user that has logged in.
 pub(super) type User = Arc<str>;
@@ -68,7 +72,19 @@ impl Caller {
     pub fn verify(&self, gateway: &Gateway, credentials: &Credentials) -> Result<User, RpcStatus> {
         let source = self.peer.names.first().map_or("", String::as_str);
         self.remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
-            gateway.log.say(&format!("{}: {}", self.peer_text(), Error::from(why).message));
+            let text = Error::from(why).message;
+            gateway.log.say(&format!("{}: {text}", self.peer_text()));
+            let user = basic::parse(&credentials.0).map_or_else(|| "nobody".into(), |login| login.user);
+            let user: String = user.chars().take(64).collect();
+            // One whose password was looked at waits for its line, and there are few of these; of others, which
+            // cost nothing, one at a time has itself counted.
+            let engine = match why {
+                Denied::Wrong => Some(gateway.notes.lock()),
+                Denied::Throttled { .. } | Denied::Busy => gateway.notes.try_lock(),
+            };
+            if let Some(mut engine) = engine {
+                self.note(&self.peer_text(), &format!("log in as {}", quoted(&user)), &text, &mut engine);
+            }
             let reason = match why {
                 Denied::Busy => Reason::Busy,
                 Denied::Throttled { for_ms } => Reason::Throttled { for_ms },
@@ -76,6 +92,15 @@ impl Caller {
             };
             status::refusal(reason, &why.into())
         })
+    }
+
+    /// Puts a refusal on record.
+    pub fn note(&self, who: &str, what: &str, why: &str, engine: &mut Engine) {
+        if let Ok(client) = engine.client() {
+            client.on_behalf_of(Some(Behalf { who: who.to_owned(), is_admin: false }));
+            // Without the service there is nowhere to put it, and nothing that could have been done.
+            let _ = client.note(Note { what: fit(what), result: fit(&format!("refused: {why}")) });
+        }
     }
 
     /// The lower of the certificate's role and the user's.

@@ -18,8 +18,6 @@ use crate::rpc::api::requests::Ask;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
-use crate::wire::audit::Note;
-use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
@@ -135,18 +133,20 @@ impl Calls {
     /// The request, if this user may make it. A refusal is put on record.
     fn admit(&self, user: &User, asked: impl Ask, engine: &mut Engine) -> Result<Request, RpcStatus> {
         let request = asked.request().map_err(|e| status::invalid(&e))?;
-        let role = self.caller.role(&self.gateway, user)?;
+        let role = self.caller.role(&self.gateway, user);
+        let role = role.inspect_err(|status| self.note(user, &request, status.message(), engine))?;
         policy::allow(role, &request).map_err(|e| {
-            let who = self.caller.who(user);
-            self.gateway.log.say(&format!("{who}: refused: {}", e.message));
-            if let (Some(what), Ok(client)) = (request.change(), engine.client()) {
-                client.on_behalf_of(Some(Behalf { who, is_admin: false }));
-                // Without the service there is nowhere to put it, and nothing that could have been done.
-                let _ = client.note(Note { what, result: format!("refused: {}", e.message) });
-            }
+            self.gateway.log.say(&format!("{}: refused: {}", self.caller.who(user), e.message));
+            self.note(user, &request, &e.message, engine);
             status::refusal(Reason::Role, &e)
         })?;
         Ok(request)
+    }
+
+    /// Puts a refusal on record, whatever was asked for.
+    fn note(&self, user: &User, request: &Request, why: &str, engine: &mut Engine) {
+        let what = request.on_record().unwrap_or_else(|| policy::verb(request).to_owned());
+        self.caller.note(&self.caller.who(user), &what, why, engine);
     }
 
     fn ask<Q, A>(&self, user: &User, request: Encoded<Q>, engine: &mut Engine) -> Result<A, RpcStatus>

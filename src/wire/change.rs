@@ -1,4 +1,4 @@
-//! What a request changes, as the audit says it: one sentence for engine and gateway alike, and no value of
+//! What a request changes or reads, as the audit says it: one sentence for engine and gateway alike, and no value of
 //! an environment is ever in it.
 
 use std::fmt::Write;
@@ -8,6 +8,24 @@ use crate::wire::audit::fit;
 use crate::wire::request::{Numbering, Request};
 
 impl Request {
+    /// What goes on record: what it changes, or which environment or output it reads, where secrets may be;
+    /// none: nothing of it.
+    #[must_use]
+    pub fn on_record(&self) -> Option<String> {
+        let text = match self {
+            Self::Env(r) if r.set.is_empty() && r.unset.is_empty() => "read the environment".to_owned(),
+            Self::Output(r) => format!("read the output of {}", r.target),
+            Self::Stream(r) => format!("read the output of {}", r.targets.join(" ")),
+            // It is asked again and again; the memory is shared once.
+            Self::Follow(r) if r.share => {
+                let ids: Vec<_> = r.ids.iter().map(ToString::to_string).collect();
+                format!("read the output of {}", ids.join(" "))
+            }
+            _ => return self.change(),
+        };
+        Some(fit(&text))
+    }
+
     /// What it changes, in words that fit a line; none: nothing.
     #[must_use]
     pub fn change(&self) -> Option<String> {
@@ -59,7 +77,7 @@ mod tests {
     use crate::wire::audit::{Note, TEXT_LEN_MAX, is_odd};
     use crate::wire::id::ProcessId;
     use crate::wire::proto::v1;
-    use crate::wire::request::{EnvChange, Start, Stop};
+    use crate::wire::request::{EnvChange, Output, Start, Stop, StreamKind};
     use crate::wire::spec::Spec;
 
     #[test]
@@ -73,6 +91,10 @@ mod tests {
         let env = EnvChange { set: vec![("A".into(), "hush".into())], unset: vec!["B".into()] };
         assert_eq!(Request::Env(env).change().unwrap(), "env set A unset B");
         assert_eq!(Request::Env(EnvChange::default()).change(), None);
+        assert_eq!(Request::Env(EnvChange::default()).on_record().unwrap(), "read the environment");
+        let output = Request::Output(Output { target: "web".into(), kind: StreamKind::Both });
+        assert_eq!((output.change(), output.on_record().unwrap()), (None, "read the output of web".into()));
+        assert_eq!(Request::Service.on_record(), None);
         assert_eq!(Request::Service.change(), None);
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use provost::tls::material::{self, Files};
 use rustls::ClientConfig;
 
-use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login_of, text_field, tls};
+use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login, login_of, text_field, tls};
 use crate::harness::gateway::{CLIENT, NAME, User};
 use crate::harness::{Gateway, LATER, binary, cli, procfs, rounds, wait};
 
@@ -103,4 +103,36 @@ fn the_services_own_processes_are_for_admins() {
     }
     assert_eq!(gateway.pid(), pid);
     assert_eq!(gateway.service().status_json(NAME)["run"], 1);
+}
+
+/// A viewer's refusals, and logins that fail, are on record: one line each with a count.
+#[test]
+fn refusals_and_failed_logins_are_in_the_audit() {
+    let gateway = Gateway::start();
+    let mut peer = Peer::new(&gateway);
+    let viewer = login_of(User::Viewer);
+    for n in 0..50 {
+        let target = text_field(1, format!("web-{n}").as_bytes());
+        for method in ["Stop", "Output"] {
+            let status = peer.call(method, &viewer, &target).and_then(|answer| answer.status);
+            assert_eq!(status, Some(PERMISSION_DENIED));
+        }
+    }
+    for n in 0..3 {
+        let bad = login("alice", &format!("not the password {n}"));
+        let status = peer.call("List", &bad, &[]).and_then(|answer| answer.status);
+        assert_eq!(status, Some(PERMISSION_DENIED));
+    }
+    wait::until("all are counted", LATER, || {
+        let lines = gateway.service().cli(&["audit", "--json"]).expect(0).json();
+        let is = |what: &str, result: &str| {
+            let fits = |text: &serde_json::Value, part: &str| text.as_str().is_some_and(|t| t.starts_with(part));
+            let of = lines.iter().filter(|line| fits(&line["what"], what)).collect::<Vec<_>>();
+            assert!(of.len() <= 1, "{of:?}");
+            of.first().is_some_and(|line| fits(&line["result"], result))
+        };
+        is("stop web-0", "refused 50 times")
+            && is("read the output of web-0", "refused 50 times")
+            && is("log in as 'alice'", "refused 3 times")
+    });
 }

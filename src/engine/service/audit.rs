@@ -1,5 +1,5 @@
-//! The audit: every request that changes something is on record before it is answered, with its client and
-//! with what came of it. That it was asked is written with whatever else it has written, mostly at no cost of
+//! The audit: every request that changes something, or reads what may be secret, is on record with its client
+//! and with what came of it; a change before it is answered. That it was asked is written with whatever else it has written, mostly at no cost of
 //! its own; what came of it follows within a moment, or at once where the whole request was refused.
 
 use crate::engine::service::engine::{Answer, Asked, Engine, Failure};
@@ -27,10 +27,20 @@ impl Engine {
         replies: &mut Replies<'_>,
     ) -> Answer {
         let write_queue = &self.context.write_queue;
-        let result = if let Request::Note(note) = &request { Some(note.result.clone()) } else { None };
+        let note = if let Request::Note(note) = &request { Some(note.clone()) } else { None };
+        if let Some(note) = &note {
+            let repeated = self.refusals.lock().repeated(&who.name, note, Timestamp::now());
+            if let Some(line) = repeated {
+                // The first one is on record.
+                write_queue.mark_audit(line);
+                return Ok(Reply::Done);
+            }
+        }
+        let result = note.as_ref().map(|note| note.result.clone());
         let seq = self.context.feed.number_audit();
         let Who { name, cause, is_trusted, is_admin } = who;
         let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
+        note.iter().for_each(|note| self.refusals.lock().begin(note, &line));
         let asked = Asked { cause, is_trusted, is_admin, write_seq: write_queue.mark_audit(line.clone()) };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));

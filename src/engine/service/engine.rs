@@ -10,6 +10,7 @@ use crate::engine::context::Context;
 use crate::engine::history::journal::SinkStates;
 use crate::engine::process::handle::Process;
 use crate::engine::reconcile::Report;
+use crate::engine::service::refusals::Refusals;
 use crate::engine::service::upgrades::Upgrades;
 use crate::engine::table::Table;
 use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
@@ -35,6 +36,8 @@ pub struct Engine {
     /// Where the service was started from: its next binary will be there.
     pub exe: Option<PathBuf>,
     pub upgrades: Upgrades,
+    /// Refusals that may repeat.
+    pub refusals: Mutex<Refusals>,
     /// What the last reconciliation found.
     pub reconciled: Mutex<Report>,
     /// How the sinks are.

@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod engine;
 mod health;
+mod refusals;
 mod start;
 mod streams;
 mod upgrade;
@@ -25,6 +26,7 @@ use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::spec::{Spec, check_env};
 
 pub use crate::engine::service::engine::{Engine, RunOnDemand};
+pub use crate::engine::service::refusals::Refusals;
 pub use crate::engine::service::upgrades::Upgrades;
 
 /// Processes in one reply of a list: a few hundred KiB at most, since commands are cut when shown.
@@ -47,7 +49,7 @@ impl Engine {
         if let Request::Start(start) = &envelope.request {
             self.check_name(&start.spec, caller)?;
         }
-        if let Some(what) = envelope.request.change() {
+        if let Some(what) = envelope.request.on_record() {
             return self.audited(who, what, envelope.request, replies);
         }
         let Who { cause, is_trusted, is_admin, .. } = who;

@@ -68,11 +68,13 @@ pub struct Prune {
     pub before: Timestamp,
     /// Of the numbers up to the newest, only this many stay.
     pub keep: u64,
+    /// Lines of the audit from before this moment go, however many there are.
+    pub audit_before: Timestamp,
 }
 
 impl Default for Prune {
     fn default() -> Self {
-        Self { before: Timestamp(0), keep: u64::MAX }
+        Self { before: Timestamp(0), keep: u64::MAX, audit_before: Timestamp(0) }
     }
 }
 

@@ -35,6 +35,8 @@ const WAL_FACTOR_MAX: u64 = 4;
 const PRUNE_MAX: u64 = 2000;
 /// How many lines of the audit come between two prunings of it.
 const PRUNE_AUDIT_EACH: u64 = 64;
+/// The most lines of the audit: a few gigabytes, more than anybody asks for by hand.
+const AUDIT_LINES_MAX: u64 = 10_000_000;
 
 /// The most events that one call of [`Sqlite::events`] returns.
 pub(super) const EVENTS_MAX: usize = 4096;
@@ -353,13 +355,13 @@ fn last_seq(conn: &Connection) -> rusqlite::Result<u64> {
     Ok(left_out.unwrap_or(0).max(stored))
 }
 
-/// Prunes the audit from the old end, by the same rule.
+/// Prunes the audit from the old end, by time; of numbers only what no disk is made for.
 fn prune_audit(tx: &Transaction<'_>, prune: Prune) -> rusqlite::Result<()> {
-    let too_many = last_audit(tx)?.saturating_sub(prune.keep);
+    let too_many = last_audit(tx)?.saturating_sub(AUDIT_LINES_MAX);
     tx.execute(
         "DELETE FROM audit WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?1)
              WHERE (seq <= ?2 OR at < ?3) AND seq < (SELECT max(seq) FROM audit))",
-        params![Number(PRUNE_MAX), Number(too_many), Number(prune.before.0)],
+        params![Number(PRUNE_MAX), Number(too_many), Number(prune.audit_before.0)],
     )
     .map(drop)
 }

@@ -255,7 +255,7 @@ fn old_events_are_pruned_from_their_end() {
     let events: Vec<_> = (1..=5000).map(|seq| event(seq, None)).collect();
     store.write(&of_events(&events)).unwrap();
     let mut prune = |keep, before| {
-        let prune = Prune { keep, before: Timestamp(before) };
+        let prune = Prune { keep, before: Timestamp(before), ..Prune::default() };
         store.write(&Change { prune, ..Change::default() }).unwrap();
         let page = store.events(0, EVENTS_MAX, None).unwrap();
         assert_eq!(page.events.first().map(|e| e.seq), Some(page.oldest));
@@ -397,7 +397,7 @@ fn every_version_comes_to_the_newest() {
 }
 
 #[test]
-fn the_audit_is_kept_as_long_as_events_are() {
+fn the_audit_is_kept_by_time_whatever_becomes_of_events() {
     let (_dir, mut store) = new_store();
     let line = |seq, result: Option<&str>| {
         let (who, what, result) = ("uid 0".into(), "stop web".into(), result.map(str::to_owned));
@@ -412,12 +412,14 @@ fn the_audit_is_kept_as_long_as_events_are() {
     assert_eq!(both, [line(1, Some("done")), line(2, Some("done"))]);
     // Now and then, and never the newest.
     let lines: Vec<_> = (3..=128).map(|seq| line(seq, None)).collect();
-    let left = write(&lines, Prune { keep: 100, ..Prune::default() });
-    assert_eq!((left[0].seq, left.len()), (29, 100));
-    let left = write(&[line(192, None)], Prune { before: Timestamp(u64::MAX), keep: u64::MAX });
-    assert_eq!(left, [line(192, None)]);
-    assert_eq!(store.audit(191, 1).unwrap().len() + store.audit(192, 1).unwrap().len(), 1);
-    assert_eq!(store.load().unwrap().last_audit, 192);
+    let of_events = Prune { before: Timestamp(u64::MAX), keep: 100, ..Prune::default() };
+    assert_eq!(write(&lines, of_events).len(), 128);
+    let left = write(&[line(192, None)], Prune { audit_before: Timestamp(29_000), ..Prune::default() });
+    assert_eq!((left[0].seq, left.len()), (29, 101));
+    let left = write(&[line(256, None)], Prune { audit_before: Timestamp(u64::MAX), ..Prune::default() });
+    assert_eq!(left, [line(256, None)]);
+    assert_eq!(store.audit(255, 1).unwrap().len() + store.audit(256, 1).unwrap().len(), 1);
+    assert_eq!(store.load().unwrap().last_audit, 256);
 }
 
 #[test]

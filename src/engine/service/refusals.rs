@@ -1,0 +1,108 @@
+//! Refusals that repeat: a caller that asks again and again for what it may not have gets one line in the
+//! audit, which counts, and not thousands that push others out. Pure: it is told what time it is.
+
+use std::collections::BTreeMap;
+
+use crate::wire::audit::{AuditLine, Note, fit};
+use crate::wire::json;
+use crate::wire::time::Timestamp;
+
+/// How long after the first one others are counted with it, ms.
+const WINDOW_MS: u64 = 10 * 60_000;
+/// The most lines that are remembered; the oldest goes first.
+const LINES_MAX: usize = 1000;
+/// What the result of a refusal begins with, as the gateway notes it.
+const REFUSED: &str = "refused";
+
+/// Who was refused what, as the first word has it: an endless number of targets makes no endless number of
+/// lines.
+type Key = (String, String);
+
+/// The refusals of the last minutes.
+#[derive(Debug, Default)]
+pub struct Refusals(BTreeMap<Key, Repeated>);
+
+#[derive(Debug)]
+struct Repeated {
+    line: AuditLine,
+    times: u64,
+    /// The result of the first one.
+    result: String,
+}
+
+impl Refusals {
+    /// The line that this one is counted with, and what it says now; none if it has to have its own.
+    pub fn repeated(&mut self, who: &str, note: &Note, now: Timestamp) -> Option<AuditLine> {
+        let repeated = self.0.get_mut(&key(who, note)?)?;
+        if now.0.saturating_sub(repeated.line.at.0) >= WINDOW_MS {
+            return None;
+        }
+        repeated.times += 1;
+        let text = format!("{REFUSED} {} times until {}", repeated.times, json::time(now));
+        let first = repeated.result.strip_prefix(REFUSED).unwrap_or_default();
+        repeated.line.result = Some(fit(&format!("{text}{first}")));
+        Some(repeated.line.clone())
+    }
+
+    /// A line of its own, with which the next ones are counted.
+    pub fn begin(&mut self, note: &Note, line: &AuditLine) {
+        let Some(key) = key(&line.who, note) else { return };
+        if self.0.len() >= LINES_MAX && !self.0.contains_key(&key) {
+            let oldest = self.0.iter().min_by_key(|(_, repeated)| repeated.line.at).map(|(key, _)| key.clone());
+            oldest.map(|key| self.0.remove(&key));
+        }
+        self.0.insert(key, Repeated { line: line.clone(), times: 1, result: note.result.clone() });
+    }
+}
+
+/// None: it is no refusal.
+fn key(who: &str, note: &Note) -> Option<Key> {
+    let verb = note.what.split(' ').next().unwrap_or_default();
+    note.result.starts_with(REFUSED).then(|| (who.to_owned(), verb.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(what: &str, result: &str) -> Note {
+        Note { what: what.into(), result: result.into() }
+    }
+
+    fn line(seq: u64, at: u64, who: &str, note: &Note) -> AuditLine {
+        let result = Some(note.result.clone());
+        AuditLine { seq, at: Timestamp(at), who: who.into(), what: note.what.clone(), result }
+    }
+
+    #[test]
+    fn repeated_refusals_are_one_line_with_a_count() {
+        let mut refusals = Refusals::default();
+        let stop = |n: u64| note(&format!("stop web-{n}"), "refused: viewer may not stop");
+        assert_eq!(refusals.repeated("vera", &stop(0), Timestamp(0)), None);
+        refusals.begin(&stop(0), &line(7, 0, "vera", &stop(0)));
+        let mut last = None;
+        for n in 1..5000 {
+            last = refusals.repeated("vera", &stop(n), Timestamp(n));
+        }
+        let last = last.expect("it is counted");
+        assert_eq!((last.seq, last.what.as_str()), (7, "stop web-0"));
+        let result = "refused 5000 times until 1970-01-01T00:00:04.999Z: viewer may not stop";
+        assert_eq!(last.result.as_deref(), Some(result));
+        // Others, other things, and what is no refusal have lines of their own; so has what comes later.
+        assert_eq!(refusals.repeated("olga", &stop(1), Timestamp(1)), None);
+        assert_eq!(refusals.repeated("vera", &note("remove web", "refused: no"), Timestamp(1)), None);
+        assert_eq!(refusals.repeated("vera", &note("stop web", "done"), Timestamp(1)), None);
+        assert_eq!(refusals.repeated("vera", &stop(1), Timestamp(WINDOW_MS)), None);
+    }
+
+    #[test]
+    fn their_number_is_limited() {
+        let mut refusals = Refusals::default();
+        let login = note("log in as x", "refused: wrong");
+        for n in 0..2 * LINES_MAX as u64 {
+            refusals.begin(&login, &line(n, n, &format!("c{n}"), &login));
+        }
+        assert_eq!(refusals.0.len(), LINES_MAX);
+        assert!(refusals.repeated("c1999", &login, Timestamp(2000)).is_some());
+    }
+}
