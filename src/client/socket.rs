@@ -5,11 +5,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::sys::socket::peer_credentials;
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
@@ -76,10 +78,24 @@ pub(super) fn open(path: &Path) -> Result<UnixStream, Error> {
         ))
         .hint("choose a shorter path with --socket"));
     }
-    UnixStream::connect(path).map_err(|e| match fs::metadata(path) {
+    let socket = UnixStream::connect(path).map_err(|e| match fs::metadata(path) {
         Ok(found) if !found.file_type().is_socket() => not_a_socket(path),
         Ok(_) | Err(_) => why_not(path, &e),
-    })
+    })?;
+    let server = peer_credentials(socket.as_fd())
+        .map_err(|e| Error::failed(&format!("ask who listens on {}", shown(path)), &e))?;
+    check_server(path, server.uid, system::euid())?;
+    Ok(socket)
+}
+
+/// Whoever listens there is told commands with their environments: that is root, or ourselves.
+fn check_server(path: &Path, server_uid: u32, uid: u32) -> Result<(), Error> {
+    if server_uid == 0 || server_uid == uid {
+        return Ok(());
+    }
+    let message = format!("what listens on {} belongs to user {server_uid}", shown(path));
+    Err(Error::new(Code::Refused, message)
+        .hint(format!("a service is root's or user {uid}'s own; to use another's, become that user")))
 }
 
 fn not_a_socket(path: &Path) -> Error {
@@ -159,6 +175,18 @@ mod tests {
         assert_eq!(e.code, Code::Usage);
         assert!(e.message.contains("108 bytes"), "{e}");
         assert_eq!(open(Path::new("")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_service_of_another_user_is_not_talked_to() {
+        let path = Path::new("/x/engine.sock");
+        for (server, ours) in [(0, 0), (0, 7), (7, 7)] {
+            assert_eq!(check_server(path, server, ours), Ok(()));
+        }
+        for (server, ours) in [(7, 0), (7, 8)] {
+            let e = check_server(path, server, ours).unwrap_err();
+            assert!(e.code == Code::Refused && e.message.contains("user 7") && e.hint.contains("become"), "{e}");
+        }
     }
 
     #[test]

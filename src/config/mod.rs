@@ -71,6 +71,16 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     #[cfg(feature = "gateway")]
     if config.grpc.is_some() && text != DEMO {
         grpc::guard(path)?;
+        // What was read by its path is what is there where nobody else can put anything.
+        let why = match files::guarded(path, LEN_MAX) {
+            Ok(checked) if checked == text.as_bytes() => None,
+            Ok(_) => Some("it was changed while it was read".to_owned()),
+            Err(why) => Some(why),
+        };
+        if let Some(why) = why {
+            let e = format!("others can change the configuration: {}: {why}", quoted(&path.to_string_lossy()));
+            return Err(Error::new(Code::Refused, e));
+        }
     }
     Ok(config)
 }

@@ -2,25 +2,40 @@
 //! that it names. Why one cannot be read is said in words, without its path, which the caller knows how to
 //! name.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf, absolute};
 
-use crate::sys::O_NONBLOCK;
+use crate::sys::{O_NOFOLLOW, O_NONBLOCK};
 use crate::sys::system::euid;
 
 /// The longest password, in bytes.
 const SECRET_LEN_MAX: u64 = 4096;
+
+/// The most symbolic links on one path, as in path_resolution(7).
+const LINKS_MAX: u32 = 40;
 
 /// A regular file of at most `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     read_open(&open(path)?, max)
 }
 
+/// A file of at most `max` bytes that nobody but root and ourselves can change or put another in the place of.
+/// What is checked is what is open, from the root directory on.
+pub fn guarded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let file = open_guarded(path)?;
+    let meta = file.metadata().map_err(|e| e.to_string())?;
+    check(&meta, path)?;
+    read_open(&file, max)
+}
+
 /// A file of at most `max` bytes that only its owner may read, and that is ours or root's.
 pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let file = open(path)?;
+    let file = open_guarded(path)?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     if meta.mode() & 0o077 != 0 {
         return Err(format!(
@@ -74,8 +89,128 @@ fn open(path: &Path) -> Result<File, String> {
     if is_file { Ok(file) } else { Err("it is not a regular file".to_owned()) }
 }
 
+/// Opens a file at the end of a path of which others can change no part. The file itself is for the caller to
+/// check.
+fn open_guarded(path: &Path) -> Result<File, String> {
+    let failed = |e: io::Error| e.to_string();
+    // A link may lead to the root directory, so the way back is kept.
+    let root = File::open("/").map_err(failed)?;
+    let mut way = vec![(root, PathBuf::from("/"))];
+    let mut left: VecDeque<OsString> = parts(&absolute(path).map_err(failed)?);
+    let mut links = 0;
+    while let Some(part) = left.pop_front() {
+        if part == ".." {
+            way.truncate((way.len() - 1).max(1));
+            continue;
+        }
+        let (directory, shown) = way.last().expect("the root directory stays");
+        check(&directory.metadata().map_err(failed)?, shown)?;
+        let (at, shown) = (below(directory, &part), shown.join(&part));
+        let here = OpenOptions::new().read(true).custom_flags(libc::O_PATH | O_NOFOLLOW).open(&at);
+        let here = here.map_err(failed)?;
+        let meta = here.metadata().map_err(failed)?;
+        if meta.is_symlink() {
+            links += 1;
+            if links > LINKS_MAX {
+                return Err("there are too many symbolic links on its path".to_owned());
+            }
+            // In a directory such as /tmp, others' links lead wherever they want.
+            owned(&meta, &shown)?;
+            let target = fs::read_link(&at).map_err(failed)?;
+            if target.is_absolute() {
+                way.truncate(1);
+            }
+            let mut parts = parts(&target);
+            parts.append(&mut left);
+            left = parts;
+        } else if meta.is_dir() && !left.is_empty() {
+            way.push((here, shown));
+        } else if !left.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory).to_string());
+        } else {
+            return open(&PathBuf::from(format!("/proc/self/fd/{}", here.as_raw_fd())));
+        }
+    }
+    Err("it is not a regular file".to_owned())
+}
+
+fn parts(path: &Path) -> VecDeque<OsString> {
+    let part = |part: Component<'_>| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+    };
+    path.components().filter_map(part).collect()
+}
+
+/// A path into an open directory.
+fn below(directory: &File, name: &OsStr) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
+}
+
+/// Refuses what others can change.
+fn check(meta: &Metadata, path: &Path) -> Result<(), String> {
+    owned(meta, path)?;
+    // In a directory such as /tmp no user can replace another's file.
+    let is_sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+    if meta.mode() & 0o022 == 0 || is_sticky {
+        return Ok(());
+    }
+    let (mode, path) = (meta.mode() & 0o7777, path.display());
+    Err(format!("others can change {path} (mode {mode:04o}): chmod go-w {path}"))
+}
+
+fn owned(meta: &Metadata, path: &Path) -> Result<(), String> {
+    if meta.uid() == 0 || meta.uid() == euid() {
+        return Ok(());
+    }
+    Err(format!("{} belongs to another user (uid {})", path.display(), meta.uid()))
+}
+
 fn read_open(file: &File, max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     if bytes.len() as u64 > max { Err(format!("it is larger than {max} bytes")) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn every_part_of_a_path_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, lower) = (dir.path().join("a"), dir.path().join("a/b"));
+        fs::create_dir_all(&lower).unwrap();
+        let (file, link) = (lower.join("ca.pem"), dir.path().join("link"));
+        fs::write(&file, "x").unwrap();
+        symlink("a/b/../b", &link).unwrap();
+        let all = || [guarded(&file, 9), guarded(&link.join("ca.pem"), 9)];
+        [&upper, &lower].into_iter().for_each(|dir| chmod(dir, 0o755));
+        chmod(&file, 0o644);
+        assert_eq!(all(), [Ok(b"x".into()), Ok(b"x".into())]);
+        for (part, good) in [(&upper, 0o755), (&lower, 0o755), (&file, 0o644)] {
+            chmod(part, good | 0o022);
+            for read in all() {
+                let why = read.unwrap_err();
+                assert!(why.contains("others can change") && why.contains("chmod go-w"), "{why}");
+            }
+            chmod(part, good);
+        }
+        chmod(&upper, 0o1777);
+        assert!(all().iter().all(Result::is_ok), "as /tmp is");
+        // What is no file at the end, and links in a circle.
+        symlink("round", dir.path().join("round")).unwrap();
+        assert!(guarded(&lower, 9).unwrap_err().contains("not a regular file"));
+        assert!(guarded(&dir.path().join("round"), 9).unwrap_err().contains("symbolic links"));
+        assert!(guarded(&file.join("x"), 9).is_err() && guarded(&upper.join("x"), 9).is_err());
+        chmod(&file, 0o600);
+        chmod(&upper, 0o777);
+        assert!(private(&file, 9).unwrap_err().contains("others can change"));
+    }
 }

@@ -127,7 +127,7 @@ fn trusted(files: &Files) -> Result<Trusted, Error> {
 }
 
 fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = files::read(path, FILE_LEN_MAX).map_err(|why| wrong(what, path, &why))?;
+    let pem = files::guarded(path, FILE_LEN_MAX).map_err(|why| wrong(what, path, &why))?;
     identity::certificates(&pem).map_err(|why| wrong(what, path, &why))
 }
 
@@ -190,7 +190,7 @@ fn authorities(path: &Path) -> Result<RootCertStore, Error> {
 /// Lists that have not expired, so that a configuration that would refuse every peer is refused itself.
 fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
     let fail = |why: &str| wrong("revocation lists", path, why);
-    let pem = files::read(path, LISTS_LEN_MAX).map_err(|why| fail(&why))?;
+    let pem = files::guarded(path, LISTS_LEN_MAX).map_err(|why| fail(&why))?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
     let found = found.map_err(|_| fail("it is not PEM"))?;
     if found.is_empty() {

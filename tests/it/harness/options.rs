@@ -58,6 +58,10 @@ impl Options {
         self
     }
 
+    pub(in crate::harness) fn is_of_nobody(&self) -> bool {
+        self.nobody
+    }
+
     /// With more arguments of `provost serve`, as `--config FILE`.
     pub fn serve(mut self, args: &[&str]) -> Self {
         self.serve.extend(args.iter().map(|&w| w.to_owned()));
@@ -105,7 +109,7 @@ impl Options {
 }
 
 /// What the copy for all users is called.
-const OPEN_BINARY: &str = "provost";
+pub(in crate::harness) const OPEN_BINARY: &str = "provost";
 
 /// A copy of the binary that every user may execute, wherever the original lies. Its path.
 #[track_caller]

@@ -14,7 +14,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 
 use crate::harness::cli::{self, Output, Running, code_of};
-use crate::harness::{LATER, Options, SOON, Scratch, binary, procfs, wait};
+use crate::harness::options::OPEN_BINARY;
+use crate::harness::{LATER, Options, SOON, Scratch, as_nobody, binary, procfs, wait};
 
 /// The variable by which the children of one service are known.
 const MARKER: &str = "TEST_SERVICE";
@@ -231,7 +232,12 @@ impl Service {
 
     /// A command for this service, to be run in any way.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        // The client talks to root's service or to its own user's.
+        let mut command = if self.options.is_of_nobody() {
+            as_nobody(&self.scratch.file(OPEN_BINARY), &self.socket, &[])
+        } else {
+            Command::new(binary())
+        };
         command.args(args).env("PROVOST_SOCKET", &self.socket).env_remove(MARKER);
         command
     }
