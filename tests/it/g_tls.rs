@@ -242,6 +242,75 @@ fn g4_a_revoked_certificate_ends_its_connections() {
     );
 }
 
+/// The service reads the list where it is by default, and has it from now on.
+fn begin_list(gateway: &Gateway, serials: &[u64]) {
+    let text = fs::read_to_string(gateway.file("provost.toml")).expect("it is there");
+    let text = text.replace("ca = \"ca.pem\"\n", "ca = \"ca.pem\"\ncertificates = \".\"\n");
+    put(gateway, "provost.toml", &text);
+    revoke(gateway, serials);
+    gateway.service().ok(&["reload"]);
+    until_log(gateway, "reloaded certificates");
+}
+
+/// A client whose handshake is done on its side is held back while it is revoked.
+#[test]
+fn a_handshake_that_was_under_way_at_a_reload_is_judged_by_what_was_loaded() {
+    let gateway = Gateway::start();
+    let late = issue(&gateway, "client.provost", CLIENT, 77);
+    let name = "localhost".try_into().expect("a name");
+    let mut tls =
+        rustls::ClientConnection::new(config(&gateway, Some(&late), &["h2"]), name).expect("good settings");
+    let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port())).expect("it listens");
+    tcp.set_read_timeout(Some(SOON)).expect("a socket");
+    tls.write_tls(&mut tcp).expect("it is taken");
+    while tls.is_handshaking() {
+        assert!(tls.read_tls(&mut tcp).expect("the server answers") > 0);
+        tls.process_new_packets().expect("it is good");
+    }
+    begin_list(&gateway, &[77]);
+    while tls.wants_write() {
+        tls.write_tls(&mut tcp).expect("it is taken");
+    }
+    let mut plain = 0;
+    while tls.read_tls(&mut tcp).is_ok_and(|n| n > 0) {
+        plain += tls.process_new_packets().map_or(0, |state| state.plaintext_bytes_to_read());
+    }
+    assert_eq!(plain, 0, "it was served");
+    until_log(&gateway, "would not be let in any more");
+}
+
+#[test]
+fn a_list_that_vanishes_does_not_let_the_revoked_in() {
+    let gateway = Gateway::start();
+    let lost = issue(&gateway, "client.provost", CLIENT, 42);
+    begin_list(&gateway, &[42]);
+    fs::remove_file(gateway.file("crl.pem")).expect("it is there");
+    gateway.service().cli(&["reload"]);
+    until_log(&gateway, "there is no list of the revoked any more");
+    expect_refused(
+        &gateway,
+        config(&gateway, Some(&lost), &["h2"]),
+        "the certificate of the client is revoked",
+    );
+}
+
+#[test]
+fn a_connection_ends_with_its_certificate() {
+    let gateway = Gateway::start();
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(["client.provost".to_owned()]).expect("a name");
+    params.extended_key_usages = vec![CLIENT];
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later");
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970 + Duration::from_secs(5);
+    let certificate = params.signed_by(&key, &issuer(&gateway)).expect("it is signed");
+    let identity = [certificate.pem(), key.serialize_pem()];
+    let mut peer =
+        Peer::with(gateway.port(), config(&gateway, Some(&identity), &["h2"])).expect("it is good");
+    wait::until("its end ends the connection", SOON, || peer.is_closed());
+    until_log(&gateway, "its certificate has expired");
+    expect_service(&gateway);
+}
+
 /// 2,000 connections from eight addresses; each says one byte a second of what a handshake begins with.
 const SLOW: &str = "
 import os, resource, select, socket, sys, time
