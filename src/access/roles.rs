@@ -100,11 +100,16 @@ mod tests {
     fn the_lower_of_both_counts_and_one_alone_is_nothing() {
         let of = |pairs: &[(&str, Role)]| pairs.iter().map(|(k, r)| ((*k).to_owned(), *r)).collect();
         let roles = Roles {
-            by_certificate: of(&[("dns:ops", Role::Operator), ("dns:ci", Role::Viewer), ("dns:boss", Role::Admin)]),
+            by_certificate: of(&[
+                ("dns:ops", Role::Operator),
+                ("dns:ci", Role::Viewer),
+                ("dns:boss", Role::Admin),
+            ]),
             by_user: of(&[("ann", Role::Admin), ("bob", Role::Viewer)]),
         };
-        let role =
-            |names: &[&str], user| roles.of(&names.iter().map(|n| format!("dns:{n}")).collect::<Vec<_>>(), user);
+        let role = |names: &[&str], user| {
+            roles.of(&names.iter().map(|n| format!("dns:{n}")).collect::<Vec<_>>(), user)
+        };
         assert_eq!(role(&["ops"], "ann"), Some(Role::Operator));
         assert_eq!(role(&["boss"], "bob"), Some(Role::Viewer));
         assert_eq!(role(&["ci", "ops", "unknown"], "ann"), Some(Role::Operator));
@@ -118,6 +123,8 @@ mod tests {
             roles.missing(&names.iter().map(|n| format!("dns:{n}")).collect::<Vec<_>>(), user).message
         };
         assert_eq!(why(&["boss"], "eve"), "there is no role for the user 'eve' in [grpc.user_roles]");
-        assert!(why(&["x"], "eve").contains("certificate 'dns:x' in [grpc.certificate_roles], nor for the user"));
+        assert!(
+            why(&["x"], "eve").contains("certificate 'dns:x' in [grpc.certificate_roles], nor for the user")
+        );
     }
 }

@@ -70,8 +70,7 @@ impl Throttle {
             let fullest = self.sources.iter().min_by_key(|(_, bucket)| bucket.full_ms()).map(|(key, _)| *key);
             fullest.map(|key| self.sources.remove(&key));
         }
-        let bucket =
-            self.sources.entry(login.source).or_insert_with(|| TokenBucket::full(OF_SOURCE, now_ms));
+        let bucket = self.sources.entry(login.source).or_insert_with(|| TokenBucket::full(OF_SOURCE, now_ms));
         bucket.refill(now_ms);
         bucket.take(1);
     }

@@ -14,9 +14,9 @@ use crate::client::link::{Fault, Link};
 #[cfg(feature = "gateway")]
 use crate::client::remote::{Remote, RemoteLink};
 use crate::client::socket;
+use crate::wire::envelope::Behalf;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
-use crate::wire::envelope::Behalf;
 use crate::wire::error::Error;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;

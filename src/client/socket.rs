@@ -185,7 +185,10 @@ mod tests {
         }
         for (server, ours) in [(7, 0), (7, 8)] {
             let e = check_server(path, server, ours).unwrap_err();
-            assert!(e.code == Code::Refused && e.message.contains("user 7") && e.hint.contains("become"), "{e}");
+            assert!(
+                e.code == Code::Refused && e.message.contains("user 7") && e.hint.contains("become"),
+                "{e}"
+            );
         }
     }
 

@@ -78,7 +78,8 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
             Err(why) => Some(why),
         };
         if let Some(why) = why {
-            let e = format!("others can change the configuration: {}: {why}", quoted(&path.to_string_lossy()));
+            let e =
+                format!("others can change the configuration: {}: {why}", quoted(&path.to_string_lossy()));
             return Err(Error::new(Code::Refused, e));
         }
     }

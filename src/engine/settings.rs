@@ -27,7 +27,11 @@ pub struct HistorySettings {
 
 impl Default for HistorySettings {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(30 * 86_400), keep_events: 1_000_000, keep_audit: Duration::from_secs(90 * 86_400) }
+        Self {
+            keep: Duration::from_secs(30 * 86_400),
+            keep_events: 1_000_000,
+            keep_audit: Duration::from_secs(90 * 86_400),
+        }
     }
 }
 

@@ -76,8 +76,8 @@ impl Caller {
             gateway.log.say(&format!("{}: {text}", self.peer_text()));
             let user = basic::parse(&credentials.0).map_or_else(|| "nobody".into(), |login| login.user);
             let user: String = user.chars().take(64).collect();
-            // One whose password was looked at waits for its line, and there are few of these; of others, which
-            // cost nothing, one at a time has itself counted.
+            // One whose password was looked at waits for its line, and there are few of these. Of others,
+            // which cost nothing, one at a time is counted.
             let engine = match why {
                 Denied::Wrong => Some(gateway.notes.lock()),
                 Denied::Throttled { .. } | Denied::Busy => gateway.notes.try_lock(),

@@ -71,12 +71,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 }
 
 /// `shown`: what the client was let in by.
-fn carry(
-    gateway: &Arc<Gateway>,
-    tunnel: Tunnel,
-    peer: Peer,
-    shown: &Arc<Access>,
-) -> Result<Ended, Error> {
+fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>) -> Result<Ended, Error> {
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
     let _live = gateway.live.enter(&peer, tunnel.closer());
     // A reload either finds it among the living, or is seen here.

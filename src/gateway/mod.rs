@@ -141,7 +141,8 @@ fn watch(paths: &[PathBuf]) -> io::Result<Watch> {
 
 /// Takes on what the files say now. What is bad leaves everything as it was, and is said.
 fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) {
-    let loaded = load().and_then(|settings| Ok((gateway.access().replace_by(&settings)?, settings.users.load()?)));
+    let loaded =
+        load().and_then(|settings| Ok((gateway.access().replace_by(&settings)?, settings.users.load()?)));
     let (access, users) = match loaded {
         Ok(loaded) => loaded,
         Err(e) => {

@@ -10,8 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf, absolute};
 
-use crate::sys::{O_NOFOLLOW, O_NONBLOCK};
 use crate::sys::system::euid;
+use crate::sys::{O_NOFOLLOW, O_NONBLOCK};
 
 /// The longest password, in bytes.
 const SECRET_LEN_MAX: u64 = 4096;
@@ -24,8 +24,8 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     read_open(&open(path)?, max)
 }
 
-/// A file of at most `max` bytes that nobody but root and ourselves can change or put another in the place of.
-/// What is checked is what is open, from the root directory on.
+/// A file of at most `max` bytes that nobody but root and ourselves can change or replace. What is checked is
+/// what is open, from the root directory on.
 pub fn guarded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let file = open_guarded(path)?;
     let meta = file.metadata().map_err(|e| e.to_string())?;

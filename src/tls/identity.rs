@@ -116,8 +116,8 @@ pub(in crate::tls) fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, String>
     Ok(Peer { names, typed, serial, fingerprint, not_after, chain })
 }
 
-/// A name of the SAN and its kind, or nothing for a kind that we do not use. It has to look like its kind, for
-/// people read it without.
+/// A name of the SAN and its kind, or nothing for a kind that we do not use. It has to look like its kind,
+/// for people read it without.
 fn named(name: &GeneralName<'_>) -> Result<Option<(&'static str, String)>, String> {
     let (kind, text, fits) = match name {
         GeneralName::DNSName(name) => ("dns", *name, is_dns(name)),
@@ -129,7 +129,11 @@ fn named(name: &GeneralName<'_>) -> Result<Option<(&'static str, String)>, Strin
         GeneralName::Invalid(..) => return Err("it has a malformed name in its SAN".to_owned()),
         _ => return Ok(None),
     };
-    if fits { Ok(Some((kind, text.to_owned()))) } else { Err("it has a malformed name in its SAN".to_owned()) }
+    if fits {
+        Ok(Some((kind, text.to_owned())))
+    } else {
+        Err("it has a malformed name in its SAN".to_owned())
+    }
 }
 
 fn is_dns(name: &str) -> bool {

@@ -433,7 +433,12 @@ impl<'a> Pump<'a> {
         let (reads_tcp, writes_tcp) = (self.wants_tcp(now), !session.outgoing.is_empty());
         let (reads_plain, writes_plain) = (self.wants_plain(now), !session.plain.is_empty());
         let paused = [self.inbound_paused_ms, self.outbound_paused_ms];
-        let mut deadline = paused.into_iter().filter(|at| *at > now).chain(self.deadline_ms).chain(self.tunnel.until_ms).min();
+        let mut deadline = paused
+            .into_iter()
+            .filter(|at| *at > now)
+            .chain(self.deadline_ms)
+            .chain(self.tunnel.until_ms)
+            .min();
         if !idle {
             deadline = Some(deadline.map_or(now + IDLE_MS, |at| at.min(now + IDLE_MS)));
         }

@@ -43,8 +43,8 @@ impl Envelope {
                 .hint("the client may be newer than the service: compare 'provost version'")
         })?;
         let is_admin = request.for_admin;
-        let on_behalf_of = (!request.on_behalf_of.is_empty())
-            .then_some(Behalf { who: request.on_behalf_of, is_admin });
+        let on_behalf_of =
+            (!request.on_behalf_of.is_empty()).then_some(Behalf { who: request.on_behalf_of, is_admin });
         if let Some(Behalf { who: text, .. }) = &on_behalf_of {
             let is_odd = |c: char| c.is_control() || is_bidi(c);
             if text.chars().count() > ON_BEHALF_LEN_MAX || text.contains(is_odd) {

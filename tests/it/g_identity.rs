@@ -126,7 +126,8 @@ fn refusals_and_failed_logins_are_in_the_audit() {
     wait::until("all are counted", LATER, || {
         let lines = gateway.service().cli(&["audit", "--json"]).expect(0).json();
         let is = |what: &str, result: &str| {
-            let fits = |text: &serde_json::Value, part: &str| text.as_str().is_some_and(|t| t.starts_with(part));
+            let fits =
+                |text: &serde_json::Value, part: &str| text.as_str().is_some_and(|t| t.starts_with(part));
             let of = lines.iter().filter(|line| fits(&line["what"], what)).collect::<Vec<_>>();
             assert!(of.len() <= 1, "{of:?}");
             of.first().is_some_and(|line| fits(&line["result"], result))

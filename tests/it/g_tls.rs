@@ -25,6 +25,8 @@ use crate::harness::cli::{self, Output};
 use crate::harness::gateway::{NAME, User};
 use crate::harness::{Gateway, LATER, Options, Running, SOON, procfs, wait};
 
+/// What the log says of those.
+const REVOKED: &str = "the certificate of the client is revoked";
 /// Whom a certificate is for.
 const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
 const SERVER: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ServerAuth;
@@ -223,11 +225,7 @@ fn g4_a_revoked_certificate_ends_its_connections() {
     gateway.service().ok(&["reload"]);
     wait::until("the revoked client is disconnected", SOON, || lost_peer.is_closed());
     until_log(&gateway, "ended 1 connections");
-    expect_refused(
-        &gateway,
-        config(&gateway, Some(&lost), &["h2"]),
-        "the certificate of the client is revoked",
-    );
+    expect_refused(&gateway, config(&gateway, Some(&lost), &["h2"]), REVOKED);
     works(&mut kept_peer);
     // A list that is none changes nothing.
     put(&gateway, "crl.pem", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
@@ -235,11 +233,7 @@ fn g4_a_revoked_certificate_ends_its_connections() {
     assert!(refused.code != 0 && format!("{refused:?}").contains("malformed revocation list"), "{refused:?}");
     works(&mut kept_peer);
     works(&mut connect(&kept).expect("it is still good"));
-    expect_refused(
-        &gateway,
-        config(&gateway, Some(&lost), &["h2"]),
-        "the certificate of the client is revoked",
-    );
+    expect_refused(&gateway, config(&gateway, Some(&lost), &["h2"]), REVOKED);
 }
 
 /// The service reads the list where it is by default, and has it from now on.
@@ -287,11 +281,7 @@ fn a_list_that_vanishes_does_not_let_the_revoked_in() {
     fs::remove_file(gateway.file("crl.pem")).expect("it is there");
     gateway.service().cli(&["reload"]);
     until_log(&gateway, "there is no list of the revoked any more");
-    expect_refused(
-        &gateway,
-        config(&gateway, Some(&lost), &["h2"]),
-        "the certificate of the client is revoked",
-    );
+    expect_refused(&gateway, config(&gateway, Some(&lost), &["h2"]), REVOKED);
 }
 
 #[test]

@@ -48,7 +48,8 @@ impl Refusals {
     pub fn begin(&mut self, note: &Note, line: &AuditLine) {
         let Some(key) = key(&line.who, note) else { return };
         if self.0.len() >= LINES_MAX && !self.0.contains_key(&key) {
-            let oldest = self.0.iter().min_by_key(|(_, repeated)| repeated.line.at).map(|(key, _)| key.clone());
+            let oldest =
+                self.0.iter().min_by_key(|(_, repeated)| repeated.line.at).map(|(key, _)| key.clone());
             oldest.map(|key| self.0.remove(&key));
         }
         self.0.insert(key, Repeated { line: line.clone(), times: 1, result: note.result.clone() });

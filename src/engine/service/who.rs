@@ -43,8 +43,12 @@ mod tests {
     #[test]
     fn only_root_and_the_services_user_speak_for_others() {
         let who = |uid, on_behalf_of: Option<&str>| {
-            Who::of(&Caller { uid, gid: 0, pid: 5 }, on_behalf_of.map(|who| Behalf { who: who.to_owned(), is_admin: false }), 7)
-                .map(|w| (w.name, w.cause, w.is_trusted))
+            Who::of(
+                &Caller { uid, gid: 0, pid: 5 },
+                on_behalf_of.map(|who| Behalf { who: who.to_owned(), is_admin: false }),
+                7,
+            )
+            .map(|w| (w.name, w.cause, w.is_trusted))
         };
         assert_eq!(who(9, None), Ok(("uid 9 pid 5".into(), "uid 9".into(), false)));
         for uid in [0, 7] {
