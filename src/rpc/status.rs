@@ -11,7 +11,7 @@ use prost_types::Any;
 use crate::rpc::api::Invalid;
 use crate::rpc::services::status::bad_request::FieldViolation;
 use crate::rpc::services::status::{BadRequest, ErrorInfo, RetryInfo, Status};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{ADMIN_ONLY, Code, Error};
 
 /// The domain of our reasons.
 const DOMAIN: &str = "provost.internal";
@@ -69,6 +69,7 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::Usage => RpcStatusCode::INVALID_ARGUMENT,
         Code::NotFound => RpcStatusCode::NOT_FOUND,
         Code::TimedOut => RpcStatusCode::DEADLINE_EXCEEDED,
+        Code::Refused if error.reason == ADMIN_ONLY => RpcStatusCode::PERMISSION_DENIED,
         Code::Refused | Code::No | Code::CannotExecute | Code::ProgramNotFound => {
             RpcStatusCode::FAILED_PRECONDITION
         }
@@ -188,5 +189,8 @@ mod tests {
         let status = refusal(Reason::Role, &Error::new(Code::Refused, "no"));
         assert_eq!(status.code(), RpcStatusCode::PERMISSION_DENIED);
         assert_eq!(error(&status).code, Code::Refused);
+        let sent = Error::new(Code::Refused, "no").reason(ADMIN_ONLY);
+        assert_eq!(of(&sent).code(), RpcStatusCode::PERMISSION_DENIED);
+        assert_eq!(error(&of(&sent)), sent);
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::wire::proto::v1;
 
+/// The reason of a refusal of what is there for administrators only.
+pub const ADMIN_ONLY: &str = "admin_only";
+
 /// What kind of failure it is. The numbers are the exit codes of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {

@@ -16,7 +16,7 @@ use crate::engine::table::Table;
 use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{ADMIN_ONLY, Code, Error};
 use crate::wire::id::Name;
 use crate::wire::reply::Reply;
 use crate::wire::spec::Spec;
@@ -140,5 +140,5 @@ pub(super) fn check(process: &Process, asked: &Asked) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("{} is what the service runs for itself: that needs admin", process.label());
-    Err(Error::new(Code::Refused, message))
+    Err(Error::new(Code::Refused, message).reason(ADMIN_ONLY))
 }
