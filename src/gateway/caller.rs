@@ -78,12 +78,13 @@ impl Caller {
             let user: String = user.chars().take(64).collect();
             // One whose password was looked at waits for its line, and there are few of these. Of others,
             // which cost nothing, one at a time is counted.
-            let engine = match why {
+            let turn = match why {
                 Denied::Wrong => Some(gateway.notes.lock()),
                 Denied::Throttled { .. } | Denied::Busy => gateway.notes.try_lock(),
             };
-            if let Some(mut engine) = engine {
-                self.note(&self.peer_text(), &format!("log in as {}", quoted(&user)), &text, &mut engine);
+            if turn.is_some() {
+                let what = format!("log in as {}", quoted(&user));
+                self.note(&self.peer_text(), &what, &text, &mut gateway.engine());
             }
             let reason = match why {
                 Denied::Busy => Reason::Busy,

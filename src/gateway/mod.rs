@@ -46,7 +46,7 @@ use parking_lot::Mutex;
 use crate::access::verifier::Verifier;
 use crate::gateway::live::Live;
 use crate::gateway::log::{Log, Say};
-use crate::gateway::pool::{Engine, Pool};
+use crate::gateway::pool::Pool;
 use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::GatewaySettings;
@@ -98,7 +98,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         threads: Threads::new(OWN_THREADS_MAX),
         serving: Serving::default(),
         log: Log::new(say),
-        notes: Mutex::new(Engine::new(socket.clone())),
+        notes: Mutex::default(),
         socket,
     });
     let listener = listener::open(&gateway)?;

@@ -34,8 +34,8 @@ pub(super) struct Gateway {
     pub threads: Threads,
     pub serving: Serving,
     pub log: Log,
-    /// For the record of logins that failed.
-    pub notes: Mutex<Engine>,
+    /// Held while a login that failed is put on record: one at a time.
+    pub notes: Mutex<()>,
 }
 
 /// Which clients may connect and what they may do: as the files say.
