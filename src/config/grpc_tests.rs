@@ -216,7 +216,7 @@ fn the_demonstration_is_taken_as_it_is() {
     let grpc = load(&path, Some(Path::new("/state"))).unwrap().grpc.unwrap();
     assert!(grpc.listen.ip().is_loopback() && grpc.users.warning().is_some());
     assert_eq!(grpc.files, files("/state/certs"));
-    assert_eq!(grpc.roles.of(&["client.provost".into()], "demo"), Some(Role::Admin));
+    assert_eq!(grpc.roles.of(&["dns:client.provost".into()], "demo"), Some(Role::Admin));
     let (mut memory, users) = (Memory::default(), grpc.users.load().unwrap());
     assert!(users.get("demo").unwrap().fits(&Password::offered("demo").unwrap(), &mut memory));
     std::fs::write(&path, format!("{DEMO}\n")).unwrap();

@@ -1,5 +1,5 @@
-//! What a request changes or reads, as the audit says it: one sentence for engine and gateway alike, and no value of
-//! an environment is ever in it.
+//! What a request changes or reads, as the audit says it: one sentence for engine and gateway alike, and no
+//! value of an environment is ever in it.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! The audit: every request that changes something, or reads what may be secret, is on record with its client
 //! and with what came of it; a change before it is answered. That it was asked is written with whatever else
-//! it has written, mostly at no cost of its own; what came of it follows within a moment, or at once where the
-//! whole request was refused.
+//! it has written, mostly at no cost of its own; what came of it follows within a moment, or at once where
+//! the whole request was refused.
 
 use crate::engine::service::engine::{Answer, Asked, Engine, Failure};
 use crate::engine::service::who::Who;
