@@ -51,6 +51,26 @@
 //! started again. The order's id makes it safe to ask again: whichever engine is there tells what came of it
 //! (`engine/service/upgrade.rs`).
 //!
+//! # A start, from the terminal and back
+//!
+//! `main.rs` and `cli/mod.rs` find the command; `cli/start.rs` reads its options and calls the [`Client`].
+//! `client/session.rs` sends the request, again where it may (`client/retry.rs`), over a connection of either
+//! kind (`client/connection.rs`): `client/link.rs` writes frames to the unix socket, `client/remote.rs` calls
+//! a gateway. In the engine `listener/connection.rs` reads the frame and calls what implements its trait
+//! `Service`: `engine/service/mod.rs`, with one arm for each request. What changes something passes through
+//! `engine/service/audit.rs`. `engine/service/start.rs` makes the process's memory, and
+//! `engine/service/batch.rs` sends the process an `Ask`, which starts its thread
+//! (`engine/process/handle.rs`). What happens from there to the exec is listed at the head of
+//! `keeper/spawn.rs`. Once the record says running, the thread answers whoever waits for that
+//! (`engine/process/waiting.rs`), and the replies go back the way that the request came.
+//!
+//! # A byte of output
+//!
+//! It wakes the process's thread (`engine/process/worker/mod.rs`), which moves what is in the pipe into the
+//! ring (`engine/process/pipes.rs`, `ring/write.rs`) and wakes those who watch the process. Each client's own
+//! thread reads the ring and sends what is new (`engine/service/streams.rs`, `ring/read.rs`).
+//! `client/stream/sent.rs` goes on at the next byte after a broken connection, and `cli/stream.rs` prints.
+//!
 //! # A call from another machine
 //!
 //! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline,
@@ -62,11 +82,12 @@
 //!
 //! # A value from a provider
 //!
-//! `cli/provider.rs` asks the host at its socket, after the engine has run it (`engine/internal.rs`).
-//! `host/mod.rs` hands the question to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says
-//! whether this thread starts the provider, waits for another that does, or uses the run that there is.
-//! `provider/run.rs` starts the process, reads its port (`sdk/handshake.rs`), and gives it its configuration
-//! once; `provider/calls.rs` asks it. What another host has to know is in notes (`provider/notes.rs`).
+//! `cli/provider.rs` asks the host at its socket. Where nobody listens there yet, the client has the engine
+//! run it first (`engine/internal.rs`, with the spec that `cli/engine.rs` gives). `host/mod.rs` hands the
+//! question to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says whether this thread
+//! starts the provider, waits for another that does, or uses the run that there is. `provider/run.rs` starts
+//! the process, reads its port (`sdk/handshake.rs`), and gives it its configuration once; `provider/calls.rs`
+//! asks it. What another host has to know is in notes (`provider/notes.rs`).
 //!
 //! # Layers
 //!
