@@ -111,11 +111,11 @@
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
 //! | [`host`] | the process that holds it | `sys`, `wire`, `listener`, `client`, `provider` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
-//! | [`cli`] | one file for each command; `serve` starts the keeper | all |
+//! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
-//! Inside of [`engine`] the same file has another table. From below: `settings`, `memory`, `store`; then
-//! `feed` and `write_queue`; `context`, which every process shares; `process`; `table` and `history`;
-//! `reconcile`; `restore` and `store_writer`; `service`; and above all `internal` and `takeover`.
+//! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `memory`,
+//! `store`; then `feed` and `write_queue`; `context`, which every process shares; `process`; `table` and
+//! `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal` and `takeover`.
 //!
 //! # Threads
 //!
@@ -131,8 +131,7 @@
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
 //! The gateway's threads are in `gateway/mod.rs`, the host's in `host/mod.rs`; a client that asks another
-//! machine has one for the pump
-//! (`tls`), and the C core's own.
+//! machine has one for the pump (`tls`), and the C core's own.
 //!
 //! A process at rest has no thread: its record rests in its handle (`engine/process/handle.rs`) until a
 //! message comes. A thread waits in one place, `sys::poll::wait`, and is woken through it; nothing ticks.
@@ -154,7 +153,7 @@
 //!
 //! | word | what it is |
 //! |---|---|
-//! | keeper, engine, gateway | the three programs, see above |
+//! | keeper, engine, gateway, host | the four programs, see above. The host is that of providers; `--host` names a machine |
 //! | process, run | what a client asked to keep, by UUID; each of its starts has the next run number |
 //! | record | what is known of a process: state, what is wanted, counters, last exit. In its memory, and in the store |
 //! | idle, active | a process without a thread, at rest; one whose thread owns its record |
