@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `provost` (host) | nothing | signals |
 //! | `listener`, `conn-N` | see `listener/mod.rs` | clients |
+//! | `handshake`, `provider` | one start; one provider in a recovery or a shutdown | that provider |
 //!
 //! A question is answered on the thread of its connection. The host may end at any moment: the engine starts
 //! it again, and what it has to know of running providers is in notes (`provider/notes.rs`).
