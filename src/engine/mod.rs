@@ -1,9 +1,8 @@
 //! The service itself: knows what should run, and keeps it so.
 //!
-//! Threads: this one listens to the keeper (`provost`), one lets clients in (`listener`), one for each
-//! connection (`conn-N`), one for each process that is not at rest (`proc-ID`). It may be killed at any
-//! instruction: what must not be lost is in memory that the keeper holds, and the next engine goes on from
-//! there. A panic in any of its threads is its end, too.
+//! This thread listens to the keeper and hands its messages to the processes; `src/lib.rs` lists the other
+//! threads. It may be killed at any instruction: what must not be lost is in memory that the keeper holds,
+//! and the next engine goes on from there. A panic in any of its threads is its end, too.
 
 #![forbid(unsafe_code)]
 

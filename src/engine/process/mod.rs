@@ -1,4 +1,5 @@
-//! One process: how it is started.
+//! One process, from its start to its removal: `state.rs` decides what follows from what happens, `worker` is
+//! the thread that does it, and `handle.rs` is how everybody else holds the process.
 
 pub mod env;
 pub mod failure;
