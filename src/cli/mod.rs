@@ -1,6 +1,7 @@
 //! The command line: one file per command, thin over the client, and the table of them. A command parses its
-//! arguments and then runs; what it says goes to standard output, what went wrong to standard error, and
-//! `command.rs` alone decides its exit code.
+//! arguments and then runs; what it says goes to standard output, what went wrong to standard error. It
+//! returns its exit code (of several targets, `batch.rs` makes one), or an error, for which `command.rs` has
+//! the code.
 
 #![forbid(unsafe_code)]
 
