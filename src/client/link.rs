@@ -1,5 +1,6 @@
-//! One connection to the service: sends a request, hands out its replies, and says of every failure how far
-//! the request can have come. Knows nothing of trying again; that is `retry.rs`.
+//! One connection over the unix socket, in frames; `remote.rs` has the other kind, and `connection.rs` both.
+//! Sends a request, hands out its replies, and says of every failure how far the request can have come. Knows
+//! nothing of trying again; that is `retry.rs`.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,5 +1,6 @@
-//! The client library: one typed method for every request, over the service's unix socket. Blocking calls, no
-//! thread of its own. It knows the command channel (`wire`) and nothing of keeper or engine.
+//! The client library: one typed method for every request, over the service's unix socket or through the
+//! gateway of another machine. Calls block. Over the socket it has no thread of its own; a connection to a
+//! gateway has a pump for TLS, and the C core's. It knows nothing of keeper or engine.
 //!
 //! The engine may be killed at any instant and is back within milliseconds. A client notices nothing of it:
 //! what can be asked twice is asked again on a new connection, streams go on at the next byte, events after

@@ -72,7 +72,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),
-        // These last as long as the process they are about.
+        // These last as long as the process they are about, or within the timeouts of the provider.
         Request::Stop(_)
         | Request::Restart(_)
         | Request::Remove(_)

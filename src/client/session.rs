@@ -37,7 +37,7 @@ impl Session {
     pub fn canceller(&mut self) -> Canceller {
         let canceller = self.canceller.get_or_insert_default().clone();
         if let Some(link) = &self.link {
-            // It is not handed out yet, so it cannot have been used.
+            // If it was used already, the next request finds that out.
             let _ = link.watch(&canceller);
         }
         canceller
