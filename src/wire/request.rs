@@ -203,7 +203,7 @@ pub struct Upgrade {
 }
 
 impl Request {
-    /// The message that gRPC has a method for.
+    /// What goes into the envelope on the command channel.
     pub(crate) fn to_body(&self) -> Body {
         let targets = |t: &Vec<String>| v1::Targets { targets: t.clone() };
         match self {
@@ -274,6 +274,7 @@ impl Request {
         }
     }
 
+    /// The same back, from the channel or from a message of gRPC; checked.
     pub(crate) fn from_body(body: Body) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         Ok(match body {
