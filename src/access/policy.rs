@@ -94,11 +94,15 @@ mod tests {
     use super::*;
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
+    use crate::wire::provider::ProviderName;
     use crate::wire::request::{
         Events, Follow, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind,
         Upgrade, Wait,
     };
     use crate::wire::spec::{Scope, Spec};
+
+    /// How many kinds of requests there are. A new one has its row below, and is counted here.
+    const REQUESTS: usize = 21;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -110,6 +114,7 @@ mod tests {
             Start { spec: Spec::new(["true"]), ids: vec![ProcessId::new()], numbering: Numbering::Single };
         let set = EnvChange { set: vec![("A".into(), "b".into())], unset: Vec::new() };
         let unset = EnvChange { set: Vec::new(), unset: vec!["A".into()] };
+        let provider = || ProviderName::new("", "app").unwrap();
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [
@@ -134,10 +139,20 @@ mod tests {
             (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
             (Request::Follow(Follow::default()), [no, no, yes], no),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
+            (Request::Host, [no, no, yes], no),
+            (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
+            (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
+            (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),
+            (Request::Provider(ProviderCall::Fetch(provider(), Vec::new())), [no, yes, yes], no),
+            (Request::Provider(ProviderCall::Start(provider(), Box::default())), [no, no, yes], yes),
+            (Request::Provider(ProviderCall::Stop(provider())), [no, no, yes], yes),
+            (Request::Provider(ProviderCall::Reset(provider())), [no, no, yes], yes),
+            (Request::Provider(ProviderCall::Replace(provider())), [no, no, yes], yes),
+            (Request::Provider(ProviderCall::ShutDown(None)), [no, no, yes], yes),
         ];
         let kinds: std::collections::HashSet<_> =
             matrix.iter().map(|(request, ..)| std::mem::discriminant(request)).collect();
-        assert_eq!(kinds.len(), 19, "a request is missing in the matrix");
+        assert_eq!(kinds.len(), REQUESTS, "every kind of request has a row in the matrix");
         for (request, allowed, changes) in &matrix {
             for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
                 let answer = allow(role, request);
