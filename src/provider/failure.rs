@@ -284,10 +284,12 @@ impl Failure {
                 "the line is PROVIDER_PORT=<n>, n from 1 to 65535".into(),
             ),
             Self::ExitedEarly { ending } => {
-                (format!("exited before it reported its port: {}", ending.text()), logs())
+                let hint = "it has to go on running, and to print a line PROVIDER_PORT=<n>";
+                (format!("exited before it reported its port: {}", ending.text()), hint.into())
             }
             Self::NotHealthy { why, ending } => {
-                (format!("is not healthy: {why}{}", ending.last_words()), logs())
+                let hint = "it has to listen on the port that it reports, and to answer Health there";
+                (format!("is not healthy: {why}{}", ending.last_words()), hint.into())
             }
             Self::InitFailed { status, ending } => {
                 (format!("refuses its configuration: {status}{}", ending.last_words()), "see its documentation for what --config takes".into())
