@@ -1,8 +1,8 @@
 //! A process as the rest of the engine holds it: its spec and memory, a way to send it messages, and what it
 //! looked like after its last transition.
 //!
-//! The life itself is owned by the process's thread while there is one, and is at home here while there is
-//! none: a process at rest costs no thread. Whoever sends a message to a process at home starts its thread.
+//! The record is owned by the process's thread while there is one (active), and lies here while there is none
+//! (idle): a process at rest costs no thread. A message to an idle process starts its thread.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -195,13 +195,13 @@ impl Process {
                 }
             }
             Activity::Idle(_) => {
-                let Activity::Idle(activity) = std::mem::replace(&mut inner.activity, Activity::Active(None))
+                let Activity::Idle(record) = std::mem::replace(&mut inner.activity, Activity::Active(None))
                 else {
                     unreachable!("matched above")
                 };
                 inner.queue.push_back(msg);
                 drop(inner);
-                self.start_thread(*activity);
+                self.start_thread(*record);
             }
         }
     }
@@ -218,11 +218,11 @@ impl Process {
         }
     }
 
-    fn start_thread(self: &Arc<Self>, activity: Record) {
+    fn start_thread(self: &Arc<Self>, record: Record) {
         let process = Arc::clone(self);
-        let idle_record = activity.clone();
+        let idle_record = record.clone();
         let spawned = thread::spawn(&format!("proc-{}", self.id.short()), move || {
-            (process.work)(Arc::clone(&process), activity)
+            (process.work)(Arc::clone(&process), record)
         });
         if let Err(e) = spawned {
             // Without a thread nothing can be begun; what is asked is refused, and the process is idle again.
@@ -274,18 +274,18 @@ impl Process {
         self.inner.lock().queue.pop_front()
     }
 
-    /// For the process's thread: gives the life back, and the thread ends. `Some`: a message has come, it
+    /// For the process's thread: gives the record back, and the thread ends. `Some`: a message has come, it
     /// goes on.
-    pub fn become_idle(&self, activity: Record) -> Option<Record> {
+    pub fn become_idle(&self, record: Record) -> Option<Record> {
         let mut inner = self.inner.lock();
         if !inner.queue.is_empty() {
-            return Some(activity);
+            return Some(record);
         }
-        inner.activity = Activity::Idle(Box::new(activity));
+        inner.activity = Activity::Idle(Box::new(record));
         None
     }
 
-    /// For the process's thread: there is no life any more. The thread ends.
+    /// For the process's thread: it is removed. The thread ends.
     pub fn end(&self) {
         let mut inner = self.inner.lock();
         inner.activity = Activity::Removed;

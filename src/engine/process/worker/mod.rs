@@ -1,4 +1,4 @@
-//! The thread of one process, there from its start to its rest. It owns the life, waits in one `poll` for
+//! The thread of one process, there from its start to its rest. It owns the record, waits in one `poll` for
 //! output, the exec, what is left of the tree, messages and the deadline, and does what [`step`] says.
 //! Nothing else touches the process.
 //!
