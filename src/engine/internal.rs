@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use crate::engine::memory::Memory;
-use crate::engine::process::handle::{Answer, Answered, Ask, Msg, Process};
+use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
 use crate::engine::service::Engine;
@@ -121,8 +121,8 @@ fn start(engine: &Engine, process: &Arc<Process>) {
 
 fn ask(process: &Arc<Process>, what: Ask) -> Answered {
     let (to, answer) = bounded(1);
-    let answered = Answer::new(to, 0, Waker::for_this_thread());
-    process.send(Msg::Ask { what, cause: CAUSE.to_owned(), answer: answered });
+    let answer_to = AnswerTo::new(to, 0, Waker::for_this_thread());
+    process.send(Msg::Ask { what, cause: CAUSE.to_owned(), answer: answer_to });
     answer.recv().expect("every ask is answered")
 }
 

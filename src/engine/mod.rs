@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::unbounded;
 
 use crate::engine::history::journal;
-use crate::engine::process::handle::{Answer, Ask, Msg};
+use crate::engine::process::handle::{AnswerTo, Ask, Msg};
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
@@ -161,7 +161,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         for some in [internal, others] {
             let (to, answers) = unbounded();
             for (tag, process) in some.iter().enumerate() {
-                let answer = Answer::new(to.clone(), tag, Waker::for_this_thread());
+                let answer = AnswerTo::new(to.clone(), tag, Waker::for_this_thread());
                 let order = if hurry { StopOrder::at_once() } else { StopOrder::default() };
                 let what = Ask::Stop(StopOrder { for_now: true, ..order });
                 process.send(Msg::Ask { what, cause: "end of the service".to_owned(), answer });

@@ -36,7 +36,7 @@ pub enum Msg {
     Ask {
         what: Ask,
         cause: String,
-        answer: Answer,
+        answer: AnswerTo,
     },
     /// From the keeper: a child was spawned.
     Spawned {
@@ -86,7 +86,7 @@ pub struct Inherited {
 
 /// Where the answer to an [`Ask`] goes; the waiting thread is woken.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct AnswerTo {
     to: Sender<Answered>,
     tag: usize,
     waker: Waker,
@@ -103,7 +103,7 @@ pub struct Answered {
     pub unrecorded: Option<String>,
 }
 
-impl Answer {
+impl AnswerTo {
     pub fn new(to: Sender<Answered>, tag: usize, waker: Waker) -> Self {
         Self { to, tag, waker }
     }

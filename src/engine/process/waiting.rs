@@ -1,7 +1,7 @@
 //! Those who wait for a process: what for, whether it has come, and why it never will.
 
 use crate::engine::process::failure;
-use crate::engine::process::handle::{Answer, Process};
+use crate::engine::process::handle::{AnswerTo, Process};
 use crate::engine::process::state::stop_was_in_vain;
 use crate::engine::process::tree::Tree;
 use crate::wire::error::{Code, Error};
@@ -11,7 +11,7 @@ use crate::wire::record::Record;
 #[derive(Debug)]
 pub struct Waiting {
     pub until: Until,
-    pub answer: Answer,
+    pub answer: AnswerTo,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

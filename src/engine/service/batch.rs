@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 
-use crate::engine::process::handle::{self, Answered, Ask, Msg, Process};
+use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::service::engine::{Answer, Asked, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
@@ -79,7 +79,7 @@ impl Engine {
     ) -> Result<(), Closed> {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
-            let answer = handle::Answer::new(to.clone(), tag, replies.waker());
+            let answer = AnswerTo::new(to.clone(), tag, replies.waker());
             process.send(Msg::Ask { what: *what, cause: asked.cause.clone(), answer });
         }
         let mut left = asks.len();

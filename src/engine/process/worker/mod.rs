@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::engine::context;
 use crate::engine::process::failure;
-use crate::engine::process::handle::{Answer, Ask, Msg, Process};
+use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::prepare::{self, Identity};
@@ -221,7 +221,7 @@ impl Worker {
         }
     }
 
-    fn ask(&mut self, what: Ask, cause: &str, answer: Answer) {
+    fn ask(&mut self, what: Ask, cause: &str, answer: AnswerTo) {
         let until = match what {
             Ask::Start | Ask::Restart if self.process.context.is_stopping() => {
                 return answer.give(self.process.show(), Some(context::ending()));
@@ -273,7 +273,7 @@ impl Worker {
         Ok(())
     }
 
-    fn remove(&mut self, cause: &str, answer: Answer) {
+    fn remove(&mut self, cause: &str, answer: AnswerTo) {
         if !self.record.state.is_at_rest() {
             let error = Error::new(
                 Code::Refused,
