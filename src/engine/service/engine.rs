@@ -25,7 +25,8 @@ use crate::wire::time::Timestamp;
 /// Has what is called so run, if it does not yet.
 pub type RunOnDemand = fn(&Engine, &str) -> Result<(), Error>;
 
-/// What stands behind the listener.
+/// What stands behind the listener in the engine: `mod.rs` beside this implements its `Service`, and the
+/// other files here answer.
 #[derive(Debug)]
 pub struct Engine {
     pub table: Arc<Table>,
