@@ -28,7 +28,7 @@ pub fn needs(request: &Request) -> Role {
         // It names all callers.
         Request::AuditLog(_) => Role::Admin,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_) | Request::Follow(_) | Request::Host => Role::Admin,
+        Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => Role::Admin,
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
             ProviderCall::Fetch(..) => Role::Operator,
@@ -65,6 +65,7 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Upgrade(_) => "upgrade the service",
         Request::Health => "ask how the service is",
         Request::Host => "run the host of providers",
+        Request::GrpcListener => "take the socket for gRPC",
         Request::Provider(call) => match call {
             ProviderCall::Start(..) => "start a provider",
             ProviderCall::Fetch(..) => "fetch from a provider",

@@ -117,7 +117,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         }
     };
     let internal = is_known.then(|| internal_processes(&config, &args, session)).transpose()?;
-    let on_demand = on_demand(&args, session)?;
+    let on_demand = on_demand(&config, &args, session)?;
     let options = engine::Options {
         cgroups: args.cgroups,
         exe: args.exe,
@@ -140,18 +140,25 @@ fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result
 
 /// What the service runs for itself once a client asks for it.
 #[cfg(not(feature = "gateway"))]
-fn on_demand(_: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+fn on_demand(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
     Ok(Vec::new())
 }
 
-/// What the service runs for itself once a client asks for it: the host of providers.
+/// What the service runs for itself once a client asks for it: the host of providers, and the gateway, if it
+/// serves programs on this machine alone.
 #[cfg(feature = "gateway")]
-fn on_demand(args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
     let mut spec = program("host", args, session)?;
     spec.name = Some(HOST.parse()?);
     spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(host::READY.to_owned()));
-    Ok(vec![spec])
+    if config.grpc.is_some() || !config.local.grpc {
+        return Ok(vec![spec]);
+    }
+    let mut local = gateway_spec(args, session)?;
+    // So it is another one than that with [grpc], and makes way for it when there is such a section.
+    local.command.push("--local".to_owned());
+    Ok(vec![spec, local])
 }
 
 /// What the service runs for itself: the gateway, if it is configured.
@@ -164,13 +171,18 @@ fn internal_processes(
     if config.grpc.is_none() {
         return Ok(Vec::new());
     }
+    Ok(vec![gateway_spec(args, session)?])
+}
+
+#[cfg(feature = "gateway")]
+fn gateway_spec(args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
     let mut spec = program("gateway", args, session)?;
     spec.name = Some(GATEWAY.parse()?);
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
-    Ok(vec![spec])
+    Ok(spec)
 }
 
 /// One of this binary's programs that speak gRPC, with what it is given of the engine's own arguments.

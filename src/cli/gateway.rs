@@ -30,21 +30,27 @@ Options:
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct GatewayArgs {
-    pub config: PathBuf,
+    /// With `[grpc]`; none: it serves programs on this machine alone.
+    pub config: Option<PathBuf>,
     pub state: Option<PathBuf>,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
-    let (mut config, mut state) = (None, None);
+    let (mut config, mut state, mut is_local) = (None, None, false);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--config" => config = Some(arguments.value(&option)?.into()),
             "--state" => state = Some(arguments.value(&option)?.into()),
+            "--local" => is_local = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }
     arguments.no_values()?;
-    let config = config.ok_or_else(|| arguments.usage("there is no --config".into()))?;
+    if is_local {
+        config = None;
+    } else if config.is_none() {
+        return Err(arguments.usage("there is neither --config nor --local".into()));
+    }
     Ok(GatewayArgs { config, state })
 }
 
@@ -53,9 +59,10 @@ fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
     take_name();
     let socket = session.socket()?;
     let load = move || {
-        let config = config::load(&args.config, args.state.as_deref())?;
-        config.grpc.ok_or_else(|| {
-            Error::usage(format!("the configuration {} has no section [grpc]", text::path(&args.config)))
+        let Some(path) = &args.config else { return Ok(None) };
+        let config = config::load(path, args.state.as_deref())?;
+        config.grpc.map(Some).ok_or_else(|| {
+            Error::usage(format!("the configuration {} has no section [grpc]", text::path(path)))
         })
     };
     let say = Arc::new(|line: &str| stdout::notice(line));
@@ -69,8 +76,9 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        let args = GatewayArgs { config: "f".into(), state: Some("/d".into()) };
+        let args = GatewayArgs { config: Some("f".into()), state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
+        assert_eq!(parsed("--config f --local"), Ok(GatewayArgs { config: None, state: None }));
         assert!(parsed("--state /d").is_err());
     }
 }

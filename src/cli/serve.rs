@@ -1,6 +1,8 @@
 //! `provost serve`: the service itself, which is the keeper. What its other programs share with it at their
 //! start is here, too.
 
+#[cfg(feature = "gateway")]
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::cli::arguments::Arguments;
@@ -8,6 +10,9 @@ use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text, values};
+use crate::client::grpc_socket;
+#[cfg(feature = "gateway")]
+use crate::config;
 use crate::keeper::{Cgroups, Notice, Options, serve};
 use crate::sys::{signal, system};
 use crate::wire::error::Error;
@@ -81,7 +86,20 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     };
     let own_socket = given("--socket", &Some(socket.clone()))?;
     let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
-    serve(&Options { socket, cgroups: args.cgroups, state, engine_arguments }, &mut report)
+    let grpc_socket = if has_local_grpc(config.as_deref()) { grpc_socket(&socket) } else { None };
+    serve(&Options { socket, grpc_socket, cgroups: args.cgroups, state, engine_arguments }, &mut report)
+}
+
+/// Whether gRPC on this machine is listened for. What is wrong with the configuration is said by the look at
+/// all of it, which follows.
+#[cfg(feature = "gateway")]
+fn has_local_grpc(config: Option<&Path>) -> bool {
+    config.is_none_or(|path| config::local(path).is_ok_and(|local| local.grpc))
+}
+
+#[cfg(not(feature = "gateway"))]
+fn has_local_grpc(_: Option<&std::path::Path>) -> bool {
+    false
 }
 
 /// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.

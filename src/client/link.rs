@@ -105,7 +105,11 @@ impl Link {
         if self.greeting == Greeting::Due {
             self.greeting = Greeting::Awaited;
         }
-        self.shared = matches!(request, Request::Follow(follow) if follow.share).then(Vec::new);
+        let shares = match request {
+            Request::Follow(follow) => follow.share,
+            other => *other == Request::GrpcListener,
+        };
+        self.shared = shares.then(Vec::new);
         Ok(())
     }
 

@@ -24,6 +24,8 @@ pub mod settings;
 mod socket;
 mod stream;
 
+#[cfg(feature = "gateway")]
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +35,9 @@ pub use crate::client::feed::{Feed, FeedItem};
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
 use crate::client::session::Session;
-pub use crate::client::socket::{SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket, host_socket};
+pub use crate::client::socket::{
+    SOCKET_PATH_LEN_MAX, SOCKET_VARIABLE, default_socket, grpc_socket, host_socket,
+};
 pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::envelope::Behalf;
@@ -234,16 +238,20 @@ impl Client {
         )
     }
 
+    /// The socket on which gRPC on this machine is listened for, for whoever serves it.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn grpc_listener(&mut self) -> Result<OwnedFd, Error> {
+        self.call(Request::GrpcListener)?;
+        self.0.link.as_mut().and_then(|link| link.take_shared().pop()).ok_or_else(no_answer)
+    }
+
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
         self.0.items(request)
     }
 
     /// The first reply of the kind that answers the request.
     fn one<T>(&mut self, request: Request, kind: impl Fn(Reply) -> Option<T>) -> Result<T, Error> {
-        self.call(request)?.into_iter().find_map(kind).ok_or_else(|| {
-            Error::new(Code::Failed, "the service gave no answer to the question")
-                .hint("compare the versions of client and service with 'provost version'")
-        })
+        self.call(request)?.into_iter().find_map(kind).ok_or_else(no_answer)
     }
 
     /// Sends any request that is not a stream; returns the replies in their order.
@@ -255,6 +263,11 @@ impl Client {
     pub fn canceller(&mut self) -> Canceller {
         self.0.canceller()
     }
+}
+
+fn no_answer() -> Error {
+    Error::new(Code::Failed, "the service gave no answer to the question")
+        .hint("compare the versions of client and service with 'provost version'")
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl RemoteLink {
                 client.audit(&request, option).map(unary)
             }
             Request::Provider(call) => provider(&ProviderServiceClient(client.0.clone()), call, option),
-            Request::Note(_) | Request::Follow(_) | Request::Host => {
+            Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }

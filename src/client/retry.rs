@@ -49,6 +49,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Note(_)
         | Request::Provider(_)
         | Request::Host
+        | Request::GrpcListener
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
     }
@@ -69,6 +70,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Health
         | Request::AuditLog(_)
         | Request::Host
+        | Request::GrpcListener
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),

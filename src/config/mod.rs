@@ -40,6 +40,19 @@ const LEN_MAX: u64 = 1 << 20;
 /// The most sinks: each is a thread.
 const SINKS_MAX: usize = 16;
 
+/// What programs on this machine can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalSettings {
+    /// Whether gRPC is listened for beside the service's socket.
+    pub grpc: bool,
+}
+
+impl Default for LocalSettings {
+    fn default() -> Self {
+        Self { grpc: true }
+    }
+}
+
 /// All that can be configured. The default is what holds without a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -49,6 +62,8 @@ pub struct Config {
     pub history: HistorySettings,
     /// Where else events go.
     pub sinks: Vec<SinkSettings>,
+    /// What programs on this machine can do.
+    pub local: LocalSettings,
     /// What others can do over the network; without it there is no gateway.
     #[cfg(feature = "gateway")]
     pub grpc: Option<GatewaySettings>,
@@ -110,6 +125,15 @@ pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
     })
 }
 
+/// `[local]` alone, for whoever has no use for the rest.
+#[cfg(feature = "gateway")]
+pub fn local(path: &Path) -> Result<LocalSettings, Error> {
+    let text = text(path)?;
+    let source = Source { path, text: &text };
+    let section = top(&source)?.section("local")?;
+    Ok(section.map(local_settings).transpose()?.unwrap_or_default())
+}
+
 fn text(path: &Path) -> Result<String, Error> {
     let shown = quoted(&path.to_string_lossy());
     let text = files::read(path, LEN_MAX).map_err(|why| {
@@ -142,6 +166,7 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         &[("adopt", OrphanPolicy::Adopt), ("kill", OrphanPolicy::Kill), ("leave", OrphanPolicy::Leave)],
     )?;
     let history = file.section("history")?.map(history).transpose()?;
+    let local = file.section("local")?.map(local_settings).transpose()?;
     let entries = file.sections("sink", SINKS_MAX)?;
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
     let providers = file.section("providers")?;
@@ -160,11 +185,18 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         orphans: orphans.unwrap_or_default(),
         history: history.unwrap_or_default(),
         sinks: sinks::all(entries)?,
+        local: local.unwrap_or_default(),
         #[cfg(feature = "gateway")]
         grpc: grpc.map(|section| grpc::read(section, state)).transpose()?,
         #[cfg(feature = "gateway")]
         providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
     })
+}
+
+fn local_settings(mut section: Section<'_>) -> Result<LocalSettings, Error> {
+    let grpc = section.boolean("grpc")?;
+    section.finish()?;
+    Ok(LocalSettings { grpc: grpc.unwrap_or(LocalSettings::default().grpc) })
 }
 
 fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {

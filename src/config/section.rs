@@ -127,6 +127,15 @@ impl<'a> Section<'a> {
         Ok(Some(found.ok_or_else(|| self.bad(&text, &refusal()))?.1))
     }
 
+    /// `true` or `false`.
+    pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, Error> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(At { value: DeValue::Boolean(value), .. }) => Ok(Some(value)),
+            Some(other) => Err(self.of_kind(key, &other, "true or false")),
+        }
+    }
+
     /// A whole number in this range.
     pub fn integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Error> {
         let Some(value) = self.take(key) else { return Ok(None) };

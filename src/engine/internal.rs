@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::process::state::{StopOrder, fresh};
 use crate::engine::process::worker;
 use crate::engine::service::Engine;
-use crate::sys::poll::{self, Waker};
+use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
@@ -30,6 +31,8 @@ pub const INTERNAL_PROGRAM: &str = "/proc/self/exe";
 const CAUSE: &str = "service";
 /// How far back a line of output is looked for, in bytes.
 const LOOK_BACK: u64 = 4 << 10;
+/// How long it waits before it tries again to run what could not be run, ms.
+const RETRY_MS: u64 = 1000;
 /// The longest line of output in the log, in characters.
 const LINE_LEN_MAX: usize = 200;
 
@@ -43,7 +46,7 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         engine.upgrades.wait();
         if let Some(mut wanted) = wanted {
             // What a client has asked for under an earlier engine is wanted still.
-            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| p.spec.name == spec.name);
+            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| p.spec == **spec);
             wanted.extend(engine.on_demand.lock().iter().filter(is_held).cloned());
             settle(&engine, wanted);
         }
@@ -64,6 +67,41 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
         None => make(engine, spec.clone())?,
     };
     ask(&process, Ask::Start).error.map_or(Ok(()), Err)
+}
+
+/// Runs the gateway once somebody connects to the socket for gRPC on this machine; from then on it is kept
+/// like the others. A thread (`grpc-wait`), there only while that is still to come.
+pub fn await_grpc(engine: &Arc<Engine>, name: &'static str) -> io::Result<()> {
+    let spec = engine.on_demand.lock().iter().find(|spec| is_called(spec, name)).cloned();
+    let Some(spec) = spec.filter(|_| engine.grpc.is_some()) else { return Ok(()) };
+    let engine = Arc::clone(engine);
+    thread::spawn("grpc-wait", move || {
+        engine.upgrades.wait();
+        let mut said = String::new();
+        // It may be there already, made under an earlier engine. One of that name which is run in another way
+        // is about to go, as the configuration says.
+        while held(&engine).iter().all(|process| process.spec != spec) {
+            let Some(listener) = engine.grpc.as_ref() else { return };
+            let mut fds = [PollFd::readable(listener.as_fd())];
+            if poll::wait(&mut fds, None).is_err() || fds[0].is_hung_up() || engine.context.is_stopping() {
+                return;
+            }
+            if !fds[0].is_readable() {
+                continue;
+            }
+            match run_on_demand(&engine, name) {
+                Ok(()) => said.clear(),
+                Err(e) if e.message != said => {
+                    engine.context.say(&e.message);
+                    said = e.message;
+                }
+                Err(_) => {}
+            }
+            // Whoever waits in the socket makes it ready all the time.
+            let _ = poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS));
+        }
+    })
+    .map(drop)
 }
 
 fn is_called(spec: &Spec, name: &str) -> bool {

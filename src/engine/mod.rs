@@ -49,6 +49,9 @@ use crate::wire::leader::Leader;
 
 pub use crate::engine::takeover::Options;
 
+/// The process that serves gRPC.
+const GATEWAY: &str = "provost.gateway";
+
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
@@ -68,7 +71,9 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the listener cannot be kept: {error}");
     })
     .map_err(|e| Error::failed("start the listener thread", &e))?;
-    internal::look_after(&engine, internal).map_err(no_thread)?;
+    internal::look_after(&engine, internal)
+        .and_then(|()| internal::await_grpc(&engine, GATEWAY))
+        .map_err(no_thread)?;
     listen(&engine)
 }
 

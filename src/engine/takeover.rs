@@ -73,6 +73,7 @@ struct Listed {
 struct Greeting {
     global: File,
     listener: OwnedFd,
+    grpc: Option<OwnedFd>,
     started_at: Timestamp,
     engine_starts: u64,
     keeper: Version,
@@ -84,7 +85,7 @@ pub fn take_over(
     run_on_demand: RunOnDemand,
 ) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
     let link = greet()?;
-    let Greeting { global, listener, started_at, engine_starts, keeper } = receive_hello(&link)?;
+    let Greeting { global, listener, grpc, started_at, engine_starts, keeper } = receive_hello(&link)?;
     let upgrades = Upgrades::default();
     let listed = receive_list(&link, &upgrades)?;
 
@@ -125,6 +126,7 @@ pub fn take_over(
         sinks: Arc::default(),
         on_demand: Mutex::new(options.on_demand),
         run_on_demand,
+        grpc,
     };
     Ok((engine, listener, opened))
 }
@@ -235,6 +237,7 @@ fn receive_hello(link: &Link) -> Result<Greeting, Error> {
             return Ok(Greeting {
                 global: File::from(global),
                 listener,
+                grpc: fds.next(),
                 started_at: Timestamp(started_at),
                 engine_starts,
                 keeper,

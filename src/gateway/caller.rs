@@ -15,6 +15,7 @@ use crate::gateway::pool::Engine;
 use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
 use crate::sys::clock;
+use crate::sys::socket::PeerCredentials;
 use crate::tls::identity::Peer;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
@@ -25,9 +26,11 @@ use crate::wire::id::quoted;
 pub(super) type User = Arc<str>;
 
 /// The caller of one connection.
-pub(super) struct Caller {
-    peer: Peer,
-    remembered: Remembered,
+pub(super) enum Caller {
+    /// Over the network.
+    Remote { peer: Peer, remembered: Remembered },
+    /// On this machine: root or the service's own user, as the kernel says.
+    Local(PeerCredentials),
 }
 
 /// What the metadata of a call says about its user.
@@ -42,7 +45,7 @@ pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 
 impl Caller {
     pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
-        Self { peer, remembered: Remembered::new(verifier) }
+        Self::Remote { peer, remembered: Remembered::new(verifier) }
     }
 
     /// What a call begins with: credentials.
@@ -57,12 +60,16 @@ impl Caller {
 
     /// For what needs no credentials: those that are given are to be good all the same.
     pub fn enter_freely(&self, metadata: &Metadata) -> Result<Option<Entry>, RpcStatus> {
+        let remembered = match self {
+            Self::Remote { remembered, .. } => remembered,
+            Self::Local(peer) => return Ok(Some(Entry::Known(format!("uid {}", peer.uid).into()))),
+        };
         let mut headers = metadata.iter().filter(|(key, _)| *key == "authorization").map(|(_, value)| value);
         let Some(header) = headers.next() else { return Ok(None) };
         if headers.next().is_some() {
             return Err(denied("there is more than one 'authorization' in the metadata", ""));
         }
-        Ok(Some(match self.remembered.recall(header) {
+        Ok(Some(match remembered.recall(header) {
             Some(user) => Entry::Known(user),
             None => Entry::Login(Credentials(Zeroizing::new(header.to_vec()))),
         }))
@@ -70,8 +77,11 @@ impl Caller {
 
     /// Checks a password. Takes tens of milliseconds, and longer while others wait.
     pub fn verify(&self, gateway: &Gateway, credentials: &Credentials) -> Result<User, RpcStatus> {
-        let source = self.peer.names.first().map_or("", String::as_str);
-        self.remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
+        let Self::Remote { peer, remembered } = self else {
+            return Err(denied("no password is asked for on this machine", ""));
+        };
+        let source = peer.names.first().map_or("", String::as_str);
+        remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
             let text = Error::from(why).message;
             gateway.log.say(&format!("{}: {text}", self.peer_text()));
             let user = basic::parse(&credentials.0).map_or_else(|| "nobody".into(), |login| login.user);
@@ -106,9 +116,10 @@ impl Caller {
 
     /// The lower of the certificate's role and the user's.
     pub fn role(&self, gateway: &Gateway, user: &User) -> Result<Role, RpcStatus> {
-        let access = gateway.access();
-        access.roles.of(&self.peer.typed, user).ok_or_else(|| {
-            let e = access.roles.missing(&self.peer.typed, user);
+        let Self::Remote { peer, .. } = self else { return Ok(Role::Admin) };
+        let Some(access) = gateway.access() else { return Err(denied("nobody may come in", "")) };
+        access.roles.of(&peer.typed, user).ok_or_else(|| {
+            let e = access.roles.missing(&peer.typed, user);
             gateway.log.say(&format!("{}: {}", self.who(user), e.message));
             status::refusal(Reason::Role, &e)
         })
@@ -120,19 +131,26 @@ impl Caller {
         Ok(Behalf { who: self.who(user), is_admin })
     }
 
-    /// For the record: user, certificate and its serial number.
+    /// For the record: user, certificate and its serial number; on this machine as with other local clients.
     pub fn who(&self, user: &User) -> String {
-        format!("user {user}, {}", self.peer_text())
+        match self {
+            Self::Remote { .. } => format!("user {user}, {}", self.peer_text()),
+            Self::Local(_) => self.peer_text(),
+        }
     }
 
     fn peer_text(&self) -> String {
-        let name = self.peer.names.first().map_or("", String::as_str);
+        let peer = match self {
+            Self::Remote { peer, .. } => peer,
+            Self::Local(peer) => return format!("uid {} pid {}", peer.uid, peer.pid),
+        };
+        let name = peer.names.first().map_or("", String::as_str);
         let mut text = String::from("certificate ");
         for c in name.chars().take(120) {
             // A name may hold anything.
             if c.is_ascii_graphic() { text.push(c) } else { text.push('?') }
         }
-        let _ = write!(text, " serial {:.64}", self.peer.serial);
+        let _ = write!(text, " serial {:.64}", peer.serial);
         text
     }
 }

@@ -3,10 +3,11 @@
 //! the rights of another caller.
 
 use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grpcio::{ChannelBuilder, ServerBuilder};
+use grpcio::{ChannelBuilder, Server, ServerBuilder};
 
 use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
@@ -38,7 +39,7 @@ const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The whole life of the connection.
 pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut slot: Slot) {
     let deadline = clock::now_ms() + millis(gateway.limits.handshake);
-    let access = gateway.access();
+    let Some(access) = gateway.access() else { return };
     let (tunnel, peer) = match accept(tcp, Arc::clone(&access.tls), deadline) {
         Ok(accepted) => accepted,
         Err(refused) => {
@@ -75,14 +76,24 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
     let _live = gateway.live.enter(&peer, tunnel.closer());
     // A reload either finds it among the living, or is seen here.
-    let access = gateway.access();
-    if !Arc::ptr_eq(&access, shown) && !access.clients.accept(&peer) {
+    let is_let_in =
+        gateway.access().is_some_and(|access| Arc::ptr_eq(&access, shown) || access.clients.accept(&peer));
+    if !is_let_in {
         return Err(Error::new(Code::Refused, "would not be let in any more by what was loaded meanwhile"));
     }
-    let calls = Calls {
-        gateway: Arc::clone(gateway),
-        caller: Arc::new(Caller::new(peer, Arc::clone(&gateway.verifier))),
-    };
+    let _server = serve_calls(gateway, Caller::new(peer, Arc::clone(&gateway.verifier)), theirs)?;
+    let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
+    Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
+    // The server is dropped here: it waits until its calls have noticed.
+}
+
+/// A gRPC server for this caller, on this socket, for as long as it is kept.
+pub(super) fn serve_calls(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    socket: UnixStream,
+) -> Result<Server, Error> {
+    let calls = Calls { gateway: Arc::clone(gateway), caller: Arc::new(caller) };
     let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
         .channel_args(arguments(gateway).build_args())
         .requests_slot_per_cq(SLOTS)
@@ -94,10 +105,8 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>
         .build()
         .map_err(|e| Error::failed("make a server", &e))?;
     server.start();
-    grpc::serve(&mut server, theirs).map_err(|e| Error::failed("hand over the socket", &e))?;
-    let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
-    Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
-    // The server is dropped here: it waits until its calls have noticed.
+    grpc::serve(&mut server, socket).map_err(|e| Error::failed("hand over the socket", &e))?;
+    Ok(server)
 }
 
 /// What the C core is told about every connection. Its own defences against floods are few: see

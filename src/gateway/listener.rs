@@ -16,8 +16,7 @@ use crate::wire::error::Error;
 const SHUT_MS: u64 = 100;
 
 /// Opens the listening socket.
-pub(super) fn open(gateway: &Gateway) -> Result<TcpListener, Error> {
-    let address = gateway.listen;
+pub(super) fn open(address: SocketAddr) -> Result<TcpListener, Error> {
     let failed = |e: io::Error| Error::failed(&format!("listen on {address}"), &e);
     let listener = TcpListener::bind(address).map_err(|e| {
         failed(e)

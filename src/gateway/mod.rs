@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | `provost` (gateway) | `mod.rs` | what is read from files | signals, changed files |
 //! | `grpc-listener` | `listener.rs` | the listener | connections |
+//! | `grpc-local` | `local.rs` | the socket for this machine | connections |
 //! | `grpc-conn` | `connection.rs` | one connection and its gRPC server | its two sockets |
 //! | `grpc-N` | grpcio | completions of calls: begins them, never waits | the C core |
 //! | `work-N` | `pool.rs` | a connection to the engine | calls that are answered at once |
@@ -20,6 +21,7 @@ mod connection;
 mod health;
 mod listener;
 mod live;
+mod local;
 mod log;
 pub mod meter;
 mod methods;
@@ -43,13 +45,14 @@ use std::sync::Arc;
 use grpcio::EnvBuilder;
 use parking_lot::Mutex;
 
+use crate::access::users::Users;
 use crate::access::verifier::Verifier;
 use crate::gateway::live::Live;
 use crate::gateway::log::{Log, Say};
 use crate::gateway::pool::Pool;
 use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::serving::Serving;
-use crate::gateway::settings::GatewaySettings;
+use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
@@ -74,23 +77,26 @@ pub const READY: &str = "gRPC is ready";
 /// What the gateway is given.
 pub struct Options {
     pub socket: PathBuf,
-    /// What holds until it is told otherwise.
-    pub settings: GatewaySettings,
+    /// What holds until it is told otherwise; none: it serves programs on this machine alone.
+    pub settings: Option<GatewaySettings>,
     /// Reads the settings again.
-    pub load: Box<dyn Fn() -> Result<GatewaySettings, Error> + Send>,
+    pub load: Load,
     pub say: Say,
 }
+
+/// Reads the settings, if there are any.
+pub type Load = Box<dyn Fn() -> Result<Option<GatewaySettings>, Error> + Send>;
 
 /// Runs until a signal or an error ends it.
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let signals = SignalFd::new(&[signal::TERM, signal::INT, signal::HUP])
         .map_err(|e| Error::failed("receive signals", &e))?;
     let Options { socket, settings, load, say } = options;
+    let users = settings.as_ref().map_or_else(|| Ok(Users::default()), |settings| settings.users.load())?;
     let gateway = Arc::new(Gateway {
-        listen: settings.listen,
-        limits: settings.limits,
-        access: Mutex::new(Arc::new(Access::load(&settings)?)),
-        verifier: Arc::new(Verifier::new(settings.users.load()?)?),
+        limits: settings.as_ref().map_or_else(Limits::default, |settings| settings.limits),
+        access: Mutex::new(settings.as_ref().map(Access::load).transpose()?.map(Arc::new)),
+        verifier: Arc::new(Verifier::new(users)?),
         rate_limit: RateLimit::default(),
         live: Live::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
@@ -101,16 +107,22 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         notes: Mutex::default(),
         socket,
     });
-    let listener = listener::open(&gateway)?;
-    let ours = Arc::clone(&gateway);
-    thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
-        .map_err(|e| Error::failed("start a thread", &e))?;
-    gateway.log.event(&format!("{READY} on {}", gateway.listen));
+    let mut addresses = Vec::new();
+    if let Some(settings) = &settings {
+        let listener = listener::open(settings.listen)?;
+        let ours = Arc::clone(&gateway);
+        thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
+            .map_err(|e| Error::failed("start a thread", &e))?;
+        addresses.push(settings.listen.to_string());
+    }
+    addresses.extend(local::begin(&gateway, settings.is_none())?);
+    gateway.log.event(&format!("{READY} on {}", addresses.join(" and ")));
     memory::forget_code();
-    if let Some(warning) = settings.users.warning() {
+    if let Some(warning) = settings.as_ref().and_then(|settings| settings.users.warning()) {
         gateway.log.event(warning);
     }
-    let watch = watch(&settings.paths()).map_err(|e| Error::failed("watch the certificates", &e))?;
+    let paths = settings.as_ref().map_or_else(Vec::new, GatewaySettings::paths);
+    let watch = watch(&paths).map_err(|e| Error::failed("watch the certificates", &e))?;
     let mut due = None;
     loop {
         let mut fds = [PollFd::readable(signals.as_fd()), PollFd::readable(watch.as_fd())];
@@ -140,18 +152,22 @@ fn watch(paths: &[PathBuf]) -> io::Result<Watch> {
 }
 
 /// Takes on what the files say now. What is bad leaves everything as it was, and is said.
-fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<GatewaySettings, Error>) {
-    let loaded =
-        load().and_then(|settings| Ok((gateway.access().replace_by(&settings)?, settings.users.load()?)));
+fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<Option<GatewaySettings>, Error>) {
+    let loaded = load().and_then(|settings| {
+        let Some(settings) = settings else { return Ok(None) };
+        let access = gateway.access().map_or_else(|| Access::load(&settings), |a| a.replace_by(&settings))?;
+        Ok(Some((access, settings.users.load()?)))
+    });
     let (access, users) = match loaded {
-        Ok(loaded) => loaded,
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => return gateway.log.event("reloaded: programs on this machine need no certificates"),
         Err(e) => {
             gateway.log.event(&format!("not reloaded, going on as before: {}", e.message));
             return;
         }
     };
     let access = Arc::new(access);
-    *gateway.access.lock() = Arc::clone(&access);
+    *gateway.access.lock() = Some(Arc::clone(&access));
     gateway.verifier.replace(users);
     let ended = gateway.live.close_if(|peer| !access.clients.accept(peer));
     let ended = match ended {

@@ -1,6 +1,5 @@
 //! What all threads of the gateway share.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,10 +21,10 @@ use crate::tls::verify::Clients;
 use crate::wire::error::Error;
 
 pub(super) struct Gateway {
-    pub listen: SocketAddr,
     pub limits: Limits,
     pub socket: PathBuf,
-    pub access: Mutex<Arc<Access>>,
+    /// None: nobody comes in over the network.
+    pub access: Mutex<Option<Arc<Access>>>,
     pub verifier: Arc<Verifier>,
     pub rate_limit: RateLimit,
     pub live: Live,
@@ -69,8 +68,8 @@ impl Access {
 }
 
 impl Gateway {
-    pub fn access(&self) -> Arc<Access> {
-        Arc::clone(&self.access.lock())
+    pub fn access(&self) -> Option<Arc<Access>> {
+        self.access.lock().clone()
     }
 
     /// The service behind, for a call that has a thread of its own.

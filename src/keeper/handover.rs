@@ -19,7 +19,7 @@ use crate::keeper::engine::Engine;
 use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
 use crate::keeper::resources::{Resources, receive_signals};
-use crate::keeper::socket_dir::SocketDir;
+use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::Spawner;
 use crate::keeper::state::Keeper;
 use crate::keeper::table::Held;
@@ -115,6 +115,7 @@ impl Keeper<'_> {
             self.resources.global.as_fd(),
         ]
         .into_iter()
+        .chain(self.resources.grpc.as_ref().map(|grpc| grpc.listener().as_fd()))
         .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
         .chain(self.engine.channel().map(AsFd::as_fd))
         .chain(self.table.iter().flat_map(|(_, held)| [held.memory.as_fd()].into_iter().chain(pipes(held))))
@@ -130,6 +131,8 @@ impl Keeper<'_> {
             socket: self.resources.socket_dir.socket().to_owned(),
             lock: self.resources.socket_dir.lock().as_raw_fd(),
             listener: self.resources.listener.as_raw_fd(),
+            grpc: (self.resources.grpc.as_ref())
+                .map(|grpc| (grpc.path().to_owned(), grpc.listener().as_raw_fd())),
             global: self.resources.global.as_raw_fd(),
             cgroups: self.resources.cgroups.as_ref().map(|root| root.path().to_owned()),
             started_at: self.started_at,
@@ -240,6 +243,7 @@ fn check(handed: &Handed, left: &Handover) -> Result<(), String> {
         ("the global memory", left.global, file),
         ("the engine's channel", left.engine.channel, socket),
     ];
+    wanted.extend(left.grpc.iter().map(|&(_, listener)| ("the socket for gRPC", listener, socket)));
     for process in &left.processes {
         wanted.push(("the memory of a process", process.memory, file));
         for pipe_end in process.pipes.iter().flat_map(|&(out, err)| [out, err]) {
@@ -272,6 +276,7 @@ fn take<'n>(
     let file = |number: RawFd| File::from(taken(number));
     let mut keeper = Keeper::new(
         Resources {
+            grpc: left.grpc.map(|(path, listener)| GrpcSocket::inherited(path, taken(listener))),
             socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
             listener: taken(left.listener),
             global: file(left.global),
@@ -334,6 +339,7 @@ mod tests {
             socket: "/s".into(),
             lock: 5,
             listener: 6,
+            grpc: None,
             global: 7,
             cgroups: None,
             started_at: Timestamp(0),

@@ -34,7 +34,7 @@ pub use crate::keeper::handover::{Handed, rehearse, resume};
 pub use crate::keeper::notice::Notice;
 use crate::keeper::outbox::{Outgoing, not_spawned};
 use crate::keeper::resources::{Resources, receive_signals};
-use crate::keeper::socket_dir::SocketDir;
+use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::state::{Keeper, Stop};
 use crate::keeper::upgrade::started_from;
@@ -61,6 +61,8 @@ const ENGINE_END_MS: u64 = 1_000;
 pub struct Options {
     /// Where to listen, absolute.
     pub socket: PathBuf,
+    /// Where gRPC on this machine is listened for, if it is.
+    pub grpc_socket: Option<PathBuf>,
     /// Whether processes get cgroups.
     pub cgroups: Cgroups,
     /// Where the store is; locked as long as the keeper lives, so that no second service uses it.
@@ -107,6 +109,7 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     engine_arguments.extend(options.engine_arguments.iter().cloned());
     Keeper::new(
         Resources {
+            grpc: options.grpc_socket.as_deref().map(GrpcSocket::open).transpose()?,
             socket_dir,
             listener,
             global,
@@ -392,7 +395,7 @@ impl Keeper<'_> {
             engine_starts: self.engine_starts,
             keeper: Version::ours(),
         };
-        self.outbox.push(Outgoing::Hello(hello, global, listener));
+        self.outbox.push(Outgoing::Hello(hello, global, listener, self.resources.share_grpc()));
         if let Some(outcome) = self.present_outcome() {
             self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         }

@@ -17,8 +17,8 @@ use crate::wire::keeper::{Step, ToEngine};
 pub enum Outgoing {
     /// A message as it is.
     Plain(ToEngine),
-    /// The answer to the engine's hello.
-    Hello(ToEngine, OwnedFd, OwnedFd),
+    /// The answer to the engine's hello: global memory, listening socket, and the one for gRPC.
+    Hello(ToEngine, OwnedFd, OwnedFd, Option<OwnedFd>),
     /// What is held of this process.
     Entry(ProcessId),
     Spawned {
@@ -65,7 +65,10 @@ fn send(channel: BorrowedFd<'_>, table: &Table, message: &Outgoing) -> io::Resul
     let post = |m: &ToEngine, fds: &[BorrowedFd<'_>]| sendmsg(channel, &m.encode(), fds, Blocking::Never);
     match message {
         Outgoing::Plain(m) => post(m, &[]),
-        Outgoing::Hello(m, memory, listener) => post(m, &[memory.as_fd(), listener.as_fd()]),
+        Outgoing::Hello(m, memory, listener, grpc) => {
+            let fds = [memory, listener].into_iter().chain(grpc).map(AsFd::as_fd);
+            post(m, &fds.collect::<Vec<_>>())
+        }
         Outgoing::Entry(id) => entry(channel, table, *id),
         Outgoing::Spawned { id, run, pid, pidfd } => {
             let Some((stdout, stderr)) = table.get(*id).and_then(|h| h.pipes.as_ref()) else { return Ok(()) };

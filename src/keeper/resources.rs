@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use crate::keeper::socket_dir::SocketDir;
+use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::Spawner;
 use crate::sys::cgroup::Root;
 use crate::sys::signal::{self, SignalFd};
@@ -12,6 +12,8 @@ use crate::wire::error::{Code, Error};
 /// What a keeper needs to work at all. It has them until it ends, or hands them over.
 pub struct Resources {
     // Dropped first: nobody connects to a service that ends.
+    /// None: it is switched off, or the keeper before this one knew of none.
+    pub grpc: Option<GrpcSocket>,
     pub socket_dir: SocketDir,
     pub listener: OwnedFd,
     pub global: File,
@@ -22,6 +24,14 @@ pub struct Resources {
     pub engine_arguments: Vec<String>,
     pub spawner: Spawner,
     pub signals: SignalFd,
+}
+
+impl Resources {
+    /// The socket for gRPC, for an engine. Without a descriptor for it there is no gRPC under that engine;
+    /// nothing else depends on it.
+    pub fn share_grpc(&self) -> Option<OwnedFd> {
+        self.grpc.as_ref()?.listener().try_clone().ok()
+    }
 }
 
 /// Blocks what the keeper reads instead of being interrupted by it.

@@ -70,6 +70,50 @@ impl SocketDir {
     }
 }
 
+/// The socket for gRPC on this machine, listened to from the start; whoever serves it comes and goes.
+#[derive(Debug)]
+pub struct GrpcSocket {
+    path: PathBuf,
+    listener: OwnedFd,
+}
+
+impl GrpcSocket {
+    /// Listens there. To be called with the place claimed: its lock says that whoever still listens on what
+    /// is in the way belongs to a service that is gone.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if meta.file_type().is_socket() => {
+                fs::remove_file(path).map_err(|e| failed("take away the stale socket", path, &e))?;
+            }
+            // `bind` says what is wrong.
+            Ok(_) | Err(_) => {}
+        }
+        let listener = bind(path).map_err(|e| failed("listen on the socket", path, &e))?;
+        Ok(Self { path: path.to_owned(), listener })
+    }
+
+    /// The one that this process held as another program.
+    pub fn inherited(path: PathBuf, listener: OwnedFd) -> Self {
+        Self { path, listener }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What connections wait in.
+    pub fn listener(&self) -> &OwnedFd {
+        &self.listener
+    }
+}
+
+impl Drop for GrpcSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 impl Drop for SocketDir {
     fn drop(&mut self) {
         // The lock file stays: removing it would let two services lock two files of one name.

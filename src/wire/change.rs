@@ -65,7 +65,8 @@ impl Request {
             | Self::Health
             | Self::Follow(_)
             | Self::AuditLog(_)
-            | Self::Host => return None,
+            | Self::Host
+            | Self::GrpcListener => return None,
         };
         Some(fit(&text))
     }

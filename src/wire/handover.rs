@@ -25,6 +25,8 @@ pub struct Handover {
     /// The descriptor of the lock beside it.
     pub lock: i32,
     pub listener: i32,
+    /// The socket for gRPC on this machine, if there is one: where it is, and its descriptor.
+    pub grpc: Option<(PathBuf, i32)>,
     pub global: i32,
     /// The directory of the cgroups, if there are any.
     pub cgroups: Option<PathBuf>,
@@ -86,6 +88,8 @@ impl Handover {
             socket: path(&self.socket),
             lock: fd(self.lock),
             listener: fd(self.listener),
+            grpc_socket: self.grpc.as_ref().map(|(socket, _)| path(socket)).unwrap_or_default(),
+            grpc_listener: self.grpc.as_ref().map_or(0, |&(_, listener)| fd(listener)),
             global: fd(self.global),
             cgroups: self.cgroups.as_ref().map(path).unwrap_or_default(),
             started_at: self.started_at.0,
@@ -120,6 +124,7 @@ impl Handover {
             socket: path(w.socket),
             lock: fd(w.lock),
             listener: fd(w.listener),
+            grpc: (w.grpc_listener != 0).then(|| (path(w.grpc_socket), fd(w.grpc_listener))),
             global: fd(w.global),
             cgroups: (!w.cgroups.is_empty()).then(|| path(w.cgroups)),
             started_at: Timestamp(w.started_at),
@@ -191,6 +196,7 @@ mod tests {
             socket: "/run/provost/engine.sock".into(),
             lock: 5,
             listener: 6,
+            grpc: Some(("/run/provost/grpc.sock".into(), 8)),
             global: 7,
             cgroups: Some("/sys/fs/cgroup/provost-1".into()),
             started_at: Timestamp(1),
@@ -222,7 +228,7 @@ mod tests {
         let id = UpgradeId::new();
         let older = internal::Handover { upgrade: id.as_bytes().to_vec(), ..Default::default() };
         let read = Handover::decode(&older.encode_to_vec(), Writer::Other).unwrap();
-        assert_eq!((read.upgrade, read.cgroups, read.processes.len()), (id, None, 0));
+        assert_eq!((read.upgrade, read.cgroups, read.grpc, read.processes.len()), (id, None, None, 0));
     }
 
     #[test]

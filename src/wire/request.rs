@@ -58,6 +58,8 @@ pub enum Request {
     Provider(ProviderCall),
     /// The process that hosts providers is to run.
     Host,
+    /// The socket for gRPC on this machine, beside the reply.
+    GrpcListener,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,6 +273,7 @@ impl Request {
             Self::Note(r) => Body::Note(r.to_wire()),
             Self::Provider(call) => Body::Provider(call.to_wire()),
             Self::Host => Body::Host(true),
+            Self::GrpcListener => Body::GrpcListener(true),
         }
     }
 
@@ -317,6 +320,7 @@ impl Request {
             Body::Note(r) => Self::Note(Note::from_wire(r)?),
             Body::Provider(call) => Self::Provider(ProviderCall::from_wire(call)?),
             Body::Host(_) => Self::Host,
+            Body::GrpcListener(_) => Self::GrpcListener,
         })
     }
 }

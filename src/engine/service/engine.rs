@@ -1,6 +1,7 @@
 //! What every answer needs: the parts of the engine, and what is known of the client.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Engine {
     pub on_demand: Mutex<Vec<Spec>>,
     /// Has one of them run: `engine/internal.rs`, which is above this.
     pub run_on_demand: RunOnDemand,
+    /// The socket for gRPC on this machine, if the keeper has one.
+    pub grpc: Option<OwnedFd>,
 }
 
 /// The last reply to a request, or why there is none.

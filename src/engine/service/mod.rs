@@ -11,6 +11,8 @@ mod upgrade;
 mod upgrades;
 mod who;
 
+use std::fs::File;
+
 use crate::engine::process::handle::Ask;
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::engine::{Answer, Asked, Failure};
@@ -98,6 +100,10 @@ impl Engine {
                 (self.run_on_demand)(self, HOST)?;
                 Ok(Reply::Done)
             }
+            Request::GrpcListener => {
+                self.share_grpc(asked, replies)?;
+                Ok(Reply::Done)
+            }
             Request::Provider(_) => {
                 let e = Error::new(Code::Refused, "the engine knows nothing of providers");
                 Err(e.hint("their host does, at its own socket: 'provost provider' finds it").into())
@@ -108,6 +114,18 @@ impl Engine {
                 Ok(Reply::Done)
             }
         }
+    }
+}
+
+impl Engine {
+    /// Gives the socket for gRPC on this machine to whoever serves it.
+    fn share_grpc(&self, asked: &Asked, replies: &mut Replies<'_>) -> Result<(), Failure> {
+        let Some(listener) = self.grpc.as_ref().filter(|_| asked.is_trusted) else {
+            let e = Error::new(Code::NotFound, "this service listens for no gRPC on this machine");
+            return Err(e.hint("see 'grpc' of [local] in docs/config.md").into());
+        };
+        let listener = listener.try_clone().map_err(|e| Error::failed("share the socket", &e))?;
+        Ok(replies.share(Vec::new(), &[File::from(listener)])?)
     }
 }
 

@@ -1,0 +1,99 @@
+//! gRPC for programs on this machine: over a unix socket, without TLS and passwords. The kernel says who is at
+//! the other end, and whoever is let in may do everything anyway: so the C core has the connection itself,
+//! without a pump and a meter between.
+//!
+//! The keeper holds the listening socket and the engine lends it, so that connections wait in it while there
+//! is no gateway.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::client::{Client, grpc_socket};
+use crate::gateway::caller::Caller;
+use crate::gateway::connection;
+use crate::gateway::shared::Gateway;
+use crate::sys::poll::{self, PollFd};
+use crate::sys::socket::{self, PeerCredentials};
+use crate::sys::{clock, system, thread};
+use crate::wire::error::{Code, Error};
+
+/// How long no connection is accepted when there is no descriptor or memory for one more, ms.
+const SHUT_MS: u64 = 100;
+
+/// Begins to serve the socket. Where it is, or none if this service has none, which is an error only where
+/// `is_needed`.
+pub(super) fn begin(gateway: &Arc<Gateway>, is_needed: bool) -> Result<Option<String>, Error> {
+    let listener = match Client::connect(&gateway.socket).and_then(|mut client| client.grpc_listener()) {
+        Ok(listener) => listener,
+        Err(e) if e.code == Code::NotFound && !is_needed => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let ours = Arc::clone(gateway);
+    thread::spawn("grpc-local", move || run(&ours, &listener))
+        .map_err(|e| Error::failed("start a thread", &e))?;
+    Ok(grpc_socket(&gateway.socket).map(|path| path.display().to_string()))
+}
+
+/// Lets clients in until the process ends.
+fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
+    // Each connection has a clone: how many there are.
+    let slots = Arc::new(());
+    let mut shut_until = None;
+    loop {
+        // Shut, the listener is not looked at: it would be ready all the time.
+        let looked_at = shut_until.is_none().then(|| listener.as_fd());
+        let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
+        shut_until = None;
+        if let Err(e) = let_in(gateway, &slots, listener) {
+            gateway.log.say(&format!("cannot let connections in for a moment: {e}"));
+            shut_until = Some(clock::now_ms() + SHUT_MS);
+        }
+    }
+}
+
+fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Result<()> {
+    loop {
+        let client = match socket::accept(listener.as_fd()) {
+            Ok(client) => UnixStream::from(client),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        let peer = socket::peer_credentials(client.as_fd())?;
+        // The mode of the socket keeps others out; this holds when somebody loosens it.
+        if peer.uid != 0 && peer.uid != system::euid() {
+            gateway
+                .log
+                .say(&format!("uid {} pid {}: refused: not the user of this service", peer.uid, peer.pid));
+            continue;
+        }
+        if Arc::strong_count(slots) > gateway.limits.connections {
+            continue;
+        }
+        let (gateway, slot) = (Arc::clone(gateway), Arc::clone(slots));
+        thread::spawn("grpc-conn", move || {
+            if let Err(e) = serve(&gateway, client, peer) {
+                gateway.log.say(&format!("uid {} pid {}: {e}", peer.uid, peer.pid));
+            }
+            drop(slot);
+        })?;
+    }
+}
+
+/// The whole life of the connection.
+fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials) -> Result<(), Error> {
+    let failed = |e: io::Error| Error::failed("look after the connection", &e);
+    let watched = client.try_clone().map_err(failed)?;
+    let _server = connection::serve_calls(gateway, Caller::Local(peer), client)?;
+    loop {
+        // The C core shuts the socket down at its end, and the client at its own: either is seen here.
+        let mut fds = [PollFd::traffic(watched.as_fd(), false, false)];
+        poll::wait(&mut fds, None).map_err(failed)?;
+        if fds[0].is_hung_up() {
+            return Ok(());
+        }
+    }
+}
