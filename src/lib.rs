@@ -21,7 +21,8 @@
 //!   learns from the keeper what there is, and goes on.
 //! * [`gateway`] is everything that speaks gRPC. It keeps nothing and reaches processes only through the
 //!   client library, so the C core of gRPC never shares a process with the state of your children. The engine
-//!   runs it as a process of the service's own, if the configuration has `[grpc]`.
+//!   runs it as a process of the service's own: if the configuration has `[grpc]`, or at the first connection
+//!   on this machine.
 //! * [`host`] holds the [`provider`]s: executables that give out configuration values over gRPC. It listens
 //!   for the same frames as the engine, beside it, and reaches processes through the client library, so the
 //!   engine knows nothing of providers. The engine runs it when a client asks for it.
@@ -80,6 +81,9 @@
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
 //! shares the memory with it (`client/stream/shared.rs`).
 //!
+//! A program on this machine comes in over a unix socket instead (`gateway/local.rs`), which the keeper holds:
+//! the engine runs the gateway at the first connection (`engine/internal.rs`) and lends it the socket.
+//!
 //! # A value from a provider
 //!
 //! `cli/provider.rs` asks the host at its socket. Where nobody listens there yet, the client has the engine
@@ -128,6 +132,7 @@
 //! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/store_writer.rs` | the database | marks, questions, one deadline |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
+//! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
 //! The gateway's threads are in `gateway/mod.rs`, the host's in `host/mod.rs`; a client that asks another

@@ -41,6 +41,8 @@ mod g_http2;
 #[cfg(feature = "gateway")]
 mod g_identity;
 #[cfg(feature = "gateway")]
+mod g_local;
+#[cfg(feature = "gateway")]
 mod g_process;
 #[cfg(feature = "gateway")]
 mod g_remote;
