@@ -81,8 +81,8 @@
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
 //! shares the memory with it (`client/stream/shared.rs`).
 //!
-//! A program on this machine comes in over a unix socket instead (`gateway/local.rs`), which the keeper holds:
-//! the engine runs the gateway at the first connection (`engine/internal.rs`) and lends it the socket.
+//! A program on this machine comes in over a unix socket instead (`gateway/local.rs`), which the keeper
+//! holds: the engine runs the gateway at the first connection (`engine/internal.rs`) and lends it the socket.
 //!
 //! # A value from a provider
 //!

@@ -42,7 +42,7 @@ const LAYERS: [(&str, &[&str]); 28] = [
     ("src/cli/cert.rs", &["access", "cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/user.rs", &["access", "cli", "client", "config", "gateway", "sys", "wire"]),
     ("src/cli/remote.rs", &["cli", "client", "config", "sys", "tls", "wire"]),
-    ("src/cli/serve.rs", &["cli", "config", "keeper", "sys", "wire"]),
+    ("src/cli/serve.rs", &["cli", "client", "config", "keeper", "sys", "wire"]),
     ("src/cli/keeper.rs", &["cli", "keeper", "sys", "wire"]),
     ("src/cli/engine.rs", &["cli", "config", "engine", "gateway", "host", "sys", "wire"]),
     ("src/cli/host.rs", &["cli", "config", "host", "sys", "wire"]),
