@@ -55,8 +55,8 @@ pub fn host_socket(engine: &Path) -> PathBuf {
     beside(engine, "host")
 }
 
-/// Where gRPC on this machine is listened for: `grpc.sock` beside `engine.sock`, and beside any other socket P
-/// `P.grpc`. None: that path would be longer than a socket's may be.
+/// Where gRPC on this machine is listened for: `grpc.sock` beside `engine.sock`, and beside any other socket
+/// P `P.grpc`. None: that path would be longer than a socket's may be.
 #[must_use]
 pub fn grpc_socket(engine: &Path) -> Option<PathBuf> {
     Some(beside(engine, "grpc")).filter(|path| path.as_os_str().len() <= SOCKET_PATH_LEN_MAX)
