@@ -24,7 +24,7 @@ fn python_can_do_everything(service: &Service) {
     let ended = cli::run(command, LATER);
     assert_eq!(
         ended.out(),
-        "ok list\nok start\nok stream\nok stop\nok audit\n",
+        "ok list\nok start\nok stream\nok stop\nok audit",
         "{ended:?}\n{}",
         service.log()
     );
@@ -67,9 +67,9 @@ fn another_user_is_refused() {
         command.args(wrap).args(["/usr/bin/python3", "-c", HELLO, &socket]).current_dir("/");
         cli::run(command, LATER)
     };
-    assert_eq!(ask(&[]).expect(0).out(), "True\n");
+    assert_eq!(ask(&[]).expect(0).out(), "True");
     let nobody = ask(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
-    assert_ne!(nobody.out(), "True\n", "{nobody:?}");
+    assert_ne!(nobody.out(), "True", "{nobody:?}");
     let log = String::from_utf8_lossy(&service.output(GATEWAY)).into_owned();
     assert!(log.contains("uid 65534") && log.contains("refused"), "{log}");
 }

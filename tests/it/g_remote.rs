@@ -141,7 +141,9 @@ fn what_is_done_from_afar_is_done_as_at_home() {
     // Who asked for it is in the cause.
     let cause = after["cause"].as_str().expect("text");
     assert!(cause.contains("olga") && cause.contains("client.provost"), "{cause}");
-    both.gateway.cli(User::Operator, &["reload"]).expect(0);
+    // What it signals is the service's own.
+    both.gateway.cli(User::Operator, &["reload"]).expect(6);
+    both.gateway.cli(User::Admin, &["reload"]).expect(0);
 }
 
 #[test]
