@@ -74,12 +74,9 @@ const ENGINE_LAYERS: [(&str, &[&str]); 17] = [
     ("src/engine/restore.rs", &["context", "memory", "process", "reconcile", "settings", "store", "table"]),
     (
         "src/engine/store_writer.rs",
-        &["context", "history", "process", "reconcile", "settings", "store", "table", "write_queue"],
+        &["context", "history", "reconcile", "settings", "store", "table", "write_queue"],
     ),
-    (
-        "src/engine/service",
-        &["context", "history", "memory", "process", "reconcile", "service", "table", "write_queue"],
-    ),
+    ("src/engine/service", &["context", "history", "memory", "process", "service", "table", "write_queue"]),
     ("src/engine/internal.rs", &["memory", "process", "service"]),
     (
         "src/engine/takeover.rs",

@@ -219,14 +219,10 @@ impl Feed {
         Event::decode(&bytes).ok()
     }
 
-    /// Wakes this thread with every event until [`Feed::unfollow`].
-    pub fn follow(&self, waker: Waker) {
-        self.inner.lock().followers.push(waker);
-    }
-
-    /// Ends what [`Feed::follow`] began.
-    pub fn unfollow(&self, waker: &Waker) {
-        self.inner.lock().followers.retain(|f| !f.is(waker));
+    /// Wakes a thread with every event until what is returned is dropped.
+    pub fn follow(&self, waker: Waker) -> impl Drop {
+        self.inner.lock().followers.push(waker.clone());
+        Following { feed: self, waker }
     }
 
     pub fn env(&self) -> Vec<(String, String)> {
@@ -273,6 +269,17 @@ impl Feed {
             wake(&inner.followers);
         }
         Ok(env)
+    }
+}
+
+struct Following<'f> {
+    feed: &'f Feed,
+    waker: Waker,
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.feed.inner.lock().followers.retain(|f| !f.is(&self.waker));
     }
 }
 

@@ -18,7 +18,6 @@ use crate::wire::id::ProcessId;
 use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;
-use crate::wire::time::Timestamp;
 
 /// The cause of a start with the service.
 const CAUSE_AUTOSTART: &str = "autostart";
@@ -26,20 +25,13 @@ const CAUSE_AUTOSTART: &str = "autostart";
 /// Why what a person wanted is not started with the service.
 const NOT_STARTED: &str = "; not started again, since it has no name or was started with --no-autostart";
 
-/// A process that the keeper holds.
-#[derive(Clone, Debug)]
-pub struct Held<'p> {
-    pub spec: &'p Spec,
-    pub record: Record,
-}
-
-/// Compares what is held with what is kept, and returns the processes in which the store is to follow: those
-/// that are unknown to it, that it knows otherwise, or that it alone knows.
+/// Compares what the keeper holds with what the store keeps, and returns the processes in which the store is
+/// to follow: it does not know them, knows them otherwise, or is alone in knowing them.
 #[must_use]
-pub fn lacking(held: &[Held<'_>], kept: &[Kept]) -> BTreeSet<ProcessId> {
+pub fn lacking(held: &[(&Spec, Record)], kept: &[Kept]) -> BTreeSet<ProcessId> {
     let mut lacking: BTreeSet<ProcessId> = kept.iter().map(|k| k.record.id).collect();
     let kept: BTreeMap<ProcessId, &Kept> = kept.iter().map(|k| (k.record.id, k)).collect();
-    for Held { spec, record } in held {
+    for (spec, record) in held {
         let bare = Record { events: Vec::new(), ..record.clone() };
         let is_kept = kept.get(&record.id).is_some_and(|k| {
             k.spec == **spec
@@ -245,18 +237,4 @@ fn go_on_alone(kept: &Kept, mut past: Record, now: Now) -> Restored {
 
 fn lost(detail: String) -> NewEvent {
     NewEvent { kind: EventKind::Lost, detail }
-}
-
-/// What the last reconciliation found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub at: Timestamp,
-    /// Why: "the service began", "engine 3 took over".
-    pub why: String,
-    /// Processes that the keeper held.
-    pub found: u32,
-    /// What became of each of the others.
-    pub outcomes: Vec<(ProcessId, String, Vec<RestoreOutcome>)>,
-    /// What was wrong with the store, in words.
-    pub notices: Vec<String>,
 }

@@ -12,13 +12,14 @@ use crate::engine::process::now::Now;
 use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::worker;
-use crate::engine::reconcile::{Report, RestoreOutcome, Restored, Survivors, restore};
+use crate::engine::reconcile::{RestoreOutcome, Restored, Survivors, restore};
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::{Kept, Loaded, Opened};
 use crate::engine::table::Table;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, procfs};
 use crate::wire::error::{Code, Error};
+use crate::wire::health::{Reconciled, RestoredProcess};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::keeper::ToKeeper;
@@ -35,7 +36,7 @@ pub fn restore_all(
     table: &Table,
     opened: &Opened,
     policy: OrphanPolicy,
-    report: &mut Report,
+    report: &mut Reconciled,
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
     context.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
@@ -51,11 +52,8 @@ pub fn restore_all(
         }
         let survivors = survivors.remove(&id).unwrap_or_default();
         let restored = restore(kept, &survivors, policy, now);
-        report.outcomes.push((
-            id,
-            kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default(),
-            restored.outcomes.clone(),
-        ));
+        let name = kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        report.processes.push(reported(id, name, &restored.outcomes));
         let leader = survivors.leader_ticks.zip(kept.record.pid);
         let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
         let Survivors { cgroup, .. } = survivors;
@@ -67,10 +65,15 @@ pub fn restore_all(
         }
     }
     for (id, survivors) in survivors.into_iter().filter(|(id, _)| table.get(*id).is_none()) {
-        report.outcomes.push((id, String::new(), vec![end_unknown(context, id, survivors, policy)]));
+        let outcome = end_unknown(context, id, survivors, policy);
+        report.processes.push(reported(id, String::new(), &[outcome]));
     }
     context.feed.set_restored();
     Ok(to_resume)
+}
+
+fn reported(id: ProcessId, name: String, outcomes: &[RestoreOutcome]) -> RestoredProcess {
+    RestoredProcess { id, name, what: outcomes.iter().map(|outcome| outcome.name().to_owned()).collect() }
 }
 
 /// Has the keeper hold its memory, and makes it known.

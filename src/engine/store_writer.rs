@@ -2,21 +2,18 @@
 //! database that fails is opened again every half second until everything it lacks is written; supervision
 //! goes on meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::context::Context;
 use crate::engine::history::journal::{self, SinkStates};
-use crate::engine::process::handle::Process;
-use crate::engine::reconcile::{self, Held};
+use crate::engine::reconcile;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
 use crate::engine::table::Table;
 use crate::engine::write_queue::{Marks, Question, WriteQueue, WriteSeq, WriteTask};
 use crate::sys::{procfs, system};
 use crate::wire::event::Event;
-use crate::wire::id::ProcessId;
 use crate::wire::leader::Leader;
 use crate::wire::time::{Timestamp, millis};
 
@@ -95,10 +92,9 @@ impl StoreWriter {
         self.stored = opened.loaded.last_seq;
         feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
-        let held: BTreeMap<ProcessId, Arc<Process>> =
-            self.table.others().into_iter().map(|p| (p.id, p)).collect();
-        let bare = held.values().map(|p| Held { spec: &p.spec, record: p.record() }).collect::<Vec<_>>();
-        let lacking = reconcile::lacking(&bare, &opened.loaded.kept);
+        let held = self.table.others();
+        let held: Vec<_> = held.iter().map(|p| (&p.spec, p.record())).collect();
+        let lacking = reconcile::lacking(&held, &opened.loaded.kept);
         self.store = Some(opened.store);
         self.write_queue().opened(lacking, opened.loaded.env != self.context.feed.env());
     }
@@ -242,10 +238,12 @@ mod tests {
     use crate::engine::context::{Link, Notify};
     use crate::engine::feed::Feed;
     use crate::engine::memory::Memory;
+    use crate::engine::process::handle::Process;
     use crate::engine::process::state::fresh;
     use crate::engine::reserve::Reserve;
     use crate::sys::memory::memfd_create;
     use crate::sys::socket::seqpacket_pair;
+    use crate::wire::id::ProcessId;
     use crate::wire::spec::Spec;
 
     /// A writer over a new database in this directory.

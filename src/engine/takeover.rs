@@ -16,7 +16,6 @@ use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
-use crate::engine::reconcile::Report;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
 use crate::engine::service::{Engine, RunOnDemand, Upgrades};
@@ -31,6 +30,7 @@ use crate::sys::socket::{Blocking, inherited, recvmsg};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
+use crate::wire::health::Reconciled;
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{ENGINE_FD, MESSAGE_LEN, Open, ToEngine, ToKeeper, VERSION};
 use crate::wire::leader::Leader;
@@ -170,7 +170,7 @@ fn take_in(
     table: &Table,
     taken: &[(Arc<Process>, Inherited)],
     engine_starts: u64,
-) -> Result<Report, Error> {
+) -> Result<Reconciled, Error> {
     let processes: Vec<_> = taken.iter().map(|(p, _)| Arc::clone(p)).collect();
     table.insert(&processes)?;
     let records: Vec<Record> = processes.iter().map(|p| p.record()).collect();
@@ -179,11 +179,11 @@ fn take_in(
     if engine_starts > 1 {
         context.feed.publish(taken_over(engine_starts, others().filter(|r| r.pid.is_some()).count()));
     }
-    Ok(Report {
+    Ok(Reconciled {
         at: Timestamp::now(),
         why: format!("engine {engine_starts} took over"),
         found: u32::try_from(others().count()).unwrap_or(u32::MAX),
-        ..Report::default()
+        ..Reconciled::default()
     })
 }
 
@@ -194,7 +194,7 @@ fn begin(
     state: Option<&Path>,
     orphans: OrphanPolicy,
     taken: &mut Vec<(Arc<Process>, Inherited)>,
-    report: &mut Report,
+    report: &mut Reconciled,
 ) -> Result<Option<Opened>, Error> {
     let Some(state) = state else {
         context.feed.begin(Uuid::now_v7(), 0, &[]);

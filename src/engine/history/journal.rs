@@ -88,16 +88,15 @@ impl Source for Journal {
     fn wait(&self, since: u64, deadline_ms: Option<u64>) -> bool {
         let feed = &self.0.feed;
         let waker = Waker::for_this_thread();
-        feed.follow(waker.clone());
+        let _events = feed.follow(waker.clone());
         let write_queue = &self.0.write_queue;
-        let _written = write_queue.woken_by_writes(waker.clone());
+        let _written = write_queue.woken_by_writes(waker);
         while feed.newest().min(write_queue.certain()) <= since {
             // What cannot wait looks again.
             if !matches!(poll::wait(&mut [], deadline_ms), Ok(Wait::Woken)) {
                 break;
             }
         }
-        feed.unfollow(&waker);
         true
     }
 

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use crate::engine::context::Context;
 use crate::engine::history::journal::SinkStates;
 use crate::engine::process::handle::Process;
-use crate::engine::reconcile::Report;
 use crate::engine::service::refusals::Refusals;
 use crate::engine::service::upgrades::Upgrades;
 use crate::engine::table::Table;
@@ -18,6 +17,7 @@ use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
 use crate::wire::error::{ADMIN_ONLY, Code, Error};
+use crate::wire::health::Reconciled;
 use crate::wire::id::Name;
 use crate::wire::reply::Reply;
 use crate::wire::spec::Spec;
@@ -41,7 +41,7 @@ pub struct Engine {
     /// Refusals that may repeat.
     pub refusals: Mutex<Refusals>,
     /// What the last reconciliation found.
-    pub reconciled: Mutex<Report>,
+    pub reconciled: Mutex<Reconciled>,
     /// How the sinks are.
     pub sinks: SinkStates,
     /// What the service runs for itself once a client asks for it; locked while that is made.

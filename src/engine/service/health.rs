@@ -1,14 +1,14 @@
 //! How the service is, for an operator.
 
-use crate::engine::reconcile;
 use crate::engine::service::engine::Engine;
 use crate::engine::write_queue::{Health as StoreHealth, Question};
-use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
+use crate::wire::health::{Health, Sink, Store};
 
 impl Engine {
     /// The store, the sinks, and the last reconciliation.
     pub fn health(&self) -> Health {
-        Health { store: self.store_health(), sinks: self.sink_healths(), reconciled: self.last_reconciled() }
+        let reconciled = self.reconciled.lock().clone();
+        Health { store: self.store_health(), sinks: self.sink_healths(), reconciled }
     }
 
     fn store_health(&self) -> Store {
@@ -54,21 +54,5 @@ impl Engine {
             }
         };
         sinks.iter().map(health).collect()
-    }
-
-    fn last_reconciled(&self) -> Reconciled {
-        let report = self.reconciled.lock().clone();
-        let process = |(id, name, outcomes): (_, String, Vec<reconcile::RestoreOutcome>)| RestoredProcess {
-            id,
-            name,
-            what: outcomes.iter().map(|process| process.name().to_owned()).collect(),
-        };
-        Reconciled {
-            at: report.at,
-            why: report.why,
-            found: report.found,
-            processes: report.outcomes.into_iter().map(process).collect(),
-            notices: report.notices,
-        }
     }
 }

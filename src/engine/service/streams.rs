@@ -10,7 +10,6 @@ use crate::engine::process::handle::Process;
 use crate::engine::service::engine::{Answer, Asked, Engine, check};
 use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
-use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply, RingState};
@@ -129,7 +128,7 @@ impl Engine {
                 (Err(e), _) => return Err(e.into()),
             },
         };
-        let _following = r.follow.then(|| Following::new(self, replies.waker()));
+        let _following = r.follow.then(|| self.context.feed.follow(replies.waker()));
         let mut since = r.since;
         if let Some([id]) = ids.as_deref() {
             since = self.history_of(*id, since, replies)?;
@@ -173,25 +172,6 @@ fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState
 fn ring(process: &Process) -> RingState {
     let over = process.record().state.is_at_rest() || process.is_removed();
     RingState { keep: process.memory.keeps(), over }
-}
-
-/// Keeps a thread being woken by events.
-struct Following<'e> {
-    engine: &'e Engine,
-    waker: Waker,
-}
-
-impl<'e> Following<'e> {
-    fn new(engine: &'e Engine, waker: Waker) -> Self {
-        engine.context.feed.follow(waker.clone());
-        Self { engine, waker }
-    }
-}
-
-impl Drop for Following<'_> {
-    fn drop(&mut self) {
-        self.engine.context.feed.unfollow(&self.waker);
-    }
 }
 
 fn first(process: &Process, since: &Since, n: usize) -> u64 {
