@@ -231,6 +231,7 @@ fn answer(store: &mut Sqlite, question: Question) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -275,26 +276,18 @@ mod tests {
         writer
     }
 
-    /// Makes a process known and marks it, as a start does.
-    fn make(writer: &StoreWriter, id: ProcessId) {
-        let spec = Spec::new(["a"]);
-        let memory = Memory::create(&spec).unwrap();
-        let record = fresh(id, None, None);
-        let process = Process::new(spec, memory, record, Arc::clone(&writer.context), |_, _| ());
-        writer.table.insert(&[Arc::new(process)]).unwrap();
+    /// Makes a process known, or takes it out, and marks it, as a start and a removal do.
+    fn change(writer: &StoreWriter, id: ProcessId, is_made: bool) {
+        if is_made {
+            let spec = Spec::new(["a"]);
+            let memory = Memory::create(&spec).unwrap();
+            let record = fresh(id, None, None);
+            let process = Process::new(spec, memory, record, Arc::clone(&writer.context), |_, _| ());
+            writer.table.insert(&[Arc::new(process)]).unwrap();
+        } else {
+            writer.table.remove(id);
+        }
         writer.write_queue().mark_now(id);
-    }
-
-    /// Takes it out and marks it, as a removal does.
-    fn remove(writer: &StoreWriter, id: ProcessId) {
-        writer.table.remove(id);
-        writer.write_queue().mark_now(id);
-    }
-
-    fn stored(writer: &mut StoreWriter) -> Vec<ProcessId> {
-        writer.turn();
-        let loaded = writer.store.as_mut().unwrap().load().unwrap();
-        loaded.kept.iter().map(|kept| kept.record.id).collect()
     }
 
     #[test]
@@ -302,28 +295,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(&dir.path().join("state"));
         let id = ProcessId::new();
-        make(&writer, id);
-        assert_eq!(stored(&mut writer), [id]);
-        remove(&writer, id);
-        make(&writer, id);
-        assert_eq!(stored(&mut writer), [id], "it was removed and made again before a write");
-        remove(&writer, id);
-        assert!(stored(&mut writer).is_empty());
-        make(&writer, id);
-        remove(&writer, id);
-        assert!(stored(&mut writer).is_empty(), "it was made and removed before a write");
-        // A write that fails is done again with what is marked meanwhile.
-        make(&writer, id);
-        let failed = writer.write_queue().next(true).unwrap();
-        remove(&writer, id);
-        writer.write_queue().put_back(failed.marks, failed.up_to);
-        assert!(stored(&mut writer).is_empty());
-        make(&writer, id);
-        assert_eq!(stored(&mut writer), [id]);
-        remove(&writer, id);
-        let failed = writer.write_queue().next(true).unwrap();
-        make(&writer, id);
-        writer.write_queue().put_back(failed.marks, failed.up_to);
-        assert_eq!(stored(&mut writer), [id]);
+        for is_failing in [false, true] {
+            for changes in [&[true][..], &[false, true], &[false], &[true, false]] {
+                for &is_made in changes {
+                    change(&writer, id, is_made);
+                    if is_failing {
+                        let failed = writer.write_queue().next(true).unwrap();
+                        writer.write_queue().put_back(failed.marks, failed.up_to);
+                        writer.write_queue().opened(BTreeSet::new(), false);
+                    }
+                }
+                writer.turn();
+                let loaded = writer.store.as_mut().unwrap().load().unwrap();
+                let stored: Vec<_> = loaded.kept.iter().map(|kept| kept.record.id).collect();
+                let expected = changes.last().filter(|is_made| **is_made).map(|_| id);
+                assert_eq!(stored, Vec::from_iter(expected), "{changes:?}, failing: {is_failing}");
+            }
+        }
     }
 }
