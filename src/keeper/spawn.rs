@@ -62,7 +62,9 @@ impl Spawner {
     /// numbers are free.
     pub fn new(nofile: (u64, u64)) -> io::Result<Self> {
         let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
-        Ok(Self { alone, null, nofile, ignored: Ignored::now(), spawn_slots: SpawnSlots::new(nofile.1) })
+        let ignored = Ignored::now();
+        ignored.block();
+        Ok(Self { alone, null, nofile, ignored, spawn_slots: SpawnSlots::new(nofile.1) })
     }
 
     /// The token that lets the keeper fork its engine.

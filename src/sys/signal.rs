@@ -166,6 +166,18 @@ impl Ignored {
     }
 }
 
+impl Ignored {
+    /// Blocks them, in this process and in what it forks: what is sent to a child before it has taken back
+    /// their default, as a stop may be, then waits for that instead of being lost.
+    pub fn block(self) {
+        // SAFETY: the kernel reads a set of 64 bits.
+        unsafe {
+            let (old, len) = (ptr::null_mut::<u64>(), size_of::<u64>());
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const self.0, old, len)
+        };
+    }
+}
+
 /// Default dispositions for all 64 signals and an empty mask, as of the next exec: what a program expects to
 /// find. Also reaches the two signals that glibc keeps for itself.
 pub fn reset(ignored: Ignored) {

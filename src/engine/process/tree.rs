@@ -208,12 +208,24 @@ impl Tree {
         let leader = self.leader.pid;
         // Another one with the leader's number belongs to somebody else; and number 0 is the kernel's own.
         let may = leader != 0 && (s.pid != leader || s.start_ticks == self.leader.start_ticks);
+        // Itself in any case: before it has a session of its own, it is still in the keeper's group.
+        if may && s.pid == leader {
+            return Ok(true);
+        }
         match scope {
-            Scope::Leader => Ok(may && s.pid == leader),
-            Scope::Group => Ok(may && s.group == leader),
-            Scope::Tree if may && (s.group == leader || s.session == leader) => Ok(true),
+            Scope::Leader => Ok(false),
+            Scope::Group => Ok(may && s.group == leader && self.has_number()?),
+            Scope::Tree if may && (s.group == leader || s.session == leader) && self.has_number()? => {
+                Ok(true)
+            }
             Scope::Tree => self.is_marked(s.pid),
         }
+    }
+
+    /// Whether the leader's number is not another's by now. The kernel gives it out again when group and
+    /// session of this number are empty, so a group that another one leads is not the leader's.
+    fn has_number(&self) -> io::Result<bool> {
+        Ok(procfs::look(self.leader.pid)?.is_none_or(|s| s.start_ticks == self.leader.start_ticks))
     }
 
     fn is_marked(&self, pid: u32) -> io::Result<bool> {
@@ -272,4 +284,55 @@ fn checked(pid: u32, ours: impl Fn(&Stat) -> io::Result<bool>) -> io::Result<Opt
     // Of one that lives on without its first thread it cannot be seen whether the others stand still.
     let is_stopped = matches!(stat.state, 'T' | 't' | 'Z');
     Ok((!stat.is_zombie() && ours(&stat)?).then_some(Member { fd, is_stopped }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn tree(leader: Leader) -> Tree {
+        Tree { id: ProcessId::new(), service: Uuid::nil(), cgroup: None, leader, leader_gone: false }
+    }
+
+    fn identity(pid: u32) -> Leader {
+        Leader { pid, start_ticks: procfs::stat(pid).unwrap().start_ticks }
+    }
+
+    /// Ends a child, and what is in its group, whatever becomes of the test.
+    struct Ends(Child);
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            let _ = tree(identity(self.0.id())).kill(Scope::Group);
+            let _ = self.0.wait();
+        }
+    }
+
+    /// As a newborn is before its setsid.
+    #[test]
+    fn a_leader_in_its_parents_group_is_reached() {
+        let child = Ends(Command::new("sleep").arg("71701").stdout(Stdio::null()).spawn().unwrap());
+        let tree = tree(identity(child.0.id()));
+        for scope in [Scope::Tree, Scope::Group, Scope::Leader] {
+            assert_eq!(tree.signal_alone(signal::CONT, scope).unwrap(), 1, "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn the_group_of_another_with_the_leaders_number_is_spared() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 71702 & echo up; wait"]).process_group(0).stdout(Stdio::piped());
+        let mut child = Ends(command.spawn().unwrap());
+        io::Read::read_exact(child.0.stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
+        let own = identity(child.0.id());
+        assert_eq!(tree(own).signal_alone(signal::CONT, Scope::Group).unwrap(), 2);
+        // The leader that had this number before has ended, and is not listed any more.
+        let before = Leader { start_ticks: own.start_ticks - 1, ..own };
+        for scope in [Scope::Tree, Scope::Group] {
+            assert_eq!(tree(before).signal_alone(signal::CONT, scope).unwrap(), 0, "{scope:?}");
+        }
+    }
 }
