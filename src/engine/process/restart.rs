@@ -6,6 +6,12 @@ use crate::wire::record::Record;
 use crate::wire::spec::{RestartPolicy, RestartRules};
 use crate::wire::time::millis;
 
+/// The shortest time between a start that came to nothing and the next one, ms: without it a program that is
+/// missing would keep a processor busy, and its process's thread from reading messages.
+const FAILED_START_MS: u64 = 100;
+/// The shortest time before the second restart in a row, and those that follow, ms.
+const AGAIN_MS: u64 = 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Nothing: it is done, or its policy says so.
@@ -43,7 +49,12 @@ pub fn next(record: &Record, rules: &RestartRules, now: Now) -> Next {
         return Next::GiveUp;
     }
     let attempts = if was_healthy(record, rules, now) { 0 } else { record.attempts };
-    Next::Run { after_ms: delay_ms(rules, attempts, now.jitter) }
+    let floor_ms = match (&record.start_failure, attempts) {
+        (Some(_), _) => FAILED_START_MS,
+        (None, 0) => 0,
+        (None, _) => AGAIN_MS,
+    };
+    Next::Run { after_ms: delay_ms(rules, attempts, now.jitter).max(floor_ms) }
 }
 
 /// Counts a restart that was decided.
@@ -76,8 +87,12 @@ fn window_is_over(record: &Record, rules: &RestartRules, now: Now) -> bool {
 }
 
 fn was_healthy(record: &Record, rules: &RestartRules, now: Now) -> bool {
-    record.start_failure.is_none()
-        && now.mono_ms.saturating_sub(record.started_mono) >= millis(rules.reset_after)
+    // Not the time that went into ending what the run had left behind. Whose end nobody saw, ended now.
+    let ran_ms = match record.exit {
+        Some(exit) => millis(exit.ran),
+        None => now.mono_ms.saturating_sub(record.started_mono),
+    };
+    record.start_failure.is_none() && ran_ms >= millis(rules.reset_after)
 }
 
 /// 0 for the first, then the delay, doubled each time up to its limit, stretched by up to a tenth either way
@@ -94,6 +109,7 @@ mod tests {
     use super::*;
     use crate::engine::process::state::fresh;
     use crate::wire::id::ProcessId;
+    use crate::wire::process::{Exit, StartFailure};
     use crate::wire::time::Timestamp;
     use std::time::Duration;
 
@@ -137,5 +153,35 @@ mod tests {
         assert_eq!(next(&record, &rules, at(10_000)), Next::Run { after_ms: 0 });
         count(&mut record, &rules, at(10_000));
         assert_eq!(record.attempts, 1);
+    }
+
+    #[test]
+    fn what_it_left_behind_does_not_make_a_run_healthy() {
+        let rules = RestartRules { policy: RestartPolicy::Always, ..RestartRules::default() };
+        let ran = Duration::from_millis(200);
+        let (user, system) = (Duration::ZERO, Duration::ZERO);
+        let exit = Exit { end: End::Code(1), core: false, oom: false, ran, user, system, max_rss_kib: 0 };
+        let mut record = Record { exit: Some(exit), attempts: 5, ..fresh(ProcessId::new(), None, None) };
+        assert_eq!(next(&record, &rules, at(15_000)), Next::Run { after_ms: 1600 });
+        count(&mut record, &rules, at(15_000));
+        assert_eq!(record.attempts, 6);
+    }
+
+    #[test]
+    fn without_a_delay_there_is_time_for_messages() {
+        let rules = RestartRules {
+            policy: RestartPolicy::Always,
+            delay: Duration::ZERO,
+            max_restarts: None,
+            ..RestartRules::default()
+        };
+        let mut record = fresh(ProcessId::new(), None, None);
+        assert_eq!(next(&record, &rules, at(0)), Next::Run { after_ms: 0 }, "the first is at once");
+        record.attempts = 1;
+        assert_eq!(next(&record, &rules, at(0)), Next::Run { after_ms: 10 });
+        record.attempts = 0;
+        record.start_failure =
+            Some(StartFailure { step: "prepare".to_owned(), errno: 2, object: String::new() });
+        assert_eq!(next(&record, &rules, at(0)), Next::Run { after_ms: 100 }, "nothing was started");
     }
 }
