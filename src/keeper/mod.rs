@@ -38,7 +38,7 @@ use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::state::{Keeper, Stop};
 use crate::keeper::upgrade::started_from;
-use crate::sys::cgroup::Root;
+use crate::sys::cgroup::{Root, name_of_ours};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
@@ -161,7 +161,7 @@ fn make_cgroups(wanted: Cgroups) -> (Option<Root>, Option<String>) {
         Cgroups::Off => (None, None),
         Cgroups::Auto => {
             Root::sweep(CGROUP_PREFIX);
-            match Root::create(&format!("{CGROUP_PREFIX}-{}", std::process::id())) {
+            match Root::create(&name_of_ours(CGROUP_PREFIX)) {
                 Ok(root) => (Some(root), None),
                 Err(e) => (None, Some(e.to_string())),
             }

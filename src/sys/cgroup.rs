@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys::procfs::is_gone;
+use crate::sys::procfs::{self, is_gone};
 
 /// A directory below our own cgroup, under which every process gets its leaf.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes away the directories `PREFIX-PID` of processes that are gone without having done so. One in
+    /// Takes away the directories `PREFIX-PID-START` of processes that are gone without having done so. One in
     /// which something still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(text) = ours_path() else { return };
@@ -71,7 +71,7 @@ impl Root {
             .collect()
     }
 
-    /// Leaves in which something lives, with their names, below directories `PREFIX-PID` of processes that
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START` of processes that
     /// are gone.
     #[must_use]
     pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
@@ -90,11 +90,32 @@ impl Root {
     }
 }
 
-/// Whether a directory is named `PREFIX-PID` after a process that is gone.
+/// The name of this process's directory: with its number and its start time, which no other process has.
+#[must_use]
+pub fn name_of_ours(prefix: &str) -> String {
+    let pid = std::process::id();
+    match procfs::stat(pid) {
+        Some(stat) => format!("{prefix}-{pid}-{}", stat.start_ticks),
+        None => format!("{prefix}-{pid}"),
+    }
+}
+
+/// Whether a directory is named `PREFIX-PID-START` after a process that is gone. Without the start time, as
+/// earlier versions named it, another process that has the number keeps it.
 fn is_left(path: &Path, prefix: &str) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let pid = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')?.parse::<u32>().ok());
-    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    let Some(rest) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')) else { return false };
+    let mut numbers = rest.split('-').map(|n| n.parse::<u64>().ok());
+    let (Some(Some(pid)), start, None) = (numbers.next(), numbers.next(), numbers.next()) else {
+        return false;
+    };
+    let Ok(pid) = u32::try_from(pid) else { return false };
+    match (start, procfs::look(pid)) {
+        (Some(None), _) | (_, Err(_)) => false,
+        (_, Ok(None)) => true,
+        (None, Ok(Some(_))) => false,
+        (Some(Some(start)), Ok(Some(stat))) => stat.start_ticks != start,
+    }
 }
 
 /// The directory of this process's own cgroup.
@@ -250,5 +271,25 @@ impl Watch {
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_left_when_its_process_is_gone_though_another_has_the_number() {
+        let pid = std::process::id();
+        let start = procfs::stat(pid).unwrap().start_ticks;
+        let is_left = |name: &str| is_left(Path::new(name), "test");
+        assert!(!is_left(&format!("/a/test-{pid}-{start}")));
+        assert!(is_left(&format!("/a/test-{pid}-{}", start - 1)), "another had this number before");
+        // Of a version before, which had the number alone.
+        assert!(!is_left(&format!("/a/test-{pid}")));
+        assert!(is_left("/a/test-4194305"), "no process has such a number");
+        for of_others in ["/a/test", "/a/test-x", "/a/other-4194305", "/a/test-1-2-3"] {
+            assert!(!is_left(of_others), "{of_others}");
+        }
     }
 }
