@@ -299,14 +299,19 @@ impl Keeper<'_> {
     }
 
     fn engine_died(&mut self, status: i32) {
+        let was_healthy = self.engine.was_healthy();
+        // Its number may be another's from now on, so nobody is to find it while its messages are taken.
+        let engine = std::mem::replace(&mut self.engine, Engine::Down { start_at: u64::MAX });
         // What it has sent counts: its clients may have been told that it is done.
-        self.take_messages();
+        while let Some((message, fds)) = engine.channel().and_then(next_message) {
+            self.take_message(message, fds);
+        }
         let died = children::status(status);
         let is_upgrade = self.upgrade_engine_died(died);
         // Somebody who kills a working engine is no sign that the next one will not work.
         let was_killed =
             matches!(died, children::Status::Signalled { signal, .. } if u32::from(signal) == signal::KILL);
-        let is_sound = is_upgrade || self.engine.was_healthy() || (self.engine_is_up && was_killed);
+        let is_sound = is_upgrade || was_healthy || (self.engine_is_up && was_killed);
         self.engine_is_up = false;
         self.short_runs = if is_sound { 0 } else { self.short_runs.saturating_add(1) };
         let restart_in_ms = delay_ms(self.short_runs);
@@ -322,18 +327,8 @@ impl Keeper<'_> {
     }
 
     fn take_messages(&mut self) {
-        let mut buf = [0; MESSAGE_LEN];
-        loop {
-            let Some(channel) = self.engine.channel() else { return };
-            match recvmsg(channel.as_fd(), &mut buf, Blocking::Never) {
-                // The end, and any error: SIGCHLD will tell the rest.
-                Ok((0, _)) | Err(_) => return,
-                Ok((len, fds)) => {
-                    if let Some(message) = ToKeeper::decode(&buf[..len]) {
-                        self.take_message(message, fds);
-                    }
-                }
-            }
+        while let Some((message, fds)) = self.engine.channel().and_then(next_message) {
+            self.take_message(message, fds);
         }
     }
 
@@ -513,5 +508,21 @@ impl Keeper<'_> {
             let _ = wait(&mut [PollFd::readable(pidfd.as_fd())], Some(clock::now_ms() + ENGINE_END_MS));
         }
         while let Ok(Some(_)) = children::reap() {}
+    }
+}
+
+/// The next message that an engine has sent, if one is there. Its end and any error are none: SIGCHLD tells
+/// the rest.
+fn next_message(channel: &OwnedFd) -> Option<(ToKeeper, Vec<OwnedFd>)> {
+    let mut buf = [0; MESSAGE_LEN];
+    loop {
+        match recvmsg(channel.as_fd(), &mut buf, Blocking::Never) {
+            Ok((0, _)) | Err(_) => return None,
+            Ok((len, fds)) => {
+                if let Some(message) = ToKeeper::decode(&buf[..len]) {
+                    return Some((message, fds));
+                }
+            }
+        }
     }
 }
