@@ -17,8 +17,8 @@ use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
 use crate::keeper::state::{Keeper, Stop};
 use crate::sys::child::{self, Reaped, Status};
-use crate::sys::clock;
 use crate::sys::errno::{EIO, EMFILE};
+use crate::sys::{clock, signal};
 use crate::wire::id::UpgradeId;
 use crate::wire::keeper::ToEngine;
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
@@ -77,9 +77,13 @@ impl Keeper<'_> {
             // that.
             Trial::Started { .. } if self.stop != Stop::No => self.give_up_engine(),
             // And it is not for a keeper that does not know how far it has come.
-            _ if self.stop != Stop::No => self.binary = self.attempt.take().map(|attempt| attempt.binary),
+            _ if self.stop != Stop::No => {
+                self.end_rehearsal();
+                self.binary = self.attempt.take().map(|attempt| attempt.binary);
+            }
             _ if is_late => {
-                attempt.trial = Trial::Late;
+                self.end_rehearsal();
+                self.set_trial(Trial::Late);
                 self.give_up_engine();
             }
             Trial::Ready { until } => self.rehearse(until),
@@ -98,14 +102,26 @@ impl Keeper<'_> {
         let Some(attempt) = &self.attempt else { return };
         match self.start_rehearsal(attempt) {
             Ok(pid) => {
-                if let Some(attempt) = &mut self.attempt {
-                    attempt.trial = Trial::Rehearsed { pid, until };
-                }
+                self.set_trial(Trial::Rehearsed { pid, until });
             }
             Err(e) => {
                 self.decide(attempt.id, UpgradeResult::NotStarted { errno: errno_of(&e) });
                 self.give_up_engine();
             }
+        }
+    }
+
+    /// Kills a rehearsal that is not over: it holds the lock, the listener and all the pipes. As long as the
+    /// attempt says so it was not reaped, and its number is its own.
+    fn end_rehearsal(&self) {
+        if let Some(Attempt { trial: Trial::Rehearsed { pid, .. }, .. }) = self.attempt {
+            let _ = child::signal_child(pid, signal::KILL);
+        }
+    }
+
+    fn set_trial(&mut self, trial: Trial) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.trial = trial;
         }
     }
 
@@ -128,6 +144,8 @@ impl Keeper<'_> {
             }
         };
         let id = attempt.id;
+        // It is reaped: its number is nobody's to signal.
+        attempt.trial = Trial::Late;
         self.decide(id, result);
         self.give_up_engine();
         true
@@ -180,6 +198,7 @@ impl Keeper<'_> {
 
     /// The upgrade has come to this. The engine that is there learns it now, the next one when it greets.
     pub fn decide(&mut self, id: UpgradeId, result: UpgradeResult) {
+        self.end_rehearsal();
         self.attempt = None;
         let outcome = UpgradeOutcome { id, result, before: Version::ours() };
         self.outcome = Some(outcome);

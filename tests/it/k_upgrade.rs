@@ -314,6 +314,19 @@ fn k7_a_keeper_that_finds_that_it_cannot_go_on_is_not_executed() {
     installed.expect_installed();
 }
 
+/// It holds the lock, the listener and all pipes as long as it is there.
+#[test]
+fn a_rehearsal_that_hangs_is_ended_with_its_attempt() {
+    let installed = Installed::with(&[&format!("TEST_PROVOST={}", binary().display()), "TEST_SKEW=hang"]);
+    let before = installed.service.footprint();
+    installed.expect_refused(&fixture("skewed"), 1, "was not ready within 8 s");
+    let rehearses = |pid: &u32| procfs::command(*pid).contains("--rehearse");
+    wait::until("the rehearsal is gone", SOON, || {
+        !procfs::descendants(installed.service.keeper_pid()).iter().any(|stat| rehearses(&stat.pid))
+    });
+    installed.service.until_footprint(before);
+}
+
 #[test]
 fn k7_a_keeper_that_cannot_use_the_handover_gives_it_back() {
     let installed = Installed::with(&[&format!("TEST_PROVOST={}", binary().display()), "TEST_SKEW=late"]);
