@@ -12,11 +12,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Once};
 
-use crate::sys::{cerr, clock};
+use crate::sys::{cerr, cerr_long, clock};
 
-/// The signal: the last real-time one, which nobody else has a use for. Its handler does nothing; that it
-/// interrupts `ppoll` is all it is for.
-const WAKE: libc::c_int = 64;
+/// The signal. A standard one, since a real-time one is refused where the user's share of pending signals
+/// (`ulimit -i`) is used up; and one that by default is ignored. Its handler does nothing; that it interrupts
+/// `ppoll` is all it is for.
+const WAKE: libc::c_int = libc::SIGURG;
 
 const AWAKE: u8 = 0;
 const WAITING: u8 = 1;
@@ -71,7 +72,11 @@ impl Waker {
         if self.0.state.swap(WOKEN, Ordering::SeqCst) == WAITING {
             // SAFETY: tgkill touches no memory. If the thread has ended, it fails; if another of our threads
             // has its number by now, that one sees a signal that is blocked or whose handler does nothing.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0.tid, WAKE) };
+            let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0.tid, WAKE) };
+            if let Err(e) = cerr_long(sent) {
+                // A thread that is not woken waits for ever, and so does whoever waits for it.
+                assert_eq!(e.raw_os_error(), Some(libc::ESRCH), "cannot wake a thread: {e}");
+            }
         }
     }
 }
@@ -83,6 +88,8 @@ fn install_handler() {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_wake as extern "C" fn(libc::c_int) as usize;
+        // Others may send it to us, too; `ppoll` is interrupted all the same.
+        action.sa_flags = libc::SA_RESTART;
         libc::sigaction(WAKE, &raw const action, ptr::null_mut());
     }
 }
