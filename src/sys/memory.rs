@@ -10,8 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::{cerr, cerr_long};
 
-/// The unit of a window, in bytes; the smallest page of every Linux machine we run on.
+/// The unit in which our files are laid out, in bytes; the smallest page of every Linux machine we run on.
 pub const PAGE: usize = 4096;
+
+/// The machine's page, in bytes: 4096, or 16 or 64 KiB on some.
+#[must_use]
+pub fn page_size() -> usize {
+    // SAFETY: touches no memory.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok().filter(|&n| n > 0).unwrap_or(PAGE)
+}
 
 /// A new anonymous file of this size. Pages are taken when they are first written.
 pub fn memfd_create(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
@@ -29,6 +36,8 @@ pub fn memfd_create(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
 pub struct Window {
     at: NonNull<u8>,
     len: usize,
+    /// What is mapped in front of it, since a mapping begins with a page of the machine's.
+    before: usize,
 }
 
 // SAFETY: the window is plain memory; words are reached through atomics, and ranges only with `&mut self` or
@@ -53,22 +62,30 @@ impl Window {
         Self::map_with(file, 0, len, libc::PROT_READ)
     }
 
-    /// Maps `len` bytes from `offset`, a multiple of the page, of a file that is known to have them: touched
+    /// Maps `len` bytes from `offset`, a multiple of [`PAGE`], of a file that is known to have them: touched
     /// beyond its end, the window is deadly (SIGBUS).
     pub fn map_known(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         Self::map_with(file, offset, len, libc::PROT_READ | libc::PROT_WRITE)
     }
 
     fn map_with(file: &File, offset: u64, len: usize, access: libc::c_int) -> io::Result<Self> {
-        let offset = offset.cast_signed();
+        Self::map_pages(file, offset, len, access, page_size())
+    }
+
+    fn map_pages(file: &File, offset: u64, len: usize, access: libc::c_int, page: usize) -> io::Result<Self> {
+        let before = usize::try_from(offset % page as u64).expect("less than a page");
+        let from = (offset - before as u64).cast_signed();
+        let mapped = before.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new shared mapping at an address of the kernel's choice disturbs nothing.
         let at =
-            unsafe { libc::mmap(ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), offset) };
+            unsafe { libc::mmap(ptr::null_mut(), mapped, access, libc::MAP_SHARED, file.as_raw_fd(), from) };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let at = NonNull::new(at.cast()).expect("mmap never returns null without MAP_FIXED");
-        Ok(Self { at, len })
+        // SAFETY: the mapping has `before` bytes, and more.
+        let at = unsafe { at.cast::<u8>().add(before) };
+        let at = NonNull::new(at).expect("mmap never returns null without MAP_FIXED");
+        Ok(Self { at, len, before })
     }
 
     /// The 64-bit word at this byte offset, a multiple of 8.
@@ -121,8 +138,8 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        // SAFETY: exactly what `map` made; references into it cannot outlive `self`.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+        // SAFETY: exactly what `map_pages` made; references into it cannot outlive `self`.
+        unsafe { libc::munmap(self.at.as_ptr().sub(self.before).cast(), self.before + self.len) };
     }
 }
 
@@ -237,5 +254,20 @@ mod tests {
         assert_eq!(&got, b"abc\0\0\0\0\0\x07\0\0\0\0\0\0\0");
         assert!(Window::map(&file, 2 * PAGE).is_err());
         assert_eq!(window.read(PAGE - 1, 2), None);
+    }
+
+    /// A launch lies at a multiple of 4096, which is within a page where pages are larger.
+    #[test]
+    fn a_window_may_begin_within_a_page_of_the_machine() {
+        let file = memfd_create(c"test", 1 << 17).unwrap();
+        for (offset, text) in [(5 * PAGE as u64, b"launch"), (17 * PAGE as u64, b"second")] {
+            file.write_all_at(text, offset).unwrap();
+            for page in [4 << 10, 16 << 10, 64 << 10] {
+                let access = libc::PROT_READ | libc::PROT_WRITE;
+                let mut window = Window::map_pages(&file, offset, 6, access, page).unwrap();
+                assert_eq!(window.as_bytes(), text, "at {offset} in pages of {page}");
+            }
+        }
+        assert!(page_size().is_multiple_of(PAGE));
     }
 }

@@ -4,6 +4,8 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
+use crate::sys::memory::page_size;
+
 /// The longest name Linux keeps, in bytes.
 const NAME_LEN_MAX: usize = 15;
 
@@ -27,13 +29,13 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Joi
 /// call.
 #[inline(never)]
 pub fn give_back_stack() {
-    const PAGE: usize = crate::sys::memory::PAGE;
+    // In pages of the machine's: the kernel rounds a length up, and would take live frames with it.
+    let page = page_size();
     let here = 0u8;
-    let end = ((&raw const here as usize) - FRAMES_LEN) & !(PAGE - 1);
+    let end = ((&raw const here as usize) - FRAMES_LEN) & !(page - 1);
+    let len = GIVEN_BACK_LEN & !(page - 1);
     // SAFETY: the range lies within this thread's own stack: it has 256 KiB (`spawn`), and the caller is in
     // the upper half of it. It ends so far below this frame that the rest of it and the frame of the call are
     // spared; below them nothing lives, and what is touched there later is zeroed again.
-    unsafe {
-        libc::madvise((end - GIVEN_BACK_LEN) as *mut libc::c_void, GIVEN_BACK_LEN, libc::MADV_DONTNEED)
-    };
+    unsafe { libc::madvise((end - len) as *mut libc::c_void, len, libc::MADV_DONTNEED) };
 }
