@@ -112,7 +112,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
     let (config, is_known) = match config {
         Ok(config) => (config.unwrap_or_default(), true),
         Err(e) => {
-            stdout::notice(&format!("{}; going on with what holds without it", e.message));
+            stdout::log(&format!("{}; going on with what holds without it", e.message));
             (config::Config::default(), false)
         }
     };
@@ -127,7 +127,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         sinks: config.sinks,
         internal,
         on_demand,
-        notify: Notify(Arc::new(|line: &str| stdout::notice(line))),
+        notify: Notify(Arc::new(|line: &str| stdout::log(line))),
     };
     match engine::run(options)? {}
 }

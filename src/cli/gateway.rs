@@ -65,7 +65,7 @@ fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
             Error::usage(format!("the configuration {} has no section [grpc]", text::path(path)))
         })
     };
-    let say = Arc::new(|line: &str| stdout::notice(line));
+    let say = Arc::new(|line: &str| stdout::log(line));
     match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), say })? {}
 }
 

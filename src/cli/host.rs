@@ -51,12 +51,12 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     let load = |path: &Path| config::load(path, args.state.as_deref());
     // One that was spoilt since the service began is no reason to host nothing.
     let config = args.config.as_deref().map(load).transpose().unwrap_or_else(|e| {
-        stdout::notice(&format!("{}; going on without its [providers]", e.message));
+        stdout::log(&format!("{}; going on without its [providers]", e.message));
         None
     });
     let settings = config.unwrap_or_default().providers;
     let directories = settings.directories(args.state);
-    let say = Arc::new(|line: &str| stdout::notice(line));
+    let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions) = (session.socket()?, settings.definitions);
     match host::run(host::Options { socket, directories, definitions, say })? {}
 }

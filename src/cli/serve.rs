@@ -111,7 +111,7 @@ pub fn report(notice: Notice) {
     let line = match notice {
         Notice::Ready { socket, keeper_pid, no_cgroups } => {
             if let Some(why) = no_cgroups {
-                stdout::notice(&format!("processes get no cgroups of their own: {why}"));
+                stdout::log(&format!("processes get no cgroups of their own: {why}"));
             }
             format!("ready on {} (keeper pid {keeper_pid})", socket.display())
         }
@@ -129,7 +129,7 @@ pub fn report(notice: Notice) {
         Notice::NotUpgraded { why } => format!("not upgraded: {why}"),
         Notice::Failure(what) => what,
     };
-    stdout::notice(&line);
+    stdout::log(&line);
 }
 
 #[cfg(test)]

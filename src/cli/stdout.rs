@@ -2,13 +2,18 @@
 //! says so; when its reader has gone, the rest is dropped in silence, as a program in a pipe is expected to
 //! end.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cli::text;
+use crate::sys::pipe::write_at_once;
 use crate::wire::error::Error;
 
 /// Gathered output is written when it has come to so many bytes.
 const GATHER_LEN: usize = 256 << 10;
+/// The longest line of a log, in bytes: what Linux writes into a pipe in one piece (PIPE_BUF).
+const LOG_LINE_LEN_MAX: usize = 4096;
 
 pub struct Out {
     gathered: Vec<u8>,
@@ -97,6 +102,27 @@ pub fn complain(e: &Error) {
         text.push_str(&format!("provost: hint: {}\n", text::escaped(&e.hint)));
     }
     to_stderr(text.as_bytes());
+}
+
+/// A line of a program that others depend on: it is dropped where nobody reads the log, and never waited for.
+/// How many were dropped is said when somebody reads again.
+pub fn log(message: &str) {
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    let line = format!("provost: {}\n", text::escaped(message));
+    let dropped = DROPPED.load(Ordering::Relaxed);
+    let said = match dropped {
+        0 => line,
+        n => format!("provost: {n} lines were dropped, since nobody read the log\n{line}"),
+    };
+    // What is no longer than this goes into a pipe in one piece.
+    let bytes = &said.as_bytes()[..said.len().min(LOG_LINE_LEN_MAX)];
+    let is_full =
+        write_at_once(io::stderr().as_fd(), bytes).is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+    if is_full {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    } else {
+        DROPPED.fetch_sub(dropped, Ordering::Relaxed);
+    }
 }
 
 /// Tells something that is no failure.

@@ -15,10 +15,64 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// Writes what there is room for now: `WouldBlock` where there is none. Though the descriptor is shared and so
+/// cannot be made non-blocking, a writer that comes in between is not waited for where the kernel helps
+/// (RWF_NOWAIT, for pipes from 6.5 on).
+pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let mut room = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd, which lives through the call.
+    if cerr(unsafe { libc::poll(&raw mut room, 1, 0) })? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: one part, which describes `bytes` and is only read.
+    let written = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    let written = match usize::try_from(written) {
+        Ok(n) => return Ok(n),
+        Err(_) => io::Error::last_os_error(),
+    };
+    match written.raw_os_error() {
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE) => {
+            // SAFETY: pointer and length describe `bytes`.
+            let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+            usize::try_from(n).map_err(|_| io::Error::last_os_error())
+        }
+        _ => Err(written),
+    }
+}
+
 /// Asks for a pipe of this many bytes; refused beyond the user's share (/proc/sys/fs/pipe-user-pages-soft).
 pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     let len = libc::c_int::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: fcntl with this command touches no memory of ours.
     cerr(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, len) })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_full_pipe_is_not_waited_for() {
+        let (r, w) = pipe().unwrap();
+        let mut written = 0;
+        let full = loop {
+            match write_at_once(w.as_fd(), &[b'x'; 1000]) {
+                Ok(n) => written += n,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        assert!(written >= 60_000, "{written}");
+        File::from(r.try_clone().unwrap()).read_exact(&mut vec![0; 8192]).unwrap();
+        assert_eq!(write_at_once(w.as_fd(), b"again").unwrap(), 5);
+        drop(r);
+        assert!(write_at_once(w.as_fd(), b"gone").is_err());
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(write_at_once(file.as_fd(), b"a file").unwrap(), 6);
+    }
 }
