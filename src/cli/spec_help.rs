@@ -11,7 +11,7 @@ How the process is run:
       --clear-env            Begin with an empty environment instead of the service's
       --no-expand            Leave ${VAR} in values as it is
       --cwd DIR              Working directory; else the present one
-      --user U               Run as this user, by name or number
+      --user U               Run as this user, by name or number; it sets HOME, LOGNAME, SHELL, USER
       --group G              ... and this group
       --groups G,..          ... and exactly these supplementary groups
       --umask OCT            File mode creation mask

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::engine::process::env::{self, Layers, Vars};
-use crate::engine::process::users::{self, Credentials, Wanted};
+use crate::engine::process::users::{self, Credentials, LOGIN, Wanted};
 use crate::sys::limits;
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
@@ -73,19 +73,30 @@ pub fn prepare(
     service_env: &Vars,
 ) -> Result<Launch, Error> {
     let instance = identity.variables();
+    let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
+    let (credentials, login) = users::look_up(&wanted)?;
+    let credentials = changes_needed(credentials, spec);
+    let base = match spec.env_base {
+        EnvBase::Empty => &[],
+        EnvBase::Service => service_env,
+    };
+    let of_user;
+    let base = if spec.user.is_some() {
+        // Who the service is has nothing to do with another user.
+        let others = base.iter().filter(|(key, _)| !LOGIN.contains(&key.as_str())).cloned();
+        of_user = others.chain(login).collect::<Vec<_>>();
+        &of_user
+    } else {
+        base
+    };
     let env = env::merge(&Layers {
-        base: match spec.env_base {
-            EnvBase::Empty => &[],
-            EnvBase::Service => service_env,
-        },
+        base,
         global: global_env,
         spec: &spec.env,
         expand: spec.env_expand,
         instance: &instance,
     })?;
     let strings_len = check_size(spec, &env)?;
-    let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
-    let credentials = changes_needed(users::look_up(&wanted)?, spec);
     let cwd = spec.cwd.as_deref().unwrap_or("/");
     let path = env.iter().find(|(key, _)| *key == "PATH").map_or_else(
         || {
@@ -242,6 +253,27 @@ mod tests {
         assert_eq!((launch.cwd.as_str(), launch.uid, launch.groups), ("/", None, None));
         let launch = prepared(|spec| spec.env_base = EnvBase::Empty).unwrap();
         assert_eq!(texts(&launch.env)[0], "G=global");
+    }
+
+    #[test]
+    fn another_user_is_not_told_who_the_service_is() {
+        let service = vars(&[("HOME", "/own"), ("USER", "own"), ("S", "own")]);
+        let env = |user: Option<&str>, env: &[(&str, &str)]| {
+            let mut spec = Spec::new(["/x"]);
+            (spec.user, spec.env) = (user.map(str::to_owned), vars(env));
+            let launch = prepare(&spec, &identity(), &[], &service).unwrap();
+            texts(&launch.env).join(" ")
+        };
+        let as_root = env(Some("root"), &[]);
+        assert!(
+            as_root.contains("S=own HOME=/root LOGNAME=root ") && as_root.contains(" USER=root"),
+            "{as_root}"
+        );
+        assert!(
+            env(Some("root"), &[("HOME", "/asked")]).contains("HOME=/asked"),
+            "what was asked for counts"
+        );
+        assert!(env(None, &[]).contains("HOME=/own"));
     }
 
     #[test]

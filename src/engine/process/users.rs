@@ -36,15 +36,30 @@ pub struct Credentials {
     pub groups: Option<Vec<u32>>,
 }
 
-/// Looks up whom the spec asks for, in the files of this host.
-pub fn look_up(wanted: &Wanted<'_>) -> Result<Credentials, Error> {
+/// The variables that say who one is: those of a user are never left to another.
+pub const LOGIN: [&str; 4] = ["HOME", "LOGNAME", "SHELL", "USER"];
+
+/// Looks up whom the spec asks for, in the files of this host; and with a user, what they are to be told of
+/// themselves.
+pub fn look_up(wanted: &Wanted<'_>) -> Result<(Credentials, Vec<(String, String)>), Error> {
     if wanted.user.is_none() && wanted.group.is_none() && wanted.groups.is_empty() {
-        return Ok(Credentials::default());
+        return Ok(<(Credentials, _)>::default());
     }
     let text = |path| {
         read(Path::new(path)).map_err(|e| Error::new(Code::Failed, format!("cannot read {path}: {e}")))
     };
-    resolve(&text(PASSWD)?, &text(GROUP)?, wanted)
+    let passwd = text(PASSWD)?;
+    let credentials = resolve(&passwd, &text(GROUP)?, wanted)?;
+    Ok((credentials, wanted.user.map_or(Ok(Vec::new()), |user| login(&passwd, user))?))
+}
+
+/// What login(1) would set, as far as the entry tells; of a number without an entry nothing is known.
+fn login(passwd: &str, user: &str) -> Result<Vec<(String, String)>, Error> {
+    let Account { name, home, shell, .. } = find_user(passwd, user)?;
+    let values = [home, name, shell, name];
+    let known = LOGIN.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?)));
+    let known = known.filter(|(_, value)| !value.is_empty() && !value.contains('\0'));
+    Ok(known.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
 /// A file that is not there holds nobody: in a container, numbers must do.
@@ -96,6 +111,8 @@ struct Account<'a> {
     name: Option<&'a str>,
     uid: u32,
     gid: Option<u32>,
+    home: Option<&'a str>,
+    shell: Option<&'a str>,
 }
 
 /// A name counts before a number, as chown(1) has it; the first entry counts, as for the C library.
@@ -110,7 +127,8 @@ fn find_user<'a>(passwd: &'a str, wanted: &str) -> Result<Account<'a>, Error> {
             continue;
         };
         let (Some(uid), Some(gid)) = (self::number(uid), self::number(gid)) else { continue };
-        let account = Account { name: Some(name), uid, gid: Some(gid) };
+        let (home, shell) = (fields.nth(1), fields.next());
+        let account = Account { name: Some(name), uid, gid: Some(gid), home, shell };
         if name == wanted {
             return Ok(account);
         }
@@ -118,7 +136,8 @@ fn find_user<'a>(passwd: &'a str, wanted: &str) -> Result<Account<'a>, Error> {
             by_number = Some(account);
         }
     }
-    by_number.or(number.map(|uid| Account { name: None, uid, gid: None })).ok_or_else(|| {
+    let unknown = |uid| Account { name: None, uid, gid: None, home: None, shell: None };
+    by_number.or(number.map(unknown)).ok_or_else(|| {
         Error::new(Code::Failed, format!("there is no user {}", quoted(wanted)))
             .hint(format!("a user is a name in {PASSWD} or a number"))
     })
@@ -167,6 +186,19 @@ fn number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_told_who_they_are() {
+        let passwd = "web:x:33:33:Web, Server:/var/www:/bin/sh\nbare:x:34:34\n";
+        let told = |user| {
+            let told = login(passwd, user).unwrap();
+            told.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told("web"), "HOME=/var/www LOGNAME=web SHELL=/bin/sh USER=web");
+        assert_eq!(told("33"), told("web"));
+        assert_eq!(told("bare"), "LOGNAME=bare USER=bare");
+        assert_eq!(told("35"), "", "nothing is known of a number without an entry");
+    }
 
     const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/bash
@@ -255,7 +287,9 @@ sub:x:6:bobby
 
     #[test]
     fn this_host_has_root() {
-        let credentials = look_up(&Wanted { user: Some("root"), group: None, groups: &[] }).unwrap();
+        let (credentials, variables) =
+            look_up(&Wanted { user: Some("root"), group: None, groups: &[] }).unwrap();
+        assert!(variables.contains(&("USER".to_owned(), "root".to_owned())), "{variables:?}");
         assert_eq!((credentials.uid, credentials.gid), (Some(0), Some(0)));
     }
 }
