@@ -30,8 +30,9 @@ How the process is run:
       --stop-timeout D       How long it may take before SIGKILL (10s)
       --stop-scope S         Whom both reach: tree (default), group or leader
       --output-limit SIZE    Output that is kept (1m; with run: 16m)
-      --ready-line TEXT      It is ready when a line of its output holds this
-      --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections
+      --ready-line TEXT      It is ready when a line of its output holds this, of either stream
+      --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections, and not from
+                             one that had it before the process was started
       --autostart            Start it again with the service, as after a reboot (what has a name)
       --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated

@@ -251,6 +251,16 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, len: u32) -> io::Result<()> {
     setsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, len)
 }
 
+/// SO_LINGER of no time: closed, the connection is forgotten, and its port is free.
+pub fn forget_when_closed(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = libc::socklen_t::try_from(size_of::<libc::linger>()).expect("a small number");
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
+    // SAFETY: the value and its length belong together.
+    cerr(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const linger).cast(), len) })
+        .map(drop)
+}
+
 fn setsockopt(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: u32) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<u32>()).expect("a small number");
     // SAFETY: the value and its length belong together.

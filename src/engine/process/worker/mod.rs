@@ -6,13 +6,13 @@
 //! on, then answered. So whenever this thread ends in the middle, the next engine repeats the action and
 //! never loses the fact.
 
+mod exit;
 mod resume;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::context;
 use crate::engine::process::failure;
@@ -20,12 +20,12 @@ use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::prepare::{self, Identity};
-use crate::engine::process::ready::Probe;
+use crate::engine::process::ready::{Probe, taken};
 use crate::engine::process::state::{Action, Child, Input, Rules, StopOrder, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
+use crate::engine::process::worker::exit::exit_of;
 use crate::ring::Source;
-use crate::sys::child::{self, Status};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::pipe::pipe;
@@ -35,7 +35,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::keeper::{Ended, Step, ToKeeper};
 use crate::wire::leader::Leader;
-use crate::wire::process::{End, Exit, StartFailure, State};
+use crate::wire::process::{StartFailure, State};
 use crate::wire::record::Record;
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
@@ -70,6 +70,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         pipes: Pipes::default(),
         rest: Rest::Empty,
         probe: None,
+        taken: Vec::new(),
         waiting: Vec::new(),
         refusal: None,
         removed: false,
@@ -90,6 +91,8 @@ struct Worker {
     pipes: Pipes,
     rest: Rest,
     probe: Option<Probe>,
+    /// Who had the port of the probe before the process was started.
+    taken: Vec<u64>,
     waiting: Vec<Waiting>,
     /// Why the last start was refused before there was a child.
     refusal: Option<Error>,
@@ -337,7 +340,8 @@ impl Worker {
         if self.record.state != State::Running || self.record.ready {
             return;
         }
-        self.probe = self.process.spec.ready.as_ref().map(|r| Probe::new(r, self.record.output_from));
+        self.probe =
+            self.process.spec.ready.as_ref().map(|r| Probe::new(r, self.record.output_from, &self.taken));
         self.look_at_probe();
     }
 
@@ -360,26 +364,9 @@ impl Worker {
         self.probe = None;
         self.tree.leader_gone = true;
         self.pipes.run_ended(self.record.run, clock::now_ms());
-        let exit = self.exit(&ended);
+        let exit = exit_of(&ended, &self.tree, self.record.started_mono);
         self.apply_quietly(Input::Exited(exit));
         self.close_pipes_if_done();
-    }
-
-    fn exit(&self, ended: &Ended) -> Exit {
-        let (end, core) = match child::status(ended.status) {
-            Status::Exited(code) => (End::Code(code), false),
-            Status::Signalled { signal, core } => (End::Signal(signal), core),
-        };
-        let killed = end == End::Signal(u8::try_from(signal::KILL).expect("SIGKILL is 9"));
-        Exit {
-            end,
-            core,
-            oom: killed && self.tree.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0),
-            ran: Duration::from_millis(ended.at_mono.saturating_sub(self.record.started_mono)),
-            user: Duration::from_micros(ended.user_us),
-            system: Duration::from_micros(ended.system_us),
-            max_rss_kib: ended.max_rss_kib,
-        }
     }
 
     fn is_ready(&mut self) {
@@ -509,6 +496,7 @@ impl Worker {
             self.refuse_beside_survivors()?;
         }
         let process = &self.process;
+        self.taken = taken(process.spec.ready.as_ref());
         let identity = Identity {
             id: process.id,
             name: process.name.clone(),
