@@ -9,10 +9,10 @@ use crate::engine::context::Context;
 use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::reconcile;
 use crate::engine::settings::{HistorySettings, SinkSettings};
-use crate::engine::store::{Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
+use crate::engine::store::{CalmClock, Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
 use crate::engine::table::Table;
 use crate::engine::write_queue::{Marks, Question, WriteQueue, WriteSeq, WriteTask};
-use crate::sys::{procfs, system};
+use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
 use crate::wire::leader::Leader;
 use crate::wire::time::{Timestamp, millis};
@@ -42,6 +42,7 @@ pub fn run(
         boot_id,
         store: None,
         stored: 0,
+        clock: CalmClock::new(Timestamp::now(), clock::now_ms()),
     };
     if let Some(opened) = opened {
         writer.accept(opened);
@@ -68,6 +69,8 @@ struct StoreWriter {
     store: Option<Sqlite>,
     /// The newest event that is stored.
     stored: u64,
+    /// By which is judged what is old.
+    clock: CalmClock,
 }
 
 impl StoreWriter {
@@ -90,6 +93,11 @@ impl StoreWriter {
             opened.loaded.env.clear();
         }
         self.stored = opened.loaded.last_seq;
+        if let Ok(page) = opened.store.events(self.stored.saturating_sub(1), 1, None)
+            && let Some(newest) = page.events.last()
+        {
+            self.clock = CalmClock::new(newest.at, clock::now_ms());
+        }
         feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
         let held = self.table.others();
@@ -141,6 +149,7 @@ impl StoreWriter {
 
     /// Writes what is marked and some events; returns how many events are left.
     fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
+        let prune = self.prune();
         let context = &self.context;
         let events = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
@@ -169,7 +178,7 @@ impl StoreWriter {
             events: &events,
             audit: &audit,
             cursors: &cursors,
-            prune: self.prune(),
+            prune,
         };
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
@@ -194,8 +203,8 @@ impl StoreWriter {
         events
     }
 
-    fn prune(&self) -> Prune {
-        let now = Timestamp::now().0;
+    fn prune(&mut self) -> Prune {
+        let now = self.clock.now(Timestamp::now(), clock::now_ms()).0;
         let ago = |keep: Duration| Timestamp(now.saturating_sub(millis(keep.max(Duration::from_secs(1)))));
         Prune {
             before: ago(self.settings.keep),
@@ -271,6 +280,7 @@ mod tests {
             boot_id: "boot-1".to_owned(),
             store: None,
             stored: 0,
+            clock: CalmClock::new(Timestamp::now(), clock::now_ms()),
         };
         writer.accept(opened);
         writer

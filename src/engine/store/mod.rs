@@ -7,6 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `sqlite.rs` | open, load, write, read |
+//! | `calm_clock.rs` | what time it is, for deleting what is old |
 //! | `content.rs` | what goes in and comes out |
 //! | `directory.rs` | the directory, its lock, the files and whether they are still the ones that were opened |
 //! | `schema.rs` | tables, and from one version of them to the next |
@@ -15,6 +16,7 @@
 //! | `opened.rs` | opening it whatever state it is in |
 //! | `error.rs` | what SQLite and the system say, as one of eight kinds of error |
 
+mod calm_clock;
 mod content;
 #[cfg(test)]
 mod damage_tests;
@@ -28,6 +30,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub use crate::engine::store::calm_clock::CalmClock;
 pub use crate::engine::store::content::{About, Change, EventsPage, Kept, Loaded, Prune, Put};
 pub use crate::engine::store::error::{ErrorKind, StoreError};
 pub use crate::engine::store::opened::Opened;
