@@ -50,6 +50,7 @@ mod g_remote;
 mod g_tls;
 #[cfg(feature = "gateway")]
 mod h2;
+#[cfg(feature = "gateway")]
 mod h_providers;
 mod harness;
 mod k_upgrade;
