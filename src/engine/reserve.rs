@@ -26,7 +26,7 @@ impl Reserve {
 
     /// Does something that opens and closes, and once more with what is kept if there was no other
     /// descriptor. One caller at a time: more would share what is enough for one.
-    pub fn with<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    pub fn with<T>(&self, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match act() {
             Err(e) if is_want(&e) => {
                 let mut spares = self.0.lock();

@@ -89,6 +89,46 @@ fn b1_options_of_one_stop_win() {
     assert_eq!(service.status_json(&id)["exit"]["signal"], "SIGINT");
 }
 
+/// The leader goes at once, and what it left behind has the rest of the grace.
+#[test]
+fn what_is_left_of_a_tree_is_heard_until_it_has_gone() {
+    let service = Service::new();
+    let script = "(trap '' TERM; echo up; sleep 3; echo late) & wait";
+    let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", script]);
+    service.cli(&["stop", &id, "--timeout", "30s"]).expect(0);
+    assert_eq!(service.output(&id), b"up\nlate\n");
+}
+
+#[test]
+fn each_of_a_tree_is_told_once_to_stop() {
+    let child = "trap 'echo told' TERM; echo up; for n in 1 2 3; do sleep 0.4; done";
+    let script = format!("sh -c \"{child}\" & wait");
+    for service in [Service::new(), Options::new().without_cgroups().start()] {
+        for _ in 0..rounds(4) {
+            let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", &script]);
+            service.cli(&["stop", &id, "--timeout", "30s"]).expect(0);
+            let said = service.output(&id);
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(said.matches("told").count(), 1, "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_a_stop_spares_goes_on_and_is_heard() {
+    let service = Service::new();
+    let script = "setsid sh -c 'while sleep 0.2; do echo on; done' & sleep 0.1; exit 0";
+    let id = service.start(&["--stop-scope", "leader", "--", "sh", "-c", script]);
+    service.cli(&["wait", &id]).expect(0);
+    let spared = service.tree_of(&id);
+    // Longer than an outsider is listened to.
+    wait::until("it has said so for three seconds", SOON, || {
+        String::from_utf8_lossy(&service.output(&id)).matches("on").count() >= 15
+    });
+    spared.iter().for_each(|&pid| procfs::signal("KILL", pid));
+    wait::until("all of it is gone", SOON, || spared.iter().all(|&pid| !procfs::alive(pid)));
+}
+
 /// The leader goes, what it left ignores SIGTERM, and nobody may kill it; then somebody may.
 #[test]
 fn b1_left_overs_that_may_not_be_killed() {

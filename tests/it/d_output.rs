@@ -49,8 +49,8 @@ fn d2_a_pipe_held_by_a_grandchild_delays_no_exit() {
     ended.expect(0);
     assert!(ended.took < Duration::from_secs(1), "{ended:?}");
     assert_eq!(service.tree_of(&id), Vec::<u32>::new());
-    // Not of what is to be stopped: the end is told at once, the pipe is listened to for a while and then let
-    // go.
+    // Not of what is to be stopped: the end is told at once, and the pipe is listened to as long as somebody
+    // has it.
     let id = service.start(&["--stop-scope", "leader", "--", "sh", "-c", "echo out; sleep 70301 & exit 3"]);
     let ended = service.cli(&["wait", &id]);
     ended.expect(3);
@@ -58,6 +58,7 @@ fn d2_a_pipe_held_by_a_grandchild_delays_no_exit() {
     assert_eq!(service.output(&id), b"out\n");
     let holder = service.tree_of(&id);
     assert_eq!(holder.len(), 1, "it is nobody's business to end it");
+    procfs::signal("KILL", holder[0]);
     // Of each process one descriptor stays, for its memory: none of a thread that listens, none of a pipe.
     let after = before.map(|(fds, threads)| (fds + 2, threads));
     let begin = Instant::now();
@@ -65,7 +66,6 @@ fn d2_a_pipe_held_by_a_grandchild_delays_no_exit() {
     assert!(begin.elapsed() < Duration::from_secs(4), "let go after {:?}", begin.elapsed());
     service.ok(&["remove", "*"]);
     service.until_footprint(before);
-    procfs::signal("KILL", holder[0]);
 }
 
 /// 100 MB without a line end. The text is known by its offset.

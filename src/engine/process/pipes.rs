@@ -7,7 +7,7 @@ use crate::ring::{Ring, Source, Taken};
 use crate::sys::clock;
 use crate::sys::pipe::widen_pipe;
 
-/// How long after the end of a run its pipes are read while somebody outside its tree holds them open, ms.
+/// How long after the end of a tree its pipes are read while somebody outside its tree holds them open, ms.
 const DRAIN_MS: u64 = 2000;
 /// A pipe that was found this full, in bytes, is widened: the child writes faster than we come by. A quarter
 /// of a pipe, since many small writes rarely fill a whole one before we come.
@@ -45,10 +45,17 @@ impl Pipes {
         Self { stdout: Some(stdout), stderr: Some(stderr), ..Self::default() }
     }
 
-    /// This run has ended; what its pipes still hold is waited for, but not for ever.
-    pub fn run_ended(&mut self, run: u64, now: u64) {
+    /// The process itself has ended. Others of its tree may still write.
+    pub fn run_ended(&mut self, run: u64) {
         self.owed = Some(run);
-        self.drain_until = Some(now + DRAIN_MS);
+    }
+
+    /// Nothing is left of the tree that was to end. Who still holds the pipes is an outsider, and is not
+    /// listened to for ever; or was spared, and would die of SIGPIPE if nobody listened.
+    pub fn tree_ended(&mut self, spares: bool, now: u64) {
+        if self.owed.is_some() && !spares {
+            self.drain_until.get_or_insert(now + DRAIN_MS);
+        }
     }
 
     /// Whether the run has ended and everything of it was read.

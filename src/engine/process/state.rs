@@ -108,11 +108,18 @@ pub enum Action {
     /// Ask the keeper for the run that the record names.
     Spawn,
     /// Send the signal to the scope, and SIGCONT so that it can act on it.
-    Signal { signal: u32, scope: Scope },
+    Signal { signal: u32, scope: Scope, whom: Whom },
     /// SIGKILL to the scope.
     Kill { scope: Scope },
     /// See whether anything of the scope is left; if not, `TreeEmpty` follows.
     Look { scope: Scope },
+}
+
+/// Who of a scope gets the signal of a stop: everybody, or those that did not get it in this stop yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    All,
+    Untold,
 }
 
 /// What a step leads to.
@@ -254,7 +261,7 @@ impl Step<'_> {
                 self.record.left = false;
                 self.record.leader_gone = true;
                 self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, AfterStop::Rest);
-                self.look();
+                self.look(Whom::All);
             }
             State::Stopped | State::Failed => {}
             State::Backoff => {
@@ -310,13 +317,13 @@ impl Step<'_> {
                 self.record.stop = self.stop_for(StopOrder::default(), AfterStop::Decide);
                 self.enter_quietly(State::Stopping);
                 self.set_deadline(self.record.stop.timeout_ms);
-                self.look();
+                self.look(Whom::All);
             }
             // On record already, but the keeper did not know that.
             State::Stopping if self.record.leader_gone => {}
             State::Stopping => {
                 self.ended(exit);
-                self.look();
+                self.look(Whom::Untold);
             }
             State::Stopped | State::Failed | State::Backoff => {}
         }
@@ -388,7 +395,7 @@ impl Step<'_> {
     fn spawned_too_late(&mut self, pid: u32) {
         self.spawned(pid);
         if self.record.stop.phase == StopPhase::Asked {
-            self.send_stop_signal();
+            self.send_stop_signal(Whom::All);
         } else {
             self.record.stuck = false;
             self.kill();
@@ -443,7 +450,7 @@ impl Step<'_> {
         self.set_deadline(self.record.stop.timeout_ms);
         self.add_event(EventKind::Stopping, &signal::name(self.record.stop.signal));
         if self.record.pid.is_some() {
-            self.send_stop_signal();
+            self.send_stop_signal(Whom::All);
         }
     }
 
@@ -465,7 +472,7 @@ impl Step<'_> {
         }
         if wanted.signal != self.record.stop.signal {
             self.record.stop.signal = wanted.signal;
-            self.send_stop_signal();
+            self.send_stop_signal(Whom::All);
         }
     }
 
@@ -473,17 +480,17 @@ impl Step<'_> {
         self.record.stop.then = then;
     }
 
-    fn send_stop_signal(&mut self) {
+    fn send_stop_signal(&mut self, whom: Whom) {
         let StopInProgress { signal, scope, .. } = self.record.stop;
-        self.act(Action::Signal { signal, scope });
+        self.act(Action::Signal { signal, scope, whom });
     }
 
     /// After the process itself is gone: see whether it left anything behind, and ask that to go too.
-    fn look(&mut self) {
+    fn look(&mut self, whom: Whom) {
         let scope = self.record.stop.scope;
         self.act(Action::Look { scope });
         if self.record.stop.phase == StopPhase::Asked && scope != Scope::Leader {
-            self.send_stop_signal();
+            self.send_stop_signal(whom);
         }
     }
 

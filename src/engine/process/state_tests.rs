@@ -56,7 +56,9 @@ fn kinds(transition: &Transition) -> Vec<EventKind> {
     transition.events.iter().map(|t| t.kind).collect()
 }
 
-const SIGNAL: Action = Action::Signal { signal: 15, scope: Scope::Tree };
+const SIGNAL: Action = Action::Signal { signal: 15, scope: Scope::Tree, whom: Whom::All };
+/// To those who were not there yet.
+const AGAIN: Action = Action::Signal { signal: 15, scope: Scope::Tree, whom: Whom::Untold };
 const KILL: Action = Action::Kill { scope: Scope::Tree };
 const LOOK: Action = Action::Look { scope: Scope::Tree };
 
@@ -70,7 +72,7 @@ fn start_run_stop() {
     assert!(sim.record.ready);
     assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [SIGNAL]);
     assert_eq!(sim.record.deadline, Some(11_000));
-    assert_eq!(sim.exit(0).actions, [LOOK, SIGNAL]);
+    assert_eq!(sim.exit(0).actions, [LOOK, AGAIN]);
     assert_eq!(sim.record.state, State::Stopping);
     assert_eq!(kinds(&sim.put(Input::TreeEmpty)), [EventKind::Stopped]);
     assert_eq!((sim.record.state, sim.record.deadline), (State::Stopped, None));

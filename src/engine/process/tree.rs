@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use uuid::Uuid;
 
 use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
+use crate::engine::process::state::Whom;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Cgroup, Watch};
 use crate::sys::pidfd::PidFd;
@@ -21,6 +22,8 @@ use crate::wire::spec::Scope;
 /// The most survivors that are waited for at a time where there is no cgroup; when they are gone, the rest is
 /// looked for.
 const WAITED_MAX: usize = 16;
+/// The most processes of a tree of whom it is remembered that they were told to stop.
+const TOLD_MAX: usize = 1024;
 /// How long a kill without a cgroup goes after what forks while it looks, ms.
 const HUNT_MS: u64 = 1500;
 /// When to look again after it could not be done for want of descriptors or memory, ms.
@@ -36,6 +39,8 @@ pub struct Tree {
     pub leader: Leader,
     /// Whether the process itself has ended and been reaped.
     pub leader_gone: bool,
+    /// Who got the signal of the present stop.
+    pub told: Vec<Leader>,
 }
 
 /// What tells when (some of) the rest is gone.
@@ -74,10 +79,18 @@ impl Rest {
 }
 
 impl Tree {
-    /// Sends a signal to the scope, and SIGCONT after it. Returns how many got it.
-    pub fn signal(&self, signal: u32, scope: Scope) -> io::Result<u32> {
+    /// Sends the signal of a stop to the scope, and SIGCONT after it. Returns how many got it.
+    pub fn tell(&mut self, signal: u32, scope: Scope, whom: Whom) -> io::Result<u32> {
         let resumes = signal != signal::KILL && signal != signal::CONT;
-        each(&self.members(scope)?, |member| {
+        let mut members = self.members(scope)?;
+        match whom {
+            Whom::All => self.told.clear(),
+            Whom::Untold => members.retain(|member| !self.told.contains(&member.identity)),
+        }
+        // Beyond the limit, one may be told twice.
+        let room = TOLD_MAX.saturating_sub(self.told.len());
+        self.told.extend(members.iter().map(|member| member.identity).take(room));
+        each(&members, |member| {
             let reached = member.fd.signal(signal)?;
             if reached && resumes {
                 member.fd.signal(signal::CONT)?;
@@ -170,7 +183,8 @@ impl Tree {
     fn members(&self, scope: Scope) -> io::Result<Vec<Member>> {
         let found: Vec<_> = match (scope, &self.cgroup) {
             (Scope::Leader, _) => {
-                let leader = self.leader_if_there().map(|fd| Member { fd, is_stopped: false });
+                let identity = self.leader;
+                let leader = self.leader_if_there().map(|fd| Member { fd, identity, is_stopped: false });
                 return Ok(leader.into_iter().collect());
             }
             (Scope::Tree, Some(cgroup)) => (cgroup.pids()?.into_iter())
@@ -263,6 +277,7 @@ fn each<'m>(
 #[derive(Debug)]
 struct Member {
     fd: PidFd,
+    identity: Leader,
     is_stopped: bool,
 }
 
@@ -283,7 +298,8 @@ fn checked(pid: u32, ours: impl Fn(&Stat) -> io::Result<bool>) -> io::Result<Opt
     let Some(stat) = procfs::look(pid)? else { return Ok(None) };
     // Of one that lives on without its first thread it cannot be seen whether the others stand still.
     let is_stopped = matches!(stat.state, 'T' | 't' | 'Z');
-    Ok((!stat.is_zombie() && ours(&stat)?).then_some(Member { fd, is_stopped }))
+    let identity = Leader { pid, start_ticks: stat.start_ticks };
+    Ok((!stat.is_zombie() && ours(&stat)?).then_some(Member { fd, identity, is_stopped }))
 }
 
 #[cfg(test)]
@@ -294,7 +310,14 @@ mod tests {
     use super::*;
 
     fn tree(leader: Leader) -> Tree {
-        Tree { id: ProcessId::new(), service: Uuid::nil(), cgroup: None, leader, leader_gone: false }
+        Tree {
+            id: ProcessId::new(),
+            service: Uuid::nil(),
+            cgroup: None,
+            leader,
+            leader_gone: false,
+            told: Vec::new(),
+        }
     }
 
     fn identity(pid: u32) -> Leader {
@@ -319,6 +342,15 @@ mod tests {
         for scope in [Scope::Tree, Scope::Group, Scope::Leader] {
             assert_eq!(tree.signal_alone(signal::CONT, scope).unwrap(), 1, "{scope:?}");
         }
+    }
+
+    #[test]
+    fn each_is_told_once_in_one_stop() {
+        let child = Ends(Command::new("sleep").arg("71703").stdout(Stdio::null()).spawn().unwrap());
+        let mut tree = tree(identity(child.0.id()));
+        let mut tell = |whom| tree.tell(signal::CONT, Scope::Tree, whom).unwrap();
+        assert_eq!((tell(Whom::All), tell(Whom::Untold)), (1, 0));
+        assert_eq!((tell(Whom::All), tell(Whom::Untold)), (1, 0), "the next stop");
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         cgroup,
         leader: Leader::default(),
         leader_gone: record.leader_gone,
+        told: Vec::new(),
     };
     let worker = Worker {
         process,
@@ -363,7 +364,7 @@ impl Worker {
         self.drain();
         self.probe = None;
         self.tree.leader_gone = true;
-        self.pipes.run_ended(self.record.run, clock::now_ms());
+        self.pipes.run_ended(self.record.run);
         let exit = exit_of(&ended, &self.tree, self.record.started_mono);
         self.apply_quietly(Input::Exited(exit));
         self.close_pipes_if_done();
@@ -452,6 +453,7 @@ impl Worker {
         {
             cgroup.remove();
         }
+        self.note_end_of_tree();
         let is_starting = self.record.state == State::Starting;
         if is_starting != self.is_starting {
             self.is_starting = is_starting;
@@ -473,9 +475,9 @@ impl Worker {
             Action::Spawn => self.try_spawn().err().map(|e| self.not_prepared(e)),
             // Looked for, and nobody is there.
             Action::Signal { .. } if self.tree.leader_gone && matches!(self.rest, Rest::Empty) => None,
-            Action::Signal { signal, scope } => {
+            Action::Signal { signal, scope, whom } => {
                 // What cannot be signalled is still there when the grace is over.
-                let _ = self.process.context.reserve.with(|| self.tree.signal(signal, scope));
+                let _ = self.process.context.reserve.with(|| self.tree.tell(signal, scope, whom));
                 None
             }
             Action::Kill { scope } => {

@@ -3,7 +3,7 @@
 
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
-use crate::engine::process::state::{Action, Input};
+use crate::engine::process::state::{Action, Input, Whom};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
 use crate::sys::cgroup::Cgroup;
@@ -23,6 +23,11 @@ use crate::wire::record::StopPhase;
 impl Worker {
     /// Goes on where the last engine stopped.
     pub(super) fn resume(&mut self, inherited: Inherited) {
+        self.go_on(inherited);
+        self.note_end_of_tree();
+    }
+
+    fn go_on(&mut self, inherited: Inherited) {
         let Inherited { run, pid, leader, pipes, ended, cgroup } = inherited;
         self.tree.cgroup = cgroup.or(self.tree.cgroup.take());
         if run != self.record.run {
@@ -51,13 +56,21 @@ impl Worker {
         match ended {
             Some(ended) if !self.record.leader_gone => return self.exited(ended),
             // On record already, only the keeper does not know that it is.
-            Some(_) => self.pipes.run_ended(run, clock::now_ms()),
-            None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run, clock::now_ms()),
+            Some(_) => self.pipes.run_ended(run),
+            None if pid == 0 && self.pipes.stdout.is_some() => self.pipes.run_ended(run),
             // On record as running, and the keeper knows of nothing.
             None if pid == 0 && self.record.pid.is_some() => return self.lost(),
             None => {}
         }
         self.resume_state();
+    }
+
+    /// From the end of its tree on, the pipes are read for as long as it says.
+    pub(super) fn note_end_of_tree(&mut self) {
+        if matches!(self.record.state, State::Stopped | State::Failed | State::Backoff) {
+            let spares = self.record.stop.scope != Scope::Tree;
+            self.pipes.tree_ended(spares, clock::now_ms());
+        }
     }
 
     /// Where a keeper that is gone had the tree, which has outlived it.
@@ -84,7 +97,7 @@ impl Worker {
         let stop = self.record.stop;
         let end = self.looked(stop.scope);
         if stop.phase == StopPhase::Asked {
-            self.act(Action::Signal { signal: stop.signal, scope: stop.scope });
+            self.act(Action::Signal { signal: stop.signal, scope: stop.scope, whom: Whom::All });
         } else {
             self.act(Action::Kill { scope: stop.scope });
         }
