@@ -15,6 +15,7 @@ mod completions;
 mod doctor;
 mod engine;
 mod env;
+mod env_file;
 mod escape;
 mod events;
 #[cfg(feature = "gateway")]

@@ -7,7 +7,8 @@ How the process is run:
       --name NAME            Its name, unique: letters, digits and . _ @ -
       --shell                Give what stands behind -- to /bin/sh -c
   -e, --env K=V              Set a variable; may be repeated, later ones win
-      --env-file FILE        Set the variables in FILE, one K=V per line, '#' begins a comment
+      --env-file FILE        Set the variables in FILE, one K=V per line, as in a shell: with 'export',
+                             quotes and '#' comments
       --clear-env            Begin with an empty environment instead of the service's
       --no-expand            Leave ${VAR} in values as it is
       --cwd DIR              Working directory; else the present one

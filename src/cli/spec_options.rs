@@ -2,10 +2,10 @@
 //! `Spec`.
 
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::arguments::Arguments;
+use crate::cli::env_file;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
@@ -75,7 +75,7 @@ impl Launch {
             "--name" => spec.name = Some(arguments.value(option)?.parse()?),
             "--shell" => self.shell = true,
             "--env" | "-e" => spec.env.push(values::pair(option, &arguments.value(option)?)?),
-            "--env-file" => spec.env.extend(env_file(&arguments.value(option)?)?),
+            "--env-file" => spec.env.extend(env_file::read(&arguments.value(option)?)?),
             "--clear-env" => spec.env_base = EnvBase::Empty,
             "--no-expand" => spec.env_expand = EnvExpand::Literal,
             "--cwd" => spec.cwd = Some(arguments.value(option)?),
@@ -156,26 +156,6 @@ fn directory(wanted: Option<&str>) -> Result<String, Error> {
         Error::usage(format!("directory {} is not valid UTF-8", quoted(&dir.to_string_lossy())))
             .hint("give another one with --cwd DIR")
     })
-}
-
-/// Reads variables, one per line. Values stand as they are: no quotes, nothing escaped.
-fn env_file(path: &str) -> Result<Vec<(String, String)>, Error> {
-    let text = fs::read_to_string(Path::new(path)).map_err(|e| {
-        Error::new(Code::Usage, format!("cannot read env file {}: {}", quoted(path), text::cause(&e)))
-            .hint("check --env-file")
-    })?;
-    let mut pairs = Vec::new();
-    for (n, line) in text.lines().enumerate() {
-        if line.trim().is_empty() || line.trim_start().starts_with('#') {
-            continue;
-        }
-        pairs.push(values::pair("", line.trim_start()).map_err(|_| {
-            let message = format!("env file {}, line {}: {} is not K=V", quoted(path), n + 1, quoted(line));
-            Error::usage(message)
-                .hint("write one K=V per line; empty lines and lines that begin with '#' are skipped")
-        })?);
-    }
-    Ok(pairs)
 }
 
 #[cfg(test)]

@@ -71,8 +71,9 @@ pub fn number(name: &str) -> Option<u32> {
     }
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if bare == "RTMAX" {
-        return Some(RTMAX);
+    if let Some(rest) = bare.strip_prefix("RTMAX") {
+        let n = if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse::<u32>().ok()? };
+        return RTMAX.checked_sub(n).filter(|&n| n >= RTMIN);
     }
     if let Some(rest) = bare.strip_prefix("RTMIN") {
         let n = if rest.is_empty() { 0 } else { rest.strip_prefix('+')?.parse::<u32>().ok()? };
@@ -215,7 +216,20 @@ mod tests {
         }
         assert_eq!(number("term"), Some(15));
         assert_eq!(number("SigHup"), Some(1));
-        for bad in ["", "0", "65", "-1", "FOO", "RTMIN+31", "RTMIN-1", "99999999999"] {
+        assert_eq!((number("RTMAX-1"), number("SIGRTMAX-30")), (Some(63), Some(34)));
+        for bad in [
+            "",
+            "RTMAX-31",
+            "RTMAX+1",
+            "RTMAX1",
+            "0",
+            "65",
+            "-1",
+            "FOO",
+            "RTMIN+31",
+            "RTMIN-1",
+            "99999999999",
+        ] {
             assert_eq!(number(bad), None, "{bad}");
         }
     }
