@@ -24,6 +24,15 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     if cerr(unsafe { libc::poll(&raw mut room, 1, 0) })? == 0 {
         return Err(io::ErrorKind::WouldBlock.into());
     }
+    let plain = || {
+        // SAFETY: pointer and length describe `bytes`.
+        let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    };
+    // A file has no reader to wait for; not to wait would mean for memory or its disk.
+    if is_file(fd) {
+        return plain();
+    }
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: one part, which describes `bytes` and is only read.
     let written = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
@@ -32,12 +41,16 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         Err(_) => io::Error::last_os_error(),
     };
     match written.raw_os_error() {
-        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE) => {
-            // SAFETY: pointer and length describe `bytes`.
-            let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-            usize::try_from(n).map_err(|_| io::Error::last_os_error())
-        }
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE) => plain(),
         _ => Err(written),
+    }
+}
+
+fn is_file(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: zero is a valid stat, and a place for the kernel to write to.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::fstat(fd.as_raw_fd(), &raw mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG
     }
 }
 
