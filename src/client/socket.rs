@@ -22,30 +22,34 @@ pub const SOCKET_PATH_LEN_MAX: usize = 107;
 pub const SOCKET_VARIABLE: &str = "PROVOST_SOCKET";
 
 /// Where the service listens unless something else is said: `$PROVOST_SOCKET`; else
-/// `/run/provost/engine.sock` for root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else.
+/// `/run/provost/engine.sock` for root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else. Where
+/// there is no such directory (su, cron, a small host), `provost/run/engine.sock` below `$XDG_STATE_HOME`, or
+/// below `.local/state` in `$HOME`.
 ///
 /// ```
 /// let path = provost::client::default_socket();
-/// assert!(path.is_ok_and(|p| p.is_absolute()) || std::env::var_os("XDG_RUNTIME_DIR").is_none());
+/// assert!(path.is_ok_and(|p| p.is_absolute()) || std::env::var_os("HOME").is_none());
 /// ```
 pub fn default_socket() -> Result<PathBuf, Error> {
-    choose(env::var_os(SOCKET_VARIABLE), system::euid(), env::var_os("XDG_RUNTIME_DIR"))
+    choose(system::euid(), &|name| env::var_os(name))
 }
 
-fn choose(named: Option<OsString>, uid: u32, runtime_dir: Option<OsString>) -> Result<PathBuf, Error> {
-    if let Some(path) = named.filter(|p| !p.is_empty()) {
+fn choose(uid: u32, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, Error> {
+    if let Some(path) = variable(SOCKET_VARIABLE).filter(|p| !p.is_empty()) {
         return Ok(path.into());
     }
     if uid == 0 {
         return Ok("/run/provost/engine.sock".into());
     }
-    match runtime_dir.filter(|dir| Path::new(dir).is_absolute()) {
-        Some(dir) => Ok(Path::new(&dir).join("provost/engine.sock")),
-        None => Err(Error::usage(format!(
-            "where the service's socket is cannot be told: user {uid} has no XDG_RUNTIME_DIR"
+    let directory = |name| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let runtime = directory("XDG_RUNTIME_DIR").map(|dir| dir.join("provost/engine.sock"));
+    let state = || directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")));
+    runtime.or_else(|| Some(state()?.join("provost/run/engine.sock"))).ok_or_else(|| {
+        Error::usage(format!(
+            "where the service's socket is cannot be told: user {uid} has neither XDG_RUNTIME_DIR nor HOME"
         ))
-        .hint(format!("give --socket PATH, or set {SOCKET_VARIABLE}"))),
-    }
+        .hint(format!("give --socket PATH, or set {SOCKET_VARIABLE}"))
+    })
 }
 
 /// Where the host of providers listens: `host.sock` beside `engine.sock`, and beside any other socket P
@@ -149,12 +153,21 @@ mod tests {
 
     #[test]
     fn the_first_of_variable_root_and_runtime_dir_is_taken() {
-        let some = |text: &str| Some(OsString::from(text));
-        assert_eq!(choose(some("/a"), 0, some("/b")), Ok("/a".into()));
-        assert_eq!(choose(some(""), 0, some("/b")), Ok("/run/provost/engine.sock".into()));
-        assert_eq!(choose(None, 7, some("/b")), Ok("/b/provost/engine.sock".into()));
-        for dir in [None, some(""), some("b")] {
-            assert!(choose(None, 7, dir).unwrap_err().hint.contains("PROVOST_SOCKET"));
+        let choose = |uid, set: &[(&str, &str)]| {
+            choose(uid, &|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        let (named, runtime) = (("PROVOST_SOCKET", "/a"), ("XDG_RUNTIME_DIR", "/b"));
+        let (state, home) = (("XDG_STATE_HOME", "/c"), ("HOME", "/d"));
+        assert_eq!(choose(0, &[named, runtime]), Ok("/a".into()));
+        assert_eq!(choose(0, &[("PROVOST_SOCKET", ""), runtime]), Ok("/run/provost/engine.sock".into()));
+        assert_eq!(choose(7, &[runtime, state, home]), Ok("/b/provost/engine.sock".into()));
+        for none in ["", "b"] {
+            let without = ("XDG_RUNTIME_DIR", none);
+            assert_eq!(choose(7, &[without, state, home]), Ok("/c/provost/run/engine.sock".into()));
+            let at_home = "/d/.local/state/provost/run/engine.sock";
+            assert_eq!(choose(7, &[without, ("XDG_STATE_HOME", none), home]), Ok(at_home.into()));
+            let error = choose(7, &[without, ("HOME", none)]).unwrap_err();
+            assert!(error.hint.contains("PROVOST_SOCKET"), "{error}");
         }
     }
 
