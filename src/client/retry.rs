@@ -132,7 +132,7 @@ impl Attempts {
                     timeout.as_secs()
                 );
                 return Err(Error::new(Code::Unreachable, e)
-                    .hint("it may be stopped or overloaded: look at the processes 'provost serve' and 'provost engine'"));
+                    .hint("it may be stopped or overloaded, and may still do what was asked when it goes on: look at the processes 'provost serve' and 'provost engine', and then with 'provost list'"));
             }
             Fault::Broken(_) if repeat == Repeat::Unsafe => {
                 let e = "the connection broke after the request was sent: whether it was done is unknown";
