@@ -28,11 +28,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
 use crate::engine::history::journal;
-use crate::engine::process::handle::{AnswerTo, Ask, Msg};
+use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
@@ -46,6 +47,7 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 use crate::wire::leader::Leader;
+use crate::wire::time::millis;
 
 pub use crate::engine::takeover::Options;
 
@@ -154,6 +156,9 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
     }
 }
 
+/// What an orderly end of the service may take beside the graces of its processes, ms: SIGKILL, and the store.
+const STOP_BESIDE_GRACE_MS: u64 = 10_000;
+
 /// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for
 /// it.
 fn stop_all(engine: &Arc<Engine>, hurry: bool) {
@@ -163,6 +168,12 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
     let spawned = thread::spawn("stop-all", move || {
         // First what the service runs for itself: it lets others in.
         let (internal, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_internal);
+        if !hurry {
+            let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec.stop.timeout).max();
+            let graces = [grace(&internal), grace(&others)].into_iter().flatten().sum::<Duration>();
+            let ms = millis(graces).saturating_add(STOP_BESIDE_GRACE_MS);
+            let _ = ending.context.link.send(&ToKeeper::StopTakes { ms }, &[]);
+        }
         for some in [internal, others] {
             let (to, answers) = unbounded();
             for (tag, process) in some.iter().enumerate() {

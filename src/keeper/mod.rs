@@ -50,7 +50,8 @@ use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToK
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
 
-/// How long an orderly stop may take before the keeper hurries, ms. Longer than any sensible grace period.
+/// How long an orderly stop may take before the keeper hurries, ms, unless the engine says that it takes
+/// longer.
 const ORDERLY_MS: u64 = 120_000;
 /// How long a hurried stop may take before the keeper kills its children itself, ms.
 const HURRIED_MS: u64 = 5_000;
@@ -363,6 +364,7 @@ impl Keeper<'_> {
             ToKeeper::Ack { id, run } => self.table.acknowledge(id, run),
             ToKeeper::Forget { id } => self.table.forget(id),
             ToKeeper::Ready => self.engine_ready(),
+            ToKeeper::StopTakes { ms } => self.stop.lasts_until(clock::now_ms().saturating_add(ms)),
             ToKeeper::AllStopped => {
                 if self.stop != Stop::No {
                     self.stop = Stop::Done;

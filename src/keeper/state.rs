@@ -32,6 +32,15 @@ pub enum Stop {
     Done,
 }
 
+impl Stop {
+    /// An orderly stop may take until then; one in a hurry waits for nobody.
+    pub fn lasts_until(&mut self, then: u64) {
+        if let Self::Orderly { until } = self {
+            *until = (*until).max(then);
+        }
+    }
+}
+
 /// The keeper: what its loop in `mod.rs` owns, with upgrades in `upgrade.rs` and `handover.rs`.
 pub struct Keeper<'n> {
     pub resources: Resources,
@@ -80,5 +89,22 @@ impl<'n> Keeper<'n> {
             notifier: Notifier::from_env(),
             notify,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orderly_stop_lasts_as_long_as_the_longest_grace() {
+        let after = |mut stop: Stop, then| {
+            stop.lasts_until(then);
+            stop
+        };
+        assert_eq!(after(Stop::Orderly { until: 120 }, 300), Stop::Orderly { until: 300 });
+        assert_eq!(after(Stop::Orderly { until: 120 }, 20), Stop::Orderly { until: 120 });
+        assert_eq!(after(Stop::Hurried { until: 5 }, 300), Stop::Hurried { until: 5 });
+        assert_eq!(after(Stop::No, 300), Stop::No);
     }
 }

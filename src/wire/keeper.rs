@@ -40,6 +40,8 @@ pub enum ToKeeper {
     Forget { id: ProcessId },
     /// The engine is up: answering, with everything taken over.
     Ready,
+    /// How long what [`ToEngine::StopAll`] asked may take in order.
+    StopTakes { ms: u64 },
     /// Everything is stopped, as [`ToEngine::StopAll`] asked.
     AllStopped,
     /// Move to another binary. fds: that binary. Answered by [`ToEngine::Upgrade`] if nothing can be done;
@@ -295,6 +297,7 @@ impl ToKeeper {
             Self::AllStopped => Writer::new(7),
             Self::Upgrade { id } => Writer::new(8).bytes(id.as_bytes()),
             Self::NotExecuted { errno } => Writer::new(9).u32(errno.cast_unsigned()),
+            Self::StopTakes { ms } => Writer::new(10).u64(*ms),
         }
         .buf
     }
@@ -317,6 +320,7 @@ impl ToKeeper {
             7 => Self::AllStopped,
             8 => Self::Upgrade { id: UpgradeId::from_bytes(r.bytes()?) },
             9 => Self::NotExecuted { errno: r.u32()?.cast_signed() },
+            10 => Self::StopTakes { ms: r.u64()? },
             _ => return None,
         })
     }
@@ -416,6 +420,7 @@ mod tests {
             ToKeeper::AllStopped,
             ToKeeper::Upgrade { id: UpgradeId::new() },
             ToKeeper::NotExecuted { errno: 8 },
+            ToKeeper::StopTakes { ms: 300_000 },
         ] {
             assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
         }
