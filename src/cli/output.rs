@@ -17,7 +17,8 @@ const SUMMARY: &str = "Print the output that is kept of a process";
 const HELP: &str = "\
 Usage: provost output [OPTIONS] TARGET
 
-Byte for byte, both streams in the order in which they came. On a terminal control characters are
+Byte for byte, each stream in its order. The two are pipes of their own: what is written to both within
+moments may change places ('--shell' with 2>&1 makes one of them). On a terminal control characters are
 shown as their escapes.
 
 Options:
