@@ -14,18 +14,20 @@ use prost::Message;
 use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const MESSAGES: [&str; 5] = [
+const MESSAGES: [&str; 6] = [
     "proto/provost/internal/v1/process.proto",
     "proto/provost/internal/v1/channel.proto",
+    "proto/provost/internal/v1/module.proto",
     "proto/provost/internal/v1/provider.proto",
     "proto/provost/internal/v1/record.proto",
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "proto/provost/v1/process_service.proto",
     "proto/provost/v1/provider_service.proto",
     "proto/nomos/provider/v1/provider.proto",
+    "proto/constellation/provider/v1/provider.proto",
     "proto/grpc/health/v1/health.proto",
     "proto/grpc/reflection/v1/reflection.proto",
     "proto/grpc/reflection/v1alpha/reflection.proto",
@@ -78,8 +80,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// What server reflection hands out: every file that a service is made of, with those that it imports, and
 /// which one a name is in.
 fn descriptors(set: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
-    // What the command channel carries is not public, and providers are called, not served.
-    let is_public = |package: &str| !package.contains("internal") && !package.starts_with("nomos.");
+    // What the command channel carries is not public, providers are called, not served, and modules are
+    // registered elsewhere.
+    let is_elsewhere = |package: &str| package.starts_with("nomos.") || package.starts_with("constellation.");
+    let is_public = |package: &str| !package.contains("internal") && !is_elsewhere(package);
     let files: Vec<_> = set.file.iter().filter(|f| is_public(f.package())).collect();
     let mut symbols = BTreeMap::new();
     let mut code = "pub static FILES: &[(&str, &[&str], &[u8])] = &[\n".to_owned();

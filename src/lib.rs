@@ -113,7 +113,8 @@
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `access`, `rpc`, `client` |
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
-//! | [`host`] | the process that holds it | `sys`, `wire`, `listener`, `client`, `provider` |
+//! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `rpc` |
+//! | [`host`] | the process that holds both | `sys`, `wire`, `listener`, `client`, `provider`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
@@ -207,6 +208,8 @@ pub mod guard;
 pub mod host;
 pub mod keeper;
 pub mod listener;
+#[cfg(feature = "gateway")]
+pub mod module;
 #[cfg(feature = "gateway")]
 pub mod provider;
 pub mod ring;

@@ -3,6 +3,7 @@
 
 use crate::access::role::Role;
 use crate::wire::error::{Code, Error};
+use crate::wire::module::ModuleCall;
 use crate::wire::provider::ProviderCall;
 use crate::wire::request::{EnvChange, Request};
 
@@ -29,6 +30,11 @@ pub fn needs(request: &Request) -> Role {
         Request::AuditLog(_) => Role::Admin,
         // These are the gateway's own, and have no way in from outside.
         Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => Role::Admin,
+        Request::Module(call) => match call {
+            ModuleCall::List | ModuleCall::Connections => Role::Viewer,
+            ModuleCall::Call(_) => Role::Operator,
+            ModuleCall::Drain { .. } => Role::Admin,
+        },
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
             ProviderCall::Fetch(..) => Role::Operator,
@@ -66,6 +72,11 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Health => "ask how the service is",
         Request::Host => "run the host of providers",
         Request::GrpcListener => "take the socket for gRPC",
+        Request::Module(call) => match call {
+            ModuleCall::List | ModuleCall::Connections => "list modules",
+            ModuleCall::Call(_) => "call a module",
+            ModuleCall::Drain { .. } => "drain a provider of modules",
+        },
         Request::Provider(call) => match call {
             ProviderCall::Start(..) => "start a provider",
             ProviderCall::Fetch(..) => "fetch from a provider",
@@ -92,9 +103,12 @@ pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
+    use crate::wire::module::ModuleOrder;
     use crate::wire::provider::ProviderName;
     use crate::wire::request::{
         Events, Follow, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind,
@@ -103,7 +117,7 @@ mod tests {
     use crate::wire::spec::{Scope, Spec};
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 21;
+    const REQUESTS: usize = 22;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -116,6 +130,10 @@ mod tests {
         let set = EnvChange { set: vec![("A".into(), "b".into())], unset: Vec::new() };
         let unset = EnvChange { set: Vec::new(), unset: vec!["A".into()] };
         let provider = || ProviderName::new("", "app").unwrap();
+        let order =
+            ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout: Duration::ZERO, tagged: false };
+        let (connection, reason) = ("c".to_owned(), String::new());
+        let drain = ModuleCall::Drain { connection, reason, deadline: Duration::ZERO };
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [
@@ -141,6 +159,10 @@ mod tests {
             (Request::Follow(Follow::default()), [no, no, yes], no),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
             (Request::Host, [no, no, yes], no),
+            (Request::Module(ModuleCall::List), [yes, yes, yes], no),
+            (Request::Module(ModuleCall::Connections), [yes, yes, yes], no),
+            (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),
+            (Request::Module(drain), [no, no, yes], yes),
             (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),

@@ -148,10 +148,7 @@ fn on_demand(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec
 /// serves programs on this machine alone.
 #[cfg(feature = "gateway")]
 fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
-    let mut spec = program("host", args, session)?;
-    spec.name = Some(HOST.parse()?);
-    spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    spec.ready = Some(Readiness::Line(host::READY.to_owned()));
+    let spec = host_spec(args, session)?;
     if config.grpc.is_some() || !config.local.grpc {
         return Ok(vec![spec]);
     }
@@ -161,17 +158,31 @@ fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> R
     Ok(vec![spec, local])
 }
 
-/// What the service runs for itself: the gateway, if it is configured.
+/// What the service runs for itself: the gateway, and the host where modules are registered, if they are
+/// configured.
 #[cfg(feature = "gateway")]
 fn internal_processes(
     config: &config::Config,
     args: &EngineArgs,
     session: &Session,
 ) -> Result<Vec<Spec>, Error> {
-    if config.grpc.is_none() {
-        return Ok(Vec::new());
+    let mut specs = Vec::new();
+    if config.grpc.is_some() {
+        specs.push(gateway_spec(args, session)?);
     }
-    Ok(vec![gateway_spec(args, session)?])
+    if config.modules.listen.is_some() {
+        specs.push(host_spec(args, session)?);
+    }
+    Ok(specs)
+}
+
+#[cfg(feature = "gateway")]
+fn host_spec(args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
+    let mut spec = program("host", args, session)?;
+    spec.name = Some(HOST.parse()?);
+    spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    spec.ready = Some(Readiness::Line(host::READY.to_owned()));
+    Ok(spec)
 }
 
 #[cfg(feature = "gateway")]

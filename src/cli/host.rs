@@ -51,14 +51,14 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     let load = |path: &Path| config::load(path, args.state.as_deref());
     // One that was spoilt since the service began is no reason to host nothing.
     let config = args.config.as_deref().map(load).transpose().unwrap_or_else(|e| {
-        stdout::log(&format!("{}; going on without its [providers]", e.message));
+        stdout::log(&format!("{}; going on without its [providers] and [modules]", e.message));
         None
     });
-    let settings = config.unwrap_or_default().providers;
+    let config::Config { providers: settings, modules, .. } = config.unwrap_or_default();
     let directories = settings.directories(args.state);
     let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions) = (session.socket()?, settings.definitions);
-    match host::run(host::Options { socket, directories, definitions, say })? {}
+    match host::run(host::Options { socket, directories, definitions, modules, say })? {}
 }
 
 #[cfg(test)]

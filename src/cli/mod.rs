@@ -29,6 +29,8 @@ mod keeper;
 mod labels;
 mod list;
 mod manual;
+#[cfg(feature = "gateway")]
+mod module;
 mod output;
 #[cfg(feature = "gateway")]
 mod provider;
@@ -95,6 +97,8 @@ const COMMANDS: &[&Command] = &[
     &user::COMMAND,
     #[cfg(feature = "gateway")]
     &provider::COMMAND,
+    #[cfg(feature = "gateway")]
+    &module::COMMAND,
     &completions::COMMAND,
     &version::COMMAND,
     &help::COMMAND,
@@ -108,7 +112,7 @@ const COMMANDS: &[&Command] = &[
 
 /// The commands for clients that a program without the feature `gateway` lacks.
 #[cfg(any(test, not(feature = "gateway")))]
-const WITH_GATEWAY: [&str; 3] = ["cert", "user", "provider"];
+const WITH_GATEWAY: [&str; 4] = ["cert", "user", "provider", "module"];
 
 /// What the commands say of themselves.
 fn abouts() -> Vec<&'static About> {

@@ -1,7 +1,5 @@
 //! `provost provider`: executables that give out configuration values, hosted.
 
-use std::io::Read;
-
 use prost::Message;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +13,6 @@ use crate::cli::stdout;
 use crate::cli::text;
 use crate::client::{Client, host_socket};
 use crate::sdk::value;
-use crate::sys::files;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::provider::{
@@ -185,17 +182,7 @@ impl Given {
 
 /// The configuration, encoded: an object of JSON, or a file of it.
 fn config(given: &str) -> Result<Vec<u8>, Error> {
-    let text = match given.strip_prefix('@') {
-        None => given.as_bytes().to_vec(),
-        Some("-") => {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().take(CONFIG_LEN_MAX as u64 + 1).read_to_end(&mut bytes);
-            read.map_err(|e| Error::failed("read the configuration", &e))?;
-            bytes
-        }
-        Some(path) => files::read(path.as_ref(), CONFIG_LEN_MAX as u64)
-            .map_err(|why| Error::usage(format!("cannot read {}: {why}", quoted(path))))?,
-    };
+    let text = text::given("--config", given, CONFIG_LEN_MAX)?;
     let map: Map<String, Value> = serde_json::from_slice(&text).map_err(|e| {
         Error::usage(format!("the configuration is no JSON object: {e}"))
             .hint("write --config '{\"key\": \"value\"}', or --config @FILE")
@@ -313,11 +300,10 @@ fn show_value(bytes: &[u8], unwrap: bool, raw: bool, session: &mut Session) -> R
     };
     match value {
         Value::String(text) if raw => session.out.line(&text),
-        value if session.out.is_terminal() && !session.is_json() => {
-            let indented = serde_json::to_string_pretty(&value).map_err(|e| Error::failed("show it", &e))?;
-            session.out.line(&indented);
+        value => {
+            let is_json = session.is_json();
+            stdout::value(&mut session.out, is_json, &value);
         }
-        value => session.object(&value),
     }
     Ok(())
 }

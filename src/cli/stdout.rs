@@ -6,6 +6,9 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "gateway")]
+use serde_json::Value;
+
 use crate::cli::text;
 use crate::sys::pipe::write_at_once;
 use crate::wire::error::Error;
@@ -81,6 +84,16 @@ impl Out {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// A value of JSON: indented on a terminal, on one line else.
+#[cfg(feature = "gateway")]
+pub fn value(out: &mut Out, is_json: bool, value: &Value) {
+    if out.is_terminal() && !is_json {
+        out.line(&format!("{value:#}"));
+    } else {
+        out.line(&value.to_string());
     }
 }
 

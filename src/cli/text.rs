@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 use std::io;
+#[cfg(feature = "gateway")]
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "gateway")]
+use crate::sys::files;
 use crate::sys::signal;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{is_bidi, quoted};
@@ -125,6 +129,27 @@ pub fn absolute(what: &str, path: &Path) -> Result<PathBuf, Error> {
         let message = format!("{what} {} cannot be made absolute: {}", self::path(path), cause(&e));
         Error::new(Code::Failed, message)
     })
+}
+
+/// What stands in an option: itself, the content of `@FILE`, or of standard input for `@-`; at most `max`
+/// bytes.
+#[cfg(feature = "gateway")]
+pub fn given(option: &str, value: &str, max: usize) -> Result<Vec<u8>, Error> {
+    let bytes = match value.strip_prefix('@') {
+        None => value.as_bytes().to_vec(),
+        Some("-") => {
+            let mut bytes = Vec::new();
+            let read = io::stdin().take(max as u64 + 1).read_to_end(&mut bytes);
+            read.map_err(|e| Error::failed(&format!("read {option} from standard input"), &e))?;
+            bytes
+        }
+        Some(path) => files::read(path.as_ref(), max as u64)
+            .map_err(|why| Error::usage(format!("cannot read {}: {why}", quoted(path))))?,
+    };
+    if bytes.len() > max {
+        return Err(Error::usage(format!("{option} has more than {max} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// What the system says of an error number.

@@ -43,6 +43,7 @@ use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::health::Health;
+use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
 use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
 use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
@@ -236,6 +237,11 @@ impl Client {
             Request::Provider(call),
             |reply| if let Reply::Provider(it) = reply { Some(it) } else { None },
         )
+    }
+
+    /// Asks the host about modules, to whose socket this client is connected: see [`host_socket`].
+    pub fn module(&mut self, call: ModuleCall) -> Result<ModuleAnswer, Error> {
+        self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
     }
 
     /// The socket on which gRPC on this machine is listened for, for whoever serves it.

@@ -166,6 +166,10 @@ impl RemoteLink {
                 client.audit(&request, option).map(unary)
             }
             Request::Provider(call) => provider(&ProviderServiceClient(client.0.clone()), call, option),
+            Request::Module(_) => {
+                let e = Error::new(Code::Refused, "modules are asked for on their own machine only");
+                return Err(Fault::Final(e));
+            }
             Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));

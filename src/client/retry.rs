@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::link::{Fault, TIMEOUT};
 use crate::wire::error::{Code, Error};
+use crate::wire::module::ModuleCall;
 use crate::wire::request::Request;
 
 /// The first pause; each next one is twice as long. The very first repetition comes without any.
@@ -51,7 +52,10 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Host
         | Request::GrpcListener
         | Request::Upgrade(_) => Repeat::Safe,
-        Request::Restart(_) | Request::Signal(_) => Repeat::Unsafe,
+        Request::Module(ModuleCall::List | ModuleCall::Connections | ModuleCall::Drain { .. }) => {
+            Repeat::Safe
+        }
+        Request::Restart(_) | Request::Signal(_) | Request::Module(ModuleCall::Call(_)) => Repeat::Unsafe,
     }
 }
 
@@ -81,6 +85,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Stream(_)
         | Request::Follow(_)
         | Request::Provider(_)
+        | Request::Module(_)
         | Request::Events(_) => None,
     }
 }

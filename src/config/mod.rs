@@ -6,6 +6,8 @@
 #[cfg(feature = "gateway")]
 mod grpc;
 #[cfg(feature = "gateway")]
+mod modules;
+#[cfg(feature = "gateway")]
 mod providers;
 #[cfg(feature = "gateway")]
 mod remote;
@@ -27,6 +29,8 @@ use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::GatewaySettings;
+#[cfg(feature = "gateway")]
+use crate::module::settings::ModuleSettings;
 #[cfg(feature = "gateway")]
 use crate::provider::settings::ProviderSettings;
 use crate::sys::files;
@@ -70,6 +74,9 @@ pub struct Config {
     /// Executables that give out configuration values.
     #[cfg(feature = "gateway")]
     pub providers: ProviderSettings,
+    /// Where modules are registered.
+    #[cfg(feature = "gateway")]
+    pub modules: ModuleSettings,
 }
 
 /// The configuration of a demonstration, which is part of the program.
@@ -169,10 +176,10 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
     let local = file.section("local")?.map(local_settings).transpose()?;
     let entries = file.sections("sink", SINKS_MAX)?;
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
-    let providers = file.section("providers")?;
+    let (providers, modules) = (file.section("providers")?, file.section("modules")?);
     file.finish()?;
     #[cfg(not(feature = "gateway"))]
-    if let Some(section) = grpc.as_ref().or(remotes.as_ref()).or(providers.as_ref()) {
+    if let Some(section) = grpc.as_ref().or(remotes.as_ref()).or(providers.as_ref()).or(modules.as_ref()) {
         let message = format!("this provost was built without gRPC: it has no {}", section.title());
         return Err(section.error(&message).hint("take one that was built with the feature gateway"));
     }
@@ -190,6 +197,8 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         grpc: grpc.map(|section| grpc::read(section, state)).transpose()?,
         #[cfg(feature = "gateway")]
         providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
+        #[cfg(feature = "gateway")]
+        modules: modules.map(modules::read).transpose()?.unwrap_or_default(),
     })
 }
 

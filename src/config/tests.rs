@@ -111,7 +111,10 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let (message, hint) = refusal("wibble = 1");
     assert_eq!(
         (message.as_str(), hint.as_str()),
-        ("1, column 1: unknown key 'wibble'", "keys there: orphans, history, sink, grpc, remote, providers")
+        (
+            "1, column 1: unknown key 'wibble'",
+            "keys there: orphans, history, local, sink, grpc, remote, providers, modules"
+        )
     );
     // A key of another kind of sink is unknown too.
     let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
@@ -276,6 +279,8 @@ fn the_documentation_agrees() {
         remote,
         "[history]\n",
         "[providers.app]\nbinary = 'files'\n",
+        "[modules]\n",
+        "[local]\n",
         "[[sink]]\nkind = 'jsonl'\npath = '/a'\n",
         &format!("{SEARCH}url = 'http://a'\n"),
     ] {

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use crate::client::{Client, host_socket};
 use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
+use crate::module::Modules;
+use crate::module::settings::ModuleSettings;
 use crate::provider::{Notes, Providers};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
@@ -45,6 +47,8 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Providers that are known from the start.
     pub definitions: Vec<(ProviderName, Definition)>,
+    /// Where modules are registered, and how.
+    pub modules: ModuleSettings,
     /// Says a line for the service's log.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -52,16 +56,22 @@ pub struct Options {
 struct Host {
     socket: PathBuf,
     providers: Providers,
+    modules: Modules,
 }
 
 /// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, say } = options;
+    let Options { socket, directories, definitions, modules, say } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
     let notes = Notes::open(&ours.with_extension("notes"))?;
-    let host = Arc::new(Host { providers: Providers::new(socket.clone(), directories, notes), socket });
+    let providers = Providers::new(socket.clone(), directories, notes);
+    let (modules, address) = Modules::start(modules, Arc::clone(&say))?;
+    if let Some(address) = address {
+        say(&format!("modules are registered on {address}"));
+    }
+    let host = Arc::new(Host { providers, modules, socket });
     for bad in host.providers.recover() {
         say(&format!("a provider is not known any more: {bad}"));
     }
@@ -106,8 +116,13 @@ impl Service for Host {
                 self.record(&envelope, caller, result.as_ref().err());
                 result.map_or_else(Reply::Error, Reply::Provider)
             }
+            Request::Module(call) => {
+                let result = self.modules.answer(call.clone());
+                self.record(&envelope, caller, result.as_ref().err());
+                result.map_or_else(Reply::Error, Reply::Module)
+            }
             _ => Reply::Error(
-                Error::new(Code::Refused, "the host answers only about providers")
+                Error::new(Code::Refused, "the host answers only about providers and modules")
                     .hint("the engine's socket is beside this one"),
             ),
         };

@@ -16,6 +16,13 @@ pub(crate) mod provider {
     include!(concat!(env!("OUT_DIR"), "/nomos.provider.v1.services.rs"));
 }
 
+/// `constellation.provider.v1`: `ModuleProvider` and `ModuleExecutor`, and their messages.
+pub(crate) mod constellation {
+    use crate::rpc::codec;
+    include!(concat!(env!("OUT_DIR"), "/constellation.provider.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/constellation.provider.v1.services.rs"));
+}
+
 /// `grpc.health.v1.Health`.
 pub(crate) mod health {
     use crate::rpc::codec;

@@ -55,6 +55,7 @@ impl Request {
             Self::Upgrade(r) => format!("upgrade to {}", r.path.as_deref().unwrap_or("its own path")),
             Self::Note(note) => note.what.clone(),
             Self::Provider(call) => call.change()?,
+            Self::Module(call) => call.change()?,
             Self::Wait(_)
             | Self::Status(_)
             | Self::List(_)

@@ -17,6 +17,7 @@ pub mod json;
 pub mod keeper;
 pub mod launch;
 pub mod leader;
+pub mod module;
 pub mod note;
 pub mod process;
 pub(crate) mod proto;

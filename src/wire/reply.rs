@@ -9,6 +9,7 @@ use crate::wire::event::Event;
 use crate::wire::frame;
 use crate::wire::health::Health;
 use crate::wire::id::ProcessId;
+use crate::wire::module::ModuleAnswer;
 use crate::wire::process::Process;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::reply::Body;
@@ -41,6 +42,8 @@ pub enum Reply {
     Upgraded(Upgraded),
     /// About providers.
     Provider(ProviderAnswer),
+    /// About modules.
+    Module(ModuleAnswer),
     /// Nothing more to say.
     Done,
 }
@@ -217,6 +220,7 @@ impl Reply {
                 Body::Audit(v1::AuditLines { lines: lines.iter().map(AuditLine::to_wire).collect() })
             }
             Self::Provider(answer) => Body::Provider(answer.to_wire()),
+            Self::Module(answer) => Body::Module(answer.to_wire()),
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -277,6 +281,7 @@ impl Reply {
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
             Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),
             Body::Provider(answer) => Self::Provider(ProviderAnswer::from_wire(answer)?),
+            Body::Module(answer) => Self::Module(ModuleAnswer::from_wire(answer)?),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -8,6 +8,7 @@ use prost::Message;
 use crate::wire::audit::{AuditLog, Note};
 use crate::wire::error::Error;
 use crate::wire::id::{ProcessId, UpgradeId};
+use crate::wire::module::ModuleCall;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::proto::{same_variants, v1};
 use crate::wire::provider::ProviderCall;
@@ -60,6 +61,8 @@ pub enum Request {
     Host,
     /// The socket for gRPC on this machine, beside the reply.
     GrpcListener,
+    /// About modules: of the host.
+    Module(ModuleCall),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,6 +277,7 @@ impl Request {
             Self::Provider(call) => Body::Provider(call.to_wire()),
             Self::Host => Body::Host(true),
             Self::GrpcListener => Body::GrpcListener(true),
+            Self::Module(call) => Body::Module(call.to_wire()),
         }
     }
 
@@ -321,6 +325,7 @@ impl Request {
             Body::Provider(call) => Self::Provider(ProviderCall::from_wire(call)?),
             Body::Host(_) => Self::Host,
             Body::GrpcListener(_) => Self::GrpcListener,
+            Body::Module(call) => Self::Module(ModuleCall::from_wire(call)?),
         })
     }
 }

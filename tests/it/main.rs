@@ -53,6 +53,8 @@ mod h2;
 #[cfg(feature = "gateway")]
 mod h_providers;
 mod harness;
+#[cfg(feature = "gateway")]
+mod i_modules;
 mod k_upgrade;
 mod l_scale;
 #[cfg(feature = "gateway")]

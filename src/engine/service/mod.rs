@@ -104,9 +104,9 @@ impl Engine {
                 self.share_grpc(asked, replies)?;
                 Ok(Reply::Done)
             }
-            Request::Provider(_) => {
-                let e = Error::new(Code::Refused, "the engine knows nothing of providers");
-                Err(e.hint("their host does, at its own socket: 'provost provider' finds it").into())
+            Request::Provider(_) | Request::Module(_) => {
+                let e = Error::new(Code::Refused, "the engine knows nothing of providers and modules");
+                Err(e.hint("their host does, at its own socket, which 'provost provider' finds").into())
             }
             // A note is nothing but its line in the audit.
             Request::Note(_) => {

@@ -1,0 +1,217 @@
+//! `provost module`: modules that providers have registered, called and shown.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Codes, Command, job};
+use crate::cli::json;
+use crate::cli::manual::Positional;
+use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::cli::text;
+use crate::client::Client;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::module::{
+    INPUT_LEN_MAX, ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo, ModuleOrder,
+};
+
+pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&VERBS))
+    .codes(Codes::Program);
+const VERBS: [&str; 5] = ["list", "connections", "schema", "call", "drain"];
+const SUMMARY: &str = "Call modules that programs have registered, and show them";
+const HELP: &str = "\
+Usage: provost module list|connections
+       provost module schema NAMESPACE.NAME
+       provost module call NAMESPACE.NAME [--input JSON] [OPTIONS]
+       provost module drain CONNECTION [OPTIONS]
+
+Programs register modules with a running service and execute them for it (docs/modules.md). 'call'
+checks the input against the module's types, has it executed by one of those that have registered it,
+and prints the answer as JSON: indented on a terminal, on one line in a pipe. 'drain' gives a
+connection no new calls. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
+1: it failed.
+
+Options:
+      --input JSON           The input, or @FILE, or @- for standard input (default: {})
+      --tagged               Print the answer with its types
+      --timeout D            How long the call may take (30s)
+      --reason TEXT          Why it is drained
+      --deadline D           How long what is drained may go on (30s)
+
+Examples:
+  provost module call demo.add --input '{\"a\": 6, \"b\": 7}'
+";
+
+/// How long a call may take, and what is drained may go on.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    Ask(ModuleCall),
+    Schema(String),
+    /// With the input as it was given.
+    Call {
+        order: ModuleOrder,
+        input: String,
+    },
+}
+
+fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
+    let (mut input, mut tagged, mut reason) = ("{}".to_owned(), false, String::new());
+    let (mut timeout, mut deadline) = (TIMEOUT, TIMEOUT);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--input" => input = arguments.value(&option)?,
+            "--tagged" => tagged = true,
+            "--timeout" => timeout = arguments.duration(&option)?,
+            "--reason" => reason = arguments.value(&option)?,
+            "--deadline" => deadline = arguments.duration(&option)?,
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    let verb = arguments.next_value().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
+    let mut of = |what: &str| {
+        let value = arguments.next_value();
+        value.ok_or_else(|| arguments.usage(format!("no {what} is given")))
+    };
+    let order = match verb.as_str() {
+        "list" => Order::Ask(ModuleCall::List),
+        "connections" => Order::Ask(ModuleCall::Connections),
+        "schema" => Order::Schema(of("module")?),
+        "call" => {
+            let name = of("module")?;
+            Order::Call { order: ModuleOrder { name, input: Vec::new(), timeout, tagged }, input }
+        }
+        "drain" => Order::Ask(ModuleCall::Drain { connection: of("connection")?, reason, deadline }),
+        other => {
+            let e = format!("there is no 'provost module {}'", quoted(other).trim_matches('\''));
+            return Err(arguments.usage(e));
+        }
+    };
+    arguments.no_values().map(|()| order)
+}
+
+fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
+    let result = carry_out(order, session);
+    if let Err(e) = &result
+        && session.is_json()
+    {
+        session.object(&json!({ "error": json::error(e) }));
+    }
+    result.map(|()| 0)
+}
+
+fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
+    let call = match order {
+        Order::Ask(call) => call,
+        Order::Schema(name) => return schema(&name, session),
+        Order::Call { order, input } => {
+            let input = text::given("--input", &input, INPUT_LEN_MAX)?;
+            ModuleCall::Call(ModuleOrder { input, ..order })
+        }
+    };
+    match ask(call, session)? {
+        ModuleAnswer::Modules(all) if session.is_json() => {
+            all.iter().for_each(|m| session.object(&module(m)))
+        }
+        ModuleAnswer::Modules(all) => {
+            let rows = all.into_iter().map(|m| {
+                [m.signature, m.version, m.members.to_string(), m.description]
+                    .map(|t| text::escaped(&t).into_owned())
+            });
+            stdout::table(&mut session.out, ["MODULE", "VERSION", "MEMBERS", "DESCRIPTION"], rows.collect());
+        }
+        ModuleAnswer::Connections(all) if session.is_json() => {
+            all.iter().for_each(|c| session.object(&connection(c)));
+        }
+        ModuleAnswer::Connections(all) => {
+            let header =
+                ["CONNECTION", "NAMESPACE", "GROUP", "EXECUTOR", "STATE", "MODULES", "CALLS", "ERRORS"];
+            let rows = all.into_iter().map(|c| {
+                let (calls, errors, modules) =
+                    (c.requests.to_string(), c.errors.to_string(), c.modules.join(","));
+                [c.id, c.namespace, c.group, c.executor, c.state, modules, calls, errors]
+                    .map(|t| text::escaped(&t).into_owned())
+            });
+            stdout::table(&mut session.out, header, rows.collect());
+        }
+        ModuleAnswer::Value(bytes) => {
+            let value: Value =
+                serde_json::from_slice(&bytes).map_err(|e| Error::failed("read the answer", &e))?;
+            let is_json = session.is_json();
+            stdout::value(&mut session.out, is_json, &value);
+        }
+        ModuleAnswer::Done => session.answer(|| json!({ "drained": true }), || "it drains".to_owned()),
+    }
+    Ok(())
+}
+
+fn ask(call: ModuleCall, session: &Session) -> Result<ModuleAnswer, Error> {
+    let mut client = if session.remote.is_given() {
+        session.client()?
+    } else {
+        Client::connect_to_host(&session.socket()?)?
+    };
+    client.module(call)
+}
+
+/// The types of one module.
+fn schema(name: &str, session: &mut Session) -> Result<(), Error> {
+    let ModuleAnswer::Modules(all) = ask(ModuleCall::List, session)? else { return Ok(()) };
+    let found = all.iter().find(|m| m.name == name).ok_or_else(|| {
+        Error::new(Code::NotFound, format!("there is no module {}", quoted(name)))
+            .hint("'provost module list' shows all")
+    })?;
+    session.answer(|| module(found), || text::escaped(&found.signature).into_owned());
+    Ok(())
+}
+
+fn module(m: &ModuleInfo) -> Value {
+    json!({
+        "name": m.name, "signature": m.signature, "version": m.version, "description": m.description,
+        "members": m.members,
+    })
+}
+
+fn connection(c: &ModuleConnection) -> Value {
+    json!({
+        "id": c.id, "namespace": c.namespace, "group": c.group, "executor": c.executor, "state": c.state,
+        "modules": c.modules, "registered_at": c.registered_at.0,
+        "last_heartbeat_at": c.last_heartbeat_at.map(|at| at.0), "in_flight": c.in_flight,
+        "requests": c.requests, "errors": c.errors, "last_error": c.last_error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Order, Error> {
+        parse(&mut Arguments::of(line))
+    }
+
+    #[test]
+    fn orders_are_read() {
+        assert_eq!(parsed("list"), Ok(Order::Ask(ModuleCall::List)));
+        assert_eq!(parsed("schema a.b"), Ok(Order::Schema("a.b".into())));
+        let timeout = Duration::from_secs(2);
+        let order = ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout, tagged: true };
+        let call = Order::Call { order, input: "1".into() };
+        assert_eq!(parsed("call a.b --input 1 --timeout 2s --tagged"), Ok(call));
+        let (connection, reason, deadline) = ("c".to_owned(), "r".to_owned(), Duration::from_secs(1));
+        let drain = ModuleCall::Drain { connection, reason, deadline };
+        assert_eq!(parsed("drain c --reason r --deadline 1s"), Ok(Order::Ask(drain)));
+    }
+
+    #[test]
+    fn what_is_incomplete_is_refused() {
+        for line in ["x", "call", "schema", "drain", "list more", "call a.b c"] {
+            assert!(parsed(line).is_err_and(|e| e.code == Code::Usage), "{line}");
+        }
+    }
+}

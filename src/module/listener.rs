@@ -1,0 +1,98 @@
+//! Lets providers connect: plain TCP on this machine alone. One thread accepts; the C core gets the accepted
+//! sockets, never the listening one, so that there is a limit on them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use grpcio::{ChannelBuilder, EnvBuilder, Server, ServerBuilder};
+
+use crate::module::server::Server as Answers;
+use crate::module::shared::Shared;
+use crate::rpc::services::constellation::module_provider_service;
+use crate::sys::poll::{self, PollFd};
+use crate::sys::{clock, grpc, thread};
+use crate::wire::error::{Code, Error};
+
+/// The most connections at once.
+const CONNECTIONS_MAX: usize = 2000;
+/// The largest message, each way.
+const MESSAGE_LEN_MAX: i32 = 4 << 20;
+/// The most calls of one connection at once.
+const CALLS_MAX: i32 = 16;
+/// How long no connection is accepted when there is no descriptor or memory for one more, ms.
+const SHUT_MS: u64 = 100;
+
+/// Opens the listening socket.
+pub fn open(address: SocketAddr) -> Result<TcpListener, Error> {
+    if !address.ip().is_loopback() {
+        let e = format!("modules are listened for on this machine alone, not on {address}");
+        return Err(
+            Error::new(Code::Refused, e).hint("'listen' of [modules] is 127.0.0.1:PORT or [::1]:PORT")
+        );
+    }
+    let failed = |e: io::Error| Error::failed(&format!("listen on {address} for modules"), &e);
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves what connects, on a thread of its own, until the process ends.
+pub fn run(listener: TcpListener, shared: &Arc<Shared>) -> Result<(), Error> {
+    let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let arguments = ChannelBuilder::new(Arc::clone(&env))
+        .max_receive_message_len(MESSAGE_LEN_MAX)
+        .max_send_message_len(MESSAGE_LEN_MAX)
+        .max_concurrent_stream(CALLS_MAX)
+        .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
+        .build_args();
+    let mut server = ServerBuilder::new(env)
+        .channel_args(arguments)
+        .register_service(module_provider_service(Answers(Arc::clone(shared))))
+        .build()
+        .map_err(|e| Error::failed("make a server", &e))?;
+    server.start();
+    thread::spawn("modules", move || accept_all(&listener, server))
+        .map(drop)
+        .map_err(|e| Error::failed("start a thread", &e))
+}
+
+fn accept_all(listener: &TcpListener, mut server: Server) {
+    // A descriptor of each socket beside the C core's: its end is seen here.
+    let mut open: Vec<TcpStream> = Vec::new();
+    let mut shut_until = None;
+    loop {
+        let is_full = open.len() >= CONNECTIONS_MAX;
+        // Shut, the listener is not looked at: it would be ready all the time.
+        let looked_at = (shut_until.is_none() && !is_full).then(|| listener.as_fd());
+        let mut fds = vec![PollFd::maybe(looked_at, PollFd::readable)];
+        fds.extend(open.iter().map(|socket| PollFd::hangup(socket.as_fd())));
+        let _ = poll::wait(&mut fds, shut_until);
+        let is_ended: Vec<bool> = fds[1..].iter().map(PollFd::is_hung_up).collect();
+        drop(fds);
+        let mut ended = is_ended.into_iter();
+        open.retain(|_| !ended.next().unwrap_or(false));
+        shut_until = accept(listener, &mut server, &mut open).is_err().then(|| clock::now_ms() + SHUT_MS);
+    }
+}
+
+fn accept(listener: &TcpListener, server: &mut Server, open: &mut Vec<TcpStream>) -> io::Result<()> {
+    while open.len() < CONNECTIONS_MAX {
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // It went before it was let in.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        socket.set_nodelay(true)?;
+        let theirs = UnixStream::from(OwnedFd::from(socket.try_clone()?));
+        grpc::serve(server, theirs)?;
+        open.push(socket);
+    }
+    Ok(())
+}

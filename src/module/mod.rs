@@ -1,0 +1,114 @@
+//! The module plane: programs outside of the service register modules at run time, and what asks for one is
+//! answered by whoever executes it.
+//!
+//! | thread | where | owns | woken by |
+//! |---|---|---|---|
+//! | `modules` | `listener.rs` | the listening socket, how many are connected | connections |
+//! | `grpc-N` | `server.rs` | registrations and control streams | the C core |
+//! | `modules-time` | `shared.rs` | nothing | the next deadline, what changes it |
+//!
+//! A call runs on the thread of whoever asks. What is known of providers is in memory (`plane.rs`, pure):
+//! when the host ends, their streams end with it, and providers register again.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod executor;
+mod executors;
+mod listener;
+mod names;
+mod outbox;
+mod plane;
+mod schema;
+mod server;
+pub mod settings;
+mod shared;
+mod value;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::module::call::call;
+use crate::module::settings::ModuleSettings;
+use crate::module::shared::{Say, Shared};
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo};
+
+/// The module plane of a host.
+pub struct Modules {
+    /// None: it is not configured.
+    shared: Option<Arc<Shared>>,
+}
+
+impl Modules {
+    /// Listens for providers, if the settings say where. Returns where that is.
+    pub fn start(settings: ModuleSettings, say: Say) -> Result<(Self, Option<SocketAddr>), Error> {
+        let Some(address) = settings.listen else { return Ok((Self { shared: None }, None)) };
+        let listener = listener::open(address)?;
+        let shared = Arc::new(Shared::new(settings.limits, say));
+        let time = Arc::clone(&shared);
+        thread::spawn("modules-time", move || time.keep_time())
+            .map_err(|e| Error::failed("start a thread", &e))?;
+        let address = listener.local_addr().map_err(|e| Error::failed("listen for modules", &e))?;
+        listener::run(listener, &shared)?;
+        Ok((Self { shared: Some(shared) }, Some(address)))
+    }
+
+    /// Answers one question. A call takes as long as its executor needs, within its timeout.
+    pub fn answer(&self, question: ModuleCall) -> Result<ModuleAnswer, Error> {
+        let shared = self.shared.as_ref().ok_or_else(|| {
+            Error::new(Code::Refused, "this service has no module plane")
+                .hint("'listen' of [modules] in the configuration says where providers register")
+        })?;
+        match question {
+            ModuleCall::List => Ok(ModuleAnswer::Modules(shared.with(|plane| {
+                let all = plane.modules().into_iter().map(|(name, (module, members))| ModuleInfo {
+                    signature: signature(&name, &module),
+                    name,
+                    version: module.version.clone(),
+                    description: module.description.clone(),
+                    members: u32::try_from(members).unwrap_or(u32::MAX),
+                });
+                all.collect()
+            }))),
+            ModuleCall::Connections => Ok(ModuleAnswer::Connections(shared.with(|plane| {
+                let all = plane.connections().into_iter().map(|(id, c)| ModuleConnection {
+                    id: id.to_owned(),
+                    namespace: c.namespace.clone(),
+                    group: c.group.clone().unwrap_or_default(),
+                    executor: c.executor.to_string(),
+                    state: c.state.name().to_owned(),
+                    modules: c.modules.keys().cloned().collect(),
+                    registered_at: c.registered_at,
+                    last_heartbeat_at: c.last_heartbeat_at,
+                    in_flight: c.in_flight,
+                    requests: c.requests,
+                    errors: c.errors,
+                    last_error: c.last_error.clone(),
+                });
+                all.collect()
+            }))),
+            ModuleCall::Call(order) => call(shared, &order).map(ModuleAnswer::Value),
+            ModuleCall::Drain { connection, reason, deadline } => {
+                if shared.drain(&connection, &reason, deadline) {
+                    return Ok(ModuleAnswer::Done);
+                }
+                let is_known = shared.with(|plane| plane.connections().contains_key(&*connection));
+                let (code, why) = match is_known {
+                    true => (Code::No, "is not active, and cannot be drained"),
+                    false => (Code::NotFound, "is not known"),
+                };
+                Err(Error::new(code, format!("connection {connection:.80} {why}"))
+                    .hint("'provost module connections' shows all"))
+            }
+        }
+    }
+}
+
+/// `demo.add(a: Int, b: Int) -> Int`.
+fn signature(name: &str, module: &plane::Module) -> String {
+    let parameters: Vec<_> =
+        module.input.parameters().into_iter().map(|(name, of)| format!("{name}: {of}")).collect();
+    format!("{name}({}) -> {}", parameters.join(", "), module.output)
+}

@@ -1,0 +1,324 @@
+//! Values of modules: plain JSON for people, JSON with tags for executors. Both ways go by the type, so that
+//! nothing is guessed, rounded or replaced; what does not fit is an error that names its place.
+
+use serde_json::{Map, Number, Value, json};
+
+use crate::module::schema::Type;
+
+/// What does not fit: where, and why.
+type Misfit = String;
+
+fn misfit(path: &str, why: &str) -> Misfit {
+    if path.is_empty() { why.to_owned() } else { format!("{path}: {why}") }
+}
+
+fn field(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// A value's place in a list.
+fn element(path: &str, n: usize) -> String {
+    format!("{path}[{n}]")
+}
+
+/// A type as the tagged form writes it. Variants of a union are called by their position.
+fn tagged_type(of: &Type) -> Value {
+    match of {
+        Type::String => json!({ "tag": "CString" }),
+        Type::Int => json!({ "tag": "CInt" }),
+        Type::Float => json!({ "tag": "CFloat" }),
+        Type::Bool => json!({ "tag": "CBoolean" }),
+        Type::Record(fields) => {
+            let structure: Map<_, _> =
+                fields.iter().map(|(name, t)| (name.clone(), tagged_type(t))).collect();
+            json!({ "tag": "CProduct", "structure": structure })
+        }
+        Type::List(t) => json!({ "tag": "CList", "valuesType": tagged_type(t) }),
+        Type::Map(key, value) => {
+            json!({ "tag": "CMap", "keysType": tagged_type(key), "valuesType": tagged_type(value) })
+        }
+        Type::Union(variants) => json!({ "tag": "CUnion", "structure": variants_of(variants) }),
+        Type::Option(t) => json!({ "tag": "COptional", "innerType": tagged_type(t) }),
+    }
+}
+
+fn variants_of(variants: &[Type]) -> Map<String, Value> {
+    variants.iter().enumerate().map(|(n, t)| (format!("variant{n}"), tagged_type(t))).collect()
+}
+
+/// A plain value with tags, for an executor.
+pub fn to_tagged(value: &Value, of: &Type) -> Result<Value, Misfit> {
+    tag(value, of, "")
+}
+
+fn tag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let not = |what: &str| misfit(path, &format!("it is {}, not {what}", kind(value)));
+    Ok(match of {
+        Type::String => json!({ "tag": "CString", "value": value.as_str().ok_or_else(|| not("a string"))? }),
+        Type::Int => {
+            json!({ "tag": "CInt", "value": whole(value).ok_or_else(|| not("a whole number of 64 bits"))? })
+        }
+        Type::Float => json!({ "tag": "CFloat", "value": finite(value).ok_or_else(|| not("a number"))? }),
+        Type::Bool => json!({ "tag": "CBoolean", "value": value.as_bool().ok_or_else(|| not("a boolean"))? }),
+        Type::Record(fields) => {
+            let object = value.as_object().ok_or_else(|| not("an object"))?;
+            if let Some(name) = object.keys().find(|name| !fields.contains_key(*name)) {
+                return Err(misfit(&field(path, name), "there is no such field"));
+            }
+            let mut tagged = Map::new();
+            for (name, t) in fields {
+                let value = match (object.get(name), t) {
+                    (Some(value), _) => value,
+                    (None, Type::Option(_)) => &Value::Null,
+                    (None, _) => return Err(misfit(&field(path, name), "it is missing")),
+                };
+                tagged.insert(name.clone(), tag(value, t, &field(path, name))?);
+            }
+            let structure = tagged_type(of)["structure"].take();
+            json!({ "tag": "CProduct", "value": tagged, "structure": structure })
+        }
+        Type::List(t) => {
+            let all = value.as_array().ok_or_else(|| not("an array"))?.iter().enumerate();
+            let tagged =
+                all.map(|(n, value)| tag(value, t, &element(path, n))).collect::<Result<Vec<_>, _>>()?;
+            json!({ "tag": "CList", "value": tagged, "subtype": tagged_type(t) })
+        }
+        Type::Map(key, t) => {
+            let pairs = tag_pairs(value, key, t, path)?;
+            json!({ "tag": "CMap", "value": pairs, "keysType": tagged_type(key), "valuesType": tagged_type(t) })
+        }
+        Type::Union(variants) => {
+            let names = (0..variants.len()).map(|n| format!("variant{n}"));
+            let object = value.as_object().filter(|object| object.len() == 1);
+            let chosen = object.and_then(|object| {
+                let (name, value) = object.iter().next()?;
+                names.zip(variants).find(|(variant, _)| variant == name).map(|(name, t)| (name, t, value))
+            });
+            let last = variants.len() - 1;
+            let (name, t, value) =
+                chosen.ok_or_else(|| not(&format!("an object with one of variant0 to variant{last}")))?;
+            let inner = tag(value, t, &field(path, &name))?;
+            json!({ "tag": "CUnion", "value": inner, "structure": variants_of(variants), "unionTag": name })
+        }
+        Type::Option(t) if value.is_null() => json!({ "tag": "CNone", "innerType": tagged_type(t) }),
+        Type::Option(t) => {
+            json!({ "tag": "CSome", "value": tag(value, t, path)?, "innerType": tagged_type(t) })
+        }
+    })
+}
+
+/// Pairs of a map: of an object where the keys are text, of an array of arrays of two else.
+fn tag_pairs(value: &Value, key: &Type, of: &Type, path: &str) -> Result<Vec<Value>, Misfit> {
+    if *key == Type::String {
+        let not = || misfit(path, &format!("it is {}, not an object", kind(value)));
+        let pairs = value.as_object().ok_or_else(not)?.iter().map(|(name, value)| {
+            let value = tag(value, of, &field(path, name))?;
+            Ok(json!({ "key": { "tag": "CString", "value": name }, "value": value }))
+        });
+        return pairs.collect();
+    }
+    let not = || misfit(path, &format!("it is {}, not an array of pairs", kind(value)));
+    let pairs = value.as_array().ok_or_else(not)?.iter().enumerate().map(|(n, pair)| {
+        let path = element(path, n);
+        let [k, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default() else {
+            return Err(misfit(&path, "it is no array of a key and a value"));
+        };
+        Ok(json!({ "key": tag(k, key, &element(&path, 0))?, "value": tag(value, of, &element(&path, 1))? }))
+    });
+    pairs.collect()
+}
+
+/// The plain form of a value with tags, if it is of this type.
+pub fn to_plain(value: &Value, of: &Type) -> Result<Value, Misfit> {
+    untag(value, of, "")
+}
+
+fn untag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let tag = value["tag"].as_str().ok_or_else(|| misfit(path, "it is no object with a tag"))?;
+    let inner = &value["value"];
+    let not = |what: &str| misfit(path, &format!("it is a {tag:.20}, not {what}"));
+    Ok(match (of, tag) {
+        (Type::String, "CString") => inner.as_str().ok_or_else(|| not("text"))?.into(),
+        (Type::Int, "CInt") => whole(inner).ok_or_else(|| not("a whole number of 64 bits"))?.into(),
+        (Type::Float, "CFloat") => finite(inner).map(Value::Number).ok_or_else(|| not("a finite number"))?,
+        (Type::Bool, "CBoolean") => inner.as_bool().ok_or_else(|| not("a boolean"))?.into(),
+        (Type::Record(fields), "CProduct") => {
+            let object = inner.as_object().ok_or_else(|| not("fields"))?;
+            if let Some(name) = object.keys().find(|name| !fields.contains_key(*name)) {
+                return Err(misfit(&field(path, name), "the type has no such field"));
+            }
+            let plain = fields.iter().map(|(name, t)| {
+                let path = field(path, name);
+                let value = object.get(name).ok_or_else(|| misfit(&path, "it is missing"))?;
+                Ok((name.clone(), untag(value, t, &path)?))
+            });
+            Value::Object(plain.collect::<Result<_, Misfit>>()?)
+        }
+        (Type::List(t), "CList") => {
+            let all = inner.as_array().ok_or_else(|| not("elements"))?.iter().enumerate();
+            Value::Array(all.map(|(n, value)| untag(value, t, &element(path, n))).collect::<Result<_, _>>()?)
+        }
+        (Type::Map(key, t), "CMap") => untag_pairs(inner, key, t, path)?,
+        (Type::Union(variants), "CUnion") => {
+            let name = value["unionTag"].as_str().ok_or_else(|| not("a union with a unionTag"))?;
+            if value["structure"].get(name).is_none() {
+                return Err(misfit(path, "its unionTag is not in its structure"));
+            }
+            // The names of variants are their author's; what counts is the type.
+            let fitting =
+                variants.iter().enumerate().find_map(|(n, t)| Some((n, untag(inner, t, path).ok()?)));
+            let (n, plain) = fitting.ok_or_else(|| misfit(path, "it is of none of the union's types"))?;
+            json!({ format!("variant{n}"): plain })
+        }
+        (Type::Option(_), "CNone") => Value::Null,
+        (Type::Option(t), "CSome") => untag(inner, t, path)?,
+        (of, _) => return Err(not(&of.to_string())),
+    })
+}
+
+fn untag_pairs(pairs: &Value, key: &Type, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let pairs =
+        pairs.as_array().ok_or_else(|| misfit(path, "a map is an array of pairs"))?.iter().enumerate();
+    let plain = pairs.map(|(n, pair)| {
+        let path = element(path, n);
+        Ok((
+            untag(&pair["key"], key, &field(&path, "key"))?,
+            untag(&pair["value"], of, &field(&path, "value"))?,
+        ))
+    });
+    let plain = plain.collect::<Result<Vec<_>, Misfit>>()?;
+    if *key != Type::String {
+        return Ok(Value::Array(plain.into_iter().map(|(key, value)| json!([key, value])).collect()));
+    }
+    let mut object = Map::new();
+    for (key, value) in plain {
+        let name = key.as_str().unwrap_or_default().to_owned();
+        if object.insert(name.clone(), value).is_some() {
+            return Err(misfit(&field(path, &name), "the key is there twice"));
+        }
+    }
+    Ok(Value::Object(object))
+}
+
+/// A whole number of 64 bits, also one that is written with a fraction of zero.
+fn whole(value: &Value) -> Option<i64> {
+    let number = value.as_number()?;
+    number.as_i64().or_else(|| {
+        let float =
+            number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0);
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 2^53")]
+        float.filter(|_| !number.is_u64()).map(|float| float as i64)
+    })
+}
+
+/// A number that is finite as a double.
+fn finite(value: &Value) -> Option<Number> {
+    let number = value.as_number()?;
+    number.as_f64().filter(|float| float.is_finite()).map(|_| number.clone())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(fields: &[(&str, Type)]) -> Type {
+        Type::Record(fields.iter().map(|(name, t)| ((*name).to_owned(), t.clone())).collect())
+    }
+
+    fn list(of: Type) -> Type {
+        Type::List(Box::new(of))
+    }
+
+    #[test]
+    fn plain_values_come_back_from_their_tags() {
+        let option = Type::Option(Box::new(Type::Int));
+        for (value, of) in [
+            (json!("s"), Type::String),
+            (json!(i64::MAX), Type::Int),
+            (json!(1.5), Type::Float),
+            (json!(true), Type::Bool),
+            (json!([]), list(Type::Int)),
+            (json!({}), record(&[])),
+            (json!({ "a": [1, 2], "b": null }), record(&[("a", list(Type::Int)), ("b", option.clone())])),
+            (json!({ "k": 1 }), Type::Map(Box::new(Type::String), Box::new(Type::Int))),
+            (json!([[1, "a"], [1, "b"]]), Type::Map(Box::new(Type::Int), Box::new(Type::String))),
+            (json!({ "variant1": 7 }), Type::Union(vec![Type::String, Type::Int])),
+            (json!(7), option),
+        ] {
+            let tagged = to_tagged(&value, &of).unwrap_or_else(|why| panic!("{value}: {why}"));
+            assert_eq!(to_plain(&tagged, &of), Ok(value), "{tagged}");
+        }
+    }
+
+    #[test]
+    fn the_tagged_form_is_that_of_existing_executors() {
+        let of = record(&[("a", Type::Int), ("o", Type::Option(Box::new(Type::String)))]);
+        assert_eq!(
+            to_tagged(&json!({ "a": 6 }), &of).unwrap(),
+            json!({
+                "tag": "CProduct",
+                "value": {
+                    "a": { "tag": "CInt", "value": 6 },
+                    "o": { "tag": "CNone", "innerType": { "tag": "CString" } },
+                },
+                "structure": {
+                    "a": { "tag": "CInt" },
+                    "o": { "tag": "COptional", "innerType": { "tag": "CString" } },
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let ports = record(&[("ports", list(record(&[("number", Type::Int)])))]);
+        for (value, why) in [
+            (
+                json!({ "ports": [{ "number": 1 }, { "number": 2 }, { "number": "3" }] }),
+                "ports[2].number: it is a string",
+            ),
+            (json!({ "ports": [{}] }), "ports[0].number: it is missing"),
+            (json!({ "ports": [], "x": 1 }), "x: there is no such field"),
+            (json!({ "ports": [{ "number": 1.5 }] }), "ports[0].number: it is a number, not a whole"),
+            (json!({ "ports": [{ "number": 18_446_744_073_709_551_615_u64 }] }), "not a whole"),
+            (json!(1), "it is a number, not an object"),
+        ] {
+            let found = to_tagged(&value, &ports).unwrap_err();
+            assert!(found.starts_with(why) || found.contains(why), "{found}");
+        }
+        let tagged = |value: Value| json!({ "tag": "CList", "value": [value], "subtype": { "tag": "CInt" } });
+        for (value, why) in [
+            (json!({ "tag": "CString", "value": "1" }), "[0]: it is a CString, not Int"),
+            (json!({ "tag": "CInt", "value": "1" }), "[0]: it is a CInt, not a whole number"),
+            (json!({ "tag": "CInt", "value": 1e21 }), "not a whole number"),
+            (json!(5), "[0]: it is no object with a tag"),
+        ] {
+            let found = to_plain(&tagged(value), &list(Type::Int)).unwrap_err();
+            assert!(found.contains(why), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_existing_sdks_write_is_read() {
+        let read = |value: Value, of: Type| to_plain(&value, &of);
+        assert_eq!(read(json!({ "tag": "CFloat", "value": 1 }), Type::Float), Ok(json!(1)));
+        assert_eq!(read(json!({ "tag": "CInt", "value": 1.0 }), Type::Int), Ok(json!(1)));
+        let union = json!({
+            "tag": "CUnion", "value": { "tag": "CInt", "value": 3 }, "unionTag": "Count",
+            "structure": { "Count": { "tag": "CInt" }, "Name": { "tag": "CString" } },
+        });
+        assert_eq!(read(union, Type::Union(vec![Type::String, Type::Int])), Ok(json!({ "variant1": 3 })));
+        assert!(read(json!({ "tag": "CFloat", "value": null }), Type::Float).is_err());
+    }
+}

@@ -1,0 +1,282 @@
+//! What is asked of the host about modules, and what it answers.
+
+use std::time::Duration;
+
+use crate::wire::error::Error;
+use crate::wire::proto::v1;
+use crate::wire::proto::v1::module_answer::What as AnswerBody;
+use crate::wire::proto::v1::module_call::What as CallBody;
+use crate::wire::time::{Timestamp, millis};
+
+/// The longest input of a call, in bytes: what fits a message to an executor with its tags.
+pub const INPUT_LEN_MAX: usize = 1 << 20;
+/// The longest a call may take.
+pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// One question about modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModuleCall {
+    /// What there is.
+    List,
+    /// Who has registered it.
+    Connections,
+    /// Have one executed.
+    Call(ModuleOrder),
+    /// Give a connection nothing new, and end it by then.
+    Drain { connection: String, reason: String, deadline: Duration },
+}
+
+/// A module that is to be executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleOrder {
+    /// With its namespace.
+    pub name: String,
+    /// JSON.
+    pub input: Vec<u8>,
+    pub timeout: Duration,
+    /// Whether the answer is JSON with tags.
+    pub tagged: bool,
+}
+
+/// A module, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleInfo {
+    /// With its namespace.
+    pub name: String,
+    /// Parameters and result.
+    pub signature: String,
+    pub version: String,
+    pub description: String,
+    /// How many execute it now.
+    pub members: u32,
+}
+
+/// A provider of modules, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleConnection {
+    pub id: String,
+    pub namespace: String,
+    /// Empty: it is alone.
+    pub group: String,
+    pub executor: String,
+    /// "registered", "active" or "draining".
+    pub state: String,
+    /// Without the namespace.
+    pub modules: Vec<String>,
+    pub registered_at: Timestamp,
+    pub last_heartbeat_at: Option<Timestamp>,
+    pub in_flight: u32,
+    pub requests: u64,
+    pub errors: u64,
+    /// Empty: none yet.
+    pub last_error: String,
+}
+
+/// What the host answers about modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModuleAnswer {
+    Modules(Vec<ModuleInfo>),
+    Connections(Vec<ModuleConnection>),
+    /// JSON.
+    Value(Vec<u8>),
+    Done,
+}
+
+impl ModuleCall {
+    pub(in crate::wire) fn to_wire(&self) -> v1::ModuleCall {
+        let what = match self {
+            Self::List => CallBody::List(true),
+            Self::Connections => CallBody::Connections(true),
+            Self::Call(order) => CallBody::Call(v1::ModuleOrder {
+                name: order.name.clone(),
+                input: order.input.clone(),
+                timeout_ms: millis(order.timeout),
+                tagged: order.tagged,
+            }),
+            Self::Drain { connection, reason, deadline } => CallBody::Drain(v1::ModuleDrain {
+                connection: connection.clone(),
+                reason: reason.clone(),
+                deadline_ms: millis(*deadline),
+            }),
+        };
+        v1::ModuleCall { what: Some(what) }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ModuleCall) -> Result<Self, Error> {
+        Ok(match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
+            CallBody::List(_) => Self::List,
+            CallBody::Connections(_) => Self::Connections,
+            CallBody::Call(order) => {
+                let len = order.input.len();
+                if len > INPUT_LEN_MAX {
+                    return Err(Error::usage(format!("an input of {len} bytes is over {INPUT_LEN_MAX}")));
+                }
+                let timeout = Duration::from_millis(order.timeout_ms).min(CALL_TIMEOUT_MAX);
+                Self::Call(ModuleOrder {
+                    name: order.name,
+                    input: order.input,
+                    timeout,
+                    tagged: order.tagged,
+                })
+            }
+            CallBody::Drain(drain) => Self::Drain {
+                connection: drain.connection,
+                reason: drain.reason,
+                deadline: Duration::from_millis(drain.deadline_ms).min(CALL_TIMEOUT_MAX),
+            },
+        })
+    }
+
+    /// What it changes, in words; none: nothing.
+    #[must_use]
+    pub fn change(&self) -> Option<String> {
+        match self {
+            Self::Drain { connection, .. } => Some(format!("drain module connection {connection:.80}")),
+            Self::List | Self::Connections | Self::Call(_) => None,
+        }
+    }
+}
+
+impl ModuleAnswer {
+    pub(in crate::wire) fn to_wire(&self) -> v1::ModuleAnswer {
+        let what = match self {
+            Self::Modules(all) => AnswerBody::Modules(v1::ModuleList {
+                modules: all
+                    .iter()
+                    .map(|m| v1::ModuleInfo {
+                        name: m.name.clone(),
+                        signature: m.signature.clone(),
+                        version: m.version.clone(),
+                        description: m.description.clone(),
+                        members: m.members,
+                    })
+                    .collect(),
+            }),
+            Self::Connections(all) => AnswerBody::Connections(v1::ModuleConnections {
+                connections: all.iter().map(ModuleConnection::to_wire).collect(),
+            }),
+            Self::Value(json) => AnswerBody::Value(json.clone()),
+            Self::Done => AnswerBody::Done(true),
+        };
+        v1::ModuleAnswer { what: Some(what) }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ModuleAnswer) -> Result<Self, Error> {
+        Ok(match w.what.ok_or_else(|| Error::usage("the host's answer is not understood"))? {
+            AnswerBody::Modules(list) => Self::Modules(
+                list.modules
+                    .into_iter()
+                    .map(|m| ModuleInfo {
+                        name: m.name,
+                        signature: m.signature,
+                        version: m.version,
+                        description: m.description,
+                        members: m.members,
+                    })
+                    .collect(),
+            ),
+            AnswerBody::Connections(list) => {
+                Self::Connections(list.connections.into_iter().map(ModuleConnection::from_wire).collect())
+            }
+            AnswerBody::Value(json) => Self::Value(json),
+            AnswerBody::Done(_) => Self::Done,
+        })
+    }
+}
+
+impl ModuleConnection {
+    fn to_wire(&self) -> v1::ModuleConnection {
+        v1::ModuleConnection {
+            id: self.id.clone(),
+            namespace: self.namespace.clone(),
+            group: self.group.clone(),
+            executor: self.executor.clone(),
+            state: self.state.clone(),
+            modules: self.modules.clone(),
+            registered_at_ms: self.registered_at.0,
+            last_heartbeat_at_ms: self.last_heartbeat_at.map(|at| at.0),
+            in_flight: self.in_flight,
+            requests: self.requests,
+            errors: self.errors,
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    fn from_wire(w: v1::ModuleConnection) -> Self {
+        Self {
+            id: w.id,
+            namespace: w.namespace,
+            group: w.group,
+            executor: w.executor,
+            state: w.state,
+            modules: w.modules,
+            registered_at: Timestamp(w.registered_at_ms),
+            last_heartbeat_at: w.last_heartbeat_at_ms.map(Timestamp),
+            in_flight: w.in_flight,
+            requests: w.requests,
+            errors: w.errors,
+            last_error: w.last_error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_answers_survive_the_wire() {
+        let order = ModuleOrder {
+            name: "a.b".into(),
+            input: b"{}".to_vec(),
+            timeout: Duration::from_secs(3),
+            tagged: true,
+        };
+        let deadline = Duration::from_secs(1);
+        let drain = ModuleCall::Drain { connection: "c".into(), reason: "r".into(), deadline };
+        for call in [ModuleCall::List, ModuleCall::Connections, ModuleCall::Call(order), drain] {
+            assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
+        }
+        let connection = ModuleConnection {
+            id: "i".into(),
+            namespace: "n".into(),
+            group: "g".into(),
+            executor: "localhost:1".into(),
+            state: "active".into(),
+            modules: vec!["m".into()],
+            registered_at: Timestamp(5),
+            last_heartbeat_at: Some(Timestamp(6)),
+            in_flight: 1,
+            requests: 2,
+            errors: 3,
+            last_error: "e".into(),
+        };
+        let info = ModuleInfo {
+            name: "a.b".into(),
+            signature: "a.b() -> Int".into(),
+            version: "1".into(),
+            description: "d".into(),
+            members: 2,
+        };
+        for answer in [
+            ModuleAnswer::Modules(vec![info]),
+            ModuleAnswer::Connections(vec![connection]),
+            ModuleAnswer::Value(b"1".to_vec()),
+            ModuleAnswer::Done,
+        ] {
+            assert_eq!(ModuleAnswer::from_wire(answer.to_wire()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn an_input_has_a_limit() {
+        let input = vec![0; INPUT_LEN_MAX + 1];
+        let call = ModuleCall::Call(ModuleOrder {
+            name: "a.b".into(),
+            input,
+            timeout: Duration::ZERO,
+            tagged: false,
+        });
+        assert!(ModuleCall::from_wire(call.to_wire()).is_err());
+    }
+}

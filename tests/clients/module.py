@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""A provider of modules as an author would write one in Python, by docs/modules.md alone.
+
+module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling]: registers add, who, fail, hang and words, and says so. Its proto
+folder is in $PROTO. SIGTERM: it takes its modules back and ends."""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from concurrent import futures
+
+import grpc
+
+sys.path.insert(0, os.environ["PROTO"])
+messages, services = grpc.protos_and_services("constellation/provider/v1/provider.proto")
+
+address, namespace, group, mode = (sys.argv[1:] + ["", ""])[:4]
+HEARTBEAT = 0.2
+
+
+def of(kind):
+    return messages.TypeSchema(primitive=messages.PrimitiveType(kind=kind))
+
+
+INT, STRING = of(messages.PrimitiveType.INT), of(messages.PrimitiveType.STRING)
+
+
+def record(**fields):
+    return messages.TypeSchema(record=messages.RecordType(fields=fields))
+
+
+def tagged(value):
+    return {"tag": "CInt", "value": value}
+
+
+MODULES = {
+    "add": (record(a=INT, b=INT), INT, lambda given: tagged(given["a"]["value"] + given["b"]["value"])),
+    "who": (record(), INT, lambda given: tagged(os.getpid())),
+    "fail": (record(), INT, lambda given: 1 // 0),
+    "hang": (record(), INT, lambda given: time.sleep(1000)),
+    # Its input is no record: it comes as the field "input".
+    "words": (
+        STRING,
+        messages.TypeSchema(list=messages.ListType(element_type=STRING)),
+        lambda given: {
+            "tag": "CList",
+            "value": [{"tag": "CString", "value": word} for word in given["input"]["value"].split()],
+            "subtype": {"tag": "CString"},
+        },
+    ),
+}
+
+
+class Executor(services.ModuleExecutorServicer):
+    def Execute(self, request, context):
+        if request.module_name not in MODULES:
+            error = messages.ExecutionError(code="MODULE_NOT_FOUND", message=f"Module not found: {request.module_name}")
+            return messages.ExecuteResponse(error=error)
+        try:
+            given = json.loads(request.input_data)
+            assert given["tag"] == "CProduct", given
+            answer = MODULES[request.module_name][2](given["value"])
+            return messages.ExecuteResponse(output_data=json.dumps(answer).encode())
+        except Exception as e:
+            return messages.ExecuteResponse(error=messages.ExecutionError(code="RUNTIME_ERROR", message=str(e)))
+
+
+executor = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+services.add_ModuleExecutorServicer_to_server(Executor(), executor)
+port = executor.add_insecure_port("127.0.0.1:0")
+if mode == "deaf":
+    port = 1
+executor.start()
+
+service = services.ModuleProviderStub(grpc.insecure_channel(address))
+answer = service.Register(
+    messages.RegisterRequest(
+        namespace=namespace,
+        modules=[messages.ModuleDeclaration(name=name, input_schema=given, output_schema=result, version="1.0")
+                 for name, (given, result, _) in MODULES.items()],
+        protocol_version=1,
+        executor_url=f"localhost:{port}",
+        group_id=group,
+    )
+)
+for result in answer.results:
+    if not result.accepted:
+        print(f"rejected {result.module_name}: {result.rejection_reason}", flush=True)
+if not answer.success:
+    sys.exit(3)
+connection = answer.connection_id
+outgoing = queue.Queue()
+
+
+def say(**payload):
+    outgoing.put(messages.ControlMessage(protocol_version=1, connection_id=connection, **payload))
+
+
+def beat():
+    while True:
+        say(heartbeat=messages.Heartbeat(namespace=namespace, timestamp=int(time.time() * 1000)))
+        if mode == "silent":
+            return
+        time.sleep(HEARTBEAT)
+
+
+def listen():
+    try:
+        for message in service.ControlPlane(iter(outgoing.get, None)):
+            kind = message.WhichOneof("payload")
+            if kind == "heartbeat_ack" and not listen.is_acknowledged:
+                listen.is_acknowledged = True
+                print(f"active {connection}", flush=True)
+            elif kind == "drain_request":
+                print(f"drain {message.drain_request.reason}", flush=True)
+                say(drain_ack=messages.DrainAck(accepted=mode != "unwilling"))
+            elif kind == "active_modules_report":
+                print("report " + " ".join(sorted(message.active_modules_report.active_modules)), flush=True)
+        print("the stream ended", flush=True)
+    except grpc.RpcError as e:
+        print(f"the stream failed: {e.code().name}", flush=True)
+
+
+def leave(*_):
+    # Existing providers close the stream first.
+    outgoing.put(None)
+    service.Deregister(
+        messages.DeregisterRequest(namespace=namespace, module_names=list(MODULES), connection_id=connection)
+    )
+    os._exit(0)
+
+
+listen.is_acknowledged = False
+threading.Thread(target=beat, daemon=True).start()
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave).start())
+threading.Thread(target=listen, daemon=True).start()
+while True:
+    signal.pause()
