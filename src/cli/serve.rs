@@ -1,8 +1,6 @@
 //! `provost serve`: the service itself, which is the keeper. What its other programs share with it at their
 //! start is here, too.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::arguments::Arguments;
@@ -10,7 +8,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text, values};
-use crate::client::{default_socket, grpc_socket};
+use crate::client::grpc_socket;
 #[cfg(feature = "gateway")]
 use crate::config;
 use crate::keeper::{Cgroups, Notice, Options, serve};
@@ -69,7 +67,7 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
         return Err(Error::usage("the socket's path is empty").hint("give one with --socket PATH"));
     }
     let socket = text::absolute("socket path", &socket)?;
-    make_directory_of_usual(&socket)?;
+    state::make_socket_directory(&socket)?;
     let state = match args.state {
         Some(dir) if dir.as_os_str() == "none" => None,
         Some(dir) => Some(text::absolute("state directory", &dir)?),
@@ -101,18 +99,6 @@ fn has_local_grpc(config: Option<&Path>) -> bool {
 #[cfg(not(feature = "gateway"))]
 fn has_local_grpc(_: Option<&Path>) -> bool {
     false
-}
-
-/// For a user without a runtime directory: the place below their state, which nobody else makes.
-fn make_directory_of_usual(socket: &Path) -> Result<(), Error> {
-    let directory = socket.parent().filter(|dir| dir.ends_with("provost/run"));
-    let Some(directory) = directory.filter(|_| default_socket().is_ok_and(|usual| usual == socket)) else {
-        return Ok(());
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
-        Error::failed(&format!("make {}", text::path(directory)), &text::cause(&e))
-            .hint("give another place with --socket PATH")
-    })
 }
 
 /// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.

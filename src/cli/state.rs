@@ -2,8 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::cli::text;
 use crate::client::default_socket;
 use crate::sys::system;
 use crate::wire::error::Error;
@@ -18,6 +21,18 @@ pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
     let base = base(system::euid(), env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))?;
     // A service on another socket than usual is another service.
     Ok(if default_socket().is_ok_and(|usual| usual == socket) { base } else { base.join(name_of(socket)) })
+}
+
+/// For a user without a runtime directory: the place below their state, which nobody else makes.
+pub fn make_socket_directory(socket: &Path) -> Result<(), Error> {
+    let directory = socket.parent().filter(|dir| dir.ends_with("provost/run"));
+    let Some(directory) = directory.filter(|_| default_socket().is_ok_and(|usual| usual == socket)) else {
+        return Ok(());
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| {
+        Error::failed(&format!("make {}", text::path(directory)), &text::cause(&e))
+            .hint("give another place with --socket PATH")
+    })
 }
 
 /// The settings that hold without `--config`, if there are any.

@@ -156,7 +156,8 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
     }
 }
 
-/// What an orderly end of the service may take beside the graces of its processes, ms: SIGKILL, and the store.
+/// What an orderly end of the service may take beside the graces of its processes, ms: SIGKILL, and the
+/// store.
 const STOP_BESIDE_GRACE_MS: u64 = 10_000;
 
 /// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for

@@ -111,8 +111,14 @@ fn end_unknown(
     }
     context.say(&format!("pid {pids} of {id}, which an earlier service did not record: ended"));
     let service = context.feed.service();
-    let tree =
-        |cgroup| Tree { id, service, cgroup, leader: Leader::default(), leader_gone: true, told: Vec::new() };
+    let tree = |cgroup| Tree {
+        id,
+        service,
+        cgroup,
+        leader: Leader::default(),
+        leader_gone: true,
+        notified: Vec::new(),
+    };
     let until = clock::now_ms() + GONE_MS;
     for tree in [Some(tree(None)), survivors.cgroup.map(|cgroup| tree(Some(cgroup)))].into_iter().flatten() {
         // What cannot be killed is not waited for longer than this.

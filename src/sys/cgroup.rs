@@ -14,8 +14,8 @@ use crate::sys::procfs::{self, is_gone};
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes away the directories `PREFIX-PID-START` of processes that are gone without having done so. One in
-    /// which something still lives cannot be taken away, and is not.
+    /// Takes away the directories `PREFIX-PID-START` of processes that are gone without having done so.
+    /// One in which something still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(text) = ours_path() else { return };
         for path in subdirectories(&text).into_iter().flatten() {
@@ -71,8 +71,8 @@ impl Root {
             .collect()
     }
 
-    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START` of processes that
-    /// are gone.
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START` of processes
+    /// that are gone.
     #[must_use]
     pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
         let Some(parent) = self.0.parent() else { return Vec::new() };

@@ -15,8 +15,8 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// Writes what there is room for now: `WouldBlock` where there is none. Though the descriptor is shared and so
-/// cannot be made non-blocking, a writer that comes in between is not waited for where the kernel helps
+/// Writes what there is room for now: `WouldBlock` where there is none. Though the descriptor is shared and
+/// so cannot be made non-blocking, a writer that comes in between is not waited for where the kernel helps
 /// (RWF_NOWAIT, for pipes from 6.5 on).
 pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let mut room = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };

@@ -23,7 +23,7 @@ use crate::wire::spec::Scope;
 /// looked for.
 const WAITED_MAX: usize = 16;
 /// The most processes of a tree of whom it is remembered that they were told to stop.
-const TOLD_MAX: usize = 1024;
+const NOTIFIED_MAX: usize = 1024;
 /// How long a kill without a cgroup goes after what forks while it looks, ms.
 const HUNT_MS: u64 = 1500;
 /// When to look again after it could not be done for want of descriptors or memory, ms.
@@ -40,7 +40,7 @@ pub struct Tree {
     /// Whether the process itself has ended and been reaped.
     pub leader_gone: bool,
     /// Who got the signal of the present stop.
-    pub told: Vec<Leader>,
+    pub notified: Vec<Leader>,
 }
 
 /// What tells when (some of) the rest is gone.
@@ -84,12 +84,12 @@ impl Tree {
         let resumes = signal != signal::KILL && signal != signal::CONT;
         let mut members = self.members(scope)?;
         match whom {
-            Whom::All => self.told.clear(),
-            Whom::Untold => members.retain(|member| !self.told.contains(&member.identity)),
+            Whom::All => self.notified.clear(),
+            Whom::Untold => members.retain(|member| !self.notified.contains(&member.identity)),
         }
         // Beyond the limit, one may be told twice.
-        let room = TOLD_MAX.saturating_sub(self.told.len());
-        self.told.extend(members.iter().map(|member| member.identity).take(room));
+        let room = NOTIFIED_MAX.saturating_sub(self.notified.len());
+        self.notified.extend(members.iter().map(|member| member.identity).take(room));
         each(&members, |member| {
             let reached = member.fd.signal(signal)?;
             if reached && resumes {
@@ -316,7 +316,7 @@ mod tests {
             cgroup: None,
             leader,
             leader_gone: false,
-            told: Vec::new(),
+            notified: Vec::new(),
         }
     }
 

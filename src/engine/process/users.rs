@@ -190,14 +190,14 @@ mod tests {
     #[test]
     fn a_user_is_told_who_they_are() {
         let passwd = "web:x:33:33:Web, Server:/var/www:/bin/sh\nbare:x:34:34\n";
-        let told = |user| {
-            let told = login(passwd, user).unwrap();
-            told.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        let variables = |user| {
+            let login = login(passwd, user).unwrap();
+            login.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(told("web"), "HOME=/var/www LOGNAME=web SHELL=/bin/sh USER=web");
-        assert_eq!(told("33"), told("web"));
-        assert_eq!(told("bare"), "LOGNAME=bare USER=bare");
-        assert_eq!(told("35"), "", "nothing is known of a number without an entry");
+        assert_eq!(variables("web"), "HOME=/var/www LOGNAME=web SHELL=/bin/sh USER=web");
+        assert_eq!(variables("33"), variables("web"));
+        assert_eq!(variables("bare"), "LOGNAME=bare USER=bare");
+        assert_eq!(variables("35"), "", "nothing is known of a number without an entry");
     }
 
     const PASSWD: &str = "\

@@ -61,7 +61,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         cgroup,
         leader: Leader::default(),
         leader_gone: record.leader_gone,
-        told: Vec::new(),
+        notified: Vec::new(),
     };
     let worker = Worker {
         process,
