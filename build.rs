@@ -36,9 +36,10 @@ const SERVICES: [&str; 9] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 14] = [
+const LONG: [&str; 15] = [
     "Start",
     "StartAgain",
+    "Update",
     "Stop",
     "Restart",
     "Remove",

@@ -23,7 +23,9 @@ pub fn needs(request: &Request) -> Role {
             Role::Operator
         }
         // To define a command is to execute it, and its definition can be lost only by who can make it again.
-        Request::Start(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
+        Request::Start(_) | Request::Update(_) | Request::Remove(_) | Request::Upgrade(_) => Role::Admin,
+        // It holds the values of variables.
+        Request::Definitions(_) => Role::Admin,
         // Values are secrets, and LD_PRELOAD is one of them.
         Request::Env(_) => Role::Admin,
         // It names all callers.
@@ -54,6 +56,8 @@ pub fn verb(request: &Request) -> &'static str {
     match request {
         Request::Start(_) => "start a new process",
         Request::StartAgain(_) => "start",
+        Request::Update(_) => "change how a process is run",
+        Request::Definitions(_) => "see how processes are run",
         Request::Stop(_) => "stop",
         Request::Restart(_) => "restart",
         Request::Remove(_) => "remove",
@@ -111,13 +115,13 @@ mod tests {
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::ProviderName;
     use crate::wire::request::{
-        Events, Follow, List, Numbering, Output, Remove, Signal, Since, Start, Stop, Stream, StreamKind,
-        Upgrade, Wait,
+        Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
+        StreamKind, Update, Upgrade, Wait,
     };
     use crate::wire::spec::{Scope, Spec};
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 22;
+    const REQUESTS: usize = 24;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -127,6 +131,8 @@ mod tests {
         let stream = Stream { targets: targets(), kind: StreamKind::Both, since: Since::Now };
         let start =
             Start { spec: Spec::new(["true"]), ids: vec![ProcessId::new()], numbering: Numbering::Single };
+        let update =
+            Update { target: "web".into(), spec: Spec::new(["true"]), outdated: OutdatedRun::Restart };
         let set = EnvChange { set: vec![("A".into(), "b".into())], unset: Vec::new() };
         let unset = EnvChange { set: Vec::new(), unset: vec!["A".into()] };
         let provider = || ProviderName::new("", "app").unwrap();
@@ -150,6 +156,8 @@ mod tests {
             (Request::Restart(targets()), [no, yes, yes], yes),
             (Request::Signal(signal), [no, yes, yes], yes),
             (Request::Start(start), [no, no, yes], yes),
+            (Request::Update(Box::new(update)), [no, no, yes], yes),
+            (Request::Definitions(targets()), [no, no, yes], no),
             (Request::Remove(Remove::default()), [no, no, yes], yes),
             (Request::Env(EnvChange::default()), [no, no, yes], no),
             (Request::Env(set), [no, no, yes], yes),

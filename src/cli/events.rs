@@ -98,6 +98,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Stopping
         | EventKind::Signalled
         | EventKind::Removed
+        | EventKind::Updated
         | EventKind::EnvChanged => true,
         EventKind::Unknown
         | EventKind::Ready

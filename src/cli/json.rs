@@ -41,6 +41,7 @@ pub fn process(p: &Process) -> Value {
         "cwd": p.cwd,
         "user": p.user,
         "own": p.internal,
+        "outdated": p.outdated,
     })
 }
 

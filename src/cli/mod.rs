@@ -41,6 +41,7 @@ mod restart;
 mod run;
 mod serve;
 mod session;
+mod show;
 mod signal;
 mod spec_help;
 mod spec_options;
@@ -51,6 +52,8 @@ mod stdout;
 mod stop;
 mod stream;
 mod text;
+mod toml;
+mod update;
 mod upgrade;
 #[cfg(feature = "gateway")]
 mod user;
@@ -75,12 +78,15 @@ const COMMANDS: &[&Command] = &[
     &run::COMMAND,
     &stop::COMMAND,
     &restart::COMMAND,
+    &update::COMMAND,
     &remove::COMMAND,
     &signal::COMMAND,
     &wait::COMMAND,
     &status::COMMAND,
     &list::COMMAND,
     &why::COMMAND,
+    &show::COMMAND,
+    &show::EXPORT,
     &output::COMMAND,
     &stream::COMMAND,
     &env::COMMAND,

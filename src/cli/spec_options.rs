@@ -55,8 +55,23 @@ impl Launch {
         self.spec.ready.is_some()
     }
 
-    /// The whole, with its program.
-    pub fn finish(mut self, program: Vec<String>) -> Result<Spec, Error> {
+    /// What was said, of a process that is there already: the options, and a spec with their values.
+    pub fn changes(mut self, program: Option<Vec<String>>) -> Result<(Vec<String>, Spec), Error> {
+        if self.shell && program.is_none() {
+            return Err(Error::usage("--shell is for a command, but there is no --")
+                .hint("write: --shell -- 'COMMAND | ...'"));
+        }
+        if let Some(program) = program {
+            self.seen.push("--command".to_owned());
+            self.set_command(program)?;
+        }
+        if let Some(cwd) = &self.spec.cwd {
+            self.spec.cwd = Some(directory(Some(cwd))?);
+        }
+        Ok((self.seen, self.spec))
+    }
+
+    fn set_command(&mut self, program: Vec<String>) -> Result<(), Error> {
         if program.is_empty() {
             return Err(Error::usage("there is no program behind --").hint("write: -- PROGRAM [ARG...]"));
         }
@@ -64,6 +79,12 @@ impl Launch {
             false => program,
             true => vec!["/bin/sh".into(), "-c".into(), program.join(" ")],
         };
+        Ok(())
+    }
+
+    /// The whole, with its program.
+    pub fn finish(mut self, program: Vec<String>) -> Result<Spec, Error> {
+        self.set_command(program)?;
         self.spec.cwd = Some(directory(self.spec.cwd.as_deref())?);
         self.spec.check()?;
         Ok(self.spec)

@@ -192,6 +192,9 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             if !process.ready {
                 facts.push("not ready".into());
             }
+            if process.outdated {
+                facts.push("outdated: changed since it started".into());
+            }
         }
         State::Starting => facts.push(format!("run {}", process.run)),
         State::Stopping if process.stuck => facts.push("SIGKILL was sent and something does not die".into()),

@@ -128,6 +128,10 @@ fn sentence(p: &Process, stopper: Option<&str>, last_line: Option<&str>, now: Ti
         let times = if p.restarts == 1 { "once".to_owned() } else { format!("{} times", p.restarts) };
         parts.push(format!("restarted {times} by itself so far"));
     }
+    parts.extend(p.outdated.then(|| {
+        let label = p.label();
+        format!("its definition was changed since it started: 'provost restart {label}' makes it hold")
+    }));
     parts.extend(what_next(p, now));
     parts.extend(last_line.map(|line| format!("last output: {line}")));
     format!("{}: {}", p.label(), parts.join("; "))

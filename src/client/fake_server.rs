@@ -162,5 +162,6 @@ pub(crate) fn process(name: &str) -> Process {
         cwd: "/".into(),
         user: None,
         internal: false,
+        outdated: false,
     }
 }

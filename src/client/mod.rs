@@ -46,9 +46,10 @@ use crate::wire::health::Health;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
 use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
-use crate::wire::reply::{Chunk, Environment, Item, Reply, Service, Upgraded};
+use crate::wire::reply::{Chunk, Definition, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
-    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Upgrade, Wait,
+    EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Update, Upgrade,
+    Wait,
 };
 
 /// How long the host of providers may take to be ready.
@@ -140,6 +141,26 @@ impl Client {
     /// so means that whether it was done is unknown.
     pub fn restart(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
         self.items(Request::Restart(targets))
+    }
+
+    /// Has one process run in another way, and answers when that holds; where a run is to be replaced, when the
+    /// next one runs. The same once more changes nothing.
+    pub fn update(&mut self, update: Update) -> Result<Vec<Item>, Error> {
+        update.spec.check()?;
+        self.items(Request::Update(Box::new(update)))
+    }
+
+    /// How processes are to be run, with the values of their variables; what is not there is an error.
+    pub fn definitions(&mut self, targets: Vec<String>) -> Result<Vec<Definition>, Error> {
+        let mut definitions = Vec::new();
+        for reply in self.call(Request::Definitions(targets))? {
+            match reply {
+                Reply::Definition(definition) => definitions.push(*definition),
+                Reply::Item(Item { error: Some(e), .. }) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(definitions)
     }
 
     /// Forgets processes and what they printed.

@@ -145,6 +145,10 @@ impl RemoteLink {
             Request::StartAgain(t) => {
                 client.start_again(&api::StartAgainRequest { targets: targets(t) }, option).map(unary)
             }
+            Request::Update(r) => client.update(&(&**r).into(), option).map(unary),
+            Request::Definitions(t) => {
+                client.definitions(&api::DefinitionsRequest { targets: targets(t) }, option).map(streamed)
+            }
             Request::Stop(r) => client.stop(&r.into(), option).map(unary),
             Request::Restart(t) => {
                 client.restart(&api::RestartRequest { targets: targets(t) }, option).map(unary)

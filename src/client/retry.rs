@@ -34,6 +34,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
     match request {
         Request::Start(_)
         | Request::StartAgain(_)
+        | Request::Update(_)
+        | Request::Definitions(_)
         | Request::Stop(_)
         | Request::Remove(_)
         | Request::Wait(_)
@@ -67,6 +69,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         Request::Wait(wait) => wait.timeout.map(|timeout| timeout.saturating_add(TIMEOUT)),
         Request::Signal(_)
         | Request::Status(_)
+        | Request::Definitions(_)
         | Request::List(_)
         | Request::Output(_)
         | Request::Env(_)
@@ -81,6 +84,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         // These last as long as the process they are about, or within the timeouts of the provider.
         Request::Stop(_)
         | Request::Restart(_)
+        | Request::Update(_)
         | Request::Remove(_)
         | Request::Stream(_)
         | Request::Follow(_)

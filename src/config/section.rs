@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
-use crate::wire::values;
+use crate::wire::values::{self, duration_text, size_text};
 
 /// The file that is read, for messages.
 pub struct Source<'a> {
@@ -153,7 +153,8 @@ impl<'a> Section<'a> {
         let size = values::size(&text.value).ok_or_else(|| {
             self.bad(&text, &format!("'{key}' is a size, as \"64 KiB\", \"10 MiB\" or \"1 GiB\""))
         })?;
-        let refusal = || format!("'{key}' is from {} to {}", bytes(*range.start()), bytes(*range.end()));
+        let refusal =
+            || format!("'{key}' is from {} to {}", size_text(*range.start()), size_text(*range.end()));
         if range.contains(&size) { Ok(Some(size)) } else { Err(self.bad(&text, &refusal())) }
     }
 
@@ -172,7 +173,9 @@ impl<'a> Section<'a> {
                 &format!("'{key}' is a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\""),
             )
         })?;
-        let refusal = || format!("'{key}' is from {} to {}", span(*range.start()), span(*range.end()));
+        let refusal = || {
+            format!("'{key}' is from {} to {}", duration_text(*range.start()), duration_text(*range.end()))
+        };
         if range.contains(&value) { Ok(Some(value)) } else { Err(self.bad(&text, &refusal())) }
     }
 
@@ -331,20 +334,4 @@ fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'
 fn a(name: &str) -> String {
     let vowel = name.starts_with(['a', 'e', 'i', 'o', 'u']);
     format!("{} {name}", if vowel { "an" } else { "a" })
-}
-
-/// As it is written: in the largest unit that leaves it whole.
-fn span(duration: Duration) -> String {
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    let ms = duration.as_millis();
-    let (unit, len) =
-        units.into_iter().find(|(_, len)| ms.is_multiple_of(*len)).expect("all are of milliseconds");
-    format!("{}{unit}", ms / len)
-}
-
-/// The same for sizes.
-fn bytes(size: u64) -> String {
-    let units = [(" GiB", 1 << 30), (" MiB", 1 << 20), (" KiB", 1 << 10), ("", 1)];
-    let (unit, len) = units.into_iter().find(|(_, len)| size.is_multiple_of(*len)).expect("all are of bytes");
-    format!("{}{unit}", size / len)
 }

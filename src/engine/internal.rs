@@ -46,7 +46,7 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         engine.upgrades.wait();
         if let Some(mut wanted) = wanted {
             // What a client has asked for under an earlier engine is wanted still.
-            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| p.spec == **spec);
+            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| *p.spec() == **spec);
             wanted.extend(engine.on_demand.lock().iter().filter(is_held).cloned());
             settle(&engine, wanted);
         }
@@ -62,7 +62,7 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
         let e = format!("this service has no {name}");
         return Err(Error::new(Code::Refused, e).hint("it was built without gateway, and so without gRPC"));
     };
-    let process = match held(engine).into_iter().find(|p| is_called(&p.spec, name)) {
+    let process = match held(engine).into_iter().find(|p| is_called(&p.spec(), name)) {
         Some(process) => process,
         None => make(engine, spec.clone())?,
     };
@@ -80,7 +80,7 @@ pub fn await_grpc(engine: &Arc<Engine>, name: &'static str) -> io::Result<()> {
         let mut said = String::new();
         // It may be there already, made under an earlier engine. One of that name which is run in another way
         // is about to go, as the configuration says.
-        while held(&engine).iter().all(|process| process.spec != spec) {
+        while held(&engine).iter().all(|process| *process.spec() != spec) {
             let Some(listener) = engine.grpc.as_ref() else { return };
             let mut fds = [PollFd::readable(listener.as_fd())];
             if poll::wait(&mut fds, None).is_err() || fds[0].is_hung_up() || engine.context.is_stopping() {
@@ -116,7 +116,7 @@ fn held(engine: &Engine) -> Vec<Arc<Process>> {
 /// leaves the rest to the next one.
 fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
     for process in held(engine) {
-        let Some(n) = wanted.iter().position(|spec| *spec == process.spec) else {
+        let Some(n) = wanted.iter().position(|spec| *spec == *process.spec()) else {
             let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(&process, what));
             match answered.into_iter().find_map(|a| a.error) {
                 None => drop(engine.forget(&process)),
@@ -128,7 +128,8 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
         let record = process.record();
         if record.run == 0 {
             start(engine, &process);
-        } else if process.spec.command[0] == INTERNAL_PROGRAM && record.pid.is_some_and(is_of_another_program)
+        } else if process.spec().command[0] == INTERNAL_PROGRAM
+            && record.pid.is_some_and(is_of_another_program)
         {
             // After an upgrade.
             ask(&process, Ask::Restart);
@@ -245,7 +246,7 @@ fn how_ended(process: &Process, record: &Record) -> String {
 
 /// Whether this is the line that tells that it is ready.
 fn is_ready(process: &Process, line: &str) -> bool {
-    matches!(&process.spec.ready, Some(Readiness::Line(text)) if line.contains(text))
+    matches!(&process.spec().ready, Some(Readiness::Line(text)) if line.contains(text))
 }
 
 /// The last line of output that is not empty and fits, fit for a log, without the name of the program.

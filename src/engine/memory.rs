@@ -5,8 +5,14 @@
 //!
 //! ```text
 //! 0      words (see the constants)      128, 2112  two record slots
-//! 4096   output index                   then, page by page: output ring, spec, launch
+//! 4096   output index                   then, page by page: output ring; spec and launch, each at its place
 //! ```
+//!
+//! Spec and launch each have a word that holds their length, and in its upper half the page at which they
+//! begin, counted from the end of the ring. A new spec is written where neither the present one nor the launch
+//! is, then its word is stored: a child on its way to its exec reads its launch undisturbed, and an engine that
+//! comes after any end of ours finds the old spec or the new one. Where a process was never given another spec,
+//! the words are bare lengths, as they always were: the spec is first, the launch behind it.
 
 use std::fs::File;
 use std::io;
@@ -28,8 +34,10 @@ const MAGIC_AT: usize = 0;
 /// Grows by one with each record; its last bit is the current slot.
 const TURN_AT: usize = 8;
 const OUTPUT_BYTES_AT: usize = 40;
-const SPEC_LEN_AT: usize = 48;
-const LAUNCH_LEN_AT: usize = 56;
+/// The place of the spec, see [`Place`].
+const SPEC_AT: usize = 48;
+/// The place of the launch; page 0 stands for the one behind a spec that is first.
+const LAUNCH_AT: usize = 56;
 const SLOT_AT: [usize; 2] = [128, 2112];
 const SLOT_LEN: usize = 1984;
 /// The length in front of a record in its slot.
@@ -58,7 +66,7 @@ impl Memory {
         file.write_all_at(&bytes, spec_at).map_err(failed)?;
         let window = Window::map(&file, geometry.window_len()).map_err(failed)?;
         window.atomic(OUTPUT_BYTES_AT).store(spec.output_bytes, Ordering::Release);
-        window.atomic(SPEC_LEN_AT).store(bytes.len() as u64, Ordering::Release);
+        window.atomic(SPEC_AT).store(Place { page: 0, len: bytes.len() as u64 }.word(), Ordering::Release);
         let memory = Self { window, file, geometry };
         memory.ring().start().map_err(failed)?;
         memory.window.atomic(MAGIC_AT).store(MAGIC, Ordering::Release);
@@ -75,12 +83,14 @@ impl Memory {
             return Ok(None);
         }
         let geometry = Geometry::new(atomic(OUTPUT_BYTES_AT));
-        let len = usize::try_from(atomic(SPEC_LEN_AT)).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
-        if file.metadata()?.len() < geometry.end() + len as u64 {
+        let place = Place::of(atomic(SPEC_AT));
+        let len = usize::try_from(place.len).unwrap_or(usize::MAX).min(2 * STRINGS_LEN_MAX);
+        let spec_at = geometry.end() + place.page * PAGE as u64;
+        if file.metadata()?.len() < spec_at + len as u64 {
             return Ok(None);
         }
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, geometry.end())?;
+        file.read_exact_at(&mut bytes, spec_at)?;
         let window = Window::map(&file, geometry.window_len())?;
         let memory = Self { window, file, geometry };
         memory.ring().recover()?;
@@ -138,29 +148,60 @@ impl Memory {
         Record::decode(&self.window.read(slot + LEN_LEN, len).ok_or_else(broken)?)
     }
 
-    fn launch_at(&self) -> u64 {
-        let spec_len = self.window.atomic(SPEC_LEN_AT).load(Ordering::Acquire);
-        self.geometry.end() + pages(usize::try_from(spec_len).unwrap_or(usize::MAX))
+    fn place(&self, word: usize) -> Place {
+        Place::of(self.window.atomic(word).load(Ordering::Acquire))
+    }
+
+    fn launch_place(&self) -> Place {
+        let (spec, launch) = (self.place(SPEC_AT), self.place(LAUNCH_AT));
+        if launch.page == 0 { Place { page: spec.end(), ..launch } } else { launch }
+    }
+
+    fn offset(&self, place: Place) -> u64 {
+        self.geometry.end() + place.page * PAGE as u64
+    }
+
+    /// Writes another spec beside the present one, which stays what it is until [`Memory::turn_to`].
+    pub fn lay_spec(&self, spec: &Spec) -> io::Result<LaidSpec> {
+        let bytes = spec.encode();
+        let taken = [self.place(SPEC_AT), self.launch_place()];
+        let place = Place::free(bytes.len(), 0, &taken).ok_or(io::ErrorKind::OutOfMemory)?;
+        self.write(place, &bytes)?;
+        Ok(LaidSpec(place))
+    }
+
+    /// Makes a spec that was laid the present one.
+    pub fn turn_to(&self, LaidSpec(place): LaidSpec) {
+        // The launch stays where it is, and says so before "behind the spec" has another meaning.
+        self.window.atomic(LAUNCH_AT).store(self.launch_place().word(), Ordering::Release);
+        self.window.atomic(SPEC_AT).store(place.word(), Ordering::Release);
     }
 
     /// Lays the launch of the next run where its child will find it.
     pub fn lay_launch(&self, launch: &Launch) -> io::Result<ByteRange> {
         let bytes = launch.encode().map_err(io::Error::other)?;
-        let offset = self.launch_at();
-        let end = offset + pages(bytes.len());
+        let spec = self.place(SPEC_AT);
+        let place = Place::free(bytes.len(), 1, &[spec]).ok_or(io::ErrorKind::OutOfMemory)?;
+        self.write(place, &bytes)?;
+        let is_behind = spec.page == 0 && place.page == spec.end();
+        let word = if is_behind { Place { page: 0, ..place } } else { place };
+        self.window.atomic(LAUNCH_AT).store(word.word(), Ordering::Release);
+        Ok(ByteRange { offset: self.offset(place), len: bytes.len() as u64 })
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> io::Result<()> {
+        let end = self.geometry.end() + place.end() * PAGE as u64;
         if self.file.metadata()?.len() < end {
             self.file.set_len(end)?;
         }
-        self.file.write_all_at(&bytes, offset)?;
-        self.window.atomic(LAUNCH_LEN_AT).store(bytes.len() as u64, Ordering::Release);
-        Ok(ByteRange { offset, len: bytes.len() as u64 })
+        self.file.write_all_at(bytes, self.offset(place))
     }
 
     /// The launch that was laid last, to say what a step of it was about.
     pub fn launch(&self) -> io::Result<Launch> {
-        let len = self.window.atomic(LAUNCH_LEN_AT).load(Ordering::Acquire);
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(4 * STRINGS_LEN_MAX)];
-        self.file.read_exact_at(&mut bytes, self.launch_at())?;
+        let place = self.launch_place();
+        let mut bytes = vec![0; usize::try_from(place.len).unwrap_or(0).min(4 * STRINGS_LEN_MAX)];
+        self.file.read_exact_at(&mut bytes, self.offset(place))?;
         let laid = Laid::find(&bytes).ok_or(io::ErrorKind::InvalidData)?;
         laid.to_launch().map_err(io::Error::other)
     }
@@ -168,6 +209,44 @@ impl Memory {
     /// Why the child of this run did not come to its exec; `None`: it did, or has not yet.
     pub fn failure(&self, run: u64) -> Option<Failure> {
         Failure::decode(&self.window.read(FAILURE_AT, FAILURE_LEN)?).filter(|f| f.run == run)
+    }
+}
+
+/// A spec that lies in the memory and is not yet the present one.
+#[derive(Debug)]
+#[must_use]
+pub struct LaidSpec(Place);
+
+/// Where a spec or a launch lies behind the ring: its first page, and its length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    page: u64,
+    len: u64,
+}
+
+impl Place {
+    /// Half a word each: 16 TiB of pages, 4 GiB of bytes.
+    const HALF: u32 = 32;
+
+    fn of(word: u64) -> Self {
+        Self { page: word >> Self::HALF, len: word & u64::from(u32::MAX) }
+    }
+
+    fn word(self) -> u64 {
+        self.page << Self::HALF | self.len
+    }
+
+    /// The first page behind it.
+    fn end(self) -> u64 {
+        self.page + self.len.div_ceil(PAGE as u64)
+    }
+
+    /// The first pages from `first` on that have room for so many bytes and are not taken.
+    fn free(len: usize, first: u64, taken: &[Self]) -> Option<Self> {
+        let len = u64::from(u32::try_from(len).ok()?);
+        let begins = taken.iter().map(|t| t.end()).filter(|&end| end > first).chain([first]);
+        let places = begins.map(|page| Self { page, len });
+        places.filter(|p| taken.iter().all(|t| p.end() <= t.page || t.end() <= p.page)).min_by_key(|p| p.page)
     }
 }
 
@@ -208,6 +287,55 @@ mod tests {
             assert!(range.len > len as u64);
             assert_eq!(memory.launch().unwrap(), launch);
         }
+    }
+
+    #[test]
+    fn another_spec_is_there_whole_or_not_at_all() {
+        let spec = |len: usize| Spec::new(["x".repeat(len)]);
+        let mut present = spec(10);
+        let memory = Memory::create(&present).unwrap();
+        memory.publish(&fresh(ProcessId::new(), None, None));
+        let opened = || Memory::open(memory.file.try_clone().unwrap()).unwrap().unwrap().1;
+        let mut launch = Launch::default();
+        for (n, len) in [10, 9000, 10, 100_000, 5000, 9000, 1].into_iter().enumerate() {
+            launch.argv.push(&[&"y".repeat(3000 * n)]).unwrap();
+            let range = memory.lay_launch(&launch).unwrap();
+            let mut before = vec![0; range.len as usize];
+            memory.file.read_exact_at(&mut before, range.offset).unwrap();
+            for more in [0, 20_000] {
+                let next = spec(len + more);
+                let laid = memory.lay_spec(&next).unwrap();
+                assert_eq!(opened(), present, "an engine that ends here has changed nothing");
+                memory.turn_to(laid);
+                assert_eq!(opened(), next);
+                present = next;
+                // A child may read its launch at any time.
+                let mut now = vec![0; range.len as usize];
+                memory.file.read_exact_at(&mut now, range.offset).unwrap();
+                assert!(now == before && memory.launch().unwrap() == launch);
+            }
+        }
+        let len = memory.file.metadata().unwrap().len() - memory.geometry.end();
+        assert!(len < 600_000, "places are used again: {len} bytes");
+    }
+
+    /// As it was laid out before a process could be given another spec, and as it still is until it is.
+    #[test]
+    fn the_words_of_a_first_spec_and_its_launch_are_bare_lengths() {
+        let spec = Spec::new(["x".repeat(5000)]);
+        let memory = Memory::create(&spec).unwrap();
+        memory.publish(&fresh(ProcessId::new(), None, None));
+        let mut launch = Launch::default();
+        launch.argv.push(&["a"]).unwrap();
+        let range = memory.lay_launch(&launch).unwrap();
+        let word = |at| memory.window.atomic(at).load(Ordering::Acquire);
+        assert_eq!((word(SPEC_AT), word(LAUNCH_AT)), (spec.encode().len() as u64, range.len));
+        assert_eq!(range.offset, memory.geometry.end() + pages(spec.encode().len()));
+        let (opened, read, _) = Memory::open(memory.file.try_clone().unwrap()).unwrap().unwrap();
+        assert!(read == spec && opened.launch().unwrap() == launch);
+        // Another spec, and the launch that is already there is still found.
+        opened.turn_to(opened.lay_spec(&Spec::new(["b"])).unwrap());
+        assert_eq!(memory.launch().unwrap(), launch);
     }
 
     #[test]

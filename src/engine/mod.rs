@@ -170,7 +170,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         // First what the service runs for itself: it lets others in.
         let (internal, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_internal);
         if !hurry {
-            let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec.stop.timeout).max();
+            let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec().stop.timeout).max();
             let graces = [grace(&internal), grace(&others)].into_iter().flatten().sum::<Duration>();
             let ms = millis(graces).saturating_add(STOP_BESIDE_GRACE_MS);
             let _ = ending.context.link.send(&ToKeeper::StopTakes { ms }, &[]);

@@ -101,7 +101,8 @@ impl StoreWriter {
         feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
         let held = self.table.others();
-        let held: Vec<_> = held.iter().map(|p| (&p.spec, p.record())).collect();
+        let specs: Vec<_> = held.iter().map(|p| (p.spec(), p.record())).collect();
+        let held: Vec<_> = specs.iter().map(|(spec, record)| (&**spec, record.clone())).collect();
         let lacking = reconcile::lacking(&held, &opened.loaded.kept);
         self.store = Some(opened.store);
         self.write_queue().opened(lacking, opened.loaded.env != self.context.feed.env());
@@ -156,12 +157,12 @@ impl StoreWriter {
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for &id in &marks.dirty {
             match self.table.get(id) {
-                Some(process) => found.push((process.record(), process)),
+                Some(process) => found.push((process.record(), process.spec())),
                 None => gone.push(id),
             }
         }
-        let put = found.iter().map(|(record, process)| Put {
-            spec: &process.spec,
+        let put = found.iter().map(|(record, spec)| Put {
+            spec,
             record,
             wanted: record.wanted,
             leader: record.pid.zip(record.start_ticks).map(|(pid, start_ticks)| Leader { pid, start_ticks }),

@@ -24,6 +24,8 @@ macro_rules! methods {
 methods! { ProcessService:
     start: later(StartRequest) -> ServerStreamingSink<StartResponse>;
     start_again: later(StartAgainRequest) -> ServerStreamingSink<StartAgainResponse>;
+    update: later(UpdateRequest) -> ServerStreamingSink<UpdateResponse>;
+    definitions: as_it_comes(DefinitionsRequest) -> ServerStreamingSink<DefinitionsResponse>;
     stop: later(StopRequest) -> ServerStreamingSink<StopResponse>;
     restart: later(RestartRequest) -> ServerStreamingSink<RestartResponse>;
     remove: later(RemoveRequest) -> ServerStreamingSink<RemoveResponse>;

@@ -42,6 +42,7 @@ impl Request {
                 text
             }
             Self::StartAgain(targets) => on("start again", targets),
+            Self::Update(r) => format!("update {}", r.target),
             Self::Stop(r) => on("stop", &r.targets),
             Self::Restart(targets) => on("restart", targets),
             Self::Remove(r) => on("remove", &r.targets),
@@ -58,6 +59,7 @@ impl Request {
             Self::Module(call) => call.change()?,
             Self::Wait(_)
             | Self::Status(_)
+            | Self::Definitions(_)
             | Self::List(_)
             | Self::Output(_)
             | Self::Stream(_)

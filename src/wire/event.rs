@@ -46,6 +46,8 @@ pub enum EventKind {
     Lost,
     /// A new engine goes on with what runs.
     TakenOver,
+    /// A process is to be run in another way.
+    Updated,
 }
 
 /// An event that has no number and no time yet.
@@ -56,7 +58,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 18] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 19] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -75,6 +77,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 18] = [
     (EventKind::EnvChanged, v1::EventKind::EnvChanged, "env-changed"),
     (EventKind::Lost, v1::EventKind::Lost, "lost"),
     (EventKind::TakenOver, v1::EventKind::TakenOver, "taken-over"),
+    (EventKind::Updated, v1::EventKind::Updated, "updated"),
 ];
 
 impl EventKind {

@@ -9,6 +9,7 @@ mod change;
 pub mod envelope;
 pub mod error;
 pub mod event;
+pub mod fields;
 pub mod frame;
 pub mod handover;
 pub mod health;

@@ -207,6 +207,8 @@ pub struct Process {
     pub user: Option<String>,
     /// The service runs it for itself.
     pub internal: bool,
+    /// Its run is of an older definition than the present one, which holds from the next run on.
+    pub outdated: bool,
 }
 
 impl Process {
@@ -246,6 +248,7 @@ impl Process {
             cwd: self.cwd.clone(),
             user: self.user.clone().unwrap_or_default(),
             own: self.internal,
+            outdated: self.outdated,
         }
     }
 
@@ -279,6 +282,7 @@ impl Process {
             cwd: w.cwd,
             user: (!w.user.is_empty()).then_some(w.user),
             internal: w.own,
+            outdated: w.outdated,
         })
     }
 }

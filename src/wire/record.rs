@@ -55,6 +55,8 @@ pub struct Record {
     pub left: bool,
     /// The service runs it for itself.
     pub internal: bool,
+    /// Its run is of an older spec than the present one.
+    pub outdated: bool,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -71,6 +73,7 @@ pub struct Record {
 // | `stop`, `leader_gone`, `stuck` | stopping |
 // | `deadline`, `deadline_at` | stopping: of the grace period, then of SIGKILL; backoff: the next attempt |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
+// | `outdated` | starting once it is spawned, running, stopping; a start clears it |
 // | `start_failure` | of the present run, or of the last one; a start clears it |
 // | `exit` | of the last run that ended: it stays during the next one |
 
@@ -165,6 +168,7 @@ impl Record {
             adopted: self.adopted,
             left: self.left,
             own: self.internal,
+            outdated: self.outdated,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -211,6 +215,7 @@ impl Record {
             adopted: w.adopted,
             left: w.left,
             internal: w.own,
+            outdated: w.outdated,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,

@@ -14,7 +14,7 @@ use crate::wire::process::Process;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::reply::Body;
 use crate::wire::provider::ProviderAnswer;
-use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
+use crate::wire::spec::{Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Reply {
     Item(Item),
     /// A part of a list.
     Processes(Vec<Process>),
+    /// How a process is to be run.
+    Definition(Box<Definition>),
     Chunk(Chunk),
     /// Output bytes that are no longer there.
     Gap(Gap),
@@ -58,6 +60,13 @@ pub struct Item {
     pub error: Option<Error>,
     /// What was done, but could not be recorded, and why.
     pub unrecorded: Option<String>,
+}
+
+/// How a process is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    pub process: Process,
+    pub spec: Spec,
 }
 
 /// Output bytes of one stream, in a row.
@@ -184,6 +193,10 @@ impl Reply {
             Self::Processes(all) => {
                 Body::Processes(v1::Processes { processes: all.iter().map(Process::to_wire).collect() })
             }
+            Self::Definition(d) => Body::Definition(v1::Definition {
+                process: Some(d.process.to_wire()),
+                spec: Some(d.spec.to_wire()),
+            }),
             Self::Chunk(c) => Body::Chunk(c.clone().into_wire()),
             Self::Gap(g) => {
                 Body::Gap(v1::Gap { id: g.id.as_bytes().to_vec(), offset: g.offset, missed: g.missed })
@@ -244,6 +257,13 @@ impl Reply {
             }),
             Body::Processes(all) => {
                 Self::Processes(all.processes.into_iter().map(Process::from_wire).collect::<Result<_, _>>()?)
+            }
+            Body::Definition(d) => {
+                let lacking = || Error::usage("a definition without its process or its spec");
+                Self::Definition(Box::new(Definition {
+                    process: Process::from_wire(d.process.ok_or_else(lacking)?)?,
+                    spec: Spec::from_wire(d.spec.ok_or_else(lacking)?)?,
+                }))
             }
             Body::Chunk(c) => Self::Chunk(Chunk {
                 id: ProcessId::from_wire(&c.id)?,

@@ -28,6 +28,10 @@ pub enum Request {
     Start(Start),
     /// Start again what is stopped.
     StartAgain(Vec<String>),
+    /// Have a process run in another way.
+    Update(Box<Update>),
+    /// How processes are to be run, with all values.
+    Definitions(Vec<String>),
     Stop(Stop),
     Restart(Vec<String>),
     Remove(Remove),
@@ -72,6 +76,25 @@ pub struct Start {
     pub ids: Vec<ProcessId>,
     /// Whether the instances are numbered.
     pub numbering: Numbering,
+}
+
+/// A process keeps its id, its name, its history and its output, and is run as this says from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// One process.
+    pub target: String,
+    /// All of how it is to be run, with its present name.
+    pub spec: Spec,
+    pub outdated: OutdatedRun,
+}
+
+/// What becomes of a run that is of an older definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutdatedRun {
+    /// Another one follows at once.
+    Restart,
+    /// It goes on until it ends.
+    Continue,
 }
 
 /// Whether names get the number of the instance.
@@ -219,6 +242,12 @@ impl Request {
                 count: 0,
             }),
             Self::StartAgain(t) => Body::StartAgain(v1::StartAgain { targets: t.clone() }),
+            Self::Update(r) => Body::Update(v1::Update {
+                target: r.target.clone(),
+                spec: Some(r.spec.to_wire()),
+                restart: r.outdated == OutdatedRun::Restart,
+            }),
+            Self::Definitions(t) => Body::Definitions(targets(t)),
             Self::Stop(r) => Body::Stop(v1::StopTargets {
                 targets: r.targets.clone(),
                 signal: r.signal,
@@ -287,6 +316,12 @@ impl Request {
         Ok(match body {
             Body::Start(r) => Self::Start(Start::from_wire(r)?),
             Body::StartAgain(r) => Self::StartAgain(checked(r.targets)?),
+            Body::Update(r) => Self::Update(Box::new(Update {
+                target: r.target,
+                spec: Spec::from_wire(r.spec.ok_or_else(|| Error::usage("an update without a spec"))?)?,
+                outdated: if r.restart { OutdatedRun::Restart } else { OutdatedRun::Continue },
+            })),
+            Body::Definitions(r) => Self::Definitions(checked(r.targets)?),
             Body::Stop(r) => Self::Stop(Stop {
                 targets: checked(r.targets)?,
                 signal: r.signal.map(checked_signal).transpose()?,

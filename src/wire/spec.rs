@@ -376,7 +376,7 @@ impl Spec {
         }
     }
 
-    pub(in crate::wire) fn from_wire(w: v1::Spec) -> Result<Self, Error> {
+    pub(crate) fn from_wire(w: v1::Spec) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         let stop = w.stop.unwrap_or_default();
         let stop_default = StopRules::default();

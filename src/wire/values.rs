@@ -40,6 +40,25 @@ pub fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// As it is written: in the largest unit that leaves it whole.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let ms = duration.as_millis();
+    let unit = units.into_iter().find(|(_, len)| ms != 0 && ms.is_multiple_of(*len));
+    let (unit, len) = unit.unwrap_or(("s", 1000));
+    format!("{}{unit}", ms / len)
+}
+
+/// The same for sizes.
+#[must_use]
+pub fn size_text(size: u64) -> String {
+    let units = [(" GiB", 1 << 30), (" MiB", 1 << 20), (" KiB", 1 << 10)];
+    let unit = units.into_iter().find(|(_, len)| size != 0 && size.is_multiple_of(*len));
+    let (unit, len) = unit.unwrap_or(("", 1));
+    format!("{}{unit}", size / len)
+}
+
 /// The candidate that is so near to `value` that a typing error explains the difference.
 #[must_use]
 pub fn closest(value: &str, candidates: impl IntoIterator<Item = impl Into<String>>) -> Option<String> {

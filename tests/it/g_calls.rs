@@ -26,6 +26,7 @@ fn f21_every_method_and_every_role() {
         let args = [text_field(1, b"sleep"), text_field(1, b"76011"), text_field(2, name.as_bytes())];
         text_field(1, &args.concat())
     };
+    let definition = [text_field(1, b"sleep"), text_field(1, b"76012"), text_field(2, b"old")].concat();
     let variable = text_field(1, &[text_field(1, b"A"), text_field(2, b"b")].concat());
     // A binary that is not there: who may ask for it gets as far as that.
     let upgrade =
@@ -47,6 +48,8 @@ fn f21_every_method_and_every_role() {
         ("Restart", web(), [no, yes, yes]),
         ("Signal", [web(), vec![0x10, 18]].concat(), [no, yes, yes]),
         ("Start", spec("new"), [no, no, yes]),
+        ("Update", [text_field(1, b"old"), text_field(2, &definition)].concat(), [no, no, yes]),
+        ("Definitions", web(), [no, no, yes]),
         ("Remove", targets("old"), [no, no, yes]),
         ("Environment", vec![], [no, no, yes]),
         ("Environment", variable, [no, no, yes]),

@@ -1,4 +1,4 @@
-//! A process as the rest of the engine holds it: its spec and memory, a way to send it messages, and what it
+//! A process as the rest of the engine holds it: its present spec and its memory, a way to send it messages, and what it
 //! looked like after its last transition.
 //!
 //! The record is owned by the process's thread while there is one (active), and lies here while there is none
@@ -25,6 +25,7 @@ use crate::wire::keeper::{Ended, Step};
 use crate::wire::leader::Leader;
 use crate::wire::process::{Process as Shown, State};
 use crate::wire::record::{Record, StopPhase};
+use crate::wire::request::OutdatedRun;
 use crate::wire::spec::{Scope, Spec};
 
 /// How much of a command line is shown, in bytes.
@@ -61,12 +62,20 @@ pub enum Msg {
 }
 
 /// What a person may want of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     Start,
     Stop(StopOrder),
     Restart,
-    Signal { signal: u32, scope: Scope },
+    Signal {
+        signal: u32,
+        scope: Scope,
+    },
+    /// Be run in another way from now on.
+    Update {
+        spec: Arc<Spec>,
+        outdated: OutdatedRun,
+    },
     Remove,
 }
 
@@ -126,7 +135,8 @@ pub struct Process {
     pub name: Option<Name>,
     /// The service runs it for itself: only its own name or id means it.
     pub is_internal: bool,
-    pub spec: Spec,
+    /// Replaced by its thread alone.
+    spec: Mutex<Arc<Spec>>,
     pub memory: Memory,
     pub context: Arc<Context>,
     /// What its thread does with its record.
@@ -162,7 +172,7 @@ impl Process {
             id: record.id,
             name: record.name.clone(),
             is_internal: record.internal,
-            spec,
+            spec: Mutex::new(Arc::new(spec)),
             memory,
             context,
             work,
@@ -343,6 +353,16 @@ impl Process {
         self.inner.lock().shown.clone()
     }
 
+    /// How it is to be run, as of now.
+    pub fn spec(&self) -> Arc<Spec> {
+        Arc::clone(&self.spec.lock())
+    }
+
+    /// For the process's thread: it is to be run in another way.
+    pub fn set_spec(&self, spec: Arc<Spec>) {
+        *self.spec.lock() = spec;
+    }
+
     /// Whether it was removed.
     pub fn is_removed(&self) -> bool {
         matches!(self.inner.lock().activity, Activity::Removed)
@@ -350,7 +370,7 @@ impl Process {
 
     /// As clients see it.
     pub fn show(&self) -> Shown {
-        let record = self.record();
+        let (record, spec) = (self.record(), self.spec());
         let ring = self.memory.ring();
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
         Shown {
@@ -370,19 +390,20 @@ impl Process {
             stopped_at: record.stopped_at,
             exit: record.exit,
             start_failure: record.start_failure,
-            command: shown_command(&self.spec.command),
+            command: shown_command(&spec.command),
             attempts: record.attempts,
             window_restarts: record.window_restarts,
-            max_restarts: self.spec.restart.max_restarts,
+            max_restarts: spec.restart.max_restarts,
             cause: record.cause,
-            restart: self.spec.restart.policy,
+            restart: spec.restart.policy,
             output_start: ring.tail(),
             output_end: ring.head(),
             stuck: record.stuck,
-            labels: self.spec.labels.clone(),
-            cwd: self.spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
-            user: self.spec.user.clone(),
+            labels: spec.labels.clone(),
+            cwd: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            user: spec.user.clone(),
             internal: record.internal,
+            outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,
         }
     }
 }

@@ -160,6 +160,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         adopted: false,
         left: false,
         internal: false,
+        outdated: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
@@ -378,6 +379,7 @@ impl Step<'_> {
         record.start_failure = None;
         record.leader_gone = false;
         record.stuck = false;
+        record.outdated = false;
         record.stopped_at = None;
         record.started_at = Some(self.now.wall);
         record.started_mono = self.now.mono_ms;

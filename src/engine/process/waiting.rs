@@ -57,7 +57,7 @@ impl Until {
 pub fn why_not_running(process: &Process, record: &Record, refusal: Option<&Error>) -> Error {
     match (refusal, &record.start_failure) {
         (Some(refusal), _) => refusal.clone(),
-        (None, Some(f)) => failure::explain(f, &process.spec),
+        (None, Some(f)) => failure::explain(f, &process.spec()),
         (None, None) => Error::new(Code::Failed, format!("{} was stopped meanwhile", process.label())),
     }
 }

@@ -61,7 +61,7 @@ impl Engine {
         asked: &Asked,
         replies: &mut Replies<'_>,
     ) -> Result<Vec<Answered>, Closed> {
-        let asks = processes.iter().map(|p| (Arc::clone(p), *what)).collect();
+        let asks = processes.iter().map(|p| (Arc::clone(p), what.clone())).collect();
         let mut answers = Vec::new();
         self.ask_and_then(asks, asked, replies, &mut |_, answered, _| {
             answers.push(answered);
@@ -80,7 +80,7 @@ impl Engine {
         let (to, answers) = unbounded();
         for (tag, (process, what)) in asks.iter().enumerate() {
             let answer = AnswerTo::new(to.clone(), tag, replies.waker());
-            process.send(Msg::Ask { what: *what, cause: asked.cause.clone(), answer });
+            process.send(Msg::Ask { what: what.clone(), cause: asked.cause.clone(), answer });
         }
         let mut left = asks.len();
         let mut client = Ok(());

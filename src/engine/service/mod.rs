@@ -2,6 +2,7 @@
 
 mod audit;
 mod batch;
+mod definitions;
 mod engine;
 mod health;
 mod refusals;
@@ -74,6 +75,8 @@ impl Engine {
         match request {
             Request::Start(r) => self.start(r, asked, replies),
             Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, asked, replies),
+            Request::Update(r) => self.update(*r, asked, replies),
+            Request::Definitions(targets) => self.definitions(&targets, replies),
             Request::Stop(r) => {
                 let order = order(&r);
                 self.ask_each(&r.targets, &|_| Ask::Stop(order), asked, replies)
@@ -82,7 +85,7 @@ impl Engine {
             Request::Remove(r) => self.remove(&r, asked, replies),
             Request::Signal(r) => {
                 let ask = Ask::Signal { signal: r.signal, scope: r.scope };
-                self.ask_each(&r.targets, &|_| ask, asked, replies)
+                self.ask_each(&r.targets, &|_| ask.clone(), asked, replies)
             }
             Request::Wait(r) => self.wait(&r, replies),
             Request::Status(targets) => self.status(&targets, replies),

@@ -38,8 +38,8 @@ macro_rules! results {
 }
 
 results! {
-    StartResponse StartAgainResponse StopResponse RestartResponse RemoveResponse SignalResponse WaitResponse
-    StatusResponse
+    StartResponse StartAgainResponse UpdateResponse StopResponse RestartResponse RemoveResponse SignalResponse
+    WaitResponse StatusResponse
 }
 
 impl Answer for api::ListResponse {

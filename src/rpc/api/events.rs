@@ -9,7 +9,7 @@ use crate::wire::time::Timestamp;
 
 const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind as ProcessEventKind:
     Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
-    Removed Adopted Lost TakenOver; EnvChanged = EnvironmentChanged
+    Removed Adopted Lost TakenOver Updated; EnvChanged = EnvironmentChanged
 };
 
 impl From<Event> for api::ProcessEvent {

@@ -126,8 +126,8 @@ macro_rules! whole {
 }
 
 whole! {
-    StartResponse StartAgainResponse StopResponse RestartResponse RemoveResponse SignalResponse WaitResponse
-    EnvironmentResponse AuditResponse ServiceInfoResponse HealthResponse UpgradeResponse
+    StartResponse StartAgainResponse UpdateResponse DefinitionsResponse StopResponse RestartResponse
+    RemoveResponse SignalResponse WaitResponse EnvironmentResponse AuditResponse ServiceInfoResponse HealthResponse UpgradeResponse
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ impl From<Process> for api::ManagedProcess {
             working_directory: p.cwd,
             user: p.user.unwrap_or_default(),
             internal: p.internal,
+            outdated: p.outdated,
         }
     }
 }
@@ -135,6 +136,7 @@ impl TryFrom<api::ManagedProcess> for Process {
             cwd: p.working_directory,
             user: (!p.user.is_empty()).then_some(p.user),
             internal: p.internal,
+            outdated: p.outdated,
         })
     }
 }
@@ -216,6 +218,7 @@ mod tests {
             cwd: "/".into(),
             user: Some("nobody".into()),
             internal: true,
+            outdated: true,
         };
         for code in Code::ALL {
             let item = Item {

@@ -9,8 +9,8 @@ use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_call::What;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::request::{
-    EnvChange, Events, List, Numbering, Output, Remove, Request, Signal, Since, Start, Stop, Stream,
-    StreamKind, Until, Upgrade, Wait,
+    EnvChange, Events, List, Numbering, OutdatedRun, Output, Remove, Request, Signal, Since, Start, Stop,
+    Stream, StreamKind, Until, Update, Upgrade, Wait,
 };
 
 const CONDITIONS: Pairs<Until, api::WaitCondition> =
@@ -34,7 +34,7 @@ pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
         let body = self.body()?;
         // What a body alone can be wrong in.
         let field = match &body {
-            Body::Start(_) => "spec",
+            Body::Start(_) | Body::Update(_) => "spec",
             Body::Upgrade(_) => "path",
             Body::Provider(call) if matches!(call.what, Some(What::Fetch(_))) => "path",
             Body::Provider(_) => "spec",
@@ -69,6 +69,7 @@ macro_rules! asks {
 
 asks! {
     StartAgainRequest(r) => StartAgain(v1::StartAgain { targets: r.targets });
+    DefinitionsRequest(r) => Definitions(v1::Targets { targets: r.targets });
     RestartRequest(r) => Restart(v1::Targets { targets: r.targets });
     RemoveRequest(r) => Remove(v1::Remove { targets: r.targets, force: r.force });
     OutputRequest(r) => Output(v1::Output { target: r.target, kind: selection(r.selection)? });
@@ -89,6 +90,14 @@ impl Ask for api::StartRequest {
             instances: self.numbered,
             count: self.count,
         }))
+    }
+}
+
+impl Ask for api::UpdateRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        let spec = self.spec.ok_or_else(|| Invalid::because("spec", "it is missing"))?;
+        let (target, restart) = (self.target, self.restart);
+        Ok(Body::Update(v1::Update { target, spec: Some(specs::to_wire(spec)?), restart }))
     }
 }
 
@@ -200,6 +209,11 @@ sent_as! {
         ids: r.ids.iter().map(ToString::to_string).collect(),
         numbered: r.numbering == Numbering::Numbered,
         count: 0,
+    };
+    Update as UpdateRequest(r) => {
+        target: r.target.clone(),
+        spec: Some((&r.spec).into()),
+        restart: r.outdated == OutdatedRun::Restart,
     };
     Stop as StopRequest(r) => {
         targets: r.targets.clone(),

@@ -1,9 +1,12 @@
 //! How a process is to be run: the public message into the one that is checked and stored, and back.
 
+use crate::rpc::api::answers::Answer;
 use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
+use crate::wire::error::Error;
 use crate::wire::proto::v1;
+use crate::wire::reply::{Definition, Reply};
 use crate::wire::spec::{EnvBase, EnvExpand, Readiness, Scope, Spec};
 
 pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
@@ -66,6 +69,37 @@ fn readiness(probe: api::ReadinessProbe) -> Result<v1::Ready, Invalid> {
         None => return Err(Invalid::because("spec.readiness", "it has no probe that this version knows")),
     };
     Ok(v1::Ready { by: Some(by) })
+}
+
+impl Answer for api::DefinitionsResponse {
+    fn put(&mut self, reply: Reply) {
+        use api::definitions_response::Item as Public;
+        self.item = match reply {
+            Reply::Definition(d) => Some(Public::Definition(api::ProcessDefinition {
+                spec: Some((&d.spec).into()),
+                process: Some(d.process.into()),
+            })),
+            Reply::Item(item) => Some(Public::Missing(item.into())),
+            _ => None,
+        };
+    }
+
+    fn take(self) -> Result<Vec<Reply>, Error> {
+        use api::definitions_response::Item as Public;
+        let lacking = || Error::usage("a definition without its process or its spec");
+        let reply = match self.item {
+            None => return Ok(Vec::new()),
+            Some(Public::Definition(d)) => {
+                let spec = to_wire(d.spec.ok_or_else(lacking)?).map_err(|invalid| invalid.error)?;
+                Reply::Definition(Box::new(Definition {
+                    process: d.process.ok_or_else(lacking)?.try_into()?,
+                    spec: Spec::from_wire(spec)?,
+                }))
+            }
+            Some(Public::Missing(result)) => Reply::Item(result.try_into()?),
+        };
+        Ok(vec![reply])
+    }
 }
 
 impl From<&Spec> for api::ProcessSpec {

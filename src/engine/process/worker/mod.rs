@@ -8,6 +8,7 @@
 
 mod exit;
 mod resume;
+mod update;
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +20,6 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
-use crate::engine::process::prepare::{self, Identity};
 use crate::engine::process::ready::{Probe, taken};
 use crate::engine::process::state::{Action, Child, Input, Rules, StopOrder, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
@@ -46,11 +46,7 @@ const PREPARE: &str = "prepare";
 /// Runs a process's thread until it rests.
 pub fn run(process: Arc<Process>, record: Record) {
     process.here(Waker::for_this_thread());
-    let rules = Rules {
-        restart: process.spec.restart.clone(),
-        stop: process.spec.stop.clone(),
-        proves_ready: process.spec.ready.is_some(),
-    };
+    let rules = update::rules(&process.spec());
     let was_wanted = record.wanted;
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
@@ -252,6 +248,7 @@ impl Worker {
                 let error = self.signal(signal, scope, cause).err();
                 return answer.give(self.process.show(), error);
             }
+            Ask::Update { spec, outdated } => return self.update(&spec, outdated, cause, answer),
             Ask::Remove => return self.remove(cause, answer),
         };
         self.waiting.push(Waiting { until, answer });
@@ -341,8 +338,8 @@ impl Worker {
         if self.record.state != State::Running || self.record.ready {
             return;
         }
-        self.probe =
-            self.process.spec.ready.as_ref().map(|r| Probe::new(r, self.record.output_from, &self.taken));
+        let ready = self.process.spec().ready.clone();
+        self.probe = ready.as_ref().map(|r| Probe::new(r, self.record.output_from, &self.taken));
         self.look_at_probe();
     }
 
@@ -497,19 +494,10 @@ impl Worker {
         if self.record.left {
             self.refuse_beside_survivors()?;
         }
-        let process = &self.process;
-        self.taken = taken(process.spec.ready.as_ref());
-        let identity = Identity {
-            id: process.id,
-            name: process.name.clone(),
-            run: self.record.run,
-            instance: self.record.instance,
-            service: process.context.feed.service(),
-        };
-        let context = &process.context;
-        // What everybody may set is not for what the service runs for itself.
-        let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
-        let launch = prepare::prepare(&process.spec, &identity, &global_env, &context.service_env)?;
+        let spec = self.process.spec();
+        self.taken = taken(spec.ready.as_ref());
+        let (process, context) = (&self.process, &self.process.context);
+        let launch = self.prepare(&spec)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.cgroup = context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
@@ -529,7 +517,7 @@ impl Worker {
     fn no_descriptors(&self) -> Error {
         let failure =
             StartFailure { step: Step::Pipe.name().to_owned(), errno: EMFILE, object: String::new() };
-        failure::explain(&failure, &self.process.spec)
+        failure::explain(&failure, &self.process.spec())
     }
 
     fn not_prepared(&mut self, error: Error) -> Input {

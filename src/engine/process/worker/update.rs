@@ -1,0 +1,116 @@
+//! A process that is to be run in another way. What holds at once is taken at once; the rest waits for the next run,
+//! and until then the record says that the present one is of an older definition.
+
+use std::sync::Arc;
+
+use crate::engine::context;
+use crate::engine::process::handle::AnswerTo;
+use crate::engine::process::prepare::{self, Identity};
+use crate::engine::process::state::{Input, Rules, cut};
+use crate::engine::process::waiting::{Until, Waiting};
+use crate::engine::process::worker::Worker;
+use crate::wire::error::{Code, Error};
+use crate::wire::event::{EventKind, NewEvent};
+use crate::wire::fields::{self, Effect};
+use crate::wire::launch::Launch;
+use crate::wire::process::State;
+use crate::wire::record::AfterStop;
+use crate::wire::request::OutdatedRun;
+use crate::wire::spec::Spec;
+
+/// What a process with this spec lives by.
+pub(super) fn rules(spec: &Spec) -> Rules {
+    Rules { restart: spec.restart.clone(), stop: spec.stop.clone(), proves_ready: spec.ready.is_some() }
+}
+
+impl Worker {
+    /// Asked twice, it is done once: the second time nothing differs, and a restart is waited for.
+    pub(super) fn update(&mut self, spec: &Arc<Spec>, outdated: OutdatedRun, cause: &str, answer: AnswerTo) {
+        if let Err(e) = self.replace_spec(spec, cause) {
+            return answer.give(self.process.show(), Some(e));
+        }
+        let run = self.record.run;
+        let until = match (outdated, self.record.state) {
+            (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
+                self.apply(Input::Restart, cause);
+                Until::Running { run: run + 1 }
+            }
+            (OutdatedRun::Restart, State::Starting) => Until::Running { run },
+            (OutdatedRun::Restart, State::Stopping) if self.record.stop.then == AfterStop::Run => {
+                Until::Running { run: run + 1 }
+            }
+            _ => return answer.give(self.process.show(), None),
+        };
+        self.waiting.push(Waiting { until, answer });
+        self.answer();
+    }
+
+    fn replace_spec(&mut self, spec: &Arc<Spec>, cause: &str) -> Result<(), Error> {
+        if self.process.context.is_stopping() {
+            return Err(context::ending());
+        }
+        let label = self.process.label();
+        let present = self.process.spec();
+        if spec.name != self.process.name {
+            let e = format!("{label} keeps its name: it cannot be changed");
+            return Err(Error::new(Code::Refused, e).hint("remove it, and start it under the other name"));
+        }
+        let changed = fields::changed(&present, spec);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        if let Some(field) = changed.iter().find(|field| field.effect == Effect::Never) {
+            let e = format!("{label} keeps its {}: it can only be said of a new process", field.key);
+            return Err(Error::new(Code::Refused, e).hint("remove it, and start it anew"));
+        }
+        spec.check()?;
+        self.prepare(spec)?;
+        let laid =
+            self.process.memory.lay_spec(spec).map_err(|e| Error::failed("keep the definition", &e))?;
+        // On record first, then in force: whoever asked and got no answer asks again.
+        let is_for_next_run = changed.iter().any(|field| field.effect == Effect::NextRun);
+        self.record.outdated |= is_for_next_run && !self.is_without_run();
+        let detail = changed.iter().map(|field| field.key).collect::<Vec<_>>().join(", ");
+        let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
+        self.commit(&[NewEvent { kind: EventKind::Updated, detail: cut(&detail) }]);
+        self.record.cause = before;
+        self.process.memory.turn_to(laid);
+        self.process.set_spec(Arc::clone(spec));
+        self.rules = rules(spec);
+        self.process.publish(&self.record);
+        // Again, since the store may have looked in between.
+        self.process.mark(true);
+        if self.record.state == State::Running && !self.record.ready {
+            self.look_for_readiness(spec);
+        }
+        Ok(())
+    }
+
+    fn is_without_run(&self) -> bool {
+        self.record.state.is_at_rest() || self.record.state == State::Backoff
+    }
+
+    /// What has not yet shown that it is ready has to show it as the new definition says.
+    fn look_for_readiness(&mut self, spec: &Spec) {
+        if spec.ready.is_some() {
+            self.start_probe();
+        } else {
+            self.is_ready();
+        }
+    }
+
+    /// What a run with this spec would be.
+    pub(super) fn prepare(&self, spec: &Spec) -> Result<Launch, Error> {
+        let (process, context) = (&self.process, &self.process.context);
+        let identity = Identity {
+            id: process.id,
+            name: process.name.clone(),
+            run: self.record.run,
+            instance: self.record.instance,
+            service: context.feed.service(),
+        };
+        // What everybody may set is not for what the service runs for itself.
+        let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
+        prepare::prepare(spec, &identity, &global_env, &context.service_env)
+    }
+}

@@ -1,0 +1,517 @@
+//! The fields of a definition: how each is called, what it takes, and what it means for a run that is there. The one
+//! table from which a definition is read, shown, compared and documented (`docs/config.md`).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::sys::{limits, signal};
+use crate::wire::spec::{
+    EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, RestartPolicy, RestartRules, Rlimit, Scope, Spec,
+    StopRules,
+};
+use crate::wire::values::{duration, duration_text, size, size_text};
+
+/// What a change of a field does to a process that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It holds at once, and the run goes on.
+    InPlace,
+    /// It holds from the next run on.
+    NextRun,
+    /// It can only be said of a new process.
+    Never,
+}
+
+/// A field of a definition.
+pub struct Field {
+    pub key: &'static str,
+    pub effect: Effect,
+    /// What it takes, as the reference says it.
+    pub takes: &'static str,
+    /// Its value; none: as by default.
+    pub get: fn(&Spec) -> Option<Value>,
+    /// Takes a value in, or says what it takes instead.
+    pub set: fn(&mut Spec, &Value) -> Result<(), String>,
+}
+
+/// All of them, in the order in which they are shown.
+pub const FIELDS: &[Field] = &[
+    Field {
+        key: "command",
+        effect: Effect::NextRun,
+        takes: "a list of strings: the program and its arguments",
+        get: |s| Some(s.command.clone().into()),
+        set: |s, v| texts(v).map(|command| s.command = command),
+    },
+    Field {
+        key: "env",
+        effect: Effect::NextRun,
+        takes: "a table of strings, or a list of \"KEY=VALUE\"",
+        get: |s| pairs_value(&s.env),
+        set: |s, v| pairs(v).map(|env| s.env = env),
+    },
+    Field {
+        key: "clear_env",
+        effect: Effect::NextRun,
+        takes: "true or false",
+        get: |s| (s.env_base == EnvBase::Empty).then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.env_base = if is { EnvBase::Empty } else { EnvBase::Service }),
+    },
+    Field {
+        key: "expand_env",
+        effect: Effect::NextRun,
+        takes: "true or false",
+        get: |s| (s.env_expand == EnvExpand::Literal).then(|| false.into()),
+        set: |s, v| flag(v).map(|is| s.env_expand = if is { EnvExpand::Once } else { EnvExpand::Literal }),
+    },
+    Field {
+        key: "cwd",
+        effect: Effect::NextRun,
+        takes: "an absolute path",
+        get: |s| s.cwd.clone().filter(|cwd| cwd != "/").map(Into::into),
+        set: |s, v| text(v).map(|cwd| s.cwd = Some(cwd)),
+    },
+    Field {
+        key: "user",
+        effect: Effect::NextRun,
+        takes: "a user's name or number, as a string",
+        get: |s| s.user.clone().map(Into::into),
+        set: |s, v| text(v).map(|user| s.user = Some(user)),
+    },
+    Field {
+        key: "group",
+        effect: Effect::NextRun,
+        takes: "a group's name or number, as a string",
+        get: |s| s.group.clone().map(Into::into),
+        set: |s, v| text(v).map(|group| s.group = Some(group)),
+    },
+    Field {
+        key: "groups",
+        effect: Effect::NextRun,
+        takes: "a list of groups, as strings",
+        get: |s| (!s.groups.is_empty()).then(|| s.groups.clone().into()),
+        set: |s, v| texts(v).map(|groups| s.groups = groups),
+    },
+    Field {
+        key: "umask",
+        effect: Effect::NextRun,
+        takes: "a string in base 8, as \"027\"",
+        get: |s| s.umask.map(|mask| format!("{mask:03o}").into()),
+        set: |s, v| {
+            let mask = text(v).ok().and_then(|t| u32::from_str_radix(&t, 8).ok()).filter(|&m| m <= 0o777);
+            s.umask = Some(mask.ok_or_else(|| takes("umask"))?);
+            Ok(())
+        },
+    },
+    Field {
+        key: "nice",
+        effect: Effect::NextRun,
+        takes: "a whole number from -20 to 19",
+        get: |s| s.nice.map(Into::into),
+        set: |s, v| number(v, -20..=19, "nice").map(|nice| s.nice = Some(nice)),
+    },
+    Field {
+        key: "oom_score_adj",
+        effect: Effect::NextRun,
+        takes: "a whole number from -1000 to 1000",
+        get: |s| s.oom_score_adj.map(Into::into),
+        set: |s, v| number(v, -1000..=1000, "oom_score_adj").map(|adj| s.oom_score_adj = Some(adj)),
+    },
+    Field {
+        key: "no_new_privs",
+        effect: Effect::NextRun,
+        takes: "true or false",
+        get: |s| s.no_new_privs.then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.no_new_privs = is),
+    },
+    Field {
+        key: "limits",
+        effect: Effect::NextRun,
+        takes: "a table of \"SOFT\" or \"SOFT:HARD\", as nofile = \"1024:4096\"",
+        get: |s| {
+            let limit = |l: &Rlimit| (l.resource.clone(), limit_text(l));
+            pairs_value(&s.rlimits.iter().map(limit).collect::<Vec<_>>())
+        },
+        set: |s, v| pairs(v)?.iter().map(limit).collect::<Result<_, _>>().map(|all| s.rlimits = all),
+    },
+    Field {
+        key: "restart",
+        effect: Effect::InPlace,
+        takes: "\"never\", \"on-failure\" or \"always\"",
+        get: |s| {
+            let policy = s.restart.policy;
+            (policy != RestartPolicy::default()).then(|| policy.name().into())
+        },
+        set: |s, v| {
+            let all = [RestartPolicy::Never, RestartPolicy::OnFailure, RestartPolicy::Always];
+            let found = all.into_iter().find(|policy| v.as_str() == Some(policy.name()));
+            s.restart.policy = found.ok_or_else(|| takes("restart"))?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "restart_delay",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.restart.delay, RestartRules::default().delay),
+        set: |s, v| time(v).map(|time| s.restart.delay = time),
+    },
+    Field {
+        key: "restart_delay_max",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.restart.delay_max, RestartRules::default().delay_max),
+        set: |s, v| time(v).map(|time| s.restart.delay_max = time),
+    },
+    Field {
+        key: "max_restarts",
+        effect: Effect::InPlace,
+        takes: "a whole number from 1, or \"none\"",
+        get: |s| {
+            let max = s.restart.max_restarts;
+            (max != RestartRules::default().max_restarts).then(|| max.map_or("none".into(), Into::into))
+        },
+        set: |s, v| {
+            s.restart.max_restarts = match v.as_str() {
+                Some("none") => None,
+                _ => Some(number(v, 1..=i64::from(u32::MAX), "max_restarts")?),
+            };
+            Ok(())
+        },
+    },
+    Field {
+        key: "restart_window",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.restart.window, RestartRules::default().window),
+        set: |s, v| time(v).map(|time| s.restart.window = time),
+    },
+    Field {
+        key: "reset_after",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.restart.reset_after, RestartRules::default().reset_after),
+        set: |s, v| time(v).map(|time| s.restart.reset_after = time),
+    },
+    Field {
+        key: "success_codes",
+        effect: Effect::InPlace,
+        takes: "a list of exit codes, 0 to 255",
+        get: |s| {
+            let codes = &s.restart.success_codes;
+            (!codes.is_empty()).then(|| codes.clone().into())
+        },
+        set: |s, v| {
+            let codes = v.as_array().ok_or_else(|| takes("success_codes"))?;
+            let codes = codes.iter().map(|code| number(code, 0..=255, "success_codes"));
+            s.restart.success_codes = codes.collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "stop_signal",
+        effect: Effect::InPlace,
+        takes: "a signal's name, as \"INT\"",
+        get: |s| {
+            let number = s.stop.signal;
+            (number != StopRules::default().signal).then(|| signal::name(number).into())
+        },
+        set: |s, v| {
+            let number = v.as_str().and_then(signal::number);
+            s.stop.signal = number.ok_or_else(|| takes("stop_signal"))?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "stop_timeout",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.stop.timeout, StopRules::default().timeout),
+        set: |s, v| time(v).map(|time| s.stop.timeout = time),
+    },
+    Field {
+        key: "stop_scope",
+        effect: Effect::InPlace,
+        takes: "\"tree\", \"group\" or \"leader\"",
+        get: |s| {
+            let known = SCOPES.iter().find(|(_, scope)| *scope == s.stop.scope);
+            known.filter(|(_, scope)| *scope != Scope::default()).map(|(name, _)| (*name).into())
+        },
+        set: |s, v| {
+            let known = SCOPES.iter().find(|(name, _)| v.as_str() == Some(name));
+            s.stop.scope = known.ok_or_else(|| takes("stop_scope"))?.1;
+            Ok(())
+        },
+    },
+    Field {
+        key: "output_limit",
+        effect: Effect::Never,
+        takes: "a size from \"4 KiB\" to \"64 MiB\"",
+        get: |s| (s.output_bytes != OUTPUT_BYTES_DEFAULT).then(|| size_text(s.output_bytes).into()),
+        set: |s, v| {
+            let bytes = v.as_u64().or_else(|| size(v.as_str()?));
+            s.output_bytes = bytes.ok_or_else(|| takes("output_limit"))?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "ready_line",
+        effect: Effect::InPlace,
+        takes: "a string that a line of output holds",
+        get: |s| if let Some(Readiness::Line(line)) = &s.ready { Some(line.clone().into()) } else { None },
+        set: |s, v| ready(s, Readiness::Line(text(v)?)),
+    },
+    Field {
+        key: "ready_tcp",
+        effect: Effect::InPlace,
+        takes: "a port of 127.0.0.1, 1 to 65535",
+        get: |s| if let Some(Readiness::Tcp(port)) = s.ready { Some(port.into()) } else { None },
+        set: |s, v| ready(s, Readiness::Tcp(number(v, 1..=65535, "ready_tcp")?)),
+    },
+    Field {
+        key: "labels",
+        effect: Effect::InPlace,
+        takes: "a table of strings",
+        get: |s| pairs_value(&s.labels),
+        set: |s, v| pairs(v).map(|labels| s.labels = labels),
+    },
+    Field {
+        key: "autostart",
+        effect: Effect::InPlace,
+        takes: "true or false",
+        get: |s| s.autostart.map(Into::into),
+        set: |s, v| flag(v).map(|is| s.autostart = Some(is)),
+    },
+];
+
+const DURATION: &str = "a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\"";
+const SCOPES: [(&str, Scope); 3] =
+    [("tree", Scope::Tree), ("group", Scope::Group), ("leader", Scope::Leader)];
+/// What the name of a variable holds whose value is not shown.
+const SECRET: [&str; 5] = ["PASSWORD", "SECRET", "TOKEN", "KEY", "CREDENTIAL"];
+/// What is shown in place of such a value.
+const HIDDEN: &str = "***";
+
+/// The field that is called so.
+#[must_use]
+pub fn field(key: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.key == key)
+}
+
+/// The fields that are not as by default, with their values.
+#[must_use]
+pub fn to_map(spec: &Spec) -> Map<String, Value> {
+    FIELDS.iter().filter_map(|field| Some((field.key.to_owned(), (field.get)(spec)?))).collect()
+}
+
+/// In what two definitions differ. Not in their names, which are no field.
+#[must_use]
+pub fn changed(before: &Spec, after: &Spec) -> Vec<&'static Field> {
+    FIELDS.iter().filter(|field| (field.get)(before) != (field.get)(after)).collect()
+}
+
+/// Whether the values of a variable of this name are not for everybody's eyes.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET.iter().any(|word| name.contains(word))
+}
+
+/// The same definition without the values of such variables.
+#[must_use]
+pub fn without_secrets(mut spec: Spec) -> Spec {
+    for (_, value) in spec.env.iter_mut().filter(|(name, _)| is_secret(name)) {
+        HIDDEN.clone_into(value);
+    }
+    spec
+}
+
+fn takes(key: &str) -> String {
+    field(key).map_or("another value", |field| field.takes).to_owned()
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    value.as_str().map(ToOwned::to_owned).ok_or_else(|| "a string".to_owned())
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    let refusal = || "a list of strings".to_owned();
+    let list = value.as_array().ok_or_else(refusal)?;
+    list.iter().map(|entry| text(entry).map_err(|_| refusal())).collect()
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| "true or false".to_owned())
+}
+
+fn number<N: TryFrom<i64>>(
+    value: &Value,
+    range: std::ops::RangeInclusive<i64>,
+    key: &str,
+) -> Result<N, String> {
+    let number = value.as_i64().filter(|n| range.contains(n)).and_then(|n| N::try_from(n).ok());
+    number.ok_or_else(|| takes(key))
+}
+
+fn time(value: &Value) -> Result<Duration, String> {
+    // A number without a unit is taken on the command line, where it is at once seen what it does.
+    let text = value.as_str().filter(|text| text.ends_with(char::is_alphabetic));
+    text.and_then(duration).ok_or_else(|| DURATION.to_owned())
+}
+
+fn span(time: Duration, default: Duration) -> Option<Value> {
+    (time != default).then(|| duration_text(time).into())
+}
+
+fn ready(spec: &mut Spec, ready: Readiness) -> Result<(), String> {
+    if spec
+        .ready
+        .as_ref()
+        .is_some_and(|other| std::mem::discriminant(other) != std::mem::discriminant(&ready))
+    {
+        return Err("no place beside the other: give one of ready_line and ready_tcp".to_owned());
+    }
+    spec.ready = Some(ready);
+    Ok(())
+}
+
+/// A table; where a name comes twice, which a table cannot say, a list.
+fn pairs_value(pairs: &[(String, String)]) -> Option<Value> {
+    let table: Map<_, _> = pairs.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
+    match pairs.len() {
+        0 => None,
+        len if table.len() == len => Some(table.into()),
+        _ => Some(pairs.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+    }
+}
+
+fn pairs(value: &Value) -> Result<Vec<(String, String)>, String> {
+    let refusal = || "a table of strings, or a list of \"KEY=VALUE\"".to_owned();
+    match value {
+        Value::Object(table) => {
+            let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+            table.iter().map(pair).collect::<Option<_>>().ok_or_else(refusal)
+        }
+        Value::Array(list) => {
+            let pair = |entry: &Value| {
+                let (key, value) = entry.as_str()?.split_once('=')?;
+                Some((key.to_owned(), value.to_owned()))
+            };
+            list.iter().map(pair).collect::<Option<_>>().ok_or_else(refusal)
+        }
+        _ => Err(refusal()),
+    }
+}
+
+/// `1024`, `1024:4096` or `unlimited`.
+#[must_use]
+pub fn limit_text(limit: &Rlimit) -> String {
+    let amount = |n: u64| if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() };
+    let (soft, hard) = (amount(limit.soft), amount(limit.hard));
+    if soft == hard { soft } else { format!("{soft}:{hard}") }
+}
+
+fn limit((resource, value): &(String, String)) -> Result<Rlimit, String> {
+    if limits::rlimit_number(resource).is_none() {
+        return Err(format!("the resources {}", limits::rlimit_names().collect::<Vec<_>>().join(", ")));
+    }
+    let amount = |text: &str| if text == "unlimited" { Some(u64::MAX) } else { size(text) };
+    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
+    let (soft, hard) = amount(soft).zip(amount(hard)).ok_or_else(|| takes("limits"))?;
+    Ok(Rlimit { resource: resource.to_ascii_lowercase(), soft, hard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field of a spec, none as by default.
+    fn full() -> Spec {
+        let mut spec = Spec::new(["a", "b c"]);
+        spec.env = vec![("A".into(), "1".into()), ("API_KEY".into(), "${A}\n\"x\"".into())];
+        (spec.env_base, spec.env_expand) = (EnvBase::Empty, EnvExpand::Literal);
+        (spec.cwd, spec.user, spec.group) = (Some("/srv".into()), Some("u".into()), Some("0".into()));
+        (spec.groups, spec.umask, spec.nice) = (vec!["g".into()], Some(0o27), Some(-5));
+        (spec.oom_score_adj, spec.no_new_privs) = (Some(100), true);
+        spec.rlimits = vec![Rlimit { resource: "nofile".into(), soft: 64, hard: u64::MAX }];
+        spec.restart = RestartRules {
+            policy: RestartPolicy::OnFailure,
+            delay: Duration::from_millis(1500),
+            delay_max: Duration::from_secs(90),
+            max_restarts: None,
+            window: Duration::from_secs(3600),
+            reset_after: Duration::from_secs(86_400),
+            success_codes: vec![0, 3],
+        };
+        spec.stop = StopRules { signal: 2, timeout: Duration::ZERO, scope: Scope::Leader };
+        (spec.output_bytes, spec.ready) = (8192, Some(Readiness::Tcp(80)));
+        (spec.labels, spec.autostart) = (vec![("k".into(), "v".into())], Some(false));
+        spec
+    }
+
+    fn again(spec: &Spec) -> Spec {
+        let mut read = Spec::new([""; 0]);
+        for field in FIELDS {
+            if let Some(value) = (field.get)(spec) {
+                (field.set)(&mut read, &value).unwrap();
+            }
+        }
+        read
+    }
+
+    #[test]
+    fn every_field_of_a_spec_is_shown_and_read() {
+        assert_eq!(again(&full()), full());
+        let shown = FIELDS.iter().filter(|field| (field.get)(&full()).is_some()).count();
+        assert_eq!(shown, FIELDS.len() - 1, "all but one of the two kinds of readiness");
+        let mut other = full();
+        other.ready = Some(Readiness::Line("up".into()));
+        other.env.push(("A".into(), "${A}2".into()));
+        assert_eq!(again(&other), other, "a variable that is set twice");
+        assert_eq!(again(&Spec::new(["a"])), Spec::new(["a"]));
+        let shown: Vec<_> = FIELDS.iter().filter(|f| (f.get)(&Spec::new(["a"])).is_some()).collect();
+        assert_eq!(shown.iter().map(|f| f.key).collect::<Vec<_>>(), ["command"]);
+    }
+
+    #[test]
+    fn a_change_names_its_fields() {
+        let mut spec = full();
+        assert!(changed(&full(), &spec).is_empty());
+        spec.nice = None;
+        spec.labels.clear();
+        let keys: Vec<_> = changed(&full(), &spec).iter().map(|field| field.key).collect();
+        assert_eq!(keys, ["nice", "labels"]);
+    }
+
+    #[test]
+    fn values_of_another_kind_are_refused() {
+        for (key, value) in [
+            ("command", Value::from("a b")),
+            ("umask", 27.into()),
+            ("umask", "1000".into()),
+            ("nice", 20.into()),
+            ("stop_timeout", "10".into()),
+            ("stop_timeout", 10.into()),
+            ("limits", serde_json::json!({ "files": "1" })),
+            ("env", serde_json::json!({ "A": 1 })),
+            ("env", serde_json::json!(["A"])),
+            ("max_restarts", 0.into()),
+            ("success_codes", serde_json::json!([256])),
+            ("restart", "no".into()),
+            ("ready_tcp", 0.into()),
+        ] {
+            let field = field(key).unwrap();
+            assert!((field.set)(&mut Spec::new(["a"]), &value).is_err(), "{key} {value}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_told_by_the_name() {
+        for name in ["DB_PASSWORD", "client_secret", "GITHUB_TOKEN", "API_KEY", "CREDENTIALS"] {
+            assert!(is_secret(name), "{name}");
+        }
+        assert!(!is_secret("PATH") && !is_secret("HOME"));
+        assert_eq!(without_secrets(full()).env[1].1, "***");
+    }
+}
