@@ -143,8 +143,8 @@ impl Client {
         self.items(Request::Restart(targets))
     }
 
-    /// Has one process run in another way, and answers when that holds; where a run is to be replaced, when the
-    /// next one runs. The same once more changes nothing.
+    /// Has one process run in another way, and answers when that holds; where a run is to be replaced, when
+    /// the next one runs. The same once more changes nothing.
     pub fn update(&mut self, update: Update) -> Result<Vec<Item>, Error> {
         update.spec.check()?;
         self.items(Request::Update(Box::new(update)))

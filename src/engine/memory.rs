@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Spec and launch each have a word that holds their length, and in its upper half the page at which they
-//! begin, counted from the end of the ring. A new spec is written where neither the present one nor the launch
-//! is, then its word is stored: a child on its way to its exec reads its launch undisturbed, and an engine that
-//! comes after any end of ours finds the old spec or the new one. Where a process was never given another spec,
-//! the words are bare lengths, as they always were: the spec is first, the launch behind it.
+//! begin, counted from the end of the ring. A new spec is written where neither the present one nor the
+//! launch is, then its word is stored: a child on its way to its exec reads its launch undisturbed, and an
+//! engine that comes after any end of ours finds the old spec or the new one. Where a process was never given
+//! another spec, the words are bare lengths, as they always were: the spec is first, the launch behind it.
 
 use std::fs::File;
 use std::io;

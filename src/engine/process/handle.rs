@@ -1,5 +1,5 @@
-//! A process as the rest of the engine holds it: its present spec and its memory, a way to send it messages, and what it
-//! looked like after its last transition.
+//! A process as the rest of the engine holds it: its present spec and its memory, a way to send it messages,
+//! and what it looked like after its last transition.
 //!
 //! The record is owned by the process's thread while there is one (active), and lies here while there is none
 //! (idle): a process at rest costs no thread. A message to an idle process starts its thread.

@@ -31,7 +31,7 @@ use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase};
-use crate::wire::spec::{RestartRules, Scope, StopRules};
+use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
 use crate::wire::time::{Timestamp, millis};
 
 /// How long after SIGKILL before what is left is called stuck, ms.
@@ -46,6 +46,12 @@ pub struct Rules {
     pub stop: StopRules,
     /// Whether something must show that it is ready.
     pub proves_ready: bool,
+}
+
+impl From<&Spec> for Rules {
+    fn from(spec: &Spec) -> Self {
+        Self { restart: spec.restart.clone(), stop: spec.stop.clone(), proves_ready: spec.ready.is_some() }
+    }
 }
 
 /// How to stop, where it differs from the rules.

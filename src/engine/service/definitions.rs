@@ -11,7 +11,8 @@ use crate::wire::reply::{Definition, More, Reply};
 use crate::wire::request::Update;
 
 impl Engine {
-    /// What it is about is looked up first: a pattern that means several is refused before anything is changed.
+    /// What it is about is looked up first: a pattern that means several is refused before anything is
+    /// changed.
     pub(super) fn update(&self, r: Update, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         let found = self.table.find(&r.target)?;
         let [process] = &found[..] else {

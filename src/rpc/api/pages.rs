@@ -127,7 +127,8 @@ macro_rules! whole {
 
 whole! {
     StartResponse StartAgainResponse UpdateResponse DefinitionsResponse StopResponse RestartResponse
-    RemoveResponse SignalResponse WaitResponse EnvironmentResponse AuditResponse ServiceInfoResponse HealthResponse UpgradeResponse
+    RemoveResponse SignalResponse WaitResponse EnvironmentResponse AuditResponse ServiceInfoResponse
+    HealthResponse UpgradeResponse
 }
 
 #[cfg(test)]

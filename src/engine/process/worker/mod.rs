@@ -46,7 +46,7 @@ const PREPARE: &str = "prepare";
 /// Runs a process's thread until it rests.
 pub fn run(process: Arc<Process>, record: Record) {
     process.here(Waker::for_this_thread());
-    let rules = update::rules(&process.spec());
+    let rules = Rules::from(&*process.spec());
     let was_wanted = record.wanted;
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));

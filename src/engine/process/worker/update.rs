@@ -1,5 +1,5 @@
-//! A process that is to be run in another way. What holds at once is taken at once; the rest waits for the next run,
-//! and until then the record says that the present one is of an older definition.
+//! A process that is to be run in another way. What holds at once is taken at once; the rest waits for the
+//! next run, and until then the record says that the present one is of an older definition.
 
 use std::sync::Arc;
 
@@ -17,11 +17,6 @@ use crate::wire::process::State;
 use crate::wire::record::AfterStop;
 use crate::wire::request::OutdatedRun;
 use crate::wire::spec::Spec;
-
-/// What a process with this spec lives by.
-pub(super) fn rules(spec: &Spec) -> Rules {
-    Rules { restart: spec.restart.clone(), stop: spec.stop.clone(), proves_ready: spec.ready.is_some() }
-}
 
 impl Worker {
     /// Asked twice, it is done once: the second time nothing differs, and a restart is waited for.
@@ -76,7 +71,7 @@ impl Worker {
         self.record.cause = before;
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
-        self.rules = rules(spec);
+        self.rules = Rules::from(&**spec);
         self.process.publish(&self.record);
         // Again, since the store may have looked in between.
         self.process.mark(true);
