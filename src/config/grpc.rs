@@ -1,9 +1,7 @@
 //! `[grpc]`: the gateway, who may come in and what they may do.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,9 +11,8 @@ use crate::access::roles::{Roles, typed};
 use crate::access::users::Users;
 use crate::config::section::Section;
 use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
-use crate::sys::system::euid;
 use crate::tls::material::Files;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 
 /// The longest name of a certificate, in bytes.
@@ -129,28 +126,4 @@ fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
     section.finish()?;
     let handshake = handshake.unwrap_or(or.handshake);
     Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall })
-}
-
-/// Refuses a file that others may change: who writes it decides who comes in.
-pub fn guard(path: &Path) -> Result<(), Error> {
-    let refused = |path: &Path, why: String, hint: String| {
-        let path = quoted(&path.to_string_lossy());
-        Error::new(Code::Refused, format!("others can change the configuration: {path} {why}")).hint(hint)
-    };
-    let failed = |e| refused(path, format!("cannot be looked at: {e}"), String::new());
-    let file = path.canonicalize().map_err(failed)?;
-    for (path, is_file) in file.ancestors().take(2).zip([true, false]) {
-        let meta = fs::metadata(path).map_err(failed)?;
-        if meta.uid() != 0 && meta.uid() != euid() {
-            let hint = "with [grpc] in it, it has to belong to root or to the user of the service";
-            return Err(refused(path, format!("belongs to another user (uid {})", meta.uid()), hint.into()));
-        }
-        // In a directory such as /tmp no user can replace another's file.
-        let is_sticky = !is_file && meta.mode() & 0o1000 != 0;
-        if meta.mode() & 0o022 != 0 && !is_sticky {
-            let why = format!("has mode {:04o}", meta.mode() & 0o7777);
-            return Err(refused(path, why, format!("chmod go-w {}", path.display())));
-        }
-    }
-    Ok(())
 }

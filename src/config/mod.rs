@@ -3,8 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod declared;
+mod file;
 #[cfg(feature = "gateway")]
 mod grpc;
+mod guard;
+mod processes;
 #[cfg(feature = "gateway")]
 mod modules;
 #[cfg(feature = "gateway")]
@@ -21,10 +25,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::de::DeTable;
-
 #[cfg(feature = "gateway")]
 use crate::client::settings::RemoteSettings;
+#[cfg(feature = "gateway")]
+use crate::config::file::LEN_MAX;
+use crate::config::file::{text, top};
 use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 #[cfg(feature = "gateway")]
@@ -33,14 +38,17 @@ use crate::gateway::settings::GatewaySettings;
 use crate::module::settings::ModuleSettings;
 #[cfg(feature = "gateway")]
 use crate::provider::settings::ProviderSettings;
+#[cfg(feature = "gateway")]
 use crate::sys::files;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
 use crate::wire::error::Error;
+#[cfg(feature = "gateway")]
 use crate::wire::id::quoted;
 
-/// The largest configuration file, in bytes.
-const LEN_MAX: u64 = 1 << 20;
+pub use crate::config::declared::processes;
+pub use crate::config::processes::Declaration;
+
 /// The most sinks: each is a thread.
 const SINKS_MAX: usize = 16;
 
@@ -77,6 +85,8 @@ pub struct Config {
     /// Where modules are registered.
     #[cfg(feature = "gateway")]
     pub modules: ModuleSettings,
+    /// The processes that there are to be.
+    pub processes: Vec<Declaration>,
 }
 
 /// The configuration of a demonstration, which is part of the program.
@@ -87,12 +97,16 @@ const DEMO: &str = include_str!("../../packaging/demo.toml");
 /// service, where the gateway's files are that the configuration does not name.
 pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     let text = text(path)?;
-    let config = parse(path, &text, state)?;
+    let mut config = parse(path, &text, state)?;
+    config.processes = processes(path)?;
+    if !config.processes.is_empty() {
+        declared::guard(path)?;
+    }
     // The demonstration's file may be writable for others as long as it is unchanged: so it works from any
     // clone.
     #[cfg(feature = "gateway")]
     if config.grpc.is_some() && text != DEMO {
-        grpc::guard(path)?;
+        guard::guard(path, "with [grpc] in it")?;
         // What was read by its path is what is there where nobody else can put anything.
         let why = match files::guarded(path, LEN_MAX) {
             Ok(checked) if checked == text.as_bytes() => None,
@@ -141,30 +155,6 @@ pub fn local(path: &Path) -> Result<LocalSettings, Error> {
     Ok(section.map(local_settings).transpose()?.unwrap_or_default())
 }
 
-fn text(path: &Path) -> Result<String, Error> {
-    let shown = quoted(&path.to_string_lossy());
-    let text = files::read(path, LEN_MAX).map_err(|why| {
-        Error::usage(format!("cannot read the configuration {shown}: {why}"))
-            .hint("docs/config.md shows what can stand in it")
-    })?;
-    String::from_utf8(text).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Error::usage(format!(
-            "the configuration {shown} is not UTF-8 text: byte {at} is the first that is none"
-        ))
-    })
-}
-
-/// The table that the whole file is.
-fn top<'a>(source: &'a Source<'a>) -> Result<Section<'a>, Error> {
-    // The parser itself refuses nesting deeper than 80.
-    let table = DeTable::parse(source.text).map_err(|e| {
-        let message: String = e.message().replace('\n', ", ").chars().take(200).collect();
-        source.error(e.span().map_or(0, |span| span.start), &message)
-    })?;
-    Ok(Section::new(source, String::new(), 0, table.into_inner()))
-}
-
 fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error> {
     let source = Source { path, text };
     let mut file = top(&source)?;
@@ -177,6 +167,7 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
     let entries = file.sections("sink", SINKS_MAX)?;
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
     let (providers, modules) = (file.section("providers")?, file.section("modules")?);
+    let declared = (file.section("defaults")?, file.section("process")?);
     file.finish()?;
     #[cfg(not(feature = "gateway"))]
     if let Some(section) = grpc.as_ref().or(remotes.as_ref()).or(providers.as_ref()).or(modules.as_ref()) {
@@ -199,6 +190,7 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
         #[cfg(feature = "gateway")]
         modules: modules.map(modules::read).transpose()?.unwrap_or_default(),
+        processes: declared::in_file(declared)?,
     })
 }
 

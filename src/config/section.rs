@@ -8,7 +8,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(feature = "gateway")]
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -66,6 +65,11 @@ impl<'a> Section<'a> {
     /// An error about a value of this section.
     pub fn bad<T>(&self, value: &At<T>, message: &str) -> Error {
         self.source.bad(value, message)
+    }
+
+    /// Where it stands: file, line and column.
+    pub fn place(&self) -> String {
+        self.error("").message.trim_end_matches(": ").to_owned()
     }
 
     /// An error about the section as a whole.
@@ -207,6 +211,12 @@ impl<'a> Section<'a> {
         list.into_iter().map(one).collect::<Result<_, _>>().map(Some)
     }
 
+    /// Whatever it is.
+    pub fn value(&mut self, key: &'static str) -> Option<At<Value>> {
+        let At { value, at } = self.take(key)?;
+        Some(At { value: json_value(value), at })
+    }
+
     /// A table with whatever is in it.
     #[cfg(feature = "gateway")]
     pub fn json(&mut self, key: &'static str) -> Result<Option<Map<String, Value>>, Error> {
@@ -266,7 +276,6 @@ impl<'a> Section<'a> {
     }
 
     /// All keys, whatever they are, each of which is a table.
-    #[cfg(feature = "gateway")]
     pub fn tables(mut self) -> Result<Vec<(At<String>, Self)>, Error> {
         let (table, outer) = (std::mem::take(&mut self.table), self.title.trim_end_matches(']'));
         let one = |(key, value): (At<String>, _)| {
@@ -295,16 +304,16 @@ impl<'a> Section<'a> {
     }
 }
 
-#[cfg(feature = "gateway")]
+/// In the order of the file.
 fn json_map(table: DeTable<'_>) -> Map<String, Value> {
-    table
-        .into_iter()
+    let mut all: Vec<_> = table.into_iter().collect();
+    all.sort_by_key(|(key, _)| key.span().start);
+    all.into_iter()
         .map(|(key, value)| (key.into_inner().into_owned(), json_value(value.into_inner())))
         .collect()
 }
 
 /// Dates are texts, as they are written.
-#[cfg(feature = "gateway")]
 fn json_value(value: DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => text.into_owned().into(),
@@ -323,9 +332,11 @@ fn json_value(value: DeValue<'_>) -> Value {
 #[cfg(feature = "gateway")]
 pub type Text<'a> = (At<String>, At<Cow<'a, str>>);
 
-#[cfg(feature = "gateway")]
+/// In the order of the file.
 fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'_>>)> {
-    table.into_iter().map(|(key, value)| {
+    let mut all: Vec<_> = table.into_iter().collect();
+    all.sort_by_key(|(key, _)| key.span().start);
+    all.into_iter().map(|(key, value)| {
         let name = At { at: key.span().start, value: key.into_inner().into_owned() };
         (name, At { at: value.span().start, value: value.into_inner() })
     })

@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
+use crate::wire::fields::{Effect, FIELDS};
+use crate::wire::spec::Readiness;
 
 /// A directory of this test's own.
 pub(super) struct Scratch(pub(super) TempDir);
@@ -113,7 +115,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         (message.as_str(), hint.as_str()),
         (
             "1, column 1: unknown key 'wibble'",
-            "keys there: orphans, history, local, sink, grpc, remote, providers, modules"
+            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, defaults, process"
         )
     );
     // A key of another kind of sink is unknown too.
@@ -253,6 +255,117 @@ fn a_hostile_file_is_refused() {
 }
 
 /// The example of docs/config.md is one, and every key there is has its line in the tables.
+#[test]
+fn the_reference_has_every_field_of_a_process() {
+    let docs = include_str!("../../docs/config.md");
+    for field in FIELDS {
+        let change = match field.effect {
+            Effect::InPlace => "in place",
+            Effect::NextRun => "restart",
+            Effect::Never => "replaced",
+        };
+        let begin = format!("| `{}` | {} | ", field.key, field.takes);
+        let row =
+            docs.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("no row {begin}"));
+        assert!(row.ends_with(&format!(" | {change} |")), "{row}");
+    }
+    let (_, rest) = docs.split_once("```toml\n[defaults]").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let declared = read(&format!("[defaults]{example}")).unwrap().processes;
+    let [web, worker] = &declared[..] else { panic!("{declared:?}") };
+    assert_eq!(web.spec.env[0], ("TZ".to_owned(), "UTC".to_owned()));
+    assert_eq!(
+        worker.names().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["worker-1", "worker-2", "worker-3"]
+    );
+}
+
+#[test]
+fn processes_are_declared_with_defaults() {
+    let config = read(
+        "[defaults]\nnice = 3\nready_line = 'up'\nenv = { B = '1', A = '${B}' }\n\
+         [process.z]\ncommand = ['z']\nenv = { A = '2', C = '3' }\nready_tcp = 80\n\
+         [process.a]\ncommand = ['a', '$HOME']\nnice = 0\n",
+    );
+    let all = config.unwrap().processes;
+    let [z, a] = &all[..] else { panic!("{all:?}") };
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    // In the order of the file: a variable may need those before it.
+    assert_eq!(z.spec.env, [pair("B", "1"), pair("A", "2"), pair("C", "3")]);
+    assert_eq!((z.spec.nice, a.spec.nice), (Some(3), Some(0)));
+    assert_eq!(
+        (&z.spec.ready, &a.spec.ready),
+        (&Some(Readiness::Tcp(80)), &Some(Readiness::Line("up".into())))
+    );
+    assert_eq!(a.spec.command, ["a", "$HOME"]);
+}
+
+#[test]
+fn each_bad_process_is_refused_where_it_stands() {
+    for (text, want) in [
+        ("[process.web]\ncommad = ['a']", "2, column 1: unknown key 'commad' in [process.web]"),
+        ("[process.web]\ncommand = 'a b'", "2, column 11: 'command' takes a list of strings"),
+        (
+            "[process.web]\ncommand = ['a']\nnice = 90",
+            "3, column 8: 'nice' takes a whole number from -20 to 19",
+        ),
+        ("[process.web]", "1, column 1: [process.web]: no program is given"),
+        (
+            "[process.web]\ncommand = ['a']\ncwd = 'here'",
+            "1, column 1: [process.web]: working directory 'here'",
+        ),
+        ("[process.'a b']\ncommand = ['a']", "1, column 10: bad name 'a b'"),
+        ("[process.'provost.x']\ncommand = ['a']", "1, column 10: 'provost.x' is a name for"),
+        (
+            "[process.web]\ncommand = ['a']\ninstances = 0",
+            "3, column 13: 'instances' is a whole number from 1",
+        ),
+        (
+            "[process.web]\ncommand = ['a']\ninstances = 2\n[process.web-2]\ncommand = ['a']",
+            "4, column 1: a process web-2 is declared twice: see '/etc/provost.toml', line 1, column 1",
+        ),
+        ("[process]\nweb = 1", "2, column 7: 'web' takes a table, written [process.web]"),
+        ("[defaults]\ncommand = ['a']", "2, column 1: unknown key 'command' in [defaults]"),
+        (
+            "[process.web]\ncommand = ['a']\nready_tcp = 1\nready_line = 'x'",
+            "3, column 13: 'ready_tcp' takes",
+        ),
+    ] {
+        let (message, _) = refusal(text);
+        assert!(message.starts_with(want), "{text}\n {message}");
+    }
+}
+
+#[test]
+fn files_beside_the_configuration_declare_processes() {
+    let scratch = Scratch::new();
+    let main = scratch.file("provost.toml", "[defaults]\nnice = 1\n[process.a]\ncommand = ['a']\n", 0o644);
+    let dir = scratch.0.path().join("conf.d");
+    fs::create_dir(&dir).unwrap();
+    scratch.file("conf.d/2.toml", "[process.c]\ncommand = ['c']\n", 0o644);
+    scratch.file("conf.d/1.toml", "[process.b]\ncommand = ['b']\n", 0o644);
+    scratch.file("conf.d/.3.toml", "nonsense", 0o644);
+    let names = |path: &Path| {
+        let all = processes(path)?;
+        assert!(all.iter().all(|d| d.spec.nice == Some(1)));
+        Ok::<_, Error>(
+            all.iter().map(|d| d.spec.name.clone().unwrap().as_str().to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(names(&main).unwrap(), ["a", "b", "c"]);
+    assert_eq!(load(&main, None).unwrap().processes.len(), 3);
+    // A directory is read as a whole.
+    assert_eq!(names(scratch.0.path()).unwrap(), ["a"]);
+    let again = scratch.file("conf.d/4.toml", "[process.a]\ncommand = ['a']\n", 0o644);
+    assert!(names(&main).unwrap_err().message.contains("a process a is declared twice"));
+    fs::write(&again, "[history]\n").unwrap();
+    assert!(names(&main).unwrap_err().message.contains("unknown key 'history'"));
+    fs::remove_file(again).unwrap();
+    scratch.file("conf.d/1.toml", "[process.b]\ncommand = ['b']\n", 0o666);
+    let e = load(&main, None).unwrap_err();
+    assert!(e.message.contains("others can change the configuration"), "{e}");
+}
+
 #[test]
 fn the_documentation_agrees() {
     let docs = include_str!("../../docs/config.md");

@@ -36,7 +36,7 @@ impl Request {
                 if let Some(name) = &r.spec.name {
                     let _ = write!(text, " as {name}");
                 }
-                if r.numbering == Numbering::Numbered {
+                if r.numbering != Numbering::Single {
                     let _ = write!(text, " ({} instances)", r.ids.len());
                 }
                 text

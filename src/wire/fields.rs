@@ -1,5 +1,5 @@
-//! The fields of a definition: how each is called, what it takes, and what it means for a run that is there. The one
-//! table from which a definition is read, shown, compared and documented (`docs/config.md`).
+//! The fields of a definition: how each is called, what it takes, and what it means for a run that is there.
+//! The one table from which a definition is read, shown, compared and documented (`docs/config.md`).
 
 use std::time::Duration;
 
@@ -308,7 +308,10 @@ pub fn to_map(spec: &Spec) -> Map<String, Value> {
 /// In what two definitions differ. Not in their names, which are no field.
 #[must_use]
 pub fn changed(before: &Spec, after: &Spec) -> Vec<&'static Field> {
-    FIELDS.iter().filter(|field| (field.get)(before) != (field.get)(after)).collect()
+    // A variable may need those before it, so their order counts; tables are equal in any order.
+    let is_other_order = |field: &Field| field.key == "env" && before.env != after.env;
+    let differs = |field: &&Field| (field.get)(before) != (field.get)(after) || is_other_order(field);
+    FIELDS.iter().filter(differs).collect()
 }
 
 /// Whether the values of a variable of this name are not for everybody's eyes.
@@ -482,6 +485,9 @@ mod tests {
         spec.labels.clear();
         let keys: Vec<_> = changed(&full(), &spec).iter().map(|field| field.key).collect();
         assert_eq!(keys, ["nice", "labels"]);
+        let mut spec = full();
+        spec.env.reverse();
+        assert_eq!(changed(&full(), &spec).iter().map(|field| field.key).collect::<Vec<_>>(), ["env"]);
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub enum Numbering {
     Single,
     /// The names are NAME-1 to NAME-N.
     Numbered,
+    /// The same from this number on, 1 or more: some of several.
+    From(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -205,6 +207,26 @@ pub struct Follow {
     pub share: bool,
 }
 
+impl Numbering {
+    /// The number of the first one, if they are numbered.
+    #[must_use]
+    pub fn first(self) -> Option<u32> {
+        match self {
+            Self::Single => None,
+            Self::Numbered => Some(1),
+            Self::From(first) => Some(first.max(1)),
+        }
+    }
+
+    fn from_wire(instances: bool, first: u32) -> Self {
+        match (instances, first) {
+            (false, _) => Self::Single,
+            (true, 0 | 1) => Self::Numbered,
+            (true, first) => Self::From(first),
+        }
+    }
+}
+
 /// See [`Request::Env`]. Without any change it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EnvChange {
@@ -238,8 +260,9 @@ impl Request {
             Self::Start(r) => Body::Start(v1::Start {
                 spec: Some(r.spec.to_wire()),
                 ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
-                instances: r.numbering == Numbering::Numbered,
+                instances: r.numbering != Numbering::Single,
                 count: 0,
+                first: r.numbering.first().unwrap_or(0),
             }),
             Self::StartAgain(t) => Body::StartAgain(v1::StartAgain { targets: t.clone() }),
             Self::Update(r) => Body::Update(v1::Update {
@@ -375,7 +398,11 @@ impl Start {
         if r.count != 0 && r.count as usize != count {
             return Err(Error::usage(format!("{} instances with {count} ids", r.count)));
         }
-        let numbering = if r.instances { Numbering::Numbered } else { Numbering::Single };
+        let numbering = Numbering::from_wire(r.instances, r.first);
+        let last = numbering.first().map_or(0, |first| u64::from(first) + count as u64 - 1);
+        if last > u64::from(INSTANCES_MAX) {
+            return Err(Error::usage(format!("an instance with the number {last} is over {INSTANCES_MAX}")));
+        }
         if numbering == Numbering::Single && count > 1 {
             return Err(Error::usage("several processes of one start need to be instances"));
         }
@@ -499,7 +526,7 @@ mod tests {
     fn who_gives_no_ids_gets_them() {
         let start = |ids: Vec<Vec<u8>>, instances, count| {
             let spec = Some(Spec::new(["true"]).to_wire());
-            Start::from_wire(v1::Start { spec, ids, instances, count }).map(|s| s.ids)
+            Start::from_wire(v1::Start { spec, ids, instances, count, first: 0 }).map(|s| s.ids)
         };
         assert_eq!(start(vec![], false, 0).unwrap().len(), 1);
         let ids = start(vec![], true, 3).unwrap();

@@ -79,6 +79,8 @@ pub struct Spec {
     /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when
     /// nothing is said.
     pub autostart: Option<bool>,
+    /// A configuration says that it is to be: it goes when that says so no more.
+    pub declared: bool,
 }
 
 /// Where a child's environment starts from.
@@ -229,6 +231,7 @@ impl Spec {
             ready: None,
             labels: Vec::new(),
             autostart: None,
+            declared: false,
         }
     }
 
@@ -373,6 +376,7 @@ impl Spec {
             }),
             labels: pairs_to_wire(&self.labels),
             autostart: self.autostart,
+            declared: self.declared,
         }
     }
 
@@ -414,6 +418,7 @@ impl Spec {
             ready,
             labels: pairs_from_wire(w.labels),
             autostart: w.autostart,
+            declared: w.declared,
         };
         spec.check()?;
         Ok(spec)

@@ -60,7 +60,7 @@ impl Engine {
             return Err(e.hint("choose one that does not begin with 'provost.'"));
         }
         let mut made = Vec::new();
-        for (n, &id) in (1u32..).zip(&r.ids) {
+        for (n, &id) in (r.numbering.first().unwrap_or(1)..).zip(&r.ids) {
             if self.table.get(id).is_none() {
                 made.push(Arc::new(self.make_one(r, n, id)?));
             }
@@ -90,7 +90,7 @@ impl Engine {
 
     fn make_one(&self, r: &Start, n: u32, id: ProcessId) -> Result<Process, Error> {
         let mut spec = r.spec.clone();
-        let instance = (r.numbering == Numbering::Numbered).then_some(n);
+        let instance = (r.numbering != Numbering::Single).then_some(n);
         if let (Some(n), Some(name)) = (instance, &spec.name) {
             spec.name = Some(name.instance(n)?);
         }

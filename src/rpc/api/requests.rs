@@ -89,6 +89,7 @@ impl Ask for api::StartRequest {
             ids: self.ids.iter().map(|id| id_bytes("ids", id)).collect::<Result<_, _>>()?,
             instances: self.numbered,
             count: self.count,
+            first: self.first_number,
         }))
     }
 }
@@ -207,8 +208,9 @@ sent_as! {
     Start as StartRequest(r) => {
         spec: Some((&r.spec).into()),
         ids: r.ids.iter().map(ToString::to_string).collect(),
-        numbered: r.numbering == Numbering::Numbered,
+        numbered: r.numbering != Numbering::Single,
         count: 0,
+        first_number: r.numbering.first().unwrap_or(0),
     };
     Update as UpdateRequest(r) => {
         target: r.target.clone(),

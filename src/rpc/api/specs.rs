@@ -37,6 +37,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         ready: spec.readiness.map(readiness).transpose()?,
         labels: spec.labels.into_iter().map(|l| v1::EnvVar { key: l.key, value: l.value }).collect(),
         autostart: spec.autostart,
+        declared: spec.declared,
     })
 }
 
@@ -146,6 +147,7 @@ impl From<&Spec> for api::ProcessSpec {
             }),
             labels: labels(spec.labels.clone()),
             autostart: spec.autostart,
+            declared: spec.declared,
         }
     }
 }

@@ -1,0 +1,117 @@
+//! `[process.NAME]` and `[defaults]`: which processes there are to be, and how they are to be run. The fields
+//! themselves are in the one table that also shows them, `wire/fields.rs`.
+
+use std::collections::BTreeMap;
+
+use crate::config::section::Section;
+use crate::wire::error::Error;
+use crate::wire::fields::{FIELDS, Field};
+use crate::wire::id::{Name, quoted};
+use crate::wire::spec::{INSTANCES_MAX, Spec};
+
+/// The most processes that a configuration declares, instances counted.
+const PROCESSES_MAX: usize = 10_000;
+/// Not a field of a process, but of a section.
+const INSTANCES: &str = "instances";
+
+/// A section `[process.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// With the section's name, and the word that it is declared.
+    pub spec: Spec,
+    /// Of several, named NAME-1 to NAME-N.
+    pub instances: Option<u32>,
+}
+
+impl Declaration {
+    /// The name of each process that it makes, with its number.
+    #[must_use]
+    pub fn names(&self) -> Vec<(Name, Option<u32>)> {
+        let name = self.spec.name.as_ref().expect("a section has a name");
+        match self.instances {
+            None => vec![(name.clone(), None)],
+            Some(n) => {
+                let instance = |n| Some((name.instance(n).ok()?, Some(n)));
+                (1..=n).filter_map(instance).collect()
+            }
+        }
+    }
+}
+
+/// What every process is as long as it does not say otherwise itself.
+pub fn defaults(section: Section<'_>) -> Result<Spec, Error> {
+    let mut spec = Spec::new([""; 0]);
+    // A command that all have would be of use to nobody.
+    read(section, &mut spec, &|field| field.key != "command")?;
+    Ok(spec)
+}
+
+/// Adds the sections of one file; `seen` has the names so far, each with the place of its section.
+pub fn declared(
+    section: Section<'_>,
+    defaults: &Spec,
+    seen: &mut BTreeMap<Name, String>,
+    all: &mut Vec<Declaration>,
+) -> Result<(), Error> {
+    for (key, mut section) in section.tables()? {
+        let title = section.title().to_owned();
+        let name: Name = key.value.parse().map_err(|e: Error| section.bad(&key, &e.message))?;
+        if name.is_reserved() || name.is_of_provider() {
+            let e = format!("{} is a name for what the service runs for itself", quoted(name.as_str()));
+            return Err(section.bad(&key, &e));
+        }
+        let instances = section.integer(INSTANCES, 1..=u64::from(INSTANCES_MAX))?;
+        let instances = instances.map(|n| u32::try_from(n).expect("at most INSTANCES_MAX"));
+        let mut spec = defaults.clone();
+        let place = section.place();
+        read(section, &mut spec, &|_| true)?;
+        spec.name = Some(name);
+        spec.check().map_err(|e| Error { message: format!("{place}: {title}: {}", e.message), ..e })?;
+        let declaration = Declaration { spec, instances };
+        let names = declaration.names();
+        if instances.is_some_and(|n| names.len() < n as usize) {
+            return Err(Error::usage(format!("{place}: {title}: its name leaves no room for a number")));
+        }
+        for (name, _) in names {
+            if let Some(other) = seen.insert(name.clone(), place.clone()) {
+                return Err(Error::usage(format!(
+                    "{place}: a process {name} is declared twice: see {other}"
+                )));
+            }
+        }
+        if seen.len() > PROCESSES_MAX {
+            return Err(Error::usage(format!("{place}: more than {PROCESSES_MAX} processes are declared")));
+        }
+        all.push(declaration);
+    }
+    Ok(())
+}
+
+/// Takes in what the section says. Variables, labels and limits are added to those that are there already.
+fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> bool) -> Result<(), Error> {
+    let before = spec.clone();
+    spec.ready = None;
+    for field in FIELDS.iter().filter(|field| takes(field)) {
+        let Some(value) = section.value(field.key) else { continue };
+        (field.set)(spec, &value.value)
+            .map_err(|what| section.bad(&value, &format!("'{}' takes {what}", field.key)))?;
+    }
+    spec.ready = spec.ready.take().or(before.ready);
+    if spec.env != before.env {
+        spec.env = added(before.env, &spec.env);
+    }
+    if spec.labels != before.labels {
+        spec.labels = added(before.labels, &spec.labels);
+    }
+    if spec.rlimits != before.rlimits {
+        let new = std::mem::take(&mut spec.rlimits);
+        let others = before.rlimits.into_iter().filter(|old| new.iter().all(|l| l.resource != old.resource));
+        spec.rlimits = others.chain(new.iter().cloned()).collect();
+    }
+    section.finish()
+}
+
+fn added(before: Vec<(String, String)>, new: &[(String, String)]) -> Vec<(String, String)> {
+    let others = before.into_iter().filter(|(key, _)| new.iter().all(|(other, _)| other != key));
+    others.chain(new.iter().cloned()).collect()
+}
