@@ -45,6 +45,14 @@
 //! survived was looked for; `engine/reconcile.rs` decides, purely. Events older than the feed are read from
 //! the store (`engine/history/journal.rs`), by clients and sinks alike.
 //!
+//! # What is declared
+//!
+//! `config/declared.rs` reads the sections `[process.NAME]`, field by field as `wire/fields.rs` has them;
+//! the same table shows and compares definitions. `cli/plan.rs` decides, purely, what it takes to get
+//! there from what the service has, and `cli/apply.rs` shows and does it, a request for each process. The
+//! engine changes a process by its whole definition (`engine/process/worker/update.rs`). A service that
+//! begins runs `apply` once, as an internal process.
+//!
 //! # Upgrade
 //!
 //! A new binary is tried as an engine first (`keeper/upgrade.rs`). If it comes up, the keeper becomes it by
@@ -160,6 +168,8 @@
 //! | word | what it is |
 //! |---|---|
 //! | keeper, engine, gateway, host | the four programs, see above. The host is that of providers; `--host` names a machine |
+//! | definition, spec | how a process is to be run; the value that has it, checked |
+//! | declared, outdated | a configuration says that it is to be; its run is of an older definition |
 //! | process, run | what a client asked to keep, by UUID; each of its starts has the next run number |
 //! | record | what is known of a process: state, what is wanted, counters, last exit. In its memory, and in the store |
 //! | idle, active | a process without a thread, at rest; one whose thread owns its record |

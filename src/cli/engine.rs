@@ -16,7 +16,6 @@ use crate::cli::stdout;
 use crate::config;
 use crate::engine;
 use crate::engine::context::Notify;
-#[cfg(feature = "gateway")]
 use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]
 use crate::gateway;
@@ -30,6 +29,8 @@ use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
 
+/// What makes the processes that the configuration declares.
+const APPLY: &str = "provost.apply";
 /// The environment of the host, beside the service's, which providers may be given parts of. Its C core
 /// looks for nothing that an idle channel might have to say.
 #[cfg(feature = "gateway")]
@@ -116,7 +117,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
             (config::Config::default(), false)
         }
     };
-    let internal = is_known.then(|| internal_processes(&config, &args, session)).transpose()?;
+    let internal = is_known.then(|| internal(&config, &args, session)).transpose()?;
     let on_demand = on_demand(&config, &args, session)?;
     let options = engine::Options {
         cgroups: args.cgroups,
@@ -130,6 +131,26 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         notify: Notify(Arc::new(|line: &str| stdout::log(line))),
     };
     match engine::run(options)? {}
+}
+
+/// What the service runs for itself: what the configuration asks for, and first of all what makes the
+/// processes that it declares, once for each service.
+fn internal(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+    let mut all = Vec::new();
+    if let Some(path) = args.config.as_ref().filter(|_| !config.processes.is_empty()) {
+        let socket = session.socket()?;
+        let text = |path: &Path| path.to_str().map(ToOwned::to_owned);
+        let not_text = || Error::usage("the path of the configuration or of the socket is not UTF-8 text");
+        let [path, socket] = [path, &socket].map(|path| text(path).ok_or_else(not_text));
+        let mut command =
+            [INTERNAL_PROGRAM, "apply", "--yes", "--at-start", "--socket"].map(str::to_owned).to_vec();
+        command.extend([socket?, path?]);
+        let mut spec = Spec::new(command);
+        spec.name = Some(APPLY.parse()?);
+        all.push(spec);
+    }
+    all.extend(internal_processes(config, args, session)?);
+    Ok(all)
 }
 
 /// What the service runs for itself.

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod arguments;
 mod audit;
 mod batch;
@@ -32,6 +33,7 @@ mod manual;
 #[cfg(feature = "gateway")]
 mod module;
 mod output;
+mod plan;
 #[cfg(feature = "gateway")]
 mod provider;
 mod reload;
@@ -79,6 +81,7 @@ const COMMANDS: &[&Command] = &[
     &stop::COMMAND,
     &restart::COMMAND,
     &update::COMMAND,
+    &apply::COMMAND,
     &remove::COMMAND,
     &signal::COMMAND,
     &wait::COMMAND,

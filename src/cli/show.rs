@@ -1,6 +1,6 @@
 //! `provost show` and `provost export`: how processes were defined, as it stands in a configuration file.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
@@ -183,12 +183,6 @@ fn option(key: &str) -> String {
 
 fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
-}
-
-/// The fields of a definition as text, a line for each that differs: what it was, and what it is to be.
-pub fn difference(before: &Map<String, Value>, after: &Map<String, Value>, key: &str) -> String {
-    let shown = |map: &Map<String, Value>| map.get(key).map_or_else(|| "-".to_owned(), ToString::to_string);
-    format!("{key}: {} -> {}", shown(before), shown(after))
 }
 
 #[cfg(test)]

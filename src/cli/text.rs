@@ -92,7 +92,6 @@ pub fn until(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// Rows as a table: columns as wide as their widest cell, two blanks between them.
-#[cfg(feature = "gateway")]
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] =
         std::array::from_fn(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0));

@@ -7,8 +7,8 @@ use crate::cli::batch::{Counts, judge};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
+use crate::cli::plan::{Difference, differences};
 use crate::cli::session::Session;
-use crate::cli::show::difference;
 use crate::cli::spec_options::Launch;
 use crate::cli::text;
 use crate::wire::error::Error;
@@ -146,17 +146,15 @@ impl Plan {
 
     fn lines(&self, process: &Process, before: &Spec, after: &Spec) -> Vec<String> {
         let label = process.label();
-        let [before, after] =
-            [before, after].map(|spec| fields::to_map(&fields::without_secrets(spec.clone())));
         let what = match (self.changed.is_empty(), self.restarts) {
             (true, false) => format!("{label}: nothing changes"),
             (true, true) => format!("{label}: nothing changes, but its run is outdated: it is restarted"),
             (false, true) => format!("{label}: changes, and is restarted"),
             (false, false) => format!("{label}: changes"),
         };
-        let fields = self.changed.iter().map(|field| {
-            let difference = difference(&before, &after, field.key);
-            format!("  {}", text::escaped(&difference))
+        let fields = differences(Some(before), Some(after)).into_iter().map(|d| {
+            let [is, is_to_be] = [&d.before, &d.after].map(|value| Difference::cell(value.as_ref()));
+            format!("  {}", text::escaped(&format!("{}: {is} -> {is_to_be}", d.field)))
         });
         [what].into_iter().chain(fields).collect()
     }

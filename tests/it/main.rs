@@ -55,6 +55,7 @@ mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]
 mod i_modules;
+mod j_apply;
 mod j_declared;
 mod k_upgrade;
 mod l_scale;

@@ -1,0 +1,251 @@
+//! `provost apply`: makes the processes be what a configuration declares. What is to be done is shown first.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
+use crate::cli::json;
+use crate::cli::manual::Positional;
+use crate::cli::plan::{Action, Difference, Step, Wanted, plan};
+use crate::cli::session::Session;
+use crate::cli::{state, stdout, text};
+use crate::client::Client;
+use crate::config;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::reply::{Definition, Item};
+use crate::wire::request::{List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
+
+pub const COMMAND: Command =
+    Command::new("apply", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+const SUMMARY: &str = "Make the processes be what the configuration declares";
+const HELP: &str = "\
+Usage: provost apply [OPTIONS] [FILE|DIR]
+
+Reads the sections [process.NAME] of FILE (that of the service if none is given) and of conf.d/*.toml
+beside it; of DIR, all *.toml in it. Shows what would change, field by field, then asks, then does it.
+Only what differs is touched, and restarted only where it must be. What was declared and is no more is
+removed; what was started by hand is left alone. What is wrong in a file changes nothing. Where something
+fails, it is named, and the rest is done: exit code 8.
+
+Options:
+      --dry-run              Only show it; exit code 3 if there is something to do
+      --yes                  Do not ask
+      --at-start             As the service does when it begins: nothing that has autostart = false is added
+
+Examples:
+  provost apply --dry-run
+  provost apply --yes /etc/provost/provost.toml
+";
+
+struct ApplyArgs {
+    path: Option<PathBuf>,
+    mode: Mode,
+    at_start: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Ask,
+    DryRun,
+    Yes,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<ApplyArgs, Error> {
+    let (mut mode, mut at_start) = (Mode::Ask, false);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--dry-run" => mode = Mode::DryRun,
+            "--yes" if mode == Mode::Ask => mode = Mode::Yes,
+            "--yes" => {}
+            "--at-start" => at_start = true,
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    let path = arguments.next_value().map(PathBuf::from);
+    arguments.no_values()?;
+    Ok(ApplyArgs { path, mode, at_start })
+}
+
+fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
+    let path = args.path.or_else(state::default_config).ok_or_else(|| {
+        Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")
+    })?;
+    let declared = config::processes(&path)?;
+    let mut wanted = Vec::new();
+    for declaration in &declared {
+        for (name, instance) in declaration.names() {
+            let mut spec = declaration.spec.clone();
+            let section = spec.name.replace(name);
+            spec.declared = true;
+            wanted.push(Wanted { spec, section, instance });
+        }
+    }
+    let mut client = session.client()?;
+    let present = present(&mut client)?;
+    let mut steps = plan(&present, &wanted)?;
+    if args.at_start {
+        let is_left_out = |step: &Step| {
+            let autostart = step.wanted.as_ref().and_then(|wanted| wanted.spec.autostart);
+            step.action == Action::Add && autostart == Some(false)
+        };
+        steps.retain(|step| !is_left_out(step));
+    }
+    show(&steps, wanted.len(), session);
+    match args.mode {
+        _ if steps.is_empty() => return Ok(0),
+        Mode::DryRun => return Ok(Code::No.exit_code()),
+        Mode::Yes => {}
+        Mode::Ask => ask()?,
+    }
+    let mut failed = 0;
+    for step in &steps {
+        let done = act(&mut client, step);
+        report(step, &done, session);
+        failed += usize::from(done.is_err());
+    }
+    Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
+}
+
+fn present(client: &mut Client) -> Result<Vec<Definition>, Error> {
+    let all = client.list(List { pattern: None, all: false })?;
+    let ids: Vec<_> = all.iter().map(|p| p.id.to_string()).collect();
+    let mut present = Vec::with_capacity(ids.len());
+    for some in ids.chunks(TARGETS_MAX) {
+        present.extend(client.definitions(some.to_vec())?);
+    }
+    Ok(present)
+}
+
+fn show(steps: &[Step], declared: usize, session: &mut Session) {
+    if session.is_json() {
+        for step in steps {
+            session.object(&shown(step));
+        }
+    } else if steps.is_empty() {
+        session.out.line(&format!("nothing to do: {declared} processes are as they are declared"));
+    } else {
+        let header = ["ACTION", "PROCESS", "FIELD", "IS", "IS TO BE"].map(str::to_owned);
+        let rows: Vec<_> = [header].into_iter().chain(steps.iter().flat_map(rows)).collect();
+        text::columns(&rows).iter().for_each(|line| session.out.line(line));
+    }
+    // Before it is done.
+    session.out.flush();
+}
+
+fn shown(step: &Step) -> Value {
+    let differences = step.differences.iter();
+    json!({
+        "action": step.action.name(),
+        "name": step.name.as_str(),
+        "changes": differences.map(|d| json!({ "field": d.field, "before": d.before, "after": d.after }))
+            .collect::<Vec<_>>(),
+    })
+}
+
+/// The longest value in the table, in characters.
+const VALUE_LEN_MAX: usize = 48;
+
+fn rows(step: &Step) -> Vec<[String; 5]> {
+    let value = |value: &Option<Value>| {
+        text::cut(&text::escaped(&Difference::cell(value.as_ref())), VALUE_LEN_MAX).into_owned()
+    };
+    let first = [step.action.name().to_owned(), step.name.as_str().to_owned()];
+    let row = |n: usize, d: &Difference| {
+        let [action, name] = if n == 0 { first.clone() } else { Default::default() };
+        [action, name, d.field.clone(), value(&d.before), value(&d.after)]
+    };
+    let rows: Vec<_> = step.differences.iter().enumerate().map(|(n, d)| row(n, d)).collect();
+    if rows.is_empty() {
+        let [action, name] = first;
+        return vec![[action, name, String::new(), String::new(), String::new()]];
+    }
+    rows
+}
+
+/// On a terminal; elsewhere nobody could answer.
+fn ask() -> Result<(), Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::new(Code::Refused, "nothing was changed: there is no terminal to ask at")
+            .hint("--yes does it without a question, --dry-run only shows it"));
+    }
+    let failed = |e: io::Error| Error::failed("ask at the terminal", &e);
+    eprint!("Do it? [y/N] ");
+    io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(failed)?;
+    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(Code::No, "nothing was changed"))
+}
+
+/// Does one of them. None is half done: each is one request, but for a replacement, which is two.
+fn act(client: &mut Client, step: &Step) -> Result<Vec<Item>, Error> {
+    let target = || step.id.map(|id| id.to_string()).unwrap_or_default();
+    let remove =
+        |client: &mut Client| client.remove(Remove { targets: vec![target()], force: true }).and_then(done);
+    let Some(Wanted { mut spec, section, instance }) = step.wanted.clone() else { return remove(client) };
+    match step.action {
+        Action::Add | Action::Remove => {}
+        Action::Replace => drop(remove(client)?),
+        Action::Change | Action::Restart => {
+            let update = Update { target: target(), spec, outdated: OutdatedRun::Restart };
+            return client.update(update).and_then(done);
+        }
+    }
+    // The service adds the number.
+    spec.name = section;
+    let numbering = instance.map_or(Numbering::Single, Numbering::From);
+    client.start(Start { spec, ids: vec![ProcessId::new()], numbering }).and_then(done)
+}
+
+fn done(items: Vec<Item>) -> Result<Vec<Item>, Error> {
+    match items.iter().find_map(|item| item.error.clone()) {
+        Some(e) => Err(e),
+        None => Ok(items),
+    }
+}
+
+fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
+    let (action, name) = (step.action.name(), &step.name);
+    if session.is_json() {
+        let error = done.as_ref().err().map(json::error);
+        session.object(
+            &json!({ "action": action, "name": name.as_str(), "done": done.is_ok(), "error": error }),
+        );
+    }
+    match done {
+        Err(e) => stdout::complain(&Error {
+            message: format!("{name}: cannot {action}: {}", e.message),
+            ..e.clone()
+        }),
+        Ok(items) => {
+            for why in items.iter().filter_map(|item| item.unrecorded.as_ref()) {
+                stdout::notice(&format!("{name}: done, but it is not recorded: {why}"));
+            }
+            if !session.is_json() {
+                session.out.line(&format!("{action} {name}: done"));
+            }
+        }
+    }
+    session.out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        let args = parsed("--yes /etc/x.toml").unwrap();
+        assert_eq!((args.mode, args.path, args.at_start), (Mode::Yes, Some("/etc/x.toml".into()), false));
+        assert_eq!(parsed("--yes --dry-run").unwrap().mode, Mode::DryRun);
+        assert_eq!(parsed("").unwrap().mode, Mode::Ask);
+        assert!(parsed("a b").is_err());
+    }
+}

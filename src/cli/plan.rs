@@ -1,0 +1,240 @@
+//! What it takes for there to be what a configuration declares: a pure function of what there is and what is
+//! wanted. `apply.rs` shows it and does it; whatever ends that in the middle, the next plan is what is left.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::wire::error::{Code, Error};
+use crate::wire::fields::{self, Effect, FIELDS};
+use crate::wire::id::{Name, ProcessId};
+use crate::wire::process::State;
+use crate::wire::reply::Definition;
+use crate::wire::spec::Spec;
+
+/// A process that is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// With its own name.
+    pub spec: Spec,
+    /// The name of its section.
+    pub section: Option<Name>,
+    /// Its number, if its section has several.
+    pub instance: Option<u32>,
+}
+
+/// What is to be done with a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// It is declared no more.
+    Remove,
+    /// It is run in a way that can only be said of a new process: it goes, and comes anew.
+    Replace,
+    /// It is changed, and its run goes on.
+    Change,
+    /// It is changed, and what runs is restarted.
+    Restart,
+    /// It is new.
+    Add,
+}
+
+impl Action {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Replace => "replace",
+            Self::Change => "change",
+            Self::Restart => "restart",
+            Self::Add => "add",
+        }
+    }
+}
+
+/// One field, or a part of one: what it was, and what it is to be. None: as by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub field: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+impl Difference {
+    /// A value as a cell of a table.
+    pub fn cell(value: Option<&Value>) -> String {
+        value.map_or_else(|| "-".to_owned(), ToString::to_string)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub action: Action,
+    pub name: Name,
+    /// Which one it is, if it is there.
+    pub id: Option<ProcessId>,
+    pub differences: Vec<Difference>,
+    /// As it is to be; none: it is not to be.
+    pub wanted: Option<Wanted>,
+}
+
+/// Everything that is to be done, in this order: removals free what others may need.
+pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Error> {
+    let mut there: BTreeMap<&Name, &Definition> =
+        present.iter().filter_map(|d| Some((d.process.name.as_ref()?, d))).collect();
+    let mut steps = Vec::new();
+    for wanted in wanted {
+        let name = wanted.spec.name.as_ref().expect("what is declared has a name");
+        let step = match there.remove(name) {
+            None => Some(Step {
+                action: Action::Add,
+                name: name.clone(),
+                id: None,
+                differences: differences(None, Some(&wanted.spec)),
+                wanted: Some(wanted.clone()),
+            }),
+            Some(held) if !held.spec.declared => {
+                let e =
+                    format!("{name} is declared, but is there already, started by hand; nothing was changed");
+                let hint =
+                    format!("'provost remove --force {name}' makes room for it; or declare another name");
+                return Err(Error::new(Code::Refused, e).hint(hint));
+            }
+            Some(held) => step(held, wanted),
+        };
+        steps.extend(step);
+    }
+    let removed = there.into_values().filter(|held| held.spec.declared && !held.process.internal);
+    steps.extend(removed.map(|held| Step {
+        action: Action::Remove,
+        name: held.process.name.clone().expect("it was found by its name"),
+        id: Some(held.process.id),
+        differences: Vec::new(),
+        wanted: None,
+    }));
+    // Stable: within an action the order is that of the file.
+    steps.sort_by_key(|step| step.action);
+    Ok(steps)
+}
+
+/// What is to be done with what is there; none: nothing.
+fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
+    let changed = fields::changed(&held.spec, &wanted.spec);
+    let has = |effect| changed.iter().any(|field| field.effect == effect);
+    let runs = matches!(held.process.state, State::Starting | State::Running);
+    let action = if has(Effect::Never) || held.process.instance != wanted.instance {
+        Action::Replace
+    } else if runs && (has(Effect::NextRun) || held.process.outdated) {
+        Action::Restart
+    } else if changed.is_empty() {
+        return None;
+    } else {
+        Action::Change
+    };
+    Some(Step {
+        action,
+        name: wanted.spec.name.clone()?,
+        id: Some(held.process.id),
+        differences: differences(Some(&held.spec), Some(&wanted.spec)),
+        wanted: Some(wanted.clone()),
+    })
+}
+
+/// Field by field, of tables name by name; values that are secret are not in it.
+pub fn differences(before: Option<&Spec>, after: Option<&Spec>) -> Vec<Difference> {
+    let map = |spec: Option<&Spec>| spec.map(fields::to_map).unwrap_or_default();
+    let shown = |spec: Option<&Spec>| map(spec.cloned().map(fields::without_secrets).as_ref());
+    let (maps, shown) = ([map(before), map(after)], [shown(before), shown(after)]);
+    let mut all = Vec::new();
+    for field in FIELDS.iter().filter(|field| maps[0].get(field.key) != maps[1].get(field.key)) {
+        let values = maps.each_ref().map(|map| map.get(field.key));
+        let shown = shown.each_ref().map(|map| map.get(field.key));
+        match values.map(|value| value.map_or(Some(Map::new()), |value| value.as_object().cloned())) {
+            [Some(old), Some(new)] if values.iter().flatten().all(|value| value.is_object()) => {
+                let added = new.keys().filter(|key| !old.contains_key(*key));
+                let keys: Vec<_> = old.keys().chain(added).collect();
+                for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
+                    let part = |value: Option<&Value>| value.and_then(|value| value.get(key)).cloned();
+                    let field = format!("{}.{key}", field.key);
+                    all.push(Difference { field, before: part(shown[0]), after: part(shown[1]) });
+                }
+            }
+            _ => all.push(Difference {
+                field: field.key.to_owned(),
+                before: shown[0].cloned(),
+                after: shown[1].cloned(),
+            }),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::fake_server::process;
+
+    fn wanted(name: &str) -> Wanted {
+        let mut spec = Spec::new(["sleep", "9"]);
+        (spec.name, spec.declared) = (Some(name.parse().unwrap()), true);
+        Wanted { section: spec.name.clone(), spec, instance: None }
+    }
+
+    fn held(wanted: &Wanted) -> Definition {
+        let mut process = process(wanted.spec.name.as_ref().unwrap().as_str());
+        process.instance = wanted.instance;
+        Definition { process, spec: wanted.spec.clone() }
+    }
+
+    fn actions(present: &[Definition], wanted: &[Wanted]) -> Vec<String> {
+        let steps = plan(present, wanted).unwrap();
+        steps.iter().map(|step| format!("{} {}", step.action.name(), step.name)).collect()
+    }
+
+    #[test]
+    fn only_what_differs_is_touched() {
+        let all = ["same", "label", "nice", "output", "stopped", "outdated", "new"].map(wanted);
+        let mut present: Vec<_> = all[..6].iter().map(held).collect();
+        present[1].spec.labels = vec![("a".into(), "b".into())];
+        present[2].spec.nice = Some(1);
+        present[3].spec.output_bytes = 8192;
+        present[4].spec.nice = Some(1);
+        present[4].process.state = State::Stopped;
+        present[5].process.outdated = true;
+        present.push(held(&wanted("gone")));
+        let mut by_hand = held(&wanted("by-hand"));
+        by_hand.spec.declared = false;
+        present.push(by_hand);
+        assert_eq!(
+            actions(&present, &all),
+            [
+                "remove gone",
+                "replace output",
+                "change label",
+                "change stopped",
+                "restart nice",
+                "restart outdated",
+                "add new"
+            ]
+        );
+        assert!(actions(&all.iter().map(held).collect::<Vec<_>>(), &all).is_empty());
+    }
+
+    #[test]
+    fn what_was_started_by_hand_is_not_taken_over() {
+        let mut by_hand = held(&wanted("web"));
+        by_hand.spec.declared = false;
+        assert_eq!(plan(&[by_hand], &[wanted("web")]).unwrap_err().code, Code::Refused);
+    }
+
+    #[test]
+    fn a_difference_names_variables_and_hides_secrets() {
+        let (mut before, mut after) = (Spec::new(["a"]), Spec::new(["a"]));
+        before.env = vec![("A".into(), "1".into()), ("B".into(), "2".into()), ("KEY".into(), "x".into())];
+        after.env = vec![("B".into(), "2".into()), ("A".into(), "3".into()), ("KEY".into(), "y".into())];
+        after.nice = Some(3);
+        let all = differences(Some(&before), Some(&after));
+        let shown: Vec<_> = (all.iter())
+            .map(|d| format!("{} {} {}", d.field, d.before.is_some(), d.after.clone().unwrap_or_default()))
+            .collect();
+        assert_eq!(shown, ["env.A true \"3\"", "env.KEY true \"***\"", "nice false 3"]);
+    }
+}

@@ -1,0 +1,207 @@
+//! Processes that a file declares: what `apply` shows is what it does, and nothing else is touched.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::harness::{LATER, Options, SOON, Scratch, Service, rounds, wait};
+
+/// Writes the configuration, and returns its path.
+fn config(service: &Service, text: &str) -> String {
+    let path = service.scratch().file("declared.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Action and name of each change that a dry run shows.
+fn planned(service: &Service, path: &str) -> Vec<String> {
+    let out = service.cli(&["apply", "--dry-run", "--json", path]);
+    let steps = out.json();
+    out.expect(if steps.is_empty() { 0 } else { 3 });
+    steps
+        .iter()
+        .map(|s| format!("{} {}", s["action"].as_str().unwrap(), s["name"].as_str().unwrap()))
+        .collect()
+}
+
+/// The pid of each process by its name.
+fn pids(service: &Service) -> BTreeMap<String, Option<u64>> {
+    let all = service.list_json();
+    all.iter().map(|p| (p["name"].as_str().unwrap_or("-").to_owned(), p["pid"].as_u64())).collect()
+}
+
+const FIRST: &str = "
+[defaults]
+stop_timeout = '5s'
+[process.same]
+command = ['sleep', '1000']
+[process.labelled]
+command = ['sleep', '1000']
+[process.restarted]
+command = ['sleep', '1000']
+env = { API_KEY = 'hush' }
+[process.replaced]
+command = ['sleep', '1000']
+[process.removed]
+command = ['sleep', '1000']
+[process.many]
+command = ['sh', '-c', 'echo $PROVOST_INSTANCE; sleep 1000']
+instances = 3
+";
+
+const SECOND: &str = "
+[defaults]
+stop_timeout = '5s'
+[process.same]
+command = ['sleep', '1000']
+[process.labelled]
+command = ['sleep', '1000']
+labels = { a = 'b' }
+[process.restarted]
+command = ['sleep', '1000']
+env = { API_KEY = 'hush2', LEVEL = 'debug' }
+[process.replaced]
+command = ['sleep', '1000']
+output_limit = '64 KiB'
+[process.many]
+command = ['sh', '-c', 'echo $PROVOST_INSTANCE; sleep 1000']
+instances = 5
+";
+
+#[test]
+fn only_what_differs_is_touched() {
+    let service = Service::new();
+    service.start(&["--name", "by-hand", "--", "sleep", "1000"]);
+    let path = config(&service, FIRST);
+    assert_eq!(planned(&service, &path).len(), 8);
+    assert_eq!(service.list_json().len(), 1, "a dry run changes nothing");
+    service.ok(&["apply", "--yes", &path]);
+    assert!(planned(&service, &path).is_empty());
+    let before = pids(&service);
+    assert_eq!(before.len(), 9);
+    assert!(service.ok(&["apply", "--yes", &path]).contains("nothing to do"));
+    assert_eq!(pids(&service), before);
+
+    let path = config(&service, SECOND);
+    let shown = service.cli(&["apply", "--dry-run", &path]).expect(3).out();
+    assert!(
+        shown.contains("restart  restarted") && shown.contains("env.LEVEL") && !shown.contains("hush"),
+        "{shown}"
+    );
+    let wanted = [
+        "remove removed",
+        "replace replaced",
+        "change labelled",
+        "restart restarted",
+        "add many-4",
+        "add many-5",
+    ];
+    assert_eq!(planned(&service, &path), wanted);
+    service.ok(&["apply", "--yes", &path]);
+    let after = pids(&service);
+    for name in ["by-hand", "same", "labelled", "many-1", "many-2", "many-3"] {
+        assert_eq!(after[name], before[name], "{name}");
+    }
+    for name in ["restarted", "replaced"] {
+        assert!(after[name].is_some() && after[name] != before[name], "{name}");
+    }
+    assert!(!after.contains_key("removed") && after["many-5"].is_some());
+    service.ok(&["stop", "many-5"]);
+    assert_eq!(service.output("many-5"), b"5\n");
+    // What a person stopped is as it is declared.
+    assert!(planned(&service, &path).is_empty());
+    service.ok(&["apply", "--yes", &config(&service, "")]);
+    assert_eq!(pids(&service).into_keys().collect::<Vec<_>>(), ["by-hand"]);
+}
+
+#[test]
+fn what_is_wrong_in_a_file_changes_nothing() {
+    let service = Service::new();
+    service.start(&["--name", "by-hand", "--", "sleep", "1000"]);
+    for (text, code, says) in [
+        (
+            "[process.a]\ncommand = ['true']\n[process.b]\ncomand = ['true']",
+            2,
+            "line 4, column 1: unknown key 'comand'",
+        ),
+        ("[proces.a]\ncommand = ['true']", 2, "unknown key 'proces'"),
+        ("[process.a]\ncommand = ['true']\n[process.by-hand]\ncommand = ['true']", 6, "started by hand"),
+    ] {
+        let out = service.cli(&["apply", "--yes", &config(&service, text)]);
+        assert!(out.err().contains(says), "{}", out.err());
+        out.expect(code);
+        assert_eq!(service.list_json().len(), 1);
+    }
+    // Without a terminal nobody can be asked.
+    let path = config(&service, "[process.a]\ncommand = ['true']");
+    assert!(service.cli(&["apply", &path]).expect(6).err().contains("--yes"));
+    assert_eq!(service.list_json().len(), 1);
+}
+
+#[test]
+fn what_fails_is_named_and_the_rest_is_done() {
+    let service = Service::new();
+    let path = config(
+        &service,
+        "[process.a]\ncommand = ['sleep', '1000']\n[process.bad]\ncommand = ['/no/such/program']\n\
+         [process.c]\ncommand = ['sleep', '1000']\n",
+    );
+    let out = service.cli(&["apply", "--yes", &path]);
+    assert!(out.err().contains("bad: cannot add"), "{}", out.err());
+    out.expect(8);
+    assert_eq!(pids(&service).into_keys().collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(planned(&service, &path), ["add bad"]);
+}
+
+#[test]
+fn a_service_begins_with_what_is_declared() {
+    let text = "[process.web]\ncommand = ['sleep', '1000']\n[process.later]\ncommand = ['sleep', '1000']\n\
+                autostart = false\n";
+    let settings = Scratch::new();
+    let path = settings.file("provost.toml");
+    fs::write(&path, text).unwrap();
+    let service = Options::new().serve(&["--config", &path]).start();
+    wait::until("it is made", SOON, || pids(&service).get("web").is_some_and(Option::is_some));
+    assert!(!pids(&service).contains_key("later"));
+    let first = service.status_json("web");
+    service.kill_engine();
+    assert_eq!(service.status_json("web")["pid"], first["pid"]);
+    // A service that begins anew has the same process, once.
+    service.kill_all();
+    service.serve_again();
+    service.until_state("web", "running");
+    wait::until("it was applied", SOON, || service.cli(&["wait", "provost.apply"]).code == 0);
+    let web = service.status_json("web");
+    assert_eq!((&web["id"], service.list_json().len()), (&first["id"], 1));
+}
+
+/// Whatever ends an apply or the engine in the middle: the next apply does what is left, and nothing runs
+/// twice.
+#[test]
+fn an_apply_that_is_killed_is_finished_by_the_next() {
+    let service = Service::new();
+    let file = |round: u32| {
+        let one =
+            |n: u32| format!("[process.p-{n}]\ncommand = ['sleep', '1000']\nenv = {{ R = '{round}' }}\n");
+        (0..12).map(one).collect::<String>()
+    };
+    for round in 0..rounds(4) {
+        let path = config(&service, &file(round));
+        let apply = service.background(&["apply", "--yes", &path]);
+        apply.line_with("done", LATER);
+        if round % 2 == 0 {
+            apply.signal("KILL");
+        } else {
+            service.kill_engine();
+        }
+        let _ = apply.end(LATER);
+        service.ok(&["apply", "--yes", &path]);
+        assert!(planned(&service, &path).is_empty());
+        assert_eq!(service.list_json().len(), 12);
+        for process in service.list_json() {
+            let tree = service.tree_of(process["id"].as_str().unwrap());
+            assert_eq!(tree.len(), 1, "one copy of each: {process}");
+            assert!(process["run"].as_u64().unwrap() <= u64::from(round) + 1, "{process}");
+        }
+    }
+    assert!(service.list_json().iter().all(|p| p["state"] == "running"));
+}
