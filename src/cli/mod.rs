@@ -41,6 +41,7 @@ mod remote;
 mod remove;
 mod restart;
 mod run;
+mod scale;
 mod serve;
 mod session;
 mod show;
@@ -80,6 +81,7 @@ const COMMANDS: &[&Command] = &[
     &run::COMMAND,
     &stop::COMMAND,
     &restart::COMMAND,
+    &scale::COMMAND,
     &update::COMMAND,
     &apply::COMMAND,
     &remove::COMMAND,

@@ -1,27 +1,93 @@
-//! `provost restart`: stops processes and starts them.
+//! `provost restart`: stops processes and starts them, all at once or one after the other.
+
+use std::time::Duration;
 
 use crate::cli::arguments::Arguments;
-use crate::cli::batch::{in_order, report_states};
+use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
 use crate::cli::session::Session;
-use crate::wire::error::Error;
+use crate::cli::stdout;
+use crate::wire::error::{Code, Error};
+use crate::wire::process::Process;
+use crate::wire::request::{Until, Wait};
 
 pub const COMMAND: Command = Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Stop processes and start them; what is stopped is started";
 const HELP: &str = "\
-Usage: provost restart TARGET...
+Usage: provost restart [--one-by-one [--timeout D]] TARGET...
 
 Each keeps its UUID and its name, and gets the next run number.
+
+Options:
+      --one-by-one           Each only when the one before is ready; the first failure ends it
+      --timeout D            How long each may take to be ready (exit code 5)
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
-    arguments.no_options()?;
-    arguments.targets()
+#[derive(Debug, PartialEq, Eq)]
+struct RestartArgs {
+    targets: Vec<String>,
+    pace: Pace,
 }
 
-fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
-    let items = in_order(session.client()?.restart(targets.clone())?, &targets);
-    Ok(report_states(session, &items).exit_code())
+#[derive(Debug, PartialEq, Eq)]
+enum Pace {
+    AtOnce,
+    OneByOne { timeout: Option<Duration> },
+}
+
+fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
+    let (mut one_by_one, mut timeout) = (false, None);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--one-by-one" => one_by_one = true,
+            "--timeout" => timeout = Some(arguments.duration(&option)?),
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    if timeout.is_some() && !one_by_one {
+        return Err(arguments.usage("--timeout goes with --one-by-one".into()));
+    }
+    let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce };
+    Ok(RestartArgs { targets: arguments.targets()?, pace })
+}
+
+fn run(args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
+    match args.pace {
+        Pace::AtOnce => {
+            let items = in_order(session.client()?.restart(args.targets.clone())?, &args.targets);
+            Ok(report_states(session, &items).exit_code())
+        }
+        Pace::OneByOne { timeout } => one_by_one(&args.targets, timeout, session),
+    }
+}
+
+fn one_by_one(targets: &[String], timeout: Option<Duration>, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let items = in_order(client.status(targets.to_vec())?, targets);
+    // What is not there is a reason to touch nothing.
+    let mut unknown = Counts::default();
+    let all: Vec<&Process> = items.iter().filter_map(|item| judge(item, &mut unknown)).collect();
+    if unknown.exit_code() != 0 {
+        return Ok(unknown.exit_code());
+    }
+    for (n, process) in all.iter().enumerate() {
+        let target = vec![process.id.to_string()];
+        let mut items = client.restart(target.clone())?;
+        if items.iter().all(|item| item.error.is_none()) {
+            items = client.wait(Wait { targets: target, until: Until::Ready, timeout })?;
+        }
+        let code = report_states(session, &items).exit_code();
+        session.out.flush();
+        if code == 0 {
+            continue;
+        }
+        let left: Vec<_> = all[n + 1..].iter().map(|process| process.label()).collect();
+        if !left.is_empty() {
+            stdout::notice(&format!("left as they are: {}", left.join(", ")));
+        }
+        return Ok(if n == 0 { code } else { Code::Partial.exit_code() });
+    }
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -30,6 +96,10 @@ mod tests {
 
     #[test]
     fn targets_are_read() {
-        assert_eq!(parse(&mut Arguments::of("web-*")).unwrap(), ["web-*"]);
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        let args = |pace| Ok(RestartArgs { targets: vec!["web-*".into()], pace });
+        assert_eq!(parsed("web-*"), args(Pace::AtOnce));
+        assert_eq!(parsed("--one-by-one web-*"), args(Pace::OneByOne { timeout: None }));
+        assert!(parsed("--timeout 3s web-*").is_err());
     }
 }

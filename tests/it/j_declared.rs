@@ -37,8 +37,7 @@ fn an_update_keeps_all_but_what_it_changes() {
     assert_eq!((&after["id"], &after["run"]), (&Value::from(id.as_str()), &Value::from(2)));
     assert_eq!((&after["restarts"], &after["outdated"]), (&before["restarts"], &Value::from(false)));
     assert_eq!(after["labels"]["k"], "v");
-    service.ok(&["stop", "web"]);
-    assert_eq!(service.output("web"), b"1 2\n3 2\n");
+    wait::until("the next run has, too", SOON, || service.output("web") == b"1 2\n3 2\n");
     let events = service.events_of(&after);
     let kinds: Vec<_> = events.iter().map(|e| e["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds[..3], ["created", "started", "updated"]);
@@ -207,6 +206,66 @@ fn an_engine_that_dies_in_an_update_loses_and_tears_nothing() {
         assert_eq!(now.process.run, u64::from(round) + 1, "one restart for each");
         assert!(!now.process.outdated && now.process.pid.is_some());
     }
+}
+
+#[test]
+fn instances_come_and_go() {
+    let service = Service::new();
+    service.ok(&[
+        "start",
+        "--name",
+        "w",
+        "--instances",
+        "3",
+        "--",
+        "sh",
+        "-c",
+        "echo $PROVOST_INSTANCE; sleep 1000",
+    ]);
+    let pids = |names: &[&str]| names.iter().map(|name| service.pid(name)).collect::<Vec<_>>();
+    let before = pids(&["w-1", "w-3"]);
+    service.ok(&["remove", "--force", "w-2"]);
+    service.ok(&["scale", "w", "5"]);
+    assert_eq!((service.list_json().len(), pids(&["w-1", "w-3"])), (5, before));
+    wait::until("it has said so", SOON, || {
+        service.output("w-5") == b"5\n" && service.output("w-2") == b"2\n"
+    });
+    service.ok(&["scale", "w", "1"]);
+    assert_eq!(service.list_json().len(), 1);
+    service.cli(&["scale", "x", "1"]).expect(4);
+}
+
+#[test]
+fn instances_are_restarted_one_by_one_until_one_fails() {
+    let service = Service::new();
+    let file = service.scratch().file("fail");
+    let program = format!("test -e {file} && exit 1; echo up; sleep 1000");
+    service.ok(&[
+        "start",
+        "--name",
+        "w",
+        "--instances",
+        "3",
+        "--ready-line",
+        "up",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        &program,
+    ]);
+    service.ok(&["restart", "--one-by-one", "w-*"]);
+    let all = service.list_json();
+    assert!(all.iter().all(|p| p["run"] == 2 && p["ready"] == true), "{all:?}");
+    let times: Vec<_> = all.iter().map(|p| p["started_at"].as_str().unwrap().to_owned()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    std::fs::write(&file, "").unwrap();
+    let out = service.cli(&["restart", "--one-by-one", "--timeout", "20s", "w-*"]);
+    assert!(out.code != 0 && out.err().contains("left as they are: w-2, w-3"), "{out:?}");
+    assert!(service.list_json()[1..].iter().all(|p| p["run"] == 2 && p["state"] == "running"));
+    // What is not there is a reason to touch nothing.
+    service.cli(&["restart", "--one-by-one", "w-2", "no-such"]).expect(4);
+    assert_eq!(service.status_json("w-2")["run"], 2);
 }
 
 #[test]
