@@ -14,6 +14,7 @@ impl Request {
     pub fn on_record(&self) -> Option<String> {
         let text = match self {
             Self::Env(r) if r.set.is_empty() && r.unset.is_empty() => "read the environment".to_owned(),
+            Self::Definitions(targets) => format!("read the definition of {}", targets.join(" ")),
             Self::Output(r) => format!("read the output of {}", r.target),
             Self::Stream(r) => format!("read the output of {}", r.targets.join(" ")),
             // It is asked again and again; the memory is shared once.

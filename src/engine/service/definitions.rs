@@ -28,8 +28,8 @@ impl Engine {
         self.ask_each(&target, &|_| ask.clone(), asked, replies)
     }
 
-    pub(super) fn definitions(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
-        let (found, missing) = self.find_all(targets);
+    pub(super) fn definitions(&self, targets: &[String], asked: &Asked, replies: &mut Replies<'_>) -> Answer {
+        let (found, missing) = self.find_allowed(targets, asked);
         for process in found {
             let definition = Definition { process: process.show(), spec: (*process.spec()).clone() };
             replies.send(&Reply::Definition(Box::new(definition)), More::Follows)?;

@@ -76,7 +76,7 @@ impl Engine {
             Request::Start(r) => self.start(r, asked, replies),
             Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, asked, replies),
             Request::Update(r) => self.update(*r, asked, replies),
-            Request::Definitions(targets) => self.definitions(&targets, replies),
+            Request::Definitions(targets) => self.definitions(&targets, asked, replies),
             Request::Stop(r) => {
                 let order = order(&r);
                 self.ask_each(&r.targets, &|_| Ask::Stop(order), asked, replies)
