@@ -8,9 +8,9 @@ mod file;
 #[cfg(feature = "gateway")]
 mod grpc;
 mod guard;
-mod processes;
 #[cfg(feature = "gateway")]
 mod modules;
+mod processes;
 #[cfg(feature = "gateway")]
 mod providers;
 #[cfg(feature = "gateway")]

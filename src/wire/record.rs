@@ -12,6 +12,9 @@ use crate::wire::proto::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
+/// The longest cause and detail that are recorded, in bytes: three events and the rest fit a record's slot.
+const TEXT_LEN_MAX: usize = 120;
+
 /// The largest encoded record, in bytes: two of them and a header fill a page.
 pub const RECORD_LEN_MAX: usize = 1900;
 
@@ -234,6 +237,12 @@ pub fn decode_env(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
     let w = internal::GlobalEnv::decode(bytes)
         .map_err(|e| Error::usage(format!("cannot decode the environment: {e}")))?;
     Ok(pairs_from_wire(w.env))
+}
+
+/// Cut to what a record takes, at a character.
+pub fn cut(text: &str) -> String {
+    let end = (0..=text.len().min(TEXT_LEN_MAX)).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
+    text[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -30,14 +30,12 @@ use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
-use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase};
+use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
 use crate::wire::time::{Timestamp, millis};
 
 /// How long after SIGKILL before what is left is called stuck, ms.
 const KILL_MS: u64 = 2000;
-/// The longest cause and detail that are recorded, in bytes: three events and the rest fit a record's slot.
-const TEXT_LEN_MAX: usize = 120;
 
 /// The rules a process lives by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -594,12 +592,6 @@ impl Step<'_> {
 #[must_use]
 pub fn stop_was_in_vain(record: &Record) -> bool {
     record.stuck || record.state == State::Running
-}
-
-/// Cut to what a record takes, at a character.
-pub fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(TEXT_LEN_MAX)).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
-    text[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The client of a request, as it is put on record.
 
-use crate::engine::process::state::cut;
 use crate::listener::Caller;
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
+use crate::wire::record::cut;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::context;
 use crate::engine::process::handle::AnswerTo;
 use crate::engine::process::prepare::{self, Identity};
-use crate::engine::process::state::{Input, Rules, cut};
+use crate::engine::process::state::{Input, Rules};
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::wire::error::{Code, Error};
@@ -15,6 +15,7 @@ use crate::wire::fields::{self, Effect};
 use crate::wire::launch::Launch;
 use crate::wire::process::State;
 use crate::wire::record::AfterStop;
+use crate::wire::record::cut;
 use crate::wire::request::OutdatedRun;
 use crate::wire::spec::Spec;
 
