@@ -1,5 +1,7 @@
-//! What keeps others from asking too much of us.
+//! What keeps others from asking too much of us, and us from asking too much of others.
 
 #![forbid(unsafe_code)]
 
+pub mod breaker;
+pub mod gate;
 pub mod token_bucket;
