@@ -14,11 +14,12 @@ use prost::Message;
 use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const MESSAGES: [&str; 6] = [
+const MESSAGES: [&str; 7] = [
     "proto/provost/internal/v1/process.proto",
     "proto/provost/internal/v1/channel.proto",
     "proto/provost/internal/v1/module.proto",
     "proto/provost/internal/v1/provider.proto",
+    "proto/provost/internal/v1/registry.proto",
     "proto/provost/internal/v1/record.proto",
     "proto/provost/internal/v1/handover.proto",
 ];

@@ -96,10 +96,11 @@
 //!
 //! `cli/provider.rs` asks the host at its socket. Where nobody listens there yet, the client has the engine
 //! run it first (`engine/internal.rs`, with the spec that `cli/engine.rs` gives). `host/mod.rs` hands the
-//! question to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says whether this thread
-//! starts the provider, waits for another that does, or uses the run that there is. `provider/run.rs` starts
-//! the process, reads its port (`sdk/handshake.rs`), and gives it its configuration once; `provider/calls.rs`
-//! asks it. What another host has to know is in notes (`provider/notes.rs`).
+//! question to the registry, which lets it past the provider's circuit breaker (`registry/calls.rs`,
+//! `guard/breaker.rs`) to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says whether this
+//! thread starts the provider, waits for another that does, or uses the run that there is. `provider/run.rs`
+//! starts the process, reads its port (`sdk/handshake.rs`), and gives it its configuration once;
+//! `provider/calls.rs` asks it. What another host has to know is in notes (`provider/notes.rs`).
 //!
 //! # Layers
 //!
@@ -114,15 +115,16 @@
 //! | [`listener`] | clients' connections over the unix socket, as frames | `sys`, `wire` |
 //! | [`engine`] | the service | `sys`, `wire`, `ring`, `listener` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
-//! | [`guard`] | limits on what others may ask of us | `sys` |
+//! | [`guard`] | limits on what others ask of us, and we of others | `sys` |
 //! | [`access`] | users, passwords, roles | `sys`, `wire`, `guard` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `access`, `rpc`, `client` |
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
+//! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `rpc` |
-//! | [`host`] | the process that holds both | `sys`, `wire`, `listener`, `client`, `provider`, `module` |
+//! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `client`, `provider`, `registry`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
@@ -192,6 +194,8 @@
 //! | arguments, error texts | of a command line; sentences for what a peer did wrong |
 //! | take over | a new engine goes on with the running processes that its keeper lists |
 //! | restore, reconcile | a new service makes processes of what is stored; the pure decision about each of them |
+//! | registry, entry | all providers there are; what is known of one beside its runs |
+//! | breaker, gate, permit | decides whether a provider is called; shared by threads; one call that may be made |
 //! | provider, alias, set | an executable that gives out values; its name among those of a set |
 //! | definition, note | how a provider is run; what one host leaves to the next about it |
 //! | adopt | to keep a process that has outlived its service, under the new one |
@@ -222,6 +226,8 @@ pub mod listener;
 pub mod module;
 #[cfg(feature = "gateway")]
 pub mod provider;
+#[cfg(feature = "gateway")]
+pub mod registry;
 pub mod ring;
 #[cfg(feature = "gateway")]
 pub mod rpc;

@@ -5,6 +5,7 @@ use crate::access::role::Role;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleCall;
 use crate::wire::provider::ProviderCall;
+use crate::wire::registry::Verb;
 use crate::wire::request::{EnvChange, Request};
 
 /// The least role that may ask this.
@@ -31,11 +32,26 @@ pub fn needs(request: &Request) -> Role {
         // It names all callers.
         Request::AuditLog(_) => Role::Admin,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => Role::Admin,
+        Request::Note(_)
+        | Request::Follow(_)
+        | Request::Host
+        | Request::GrpcListener
+        | Request::Announce(_) => Role::Admin,
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => Role::Viewer,
             ModuleCall::Call(_) => Role::Operator,
             ModuleCall::Drain { .. } => Role::Admin,
+        },
+        Request::Registry(call) => match &call.verb {
+            Verb::Show | Verb::Health => Role::Viewer,
+            Verb::Start | Verb::Stop | Verb::Restart | Verb::Reset => Role::Operator,
+            // To register a provider is to execute code; to hold one is to take it from everybody.
+            Verb::Register(_)
+            | Verb::Unregister
+            | Verb::Initialize
+            | Verb::Dispose
+            | Verb::Hold(_)
+            | Verb::Release => Role::Admin,
         },
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
@@ -81,6 +97,21 @@ pub fn verb(request: &Request) -> &'static str {
             ModuleCall::Call(_) => "call a module",
             ModuleCall::Drain { .. } => "drain a provider of modules",
         },
+        Request::Announce(_) => "add events",
+        Request::Registry(call) => match &call.verb {
+            Verb::Show => "list the registry",
+            Verb::Register(_) => "register a provider",
+            Verb::Unregister => "unregister a provider",
+            Verb::Initialize => "initialize a provider",
+            Verb::Dispose => "dispose of a provider",
+            Verb::Start => "start a provider",
+            Verb::Stop => "stop a provider",
+            Verb::Restart => "restart a provider",
+            Verb::Reset => "reset a provider",
+            Verb::Health => "ask about a provider",
+            Verb::Hold(_) => "hold a circuit breaker",
+            Verb::Release => "release a circuit breaker",
+        },
         Request::Provider(call) => match call {
             ProviderCall::Start(..) => "start a provider",
             ProviderCall::Fetch(..) => "fetch from a provider",
@@ -121,7 +152,7 @@ mod tests {
     use crate::wire::spec::{Scope, Spec};
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 24;
+    const REQUESTS: usize = 26;
 
     /// F21: every request and every role, spelled out.
     #[test]

@@ -61,7 +61,8 @@ fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
 /// An event on a line of its own.
 pub fn line(e: &Event) -> String {
     let who = match e.id {
-        None => "service".to_owned(),
+        None if e.name.is_empty() => "service".to_owned(),
+        None => e.name.clone(),
         Some(id) if e.name.is_empty() => id.to_string(),
         Some(_) => e.name.clone(),
     };
@@ -99,6 +100,10 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Signalled
         | EventKind::Removed
         | EventKind::Updated
+        | EventKind::ProviderRegistered
+        | EventKind::ProviderUnregistered
+        | EventKind::ProviderStopped
+        | EventKind::CircuitBreakerIsolated
         | EventKind::EnvChanged => true,
         EventKind::Unknown
         | EventKind::Ready
@@ -108,6 +113,12 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Stuck
         | EventKind::Stopped
         | EventKind::Adopted
+        | EventKind::ProviderStarted
+        | EventKind::ProviderError
+        | EventKind::HealthStatusChanged
+        | EventKind::CircuitBreakerOpened
+        | EventKind::CircuitBreakerHalfOpen
+        | EventKind::CircuitBreakerClosed
         | EventKind::TakenOver => false,
     }
 }

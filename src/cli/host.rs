@@ -54,11 +54,13 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
         stdout::log(&format!("{}; going on without its [providers] and [modules]", e.message));
         None
     });
-    let config::Config { providers: settings, modules, .. } = config.unwrap_or_default();
+    let config = config.unwrap_or_default();
+    let (settings, modules, registry) = (config.providers, config.modules, config.registry);
     let directories = settings.directories(args.state);
     let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions) = (session.socket()?, settings.definitions);
-    match host::run(host::Options { socket, directories, definitions, modules, say })? {}
+    let options = host::Options { socket, directories, definitions, modules, registry, say };
+    match host::run(options)? {}
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ mod output;
 mod plan;
 #[cfg(feature = "gateway")]
 mod provider;
+#[cfg(feature = "gateway")]
+mod registry;
 mod reload;
 mod remote;
 mod remove;
@@ -109,6 +111,8 @@ const COMMANDS: &[&Command] = &[
     #[cfg(feature = "gateway")]
     &provider::COMMAND,
     #[cfg(feature = "gateway")]
+    &registry::COMMAND,
+    #[cfg(feature = "gateway")]
     &module::COMMAND,
     &completions::COMMAND,
     &version::COMMAND,
@@ -123,7 +127,7 @@ const COMMANDS: &[&Command] = &[
 
 /// The commands for clients that a program without the feature `gateway` lacks.
 #[cfg(any(test, not(feature = "gateway")))]
-const WITH_GATEWAY: [&str; 4] = ["cert", "user", "provider", "module"];
+const WITH_GATEWAY: [&str; 5] = ["cert", "user", "provider", "registry", "module"];
 
 /// What the commands say of themselves.
 fn abouts() -> Vec<&'static About> {

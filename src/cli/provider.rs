@@ -78,9 +78,10 @@ pub enum Order {
     Logs(ProviderName),
 }
 
+/// What options have given; `provost registry` takes the same ones.
 #[derive(Default)]
-struct Given {
-    set: Option<String>,
+pub struct Given {
+    pub set: Option<String>,
     definition: Definition,
     config: Option<String>,
     allowed: Vec<String>,
@@ -98,7 +99,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 }
 
 impl Given {
-    fn take(&mut self, option: &str, arguments: &mut Arguments) -> Result<(), Error> {
+    pub fn take(&mut self, option: &str, arguments: &mut Arguments) -> Result<(), Error> {
         let definition = &mut self.definition;
         let step = option.trim_start_matches("--").strip_suffix("-timeout");
         if let Some(timeout) = step.and_then(|step| definition.timeouts.of(step)) {
@@ -157,26 +158,34 @@ impl Given {
             "reset" => ProviderCall::Reset(name),
             "replace" => ProviderCall::Replace(name),
             _ => {
-                let mut definition = self.definition;
-                if definition.binary.is_empty() {
-                    return Err(arguments.usage("there is no --binary".into()));
-                }
-                if definition.binary.contains('/') {
-                    let path = text::absolute("binary", definition.binary.as_ref())?;
-                    definition.binary = path.into_os_string().into_string().map_err(|path| {
-                        Error::usage(format!("the path {} is not UTF-8 text", text::path(path.as_ref())))
-                    })?;
-                }
-                definition.config = self.config.as_deref().map(config).transpose()?.unwrap_or_default();
-                definition.environment = match (self.is_clear, self.allowed) {
-                    (true, allowed) if allowed.is_empty() => ProviderEnvironment::Clear,
-                    (false, allowed) if allowed.is_empty() => ProviderEnvironment::Inherit,
-                    (_, allowed) => ProviderEnvironment::Allow(allowed),
-                };
+                let definition = self.definition(arguments)?;
                 ProviderCall::Start(name, Box::new(definition))
             }
         };
         nothing_more(arguments, call)
+    }
+}
+
+impl Given {
+    /// How the provider is run.
+    pub fn definition(self, arguments: &Arguments) -> Result<Definition, Error> {
+        let mut definition = self.definition;
+        if definition.binary.is_empty() {
+            return Err(arguments.usage("there is no --binary".into()));
+        }
+        if definition.binary.contains('/') {
+            let path = text::absolute("binary", definition.binary.as_ref())?;
+            definition.binary = path.into_os_string().into_string().map_err(|path| {
+                Error::usage(format!("the path {} is not UTF-8 text", text::path(path.as_ref())))
+            })?;
+        }
+        definition.config = self.config.as_deref().map(config).transpose()?.unwrap_or_default();
+        definition.environment = match (self.is_clear, self.allowed) {
+            (true, allowed) if allowed.is_empty() => ProviderEnvironment::Clear,
+            (false, allowed) if allowed.is_empty() => ProviderEnvironment::Inherit,
+            (_, allowed) => ProviderEnvironment::Allow(allowed),
+        };
+        Ok(definition)
     }
 }
 
@@ -224,7 +233,7 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
 }
 
 /// A connection to the host, which is run if it does not yet.
-fn host(session: &Session) -> Result<Client, Error> {
+pub fn host(session: &Session) -> Result<Client, Error> {
     if session.remote.is_given() { session.client() } else { Client::connect_to_host(&session.socket()?) }
 }
 

@@ -42,10 +42,12 @@ pub use crate::client::stream::{OutputStream, StreamItem};
 use crate::wire::audit::{AuditLine, AuditLog, Note};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
+use crate::wire::event::Event;
 use crate::wire::health::Health;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
 use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
+use crate::wire::registry::{RegistryAnswer, RegistryCall};
 use crate::wire::reply::{Chunk, Definition, Environment, Item, Reply, Service, Upgraded};
 use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Update, Upgrade,
@@ -270,6 +272,20 @@ impl Client {
     pub(crate) fn grpc_listener(&mut self) -> Result<OwnedFd, Error> {
         self.call(Request::GrpcListener)?;
         self.0.link.as_mut().and_then(|link| link.take_shared().pop()).ok_or_else(no_answer)
+    }
+
+    /// Asks the host of providers about the registry, as [`Client::provider`] does.
+    pub fn registry(&mut self, call: RegistryCall) -> Result<RegistryAnswer, Error> {
+        self.one(
+            Request::Registry(call),
+            |reply| if let Reply::Registry(it) = reply { Some(it) } else { None },
+        )
+    }
+
+    /// Adds what happened to providers to the events of the service: for their host alone. An engine that
+    /// dies in the middle may have added some of it, which is then there twice.
+    pub fn announce(&mut self, events: Vec<Event>) -> Result<(), Error> {
+        self.call(Request::Announce(events)).map(drop)
     }
 
     fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {

@@ -171,10 +171,18 @@ impl RemoteLink {
             }
             Request::Provider(call) => provider(&ProviderServiceClient(client.0.clone()), call, option),
             Request::Module(_) => {
-                let e = Error::new(Code::Refused, "modules are asked for on their own machine only");
-                return Err(Fault::Final(e));
+                let e = Error::new(Code::Refused, "modules are not asked for over gRPC yet");
+                return Err(Fault::Final(e.hint("ask on the machine itself, without --host")));
             }
-            Request::Note(_) | Request::Follow(_) | Request::Host | Request::GrpcListener => {
+            Request::Registry(_) => {
+                let e = Error::new(Code::Refused, "the registry is not asked over gRPC yet");
+                return Err(Fault::Final(e.hint("ask on the machine itself, without --host")));
+            }
+            Request::Note(_)
+            | Request::Follow(_)
+            | Request::Host
+            | Request::GrpcListener
+            | Request::Announce(_) => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }

@@ -51,6 +51,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::AuditLog(_)
         | Request::Note(_)
         | Request::Provider(_)
+        | Request::Registry(_)
+        | Request::Announce(_)
         | Request::Host
         | Request::GrpcListener
         | Request::Upgrade(_) => Repeat::Safe,
@@ -78,6 +80,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::AuditLog(_)
         | Request::Host
         | Request::GrpcListener
+        | Request::Announce(_)
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),
@@ -90,6 +93,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Follow(_)
         | Request::Provider(_)
         | Request::Module(_)
+        | Request::Registry(_)
         | Request::Events(_) => None,
     }
 }

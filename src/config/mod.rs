@@ -14,6 +14,8 @@ mod processes;
 #[cfg(feature = "gateway")]
 mod providers;
 #[cfg(feature = "gateway")]
+mod registry;
+#[cfg(feature = "gateway")]
 mod remote;
 mod section;
 mod sinks;
@@ -38,6 +40,8 @@ use crate::gateway::settings::GatewaySettings;
 use crate::module::settings::ModuleSettings;
 #[cfg(feature = "gateway")]
 use crate::provider::settings::ProviderSettings;
+#[cfg(feature = "gateway")]
+use crate::registry::settings::RegistrySettings;
 #[cfg(feature = "gateway")]
 use crate::sys::files;
 #[cfg(feature = "gateway")]
@@ -87,6 +91,9 @@ pub struct Config {
     pub modules: ModuleSettings,
     /// The processes that there are to be.
     pub processes: Vec<Declaration>,
+    /// How the registry of them behaves.
+    #[cfg(feature = "gateway")]
+    pub registry: RegistrySettings,
 }
 
 /// The configuration of a demonstration, which is part of the program.
@@ -167,10 +174,13 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
     let entries = file.sections("sink", SINKS_MAX)?;
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
     let (providers, modules) = (file.section("providers")?, file.section("modules")?);
+    let registry = file.section("registry")?;
     let declared = (file.section("defaults")?, file.section("process")?);
     file.finish()?;
     #[cfg(not(feature = "gateway"))]
-    if let Some(section) = grpc.as_ref().or(remotes.as_ref()).or(providers.as_ref()).or(modules.as_ref()) {
+    if let Some(section) =
+        [&grpc, &remotes, &providers, &modules, &registry].into_iter().find_map(Option::as_ref)
+    {
         let message = format!("this provost was built without gRPC: it has no {}", section.title());
         return Err(section.error(&message).hint("take one that was built with the feature gateway"));
     }
@@ -190,6 +200,8 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
         #[cfg(feature = "gateway")]
         modules: modules.map(modules::read).transpose()?.unwrap_or_default(),
+        #[cfg(feature = "gateway")]
+        registry: registry.map(registry::read).transpose()?.unwrap_or_default(),
         processes: declared::in_file(declared)?,
     })
 }

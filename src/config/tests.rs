@@ -115,7 +115,8 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         (message.as_str(), hint.as_str()),
         (
             "1, column 1: unknown key 'wibble'",
-            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, defaults, process"
+            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, registry, defaults, \
+             process"
         )
     );
     // A key of another kind of sink is unknown too.

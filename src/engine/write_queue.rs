@@ -172,6 +172,11 @@ impl WriteQueue {
         self.change(Haste::Now, |marks| marks.env = true)
     }
 
+    /// There are events that no process has on record.
+    pub fn mark_events(&self) {
+        self.change(Haste::Later, |marks| marks.events = true);
+    }
+
     /// A sink has come this far.
     pub fn mark_cursor(&self, sink: &str, seq: u64) {
         self.change(Haste::Later, |marks| {

@@ -26,6 +26,8 @@ use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
 use crate::module::Modules;
 use crate::module::settings::ModuleSettings;
 use crate::provider::{Notes, Providers};
+use crate::registry::settings::RegistrySettings;
+use crate::registry::{Registry, RegistryNotes};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
@@ -49,35 +51,34 @@ pub struct Options {
     pub definitions: Vec<(ProviderName, Definition)>,
     /// Where modules are registered, and how.
     pub modules: ModuleSettings,
+    /// How entries of the registry are kept.
+    pub registry: RegistrySettings,
     /// Says a line for the service's log.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Host {
     socket: PathBuf,
-    providers: Providers,
+    registry: Registry,
     modules: Modules,
 }
 
 /// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, modules, say } = options;
+    let Options { socket, directories, definitions, modules, registry, say } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
     let notes = Notes::open(&ours.with_extension("notes"))?;
+    let entries = RegistryNotes::open(&ours.with_extension("registry"))?;
     let providers = Providers::new(socket.clone(), directories, notes);
+    let registry = Registry::new(socket.clone(), providers, entries, registry)?;
     let (modules, address) = Modules::start(modules, Arc::clone(&say))?;
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }
-    let host = Arc::new(Host { providers, modules, socket });
-    for bad in host.providers.recover() {
-        say(&format!("a provider is not known any more: {bad}"));
-    }
-    for name in host.providers.configure(definitions) {
-        say(&format!("provider {name} runs with an older definition until it is stopped"));
-    }
+    let host = Arc::new(Host { registry, modules, socket });
+    host.registry.recover(definitions).iter().for_each(|line| say(line));
     let listener = open(&ours).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
     let service: Arc<dyn Service> = host;
     let said = Arc::clone(&say);
@@ -110,15 +111,21 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
 
 impl Service for Host {
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
+        let who = who(&envelope, caller);
         let reply = match &envelope.request {
             Request::Provider(call) => {
-                let result = self.providers.answer(call.clone());
-                self.record(&envelope, caller, result.as_ref().err());
+                let result = self.registry.answer_provider(call.clone(), &who);
+                self.record(&envelope, &who, result.as_ref().err());
                 result.map_or_else(Reply::Error, Reply::Provider)
+            }
+            Request::Registry(call) => {
+                let result = self.registry.answer(call.clone(), &who);
+                self.record(&envelope, &who, result.as_ref().err());
+                result.map_or_else(Reply::Error, Reply::Registry)
             }
             Request::Module(call) => {
                 let result = self.modules.answer(call.clone());
-                self.record(&envelope, caller, result.as_ref().err());
+                self.record(&envelope, &who, result.as_ref().err());
                 result.map_or_else(Reply::Error, Reply::Module)
             }
             _ => Reply::Error(
@@ -132,15 +139,21 @@ impl Service for Host {
 
 impl Host {
     /// Puts a change into the audit, which the engine keeps.
-    fn record(&self, envelope: &Envelope, caller: &Caller, error: Option<&Error>) {
+    fn record(&self, envelope: &Envelope, who: &str, error: Option<&Error>) {
         let Some(what) = envelope.request.change() else { return };
-        let caller = || Behalf { who: format!("uid {} pid {}", caller.uid, caller.pid), is_admin: false };
-        let who = envelope.on_behalf_of.clone().unwrap_or_else(caller);
         let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
         // Without the service there is no audit to put it into.
         if let Ok(mut engine) = Client::connect(&self.socket) {
-            engine.on_behalf_of(Some(who));
+            engine.on_behalf_of(Some(Behalf { who: who.to_owned(), is_admin: false }));
             let _ = engine.note(Note { what: fit(&what), result: fit(&result) });
         }
+    }
+}
+
+/// The caller, or the user that it speaks for.
+fn who(envelope: &Envelope, caller: &Caller) -> String {
+    match &envelope.on_behalf_of {
+        Some(behalf) => behalf.who.clone(),
+        None => format!("uid {} pid {}", caller.uid, caller.pid),
     }
 }

@@ -39,6 +39,8 @@ pub struct Machine<R, F> {
     recent: VecDeque<u64>,
     /// Starts since it was made.
     pub starts: u64,
+    /// Runs that have ended by themselves.
+    pub crashes: u64,
     /// The number of the latest attempt, whatever came of it.
     attempt: u64,
     /// The latest attempt that failed, and why.
@@ -47,7 +49,7 @@ pub struct Machine<R, F> {
 
 impl<R, F> Default for Machine<R, F> {
     fn default() -> Self {
-        Self { phase: Phase::Idle, recent: VecDeque::new(), starts: 0, attempt: 0, failure: None }
+        Self { phase: Phase::Idle, recent: VecDeque::new(), starts: 0, crashes: 0, attempt: 0, failure: None }
     }
 }
 
@@ -104,6 +106,7 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
     /// A run has ended by itself, for this reason. What is known of it no more changes nothing.
     pub fn ended(&mut self, run: &R, why: F) {
         if matches!(&self.phase, Phase::Ready(present) if present == run) {
+            self.crashes += 1;
             self.phase = if self.recent.len() >= STARTS_MAX { self.failed(why) } else { Phase::Idle };
         }
     }

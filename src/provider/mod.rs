@@ -112,6 +112,35 @@ impl Providers {
         }
     }
 
+    /// A provider as it is, and how often a run of it has ended by itself; none: it is not defined.
+    #[must_use]
+    pub fn known(&self, name: &ProviderName) -> Option<(Provider, u64)> {
+        let alias = self.find(name).ok()?;
+        let crashes = alias.machine.lock().crashes;
+        Some((self.show(&alias), crashes))
+    }
+
+    /// All that are defined.
+    #[must_use]
+    pub fn names(&self) -> Vec<ProviderName> {
+        self.aliases.lock().keys().cloned().collect()
+    }
+
+    /// Has it running and initialised.
+    pub fn run(&self, name: &ProviderName) -> Result<(), Error> {
+        let run = self.find(name).and_then(|alias| self.get(&alias));
+        run.map(drop).map_err(|failure| failure.error(name))
+    }
+
+    /// Ends one, and forgets it. What it ended with comes back.
+    pub fn forget(&self, name: &ProviderName) -> Result<(), Error> {
+        let Ok(alias) = self.find(name) else { return Ok(()) };
+        let stopped = self.stop_run(&alias);
+        self.site.notes.forget(name);
+        self.aliases.lock().remove(name);
+        stopped.map_err(|failure| failure.error(name))
+    }
+
     fn find(&self, name: &ProviderName) -> Result<Arc<Alias>, Failure> {
         self.aliases.lock().get(name).cloned().ok_or(Failure::UnknownAlias)
     }
@@ -343,7 +372,7 @@ impl Alias {
 }
 
 /// Does the work for each, on a thread of its own as long as there are threads.
-fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
+pub fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
     let work = &work;
     std::thread::scope(|scope| {
         for one in all {

@@ -58,6 +58,7 @@ impl Request {
             Self::Note(note) => note.what.clone(),
             Self::Provider(call) => call.change()?,
             Self::Module(call) => call.change()?,
+            Self::Registry(call) => call.change()?,
             Self::Wait(_)
             | Self::Status(_)
             | Self::Definitions(_)
@@ -69,6 +70,7 @@ impl Request {
             | Self::Health
             | Self::Follow(_)
             | Self::AuditLog(_)
+            | Self::Announce(_)
             | Self::Host
             | Self::GrpcListener => return None,
         };

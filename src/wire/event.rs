@@ -48,6 +48,26 @@ pub enum EventKind {
     TakenOver,
     /// A process is to be run in another way.
     Updated,
+    /// A provider has an entry in the registry.
+    ProviderRegistered,
+    /// It has none any more.
+    ProviderUnregistered,
+    /// A provider runs and is initialised.
+    ProviderStarted,
+    /// Its process was ended.
+    ProviderStopped,
+    /// A start failed, or it crashed, or a check or its end did.
+    ProviderError,
+    /// It says something else of its health than before.
+    HealthStatusChanged,
+    /// Calls do not pass any more.
+    CircuitBreakerOpened,
+    /// A call is let through, to see.
+    CircuitBreakerHalfOpen,
+    /// Calls pass again.
+    CircuitBreakerClosed,
+    /// A person holds it open.
+    CircuitBreakerIsolated,
 }
 
 /// An event that has no number and no time yet.
@@ -58,7 +78,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 19] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 29] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -78,6 +98,16 @@ const KINDS: [(EventKind, v1::EventKind, &str); 19] = [
     (EventKind::Lost, v1::EventKind::Lost, "lost"),
     (EventKind::TakenOver, v1::EventKind::TakenOver, "taken-over"),
     (EventKind::Updated, v1::EventKind::Updated, "updated"),
+    (EventKind::ProviderRegistered, v1::EventKind::ProviderRegistered, "provider-registered"),
+    (EventKind::ProviderUnregistered, v1::EventKind::ProviderUnregistered, "provider-unregistered"),
+    (EventKind::ProviderStarted, v1::EventKind::ProviderStarted, "provider-started"),
+    (EventKind::ProviderStopped, v1::EventKind::ProviderStopped, "provider-stopped"),
+    (EventKind::ProviderError, v1::EventKind::ProviderError, "provider-error"),
+    (EventKind::HealthStatusChanged, v1::EventKind::HealthStatusChanged, "health-status-changed"),
+    (EventKind::CircuitBreakerOpened, v1::EventKind::CircuitBreakerOpened, "circuit-breaker-opened"),
+    (EventKind::CircuitBreakerHalfOpen, v1::EventKind::CircuitBreakerHalfOpen, "circuit-breaker-half-open"),
+    (EventKind::CircuitBreakerClosed, v1::EventKind::CircuitBreakerClosed, "circuit-breaker-closed"),
+    (EventKind::CircuitBreakerIsolated, v1::EventKind::CircuitBreakerIsolated, "circuit-breaker-isolated"),
 ];
 
 impl EventKind {
@@ -91,6 +121,42 @@ impl EventKind {
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         KINDS.iter().find(|k| k.2 == name).map_or(Self::Unknown, |k| k.0)
+    }
+
+    /// Whether it is about a provider: those are told by their host, not by the engine.
+    #[must_use]
+    pub fn is_of_provider(self) -> bool {
+        match self {
+            Self::ProviderRegistered
+            | Self::ProviderUnregistered
+            | Self::ProviderStarted
+            | Self::ProviderStopped
+            | Self::ProviderError
+            | Self::HealthStatusChanged
+            | Self::CircuitBreakerOpened
+            | Self::CircuitBreakerHalfOpen
+            | Self::CircuitBreakerClosed
+            | Self::CircuitBreakerIsolated => true,
+            Self::Unknown
+            | Self::Created
+            | Self::Started
+            | Self::StartFailed
+            | Self::Ready
+            | Self::Exited
+            | Self::AttemptFailed
+            | Self::GaveUp
+            | Self::Stopping
+            | Self::Killed
+            | Self::Stuck
+            | Self::Stopped
+            | Self::Signalled
+            | Self::Removed
+            | Self::Adopted
+            | Self::EnvChanged
+            | Self::Lost
+            | Self::TakenOver
+            | Self::Updated => false,
+        }
     }
 
     fn to_wire(self) -> v1::EventKind {

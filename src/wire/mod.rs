@@ -24,6 +24,8 @@ pub mod process;
 pub(crate) mod proto;
 pub mod provider;
 pub mod record;
+pub mod registry;
+pub mod registry_note;
 pub mod reply;
 pub mod request;
 pub mod spec;

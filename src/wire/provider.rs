@@ -32,7 +32,7 @@ impl ProviderName {
     /// Checks both.
     pub fn new(set: &str, alias: &str) -> Result<Self, Error> {
         let set = if set.is_empty() { SET_DEFAULT } else { set };
-        check("set", set, |c| matches!(c, '_' | '@' | '-'))?;
+        check_set(set)?;
         check("alias", alias, |c| matches!(c, '_' | '@' | '-' | '.'))?;
         let max = NAME_LEN_MAX - PROVIDER_PREFIX.len() - 1;
         if set.len() + alias.len() > max {
@@ -67,6 +67,11 @@ impl fmt::Display for ProviderName {
             write!(f, "{}.{}", self.set, self.alias)
         }
     }
+}
+
+/// Whether this can be the name of a set.
+pub(in crate::wire) fn check_set(set: &str) -> Result<(), Error> {
+    check("set", set, |c| matches!(c, '_' | '@' | '-'))
 }
 
 fn check(what: &str, text: &str, is_also: fn(char) -> bool) -> Result<(), Error> {
@@ -383,7 +388,7 @@ impl ProviderCall {
     pub(in crate::wire) fn from_wire(w: v1::ProviderCall) -> Result<Self, Error> {
         let name = || ProviderName::new(&w.set, &w.alias);
         let set = || {
-            let some = (!w.set.is_empty()).then(|| check("set", &w.set, |c| matches!(c, '_' | '@' | '-')));
+            let some = (!w.set.is_empty()).then(|| check_set(&w.set));
             some.transpose().map(|checked| checked.map(|()| w.set.clone()))
         };
         Ok(match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
@@ -424,7 +429,7 @@ fn checked_path(segments: Vec<String>) -> Result<Vec<String>, Error> {
 }
 
 impl Provider {
-    fn to_wire(&self) -> v1::Provider {
+    pub(in crate::wire) fn to_wire(&self) -> v1::Provider {
         let state = match self.state {
             ProviderState::Idle => v1::ProviderState::Idle,
             ProviderState::Starting => v1::ProviderState::Starting,
@@ -446,7 +451,7 @@ impl Provider {
         }
     }
 
-    fn from_wire(w: v1::Provider) -> Result<Self, Error> {
+    pub(in crate::wire) fn from_wire(w: v1::Provider) -> Result<Self, Error> {
         let state = match w.state() {
             v1::ProviderState::Idle => ProviderState::Idle,
             v1::ProviderState::Starting => ProviderState::Starting,

@@ -14,6 +14,7 @@ use crate::wire::process::Process;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::reply::Body;
 use crate::wire::provider::ProviderAnswer;
+use crate::wire::registry::RegistryAnswer;
 use crate::wire::spec::{Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::Timestamp;
 
@@ -46,6 +47,8 @@ pub enum Reply {
     Provider(ProviderAnswer),
     /// About modules.
     Module(ModuleAnswer),
+    /// About the registry.
+    Registry(RegistryAnswer),
     /// Nothing more to say.
     Done,
 }
@@ -234,6 +237,7 @@ impl Reply {
             }
             Self::Provider(answer) => Body::Provider(answer.to_wire()),
             Self::Module(answer) => Body::Module(answer.to_wire()),
+            Self::Registry(answer) => Body::Registry(answer.to_wire()),
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -302,6 +306,7 @@ impl Reply {
             Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),
             Body::Provider(answer) => Self::Provider(ProviderAnswer::from_wire(answer)?),
             Body::Module(answer) => Self::Module(ModuleAnswer::from_wire(answer)?),
+            Body::Registry(answer) => Self::Registry(RegistryAnswer::from_wire(answer)?),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -7,11 +7,13 @@ use prost::Message;
 
 use crate::wire::audit::{AuditLog, Note};
 use crate::wire::error::Error;
+use crate::wire::event::Event;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::module::ModuleCall;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::proto::{same_variants, v1};
 use crate::wire::provider::ProviderCall;
+use crate::wire::registry::RegistryCall;
 use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
@@ -19,6 +21,8 @@ use crate::wire::time::millis;
 pub const CHANNEL_VERSION: u32 = 1;
 /// The most processes whose memory is shared with one reply.
 pub const SHARED_MAX: usize = 8;
+/// The most events that a host announces at once.
+pub const ANNOUNCED_MAX: usize = 64;
 /// The most targets of one request.
 pub const TARGETS_MAX: usize = 10_000;
 
@@ -61,6 +65,10 @@ pub enum Request {
     Note(Note),
     /// About providers: of the host, not of the engine.
     Provider(ProviderCall),
+    /// About the registry: of the host, not of the engine.
+    Registry(RegistryCall),
+    /// What happened to providers, from their host: the engine gives it numbers.
+    Announce(Vec<Event>),
     /// The process that hosts providers is to run.
     Host,
     /// The socket for gRPC on this machine, beside the reply.
@@ -327,6 +335,10 @@ impl Request {
             Self::AuditLog(r) => Body::AuditLog(v1::AuditLog { since: r.since, max: r.max }),
             Self::Note(r) => Body::Note(r.to_wire()),
             Self::Provider(call) => Body::Provider(call.to_wire()),
+            Self::Registry(call) => Body::Registry(call.to_wire()),
+            Self::Announce(events) => {
+                Body::Announce(v1::Announce { events: events.iter().map(Event::to_wire).collect() })
+            }
             Self::Host => Body::Host(true),
             Self::GrpcListener => Body::GrpcListener(true),
             Self::Module(call) => Body::Module(call.to_wire()),
@@ -381,6 +393,14 @@ impl Request {
             Body::AuditLog(r) => Self::AuditLog(AuditLog { since: r.since, max: r.max }),
             Body::Note(r) => Self::Note(Note::from_wire(r)?),
             Body::Provider(call) => Self::Provider(ProviderCall::from_wire(call)?),
+            Body::Registry(call) => Self::Registry(RegistryCall::from_wire(call)?),
+            Body::Announce(r) if r.events.len() > ANNOUNCED_MAX => {
+                let (count, max) = (r.events.len(), ANNOUNCED_MAX);
+                return Err(Error::usage(format!("{count} events at once are more than {max}")));
+            }
+            Body::Announce(r) => {
+                Self::Announce(r.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?)
+            }
             Body::Host(_) => Self::Host,
             Body::GrpcListener(_) => Self::GrpcListener,
             Body::Module(call) => Self::Module(ModuleCall::from_wire(call)?),

@@ -55,6 +55,8 @@ mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]
 mod i_modules;
+#[cfg(feature = "gateway")]
+mod i_registry;
 mod j_apply;
 mod j_declared;
 mod k_upgrade;

@@ -1,5 +1,6 @@
 //! The answers to all requests. Runs on the connections' threads; owns nothing but the way to what it asks.
 
+mod announce;
 mod audit;
 mod batch;
 mod definitions;
@@ -52,6 +53,10 @@ impl Engine {
         if let Request::Start(start) = &envelope.request {
             self.check_name(&start.spec, caller)?;
         }
+        if matches!(envelope.request, Request::Announce(_)) && !self.is_host(caller) {
+            let e = Error::new(Code::Refused, "only the host of providers adds events");
+            return Err(e.into());
+        }
         if let Some(what) = envelope.request.on_record() {
             return self.audited(who, what, envelope.request, replies);
         }
@@ -62,8 +67,7 @@ impl Engine {
     /// Names of providers are given by their host, which removes what it finds under them.
     fn check_name(&self, spec: &Spec, caller: &Caller) -> Result<(), Error> {
         let Some(name) = spec.name.as_ref().filter(|name| name.is_of_provider()) else { return Ok(()) };
-        let host = self.table.find(HOST).ok().and_then(|found| found.first().and_then(|p| p.record().pid));
-        if host == Some(caller.pid) {
+        if self.is_host(caller) {
             return Ok(());
         }
         Err(Error::new(Code::Refused, format!("the name {name} is for a provider"))
@@ -107,7 +111,8 @@ impl Engine {
                 self.share_grpc(asked, replies)?;
                 Ok(Reply::Done)
             }
-            Request::Provider(_) | Request::Module(_) => {
+            Request::Announce(events) => self.announced(events),
+            Request::Provider(_) | Request::Registry(_) | Request::Module(_) => {
                 let e = Error::new(Code::Refused, "the engine knows nothing of providers and modules");
                 Err(e.hint("their host does, at its own socket, which 'provost provider' finds").into())
             }

@@ -9,7 +9,9 @@ use crate::wire::time::Timestamp;
 
 const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind as ProcessEventKind:
     Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
-    Removed Adopted Lost TakenOver Updated; EnvChanged = EnvironmentChanged
+    Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
+    ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
+    CircuitBreakerClosed CircuitBreakerIsolated; EnvChanged = EnvironmentChanged
 };
 
 impl From<Event> for api::ProcessEvent {

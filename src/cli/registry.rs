@@ -1,0 +1,402 @@
+//! `provost registry`: every provider there is, and what becomes of it.
+
+use serde_json::{Value, json};
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Codes, Command, job};
+use crate::cli::events;
+use crate::cli::json;
+use crate::cli::manual::Positional;
+use crate::cli::provider::{Given, host};
+use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::cli::text;
+use crate::cli::values;
+use crate::client::{FeedItem, host_socket};
+use crate::wire::error::{Code, Error};
+use crate::wire::id::quoted;
+use crate::wire::provider::{ProviderName, SET_DEFAULT};
+use crate::wire::registry::{Entry, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom};
+use crate::wire::request::Events;
+use crate::wire::time::Timestamp;
+
+pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&VERBS))
+    .codes(Codes::Program);
+const VERBS: [&str; 16] = [
+    "list",
+    "show",
+    "names",
+    "has",
+    "register",
+    "unregister",
+    "initialize",
+    "dispose",
+    "start",
+    "stop",
+    "restart",
+    "reset",
+    "health",
+    "hold",
+    "release",
+    "events",
+];
+const SUMMARY: &str = "Register providers, and see and change how they are";
+const HELP: &str = "\
+Usage: provost registry list|names
+       provost registry show|has NAME
+       provost registry register NAME --binary FILE [OPTIONS]
+       provost registry unregister NAME
+       provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
+       provost registry hold NAME --reason TEXT
+       provost registry release NAME
+       provost registry events [NAME] [--follow]
+
+The registry has an entry for every provider: those of the configuration, and those that were
+registered or started since (docs/registry.md). 'unregister' waits for calls that are under way. One
+that was disposed of takes no calls until it is initialised; one that was stopped is started by the
+next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
+until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. A list is a table on a
+terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has' says no; 4: no such provider;
+6: refused; 126, 127: the binary cannot be executed, or is not there.
+
+Options:
+      --all                  All of them instead of one
+      --set NAME             The set that the name is in (default: default); where no name is given,
+                             only this set
+      --follow               Go on as events happen
+      --since SEQ            Events after this number; else all that are kept
+      --reason TEXT          Why the circuit breaker is held open
+      --label K=V            A note about the provider (repeat it)
+      --type TYPE            What kind of provider it is (process)
+      --binary FILE          A path, or a name in one of the provider directories; this option and
+                             those below are those of 'provost provider start'
+      --config JSON          Its configuration: an object, or @FILE, or @- for standard input
+      --source FILE          The file that the configuration comes from
+      --user USER            As whom it runs
+      --group GROUP          With this group
+      --cwd DIR              Its working directory
+      --env-allow K          Of the service's variables only this one (repeat it)
+      --env-clear            None of the service's variables
+      --sha256 DIGITS        The binary has to have this SHA-256
+      --pin-type TYPE        It has to say that it is of this type
+      --pin-version V        It has to say that it has this version
+      --allow-external       The binary may be outside of the provider directories
+      --handshake-timeout D  Until it has reported its port (10s)
+      --health-timeout D     For a health check (5s)
+      --starting-timeout D   While it says that it is starting (30s)
+      --init-timeout D       For taking its configuration (30s)
+      --fetch-timeout D      For a value (30s)
+      --info-timeout D       For saying what it is (5s)
+      --shutdown-timeout D   For the request to end (5s)
+      --term-timeout D       Between SIGTERM and SIGKILL (2s)
+
+Examples:
+  provost registry register app --binary files --config '{\"directory\": \"/etc/app\"}'
+  provost registry events --follow
+";
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub enum Order {
+    List(RegistryCall),
+    Names(RegistryCall),
+    Has(RegistryCall),
+    Do(RegistryCall),
+    Events { events: Events, of: Option<ProviderName> },
+}
+
+#[derive(Default)]
+struct Options {
+    given: Given,
+    all: bool,
+    events: Events,
+    reason: Option<String>,
+    labels: Vec<(String, String)>,
+    kind: Option<String>,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
+    let mut options = Options::default();
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--all" => options.all = true,
+            "--follow" => options.events.follow = true,
+            "--since" => options.events.since = arguments.number(&option)?,
+            "--reason" => options.reason = Some(arguments.value(&option)?),
+            "--label" => options.labels.push(values::pair(&option, &arguments.value(&option)?)?),
+            "--type" => options.kind = Some(arguments.value(&option)?),
+            // Those are for values, of which there are none here.
+            "--unwrap" | "--raw" => return Err(arguments.unknown(&option)),
+            _ => options.given.take(&option, arguments)?,
+        }
+    }
+    options.order(arguments)
+}
+
+impl Options {
+    fn order(self, arguments: &mut Arguments) -> Result<Order, Error> {
+        let verb = arguments.next_value().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
+        if !VERBS.contains(&verb.as_str()) {
+            let e = format!("there is no 'provost registry {}'", quoted(&verb).trim_matches('\''));
+            return Err(arguments.usage(e));
+        }
+        let alias = arguments.next_value();
+        arguments.no_values()?;
+        let set = self.given.set.clone();
+        let of_name = |alias: &str| {
+            let name = ProviderName::new(set.as_deref().unwrap_or(SET_DEFAULT), alias);
+            name.map_err(|e| e.reason("invalid_name"))
+        };
+        let of = alias.as_deref().map(of_name).transpose()?;
+        let whom = match (&of, self.all, verb.as_str()) {
+            (Some(_), true, _) => return Err(arguments.usage("--all is given, and a name".into())),
+            (Some(name), false, _) => Whom::One(name.clone()),
+            (None, _, "list" | "names" | "events") => Whom::All(set),
+            (None, true, "initialize" | "dispose" | "start" | "stop" | "restart" | "reset" | "health") => {
+                Whom::All(set)
+            }
+            (None, true, verb) => return Err(arguments.usage(format!("'{verb}' takes no --all"))),
+            (None, false, _) => return Err(arguments.usage("no name is given".into())),
+        };
+        if of.is_some() && matches!(verb.as_str(), "list" | "names") {
+            return Err(arguments.usage(format!("'{verb}' takes no name; 'show' does")));
+        }
+        let call = |verb| RegistryCall { whom: whom.clone(), verb };
+        Ok(match verb.as_str() {
+            "events" => Order::Events { events: self.events, of },
+            "list" => Order::List(call(Verb::Show)),
+            "names" => Order::Names(call(Verb::Show)),
+            "has" => Order::Has(call(Verb::Show)),
+            "show" => Order::Do(call(Verb::Show)),
+            "unregister" => Order::Do(call(Verb::Unregister)),
+            "initialize" => Order::Do(call(Verb::Initialize)),
+            "dispose" => Order::Do(call(Verb::Dispose)),
+            "start" => Order::Do(call(Verb::Start)),
+            "stop" => Order::Do(call(Verb::Stop)),
+            "restart" => Order::Do(call(Verb::Restart)),
+            "reset" => Order::Do(call(Verb::Reset)),
+            "health" => Order::Do(call(Verb::Health)),
+            "release" => Order::Do(call(Verb::Release)),
+            "hold" => {
+                let none = || arguments.usage("there is no --reason".into());
+                Order::Do(call(Verb::Hold(self.reason.ok_or_else(none)?)))
+            }
+            _ => Order::Do(call(Verb::Register(Box::new(Registration {
+                kind: self.kind.unwrap_or_else(|| TYPE_PROCESS.to_owned()),
+                definition: self.given.definition(arguments)?,
+                labels: self.labels,
+            })))),
+        })
+    }
+}
+
+fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
+    let result = carry_out(order, session);
+    if let Err(e) = &result
+        && session.is_json()
+    {
+        session.object(&json!({ "error": json::error(e) }));
+    }
+    result
+}
+
+fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
+    match order {
+        Order::Events { events, of } => follow(events, of.as_ref(), session),
+        Order::List(call) => {
+            let answer = ask(call, session)?;
+            list(&answer.entries, session);
+            Ok(0)
+        }
+        Order::Names(call) => {
+            for entry in ask(call, session)?.entries {
+                let name = entry.provider.name.to_string();
+                session.answer(|| json!({ "name": name }), || name.clone());
+            }
+            Ok(0)
+        }
+        Order::Has(call) => match ask(call, session) {
+            Ok(_) => {
+                session.answer(|| json!({ "has": true }), || "yes".to_owned());
+                Ok(0)
+            }
+            Err(e) if e.code == Code::NotFound => {
+                session.answer(|| json!({ "has": false }), || "no".to_owned());
+                Ok(Code::No.exit_code())
+            }
+            Err(e) => Err(e),
+        },
+        Order::Do(call) => {
+            let is_of_all = matches!(call.whom, Whom::All(_));
+            let answer = ask(call, session)?;
+            for entry in &answer.entries {
+                session.answer(|| object(entry), || text::escaped(&line(entry)).into_owned());
+            }
+            for (_, e) in &answer.failures {
+                session.out.flush();
+                stdout::complain(e);
+            }
+            Ok(if is_of_all && !answer.failures.is_empty() { Code::Partial.exit_code() } else { 0 })
+        }
+    }
+}
+
+fn ask(call: RegistryCall, session: &Session) -> Result<RegistryAnswer, Error> {
+    // Where a service never had a host there is nothing yet but what the configuration defines.
+    let is_quiet = matches!((&call.whom, &call.verb), (Whom::All(_), Verb::Show));
+    if is_quiet && !session.remote.is_given() && !host_socket(&session.socket()?).exists() {
+        return session.client().map(|_| RegistryAnswer::default());
+    }
+    host(session)?.registry(call)
+}
+
+/// A table for people on a terminal, and JSON elsewhere.
+fn list(entries: &[Entry], session: &mut Session) {
+    if session.is_json() || !session.out.is_terminal() {
+        entries.iter().for_each(|entry| session.object(&object(entry)));
+        return;
+    }
+    let rows = entries.iter().map(|e| {
+        let dash = || "-".to_owned();
+        let pid = e.provider.pid.map_or_else(dash, |pid| pid.to_string());
+        let health = e.check.as_ref().map_or_else(dash, |check| check.health.clone());
+        let (name, age) = (e.provider.name.to_string(), text::age(e.registered_at, Timestamp::now()));
+        [name, e.kind.clone(), e.status.clone(), health, e.breaker.state.clone(), e.source.clone(), pid, age]
+    });
+    let header = ["NAME", "TYPE", "STATUS", "HEALTH", "BREAKER", "SOURCE", "PID", "AGE"];
+    stdout::table(&mut session.out, header, rows.collect());
+}
+
+/// "app: ready, process of api, pid 123, breaker open until 2026-01-01T00:00:00.000Z: crashed".
+fn line(e: &Entry) -> String {
+    let p = &e.provider;
+    let mut line = format!("{}: {}, {} of {}", p.name, e.status, e.kind, e.source);
+    if let Some(pid) = p.pid {
+        line.push_str(&format!(", pid {pid}"));
+    }
+    if let Some(check) = &e.check {
+        line.push_str(&format!(", health {}: {}", check.health, check.message));
+    }
+    if e.breaker.state != "closed" {
+        line.push_str(&format!(", breaker {}", e.breaker.state));
+        if let Some(at) = e.breaker.next_probe_at {
+            line.push_str(&format!(", next probe at {}", json::time(at)));
+        }
+        line.push_str(&format!(": {}", e.breaker.reason));
+    } else if !p.reason.is_empty() {
+        line.push_str(&format!(": {}", p.reason));
+    }
+    line
+}
+
+fn object(e: &Entry) -> Value {
+    let p = &e.provider;
+    let check = e.check.as_ref().map(|c| {
+        json!({ "at": json::time(c.at), "status": c.health, "message": c.message, "latency_ms": c.latency_ms })
+    });
+    json!({
+        "set": p.name.set(),
+        "name": p.name.alias(),
+        "type": e.kind,
+        "status": e.status,
+        "source": e.source,
+        "registered_at": json::time(e.registered_at),
+        "labels": json::pairs(&e.labels),
+        "health": check,
+        "breaker": {
+            "state": e.breaker.state,
+            "failures": e.breaker.failures,
+            "reason": e.breaker.reason,
+            "next_probe_at": e.breaker.next_probe_at.map(json::time),
+        },
+        "binary": p.binary,
+        "pid": p.pid,
+        "port": p.port,
+        "version": p.version,
+        "starts": p.starts,
+        "process": p.name.process().as_str(),
+        "reason": p.reason,
+    })
+}
+
+/// What happened to providers: of the events of the service those that are about them.
+fn follow(events: Events, of: Option<&ProviderName>, session: &mut Session) -> Result<u8, Error> {
+    let is_followed = events.follow;
+    let process = of.map(ProviderName::process);
+    for item in session.client()?.events(events)? {
+        match item? {
+            FeedItem::Event(event) => {
+                let is_meant = process.as_ref().is_none_or(|process| process.as_str() == event.name);
+                if !event.kind.is_of_provider() || !is_meant {
+                    continue;
+                }
+                if session.is_json() || !session.out.is_terminal() {
+                    session.object(&json::event(&event));
+                } else {
+                    session.out.line(&events::line(&event));
+                }
+            }
+            FeedItem::Missed(count) => {
+                session.out.flush();
+                stdout::notice(&format!("{count} events are no longer kept"));
+            }
+        }
+        if is_followed {
+            session.out.flush();
+        }
+        if session.out.is_broken() {
+            break;
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Order, Error> {
+        parse(&mut Arguments::of(line))
+    }
+
+    #[test]
+    fn verbs_names_and_options_are_read() {
+        let name = |set, alias| Whom::One(ProviderName::new(set, alias).unwrap());
+        let call = |whom, verb| RegistryCall { whom, verb };
+        assert_eq!(parsed("list"), Ok(Order::List(call(Whom::All(None), Verb::Show))));
+        let of_set = call(Whom::All(Some("ci".into())), Verb::Stop);
+        assert_eq!(parsed("stop --all --set ci"), Ok(Order::Do(of_set)));
+        assert_eq!(parsed("show a --set ci"), Ok(Order::Do(call(name("ci", "a"), Verb::Show))));
+        let hold = call(name("", "a"), Verb::Hold("x".into()));
+        assert_eq!(parsed("hold a --reason x"), Ok(Order::Do(hold)));
+        let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =
+            parsed("register a --binary /b --label team=x --fetch-timeout 1s")
+        else {
+            panic!("it is a registration");
+        };
+        assert_eq!((r.kind.as_str(), r.definition.binary.as_str()), (TYPE_PROCESS, "/b"));
+        assert_eq!(r.labels, [("team".to_owned(), "x".to_owned())]);
+        let events = Events { since: 3, follow: true, target: None };
+        assert_eq!(parsed("events --since 3 --follow"), Ok(Order::Events { events, of: None }));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "",
+            "frobnicate",
+            "stop",
+            "stop a --all",
+            "unregister --all",
+            "register a",
+            "hold a",
+            "list a",
+            "show a b",
+            "show a --raw",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+        assert_eq!(parsed("show a/b").unwrap_err().reason, "invalid_name");
+    }
+}

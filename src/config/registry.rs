@@ -1,0 +1,88 @@
+//! `[registry]`: when calls of a provider are refused, and how long its users may take to leave it.
+
+use std::time::Duration;
+
+use crate::config::section::Section;
+use crate::guard::breaker::BreakerSettings;
+use crate::registry::settings::RegistrySettings;
+use crate::wire::error::Error;
+
+pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
+    let or = RegistrySettings::default();
+    let breaker = section.section("circuit_breaker")?.map(breaker).transpose()?.unwrap_or(or.breaker);
+    let lifecycle = section.section("lifecycle")?;
+    section.finish()?;
+    let mut dispose_timeout = or.dispose_timeout;
+    if let Some(mut lifecycle) = lifecycle {
+        let given = lifecycle.duration("dispose_timeout", seconds(1)..=seconds(3600))?;
+        dispose_timeout = given.unwrap_or(dispose_timeout);
+        lifecycle.finish()?;
+    }
+    Ok(RegistrySettings { breaker, dispose_timeout })
+}
+
+fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {
+    let or = BreakerSettings::default();
+    let number = |section: &mut Section<'_>, key, or: u32| {
+        let given = section.integer(key, 1..=1000)?.and_then(|n| u32::try_from(n).ok());
+        Ok::<_, Error>(given.unwrap_or(or))
+    };
+    let span = |section: &mut Section<'_>, key, or| {
+        Ok::<_, Error>(section.duration(key, seconds(1)..=seconds(86_400))?.unwrap_or(or))
+    };
+    let settings = BreakerSettings {
+        failure_threshold: number(&mut section, "failure_threshold", or.failure_threshold)?,
+        monitoring_period: span(&mut section, "monitoring_period", or.monitoring_period)?,
+        recovery_timeout: span(&mut section, "recovery_timeout", or.recovery_timeout)?,
+        probe_timeout: span(&mut section, "probe_timeout", or.probe_timeout)?,
+        probes: number(&mut section, "probes", or.probes)?,
+        probes_needed: number(&mut section, "probes_needed", or.probes_needed)?,
+    };
+    if settings.probes_needed > settings.probes {
+        return Err(section.error("'probes_needed' is at most 'probes': no more are let through"));
+    }
+    section.finish()?;
+    Ok(settings)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn read(text: &str) -> Result<RegistrySettings, Error> {
+        parse(Path::new("/etc/provost.toml"), text, None).map(|config| config.registry)
+    }
+
+    #[test]
+    fn what_is_given_is_taken_and_the_rest_is_as_by_default() {
+        assert_eq!(read(""), Ok(RegistrySettings::default()));
+        let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
+                    [registry.lifecycle]\ndispose_timeout = \"1m\"\n";
+        let breaker = BreakerSettings {
+            failure_threshold: 3,
+            recovery_timeout: seconds(2),
+            ..BreakerSettings::default()
+        };
+        assert_eq!(read(text), Ok(RegistrySettings { breaker, dispose_timeout: seconds(60) }));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "[registry]\nx = 1\n",
+            "[registry.circuit_breaker]\nfailure_threshold = 0\n",
+            "[registry.circuit_breaker]\nrecovery_timeout = \"1ms\"\n",
+            "[registry.circuit_breaker]\nprobes = 1\nprobes_needed = 2\n",
+            "[registry.lifecycle]\nx = 1\n",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What can be wrong with a call of the registry itself. What a provider fails with is told as it is.
+
+use crate::guard::breaker::{BreakerState, Rejection};
+use crate::sys::clock;
+use crate::wire::error::{Code, Error};
+use crate::wire::json::time;
+use crate::wire::provider::ProviderName;
+use crate::wire::time::Timestamp;
+
+pub fn not_found(name: &ProviderName) -> Error {
+    Error::new(Code::NotFound, format!("provider {name}: is not registered"))
+        .hint("'provost registry list' shows what there is")
+        .reason("not_found")
+}
+
+pub fn already_exists(name: &ProviderName) -> Error {
+    Error::new(Code::Refused, format!("provider {name}: is registered already"))
+        .hint(format!("'provost registry unregister {name}' makes room, or take another name"))
+        .reason("already_exists")
+}
+
+pub fn disposed(name: &ProviderName) -> Error {
+    Error::new(Code::Refused, format!("provider {name}: was disposed of"))
+        .hint(format!("'provost registry initialize {name}' has it running again"))
+        .reason("disposed")
+}
+
+/// Another thread registers it or takes it away.
+pub fn busy(name: &ProviderName) -> Error {
+    Error::new(Code::Refused, format!("provider {name}: is being registered or taken away"))
+        .hint("try again in a moment")
+        .reason("busy")
+}
+
+pub fn unknown_type(name: &ProviderName, kind: &str) -> Error {
+    let message = format!("provider {name}: there is no type {}", crate::wire::id::quoted(kind));
+    Error::new(Code::Usage, message).hint("there is the type 'process'").reason("invalid_config")
+}
+
+/// It was started, or could not be, and nothing of it is left.
+pub fn registration_failed(name: &ProviderName, cause: Error) -> Error {
+    let why = without_name(name, &cause.message);
+    let message = format!("provider {name}: cannot be registered: {why}");
+    let reason = if cause.code == Code::TimedOut { "timeout" } else { "registration_failed" };
+    Error { message, ..cause }.reason(reason)
+}
+
+/// The breaker lets no call through.
+pub fn circuit_open(name: &ProviderName, rejection: &Rejection) -> Error {
+    let why = &rejection.why;
+    let (message, hint) = match (rejection.state, rejection.retry_ms) {
+        (BreakerState::Isolated, _) | (_, None) => (
+            format!("its circuit breaker is held open: {why}"),
+            format!("'provost registry release {name}' lets calls through again"),
+        ),
+        (BreakerState::HalfOpen, Some(_)) => (
+            format!("its circuit breaker is half-open, and another call is the probe; it opened for: {why}"),
+            "try again in a moment".to_owned(),
+        ),
+        (BreakerState::Open | BreakerState::Closed, Some(retry_ms)) => {
+            let left = retry_ms.saturating_sub(clock::now_ms());
+            let at = time(wall(retry_ms));
+            let seconds = left.div_ceil(1000);
+            (
+                format!(
+                    "its circuit breaker is open; the next probe is in {seconds} s, at {at}; it opened for: {why}"
+                ),
+                format!("wait, or 'provost registry reset {name}' when it is mended"),
+            )
+        }
+    };
+    Error::new(Code::Refused, format!("provider {name}: {message}")).hint(hint).reason("circuit_open")
+}
+
+/// A moment of the monotonic clock by the wall clock, for people.
+pub fn wall(mono_ms: u64) -> Timestamp {
+    Timestamp(Timestamp::now().0.saturating_add(mono_ms).saturating_sub(clock::now_ms()))
+}
+
+/// A message of a provider, without saying whose it is.
+pub fn without_name<'a>(name: &ProviderName, message: &'a str) -> &'a str {
+    let rest = message.strip_prefix("provider ").and_then(|rest| rest.strip_prefix(&name.to_string()));
+    rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message)
+}
+
+/// Whether an error says that the provider does not work, rather than that the question was bad. By the
+/// reasons of `provider/failure.rs`.
+pub fn is_of_the_provider(e: &Error) -> bool {
+    matches!(
+        e.reason.as_str(),
+        "crashed"
+            | "unavailable"
+            | "deadline"
+            | "refused"
+            | "not_initialised"
+            | "not_started"
+            | "handshake_timeout"
+            | "bad_handshake"
+            | "exited_early"
+            | "not_healthy"
+            | "init_failed"
+    )
+}

@@ -1,0 +1,421 @@
+//! The registry: one source of truth for every provider there is, changed while the service runs. Its entries
+//! are the aliases of the provider host (`provider/mod.rs`), which starts them and speaks to them; here is
+//! who registered one, whether it takes calls, and what happened to it.
+//!
+//! Every call of a provider goes through `calls.rs`, past the entry's circuit breaker. A name is reserved
+//! before anything is started, so of many who register it at once one wins and nothing starts twice. No lock
+//! is held while a provider is waited for, but the one of its users, which is there for that.
+
+#![forbid(unsafe_code)]
+
+mod calls;
+mod entry;
+mod events;
+mod failure;
+mod notes;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::provider::{Providers, for_each};
+use crate::registry::entry::{Entry, Facts, Life, Origin, Seen};
+use crate::registry::events::Events;
+pub use crate::registry::notes::RegistryNotes;
+use crate::registry::settings::RegistrySettings;
+use crate::wire::error::Error;
+use crate::wire::event::EventKind;
+use crate::wire::provider::{
+    Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState,
+};
+use crate::wire::registry::{
+    self as wire, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom,
+};
+use crate::wire::registry_note::{BreakerNote, RegistryNote};
+use crate::wire::time::Timestamp;
+
+/// Who asks, as events name it.
+type Cause<'a> = &'a str;
+
+/// All entries.
+pub struct Registry {
+    providers: Providers,
+    entries: Mutex<BTreeMap<ProviderName, Arc<Entry>>>,
+    notes: RegistryNotes,
+    settings: RegistrySettings,
+    events: Events,
+}
+
+impl Registry {
+    /// `socket` is the service's, which events are sent to.
+    pub fn new(
+        socket: PathBuf,
+        providers: Providers,
+        notes: RegistryNotes,
+        settings: RegistrySettings,
+    ) -> Result<Self, Error> {
+        let events = Events::begin(socket)?;
+        Ok(Self { providers, entries: Mutex::default(), notes, settings, events })
+    }
+
+    /// Takes on what an earlier host has left, and what the configuration defines. Returns what is worth
+    /// saying about it.
+    pub fn recover(&self, definitions: Vec<(ProviderName, Definition)>) -> Vec<String> {
+        let mut said: Vec<_> = self.providers.recover();
+        said.iter_mut().for_each(|bad| *bad = format!("a provider is not known any more: {bad}"));
+        let (mut notes, bad) = self.notes.all();
+        said.extend(bad.into_iter().map(|bad| format!("an entry of the registry is lost: {bad}")));
+        let configured: Vec<_> = definitions.iter().map(|(name, _)| name.clone()).collect();
+        let is_api = |name: &ProviderName| {
+            notes.get(name).is_some_and(|note| note.source == Origin::Api.name())
+                && self.providers.known(name).is_some()
+        };
+        let (shadowed, valid): (Vec<_>, _) = definitions.into_iter().partition(|(name, _)| is_api(name));
+        let shadows = "is not used: one of this name was registered while the service ran";
+        said.extend(
+            shadowed.iter().map(|(name, _)| format!("provider {name} of the configuration {shadows}")),
+        );
+        let older = self.providers.configure(valid);
+        said.extend(
+            older
+                .iter()
+                .map(|name| format!("provider {name} runs with an older definition until it is stopped")),
+        );
+        for name in self.providers.names() {
+            let note = notes.remove(&name);
+            let origin = match &note {
+                Some(note) if note.source == Origin::Api.name() => Origin::Api,
+                _ if configured.contains(&name) => Origin::Config,
+                Some(_) => Origin::Config,
+                None => Origin::Api,
+            };
+            self.take_on(name, note, origin);
+        }
+        // Their providers are gone.
+        notes.keys().for_each(|name| self.notes.forget(name));
+        said
+    }
+
+    fn take_on(&self, name: ProviderName, note: Option<RegistryNote>, origin: Origin) {
+        let is_new = note.is_none();
+        let note = note.unwrap_or_default();
+        let life = match (note.is_disposed, note.is_stopped) {
+            (true, _) => Life::Disposed,
+            (false, true) => Life::Stopped,
+            (false, false) => Life::Live,
+        };
+        let facts = Facts {
+            life,
+            origin,
+            registered_at: if is_new { Timestamp::now() } else { note.registered_at },
+            labels: note.labels,
+            check: None,
+            seen: self.seen(&name),
+        };
+        let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
+        let entry = Arc::new(entry);
+        self.entries.lock().insert(name.clone(), Arc::clone(&entry));
+        if is_new {
+            self.events.tell(EventKind::ProviderRegistered, &name, "configuration", origin.name());
+            self.save(&entry);
+        }
+    }
+
+    /// Answers a question about the registry.
+    pub fn answer(&self, call: RegistryCall, cause: Cause<'_>) -> Result<RegistryAnswer, Error> {
+        let RegistryCall { whom, verb } = call;
+        match (whom, verb) {
+            (Whom::One(name), Verb::Register(registration)) => {
+                self.register(&name, *registration, cause).map(one)
+            }
+            (Whom::One(name), Verb::Unregister) => self.unregister(&self.find(&name)?, cause).map(one),
+            (Whom::One(name), verb) => {
+                let entry = self.find(&name)?;
+                self.act(&entry, &verb, cause)?;
+                Ok(one(self.show(&entry)))
+            }
+            (Whom::All(set), Verb::Show) => {
+                let entries = self.of_set(set.as_deref()).iter().map(|entry| self.show(entry)).collect();
+                Ok(RegistryAnswer { entries, failures: Vec::new() })
+            }
+            (Whom::All(set), verb) => Ok(self.act_on_all(&self.of_set(set.as_deref()), &verb, cause)),
+        }
+    }
+
+    /// Answers a question about providers, which are the same ones.
+    pub fn answer_provider(&self, call: ProviderCall, cause: Cause<'_>) -> Result<ProviderAnswer, Error> {
+        let entry = match &call {
+            ProviderCall::Start(name, definition) => return self.provide(name, definition, cause),
+            ProviderCall::List(_) => return self.providers.answer(call),
+            ProviderCall::ShutDown(set) => return self.shut_down(set.clone(), cause),
+            ProviderCall::Fetch(name, _)
+            | ProviderCall::Info(name)
+            | ProviderCall::Health(name)
+            | ProviderCall::Stop(name)
+            | ProviderCall::Reset(name)
+            | ProviderCall::Replace(name) => self.entries.lock().get(name).cloned(),
+        };
+        // The provider host says that there is none.
+        let Some(entry) = entry else { return self.providers.answer(call) };
+        match call {
+            ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
+            ProviderCall::Replace(_) => self.change(&entry, call, Some(Life::Live), cause),
+            ProviderCall::Reset(_) => {
+                entry.gate.reset();
+                self.change(&entry, call, None, cause)
+            }
+            call => self.guarded(&entry, call, cause),
+        }
+    }
+
+    /// Does one thing with one entry.
+    fn act(&self, entry: &Arc<Entry>, verb: &Verb, cause: Cause<'_>) -> Result<(), Error> {
+        let name = || entry.name.clone();
+        match verb {
+            Verb::Show => {}
+            // Only the name of one that is to be made is given.
+            Verb::Register(_) => return Err(failure::already_exists(&entry.name)),
+            Verb::Unregister => return self.unregister(entry, cause).map(drop),
+            Verb::Initialize => self.initialize(entry, cause)?,
+            Verb::Dispose => self.dispose(entry, cause)?,
+            Verb::Start => self.start(entry, cause)?,
+            Verb::Stop => {
+                self.change(entry, ProviderCall::Stop(name()), Some(Life::Stopped), cause)?;
+            }
+            Verb::Restart => {
+                self.change(entry, ProviderCall::Stop(name()), None, cause)?;
+                self.start(entry, cause)?;
+            }
+            Verb::Reset => {
+                entry.gate.reset();
+                self.change(entry, ProviderCall::Reset(name()), None, cause)?;
+            }
+            // Nobody is started to be asked how they are.
+            Verb::Health if self.is_running(entry) => {
+                self.guarded(entry, ProviderCall::Health(name()), cause)?;
+            }
+            Verb::Health => {}
+            Verb::Hold(reason) => entry.gate.hold(reason),
+            Verb::Release => entry.gate.release(),
+        }
+        self.settle(entry);
+        Ok(())
+    }
+
+    fn act_on_all(&self, entries: &[Arc<Entry>], verb: &Verb, cause: Cause<'_>) -> RegistryAnswer {
+        let failures = Mutex::new(BTreeMap::new());
+        for_each(entries, |entry| {
+            if let Err(e) = self.act(entry, verb, cause) {
+                failures.lock().insert(entry.name.clone(), e);
+            }
+        });
+        let failures: Vec<_> = failures.into_inner().into_iter().collect();
+        let entries = entries.iter().map(|entry| self.show(entry)).collect();
+        RegistryAnswer { entries, failures }
+    }
+
+    /// Makes an entry and starts its provider; all or nothing.
+    fn register(&self, name: &ProviderName, r: Registration, cause: Cause<'_>) -> Result<wire::Entry, Error> {
+        if r.kind != TYPE_PROCESS {
+            return Err(failure::unknown_type(name, &r.kind));
+        }
+        let (entry, is_new) = self.reserve(name, r.labels);
+        if !is_new {
+            return Err(failure::already_exists(name));
+        }
+        let started = self.providers.answer(ProviderCall::Start(name.clone(), Box::new(r.definition)));
+        let result = started.and_then(|_| self.made(&entry, None, cause));
+        match result {
+            Ok(()) => Ok(self.show(&entry)),
+            Err(e) => {
+                self.events.tell(EventKind::ProviderError, name, cause, &e.message);
+                // The name is free only when nothing is left of what was started.
+                let _ = self.providers.forget(name);
+                self.remove(&entry);
+                Err(failure::registration_failed(name, e))
+            }
+        }
+    }
+
+    /// A provider like this, running: the one that there is, or a new entry.
+    fn provide(
+        &self,
+        name: &ProviderName,
+        definition: &Definition,
+        cause: Cause<'_>,
+    ) -> Result<ProviderAnswer, Error> {
+        let call = ProviderCall::Start(name.clone(), Box::new(definition.clone()));
+        let (entry, is_new) = self.reserve(name, Vec::new());
+        if !is_new {
+            if entry.life() == Life::Disposed {
+                entry.set_life(Life::Live);
+            }
+            return self.change(&entry, call, Some(Life::Live), cause);
+        }
+        let result = self.providers.answer(call);
+        // One that only could not be started this time is known all the same, and tried again when asked.
+        if self.providers.known(name).is_none() {
+            self.remove(&entry);
+        } else {
+            self.made(&entry, result.as_ref().err(), cause)?;
+            if let Err(e) = &result
+                && failure::is_of_the_provider(e)
+            {
+                entry.gate.fail(failure::without_name(name, &e.message));
+            }
+        }
+        result
+    }
+
+    /// Finds the entry, or takes the name for a new one.
+    fn reserve(&self, name: &ProviderName, labels: Vec<(String, String)>) -> (Arc<Entry>, bool) {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get(name) {
+            return (Arc::clone(entry), false);
+        }
+        let facts = Facts {
+            life: Life::Registering,
+            origin: Origin::Api,
+            registered_at: Timestamp::now(),
+            labels,
+            check: None,
+            seen: Seen::default(),
+        };
+        let note = BreakerNote::default();
+        let entry = Arc::new(Entry::new(name.clone(), facts, &note, &self.settings, &self.events));
+        entries.insert(name.clone(), Arc::clone(&entry));
+        (entry, true)
+    }
+
+    /// A reserved name has become an entry, which is on record before it is answered.
+    fn made(&self, entry: &Arc<Entry>, error: Option<&Error>, cause: Cause<'_>) -> Result<(), Error> {
+        entry.set_life(Life::Live);
+        self.notes.write(&entry.name, &entry.note())?;
+        self.events.tell(EventKind::ProviderRegistered, &entry.name, cause, Origin::Api.name());
+        self.look(entry, error, cause);
+        Ok(())
+    }
+
+    /// Waits for the users, ends the provider, and forgets it.
+    fn unregister(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<wire::Entry, Error> {
+        self.begin_disposal(entry)?;
+        let ended = entry.alone(self.settings.dispose_timeout, || {
+            let ended = self.providers.forget(&entry.name);
+            self.look(entry, None, cause);
+            ended
+        });
+        if let Err(e) = &ended {
+            self.events.tell(EventKind::ProviderError, &entry.name, cause, &e.message);
+        }
+        self.remove(entry);
+        self.events.tell(EventKind::ProviderUnregistered, &entry.name, cause, "");
+        ended.map(|()| self.show(entry))
+    }
+
+    /// Waits for the users and ends the provider; the entry stays.
+    fn dispose(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<(), Error> {
+        if entry.life() == Life::Disposed {
+            return Ok(());
+        }
+        self.begin_disposal(entry)?;
+        let stop = ProviderCall::Stop(entry.name.clone());
+        let ended = entry.alone(self.settings.dispose_timeout, || self.providers.answer(stop));
+        entry.set_life(Life::Disposed);
+        self.look(entry, ended.as_ref().err(), cause);
+        self.save(entry);
+        ended.map(drop)
+    }
+
+    /// One thread at a time takes an entry away.
+    fn begin_disposal(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let mut facts = entry.facts.lock();
+        match facts.life {
+            Life::Registering | Life::Disposing => Err(failure::busy(&entry.name)),
+            Life::Gone => Err(failure::not_found(&entry.name)),
+            Life::Live | Life::Stopped | Life::Disposed => {
+                facts.life = Life::Disposing;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends all of a set at once and forgets them, without waiting for their users.
+    fn shut_down(&self, set: Option<String>, cause: Cause<'_>) -> Result<ProviderAnswer, Error> {
+        let entries = self.of_set(set.as_deref());
+        for entry in &entries {
+            entry.set_life(Life::Disposing);
+        }
+        let answer = self.providers.answer(ProviderCall::ShutDown(set));
+        for entry in &entries {
+            self.look(entry, None, cause);
+            self.remove(entry);
+            self.events.tell(EventKind::ProviderUnregistered, &entry.name, cause, "");
+        }
+        answer
+    }
+
+    /// Takes the entry out of the table; its name is free.
+    fn remove(&self, entry: &Arc<Entry>) {
+        entry.set_life(Life::Gone);
+        {
+            let _saving = entry.saving.lock();
+            self.notes.forget(&entry.name);
+        }
+        self.entries.lock().remove(&entry.name);
+    }
+
+    fn find(&self, name: &ProviderName) -> Result<Arc<Entry>, Error> {
+        self.entries.lock().get(name).cloned().ok_or_else(|| failure::not_found(name))
+    }
+
+    fn of_set(&self, set: Option<&str>) -> Vec<Arc<Entry>> {
+        let all = self.entries.lock();
+        all.values().filter(|entry| set.is_none_or(|set| set == entry.name.set())).cloned().collect()
+    }
+
+    fn is_running(&self, entry: &Entry) -> bool {
+        self.providers.known(&entry.name).is_some_and(|(p, _)| p.state == ProviderState::Ready)
+    }
+
+    fn seen(&self, name: &ProviderName) -> Seen {
+        self.providers.known(name).map(|(provider, crashes)| Seen::of(&provider, crashes)).unwrap_or_default()
+    }
+
+    fn show(&self, entry: &Entry) -> wire::Entry {
+        let provider = self.providers.known(&entry.name).map(|(provider, _)| provider);
+        entry.show(provider.unwrap_or_else(|| Provider {
+            name: entry.name.clone(),
+            state: ProviderState::Idle,
+            binary: String::new(),
+            pid: None,
+            port: None,
+            kind: String::new(),
+            version: String::new(),
+            starts: 0,
+            reason: String::new(),
+        }))
+    }
+
+    /// Writes the note where the breaker has changed.
+    fn settle(&self, entry: &Arc<Entry>) {
+        if entry.take_unsaved() {
+            self.save(entry);
+        }
+    }
+
+    /// The lock is held while the note is written: it is there for that alone. A note that cannot be written
+    /// now is written with the next change.
+    fn save(&self, entry: &Arc<Entry>) {
+        let _saving = entry.saving.lock();
+        if entry.life() != Life::Gone {
+            let _ = self.notes.write(&entry.name, &entry.note());
+        }
+    }
+}
+
+fn one(entry: wire::Entry) -> RegistryAnswer {
+    RegistryAnswer { entries: vec![entry], failures: Vec::new() }
+}

@@ -1,0 +1,19 @@
+//! What is configured about the registry.
+
+use std::time::Duration;
+
+use crate::guard::breaker::BreakerSettings;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// When calls of a provider that fails are refused.
+    pub breaker: BreakerSettings,
+    /// How long the users of a provider may take to leave it before it is disposed of all the same.
+    pub dispose_timeout: Duration,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self { breaker: BreakerSettings::default(), dispose_timeout: Duration::from_secs(30) }
+    }
+}

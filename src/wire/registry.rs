@@ -1,0 +1,393 @@
+//! The registry of providers as it is asked about: what a client says of an entry, and what the host answers.
+
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+use crate::wire::proto::v1;
+use crate::wire::provider::{Definition, Provider, ProviderName, check_set};
+use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
+use crate::wire::time::Timestamp;
+
+/// The type of an entry that is an executable, which the host runs.
+pub const TYPE_PROCESS: &str = "process";
+/// The most labels of an entry.
+const LABELS_MAX: usize = 64;
+/// The longest key or value of a label, in bytes.
+const LABEL_LEN_MAX: usize = 256;
+/// The longest reason why a breaker is held, in bytes.
+const REASON_LEN_MAX: usize = 256;
+
+/// What is asked about the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryCall {
+    pub whom: Whom,
+    pub verb: Verb,
+}
+
+/// Which entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    One(ProviderName),
+    /// Of this set, or of all.
+    All(Option<String>),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Show entries; starts none.
+    Show,
+    /// Make an entry and start it.
+    Register(Box<Registration>),
+    /// Wait for its users, end it, and forget it.
+    Unregister,
+    /// Have it running, also where it was disposed of.
+    Initialize,
+    /// End it, and refuse calls until it is initialised again.
+    Dispose,
+    Start,
+    /// End its process; the next call starts it.
+    Stop,
+    Restart,
+    /// Forget its failures and close its breaker.
+    Reset,
+    Health,
+    /// Hold its breaker open, for this reason.
+    Hold(String),
+    Release,
+}
+
+/// An entry to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Of which type it is.
+    pub kind: String,
+    pub definition: Definition,
+    /// What people note about it.
+    pub labels: Vec<(String, String)>,
+}
+
+/// An entry as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Of which type it is.
+    pub kind: String,
+    /// "initializing", "ready", "degraded", "idle", "stopped", "error", "disposing" or "disposed".
+    pub status: String,
+    /// "config" or "api".
+    pub source: String,
+    pub registered_at: Timestamp,
+    pub labels: Vec<(String, String)>,
+    /// The last check of its health.
+    pub check: Option<Check>,
+    pub breaker: Breaker,
+    pub provider: Provider,
+}
+
+/// How a provider was when it was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    pub at: Timestamp,
+    /// What it said: "ok", "degraded", "starting" or "unspecified"; "failed" without an answer.
+    pub health: String,
+    pub message: String,
+    pub latency_ms: u64,
+}
+
+/// The breaker of an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker {
+    /// "closed", "open", "half-open" or "isolated".
+    pub state: String,
+    /// In its window.
+    pub failures: u32,
+    /// Why calls do not pass.
+    pub reason: String,
+    /// When the next probe is let through.
+    pub next_probe_at: Option<Timestamp>,
+}
+
+/// What the registry answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryAnswer {
+    /// In the order of set and alias.
+    pub entries: Vec<Entry>,
+    /// Of those that it was not done for.
+    pub failures: Vec<(ProviderName, Error)>,
+}
+
+impl Verb {
+    /// As it is written on the command line.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Show => "show",
+            Self::Register(_) => "register",
+            Self::Unregister => "unregister",
+            Self::Initialize => "initialize",
+            Self::Dispose => "dispose",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reset => "reset",
+            Self::Health => "health",
+            Self::Hold(_) => "hold",
+            Self::Release => "release",
+        }
+    }
+
+    fn to_wire(&self) -> v1::RegistryVerb {
+        match self {
+            Self::Show => v1::RegistryVerb::Show,
+            Self::Register(_) => v1::RegistryVerb::Register,
+            Self::Unregister => v1::RegistryVerb::Unregister,
+            Self::Initialize => v1::RegistryVerb::Initialize,
+            Self::Dispose => v1::RegistryVerb::Dispose,
+            Self::Start => v1::RegistryVerb::Start,
+            Self::Stop => v1::RegistryVerb::Stop,
+            Self::Restart => v1::RegistryVerb::Restart,
+            Self::Reset => v1::RegistryVerb::Reset,
+            Self::Health => v1::RegistryVerb::Health,
+            Self::Hold(_) => v1::RegistryVerb::Hold,
+            Self::Release => v1::RegistryVerb::Release,
+        }
+    }
+}
+
+impl RegistryCall {
+    /// What it changes, in words; none: nothing.
+    #[must_use]
+    pub fn change(&self) -> Option<String> {
+        let whom = match &self.whom {
+            Whom::One(name) => format!("provider {name}"),
+            Whom::All(Some(set)) => format!("all providers of set {set}"),
+            Whom::All(None) => "all providers".to_owned(),
+        };
+        match &self.verb {
+            Verb::Show | Verb::Health => None,
+            Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.binary)),
+            Verb::Hold(reason) => Some(format!("hold the breaker of {whom}: {reason}")),
+            Verb::Release => Some(format!("release the breaker of {whom}")),
+            verb => Some(format!("{} {whom} in the registry", verb.name())),
+        }
+    }
+
+    pub(in crate::wire) fn to_wire(&self) -> v1::RegistryCall {
+        let (set, alias) = match &self.whom {
+            Whom::One(name) => (name.set().to_owned(), name.alias().to_owned()),
+            Whom::All(set) => (set.clone().unwrap_or_default(), String::new()),
+        };
+        let mut wire =
+            v1::RegistryCall { set, alias, verb: self.verb.to_wire().into(), ..Default::default() };
+        match &self.verb {
+            Verb::Register(r) => {
+                wire.r#type.clone_from(&r.kind);
+                wire.definition = Some(r.definition.to_wire());
+                wire.labels = pairs_to_wire(&r.labels);
+            }
+            Verb::Hold(reason) => wire.reason.clone_from(reason),
+            _ => {}
+        }
+        wire
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::RegistryCall) -> Result<Self, Error> {
+        let known = v1::RegistryVerb::try_from(w.verb);
+        let verb = match known.map_err(|_| Error::usage("the registry does not know this question"))? {
+            v1::RegistryVerb::Show => Verb::Show,
+            v1::RegistryVerb::Register => Verb::Register(Box::new(Registration {
+                kind: if w.r#type.is_empty() { TYPE_PROCESS.to_owned() } else { w.r#type },
+                definition: Definition::from_wire(w.definition.unwrap_or_default())?,
+                labels: checked_labels(pairs_from_wire(w.labels))?,
+            })),
+            v1::RegistryVerb::Unregister => Verb::Unregister,
+            v1::RegistryVerb::Initialize => Verb::Initialize,
+            v1::RegistryVerb::Dispose => Verb::Dispose,
+            v1::RegistryVerb::Start => Verb::Start,
+            v1::RegistryVerb::Stop => Verb::Stop,
+            v1::RegistryVerb::Restart => Verb::Restart,
+            v1::RegistryVerb::Reset => Verb::Reset,
+            v1::RegistryVerb::Health => Verb::Health,
+            v1::RegistryVerb::Hold if w.reason.trim().is_empty() || w.reason.len() > REASON_LEN_MAX => {
+                let e = format!("why the breaker is held is said in 1 to {REASON_LEN_MAX} bytes");
+                return Err(Error::usage(e));
+            }
+            v1::RegistryVerb::Hold => Verb::Hold(w.reason),
+            v1::RegistryVerb::Release => Verb::Release,
+        };
+        let name = |e: Error| e.reason("invalid_name");
+        let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_)) {
+            Whom::One(ProviderName::new(&w.set, &w.alias).map_err(name)?)
+        } else {
+            let set = (!w.set.is_empty()).then_some(w.set);
+            set.as_deref().map(check_set).transpose().map_err(name)?;
+            Whom::All(set)
+        };
+        Ok(Self { whom, verb })
+    }
+}
+
+fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, String)>, Error> {
+    if labels.len() > LABELS_MAX {
+        return Err(Error::usage(format!("{} labels are more than {LABELS_MAX}", labels.len())));
+    }
+    match labels.iter().find(|(k, v)| k.is_empty() || k.len().max(v.len()) > LABEL_LEN_MAX) {
+        Some((key, _)) => {
+            let e = format!("the label {} has no key, or more than {LABEL_LEN_MAX} bytes", quoted(key));
+            Err(Error::usage(e))
+        }
+        None => Ok(labels),
+    }
+}
+
+impl Entry {
+    fn to_wire(&self) -> v1::RegistryEntry {
+        let name = &self.provider.name;
+        let check = self.check.clone().unwrap_or_default();
+        v1::RegistryEntry {
+            set: name.set().to_owned(),
+            alias: name.alias().to_owned(),
+            r#type: self.kind.clone(),
+            status: self.status.clone(),
+            source: self.source.clone(),
+            registered_at: self.registered_at.0,
+            labels: pairs_to_wire(&self.labels),
+            checked_at: check.at.0,
+            health: check.health,
+            health_message: check.message,
+            latency_ms: check.latency_ms,
+            breaker: self.breaker.state.clone(),
+            failures: self.breaker.failures,
+            breaker_reason: self.breaker.reason.clone(),
+            next_probe_at: Timestamp::to_wire(self.breaker.next_probe_at),
+            provider: Some(self.provider.to_wire()),
+        }
+    }
+
+    fn from_wire(w: v1::RegistryEntry) -> Result<Self, Error> {
+        let none = || Error::usage("an entry of the registry without its provider");
+        let check = Timestamp::from_wire(w.checked_at).map(|at| Check {
+            at,
+            health: w.health,
+            message: w.health_message,
+            latency_ms: w.latency_ms,
+        });
+        Ok(Self {
+            kind: w.r#type,
+            status: w.status,
+            source: w.source,
+            registered_at: Timestamp(w.registered_at),
+            labels: pairs_from_wire(w.labels),
+            check,
+            breaker: Breaker {
+                state: w.breaker,
+                failures: w.failures,
+                reason: w.breaker_reason,
+                next_probe_at: Timestamp::from_wire(w.next_probe_at),
+            },
+            provider: Provider::from_wire(w.provider.ok_or_else(none)?)?,
+        })
+    }
+}
+
+impl RegistryAnswer {
+    pub(in crate::wire) fn to_wire(&self) -> v1::RegistryAnswer {
+        let failure = |(name, e): &(ProviderName, Error)| v1::RegistryFailure {
+            set: name.set().to_owned(),
+            alias: name.alias().to_owned(),
+            error: Some(e.to_wire()),
+        };
+        v1::RegistryAnswer {
+            entries: self.entries.iter().map(Entry::to_wire).collect(),
+            failures: self.failures.iter().map(failure).collect(),
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::RegistryAnswer) -> Result<Self, Error> {
+        let failure = |f: v1::RegistryFailure| {
+            Ok((ProviderName::new(&f.set, &f.alias)?, Error::from_wire(f.error.unwrap_or_default())))
+        };
+        Ok(Self {
+            entries: w.entries.into_iter().map(Entry::from_wire).collect::<Result<_, _>>()?,
+            failures: w.failures.into_iter().map(failure).collect::<Result<_, Error>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::provider::ProviderState;
+
+    fn name() -> ProviderName {
+        ProviderName::new("ci", "app").unwrap()
+    }
+
+    #[test]
+    fn every_question_comes_back_and_bad_ones_are_refused() {
+        let registration = Registration {
+            kind: TYPE_PROCESS.into(),
+            definition: Definition { binary: "files".into(), ..Definition::default() },
+            labels: vec![("team".into(), "a".into())],
+        };
+        let verbs = [
+            Verb::Show,
+            Verb::Register(Box::new(registration)),
+            Verb::Unregister,
+            Verb::Initialize,
+            Verb::Dispose,
+            Verb::Start,
+            Verb::Stop,
+            Verb::Restart,
+            Verb::Reset,
+            Verb::Health,
+            Verb::Hold("repairs".into()),
+            Verb::Release,
+        ];
+        for verb in verbs {
+            let call = RegistryCall { whom: Whom::One(name()), verb };
+            assert_eq!(RegistryCall::from_wire(call.to_wire()), Ok(call));
+        }
+        for set in [None, Some("ci".to_owned())] {
+            let call = RegistryCall { whom: Whom::All(set), verb: Verb::Stop };
+            assert_eq!(RegistryCall::from_wire(call.to_wire()), Ok(call));
+        }
+        let verb = v1::RegistryVerb::Register.into();
+        let e = RegistryCall::from_wire(v1::RegistryCall { verb, ..Default::default() }).unwrap_err();
+        assert!(e.message.contains("binary"), "{e}");
+        let e = RegistryCall::from_wire(v1::RegistryCall { alias: "a/b".into(), ..Default::default() });
+        assert_eq!(e.unwrap_err().reason, "invalid_name");
+        assert!(RegistryCall::from_wire(v1::RegistryCall { verb: 99, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn an_answer_comes_back() {
+        let provider = Provider {
+            name: name(),
+            state: ProviderState::Ready,
+            binary: "/x".into(),
+            pid: Some(1),
+            port: Some(2),
+            kind: "files".into(),
+            version: "1".into(),
+            starts: 3,
+            reason: String::new(),
+        };
+        let entry = Entry {
+            kind: TYPE_PROCESS.into(),
+            status: "ready".into(),
+            source: "api".into(),
+            registered_at: Timestamp(1),
+            labels: Vec::new(),
+            check: Some(Check { at: Timestamp(2), health: "ok".into(), message: "m".into(), latency_ms: 3 }),
+            breaker: Breaker {
+                state: "open".into(),
+                failures: 0,
+                reason: "down".into(),
+                next_probe_at: Some(Timestamp(4)),
+            },
+            provider,
+        };
+        let answer = RegistryAnswer { entries: vec![entry], failures: vec![(name(), Error::usage("no"))] };
+        assert_eq!(RegistryAnswer::from_wire(answer.to_wire()), Ok(answer));
+    }
+}

@@ -1,0 +1,91 @@
+//! What one host leaves to the next about an entry of the registry, beside the note of its provider. The next
+//! one may be of another version: fields are never reused.
+
+use prost::Message;
+
+use crate::wire::error::Error;
+use crate::wire::proto::v1;
+use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
+use crate::wire::time::Timestamp;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryNote {
+    pub registered_at: Timestamp,
+    /// Where it came from.
+    pub source: String,
+    pub labels: Vec<(String, String)>,
+    pub is_stopped: bool,
+    pub is_disposed: bool,
+    pub breaker: BreakerNote,
+}
+
+/// What is known of an entry's breaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BreakerNote {
+    /// By the wall clock, until when it is open; none: it is not.
+    pub open_until: Option<Timestamp>,
+    pub reason: String,
+    pub openings: u32,
+    pub is_held: bool,
+}
+
+impl RegistryNote {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        v1::RegistryNote {
+            registered_at: self.registered_at.0,
+            source: self.source.clone(),
+            labels: pairs_to_wire(&self.labels),
+            stopped: self.is_stopped,
+            disposed: self.is_disposed,
+            open_until: Timestamp::to_wire(self.breaker.open_until),
+            breaker_reason: self.breaker.reason.clone(),
+            openings: self.breaker.openings,
+            held: self.breaker.is_held,
+        }
+        .encode_to_vec()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let w = v1::RegistryNote::decode(bytes).map_err(|e| Error::failed("decode the note", &e))?;
+        Ok(Self {
+            registered_at: Timestamp(w.registered_at),
+            source: w.source,
+            labels: pairs_from_wire(w.labels),
+            is_stopped: w.stopped,
+            is_disposed: w.disposed,
+            breaker: BreakerNote {
+                open_until: Timestamp::from_wire(w.open_until),
+                reason: w.breaker_reason,
+                openings: w.openings,
+                is_held: w.held,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_comes_back() {
+        let note = RegistryNote {
+            registered_at: Timestamp(1),
+            source: "api".into(),
+            labels: vec![("a".into(), "b".into())],
+            is_stopped: true,
+            is_disposed: false,
+            breaker: BreakerNote {
+                open_until: Some(Timestamp(2)),
+                reason: "down".into(),
+                openings: 3,
+                is_held: true,
+            },
+        };
+        for note in [note, RegistryNote::default()] {
+            assert_eq!(RegistryNote::decode(&note.encode()), Ok(note));
+        }
+        assert!(RegistryNote::decode(&[0xff]).is_err());
+    }
+}
