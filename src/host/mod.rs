@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::{Client, host_socket};
 use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
@@ -34,12 +35,15 @@ use crate::sys::thread;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
-use crate::wire::provider::{Definition, ProviderName};
+use crate::wire::provider::{Definition, HOST, ProviderName};
 use crate::wire::reply::{More, Reply};
-use crate::wire::request::Request;
+use crate::wire::request::{Request, Until, Wait};
 
 /// What its line of output begins with when clients can come in.
 pub const READY: &str = "the host of providers is ready";
+
+/// How long the engine may take to know that this process runs.
+const KNOWN_MAX: Duration = Duration::from_secs(10);
 
 /// What the host is given.
 pub struct Options {
@@ -79,6 +83,11 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     }
     let host = Arc::new(Host { registry, modules, socket });
     host.registry.recover(definitions).iter().for_each(|line| say(line));
+    // Only the host may give the names of providers, by its pid, which the engine knows once it runs.
+    if let Ok(mut engine) = Client::connect(&host.socket) {
+        let wait = Wait { targets: vec![HOST.to_owned()], until: Until::Running, timeout: Some(KNOWN_MAX) };
+        let _ = engine.wait(wait);
+    }
     let listener = open(&ours).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
     let service: Arc<dyn Service> = host;
     let said = Arc::clone(&say);
