@@ -62,6 +62,7 @@ Options:
       --info-timeout D       For saying what it is (5s)
       --shutdown-timeout D   For the request to end (5s)
       --term-timeout D       Between SIGTERM and SIGKILL (2s)
+      --idle-timeout D       End it when nobody has asked for so long (never)
       --unwrap               Print x where the value is {\"value\": x}
       --raw                  Print a text without quotes
 

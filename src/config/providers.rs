@@ -16,7 +16,7 @@ use crate::wire::provider::{
 };
 
 /// The keys of the timeouts, each named after its step.
-const TIMEOUTS: [&str; 8] = [
+const TIMEOUTS: [&str; 9] = [
     "handshake_timeout",
     "health_timeout",
     "starting_timeout",
@@ -25,6 +25,7 @@ const TIMEOUTS: [&str; 8] = [
     "info_timeout",
     "shutdown_timeout",
     "term_timeout",
+    "idle_timeout",
 ];
 
 pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
@@ -150,6 +151,7 @@ mod tests {
             pin_version = 'v'
             handshake_timeout = '1s'
             term_timeout = '10ms'
+            idle_timeout = '15m'
             [providers.other]
             binary = '/usr/bin/x'
             env_clear = true",
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!(config["list"], serde_json::json!([1.5, true]));
         assert!(app.allow_external && app.source_file_path == "/etc/provost/provost.toml");
         assert_eq!(app.environment, ProviderEnvironment::Allow(vec!["PATH".into()]));
+        assert_eq!(app.timeouts.idle, Duration::from_secs(900));
         assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
         assert_eq!(settings.definitions[1].1.environment, ProviderEnvironment::Clear);
         assert!(Definition::decode(&app.encode()).is_ok());

@@ -17,7 +17,7 @@ use prost::Message;
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
 use crate::rpc::block;
-use crate::rpc::client_threads::environment;
+use crate::rpc::client_threads::Threads;
 use crate::rpc::codec::{self, Encoded};
 use crate::rpc::services::provider as proto;
 use crate::rpc::services::provider::ProviderServiceClient;
@@ -72,6 +72,8 @@ pub struct Connection {
     /// The one that the C core uses, which does not say whether it is still connected.
     socket: Arc<TcpStream>,
     cancel: Cancel,
+    /// Dropped after the client.
+    _threads: Arc<Threads>,
 }
 
 impl fmt::Debug for Connection {
@@ -86,14 +88,15 @@ impl Connection {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let tcp = TcpStream::connect_timeout(&address, timeout)?;
         tcp.set_nodelay(true)?;
-        let builder = ChannelBuilder::new(environment())
+        let threads = Threads::get();
+        let builder = ChannelBuilder::new(threads.environment())
             .max_receive_message_len(MESSAGE_LEN_MAX)
             .max_send_message_len(-1)
             .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
         let theirs = UnixStream::from(OwnedFd::from(tcp.try_clone()?));
         let channel = grpc::channel(builder, &address.to_string(), theirs)?;
         let client = ProviderServiceClient(grpcio::Client::new(channel));
-        Ok(Self { client, socket: Arc::new(tcp), cancel })
+        Ok(Self { client, socket: Arc::new(tcp), cancel, _threads: threads })
     }
 
     /// Whether it is known to be broken: a call over it would fail before it reaches the provider.

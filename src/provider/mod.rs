@@ -3,8 +3,8 @@
 //!
 //! No alias waits for another: each has its own lock and its own state (`alias.rs`), and whoever finds it
 //! idle starts it (`run.rs`) while the others wait for what comes of it. Nothing here has a thread of its own
-//! but a handshake, a recovery and a shutdown while they last. What must survive the host is in notes
-//! (`notes.rs`).
+//! but a handshake, a recovery and a shutdown while they last, and what closes connections that nobody uses
+//! as long as there are any (`idle.rs`). What must survive the host is in notes (`notes.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ mod binary;
 mod calls;
 mod cancel;
 mod failure;
+mod idle;
+mod limit;
 mod notes;
 mod port_owner;
 mod run;
@@ -22,24 +24,25 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::provider::alias::{Decision, Machine, Phase};
 pub use crate::provider::failure::Failure;
+use crate::provider::idle::Idle;
+use crate::provider::limit::Calls;
 pub use crate::provider::notes::Notes;
 use crate::provider::run::{Run, Site};
-use crate::sys::clock;
+use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
 };
+use crate::wire::time::millis;
 
-/// Calls of one provider at once.
-const CALLS_MAX: usize = 64;
-/// Calls that wait for one of them to end.
-const WAITING_MAX: usize = 256;
+/// How long nobody uses a connection before it is closed, ms: the C core wakes once a second for timers as
+/// long as there is one.
+const CONNECTION_IDLE_MS: u64 = 5000;
 /// The most providers of a host.
 const PROVIDERS_MAX: usize = 1000;
 
@@ -47,8 +50,18 @@ const PROVIDERS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Providers {
     site: Site,
-    aliases: Mutex<BTreeMap<ProviderName, Arc<Alias>>>,
+    aliases: Arc<Aliases>,
+    idle: Idle,
 }
+
+/// What was known of an alias before a definition of it was given.
+enum Before {
+    Unknown,
+    Same,
+    Other(Arc<Definition>),
+}
+
+type Aliases = Mutex<BTreeMap<ProviderName, Arc<Alias>>>;
 
 #[derive(Debug)]
 struct Alias {
@@ -65,7 +78,7 @@ impl Providers {
     #[must_use]
     pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes) -> Self {
         let site = Site { socket, directories, notes };
-        Self { site, aliases: Mutex::default() }
+        Self { site, aliases: Arc::default(), idle: Idle::default() }
     }
 
     /// Makes known what the configuration defines. What an earlier host has left with another definition is
@@ -87,7 +100,10 @@ impl Providers {
             if let Some(run) = self.site.recover(note) {
                 alias.machine.lock().started(Ok(Arc::new(run)), false);
             }
-            self.aliases.lock().insert(name.clone(), Arc::new(alias));
+            alias.calls.touch();
+            let alias = Arc::new(alias);
+            self.aliases.lock().insert(name.clone(), Arc::clone(&alias));
+            self.watch(&alias);
         });
         bad
     }
@@ -135,7 +151,7 @@ impl Providers {
     /// Ends one, and forgets it. What it ended with comes back.
     pub fn forget(&self, name: &ProviderName) -> Result<(), Error> {
         let Ok(alias) = self.find(name) else { return Ok(()) };
-        let stopped = self.stop_run(&alias);
+        let stopped = alias.stop_run(&self.site);
         self.site.notes.forget(name);
         self.aliases.lock().remove(name);
         stopped.map_err(|failure| failure.error(name))
@@ -152,32 +168,38 @@ impl Providers {
 
     /// Has a provider like this, running and initialised. What runs with another definition is an error.
     fn start(&self, name: &ProviderName, definition: Definition) -> Result<ProviderAnswer, Failure> {
-        let alias = self.define(name, definition)?;
+        let (alias, before) = self.define(name, definition)?;
         let result = self.get(&alias);
         if let Err(failure) = &result
             && !failure.is_of_the_start()
-            && alias.machine.lock().starts == 0
         {
-            // It never was one.
-            self.aliases.lock().remove(name);
-            self.site.notes.forget(name);
+            match before {
+                // It never was one.
+                Before::Unknown if alias.machine.lock().starts == 0 => {
+                    self.aliases.lock().remove(name);
+                    self.site.notes.forget(name);
+                }
+                Before::Other(definition) => *alias.definition.lock() = definition,
+                Before::Unknown | Before::Same => {}
+            }
         }
         result.map(|_| ProviderAnswer::Provider(Box::new(self.show(&alias))))
     }
 
-    fn define(&self, name: &ProviderName, definition: Definition) -> Result<Arc<Alias>, Failure> {
+    fn define(&self, name: &ProviderName, definition: Definition) -> Result<(Arc<Alias>, Before), Failure> {
         let mut aliases = self.aliases.lock();
         if let Some(alias) = aliases.get(name) {
             let mut present = alias.definition.lock();
+            let mut before = Before::Same;
             if **present != definition {
                 // What does not run can be defined anew.
                 if !matches!(alias.machine.lock().phase(), Phase::Idle | Phase::Failed { .. }) {
                     return Err(Failure::OtherDefinition { differs: differs(&present, &definition) });
                 }
-                *present = Arc::new(definition);
+                before = Before::Other(std::mem::replace(&mut present, Arc::new(definition)));
                 alias.machine.lock().reset();
             }
-            return Ok(Arc::clone(alias));
+            return Ok((Arc::clone(alias), before));
         }
         if aliases.len() >= PROVIDERS_MAX {
             let e = format!("there are {PROVIDERS_MAX} providers already");
@@ -185,7 +207,7 @@ impl Providers {
         }
         let alias = Arc::new(Alias::new(name.clone(), definition));
         aliases.insert(name.clone(), Arc::clone(&alias));
-        Ok(alias)
+        Ok((alias, Before::Unknown))
     }
 
     /// A run that can be asked: the present one, or a fresh one that this thread starts, or that another
@@ -212,6 +234,18 @@ impl Providers {
         }
     }
 
+    /// Sees to it that what is open now is closed when nobody uses it.
+    fn watch(&self, alias: &Alias) {
+        let after = alias.idle_timeout_ms().unwrap_or(u64::MAX).min(CONNECTION_IDLE_MS);
+        self.idle.watch(clock::now_ms() + after, || {
+            let (aliases, site) = (Arc::clone(&self.aliases), self.site.clone());
+            move || {
+                let all: Vec<_> = aliases.lock().values().cloned().collect();
+                all.iter().filter_map(|alias| alias.rest(&site, clock::now_ms())).min()
+            }
+        });
+    }
+
     /// Starts a run, for all that wait for one.
     fn start_run(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
         let definition = alias.definition();
@@ -222,7 +256,10 @@ impl Providers {
             machine.count_start(clock::now_ms());
         }
         machine.started(result.clone(), counts);
+        drop(machine);
         alias.changed.notify_all();
+        alias.calls.touch();
+        self.watch(alias);
         result
     }
 
@@ -230,13 +267,19 @@ impl Providers {
     /// asked is started again.
     fn ask<T>(&self, name: &ProviderName, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
         let alias = self.find(name)?;
+        let result = self.ask_one(&alias, call);
+        self.watch(&alias);
+        result
+    }
+
+    fn ask_one<T>(&self, alias: &Alias, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
         let timeout = alias.definition().timeouts.fetch;
         let _call = alias.calls.enter(timeout)?;
         let mut is_repeated = false;
         loop {
-            let run = self.get(&alias)?;
+            let run = self.get(alias)?;
             // One that ended while nobody asked was not in the middle of anything.
-            let was_lost = !is_repeated && run.connection().is_lost();
+            let was_lost = !is_repeated && run.connection().map_or(true, |c| c.is_lost());
             let failure = if was_lost { None } else { Some(call(&run)) };
             let failure = match failure {
                 None => Failure::Unavailable { message: "the connection is lost".into() },
@@ -264,7 +307,7 @@ impl Providers {
     }
 
     fn fetch(&self, name: &ProviderName, path: &[String]) -> Result<ProviderAnswer, Failure> {
-        let value = self.ask(name, |run| run.connection().fetch(path, run.definition.timeouts.fetch))?;
+        let value = self.ask(name, |run| run.connection()?.fetch(path, run.definition.timeouts.fetch))?;
         Ok(ProviderAnswer::Value(value))
     }
 
@@ -275,7 +318,7 @@ impl Providers {
 
     fn health(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
         let (health, _): (ProviderHealth, bool) =
-            self.ask(name, |run| run.connection().health(run.definition.timeouts.health))?;
+            self.ask(name, |run| run.connection()?.health(run.definition.timeouts.health))?;
         Ok(ProviderAnswer::Health(health))
     }
 
@@ -287,24 +330,8 @@ impl Providers {
 
     fn stop(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
         let alias = self.find(name)?;
-        self.stop_run(&alias)?;
+        alias.stop_run(&self.site)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
-    }
-
-    /// Ends the run, if there is one. Calls that come meanwhile wait, and start the next one.
-    fn stop_run(&self, alias: &Alias) -> Result<(), Failure> {
-        let run = {
-            let mut machine = alias.machine.lock();
-            while matches!(machine.phase(), Phase::Starting) {
-                alias.changed.wait(&mut machine);
-            }
-            machine.take()
-        };
-        let Some(run) = run else { return Ok(()) };
-        let stopped = self.site.stop(&alias.name, &run);
-        alias.machine.lock().rest();
-        alias.changed.notify_all();
-        stopped
     }
 
     /// A fresh process in the place of the present one. What can be wrong with the definition is looked for
@@ -313,7 +340,7 @@ impl Providers {
         let alias = self.find(name)?;
         let definition = alias.definition();
         self.site.check(&definition)?;
-        alias.calls.drain(definition.timeouts.fetch, || self.stop_run(&alias))?;
+        alias.calls.drain(definition.timeouts.fetch, || alias.stop_run(&self.site))?;
         alias.machine.lock().reset();
         self.get(&alias)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
@@ -323,7 +350,7 @@ impl Providers {
     fn shut_down(&self, set: Option<&str>) -> ProviderAnswer {
         let aliases = self.of_set(set);
         for_each(&aliases, |alias| {
-            let _ = self.stop_run(alias);
+            let _ = alias.stop_run(&self.site);
             self.site.notes.forget(&alias.name);
             self.aliases.lock().remove(&alias.name);
         });
@@ -363,6 +390,48 @@ impl Alias {
             changed: Condvar::new(),
             calls: Calls::default(),
         }
+    }
+
+    /// Ends the run, if there is one. Calls that come meanwhile wait, and start the next one.
+    fn stop_run(&self, site: &Site) -> Result<(), Failure> {
+        let run = {
+            let mut machine = self.machine.lock();
+            while matches!(machine.phase(), Phase::Starting) {
+                self.changed.wait(&mut machine);
+            }
+            machine.take()
+        };
+        let Some(run) = run else { return Ok(()) };
+        let stopped = site.stop(&self.name, &run);
+        self.machine.lock().rest();
+        self.changed.notify_all();
+        stopped
+    }
+
+    /// Closes its connection, and ends its process, when nobody has used it for long enough. Returns when
+    /// that is to be looked at again; not while a call is under way, whose end is.
+    fn rest(self: &Arc<Self>, site: &Site, now_ms: u64) -> Option<u64> {
+        let since = self.calls.idle_since()?;
+        let Phase::Ready(run) = self.machine.lock().phase().clone() else { return None };
+        let closes = Some(since + CONNECTION_IDLE_MS).filter(|_| run.is_connected());
+        let ends = self.idle_timeout_ms().map(|after| since + after);
+        if ends.is_some_and(|at| at <= now_ms) {
+            let (alias, site) = (Arc::clone(self), site.clone());
+            let end = move || alias.calls.unless_used(since, || drop(alias.stop_run(&site)));
+            // Without a thread it goes on until after its next use.
+            let _ = thread::spawn("provider", end);
+            return None;
+        }
+        if closes.is_some_and(|at| at <= now_ms) {
+            run.disconnect();
+            return ends;
+        }
+        closes.into_iter().chain(ends).min()
+    }
+
+    /// After how long without a call its process is ended, ms.
+    fn idle_timeout_ms(&self) -> Option<u64> {
+        Some(millis(self.definition().timeouts.idle)).filter(|&ms| ms > 0)
     }
 
     /// The present one; its lock is not held while anything is done with it.
@@ -405,63 +474,4 @@ fn differs(present: &Definition, given: &Definition) -> String {
     ];
     let different: Vec<_> = parts.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();
     format!("its {} is another one", different.join(", "))
-}
-
-/// The calls of one provider: a limit on them, and on those that wait.
-#[derive(Debug, Default)]
-struct Calls {
-    counts: Mutex<CallCounts>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct CallCounts {
-    running: usize,
-    waiting: usize,
-    /// No call begins: the provider is being replaced.
-    is_shut: bool,
-}
-
-/// A call, for as long as it lasts.
-struct Entered<'a>(&'a Calls);
-
-impl Calls {
-    /// Waits for its turn, so long at most.
-    fn enter(&self, timeout: std::time::Duration) -> Result<Entered<'_>, Failure> {
-        let deadline = Instant::now() + timeout;
-        let mut counts = self.counts.lock();
-        if counts.waiting >= WAITING_MAX {
-            return Err(Failure::Busy { max: WAITING_MAX });
-        }
-        counts.waiting += 1;
-        while counts.is_shut || counts.running >= CALLS_MAX {
-            if self.changed.wait_until(&mut counts, deadline).timed_out() {
-                counts.waiting -= 1;
-                return Err(Failure::Deadline { call: "Fetch", after: timeout });
-            }
-        }
-        counts.waiting -= 1;
-        counts.running += 1;
-        Ok(Entered(self))
-    }
-
-    /// Lets those that run come to their end, so long at most, does the work, and lets the others begin.
-    fn drain<T>(&self, timeout: std::time::Duration, work: impl FnOnce() -> T) -> T {
-        let deadline = Instant::now() + timeout;
-        let mut counts = self.counts.lock();
-        counts.is_shut = true;
-        while counts.running > 0 && !self.changed.wait_until(&mut counts, deadline).timed_out() {}
-        drop(counts);
-        let result = work();
-        self.counts.lock().is_shut = false;
-        self.changed.notify_all();
-        result
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.0.counts.lock().running -= 1;
-        self.0.changed.notify_all();
-    }
 }

@@ -14,6 +14,10 @@ const ANCESTORS_MAX: usize = 64;
 /// `leader`, whose runs have `id` in their environment. What cannot be seen is taken for the provider's.
 pub fn stranger(port: u16, leader: u32, id: ProcessId) -> Option<u32> {
     let inodes = listeners(port);
+    // Mostly so, and seen without a look at everything that runs.
+    if has_socket(leader, &inodes) {
+        return None;
+    }
     let owners: Vec<_> = pids().filter(|&pid| has_socket(pid, &inodes)).collect();
     let is_ours = |&pid: &u32| is_of(pid, leader) || has_id(pid, id);
     if owners.iter().any(is_ours) { None } else { owners.first().copied() }

@@ -64,7 +64,8 @@ pub struct Run {
     /// As it was found.
     pub binary: String,
     pub definition: Arc<Definition>,
-    connection: Mutex<Connection>,
+    /// None while nobody uses it.
+    connection: Mutex<Option<Connection>>,
     about: Mutex<Option<About>>,
     pub cancel: Cancel,
 }
@@ -76,8 +77,29 @@ impl PartialEq for Run {
 }
 
 impl Run {
-    pub fn connection(&self) -> Connection {
-        self.connection.lock().clone()
+    /// The present connection, or a new one to the same process.
+    pub fn connection(&self) -> Result<Connection, Failure> {
+        if let Some(connection) = &*self.connection.lock() {
+            return Ok(connection.clone());
+        }
+        if let Some(owner) = port_owner::stranger(self.port, self.pid, self.process) {
+            let message = format!("port {} belongs to process {owner}, which is not of it", self.port);
+            return Err(Failure::Unavailable { message });
+        }
+        let timeout = self.definition.timeouts.health;
+        let opened = Connection::open(self.port, timeout, self.cancel.clone())
+            .map_err(|e| Failure::Unavailable { message: format!("it cannot be connected to: {e}") })?;
+        Ok(self.connection.lock().get_or_insert(opened).clone())
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connection.lock().is_some()
+    }
+
+    /// Closes the connection when the calls over it have ended; the next call makes a new one.
+    pub fn disconnect(&self) {
+        let connection = self.connection.lock().take();
+        drop(connection);
     }
 
     /// What it says that it is; asked once.
@@ -85,7 +107,7 @@ impl Run {
         if let Some(about) = &*self.about.lock() {
             return Ok(about.clone());
         }
-        let about = self.connection().info(self.definition.timeouts.info)?;
+        let about = self.connection()?.info(self.definition.timeouts.info)?;
         Ok(self.about.lock().insert(about).clone())
     }
 
@@ -153,7 +175,7 @@ impl Site {
             port,
             binary: binary_of(process),
             definition: Arc::clone(definition),
-            connection: Mutex::new(connection),
+            connection: Mutex::new(Some(connection)),
             about: Mutex::new(about),
             cancel,
         })
@@ -206,7 +228,7 @@ impl Site {
             port,
             binary: binary_of(&found),
             definition: Arc::new(note.definition.clone()),
-            connection: Mutex::new(connection),
+            connection: Mutex::new(Some(connection)),
             about: Mutex::default(),
             cancel,
         })
@@ -217,8 +239,8 @@ impl Site {
         binary::find(definition, &self.directories).map(drop)
     }
 
-    /// Looks what has become of a run whose connection broke: its end, or none if it goes on, with a new
-    /// connection.
+    /// Looks what has become of a run whose connection broke: its end, or none if it goes on; the next call
+    /// connects again.
     pub fn look_after(&self, run: &Run) -> Result<Option<Ending>, Failure> {
         let mut client = self.client()?;
         let target = run.process.to_string();
@@ -230,10 +252,7 @@ impl Site {
         if !lives {
             return Ok(Some(ending(&mut client, &target, &run.definition)));
         }
-        let timeout = run.definition.timeouts.health;
-        if let Ok(connection) = Connection::open(run.port, timeout, run.cancel.clone()) {
-            *run.connection.lock() = connection;
-        }
+        run.disconnect();
         Ok(None)
     }
 
@@ -243,7 +262,7 @@ impl Site {
         let timeouts = &run.definition.timeouts;
         let target = run.process.to_string();
         let mut client = self.client()?;
-        if run.connection().shutdown(timeouts.shutdown).is_ok() {
+        if run.connection().is_ok_and(|c| c.shutdown(timeouts.shutdown).is_ok()) {
             let targets = vec![target.clone()];
             let _ = client.wait(Wait { targets, until: Until::Stopped, timeout: Some(LEAVE_BY_ITSELF) })?;
         }
@@ -270,6 +289,7 @@ fn spawn(
     let mut spec = Spec::new([path]);
     spec.name = Some(name.process());
     spec.autostart = Some(false);
+    spec.no_new_privs = true;
     spec.output_bytes = OUTPUT_BYTES;
     spec.stop.timeout = definition.timeouts.term;
     spec.cwd.clone_from(&definition.cwd);

@@ -155,6 +155,8 @@ pub struct Timeouts {
     pub shutdown: Duration,
     /// Between SIGTERM and SIGKILL.
     pub term: Duration,
+    /// Without a call, until its process is ended; zero: it is not.
+    pub idle: Duration,
 }
 
 impl Default for Timeouts {
@@ -169,6 +171,7 @@ impl Default for Timeouts {
             info: s(5),
             shutdown: s(5),
             term: s(2),
+            idle: Duration::ZERO,
         }
     }
 }
@@ -185,6 +188,7 @@ impl Timeouts {
             "info" => &mut self.info,
             "shutdown" => &mut self.shutdown,
             "term" => &mut self.term,
+            "idle" => &mut self.idle,
             _ => return None,
         })
     }
@@ -199,6 +203,7 @@ impl Timeouts {
             info_ms: millis(self.info),
             shutdown_ms: millis(self.shutdown),
             term_ms: millis(self.term),
+            idle_ms: millis(self.idle),
         }
     }
 
@@ -214,6 +219,7 @@ impl Timeouts {
             info: or(w.info_ms, default.info),
             shutdown: or(w.shutdown_ms, default.shutdown),
             term: or(w.term_ms, default.term),
+            idle: or(w.idle_ms, default.idle),
         }
     }
 }
@@ -531,7 +537,11 @@ mod tests {
             environment: ProviderEnvironment::Allow(vec!["PATH".into()]),
             sha256: Some("ab".repeat(32)),
             allow_external: true,
-            timeouts: Timeouts { fetch: Duration::from_millis(1), ..Timeouts::default() },
+            timeouts: Timeouts {
+                fetch: Duration::from_millis(1),
+                idle: Duration::from_secs(1),
+                ..Timeouts::default()
+            },
             ..Definition::default()
         };
         assert_eq!(Definition::decode(&definition.encode()), Ok(definition.clone()));

@@ -13,20 +13,20 @@ use crate::g_clients::installed;
 use crate::harness::{Options, Output, SOON, Scratch, Service, binary, cli, fixture, procfs, wait};
 
 /// A service with a directory of provider binaries.
-struct Hosting(Service);
+pub struct Hosting(pub Service);
 
 impl Hosting {
-    fn start() -> Self {
+    pub fn start() -> Self {
         Self::of(Service::new())
     }
 
-    fn of(service: Service) -> Self {
+    pub fn of(service: Service) -> Self {
         fs::create_dir_all(format!("{}/providers", service.state_dir())).expect("the state is ours");
         Self(service)
     }
 
     /// Puts a script into the directory of providers.
-    fn script(&self, name: &str, text: &str) -> String {
+    pub fn script(&self, name: &str, text: &str) -> String {
         let path = format!("{}/providers/{name}", self.0.state_dir());
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("the state is ours");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
@@ -34,7 +34,7 @@ impl Hosting {
     }
 
     /// One that behaves like this.
-    fn rude(&self, mode: &str) -> String {
+    pub fn rude(&self, mode: &str) -> String {
         let name = format!("rude-{}", mode.replace(' ', "-"));
         self.script(&name, &format!("exec {} {mode}", fixture("rude")));
         name
@@ -51,47 +51,47 @@ impl Hosting {
         ["python".to_owned(), "node".to_owned()]
     }
 
-    fn cli(&self, args: &[&str]) -> Output {
+    pub fn cli(&self, args: &[&str]) -> Output {
         self.0.cli(&[&["provider"], args].concat())
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         self.0.ok(&[&["provider"], args].concat())
     }
 
-    fn start_alias(&self, alias: &str, binary: &str) {
+    pub fn start_alias(&self, alias: &str, binary: &str) {
         self.ok(&["start", alias, "--binary", binary]);
     }
 
-    fn fetch(&self, alias: &str, path: &[&str]) -> Value {
+    pub fn fetch(&self, alias: &str, path: &[&str]) -> Value {
         let out = self.ok(&[&["fetch", alias, "--unwrap"], path].concat());
         serde_json::from_str(&out).expect("a value is JSON")
     }
 
-    fn pid(&self, alias: &str) -> u32 {
+    pub fn pid(&self, alias: &str) -> u32 {
         u32::try_from(self.fetch(alias, &["pid"]).as_u64().expect("it is a number")).expect("it is a pid")
     }
 
     /// What a command that fails says for programs.
-    fn reason(&self, code: i32, args: &[&str]) -> String {
+    pub fn reason(&self, code: i32, args: &[&str]) -> String {
         let out = self.cli(&[args, &["--json"]].concat());
         out.expect(code);
         let lines = out.json();
         lines[0]["error"]["reason"].as_str().expect("there is a reason").to_owned()
     }
 
-    fn state(&self, alias: &str) -> String {
+    pub fn state(&self, alias: &str) -> String {
         let all = self.cli(&["list", "--json"]).json();
         let found = all.iter().find(|p| p["alias"] == alias).unwrap_or_else(|| panic!("{alias} in {all:?}"));
         found["state"].as_str().expect("it is text").to_owned()
     }
 
     /// What runs of this service with this in its command line.
-    fn running(&self, text: &str) -> Vec<u32> {
+    pub fn running(&self, text: &str) -> Vec<u32> {
         procfs::with_command(text).into_iter().filter(|&pid| self.0.is_marked(pid)).collect()
     }
 
-    fn host_pid(&self) -> u32 {
+    pub fn host_pid(&self) -> u32 {
         self.0.pid("provost.host")
     }
 }
@@ -373,7 +373,7 @@ fn h20_secrets_of_the_configuration_are_in_no_error() {
 }
 
 /// Whether a provider of the SDK works on a call: it has a thread for each.
-fn has_call(pid: u32) -> bool {
+pub fn has_call(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
     names.any(|name| name == "call\n")

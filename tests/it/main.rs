@@ -51,6 +51,8 @@ mod g_tls;
 #[cfg(feature = "gateway")]
 mod h2;
 #[cfg(feature = "gateway")]
+mod h_hosting;
+#[cfg(feature = "gateway")]
 mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]

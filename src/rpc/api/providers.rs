@@ -75,6 +75,7 @@ fn timeouts(sent: api::ProviderTimeouts) -> Result<v1::ProviderTimeouts, Invalid
         info_ms: ms("info", sent.info)?,
         shutdown_ms: ms("shutdown", sent.shutdown)?,
         term_ms: ms("term", sent.term)?,
+        idle_ms: ms("idle", sent.idle)?,
     })
 }
 
@@ -164,6 +165,7 @@ impl From<&Timeouts> for api::ProviderTimeouts {
             info: Some(proto(t.info)),
             shutdown: Some(proto(t.shutdown)),
             term: Some(proto(t.term)),
+            idle: Some(proto(t.idle)),
         }
     }
 }
@@ -308,7 +310,11 @@ mod tests {
             pin_type: Some("t".into()),
             pin_version: Some("v".into()),
             allow_external: true,
-            timeouts: Timeouts { term: Duration::from_millis(1), ..Timeouts::default() },
+            timeouts: Timeouts {
+                term: Duration::from_millis(1),
+                idle: Duration::from_secs(1),
+                ..Timeouts::default()
+            },
         };
         let name = ProviderName::new("ci", "app").unwrap();
         let request =
