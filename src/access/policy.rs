@@ -144,7 +144,8 @@ mod tests {
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::module::ModuleOrder;
-    use crate::wire::provider::ProviderName;
+    use crate::wire::provider::{Definition, ProviderName};
+    use crate::wire::registry::{Registration, RegistryCall, Whom};
     use crate::wire::request::{
         Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
         StreamKind, Update, Upgrade, Wait,
@@ -171,6 +172,9 @@ mod tests {
             ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout: Duration::ZERO, tagged: false };
         let (connection, reason) = ("c".to_owned(), String::new());
         let drain = ModuleCall::Drain { connection, reason, deadline: Duration::ZERO };
+        let registry = |verb| Request::Registry(RegistryCall { whom: Whom::All(None), verb });
+        let (kind, labels) = ("process".to_owned(), Vec::new());
+        let registration = Registration { kind, definition: Definition::default(), labels };
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [
@@ -202,6 +206,19 @@ mod tests {
             (Request::Module(ModuleCall::Connections), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),
             (Request::Module(drain), [no, no, yes], yes),
+            (Request::Announce(Vec::new()), [no, no, yes], no),
+            (registry(Verb::Show), [yes, yes, yes], no),
+            (registry(Verb::Health), [yes, yes, yes], no),
+            (registry(Verb::Start), [no, yes, yes], yes),
+            (registry(Verb::Stop), [no, yes, yes], yes),
+            (registry(Verb::Restart), [no, yes, yes], yes),
+            (registry(Verb::Reset), [no, yes, yes], yes),
+            (registry(Verb::Register(Box::new(registration))), [no, no, yes], yes),
+            (registry(Verb::Unregister), [no, no, yes], yes),
+            (registry(Verb::Initialize), [no, no, yes], yes),
+            (registry(Verb::Dispose), [no, no, yes], yes),
+            (registry(Verb::Hold("x".into())), [no, no, yes], yes),
+            (registry(Verb::Release), [no, no, yes], yes),
             (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),

@@ -19,7 +19,8 @@ const DIR: &str = "conf.d";
 const FILES_MAX: usize = 1000;
 
 /// What else stands in the configuration: it is for the service, and may name secrets that we may not read.
-const OTHERS: [&str; 7] = ["orphans", "history", "sink", "local", "grpc", "remote", "providers"];
+pub(super) const OTHERS: [&str; 9] =
+    ["orphans", "history", "local", "sink", "grpc", "remote", "providers", "modules", "registry"];
 
 /// The sections `[defaults]` and `[process]` of one file.
 pub type Sections<'a> = (Option<Section<'a>>, Option<Section<'a>>);

@@ -119,6 +119,9 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
              process"
         )
     );
+    // What reads the declarations alone passes over the rest, and has to know of it.
+    let others = crate::config::declared::OTHERS.join(", ");
+    assert_eq!(hint, format!("keys there: {others}, defaults, process"));
     // A key of another kind of sink is unknown too.
     let (message, _) = refusal("[[sink]]\nkind = 'jsonl'\npath = '/a'\nurl = 'http://a'\n");
     assert_eq!(message, "4, column 1: unknown key 'url' in [[sink]]");
