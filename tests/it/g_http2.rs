@@ -230,6 +230,25 @@ fn g19_streams_beyond_the_limit_are_not_begun() {
 }
 
 #[test]
+fn g19_numbers_that_hide_streams_end_the_connection() {
+    let gateway = Gateway::start();
+    let before = Footprint::of(&gateway);
+    let block = block("ServiceInfo");
+    let begin = |id| frame(HEADERS, END_HEADERS, id, &block);
+    // What comes below the highest number so far would not be counted as a call: 40,000 could be open.
+    for (first, why) in
+        [(0x7fff_fffe, "a stream number that is not a client's"), (50_001, "a stream that is not open")]
+    {
+        expect_ended(&gateway, why, |peer| {
+            peer.send(&begin(first));
+            let all_taken = (0..20_000).all(|n| peer.send(&begin(2 * n + 1)));
+            println!("took all below {first:#x}: {all_taken}");
+        });
+    }
+    before.expect_back(&gateway, SLACK_MIB);
+}
+
+#[test]
 fn g20_what_headers_unfold_to_is_limited() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);

@@ -30,11 +30,15 @@ fn a_peer_is_the_names_of_its_san() {
     let mut params = leaf(&["ops.example", "10.1.2.3", "::1"], &[CLIENT]);
     params.subject_alt_names.push(SanType::URI("spiffe://example/ops".try_into().unwrap()));
     params.subject_alt_names.push(SanType::Rfc822Name("ops@example.org".try_into().unwrap()));
+    params.subject_alt_names.push(SanType::URI("fd00::7".try_into().unwrap()));
     params.serial_number = Some(SerialNumber::from(0x00ab_cdef));
     params.not_after = date_time_ymd(2100, 1, 1);
     let client = world.ca.issue(&params);
     let peer = world.admits(&client).unwrap();
-    assert_eq!(peer.names, ["ops.example", "10.1.2.3", "::1", "spiffe://example/ops", "ops@example.org"]);
+    let names = ["ops.example", "10.1.2.3", "::1", "spiffe://example/ops", "ops@example.org", "fd00::7"];
+    assert_eq!(peer.names, names);
+    let kinds = ["dns", "ip", "ip", "uri", "email", "uri"];
+    assert_eq!(peer.typed, std::iter::zip(kinds, names).map(|(k, n)| format!("{k}:{n}")).collect::<Vec<_>>());
     assert_eq!((peer.serial.as_str(), peer.not_after.0), ("ABCDEF", 4_102_444_800_000));
 
     let described = identity::describe(client.chain.as_bytes()).unwrap();
