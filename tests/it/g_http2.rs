@@ -423,10 +423,10 @@ fn malformed(honest: &[u8]) -> Vec<(&'static str, Outcome, Vec<u8>)> {
     let also = |name: &'static str, value: &'static str| with(&|fields| fields.push((name, value)));
     let long: &'static str = Box::leak("t".repeat(9000).into_boxed_str());
     vec![
-        ("a stream id of the server's", Nothing, headers(2, honest)),
-        ("stream 0", Nothing, headers(0, honest)),
-        ("ids that go down", Nothing, [headers(5, honest), headers(3, honest)].concat()),
-        ("an id twice", Status(OK), [headers(1, honest), headers(1, honest)].concat()),
+        ("a stream id of the server's", Closed, headers(2, honest)),
+        ("stream 0", Closed, headers(0, honest)),
+        ("ids that go down", Closed, [headers(5, honest), headers(3, honest)].concat()),
+        ("an id twice", Closed, [headers(1, honest), headers(1, honest)].concat()),
         ("data for nothing", Status(UNKNOWN), [body(1), headers(1, &[])].concat()),
         ("no beginning", Closed, frame(CONTINUATION, END_HEADERS, 1, honest)),
         ("two paths", Status(OK), headers(1, &also(":path", "/provost.v1.ProcessService/List"))),
