@@ -105,7 +105,7 @@ impl Verifier {
         let mut borrowed = self.memories.take().ok_or(Denied::Busy)?;
         // Logins before this one may have failed.
         check()?;
-        let users = Arc::clone(&self.users.lock().users);
+        let users = self.users();
         let hash = users.get(user);
         let fits = hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
         if fits && hash.is_some() {
@@ -117,8 +117,13 @@ impl Verifier {
         }
     }
 
+    /// Those that count now.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.lock().users)
+    }
+
     /// Changes when the users do.
-    pub(super) fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.users.lock().generation
     }
 

@@ -12,6 +12,7 @@ use crate::access::remembered::Remembered;
 use crate::access::role::Role;
 use crate::access::verifier::{Denied, Verifier};
 use crate::gateway::pool::Engine;
+use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
 use crate::sys::clock;
@@ -122,6 +123,19 @@ impl Caller {
             let e = access.roles.missing(&peer.typed, user);
             gateway.log.say(&format!("{}: {}", self.who(user), e.message));
             status::refusal(Reason::Role, &e)
+        })
+    }
+
+    /// A call that lasts. `generation`: of the users, from before the credentials were looked at.
+    pub fn begin(&self, gateway: &Gateway, user: &User, generation: u64) -> Result<RunningCall, RpcStatus> {
+        let Self::Remote { peer, .. } = self else { return Ok(RunningCall::unjudged()) };
+        gateway.running.enter(&peer.typed, user, || {
+            let rights = gateway.rights(&peer.typed, user);
+            if gateway.verifier.generation() == generation {
+                return Ok(rights);
+            }
+            let e = Error::new(Code::Refused, "the users have changed just now").hint("come again");
+            Err(status::refusal(Reason::Busy, &e))
         })
     }
 

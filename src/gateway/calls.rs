@@ -10,6 +10,7 @@ use crate::client::{Client, Feed, OutputStream, StreamItem};
 use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
+use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
 use crate::gateway::threads::{busy, caught};
 use crate::rpc::api::answers::Answer;
@@ -61,10 +62,11 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        self.on_thread(ctx, sink, move |ours, user, response| {
+        self.on_thread(ctx, sink, move |ours, user, response, running| {
             let mut engine = ours.gateway.engine();
             let (request, page) = ours.asked(&user, request, &mut engine)?;
             let client = engine.client_for(&request)?;
+            running.waits(&client.canceller());
             response.watch(&client.canceller())?;
             let answer = ours.call(&user, request, &page, client)?;
             Ok(response.send(answer)?)
@@ -78,12 +80,13 @@ impl Calls {
         Q: Ask,
         A: Answer,
     {
-        self.on_thread(ctx, sink, move |ours, user, response| {
+        self.on_thread(ctx, sink, move |ours, user, response, running| {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, decoded(request)?, &mut engine)?;
             let client = engine.client()?;
             client.on_behalf_of(Some(ours.caller.behalf(&ours.gateway, &user)?));
             let canceller = client.canceller();
+            running.waits(&canceller);
             response.watch(&canceller)?;
             let mut source = Source::of(request, client)?;
             loop {
@@ -95,6 +98,10 @@ impl Calls {
                     some => some,
                 };
                 let Some(item) = item else { return Ok(()) };
+                // What is read where it lies is not ended by the canceller.
+                if running.is_over() {
+                    return Err(Stop::Failed(RunningCall::over()));
+                }
                 let mut answer = A::default();
                 answer.put(item?);
                 response.send(answer)?;
@@ -106,17 +113,25 @@ impl Calls {
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,
-        work: impl FnOnce(&Self, User, &mut ResponseStream<A>) -> Result<(), Stop> + Send + 'static,
+        work: impl FnOnce(&Self, User, &mut ResponseStream<A>, &RunningCall) -> Result<(), Stop> + Send + 'static,
     ) {
-        let (ours, entry) = (self.clone(), self.caller.enter(ctx.request_headers()));
+        let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
+        let entry = match self.caller.enter(ctx.request_headers()) {
+            Ok(entry) => entry,
+            Err(status) => return fail(ctx, sink, status),
+        };
         let refused = self.gateway.threads.run(sink, move |sink| {
             let mut response = ResponseStream::new(sink, ours.gateway.limits.stall);
             let result = caught(|| {
-                let user = match entry? {
+                let user = match entry {
                     Entry::Known(user) => user,
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
-                work(&ours, user, &mut response)
+                let running = ours.caller.begin(&ours.gateway, &user, generation)?;
+                work(&ours, user, &mut response, &running).map_err(|stop| match stop {
+                    Stop::Failed(_) if running.is_over() => Stop::Failed(RunningCall::over()),
+                    stop => stop,
+                })
             });
             match result {
                 Ok(()) => response.finish(Ok(())),

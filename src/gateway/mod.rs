@@ -29,6 +29,7 @@ mod pool;
 mod rate_limit;
 mod reflection;
 mod response_stream;
+mod running;
 mod serving;
 pub mod settings;
 mod shared;
@@ -37,6 +38,7 @@ mod threads;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ use crate::gateway::live::Live;
 use crate::gateway::log::{Log, Say};
 use crate::gateway::pool::Pool;
 use crate::gateway::rate_limit::RateLimit;
+use crate::gateway::running::Running;
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::shared::{Access, Gateway};
@@ -99,6 +102,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         verifier: Arc::new(Verifier::new(users)?),
         rate_limit: RateLimit::default(),
         live: Live::default(),
+        running: Running::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
         pool: Pool::new(&socket).map_err(|e| Error::failed("start a thread", &e))?,
         threads: Threads::new(OWN_THREADS_MAX),
@@ -170,10 +174,14 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<Option<GatewaySettings>, 
     *gateway.access.lock() = Some(Arc::clone(&access));
     gateway.verifier.replace(users);
     let ended = gateway.live.close_if(|peer| !access.clients.accept(peer));
-    let ended = match ended {
+    let mut ended = match ended {
         0 => String::new(),
         count => format!("; ended {count} connections of clients that would not be let in now"),
     };
+    let calls = gateway.running.judge(|names, user| gateway.rights(names, user));
+    if calls > 0 {
+        let _ = write!(ended, "; ended {calls} calls of users whose rights are not what they were");
+    }
     gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
 }
 

@@ -13,6 +13,7 @@ use crate::gateway::live::Live;
 use crate::gateway::log::Log;
 use crate::gateway::pool::{Engine, Pool};
 use crate::gateway::rate_limit::RateLimit;
+use crate::gateway::running::{Rights, Running};
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::threads::Threads;
@@ -28,6 +29,7 @@ pub(super) struct Gateway {
     pub verifier: Arc<Verifier>,
     pub rate_limit: RateLimit,
     pub live: Live,
+    pub running: Running,
     pub env: Arc<Environment>,
     pub pool: Pool,
     pub threads: Threads,
@@ -70,6 +72,12 @@ impl Access {
 impl Gateway {
     pub fn access(&self) -> Option<Arc<Access>> {
         self.access.lock().clone()
+    }
+
+    /// What this user has with a certificate of these names.
+    pub fn rights(&self, names: &[String], user: &str) -> Rights {
+        let hash = self.verifier.users().get(user).cloned();
+        Rights { hash, role: self.access().and_then(|access| access.roles.of(names, user)) }
     }
 
     /// The service behind, for a call that has a thread of its own.

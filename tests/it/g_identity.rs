@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 
 use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login, login_of, text_field, tls};
 use crate::harness::gateway::{CLIENT, NAME, User};
-use crate::harness::{Gateway, LATER, binary, cli, procfs, rounds, wait};
+use crate::harness::{Gateway, LATER, SOON, binary, cli, procfs, rounds, wait};
 
 /// Another client's name, whose certificate is a viewer's.
 const VIEWER: &str = "viewer.provost";
@@ -103,6 +103,66 @@ fn the_services_own_processes_are_for_admins() {
     }
     assert_eq!(gateway.pid(), pid);
     assert_eq!(gateway.service().status_json(NAME)["run"], 1);
+}
+
+/// Open calls end when the user, its role or the certificate's role is not what it was; those of others go
+/// on.
+#[test]
+fn open_calls_end_with_the_rights_of_their_callers() {
+    let gateway = Gateway::start();
+    gateway.service().start(&["--name", "still", "--", "sleep", "76003"]);
+    let (file, users) = (gateway.file("provost.toml"), gateway.file("users"));
+    let config = fs::read_to_string(&file).expect("it is ours");
+    let reload = |from: &str, to: &str| {
+        assert!(config.contains(from), "{config}");
+        fs::write(&file, config.replace(from, to)).expect("it is ours");
+        gateway.service().ok(&["reload"]);
+    };
+    let mut peer = Peer::new(&gateway);
+    let still = text_field(1, b"still");
+    let mut ask = |user: User| {
+        let login = login_of(user);
+        // The first one logs in.
+        assert_eq!(peer.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
+        let ids = [("Wait", &still[..]), ("Stream", &still), ("Events", &[2 << 3, 1])];
+        let ids = ids.map(|(method, request)| peer.ask(method, &login, request));
+        ids.to_vec()
+    };
+    let removed = || {
+        let mut command = std::process::Command::new(binary());
+        command.args(["user", "remove", "olga", "--users", &users]);
+        cli::run(command, LATER).expect(0);
+    };
+    let lower = || reload("olga = \"operator\"", "olga = \"viewer\"");
+    let of_certificate = || reload(&format!("\"{CLIENT}\" = \"admin\""), "\"another\" = \"admin\"");
+    let (kept, lost) = (ask(User::Viewer), ask(User::Operator));
+    wait::until("all of them are open", SOON, || gateway.threads("call") == 5);
+    lower();
+    let mut ended = |ids: &[u32]| {
+        for id in ids {
+            let answer = peer.answer(*id).expect("the connection goes on");
+            assert_eq!(answer.status, Some(PERMISSION_DENIED), "{answer:?}");
+            assert!(answer.text.contains("has changed"), "{answer:?}");
+        }
+    };
+    ended(&lost);
+    let count = || gateway.threads("call");
+    wait::until("a viewer's wait and its events are left, its stream was refused", SOON, || count() == 2);
+    of_certificate();
+    ended(&[kept[0], kept[2]]);
+    reload("", "");
+    let mut peer = Peer::new(&gateway);
+    let (kept, lost) = (ask_again(&mut peer, User::Viewer), ask_again(&mut peer, User::Operator));
+    wait::until("both wait", LATER, || gateway.threads("call") == 2);
+    removed();
+    let answer = peer.answer(lost).expect("the connection goes on");
+    assert_eq!(answer.status, Some(PERMISSION_DENIED), "{answer:?}");
+    assert_eq!(peer.has_ended(kept), None);
+}
+
+/// Waits for what runs for ever, as this user.
+fn ask_again(peer: &mut Peer, user: User) -> u32 {
+    peer.ask("Wait", &login_of(user), &text_field(1, b"still"))
 }
 
 /// A viewer's refusals, and logins that fail, are on record: one line each with a count.
