@@ -11,6 +11,7 @@ use crate::gateway::caller::{Caller, Entry, User};
 use crate::gateway::pool::Engine;
 use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::gateway::running::RunningCall;
+use crate::gateway::serving::Watches;
 use crate::gateway::shared::Gateway;
 use crate::gateway::threads::{busy, caught};
 use crate::rpc::api::answers::Answer;
@@ -28,6 +29,7 @@ use crate::wire::request::Request;
 pub(super) struct Calls {
     pub gateway: Arc<Gateway>,
     pub caller: Arc<Caller>,
+    pub watches: Watches,
 }
 
 impl Calls {

@@ -13,6 +13,7 @@ use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
 use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::rate_limit::Violation;
+use crate::gateway::serving::Watches;
 use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::slots::Slot;
 use crate::rpc::services::health::health_service;
@@ -93,7 +94,7 @@ pub(super) fn serve_calls(
     caller: Caller,
     socket: UnixStream,
 ) -> Result<Server, Error> {
-    let calls = Calls { gateway: Arc::clone(gateway), caller: Arc::new(caller) };
+    let calls = Calls { gateway: Arc::clone(gateway), caller: Arc::new(caller), watches: Watches::default() };
     let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
         .channel_args(arguments(gateway).build_args())
         .requests_slot_per_cq(SLOTS)

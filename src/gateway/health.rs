@@ -1,19 +1,21 @@
 //! `grpc.health.v1.Health`: whether the gateway serves. It answers by itself and needs no password: a
 //! probe has a certificate, and learns nothing but this.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink};
+use futures_util::{Sink, SinkExt};
+use grpcio::{RpcContext, RpcStatus, RpcStatusCode, ServerStreamingSink, UnarySink, WriteFlags};
 
 use crate::gateway::caller::Entry;
 use crate::gateway::calls::{Calls, fail};
-use crate::gateway::response_stream::ResponseStream;
 use crate::gateway::threads::busy;
 use crate::rpc::codec::Encoded;
+use crate::rpc::pending;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
-use crate::rpc::{block, pending};
-use crate::sys::poll;
 use crate::wire::error::Error;
 
 /// The most bytes of a question: the name of a service.
@@ -62,29 +64,37 @@ impl Health for Calls {
         &mut self,
         ctx: RpcContext<'_>,
         request: Encoded<HealthCheckRequest>,
-        sink: ServerStreamingSink<HealthCheckResponse>,
+        mut sink: ServerStreamingSink<HealthCheckResponse>,
     ) {
-        let service = match service(request) {
-            Ok(service) => service,
+        let allowed = self.caller.enter_freely(ctx.request_headers()).and_then(|_| service(request));
+        let watch = allowed.and_then(|service| Ok((service, self.watches.take().ok_or_else(busy)?)));
+        let (service, place) = match watch {
+            Ok(watch) => watch,
             Err(status) => return fail(&ctx, sink, status),
         };
         let gateway = Arc::clone(&self.gateway);
-        let refused = self.gateway.threads.run(sink, move |sink| {
-            let _watching = gateway.serving.watch();
-            let (mut response, mut sent) = (ResponseStream::new(sink, gateway.limits.stall), None);
-            loop {
+        // No thread waits: the completion thread is woken by a change, or by the client's going.
+        ctx.spawn(async move {
+            let (_place, watching) = (place, gateway.serving.watch());
+            let mut sent = None;
+            while let Some(status) = poll_fn(|context| {
+                watching.wakes(context.waker());
                 let status = gateway.serving.of(&service);
-                if sent != Some(status) && response.send(message(status)).is_err() {
+                if sent != Some(status) {
+                    return Poll::Ready(Some(status));
+                }
+                match Pin::new(&mut sink).poll_flush(context) {
+                    Poll::Ready(Err(_)) => Poll::Ready(None),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                }
+            })
+            .await
+            {
+                if sink.send((message(status), WriteFlags::default())).await.is_err() {
                     return;
                 }
                 sent = Some(status);
-                if response.watch_with(&block::waker()).is_err() || poll::wait(&mut [], None).is_err() {
-                    return;
-                }
             }
         });
-        if let Err(sink) = refused {
-            fail(&ctx, sink, busy());
-        }
     }
 }

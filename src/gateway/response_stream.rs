@@ -50,14 +50,10 @@ impl<A> ResponseStream<A> {
     /// To be called before the thread waits for the next message: flushes what was sent. From then on, until
     /// the next message, that wait ends when the client goes.
     pub fn watch(&mut self, canceller: &Canceller) -> Result<(), Gone> {
-        self.watch_with(&Waker::from(Arc::new(Hangup(canceller.clone()))))
-    }
-
-    /// The same with anything that can be woken.
-    pub fn watch_with(&mut self, waker: &Waker) -> Result<(), Gone> {
         self.flush()?;
+        let waker = Waker::from(Arc::new(Hangup(canceller.clone())));
         // All that was sent is out, so there is nothing else that could wake.
-        match Pin::new(&mut self.sink).poll_flush(&mut Context::from_waker(waker)) {
+        match Pin::new(&mut self.sink).poll_flush(&mut Context::from_waker(&waker)) {
             Poll::Ready(Err(_)) => Err(Gone),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }

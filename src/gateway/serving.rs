@@ -1,27 +1,38 @@
-//! Whether the gateway serves, and the threads that want to know when that changes.
+//! Whether the gateway serves, and the calls that want to know when that changes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
 use crate::rpc::services::descriptors::SERVICES;
 use crate::rpc::services::health::health_check_response::ServingStatus;
-use crate::sys::poll::Waker;
+
+/// The most watches of one connection: a channel has one.
+const WATCHES_MAX: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Serving {
     is_ending: AtomicBool,
-    watching: Mutex<Vec<Waker>>,
+    watching: Mutex<Watchers>,
 }
 
-/// A thread that is woken by a change, for as long as this is kept.
-pub(super) struct Watching<'a>(&'a Serving, Waker);
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    by_number: BTreeMap<u64, Waker>,
+}
+
+/// A call that is woken by a change, for as long as this is kept.
+pub(super) struct Watching<'a>(&'a Serving, u64);
 
 impl Serving {
     /// The gateway is about to end.
     pub fn end(&self) {
         self.is_ending.store(true, Ordering::Release);
-        self.watching.lock().iter().for_each(Waker::wake);
+        self.watching.lock().by_number.values().for_each(Waker::wake_by_ref);
     }
 
     pub fn of(&self, service: &str) -> ServingStatus {
@@ -32,16 +43,43 @@ impl Serving {
         }
     }
 
-    /// From here on a change wakes this thread. What it is now is to be asked after this.
     pub fn watch(&self) -> Watching<'_> {
-        let waker = Waker::for_this_thread();
-        self.watching.lock().push(waker.clone());
-        Watching(self, waker)
+        let mut watching = self.watching.lock();
+        watching.next += 1;
+        Watching(self, watching.next)
+    }
+}
+
+impl Watching<'_> {
+    /// From here on a change wakes this. What it is now is to be asked after this.
+    pub fn wakes(&self, waker: &Waker) {
+        self.0.watching.lock().by_number.insert(self.1, waker.clone());
+    }
+}
+
+/// How many watches one connection has.
+#[derive(Clone, Default)]
+pub(super) struct Watches(Arc<AtomicUsize>);
+
+/// One of them, for as long as this is kept.
+pub(super) struct WatchPlace(Watches);
+
+impl Watches {
+    /// A place for one more, if there is any.
+    pub fn take(&self) -> Option<WatchPlace> {
+        let place = WatchPlace(self.clone());
+        (self.0.fetch_add(1, Ordering::Relaxed) < WATCHES_MAX).then_some(place)
+    }
+}
+
+impl Drop for WatchPlace {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
-        self.0.watching.lock().retain(|waker| !waker.is(&self.1));
+        self.0.watching.lock().by_number.remove(&self.1);
     }
 }

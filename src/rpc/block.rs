@@ -6,23 +6,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::sys::{clock, poll};
+use crate::sys::clock;
 
-/// Wakes a thread that waits for descriptors, too.
-struct Polling(poll::Waker);
-
-impl Wake for Polling {
-    fn wake(self: Arc<Self>) {
-        self.0.wake();
-    }
-}
-
-/// Wakes the calling thread out of [`poll::wait`].
-pub(crate) fn waker() -> Waker {
-    Waker::from(Arc::new(Polling(poll::Waker::for_this_thread())))
-}
-
-/// Wakes a thread that waits for nothing else, which costs a fraction of that.
+/// Wakes a thread that waits for nothing else.
 struct Parked(Thread);
 
 impl Wake for Parked {

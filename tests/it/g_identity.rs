@@ -4,11 +4,15 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use provost::tls::material::{self, Files};
 use rustls::ClientConfig;
 
-use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login, login_of, text_field, tls};
+use crate::h2::{
+    OK, PERMISSION_DENIED, Peer, RESOURCE_EXHAUSTED, RST_STREAM, expect_service, fields, frame, literals,
+    login, login_of, message, text_field, tls,
+};
 use crate::harness::gateway::{CLIENT, NAME, User};
 use crate::harness::{Gateway, LATER, SOON, binary, cli, procfs, rounds, wait};
 
@@ -163,6 +167,32 @@ fn open_calls_end_with_the_rights_of_their_callers() {
 /// Waits for what runs for ever, as this user.
 fn ask_again(peer: &mut Peer, user: User) -> u32 {
     peer.ask("Wait", &login_of(user), &text_field(1, b"still"))
+}
+
+/// Watching health needs a certificate alone, and no thread: nobody is kept out by those who do.
+#[test]
+fn watches_of_health_cost_no_thread_and_are_few_on_a_connection() {
+    let gateway = Gateway::start();
+    let block = literals(&fields("/grpc.health.v1.Health/Watch"));
+    let mut peers: Vec<_> = (0..20).map(|_| Peer::new(&gateway)).collect();
+    for peer in &mut peers {
+        let ids: Vec<_> = (0..60).map(|_| peer.begin(&block, &message(&[]))).collect();
+        for id in &ids[8..] {
+            let refused = peer.answer(*id).expect("the connection goes on");
+            assert_eq!(refused.status, Some(RESOURCE_EXHAUSTED), "{refused:?}");
+        }
+        assert!(ids[..8].iter().all(|id| peer.has_ended(*id).is_none()));
+    }
+    assert_eq!(gateway.threads("call"), 0);
+    expect_service(&gateway);
+    // A watch that is given up leaves its place to another.
+    let peer = &mut peers[0];
+    peer.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]));
+    wait::until("there is a place", LATER, || {
+        let id = peer.begin(&block, &message(&[]));
+        wait::holds_within(Duration::from_millis(300), || peer.has_ended(id).is_some());
+        peer.has_ended(id).is_none()
+    });
 }
 
 /// A viewer's refusals, and logins that fail, are on record: one line each with a count.
