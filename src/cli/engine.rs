@@ -8,8 +8,6 @@ use std::time::Duration;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
-#[cfg(feature = "gateway")]
-use crate::cli::reload::GATEWAY;
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -23,6 +21,8 @@ use crate::gateway;
 use crate::host;
 use crate::sys::system;
 use crate::wire::error::Error;
+#[cfg(feature = "gateway")]
+use crate::wire::id::GATEWAY;
 #[cfg(feature = "gateway")]
 use crate::wire::provider::HOST;
 use crate::wire::spec::Spec;

@@ -12,13 +12,12 @@ use crate::cli::text;
 use crate::client::{Client, StreamItem};
 use crate::sys::{signal, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::id::GATEWAY;
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
 use crate::wire::request::{Signal, Since, Stream, StreamKind};
 use crate::wire::spec::Scope;
 
-/// What the service runs the gateway as.
-pub const GATEWAY: &str = "provost.gateway";
 /// How long the gateway may take to say what came of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the line begins with that says so.

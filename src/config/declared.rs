@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::{text, top};
-use crate::config::guard;
 use crate::config::processes::{self, Declaration};
 use crate::config::section::{Section, Source};
 use crate::wire::error::Error;
@@ -28,37 +27,34 @@ pub type Sections<'a> = (Option<Section<'a>>, Option<Section<'a>>);
 /// What a configuration declares, file by file in the order of their names, in each in its own order. Only
 /// the configuration itself, in a directory `provost.toml`, has `[defaults]`: they hold for all.
 pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
-    let is_dir = path.is_dir();
-    let (main, others) = if is_dir {
-        let main = path.join("provost.toml");
-        let others = in_dir(path)?.into_iter().filter(|file| *file != main).collect();
-        (main.exists().then_some(main), others)
-    } else {
-        let beside = path.parent().unwrap_or(Path::new("")).join(DIR);
-        (Some(path.to_owned()), in_dir(&beside)?)
-    };
     let mut all = All::default();
-    if let Some(main) = main {
-        all.add(&main, Kind::Configuration)?;
-    }
-    for file in others {
-        all.add(&file, Kind::Processes)?;
+    if path.is_dir() {
+        let main = path.join("provost.toml");
+        if main.exists() {
+            all.add(main.clone(), Kind::Configuration)?;
+        }
+        all.add_others(in_dir(path)?.into_iter().filter(|file| *file != main))?;
+    } else {
+        all.add(path.to_owned(), Kind::Configuration)?;
+        all.add_others(in_dir(&beside(path))?)?;
     }
     Ok(all.declarations)
 }
 
-/// What one file declares by itself.
-pub fn in_file(sections: Sections<'_>) -> Result<Vec<Declaration>, Error> {
+/// The same for the configuration of a service, of which these are the sections; and what was read of the
+/// files beside it.
+pub fn with_beside(path: &Path, sections: Sections<'_>) -> Result<(Vec<Declaration>, Vec<Read>), Error> {
     let mut all = All::default();
     all.take(sections)?;
-    Ok(all.declarations)
+    all.add_others(in_dir(&beside(path))?)?;
+    Ok((all.declarations, all.read))
 }
 
-/// Refuses them where others may change them.
-pub fn guard(path: &Path) -> Result<(), Error> {
-    let beside = path.parent().unwrap_or(Path::new("")).join(DIR);
-    let with = "since it says what is executed";
-    [path.to_owned()].into_iter().chain(in_dir(&beside)?).try_for_each(|file| guard::guard(&file, with))
+/// A file, and what was in it.
+pub type Read = (PathBuf, String);
+
+fn beside(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(DIR)
 }
 
 /// What may stand in a file.
@@ -74,18 +70,24 @@ struct All {
     /// Where each name is declared.
     seen: BTreeMap<Name, String>,
     declarations: Vec<Declaration>,
+    read: Vec<Read>,
 }
 
 impl Default for All {
     fn default() -> Self {
-        Self { defaults: Spec::new([""; 0]), seen: BTreeMap::new(), declarations: Vec::new() }
+        let defaults = Spec::new([""; 0]);
+        Self { defaults, seen: BTreeMap::new(), declarations: Vec::new(), read: Vec::new() }
     }
 }
 
 impl All {
-    fn add(&mut self, path: &Path, kind: Kind) -> Result<(), Error> {
-        let text = text(path)?;
-        let source = Source { path, text: &text };
+    fn add_others(&mut self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), Error> {
+        files.into_iter().try_for_each(|file| self.add(file, Kind::Processes))
+    }
+
+    fn add(&mut self, path: PathBuf, kind: Kind) -> Result<(), Error> {
+        let text = text(&path)?;
+        let source = Source { path: &path, text: &text };
         let mut file = top(&source)?;
         let defaults = if kind == Kind::Configuration { file.section("defaults")? } else { None };
         let processes = file.section("process")?;
@@ -93,7 +95,9 @@ impl All {
             OTHERS.iter().for_each(|key| drop(file.value(key)));
         }
         file.finish()?;
-        self.take((defaults, processes))
+        self.take((defaults, processes))?;
+        self.read.push((path, text));
+        Ok(())
     }
 
     fn take(&mut self, (defaults, processes): Sections<'_>) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use crate::gateway::settings::{Limits, UserSource};
 use crate::tls::material::Files;
 
 fn read(text: &str, state: Option<&str>) -> Result<GatewaySettings, Error> {
-    let config = parse(Path::new("/etc/provost/provost.toml"), text, state.map(Path::new))?;
+    let config = parse(Path::new("/etc/provost/provost.toml"), text, state.map(Path::new))?.0;
     Ok(config.grpc.expect("it is in the text"))
 }
 
@@ -23,7 +23,7 @@ const LISTEN: &str = "[grpc]\nlisten = '127.0.0.1:7443'\n";
 
 #[test]
 fn little_is_enough() {
-    assert_eq!(parse(Path::new("/x"), "", None).unwrap().grpc, None);
+    assert_eq!(parse(Path::new("/x"), "", None).unwrap().0.grpc, None);
     let grpc = read(LISTEN, Some("/var/lib/provost")).unwrap();
     assert_eq!(grpc.listen.to_string(), "127.0.0.1:7443");
     assert_eq!(grpc.files, files("/var/lib/provost/certs"));

@@ -1,34 +1,25 @@
 //! Who may write a configuration that gives others rights, or says what is executed.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::sys::system::euid;
+use crate::config::file::LEN_MAX;
+use crate::sys::files;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 
-/// Refuses a file that others may change: who writes it decides who comes in, and what is executed. `with`:
-/// what makes it such a file.
-pub fn guard(path: &Path, with: &str) -> Result<(), Error> {
-    let refused = |path: &Path, why: String, hint: String| {
-        let path = quoted(&path.to_string_lossy());
-        Error::new(Code::Refused, format!("others can change the configuration: {path} {why}")).hint(hint)
+/// Refuses a file that others may change, or that is not what was read: who writes it decides who comes in,
+/// and what is executed. `with`: what makes it such a file.
+pub fn guard(path: &Path, read: &str, with: &str) -> Result<(), Error> {
+    let why = match files::guarded(path, LEN_MAX) {
+        Ok(checked) if checked == read.as_bytes() => return Ok(()),
+        Ok(_) => "it was changed while it was read".to_owned(),
+        Err(why) => why,
     };
-    let failed = |e| refused(path, format!("cannot be looked at: {e}"), String::new());
-    let file = path.canonicalize().map_err(failed)?;
-    for (path, is_file) in file.ancestors().take(2).zip([true, false]) {
-        let meta = fs::metadata(path).map_err(failed)?;
-        if meta.uid() != 0 && meta.uid() != euid() {
-            let hint = format!("{with}, it has to belong to root or to the user of the service");
-            return Err(refused(path, format!("belongs to another user (uid {})", meta.uid()), hint));
-        }
-        // In a directory such as /tmp no user can replace another's file.
-        let is_sticky = !is_file && meta.mode() & 0o1000 != 0;
-        if meta.mode() & 0o022 != 0 && !is_sticky {
-            let why = format!("has mode {:04o}", meta.mode() & 0o7777);
-            return Err(refused(path, why, format!("chmod go-w {}", path.display())));
-        }
-    }
-    Ok(())
+    // What mends it stands at the end of the reason, where there is a command for that.
+    let (why, hint) = match why.rsplit_once(": chmod ") {
+        Some((why, how)) => (why.to_owned(), format!("chmod {how}")),
+        None => (why, format!("{with}, it has to belong to root or to the user of the service")),
+    };
+    let path = quoted(&path.to_string_lossy());
+    Err(Error::new(Code::Refused, format!("others can change the configuration: {path}: {why}")).hint(hint))
 }

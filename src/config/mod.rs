@@ -29,8 +29,6 @@ use std::time::Duration;
 
 #[cfg(feature = "gateway")]
 use crate::client::settings::RemoteSettings;
-#[cfg(feature = "gateway")]
-use crate::config::file::LEN_MAX;
 use crate::config::file::{text, top};
 use crate::config::section::{Section, Source};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
@@ -43,14 +41,14 @@ use crate::provider::settings::ProviderSettings;
 #[cfg(feature = "gateway")]
 use crate::registry::settings::RegistrySettings;
 #[cfg(feature = "gateway")]
-use crate::sys::files;
-#[cfg(feature = "gateway")]
 use crate::wire::error::Code;
 use crate::wire::error::Error;
 #[cfg(feature = "gateway")]
 use crate::wire::id::quoted;
 
+use crate::config::declared::Read;
 pub use crate::config::declared::processes;
+use crate::config::guard::guard;
 pub use crate::config::processes::Declaration;
 
 /// The most sinks: each is a thread.
@@ -104,27 +102,17 @@ const DEMO: &str = include_str!("../../packaging/demo.toml");
 /// service, where the gateway's files are that the configuration does not name.
 pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     let text = text(path)?;
-    let mut config = parse(path, &text, state)?;
-    config.processes = processes(path)?;
+    let (config, beside) = parse(path, &text, state)?;
     if !config.processes.is_empty() {
-        declared::guard(path)?;
+        let with = "since it says what is executed";
+        guard(path, &text, with)?;
+        beside.iter().try_for_each(|(path, text)| guard(path, text, with))?;
     }
     // The demonstration's file may be writable for others as long as it is unchanged: so it works from any
     // clone.
     #[cfg(feature = "gateway")]
     if config.grpc.is_some() && text != DEMO {
-        guard::guard(path, "with [grpc] in it")?;
-        // What was read by its path is what is there where nobody else can put anything.
-        let why = match files::guarded(path, LEN_MAX) {
-            Ok(checked) if checked == text.as_bytes() => None,
-            Ok(_) => Some("it was changed while it was read".to_owned()),
-            Err(why) => Some(why),
-        };
-        if let Some(why) = why {
-            let e =
-                format!("others can change the configuration: {}: {why}", quoted(&path.to_string_lossy()));
-            return Err(Error::new(Code::Refused, e));
-        }
+        guard(path, &text, "with [grpc] in it")?;
     }
     Ok(config)
 }
@@ -162,7 +150,8 @@ pub fn local(path: &Path) -> Result<LocalSettings, Error> {
     Ok(section.map(local_settings).transpose()?.unwrap_or_default())
 }
 
-fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error> {
+/// With what was read of the files beside it.
+fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<Read>), Error> {
     let source = Source { path, text };
     let mut file = top(&source)?;
     let orphans = file.choice(
@@ -189,7 +178,8 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
     remotes.map(remote::all).transpose()?;
     #[cfg(not(feature = "gateway"))]
     let _ = state;
-    Ok(Config {
+    let (processes, beside) = declared::with_beside(path, declared)?;
+    let config = Config {
         orphans: orphans.unwrap_or_default(),
         history: history.unwrap_or_default(),
         sinks: sinks::all(entries)?,
@@ -202,8 +192,9 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<Config, Error>
         modules: modules.map(modules::read).transpose()?.unwrap_or_default(),
         #[cfg(feature = "gateway")]
         registry: registry.map(registry::read).transpose()?.unwrap_or_default(),
-        processes: declared::in_file(declared)?,
-    })
+        processes,
+    };
+    Ok((config, beside))
 }
 
 fn local_settings(mut section: Section<'_>) -> Result<LocalSettings, Error> {

@@ -57,7 +57,7 @@ mod tests {
     use crate::config::parse;
 
     fn read(text: &str) -> Result<RegistrySettings, Error> {
-        parse(Path::new("/etc/provost.toml"), text, None).map(|config| config.registry)
+        parse(Path::new("/etc/provost.toml"), text, None).map(|(config, _)| config.registry)
     }
 
     #[test]

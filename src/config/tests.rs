@@ -28,7 +28,7 @@ impl Scratch {
 }
 
 fn read(text: &str) -> Result<Config, Error> {
-    parse(Path::new("/etc/provost.toml"), text, None)
+    parse(Path::new("/etc/provost.toml"), text, None).map(|(config, _)| config)
 }
 
 /// The refusal's message without the file's name, and its hint.
@@ -368,6 +368,19 @@ fn files_beside_the_configuration_declare_processes() {
     scratch.file("conf.d/1.toml", "[process.b]\ncommand = ['b']\n", 0o666);
     let e = load(&main, None).unwrap_err();
     assert!(e.message.contains("others can change the configuration"), "{e}");
+}
+
+/// Who may write to any directory above a file can put another one there.
+#[test]
+fn what_is_executed_is_declared_where_nobody_else_can_put_a_file() {
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.0.path().join("etc/conf.d")).unwrap();
+    let main = scratch.file("etc/provost.toml", "", 0o644);
+    scratch.file("etc/conf.d/1.toml", "[process.b]\ncommand = ['b']\n", 0o644);
+    assert_eq!(load(&main, None).unwrap().processes.len(), 1);
+    fs::set_permissions(scratch.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let e = load(&main, None).unwrap_err();
+    assert!(e.message.contains("has mode 0777") && e.hint.starts_with("chmod go-w"), "{e:?}");
 }
 
 #[test]

@@ -46,8 +46,11 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         engine.upgrades.wait();
         if let Some(mut wanted) = wanted {
             // What a client has asked for under an earlier engine is wanted still.
-            let is_held = |spec: &&Spec| held(&engine).iter().any(|p| *p.spec() == **spec);
-            wanted.extend(engine.on_demand.lock().iter().filter(is_held).cloned());
+            let held = held(&engine);
+            let is_wanted = |spec: &Spec| held.iter().any(|p| *p.spec() == *spec) && !wanted.contains(spec);
+            let asked: Vec<_> =
+                engine.on_demand.lock().iter().filter(|spec| is_wanted(spec)).cloned().collect();
+            wanted.extend(asked);
             settle(&engine, wanted);
         }
         report(&engine, began);

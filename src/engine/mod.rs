@@ -45,14 +45,12 @@ use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
+use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::time::millis;
 
 pub use crate::engine::takeover::Options;
-
-/// The process that serves gRPC.
-const GATEWAY: &str = "provost.gateway";
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {

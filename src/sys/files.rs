@@ -156,7 +156,7 @@ fn check(meta: &Metadata, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     let (mode, path) = (meta.mode() & 0o7777, path.display());
-    Err(format!("others can change {path} (mode {mode:04o}): chmod go-w {path}"))
+    Err(format!("others can change {path}, which has mode {mode:04o}: chmod go-w {path}"))
 }
 
 fn owned(meta: &Metadata, path: &Path) -> Result<(), String> {

@@ -9,6 +9,8 @@ use crate::wire::error::{Code, Error};
 
 /// The longest name, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
+/// The process of the service's own that serves gRPC.
+pub const GATEWAY: &str = "provost.gateway";
 /// What the names of providers' processes begin with.
 pub const PROVIDER_PREFIX: &str = "provider.";
 /// The shortest prefix of a UUID that counts as one.

@@ -198,6 +198,24 @@ fn a_dead_executor_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_new_engine_goes_on_with_the_host_and_its_modules() {
+    let plane = Plane::start();
+    plane.python("adder", &["demo"]);
+    let host = plane.service.pid("provost.host");
+    let before = plane.service.log().lines().count();
+    plane.service.kill_engine();
+    // By then it has looked after what the service runs for itself: the host answers through it, too.
+    plane.service.ok(&["provider", "list"]);
+    wait::until("it has looked", SOON, || plane.service.log().lines().count() > before);
+    plane.service.ok(&["stop", "adder"]);
+    plane.service.kill_engine();
+    plane.service.ok(&["version"]);
+    assert_eq!(plane.service.pid("provost.host"), host);
+    let log = plane.service.log();
+    assert!(!log.contains("already"), "it makes no second one: {log}");
+}
+
+#[test]
 fn without_an_address_there_is_no_plane_and_others_cannot_be_let_in() {
     let service = Service::new();
     let out = service.cli(&["module", "list"]);
