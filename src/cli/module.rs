@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Codes, Command, job};
-use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -98,12 +97,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
     let result = carry_out(order, session);
-    if let Err(e) = &result
-        && session.is_json()
-    {
-        session.object(&json!({ "error": json::error(e) }));
-    }
-    result.map(|()| 0)
+    session.reported(result).map(|()| 0)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::escape;
-use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
@@ -27,22 +26,10 @@ pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments|
 const VERBS: [&str; 10] =
     ["start", "fetch", "info", "health", "logs", "stop", "reset", "replace", "list", "shutdown"];
 const SUMMARY: &str = "Host providers of configuration values, and fetch from them";
-const HELP: &str = "\
-Usage: provost provider start ALIAS --binary FILE [OPTIONS]
-       provost provider fetch ALIAS SEGMENT...
-       provost provider info|health|logs|stop|reset|replace ALIAS
-       provost provider list|shutdown
-
-A provider is an executable that says on which port it listens and answers there (docs/providers.md).
-It is started when it is needed, once for each alias, and again after it has ended. 'fetch' prints
-JSON: indented on a terminal, on one line in a pipe. 'stop' ends the process, 'reset' forgets that it
-has failed, 'replace' changes to a fresh process, 'shutdown' ends all and forgets them. Exit codes:
-4: no such alias or path; 5: timed out; 126, 127: the binary cannot be executed, or is not there.
-
-Options:
-      --set NAME             The set that the alias is in (default: default); 'list' and 'shutdown':
-                             only this set
-      --binary FILE          A path, or a name in one of the provider directories
+/// The options that define a provider, for the help of the commands that take them.
+macro_rules! definition_options {
+    () => {
+        "      --binary FILE          A path, or a name in one of the provider directories
       --config JSON          Its configuration: an object, or @FILE, or @- for standard input
       --source FILE          The file that the configuration comes from
       --user USER            As whom it runs
@@ -63,13 +50,36 @@ Options:
       --shutdown-timeout D   For the request to end (5s)
       --term-timeout D       Between SIGTERM and SIGKILL (2s)
       --idle-timeout D       End it when nobody has asked for so long (never)
-      --unwrap               Print x where the value is {\"value\": x}
+"
+    };
+}
+pub(super) use definition_options;
+const HELP: &str = concat!(
+    "\
+Usage: provost provider start ALIAS --binary FILE [OPTIONS]
+       provost provider fetch ALIAS SEGMENT...
+       provost provider info|health|logs|stop|reset|replace ALIAS
+       provost provider list|shutdown
+
+A provider is an executable that says on which port it listens and answers there (docs/providers.md).
+It is started when it is needed, once for each alias, and again after it has ended. 'fetch' prints
+JSON: indented on a terminal, on one line in a pipe. 'stop' ends the process, 'reset' forgets that it
+has failed, 'replace' changes to a fresh process, 'shutdown' ends all and forgets them. Exit codes:
+4: no such alias or path; 5: timed out; 126, 127: the binary cannot be executed, or is not there.
+
+Options:
+      --set NAME             The set that the alias is in (default: default); 'list' and 'shutdown':
+                             only this set
+",
+    definition_options!(),
+    "      --unwrap               Print x where the value is {\"value\": x}
       --raw                  Print a text without quotes
 
 Examples:
   provost provider start app --binary files --config '{\"directory\": \"/etc/app\"}'
   provost provider fetch app database port --unwrap
-";
+"
+);
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -202,12 +212,7 @@ fn config(given: &str) -> Result<Vec<u8>, Error> {
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
     let result = carry_out(order, session);
-    if let Err(e) = &result
-        && session.is_json()
-    {
-        session.object(&json!({ "error": json::error(e) }));
-    }
-    result
+    session.reported(result)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {

@@ -7,7 +7,7 @@ use crate::cli::command::{Codes, Command, job};
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::manual::Positional;
-use crate::cli::provider::{Given, host};
+use crate::cli::provider::{Given, definition_options, host};
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -42,7 +42,8 @@ const VERBS: [&str; 16] = [
     "events",
 ];
 const SUMMARY: &str = "Register providers, and see and change how they are";
-const HELP: &str = "\
+const HELP: &str = concat!(
+    "\
 Usage: provost registry list|names
        provost registry show|has NAME
        provost registry register NAME --binary FILE [OPTIONS]
@@ -69,32 +70,14 @@ Options:
       --reason TEXT          Why the circuit breaker is held open
       --label K=V            A note about the provider (repeat it)
       --type TYPE            What kind of provider it is (process)
-      --binary FILE          A path, or a name in one of the provider directories; this option and
-                             those below are those of 'provost provider start'
-      --config JSON          Its configuration: an object, or @FILE, or @- for standard input
-      --source FILE          The file that the configuration comes from
-      --user USER            As whom it runs
-      --group GROUP          With this group
-      --cwd DIR              Its working directory
-      --env-allow K          Of the service's variables only this one (repeat it)
-      --env-clear            None of the service's variables
-      --sha256 DIGITS        The binary has to have this SHA-256
-      --pin-type TYPE        It has to say that it is of this type
-      --pin-version V        It has to say that it has this version
-      --allow-external       The binary may be outside of the provider directories
-      --handshake-timeout D  Until it has reported its port (10s)
-      --health-timeout D     For a health check (5s)
-      --starting-timeout D   While it says that it is starting (30s)
-      --init-timeout D       For taking its configuration (30s)
-      --fetch-timeout D      For a value (30s)
-      --info-timeout D       For saying what it is (5s)
-      --shutdown-timeout D   For the request to end (5s)
-      --term-timeout D       Between SIGTERM and SIGKILL (2s)
-
+",
+    definition_options!(),
+    "
 Examples:
   provost registry register app --binary files --config '{\"directory\": \"/etc/app\"}'
   provost registry events --follow
-";
+"
+);
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -193,12 +176,7 @@ impl Options {
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
     let result = carry_out(order, session);
-    if let Err(e) = &result
-        && session.is_json()
-    {
-        session.object(&json!({ "error": json::error(e) }));
-    }
-    result
+    session.reported(result)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+#[cfg(feature = "gateway")]
+use serde_json::json;
 
+#[cfg(feature = "gateway")]
+use crate::cli::json;
 use crate::cli::manual::About;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::stdout::Out;
@@ -59,6 +63,17 @@ impl Session {
         } else {
             self.out.line(&line());
         }
+    }
+
+    /// With `--json`, a failure is an object on standard output, too.
+    #[cfg(feature = "gateway")]
+    pub fn reported<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(e) = &result
+            && self.is_json()
+        {
+            self.object(&json!({ "error": json::error(e) }));
+        }
+        result
     }
 
     /// Prints one JSON object.

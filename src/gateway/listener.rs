@@ -9,6 +9,7 @@ use crate::gateway::connection;
 use crate::gateway::shared::Gateway;
 use crate::gateway::slots::{SlotLimits, Slots};
 use crate::sys::poll::{self, PollFd};
+use crate::sys::socket::next_connection;
 use crate::sys::{clock, thread};
 use crate::wire::error::Error;
 
@@ -44,15 +45,8 @@ pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
 }
 
 fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &TcpListener) -> io::Result<()> {
-    loop {
-        let (tcp, address) = match listener.accept() {
-            Ok((tcp, address)) => (tcp, SocketAddr::ip(&address)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // It went before it was let in.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
+    while let Some((tcp, address)) = next_connection(|| listener.accept())? {
+        let address = address.ip();
         if !gateway.rate_limit.may_enter(address, clock::now_ms()) {
             continue;
         }
@@ -60,4 +54,5 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &TcpListener) ->
         let gateway = Arc::clone(gateway);
         thread::spawn("grpc-conn", move || connection::serve(&gateway, tcp, address, slot))?;
     }
+    Ok(())
 }

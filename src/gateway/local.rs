@@ -54,14 +54,8 @@ fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
 }
 
 fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Result<()> {
-    loop {
-        let client = match socket::accept(listener.as_fd()) {
-            Ok(client) => UnixStream::from(client),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
+    while let Some(client) = socket::next_connection(|| socket::accept(listener.as_fd()))? {
+        let client = UnixStream::from(client);
         let peer = socket::peer_credentials(client.as_fd())?;
         // The mode of the socket keeps others out; this holds when somebody loosens it.
         if peer.uid != 0 && peer.uid != system::euid() {
@@ -81,6 +75,7 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Re
             drop(slot);
         })?;
     }
+    Ok(())
 }
 
 /// The whole life of the connection.

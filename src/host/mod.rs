@@ -27,8 +27,8 @@ use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
 use crate::module::Modules;
 use crate::module::settings::ModuleSettings;
 use crate::provider::{Notes, Providers};
+use crate::registry::Registry;
 use crate::registry::settings::RegistrySettings;
-use crate::registry::{Registry, RegistryNotes};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::thread;
@@ -74,7 +74,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
     let notes = Notes::open(&ours.with_extension("notes"))?;
-    let entries = RegistryNotes::open(&ours.with_extension("registry"))?;
+    let entries = Notes::open(&ours.with_extension("registry"))?;
     let providers = Providers::new(socket.clone(), directories, notes);
     let registry = Registry::new(socket.clone(), providers, entries, registry)?;
     let (modules, address) = Modules::start(modules, Arc::clone(&say))?;

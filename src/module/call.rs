@@ -27,7 +27,10 @@ pub fn call(shared: &Arc<Shared>, order: &ModuleOrder) -> Result<Vec<u8>, Error>
             shared.with(|plane| plane.next(&order.name, &tried)).map_err(|why| none(&order.name, why))?;
         let result = execute(shared, &member, order, deadline);
         let error = result.as_ref().err().map(|failure| failure.text());
-        shared.with(|plane| plane.done(&member.id, error));
+        // One that has gone meanwhile leaves no channel.
+        if !shared.with(|plane| plane.done(&member.id, error)) {
+            shared.executors.forget(&member.id);
+        }
         match result {
             Err(Failure::Execute(ExecuteFailure::Unreached(_))) => tried.push(member.id),
             result => return result.map_err(|failure| failure.error(order)),

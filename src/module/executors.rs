@@ -3,25 +3,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::Duration;
 
-use grpcio::{CallOption, ChannelBuilder, RpcStatusCode};
+use grpcio::{CallOption, RpcStatusCode};
 use parking_lot::Mutex;
 
 use crate::module::executor::ExecutorAddress;
 use crate::rpc::block;
 use crate::rpc::client_threads::environment;
+use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::constellation::execute_response::Result as Outcome;
 use crate::rpc::services::constellation::{ExecuteRequest, ModuleExecutorClient};
-use crate::sys::poll::{self, PollFd};
-use crate::sys::{clock, grpc};
+use crate::sys::clock;
 use crate::wire::time::millis;
 
-/// The largest message, each way.
+/// The largest message that is taken, in bytes.
 const MESSAGE_LEN_MAX: i32 = 4 << 20;
 /// How long a connection may take, on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,17 +37,10 @@ pub enum ExecuteFailure {
     Failed { code: String, message: String, stack_trace: String },
 }
 
-/// One connection. The C core does not say whether it is still connected, so the socket is kept, too.
-#[derive(Clone)]
-struct Link {
-    client: ModuleExecutorClient,
-    socket: Arc<TcpStream>,
-}
-
 /// The connections, by the id of the provider's connection.
 #[derive(Default)]
 pub struct Executors {
-    links: Mutex<HashMap<String, Link>>,
+    channels: Mutex<HashMap<String, LocalChannel>>,
 }
 
 impl Executors {
@@ -63,12 +52,11 @@ impl Executors {
         request: &ExecuteRequest,
         timeout: Duration,
     ) -> Result<Vec<u8>, ExecuteFailure> {
-        let link =
-            self.link(id, address).map_err(|e| ExecuteFailure::Unreached(format!("cannot connect: {e}")))?;
-        let option = CallOption::default().timeout(timeout);
-        let call = link
-            .client
-            .execute(request, option)
+        let channel = self
+            .channel(id, address)
+            .map_err(|e| ExecuteFailure::Unreached(format!("cannot connect: {e}")))?;
+        let call = ModuleExecutorClient(channel.client)
+            .execute(request, CallOption::default().timeout(timeout))
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot call: {e}")))?;
         let deadline = clock::now_ms() + millis(timeout) + MARGIN_MS;
         let response = match block::wait(call, Some(deadline)) {
@@ -95,48 +83,29 @@ impl Executors {
 
     /// Lets go of the connection to a provider that is gone. Calls that are under way go on.
     pub fn forget(&self, id: &str) {
-        self.links.lock().remove(id);
+        self.channels.lock().remove(id);
     }
 
-    fn link(&self, id: &str, address: &ExecutorAddress) -> io::Result<Link> {
-        let known = self.links.lock().get(id).cloned();
-        if let Some(link) = known.filter(|link| !link.is_lost()) {
-            return Ok(link);
+    fn channel(&self, id: &str, address: &ExecutorAddress) -> io::Result<LocalChannel> {
+        let known = self.channels.lock().get(id).cloned();
+        if let Some(channel) = known.filter(|channel| !channel.is_lost()) {
+            return Ok(channel);
         }
         // Without the lock: one that does not answer holds up nobody else.
-        let link = Link::connect(address)?;
-        self.links.lock().insert(id.to_owned(), link.clone());
-        Ok(link)
+        let channel = connect(address)?;
+        self.channels.lock().insert(id.to_owned(), channel.clone());
+        Ok(channel)
     }
 }
 
-impl Link {
-    /// To the first of the addresses that answers.
-    fn connect(address: &ExecutorAddress) -> io::Result<Self> {
-        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for each in address.loopback() {
-            match TcpStream::connect_timeout(&each, CONNECT_TIMEOUT) {
-                Ok(socket) => return Self::over(socket, &each.to_string()),
-                Err(e) => failure = e,
-            }
+/// To the first of the addresses that answers.
+fn connect(address: &ExecutorAddress) -> io::Result<LocalChannel> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for each in address.loopback() {
+        match LocalChannel::connect(each, CONNECT_TIMEOUT, environment(), MESSAGE_LEN_MAX) {
+            Ok(channel) => return Ok(channel),
+            Err(e) => failure = e,
         }
-        Err(failure)
     }
-
-    fn over(socket: TcpStream, target: &str) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        let builder = ChannelBuilder::new(environment())
-            .max_receive_message_len(MESSAGE_LEN_MAX)
-            .max_send_message_len(MESSAGE_LEN_MAX)
-            .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
-        let theirs = UnixStream::from(OwnedFd::from(socket.try_clone()?));
-        let channel = grpc::channel(builder, target, theirs)?;
-        let client = ModuleExecutorClient(grpcio::Client::new(channel));
-        Ok(Self { client, socket: Arc::new(socket) })
-    }
-
-    fn is_lost(&self) -> bool {
-        let mut fds = [PollFd::hangup(self.socket.as_fd())];
-        poll::wait(&mut fds, Some(0)).is_ok() && fds[0].is_hung_up()
-    }
+    Err(failure)
 }

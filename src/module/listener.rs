@@ -13,6 +13,7 @@ use crate::module::server::Server as Answers;
 use crate::module::shared::Shared;
 use crate::rpc::services::constellation::module_provider_service;
 use crate::sys::poll::{self, PollFd};
+use crate::sys::socket::next_connection;
 use crate::sys::{clock, grpc, thread};
 use crate::wire::error::{Code, Error};
 
@@ -79,16 +80,9 @@ fn accept_all(listener: &TcpListener, mut server: Server) {
 }
 
 fn accept(listener: &TcpListener, server: &mut Server, open: &mut Vec<TcpStream>) -> io::Result<()> {
-    while open.len() < CONNECTIONS_MAX {
-        let socket = match listener.accept() {
-            Ok((socket, _)) => socket,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // It went before it was let in.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
+    while open.len() < CONNECTIONS_MAX
+        && let Some((socket, _)) = next_connection(|| listener.accept())?
+    {
         socket.set_nodelay(true)?;
         let theirs = UnixStream::from(OwnedFd::from(socket.try_clone()?));
         grpc::serve(server, theirs)?;

@@ -94,7 +94,7 @@ impl Modules {
                 if shared.drain(&connection, &reason, deadline) {
                     return Ok(ModuleAnswer::Done);
                 }
-                let is_known = shared.with(|plane| plane.connections().contains_key(&*connection));
+                let is_known = shared.with(|plane| plane.knows(&connection));
                 let (code, why) = match is_known {
                     true => (Code::No, "is not active, and cannot be drained"),
                     false => (Code::NotFound, "is not known"),

@@ -13,6 +13,8 @@ use crate::module::schema::Type;
 use crate::module::settings::ModuleLimits;
 use crate::wire::time::{Timestamp, millis};
 
+/// The version that is spoken.
+pub const PROTOCOL_VERSION: i32 = 1;
 /// The most connections.
 const CONNECTIONS_MAX: usize = 2000;
 /// The most modules of one registration.
@@ -112,6 +114,7 @@ pub struct Registration {
     pub group: Option<String>,
     pub executor_url: String,
     pub modules: Vec<Declared>,
+    pub protocol_version: i32,
     /// The connection that this one follows, if the provider says so.
     pub replaces: Option<String>,
 }
@@ -149,6 +152,14 @@ pub enum NoMember {
     Unknown,
     /// What is wrong with each.
     NoneHealthy(String),
+}
+
+/// Why a control stream is none of a connection's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    Unknown,
+    /// It has one already.
+    Twice,
 }
 
 /// What a look at the time has found.
@@ -253,6 +264,9 @@ impl Plane {
 
     /// What rejects all modules of a request.
     fn check_whole(&self, r: &Registration) -> Result<ExecutorAddress, String> {
+        if r.protocol_version < PROTOCOL_VERSION {
+            return Err(format!("protocol_version {} is below {PROTOCOL_VERSION}", r.protocol_version));
+        }
         let executor = ExecutorAddress::parse(&r.executor_url)?;
         if executor.loopback().is_empty() {
             let why = "executor_url has to be of this machine (localhost, 127.0.0.1 or [::1])";
@@ -320,11 +334,16 @@ impl Plane {
         Ok(Module { input, output, version: declared.version, description: declared.description })
     }
 
+    /// Whether there is such a connection.
+    pub fn knows(&self, id: &str) -> bool {
+        self.connections.contains_key(id)
+    }
+
     /// The control stream of a connection has begun.
-    pub fn bind(&mut self, id: &str, now_ms: u64) -> Result<(), &'static str> {
+    pub fn bind(&mut self, id: &str, now_ms: u64) -> Result<(), Unbound> {
         let report_ms = millis(self.limits.report_interval);
-        let connection = self.connections.get_mut(id).ok_or("there is no such connection")?;
-        connection.state = connection.state.after(Event::Bound).ok_or("it has a control stream already")?;
+        let connection = self.connections.get_mut(id).ok_or(Unbound::Unknown)?;
+        connection.state = connection.state.after(Event::Bound).ok_or(Unbound::Twice)?;
         connection.next_report_ms = now_ms + report_ms;
         self.heartbeat(id, now_ms);
         Ok(())
@@ -376,17 +395,14 @@ impl Plane {
         namespace: &str,
         names: &[String],
     ) -> (Vec<Result<(), &'static str>>, bool) {
-        let why = match self.connections.get(id) {
-            None if !self.connections.values().any(|c| c.namespace == namespace) => Some("not found"),
-            None => Some("wrong namespace owner"),
-            Some(connection) if connection.namespace != namespace => Some("wrong namespace owner"),
-            Some(_) => None,
-        };
-        if let Some(why) = why {
+        let of_namespace = |c: &Connection| c.namespace == namespace;
+        if !self.connections.get(id).is_some_and(of_namespace) {
+            let is_owned = self.knows(id) || self.connections.values().any(of_namespace);
+            let why = if is_owned { "wrong namespace owner" } else { "not found" };
             return (names.iter().map(|_| Err(why)).collect(), false);
         }
         self.leave(id);
-        let Some(connection) = self.connections.get_mut(id) else { return (Vec::new(), false) };
+        let connection = self.connections.get_mut(id).expect("it was looked up");
         let results =
             names.iter().map(|name| connection.modules.remove(name).map(drop).ok_or("not found")).collect();
         let is_gone = connection.modules.is_empty();
@@ -477,15 +493,16 @@ impl Plane {
         if why.is_empty() { Err(NoMember::Unknown) } else { Err(NoMember::NoneHealthy(why.join("; "))) }
     }
 
-    /// A call that [`Plane::next`] gave out has ended; why it failed, if it did.
-    pub fn done(&mut self, id: &str, error: Option<String>) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.in_flight = connection.in_flight.saturating_sub(1);
-            if let Some(error) = error {
-                connection.errors += 1;
-                connection.last_error = error;
-            }
+    /// A call that [`Plane::next`] gave out has ended; why it failed, if it did. Whether its connection is
+    /// still there.
+    pub fn done(&mut self, id: &str, error: Option<String>) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        connection.in_flight = connection.in_flight.saturating_sub(1);
+        if let Some(error) = error {
+            connection.errors += 1;
+            connection.last_error = error;
         }
+        true
     }
 
     /// Puts a connection at the end of the pools of its modules.

@@ -20,6 +20,7 @@ fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&str])
         group: group.map(Into::into),
         executor_url: format!("localhost:{port}"),
         modules: names.iter().map(|name| declared(name)).collect(),
+        protocol_version: PROTOCOL_VERSION,
         replaces: None,
     }
 }
@@ -83,6 +84,8 @@ fn what_is_rejected_whole_leaves_no_trace() {
     assert!(register(&mut plane, "a", registration("stdlib.x", None, 1, &["m"]))[0].contains("reserved"));
     bad = Registration { executor_url: "example.com:1".into(), ..registration("ns", None, 1, &["m"]) };
     assert!(register(&mut plane, "a", bad)[0].contains("of this machine"));
+    let old = Registration { protocol_version: 0, ..registration("ns", None, 1, &["m"]) };
+    assert!(register(&mut plane, "a", old)[0].contains("below 1"));
     assert!(plane.connections().is_empty() && plane.modules().is_empty());
     assert!(register(&mut plane, "b", registration("ns", Some("g"), 2, &["m"])).is_empty());
 }
@@ -147,10 +150,10 @@ fn who_is_silent_is_gone_and_nobody_else() {
 #[test]
 fn a_stream_is_bound_once() {
     let mut plane = plane();
-    assert!(plane.bind("a", 0).unwrap_err().contains("no such"));
+    assert_eq!(plane.bind("a", 0), Err(Unbound::Unknown));
     register(&mut plane, "a", registration("x", None, 1, &["m"]));
     assert_eq!(plane.bind("a", 0), Ok(()));
-    assert!(plane.bind("a", 0).unwrap_err().contains("already"));
+    assert_eq!(plane.bind("a", 0), Err(Unbound::Twice));
     assert_eq!(plane.sweep_due(), Some(BEAT + 1));
     let reports = (0..=2).flat_map(|n| {
         plane.heartbeat("a", n * 14_000 + 2_000);

@@ -8,9 +8,9 @@ use futures_util::{SinkExt, TryStreamExt};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, UnarySink, WriteFlags};
 
 use crate::module::outbox::{Next, Outbox};
-use crate::module::plane::{Declared, Registration};
+use crate::module::plane::{Declared, Registration, Unbound};
 use crate::module::schema::{DEPTH_MAX, Type};
-use crate::module::shared::{PROTOCOL_VERSION, Shared};
+use crate::module::shared::Shared;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::services::constellation as proto;
@@ -119,7 +119,12 @@ impl Bound {
         let id = match &self.id {
             None => {
                 let id = message.connection_id;
-                self.shared.bind(&id, &self.outbox).map_err(|(code, why)| refused(code, why))?;
+                self.shared.bind(&id, &self.outbox).map_err(|why| match why {
+                    Unbound::Unknown => refused(RpcStatusCode::NOT_FOUND, "there is no such connection"),
+                    Unbound::Twice => {
+                        refused(RpcStatusCode::ALREADY_EXISTS, "the connection has a control stream already")
+                    }
+                })?;
                 self.id.insert(id).clone()
             }
             Some(id) if message.connection_id.is_empty() || message.connection_id == *id => id.clone(),
@@ -180,19 +185,7 @@ fn registration(request: proto::RegisterRequest, replaces: Option<String>) -> Re
         group: Some(request.group_id).filter(|group| !group.is_empty()),
         executor_url: request.executor_url,
         modules: modules.collect(),
+        protocol_version: request.protocol_version,
         replaces,
-    }
-    .of_version(request.protocol_version)
-}
-
-impl Registration {
-    /// A version below 1 is none: it rejects everything.
-    fn of_version(mut self, version: i32) -> Self {
-        if version < PROTOCOL_VERSION {
-            for module in &mut self.modules {
-                module.input = Err(format!("protocol_version {version} is below {PROTOCOL_VERSION}"));
-            }
-        }
-        self
     }
 }

@@ -10,15 +10,12 @@ use uuid::Uuid;
 
 use crate::module::executors::Executors;
 use crate::module::outbox::Outbox;
-use crate::module::plane::{Plane, Registration};
+use crate::module::plane::{PROTOCOL_VERSION, Plane, Registration, Unbound};
 use crate::module::settings::ModuleLimits;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::control_message::Payload;
 use crate::sys::clock;
 use crate::wire::time::millis;
-
-/// The version that is spoken.
-pub const PROTOCOL_VERSION: i32 = 1;
 
 /// Where a line for the log goes.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
@@ -56,6 +53,7 @@ impl Shared {
         let registered = self.with(|plane| plane.register(r, &id, clock::now_ms()));
         self.changed.notify_all();
         if let Some(old) = &registered.replaced {
+            self.executors.forget(old);
             let why = "another registration has taken its place";
             self.end_stream(old, Some(RpcStatus::with_message(RpcStatusCode::ABORTED, why.to_owned())));
         }
@@ -103,16 +101,8 @@ impl Shared {
     }
 
     /// A control stream has named its connection.
-    pub fn bind(&self, id: &str, outbox: &Arc<Outbox>) -> Result<(), (RpcStatusCode, &'static str)> {
-        let bound = self.with(|plane| {
-            let code = if plane.connections().contains_key(id) {
-                RpcStatusCode::ALREADY_EXISTS
-            } else {
-                RpcStatusCode::NOT_FOUND
-            };
-            plane.bind(id, clock::now_ms()).map_err(|why| (code, why))
-        });
-        bound?;
+    pub fn bind(&self, id: &str, outbox: &Arc<Outbox>) -> Result<(), Unbound> {
+        self.with(|plane| plane.bind(id, clock::now_ms()))?;
         self.streams.lock().insert(id.to_owned(), Arc::clone(outbox));
         self.changed.notify_all();
         Ok(())

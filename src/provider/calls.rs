@@ -2,16 +2,12 @@
 //! what each status means.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
-use grpcio::{
-    CallOption, ChannelBuilder, ClientUnaryReceiver, Marshaller, Method, MethodType, RpcStatus, RpcStatusCode,
-};
+use grpcio::{CallOption, ClientUnaryReceiver, Marshaller, Method, MethodType, RpcStatus, RpcStatusCode};
 use prost::Message;
 
 use crate::provider::cancel::Cancel;
@@ -19,12 +15,12 @@ use crate::provider::failure::{Ending, Failure};
 use crate::rpc::block;
 use crate::rpc::client_threads::Threads;
 use crate::rpc::codec::{self, Encoded};
+use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::provider as proto;
 use crate::rpc::services::provider::ProviderServiceClient;
 use crate::rpc::services::provider::health_response::Status as HealthStatus;
 use crate::sdk::value;
-use crate::sys::poll::{self, PollFd};
-use crate::sys::{clock, grpc};
+use crate::sys::clock;
 use crate::wire::provider::ProviderHealth;
 use crate::wire::time::millis;
 
@@ -69,8 +65,7 @@ enum Fault {
 #[derive(Clone)]
 pub struct Connection {
     client: ProviderServiceClient,
-    /// The one that the C core uses, which does not say whether it is still connected.
-    socket: Arc<TcpStream>,
+    channel: LocalChannel,
     cancel: Cancel,
     /// Dropped after the client.
     _threads: Arc<Threads>,
@@ -86,23 +81,15 @@ impl Connection {
     /// To this port of 127.0.0.1.
     pub fn open(port: u16, timeout: Duration, cancel: Cancel) -> std::io::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let tcp = TcpStream::connect_timeout(&address, timeout)?;
-        tcp.set_nodelay(true)?;
         let threads = Threads::get();
-        let builder = ChannelBuilder::new(threads.environment())
-            .max_receive_message_len(MESSAGE_LEN_MAX)
-            .max_send_message_len(-1)
-            .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
-        let theirs = UnixStream::from(OwnedFd::from(tcp.try_clone()?));
-        let channel = grpc::channel(builder, &address.to_string(), theirs)?;
-        let client = ProviderServiceClient(grpcio::Client::new(channel));
-        Ok(Self { client, socket: Arc::new(tcp), cancel, _threads: threads })
+        let channel = LocalChannel::connect(address, timeout, threads.environment(), MESSAGE_LEN_MAX)?;
+        let client = ProviderServiceClient(channel.client.clone());
+        Ok(Self { client, channel, cancel, _threads: threads })
     }
 
     /// Whether it is known to be broken: a call over it would fail before it reaches the provider.
     pub fn is_lost(&self) -> bool {
-        let mut fds = [PollFd::hangup(self.socket.as_fd())];
-        poll::wait(&mut fds, Some(0)).is_ok() && fds[0].is_hung_up()
+        self.channel.is_lost()
     }
 
     /// Whether it can be used, and how it says that it is.

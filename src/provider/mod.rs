@@ -31,10 +31,11 @@ use crate::provider::alias::{Decision, Machine, Phase};
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
 use crate::provider::limit::Calls;
-pub use crate::provider::notes::Notes;
+pub use crate::provider::notes::{Note, Notes};
 use crate::provider::run::{Run, Site};
 use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::note::ProviderNote;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
 };
@@ -76,7 +77,7 @@ struct Alias {
 impl Providers {
     /// `socket` is the service's; `directories` are those that binaries are executed from.
     #[must_use]
-    pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes) -> Self {
+    pub fn new(socket: PathBuf, directories: Vec<PathBuf>, notes: Notes<ProviderNote>) -> Self {
         let site = Site { socket, directories, notes };
         Self { site, aliases: Arc::default(), idle: Idle::default() }
     }
@@ -94,6 +95,7 @@ impl Providers {
     /// Returns what cannot be read of it.
     pub fn recover(&self) -> Vec<String> {
         let (notes, bad) = self.site.notes.all();
+        let notes = Vec::from_iter(notes);
         // All at once: one that does not answer is not to hold up the others.
         for_each(&notes, |(name, note)| {
             let alias = Alias::new(name.clone(), note.definition.clone());

@@ -1,8 +1,10 @@
 //! What a host leaves to the next one: a file for each provider, in a directory beside the host's socket. It
-//! lives as long as processes do, until the machine ends.
+//! lives as long as processes do, until the machine ends. The registry keeps its own notes in the same way.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -11,26 +13,51 @@ use crate::wire::error::Error;
 use crate::wire::note::ProviderNote;
 use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName};
 
-/// The largest note, in bytes: a configuration and what is around it.
-const LEN_MAX: u64 = CONFIG_LEN_MAX as u64 + (256 << 10);
+/// What is noted about a provider.
+pub trait Note: Sized {
+    /// The largest one, in bytes.
+    const LEN_MAX: u64;
+
+    fn encode(&self) -> Vec<u8>;
+    fn decode(bytes: &[u8]) -> Result<Self, Error>;
+}
+
+impl Note for ProviderNote {
+    /// A configuration and what is around it.
+    const LEN_MAX: u64 = CONFIG_LEN_MAX as u64 + (256 << 10);
+
+    fn encode(&self) -> Vec<u8> {
+        self.encode()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Self::decode(bytes)
+    }
+}
 
 /// The directory. Only this host writes there, one file for each provider, and for each provider one thread
 /// at a time.
-#[derive(Clone, Debug)]
-pub struct Notes(PathBuf);
+#[derive(Debug)]
+pub struct Notes<N>(PathBuf, PhantomData<fn() -> N>);
 
-impl Notes {
+impl<N> Clone for Notes<N> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<N: Note> Notes<N> {
     /// Makes the directory where it is not there. Configurations may hold secrets: it is for its owner alone.
     pub fn open(path: &Path) -> Result<Self, Error> {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::failed(&format!("make the directory {}", path.display()), &e))
             }
-            _ => Ok(Self(path.to_owned())),
+            _ => Ok(Self(path.to_owned(), PhantomData)),
         }
     }
 
-    pub fn write(&self, name: &ProviderName, note: &ProviderNote) -> Result<(), Error> {
+    pub fn write(&self, name: &ProviderName, note: &N) -> Result<(), Error> {
         files::replace(&self.path(name), 0o600, &note.encode())
             .map_err(|e| Error::failed(&format!("note what provider {name} is"), &e))
     }
@@ -41,8 +68,8 @@ impl Notes {
     }
 
     /// All of them, and for each that cannot be read, why.
-    pub fn all(&self) -> (Vec<(ProviderName, ProviderNote)>, Vec<String>) {
-        let (mut notes, mut bad) = (Vec::new(), Vec::new());
+    pub fn all(&self) -> (BTreeMap<ProviderName, N>, Vec<String>) {
+        let (mut notes, mut bad) = (BTreeMap::new(), Vec::new());
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
             // What a crash has left of a file that was being written.
@@ -54,16 +81,14 @@ impl Notes {
                 .ok_or_else(|| "it has no set".to_owned())
                 .and_then(|(set, alias)| ProviderName::new(set, alias).map_err(|e| e.message))
                 .and_then(|name| {
-                    let bytes = files::private(&entry.path(), LEN_MAX)?;
-                    let note = ProviderNote::decode(&bytes).map_err(|e| e.message)?;
-                    Ok((name, note))
+                    let bytes = files::private(&entry.path(), N::LEN_MAX)?;
+                    Ok((name, N::decode(&bytes).map_err(|e| e.message)?))
                 });
             match read {
-                Ok(note) => notes.push(note),
+                Ok((name, note)) => drop(notes.insert(name, note)),
                 Err(why) => bad.push(format!("{file}: {why}")),
             }
         }
-        notes.sort_by(|(a, _), (b, _)| a.cmp(b));
         (notes, bad)
     }
 
@@ -92,7 +117,7 @@ mod tests {
         fs::write(path.join("default.broken"), [0xff]).unwrap();
         fs::write(path.join("default.c.new"), []).unwrap();
         let (all, bad) = notes.all();
-        assert_eq!(all, [(two.clone(), note.clone()), (one, note)]);
+        assert_eq!(Vec::from_iter(all), [(two.clone(), note.clone()), (one, note)]);
         assert!(bad.len() == 1 && bad[0].starts_with("default.broken: "), "{bad:?}");
         notes.forget(&two);
         assert_eq!(notes.all().0.len(), 1);

@@ -50,7 +50,7 @@ pub struct Site {
     pub socket: PathBuf,
     /// Where binaries are executed from.
     pub directories: Vec<PathBuf>,
-    pub notes: Notes,
+    pub notes: Notes<ProviderNote>,
 }
 
 /// A provider that runs and is initialised.

@@ -33,11 +33,10 @@ impl Registry {
         }
         let (is_check, begin) = (matches!(call, ProviderCall::Health(_)), clock::now_ms());
         let result = self.providers.answer(call);
-        {
-            let mut facts = entry.facts.lock();
-            if facts.life == Life::Stopped {
-                facts.life = Life::Live;
-            }
+        // The call has started what a person had stopped.
+        if entry.life() == Life::Stopped {
+            entry.set_life(Life::Live);
+            self.save(entry);
         }
         let crashes = self.look(entry, result.as_ref().err(), cause);
         let outcome = match &result {

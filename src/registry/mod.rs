@@ -12,7 +12,6 @@ mod calls;
 mod entry;
 mod events;
 mod failure;
-mod notes;
 pub mod settings;
 
 use std::collections::BTreeMap;
@@ -21,10 +20,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::provider::{Providers, for_each};
+use crate::provider::{Note, Notes, Providers, for_each};
 use crate::registry::entry::{Entry, Facts, Life, Origin, Seen};
 use crate::registry::events::Events;
-pub use crate::registry::notes::RegistryNotes;
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
@@ -37,6 +35,19 @@ use crate::wire::registry::{
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
 
+impl Note for RegistryNote {
+    /// The most labels, and what is around them.
+    const LEN_MAX: u64 = 128 << 10;
+
+    fn encode(&self) -> Vec<u8> {
+        self.encode()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Self::decode(bytes)
+    }
+}
+
 /// Who asks, as events name it.
 type Cause<'a> = &'a str;
 
@@ -44,7 +55,7 @@ type Cause<'a> = &'a str;
 pub struct Registry {
     providers: Providers,
     entries: Mutex<BTreeMap<ProviderName, Arc<Entry>>>,
-    notes: RegistryNotes,
+    notes: Notes<RegistryNote>,
     settings: RegistrySettings,
     events: Events,
 }
@@ -54,7 +65,7 @@ impl Registry {
     pub fn new(
         socket: PathBuf,
         providers: Providers,
-        notes: RegistryNotes,
+        notes: Notes<RegistryNote>,
         settings: RegistrySettings,
     ) -> Result<Self, Error> {
         let events = Events::begin(socket)?;
@@ -86,12 +97,11 @@ impl Registry {
         );
         for name in self.providers.names() {
             let note = notes.remove(&name);
-            let origin = match &note {
-                Some(note) if note.source == Origin::Api.name() => Origin::Api,
-                _ if configured.contains(&name) => Origin::Config,
-                Some(_) => Origin::Config,
-                None => Origin::Api,
+            let is_api = match &note {
+                Some(note) => note.source == Origin::Api.name(),
+                None => !configured.contains(&name),
             };
+            let origin = if is_api { Origin::Api } else { Origin::Config };
             self.take_on(name, note, origin);
         }
         // Their providers are gone.

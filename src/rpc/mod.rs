@@ -1,5 +1,5 @@
 //! gRPC as both of its ends need it: the public messages, the codec, the services generated from `proto/`,
-//! statuses to errors and back, and a call as a blocking one.
+//! statuses to errors and back, a channel on this machine, and a call as a blocking one.
 
 #![forbid(unsafe_code)]
 
@@ -7,6 +7,7 @@ pub(crate) mod api;
 pub(crate) mod block;
 pub(crate) mod client_threads;
 pub(crate) mod codec;
+pub(crate) mod local_channel;
 pub(crate) mod pending;
 pub(crate) mod services;
 pub(crate) mod status;

@@ -92,6 +92,23 @@ pub fn run(mut command: Command, limit: Duration) -> Output {
     }
 }
 
+/// The same command, which SIGINT ends also where these tests ignore it, as a job in the background of a
+/// script does: programs are handed that on.
+fn interruptible(command: &Command) -> Command {
+    let mut same = Command::new("env");
+    same.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => same.env(key, value),
+            None => same.env_remove(key),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        same.current_dir(dir);
+    }
+    same
+}
+
 /// A command in the background. Killed when dropped.
 pub struct Running {
     what: String,
@@ -107,7 +124,8 @@ pub struct Running {
 impl Running {
     /// Starts it. Its lines of standard output can be waited for, and everything it wrote is kept.
     #[track_caller]
-    pub fn new(mut command: Command) -> Self {
+    pub fn new(command: Command) -> Self {
+        let mut command = interruptible(&command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let what = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {what}: {e}"));
