@@ -143,6 +143,14 @@ fn under_load(service: &Service, kills: u32, may_fail: bool, mut kill: impl FnMu
                 if clients.iter().any(thread::ScopedJoinHandle::is_finished) {
                     return;
                 }
+                // All names are known now: enough is acknowledged, however slow the machine, before the next kills.
+                if n % STRETCH == 1 {
+                    let enough = load.acknowledged.load(Ordering::Relaxed) + STRETCH;
+                    wait::until("there is load", LATER, || {
+                        load.acknowledged.load(Ordering::Relaxed) > enough
+                            || clients.iter().any(thread::ScopedJoinHandle::is_finished)
+                    });
+                }
                 kill(&mut random);
                 if n % STRETCH == 0 || n == kills {
                     load.look(&format!("after {n} kills"));
@@ -154,7 +162,6 @@ fn under_load(service: &Service, kills: u32, may_fail: bool, mut kill: impl FnMu
     });
     let acknowledged = load.acknowledged.into_inner();
     println!("{kills} kills, {acknowledged} commands acknowledged: none lost, nothing doubled");
-    assert!(acknowledged > kills, "there was load: {acknowledged} commands in {kills} kills");
 }
 
 /// A process that has nothing to do with the service, and notes each signal that can be noted.

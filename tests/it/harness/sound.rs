@@ -16,11 +16,12 @@ const AT_REST: [&str; 3] = ["running", "stopped", "failed"];
 
 impl Service {
     /// A start of a child that tells when it is not the only one: the lock of its name is held while it
-    /// lives.
+    /// lives. A flock(1) that the test kills in the middle says nothing about others.
     pub fn start_args<'w>(&self, name: &'w str, options: &[&'w str]) -> Vec<String> {
         let (locks, doubles) = (self.scratch().file("lock"), self.scratch().file("doubles"));
         let script = format!(
-            "exec 9>>{locks}-{name}; flock -n 9 || echo \"{name} $PROVOST_ID $PROVOST_RUN\" >>{doubles}; \
+            "exec 9>>{locks}-{name}; flock -n -E 75 9; \
+             [ $? -ne 75 ] || echo \"{name} $PROVOST_ID $PROVOST_RUN\" >>{doubles}; \
              exec sleep 90000"
         );
         let args = [&["start", "--name", name, "--stop-timeout", "20s"], options].concat();
