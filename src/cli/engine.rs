@@ -18,6 +18,8 @@ use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]
 use crate::gateway;
 #[cfg(feature = "gateway")]
+use crate::gateway::settings::Limits;
+#[cfg(feature = "gateway")]
 use crate::host;
 use crate::sys::system;
 use crate::wire::error::Error;
@@ -53,9 +55,10 @@ const GATEWAY_ENV: [(&str, &str); 2] = [
          glibc.pthread.stack_cache_size=1048576",
     ),
 ];
-/// How long its connections may take to end.
+/// How long its connections may take to end when the grace of their calls is over; and how long all of the
+/// host's may take.
 #[cfg(feature = "gateway")]
-const GATEWAY_STOP_MAX: Duration = Duration::from_secs(5);
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 pub const COMMAND: Command = Command::new("engine", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::Hidden)
@@ -173,7 +176,7 @@ fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> R
     if config.grpc.is_some() || !config.local.grpc {
         return Ok(vec![spec]);
     }
-    let mut local = gateway_spec(args, session)?;
+    let mut local = gateway_spec(config, args, session)?;
     // So it is another one than that with [grpc], and makes way for it when there is such a section.
     local.command.push("--local".to_owned());
     Ok(vec![spec, local])
@@ -189,7 +192,7 @@ fn internal_processes(
 ) -> Result<Vec<Spec>, Error> {
     let mut specs = Vec::new();
     if config.grpc.is_some() {
-        specs.push(gateway_spec(args, session)?);
+        specs.push(gateway_spec(config, args, session)?);
     }
     if config.modules.listen.is_some() {
         specs.push(host_spec(args, session)?);
@@ -207,9 +210,11 @@ fn host_spec(args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
 }
 
 #[cfg(feature = "gateway")]
-fn gateway_spec(args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
+fn gateway_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
     let mut spec = program("gateway", args, session)?;
     spec.name = Some(GATEWAY.parse()?);
+    spec.stop.timeout =
+        STOP_MAX + config.grpc.as_ref().map_or_else(Limits::default, |grpc| grpc.limits).grace;
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -234,7 +239,7 @@ fn program(name: &str, args: &EngineArgs, session: &Session) -> Result<Spec, Err
     spec.restart.policy = RestartPolicy::Always;
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;
-    spec.stop.timeout = GATEWAY_STOP_MAX;
+    spec.stop.timeout = STOP_MAX;
     Ok(spec)
 }
 

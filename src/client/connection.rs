@@ -3,6 +3,8 @@
 use std::fmt;
 #[cfg(feature = "gateway")]
 use std::io;
+#[cfg(feature = "gateway")]
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 #[cfg(feature = "gateway")]
@@ -14,6 +16,8 @@ use crate::client::link::{Fault, Link};
 #[cfg(feature = "gateway")]
 use crate::client::remote::{Remote, RemoteLink};
 use crate::client::socket;
+#[cfg(feature = "gateway")]
+use crate::sys::poll::{self, PollFd};
 use crate::wire::envelope::Behalf;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
@@ -109,6 +113,14 @@ impl Connection {
             #[cfg(feature = "gateway")]
             Self::Remote(_) => Vec::new(),
         }
+    }
+
+    /// Waits until the other end has gone; one on another machine is not waited for.
+    #[cfg(feature = "gateway")]
+    pub fn until_lost(&self) {
+        let Self::Socket(link) = self else { return };
+        let mut fds = [PollFd::hangup(link.socket().as_fd())];
+        while poll::wait(&mut fds, None).is_ok() && !fds[0].is_hung_up() {}
     }
 
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {

@@ -267,6 +267,14 @@ impl Client {
         self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
     }
 
+    /// Waits until the connection that there is has ended.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn until_lost(&self) {
+        if let Some(link) = &self.0.link {
+            link.until_lost();
+        }
+    }
+
     /// The socket on which gRPC on this machine is listened for, for whoever serves it.
     #[cfg(feature = "gateway")]
     pub(crate) fn grpc_listener(&mut self) -> Result<OwnedFd, Error> {

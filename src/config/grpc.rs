@@ -123,7 +123,8 @@ fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
     let timeout = Duration::from_secs(1)..=Duration::from_secs(3600);
     let keepalive = section.duration("keepalive", timeout.clone())?.unwrap_or(or.keepalive);
     let stall = section.duration("stall", timeout)?.unwrap_or(or.stall);
+    let grace = section.duration("grace", Duration::ZERO..=Duration::from_secs(300))?.unwrap_or(or.grace);
     section.finish()?;
     let handshake = handshake.unwrap_or(or.handshake);
-    Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall })
+    Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall, grace })
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grpcio::{ChannelBuilder, Server, ServerBuilder};
+use parking_lot::Mutex;
 
 use crate::gateway::caller::Caller;
 use crate::gateway::calls::Calls;
+use crate::gateway::live::{self, End, Entered};
 use crate::gateway::meter::{FrameMeter, Quotas};
 use crate::gateway::rate_limit::Violation;
 use crate::gateway::serving::Watches;
@@ -75,17 +77,27 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 /// `shown`: what the client was let in by.
 fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>) -> Result<Ended, Error> {
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
-    let _live = gateway.live.enter(&peer, tunnel.closer());
+    let server = serve_calls(gateway, Caller::new(peer.clone(), Arc::clone(&gateway.verifier)), theirs)?;
+    let _live = enter(gateway, End::Remote(peer.clone(), tunnel.closer()), &server);
     // A reload either finds it among the living, or is seen here.
     let is_let_in =
         gateway.access().is_some_and(|access| Arc::ptr_eq(&access, shown) || access.clients.accept(&peer));
     if !is_let_in {
         return Err(Error::new(Code::Refused, "would not be let in any more by what was loaded meanwhile"));
     }
-    let _server = serve_calls(gateway, Caller::new(peer, Arc::clone(&gateway.verifier)), theirs)?;
     let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
     Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
     // The server is dropped here: it waits until its calls have noticed.
+}
+
+/// Makes the connection one of those that end with the gateway.
+pub(super) fn enter(gateway: &Gateway, end: End, server: &Arc<Mutex<Server>>) -> Entered {
+    let entered = gateway.live.enter(end, server);
+    // An end either finds it among the living, or is seen here.
+    if gateway.serving.is_ending() {
+        live::drain(server);
+    }
+    entered
 }
 
 /// A gRPC server for this caller, on this socket, for as long as it is kept.
@@ -93,7 +105,7 @@ pub(super) fn serve_calls(
     gateway: &Arc<Gateway>,
     caller: Caller,
     socket: UnixStream,
-) -> Result<Server, Error> {
+) -> Result<Arc<Mutex<Server>>, Error> {
     let calls = Calls { gateway: Arc::clone(gateway), caller: Arc::new(caller), watches: Watches::default() };
     let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
         .channel_args(arguments(gateway).build_args())
@@ -107,7 +119,7 @@ pub(super) fn serve_calls(
         .map_err(|e| Error::failed("make a server", &e))?;
     server.start();
     grpc::serve(&mut server, socket).map_err(|e| Error::failed("hand over the socket", &e))?;
-    Ok(server)
+    Ok(Arc::new(Mutex::new(server)))
 }
 
 /// What the C core is told about every connection. Its own defences against floods are few: see

@@ -16,7 +16,7 @@ use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{Health, HealthCheckRequest, HealthCheckResponse};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 
 /// The most bytes of a question: the name of a service.
 const REQUEST_LEN_MAX: usize = 1 << 10;
@@ -31,6 +31,12 @@ fn service(request: Encoded<HealthCheckRequest>) -> Result<String, RpcStatus> {
 
 fn message(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
+}
+
+fn ending() -> RpcStatus {
+    let e =
+        Error::new(Code::Unreachable, "the gateway ends").hint("another one comes when the service goes on");
+    e.into()
 }
 
 impl Health for Calls {
@@ -77,11 +83,12 @@ impl Health for Calls {
         ctx.spawn(async move {
             let (_place, watching) = (place, gateway.serving.watch());
             let mut sent = None;
-            while let Some(status) = poll_fn(|context| {
+            while let Some((status, is_ending)) = poll_fn(|context| {
                 watching.wakes(context.waker());
+                let is_ending = gateway.serving.is_ending();
                 let status = gateway.serving.of(&service);
-                if sent != Some(status) {
-                    return Poll::Ready(Some(status));
+                if is_ending || sent != Some(status) {
+                    return Poll::Ready(Some((status, is_ending)));
                 }
                 match Pin::new(&mut sink).poll_flush(context) {
                     Poll::Ready(Err(_)) => Poll::Ready(None),
@@ -90,10 +97,16 @@ impl Health for Calls {
             })
             .await
             {
-                if sink.send((message(status), WriteFlags::default())).await.is_err() {
+                if sent.replace(status) != Some(status)
+                    && sink.send((message(status), WriteFlags::default())).await.is_err()
+                {
                     return;
                 }
-                sent = Some(status);
+                // Nothing more will change, and no connection is kept open to see that.
+                if is_ending {
+                    let _ = sink.fail(ending()).await;
+                    return;
+                }
             }
         });
     }

@@ -27,7 +27,7 @@ pub(super) fn open(address: SocketAddr) -> Result<TcpListener, Error> {
     Ok(listener)
 }
 
-/// Lets clients in until the process ends.
+/// Lets clients in until the listening socket is shut down.
 pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
     let limits = SlotLimits { all: gateway.limits.connections, unproven: gateway.limits.unauthenticated };
     let slots = Slots::new(limits);
@@ -37,6 +37,9 @@ pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
         let looked_at = shut_until.is_none().then(|| listener.as_fd());
         let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
         shut_until = None;
+        if gateway.serving.is_ending() {
+            return;
+        }
         if let Err(e) = let_in(gateway, &slots, listener) {
             gateway.log.say(&format!("cannot let connections in for a moment: {e}"));
             shut_until = Some(clock::now_ms() + SHUT_MS);

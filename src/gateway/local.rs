@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::client::{Client, grpc_socket};
 use crate::gateway::caller::Caller;
 use crate::gateway::connection;
+use crate::gateway::live::End;
 use crate::gateway::shared::Gateway;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::{self, PeerCredentials};
@@ -36,7 +37,7 @@ pub(super) fn begin(gateway: &Arc<Gateway>, is_needed: bool) -> Result<Option<St
     Ok(grpc_socket(&gateway.socket).map(|path| path.display().to_string()))
 }
 
-/// Lets clients in until the process ends.
+/// Lets clients in until the gateway ends: those who come later wait in the socket for the next one.
 fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
     // Each connection has a clone: how many there are.
     let slots = Arc::new(());
@@ -46,6 +47,9 @@ fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
         let looked_at = shut_until.is_none().then(|| listener.as_fd());
         let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
         shut_until = None;
+        if gateway.serving.is_ending() {
+            return;
+        }
         if let Err(e) = let_in(gateway, &slots, listener) {
             gateway.log.say(&format!("cannot let connections in for a moment: {e}"));
             shut_until = Some(clock::now_ms() + SHUT_MS);
@@ -82,7 +86,9 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Re
 fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials) -> Result<(), Error> {
     let failed = |e: io::Error| Error::failed("look after the connection", &e);
     let watched = client.try_clone().map_err(failed)?;
-    let _server = connection::serve_calls(gateway, Caller::Local(peer), client)?;
+    let end = End::Local(client.try_clone().map_err(failed)?);
+    let server = connection::serve_calls(gateway, Caller::Local(peer), client)?;
+    let _live = connection::enter(gateway, end, &server);
     loop {
         // The C core shuts the socket down at its end, and the client at its own: either is seen here.
         let mut fds = [PollFd::traffic(watched.as_fd(), false, false)];

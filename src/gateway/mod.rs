@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | `provost` (gateway) | `mod.rs` | what is read from files | signals, changed files |
 //! | `grpc-listener` | `listener.rs` | the listener | connections |
+//! | `grpc-engine` | `behind.rs` | a connection to the engine | the engine's end |
 //! | `grpc-local` | `local.rs` | the socket for this machine | connections |
 //! | `grpc-conn` | `connection.rs` | one connection and its gRPC server | its two sockets |
 //! | `grpc-N` | grpcio | completions of calls: begins them, never waits | the C core |
@@ -15,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod behind;
 mod caller;
 mod calls;
 mod connection;
@@ -40,9 +42,11 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use grpcio::EnvBuilder;
 use parking_lot::Mutex;
@@ -61,7 +65,7 @@ use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
-use crate::sys::{clock, memory, thread};
+use crate::sys::{clock, memory, socket, thread};
 use crate::wire::error::Error;
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
@@ -71,8 +75,8 @@ const COMPLETION_THREADS: usize = 1;
 const OWN_THREADS_MAX: usize = 1024;
 /// Files that are changed one by one are read when nothing has changed for so long, ms.
 const QUIET_MS: u64 = 200;
-/// How long connections may take to end with the gateway, ms.
-const GOODBYE_MS: u64 = 2000;
+/// How long connections that are ended at once may take for it.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What its first line of output begins with when it lets clients in.
 pub const READY: &str = "gRPC is ready";
@@ -112,14 +116,16 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         socket,
     });
     let mut addresses = Vec::new();
-    if let Some(settings) = &settings {
-        let listener = listener::open(settings.listen)?;
+    let listener =
+        settings.as_ref().map(|settings| listener::open(settings.listen)).transpose()?.map(Arc::new);
+    if let Some((settings, listener)) = settings.as_ref().zip(listener.clone()) {
         let ours = Arc::clone(&gateway);
         thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
             .map_err(|e| Error::failed("start a thread", &e))?;
         addresses.push(settings.listen.to_string());
     }
     addresses.extend(local::begin(&gateway, settings.is_none())?);
+    behind::begin(&gateway)?;
     gateway.log.event(&format!("{READY} on {}", addresses.join(" and ")));
     memory::forget_code();
     if let Some(warning) = settings.as_ref().and_then(|settings| settings.users.warning()) {
@@ -136,7 +142,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         }
         match signals.read().map_err(|e| Error::failed("receive signals", &e))? {
             Some(signal::HUP) => due = Some(0),
-            Some(_) => end(&gateway),
+            Some(_) => end(&gateway, listener.as_deref()),
             None => {}
         }
         if woken == Wait::Deadline || due == Some(0) {
@@ -185,14 +191,16 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<Option<GatewaySettings>, 
     gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
 }
 
-/// Lets the clients know, and goes.
-fn end(gateway: &Gateway) -> ! {
+/// Lets nobody in any more, gives the calls under way their time, and goes.
+fn end(gateway: &Gateway, listener: Option<&TcpListener>) -> ! {
     gateway.serving.end();
-    gateway.live.close_if(|_| true);
-    let deadline = clock::now_ms() + GOODBYE_MS;
-    while gateway.live.count() > 0 && clock::now_ms() < deadline {
-        // Nothing wakes us when the count falls: a look every few milliseconds, at the end of the process.
-        let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));
+    if let Some(listener) = listener {
+        socket::shutdown(listener.as_fd());
+    }
+    gateway.live.drain();
+    if !gateway.live.until_none(gateway.limits.grace) {
+        gateway.live.close();
+        gateway.live.until_none(GOODBYE);
     }
     std::process::exit(0)
 }

@@ -1,4 +1,5 @@
-//! Whether the gateway serves, and the calls that want to know when that changes.
+//! Whether the gateway serves, which it does while there is an engine behind it; and the calls that want to
+//! know when that changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const WATCHES_MAX: usize = 8;
 #[derive(Default)]
 pub(super) struct Serving {
     is_ending: AtomicBool,
+    /// Nothing is behind that would answer.
+    is_alone: AtomicBool,
     watching: Mutex<Watchers>,
 }
 
@@ -32,13 +35,28 @@ impl Serving {
     /// The gateway is about to end.
     pub fn end(&self) {
         self.is_ending.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// The engine has gone, or is there again.
+    pub fn set_alone(&self, is_alone: bool) {
+        if self.is_alone.swap(is_alone, Ordering::AcqRel) != is_alone {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
         self.watching.lock().by_number.values().for_each(Waker::wake_by_ref);
     }
 
     pub fn of(&self, service: &str) -> ServingStatus {
         match service.is_empty() || SERVICES.contains(&service) {
             false => ServingStatus::ServiceUnknown,
-            true if self.is_ending.load(Ordering::Acquire) => ServingStatus::NotServing,
+            true if self.is_ending() || self.is_alone.load(Ordering::Acquire) => ServingStatus::NotServing,
             true => ServingStatus::Serving,
         }
     }

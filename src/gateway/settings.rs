@@ -85,6 +85,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// How long a client may take nothing of what it is sent.
     pub stall: Duration,
+    /// How long calls under way may take when the gateway ends.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -97,6 +99,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
             stall: Duration::from_secs(60),
+            grace: Duration::from_secs(5),
         }
     }
 }

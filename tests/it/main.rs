@@ -37,6 +37,8 @@ mod g_clients;
 #[cfg(feature = "gateway")]
 mod g_demo;
 #[cfg(feature = "gateway")]
+mod g_drain;
+#[cfg(feature = "gateway")]
 mod g_http2;
 #[cfg(feature = "gateway")]
 mod g_identity;
