@@ -51,7 +51,9 @@ pub fn needs(request: &Request) -> Role {
             | Verb::Initialize
             | Verb::Dispose
             | Verb::Hold(_)
-            | Verb::Release => Role::Admin,
+            | Verb::Release
+            | Verb::Monitor(_)
+            | Verb::Unmonitor => Role::Admin,
         },
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
@@ -111,6 +113,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Health => "ask about a provider",
             Verb::Hold(_) => "hold a circuit breaker",
             Verb::Release => "release a circuit breaker",
+            Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
         Request::Provider(call) => match call {
             ProviderCall::Start(..) => "start a provider",
@@ -219,6 +222,8 @@ mod tests {
             (registry(Verb::Dispose), [no, no, yes], yes),
             (registry(Verb::Hold("x".into())), [no, no, yes], yes),
             (registry(Verb::Release), [no, no, yes], yes),
+            (registry(Verb::Monitor(None)), [no, no, yes], yes),
+            (registry(Verb::Unmonitor), [no, no, yes], yes),
             (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),

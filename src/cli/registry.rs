@@ -1,5 +1,7 @@
 //! `provost registry`: every provider there is, and what becomes of it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
@@ -18,12 +20,12 @@ use crate::wire::id::quoted;
 use crate::wire::provider::{ProviderName, SET_DEFAULT};
 use crate::wire::registry::{Entry, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom};
 use crate::wire::request::Events;
-use crate::wire::time::Timestamp;
+use crate::wire::time::{Timestamp, millis};
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "list",
     "show",
     "names",
@@ -37,6 +39,7 @@ const VERBS: [&str; 16] = [
     "restart",
     "reset",
     "health",
+    "monitor",
     "hold",
     "release",
     "events",
@@ -49,6 +52,7 @@ Usage: provost registry list|names
        provost registry register NAME --binary FILE [OPTIONS]
        provost registry unregister NAME
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
+       provost registry monitor start|stop [NAME] [--interval DURATION]
        provost registry hold NAME --reason TEXT
        provost registry release NAME
        provost registry events [NAME] [--follow]
@@ -57,7 +61,8 @@ The registry has an entry for every provider: those of the configuration, and th
 registered or started since (docs/registry.md). 'unregister' waits for calls that are under way. One
 that was disposed of takes no calls until it is initialised; one that was stopped is started by the
 next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
-until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. A list is a table on a
+until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those that run are asked how
+they are again and again ('monitor', by default all of them as [registry.health] says). A list is a table on a
 terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has' says no; 4: no such provider;
 6: refused; 126, 127: the binary cannot be executed, or is not there.
 
@@ -67,6 +72,7 @@ Options:
                              only this set
       --follow               Go on as events happen
       --since SEQ            Events after this number; else all that are kept
+      --interval DURATION    From one check of its health to the next
       --reason TEXT          Why the circuit breaker is held open
       --label K=V            A note about the provider (repeat it)
       --type TYPE            What kind of provider it is (process)
@@ -97,6 +103,7 @@ struct Options {
     reason: Option<String>,
     labels: Vec<(String, String)>,
     kind: Option<String>,
+    interval: Option<Duration>,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
@@ -108,6 +115,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--since" => options.events.since = arguments.number(&option)?,
             "--reason" => options.reason = Some(arguments.value(&option)?),
             "--label" => options.labels.push(values::pair(&option, &arguments.value(&option)?)?),
+            "--interval" => options.interval = Some(arguments.duration(&option)?),
             "--type" => options.kind = Some(arguments.value(&option)?),
             // Those are for values, of which there are none here.
             "--unwrap" | "--raw" => return Err(arguments.unknown(&option)),
@@ -124,6 +132,14 @@ impl Options {
             let e = format!("there is no 'provost registry {}'", quoted(&verb).trim_matches('\''));
             return Err(arguments.usage(e));
         }
+        let is_started = match verb.as_str() {
+            "monitor" => match arguments.next_value().as_deref() {
+                Some("start") => true,
+                Some("stop") => false,
+                _ => return Err(arguments.usage("'monitor' takes 'start' or 'stop'".into())),
+            },
+            _ => false,
+        };
         let alias = arguments.next_value();
         arguments.no_values()?;
         let set = self.given.set.clone();
@@ -135,7 +151,7 @@ impl Options {
         let whom = match (&of, self.all, verb.as_str()) {
             (Some(_), true, _) => return Err(arguments.usage("--all is given, and a name".into())),
             (Some(name), false, _) => Whom::One(name.clone()),
-            (None, _, "list" | "names" | "events") => Whom::All(set),
+            (None, _, "list" | "names" | "events" | "monitor") => Whom::All(set),
             (None, true, "initialize" | "dispose" | "start" | "stop" | "restart" | "reset" | "health") => {
                 Whom::All(set)
             }
@@ -161,6 +177,8 @@ impl Options {
             "reset" => Order::Do(call(Verb::Reset)),
             "health" => Order::Do(call(Verb::Health)),
             "release" => Order::Do(call(Verb::Release)),
+            "monitor" if is_started => Order::Do(call(Verb::Monitor(self.interval))),
+            "monitor" => Order::Do(call(Verb::Unmonitor)),
             "hold" => {
                 let none = || arguments.usage("there is no --reason".into());
                 Order::Do(call(Verb::Hold(self.reason.ok_or_else(none)?)))
@@ -288,6 +306,7 @@ fn object(e: &Entry) -> Value {
             "reason": e.breaker.reason,
             "next_probe_at": e.breaker.next_probe_at.map(json::time),
         },
+        "check_interval_ms": e.interval.map(millis),
         "binary": p.binary,
         "pid": p.pid,
         "port": p.port,
@@ -346,6 +365,9 @@ mod tests {
         let of_set = call(Whom::All(Some("ci".into())), Verb::Stop);
         assert_eq!(parsed("stop --all --set ci"), Ok(Order::Do(of_set)));
         assert_eq!(parsed("show a --set ci"), Ok(Order::Do(call(name("ci", "a"), Verb::Show))));
+        let monitor = Verb::Monitor(Some(Duration::from_secs(2)));
+        assert_eq!(parsed("monitor start a --interval 2s"), Ok(Order::Do(call(name("", "a"), monitor))));
+        assert_eq!(parsed("monitor stop"), Ok(Order::Do(call(Whom::All(None), Verb::Unmonitor))));
         let hold = call(name("", "a"), Verb::Hold("x".into()));
         assert_eq!(parsed("hold a --reason x"), Ok(Order::Do(hold)));
         let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =
@@ -369,6 +391,8 @@ mod tests {
             "unregister --all",
             "register a",
             "hold a",
+            "monitor",
+            "monitor a",
             "list a",
             "show a b",
             "show a --raw",

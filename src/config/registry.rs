@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::guard::breaker::BreakerSettings;
+use crate::registry::health::HealthSettings;
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
+use crate::wire::registry::INTERVAL_MIN;
 
 pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let or = RegistrySettings::default();
     let breaker = section.section("circuit_breaker")?.map(breaker).transpose()?.unwrap_or(or.breaker);
+    let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
     let mut dispose_timeout = or.dispose_timeout;
@@ -18,7 +21,7 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
         dispose_timeout = given.unwrap_or(dispose_timeout);
         lifecycle.finish()?;
     }
-    Ok(RegistrySettings { breaker, dispose_timeout })
+    Ok(RegistrySettings { breaker, health, dispose_timeout })
 }
 
 fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {
@@ -45,6 +48,28 @@ fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {
     Ok(settings)
 }
 
+fn health(mut section: Section<'_>) -> Result<HealthSettings, Error> {
+    let or = HealthSettings::default();
+    let number = |section: &mut Section<'_>, key, range, or: u32| {
+        let given = section.integer(key, range)?.and_then(|n| u32::try_from(n).ok());
+        Ok::<_, Error>(given.unwrap_or(or))
+    };
+    let interval = section.duration("check_interval", Duration::ZERO..=seconds(86_400))?;
+    if interval.is_some_and(|interval| !interval.is_zero() && interval < INTERVAL_MIN) {
+        return Err(section.error("'check_interval' is at least 100ms, or 0s for no checks"));
+    }
+    let timeout = section.duration("timeout", Duration::from_millis(10)..=seconds(300))?;
+    let settings = HealthSettings {
+        check_interval: interval.unwrap_or(or.check_interval),
+        timeout: timeout.unwrap_or(or.timeout),
+        retries: number(&mut section, "retries", 0..=10, or.retries)?,
+        failure_threshold: number(&mut section, "failure_threshold", 1..=1000, or.failure_threshold)?,
+        success_threshold: number(&mut section, "success_threshold", 1..=1000, or.success_threshold)?,
+    };
+    section.finish()?;
+    Ok(settings)
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -64,13 +89,16 @@ mod tests {
     fn what_is_given_is_taken_and_the_rest_is_as_by_default() {
         assert_eq!(read(""), Ok(RegistrySettings::default()));
         let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
+                    [registry.health]\ncheck_interval = \"0s\"\nretries = 0\n\
                     [registry.lifecycle]\ndispose_timeout = \"1m\"\n";
         let breaker = BreakerSettings {
             failure_threshold: 3,
             recovery_timeout: seconds(2),
             ..BreakerSettings::default()
         };
-        assert_eq!(read(text), Ok(RegistrySettings { breaker, dispose_timeout: seconds(60) }));
+        let health =
+            HealthSettings { check_interval: Duration::ZERO, retries: 0, ..HealthSettings::default() };
+        assert_eq!(read(text), Ok(RegistrySettings { breaker, health, dispose_timeout: seconds(60) }));
     }
 
     #[test]
@@ -81,6 +109,8 @@ mod tests {
             "[registry.circuit_breaker]\nrecovery_timeout = \"1ms\"\n",
             "[registry.circuit_breaker]\nprobes = 1\nprobes_needed = 2\n",
             "[registry.lifecycle]\nx = 1\n",
+            "[registry.health]\ncheck_interval = \"99ms\"\n",
+            "[registry.health]\nfailure_threshold = 0\n",
         ] {
             assert!(read(text).is_err(), "{text}");
         }

@@ -5,6 +5,9 @@
 //! |---|---|---|
 //! | `provost` (host) | nothing | signals |
 //! | `listener`, `conn-N` | see `listener/mod.rs` | clients |
+//! | `events` | what is told to the engine of providers | calls and checks |
+//! | `exits` | how far it has read the service's events | processes that end |
+//! | `health`, `check` | who is to be checked when; one check | the time; that provider |
 //! | `handshake`, `provider` | one start; one provider in a recovery or a shutdown | that provider |
 //!
 //! A question is answered on the thread of its connection. The host may end at any moment: the engine starts
@@ -63,7 +66,7 @@ pub struct Options {
 
 struct Host {
     socket: PathBuf,
-    registry: Registry,
+    registry: Arc<Registry>,
     modules: Modules,
 }
 
@@ -76,7 +79,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let notes = Notes::open(&ours.with_extension("notes"))?;
     let entries = Notes::open(&ours.with_extension("registry"))?;
     let providers = Providers::new(socket.clone(), directories, notes);
-    let registry = Registry::new(socket.clone(), providers, entries, registry)?;
+    let registry = Arc::new(Registry::new(socket.clone(), providers, entries, registry)?);
+    registry.watch(socket.clone())?;
     let (modules, address) = Modules::start(modules, Arc::clone(&say))?;
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));

@@ -103,12 +103,15 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         };
     }
 
-    /// A run has ended by itself, for this reason. What is known of it no more changes nothing.
-    pub fn ended(&mut self, run: &R, why: F) {
-        if matches!(&self.phase, Phase::Ready(present) if present == run) {
+    /// A run has ended by itself, for this reason. What is known of it no more changes nothing; whether it
+    /// was news.
+    pub fn ended(&mut self, run: &R, why: F) -> bool {
+        let is_news = matches!(&self.phase, Phase::Ready(present) if present == run);
+        if is_news {
             self.crashes += 1;
             self.phase = if self.recent.len() >= STARTS_MAX { self.failed(why) } else { Phase::Idle };
         }
+        is_news
     }
 
     /// Takes the run away to be stopped; no other thread gets it any more. None: there is none, or another

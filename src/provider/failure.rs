@@ -123,7 +123,7 @@ impl From<Error> for Failure {
 
 impl Ending {
     /// "exit code 3", and the last lines of standard error.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let how = match self.exit.map(|exit| exit.end) {
             Some(End::Code(code)) => format!("exit code {code}"),
             Some(End::Signal(number)) => crate::sys::signal::name(u32::from(number)),

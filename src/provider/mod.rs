@@ -12,6 +12,7 @@ mod alias;
 mod binary;
 mod calls;
 mod cancel;
+mod check;
 mod failure;
 mod idle;
 mod limit;

@@ -247,13 +247,16 @@ impl Site {
         let wait =
             Wait { targets: vec![target.clone()], until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
         let _ = client.wait(wait)?;
-        let found = status(&mut client, &target).ok();
-        let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
-        if !lives {
-            return Ok(Some(ending(&mut client, &target, &run.definition)));
+        let ended = end_of(&mut client, run);
+        if ended.is_none() {
+            run.disconnect();
         }
-        run.disconnect();
-        Ok(None)
+        Ok(ended)
+    }
+
+    /// How a run has ended; none: it goes on.
+    pub fn end_of(&self, run: &Run) -> Result<Option<Ending>, Failure> {
+        Ok(end_of(&mut self.client()?, run))
     }
 
     /// Ends a run: politely, then with SIGTERM to all of it, then with SIGKILL. Its process is forgotten.
@@ -410,6 +413,13 @@ fn status(client: &mut Client, target: &str) -> Result<Process, Error> {
     let items = client.status(vec![target.to_owned()])?;
     let none = || Error::new(Code::NotFound, "the process is not there");
     items.into_iter().find_map(|item| item.process).ok_or_else(none)
+}
+
+fn end_of(client: &mut Client, run: &Run) -> Option<Ending> {
+    let target = run.process.to_string();
+    let found = status(client, &target).ok();
+    let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
+    (!lives).then(|| ending(client, &target, &run.definition))
 }
 
 /// How a process ended, if it did, and the end of what it has said on standard error.

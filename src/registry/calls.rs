@@ -1,24 +1,29 @@
 //! The one way to a provider: past its breaker, as one of its users, with what came of it told to both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::guard::breaker::Outcome;
+use crate::guard::gate::Permit;
 use crate::registry::entry::{Entry, Life, News};
-use crate::registry::failure::{self, without_name};
+use crate::registry::failure::{self, is_of_the_provider, without_name};
+use crate::registry::health::{FAILED, Sign};
 use crate::registry::{Cause, Registry};
 use crate::sys::clock;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
-use crate::wire::provider::{ProviderAnswer, ProviderCall};
+use crate::wire::provider::{ProviderAnswer, ProviderCall, ProviderName};
 use crate::wire::registry::Check;
 use crate::wire::time::Timestamp;
 
 /// Why a crash counts that no call was in the middle of.
 const CRASHED: &str = "its process ended by itself";
+/// The causes of what a check finds, and of what the end of a process means.
+const CAUSE_MONITOR: &str = "health check";
+const CAUSE_EXIT: &str = "exit";
 
 impl Registry {
-    /// Calls a provider, if its breaker lets the call through. A result that says that the provider does not
-    /// work counts, and so does a crash that was found only now.
+    /// Calls a provider, if its breaker lets the call through.
     pub(super) fn guarded(
         &self,
         entry: &Arc<Entry>,
@@ -27,28 +32,68 @@ impl Registry {
     ) -> Result<ProviderAnswer, Error> {
         let permit = entry.gate.enter().map_err(|r| failure::circuit_open(&entry.name, &r))?;
         let _user = entry.enter()?;
+        self.permitted(entry, permit, cause, || self.providers.answer(call))
+    }
+
+    /// Asks a provider that runs how it is. That is no use of it, and nobody waits for it.
+    pub(super) fn check(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<(), Error> {
+        if !matches!(entry.life(), Life::Live | Life::Stopped) {
+            return Err(failure::disposed(&entry.name));
+        }
+        let permit = entry.gate.enter().map_err(|r| failure::circuit_open(&entry.name, &r))?;
+        let settings = &self.settings.health;
+        let ask = || {
+            let ask_once = || match self.providers.check(&entry.name, settings.timeout) {
+                Ok(None) => Err(failure::not_running(&entry.name)),
+                Ok(Some(answer)) => Ok(answer),
+                Err(e) => Err(e),
+            };
+            let is_final = |result: &Result<_, Error>| {
+                result.as_ref().err().is_none_or(|e| e.reason == "crashed" || !is_of_the_provider(e))
+            };
+            let mut result = ask_once();
+            for _ in 0..settings.retries {
+                if is_final(&result) {
+                    break;
+                }
+                result = ask_once();
+            }
+            result
+        };
+        self.permitted(entry, permit, cause, ask).map(drop)
+    }
+
+    /// Makes a call that may be made. A result that says that the provider does not work counts, and so does
+    /// a crash that was found only now; one crash counts once, however many calls it has ended.
+    fn permitted(
+        &self,
+        entry: &Arc<Entry>,
+        permit: Permit,
+        cause: Cause<'_>,
+        ask: impl FnOnce() -> Result<ProviderAnswer, Error>,
+    ) -> Result<ProviderAnswer, Error> {
         if permit.is_probe() {
             // It is to be tried: what the restarts of a while ago came to is not to stand in its way.
             let _ = self.providers.answer(ProviderCall::Reset(entry.name.clone()));
         }
-        let (is_check, begin) = (matches!(call, ProviderCall::Health(_)), clock::now_ms());
-        let result = self.providers.answer(call);
+        let begin = clock::now_ms();
+        let result = ask();
         // The call has started what a person had stopped.
-        if entry.life() == Life::Stopped {
+        if entry.life() == Life::Stopped && result.is_ok() {
             entry.set_life(Life::Live);
             self.save(entry);
         }
         let crashes = self.look(entry, result.as_ref().err(), cause);
         let outcome = match &result {
             Ok(_) => Outcome::Success,
-            Err(e) if failure::is_of_the_provider(e) => {
+            // It was counted when it was found.
+            Err(e) if e.reason == "crashed" && crashes == 0 && !permit.is_probe() => Outcome::Ignored,
+            Err(e) if is_of_the_provider(e) => {
                 Outcome::Failure(without_name(&entry.name, &e.message).to_owned())
             }
             Err(_) => Outcome::Ignored,
         };
-        if is_check {
-            self.checked(entry, &result, clock::now_ms() - begin, cause);
-        }
+        self.weigh(entry, &result, &outcome, clock::now_ms() - begin, cause);
         let counted = u64::from(matches!(outcome, Outcome::Failure(_)));
         for _ in counted..crashes {
             entry.gate.fail(CRASHED);
@@ -108,7 +153,7 @@ impl Registry {
         };
         let mut failures = self.look(entry, result.as_ref().err(), cause);
         if let Err(e) = result
-            && failure::is_of_the_provider(e)
+            && is_of_the_provider(e)
         {
             failures = failures.max(1);
         }
@@ -129,6 +174,9 @@ impl Registry {
         };
         let tell = |kind, detail: &str| self.events.tell(kind, &entry.name, cause, detail);
         let mut crashes = 0;
+        if !news.is_empty() {
+            self.schedule(entry);
+        }
         for news in news {
             match news {
                 News::Crashed(count) => {
@@ -139,7 +187,10 @@ impl Registry {
                         of_call.map_or(CRASHED, |e| without_name(&entry.name, &e.message)),
                     );
                 }
-                News::Started => tell(EventKind::ProviderStarted, ""),
+                News::Started => {
+                    tell(EventKind::ProviderStarted, "");
+                    self.sign(entry, Sign::Fresh, "it was started", cause);
+                }
                 News::StartFailed => {
                     let why =
                         error.map_or("it could not be started", |e| without_name(&entry.name, &e.message));
@@ -151,25 +202,79 @@ impl Registry {
         crashes
     }
 
-    /// Keeps what a check has found, and tells where it is another than before.
-    fn checked(
+    /// Keeps what a check has found, and tells where the provider is another than before.
+    fn weigh(
         &self,
         entry: &Arc<Entry>,
         result: &Result<ProviderAnswer, Error>,
+        outcome: &Outcome,
         latency_ms: u64,
         cause: Cause<'_>,
     ) {
-        let (health, message) = match result {
-            Ok(ProviderAnswer::Health(h)) => (h.status.clone(), h.message.clone()),
-            Ok(_) => return,
-            Err(e) => ("failed".to_owned(), e.message.clone()),
+        let check = |health: &str, message: &str| {
+            let (health, message) = (health.to_owned(), message.to_owned());
+            Some(Check { at: Timestamp::now(), health, message, latency_ms })
         };
-        let check = Check { at: Timestamp::now(), health: health.clone(), message, latency_ms };
-        let detail = format!("{health}: {}", check.message);
-        let before = entry.facts.lock().check.replace(check).map(|check| check.health);
-        // That the first check finds it well is no change.
-        if before.unwrap_or_else(|| "ok".to_owned()) != health {
-            self.events.tell(EventKind::HealthStatusChanged, &entry.name, cause, &detail);
+        let (sign, check) = match (result, outcome) {
+            (Ok(ProviderAnswer::Health(h)), _) => (Sign::Says(&h.status), check(&h.status, &h.message)),
+            (Ok(_), _) => (Sign::Works, None),
+            (Err(_), Outcome::Failure(why)) => (Sign::Fails, check(FAILED, why)),
+            (Err(_), Outcome::Success | Outcome::Ignored) => return,
+        };
+        let message = check.as_ref().map_or_else(String::new, |check| check.message.clone());
+        if let Some(check) = check {
+            entry.facts.lock().check = Some(check);
         }
+        self.sign(entry, sign, &message, cause);
+    }
+
+    /// Takes a sign of how a provider is, and tells where that is another than before.
+    fn sign(&self, entry: &Arc<Entry>, sign: Sign<'_>, message: &str, cause: Cause<'_>) {
+        let status = {
+            let mut facts = entry.facts.lock();
+            if !facts.health.take(sign, &self.settings.health) {
+                return;
+            }
+            facts.health.status().to_owned()
+        };
+        let detail = if message.is_empty() { status } else { format!("{status}: {message}") };
+        self.events.tell(EventKind::HealthStatusChanged, &entry.name, cause, &detail);
+    }
+
+    /// Checks one in its turn; whether it is to be checked again.
+    pub(super) fn is_checked(&self, name: &ProviderName) -> bool {
+        let Ok(entry) = self.find(name) else { return false };
+        let _ = self.check(&entry, CAUSE_MONITOR);
+        self.is_running(&entry) && entry.interval(&self.settings.health).is_some()
+    }
+
+    /// Has it checked in this interval; zero: no more.
+    pub(super) fn monitor(&self, entry: &Arc<Entry>, interval: Duration) {
+        entry.facts.lock().interval = Some(interval);
+        self.save(entry);
+        self.schedule(entry);
+    }
+
+    /// Has the monitor know whether it is to be checked.
+    pub(super) fn schedule(&self, entry: &Arc<Entry>) {
+        let Some(watch) = self.watch.get() else { return };
+        match entry.interval(&self.settings.health).filter(|_| self.is_running(entry)) {
+            Some(interval) => watch.monitor.watch(&entry.name, interval),
+            None => watch.monitor.unwatch(&entry.name),
+        }
+    }
+
+    /// The process of a provider has ended, or that of an earlier run.
+    pub(super) fn ended(&self, name: &ProviderName) {
+        let Ok(entry) = self.find(name) else { return };
+        let Some(how) = self.providers.take_end(name) else { return };
+        let e = failure::ended(name, &how);
+        let crashes = self.look(&entry, Some(&e), CAUSE_EXIT);
+        let why = without_name(name, &e.message);
+        (0..crashes).for_each(|_| entry.gate.fail(why));
+        if crashes > 0 {
+            self.sign(&entry, Sign::Fails, why, CAUSE_EXIT);
+        }
+        self.settle(&entry);
     }
 }

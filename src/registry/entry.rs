@@ -12,6 +12,7 @@ use crate::guard::breaker::{Breaker, BreakerState, Change};
 use crate::guard::gate::Gate;
 use crate::registry::events::Events;
 use crate::registry::failure::{disposed, wall};
+use crate::registry::health::{FAILED, HealthSettings, HealthState};
 use crate::registry::settings::RegistrySettings;
 use crate::sys::clock;
 use crate::wire::error::Error;
@@ -22,6 +23,8 @@ use crate::wire::registry::{self as wire, Check, TYPE_PROCESS};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
 
+/// How a provider calls itself that works, but not well.
+const DEGRADED: &str = "degraded";
 /// The cause of what a breaker does.
 const CAUSE_BREAKER: &str = "circuit breaker";
 
@@ -109,6 +112,9 @@ pub struct Facts {
     pub registered_at: Timestamp,
     pub labels: Vec<(String, String)>,
     pub check: Option<Check>,
+    pub health: HealthState,
+    /// From one check of its health to the next, where a person has set it; zero: it is not checked.
+    pub interval: Option<Duration>,
     pub seen: Seen,
 }
 
@@ -206,18 +212,27 @@ impl Entry {
                 openings: status.openings,
                 reason: rejection.map(|r| r.why).unwrap_or_default(),
             },
+            interval: facts.interval,
         }
+    }
+
+    /// From one check of its health to the next; none: it is not checked.
+    #[must_use]
+    pub fn interval(&self, settings: &HealthSettings) -> Option<Duration> {
+        let interval = self.facts.lock().interval.unwrap_or(settings.check_interval);
+        (!interval.is_zero()).then_some(interval)
     }
 
     /// As it is shown, with its provider.
     #[must_use]
-    pub fn show(&self, provider: Provider) -> wire::Entry {
+    pub fn show(&self, provider: Provider, settings: &HealthSettings) -> wire::Entry {
+        let interval = self.interval(settings);
         let facts = self.facts.lock().clone();
         let breaker = self.gate.status();
         let rejection = breaker.rejection;
         wire::Entry {
             kind: TYPE_PROCESS.to_owned(),
-            status: status(facts.life, provider.state, facts.check.as_ref()).to_owned(),
+            status: status(facts.life, provider.state, facts.health.status()).to_owned(),
             source: facts.origin.name().to_owned(),
             registered_at: facts.registered_at,
             labels: facts.labels,
@@ -228,13 +243,14 @@ impl Entry {
                 next_probe_at: rejection.as_ref().and_then(|r| r.retry_ms).map(wall),
                 reason: rejection.map(|r| r.why).unwrap_or_default(),
             },
+            interval,
             provider,
         }
     }
 }
 
 /// The status of an entry, from where it is in its life and how its provider is.
-fn status(life: Life, state: ProviderState, check: Option<&Check>) -> &'static str {
+fn status(life: Life, state: ProviderState, health: &str) -> &'static str {
     match (life, state) {
         (Life::Registering, _) => "initializing",
         (Life::Disposing, _) => "disposing",
@@ -244,10 +260,8 @@ fn status(life: Life, state: ProviderState, check: Option<&Check>) -> &'static s
         (Life::Live, ProviderState::Idle) => "idle",
         (_, ProviderState::Starting) => "initializing",
         (_, ProviderState::Failed) => "error",
-        (_, ProviderState::Ready) => match check {
-            Some(check) if matches!(check.health.as_str(), "degraded" | "failed") => "degraded",
-            Some(_) | None => "ready",
-        },
+        (_, ProviderState::Ready) if matches!(health, DEGRADED | FAILED) => DEGRADED,
+        (_, ProviderState::Ready) => "ready",
     }
 }
 
@@ -287,21 +301,19 @@ mod tests {
 
     #[test]
     fn a_status_is_of_the_entry_first_and_then_of_its_provider() {
-        let check = |health: &str| Check { health: health.into(), ..Check::default() };
-        let (ok, degraded) = (check("ok"), check("degraded"));
-        for (life, state, check, expected) in [
-            (Life::Registering, ProviderState::Starting, None, "initializing"),
-            (Life::Live, ProviderState::Starting, None, "initializing"),
-            (Life::Live, ProviderState::Idle, None, "idle"),
-            (Life::Stopped, ProviderState::Idle, None, "stopped"),
-            (Life::Stopped, ProviderState::Ready, None, "ready"),
-            (Life::Live, ProviderState::Ready, Some(&ok), "ready"),
-            (Life::Live, ProviderState::Ready, Some(&degraded), "degraded"),
-            (Life::Live, ProviderState::Failed, Some(&ok), "error"),
-            (Life::Disposing, ProviderState::Ready, None, "disposing"),
-            (Life::Disposed, ProviderState::Idle, None, "disposed"),
+        for (life, state, health, expected) in [
+            (Life::Registering, ProviderState::Starting, "ok", "initializing"),
+            (Life::Live, ProviderState::Starting, "ok", "initializing"),
+            (Life::Live, ProviderState::Idle, "ok", "idle"),
+            (Life::Stopped, ProviderState::Idle, "ok", "stopped"),
+            (Life::Stopped, ProviderState::Ready, "ok", "ready"),
+            (Life::Live, ProviderState::Ready, "ok", "ready"),
+            (Life::Live, ProviderState::Ready, "degraded", "degraded"),
+            (Life::Live, ProviderState::Failed, "ok", "error"),
+            (Life::Disposing, ProviderState::Ready, "ok", "disposing"),
+            (Life::Disposed, ProviderState::Idle, "ok", "disposed"),
         ] {
-            assert_eq!(status(life, state, check), expected, "{life:?} {state:?}");
+            assert_eq!(status(life, state, health), expected, "{life:?} {state:?}");
         }
     }
 }

@@ -25,6 +25,18 @@ pub fn disposed(name: &ProviderName) -> Error {
         .reason("disposed")
 }
 
+/// Nobody is started to be asked how they are.
+pub fn not_running(name: &ProviderName) -> Error {
+    Error::new(Code::Refused, format!("provider {name}: does not run"))
+        .hint(format!("'provost registry start {name}' has it running"))
+        .reason("not_running")
+}
+
+/// Its process has ended while nobody asked it anything.
+pub fn ended(name: &ProviderName, how: &str) -> Error {
+    Error::new(Code::Failed, format!("provider {name}: ended by itself: {how}")).reason("crashed")
+}
+
 /// Another thread registers it or takes it away.
 pub fn busy(name: &ProviderName) -> Error {
     Error::new(Code::Refused, format!("provider {name}: is being registered or taken away"))

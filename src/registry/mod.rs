@@ -11,18 +11,25 @@
 mod calls;
 mod entry;
 mod events;
+mod exits;
 mod failure;
+pub mod health;
+mod monitor;
 pub mod settings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::provider::{Note, Notes, Providers, for_each};
 use crate::registry::entry::{Entry, Facts, Life, Origin, Seen};
 use crate::registry::events::Events;
+use crate::registry::exits::Exits;
+use crate::registry::health::{HealthSettings, HealthState};
+use crate::registry::monitor::Monitor;
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
@@ -58,6 +65,13 @@ pub struct Registry {
     notes: Notes<RegistryNote>,
     settings: RegistrySettings,
     events: Events,
+    watch: OnceLock<Watch>,
+}
+
+/// What looks at providers that run, while nobody calls them.
+struct Watch {
+    monitor: Monitor,
+    exits: Exits,
 }
 
 impl Registry {
@@ -69,7 +83,19 @@ impl Registry {
         settings: RegistrySettings,
     ) -> Result<Self, Error> {
         let events = Events::begin(socket)?;
-        Ok(Self { providers, entries: Mutex::default(), notes, settings, events })
+        let (entries, watch) = (Mutex::default(), OnceLock::new());
+        Ok(Self { providers, entries, notes, settings, events, watch })
+    }
+
+    /// Looks at providers that run from now on. `socket` is the service's.
+    pub fn watch(self: &Arc<Self>, socket: PathBuf) -> Result<(), Error> {
+        let (monitor, queue) = Monitor::new();
+        let ours = Arc::clone(self);
+        monitor.begin(queue, Arc::new(move |name: &ProviderName| ours.is_checked(name)))?;
+        let ours = Arc::clone(self);
+        let exits = Exits::new(socket, Arc::new(move |name: &ProviderName| ours.ended(name)))?;
+        let _ = self.watch.set(Watch { monitor, exits });
+        Ok(())
     }
 
     /// Takes on what an earlier host has left, and what the configuration defines. Returns what is worth
@@ -123,11 +149,17 @@ impl Registry {
             registered_at: if is_new { Timestamp::now() } else { note.registered_at },
             labels: note.labels,
             check: None,
+            health: HealthState::default(),
+            interval: note.interval,
             seen: self.seen(&name),
         };
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);
         self.entries.lock().insert(name.clone(), Arc::clone(&entry));
+        if let Some(watch) = self.watch.get() {
+            watch.exits.begin();
+        }
+        self.schedule(&entry);
         if is_new {
             self.events.tell(EventKind::ProviderRegistered, &name, "configuration", origin.name());
             self.save(&entry);
@@ -204,10 +236,15 @@ impl Registry {
                 self.change(entry, ProviderCall::Reset(name()), None, cause)?;
             }
             // Nobody is started to be asked how they are.
-            Verb::Health if self.is_running(entry) => {
-                self.guarded(entry, ProviderCall::Health(name()), cause)?;
-            }
+            Verb::Health if self.is_running(entry) => self.check(entry, cause)?,
             Verb::Health => {}
+            Verb::Monitor(interval) => {
+                let interval = interval.or_else(|| {
+                    Some(self.settings.health.check_interval).filter(|interval| !interval.is_zero())
+                });
+                self.monitor(entry, interval.unwrap_or(HealthSettings::default().check_interval));
+            }
+            Verb::Unmonitor => self.monitor(entry, Duration::ZERO),
             Verb::Hold(reason) => entry.gate.hold(reason),
             Verb::Release => entry.gate.release(),
         }
@@ -233,6 +270,9 @@ impl Registry {
             return Err(failure::unknown_type(name, &r.kind));
         }
         let (entry, is_new) = self.reserve(name, r.labels);
+        if let Some(watch) = self.watch.get() {
+            watch.exits.begin();
+        }
         if !is_new {
             return Err(failure::already_exists(name));
         }
@@ -259,6 +299,9 @@ impl Registry {
     ) -> Result<ProviderAnswer, Error> {
         let call = ProviderCall::Start(name.clone(), Box::new(definition.clone()));
         let (entry, is_new) = self.reserve(name, Vec::new());
+        if let Some(watch) = self.watch.get() {
+            watch.exits.begin();
+        }
         if !is_new {
             if entry.life() == Life::Disposed {
                 entry.set_life(Life::Live);
@@ -292,6 +335,8 @@ impl Registry {
             registered_at: Timestamp::now(),
             labels,
             check: None,
+            health: HealthState::default(),
+            interval: None,
             seen: Seen::default(),
         };
         let note = BreakerNote::default();
@@ -396,7 +441,7 @@ impl Registry {
 
     fn show(&self, entry: &Entry) -> wire::Entry {
         let provider = self.providers.known(&entry.name).map(|(provider, _)| provider);
-        entry.show(provider.unwrap_or_else(|| Provider {
+        let provider = provider.unwrap_or_else(|| Provider {
             name: entry.name.clone(),
             state: ProviderState::Idle,
             binary: String::new(),
@@ -406,7 +451,8 @@ impl Registry {
             version: String::new(),
             starts: 0,
             reason: String::new(),
-        }))
+        });
+        entry.show(provider, &self.settings.health)
     }
 
     /// Writes the note where the breaker has changed.

@@ -1,14 +1,19 @@
 //! The registry of providers as it is asked about: what a client says of an entry, and what the host answers.
 
+use std::time::Duration;
+
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::proto::v1;
 use crate::wire::provider::{Definition, Provider, ProviderName, check_set};
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
-use crate::wire::time::Timestamp;
+use crate::wire::time::{Timestamp, millis};
 
 /// The type of an entry that is an executable, which the host runs.
 pub const TYPE_PROCESS: &str = "process";
+/// The shortest time from one check of a provider's health to the next, and the longest.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// The most labels of an entry.
 const LABELS_MAX: usize = 64;
 /// The longest key or value of a label, in bytes.
@@ -54,6 +59,9 @@ pub enum Verb {
     /// Hold its breaker open, for this reason.
     Hold(String),
     Release,
+    /// Check its health again and again, in this interval, or in that of the configuration.
+    Monitor(Option<Duration>),
+    Unmonitor,
 }
 
 /// An entry to be made.
@@ -80,6 +88,8 @@ pub struct Entry {
     /// The last check of its health.
     pub check: Option<Check>,
     pub breaker: Breaker,
+    /// From one check of its health to the next; none: it is not checked.
+    pub interval: Option<Duration>,
     pub provider: Provider,
 }
 
@@ -132,6 +142,8 @@ impl Verb {
             Self::Health => "health",
             Self::Hold(_) => "hold",
             Self::Release => "release",
+            Self::Monitor(_) => "monitor",
+            Self::Unmonitor => "unmonitor",
         }
     }
 
@@ -149,6 +161,8 @@ impl Verb {
             Self::Health => v1::RegistryVerb::Health,
             Self::Hold(_) => v1::RegistryVerb::Hold,
             Self::Release => v1::RegistryVerb::Release,
+            Self::Monitor(_) => v1::RegistryVerb::Monitor,
+            Self::Unmonitor => v1::RegistryVerb::Unmonitor,
         }
     }
 }
@@ -167,6 +181,8 @@ impl RegistryCall {
             Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.binary)),
             Verb::Hold(reason) => Some(format!("hold the breaker of {whom}: {reason}")),
             Verb::Release => Some(format!("release the breaker of {whom}")),
+            Verb::Monitor(_) => Some(format!("check the health of {whom}")),
+            Verb::Unmonitor => Some(format!("check the health of {whom} no more")),
             verb => Some(format!("{} {whom} in the registry", verb.name())),
         }
     }
@@ -185,6 +201,7 @@ impl RegistryCall {
                 wire.labels = pairs_to_wire(&r.labels);
             }
             Verb::Hold(reason) => wire.reason.clone_from(reason),
+            Verb::Monitor(interval) => wire.interval_ms = interval.map_or(0, millis),
             _ => {}
         }
         wire
@@ -213,6 +230,8 @@ impl RegistryCall {
             }
             v1::RegistryVerb::Hold => Verb::Hold(w.reason),
             v1::RegistryVerb::Release => Verb::Release,
+            v1::RegistryVerb::Monitor => Verb::Monitor(interval(w.interval_ms)?),
+            v1::RegistryVerb::Unmonitor => Verb::Unmonitor,
         };
         let name = |e: Error| e.reason("invalid_name");
         let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_)) {
@@ -223,6 +242,16 @@ impl RegistryCall {
             Whom::All(set)
         };
         Ok(Self { whom, verb })
+    }
+}
+
+/// None is that of the configuration.
+fn interval(ms: u64) -> Result<Option<Duration>, Error> {
+    let interval = Duration::from_millis(ms);
+    match ms {
+        0 => Ok(None),
+        _ if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) => Ok(Some(interval)),
+        _ => Err(Error::usage("health is checked every 100ms to 1d")),
     }
 }
 
@@ -260,6 +289,7 @@ impl Entry {
             breaker_reason: self.breaker.reason.clone(),
             next_probe_at: Timestamp::to_wire(self.breaker.next_probe_at),
             provider: Some(self.provider.to_wire()),
+            interval_ms: self.interval.map_or(0, millis),
         }
     }
 
@@ -284,6 +314,7 @@ impl Entry {
                 reason: w.breaker_reason,
                 next_probe_at: Timestamp::from_wire(w.next_probe_at),
             },
+            interval: (w.interval_ms > 0).then(|| Duration::from_millis(w.interval_ms)),
             provider: Provider::from_wire(w.provider.ok_or_else(none)?)?,
         })
     }
@@ -342,6 +373,9 @@ mod tests {
             Verb::Health,
             Verb::Hold("repairs".into()),
             Verb::Release,
+            Verb::Monitor(None),
+            Verb::Monitor(Some(Duration::from_secs(1))),
+            Verb::Unmonitor,
         ];
         for verb in verbs {
             let call = RegistryCall { whom: Whom::One(name()), verb };
@@ -356,6 +390,9 @@ mod tests {
         assert!(e.message.contains("binary"), "{e}");
         let e = RegistryCall::from_wire(v1::RegistryCall { alias: "a/b".into(), ..Default::default() });
         assert_eq!(e.unwrap_err().reason, "invalid_name");
+        let verb = v1::RegistryVerb::Monitor.into();
+        let quick = v1::RegistryCall { verb, interval_ms: 99, ..Default::default() };
+        assert!(RegistryCall::from_wire(quick).is_err());
         assert!(RegistryCall::from_wire(v1::RegistryCall { verb: 99, ..Default::default() }).is_err());
     }
 
@@ -385,6 +422,7 @@ mod tests {
                 reason: "down".into(),
                 next_probe_at: Some(Timestamp(4)),
             },
+            interval: Some(Duration::from_secs(30)),
             provider,
         };
         let answer = RegistryAnswer { entries: vec![entry], failures: vec![(name(), Error::usage("no"))] };

@@ -1,12 +1,14 @@
 //! What one host leaves to the next about an entry of the registry, beside the note of its provider. The next
 //! one may be of another version: fields are never reused.
 
+use std::time::Duration;
+
 use prost::Message;
 
 use crate::wire::error::Error;
 use crate::wire::proto::v1;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
-use crate::wire::time::Timestamp;
+use crate::wire::time::{Timestamp, millis};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryNote {
@@ -17,6 +19,8 @@ pub struct RegistryNote {
     pub is_stopped: bool,
     pub is_disposed: bool,
     pub breaker: BreakerNote,
+    /// From one check of its health to the next, where a person has set it; zero: it is not checked.
+    pub interval: Option<Duration>,
 }
 
 /// What is known of an entry's breaker.
@@ -42,6 +46,7 @@ impl RegistryNote {
             breaker_reason: self.breaker.reason.clone(),
             openings: self.breaker.openings,
             held: self.breaker.is_held,
+            interval_ms: self.interval.map(millis),
         }
         .encode_to_vec()
     }
@@ -60,6 +65,7 @@ impl RegistryNote {
                 openings: w.openings,
                 is_held: w.held,
             },
+            interval: w.interval_ms.map(Duration::from_millis),
         })
     }
 }
@@ -82,6 +88,7 @@ mod tests {
                 openings: 3,
                 is_held: true,
             },
+            interval: Some(Duration::ZERO),
         };
         for note in [note, RegistryNote::default()] {
             assert_eq!(RegistryNote::decode(&note.encode()), Ok(note));

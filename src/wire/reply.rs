@@ -149,6 +149,8 @@ pub struct Service {
     pub cgroups: bool,
     /// The keeper's version; empty when it does not tell.
     pub keeper_version: String,
+    /// The number of the last event; 0 through a gateway.
+    pub last_event: u64,
 }
 
 /// What an upgrade came to.
@@ -226,6 +228,7 @@ impl Reply {
                 running: s.running,
                 cgroups: s.cgroups,
                 keeper_version: s.keeper_version.clone(),
+                last_event: s.last_event,
             }),
             Self::Upgraded(u) => Body::Upgraded(v1::Upgraded {
                 before: u.before.clone(),
@@ -301,6 +304,7 @@ impl Reply {
                 running: s.running,
                 cgroups: s.cgroups,
                 keeper_version: s.keeper_version,
+                last_event: s.last_event,
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
             Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),

@@ -1,109 +1,15 @@
 //! The registry of providers: its entries, their circuit breakers, and what is told of them.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use provost::Client;
 use provost::wire::error::Code;
 use provost::wire::provider::{Definition, ProviderCall, ProviderName};
 use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{Options, Output, SOON, Scratch, Service, fixture, procfs, wait};
-
-/// A service with a registry, and one binary that behaves.
-struct Registry(Service);
-
-impl Registry {
-    fn start() -> Self {
-        Self::of(Service::new())
-    }
-
-    /// With this in its configuration.
-    fn configured(scratch: &Scratch, text: &str) -> Self {
-        let config = scratch.file("provost.toml");
-        fs::write(&config, text).expect("the directory is ours");
-        Self::of(Options::new().serve(&["--config", &config]).start())
-    }
-
-    fn of(service: Service) -> Self {
-        let dir = format!("{}/providers", service.state_dir());
-        fs::create_dir_all(&dir).expect("the state is ours");
-        for mode in ["fine", "exit-early"] {
-            let path = format!("{dir}/{mode}");
-            fs::write(&path, format!("#!/bin/sh\nexec {} {mode}\n", fixture("rude"))).expect("it is ours");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        }
-        Self(service)
-    }
-
-    fn cli(&self, args: &[&str]) -> Output {
-        self.0.cli(&[&["registry"], args].concat())
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        self.0.ok(&[&["registry"], args].concat())
-    }
-
-    fn register(&self, name: &str) {
-        self.ok(&["register", name, "--binary", "fine"]);
-    }
-
-    /// What a command that fails says for programs.
-    fn reason(&self, code: i32, args: &[&str]) -> String {
-        let out = self.cli(&[args, &["--json"]].concat());
-        out.expect(code);
-        out.json()[0]["error"]["reason"].as_str().expect("there is a reason").to_owned()
-    }
-
-    /// The same of a fetch.
-    fn fetch_reason(&self, code: i32, name: &str) -> String {
-        let out = self.0.cli(&["provider", "fetch", name, "pid", "--json"]);
-        out.expect(code);
-        out.json()[0]["error"]["reason"].as_str().expect("there is a reason").to_owned()
-    }
-
-    fn fetch(&self, name: &str) -> Output {
-        self.0.cli(&["provider", "fetch", name, "pid", "--unwrap"])
-    }
-
-    fn entry(&self, name: &str) -> Value {
-        self.cli(&["show", name, "--json"]).json().remove(0)
-    }
-
-    fn status(&self, name: &str) -> String {
-        self.entry(name)["status"].as_str().expect("it is text").to_owned()
-    }
-
-    fn pid(&self, name: &str) -> u32 {
-        u32::try_from(self.entry(name)["pid"].as_u64().expect("it runs")).expect("it is a pid")
-    }
-
-    /// Kills its process, and waits until the service knows.
-    fn kill(&self, name: &str) {
-        let process = format!("provider.default.{name}");
-        procfs::signal("KILL", self.pid(name));
-        self.0.until_state(&process, "stopped");
-    }
-
-    fn kinds(&self, name: &str) -> Vec<String> {
-        let events = self.cli(&["events", name]).json();
-        events.iter().map(|e| e["kind"].as_str().expect("it is text").to_owned()).collect()
-    }
-
-    /// Waits until the last event about it is of this kind, and returns all kinds.
-    fn kinds_until(&self, name: &str, last: &str) -> Vec<String> {
-        wait::until(last, SOON, || self.kinds(name).last().is_some_and(|kind| kind == last));
-        self.kinds(name)
-    }
-
-    fn host(&self) -> Client {
-        Client::connect_to_host(self.0.socket().as_ref()).expect("the host runs")
-    }
-}
+use crate::harness::{Registry, SOON, Scratch, procfs, wait};
 
 fn name(alias: &str) -> ProviderName {
     ProviderName::new("", alias).expect("it is a name")
@@ -190,8 +96,9 @@ fn i9_five_kills_in_a_minute_open_the_breaker_and_a_probe_closes_it() {
         registry.kill("app");
         registry.fetch("app").expect(0);
     }
+    // Nobody has to ask for it to be known.
     registry.kill("app");
-    registry.fetch("app").expect(1);
+    registry.kinds_until("app", "circuit-breaker-opened");
     let refused = registry.fetch("app");
     refused.expect(6);
     assert!(refused.err().contains("the next probe is in "), "{refused:?}");

@@ -58,6 +58,8 @@ mod h_hosting;
 mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]
+mod i_health;
+#[cfg(feature = "gateway")]
 mod i_modules;
 #[cfg(feature = "gateway")]
 mod i_registry;

@@ -204,6 +204,7 @@ impl Engine {
             running: count(running),
             cgroups: self.context.cgroups.is_some(),
             keeper_version: self.keeper_version.clone(),
+            last_event: self.context.feed.newest(),
         })
     }
 }

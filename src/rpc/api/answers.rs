@@ -213,6 +213,8 @@ impl Answer for api::ServiceInfoResponse {
             running: self.running,
             cgroups: self.cgroups,
             keeper_version: self.keeper_version,
+            // For the service's own programs alone.
+            last_event: 0,
         })])
     }
 }

@@ -12,12 +12,14 @@ pub mod scratch;
 pub mod wait;
 
 mod options;
+mod registry;
 mod service;
 mod sound;
 
 pub use cli::{Output, Running};
 pub use gateway::Gateway;
 pub use options::{Options, as_nobody, open_binary};
+pub use registry::Registry;
 pub use scratch::Scratch;
 pub use service::Service;
 

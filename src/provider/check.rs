@@ -1,0 +1,55 @@
+//! Looks at runs without using them: nobody is started for it, and it is no use that keeps an idle process
+//! running.
+
+use std::time::Duration;
+
+use crate::provider::alias::Phase;
+use crate::provider::failure::Failure;
+use crate::provider::{Alias, Providers};
+use crate::wire::error::Error;
+use crate::wire::provider::{ProviderAnswer, ProviderName};
+
+/// What came of a look at a run.
+type Checked = Result<Option<ProviderAnswer>, Error>;
+
+impl Providers {
+    /// Asks a provider that runs how it is, once; none: it does not run.
+    pub fn check(&self, name: &ProviderName, timeout: Duration) -> Checked {
+        self.find(name).and_then(|alias| self.check_alias(&alias, timeout)).map_err(|f| f.error(name))
+    }
+
+    /// Takes down the end of a run that has ended by itself, and returns how; none: it goes on, or its end is
+    /// known already.
+    pub fn take_end(&self, name: &ProviderName) -> Option<String> {
+        let alias = self.find(name).ok()?;
+        let Phase::Ready(run) = alias.machine.lock().phase().clone() else { return None };
+        let ending = self.site.end_of(&run).ok()??;
+        let how = ending.text();
+        let is_news = alias.machine.lock().ended(&run, Failure::Crashed { ending });
+        is_news.then_some(how)
+    }
+
+    fn check_alias(&self, alias: &Alias, timeout: Duration) -> Result<Option<ProviderAnswer>, Failure> {
+        let Phase::Ready(run) = alias.machine.lock().phase().clone() else { return Ok(None) };
+        let was_open = run.is_connected();
+        let result = run.connection().and_then(|connection| connection.health(timeout));
+        if run.cancel.is_cancelled() {
+            return Err(Failure::ShutDown);
+        }
+        let (health, _) = match result {
+            Ok(health) => health,
+            Err(failure @ Failure::Unavailable { .. }) => {
+                let Some(ending) = self.site.look_after(&run)? else { return Err(failure) };
+                let why = Failure::Crashed { ending };
+                alias.machine.lock().ended(&run, why.clone());
+                return Err(why);
+            }
+            Err(failure) => return Err(failure),
+        };
+        // What was opened for this alone is not left open.
+        if !was_open && alias.calls.idle_since().is_some() {
+            run.disconnect();
+        }
+        Ok(Some(ProviderAnswer::Health(health)))
+    }
+}

@@ -1,0 +1,131 @@
+//! Providers are asked how they are while nobody calls them, and what ends is known when it ends.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Registry, SOON, Scratch, procfs, wait};
+
+const QUICK: &str = "[registry.health]
+check_interval = '200ms'
+timeout = '400ms'
+retries = 0
+failure_threshold = 2
+success_threshold = 2
+[registry.circuit_breaker]
+failure_threshold = 1000
+";
+
+fn checked_at(registry: &Registry, name: &str) -> Value {
+    registry.entry(name)["health"]["at"].clone()
+}
+
+/// Waits until it was checked so often more.
+fn until_checked(registry: &Registry, name: &str, times: usize) {
+    for _ in 0..times {
+        let before = checked_at(registry, name);
+        wait::until("it is checked", SOON, || checked_at(registry, name) != before);
+    }
+}
+
+fn health_changes(registry: &Registry, name: &str) -> Vec<String> {
+    let events = registry.events(name).into_iter().filter(|e| e["kind"] == "health-status-changed");
+    events.map(|e| e["detail"].as_str().expect("it is text").to_owned()).collect()
+}
+
+#[test]
+fn a_provider_that_hangs_is_degraded_and_delays_no_other() {
+    let scratch = Scratch::new();
+    let registry = Registry::configured(&scratch, QUICK);
+    let state = scratch.file("state");
+    registry.binary("sick", &format!("by-file {state}"));
+    registry.ok(&["register", "sick", "--binary", "sick"]);
+    registry.register("well");
+    // Nobody asks for it.
+    until_checked(&registry, "sick", 2);
+    assert_eq!((registry.status("sick"), health_changes(&registry, "sick")), ("ready".into(), Vec::new()));
+    fs::write(&state, "hang").expect("it is ours");
+    wait::until("it is degraded", SOON, || registry.status("sick") == "degraded");
+    assert_eq!(registry.entry("sick")["health"]["status"], "failed");
+    until_checked(&registry, "well", 3);
+    assert_eq!(registry.status("well"), "ready");
+    fs::write(&state, "fine").expect("it is ours");
+    wait::until("it is ready again", SOON, || registry.status("sick") == "ready");
+    let changes = health_changes(&registry, "sick");
+    assert!(
+        changes.len() == 2 && changes[0].starts_with("failed: ") && changes[1] == "ok: fine",
+        "{changes:?}"
+    );
+    // What it says of itself holds at once.
+    fs::write(&state, "degraded").expect("it is ours");
+    wait::until("it says so", SOON, || registry.status("sick") == "degraded");
+    assert_eq!(health_changes(&registry, "sick")[2..], ["degraded: so so"]);
+}
+
+#[test]
+fn monitoring_is_stopped_and_started_for_one_and_for_all() {
+    let scratch = Scratch::new();
+    let registry = Registry::configured(&scratch, QUICK);
+    registry.register("one");
+    registry.register("two");
+    assert_eq!(registry.entry("one")["check_interval_ms"], 200);
+    until_checked(&registry, "one", 1);
+    registry.ok(&["monitor", "stop", "one"]);
+    assert_eq!(registry.entry("one")["check_interval_ms"], json!(null));
+    // One check may have been under way.
+    until_checked(&registry, "two", 2);
+    let last = checked_at(&registry, "one");
+    until_checked(&registry, "two", 3);
+    assert_eq!(checked_at(&registry, "one"), last);
+    // The next host knows it.
+    procfs::signal("KILL", registry.0.pid("provost.host"));
+    wait::until("the host answers", SOON, || registry.cli(&["show", "one"]).code == 0);
+    assert_eq!(registry.entry("one")["check_interval_ms"], json!(null));
+    until_checked(&registry, "two", 1);
+    assert_eq!(checked_at(&registry, "one"), json!(null));
+    registry.ok(&["monitor", "start", "--interval", "300ms"]);
+    assert_eq!(registry.entry("two")["check_interval_ms"], 300);
+    until_checked(&registry, "one", 2);
+    assert_eq!(registry.reason(4, &["monitor", "start", "three"]), "not_found");
+    assert!(registry.0.ok(&["audit"]).contains("check the health of provider one no more: done"));
+}
+
+#[test]
+fn a_check_is_no_use_and_starts_nobody() {
+    let scratch = Scratch::new();
+    let registry = Registry::configured(&scratch, QUICK);
+    registry.ok(&["register", "app", "--binary", "fine", "--idle-timeout", "1s"]);
+    registry.register("other");
+    wait::until("it rests", SOON, || registry.status("app") == "idle");
+    until_checked(&registry, "other", 3);
+    assert_eq!((registry.status("app"), &registry.entry("app")["starts"]), ("idle".into(), &json!(1)));
+    registry.fetch("app").expect(0);
+    until_checked(&registry, "app", 1);
+}
+
+#[test]
+fn a_crash_is_told_when_it_happens() {
+    let registry = Registry::start();
+    registry.register("app");
+    registry.kill("app");
+    registry.kinds_until("app", "provider-error");
+    let events = registry.events("app");
+    let told = events.last().expect("there is one");
+    assert_eq!((&told["detail"], &told["cause"]), (&json!("ended by itself: SIGKILL"), &json!("exit")));
+    assert_eq!(
+        (registry.status("app"), &registry.entry("app")["breaker"]["failures"]),
+        ("idle".into(), &json!(1))
+    );
+    // It counts once, also when it is started again.
+    registry.fetch("app").expect(0);
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 1);
+    // So does one in the middle of a call.
+    registry.0.cli(&["provider", "fetch", "app", "die"]).expect(1);
+    registry.kinds_until("app", "provider-error");
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 2);
+    // The end of an engine ends no provider, and crashes are told after it.
+    registry.fetch("app").expect(0);
+    registry.0.kill_engine();
+    registry.kill("app");
+    registry.kinds_until("app", "provider-error");
+}
