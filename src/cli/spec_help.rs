@@ -19,6 +19,7 @@ How the process is run:
       --nice N               -20 to 19
       --oom-score-adj N      -1000 to 1000
       --no-new-privs         Set-user-id programs gain nothing
+      --sha256 DIGITS        Only if the program's file, given by its path, has this SHA-256
       --limit RES=SOFT[:HARD]  A resource limit, as nofile=1024; may be repeated
       --restart WHEN         never (default), on-failure or always
       --restart-delay D      Before the second restart in a row, doubling from there (100ms)

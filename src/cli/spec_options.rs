@@ -121,6 +121,7 @@ impl Launch {
             "--nice" => spec.nice = Some(arguments.number(option)?),
             "--oom-score-adj" => spec.oom_score_adj = Some(arguments.number(option)?),
             "--no-new-privs" => spec.no_new_privs = true,
+            "--sha256" => spec.executable_sha256 = Some(values::sha256(&arguments.value(option)?)?),
             "--limit" => spec.rlimits.push(values::rlimit(option, &arguments.value(option)?)?),
             _ => return Ok(false),
         }

@@ -9,7 +9,7 @@ use crate::wire::id::quoted;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::{RestartPolicy, Rlimit, Scope};
 use crate::wire::values;
-pub use crate::wire::values::closest;
+pub use crate::wire::values::{closest, sha256};
 
 /// The refusal of an option's value; `how` tells how it is written.
 pub fn bad(option: &str, value: &str, how: &str) -> Error {

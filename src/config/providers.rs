@@ -11,9 +11,8 @@ use crate::config::section::{At, Section};
 use crate::provider::settings::ProviderSettings;
 use crate::sdk::value;
 use crate::wire::error::Error;
-use crate::wire::provider::{
-    CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT, sha256,
-};
+use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
+use crate::wire::values::sha256;
 
 /// The keys of the timeouts, each named after its step.
 const TIMEOUTS: [&str; 9] = [

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::keeper::spawn_slots::Needs;
 use crate::sys::child::{self, Packed};
@@ -19,6 +19,8 @@ use crate::wire::launch::Laid;
 #[derive(Clone, Copy, Debug)]
 pub struct ChildSetup<'a> {
     pub needs: Needs<'a>,
+    /// What it executes, if its launch says that it is given.
+    pub program: Option<BorrowedFd<'a>>,
     pub launch: ByteRange,
     pub run: u64,
     pub stdin: &'a File,
@@ -67,7 +69,7 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     let mut window = Window::map_known(memory, setup.launch.offset, len).map_err(at(Step::Memory))?;
     // Not left to the exec, which may take its time: nothing of the keeper's, nor of another child's, is held
     // by it.
-    child::close_all_but(until_exec).map_err(at(Step::Descriptors))?;
+    child::close_all_but([until_exec, setup.program]).map_err(at(Step::Descriptors))?;
     let launch = Laid::find(window.as_bytes()).ok_or((Step::Memory, errno::EINVAL))?;
 
     if let Some(mask) = launch.umask() {
@@ -100,7 +102,16 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     let cwd = packed(launch.cwd)?.iter().next().ok_or((Step::Chdir, errno::ENOENT))?;
     child::chdir(cwd).map_err(at(Step::Chdir))?;
     signal::reset(setup.ignored);
-    Err((Step::Exec, exec(packed(launch.candidates)?, packed(launch.argv)?, packed(launch.env)?)))
+    let (argv, env) = (packed(launch.argv)?, packed(launch.env)?);
+    Err((
+        Step::Exec,
+        match setup.program {
+            Some(program) if launch.by_descriptor() => child::exec_file(program, argv, env),
+            // It was given and has not come: no path stands for it.
+            None if launch.by_descriptor() => errno::EBADF,
+            Some(_) | None => exec(packed(launch.candidates)?, argv, env),
+        },
+    ))
 }
 
 /// Tries each path as execvp(3) does: what is missing is skipped, and a refusal is remembered in case nothing

@@ -46,7 +46,7 @@ use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{child as children, clock, memory, system};
 use crate::wire::error::{Code, Error};
-use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Step, ToEngine, ToKeeper, VERSION};
+use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Program, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
 
@@ -341,9 +341,10 @@ impl Keeper<'_> {
                     self.table.hold(id, File::from(memory));
                 }
             }
-            ToKeeper::Spawn { id, run, launch } => {
+            ToKeeper::Spawn { id, run, launch, program } => {
+                let program = if program == Program::Descriptor { fds.pop() } else { None };
                 let mut fds = fds.into_iter();
-                let given = Given { until_exec: fds.next(), cgroup: fds.next() };
+                let given = Given { until_exec: fds.next(), cgroup: fds.next(), program };
                 let message = match self.table.get(id) {
                     Some(held) if held.pid != 0 => return,
                     // Its memory came when there was no descriptor left to take it.

@@ -55,6 +55,8 @@ pub struct Given {
     pub until_exec: Option<OwnedFd>,
     /// The cgroup that the child starts in.
     pub cgroup: Option<OwnedFd>,
+    /// What it executes, if that is not at a path.
+    pub program: Option<OwnedFd>,
 }
 
 impl Spawner {
@@ -107,11 +109,19 @@ impl Spawner {
             stderr: child_err.as_fd(),
             until_exec: given.until_exec.as_ref().map(AsFd::as_fd),
         };
-        let setup =
-            ChildSetup { needs, launch, run, stdin: &self.null, nofile: self.nofile, ignored: self.ignored };
+        let setup = ChildSetup {
+            needs,
+            program: given.program.as_ref().map(AsFd::as_fd),
+            launch,
+            run,
+            stdin: &self.null,
+            nofile: self.nofile,
+            ignored: self.ignored,
+        };
         let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
-        let filled =
-            self.spawn_slots.as_mut().and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
+        // A slot has no number for a program: such a child, which is rare, gets a copy of everything.
+        let slots = self.spawn_slots.as_mut().filter(|_| given.program.is_none());
+        let filled = slots.and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
         let spawned = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {
                 Fork::Child => setup::run(&setup),

@@ -2,14 +2,11 @@
 //! may be able to change it, or to put another in its place.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ring::digest;
-
 use crate::provider::failure::Failure;
-use crate::sys::system;
+use crate::sys::{files, system};
 use crate::wire::provider::Definition;
 
 /// Others may write.
@@ -50,13 +47,32 @@ pub fn find(definition: &Definition, directories: &[PathBuf]) -> Result<PathBuf,
         return Err(Failure::NotExecutable { path: shown, why: "it has no executable bit".into() });
     }
     check_owners(&path).map_err(|why| Failure::NotPermitted { path: shown.clone(), why })?;
-    if let Some(wanted) = &definition.sha256 {
-        let found = sha256(&path).map_err(|why| Failure::NotPermitted { path: shown, why })?;
-        if found != *wanted {
-            return Err(Failure::PinMismatch { what: "SHA-256", wanted: wanted.clone(), found });
-        }
+    // Who cannot read it cannot execute it as a script either.
+    if let Some(interpreter) = File::open(&path).and_then(|file| files::interpreter(&file)).ok().flatten() {
+        let path = interpreter.to_string_lossy().into_owned();
+        let real = fs::canonicalize(&interpreter).map_err(|e| Failure::NotExecutable {
+            path: shown,
+            why: format!("its interpreter {path} cannot be found: {e}"),
+        })?;
+        check_owners(&real).map_err(|why| Failure::NotPermitted { path, why })?;
     }
     Ok(path)
+}
+
+/// The same, and whether it is the pinned one. That decides nothing when it is executed: whoever does that
+/// compares what is executed.
+pub fn check(definition: &Definition, directories: &[PathBuf]) -> Result<(), Failure> {
+    let path = find(definition, directories)?;
+    let Some(wanted) = &definition.sha256 else { return Ok(()) };
+    let found =
+        File::open(&path).and_then(|file| files::sha256(&file)).map_err(|e| Failure::NotPermitted {
+            path: path.to_string_lossy().into_owned(),
+            why: format!("it cannot be read: {e}"),
+        })?;
+    if found != *wanted {
+        return Err(Failure::PinMismatch { what: "SHA-256", wanted: wanted.clone(), found });
+    }
+    Ok(())
 }
 
 /// The file, and each directory above it. A directory where anybody may write passes with the sticky bit, if
@@ -75,19 +91,6 @@ fn check_owners(path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Of a file, as hexadecimal digits.
-fn sha256(path: &Path) -> Result<String, String> {
-    let cannot = |e: std::io::Error| format!("it cannot be read: {e}");
-    let mut file = File::open(path).map_err(cannot)?;
-    let (mut context, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer).map_err(cannot)? {
-            0 => return Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()),
-            len => context.update(&buffer[..len]),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -173,14 +176,29 @@ mod tests {
     }
 
     #[test]
+    fn what_executes_a_script_is_nothing_that_others_can_change() {
+        let dir = Dir::new("interpreters");
+        let (script, shell) = (dir.file("files", 0o755), dir.file("sh", 0o755));
+        let of = |line: &str| {
+            fs::write(&script, line).unwrap();
+            reason(&script, std::slice::from_ref(&dir.0)).err()
+        };
+        assert_eq!(of(&format!("#!{shell}\n")), None);
+        dir.mode("sh", 0o757);
+        assert_eq!(of(&format!("#! {shell} -e\n")), Some("not_permitted"));
+        assert_eq!(of("#!/no/such/shell\n"), Some("not_executable"));
+        assert_eq!(of("\x7fELF"), None);
+    }
+
+    #[test]
     fn a_pinned_binary_has_to_be_the_same() {
         let dir = Dir::new("pins");
         let path = dir.file("files", 0o755);
         let with = |sha256: &str| {
             let pinned = Definition { sha256: Some(sha256.to_owned()), ..definition(&path) };
-            find(&pinned, std::slice::from_ref(&dir.0)).map_err(|failure| failure.reason())
+            check(&pinned, std::slice::from_ref(&dir.0)).map_err(|failure| failure.reason())
         };
-        assert_eq!(with(&sha256(Path::new(&path)).unwrap()), Ok(PathBuf::from(&path)));
+        assert_eq!(with(&files::sha256(&File::open(&path).unwrap()).unwrap()), Ok(()));
         assert_eq!(with(&"0".repeat(64)), Err("pin_mismatch"));
     }
 }

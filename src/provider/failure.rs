@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, EXECUTABLE_MISMATCH, Error};
 use crate::wire::id::quoted;
 use crate::wire::process::{End, Exit};
 use crate::wire::provider::ProviderName;
@@ -48,6 +48,9 @@ pub enum Failure {
         path: String,
         why: String,
     },
+    /// The file that was to be executed is not the one that is pinned, or others could change it: as the
+    /// service says, which looked at what it would have executed.
+    NotTheExecutable(Error),
     /// Its process cannot be started.
     NotStarted {
         why: String,
@@ -158,6 +161,8 @@ impl Failure {
             Self::OutsideDirectories { .. } => "outside_directories",
             Self::NotPermitted { .. } => "not_permitted",
             Self::PinMismatch { .. } => "pin_mismatch",
+            Self::NotTheExecutable(e) if e.reason == EXECUTABLE_MISMATCH => "pin_mismatch",
+            Self::NotTheExecutable(_) => "not_permitted",
             Self::NotExecutable { .. } => "not_executable",
             Self::NotStarted { .. } => "not_started",
             Self::HandshakeTimeout { .. } => "handshake_timeout",
@@ -190,6 +195,7 @@ impl Failure {
             | Self::NotPermitted { .. }
             | Self::PermissionDenied { .. }
             | Self::PinMismatch { .. }
+            | Self::NotTheExecutable(_)
             | Self::OtherDefinition { .. }
             | Self::Busy { .. } => Code::Refused,
             Self::NotExecutable { .. } => Code::CannotExecute,
@@ -314,7 +320,7 @@ impl Failure {
             }
             Self::Busy { max } => (format!("has {max} calls waiting already"), "come again in a moment".into()),
             Self::ShutDown => ("was shut down".into(), "the next call starts it again".into()),
-            Self::Service(e) => (e.message.clone(), e.hint.clone()),
+            Self::Service(e) | Self::NotTheExecutable(e) => (e.message.clone(), e.hint.clone()),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::provider::port_owner;
 use crate::provider::secrets;
 use crate::sdk::handshake::{BadLine, PortReader};
 use crate::sys::{clock, poll, thread};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, EXECUTABLE_MISMATCH, EXECUTABLE_NOT_GUARDED, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::note::{InitState, ProviderNote};
 use crate::wire::process::Process;
@@ -236,7 +236,7 @@ impl Site {
 
     /// Whether a definition could be started, as far as that is seen without starting it.
     pub fn check(&self, definition: &Definition) -> Result<(), Failure> {
-        binary::find(definition, &self.directories).map(drop)
+        binary::check(definition, &self.directories)
     }
 
     /// Looks what has become of a run whose connection broke: its end, or none if it goes on; the next call
@@ -293,6 +293,8 @@ fn spawn(
     spec.name = Some(name.process());
     spec.autostart = Some(false);
     spec.no_new_privs = true;
+    // Compared by who executes it, and what was compared is executed.
+    spec.executable_sha256.clone_from(&definition.sha256);
     spec.output_bytes = OUTPUT_BYTES;
     spec.stop.timeout = definition.timeouts.term;
     spec.cwd.clone_from(&definition.cwd);
@@ -308,18 +310,24 @@ fn spawn(
         }
     }
     let start = Start { spec, ids: vec![id], numbering: Numbering::Single };
-    let item = client.start(start).map_err(|e| match e.code {
-        Code::CannotExecute | Code::ProgramNotFound => {
-            Failure::NotExecutable { path: path.to_owned(), why: e.message }
-        }
-        _ => Failure::Service(e),
-    })?;
+    let item = client.start(start).map_err(|e| not_started(e, path, Failure::Service))?;
     let started = item.into_iter().next().map(|item| match item {
         Item { error: None, process: Some(process), .. } => Ok(process),
-        Item { error: Some(e), .. } => Err(Failure::NotStarted { why: e.message }),
+        Item { error: Some(e), .. } => Err(not_started(e, path, |e| Failure::NotStarted { why: e.message })),
         Item { .. } => Err(Failure::NotStarted { why: "it is not there".into() }),
     });
     started.unwrap_or_else(|| Err(Failure::NotStarted { why: "the service did not say".into() }))
+}
+
+/// Why a process could not be started.
+fn not_started(e: Error, path: &str, otherwise: impl Fn(Error) -> Failure) -> Failure {
+    match e.reason.as_str() {
+        EXECUTABLE_MISMATCH | EXECUTABLE_NOT_GUARDED => Failure::NotTheExecutable(e),
+        _ if matches!(e.code, Code::CannotExecute | Code::ProgramNotFound) => {
+            Failure::NotExecutable { path: path.to_owned(), why: e.message }
+        }
+        _ => otherwise(e),
+    }
 }
 
 /// Reads standard output until the port is there, or the process has ended.

@@ -138,10 +138,14 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     cerr_long(result).map(drop)
 }
 
-/// For a child before its exec: closes everything but the standard descriptors, and this one if it is given.
-pub fn close_all_but(kept: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let kept = kept.map_or(2, |fd| u32::try_from(fd.as_raw_fd()).expect("a descriptor"));
-    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
+/// For a child before its exec: closes everything but the standard descriptors, and these where they are
+/// given.
+pub fn close_all_but(kept: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
+    let number =
+        |fd: Option<BorrowedFd<'_>>| fd.map_or(2, |fd| u32::try_from(fd.as_raw_fd()).expect("a descriptor"));
+    let [one, other] = kept.map(number);
+    let (low, high) = (one.min(other), one.max(other));
+    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, u32::MAX)] {
         // An empty range is an error.
         if first <= last {
             // SAFETY: the child of a fork owns a copy of each, ends in an exec or without running
@@ -278,6 +282,24 @@ pub fn exec_first(
             return;
         }
     }
+}
+
+/// execveat(2) of an open file, whatever has become of its path. Returns the errno only when it has failed.
+pub fn exec_file(file: BorrowedFd<'_>, argv: Packed<'_>, env: Packed<'_>) -> i32 {
+    let (argv, env) = (Pointers::new(argv), Pointers::new(env));
+    // SAFETY: the path is an empty C string; both lists end with null and point to C strings that live through
+    // the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    errno()
 }
 
 fn errno() -> i32 {

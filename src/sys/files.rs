@@ -7,14 +7,23 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf, absolute};
+
+use ring::digest;
 
 use crate::sys::system::euid;
 use crate::sys::{O_NOFOLLOW, O_NONBLOCK};
 
 /// The longest password, in bytes.
 const SECRET_LEN_MAX: u64 = 4096;
+
+/// How much of a script the kernel looks at for its interpreter, in bytes.
+const INTERPRETER_LEN_MAX: usize = 256;
+
+/// How much of a file is hashed at once, in bytes.
+const HASHED_LEN: usize = 64 << 10;
 
 /// The most symbolic links on one path, as in path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -27,10 +36,15 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
 /// A file of at most `max` bytes that nobody but root and ourselves can change or replace. What is checked is
 /// what is open, from the root directory on.
 pub fn guarded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    read_open(&guarded_file(path)?, max)
+}
+
+/// The same, open, for one that is read or executed by its descriptor.
+pub fn guarded_file(path: &Path) -> Result<File, String> {
     let file = open_guarded(path)?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     check(&meta, path)?;
-    read_open(&file, max)
+    Ok(file)
 }
 
 /// A file of at most `max` bytes that only its owner may read, and that is ours or root's.
@@ -164,6 +178,28 @@ fn owned(meta: &Metadata, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} belongs to another user (uid {})", path.display(), meta.uid()))
+}
+
+/// The SHA-256 of what is left to read of a file, as hexadecimal digits.
+pub fn sha256(mut file: &File) -> io::Result<String> {
+    let (mut context, mut buffer) = (digest::Context::new(&digest::SHA256), vec![0; HASHED_LEN]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()),
+            len => context.update(&buffer[..len]),
+        }
+    }
+}
+
+/// What executes a script, by its first line; none: it is none.
+pub fn interpreter(file: &File) -> io::Result<Option<OsString>> {
+    let mut head = [0; INTERPRETER_LEN_MAX];
+    let len = file.read_at(&mut head, 0)?;
+    let Some(line) = head[..len].strip_prefix(b"#!") else { return Ok(None) };
+    let line = line.split(|&b| b == b'\n' || b == 0).next().unwrap_or_default().trim_ascii_start();
+    // As the kernel: what follows is an argument.
+    let path = line.split(|&b| b == b' ' || b == b'\t').next().unwrap_or_default();
+    Ok(Some(OsStr::from_bytes(path).to_owned()))
 }
 
 fn read_open(file: &File, max: u64) -> Result<Vec<u8>, String> {

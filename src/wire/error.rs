@@ -7,6 +7,11 @@ use crate::wire::proto::v1;
 /// The reason of a refusal of what is there for administrators only.
 pub const ADMIN_ONLY: &str = "admin_only";
 
+/// The reason where a program is not the one that is pinned.
+pub const EXECUTABLE_MISMATCH: &str = "executable_mismatch";
+/// The reason where others could change a program that is pinned.
+pub const EXECUTABLE_NOT_GUARDED: &str = "executable_not_guarded";
+
 /// What kind of failure it is. The numbers are the exit codes of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {

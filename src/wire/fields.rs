@@ -10,7 +10,7 @@ use crate::wire::spec::{
     EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, RestartPolicy, RestartRules, Rlimit, Scope, Spec,
     StopRules,
 };
-use crate::wire::values::{duration, duration_text, size, size_text};
+use crate::wire::values::{duration, duration_text, sha256, size, size_text};
 
 /// What a change of a field does to a process that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,17 @@ pub const FIELDS: &[Field] = &[
         takes: "true or false",
         get: |s| s.no_new_privs.then(|| true.into()),
         set: |s, v| flag(v).map(|is| s.no_new_privs = is),
+    },
+    Field {
+        key: "executable_sha256",
+        effect: Effect::NextRun,
+        takes: "64 hexadecimal digits: the SHA-256 of the program, which has an absolute path then",
+        get: |s| s.executable_sha256.clone().map(Into::into),
+        set: |s, v| {
+            let digits = v.as_str().and_then(|text| sha256(text).ok());
+            s.executable_sha256 = Some(digits.ok_or_else(|| takes("executable_sha256"))?);
+            Ok(())
+        },
     },
     Field {
         key: "limits",
@@ -437,6 +448,7 @@ mod tests {
         (spec.cwd, spec.user, spec.group) = (Some("/srv".into()), Some("u".into()), Some("0".into()));
         (spec.groups, spec.umask, spec.nice) = (vec!["g".into()], Some(0o27), Some(-5));
         (spec.oom_score_adj, spec.no_new_privs) = (Some(100), true);
+        spec.executable_sha256 = Some("0a".repeat(32));
         spec.rlimits = vec![Rlimit { resource: "nofile".into(), soft: 64, hard: u64::MAX }];
         spec.restart = RestartRules {
             policy: RestartPolicy::OnFailure,
@@ -499,6 +511,7 @@ mod tests {
             ("nice", 20.into()),
             ("stop_timeout", "10".into()),
             ("stop_timeout", 10.into()),
+            ("executable_sha256", "0a".into()),
             ("limits", serde_json::json!({ "files": "1" })),
             ("env", serde_json::json!({ "A": 1 })),
             ("env", serde_json::json!(["A"])),

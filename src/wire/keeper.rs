@@ -32,8 +32,8 @@ pub enum ToKeeper {
     /// Hold this process's memory from now on. fds: memory.
     Hold { id: ProcessId },
     /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep
-    /// open until its exec; a cgroup directory, or none.
-    Spawn { id: ProcessId, run: u64, launch: ByteRange },
+    /// open until its exec; a cgroup directory, or none; the file to execute, if the launch says so.
+    Spawn { id: ProcessId, run: u64, launch: ByteRange, program: Program },
     /// The end of this run is recorded; it need not be told again.
     Ack { id: ProcessId, run: u64 },
     /// Drop everything of this process. Refused (by nothing happening) while it runs.
@@ -105,6 +105,15 @@ pub enum Open {
     Pipes,
     /// Memory, stdout, stderr, pidfd.
     Running,
+}
+
+/// Where a child finds its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// At one of the paths of its launch.
+    ByPath,
+    /// It is the last descriptor of the message.
+    Descriptor,
 }
 
 /// A place in a process's memory, in bytes.
@@ -288,9 +297,12 @@ impl ToKeeper {
         match self {
             Self::Hello { version } => Writer::new(1).u32(*version),
             Self::Hold { id } => Writer::new(2).bytes(id.as_bytes()),
-            Self::Spawn { id, run, launch } => {
-                Writer::new(3).bytes(id.as_bytes()).u64(*run).u64(launch.offset).u64(launch.len)
-            }
+            Self::Spawn { id, run, launch, program } => Writer::new(3)
+                .bytes(id.as_bytes())
+                .u64(*run)
+                .u64(launch.offset)
+                .u64(launch.len)
+                .u32(u32::from(*program == Program::Descriptor)),
             Self::Ack { id, run } => Writer::new(4).bytes(id.as_bytes()).u64(*run),
             Self::Forget { id } => Writer::new(5).bytes(id.as_bytes()),
             Self::Ready => Writer::new(6),
@@ -313,6 +325,7 @@ impl ToKeeper {
                 id: r.id()?,
                 run: r.u64()?,
                 launch: ByteRange { offset: r.u64()?, len: r.u64()? },
+                program: if r.u32()? == 0 { Program::ByPath } else { Program::Descriptor },
             },
             4 => Self::Ack { id: r.id()?, run: r.u64()? },
             5 => Self::Forget { id: r.id()? },
@@ -413,7 +426,12 @@ mod tests {
         for m in [
             ToKeeper::Hello { version: 1 },
             ToKeeper::Hold { id },
-            ToKeeper::Spawn { id, run: 7, launch: ByteRange { offset: 1 << 40, len: 9 } },
+            ToKeeper::Spawn {
+                id,
+                run: 7,
+                launch: ByteRange { offset: 1 << 40, len: 9 },
+                program: Program::Descriptor,
+            },
             ToKeeper::Ack { id, run: 8 },
             ToKeeper::Forget { id },
             ToKeeper::Ready,

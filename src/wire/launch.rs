@@ -28,6 +28,7 @@ const HAS_UMASK: u64 = 1 << 3;
 const HAS_NICE: u64 = 1 << 4;
 const HAS_OOM: u64 = 1 << 5;
 const NO_NEW_PRIVS: u64 = 1 << 6;
+const BY_DESCRIPTOR: u64 = 1 << 7;
 
 /// The launch of one run, as the engine makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -46,6 +47,9 @@ pub struct Launch {
     pub no_new_privs: bool,
     /// Resource number, soft, hard.
     pub rlimits: Vec<(u32, u64, u64)>,
+    /// The program is an open file, which the child was given. There are no candidates then, so that a keeper
+    /// that does not know of this executes nothing.
+    pub by_descriptor: bool,
     /// Paths to try, in order.
     pub candidates: Strings,
 }
@@ -66,7 +70,8 @@ impl Launch {
                 | flag(self.umask.is_some(), HAS_UMASK)
                 | flag(self.nice.is_some(), HAS_NICE)
                 | flag(self.oom_score_adj.is_some(), HAS_OOM)
-                | flag(self.no_new_privs, NO_NEW_PRIVS),
+                | flag(self.no_new_privs, NO_NEW_PRIVS)
+                | flag(self.by_descriptor, BY_DESCRIPTOR),
             self.uid.unwrap_or(0).into(),
             self.gid.unwrap_or(0).into(),
             self.umask.unwrap_or(0).into(),
@@ -175,6 +180,12 @@ impl<'m> Laid<'m> {
         self.flagged(NO_NEW_PRIVS)
     }
 
+    /// Whether the program is an open file that the child was given.
+    #[must_use]
+    pub fn by_descriptor(&self) -> bool {
+        self.flagged(BY_DESCRIPTOR)
+    }
+
     /// Supplementary groups; `None`: as they are.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<u32>> {
@@ -204,6 +215,7 @@ impl<'m> Laid<'m> {
             oom_score_adj: self.oom_score_adj(),
             no_new_privs: self.no_new_privs(),
             rlimits: self.rlimits().collect(),
+            by_descriptor: self.by_descriptor(),
             candidates: Strings::from_bytes(self.candidates.to_vec())?,
         })
     }
@@ -237,6 +249,7 @@ mod tests {
             nice: Some(-5),
             oom_score_adj: Some(-1000),
             no_new_privs: true,
+            by_descriptor: true,
             rlimits: vec![(7, 1, u64::MAX), (0, 2, 3)],
             ..Launch::default()
         };

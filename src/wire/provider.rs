@@ -9,6 +9,7 @@ use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_answer::What as AnswerBody;
 use crate::wire::proto::v1::provider_call::What as CallBody;
 use crate::wire::time::millis;
+use crate::wire::values::sha256;
 
 /// The set where none is named.
 pub const SET_DEFAULT: &str = "default";
@@ -355,15 +356,6 @@ impl Definition {
             timeouts: Timeouts::from_wire(w.timeouts.unwrap_or_default()),
         })
     }
-}
-
-/// A SHA-256 as 64 hexadecimal digits in lower case, of one that may begin with `sha256:`.
-pub fn sha256(text: &str) -> Result<String, Error> {
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return Ok(digits.to_ascii_lowercase());
-    }
-    Err(Error::usage(format!("{} is no SHA-256", quoted(text))).hint("it has 64 hexadecimal digits"))
 }
 
 impl ProviderCall {

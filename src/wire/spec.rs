@@ -8,6 +8,7 @@ use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 use crate::wire::proto::{same_variants, v1};
 use crate::wire::time::millis;
+use crate::wire::values::sha256;
 
 /// The longest single argument or KEY=VALUE, in bytes with its NUL: Linux's MAX_ARG_STRLEN.
 pub const STRING_LEN_MAX: usize = 128 << 10;
@@ -64,6 +65,9 @@ pub struct Spec {
     pub oom_score_adj: Option<i32>,
     /// Whether setuid programs gain nothing.
     pub no_new_privs: bool,
+    /// What the program has to be, as 64 hexadecimal digits: it is executed only if its SHA-256 is this, and
+    /// if nobody but root and the service can change it.
+    pub executable_sha256: Option<String>,
     /// Resource limits by their names of getrlimit(2) in lower case; `u64::MAX` is "unlimited".
     pub rlimits: Vec<Rlimit>,
     /// When a run that ended is followed by another.
@@ -224,6 +228,7 @@ impl Spec {
             nice: None,
             oom_score_adj: None,
             no_new_privs: false,
+            executable_sha256: None,
             rlimits: Vec::new(),
             restart: RestartRules::default(),
             stop: StopRules::default(),
@@ -283,6 +288,13 @@ impl Spec {
             && !cwd.starts_with('/')
         {
             return bad(format!("working directory {} is not absolute", quoted(cwd)));
+        }
+        if let Some(digits) = &self.executable_sha256 {
+            sha256(digits)?;
+            if !self.command[0].starts_with('/') {
+                let what = format!("program {} has a SHA-256 and no path", quoted(&self.command[0]));
+                return Err(Error::usage(what).hint("give the absolute path of the file that is meant"));
+            }
         }
         self.check_numbers()
     }
@@ -358,6 +370,7 @@ impl Spec {
             nice: self.nice,
             oom_score_adj: self.oom_score_adj,
             no_new_privs: self.no_new_privs,
+            executable_sha256: text(&self.executable_sha256),
             rlimits: (self.rlimits.iter())
                 .map(|l| v1::Rlimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard })
                 .collect(),
@@ -405,6 +418,9 @@ impl Spec {
             nice: w.nice,
             oom_score_adj: w.oom_score_adj,
             no_new_privs: w.no_new_privs,
+            executable_sha256: (!w.executable_sha256.is_empty())
+                .then(|| sha256(&w.executable_sha256))
+                .transpose()?,
             rlimits: (w.rlimits.into_iter())
                 .map(|l| Rlimit { resource: l.resource, soft: l.soft, hard: l.hard })
                 .collect(),

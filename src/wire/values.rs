@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+
 /// How a duration is written.
 pub const DURATION_HINT: &str = "a duration is written 500ms, 10s, 2m, 1h or 1d; a bare number is seconds";
 
@@ -87,6 +90,15 @@ fn distance(a: &str, b: &str) -> usize {
         before = std::mem::replace(&mut last, row);
     }
     last[b.len()]
+}
+
+/// A SHA-256 as 64 hexadecimal digits in lower case, of one that may begin with `sha256:`.
+pub fn sha256(text: &str) -> Result<String, Error> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Ok(digits.to_ascii_lowercase());
+    }
+    Err(Error::usage(format!("{} is no SHA-256", quoted(text))).hint("it has 64 hexadecimal digits"))
 }
 
 #[cfg(test)]

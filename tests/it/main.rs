@@ -55,6 +55,8 @@ mod h2;
 #[cfg(feature = "gateway")]
 mod h_hosting;
 #[cfg(feature = "gateway")]
+mod h_pinned;
+#[cfg(feature = "gateway")]
 mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]

@@ -49,6 +49,9 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
 /// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up
 /// that found nothing, the directories.
 fn executed(launch: &Launch) -> String {
+    if launch.by_descriptor {
+        return launch.argv.iter().next().map(|path| text(path.to_bytes())).unwrap_or_default();
+    }
     let candidates: Vec<_> = launch.candidates.iter().map(|path| text(path.to_bytes())).collect();
     if let Some(there) = candidates.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
         return there.clone();

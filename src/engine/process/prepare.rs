@@ -121,6 +121,7 @@ pub fn prepare(
         oom_score_adj: spec.oom_score_adj,
         no_new_privs: spec.no_new_privs,
         rlimits: rlimits(spec)?,
+        by_descriptor: false,
     })
 }
 

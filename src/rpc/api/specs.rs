@@ -38,6 +38,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         labels: spec.labels.into_iter().map(|l| v1::EnvVar { key: l.key, value: l.value }).collect(),
         autostart: spec.autostart,
         declared: spec.declared,
+        executable_sha256: spec.executable_sha256,
     })
 }
 
@@ -148,6 +149,7 @@ impl From<&Spec> for api::ProcessSpec {
             labels: labels(spec.labels.clone()),
             autostart: spec.autostart,
             declared: spec.declared,
+            executable_sha256: text(&spec.executable_sha256),
         }
     }
 }

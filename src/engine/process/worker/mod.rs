@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::engine::context;
+use crate::engine::process::executable;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::now::Now;
@@ -33,7 +34,7 @@ use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
-use crate::wire::keeper::{Ended, Step, ToKeeper};
+use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{StartFailure, State};
 use crate::wire::record::Record;
@@ -497,7 +498,8 @@ impl Worker {
         let spec = self.process.spec();
         self.taken = taken(spec.ready.as_ref());
         let (process, context) = (&self.process, &self.process.context);
-        let launch = self.prepare(&spec)?;
+        let mut launch = self.prepare(&spec)?;
+        let program = executable::checked(&spec, &mut launch)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.cgroup = context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
@@ -506,8 +508,10 @@ impl Worker {
             self.tree.cgroup = None;
         }
         let (executed, until_exec) = pipe().map_err(|_| self.no_descriptors())?;
-        let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range };
-        let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(cgroup.as_ref().map(AsFd::as_fd)).collect();
+        let by = if program.is_some() { Program::Descriptor } else { Program::ByPath };
+        let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range, program: by };
+        let others = cgroup.iter().map(AsFd::as_fd).chain(program.iter().map(AsFd::as_fd));
+        let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(others).collect();
         context.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
         self.spawn_pending = true;
