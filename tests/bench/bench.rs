@@ -25,6 +25,7 @@ mod sweep;
 mod table;
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::ours::Provost;
@@ -37,12 +38,15 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 8] = ["starts", "idle", "commands", "restart", "output", "recovery", "store", "grpc"];
+const GROUPS: [&str; 9] =
+    ["starts", "idle", "commands", "restart", "output", "recovery", "store", "grpc", "providers"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let called = env::args_os().next().unwrap_or_default();
     let done = match args[..] {
+        [] if Path::new(&called).ends_with(grpc::PROVIDER) => grpc::provide(),
         ["write", report, block, total] => programs::write(report, block, total),
         ["tell", report, tag] => programs::tell(report, tag),
         ["echo", socket] => programs::echo(socket),
@@ -113,6 +117,9 @@ fn run(args: &[&str]) -> Outcome {
     }
     if wanted("grpc") {
         take("grpc", grpc::measure(dir, &mut table), &mut table);
+    }
+    if wanted("providers") {
+        take("providers", grpc::measure_providers(dir, &mut table), &mut table);
     }
     println!("{}", table.summary());
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }

@@ -3,6 +3,8 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,12 @@ impl Caller {
     /// Over TCP.
     pub fn plain(address: SocketAddr) -> Self {
         Self { client: Client::new(builder().connect(&address.to_string())), option: CallOption::default() }
+    }
+
+    /// Over this unix socket.
+    pub fn local(path: &Path) -> Outcome<Self> {
+        let channel = grpc::channel(builder(), "localhost", UnixStream::connect(path)?)?;
+        Ok(Self { client: Client::new(channel), option: CallOption::default() })
     }
 
     /// Over TLS, as `provost::Client` does it, with this value of `authorization`.

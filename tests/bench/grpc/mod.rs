@@ -5,6 +5,7 @@ mod attack;
 mod calls;
 mod client;
 mod crowd;
+mod providers;
 mod raw;
 mod server;
 mod site;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 pub use crate::grpc::attack::attack;
 pub use crate::grpc::crowd::idle;
+pub use crate::grpc::providers::{PROVIDER, measure as measure_providers, provide};
 pub use crate::grpc::server::echo;
 
 use crate::grpc::site::Site;
