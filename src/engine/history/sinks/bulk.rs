@@ -10,7 +10,17 @@ use crate::wire::json;
 
 /// Largest request, in bytes: half of what small installations take.
 const REQUEST_LEN_MAX: usize = 5 << 20;
-const BUSY: u16 = 429;
+/// What OpenSearch answers for a document that it cannot take, whoever looks after it.
+const BAD_REQUEST: u16 = 400;
+/// Errors with that status which an operator can mend: they are about the index and not about the document.
+const OF_THE_INDEX: [&str; 4] = [
+    "illegal_argument_exception",
+    "index_closed_exception",
+    "invalid_index_name_exception",
+    "validation_exception",
+];
+/// What such an error is caused by where it is about the document all the same.
+const TERM_TOO_LONG: &str = "max_bytes_length_exceeded_exception";
 
 /// What makes an event's document one of its own: sent twice, it is there once.
 fn document_id(service: Uuid, event: &Event) -> String {
@@ -57,6 +67,17 @@ struct ItemResult {
 }
 
 impl ItemResult {
+    /// Whether this document will never be taken in. What an operator can mend (rights, a blocked, closed or
+    /// missing index, a full cluster) is no fault of it.
+    fn is_final(&self) -> bool {
+        let error = self.error.as_ref();
+        let cause = error.and_then(|e| e.get("caused_by"));
+        let is = |of: Option<&Value>, kinds: &[&str]| {
+            of.and_then(|e| e.get("type")?.as_str()).is_some_and(|kind| kinds.contains(&kind))
+        };
+        self.status == BAD_REQUEST && (!is(error, &OF_THE_INDEX) || is(cause, &[TERM_TOO_LONG]))
+    }
+
     fn why(&self) -> String {
         let part = |key| self.error.as_ref().and_then(|e| e.get(key)).and_then(Value::as_str);
         match (part("type"), part("reason")) {
@@ -80,13 +101,11 @@ pub fn outcome(answer: &[u8], events: &[Event], service: Uuid) -> Result<Deliver
         if outcome.id.as_ref().is_some_and(|id| *id != document_id(service, event)) {
             return Err(Failed::new("the answer is about other documents than were sent"));
         }
-        match outcome.status {
-            200..=299 => {}
-            BUSY | 500.. => again.push((n, outcome)),
-            _ => {
-                taken.rejected += 1;
-                taken.reason.get_or_insert_with(|| outcome.why());
-            }
+        if outcome.is_final() {
+            taken.rejected += 1;
+            taken.reason.get_or_insert_with(|| outcome.why());
+        } else if !(200..=299).contains(&outcome.status) {
+            again.push((n, outcome));
         }
     }
     if let Some((_, first)) = again.first() {

@@ -29,6 +29,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_LEN_MAX: u64 = 8 << 20;
 /// How much is read of one that says what is wrong.
 const REFUSAL_LEN_MAX: u64 = 4096;
+/// How often an event that is alone in its request may be too large before it counts as refused for ever: a
+/// proxy may have said so, which is mended a few seconds later.
+const TOO_LARGE_MAX: u32 = 5;
+/// After so many requests in a row that were taken in, larger ones are tried again.
+const GROW_AFTER: u32 = 16;
 /// For each direction of a connection.
 const BUFFER_LEN: usize = 16 << 10;
 
@@ -41,6 +46,10 @@ pub struct OpenSearch {
     authorization: Option<HeaderValue>,
     /// The most documents in a request: less than is set where the other side found that too much.
     batch: usize,
+    /// Requests in a row that were taken in since one was too large.
+    taken_in: u32,
+    /// How often in a row the first event, alone, was too large.
+    too_large: u32,
 }
 
 /// Why a request was of no use.
@@ -82,6 +91,8 @@ impl OpenSearch {
             agent: Agent::with_parts(config, DefaultConnector::default(), OnThisThread),
             authorization: settings.login.as_ref().map(basic),
             batch: settings.batch,
+            taken_in: 0,
+            too_large: 0,
             settings,
         }
     }
@@ -130,6 +141,14 @@ impl OpenSearch {
         Failed { after, ..self.failed(&format!("HTTP {status}{more}")) }.into()
     }
 
+    /// What was too large once need not be so for ever.
+    fn took_in(&mut self) {
+        (self.too_large, self.taken_in) = (0, self.taken_in + 1);
+        if self.taken_in >= GROW_AFTER && self.batch < self.settings.batch {
+            (self.batch, self.taken_in) = (self.settings.batch.min(self.batch * 2), 0);
+        }
+    }
+
     fn failed(&self, why: &str) -> Failed {
         Failed::new(format!("cannot deliver to {}: {why}", self.settings.url))
     }
@@ -150,11 +169,19 @@ impl Deliver for OpenSearch {
             let some = &events[..events.len().min(self.batch)];
             let (body, count) = bulk::request(some, &self.settings.index, self.service);
             match self.post(&body, &some[..count]) {
-                Ok(taken) => return Ok(taken),
+                Ok(taken) => {
+                    self.took_in();
+                    return Ok(taken);
+                }
                 Err(Refusal::Other(failed)) => return Err(failed),
                 // Ends: a half of it is less.
-                Err(Refusal::TooLarge(_)) if count > 1 => self.batch = count / 2,
+                Err(Refusal::TooLarge(_)) if count > 1 => (self.batch, self.taken_in) = (count / 2, 0),
                 Err(Refusal::TooLarge(why)) => {
+                    self.too_large += 1;
+                    if self.too_large < TOO_LARGE_MAX {
+                        return Err(self.failed(&why));
+                    }
+                    self.too_large = 0;
                     return Ok(Delivery { count, rejected: 1, reason: Some(why), again: None });
                 }
             }

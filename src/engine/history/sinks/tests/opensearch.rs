@@ -2,8 +2,10 @@
 
 use super::server::{Play, Server};
 use super::*;
+use crate::engine::history::sinks::bulk;
 use crate::engine::history::sinks::opensearch::OpenSearch;
 use crate::engine::settings::{Login, OpenSearchSettings, Secret};
+use serde_json::json;
 
 fn with(server: &Server, change: impl FnOnce(&mut OpenSearchSettings)) -> SinkSettings {
     let mut settings = server.settings();
@@ -138,21 +140,69 @@ fn wrong_credentials_are_said_to_be_that() {
 
 #[test]
 fn what_is_too_large_is_sent_in_parts() {
-    let script =
-        vec![Play::Status(413, "", ""), Play::Huge, Play::Endless, Play::Close, Play::Status(413, "", "")];
+    let too_large = || Play::Status(413, "", "");
+    let mut script = vec![too_large(), Play::Huge, Play::Endless, Play::Close];
+    script.extend((0..5).map(|_| too_large()));
     let server = Server::start(script);
     let kept = keep(events(1..=8));
     let sink = Running::new(&server.settings(), &kept);
     let standing = sink.finish();
-    // 8, 4 (taken in, but its answer is not read), 2 (the same); one; one that alone is too large; the
-    // others.
+    // 8, 4 (taken in, but its answer is not read), 2 (the same); one; one that alone is too large, which is
+    // believed the fifth time; the others.
+    let ids: Vec<usize> = server.requests().iter().map(|r| r.ids().len()).collect();
+    assert_eq!(ids[..9], [8, 4, 2, 1, 1, 1, 1, 1, 1]);
+    assert_eq!((standing.delivered, standing.rejected, standing.failed), (7, 1, 4));
+    let refused =
+        "sink search: 1 events in all were refused for ever, one of them so: HTTP 413 Payload Too Large";
+    assert!(sink.log().contains(&refused.to_owned()), "{:?}", sink.log());
+}
+
+/// What is too large for a moment loses nothing, and requests grow again.
+#[test]
+fn requests_grow_again() {
+    let too_large = || Play::Status(413, "", "");
+    let server = Server::start(vec![too_large(), too_large(), too_large(), too_large()]);
+    let kept = keep(events(1..=120));
+    let sink = Running::new(&with(&server, |search| search.batch = 8), &kept);
+    let standing = sink.finish();
+    assert_eq!((standing.delivered, standing.rejected), (120, 0));
     let ids: Vec<usize> = server.requests().iter().map(|r| r.ids().len()).collect();
     assert_eq!(ids[..5], [8, 4, 2, 1, 1]);
-    assert_eq!((standing.delivered, standing.rejected, standing.failed), (7, 1, 0));
-    assert_eq!(
-        sink.log(),
-        ["sink search: 1 events in all were refused for ever, one of them so: HTTP 413 Payload Too Large"]
-    );
+    assert!(ids.contains(&2) && *ids.iter().max().unwrap() == 8 && ids[5..].contains(&4), "{ids:?}");
+}
+
+/// What an operator can mend is no fault of the documents: they wait, and the sink says that it fails.
+#[test]
+fn what_an_operator_can_mend_is_sent_again() {
+    for (status, kind) in [
+        (401, "security_exception"),
+        (403, "security_exception"),
+        (403, "cluster_block_exception"),
+        (404, "index_not_found_exception"),
+        (409, "version_conflict_engine_exception"),
+        (400, "index_closed_exception"),
+        (400, "validation_exception"),
+        (400, "illegal_argument_exception"),
+    ] {
+        let body =
+            json!({ "items": [{ "index": { "status": status, "error": { "type": kind, "reason": "r" } } }] });
+        let outcome = bulk::outcome(body.to_string().as_bytes(), &[event(1)], SERVICE).unwrap();
+        assert_eq!((outcome.rejected, outcome.again.is_some()), (0, true), "{status} {kind}");
+    }
+    let long = json!({ "type": "max_bytes_length_exceeded_exception" });
+    for error in [
+        json!({ "type": "mapper_parsing_exception", "reason": "r" }),
+        json!({ "type": "strict_dynamic_mapping_exception", "reason": "r" }),
+        json!({ "type": "illegal_argument_exception", "reason": "immense term", "caused_by": long }),
+    ] {
+        let body = json!({ "items": [{ "index": { "status": 400, "error": error } }] });
+        let outcome = bulk::outcome(body.to_string().as_bytes(), &[event(1)], SERVICE).unwrap();
+        assert_eq!((outcome.rejected, outcome.again), (1, None), "{error}");
+    }
+    let server = Server::start(vec![Play::Items(0, vec![403; 3]), Play::Items(0, vec![404; 3])]);
+    let kept = keep(events(1..=3));
+    let standing = Running::new(&server.settings(), &kept).finish();
+    assert_eq!((standing.delivered, standing.rejected, standing.failed), (3, 0, 2));
 }
 
 #[test]
