@@ -123,6 +123,14 @@ impl Connection {
         while poll::wait(&mut fds, None).is_ok() && !fds[0].is_hung_up() {}
     }
 
+    /// Whether the other end has gone; of one on another machine that is not known.
+    #[cfg(feature = "gateway")]
+    pub fn is_lost(&self) -> bool {
+        let Self::Socket(link) = self else { return false };
+        let mut fds = [PollFd::hangup(link.socket().as_fd())];
+        poll::wait(&mut fds, Some(0)).is_ok() && fds[0].is_hung_up()
+    }
+
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {
         match self {
             Self::Socket(link) => link.receive(timeout),

@@ -267,6 +267,12 @@ impl Client {
         self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
     }
 
+    /// Whether there is no connection, or one that has ended.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.link.as_ref().is_none_or(|link| link.is_lost())
+    }
+
     /// Waits until the connection that there is has ended.
     #[cfg(feature = "gateway")]
     pub(crate) fn until_lost(&self) {

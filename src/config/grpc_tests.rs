@@ -61,6 +61,7 @@ fn every_key_is_read() {
         handshake = "3s"
         keepalive = "20s"
         stall = "30s"
+        grace = "9s"
         [remote.lab]
         host = "lab.example:7443"
         certificate = "c"
@@ -90,6 +91,7 @@ fn every_key_is_read() {
             handshake: Duration::from_secs(3),
             keepalive: Duration::from_secs(20),
             stall: Duration::from_secs(30),
+            grace: Duration::from_secs(9),
         }
     );
     let one = read(&format!("{LISTEN}certificates = 'certs'\nkey = '/k'"), Some("/state")).unwrap();

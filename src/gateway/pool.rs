@@ -62,7 +62,10 @@ impl Engine {
             return self.client();
         }
         // One that has ended is run again.
-        let host = Client::connect_to_host(&self.socket)?;
+        let host = match self.host.take() {
+            Some(host) if !host.is_lost() => host,
+            _ => Client::connect_to_host(&self.socket)?,
+        };
         Ok(self.host.insert(host))
     }
 }

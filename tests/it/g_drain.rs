@@ -41,7 +41,7 @@ fn wait_for_web(peer: &mut Peer) -> u32 {
 
 /// Once the gateway has the call.
 fn until_it_waits(gateway: &Gateway) {
-    wait::until("the call waits", SOON, || gateway.threads("call") == 1);
+    wait::until("the call waits", SOON, || gateway.threads_that_wait("call") == 1);
 }
 
 #[test]

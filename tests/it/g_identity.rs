@@ -140,7 +140,7 @@ fn open_calls_end_with_the_rights_of_their_callers() {
     let lower = || reload("olga = \"operator\"", "olga = \"viewer\"");
     let of_certificate = || reload(&format!("\"{CLIENT}\" = \"admin\""), "\"another\" = \"admin\"");
     let (kept, lost) = (ask(User::Viewer), ask(User::Operator));
-    wait::until("all of them are open", SOON, || gateway.threads("call") == 5);
+    wait::until("all of them are open", SOON, || gateway.threads_that_wait("call") == 5);
     lower();
     let mut ended = |ids: &[u32]| {
         for id in ids {
@@ -150,14 +150,14 @@ fn open_calls_end_with_the_rights_of_their_callers() {
         }
     };
     ended(&lost);
-    let count = || gateway.threads("call");
+    let count = || gateway.threads_that_wait("call");
     wait::until("a viewer's wait and its events are left, its stream was refused", SOON, || count() == 2);
     of_certificate();
     ended(&[kept[0], kept[2]]);
     reload("", "");
     let mut peer = Peer::new(&gateway);
     let (kept, lost) = (ask_again(&mut peer, User::Viewer), ask_again(&mut peer, User::Operator));
-    wait::until("both wait", LATER, || gateway.threads("call") == 2);
+    wait::until("both wait", LATER, || gateway.threads_that_wait("call") == 2);
     removed();
     let answer = peer.answer(lost).expect("the connection goes on");
     assert_eq!(answer.status, Some(PERMISSION_DENIED), "{answer:?}");

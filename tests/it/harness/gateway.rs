@@ -135,6 +135,14 @@ impl Gateway {
         names.filter(|comm| comm.trim_end() == name).count()
     }
 
+    /// Those of its threads with this name that wait for something: a call's has begun then what it is for.
+    pub fn threads_that_wait(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let waiting = format!("({name}) S ");
+        let stats = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+        stats.filter(|stat| stat.contains(&waiting)).count()
+    }
+
     /// What it has said: its log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.service.output(NAME)).into_owned()
