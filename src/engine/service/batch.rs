@@ -169,6 +169,10 @@ fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     if is_there {
         return Some(None);
     }
+    // One of the service's own was made just now, and its start is on its way.
+    if process.is_internal && record.run == 0 && record.wanted && record.state == State::Stopped {
+        return None;
+    }
     // At rest, nothing happens without a person: waiting on would be waiting for ever.
     (record.state.is_at_rest() || process.is_removed()).then(|| Some(never(process, &record)))
 }
