@@ -287,8 +287,8 @@ pub fn exec_first(
 /// execveat(2) of an open file, whatever has become of its path. Returns the errno only when it has failed.
 pub fn exec_file(file: BorrowedFd<'_>, argv: Packed<'_>, env: Packed<'_>) -> i32 {
     let (argv, env) = (Pointers::new(argv), Pointers::new(env));
-    // SAFETY: the path is an empty C string; both lists end with null and point to C strings that live through
-    // the call.
+    // SAFETY: the path is an empty C string; both lists end with null and point to C strings that live
+    // through the call.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,

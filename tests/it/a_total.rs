@@ -143,7 +143,8 @@ fn under_load(service: &Service, kills: u32, may_fail: bool, mut kill: impl FnMu
                 if clients.iter().any(thread::ScopedJoinHandle::is_finished) {
                     return;
                 }
-                // All names are known now: enough is acknowledged, however slow the machine, before the next kills.
+                // All names are known now: enough is acknowledged, however slow the machine, before the next
+                // kills.
                 if n % STRETCH == 1 {
                     let enough = load.acknowledged.load(Ordering::Relaxed) + STRETCH;
                     wait::until("there is load", LATER, || {

@@ -1,5 +1,5 @@
-//! Providers: a value that is fetched through the host, beside the same call made of the provider directly; how
-//! soon one answers; and what a hundred of them cost.
+//! Providers: a value that is fetched through the host, beside the same call made of the provider directly;
+//! how soon one answers; and what a hundred of them cost.
 //!
 //! "In the host" is the host's own code in this process, over a copy of what the host has noted: so that the
 //! direct call and it have the same two processes.
