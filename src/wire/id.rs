@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 use crate::wire::error::{Code, Error};
 
@@ -23,6 +23,13 @@ pub const PATTERN_LEN_MAX: usize = 2 * NAME_LEN_MAX + 1;
 pub struct ProcessId(Uuid);
 
 impl ProcessId {
+    /// Whether a client may choose it: nobody else has it then. Ours are of version 7; version 4 is as good,
+    /// and is what most languages make.
+    #[must_use]
+    pub fn can_be_new(&self) -> bool {
+        self.0.get_variant() == Variant::RFC4122 && matches!(self.0.get_version_num(), 4 | 7)
+    }
+
     /// The last 8 hexadecimal digits: the random end, since the first ones are a clock.
     #[must_use]
     pub fn short(&self) -> String {

@@ -1,6 +1,7 @@
 //! What can be asked of the service: one enum, which both ends decode to and encode from. A new request does
 //! not compile until engine, gateway and client have an answer to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prost::Message;
@@ -411,6 +412,12 @@ impl Request {
 impl Start {
     fn from_wire(r: v1::Start) -> Result<Self, Error> {
         let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(id) = ids.iter().find(|id| !id.can_be_new()) {
+            return Err(Error::usage(format!("{id} is no UUID of version 7 or 4")));
+        }
+        if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+            return Err(Error::usage("the same id was given twice"));
+        }
         let count = if ids.is_empty() { r.count.max(1) as usize } else { ids.len() };
         if count > INSTANCES_MAX as usize {
             return Err(Error::usage(format!("{count} instances are outside 1 to {INSTANCES_MAX}")));
@@ -553,7 +560,17 @@ mod tests {
         assert!(ids.len() == 3 && ids[0] != ids[1] && ids[1] != ids[2]);
         let id = vec![ids[0].as_bytes().to_vec()];
         assert_eq!(start(id.clone(), false, 1).unwrap(), ids[..1]);
-        for refused in [start(vec![], true, 1001), start(vec![], false, 2), start(id, true, 2)] {
+        let twice = [id.clone(), id.clone()].concat();
+        let (nil, kind_1) = (vec![vec![0; 16]], vec![vec![0x11; 16]]);
+        let refused = [
+            start(vec![], true, 1001),
+            start(vec![], false, 2),
+            start(id, true, 2),
+            start(twice, true, 2),
+            start(nil, false, 1),
+            start(kind_1, false, 1),
+        ];
+        for refused in refused {
             assert_eq!(refused.map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
         }
     }

@@ -403,3 +403,27 @@ fn b21_what_waits_behind_a_removal_is_refused_and_starts_nothing() {
         assert!(service.list_json().is_empty(), "round {round}");
     }
 }
+
+/// The same start again finds what it has made; an id is never another's.
+#[test]
+fn an_id_is_that_of_one_process() {
+    let service = Service::new();
+    let mut client = service.client();
+    let id = ProcessId::new();
+    let mut start = |command: &str, ids: Vec<ProcessId>| {
+        let numbering = if ids.len() > 1 { Numbering::From(1) } else { Numbering::Single };
+        client.start(Start { spec: Spec::new(["sleep", command]), ids, numbering })
+    };
+    for _ in 0..2 {
+        let item = start("83021", vec![id]).expect("it is the same").remove(0);
+        assert_eq!(item.process.map(|p| (p.id, p.run)), Some((id, 1)));
+    }
+    let other = start("83022", vec![id]).expect_err("the id is taken");
+    assert_eq!(other.code, Code::Refused, "{other}");
+    let nil = ProcessId::from_bytes([0; 16]);
+    for ids in [vec![ProcessId::new(), id], vec![ProcessId::new(); 2], vec![nil]] {
+        assert!(start("83022", ids.clone()).is_err(), "{ids:?}");
+    }
+    assert_eq!(service.list_json().len(), 1);
+    assert_eq!(service.below().len(), 1);
+}

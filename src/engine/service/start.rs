@@ -17,6 +17,7 @@ use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Numbering, Start};
+use crate::wire::spec::Spec;
 
 impl Engine {
     /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken
@@ -61,8 +62,14 @@ impl Engine {
         }
         let mut made = Vec::new();
         for (n, &id) in (r.numbering.first().unwrap_or(1)..).zip(&r.ids) {
-            if self.table.get(id).is_none() {
-                made.push(Arc::new(self.make_one(r, n, id)?));
+            let spec = one(r, n)?;
+            match self.table.get(id) {
+                None => made.push(Arc::new(self.make_one(spec, r, n, id)?)),
+                Some(process) if *process.spec() == spec => {}
+                Some(process) => {
+                    let e = format!("{id} is the id of another process, {}", process.label());
+                    return Err(Error::new(Code::Refused, e).hint("choose an id that was never used"));
+                }
             }
         }
         self.hold(&made)?;
@@ -88,12 +95,8 @@ impl Engine {
         Ok(())
     }
 
-    fn make_one(&self, r: &Start, n: u32, id: ProcessId) -> Result<Process, Error> {
-        let mut spec = r.spec.clone();
+    fn make_one(&self, spec: Spec, r: &Start, n: u32, id: ProcessId) -> Result<Process, Error> {
         let instance = (r.numbering != Numbering::Single).then_some(n);
-        if let (Some(n), Some(name)) = (instance, &spec.name) {
-            spec.name = Some(name.instance(n)?);
-        }
         let memory = Memory::create(&spec)?;
         let record = Record { wanted: true, ..fresh(id, spec.name.clone(), instance) };
         memory.publish(&record);
@@ -106,4 +109,13 @@ impl Engine {
         self.ask_all(made, &Ask::Remove, asked, replies)?;
         Ok(())
     }
+}
+
+/// The spec of the instance of this number.
+fn one(r: &Start, n: u32) -> Result<Spec, Error> {
+    let mut spec = r.spec.clone();
+    if let (true, Some(name)) = (r.numbering != Numbering::Single, &spec.name) {
+        spec.name = Some(name.instance(n)?);
+    }
+    Ok(spec)
 }
