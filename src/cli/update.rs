@@ -236,6 +236,7 @@ fn key_of(option: &str) -> String {
         "--no-expand" => "expand_env".to_owned(),
         "--no-autostart" => "autostart".to_owned(),
         "--shell" => "command".to_owned(),
+        "--sha256" => "executable_sha256".to_owned(),
         other => other.trim_start_matches('-').replace('-', "_"),
     }
 }
