@@ -12,6 +12,8 @@ use crate::access::remembered::Remembered;
 use crate::access::role::Role;
 use crate::access::verifier::{Denied, Verifier};
 use crate::gateway::pool::Engine;
+use crate::gateway::shares::{Holder, Place};
+use crate::gateway::threads::busy;
 use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
@@ -48,6 +50,26 @@ impl Caller {
     pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
         Self::Remote { peer, remembered: Remembered::new(verifier) }
     }
+    /// Whose share a call is part of, before its user is known.
+    pub fn holder(&self) -> Holder {
+        match self {
+            Self::Remote { peer, .. } => {
+                Holder::Certificate(peer.typed.first().map_or("", String::as_str).into())
+            }
+            Self::Local(peer, _) if peer.uid == 0 || peer.uid == system::euid() => Holder::Uid(peer.uid),
+            Self::Local(peer, _) => Holder::Member(peer.uid),
+        }
+    }
+
+    /// The call is part of this user's share, too.
+    pub fn share(&self, place: &mut Place, user: &User) -> Result<(), RpcStatus> {
+        let is_free = match self {
+            Self::Remote { .. } => place.is_also_of(Holder::User(Arc::clone(user))),
+            Self::Local(..) => true,
+        };
+        is_free.then_some(()).ok_or_else(busy)
+    }
+
 
     /// What a call begins with: credentials.
     pub fn enter(&self, metadata: &Metadata) -> Result<Entry, RpcStatus> {

@@ -13,6 +13,7 @@ use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::gateway::running::RunningCall;
 use crate::gateway::serving::Watches;
 use crate::gateway::shared::Gateway;
+use crate::gateway::shares::{Place, Shares};
 use crate::gateway::threads::{busy, caught};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{Page, Paged};
@@ -41,24 +42,38 @@ impl Calls {
         A: Answer + Paged,
     {
         let (ours, deadline) = (self.clone(), ctx.deadline());
-        match self.caller.enter(ctx.request_headers()) {
-            Ok(Entry::Known(user)) => self.gateway.pool.submit(Box::new(move |engine| {
+        let entry = self.caller.enter(ctx.request_headers()).and_then(|entry| {
+            let known = if let Entry::Known(user) = &entry { Some(user) } else { None };
+            let shares = if known.is_some() { &self.gateway.quick } else { &self.gateway.lasting };
+            Ok((self.place(shares, known)?, entry))
+        });
+        match entry {
+            Ok((place, Entry::Known(user))) => self.gateway.pool.submit(Box::new(move |engine| {
                 let result = match engine {
                     Some(_) if deadline.exceeded() => Err(expired()),
                     Some(engine) => caught(|| ours.ask(&user, request, engine)),
                     None => Err(busy()),
                 };
                 pending::answer(sink, result);
+                drop(place);
             })),
-            Ok(Entry::Login(login)) => self.gateway.threads.answer(sink, move || {
+            Ok((mut place, Entry::Login(login))) => self.gateway.threads.answer(sink, move || {
                 let user = ours.caller.verify(&ours.gateway, &login)?;
                 ours.ask(&user, request, &mut ours.gateway.engine())
+                ours.caller.share(&mut place, &user)?;
             }),
             Err(status) => pending::answer(sink, Err(status)),
         }
     }
 
     /// Answers once, after a while: on a thread of its own, which stops waiting when the client goes.
+    /// A place in the shares of this connection's caller and of the user, if known by now.
+    pub fn place(&self, shares: &Shares, user: Option<&User>) -> Result<Place, RpcStatus> {
+        let mut place = shares.take(self.caller.holder()).ok_or_else(busy)?;
+        user.map_or(Ok(()), |user| self.caller.share(&mut place, user))?;
+        Ok(place)
+    }
+
     pub fn later<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: ServerStreamingSink<A>)
     where
         Q: Ask,
@@ -118,8 +133,10 @@ impl Calls {
         work: impl FnOnce(&Self, User, &mut ResponseStream<A>, &RunningCall) -> Result<(), Stop> + Send + 'static,
     ) {
         let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
-        let entry = match self.caller.enter(ctx.request_headers()) {
-            Ok(entry) => entry,
+        let entry = self.caller.enter(ctx.request_headers());
+        let entered = entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, None)?, entry)));
+        let (mut place, entry) = match entered {
+            Ok(entered) => entered,
             Err(status) => return fail(ctx, sink, status),
         };
         let refused = self.gateway.threads.run(sink, move |sink| {
@@ -130,6 +147,7 @@ impl Calls {
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
                 let running = ours.caller.begin(&ours.gateway, &user, generation)?;
+                ours.caller.share(&mut place, &user)?;
                 work(&ours, user, &mut response, &running).map_err(|stop| match stop {
                     Stop::Failed(_) if running.is_over() => Stop::Failed(RunningCall::over()),
                     stop => stop,
@@ -176,7 +194,7 @@ impl Calls {
         self.call(user, request, &page, client)
     }
 
-    /// The request, if this user may make it, and which part of the answer is wanted.
+    /// The request, if this user may make it, and what else it says.
     fn asked<Q: Ask>(
         &self,
         user: &User,

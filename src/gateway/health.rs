@@ -56,13 +56,17 @@ impl Health for Calls {
             Ok(None | Some(Entry::Known(_))) => pending::answer(sink, status),
             Err(refusal) => pending::answer(sink, Err(refusal)),
             // A password that is given is to be right.
-            Ok(Some(Entry::Login(login))) => {
-                let ours = self.clone();
-                self.gateway.threads.answer(sink, move || {
-                    ours.caller.verify(&ours.gateway, &login)?;
-                    status
-                });
-            }
+            Ok(Some(Entry::Login(login))) => match self.place(&self.gateway.lasting, None) {
+                Ok(place) => {
+                    let ours = self.clone();
+                    self.gateway.threads.answer(sink, move || {
+                        let _place = place;
+                        ours.caller.verify(&ours.gateway, &login)?;
+                        status
+                    });
+                }
+                Err(busy) => pending::answer(sink, Err(busy)),
+            },
         }
     }
 

@@ -38,6 +38,7 @@ mod shared;
 mod slots;
 mod threads;
 
+mod shares;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -64,6 +65,7 @@ use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
+use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, memory, socket, thread};
 use crate::wire::error::Error;
@@ -71,8 +73,6 @@ use crate::wire::error::Error;
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
 const COMPLETION_THREADS: usize = 1;
-/// Calls with threads of their own, over all connections.
-const OWN_THREADS_MAX: usize = 1024;
 /// Files that are changed one by one are read when nothing has changed for so long, ms.
 const QUIET_MS: u64 = 200;
 /// How long connections that are ended at once may take for it.
@@ -109,7 +109,9 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         running: Running::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
         pool: Pool::new(&socket).map_err(|e| Error::failed("start a thread", &e))?,
-        threads: Threads::new(OWN_THREADS_MAX),
+        threads: Threads::new(LASTING.network + LASTING.local),
+        lasting: Shares::new(LASTING),
+        quick: Shares::new(QUICK),
         serving: Serving::default(),
         log: Log::new(say),
         notes: Mutex::default(),

@@ -14,7 +14,7 @@ use crate::wire::error::Error;
 use crate::wire::request::Request;
 
 /// How many. They wait for the engine, not for a processor.
-const THREADS: usize = 8;
+pub(super) const THREADS: usize = 8;
 /// Calls that wait for one of them. More are refused: a client that asks faster than the service answers is
 /// to know.
 const WAITING_MAX: usize = 512;

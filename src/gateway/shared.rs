@@ -16,6 +16,7 @@ use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::running::{Rights, Running};
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::shares::Shares;
 use crate::gateway::threads::Threads;
 use crate::tls::material;
 use crate::tls::verify::Clients;
@@ -36,6 +37,10 @@ pub(super) struct Gateway {
     pub serving: Serving,
     pub log: Log,
     /// Held while a login that failed is put on record: one at a time.
+    /// Whose the calls with threads of their own are.
+    pub lasting: Shares,
+    /// The same of calls for the pool.
+    pub quick: Shares,
     pub notes: Mutex<()>,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::sys::clock;
+use crate::wire::request::CONNECTIONS_MAX;
 use crate::wire::time::millis;
 
 /// The limits of the listener.
@@ -25,7 +26,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: CONNECTIONS_MAX,
+            others: 96,
+            other: 24,
             silent: 64,
             hello: Duration::from_secs(5),
             frame: Duration::from_secs(10),

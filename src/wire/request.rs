@@ -20,6 +20,8 @@ use crate::wire::time::millis;
 
 /// The version of the command channel.
 pub const CHANNEL_VERSION: u32 = 1;
+/// How many connections a service gives to its clients at a time.
+pub const CONNECTIONS_MAX: usize = 512;
 /// The most processes whose memory is shared with one reply.
 pub const SHARED_MAX: usize = 8;
 /// The most events that a host announces at once.
