@@ -66,6 +66,64 @@ pub fn needs(request: &Request) -> Role {
             | ProviderCall::ShutDown(_) => Role::Admin,
         },
     }
+/// What a request is about besides processes that clients have defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// What the service runs for itself: the gateway, the host of providers, the apply at its start.
+    Service,
+    /// A provider, which the host keeps.
+    Provider,
+}
+
+/// Who may ask something of the service's own processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRule {
+    /// It is about no process.
+    NotAsked,
+    /// Nobody: what they are is decided elsewhere.
+    Nobody,
+    /// This role and those above it.
+    From(Role),
+}
+
+/// The same for a process of the service's own. The engine holds it, which alone knows what a name means; here
+/// is what it holds.
+#[must_use]
+pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
+    match request {
+        // That they are there is no secret.
+        Request::Status(_) | Request::List(_) | Request::Wait(_) | Request::Events(_) => {
+            OwnRule::From(needs(request))
+        }
+        // Through them everything else can be stopped, or read.
+        Request::Output(_)
+        | Request::Stream(_)
+        | Request::Follow(_)
+        | Request::StartAgain(_)
+        | Request::Stop(_)
+        | Request::Restart(_)
+        | Request::Signal(_)
+        | Request::Definitions(_) => OwnRule::From(Role::Admin),
+        // How they are run is in the configuration, and so is whether they are there.
+        Request::Update(_) => OwnRule::Nobody,
+        Request::Remove(_) if own == Own::Service => OwnRule::Nobody,
+        Request::Remove(_) => OwnRule::From(Role::Admin),
+        Request::Start(_)
+        | Request::Upgrade(_)
+        | Request::Env(_)
+        | Request::AuditLog(_)
+        | Request::Note(_)
+        | Request::Host
+        | Request::GrpcListener
+        | Request::Announce(_)
+        | Request::Service
+        | Request::Health
+        | Request::Module(_)
+        | Request::Registry(_)
+        | Request::Provider(_) => OwnRule::NotAsked,
+    }
+}
+
 }
 
 /// What the request does, as a verb: `stop`, `read the output`.
