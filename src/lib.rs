@@ -124,7 +124,7 @@
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `rpc` |
-//! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `client`, `provider`, `registry`, `module` |
+//! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `client`, `provider`, `registry`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!

@@ -33,7 +33,7 @@ const LAYERS: [(&str, &[&str]); 31] = [
     ("src/provider", &["client", "provider", "rpc", "sdk", "sys", "wire"]),
     ("src/registry", &["client", "guard", "provider", "registry", "sys", "wire"]),
     ("src/module", &["module", "rpc", "sys", "wire"]),
-    ("src/host", &["client", "host", "listener", "module", "provider", "registry", "sys", "wire"]),
+    ("src/host", &["access", "client", "host", "listener", "module", "provider", "registry", "sys", "wire"]),
     ("src/guard", &["guard", "sys"]),
     ("src/gateway", &["access", "client", "gateway", "guard", "rpc", "sys", "tls", "wire"]),
     (
@@ -50,7 +50,7 @@ const LAYERS: [(&str, &[&str]); 31] = [
     ("src/cli/remote.rs", &["cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/serve.rs", &["cli", "client", "config", "keeper", "sys", "wire"]),
     ("src/cli/keeper.rs", &["cli", "keeper", "sys", "wire"]),
-    ("src/cli/engine.rs", &["cli", "config", "engine", "gateway", "host", "sys", "wire"]),
+    ("src/cli/engine.rs", &["access", "cli", "config", "engine", "gateway", "host", "sys", "wire"]),
     ("src/cli/host.rs", &["cli", "config", "host", "sys", "wire"]),
     ("src/cli/provider.rs", &["cli", "client", "sdk", "sys", "wire"]),
     ("src/cli/gateway.rs", &["cli", "config", "gateway", "sys", "wire"]),

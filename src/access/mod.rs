@@ -6,7 +6,6 @@ pub mod basic;
 pub mod password;
 pub mod policy;
 pub mod remembered;
-pub mod role;
 pub mod roles;
 mod throttle;
 pub mod users;

@@ -1,12 +1,12 @@
 //! What each request needs: the one table, without a default. A new request does not compile until it has its
 //! line.
 
-use crate::access::role::Role;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleCall;
 use crate::wire::provider::ProviderCall;
 use crate::wire::registry::Verb;
 use crate::wire::request::{EnvChange, Request};
+use crate::wire::role::Role;
 
 /// The least role that may ask this.
 #[must_use]
@@ -31,12 +31,10 @@ pub fn needs(request: &Request) -> Role {
         Request::Env(_) => Role::Admin,
         // It names all callers.
         Request::AuditLog(_) => Role::Admin,
+        // That there is a host tells nothing; whoever may ask it something has it run.
+        Request::Host => Role::Viewer,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_)
-        | Request::Follow(_)
-        | Request::Host
-        | Request::GrpcListener
-        | Request::Announce(_) => Role::Admin,
+        Request::Note(_) | Request::Follow(_) | Request::GrpcListener | Request::Announce(_) => Role::Admin,
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => Role::Viewer,
             ModuleCall::Call(_) => Role::Operator,
@@ -66,6 +64,8 @@ pub fn needs(request: &Request) -> Role {
             | ProviderCall::ShutDown(_) => Role::Admin,
         },
     }
+}
+
 /// What a request is about besides processes that clients have defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
@@ -262,7 +262,7 @@ mod tests {
             (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
             (Request::Follow(Follow::default()), [no, no, yes], no),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
-            (Request::Host, [no, no, yes], no),
+            (Request::Host, [yes, yes, yes], no),
             (Request::Module(ModuleCall::List), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Connections), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::access::role::Role;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
+use crate::wire::role::Role;
 
 /// Roles by the names that certificates carry, and by users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf, absolute};
 
 use serde_json::{Value, json};
 
-use crate::access::role::Role;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
@@ -24,6 +23,7 @@ use crate::tls::identity::{Described, describe};
 use crate::tls::issue::{Authority, Issued, Usage};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, quoted};
+use crate::wire::role::Role;
 use crate::wire::time::Timestamp;
 
 /// The largest file that is read, in bytes.

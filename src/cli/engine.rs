@@ -5,6 +5,8 @@ use std::sync::Arc;
 #[cfg(feature = "gateway")]
 use std::time::Duration;
 
+#[cfg(feature = "gateway")]
+use crate::access::policy::allow;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
@@ -27,6 +29,10 @@ use crate::wire::error::Error;
 use crate::wire::id::GATEWAY;
 #[cfg(feature = "gateway")]
 use crate::wire::provider::HOST;
+#[cfg(not(feature = "gateway"))]
+use crate::wire::request::Request;
+#[cfg(not(feature = "gateway"))]
+use crate::wire::role::Role;
 use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
@@ -131,9 +137,17 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         sinks: config.sinks,
         internal,
         on_demand,
+        groups: config.local.group_roles,
+        allow,
         notify: Notify(Arc::new(|line: &str| stdout::log(line))),
     };
     match engine::run(options)? {}
+}
+
+/// Without groups that have roles nobody comes in who is no administrator.
+#[cfg(not(feature = "gateway"))]
+fn allow(role: Role, _: &Request) -> Result<(), Error> {
+    if role == Role::Admin { Ok(()) } else { Err(Error::usage("this provost was built without roles")) }
 }
 
 /// What the service runs for itself: what the configuration asks for, and first of all what makes the

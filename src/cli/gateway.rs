@@ -13,6 +13,7 @@ use crate::cli::text;
 use crate::config;
 use crate::gateway;
 use crate::wire::error::Error;
+use crate::wire::role::GroupRoles;
 
 pub const COMMAND: Command = Command::new("gateway", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::Hidden)
@@ -30,8 +31,9 @@ Options:
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct GatewayArgs {
-    /// With `[grpc]`; none: it serves programs on this machine alone.
     pub config: Option<PathBuf>,
+    /// It serves programs on this machine alone.
+    pub is_local: bool,
     pub state: Option<PathBuf>,
 }
 
@@ -46,27 +48,33 @@ fn parse(arguments: &mut Arguments) -> Result<GatewayArgs, Error> {
         }
     }
     arguments.no_values()?;
-    if is_local {
-        config = None;
-    } else if config.is_none() {
+    if config.is_none() && !is_local {
         return Err(arguments.usage("there is neither --config nor --local".into()));
     }
-    Ok(GatewayArgs { config, state })
+    Ok(GatewayArgs { config, is_local, state })
 }
 
 /// The gateway, in its own process, as the engine starts it. Only an error or a signal ends it.
 fn run(args: GatewayArgs, session: &mut Session) -> Result<u8, Error> {
     take_name();
     let socket = session.socket()?;
+    // One that was spoilt since the service began lets in nobody but root and its own user.
+    let groups = args.config.as_deref().map(config::local).transpose().map_or_else(
+        |e| {
+            stdout::log(&format!("{}; going on without its [local]", e.message));
+            GroupRoles::default()
+        },
+        |local| local.unwrap_or_default().group_roles,
+    );
     let load = move || {
-        let Some(path) = &args.config else { return Ok(None) };
+        let Some(path) = args.config.as_ref().filter(|_| !args.is_local) else { return Ok(None) };
         let config = config::load(path, args.state.as_deref())?;
         config.grpc.map(Some).ok_or_else(|| {
             Error::usage(format!("the configuration {} has no section [grpc]", text::path(path)))
         })
     };
     let say = Arc::new(|line: &str| stdout::log(line));
-    match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), say })? {}
+    match gateway::run(gateway::Options { socket, settings: load()?, load: Box::new(load), groups, say })? {}
 }
 
 #[cfg(test)]
@@ -76,9 +84,12 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        let args = GatewayArgs { config: Some("f".into()), state: Some("/d".into()) };
+        let args = GatewayArgs { config: Some("f".into()), is_local: false, state: Some("/d".into()) };
         assert_eq!(parsed("--config f --socket /s --state /d"), Ok(args));
-        assert_eq!(parsed("--config f --local"), Ok(GatewayArgs { config: None, state: None }));
+        assert_eq!(
+            parsed("--config f --local"),
+            Ok(GatewayArgs { config: Some("f".into()), is_local: true, state: None })
+        );
         assert!(parsed("--state /d").is_err());
     }
 }

@@ -58,8 +58,8 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     let (settings, modules, registry) = (config.providers, config.modules, config.registry);
     let directories = settings.directories(args.state);
     let say = Arc::new(|line: &str| stdout::log(line));
-    let (socket, definitions) = (session.socket()?, settings.definitions);
-    let options = host::Options { socket, directories, definitions, modules, registry, say };
+    let (socket, definitions, groups) = (session.socket()?, settings.definitions, config.local.group_roles);
+    let options = host::Options { socket, directories, definitions, modules, registry, groups, say };
     match host::run(options)? {}
 }
 

@@ -85,20 +85,23 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     };
     let own_socket = given("--socket", &Some(socket.clone()))?;
     let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
-    let grpc_socket = if has_local_grpc(config.as_deref()) { grpc_socket(&socket) } else { None };
-    serve(&Options { socket, grpc_socket, cgroups: args.cgroups, state, engine_arguments }, &mut report)
+    let (has_grpc, is_open) = local(config.as_deref());
+    let grpc_socket = has_grpc.then(|| beside(&socket)).transpose()?;
+    let cgroups = args.cgroups;
+    serve(&Options { socket, grpc_socket, is_open, cgroups, state, engine_arguments }, &mut report)
 }
 
 /// Whether gRPC on this machine is listened for. What is wrong with the configuration is said by the look at
 /// all of it, which follows.
 #[cfg(feature = "gateway")]
-fn has_local_grpc(config: Option<&Path>) -> bool {
-    config.is_none_or(|path| config::local(path).is_ok_and(|local| local.grpc))
+fn local(config: Option<&Path>) -> (bool, bool) {
+    let Some(path) = config else { return (true, false) };
+    config::local(path).map_or((false, false), |local| (local.grpc, !local.group_roles.is_empty()))
 }
 
 #[cfg(not(feature = "gateway"))]
-fn has_local_grpc(_: Option<&Path>) -> bool {
-    false
+fn local(_: Option<&Path>) -> (bool, bool) {
+    (false, false)
 }
 
 /// Executed by a descriptor or a link, a program is called after that. Only lists of processes show it.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::access::password::Hash;
-use crate::access::role::Role;
 use crate::access::roles::{Roles, typed};
 use crate::access::users::Users;
 use crate::config::section::Section;
@@ -14,6 +13,7 @@ use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
 use crate::tls::material::Files;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
+use crate::wire::role::Role;
 
 /// The longest name of a certificate, in bytes.
 const CERTIFICATE_NAME_LEN_MAX: usize = 1024;

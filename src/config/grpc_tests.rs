@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use super::tests::{Scratch, refusal};
 use super::*;
 use crate::access::password::{Hash, Memory, Password};
-use crate::access::role::Role;
 use crate::gateway::settings::{Limits, UserSource};
 use crate::tls::material::Files;
+use crate::wire::role::Role;
 
 fn read(text: &str, state: Option<&str>) -> Result<GatewaySettings, Error> {
     let config = parse(Path::new("/etc/provost/provost.toml"), text, state.map(Path::new))?.0;
@@ -20,6 +20,25 @@ fn files(dir: &str) -> Files {
 }
 
 const LISTEN: &str = "[grpc]\nlisten = '127.0.0.1:7443'\n";
+
+#[test]
+fn groups_of_this_machine_have_roles() {
+    let roles = |text: &str| {
+        let config = parse(Path::new("/x"), &format!("[local.group_roles]\n{text}"), None);
+        config.map(|(config, _)| config.local.group_roles)
+    };
+    let both = roles("root = 'admin'\n61001 = 'viewer'\n").unwrap();
+    assert_eq!(both.0, [(0, Role::Admin), (61001, Role::Viewer)].into());
+    for (text, why) in [
+        ("no-such-group = 'viewer'", "there is no group 'no-such-group'"),
+        ("root = 'boss'", "there is no role 'boss'"),
+        ("root = 'viewer'\n0 = 'admin'", "another way to write the same group"),
+        ("root = 1", "a string"),
+    ] {
+        let e = roles(text).unwrap_err();
+        assert!(e.message.contains(why) && e.message.contains("line "), "{e}");
+    }
+}
 
 #[test]
 fn little_is_enough() {

@@ -31,6 +31,8 @@ use std::time::Duration;
 use crate::client::settings::RemoteSettings;
 use crate::config::file::{text, top};
 use crate::config::section::{Section, Source};
+#[cfg(feature = "gateway")]
+use crate::engine::process::users;
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::GatewaySettings;
@@ -45,25 +47,30 @@ use crate::wire::error::Code;
 use crate::wire::error::Error;
 #[cfg(feature = "gateway")]
 use crate::wire::id::quoted;
+use crate::wire::role::GroupRoles;
 
 use crate::config::declared::Read;
 pub use crate::config::declared::processes;
 use crate::config::guard::guard;
 pub use crate::config::processes::Declaration;
 
+/// Why a file with roles for groups is not to be everybody's.
+const WITH_GROUPS: &str = "with [local.group_roles] in it";
 /// The most sinks: each is a thread.
 const SINKS_MAX: usize = 16;
 
 /// What programs on this machine can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSettings {
     /// Whether gRPC is listened for beside the service's socket.
     pub grpc: bool,
+    /// What members of groups may do, beside root and the service's own user.
+    pub group_roles: GroupRoles,
 }
 
 impl Default for LocalSettings {
     fn default() -> Self {
-        Self { grpc: true }
+        Self { grpc: true, group_roles: GroupRoles::default() }
     }
 }
 
@@ -108,6 +115,9 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
         guard(path, &text, with)?;
         beside.iter().try_for_each(|(path, text)| guard(path, text, with))?;
     }
+    if !config.local.group_roles.is_empty() {
+        guard(path, &text, WITH_GROUPS)?;
+    }
     // The demonstration's file may be writable for others as long as it is unchanged: so it works from any
     // clone.
     #[cfg(feature = "gateway")]
@@ -147,7 +157,11 @@ pub fn local(path: &Path) -> Result<LocalSettings, Error> {
     let text = text(path)?;
     let source = Source { path, text: &text };
     let section = top(&source)?.section("local")?;
-    Ok(section.map(local_settings).transpose()?.unwrap_or_default())
+    let settings = section.map(local_settings).transpose()?.unwrap_or_default();
+    if !settings.group_roles.is_empty() {
+        guard(path, &text, WITH_GROUPS)?;
+    }
+    Ok(settings)
 }
 
 /// With what was read of the files beside it.
@@ -199,8 +213,32 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<R
 
 fn local_settings(mut section: Section<'_>) -> Result<LocalSettings, Error> {
     let grpc = section.boolean("grpc")?;
+    let groups = section.section("group_roles")?;
     section.finish()?;
-    Ok(LocalSettings { grpc: grpc.unwrap_or(LocalSettings::default().grpc) })
+    Ok(LocalSettings {
+        grpc: grpc.unwrap_or(LocalSettings::default().grpc),
+        group_roles: groups.map(group_roles).transpose()?.unwrap_or_default(),
+    })
+}
+
+#[cfg(not(feature = "gateway"))]
+fn group_roles(section: Section<'_>) -> Result<GroupRoles, Error> {
+    let message = format!("this provost was built without roles: it has no {}", section.title());
+    Err(section.error(&message).hint("take one that was built with the feature gateway"))
+}
+
+#[cfg(feature = "gateway")]
+fn group_roles(section: Section<'_>) -> Result<GroupRoles, Error> {
+    let at = section.source();
+    let mut roles = GroupRoles::default();
+    for (name, role) in section.texts()? {
+        let group = users::group(&name.value).map_err(|e| at.bad(&name, &e.message).hint(e.hint))?;
+        let parsed = role.value.parse().map_err(|e: Error| at.bad(&role, &e.message).hint(e.hint))?;
+        if roles.0.insert(group, parsed).is_some() {
+            return Err(at.bad(&name, "it has a role already, as another way to write the same group"));
+        }
+    }
+    Ok(roles)
 }
 
 fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {

@@ -422,6 +422,7 @@ fn the_documentation_agrees() {
                 format!("## `[{key}]`"),
                 format!("## `[[{key}]]`"),
                 format!("## `[grpc.{key}]`"),
+                format!("## `[local.{key}]`"),
                 format!("## `[{key}.NAME]`"),
             ];
             assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");

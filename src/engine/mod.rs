@@ -55,6 +55,7 @@ pub use crate::engine::takeover::Options;
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
+    let groups = options.groups.clone();
     let (engine, listener, opened) = takeover::take_over(options, internal::run_on_demand)?;
     let engine = Arc::new(engine);
     keep_history(&engine, history, &sinks, opened)?;
@@ -66,7 +67,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
             drop(ours.context.link.send(&ToKeeper::Ready, &[]));
             forget_code();
         };
-        let error = listener::run(&listener, &behind, Limits::default(), ready);
+        let error = listener::run(&listener, &behind, Limits::default(), &groups, ready);
         // Without a listener no client can connect: the next engine opens it again.
         panic!("the listener cannot be kept: {error}");
     })

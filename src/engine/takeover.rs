@@ -18,7 +18,7 @@ use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
-use crate::engine::service::{Engine, RunOnDemand, Upgrades};
+use crate::engine::service::{Allow, Engine, RunOnDemand, Upgrades};
 use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
 use crate::engine::table::Table;
@@ -35,6 +35,7 @@ use crate::wire::id::ProcessId;
 use crate::wire::keeper::{ENGINE_FD, MESSAGE_LEN, Open, ToEngine, ToKeeper, VERSION};
 use crate::wire::leader::Leader;
 use crate::wire::record::Record;
+use crate::wire::role::GroupRoles;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
@@ -58,6 +59,10 @@ pub struct Options {
     pub internal: Option<Vec<Spec>>,
     /// What it runs for itself once a client asks for it.
     pub on_demand: Vec<Spec>,
+    /// Who comes in besides root and our own user.
+    pub groups: GroupRoles,
+    /// Who may ask for what.
+    pub allow: Allow,
     /// For the service's log.
     pub notify: Notify,
 }
@@ -126,6 +131,7 @@ pub fn take_over(
         sinks: Arc::default(),
         on_demand: Mutex::new(options.on_demand),
         run_on_demand,
+        allow: options.allow,
         grpc,
     };
     Ok((engine, listener, opened))

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use crate::access::basic;
 use crate::access::remembered::Remembered;
-use crate::access::role::Role;
 use crate::access::verifier::{Denied, Verifier};
 use crate::gateway::pool::Engine;
 use crate::gateway::shares::{Holder, Place};
@@ -17,12 +16,13 @@ use crate::gateway::threads::busy;
 use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
 use crate::rpc::status::{self, Reason};
-use crate::sys::clock;
+use crate::sys::{clock, system};
 use crate::sys::socket::PeerCredentials;
 use crate::tls::identity::Peer;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
+use crate::wire::role::Role;
 use crate::wire::id::quoted;
 
 /// A user that has logged in.
@@ -32,8 +32,8 @@ pub(super) type User = Arc<str>;
 pub(super) enum Caller {
     /// Over the network.
     Remote { peer: Peer, remembered: Remembered },
-    /// On this machine: root or the service's own user, as the kernel says.
-    Local(PeerCredentials),
+    /// On this machine, as the kernel says: root or the service's own user, or one whose group has a role.
+    Local(PeerCredentials, Role),
 }
 
 /// What the metadata of a call says about its user.
@@ -49,6 +49,7 @@ pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 impl Caller {
     pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
         Self::Remote { peer, remembered: Remembered::new(verifier) }
+
     }
     /// Whose share a call is part of, before its user is known.
     pub fn holder(&self) -> Holder {
@@ -70,7 +71,6 @@ impl Caller {
         is_free.then_some(()).ok_or_else(busy)
     }
 
-
     /// What a call begins with: credentials.
     pub fn enter(&self, metadata: &Metadata) -> Result<Entry, RpcStatus> {
         self.enter_freely(metadata)?.ok_or_else(|| {
@@ -85,7 +85,7 @@ impl Caller {
     pub fn enter_freely(&self, metadata: &Metadata) -> Result<Option<Entry>, RpcStatus> {
         let remembered = match self {
             Self::Remote { remembered, .. } => remembered,
-            Self::Local(peer) => return Ok(Some(Entry::Known(format!("uid {}", peer.uid).into()))),
+            Self::Local(peer, _) => return Ok(Some(Entry::Known(format!("uid {}", peer.uid).into()))),
         };
         let mut headers = metadata.iter().filter(|(key, _)| *key == "authorization").map(|(_, value)| value);
         let Some(header) = headers.next() else { return Ok(None) };
@@ -139,7 +139,10 @@ impl Caller {
 
     /// The lower of the certificate's role and the user's.
     pub fn role(&self, gateway: &Gateway, user: &User) -> Result<Role, RpcStatus> {
-        let Self::Remote { peer, .. } = self else { return Ok(Role::Admin) };
+        let peer = match self {
+            Self::Remote { peer, .. } => peer,
+            Self::Local(_, role) => return Ok(*role),
+        };
         let Some(access) = gateway.access() else { return Err(denied("nobody may come in", "")) };
         access.roles.of(&peer.typed, user).ok_or_else(|| {
             let e = access.roles.missing(&peer.typed, user);
@@ -178,7 +181,7 @@ impl Caller {
     fn peer_text(&self) -> String {
         let peer = match self {
             Self::Remote { peer, .. } => peer,
-            Self::Local(peer) => return format!("uid {} pid {}", peer.uid, peer.pid),
+            Self::Local(peer, _) => return format!("uid {} pid {}", peer.uid, peer.pid),
         };
         let name = peer.names.first().map_or("", String::as_str);
         let mut text = String::from("certificate ");

@@ -1,14 +1,17 @@
 //! gRPC for programs on this machine: over a unix socket, without TLS and passwords. The kernel says who is
-//! at the other end, and whoever is let in may do everything anyway: so the C core has the connection itself,
+//! at the other end, and who is let in has been given a role by root: so the C core has the connection itself,
 //! without a pump and a meter between.
 //!
 //! The keeper holds the listening socket and the engine lends it, so that connections wait in it while there
 //! is no gateway.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::client::{Client, grpc_socket};
 use crate::gateway::caller::Caller;
@@ -19,9 +22,12 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::{self, PeerCredentials};
 use crate::sys::{clock, system, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::role::Role;
 
 /// How long no connection is accepted when there is no descriptor or memory for one more, ms.
 const SHUT_MS: u64 = 100;
+/// The most connections of a user who is in by a group.
+const OTHER_MAX: usize = 24;
 
 /// Begins to serve the socket. Where it is, or none if this service has none, which is an error only where
 /// `is_needed`.
@@ -39,8 +45,7 @@ pub(super) fn begin(gateway: &Arc<Gateway>, is_needed: bool) -> Result<Option<St
 
 /// Lets clients in until the gateway ends: those who come later wait in the socket for the next one.
 fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
-    // Each connection has a clone: how many there are.
-    let slots = Arc::new(());
+    let slots = Arc::default();
     let mut shut_until = None;
     loop {
         // Shut, the listener is not looked at: it would be ready all the time.
@@ -57,23 +62,58 @@ fn run(gateway: &Arc<Gateway>, listener: &OwnedFd) {
     }
 }
 
-fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Result<()> {
+/// How many connections each user has.
+type Slots = Mutex<BTreeMap<u32, usize>>;
+
+/// One of them, for as long as this is kept.
+struct LocalSlot(Arc<Slots>, u32);
+
+impl LocalSlot {
+    /// A slot, if there is one: users who are in by their groups have a few each, and no more together than
+    /// leaves most of them to root.
+    fn take(slots: &Arc<Slots>, uid: u32, is_other: bool, max: usize) -> Option<Self> {
+        let mut taken = slots.lock();
+        let (all, its) = (taken.values().sum::<usize>(), taken.get(&uid).copied().unwrap_or(0));
+        if all >= max || is_other && (its >= OTHER_MAX || all >= max.div_ceil(2)) {
+            return None;
+        }
+        taken.insert(uid, its + 1);
+        Some(Self(Arc::clone(slots), uid))
+    }
+}
+
+impl Drop for LocalSlot {
+    fn drop(&mut self) {
+        let mut taken = self.0.lock();
+        if let Some(count) = taken.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.1);
+            }
+        }
+    }
+}
+
+fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &OwnedFd) -> io::Result<()> {
     while let Some(client) = socket::next_connection(|| socket::accept(listener.as_fd()))? {
         let client = UnixStream::from(client);
         let peer = socket::peer_credentials(client.as_fd())?;
-        // The mode of the socket keeps others out; this holds when somebody loosens it.
-        if peer.uid != 0 && peer.uid != system::euid() {
+        // Where no group has a role the mode of the socket keeps others out; this holds when somebody
+        // loosens it.
+        let Some(role) = gateway.groups.of_peer(client.as_fd(), &peer, system::euid()) else {
             gateway
                 .log
                 .say(&format!("uid {} pid {}: refused: not the user of this service", peer.uid, peer.pid));
             continue;
-        }
-        if Arc::strong_count(slots) > gateway.limits.connections {
+        };
+        let is_other = peer.uid != 0 && peer.uid != system::euid();
+        let Some(slot) = LocalSlot::take(slots, peer.uid, is_other, gateway.limits.connections) else {
+            gateway.log.say(&format!("uid {} pid {}: refused: too many connections", peer.uid, peer.pid));
             continue;
-        }
-        let (gateway, slot) = (Arc::clone(gateway), Arc::clone(slots));
+        };
+        let gateway = Arc::clone(gateway);
         thread::spawn("grpc-conn", move || {
-            if let Err(e) = serve(&gateway, client, peer) {
+            if let Err(e) = serve(&gateway, client, peer, role) {
                 gateway.log.say(&format!("uid {} pid {}: {e}", peer.uid, peer.pid));
             }
             drop(slot);
@@ -83,11 +123,11 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<()>, listener: &OwnedFd) -> io::Re
 }
 
 /// The whole life of the connection.
-fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials) -> Result<(), Error> {
+fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials, role: Role) -> Result<(), Error> {
     let failed = |e: io::Error| Error::failed("look after the connection", &e);
     let watched = client.try_clone().map_err(failed)?;
     let end = End::Local(client.try_clone().map_err(failed)?);
-    let server = connection::serve_calls(gateway, Caller::Local(peer), client)?;
+    let server = connection::serve_calls(gateway, Caller::Local(peer, role), client)?;
     let _live = connection::enter(gateway, end, &server);
     loop {
         // The C core shuts the socket down at its end, and the client at its own: either is seen here.

@@ -70,6 +70,7 @@ use crate::sys::watch::Watch;
 use crate::sys::{clock, memory, socket, thread};
 use crate::wire::error::Error;
 
+use crate::wire::role::GroupRoles;
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
 const COMPLETION_THREADS: usize = 1;
@@ -89,6 +90,8 @@ pub struct Options {
     /// Reads the settings again.
     pub load: Load,
     pub say: Say,
+    /// Who comes in on this machine besides root and the service's own user.
+    pub groups: GroupRoles,
 }
 
 /// Reads the settings, if there are any.
@@ -98,7 +101,7 @@ pub type Load = Box<dyn Fn() -> Result<Option<GatewaySettings>, Error> + Send>;
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let signals = SignalFd::new(&[signal::TERM, signal::INT, signal::HUP])
         .map_err(|e| Error::failed("receive signals", &e))?;
-    let Options { socket, settings, load, say } = options;
+    let Options { socket, settings, load, groups, say } = options;
     let users = settings.as_ref().map_or_else(|| Ok(Users::default()), |settings| settings.users.load())?;
     let gateway = Arc::new(Gateway {
         limits: settings.as_ref().map_or_else(Limits::default, |settings| settings.limits),
@@ -116,6 +119,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         log: Log::new(say),
         notes: Mutex::default(),
         socket,
+        groups,
     });
     let mut addresses = Vec::new();
     let listener =

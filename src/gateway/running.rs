@@ -9,10 +9,10 @@ use grpcio::RpcStatus;
 use parking_lot::Mutex;
 
 use crate::access::password::Hash;
-use crate::access::role::Role;
 use crate::client::Canceller;
 use crate::rpc::status::{self, Reason};
 use crate::wire::error::{Code, Error};
+use crate::wire::role::Role;
 
 #[derive(Clone, Default)]
 pub(super) struct Running(Arc<Mutex<Calls>>);

@@ -21,10 +21,13 @@ use crate::gateway::threads::Threads;
 use crate::tls::material;
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
+use crate::wire::role::GroupRoles;
 
 pub(super) struct Gateway {
     pub limits: Limits,
     pub socket: PathBuf,
+    /// Who comes in on this machine besides root and the service's own user.
+    pub groups: GroupRoles,
     /// None: nobody comes in over the network.
     pub access: Mutex<Option<Arc<Access>>>,
     pub verifier: Arc<Verifier>,
@@ -34,13 +37,13 @@ pub(super) struct Gateway {
     pub env: Arc<Environment>,
     pub pool: Pool,
     pub threads: Threads,
-    pub serving: Serving,
-    pub log: Log,
-    /// Held while a login that failed is put on record: one at a time.
     /// Whose the calls with threads of their own are.
     pub lasting: Shares,
     /// The same of calls for the pool.
     pub quick: Shares,
+    pub serving: Serving,
+    pub log: Log,
+    /// Held while a login that failed is put on record: one at a time.
     pub notes: Mutex<()>,
 }
 

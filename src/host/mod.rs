@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::policy::allow;
 use crate::client::{Client, host_socket};
 use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
 use crate::module::Modules;
@@ -41,6 +42,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, HOST, ProviderName};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Request, Until, Wait};
+use crate::wire::role::{GroupRoles, Role};
 
 /// What its line of output begins with when clients can come in.
 pub const READY: &str = "the host of providers is ready";
@@ -60,6 +62,8 @@ pub struct Options {
     pub modules: ModuleSettings,
     /// How entries of the registry are kept.
     pub registry: RegistrySettings,
+    /// Who comes in besides root and the service's own user.
+    pub groups: GroupRoles,
     /// Says a line for the service's log.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -72,7 +76,7 @@ struct Host {
 
 /// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, modules, registry, say } = options;
+    let Options { socket, directories, definitions, modules, registry, groups, say } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
@@ -92,12 +96,14 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         let wait = Wait { targets: vec![HOST.to_owned()], until: Until::Running, timeout: Some(KNOWN_MAX) };
         let _ = engine.wait(wait);
     }
-    let listener = open(&ours).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
+    let mode = if groups.is_empty() { 0o600 } else { 0o666 };
+    let listener =
+        open(&ours, mode).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
     let service: Arc<dyn Service> = host;
     let said = Arc::clone(&say);
     thread::spawn("listener", move || {
         let ready = || said(&format!("{READY} on {}", ours.display()));
-        let error = listener::run(&listener, &service, Limits::default(), ready);
+        let error = listener::run(&listener, &service, Limits::default(), &groups, ready);
         // The next host opens it again.
         panic!("the listener cannot be kept: {error}");
     })
@@ -111,13 +117,13 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
 }
 
 /// The engine runs one host at a time, so what is at this path was left by an earlier one.
-fn open(path: &Path) -> io::Result<OwnedFd> {
+fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(listener.into())
 }
@@ -125,6 +131,9 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
 impl Service for Host {
     fn call(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Result<(), Closed> {
         let who = who(&envelope, caller);
+        if let Err(e) = self.admit(&envelope, caller) {
+            return replies.send(&Reply::Error(e), More::Last);
+        }
         let reply = match &envelope.request {
             Request::Provider(call) => {
                 let result = self.registry.answer_provider(call.clone(), &who);
@@ -151,14 +160,30 @@ impl Service for Host {
 }
 
 impl Host {
+    /// Refuses what the caller's role is not enough for, and puts that on record.
+    fn admit(&self, envelope: &Envelope, caller: &Caller) -> Result<(), Error> {
+        if caller.role != Role::Admin && envelope.on_behalf_of.is_some() {
+            let e = format!("user {} may not speak for others", caller.uid);
+            return Err(Error::new(Code::Refused, e));
+        }
+        allow(caller.role, &envelope.request).inspect_err(|e| {
+            let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
+            self.note(&who(envelope, caller), &what, &format!("refused: {}", e.message));
+        })
+    }
+
     /// Puts a change into the audit, which the engine keeps.
     fn record(&self, envelope: &Envelope, who: &str, error: Option<&Error>) {
         let Some(what) = envelope.request.change() else { return };
         let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
+        self.note(who, &what, &result);
+    }
+
+    fn note(&self, who: &str, what: &str, result: &str) {
         // Without the service there is no audit to put it into.
         if let Ok(mut engine) = Client::connect(&self.socket) {
             engine.on_behalf_of(Some(Behalf { who: who.to_owned(), is_admin: false }));
-            let _ = engine.note(Note { what: fit(&what), result: fit(&result) });
+            let _ = engine.note(Note { what: fit(what), result: fit(result) });
         }
     }
 }

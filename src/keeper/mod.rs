@@ -64,6 +64,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where gRPC on this machine is listened for, if it is.
     pub grpc_socket: Option<PathBuf>,
+    /// Whether others than our own user and group get as far as the sockets, where groups have roles.
+    pub is_open: bool,
     /// Whether processes get cgroups.
     pub cgroups: Cgroups,
     /// Where the store is; locked as long as the keeper lives, so that no second service uses it.
@@ -90,7 +92,7 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
         system::become_subreaper().map_err(|e| cannot("become the reaper of orphans", &e))?;
     }
     let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
-    let (socket_dir, listener) = SocketDir::claim(&options.socket)?;
+    let (socket_dir, listener) = SocketDir::claim(&options.socket, options.is_open)?;
     let checked = check_engine(&options.engine_arguments);
     if let Some(state) = options.state.as_ref().filter(|state| checked.is_ok() || socket_dir::has_lock(state))
     {
@@ -108,9 +110,10 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
         memory::memfd_create(c"provost-global", 0).map_err(|e| cannot("make the global memory", &e))?;
     let mut engine_arguments = engine_arguments(cgroups.as_ref());
     engine_arguments.extend(options.engine_arguments.iter().cloned());
+    let grpc = options.grpc_socket.as_deref().map(|path| GrpcSocket::open(path, options.is_open));
     Keeper::new(
         Resources {
-            grpc: options.grpc_socket.as_deref().map(GrpcSocket::open).transpose()?,
+            grpc: grpc.transpose()?,
             socket_dir,
             listener,
             global,

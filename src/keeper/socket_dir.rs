@@ -1,10 +1,10 @@
 //! Where the service lives: its directory, its lock, and its socket. The lock decides who serves; the socket
 //! is made with its final mode and never with a wider one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,14 @@ use crate::wire::id::quoted;
 const PATH_LEN_MAX: usize = 107;
 /// Others than owner and group get nothing.
 const DIRECTORY_MODE: u32 = 0o750;
+/// The same where groups have roles: the listener knows who comes in.
+const OPEN_DIRECTORY_MODE: u32 = 0o755;
 /// How long the engine of a keeper that was killed may take to be gone, ms.
 const DYING_MS: u64 = 1000;
 /// What is taken from the mode of a new socket: it is 0660 from its first moment.
 const SOCKET_UMASK: u32 = 0o117;
+/// The same where groups have roles: 0666.
+const OPEN_SOCKET_UMASK: u32 = 0o111;
 
 /// A place that is ours until it is dropped.
 #[derive(Debug)]
@@ -32,7 +36,8 @@ pub struct SocketDir {
 impl SocketDir {
     /// Takes the place and listens there. Refuses when another service holds it, and when something that is
     /// not ours is in the way.
-    pub fn claim(socket: &Path) -> Result<(Self, OwnedFd), Error> {
+    /// `is_open`: for everybody who gets as far as to be looked at.
+    pub fn claim(socket: &Path, is_open: bool) -> Result<(Self, OwnedFd), Error> {
         let shown = quoted(&socket.to_string_lossy());
         if socket.as_os_str().len() > PATH_LEN_MAX {
             return Err(Error::usage(format!("socket path {shown} is longer than {PATH_LEN_MAX} bytes"))
@@ -50,7 +55,10 @@ impl SocketDir {
         }
         let lock = take_lock(socket)?;
         clear_stale(socket)?;
-        let listener = bind(socket).map_err(|e| failed("listen on the socket", socket, &e))?;
+        if is_open {
+            open_directory(directory)?;
+        }
+        let listener = bind(socket, is_open).map_err(|e| failed("listen on the socket", socket, &e))?;
         Ok((Self { socket: socket.to_owned(), lock }, listener))
     }
 
@@ -80,7 +88,7 @@ pub struct GrpcSocket {
 impl GrpcSocket {
     /// Listens there. To be called with the place claimed: its lock says that whoever still listens on what
     /// is in the way belongs to a service that is gone.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, is_open: bool) -> Result<Self, Error> {
         match fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
                 fs::remove_file(path).map_err(|e| failed("take away the stale socket", path, &e))?;
@@ -88,7 +96,7 @@ impl GrpcSocket {
             // `bind` says what is wrong.
             Ok(_) | Err(_) => {}
         }
-        let listener = bind(path).map_err(|e| failed("listen on the socket", path, &e))?;
+        let listener = bind(path, is_open).map_err(|e| failed("listen on the socket", path, &e))?;
         Ok(Self { path: path.to_owned(), listener })
     }
 
@@ -217,9 +225,27 @@ fn clear_stale(socket: &Path) -> Result<(), Error> {
     }
 }
 
-fn bind(socket: &Path) -> io::Result<OwnedFd> {
+/// Lets everybody get as far as the sockets in the directory, if it is the one that services make. Another
+/// one is its owner's affair.
+fn open_directory(directory: &Path) -> Result<(), Error> {
+    let meta = fs::metadata(directory).map_err(|e| failed("look at", directory, &e))?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o005 == 0o005 {
+        return Ok(());
+    }
+    if mode == DIRECTORY_MODE && meta.uid() == system::euid() {
+        return fs::set_permissions(directory, Permissions::from_mode(OPEN_DIRECTORY_MODE))
+            .map_err(|e| failed("open the directory of the socket", directory, &e));
+    }
+    let shown = quoted(&directory.to_string_lossy());
+    let e = format!("[local.group_roles] lets others in, but the directory {shown} has mode {mode:04o}");
+    Err(Error::new(Code::Refused, e)
+        .hint(format!("chmod go+rx {shown}, or choose another place with --socket")))
+}
+
+fn bind(socket: &Path, is_open: bool) -> io::Result<OwnedFd> {
     // The keeper has one thread, so nobody else makes files under this mask.
-    let before = child::umask(SOCKET_UMASK);
+    let before = child::umask(if is_open { OPEN_SOCKET_UMASK } else { SOCKET_UMASK });
     let listener = UnixListener::bind(socket);
     child::umask(before);
     let listener = listener?;

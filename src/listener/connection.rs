@@ -14,6 +14,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello};
+use crate::wire::role::Role;
 
 /// What stands behind the listener. One call per request, on the connection's thread.
 pub trait Service: Send + Sync + 'static {
@@ -29,6 +30,8 @@ pub struct Caller {
     pub gid: u32,
     /// For logs only: numbers are reused.
     pub pid: u32,
+    /// What it may ask for.
+    pub role: Role,
 }
 
 /// A connection. The fields are dropped in this order: the slot is free when the socket is closed.

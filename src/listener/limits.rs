@@ -11,7 +11,10 @@ use crate::wire::time::millis;
 pub struct Limits {
     /// Connections at once. Each is a thread of some 20 KiB.
     pub connections: usize,
-    /// Of them, how many may not have said hello yet. For one more, the oldest has to go.
+    /// Of them, for users who are let in by their groups: all of them together, and each.
+    pub others: usize,
+    pub other: usize,
+    /// How many may not have said hello yet. For one more, the oldest has to go.
     pub silent: usize,
     /// From the connection to the whole hello.
     pub hello: Duration,

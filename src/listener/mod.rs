@@ -29,11 +29,13 @@ pub use crate::listener::replies::{Counts, Replies, Woken};
 use crate::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
+use crate::sys::socket::PeerCredentials;
 use crate::sys::spares::Spares;
 use crate::sys::{clock, socket, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::request::Hello;
+use crate::wire::role::GroupRoles;
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;
@@ -46,18 +48,21 @@ const REFUSED_MS: u64 = 1000;
 /// The most refused clients that are given that time.
 const REFUSED_MAX: usize = 64;
 
-/// Lets clients in until the listening socket fails, and returns how it did. `opened` is called when
-/// everything that the listener itself needs is there.
+/// Lets clients in until the listening socket fails, and returns how it did. Besides root and the service's
+/// own user that is who has a role by one of `groups`. `opened` is called when everything that the listener
+/// itself needs is there.
 pub fn run(
     listener: &OwnedFd,
     service: &Arc<dyn Service>,
     limits: Limits,
+    groups: &GroupRoles,
     opened: impl FnOnce(),
 ) -> io::Error {
     let mut listener = Listener {
         listener,
         service,
         limits,
+        groups,
         slots: Arc::new(Slots::new(limits, Waker::for_this_thread())),
         reserve: Spares::new(RESERVE),
         refused: VecDeque::new(),
@@ -75,6 +80,7 @@ struct Listener<'a> {
     listener: &'a OwnedFd,
     service: &'a Arc<dyn Service>,
     limits: Limits,
+    groups: &'a GroupRoles,
     slots: Arc<Slots>,
     reserve: Spares,
     /// Refused clients, and when each is closed.
@@ -130,11 +136,14 @@ impl Listener<'_> {
 
     fn admit(&mut self, client: &Arc<UnixStream>) {
         let Ok(peer) = socket::peer_credentials(client.as_fd()) else { return };
-        let caller = Caller { uid: peer.uid, gid: peer.gid, pid: peer.pid };
-        if let Err(e) = check_user(caller.uid, system::euid()) {
-            return self.refuse(client, e);
-        }
-        let slot = match self.slot(client) {
+        let PeerCredentials { uid, gid, pid } = peer;
+        let service_uid = system::euid();
+        let Some(role) = self.groups.of_peer(client.as_fd(), &peer, service_uid) else {
+            return self.refuse(client, no_role(uid, service_uid, self.groups));
+        };
+        let caller = Caller { uid, gid, pid, role };
+        let is_other = uid != 0 && uid != service_uid;
+        let slot = match self.slot(client, is_other.then_some(uid)) {
             Ok(slot) => slot,
             Err(e) => return self.refuse(client, e),
         };
@@ -154,11 +163,12 @@ impl Listener<'_> {
 
     /// A slot for one more client. When all are taken, the client that has been silent for the longest has to
     /// go.
-    fn slot(&mut self, client: &Arc<UnixStream>) -> Result<Slot, Error> {
+    fn slot(&mut self, client: &Arc<UnixStream>, other: Option<u32>) -> Result<Slot, Error> {
         let retry_until = clock::now_ms() + RETRY_MS;
         while clock::now_ms() < retry_until {
-            let silent = match self.slots.take(client) {
+            let silent = match self.slots.take(client, other) {
                 Admission::Free(slot) => return Ok(slot),
+                Admission::OverShare => return Err(over_share(self.limits)),
                 Admission::Silent(silent) => silent,
                 Admission::None => break,
             };
@@ -199,21 +209,24 @@ impl Listener<'_> {
     }
 }
 
-/// The mode of the socket keeps others out; this holds when the mode is loosened.
-fn check_user(uid: u32, service_uid: u32) -> Result<(), Error> {
-    if uid == 0 || uid == service_uid {
-        return Ok(());
-    }
-    Err(Error::new(
+fn over_share(limits: Limits) -> Error {
+    let e = format!("too many connections of users with a role by their group: {} each", limits.other);
+    Error::new(Code::Refused, format!("{e}, {} in all", limits.others)).hint("close some of them")
+}
+
+fn no_role(uid: u32, service_uid: u32, groups: &GroupRoles) -> Error {
+    let whose = if groups.is_empty() { "" } else { ": it is in none of the groups in [local.group_roles]" };
+    Error::new(
         Code::Refused,
-        format!("user {uid} may not use this service, which runs as user {service_uid}"),
+        format!("user {uid} may not use this service, which runs as user {service_uid}{whose}"),
     )
     .hint(match service_uid {
+        _ if !groups.is_empty() => "an administrator of the service adds the user to one".to_owned(),
         0 => "run the command as root".to_owned(),
         service_uid => {
             format!("run the command as user {service_uid} or as root, or start a service of your own")
         }
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ struct Occupancy {
     /// Who has not said hello yet.
     silent: BTreeMap<u64, Silent>,
     greeted: usize,
+    /// How many connections each user has who is in by a group.
+    by_other: BTreeMap<u32, usize>,
     /// How many were sent away and still have a thread.
     leaving: usize,
     /// The listener waits for a client to say hello or to leave.
@@ -43,6 +45,8 @@ pub(super) enum Admission {
     Silent(Vec<(u64, Arc<UnixStream>)>),
     /// There was not, and everybody has said hello.
     None,
+    /// The user has all that one may have, or users like that have all that is for them.
+    OverShare,
 }
 
 impl Slots {
@@ -50,8 +54,16 @@ impl Slots {
         Self { limits, listener, taken: Mutex::new(Occupancy::default()) }
     }
 
-    pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>) -> Admission {
+    /// `other`: the user, if it is neither root nor the service's own.
+    pub(super) fn take(self: &Arc<Self>, client: &Arc<UnixStream>, other: Option<u32>) -> Admission {
         let mut state = self.taken.lock();
+        if let Some(uid) = other {
+            let its = state.by_other.get(&uid).copied().unwrap_or(0);
+            let all: usize = state.by_other.values().sum();
+            if its >= self.limits.other || all >= self.limits.others {
+                return Admission::OverShare;
+            }
+        }
         let is_full = state.silent.len() >= self.limits.silent
             || state.silent.len() + state.greeted >= self.limits.connections;
         if is_full && state.silent.is_empty() {
@@ -67,8 +79,9 @@ impl Slots {
         let number = state.next;
         state.next += 1;
         state.silent.insert(number, Silent { client: Arc::clone(client), is_idle: false });
+        other.into_iter().for_each(|uid| *state.by_other.entry(uid).or_default() += 1);
         drop(state);
-        Admission::Free(Slot { slots: Arc::clone(self), number, has_greeted: false })
+        Admission::Free(Slot { slots: Arc::clone(self), number, other, has_greeted: false })
     }
 
     /// Takes the slot from a client that has sent nothing. False: it is about to say hello, just did, or is
@@ -109,6 +122,7 @@ impl Slots {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     number: u64,
+    other: Option<u32>,
     has_greeted: bool,
 }
 
@@ -156,6 +170,12 @@ impl Drop for Slot {
         } else if state.silent.remove(&self.number).is_none() {
             state.leaving -= 1;
         }
+        if let Some((uid, count)) = self.other.and_then(|uid| Some((uid, state.by_other.get_mut(&uid)?))) {
+            *count -= 1;
+            if *count == 0 {
+                state.by_other.remove(&uid);
+            }
+        }
         self.slots.changed(state);
     }
 }
@@ -174,16 +194,16 @@ mod tests {
     }
 
     fn free(slots: &Arc<Slots>) -> Slot {
-        match slots.take(&client()) {
+        match slots.take(&client(), None) {
             Admission::Free(slot) => slot,
-            Admission::Silent(_) | Admission::None => panic!("no free slot"),
+            Admission::Silent(_) | Admission::None | Admission::OverShare => panic!("no free slot"),
         }
     }
 
     fn silent(slots: &Arc<Slots>) -> Vec<u64> {
-        match slots.take(&client()) {
+        match slots.take(&client(), None) {
             Admission::Silent(silent) => silent.into_iter().map(|(number, _)| number).collect(),
-            Admission::Free(_) | Admission::None => panic!("not full"),
+            Admission::Free(_) | Admission::None | Admission::OverShare => panic!("not full"),
         }
     }
 
@@ -218,9 +238,28 @@ mod tests {
         let mut last = free(&slots);
         assert_eq!(silent(&slots), [last.number]);
         assert!(last.greeted());
-        assert!(matches!(slots.take(&client()), Admission::None));
+        assert!(matches!(slots.take(&client(), None), Admission::None));
         drop(last);
         free(&slots);
+    }
+
+    #[test]
+    fn users_by_group_have_a_share_each_and_one_together() {
+        let limits = Limits { connections: 9, silent: 9, others: 5, other: 3, ..Limits::default() };
+        let slots = Arc::new(Slots::new(limits, Waker::for_this_thread()));
+        let take = |uid| match slots.take(&client(), Some(uid)) {
+            Admission::Free(slot) => Some(slot),
+            Admission::OverShare => None,
+            Admission::Silent(_) | Admission::None => panic!("there is room"),
+        };
+        let first: Vec<_> = (0..9).filter_map(|_| take(1000)).collect();
+        let second: Vec<_> = (0..9).filter_map(|_| take(1001)).collect();
+        assert_eq!((first.len(), second.len()), (3, 2));
+        drop(free(&slots));
+        drop(first);
+        assert!(take(1001).is_some() && take(1002).is_some());
+        drop(second);
+        assert!(slots.taken.lock().by_other.is_empty());
     }
 
     #[test]

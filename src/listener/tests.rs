@@ -11,10 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::listener::{Caller, Closed, Limits, Replies, Service, Woken, check_user, run};
+use crate::listener::{Caller, Closed, Limits, Replies, Service, Woken, no_role, run};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
-use crate::sys::socket::{self, Blocking};
+use crate::sys::socket::{self, Blocking, PeerCredentials};
 use crate::sys::system;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
@@ -22,6 +22,7 @@ use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Events, Hello, Output, Request, StreamKind};
+use crate::wire::role::{GroupRoles, Role};
 use crate::wire::time::Timestamp;
 
 /// Answers requests in ways that show what the listener does. What it saw goes to the test.
@@ -102,7 +103,8 @@ impl Stage {
         let toy = Arc::new(Toy { seen: sender, caller: Mutex::new(None) });
         let service: Arc<dyn Service> = Arc::<Toy>::clone(&toy);
         let theirs = Arc::clone(&listener);
-        let accepting = std::thread::spawn(move || drop(run(&theirs, &service, limits, || ())));
+        let accepting =
+            std::thread::spawn(move || drop(run(&theirs, &service, limits, &GroupRoles::default(), || ())));
         Self { dir, listener, toy, seen, accepting: Some(accepting) }
     }
 
@@ -474,9 +476,15 @@ fn an_answer_too_large_is_said_to_be() {
 
 #[test]
 fn f10_other_users_are_refused_by_name() {
-    assert!(check_user(0, 1000).is_ok());
-    assert!(check_user(1000, 1000).is_ok());
-    let error = check_user(65534, 1000).unwrap_err();
+    let (here, _there) = UnixStream::pair().unwrap();
+    let role = |uid, groups: &GroupRoles| {
+        groups.of_peer(here.as_fd(), &PeerCredentials { pid: 1, uid, gid: 65534 }, 1000)
+    };
+    let none = GroupRoles::default();
+    assert_eq!([0, 1000, 65534].map(|uid| role(uid, &none)), [Some(Role::Admin), Some(Role::Admin), None]);
+    let some = GroupRoles([(65534, Role::Viewer)].into());
+    assert_eq!([1000, 65534].map(|uid| role(uid, &some)), [Some(Role::Admin), Some(Role::Viewer)]);
+    let error = no_role(65534, 1000, &none);
     assert_eq!(error.code, Code::Refused);
     assert_eq!(error.message, "user 65534 may not use this service, which runs as user 1000");
 }

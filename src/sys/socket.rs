@@ -207,6 +207,39 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     Ok(PeerCredentials { pid: cred.pid.cast_unsigned(), uid: cred.uid, gid: cred.gid })
 }
 
+/// SO_PEERGROUPS of unix(7): the supplementary groups of whoever is at the other end, as the kernel noted them
+/// when they connected.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<u32> = vec![0; 32];
+    loop {
+        let size = groups.len() * size_of::<u32>();
+        let mut len =
+            libc::socklen_t::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::ERANGE))?;
+        // SAFETY: the buffer and its length, in bytes, belong together.
+        let result = cerr(unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        });
+        // So much is there, or would have been if it had fitted.
+        let count = len as usize / size_of::<u32>();
+        match result {
+            Err(e) if e.raw_os_error() == Some(libc::ERANGE) && count > groups.len() => {
+                groups.resize(count, 0)
+            }
+            Err(e) => return Err(e),
+            Ok(_) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+        }
+    }
+}
+
 /// Sets or clears O_NONBLOCK.
 pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     // SAFETY: fcntl with these commands touches no memory of ours.
@@ -284,6 +317,15 @@ fn setsockopt(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, val
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn the_groups_of_the_other_end_are_its_own() {
+        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = ours.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+        let ours: Vec<u32> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(peer_groups(a.as_fd()).unwrap(), ours);
+    }
 
     #[test]
     fn descriptors_travel_beside_the_bytes() {

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod registry_note;
 pub mod reply;
 pub mod request;
+pub mod role;
 pub mod spec;
 pub mod strings;
 pub mod time;

@@ -39,6 +39,13 @@ pub struct Credentials {
 /// The variables that say who one is: those of a user are never left to another.
 pub const LOGIN: [&str; 4] = ["HOME", "LOGNAME", "SHELL", "USER"];
 
+/// The number of a group of this host, by its name or itself.
+pub fn group(wanted: &str) -> Result<u32, Error> {
+    let text =
+        read(Path::new(GROUP)).map_err(|e| Error::new(Code::Failed, format!("cannot read {GROUP}: {e}")))?;
+    find_group(&text, wanted)
+}
+
 /// Looks up whom the spec asks for, in the files of this host; and with a user, what they are to be told of
 /// themselves.
 pub fn look_up(wanted: &Wanted<'_>) -> Result<(Credentials, Vec<(String, String)>), Error> {

@@ -20,11 +20,16 @@ use crate::wire::error::{ADMIN_ONLY, Code, Error};
 use crate::wire::health::Reconciled;
 use crate::wire::id::Name;
 use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+use crate::wire::role::Role;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
 
 /// Has what is called so run, if it does not yet.
 pub type RunOnDemand = fn(&Engine, &str) -> Result<(), Error>;
+
+/// Refuses what a role is not enough for.
+pub type Allow = fn(Role, &Request) -> Result<(), Error>;
 
 /// What stands behind the listener in the engine: `mod.rs` beside this implements its `Service`, and the
 /// other files here answer.
@@ -48,6 +53,8 @@ pub struct Engine {
     pub on_demand: Mutex<Vec<Spec>>,
     /// Has one of them run: `engine/internal.rs`, which is above this.
     pub run_on_demand: RunOnDemand,
+    /// Who may ask for what: the table is `access/policy.rs`, which is above this.
+    pub allow: Allow,
     /// The socket for gRPC on this machine, if the keeper has one.
     pub grpc: Option<OwnedFd>,
 }

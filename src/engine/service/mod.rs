@@ -21,6 +21,7 @@ use crate::engine::service::engine::{Answer, Asked, Failure};
 use crate::engine::service::who::Who;
 use crate::listener::{Caller, Closed, Replies, Service};
 use crate::sys::system;
+use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
@@ -29,7 +30,7 @@ use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::spec::{Spec, check_env};
 
-pub use crate::engine::service::engine::{Engine, RunOnDemand};
+pub use crate::engine::service::engine::{Allow, Engine, RunOnDemand};
 pub use crate::engine::service::refusals::Refusals;
 pub use crate::engine::service::upgrades::Upgrades;
 
@@ -50,6 +51,13 @@ impl Service for Engine {
 impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
         let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
+        if let Err(e) = (self.allow)(caller.role, &envelope.request) {
+            let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
+            let note = Note { what: fit(&what), result: fit(&format!("refused: {}", e.message)) };
+            let what = note.what.clone();
+            self.audited(who, what, Request::Note(note), None, replies)?;
+            return Err(e.into());
+        }
         if let Request::Start(start) = &envelope.request {
             self.check_name(&start.spec, caller)?;
         }

@@ -4,6 +4,7 @@ use crate::listener::Caller;
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::record::cut;
+use crate::wire::role::Role;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
@@ -20,13 +21,12 @@ pub struct Who {
 impl Who {
     /// The peer, or the user that it speaks for. `service_uid`: the service's user.
     pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>, service_uid: u32) -> Result<Self, Error> {
-        let Caller { uid, pid, .. } = *caller;
+        let Caller { uid, pid, role, .. } = *caller;
         let is_trusted = uid == 0 || uid == service_uid;
         match on_behalf_of {
             None => {
                 let (name, cause) = (format!("uid {uid} pid {pid}"), format!("uid {uid}"));
-                // Whom the socket lets in is an administrator.
-                Ok(Self { name, cause, is_trusted, is_admin: true })
+                Ok(Self { name, cause, is_trusted, is_admin: role == Role::Admin })
             }
             Some(Behalf { who: name, is_admin }) if is_trusted => {
                 Ok(Self { cause: cut(&name), name, is_trusted, is_admin })
@@ -44,7 +44,7 @@ mod tests {
     fn only_root_and_the_services_user_speak_for_others() {
         let who = |uid, on_behalf_of: Option<&str>| {
             Who::of(
-                &Caller { uid, gid: 0, pid: 5 },
+                &Caller { uid, gid: 0, pid: 5, role: Role::Admin },
                 on_behalf_of.map(|who| Behalf { who: who.to_owned(), is_admin: false }),
                 7,
             )

@@ -1,8 +1,11 @@
 //! What a caller may do, in three steps. Each role may do what the lower ones may.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
+use crate::sys::socket::{self, PeerCredentials};
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
@@ -48,9 +51,49 @@ impl FromStr for Role {
     }
 }
 
+/// The roles of this machine's groups, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupRoles(pub BTreeMap<u32, Role>);
+
+impl GroupRoles {
+    /// Whether no group has any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the peer of a unix socket may ask for, by what the kernel says: root and the service's own user
+    /// everything, others what their groups may. None: nothing.
+    #[must_use]
+    pub fn of_peer(&self, socket: BorrowedFd<'_>, peer: &PeerCredentials, service_uid: u32) -> Option<Role> {
+        if peer.uid == 0 || peer.uid == service_uid {
+            return Some(Role::Admin);
+        }
+        if self.is_empty() {
+            return None;
+        }
+        let more = socket::peer_groups(socket).ok()?;
+        self.of(more.into_iter().chain([peer.gid]))
+    }
+
+    /// The highest role of these groups.
+    #[must_use]
+    pub fn of(&self, groups: impl IntoIterator<Item = u32>) -> Option<Role> {
+        groups.into_iter().filter_map(|group| self.0.get(&group)).max().copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_groups_the_highest_role_counts() {
+        let roles = GroupRoles([(7, Role::Viewer), (9, Role::Operator)].into());
+        assert_eq!(roles.of([7, 8, 9, 7]), Some(Role::Operator));
+        assert_eq!(roles.of([8, 7]), Some(Role::Viewer));
+        assert_eq!((roles.of([8]), roles.of([])), (None, None));
+    }
 
     #[test]
     fn the_lower_of_two_is_the_lesser() {
