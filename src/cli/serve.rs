@@ -91,8 +91,19 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     serve(&Options { socket, grpc_socket, is_open, cgroups, state, engine_arguments }, &mut report)
 }
 
-/// Whether gRPC on this machine is listened for. What is wrong with the configuration is said by the look at
-/// all of it, which follows.
+/// Where gRPC on this machine is listened for.
+fn beside(socket: &Path) -> Result<PathBuf, Error> {
+    grpc_socket(socket).ok_or_else(|| {
+        let (path, len) = (text::path(socket), socket.as_os_str().len());
+        let e = format!("socket path {path} has {len} bytes, with which there is no room for '.grpc' behind it");
+        Error::usage(e).hint(
+            "give one of at most 102 bytes with --socket, or do without gRPC on this machine: grpc = false in [local]",
+        )
+    })
+}
+
+/// Whether gRPC on this machine is listened for, and whether groups have roles. What is wrong with the
+/// configuration is said by the look at all of it, which follows.
 #[cfg(feature = "gateway")]
 fn local(config: Option<&Path>) -> (bool, bool) {
     let Some(path) = config else { return (true, false) };
