@@ -59,11 +59,16 @@ impl RemoteOptions {
 
     #[cfg(feature = "gateway")]
     pub fn address(&self) -> Result<Address, Error> {
+        use crate::cli::stdout;
         use crate::client::Remote;
 
         let settings = self.settings()?;
+        if let (Some(name), None) = (&self.name, &settings.files.crl) {
+            let why = "a certificate of that service that was revoked is not noticed";
+            stdout::log(&format!("warning: [remote.{name}] has no 'crl': {why}"));
+        }
         let password = settings.user.as_deref().map(|user| self.password(user, &settings)).transpose()?;
-        Remote::new(&settings, password.as_deref()).map(Address::remote)
+        Remote::new(&settings, password.as_ref().map(|password| password.as_str())).map(Address::remote)
     }
 }
 
@@ -71,6 +76,8 @@ impl RemoteOptions {
 mod settings {
     use std::env;
     use std::path::PathBuf;
+
+    use zeroize::Zeroizing;
 
     use crate::cli::remote::RemoteOptions;
     use crate::cli::state;
@@ -120,18 +127,24 @@ mod settings {
             })
         }
 
-        pub(super) fn password(&self, user: &str, settings: &RemoteSettings) -> Result<String, Error> {
+        pub(super) fn password(
+            &self,
+            user: &str,
+            settings: &RemoteSettings,
+        ) -> Result<Zeroizing<String>, Error> {
             if let Some(path) = &settings.password_file {
                 let cannot = format!("cannot read the password file {}", text::path(path));
-                return files::password(path).map_err(|why| Error::usage(format!("{cannot}: {why}")));
+                let password = files::password(path).map(Zeroizing::new);
+                return password.map_err(|why| Error::usage(format!("{cannot}: {why}")));
             }
             if let Ok(password) = env::var(PASSWORD_VARIABLE) {
-                return Ok(password);
+                return Ok(Zeroizing::new(password));
             }
             let asked = terminal::ask_silently(&format!("Password of {user}: "));
             asked
                 .map_err(|e| e.to_string())
-                .and_then(|text| String::from_utf8(text).map_err(|e| e.to_string()))
+                .and_then(|text| String::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned()))
+                .map(Zeroizing::new)
                 .map_err(|why| {
                     Error::usage(format!("there is no password for {}: {why}", quoted(user))).hint(format!(
                         "give it in ${PASSWORD_VARIABLE}, with --password-file, or at a terminal"

@@ -12,6 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use grpcio::{CallOption, ChannelBuilder, MetadataBuilder, RpcStatus, RpcStatusCode};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
+use zeroize::Zeroizing;
 
 use crate::client::link::{Fault, TIMEOUT};
 use crate::client::settings::{Host, RemoteSettings};
@@ -43,7 +44,7 @@ pub struct Remote {
     host: Host,
     tls: Arc<ClientConfig>,
     /// The value of the header; a secret.
-    authorization: Option<String>,
+    authorization: Option<Zeroizing<String>>,
 }
 
 impl Remote {
@@ -51,7 +52,9 @@ impl Remote {
     pub fn new(settings: &RemoteSettings, password: Option<&str>) -> Result<Self, Error> {
         let authorization = match (&settings.user, password) {
             (Some(user), Some(password)) => {
-                Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+                let pair = Zeroizing::new(format!("{user}:{password}"));
+                let encoded = Zeroizing::new(base64(pair.as_bytes()));
+                Some(Zeroizing::new(format!("Basic {}", *encoded)))
             }
             _ => None,
         };
@@ -129,7 +132,7 @@ type Answers = BoxStream<'static, Result<Vec<Reply>, Fault>>;
 /// One connection. Its pump ends when it is dropped.
 pub(super) struct RemoteLink {
     client: ProcessServiceClient,
-    authorization: Option<String>,
+    authorization: Option<Zeroizing<String>>,
     answers: Option<Answers>,
     ready: VecDeque<Reply>,
     /// How the TLS connection ended; locked by its pump until then.
@@ -198,7 +201,7 @@ impl RemoteLink {
     fn option(&self) -> Result<CallOption, Fault> {
         let Some(authorization) = &self.authorization else { return Ok(CallOption::default()) };
         let mut metadata = MetadataBuilder::new();
-        let added = metadata.add_str("authorization", authorization).map(drop);
+        let added = metadata.add_str("authorization", authorization.as_str()).map(drop);
         // The value is in no message: it is the password.
         added.map_err(|_| Fault::Final(Error::usage("the user's name or password cannot be sent")))?;
         Ok(CallOption::default().headers(metadata.build()))

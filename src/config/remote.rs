@@ -26,7 +26,8 @@ fn remote(section: &mut Section<'_>) -> Result<RemoteSettings, Error> {
     let mut path = |key: &'static str| -> Result<PathBuf, Error> {
         section.path(key)?.ok_or_else(|| section.error(&format!("{} needs '{key}'", section.title())))
     };
-    let files = Files { certificate: path("certificate")?, key: path("key")?, ca: path("ca")?, crl: None };
+    let (certificate, key, ca) = (path("certificate")?, path("key")?, path("ca")?);
+    let files = Files { certificate, key, ca, crl: section.path("crl")? };
     let user = section.text("user")?;
     if let Some(user) = &user {
         user.value.parse::<Name>().map_err(|e| section.bad(user, &e.message).hint(e.hint))?;

@@ -1,7 +1,6 @@
 //! The caller at the other end of a connection: the certificate that it has proven to own, and the users that
 //! it has logged in as.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use grpcio::{Metadata, RpcStatus};
@@ -174,7 +173,7 @@ impl Caller {
     pub fn who(&self, user: &User) -> String {
         match self {
             Self::Remote { .. } => format!("user {user}, {}", self.peer_text()),
-            Self::Local(_) => self.peer_text(),
+            Self::Local(..) => self.peer_text(),
         }
     }
 
@@ -183,14 +182,7 @@ impl Caller {
             Self::Remote { peer, .. } => peer,
             Self::Local(peer, _) => return format!("uid {} pid {}", peer.uid, peer.pid),
         };
-        let name = peer.names.first().map_or("", String::as_str);
-        let mut text = String::from("certificate ");
-        for c in name.chars().take(120) {
-            // A name may hold anything.
-            if c.is_ascii_graphic() { text.push(c) } else { text.push('?') }
-        }
-        let _ = write!(text, " serial {:.64}", peer.serial);
-        text
+        format!("certificate {} serial {:.64}", peer.shown(), peer.serial)
     }
 }
 

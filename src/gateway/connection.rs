@@ -55,7 +55,7 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
     };
     slot.prove();
     gateway.rate_limit.credit(address, clock::now_ms());
-    let name = peer.names.first().cloned().unwrap_or_default();
+    let name = peer.shown();
     match carry(gateway, tunnel, peer, &access) {
         Ok(Ended::Killed(why)) => {
             gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
@@ -138,7 +138,9 @@ fn arguments(gateway: &Gateway) -> ChannelBuilder {
         .keepalive_time(gateway.limits.keepalive)
         .keepalive_timeout(gateway.limits.keepalive / 3)
         .keepalive_permit_without_calls(true);
-    // A compressed message of 4 MB may be 4 GB: none is taken.
+    // A compressed message of 4 MB may be 4 GB: none is taken. A call that says that it has some is answered
+    // UNIMPLEMENTED; should one come all the same, it is not unpacked.
+    let builder = int(builder, c"grpc.compression_enabled_algorithms_bitset", 1);
     let builder = int(builder, c"grpc.per_message_decompression", 0);
     int(builder, c"grpc.max_metadata_size", METADATA_MAX)
 }

@@ -76,8 +76,8 @@ impl Health for Calls {
         request: Encoded<HealthCheckRequest>,
         mut sink: ServerStreamingSink<HealthCheckResponse>,
     ) {
-        let allowed = self.caller.enter_freely(ctx.request_headers()).and_then(|_| service(request));
-        let watch = allowed.and_then(|service| Ok((service, self.watches.take().ok_or_else(busy)?)));
+        let allowed = self.allowed(&ctx);
+        let watch = service(request).and_then(|service| Ok((service, self.watches.take().ok_or_else(busy)?)));
         let (service, place) = match watch {
             Ok(watch) => watch,
             Err(status) => return fail(&ctx, sink, status),
@@ -86,6 +86,10 @@ impl Health for Calls {
         // No thread waits: the completion thread is woken by a change, or by the client's going.
         ctx.spawn(async move {
             let (_place, watching) = (place, gateway.serving.watch());
+            if let Err(refusal) = allowed.await {
+                drop(sink.fail(refusal).await);
+                return;
+            }
             let mut sent = None;
             while let Some((status, is_ending)) = poll_fn(|context| {
                 watching.wakes(context.waker());

@@ -25,6 +25,7 @@ mod listener;
 mod live;
 mod local;
 mod log;
+mod login;
 pub mod meter;
 mod methods;
 mod pool;

@@ -92,7 +92,7 @@ impl RateLimit {
 }
 
 /// With version 6, a customer has a network and not an address.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.into(),

@@ -19,19 +19,24 @@ type Responses = DuplexSink<ServerReflectionResponse>;
 
 impl ServerReflection for Calls {
     fn server_reflection_info(&mut self, ctx: RpcContext<'_>, requests: Requests, responses: Responses) {
-        answer_all(&ctx, requests, responses);
+        answer_all(self, &ctx, requests, responses);
     }
 }
 
 impl OlderReflection for Calls {
     fn server_reflection_info(&mut self, ctx: RpcContext<'_>, requests: Requests, responses: Responses) {
-        answer_all(&ctx, requests, responses);
+        answer_all(self, &ctx, requests, responses);
     }
 }
 
 /// On the completion thread: an answer is a look into a table.
-fn answer_all(ctx: &RpcContext<'_>, mut requests: Requests, mut responses: Responses) {
+fn answer_all(calls: &Calls, ctx: &RpcContext<'_>, mut requests: Requests, mut responses: Responses) {
+    let allowed = calls.allowed(ctx);
     ctx.spawn(async move {
+        if let Err(refusal) = allowed.await {
+            drop(responses.fail(refusal).await);
+            return;
+        }
         while let Ok(Some(request)) = requests.try_next().await {
             if responses.send((answer(request), WriteFlags::default())).await.is_err() {
                 return;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::gateway::rate_limit::network;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotLimits {
     pub all: usize,
@@ -30,7 +32,7 @@ struct SlotsTaken {
     asked: u64,
     proven: usize,
     unproven: usize,
-    /// How many of the unproven are of one address: half of the slots at most.
+    /// How many of the unproven are of one address, or with version 6 of one network: half of the slots at most.
     of: BTreeMap<IpAddr, usize>,
 }
 
@@ -49,6 +51,7 @@ impl Slots {
     /// A slot for a new connection, if it is let in. The fuller it gets, the more are turned away at random:
     /// so a crowd that does nothing cannot keep out all others.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+        let address = network(address);
         let mut taken = self.taken.lock();
         taken.asked += 1;
         if taken.proven + taken.unproven >= self.limits.all {
@@ -125,6 +128,15 @@ mod tests {
         drop(crowd);
         let taken = slots.taken.lock();
         assert_eq!((taken.proven, taken.unproven, taken.of.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_customers_network_is_one_address() {
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 8 });
+        let of = |net: u128, host: u128| IpAddr::V6((0x2001_0db8 << 96 | net << 64 | host).into());
+        let one: Vec<_> = (0..2000).filter_map(|host| slots.take(of(1, host))).collect();
+        assert_eq!(one.len(), 4, "of one network");
+        assert!((0..2000).any(|_| slots.take(of(2, 1)).is_some()), "another one has room");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Component, Path, PathBuf, absolute};
 
 use ring::digest;
@@ -64,7 +64,8 @@ pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other.
-/// It is on the disk when this returns. Its directory is to be locked against others who do the same.
+/// It is on the disk when this returns, and belongs to whom the old one did: who may read that may be
+/// another user than ours. Its directory is to be locked against others who do the same.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -74,8 +75,26 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
+    let owner = match fs::symlink_metadata(path) {
+        Ok(old) if old.is_file() => Some((old.uid(), old.gid())),
+        Ok(_) => None,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(new, path));
+    let give = |file: &File| {
+        let ours = file.metadata()?;
+        let (uid, gid) = owner.unwrap_or((ours.uid(), ours.gid()));
+        match fchown(file, Some(uid), Some(gid)) {
+            // The group is not what decides who may read it.
+            Err(e) if uid != ours.uid() => Err(e),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    };
+    let written = give(&file)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(new, path));
     if written.is_err() {
         let _ = fs::remove_file(new);
     }
@@ -86,13 +105,17 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
 /// The password in such a file, without the end of its line.
 pub fn password(path: &Path) -> Result<String, String> {
     let bytes = private(path, SECRET_LEN_MAX)?;
-    let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
+    let mut text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+    // In its place: a copy would be left behind in memory.
+    for end in ['\n', '\r'] {
+        if text.ends_with(end) {
+            text.pop();
+        }
+    }
     if text.is_empty() || text.contains(char::is_control) {
         return Err("it is to hold the password on one line, and nothing else".to_owned());
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 /// Opens without waiting, whatever it is, and goes on only with a regular file.
@@ -216,6 +239,22 @@ mod tests {
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        replace(&path, 0o600, b"one").unwrap();
+        let ours = fs::metadata(&path).unwrap();
+        assert_eq!(ours.uid(), euid());
+        if euid() == 0 {
+            std::os::unix::fs::chown(&path, Some(65534), Some(65533)).unwrap();
+            replace(&path, 0o600, b"two").unwrap();
+            let its = fs::metadata(&path).unwrap();
+            assert_eq!((its.uid(), its.gid(), its.mode() & 0o7777), (65534, 65533, 0o600));
+        }
+        assert_ne!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

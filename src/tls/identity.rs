@@ -14,6 +14,9 @@ use x509_parser::time::ASN1Time;
 use crate::wire::error::Error;
 use crate::wire::time::Timestamp;
 
+/// How much of a name is shown, in characters.
+const NAME_SHOWN_MAX: usize = 120;
+
 /// The peer of a connection, from its verified certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -29,6 +32,16 @@ pub struct Peer {
     pub not_after: Timestamp,
     /// The certificate, and those that it came with.
     pub chain: Vec<CertificateDer<'static>>,
+}
+
+impl Peer {
+    /// Its first name, for logs and records: it may be long, and hold anything.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let name = self.names.first().map_or("", String::as_str);
+        let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+        name.chars().take(NAME_SHOWN_MAX).map(printable).collect()
+    }
 }
 
 /// A certificate, for people.

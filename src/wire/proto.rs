@@ -19,6 +19,17 @@ macro_rules! same_variants {
                 }
             }
 
+            /// Of a request: what is unknown is refused, and not taken for something else.
+            #[allow(dead_code, reason = "not each of them is in a request")]
+            pub(in crate::wire) fn asked(number: i32) -> Result<Self, crate::wire::error::Error> {
+                let unknown = |_| {
+                    let e = format!("there is no value {number} of {}", stringify!($name));
+                    crate::wire::error::Error::usage(e)
+                };
+                v1::$name::try_from(number).map(|_| Self::from_wire(number)).map_err(unknown)
+            }
+
+            /// Of what is stored: a newer service may have known more.
             pub(in crate::wire) fn from_wire(number: i32) -> Self {
                 match v1::$name::try_from(number) {
                     $(Ok(v1::$name::$variant) => Self::$variant,)+

@@ -356,7 +356,7 @@ impl Request {
             Body::StartAgain(r) => Self::StartAgain(checked(r.targets)?),
             Body::Update(r) => Self::Update(Box::new(Update {
                 target: r.target,
-                spec: Spec::from_wire(r.spec.ok_or_else(|| Error::usage("an update without a spec"))?)?,
+                spec: Spec::asked(r.spec.ok_or_else(|| Error::usage("an update without a spec"))?)?,
                 outdated: if r.restart { OutdatedRun::Restart } else { OutdatedRun::Continue },
             })),
             Body::Definitions(r) => Self::Definitions(checked(r.targets)?),
@@ -364,7 +364,7 @@ impl Request {
                 targets: checked(r.targets)?,
                 signal: r.signal.map(checked_signal).transpose()?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
-                scope: r.scope.map(Scope::from_wire),
+                scope: r.scope.map(Scope::asked).transpose()?,
                 no_kill: r.no_kill,
             }),
             Body::Restart(r) => Self::Restart(checked(r.targets)?),
@@ -372,16 +372,19 @@ impl Request {
             Body::Signal(r) => Self::Signal(Signal {
                 targets: checked(r.targets)?,
                 signal: checked_signal(r.signal)?,
-                scope: Scope::from_wire(r.scope),
+                scope: Scope::asked(r.scope)?,
             }),
             Body::Wait(r) => Self::Wait(Wait {
                 targets: checked(r.targets)?,
-                until: Until::from_wire(r.until),
+                until: Until::asked(r.until)?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
             }),
             Body::Status(r) => Self::Status(checked(r.targets)?),
-            Body::List(r) => Self::List(List { pattern: text(r.pattern), all: r.all }),
-            Body::Output(r) => Self::Output(Output { target: r.target, kind: StreamKind::from_wire(r.kind) }),
+            Body::List(r) => {
+                let after = (!r.after.is_empty()).then(|| ProcessId::from_wire(&r.after)).transpose()?;
+                Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max })
+            }
+            Body::Output(r) => Self::Output(Output { target: r.target, kind: StreamKind::asked(r.kind)? }),
             Body::Stream(r) => Self::Stream(Stream::from_wire(r)?),
             Body::Follow(r) => Self::Follow(Follow::from_wire(r)?),
             Body::Env(r) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
@@ -435,7 +438,7 @@ impl Start {
         if numbering == Numbering::Single && count > 1 {
             return Err(Error::usage("several processes of one start need to be instances"));
         }
-        let spec = Spec::from_wire(r.spec.ok_or_else(|| Error::usage("a start without a spec"))?)?;
+        let spec = Spec::asked(r.spec.ok_or_else(|| Error::usage("a start without a spec"))?)?;
         // A client that gives no ids cannot ask again without starting again.
         let ids = if ids.is_empty() { (0..count).map(|_| ProcessId::new()).collect() } else { ids };
         Ok(Self { spec, ids, numbering })
@@ -457,7 +460,7 @@ impl Stream {
             }
             Some(v1::stream::Since::Now(_)) | None => Since::Now,
         };
-        Ok(Self { targets, kind: StreamKind::from_wire(r.kind), since })
+        Ok(Self { targets, kind: StreamKind::asked(r.kind)?, since })
     }
 }
 
@@ -557,6 +560,30 @@ mod tests {
             let spec = Some(Spec::new(["true"]).to_wire());
             Start::from_wire(v1::Start { spec, ids, instances, count, first: 0 }).map(|s| s.ids)
         };
+    #[test]
+    fn numbers_of_enums_that_are_unknown_are_refused() {
+        let targets = || vec!["web".to_owned()];
+        let signal = |scope| Body::Signal(v1::Signal { targets: targets(), signal: 15, scope });
+        let stop = |scope| Body::Stop(v1::StopTargets { targets: targets(), scope, ..Default::default() });
+        let wait = |until| Body::Wait(v1::Wait { targets: targets(), until, timeout_ms: None });
+        let output = |kind| Body::Output(v1::Output { target: "web".into(), kind });
+        let start = |change: fn(&mut v1::Spec)| {
+            let mut spec = Spec::new(["true"]).to_wire();
+            change(&mut spec);
+            Body::Start(v1::Start { spec: Some(spec), ..Default::default() })
+        };
+        for good in [signal(2), stop(Some(0)), stop(None), wait(2), output(1), start(|_| ())] {
+            assert!(Request::from_body(good).is_ok());
+        }
+        let scope = start(|spec| spec.stop.get_or_insert_default().scope = 77);
+        let policy = start(|spec| spec.restart.get_or_insert_default().policy = 77);
+        for bad in [signal(77), stop(Some(77)), wait(99), output(-1), scope, policy] {
+            let refused = Request::from_body(bad).unwrap_err();
+            assert_eq!(refused.code, crate::wire::error::Code::Usage);
+            assert!(refused.message.starts_with("there is no value "), "{}", refused.message);
+        }
+    }
+
         assert_eq!(start(vec![], false, 0).unwrap().len(), 1);
         let ids = start(vec![], true, 3).unwrap();
         assert!(ids.len() == 3 && ids[0] != ids[1] && ids[1] != ids[2]);

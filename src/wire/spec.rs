@@ -393,6 +393,13 @@ impl Spec {
         }
     }
 
+    /// Of a request: see `asked` of the enums in it.
+    pub(in crate::wire) fn asked(w: v1::Spec) -> Result<Self, Error> {
+        w.stop.as_ref().map(|stop| Scope::asked(stop.scope)).transpose()?;
+        w.restart.as_ref().map(|restart| RestartPolicy::asked(restart.policy)).transpose()?;
+        Self::from_wire(w)
+    }
+
     pub(crate) fn from_wire(w: v1::Spec) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         let stop = w.stop.unwrap_or_default();

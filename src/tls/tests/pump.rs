@@ -5,8 +5,9 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use rustls::ClientConnection;
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets};
 
 use crate::sys::{clock, poll};
 use crate::tls::pump::{Ended, Meter, MeterDecision, Unmetered};
@@ -14,9 +15,17 @@ use crate::tls::tests::{LONG_MS, Running, World, accepting, ops_but, shake_hands
 
 /// A server that runs, and a client of rustls' own with its socket: for what a pump of ours would not do.
 fn raw(world: &World, meter: impl Meter + Send + 'static) -> (Running, ClientConnection, TcpStream) {
+    raw_with(world, world.client(), meter)
+}
+
+fn raw_with(
+    world: &World,
+    config: Arc<ClientConfig>,
+    meter: impl Meter + Send + 'static,
+) -> (Running, ClientConnection, TcpStream) {
     let (accepting, mut near) = accepting(world.server(), LONG_MS);
     let name = ServerName::try_from("localhost").unwrap();
-    let mut client = ClientConnection::new(world.client(), name).unwrap();
+    let mut client = ClientConnection::new(config, name).unwrap();
     while client.is_handshaking() {
         client.complete_io(&mut near).unwrap();
     }
@@ -60,6 +69,61 @@ fn fill(mut app: &UnixStream) -> usize {
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * n / 251 + n) as u8).collect()
+}
+
+/// Records as a client of this connection would send them, with nothing in them: what rustls never sends.
+struct Empty {
+    key: LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Empty {
+    fn after(client: ClientConnection) -> Self {
+        let (sequence, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+        let (algorithm, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => panic!("another cipher"),
+        };
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).unwrap());
+        Self { key, iv: iv.as_ref().try_into().unwrap(), sequence }
+    }
+
+    /// Application data of this length.
+    fn record(&mut self, len: usize) -> Vec<u8> {
+        let mut nonce = self.iv;
+        nonce.iter_mut().skip(4).zip(self.sequence.to_be_bytes()).for_each(|(byte, n)| *byte ^= n);
+        self.sequence += 1;
+        let mut record = vec![b'x'; len];
+        record.push(23);
+        let sealed_len = u16::try_from(record.len() + 16).unwrap().to_be_bytes();
+        let header = [23, 3, 3, sealed_len[0], sealed_len[1]];
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(nonce, Aad::from(header), &mut record).unwrap();
+        [&header[..], &record].concat()
+    }
+}
+
+#[test]
+fn records_without_anything_in_them_are_counted() {
+    let world = World::new();
+    let mut config = Arc::unwrap_or_clone(world.client());
+    config.enable_secret_extraction = true;
+    let (running, client, mut near) = raw_with(&world, Arc::new(config), Unmetered);
+    let mut empty = Empty::after(client);
+    let mut app = &running.app;
+    for _ in 0..20 {
+        (0..32).for_each(|_| near.write_all(&empty.record(0)).unwrap());
+        near.write_all(&empty.record(1)).unwrap();
+        let mut byte = [0];
+        app.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x", "a few are nobody's trouble");
+    }
+    (0..33).for_each(|_| drop(near.write_all(&empty.record(0))));
+    let ended = running.end();
+    assert!(matches!(&ended, Ended::Refused(why) if why.contains("nothing in them")), "{ended:?}");
 }
 
 #[test]
