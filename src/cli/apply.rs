@@ -111,7 +111,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
 }
 
 fn present(client: &mut Client) -> Result<Vec<Definition>, Error> {
-    let all = client.list(List { pattern: None, all: false })?;
+    let all = client.list(List { pattern: None, all: false, ..Default::default() })?;
     let ids: Vec<_> = all.iter().map(|p| p.id.to_string()).collect();
     let mut present = Vec::with_capacity(ids.len());
     for some in ids.chunks(TARGETS_MAX) {

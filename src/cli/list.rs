@@ -152,7 +152,10 @@ mod tests {
     #[test]
     fn one_pattern_at_most() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        assert_eq!(parsed("web-* --all").unwrap(), List { pattern: Some("web-*".into()), all: true });
+        assert_eq!(
+            parsed("web-* --all").unwrap(),
+            List { pattern: Some("web-*".into()), all: true, ..List::default() }
+        );
         assert!(parsed("a b").is_err());
     }
 

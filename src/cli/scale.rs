@@ -80,7 +80,7 @@ fn run(args: ScaleArgs, session: &mut Session) -> Result<u8, Error> {
 
 /// Those that have both name and number, by their number.
 fn instances(client: &mut Client, name: &Name) -> Result<Vec<(u32, Process)>, Error> {
-    let all = client.list(List { pattern: Some(format!("{name}-*")), all: false })?;
+    let all = client.list(List { pattern: Some(format!("{name}-*")), all: false, ..Default::default() })?;
     let of_name = |process: Process| {
         let n = process.instance?;
         (process.name == name.instance(n).ok()).then_some((n, process))

@@ -102,7 +102,7 @@ fn run(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
 fn export(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let pattern = args.targets.first().filter(|pattern| *pattern != "*").cloned();
-    let all = client.list(crate::wire::request::List { pattern, all: false })?;
+    let all = client.list(crate::wire::request::List { pattern, all: false, ..Default::default() })?;
     let ids: Vec<_> = all.iter().map(|p| p.id.to_string()).collect();
     let mut is_first = true;
     let mut blank = |session: &mut Session| {

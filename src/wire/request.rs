@@ -170,6 +170,10 @@ pub struct List {
     pub pattern: Option<String>,
     /// Also what the service runs for itself.
     pub all: bool,
+    /// Only those behind this one, in the order of creation; it need not be there any more.
+    pub after: Option<ProcessId>,
+    /// At most so many; 0: all.
+    pub max: u32,
 }
 
 /// Which of a process's streams.
@@ -303,7 +307,9 @@ impl Request {
             }),
             Self::Status(t) => Body::Status(targets(t)),
             Self::List(r) => {
-                Body::List(v1::List { pattern: r.pattern.clone().unwrap_or_default(), all: r.all })
+                let after = r.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+                let pattern = r.pattern.clone().unwrap_or_default();
+                Body::List(v1::List { pattern, all: r.all, after, max: r.max })
             }
             Self::Output(r) => {
                 Body::Output(v1::Output { target: r.target.clone(), kind: r.kind.to_wire() as i32 })

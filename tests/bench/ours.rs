@@ -94,7 +94,8 @@ impl Provost {
     /// Sees to it that this many services run, s-1 and so on.
     pub fn fill(&mut self, count: u32) -> Outcome {
         let pattern = Some("s-*".to_owned());
-        let have = u32::try_from(self.client.list(List { pattern, all: false })?.len())?;
+        let have =
+            u32::try_from(self.client.list(List { pattern, all: false, ..Default::default() })?.len())?;
         if have < count {
             // Names are numbered from 1, so more of them are others.
             let name = if have == 0 { "s" } else { "more" };

@@ -166,7 +166,11 @@ impl Engine {
             None => self.table.all(),
             Some(pattern) => self.table.matching(pattern),
         };
-        found.retain(|p| r.all || !p.is_internal);
+        // They are in the order of their ids. What is not wanted is not looked at.
+        found.retain(|p| (r.all || !p.is_internal) && r.after.is_none_or(|after| p.id > after));
+        if r.max > 0 {
+            found.truncate(r.max as usize);
+        }
         for some in found.chunks(LIST_BATCH) {
             let shown = some.iter().map(|p| p.show()).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;

@@ -32,6 +32,11 @@ impl Page {
         Self { size, token: token.to_owned() }
     }
 
+    /// How many there are in it at most.
+    pub(super) fn size(&self) -> u32 {
+        u32::try_from(self.size).unwrap_or(u32::MAX - 1)
+    }
+
     /// Takes this page out of everything, and says what the next one begins after.
     fn cut<T: Message>(
         &self,
@@ -167,6 +172,25 @@ mod tests {
         assert_eq!(pages(3, 1, 0), [1, 1, 1]);
         assert_eq!(pages(3, 0, 2 << 20), [1, 1, 1], "each is nearly as large as a page");
         assert_eq!(pages(2, 0, 4 << 20), [1, 1], "each is larger than a page");
+    }
+
+    #[test]
+    fn the_service_is_asked_for_no_more_than_the_page() {
+        use crate::rpc::api::requests::Ask;
+        use crate::wire::request::{List, Request};
+        let asked = |page_size, page_token: &str| {
+            let request = api::ListRequest { page_size, page_token: page_token.into(), ..Default::default() };
+            match request.request() {
+                Ok(Request::List(List { after, max, .. })) => Ok((after.map(|id| id.to_string()), max)),
+                Ok(_) => panic!("it is a list"),
+                Err(e) => Err(e.field),
+            }
+        };
+        let last = "01234567-89ab-7def-8123-456789abcdef";
+        assert_eq!(asked(0, ""), Ok((None, 1001)));
+        assert_eq!(asked(3, last), Ok((Some(last.to_owned()), 4)));
+        assert_eq!(asked(u32::MAX, last), Ok((Some(last.to_owned()), 5001)));
+        assert_eq!(asked(3, "nothing of the kind"), Err("page_token".to_owned()));
     }
 
     #[test]

@@ -150,7 +150,14 @@ impl Ask for api::ListRequest {
     }
 
     fn body(self) -> Result<Body, Invalid> {
-        Ok(Body::List(v1::List { pattern: self.pattern, all: self.include_internal }))
+        let after = match self.page_token.as_str() {
+            "" => Vec::new(),
+            token => id_bytes("page_token", token)
+                .map_err(|_| Invalid::because("page_token", "it is not from an answer to this request"))?,
+        };
+        // One more than goes into the page tells whether there is another page.
+        let max = Page::new(self.page_size, "").size() + 1;
+        Ok(Body::List(v1::List { pattern: self.pattern, all: self.include_internal, after, max }))
     }
 }
 
