@@ -22,6 +22,7 @@ use crate::wire::envelope::Behalf;
 #[cfg(feature = "gateway")]
 use crate::wire::error::Code;
 use crate::wire::error::Error;
+use crate::wire::id::OrderKey;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 
@@ -97,12 +98,17 @@ impl Connection {
         }
     }
 
-    pub fn send(&mut self, request: &Request, on_behalf_of: Option<&Behalf>) -> Result<(), Fault> {
+    pub fn send(
+        &mut self,
+        request: &Request,
+        on_behalf_of: Option<&Behalf>,
+        key: Option<OrderKey>,
+    ) -> Result<(), Fault> {
         match self {
-            Self::Socket(link) => link.send(request, on_behalf_of),
+            Self::Socket(link) => link.send(request, on_behalf_of, key),
             // The gateway knows its caller.
             #[cfg(feature = "gateway")]
-            Self::Remote(link) => link.send(request),
+            Self::Remote(link) => link.send(request, key),
         }
     }
 

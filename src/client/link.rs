@@ -14,6 +14,7 @@ use crate::sys::socket::{self, Blocking};
 use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{self, Frames};
+use crate::wire::id::OrderKey;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{CHANNEL_VERSION, Hello, Request};
 
@@ -84,12 +85,17 @@ impl Link {
     }
 
     /// Sends a request; on a new connection with our greeting in front, in the same write.
-    pub(super) fn send(&mut self, request: &Request, on_behalf_of: Option<&Behalf>) -> Result<(), Fault> {
+    pub(super) fn send(
+        &mut self,
+        request: &Request,
+        on_behalf_of: Option<&Behalf>,
+        key: Option<OrderKey>,
+    ) -> Result<(), Fault> {
         let mut out = Vec::with_capacity(256);
         if self.greeting == Greeting::Due {
             frame::put(&mut out, &Hello::ours().encode()).map_err(Fault::Final)?;
         }
-        frame::put(&mut out, &Envelope::encode(request, on_behalf_of)).map_err(|e| {
+        frame::put(&mut out, &Envelope::encode(request, on_behalf_of, key)).map_err(|e| {
             Fault::Final(
                 e.hint("arguments, environment and targets of one request are together at most 4 MiB"),
             )
@@ -244,6 +250,6 @@ mod tests {
     fn a_request_to_a_closed_peer_was_not_sent() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert!(matches!(Link::over(ours).send(&Request::Service, None), Err(Fault::Unsent(_))));
+        assert!(matches!(Link::over(ours).send(&Request::Service, None, None), Err(Fault::Unsent(_))));
     }
 }

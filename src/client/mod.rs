@@ -44,6 +44,7 @@ use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::Event;
 use crate::wire::health::Health;
+use crate::wire::id::OrderKey;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
 use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
@@ -139,8 +140,7 @@ impl Client {
         self.items(Request::Stop(stop))
     }
 
-    /// Stops what runs, and starts all. Not repeated by itself: an error of code [`Code::Failed`] that says
-    /// so means that whether it was done is unknown.
+    /// Stops what runs, and starts all: each once, also where the service dies in the middle.
     pub fn restart(&mut self, targets: Vec<String>) -> Result<Vec<Item>, Error> {
         self.items(Request::Restart(targets))
     }
@@ -170,7 +170,7 @@ impl Client {
         self.items(Request::Remove(remove))
     }
 
-    /// Sends a signal. Not repeated by itself, as [`Client::restart`] is not.
+    /// Sends a signal, to each once. One whose engine dies in the very moment of sending may get none.
     pub fn signal(&mut self, signal: Signal) -> Result<Vec<Item>, Error> {
         self.items(Request::Signal(signal))
     }
@@ -313,7 +313,13 @@ impl Client {
 
     /// Sends any request that is not a stream; returns the replies in their order.
     pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
-        self.0.call(request)
+        self.0.call(request, None)
+    }
+
+    /// The same for a restart or a signal of somebody who may ask again, with the same key. Without one, a fresh
+    /// key is good for the attempts of this call.
+    pub fn call_with_key(&mut self, request: Request, key: Option<OrderKey>) -> Result<Vec<Reply>, Error> {
+        self.0.call(request, key)
     }
 
     /// Ends what this client and its streams wait for from another thread, for good.

@@ -28,6 +28,7 @@ use crate::tls::material;
 use crate::tls::pump::{Ended, Unmetered};
 use crate::tls::tunnel;
 use crate::wire::error::{Code, Error};
+use crate::wire::id::OrderKey;
 use crate::wire::json::base64;
 use crate::wire::provider::{ProviderCall, ProviderName};
 use crate::wire::reply::{More, Reply};
@@ -140,9 +141,10 @@ pub(super) struct RemoteLink {
 }
 
 impl RemoteLink {
-    pub(super) fn send(&mut self, request: &Request) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, request: &Request, key: Option<OrderKey>) -> Result<(), Fault> {
         let (client, option) = (&self.client, self.option()?);
         let targets = Vec::clone;
+        let idempotency_key = key.map(|key| key.to_string()).unwrap_or_default();
         let begun = match request {
             Request::Start(r) => client.start(&r.into(), option).map(unary),
             Request::StartAgain(t) => {
@@ -154,10 +156,14 @@ impl RemoteLink {
             }
             Request::Stop(r) => client.stop(&r.into(), option).map(unary),
             Request::Restart(t) => {
-                client.restart(&api::RestartRequest { targets: targets(t) }, option).map(unary)
+                let request = api::RestartRequest { targets: targets(t), idempotency_key };
+                client.restart(&request, option).map(unary)
             }
             Request::Remove(r) => client.remove(&r.into(), option).map(unary),
-            Request::Signal(r) => client.signal(&r.into(), option).map(unary),
+            Request::Signal(r) => {
+                let request = api::SignalRequest { idempotency_key, ..r.into() };
+                client.signal(&request, option).map(unary)
+            }
             Request::Wait(r) => client.wait(&r.into(), option).map(unary),
             Request::Status(t) => {
                 let request = api::StatusRequest { targets: targets(t), ..Default::default() };

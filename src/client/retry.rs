@@ -59,8 +59,15 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         Request::Module(ModuleCall::List | ModuleCall::Connections | ModuleCall::Drain { .. }) => {
             Repeat::Safe
         }
-        Request::Restart(_) | Request::Signal(_) | Request::Module(ModuleCall::Call(_)) => Repeat::Unsafe,
+        // For their key.
+        Request::Restart(_) | Request::Signal(_) => Repeat::Safe,
+        Request::Module(ModuleCall::Call(_)) => Repeat::Unsafe,
     }
+}
+
+/// Whether the service knows by a key that a request has come before.
+pub(super) fn has_key(request: &Request) -> bool {
+    matches!(request, Request::Restart(_) | Request::Signal(_))
 }
 
 /// How long the service may say nothing while it works on this; none: as long as it takes.

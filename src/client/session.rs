@@ -9,6 +9,7 @@ use crate::client::link::Fault;
 use crate::client::retry::{self, Attempts};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
+use crate::wire::id::OrderKey;
 use crate::wire::reply::{Item, More, Reply};
 use crate::wire::request::Request;
 
@@ -44,18 +45,19 @@ impl Session {
     }
 
     pub fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
-        let replies = self.call(request)?;
+        let replies = self.call(request, None)?;
         Ok(replies
             .into_iter()
             .filter_map(|r| if let Reply::Item(item) = r { Some(item) } else { None })
             .collect())
     }
 
-    /// Sends a request that is not a stream, and returns the replies in their order.
-    pub fn call(&mut self, request: Request) -> Result<Vec<Reply>, Error> {
+    /// Sends a request that is not a stream, and returns the replies in their order. `key`: of whoever asked for
+    /// it, who may ask again.
+    pub fn call(&mut self, request: Request, key: Option<OrderKey>) -> Result<Vec<Reply>, Error> {
         let removed =
             if let Request::Remove(remove) = &request { remove.targets.clone() } else { Vec::new() };
-        let (result, attempts) = self.attempt(request);
+        let (result, attempts) = self.attempt(request, key);
         if removed.is_empty() || !attempts.is_repeated() {
             return result;
         }
@@ -72,15 +74,21 @@ impl Session {
     }
 
     /// Sends the request until there is a whole answer.
-    fn attempt(&mut self, mut request: Request) -> (Result<Vec<Reply>, Error>, Attempts) {
+    fn attempt(
+        &mut self,
+        mut request: Request,
+        key: Option<OrderKey>,
+    ) -> (Result<Vec<Reply>, Error>, Attempts) {
         let (repeat, began) = (retry::repeat(&request), Instant::now());
+        // The same for every attempt: what has come already is not done again.
+        let key = key.or_else(|| retry::has_key(&request).then(OrderKey::new));
         let wait_timeout = if let Request::Wait(wait) = &request { wait.timeout } else { None };
         let mut attempts = Attempts::new();
         loop {
             if let (Request::Wait(wait), Some(timeout)) = (&mut request, wait_timeout) {
                 wait.timeout = Some(timeout.saturating_sub(began.elapsed()));
             }
-            let fault = match self.ask_once(&request, &mut attempts) {
+            let fault = match self.ask_once(&request, key, &mut attempts) {
                 Ok(replies) => return (Ok(replies), attempts),
                 Err(fault) => fault,
             };
@@ -91,8 +99,13 @@ impl Session {
     }
 
     /// One attempt. After a failure the connection is given up.
-    fn ask_once(&mut self, request: &Request, attempts: &mut Attempts) -> Result<Vec<Reply>, Fault> {
-        let mut link = self.send(request)?;
+    fn ask_once(
+        &mut self,
+        request: &Request,
+        key: Option<OrderKey>,
+        attempts: &mut Attempts,
+    ) -> Result<Vec<Reply>, Fault> {
+        let mut link = self.send_with(request, key)?;
         let timeout = retry::timeout(request);
         let mut replies = Vec::with_capacity(1);
         loop {
@@ -115,6 +128,10 @@ impl Session {
 
     /// Sends on the present connection or a new one, and returns that connection.
     pub fn send(&mut self, request: &Request) -> Result<Connection, Fault> {
+        self.send_with(request, None)
+    }
+
+    fn send_with(&mut self, request: &Request, key: Option<OrderKey>) -> Result<Connection, Fault> {
         let mut link = match self.link.take() {
             Some(link) => link,
             None => self.address.open_again()?,
@@ -122,7 +139,7 @@ impl Session {
         if let Some(canceller) = &self.canceller {
             link.watch(canceller).map_err(Fault::Final)?;
         }
-        link.send(request, self.on_behalf_of.as_ref())?;
+        link.send(request, self.on_behalf_of.as_ref(), key)?;
         Ok(link)
     }
 }

@@ -135,7 +135,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
             && record.pid.is_some_and(is_of_another_program)
         {
             // After an upgrade.
-            ask(&process, Ask::Restart);
+            ask(&process, Ask::Restart { key: None });
         }
     }
     for spec in wanted {

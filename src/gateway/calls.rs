@@ -22,6 +22,7 @@ use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
 use crate::wire::error::{Code, Error};
+use crate::wire::id::OrderKey;
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 
@@ -81,11 +82,11 @@ impl Calls {
     {
         self.on_thread(ctx, sink, move |ours, user, response, running| {
             let mut engine = ours.gateway.engine();
-            let (request, page) = ours.asked(&user, request, &mut engine)?;
+            let (request, how) = ours.asked(&user, request, &mut engine)?;
             let client = engine.client_for(&request)?;
             running.waits(&client.canceller());
             response.watch(&client.canceller())?;
-            let answer = ours.call(&user, request, &page, client)?;
+            let answer = ours.call(&user, request, &how, client)?;
             Ok(response.send(answer)?)
         });
     }
@@ -189,9 +190,9 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        let (request, page) = self.asked(user, request, engine)?;
+        let (request, how) = self.asked(user, request, engine)?;
         let client = engine.client_for(&request)?;
-        self.call(user, request, &page, client)
+        self.call(user, request, &how, client)
     }
 
     /// The request, if this user may make it, and what else it says.
@@ -200,25 +201,25 @@ impl Calls {
         user: &User,
         request: Encoded<Q>,
         engine: &mut Engine,
-    ) -> Result<(Request, Page), RpcStatus> {
+    ) -> Result<(Request, How), RpcStatus> {
         let asked = decoded(request)?;
-        let page = asked.page();
-        Ok((self.admit(user, asked, engine)?, page))
+        let how = How { page: asked.page(), key: asked.key().map_err(|e| status::invalid(&e))? };
+        Ok((self.admit(user, asked, engine)?, how))
     }
 
     fn call<A: Answer + Paged>(
         &self,
         user: &User,
         request: Request,
-        page: &Page,
+        how: &How,
         client: &mut Client,
     ) -> Result<A, RpcStatus> {
         client.on_behalf_of(Some(self.caller.behalf(&self.gateway, user)?));
         let mut answer = A::default();
-        for reply in client.call(request)? {
+        for reply in client.call_with_key(request, how.key)? {
             answer.put(reply);
         }
-        self.fit(answer, page)
+        self.fit(answer, &how.page)
     }
 
     /// What of an answer goes into one message.
@@ -232,6 +233,13 @@ impl Calls {
             .hint("ask for fewer targets at once");
         Err(status::refusal(Reason::TooLarge, &e))
     }
+}
+
+/// What a request says besides what is asked for.
+struct How {
+    /// Which part of the answer is wanted.
+    page: Page,
+    key: Option<OrderKey>,
 }
 
 /// Requests are decoded only after the credentials were found good.

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{is_bidi, quoted};
+use crate::wire::id::{OrderKey, is_bidi, quoted};
 use crate::wire::proto::v1;
 use crate::wire::request::Request;
 
@@ -24,15 +24,18 @@ pub struct Envelope {
     pub request: Request,
     /// None: the client itself.
     pub on_behalf_of: Option<Behalf>,
+    /// Of a restart or a signal that may be asked again.
+    pub key: Option<OrderKey>,
 }
 
 impl Envelope {
     /// Encoded, without the frame.
     #[must_use]
-    pub fn encode(request: &Request, on_behalf_of: Option<&Behalf>) -> Vec<u8> {
+    pub fn encode(request: &Request, on_behalf_of: Option<&Behalf>, key: Option<OrderKey>) -> Vec<u8> {
         let for_admin = on_behalf_of.is_some_and(|behalf| behalf.is_admin);
         let on_behalf_of = on_behalf_of.map_or_else(String::new, |behalf| behalf.who.clone());
-        v1::Request { body: Some(request.to_body()), on_behalf_of, for_admin }.encode_to_vec()
+        let key = key.map_or_else(Vec::new, |key| key.as_bytes().to_vec());
+        v1::Request { body: Some(request.to_body()), on_behalf_of, for_admin, key }.encode_to_vec()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
@@ -54,7 +57,8 @@ impl Envelope {
                 )));
             }
         }
-        Ok(Self { request: Request::from_body(body)?, on_behalf_of })
+        let key = (!request.key.is_empty()).then(|| OrderKey::from_wire(&request.key)).transpose()?;
+        Ok(Self { request: Request::from_body(body)?, on_behalf_of, key })
     }
 }
 
@@ -62,7 +66,7 @@ impl Request {
     /// Encoded for the caller itself, without the frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        Envelope::encode(self, None)
+        Envelope::encode(self, None, None)
     }
 
     /// Decodes and checks, and leaves out on behalf of which user it is.
@@ -77,7 +81,7 @@ mod tests {
 
     fn decoded(text: &str) -> Result<Option<String>, Error> {
         let behalf = Behalf { who: text.to_owned(), is_admin: text.starts_with("ops") };
-        let envelope = Envelope::decode(&Envelope::encode(&Request::Service, Some(&behalf)))?;
+        let envelope = Envelope::decode(&Envelope::encode(&Request::Service, Some(&behalf), None))?;
         assert!(envelope.on_behalf_of.as_ref().is_none_or(|back| *back == behalf));
         Ok(envelope.on_behalf_of.map(|behalf| behalf.who))
     }

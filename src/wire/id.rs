@@ -62,7 +62,19 @@ impl FromStr for ProcessId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UpgradeId(Uuid);
 
-/// What both kinds of id have; `$what` is the kind in an error.
+/// One order to restart or signal, named by the client that gave it: a process does it once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OrderKey(Uuid);
+
+impl FromStr for OrderKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.parse::<ProcessId>().map(|id| Self(id.0))
+    }
+}
+
+/// What these kinds of id have; `$what` is the kind in an error.
 macro_rules! uuid_of_16_bytes {
     ($id:ident, $what:literal) => {
         impl $id {
@@ -104,6 +116,7 @@ macro_rules! uuid_of_16_bytes {
 
 uuid_of_16_bytes!(ProcessId, "a process id");
 uuid_of_16_bytes!(UpgradeId, "the id of an upgrade");
+uuid_of_16_bytes!(OrderKey, "the key of an order");
 
 /// A process's name: `[A-Za-z0-9][A-Za-z0-9._@-]{0,63}`. Safe in paths, tables, logs and shells.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

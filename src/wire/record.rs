@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::wire::error::Error;
 use crate::wire::event::Event;
-use crate::wire::id::{Name, ProcessId};
+use crate::wire::id::{Name, OrderKey, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::proto::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
@@ -64,6 +64,35 @@ pub struct Record {
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
     pub output_from: u64,
+    /// The last restarts and signals that had a key.
+    pub orders: Orders,
+}
+
+/// The keys of the last orders, the newest at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders(Vec<OrderKey>);
+
+impl Orders {
+    /// How many are kept: whoever asks again does it at once.
+    const MAX: usize = 4;
+
+    /// Whether this one came before; if not, it has now.
+    pub fn is_repeated(&mut self, key: Option<OrderKey>) -> bool {
+        let Some(key) = key else { return false };
+        if self.0.contains(&key) {
+            return true;
+        }
+        if self.0.len() == Self::MAX {
+            self.0.remove(0);
+        }
+        self.0.push(key);
+        false
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let keys = bytes.chunks_exact(16).filter_map(|key| Some(OrderKey::from_bytes(key.try_into().ok()?)));
+        Self(keys.take(Self::MAX).collect())
+    }
 }
 
 // Which fields of a record mean something in which state. All others always do, or are of the last run.
@@ -175,6 +204,7 @@ impl Record {
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
+            orders: self.orders.0.iter().flat_map(|key| *key.as_bytes()).collect(),
         }
         .encode_to_vec()
     }
@@ -222,6 +252,7 @@ impl Record {
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,
+            orders: Orders::from_bytes(&w.orders),
         })
     }
 }
@@ -250,6 +281,19 @@ mod tests {
     use super::*;
     use crate::wire::event::EventKind;
     use crate::wire::process::End;
+
+    #[test]
+    fn an_order_is_known_when_it_comes_again() {
+        let mut orders = Orders::default();
+        let keys = [(); 5].map(|()| OrderKey::new());
+        assert!(!keys[..4].iter().any(|key| orders.is_repeated(Some(*key))));
+        let orders_then = orders.clone();
+        assert!(keys[..4].iter().all(|key| orders.is_repeated(Some(*key))));
+        assert!(!orders.is_repeated(None) && !orders.is_repeated(Some(keys[4])));
+        assert!(!orders.is_repeated(Some(keys[0])), "so far back nobody asks again");
+        let bytes: Vec<u8> = orders_then.0.iter().flat_map(|key| *key.as_bytes()).collect();
+        assert_eq!(Orders::from_bytes(&bytes), orders_then);
+    }
 
     #[test]
     fn stored_numbers_of_a_stop_keep_their_meaning() {

@@ -561,12 +561,6 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_no_ids_gets_them() {
-        let start = |ids: Vec<Vec<u8>>, instances, count| {
-            let spec = Some(Spec::new(["true"]).to_wire());
-            Start::from_wire(v1::Start { spec, ids, instances, count, first: 0 }).map(|s| s.ids)
-        };
-    #[test]
     fn numbers_of_enums_that_are_unknown_are_refused() {
         let targets = || vec!["web".to_owned()];
         let signal = |scope| Body::Signal(v1::Signal { targets: targets(), signal: 15, scope });
@@ -590,6 +584,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_gives_no_ids_gets_them() {
+        let start = |ids: Vec<Vec<u8>>, instances, count| {
+            let spec = Some(Spec::new(["true"]).to_wire());
+            Start::from_wire(v1::Start { spec, ids, instances, count, first: 0 }).map(|s| s.ids)
+        };
         assert_eq!(start(vec![], false, 0).unwrap().len(), 1);
         let ids = start(vec![], true, 3).unwrap();
         assert!(ids.len() == 3 && ids[0] != ids[1] && ids[1] != ids[2]);

@@ -118,7 +118,7 @@ impl SharedStream {
             return Ok(());
         }
         let request = follow(&self.followed, false);
-        for reply in self.followed.session.call(request)? {
+        for reply in self.followed.session.call(request, None)? {
             if let Reply::Rings(rings) = reply {
                 self.shares.iter_mut().zip(rings).for_each(|(share, ring)| share.is_over = ring.over);
             }

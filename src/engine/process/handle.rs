@@ -20,7 +20,7 @@ use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{Name, ProcessId};
+use crate::wire::id::{Name, OrderKey, ProcessId};
 use crate::wire::keeper::{Ended, Step};
 use crate::wire::leader::Leader;
 use crate::wire::process::{Process as Shown, State};
@@ -66,10 +66,14 @@ pub enum Msg {
 pub enum Ask {
     Start,
     Stop(StopOrder),
-    Restart,
+    /// `key`: one that has come before is not done again.
+    Restart {
+        key: Option<OrderKey>,
+    },
     Signal {
         signal: u32,
         scope: Scope,
+        key: Option<OrderKey>,
     },
     /// Be run in another way from now on.
     Update {

@@ -30,7 +30,7 @@ use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::process::{Exit, StartFailure, State};
-use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
+use crate::wire::record::{AfterStop, Orders, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
 use crate::wire::time::{Timestamp, millis};
 
@@ -168,6 +168,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
+        orders: Orders::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::engine::write_queue::Question;
 use crate::listener::{Counts, Replies};
 use crate::wire::audit::{AuditLine, AuditLog, fit};
 use crate::wire::error::{Code, Error};
+use crate::wire::id::OrderKey;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
 use crate::wire::time::Timestamp;
@@ -25,6 +26,7 @@ impl Engine {
         who: Who,
         what: String,
         request: Request,
+        key: Option<OrderKey>,
         replies: &mut Replies<'_>,
     ) -> Answer {
         let write_queue = &self.context.write_queue;
@@ -42,7 +44,8 @@ impl Engine {
         let Who { name, cause, is_trusted, is_admin } = who;
         let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
         note.iter().for_each(|note| self.refusals.lock().begin(note, &line));
-        let asked = Asked { cause, is_trusted, is_admin, write_seq: write_queue.mark_audit(line.clone()) };
+        let write_seq = write_queue.mark_audit(line.clone());
+        let asked = Asked { cause, is_trusted, is_admin, key, write_seq };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let write_seq = write_queue.mark_audit(line);

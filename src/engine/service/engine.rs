@@ -18,7 +18,7 @@ use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
 use crate::wire::error::{ADMIN_ONLY, Code, Error};
 use crate::wire::health::Reconciled;
-use crate::wire::id::Name;
+use crate::wire::id::{Name, OrderKey};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 use crate::wire::role::Role;
@@ -91,6 +91,8 @@ pub(super) struct Asked {
     pub is_trusted: bool,
     /// Whether it may have to do with what the service runs for itself.
     pub is_admin: bool,
+    /// Of an order that may be asked again.
+    pub key: Option<OrderKey>,
     /// What has to be written before anything is answered.
     pub write_seq: WriteSeq,
 }

@@ -66,10 +66,11 @@ impl Engine {
             return Err(e.into());
         }
         if let Some(what) = envelope.request.on_record() {
-            return self.audited(who, what, envelope.request, replies);
+            return self.audited(who, what, envelope.request, envelope.key, replies);
         }
         let Who { cause, is_trusted, is_admin, .. } = who;
-        self.answer(envelope.request, &Asked { cause, is_trusted, is_admin, write_seq: 0 }, replies)
+        let asked = Asked { cause, is_trusted, is_admin, key: envelope.key, write_seq: 0 };
+        self.answer(envelope.request, &asked, replies)
     }
 
     /// Names of providers are given by their host, which removes what it finds under them.
@@ -93,10 +94,12 @@ impl Engine {
                 let order = order(&r);
                 self.ask_each(&r.targets, &|_| Ask::Stop(order), asked, replies)
             }
-            Request::Restart(targets) => self.ask_each(&targets, &|_| Ask::Restart, asked, replies),
+            Request::Restart(targets) => {
+                self.ask_each(&targets, &|_| Ask::Restart { key: asked.key }, asked, replies)
+            }
             Request::Remove(r) => self.remove(&r, asked, replies),
             Request::Signal(r) => {
-                let ask = Ask::Signal { signal: r.signal, scope: r.scope };
+                let ask = Ask::Signal { signal: r.signal, scope: r.scope, key: asked.key };
                 self.ask_each(&r.targets, &|_| ask.clone(), asked, replies)
             }
             Request::Wait(r) => self.wait(&r, replies),

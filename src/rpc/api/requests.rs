@@ -5,6 +5,7 @@ use crate::rpc::api::processes::variables;
 use crate::rpc::api::specs::{self, SCOPES};
 use crate::rpc::api::values::{Invalid, Pairs, id_bytes, ms, proto, same_names};
 use crate::rpc::services::public as api;
+use crate::wire::id::OrderKey;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_call::What;
 use crate::wire::proto::v1::request::Body;
@@ -27,6 +28,11 @@ pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
     /// Which part of the answer is wanted.
     fn page(&self) -> Page {
         Page::all()
+    }
+
+    /// By what an order is known when it comes again.
+    fn key(&self) -> Result<Option<OrderKey>, Invalid> {
+        Ok(None)
     }
 
     /// The same as the body, checked.
@@ -70,7 +76,6 @@ macro_rules! asks {
 asks! {
     StartAgainRequest(r) => StartAgain(v1::StartAgain { targets: r.targets });
     DefinitionsRequest(r) => Definitions(v1::Targets { targets: r.targets });
-    RestartRequest(r) => Restart(v1::Targets { targets: r.targets });
     RemoveRequest(r) => Remove(v1::Remove { targets: r.targets, force: r.force });
     OutputRequest(r) => Output(v1::Output { target: r.target, kind: selection(r.selection)? });
     EventsRequest(r) => Events(v1::Events { since: r.after_sequence, follow: r.follow, target: r.target });
@@ -114,7 +119,26 @@ impl Ask for api::StopRequest {
     }
 }
 
+fn order_key(text: &str) -> Result<Option<OrderKey>, Invalid> {
+    let key = (!text.is_empty()).then(|| text.parse::<OrderKey>());
+    key.transpose().map_err(|e| Invalid::new("idempotency_key", e))
+}
+
+impl Ask for api::RestartRequest {
+    fn key(&self) -> Result<Option<OrderKey>, Invalid> {
+        order_key(&self.idempotency_key)
+    }
+
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(Body::Restart(v1::Targets { targets: self.targets }))
+    }
+}
+
 impl Ask for api::SignalRequest {
+    fn key(&self) -> Result<Option<OrderKey>, Invalid> {
+        order_key(&self.idempotency_key)
+    }
+
     fn body(self) -> Result<Body, Invalid> {
         Ok(Body::Signal(v1::Signal {
             targets: self.targets,
@@ -236,6 +260,7 @@ sent_as! {
         targets: r.targets.clone(),
         signal_number: r.signal,
         scope: SCOPES.number(r.scope),
+        idempotency_key: String::new(),
     };
     Wait as WaitRequest(r) => {
         targets: r.targets.clone(),

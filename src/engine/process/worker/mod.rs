@@ -37,7 +37,7 @@ use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{StartFailure, State};
-use crate::wire::record::Record;
+use crate::wire::record::{AfterStop, Record};
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 
@@ -224,7 +224,7 @@ impl Worker {
 
     fn ask(&mut self, what: Ask, cause: &str, answer: AnswerTo) {
         let until = match what {
-            Ask::Start | Ask::Restart if self.process.context.is_stopping() => {
+            Ask::Start | Ask::Restart { .. } if self.process.context.is_stopping() => {
                 return answer.give(self.process.show(), Some(context::ending()));
             }
             Ask::Start => {
@@ -235,7 +235,12 @@ impl Worker {
                 self.apply(Input::Start, cause);
                 Until::Running { run: self.record.run }
             }
-            Ask::Restart => {
+            Ask::Restart { key } if self.record.orders.is_repeated(key) => {
+                let next = u64::from(self.record.stop.then == AfterStop::Run);
+                let is_stopping = self.record.state == State::Stopping;
+                Until::Running { run: self.record.run + if is_stopping { next } else { 0 } }
+            }
+            Ask::Restart { .. } => {
                 let before = self.record.run;
                 self.apply(Input::Restart, cause);
                 Until::Running { run: before + 1 }
@@ -245,7 +250,14 @@ impl Worker {
                 self.apply(Input::Stop(order), cause);
                 Until::Gone { run }
             }
-            Ask::Signal { signal, scope } => {
+            Ask::Signal { key, .. } if self.record.orders.is_repeated(key) => {
+                return answer.give(self.process.show(), None);
+            }
+            Ask::Signal { signal, scope, key } => {
+                if key.is_some() {
+                    // On record before it is sent: it may be lost with the engine, and is never sent twice.
+                    self.commit(&[]);
+                }
                 let error = self.signal(signal, scope, cause).err();
                 return answer.give(self.process.show(), error);
             }
