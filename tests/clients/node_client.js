@@ -17,6 +17,7 @@ const descriptor = library("protobufjs/ext/descriptor");
 const OPTIONS = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true, includeDirs: [met.proto] };
 const loaded = (file) => grpc.loadPackageDefinition(loader.loadSync(file, OPTIONS));
 const { ProcessService } = loaded("provost/v1/process_service.proto").provost.v1;
+const { ProviderService } = loaded("provost/v1/provider_service.proto").provost.v1;
 const { Health } = loaded("grpc/health/v1/health.proto").grpc.health.v1;
 const REFLECTIONS = {
   v1: loaded("grpc/reflection/v1/reflection.proto").grpc.reflection.v1.ServerReflection,
@@ -61,6 +62,9 @@ const call = (client, method, request, credentials, options = soon()) =>
   );
 const isStream = (client, method) => client[method].responseStream;
 
+// What has been called at least once.
+const called = new Set();
+
 // The methods with the credentials of a role, on a connection.
 class User {
   constructor(role, client) {
@@ -68,9 +72,11 @@ class User {
     this.metadata = loginOf(role);
   }
   ask(method, request = {}, options = soon()) {
+    called.add(method);
     return call(this.client, method, request, this.metadata, options);
   }
   open(method, request = {}, options = soon()) {
+    called.add(method);
     return this.client[method](request, this.metadata, options);
   }
 }
@@ -230,6 +236,25 @@ checks.remove = () =>
     await one(admin.ask("Remove", { targets: [id] }));
     const { results } = await viewer.ask("Status", { targets: [id] });
     assert.deepEqual([results[0].target, results[0].error.code], [id, "ERROR_CODE_NOT_FOUND"]);
+  });
+
+checks.update_and_definitions = () =>
+  started({ ...SLEEP, name: "js-update" }, async (id) => {
+    const definition = async () => {
+      const [item] = await collect(admin.open("Definitions", { targets: [id] }));
+      return item.definition;
+    };
+    const { spec } = await definition();
+    assert.deepEqual(spec.command, SLEEP.command);
+    const labels = [{ key: "team", value: "web" }];
+    const updated = await one(admin.ask("Update", { target: id, spec: { ...spec, labels } }));
+    assert.deepEqual([updated.id, updated.run], [id, 1]);
+    assert.deepEqual((await definition()).spec.labels, labels);
+    const command = ["sleep", "1001"];
+    await one(admin.ask("Update", { target: "js-update", spec: { ...spec, command }, restart: true }));
+    await until("it runs in the new way", async () => (await status(id))[0].run === 2);
+    const [missing] = await collect(admin.open("Definitions", { targets: ["nobody"] }));
+    assert.equal(missing.missing.error.code, "ERROR_CODE_NOT_FOUND");
   });
 
 checks.signal = () => {
@@ -419,6 +444,27 @@ checks.upgrade_needs_admin = async () => {
   for (const user of [viewer, operator]) {
     await refused("PERMISSION_DENIED", "ROLE", user.ask("Upgrade", { id: "01234567-89ab-7def-8123-456789abcdef" }));
   }
+};
+
+checks.providers = async () => {
+  const client = connect(ProviderService);
+  const [boss, other] = [new User("admin", client), new User("operator", client)];
+  const target = { alias: "js-app" };
+  const spec = { binary: met.provider, allow_external: true };
+  await refused("PERMISSION_DENIED", "ROLE", other.ask("StartProvider", { target, spec }));
+  const { provider } = await boss.ask("StartProvider", { target, spec });
+  assert.equal(provider.state, "PROVIDER_STATE_READY");
+  const { value } = await other.ask("FetchValue", { target, path: ["pid"] });
+  assert.equal(value.fields.value.numberValue, provider.pid);
+  assert.equal((await other.ask("ProviderInfo", { target })).provider.type, "rude");
+  assert.equal((await other.ask("ProviderHealth", { target })).status, "PROVIDER_HEALTH_STATUS_OK");
+  const listed = (await other.ask("ListProviders")).providers;
+  assert.deepEqual(listed.map((p) => p.target.alias), ["js-app"]);
+  await boss.ask("ResetProvider", { target });
+  assert.notEqual((await boss.ask("ReplaceProvider", { target })).provider.pid, provider.pid);
+  await boss.ask("StopProvider", { target });
+  await boss.ask("ShutDownProviders");
+  client.close();
 };
 
 // --- how calls end
@@ -680,6 +726,11 @@ checks.keep_alive = async () => {
   await until("five pings are through", () => Date.now() - kept.begin > 11_000);
   await new User("viewer", kept.client).ask("ServiceInfo");
   assert.deepEqual(kept.states, ["READY"]);
+};
+
+checks.every_method = async () => {
+  const methods = [ProcessService, ProviderService].flatMap((each) => Object.keys(each.service));
+  assert.deepEqual(methods.filter((method) => !called.has(method)), []);
 };
 
 async function main() {

@@ -33,6 +33,7 @@ api, services = grpc.protos_and_services("provost/v1/process_service.proto")
 process = grpc.protos("provost/v1/process.proto")
 event = grpc.protos("provost/v1/event.proto")
 health_types = grpc.protos("provost/v1/health.proto")
+provider_api, provider_services = grpc.protos_and_services("provost/v1/provider_service.proto")
 
 # Generous: what is waited for comes at once, or when a busy machine gets to it.
 SOON = 20
@@ -77,14 +78,19 @@ def login_of(role):
     return login(*MET["users"][role])
 
 
+# What has been called at least once.
+CALLED = set()
+
+
 class User:
     """The methods with the credentials of a role, on a channel."""
 
-    def __init__(self, role, link):
-        self.stub, self.metadata = services.ProcessServiceStub(link), login_of(role)
+    def __init__(self, role, link, stub=services.ProcessServiceStub):
+        self.stub, self.metadata = stub(link), login_of(role)
 
     def __getattr__(self, method):
         call = getattr(self.stub, method)
+        CALLED.add(method)
         return lambda request, timeout=SOON, **more: call(request, timeout=timeout, metadata=self.metadata, **more)
 
 
@@ -246,6 +252,24 @@ def remove():
         only(ADMIN.Remove(api.RemoveRequest(targets=[id])).results[0])
         [item] = VIEWER.Status(api.StatusRequest(targets=[id])).results
         expect((item.target, item.error.code), (id, api.ERROR_CODE_NOT_FOUND))
+
+
+@check
+def update_and_definitions():
+    with started("sleep", "1000", name="py-update") as id:
+        definition = lambda: next(iter(ADMIN.Definitions(api.DefinitionsRequest(targets=[id])))).definition
+        spec = definition().spec
+        expect(list(spec.command), ["sleep", "1000"])
+        spec.labels.add(key="team", value="web")
+        (updated,) = ADMIN.Update(api.UpdateRequest(target=id, spec=spec)).results
+        expect((only(updated).id, only(updated).run), (id, 1))
+        expect([label.value for label in definition().spec.labels], ["web"])
+        spec.command[1] = "1001"
+        (updated,) = ADMIN.Update(api.UpdateRequest(target="py-update", spec=spec, restart=True)).results
+        only(updated)
+        until("it runs in the new way", lambda: status(id)[0].run == 2)
+        (missing,) = ADMIN.Definitions(api.DefinitionsRequest(targets=["nobody"]))
+        expect(missing.missing.error.code, api.ERROR_CODE_NOT_FOUND)
 
 
 @check
@@ -435,6 +459,31 @@ def upgrade_needs_admin():
     request = api.UpgradeRequest(id=str(uuid.uuid4()))
     for user in (VIEWER, OPERATOR):
         refused("PERMISSION_DENIED", "ROLE", user.Upgrade, request)
+
+
+@check
+def providers():
+    link = connect()
+    boss, other = (User(role, link, provider_services.ProviderServiceStub) for role in ("admin", "operator"))
+    target = provider_api.ProviderTarget(alias="py-app")
+    spec = provider_api.ProviderSpec(binary=MET["provider"], allow_external=True)
+    request = provider_api.StartProviderRequest(target=target, spec=spec)
+    refused("PERMISSION_DENIED", "ROLE", other.StartProvider, request)
+    provider = boss.StartProvider(request).provider
+    expect(provider.state, provider_api.PROVIDER_STATE_READY)
+    value = other.FetchValue(provider_api.FetchValueRequest(target=target, path=["pid"])).value
+    expect(value["value"], provider.pid)
+    expect(other.ProviderInfo(provider_api.ProviderInfoRequest(target=target)).provider.type, "rude")
+    health = other.ProviderHealth(provider_api.ProviderHealthRequest(target=target))
+    expect(health.status, provider_api.PROVIDER_HEALTH_STATUS_OK)
+    listed = other.ListProviders(provider_api.ListProvidersRequest()).providers
+    expect([p.target.alias for p in listed], ["py-app"])
+    boss.ResetProvider(provider_api.ResetProviderRequest(target=target))
+    replaced = boss.ReplaceProvider(provider_api.ReplaceProviderRequest(target=target)).provider
+    assert replaced.pid != provider.pid, replaced
+    boss.StopProvider(provider_api.StopProviderRequest(target=target))
+    boss.ShutDownProviders(provider_api.ShutDownProvidersRequest())
+    link.close()
 
 
 # --- how calls end
@@ -712,6 +761,12 @@ def keep_alive():
     until("five pings are through", lambda: time.monotonic() - KEPT.begin > 11)
     User("viewer", KEPT.link).ServiceInfo(api.ServiceInfoRequest())
     expect(set(KEPT.states), {grpc.ChannelConnectivity.READY})
+
+
+@check
+def every_method():
+    of = lambda protos: [m.name for s in protos.DESCRIPTOR.services_by_name.values() for m in s.methods]
+    expect([name for name in of(api) + of(provider_api) if name not in CALLED], [])
 
 
 def main():

@@ -8,10 +8,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, LATER, SOON, cli, wait};
+use crate::harness::{Gateway, LATER, SOON, cli, fixture, wait};
 
 /// In the order in which they are made.
-const CHECKS: [&str; 43] = [
+const CHECKS: [&str; 46] = [
     "start_one",
     "start_count",
     "start_again",
@@ -20,6 +20,7 @@ const CHECKS: [&str; 43] = [
     "stop_with_a_signal",
     "restart",
     "remove",
+    "update_and_definitions",
     "signal",
     "wait_for_states",
     "status_by_every_target",
@@ -35,6 +36,7 @@ const CHECKS: [&str; 43] = [
     "service",
     "health_of_the_store",
     "upgrade_needs_admin",
+    "providers",
     "errors_have_details",
     "the_wrong_field_is_named",
     "deadline_ends_the_wait",
@@ -55,6 +57,7 @@ const CHECKS: [&str; 43] = [
     "reflection_v1alpha",
     "reflection_v1",
     "keep_alive",
+    "every_method",
 ];
 
 /// A path in the repository.
@@ -109,6 +112,7 @@ fn every_check_is_ok(program: &str, script: &str) {
         "dir": gateway.dir(),
         "proto": here("proto"),
         "gateway_pid": pid,
+        "provider": fixture("rude"),
         "libraries": installed("node/node_modules"),
         "users": serde_json::Map::from_iter(users),
     });
