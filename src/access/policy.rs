@@ -124,8 +124,6 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
     }
 }
 
-}
-
 /// What the request does, as a verb: `stop`, `read the output`.
 #[must_use]
 pub fn verb(request: &Request) -> &'static str {

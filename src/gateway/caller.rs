@@ -10,19 +10,19 @@ use crate::access::basic;
 use crate::access::remembered::Remembered;
 use crate::access::verifier::{Denied, Verifier};
 use crate::gateway::pool::Engine;
-use crate::gateway::shares::{Holder, Place};
-use crate::gateway::threads::busy;
 use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
+use crate::gateway::shares::{Holder, Place};
+use crate::gateway::threads::busy;
 use crate::rpc::status::{self, Reason};
-use crate::sys::{clock, system};
 use crate::sys::socket::PeerCredentials;
+use crate::sys::{clock, system};
 use crate::tls::identity::Peer;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
-use crate::wire::role::Role;
 use crate::wire::id::quoted;
+use crate::wire::role::Role;
 
 /// A user that has logged in.
 pub(super) type User = Arc<str>;
@@ -48,8 +48,8 @@ pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 impl Caller {
     pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
         Self::Remote { peer, remembered: Remembered::new(verifier) }
-
     }
+
     /// Whose share a call is part of, before its user is known.
     pub fn holder(&self) -> Holder {
         match self {

@@ -55,19 +55,18 @@ impl Calls {
                     Some(engine) => caught(|| ours.ask(&user, request, engine)),
                     None => Err(busy()),
                 };
-                pending::answer(sink, result);
                 drop(place);
+                pending::answer(sink, result);
             })),
             Ok((mut place, Entry::Login(login))) => self.gateway.threads.answer(sink, move || {
                 let user = ours.caller.verify(&ours.gateway, &login)?;
-                ours.ask(&user, request, &mut ours.gateway.engine())
                 ours.caller.share(&mut place, &user)?;
+                ours.ask(&user, request, &mut ours.gateway.engine())
             }),
             Err(status) => pending::answer(sink, Err(status)),
         }
     }
 
-    /// Answers once, after a while: on a thread of its own, which stops waiting when the client goes.
     /// A place in the shares of this connection's caller and of the user, if known by now.
     pub fn place(&self, shares: &Shares, user: Option<&User>) -> Result<Place, RpcStatus> {
         let mut place = shares.take(self.caller.holder()).ok_or_else(busy)?;
@@ -75,6 +74,7 @@ impl Calls {
         Ok(place)
     }
 
+    /// Answers once, after a while: on a thread of its own, which stops waiting when the client goes.
     pub fn later<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: ServerStreamingSink<A>)
     where
         Q: Ask,
@@ -147,8 +147,8 @@ impl Calls {
                     Entry::Known(user) => user,
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
-                let running = ours.caller.begin(&ours.gateway, &user, generation)?;
                 ours.caller.share(&mut place, &user)?;
+                let running = ours.caller.begin(&ours.gateway, &user, generation)?;
                 work(&ours, user, &mut response, &running).map_err(|stop| match stop {
                     Stop::Failed(_) if running.is_over() => Stop::Failed(RunningCall::over()),
                     stop => stop,

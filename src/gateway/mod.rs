@@ -36,10 +36,10 @@ mod running;
 mod serving;
 pub mod settings;
 mod shared;
+mod shares;
 mod slots;
 mod threads;
 
-mod shares;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -63,15 +63,15 @@ use crate::gateway::running::Running;
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::{GatewaySettings, Limits};
 use crate::gateway::shared::{Access, Gateway};
+use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
-use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, memory, socket, thread};
 use crate::wire::error::Error;
-
 use crate::wire::role::GroupRoles;
+
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
 const COMPLETION_THREADS: usize = 1;
@@ -90,9 +90,9 @@ pub struct Options {
     pub settings: Option<GatewaySettings>,
     /// Reads the settings again.
     pub load: Load,
-    pub say: Say,
     /// Who comes in on this machine besides root and the service's own user.
     pub groups: GroupRoles,
+    pub say: Say,
 }
 
 /// Reads the settings, if there are any.
@@ -119,8 +119,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         serving: Serving::default(),
         log: Log::new(say),
         notes: Mutex::default(),
-        socket,
         groups,
+        socket,
     });
     let mut addresses = Vec::new();
     let listener =

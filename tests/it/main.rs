@@ -12,6 +12,7 @@ mod a_sweep;
 mod a_total;
 mod b_batch;
 mod b_model;
+mod b_orders;
 mod b_restart;
 mod b_stop;
 mod b_tree;
@@ -31,6 +32,7 @@ mod f_names;
 mod f_place;
 mod f_socket;
 #[cfg(feature = "gateway")]
+mod g_access;
 mod g_calls;
 #[cfg(feature = "gateway")]
 mod g_clients;
@@ -38,6 +40,8 @@ mod g_clients;
 mod g_demo;
 #[cfg(feature = "gateway")]
 mod g_drain;
+#[cfg(feature = "gateway")]
+mod g_groups;
 #[cfg(feature = "gateway")]
 mod g_http2;
 #[cfg(feature = "gateway")]
@@ -47,7 +51,9 @@ mod g_local;
 #[cfg(feature = "gateway")]
 mod g_process;
 #[cfg(feature = "gateway")]
+mod g_refused;
 mod g_remote;
+mod g_shares;
 #[cfg(feature = "gateway")]
 mod g_tls;
 #[cfg(feature = "gateway")]
