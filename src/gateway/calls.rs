@@ -267,6 +267,11 @@ impl Source {
                 replies.retain(|reply| matches!(reply, Reply::Chunk(_)));
                 Self::Kept(replies.into_iter())
             }
+            Request::Definitions(_) => {
+                let mut replies = client.call(request)?;
+                replies.retain(|reply| matches!(reply, Reply::Definition(_) | Reply::Item(_)));
+                Self::Kept(replies.into_iter())
+            }
             Request::Stream(r) => Self::Output(client.stream_shared(r)?),
             Request::Events(r) => Self::Events(client.events(r)?),
             _ => Self::None,
