@@ -81,7 +81,7 @@ fn is_refused_by_role(answer: &Answer) -> bool {
 
 /// Refused for what the process is, as a whole or in its result.
 fn is_refused_as_own(answer: &Answer) -> bool {
-    ["needs admin", "is what the service runs for itself", "is the service's own"]
+    ["is what the service runs for itself", "is the service's own"]
         .iter()
         .any(|text| answer.text.contains(text) || holds(&answer.data, text))
 }

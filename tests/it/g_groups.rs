@@ -175,7 +175,7 @@ fn a_member_has_a_share_of_the_connections() {
     stage.service.ok(&["stop", "web"]);
     let mut codes: Vec<_> = waits.into_iter().map(|wait| wait.end(LATER).code).collect();
     codes.sort_unstable();
-    assert_eq!(codes.iter().filter(|code| **code == 6).count(), 6, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == 125).count(), 6, "{codes:?}");
     cli::run(ask(61100, &["list"]), LATER).expect(0);
 }
 

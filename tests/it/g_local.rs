@@ -153,11 +153,12 @@ fn a_channel_goes_on_with_the_service_that_follows_a_killed_one() {
     let mut client = asking(&service);
     assert_eq!(client.list(), "1");
     let gateway = service.pid(GATEWAY);
-    // Of the keeper, which has the socket; engine and gateway cannot outlive it.
+    // The gateway is nobody's child from here on, and the socket that it accepts from is gone with the service.
     service.kill_at_once(&[]);
-    wait::until("the gateway is gone with it", SOON, || !procfs::alive(gateway));
     assert!(Path::new(&socket(&service)).exists(), "it was killed: nobody has taken the socket away");
     service.serve_again();
+    client.until_listed("1");
+    wait::until("the gateway of before is gone", LATER, || !procfs::alive(gateway));
     client.until_listed("1");
     python_can_do_everything_beside(&service);
 }
