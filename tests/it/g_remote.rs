@@ -170,6 +170,7 @@ fn a_name_in_the_configuration_is_a_service() {
     mode(0o600);
     let there = ask(&["-H", "lab", "list"]);
     assert_eq!(there.expect(0).out(), gateway.service().ok(&["list"]));
+    assert!(there.err().contains("[remote.lab] has no 'crl'"), "{there:?}");
     ask(&["--remote", "lab", "stop", "web"]).expect(0);
     // What is said on the command line is in the place of what is written there.
     let refused = ask(&["-H", "lab", "--user", "mallory", "list"]);
