@@ -185,6 +185,8 @@
 //! | feed, event | the last events in memory that the keeper holds; one thing that happened, numbered once for all |
 //! | write queue, sequence number | what has yet to reach the store; an answer waits until its number is written |
 //! | listener, slot | accepts connections and limits how many there are; a connection's part of that limit |
+//! | share, place | how many of the gateway's calls one caller may have under way; a call's part of that |
+//! | order, key | a restart or a signal; by what one that comes again is known |
 //! | address | where a client reaches a service: a socket, or a gateway |
 //! | response stream, pending response | answers of a gRPC call that go out one by one; one answer until it is out |
 //! | rate limit, violation | how often an address may fail; one failure |
