@@ -86,8 +86,8 @@ pub enum OwnRule {
     From(Role),
 }
 
-/// The same for a process of the service's own. The engine holds it, which alone knows what a name means; here
-/// is what it holds.
+/// The same for a process of the service's own. The engine holds it, which alone knows what a name means;
+/// here is what it holds.
 #[must_use]
 pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
     match request {

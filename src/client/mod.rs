@@ -316,8 +316,8 @@ impl Client {
         self.0.call(request, None)
     }
 
-    /// The same for a restart or a signal of somebody who may ask again, with the same key. Without one, a fresh
-    /// key is good for the attempts of this call.
+    /// The same for a restart or a signal of somebody who may ask again, with the same key. Without one, a
+    /// fresh key is good for the attempts of this call.
     pub fn call_with_key(&mut self, request: Request, key: Option<OrderKey>) -> Result<Vec<Reply>, Error> {
         self.0.call(request, key)
     }

@@ -52,8 +52,8 @@ impl Session {
             .collect())
     }
 
-    /// Sends a request that is not a stream, and returns the replies in their order. `key`: of whoever asked for
-    /// it, who may ask again.
+    /// Sends a request that is not a stream, and returns the replies in their order. `key`: of whoever asked
+    /// for it, who may ask again.
     pub fn call(&mut self, request: Request, key: Option<OrderKey>) -> Result<Vec<Reply>, Error> {
         let removed =
             if let Request::Remove(remove) = &request { remove.targets.clone() } else { Vec::new() };

@@ -1,5 +1,5 @@
 //! gRPC for programs on this machine: over a unix socket, without TLS and passwords. The kernel says who is
-//! at the other end, and who is let in has been given a role by root: so the C core has the connection itself,
+//! at the other end, and who is let in has a role that root gave: so the C core has the connection itself,
 //! without a pump and a meter between.
 //!
 //! The keeper holds the listening socket and the engine lends it, so that connections wait in it while there

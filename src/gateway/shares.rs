@@ -21,8 +21,8 @@ pub(super) struct ShareLimits {
     pub member: usize,
 }
 
-/// Calls that have threads of their own. With the threads of the pool they are fewer than the connections that
-/// the engine gives, so that the command line always finds one.
+/// Calls that have threads of their own. With the threads of the pool they are fewer than the connections
+/// that the engine gives, so that the command line always finds one.
 pub(super) const LASTING: ShareLimits = ShareLimits { network: 224, local: 96, each: 100, member: 24 };
 /// So many of the engine's connections are never the gateway's.
 const KEPT_FREE: usize = 128;

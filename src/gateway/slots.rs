@@ -32,7 +32,8 @@ struct SlotsTaken {
     asked: u64,
     proven: usize,
     unproven: usize,
-    /// How many of the unproven are of one address, or with version 6 of one network: half of the slots at most.
+    /// How many of the unproven are of one address, or with version 6 of one network: half of the slots at
+    /// most.
     of: BTreeMap<IpAddr, usize>,
 }
 

@@ -207,8 +207,8 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     Ok(PeerCredentials { pid: cred.pid.cast_unsigned(), uid: cred.uid, gid: cred.gid })
 }
 
-/// SO_PEERGROUPS of unix(7): the supplementary groups of whoever is at the other end, as the kernel noted them
-/// when they connected.
+/// SO_PEERGROUPS of unix(7): the supplementary groups of whoever is at the other end, as the kernel noted
+/// them when they connected.
 pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups: Vec<u32> = vec![0; 32];
     loop {

@@ -19,14 +19,10 @@ macro_rules! same_variants {
                 }
             }
 
-            /// Of a request: what is unknown is refused, and not taken for something else.
+            /// Of a request: what is unknown is nothing, and not something else.
             #[allow(dead_code, reason = "not each of them is in a request")]
-            pub(in crate::wire) fn asked(number: i32) -> Result<Self, crate::wire::error::Error> {
-                let unknown = |_| {
-                    let e = format!("there is no value {number} of {}", stringify!($name));
-                    crate::wire::error::Error::usage(e)
-                };
-                v1::$name::try_from(number).map(|_| Self::from_wire(number)).map_err(unknown)
+            pub(in crate::wire) fn asked(number: i32) -> Option<Self> {
+                v1::$name::try_from(number).ok().map(|_| Self::from_wire(number))
             }
 
             /// Of what is stored: a newer service may have known more.

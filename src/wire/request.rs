@@ -15,7 +15,7 @@ use crate::wire::proto::v1::request::Body;
 use crate::wire::proto::{same_variants, v1};
 use crate::wire::provider::ProviderCall;
 use crate::wire::registry::RegistryCall;
-use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, pairs_from_wire, pairs_to_wire};
+use crate::wire::spec::{INSTANCES_MAX, Scope, Spec, known, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::millis;
 
 /// The version of the command channel.
@@ -370,7 +370,7 @@ impl Request {
                 targets: checked(r.targets)?,
                 signal: r.signal.map(checked_signal).transpose()?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
-                scope: r.scope.map(Scope::asked).transpose()?,
+                scope: r.scope.map(|scope| known("scope", Scope::asked(scope))).transpose()?,
                 no_kill: r.no_kill,
             }),
             Body::Restart(r) => Self::Restart(checked(r.targets)?),
@@ -378,11 +378,11 @@ impl Request {
             Body::Signal(r) => Self::Signal(Signal {
                 targets: checked(r.targets)?,
                 signal: checked_signal(r.signal)?,
-                scope: Scope::asked(r.scope)?,
+                scope: known("scope", Scope::asked(r.scope))?,
             }),
             Body::Wait(r) => Self::Wait(Wait {
                 targets: checked(r.targets)?,
-                until: Until::asked(r.until)?,
+                until: known("until", Until::asked(r.until))?,
                 timeout: r.timeout_ms.map(Duration::from_millis),
             }),
             Body::Status(r) => Self::Status(checked(r.targets)?),
@@ -390,7 +390,9 @@ impl Request {
                 let after = (!r.after.is_empty()).then(|| ProcessId::from_wire(&r.after)).transpose()?;
                 Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max })
             }
-            Body::Output(r) => Self::Output(Output { target: r.target, kind: StreamKind::asked(r.kind)? }),
+            Body::Output(r) => {
+                Self::Output(Output { target: r.target, kind: known("kind", StreamKind::asked(r.kind))? })
+            }
             Body::Stream(r) => Self::Stream(Stream::from_wire(r)?),
             Body::Follow(r) => Self::Follow(Follow::from_wire(r)?),
             Body::Env(r) => Self::Env(EnvChange { set: pairs_from_wire(r.set), unset: r.unset }),
@@ -466,7 +468,7 @@ impl Stream {
             }
             Some(v1::stream::Since::Now(_)) | None => Since::Now,
         };
-        Ok(Self { targets, kind: StreamKind::asked(r.kind)?, since })
+        Ok(Self { targets, kind: known("kind", StreamKind::asked(r.kind))?, since })
     }
 }
 

@@ -395,8 +395,8 @@ impl Spec {
 
     /// Of a request: see `asked` of the enums in it.
     pub(in crate::wire) fn asked(w: v1::Spec) -> Result<Self, Error> {
-        w.stop.as_ref().map(|stop| Scope::asked(stop.scope)).transpose()?;
-        w.restart.as_ref().map(|restart| RestartPolicy::asked(restart.policy)).transpose()?;
+        w.stop.as_ref().map(|stop| known("scope", Scope::asked(stop.scope))).transpose()?;
+        w.restart.as_ref().map(|r| known("restart", RestartPolicy::asked(r.policy))).transpose()?;
         Self::from_wire(w)
     }
 
@@ -501,6 +501,11 @@ pub fn check_env(key: &str, value: &str) -> Result<(), Error> {
 
 pub(in crate::wire) fn pairs_to_wire(pairs: &[(String, String)]) -> Vec<v1::EnvVar> {
     pairs.iter().map(|(k, v)| v1::EnvVar { key: k.clone(), value: v.clone() }).collect()
+}
+
+/// A value of an enum in a request, which may be one that only another version knows.
+pub(in crate::wire) fn known<T>(what: &str, asked: Option<T>) -> Result<T, Error> {
+    asked.ok_or_else(|| Error::usage(format!("there is no value of '{what}' of this number")))
 }
 
 pub(in crate::wire) fn pairs_from_wire(pairs: Vec<v1::EnvVar>) -> Vec<(String, String)> {

@@ -1,5 +1,5 @@
-//! What docs/access.md says, tried: every method, by a viewer, an operator and an admin, over TLS, for a process
-//! of somebody's and for each that the service keeps for itself.
+//! What docs/access.md says, tried: every method, by a viewer, an operator and an admin, over TLS, for a
+//! process of somebody's and for each that the service keeps for itself.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -153,7 +153,7 @@ fn a_channel_goes_on_with_the_service_that_follows_a_killed_one() {
     let mut client = asking(&service);
     assert_eq!(client.list(), "1");
     let gateway = service.pid(GATEWAY);
-    // The gateway is nobody's child from here on, and the socket that it accepts from is gone with the service.
+    // The gateway is nobody's child from here on, and accepts from a socket without a name.
     service.kill_at_once(&[]);
     assert!(Path::new(&socket(&service)).exists(), "it was killed: nobody has taken the socket away");
     service.serve_again();
