@@ -16,6 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod access_table;
 mod behind;
 mod caller;
 mod calls;

@@ -33,6 +33,7 @@ mod f_place;
 mod f_socket;
 #[cfg(feature = "gateway")]
 mod g_access;
+#[cfg(feature = "gateway")]
 mod g_calls;
 #[cfg(feature = "gateway")]
 mod g_clients;
@@ -52,7 +53,9 @@ mod g_local;
 mod g_process;
 #[cfg(feature = "gateway")]
 mod g_refused;
+#[cfg(feature = "gateway")]
 mod g_remote;
+#[cfg(feature = "gateway")]
 mod g_shares;
 #[cfg(feature = "gateway")]
 mod g_tls;
