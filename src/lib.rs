@@ -85,7 +85,7 @@
 //! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline,
 //! `gateway/connection.rs` makes a gRPC server of its own for it, whose handlers own the caller, and
 //! `tls/pump.rs` carries plaintext between the connection and that server's socket, past a meter of HTTP/2
-//! frames (`gateway/meter/mod.rs`). `gateway/calls.rs` finds out the user ([`access`]), whether they may
+//! frames (`meter/mod.rs`). `gateway/calls.rs` finds out the user ([`access`]), whether they may
 //! (`access/policy.rs`), and asks the engine on their behalf. Output it reads where it lies: the engine
 //! shares the memory with it (`client/stream/shared.rs`).
 //!
@@ -116,10 +116,11 @@
 //! | [`engine`] | the service | `sys`, `wire`, `ring`, `listener` |
 //! | [`tls`] | mutual TLS 1.3, for both of its ends | `sys`, `wire` |
 //! | [`guard`] | limits on what others ask of us, and we of others | `sys` |
+//! | [`meter`] | what a peer may do with HTTP/2, inside of TLS | `sys`, `guard`, `tls`, `rpc` |
 //! | [`access`] | users, passwords, roles | `sys`, `wire`, `guard` |
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
-//! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `access`, `rpc`, `client` |
+//! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `meter`, `access`, `rpc`, `client` |
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
@@ -224,6 +225,8 @@ pub mod guard;
 pub mod host;
 pub mod keeper;
 pub mod listener;
+#[cfg(feature = "gateway")]
+pub mod meter;
 #[cfg(feature = "gateway")]
 pub mod module;
 #[cfg(feature = "gateway")]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may import whom. A new edge is a change of the design. Files with a line of their own may do more than
 /// their folder: those are the composition root.
-const LAYERS: [(&str, &[&str]); 31] = [
+const LAYERS: [(&str, &[&str]); 32] = [
     ("src/sys", &["sys"]),
     ("src/wire", &["wire", "sys"]),
     ("src/keeper", &["keeper", "sys", "wire"]),
@@ -35,7 +35,8 @@ const LAYERS: [(&str, &[&str]); 31] = [
     ("src/module", &["module", "rpc", "sys", "wire"]),
     ("src/host", &["access", "client", "host", "listener", "module", "provider", "registry", "sys", "wire"]),
     ("src/guard", &["guard", "sys"]),
-    ("src/gateway", &["access", "client", "gateway", "guard", "rpc", "sys", "tls", "wire"]),
+    ("src/meter", &["guard", "meter", "rpc", "sys", "tls"]),
+    ("src/gateway", &["access", "client", "gateway", "guard", "meter", "rpc", "sys", "tls", "wire"]),
     (
         "src/config",
         &[
@@ -58,7 +59,7 @@ const LAYERS: [(&str, &[&str]); 31] = [
         "src/lib.rs",
         &[
             "access", "cli", "client", "config", "engine", "gateway", "guard", "host", "keeper", "listener",
-            "module", "provider", "registry", "ring", "rpc", "sdk", "sys", "tls", "wire",
+            "meter", "module", "provider", "registry", "ring", "rpc", "sdk", "sys", "tls", "wire",
         ],
     ),
     ("src/main.rs", &[]),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::gateway::connection;
 use crate::gateway::shared::Gateway;
-use crate::gateway::slots::{SlotLimits, Slots};
+use crate::guard::slots::{SlotLimits, Slots};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::next_connection;
 use crate::sys::{clock, thread};

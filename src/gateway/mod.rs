@@ -28,7 +28,6 @@ mod live;
 mod local;
 mod log;
 mod login;
-pub mod meter;
 mod methods;
 mod pool;
 mod rate_limit;
@@ -39,7 +38,6 @@ mod serving;
 pub mod settings;
 mod shared;
 mod shares;
-mod slots;
 mod threads;
 
 use std::collections::BTreeSet;

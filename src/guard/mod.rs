@@ -4,4 +4,5 @@
 
 pub mod breaker;
 pub mod gate;
+pub mod slots;
 pub mod token_bucket;

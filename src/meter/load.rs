@@ -14,7 +14,7 @@ use grpcio::{
 };
 use parking_lot::Mutex;
 
-use crate::gateway::meter::{FrameMeter, Quotas};
+use crate::meter::{FrameMeter, Quotas};
 use crate::rpc::{block, codec};
 use crate::sys::{clock, grpc, poll};
 use crate::tls::pump::{Meter, MeterDecision};

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::gateway::rate_limit::network;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SlotLimits {
+pub struct SlotLimits {
     pub all: usize,
     /// Of them, still in their handshake.
     pub unproven: usize,
@@ -21,7 +21,7 @@ const CROWDED_PERCENT: usize = 50;
 /// How many of a hundred it turns away then; all when the last slot is taken.
 const TURNED_AWAY_MIN: usize = 30;
 
-pub(super) struct Slots {
+pub struct Slots {
     limits: SlotLimits,
     taken: Mutex<SlotsTaken>,
     random: RandomState,
@@ -38,7 +38,7 @@ struct SlotsTaken {
 }
 
 /// A slot, given back when it is dropped.
-pub(super) struct Slot {
+pub struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
     is_proven: bool,

@@ -6,11 +6,11 @@ mod frames;
 
 use std::collections::BTreeSet;
 
-use crate::gateway::meter::frames::{
+use crate::guard::token_bucket::{Rate, TokenBucket};
+use crate::meter::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE,
 };
-use crate::guard::token_bucket::{Rate, TokenBucket};
 use crate::tls::pump::{Meter, MeterDecision};
 
 /// What a client sends first.
@@ -284,7 +284,7 @@ mod load;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::meter::frames::tests::frame_of;
+    use crate::meter::frames::tests::frame_of;
     use proptest::prelude::*;
 
     fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
