@@ -124,7 +124,7 @@
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
-//! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `rpc` |
+//! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `guard`, `tls`, `meter`, `rpc`, `sdk` |
 //! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `client`, `provider`, `registry`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
@@ -204,6 +204,7 @@
 //! | adopt | to keep a process that has outlived its service, under the new one |
 //! | hand over | in an upgrade the keeper gives everything to the new program |
 //! | resume | a client or a sink continues a stream where it stopped |
+//! | restored, deaf | a registration of modules that an earlier host has noted; a provider whose executor does not answer |
 //! | salvage | to read out of a damaged database what can be read |
 //!
 //! # Deliberately absent

@@ -32,7 +32,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
     ("src/sdk", &["rpc", "sdk", "sys", "wire"]),
     ("src/provider", &["client", "provider", "rpc", "sdk", "sys", "wire"]),
     ("src/registry", &["client", "guard", "provider", "registry", "sys", "wire"]),
-    ("src/module", &["module", "rpc", "sys", "wire"]),
+    ("src/module", &["guard", "meter", "module", "rpc", "sdk", "sys", "tls", "wire"]),
     ("src/host", &["access", "client", "host", "listener", "module", "provider", "registry", "sys", "wire"]),
     ("src/guard", &["guard", "sys"]),
     ("src/meter", &["guard", "meter", "rpc", "sys", "tls"]),

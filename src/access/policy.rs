@@ -227,8 +227,13 @@ mod tests {
         let set = EnvChange { set: vec![("A".into(), "b".into())], unset: Vec::new() };
         let unset = EnvChange { set: Vec::new(), unset: vec!["A".into()] };
         let provider = || ProviderName::new("", "app").unwrap();
-        let order =
-            ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout: Duration::ZERO, tagged: false };
+        let order = ModuleOrder {
+            name: "a.b".into(),
+            input: Vec::new(),
+            timeout: Duration::ZERO,
+            tagged: false,
+            metadata: Vec::new(),
+        };
         let (connection, reason) = ("c".to_owned(), String::new());
         let drain = ModuleCall::Drain { connection, reason, deadline: Duration::ZERO };
         let registry = |verb| Request::Registry(RegistryCall { whom: Whom::All(None), verb });

@@ -20,24 +20,26 @@ use crate::wire::module::{
 pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 5] = ["list", "connections", "schema", "call", "drain"];
+const VERBS: [&str; 7] = ["list", "connections", "stats", "show", "schema", "call", "drain"];
 const SUMMARY: &str = "Call modules that programs have registered, and show them";
 const HELP: &str = "\
-Usage: provost module list|connections
-       provost module schema NAMESPACE.NAME
+Usage: provost module list|connections|stats
+       provost module show|schema NAMESPACE.NAME
        provost module call NAMESPACE.NAME [--input JSON] [OPTIONS]
        provost module drain CONNECTION [OPTIONS]
 
 Programs register modules with a running service and execute them for it (docs/modules.md). 'call'
 checks the input against the module's types, has it executed by one of those that have registered it,
-and prints the answer as JSON: indented on a terminal, on one line in a pipe. 'drain' gives a
-connection no new calls. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
+and prints the answer as JSON: indented on a terminal, on one line in a pipe. 'show' tells who
+executes a module and why others do not, 'stats' how calls went. 'drain' gives a connection no new
+calls. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
 1: it failed.
 
 Options:
       --input JSON           The input, or @FILE, or @- for standard input (default: {})
       --tagged               Print the answer with its types
       --timeout D            How long the call may take (30s)
+      --metadata KEY=VALUE   For the executor, as traceparent=...; can be given again
       --reason TEXT          Why it is drained
       --deadline D           How long what is drained may go on (30s)
 
@@ -53,6 +55,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 enum Order {
     Ask(ModuleCall),
     Schema(String),
+    Show(String),
+    Stats,
     /// With the input as it was given.
     Call {
         order: ModuleOrder,
@@ -62,12 +66,19 @@ enum Order {
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     let (mut input, mut tagged, mut reason) = ("{}".to_owned(), false, String::new());
-    let (mut timeout, mut deadline) = (TIMEOUT, TIMEOUT);
+    let (mut timeout, mut deadline, mut metadata) = (TIMEOUT, TIMEOUT, Vec::new());
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--input" => input = arguments.value(&option)?,
             "--tagged" => tagged = true,
             "--timeout" => timeout = arguments.duration(&option)?,
+            "--metadata" => {
+                let value = arguments.value(&option)?;
+                let pair = value.split_once('=').filter(|(key, _)| !key.is_empty());
+                let (key, value) =
+                    pair.ok_or_else(|| arguments.usage("'--metadata' takes KEY=VALUE".into()))?;
+                metadata.push((key.to_owned(), value.to_owned()));
+            }
             "--reason" => reason = arguments.value(&option)?,
             "--deadline" => deadline = arguments.duration(&option)?,
             _ => return Err(arguments.unknown(&option)),
@@ -81,10 +92,12 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     let order = match verb.as_str() {
         "list" => Order::Ask(ModuleCall::List),
         "connections" => Order::Ask(ModuleCall::Connections),
+        "stats" => Order::Stats,
         "schema" => Order::Schema(of("module")?),
+        "show" => Order::Show(of("module")?),
         "call" => {
             let name = of("module")?;
-            Order::Call { order: ModuleOrder { name, input: Vec::new(), timeout, tagged }, input }
+            Order::Call { order: ModuleOrder { name, input: Vec::new(), timeout, tagged, metadata }, input }
         }
         "drain" => Order::Ask(ModuleCall::Drain { connection: of("connection")?, reason, deadline }),
         other => {
@@ -104,6 +117,8 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
     let call = match order {
         Order::Ask(call) => call,
         Order::Schema(name) => return schema(&name, session),
+        Order::Show(name) => return show(&name, session),
+        Order::Stats => return stats(session),
         Order::Call { order, input } => {
             let input = text::given("--input", &input, INPUT_LEN_MAX)?;
             ModuleCall::Call(ModuleOrder { input, ..order })
@@ -156,19 +171,84 @@ fn ask(call: ModuleCall, session: &Session) -> Result<ModuleAnswer, Error> {
 
 /// The types of one module.
 fn schema(name: &str, session: &mut Session) -> Result<(), Error> {
-    let ModuleAnswer::Modules(all) = ask(ModuleCall::List, session)? else { return Ok(()) };
-    let found = all.iter().find(|m| m.name == name).ok_or_else(|| {
+    let found = find(name, session)?;
+    session.answer(|| module(&found), || text::escaped(&found.signature).into_owned());
+    Ok(())
+}
+
+fn find(name: &str, session: &Session) -> Result<ModuleInfo, Error> {
+    let ModuleAnswer::Modules(all) = ask(ModuleCall::List, session)? else { return Err(not_understood()) };
+    all.into_iter().find(|m| m.name == name).ok_or_else(|| {
         Error::new(Code::NotFound, format!("there is no module {}", quoted(name)))
             .hint("'provost module list' shows all")
-    })?;
-    session.answer(|| module(found), || text::escaped(&found.signature).into_owned());
+    })
+}
+
+fn not_understood() -> Error {
+    Error::new(Code::Failed, "the answer is not to the question")
+}
+
+/// One module, and how each of those is that have registered it.
+fn show(name: &str, session: &mut Session) -> Result<(), Error> {
+    let found = find(name, session)?;
+    let ModuleAnswer::Connections(all) = ask(ModuleCall::Connections, session)? else {
+        return Err(not_understood());
+    };
+    let (namespace, short) = name.rsplit_once('.').unwrap_or(("", name));
+    let is_of_it = |c: &&ModuleConnection| c.namespace == namespace && c.modules.iter().any(|m| m == short);
+    let of_it: Vec<_> = all.iter().filter(is_of_it).collect();
+    let object = || {
+        let mut shown = module(&found);
+        shown["connections"] = of_it.iter().map(|c| connection(c)).collect();
+        shown
+    };
+    let lines = || {
+        let mut lines = vec![found.signature.clone()];
+        if !found.description.is_empty() {
+            lines.push(found.description.clone());
+        }
+        lines.push(format!(
+            "{} calls, {} failed, {} ms",
+            found.requests,
+            found.errors,
+            ms(found.mean_latency_us)
+        ));
+        lines.extend(of_it.iter().map(|c| {
+            let why = if c.reason.is_empty() { String::new() } else { format!(": {}", c.reason) };
+            format!("{} at {}: {}, {} under way{why}", c.id, c.executor, c.state, c.in_flight)
+        }));
+        let lines: Vec<_> = lines.iter().map(|line| text::escaped(line).into_owned()).collect();
+        lines.join("\n")
+    };
+    session.answer(object, lines);
     Ok(())
+}
+
+/// How calls of each module went.
+fn stats(session: &mut Session) -> Result<(), Error> {
+    let ModuleAnswer::Modules(all) = ask(ModuleCall::List, session)? else { return Err(not_understood()) };
+    if session.is_json() {
+        all.iter().for_each(|m| session.object(&module(m)));
+        return Ok(());
+    }
+    let rows = all.into_iter().map(|m| {
+        [m.name, m.members.to_string(), m.requests.to_string(), m.errors.to_string(), ms(m.mean_latency_us)]
+            .map(|t| text::escaped(&t).into_owned())
+    });
+    stdout::table(&mut session.out, ["MODULE", "MEMBERS", "CALLS", "ERRORS", "MEAN_MS"], rows.collect());
+    Ok(())
+}
+
+/// Microseconds as milliseconds with a fraction.
+fn ms(us: u64) -> String {
+    format!("{}.{:03}", us / 1000, us % 1000)
 }
 
 fn module(m: &ModuleInfo) -> Value {
     json!({
         "name": m.name, "signature": m.signature, "version": m.version, "description": m.description,
-        "members": m.members,
+        "members": m.members, "requests": m.requests, "errors": m.errors,
+        "mean_latency_us": m.mean_latency_us,
     })
 }
 
@@ -178,6 +258,7 @@ fn connection(c: &ModuleConnection) -> Value {
         "modules": c.modules, "registered_at": c.registered_at.0,
         "last_heartbeat_at": c.last_heartbeat_at.map(|at| at.0), "in_flight": c.in_flight,
         "requests": c.requests, "errors": c.errors, "last_error": c.last_error,
+        "mean_latency_us": c.mean_latency_us, "reason": c.reason,
     })
 }
 
@@ -193,10 +274,17 @@ mod tests {
     fn orders_are_read() {
         assert_eq!(parsed("list"), Ok(Order::Ask(ModuleCall::List)));
         assert_eq!(parsed("schema a.b"), Ok(Order::Schema("a.b".into())));
+        assert_eq!([parsed("show a.b"), parsed("stats")], [Ok(Order::Show("a.b".into())), Ok(Order::Stats)]);
         let timeout = Duration::from_secs(2);
-        let order = ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout, tagged: true };
+        let order = ModuleOrder {
+            name: "a.b".into(),
+            input: Vec::new(),
+            timeout,
+            tagged: true,
+            metadata: vec![("k".into(), "v=w".into())],
+        };
         let call = Order::Call { order, input: "1".into() };
-        assert_eq!(parsed("call a.b --input 1 --timeout 2s --tagged"), Ok(call));
+        assert_eq!(parsed("call a.b --input 1 --timeout 2s --tagged --metadata k=v=w"), Ok(call));
         let (connection, reason, deadline) = ("c".to_owned(), "r".to_owned(), Duration::from_secs(1));
         let drain = ModuleCall::Drain { connection, reason, deadline };
         assert_eq!(parsed("drain c --reason r --deadline 1s"), Ok(Order::Ask(drain)));
@@ -204,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_is_incomplete_is_refused() {
-        for line in ["x", "call", "schema", "drain", "list more", "call a.b c"] {
+        for line in ["x", "call", "schema", "drain", "list more", "call a.b c", "call a.b --metadata =v"] {
             assert!(parsed(line).is_err_and(|e| e.code == Code::Usage), "{line}");
         }
     }

@@ -40,7 +40,7 @@ pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySet
 }
 
 /// `certificate`, `key`, `ca`, `crl`: each where it is said to be, or else in the directory of all.
-fn files(section: &mut Section<'_>, state: Option<&Path>) -> Result<Files, Error> {
+pub fn files(section: &mut Section<'_>, state: Option<&Path>) -> Result<Files, Error> {
     let dir = section.path("certificates")?.or_else(|| state.map(|state| state.join("certs")));
     let mut named = |key: &'static str, name: &str| match section.path(key)? {
         Some(path) => Ok(path),

@@ -203,7 +203,7 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<R
         #[cfg(feature = "gateway")]
         providers: providers.map(providers::read).transpose()?.unwrap_or_default(),
         #[cfg(feature = "gateway")]
-        modules: modules.map(modules::read).transpose()?.unwrap_or_default(),
+        modules: modules.map(|section| modules::read(section, state)).transpose()?.unwrap_or_default(),
         #[cfg(feature = "gateway")]
         registry: registry.map(registry::read).transpose()?.unwrap_or_default(),
         processes,

@@ -195,8 +195,23 @@ impl<'a> Section<'a> {
 
     /// A list of texts.
     #[cfg(feature = "gateway")]
-    pub fn texts_of(&mut self, key: &'static str) -> Result<Option<Vec<At<Cow<'a, str>>>>, Error> {
-        let Some(value) = self.take(key) else { return Ok(None) };
+    pub fn texts_of(&mut self, key: &'static str) -> Result<Option<Texts<'a>>, Error> {
+        self.take(key).map(|value| self.list(key, value)).transpose()
+    }
+
+    /// All keys, whatever they are, each of which is a list of texts.
+    #[cfg(feature = "gateway")]
+    pub fn lists(mut self) -> Result<Vec<(At<String>, Texts<'a>)>, Error> {
+        let table = std::mem::take(&mut self.table);
+        let one = |(key, value): (At<String>, _)| {
+            let list = self.list(&key.value, value)?;
+            Ok((key, list))
+        };
+        entries(table).map(one).collect()
+    }
+
+    #[cfg(feature = "gateway")]
+    fn list(&self, key: &str, value: At<DeValue<'a>>) -> Result<Texts<'a>, Error> {
         let kind = "a list of strings";
         let At { value: DeValue::Array(list), .. } = value else {
             return Err(self.of_kind(key, &value, kind));
@@ -208,7 +223,7 @@ impl<'a> Section<'a> {
                 other => Err(self.of_kind(key, &At { value: other, at }, kind)),
             }
         };
-        list.into_iter().map(one).collect::<Result<_, _>>().map(Some)
+        list.into_iter().map(one).collect()
     }
 
     /// Whatever it is.
@@ -331,6 +346,10 @@ fn json_value(value: DeValue<'_>) -> Value {
 /// A key that stands for itself, and its text.
 #[cfg(feature = "gateway")]
 pub type Text<'a> = (At<String>, At<Cow<'a, str>>);
+
+/// A list of texts.
+#[cfg(feature = "gateway")]
+pub type Texts<'a> = Vec<At<Cow<'a, str>>>;
 
 /// In the order of the file.
 fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'_>>)> {

@@ -85,7 +85,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let providers = Providers::new(socket.clone(), directories, notes);
     let registry = Arc::new(Registry::new(socket.clone(), providers, entries, registry)?);
     registry.watch(socket.clone())?;
-    let (modules, address) = Modules::start(modules, Arc::clone(&say))?;
+    let (modules, address) = Modules::start(modules, &ours.with_extension("modules"), Arc::clone(&say))?;
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }

@@ -1,38 +1,48 @@
 //! A call of a module: the input is checked before it leaves, the output before it is given back, and who
 //! cannot be reached is passed over for the next member of the group.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::module::executors::ExecuteFailure;
-use crate::module::plane::{Member, NoMember};
-use crate::module::schema::Type;
+use crate::module::plane::connection::Module;
+use crate::module::plane::turns::{Ended, Member, NoMember, Said};
 use crate::module::shared::Shared;
-use crate::module::value;
 use crate::rpc::services::constellation::ExecuteRequest;
+use crate::sdk::module::schema::Type;
+use crate::sdk::module::value;
 use crate::sys::clock;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleOrder;
 use crate::wire::time::millis;
 
+/// A call with less time than this says nothing about who did not answer it, ms.
+const FAIR_MS: u64 = 1000;
+
 /// What a call is given back, as JSON.
-pub fn call(shared: &Arc<Shared>, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
+pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
     let deadline = clock::now_ms() + millis(order.timeout);
+    let module =
+        shared.with(|plane| plane.module(&order.name)).ok_or_else(|| none(&order.name, NoMember::Unknown))?;
+    // Members of a group have the same types, so this is done once.
+    let input = tagged_input(&order.input, &module.input);
+    let input = input.map_err(|why| Failure::Input(why).error(order))?.to_string().into_bytes();
     let mut tried: Vec<String> = Vec::new();
     loop {
-        let member =
-            shared.with(|plane| plane.next(&order.name, &tried)).map_err(|why| none(&order.name, why))?;
-        let result = execute(shared, &member, order, deadline);
-        let error = result.as_ref().err().map(|failure| failure.text());
-        // One that has gone meanwhile leaves no channel.
-        if !shared.with(|plane| plane.done(&member.id, error)) {
-            shared.executors.forget(&member.id);
-        }
+        let member = shared.member(&order.name, &tried, deadline).map_err(|why| none(&order.name, why))?;
+        let (id, begun) = (member.id.clone(), clock::now_ns());
+        let result = execute(shared, &member, order, input.clone(), deadline)
+            .and_then(|output| shown(&output, &module, order.tagged));
+        shared.done(member, ended(&result, order, begun));
         match result {
-            Err(Failure::Execute(ExecuteFailure::Unreached(_))) => tried.push(member.id),
+            // The last failure is what is told when there is no time, no budget or nobody left.
+            Err(Failure::Execute(ExecuteFailure::Unreached(_)))
+                if shared.with(|plane| plane.may_retry(&order.name)) =>
+            {
+                tried.push(id);
+            }
             result => return result.map_err(|failure| failure.error(order)),
         }
     }
@@ -44,25 +54,47 @@ enum Failure {
     Execute(ExecuteFailure),
 }
 
-fn execute(shared: &Shared, member: &Member, order: &ModuleOrder, deadline: u64) -> Result<Vec<u8>, Failure> {
-    let input = tagged_input(&order.input, &member.module.input).map_err(Failure::Input)?;
-    let name = order.name.rsplit_once('.').map_or(&*order.name, |(_, name)| name);
+/// How an attempt has ended, for the record of the member.
+fn ended(result: &Result<Vec<u8>, Failure>, order: &ModuleOrder, begun_ns: u64) -> Ended {
+    let said = match result {
+        Ok(_) | Err(Failure::Execute(ExecuteFailure::Failed { .. })) => Said::Answered,
+        Err(Failure::Input(_)) => Said::Nothing,
+        Err(Failure::Output(_)) => Said::Broken,
+        Err(Failure::Execute(ExecuteFailure::Unreached(_))) => Said::Unreached,
+        Err(Failure::Execute(ExecuteFailure::Deadline)) if millis(order.timeout) >= FAIR_MS => Said::Silent,
+        Err(Failure::Execute(ExecuteFailure::Deadline | ExecuteFailure::TooLarge(_))) => Said::Nothing,
+        Err(Failure::Execute(ExecuteFailure::Refused(_))) => Said::Broken,
+    };
+    let took_us = clock::now_ns().saturating_sub(begun_ns) / 1000;
+    Ended { said, error: result.as_ref().err().map(Failure::text), took_us }
+}
+
+fn execute(
+    shared: &Shared,
+    member: &Member,
+    order: &ModuleOrder,
+    input_data: Vec<u8>,
+    deadline: u64,
+) -> Result<Vec<u8>, Failure> {
     let request = ExecuteRequest {
-        module_name: name.to_owned(),
-        input_data: input.to_string().into_bytes(),
+        module_name: member.name.clone(),
+        input_data,
         execution_id: Uuid::new_v4().to_string(),
-        metadata: HashMap::new(),
+        metadata: order.metadata.iter().cloned().collect(),
     };
     let left = deadline.saturating_sub(clock::now_ms());
     if left == 0 {
         return Err(Failure::Execute(ExecuteFailure::Deadline));
     }
-    let left = std::time::Duration::from_millis(left);
-    let output =
-        shared.executors.execute(&member.id, &member.executor, &request, left).map_err(Failure::Execute)?;
-    let output: Value = serde_json::from_slice(&output).map_err(|e| Failure::Output(e.to_string()))?;
-    let plain = value::to_plain(&output, &member.module.output).map_err(Failure::Output)?;
-    let shown = if order.tagged { output } else { plain };
+    let left = Duration::from_millis(left);
+    shared.executors.execute(&member.id, &member.executor, &request, left).map_err(Failure::Execute)
+}
+
+/// What is given back of an output that is of the module's type.
+fn shown(output: &[u8], module: &Module, tagged: bool) -> Result<Vec<u8>, Failure> {
+    let output: Value = serde_json::from_slice(output).map_err(|e| Failure::Output(e.to_string()))?;
+    let plain = value::to_plain(&output, &module.output).map_err(Failure::Output)?;
+    let shown = if tagged { output } else { plain };
     Ok(shown.to_string().into_bytes())
 }
 
@@ -80,7 +112,9 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Self::Input(why) | Self::Output(why) => why.clone(),
-            Self::Execute(ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why)) => why.clone(),
+            Self::Execute(
+                ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why) | ExecuteFailure::TooLarge(why),
+            ) => why.clone(),
             Self::Execute(ExecuteFailure::Deadline) => "no answer in time".to_owned(),
             Self::Execute(ExecuteFailure::Failed { code, message, .. }) => format!("[{code}] {message}"),
         }
@@ -94,9 +128,9 @@ impl Failure {
             Self::Execute(ExecuteFailure::Deadline) => {
                 (Code::TimedOut, "timeout", format!("no answer within {} ms", millis(order.timeout)))
             }
-            Self::Execute(ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why)) => {
-                (Code::Failed, "transport", why)
-            }
+            Self::Execute(
+                ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why) | ExecuteFailure::TooLarge(why),
+            ) => (Code::Failed, "transport", why),
             Self::Execute(ExecuteFailure::Failed { code, message, stack_trace }) => {
                 let (exit, reason) = match &*code {
                     "TYPE_ERROR" => (Code::Usage, "type_error"),
@@ -122,6 +156,12 @@ fn none(name: &str, why: NoMember) -> Error {
         NoMember::Unknown => Error::new(Code::NotFound, format!("there is no module {name:.200}"))
             .reason("module_not_found")
             .hint("'provost module list' shows all"),
+        NoMember::Busy(why) => {
+            let why = format!("module {name:.200}: all executors are busy: {why:.2000}");
+            Error::new(Code::Refused, why)
+                .reason("busy")
+                .hint("'member_calls' and 'member_queue' of [modules] are the limits")
+        }
         NoMember::NoneHealthy(why) => {
             Error::new(Code::Failed, format!("module {name:.200}: no healthy executors: {why:.2000}"))
                 .reason("no_healthy_executors")

@@ -33,6 +33,8 @@ pub enum ExecuteFailure {
     Deadline,
     /// What gRPC says.
     Refused(String),
+    /// The same of a message that is too large, or of an executor that has too much to do.
+    TooLarge(String),
     /// What the executor says.
     Failed { code: String, message: String, stack_trace: String },
 }
@@ -66,6 +68,9 @@ impl Executors {
                 return Err(match status.code() {
                     RpcStatusCode::UNAVAILABLE => ExecuteFailure::Unreached(status.message().to_owned()),
                     RpcStatusCode::DEADLINE_EXCEEDED => ExecuteFailure::Deadline,
+                    RpcStatusCode::RESOURCE_EXHAUSTED => {
+                        ExecuteFailure::TooLarge(format!("RESOURCE_EXHAUSTED: {}", status.message()))
+                    }
                     code => ExecuteFailure::Refused(format!("{code}: {}", status.message())),
                 });
             }

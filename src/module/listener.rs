@@ -1,4 +1,4 @@
-//! Lets providers connect: plain TCP on this machine alone. One thread accepts; the C core gets the accepted
+//! Lets providers connect: plain TCP on this machine alone, elsewhere see `tls_listener.rs`. One thread accepts; the C core gets the accepted
 //! sockets, never the listening one, so that there is a limit on them.
 
 use std::io;
@@ -7,10 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use grpcio::{ChannelBuilder, EnvBuilder, Server, ServerBuilder};
+use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder};
+use rustls::ServerConfig;
 
+use crate::module::owner::Owner;
 use crate::module::server::Server as Answers;
 use crate::module::shared::Shared;
+use crate::module::tls_listener;
+use crate::module::tls_listener::ServerParts;
 use crate::rpc::services::constellation::module_provider_service;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::next_connection;
@@ -27,12 +31,10 @@ const CALLS_MAX: i32 = 16;
 const SHUT_MS: u64 = 100;
 
 /// Opens the listening socket.
-pub fn open(address: SocketAddr) -> Result<TcpListener, Error> {
-    if !address.ip().is_loopback() {
-        let e = format!("modules are listened for on this machine alone, not on {address}");
-        return Err(
-            Error::new(Code::Refused, e).hint("'listen' of [modules] is 127.0.0.1:PORT or [::1]:PORT")
-        );
+pub fn open(address: SocketAddr, is_secured: bool) -> Result<TcpListener, Error> {
+    if !is_secured && !address.ip().is_loopback() {
+        let e = format!("modules are listened for without TLS on this machine alone, not on {address}");
+        return Err(Error::new(Code::Refused, e).hint("'tls = true' in [modules]"));
     }
     let failed = |e: io::Error| Error::failed(&format!("listen on {address} for modules"), &e);
     let listener = TcpListener::bind(address).map_err(failed)?;
@@ -41,23 +43,32 @@ pub fn open(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves what connects, on a thread of its own, until the process ends.
-pub fn run(listener: TcpListener, shared: &Arc<Shared>) -> Result<(), Error> {
+pub fn run(listener: TcpListener, tls: Option<Arc<ServerConfig>>, shared: &Arc<Shared>) -> Result<(), Error> {
     let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
-    let arguments = ChannelBuilder::new(Arc::clone(&env))
+    let failed = |e: io::Error| Error::failed("start a thread", &e);
+    if let Some(tls) = tls {
+        let parts = Arc::new(ServerParts { env, arguments, calls_max: CALLS_MAX as u32 });
+        let shared = Arc::clone(shared);
+        let accepting = move || tls_listener::accept_all(&listener, &tls, &parts, &shared);
+        return thread::spawn("modules", accepting).map(drop).map_err(failed);
+    }
+    let answers = Answers { shared: Arc::clone(shared), owner: Owner::default() };
+    let mut server = ServerBuilder::new(Arc::clone(&env))
+        .channel_args(arguments(env).build_args())
+        .register_service(module_provider_service(answers))
+        .build()
+        .map_err(|e| Error::failed("make a server", &e))?;
+    server.start();
+    thread::spawn("modules", move || accept_all(&listener, server)).map(drop).map_err(failed)
+}
+
+/// What the C core is told about every connection.
+fn arguments(env: Arc<Environment>) -> ChannelBuilder {
+    ChannelBuilder::new(env)
         .max_receive_message_len(MESSAGE_LEN_MAX)
         .max_send_message_len(MESSAGE_LEN_MAX)
         .max_concurrent_stream(CALLS_MAX)
         .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
-        .build_args();
-    let mut server = ServerBuilder::new(env)
-        .channel_args(arguments)
-        .register_service(module_provider_service(Answers(Arc::clone(shared))))
-        .build()
-        .map_err(|e| Error::failed("make a server", &e))?;
-    server.start();
-    thread::spawn("modules", move || accept_all(&listener, server))
-        .map(drop)
-        .map_err(|e| Error::failed("start a thread", &e))
 }
 
 fn accept_all(listener: &TcpListener, mut server: Server) {

@@ -3,35 +3,47 @@
 //!
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
-//! | `modules` | `listener.rs` | the listening socket, how many are connected | connections |
+//! | `modules` | `listener.rs`, `tls_listener.rs` | the listening socket, how many are connected | connections |
+//! | `modules-conn` | `tls_listener.rs` | one connection with TLS and its gRPC server | its two sockets |
 //! | `grpc-N` | `server.rs` | registrations and control streams | the C core |
 //! | `modules-time` | `shared.rs` | nothing | the next deadline, what changes it |
+//! | `modules-notes` | `shared.rs` | the notes | registrations, their ends |
+//! | `modules-probe` | `probe.rs` | probes of executors | probes that are due, their answers |
 //!
-//! A call runs on the thread of whoever asks. What is known of providers is in memory (`plane.rs`, pure):
-//! when the host ends, their streams end with it, and providers register again.
+//! A call runs on the thread of whoever asks. What is known of providers is in memory (`plane/mod.rs`, pure).
+//! What the next host has to know of registrations is in notes (`notes.rs`): it restores them, and they are
+//! executed for as long as their executors answer.
 
 #![forbid(unsafe_code)]
 
 mod call;
+mod convert;
 mod executor;
 mod executors;
 mod listener;
 mod names;
+mod notes;
 mod outbox;
+mod owner;
 mod plane;
-mod schema;
+mod probe;
+mod recorder;
 mod server;
 pub mod settings;
 mod shared;
-mod value;
+mod tls_listener;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::module::call::call;
+use crate::module::notes::Notes;
+use crate::module::plane::connection::Module;
 use crate::module::settings::ModuleSettings;
 use crate::module::shared::{Say, Shared};
 use crate::sys::thread;
+use crate::tls::material;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo};
 
@@ -43,15 +55,26 @@ pub struct Modules {
 
 impl Modules {
     /// Listens for providers, if the settings say where. Returns where that is.
-    pub fn start(settings: ModuleSettings, say: Say) -> Result<(Self, Option<SocketAddr>), Error> {
+    pub fn start(
+        settings: ModuleSettings,
+        notes: &Path,
+        say: Say,
+    ) -> Result<(Self, Option<SocketAddr>), Error> {
         let Some(address) = settings.listen else { return Ok((Self { shared: None }, None)) };
-        let listener = listener::open(address)?;
-        let shared = Arc::new(Shared::new(settings.limits, say));
-        let time = Arc::clone(&shared);
-        thread::spawn("modules-time", move || time.keep_time())
-            .map_err(|e| Error::failed("start a thread", &e))?;
+        let tls = settings.tls.as_ref().map(material::server).transpose()?;
+        let listener = listener::open(address, tls.is_some())?;
+        let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say));
+        let threads: [(_, fn(&Shared)); 3] = [
+            ("modules-time", Shared::keep_time),
+            ("modules-notes", Shared::record),
+            ("modules-probe", Shared::probe),
+        ];
+        for (name, work) in threads {
+            let shared = Arc::clone(&shared);
+            thread::spawn(name, move || work(&shared)).map_err(|e| Error::failed("start a thread", &e))?;
+        }
         let address = listener.local_addr().map_err(|e| Error::failed("listen for modules", &e))?;
-        listener::run(listener, &shared)?;
+        listener::run(listener, tls, &shared)?;
         Ok((Self { shared: Some(shared) }, Some(address)))
     }
 
@@ -63,12 +86,15 @@ impl Modules {
         })?;
         match question {
             ModuleCall::List => Ok(ModuleAnswer::Modules(shared.with(|plane| {
-                let all = plane.modules().into_iter().map(|(name, (module, members))| ModuleInfo {
-                    signature: signature(&name, &module),
+                let all = plane.modules().into_iter().map(|(name, offered)| ModuleInfo {
+                    signature: signature(&name, &offered.module),
                     name,
-                    version: module.version.clone(),
-                    description: module.description.clone(),
-                    members: u32::try_from(members).unwrap_or(u32::MAX),
+                    version: offered.module.version.clone(),
+                    description: offered.module.description.clone(),
+                    members: u32::try_from(offered.members).unwrap_or(u32::MAX),
+                    requests: offered.counters.requests,
+                    errors: offered.counters.errors,
+                    mean_latency_us: offered.counters.mean_us(),
                 });
                 all.collect()
             }))),
@@ -78,14 +104,16 @@ impl Modules {
                     namespace: c.namespace.clone(),
                     group: c.group.clone().unwrap_or_default(),
                     executor: c.executor.to_string(),
-                    state: c.state.name().to_owned(),
+                    state: c.state_name().to_owned(),
                     modules: c.modules.keys().cloned().collect(),
                     registered_at: c.registered_at,
                     last_heartbeat_at: c.last_heartbeat_at,
                     in_flight: c.in_flight,
-                    requests: c.requests,
-                    errors: c.errors,
+                    requests: c.totals().requests,
+                    errors: c.totals().errors,
                     last_error: c.last_error.clone(),
+                    mean_latency_us: c.totals().mean_us(),
+                    reason: c.out().unwrap_or_default(),
                 });
                 all.collect()
             }))),
@@ -107,7 +135,7 @@ impl Modules {
 }
 
 /// `demo.add(a: Int, b: Int) -> Int`.
-fn signature(name: &str, module: &plane::Module) -> String {
+fn signature(name: &str, module: &Module) -> String {
     let parameters: Vec<_> =
         module.input.parameters().into_iter().map(|(name, of)| format!("{name}: {of}")).collect();
     format!("{name}({}) -> {}", parameters.join(", "), module.output)

@@ -1,5 +1,5 @@
 //! `constellation.provider.v1.ModuleProvider`: registration, and the control streams that show who lives. It
-//! runs on the C core's completion thread and never waits: everything it asks is in memory.
+//! runs on the C core's completion thread and never waits: what has to be noted is done elsewhere.
 
 use std::sync::Arc;
 
@@ -7,22 +7,29 @@ use futures_util::future::{Either, select};
 use futures_util::{SinkExt, TryStreamExt};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, UnarySink, WriteFlags};
 
+use crate::module::convert::registration;
 use crate::module::outbox::{Next, Outbox};
-use crate::module::plane::{Declared, Registration, Unbound};
-use crate::module::schema::{DEPTH_MAX, Type};
+use crate::module::owner::Owner;
+use crate::module::plane::Unbound;
+use crate::module::plane::register::Registration;
 use crate::module::shared::Shared;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::ModuleProvider;
 use crate::rpc::services::constellation::control_message::Payload;
+use crate::sdk::module::schema::DEPTH_MAX;
 
 /// Metadata in which a provider names the connection that its registration replaces.
 const REPLACES: &str = "provost-connection-id";
 
 /// Answers providers.
 #[derive(Clone)]
-pub struct Server(pub Arc<Shared>);
+pub struct Server {
+    pub shared: Arc<Shared>,
+    /// Whose connection this is.
+    pub owner: Owner,
+}
 
 impl ModuleProvider for Server {
     fn register(
@@ -33,8 +40,13 @@ impl ModuleProvider for Server {
     ) {
         let replaces = ctx.request_headers().iter().find(|(key, _)| *key == REPLACES);
         let replaces = replaces.and_then(|(_, value)| Some(std::str::from_utf8(value).ok()?.to_owned()));
-        let answer = decoded(request).map(|request| self.0.register(registration(request, replaces)));
-        pending::answer(sink, answer);
+        match decoded(request) {
+            Ok(request) => {
+                let r = Registration { replaces, owner: self.owner.clone(), ..registration(request) };
+                self.submit(sink, move |shared| shared.register(r));
+            }
+            Err(status) => pending::answer(sink, Err(status)),
+        }
     }
 
     fn deregister(
@@ -43,8 +55,13 @@ impl ModuleProvider for Server {
         request: Encoded<proto::DeregisterRequest>,
         sink: UnarySink<proto::DeregisterResponse>,
     ) {
-        let answer = decoded(request).map(|request| self.0.deregister(&request));
-        pending::answer(sink, answer);
+        match decoded(request) {
+            Ok(request) => {
+                let owner = self.owner.clone();
+                self.submit(sink, move |shared| shared.deregister(&request, &owner));
+            }
+            Err(status) => pending::answer(sink, Err(status)),
+        }
     }
 
     fn control_plane(
@@ -53,10 +70,10 @@ impl ModuleProvider for Server {
         requests: RequestStream<proto::ControlMessage>,
         sink: DuplexSink<proto::ControlMessage>,
     ) {
-        let shared = Arc::clone(&self.0);
+        let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
         let outbox = Arc::new(Outbox::default());
         ctx.spawn(async move {
-            let mut bound = Bound { shared, outbox: Arc::clone(&outbox), id: None };
+            let mut bound = Bound { shared, owner, outbox: Arc::clone(&outbox), id: None };
             let reading = Box::pin(async { bound.read(requests).await });
             let writing = Box::pin(write(&outbox, sink));
             // When the provider has said its last word, what is said to it still goes out.
@@ -65,6 +82,18 @@ impl ModuleProvider for Server {
                 writing.await;
             }
         });
+    }
+}
+
+impl Server {
+    /// Answers when it is done and noted. Where too much waits already, the call is cancelled.
+    fn submit<A: Send + 'static>(
+        &self,
+        sink: UnarySink<A>,
+        work: impl FnOnce(&Shared) -> A + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.recorder.submit(Box::new(move || pending::answer(sink, Ok(work(&shared)))));
     }
 }
 
@@ -92,6 +121,7 @@ async fn write(outbox: &Outbox, mut sink: DuplexSink<proto::ControlMessage>) {
 /// A control stream, and the connection that its first message has named. Its end is the connection's.
 struct Bound {
     shared: Arc<Shared>,
+    owner: Owner,
     outbox: Arc<Outbox>,
     id: Option<String>,
 }
@@ -119,7 +149,7 @@ impl Bound {
         let id = match &self.id {
             None => {
                 let id = message.connection_id;
-                self.shared.bind(&id, &self.outbox).map_err(|why| match why {
+                self.shared.bind(&id, &self.owner, &self.outbox).map_err(|why| match why {
                     Unbound::Unknown => refused(RpcStatusCode::NOT_FOUND, "there is no such connection"),
                     Unbound::Twice => {
                         refused(RpcStatusCode::ALREADY_EXISTS, "the connection has a control stream already")
@@ -167,25 +197,4 @@ fn decoded<M: prost::Message + Default>(request: Encoded<M>) -> Result<M, RpcSta
         let why = format!("the message cannot be read (schemas have at most {DEPTH_MAX} levels): {e}");
         RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, why)
     })
-}
-
-fn registration(request: proto::RegisterRequest, replaces: Option<String>) -> Registration {
-    let schema = |schema: Option<proto::TypeSchema>, what: &str| {
-        schema.map_or_else(|| Err(format!("Missing {what}")), |schema| Type::from_wire(&schema))
-    };
-    let modules = request.modules.into_iter().map(|module| Declared {
-        name: module.name,
-        input: schema(module.input_schema, "input_schema"),
-        output: schema(module.output_schema, "output_schema"),
-        version: module.version,
-        description: module.description,
-    });
-    Registration {
-        namespace: request.namespace,
-        group: Some(request.group_id).filter(|group| !group.is_empty()),
-        executor_url: request.executor_url,
-        modules: modules.collect(),
-        protocol_version: request.protocol_version,
-        replaces,
-    }
 }

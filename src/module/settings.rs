@@ -1,13 +1,22 @@
 //! What can be configured of the module plane.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::tls::material::Files;
+use crate::wire::time::millis;
+
+/// How often an executor that does not answer is probed in the time that it has to answer again.
+const PROBES_PER_TIMEOUT: u64 = 5;
 
 /// Settings of the module plane; without an address there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModuleSettings {
-    /// Where providers register: on this machine, without TLS.
+    /// Where providers register.
     pub listen: Option<SocketAddr>,
+    /// With mutual TLS, by these files; none: without TLS, on this machine.
+    pub tls: Option<Files>,
     pub limits: ModuleLimits,
 }
 
@@ -22,6 +31,19 @@ pub struct ModuleLimits {
     pub report_interval: Duration,
     /// Namespaces that no provider may have, with those below them.
     pub reserved: Vec<String>,
+    /// Which certificates may have a namespace, with those below it, by their typed names.
+    pub namespaces: BTreeMap<String, BTreeSet<String>>,
+    /// The most calls of one provider at once.
+    pub member_calls: u32,
+    /// The most calls that wait for one, by provider of the module.
+    pub member_queue: u32,
+}
+
+impl ModuleLimits {
+    /// How long until an executor that has to be watched is probed again.
+    pub fn probe_interval_ms(&self) -> u64 {
+        millis(self.heartbeat_timeout) / PROBES_PER_TIMEOUT
+    }
 }
 
 impl Default for ModuleLimits {
@@ -31,6 +53,9 @@ impl Default for ModuleLimits {
             control_timeout: Duration::from_secs(30),
             report_interval: Duration::from_secs(30),
             reserved: vec!["stdlib".to_owned()],
+            namespaces: BTreeMap::new(),
+            member_calls: 64,
+            member_queue: 64,
         }
     }
 }

@@ -6,15 +6,25 @@ use std::time::Duration;
 
 use grpcio::{RpcStatus, RpcStatusCode};
 use parking_lot::{Condvar, Mutex};
+use prost::Message;
 use uuid::Uuid;
 
+use crate::module::convert;
 use crate::module::executors::Executors;
+use crate::module::notes::Notes;
 use crate::module::outbox::Outbox;
-use crate::module::plane::{PROTOCOL_VERSION, Plane, Registration, Unbound};
+use crate::module::owner::Owner;
+use crate::module::plane::register::Registration;
+use crate::module::plane::turns::{Ended, Member, NoMember};
+use crate::module::plane::{PROTOCOL_VERSION, Plane, Unbound};
+use crate::module::probe::Prober;
+use crate::module::recorder::{Recorder, Work};
 use crate::module::settings::ModuleLimits;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::control_message::Payload;
 use crate::sys::clock;
+use crate::sys::procfs::boot_id;
+use crate::wire::module_note::ModuleNote;
 use crate::wire::time::millis;
 
 /// Where a line for the log goes.
@@ -28,17 +38,66 @@ pub struct Shared {
     /// By connection.
     streams: Mutex<HashMap<String, Arc<Outbox>>>,
     pub executors: Executors,
+    pub recorder: Recorder,
+    notes: Notes,
+    prober: Prober,
+    /// A member may take a call that could not be taken before.
+    freed: Condvar,
+    boot: String,
     say: Say,
 }
 
 impl Shared {
-    pub fn new(limits: ModuleLimits, say: Say) -> Self {
-        Self {
+    /// With what an earlier host has left in the notes.
+    pub fn new(limits: ModuleLimits, notes: Notes, say: Say) -> Self {
+        let shared = Self {
             plane: Mutex::new(Plane::new(limits)),
             changed: Condvar::new(),
             streams: Mutex::default(),
             executors: Executors::default(),
+            recorder: Recorder::default(),
+            notes,
+            prober: Prober::default(),
+            freed: Condvar::new(),
+            boot: boot_id(),
             say,
+        };
+        shared.restore();
+        shared
+    }
+
+    /// Puts a line into the log.
+    pub fn say(&self, line: &str) {
+        (self.say)(line);
+    }
+
+    fn restore(&self) {
+        let (all, bad) = self.notes.all();
+        bad.iter().for_each(|why| (self.say)(&format!("a registration of modules is lost: {why}")));
+        for (id, note) in all {
+            let what: String = match proto::RegisterRequest::decode(&*note.registration) {
+                Ok(request) => {
+                    let owner = Owner::from_text(&note.owner);
+                    let r = Registration { owner, ..convert::registration(request) };
+                    let (namespace, executor) = (r.namespace.clone(), r.executor_url.clone());
+                    let restored =
+                        self.with(|plane| plane.restore(r, &id, note.registered_at, clock::now_ms()));
+                    restored.replaced.iter().for_each(|old| self.notes.forget(old));
+                    let refused: Vec<_> = restored
+                        .results
+                        .iter()
+                        .filter_map(|(name, result)| Some(format!("{name}: {}", result.as_ref().err()?)))
+                        .collect();
+                    let refused = match &*refused {
+                        [] => String::new(),
+                        some => format!(", but not {}", some.join("; ")),
+                    };
+                    format!("{namespace} at {executor}: restored{refused}")
+                }
+                Err(e) => format!("a registration of modules is lost: {id}: {e}"),
+            };
+            (self.say)(&what);
+            self.write_note(&id);
         }
     }
 
@@ -47,12 +106,97 @@ impl Shared {
         work(&mut self.plane.lock())
     }
 
+    /// Does what waits for its turn, for ever.
+    pub fn record(&self) {
+        loop {
+            match self.recorder.next() {
+                Work::Job(job) => job(),
+                Work::Note(id) => self.write_note(&id),
+            }
+        }
+    }
+
+    /// Probes executors, for ever.
+    pub fn probe(&self) {
+        self.prober.run(|id, result| {
+            let why = result.clone().err();
+            if let Some(what) = self.with(|plane| plane.probed(id, result, clock::now_ms())) {
+                (self.say)(&match why {
+                    None => format!("{what} answers"),
+                    Some(why) => format!("{what} gets no calls: {why}"),
+                });
+            }
+            self.changed.notify_all();
+            self.freed.notify_all();
+        });
+    }
+
+    /// Makes the note of a connection what the plane knows of it. One that drains is not to come back.
+    fn write_note(&self, id: &str) {
+        let note = self.with(|plane| {
+            let connections = plane.connections();
+            let connection = connections.get(id).filter(|c| c.is_kept())?;
+            let registration = convert::request(connection).encode_to_vec();
+            let (boot, registered_at) = (self.boot.clone(), connection.registered_at);
+            let owner = connection.owner.to_text();
+            Some(ModuleNote { boot, registered_at, registration, owner })
+        });
+        match note {
+            None => self.notes.forget(id),
+            Some(note) => {
+                if let Err(e) = self.notes.write(id, &note) {
+                    (self.say)(&format!("connection {id} is registered, but not noted: {e}"));
+                }
+            }
+        }
+    }
+
+    /// Whose turn it is to execute this module. Where all have as much as they may, it waits until the deadline.
+    pub fn member(&self, name: &str, tried: &[String], deadline_ms: u64) -> Result<Member, NoMember> {
+        let mut plane = self.plane.lock();
+        let mut number = None;
+        let result = loop {
+            let now_ms = clock::now_ms();
+            let why = match plane.next(name, tried, number, now_ms) {
+                Err(NoMember::Busy(why)) => why,
+                other => break other,
+            };
+            if number.is_none() {
+                number = plane.queue(name);
+            }
+            if number.is_none() || now_ms >= deadline_ms {
+                break Err(NoMember::Busy(why));
+            }
+            self.freed.wait_for(&mut plane, Duration::from_millis(deadline_ms - now_ms));
+        };
+        if let Some(number) = number {
+            plane.leave_queue(name, number);
+            self.freed.notify_all();
+        }
+        result
+    }
+
+    /// A call has ended.
+    pub fn done(&self, member: Member, ended: Ended) {
+        let id = member.id.clone();
+        let is_there = self.with(|plane| plane.done(member, ended, clock::now_ms()));
+        // One that has gone meanwhile leaves no channel.
+        if !is_there {
+            self.executors.forget(&id);
+        }
+        self.freed.notify_all();
+        self.changed.notify_all();
+    }
+
     pub fn register(&self, r: Registration) -> proto::RegisterResponse {
         let id = Uuid::new_v4().to_string();
         let (namespace, executor) = (r.namespace.clone(), r.executor_url.clone());
         let registered = self.with(|plane| plane.register(r, &id, clock::now_ms()));
+        self.write_note(&id);
         self.changed.notify_all();
+        self.freed.notify_all();
         if let Some(old) = &registered.replaced {
+            self.write_note(old);
             self.executors.forget(old);
             let why = "another registration has taken its place";
             self.end_stream(old, Some(RpcStatus::with_message(RpcStatusCode::ABORTED, why.to_owned())));
@@ -78,9 +222,10 @@ impl Shared {
         }
     }
 
-    pub fn deregister(&self, r: &proto::DeregisterRequest) -> proto::DeregisterResponse {
+    pub fn deregister(&self, r: &proto::DeregisterRequest, owner: &Owner) -> proto::DeregisterResponse {
         let (results, is_gone) =
-            self.with(|plane| plane.deregister(&r.connection_id, &r.namespace, &r.module_names));
+            self.with(|plane| plane.deregister(&r.connection_id, owner, &r.namespace, &r.module_names));
+        self.write_note(&r.connection_id);
         if is_gone {
             self.executors.forget(&r.connection_id);
             self.end_stream(&r.connection_id, None);
@@ -101,8 +246,8 @@ impl Shared {
     }
 
     /// A control stream has named its connection.
-    pub fn bind(&self, id: &str, outbox: &Arc<Outbox>) -> Result<(), Unbound> {
-        self.with(|plane| plane.bind(id, clock::now_ms()))?;
+    pub fn bind(&self, id: &str, owner: &Owner, outbox: &Arc<Outbox>) -> Result<(), Unbound> {
+        self.with(|plane| plane.bind(id, owner, clock::now_ms()))?;
         self.streams.lock().insert(id.to_owned(), Arc::clone(outbox));
         self.changed.notify_all();
         Ok(())
@@ -114,6 +259,8 @@ impl Shared {
 
     pub fn refuse_drain(&self, id: &str) {
         self.with(|plane| plane.refuse_drain(id, clock::now_ms()));
+        self.recorder.note(id);
+        self.freed.notify_all();
     }
 
     /// Takes a connection out of use and tells its provider; whether it could be.
@@ -122,7 +269,9 @@ impl Shared {
         if !self.with(|plane| plane.drain(id, clock::now_ms() + deadline_ms)) {
             return false;
         }
+        self.recorder.note(id);
         self.changed.notify_all();
+        self.freed.notify_all();
         let deadline_ms = i64::try_from(deadline_ms).unwrap_or(i64::MAX);
         self.tell(id, Payload::DrainRequest(proto::DrainRequest { reason: reason.to_owned(), deadline_ms }));
         true
@@ -135,6 +284,8 @@ impl Shared {
         }
         self.executors.forget(id);
         self.streams.lock().remove(id);
+        self.recorder.note(id);
+        self.freed.notify_all();
     }
 
     /// Ends what is silent for too long, in its time, for ever.
@@ -144,10 +295,15 @@ impl Shared {
             for (id, why) in &sweep.ended {
                 (self.say)(&format!("connection {id}: gone, {why}"));
                 self.executors.forget(id);
+                self.recorder.note(id);
+                self.freed.notify_all();
                 self.end_stream(id, Some(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, why.clone())));
             }
             for (id, active_modules) in sweep.reports {
                 self.tell(&id, Payload::ActiveModulesReport(proto::ActiveModulesReport { active_modules }));
+            }
+            if !sweep.probes.is_empty() {
+                self.prober.want(sweep.probes);
             }
             let mut plane = self.plane.lock();
             // Under the lock: what was registered meanwhile is seen now or wakes us.

@@ -19,6 +19,7 @@ pub mod keeper;
 pub mod launch;
 pub mod leader;
 pub mod module;
+pub mod module_note;
 pub mod note;
 pub mod process;
 pub(crate) mod proto;

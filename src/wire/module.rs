@@ -6,10 +6,14 @@ use crate::wire::error::Error;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::module_answer::What as AnswerBody;
 use crate::wire::proto::v1::module_call::What as CallBody;
+use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
 /// The longest input of a call, in bytes: what fits a message to an executor with its tags.
 pub const INPUT_LEN_MAX: usize = 1 << 20;
+/// The most metadata of a call, and all of it together in bytes.
+const METADATA_MAX: usize = 32;
+const METADATA_LEN_MAX: usize = 8 << 10;
 /// The longest a call may take.
 pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +40,8 @@ pub struct ModuleOrder {
     pub timeout: Duration,
     /// Whether the answer is JSON with tags.
     pub tagged: bool,
+    /// For the executor: `traceparent` and the like.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// A module, as it is shown.
@@ -49,6 +55,11 @@ pub struct ModuleInfo {
     pub description: String,
     /// How many execute it now.
     pub members: u32,
+    /// Calls of all that have registered it, since they have; and of these, those that failed.
+    pub requests: u64,
+    pub errors: u64,
+    /// Of those that have an answer.
+    pub mean_latency_us: u64,
 }
 
 /// A provider of modules, as it is shown.
@@ -59,7 +70,7 @@ pub struct ModuleConnection {
     /// Empty: it is alone.
     pub group: String,
     pub executor: String,
-    /// "registered", "active" or "draining".
+    /// "registered", "restored", "active", "deaf" or "draining".
     pub state: String,
     /// Without the namespace.
     pub modules: Vec<String>,
@@ -70,6 +81,10 @@ pub struct ModuleConnection {
     pub errors: u64,
     /// Empty: none yet.
     pub last_error: String,
+    /// Of those that have an answer.
+    pub mean_latency_us: u64,
+    /// Why it gets no calls; empty: it does.
+    pub reason: String,
 }
 
 /// What the host answers about modules.
@@ -92,6 +107,7 @@ impl ModuleCall {
                 input: order.input.clone(),
                 timeout_ms: millis(order.timeout),
                 tagged: order.tagged,
+                metadata: pairs_to_wire(&order.metadata),
             }),
             Self::Drain { connection, reason, deadline } => CallBody::Drain(v1::ModuleDrain {
                 connection: connection.clone(),
@@ -112,11 +128,19 @@ impl ModuleCall {
                     return Err(Error::usage(format!("an input of {len} bytes is over {INPUT_LEN_MAX}")));
                 }
                 let timeout = Duration::from_millis(order.timeout_ms).min(CALL_TIMEOUT_MAX);
+                let metadata = pairs_from_wire(order.metadata);
+                let len: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+                if metadata.len() > METADATA_MAX || len > METADATA_LEN_MAX {
+                    return Err(Error::usage(format!(
+                        "a call has at most {METADATA_MAX} metadata of {METADATA_LEN_MAX} bytes together"
+                    )));
+                }
                 Self::Call(ModuleOrder {
                     name: order.name,
                     input: order.input,
                     timeout,
                     tagged: order.tagged,
+                    metadata,
                 })
             }
             CallBody::Drain(drain) => Self::Drain {
@@ -149,6 +173,9 @@ impl ModuleAnswer {
                         version: m.version.clone(),
                         description: m.description.clone(),
                         members: m.members,
+                        requests: m.requests,
+                        errors: m.errors,
+                        mean_latency_us: m.mean_latency_us,
                     })
                     .collect(),
             }),
@@ -172,6 +199,9 @@ impl ModuleAnswer {
                         version: m.version,
                         description: m.description,
                         members: m.members,
+                        requests: m.requests,
+                        errors: m.errors,
+                        mean_latency_us: m.mean_latency_us,
                     })
                     .collect(),
             ),
@@ -199,6 +229,8 @@ impl ModuleConnection {
             requests: self.requests,
             errors: self.errors,
             last_error: self.last_error.clone(),
+            mean_latency_us: self.mean_latency_us,
+            reason: self.reason.clone(),
         }
     }
 
@@ -216,6 +248,8 @@ impl ModuleConnection {
             requests: w.requests,
             errors: w.errors,
             last_error: w.last_error,
+            mean_latency_us: w.mean_latency_us,
+            reason: w.reason,
         }
     }
 }
@@ -231,6 +265,7 @@ mod tests {
             input: b"{}".to_vec(),
             timeout: Duration::from_secs(3),
             tagged: true,
+            metadata: vec![("traceparent".into(), "00-1-2-01".into())],
         };
         let deadline = Duration::from_secs(1);
         let drain = ModuleCall::Drain { connection: "c".into(), reason: "r".into(), deadline };
@@ -250,6 +285,8 @@ mod tests {
             requests: 2,
             errors: 3,
             last_error: "e".into(),
+            mean_latency_us: 4,
+            reason: "deaf".into(),
         };
         let info = ModuleInfo {
             name: "a.b".into(),
@@ -257,6 +294,9 @@ mod tests {
             version: "1".into(),
             description: "d".into(),
             members: 2,
+            requests: 5,
+            errors: 1,
+            mean_latency_us: 9,
         };
         for answer in [
             ModuleAnswer::Modules(vec![info]),
@@ -276,6 +316,16 @@ mod tests {
             input,
             timeout: Duration::ZERO,
             tagged: false,
+            metadata: Vec::new(),
+        });
+        assert!(ModuleCall::from_wire(call.to_wire()).is_err());
+        let metadata = vec![("k".to_owned(), String::new()); METADATA_MAX + 1];
+        let call = ModuleCall::Call(ModuleOrder {
+            name: "a.b".into(),
+            input: Vec::new(),
+            timeout: Duration::ZERO,
+            tagged: false,
+            metadata,
         });
         assert!(ModuleCall::from_wire(call.to_wire()).is_err());
     }

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """A provider of modules as an author would write one in Python, by docs/modules.md alone.
 
-module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling]: registers add, who, fail, hang and words, and says so. Its proto
-folder is in $PROTO. SIGTERM: it takes its modules back and ends."""
+module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, who, fail, hang, trace and words, and says so.
+Its proto folder is in $PROTO, for TLS its certificates in $CERTIFICATES; with $EXECUTOR it names the executor at that port instead of its own. "again": when its stream
+ends, it registers again. SIGTERM: it takes its modules back and ends."""
 
 import json
 import os
@@ -42,6 +43,7 @@ MODULES = {
     "who": (record(), INT, lambda given: tagged(os.getpid())),
     "fail": (record(), INT, lambda given: 1 // 0),
     "hang": (record(), INT, lambda given: time.sleep(1000)),
+    "trace": (record(), STRING, lambda given: {"tag": "CString", "value": here.metadata.get("traceparent", "")}),
     # Its input is no record: it comes as the field "input".
     "words": (
         STRING,
@@ -55,6 +57,9 @@ MODULES = {
 }
 
 
+here = threading.local()
+
+
 class Executor(services.ModuleExecutorServicer):
     def Execute(self, request, context):
         if request.module_name not in MODULES:
@@ -63,6 +68,7 @@ class Executor(services.ModuleExecutorServicer):
         try:
             given = json.loads(request.input_data)
             assert given["tag"] == "CProduct", given
+            here.metadata = request.metadata
             answer = MODULES[request.module_name][2](given["value"])
             return messages.ExecuteResponse(output_data=json.dumps(answer).encode())
         except Exception as e:
@@ -74,25 +80,48 @@ services.add_ModuleExecutorServicer_to_server(Executor(), executor)
 port = executor.add_insecure_port("127.0.0.1:0")
 if mode == "deaf":
     port = 1
+port = int(os.environ.get("EXECUTOR", port))
 executor.start()
 
-service = services.ModuleProviderStub(grpc.insecure_channel(address))
-answer = service.Register(
-    messages.RegisterRequest(
-        namespace=namespace,
-        modules=[messages.ModuleDeclaration(name=name, input_schema=given, output_schema=result, version="1.0")
-                 for name, (given, result, _) in MODULES.items()],
-        protocol_version=1,
-        executor_url=f"localhost:{port}",
-        group_id=group,
+
+
+def channel():
+    if "CERTIFICATES" not in os.environ:
+        return grpc.insecure_channel(address)
+
+    def file(name):
+        with open(os.path.join(os.environ["CERTIFICATES"], name), "rb") as f:
+            return f.read()
+
+    return grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(file("ca.pem"), file("client.key"), file("client.pem"))
     )
-)
-for result in answer.results:
-    if not result.accepted:
-        print(f"rejected {result.module_name}: {result.rejection_reason}", flush=True)
-if not answer.success:
-    sys.exit(3)
-connection = answer.connection_id
+
+
+service = services.ModuleProviderStub(channel())
+
+
+def register(metadata=()):
+    answer = service.Register(
+        messages.RegisterRequest(
+            namespace=namespace,
+            modules=[messages.ModuleDeclaration(name=name, input_schema=given, output_schema=result, version="1.0")
+                     for name, (given, result, _) in MODULES.items()],
+            protocol_version=1,
+            executor_url=f"localhost:{port}",
+            group_id=group,
+        ),
+        metadata=metadata,
+    )
+    for result in answer.results:
+        if not result.accepted:
+            print(f"rejected {result.module_name}: {result.rejection_reason}", flush=True)
+    if not answer.success:
+        sys.exit(3)
+    return answer.connection_id
+
+
+connection = register()
 outgoing = queue.Queue()
 
 
@@ -125,7 +154,22 @@ def listen():
         print(f"the stream failed: {e.code().name}", flush=True)
 
 
+def stay():
+    global connection, outgoing
+    listen()
+    while mode == "again":
+        try:
+            connection = register([("provost-connection-id", connection)])
+            outgoing = queue.Queue()
+            listen.is_acknowledged = False
+            listen()
+        except grpc.RpcError:
+            time.sleep(0.1)
+
+
 def leave(*_):
+    global mode
+    mode = ""
     # Existing providers close the stream first.
     outgoing.put(None)
     service.Deregister(
@@ -137,6 +181,6 @@ def leave(*_):
 listen.is_acknowledged = False
 threading.Thread(target=beat, daemon=True).start()
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave).start())
-threading.Thread(target=listen, daemon=True).start()
+threading.Thread(target=stay, daemon=True).start()
 while True:
     signal.pause()

@@ -74,6 +74,12 @@ mod i_health;
 mod i_modules;
 #[cfg(feature = "gateway")]
 mod i_registry;
+#[cfg(feature = "gateway")]
+mod i_restored;
+#[cfg(feature = "gateway")]
+mod i_streams;
+#[cfg(feature = "gateway")]
+mod i_tls;
 mod j_apply;
 mod j_declared;
 mod k_upgrade;
@@ -83,6 +89,8 @@ mod m_access;
 mod m_audit;
 #[cfg(feature = "gateway")]
 mod m_gateway_process;
+#[cfg(feature = "gateway")]
+mod plane;
 mod programs;
 mod raw;
 mod tour;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::module::schema::Type;
+use crate::sdk::module::schema::Type;
 
 /// What does not fit: where, and why.
 type Misfit = String;
@@ -47,7 +47,7 @@ fn variants_of(variants: &[Type]) -> Map<String, Value> {
 }
 
 /// A plain value with tags, for an executor.
-pub fn to_tagged(value: &Value, of: &Type) -> Result<Value, Misfit> {
+pub(crate) fn to_tagged(value: &Value, of: &Type) -> Result<Value, Misfit> {
     tag(value, of, "")
 }
 
@@ -129,7 +129,7 @@ fn tag_pairs(value: &Value, key: &Type, of: &Type, path: &str) -> Result<Vec<Val
 }
 
 /// The plain form of a value with tags, if it is of this type.
-pub fn to_plain(value: &Value, of: &Type) -> Result<Value, Misfit> {
+pub(crate) fn to_plain(value: &Value, of: &Type) -> Result<Value, Misfit> {
     untag(value, of, "")
 }
 

@@ -29,7 +29,7 @@ pub enum Type {
 
 impl Type {
     /// Reads a schema; an error says what is wrong with it.
-    pub fn from_wire(schema: &proto::TypeSchema) -> Result<Self, String> {
+    pub(crate) fn from_wire(schema: &proto::TypeSchema) -> Result<Self, String> {
         Self::read(schema, 1, &mut PARTS_MAX.clone())
     }
 
@@ -79,7 +79,33 @@ impl Type {
         })
     }
 
+    /// As the wire has it.
+    pub(crate) fn to_wire(&self) -> proto::TypeSchema {
+        let boxed = |of: &Self| Some(Box::new(of.to_wire()));
+        let primitive = |kind: Kind| Wire::Primitive(proto::PrimitiveType { kind: kind.into() });
+        let of = match self {
+            Self::String => primitive(Kind::String),
+            Self::Int => primitive(Kind::Int),
+            Self::Float => primitive(Kind::Float),
+            Self::Bool => primitive(Kind::Bool),
+            Self::Record(fields) => {
+                let fields = fields.iter().map(|(name, of)| (name.clone(), of.to_wire())).collect();
+                Wire::Record(proto::RecordType { fields })
+            }
+            Self::List(of) => Wire::List(Box::new(proto::ListType { element_type: boxed(of) })),
+            Self::Map(key, value) => {
+                Wire::Map(Box::new(proto::MapType { key_type: boxed(key), value_type: boxed(value) }))
+            }
+            Self::Union(variants) => {
+                Wire::Union(proto::UnionType { variants: variants.iter().map(Self::to_wire).collect() })
+            }
+            Self::Option(of) => Wire::Option(Box::new(proto::OptionType { inner_type: boxed(of) })),
+        };
+        proto::TypeSchema { r#type: Some(of) }
+    }
+
     /// The parameters of a module with this input: the fields of a record, or `input`.
+    #[must_use]
     pub fn parameters(&self) -> BTreeMap<String, Type> {
         match self {
             Self::Record(fields) => fields.clone(),

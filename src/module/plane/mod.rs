@@ -1,0 +1,250 @@
+//! Who has registered what: connections of providers, the modules that they have brought, and whose turn it
+//! is to execute one. Pure: it is told what time it is, and knows nothing of sockets.
+//!
+//! A namespace belongs to a provider alone, or to the members of a group. What a request that is rejected
+//! whole has asked for leaves no trace; everything that is taken in is taken in at once.
+
+pub mod connection;
+mod pool;
+pub mod register;
+mod state;
+pub mod turns;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::module::executor::ExecutorAddress;
+use crate::module::owner::Owner;
+use crate::module::plane::connection::{Connection, Counters, Module, Reach};
+use crate::module::plane::pool::Pool;
+use crate::module::plane::state::{Event, State};
+use crate::module::settings::ModuleLimits;
+use crate::wire::time::{Timestamp, millis};
+
+/// The version that is spoken.
+pub const PROTOCOL_VERSION: i32 = 1;
+
+/// Why a control stream is none of a connection's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    Unknown,
+    /// It has one already.
+    Twice,
+}
+
+/// What a look at the time has found.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Connections that are gone, and why.
+    pub ended: Vec<(String, String)>,
+    /// Connections that are to be told which of their modules are active.
+    pub reports: Vec<(String, Vec<String>)>,
+    /// Executors that are to be probed.
+    pub probes: Vec<(String, ExecutorAddress)>,
+}
+
+/// A module, over all that have registered it.
+#[derive(Debug)]
+pub struct Offered {
+    pub module: Arc<Module>,
+    /// How many execute it now.
+    pub members: usize,
+    pub counters: Counters,
+}
+
+#[derive(Debug)]
+pub struct Plane {
+    limits: ModuleLimits,
+    connections: HashMap<String, Connection>,
+    /// By qualified name.
+    pools: HashMap<String, Pool>,
+    /// The last one that was given to a call that waits.
+    last_number: u64,
+}
+
+impl Plane {
+    pub fn new(limits: ModuleLimits) -> Self {
+        Self { limits, connections: HashMap::new(), pools: HashMap::new(), last_number: 0 }
+    }
+
+    /// All connections by their id, in the order of their ids.
+    pub fn connections(&self) -> BTreeMap<&str, &Connection> {
+        self.connections.iter().map(|(id, connection)| (&**id, connection)).collect()
+    }
+
+    /// All modules by qualified name.
+    pub fn modules(&self) -> BTreeMap<String, Offered> {
+        let mut all = BTreeMap::new();
+        for connection in self.connections.values() {
+            for (name, module) in &connection.modules {
+                let entry = all.entry(format!("{}.{name}", connection.namespace));
+                let offered = entry.or_insert_with(|| Offered {
+                    module: Arc::clone(module),
+                    members: 0,
+                    counters: Counters::default(),
+                });
+                offered.members += usize::from(connection.out().is_none());
+                connection.counters.get(name).into_iter().for_each(|each| offered.counters.add(each));
+            }
+        }
+        all
+    }
+
+    /// Whether there is such a connection.
+    pub fn knows(&self, id: &str) -> bool {
+        self.connections.contains_key(id)
+    }
+
+    /// The control stream of a connection has begun.
+    pub fn bind(&mut self, id: &str, owner: &Owner, now_ms: u64) -> Result<(), Unbound> {
+        let report_ms = millis(self.limits.report_interval);
+        let connection = self.connections.get_mut(id).filter(|c| c.owner == *owner);
+        let connection = connection.ok_or(Unbound::Unknown)?;
+        connection.state = connection.state.after(Event::Bound).ok_or(Unbound::Twice)?;
+        connection.next_report_ms = now_ms + report_ms;
+        // From here on its calls show how it is.
+        if connection.reach == Reach::Answers {
+            connection.probe_due_ms = None;
+        }
+        self.heartbeat(id, now_ms);
+        Ok(())
+    }
+
+    pub fn heartbeat(&mut self, id: &str, now_ms: u64) {
+        let timeout_ms = millis(self.limits.heartbeat_timeout);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.last_heartbeat_at = Some(Timestamp::now());
+            if connection.state == State::Active {
+                connection.deadline_ms = now_ms + timeout_ms;
+            }
+        }
+    }
+
+    /// Takes a connection out of the pools; what is under way goes on. Whether it could be.
+    pub fn drain(&mut self, id: &str, until_ms: u64) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Some(state) = connection.state.after(Event::DrainBegun) else { return false };
+        (connection.state, connection.deadline_ms) = (state, until_ms);
+        self.leave(id);
+        true
+    }
+
+    /// The provider has not accepted its drain: it goes on.
+    pub fn refuse_drain(&mut self, id: &str, now_ms: u64) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Some(state) = connection.state.after(Event::DrainRefused)
+        {
+            connection.state = state;
+            self.join(id);
+            self.heartbeat(id, now_ms);
+        }
+    }
+
+    /// Forgets a connection and all that it has brought.
+    pub fn remove(&mut self, id: &str) -> Option<Connection> {
+        self.leave(id);
+        let mut connection = self.connections.remove(id)?;
+        connection.state = connection.state.after(Event::Ended).unwrap_or(State::Disconnected);
+        Some(connection)
+    }
+
+    /// Takes modules back. For each name why it was not removed, if it was not; whether the connection is
+    /// gone with its last module.
+    pub fn deregister(
+        &mut self,
+        id: &str,
+        owner: &Owner,
+        namespace: &str,
+        names: &[String],
+    ) -> (Vec<Result<(), &'static str>>, bool) {
+        let of_namespace = |c: &Connection| c.namespace == namespace;
+        if !self.connections.get(id).is_some_and(|c| of_namespace(c) && c.owner == *owner) {
+            let is_owned = self.knows(id) || self.connections.values().any(of_namespace);
+            let why = if is_owned { "wrong namespace owner" } else { "not found" };
+            return (names.iter().map(|_| Err(why)).collect(), false);
+        }
+        self.leave(id);
+        let connection = self.connections.get_mut(id).expect("it was looked up");
+        let results =
+            names.iter().map(|name| connection.modules.remove(name).map(drop).ok_or("not found")).collect();
+        let is_gone = connection.modules.is_empty();
+        if is_gone {
+            self.remove(id);
+        } else {
+            self.join(id);
+        }
+        (results, is_gone)
+    }
+
+    /// What has to end, and who is to be told something.
+    pub fn sweep(&mut self, now_ms: u64) -> Sweep {
+        let mut sweep = Sweep::default();
+        let over: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| now_ms > c.deadline_ms)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            let why = match self.connections[&id].state {
+                State::Registered => "its control stream did not come",
+                State::Restored => "its executor does not answer, and its provider has not registered again",
+                State::Draining => "its drain is over",
+                State::Active | State::Disconnected => "its heartbeats stopped",
+            };
+            self.remove(&id);
+            sweep.ended.push((id, why.to_owned()));
+        }
+        let report_ms = millis(self.limits.report_interval);
+        for (id, connection) in &mut self.connections {
+            if connection.state == State::Active && now_ms >= connection.next_report_ms {
+                connection.next_report_ms = now_ms + report_ms;
+                sweep.reports.push((id.clone(), connection.modules.keys().cloned().collect()));
+            }
+            if connection.probe_due().is_some_and(|due| now_ms >= due) {
+                connection.is_probing = true;
+                sweep.probes.push((id.clone(), connection.executor.clone()));
+            }
+        }
+        sweep
+    }
+
+    /// When there is something to sweep, ms; none: not before something changes.
+    pub fn sweep_due(&self) -> Option<u64> {
+        let dues = self.connections.values().map(|c| {
+            let deadline_ms = match c.state {
+                State::Active => (c.deadline_ms + 1).min(c.next_report_ms),
+                State::Registered | State::Restored | State::Draining | State::Disconnected => {
+                    c.deadline_ms + 1
+                }
+            };
+            c.probe_due().map_or(deadline_ms, |due| due.min(deadline_ms))
+        });
+        dues.min()
+    }
+
+    /// Puts a connection at the end of the pools of its modules.
+    fn join(&mut self, id: &str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        for name in connection.modules.keys() {
+            let pool = self.pools.entry(format!("{}.{name}", connection.namespace)).or_default();
+            pool.members.push(id.to_owned());
+        }
+    }
+
+    /// Takes a connection out of the pools. The turns of the others stay as they are.
+    fn leave(&mut self, id: &str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        for name in connection.modules.keys() {
+            let qualified = format!("{}.{name}", connection.namespace);
+            let Some(pool) = self.pools.get_mut(&qualified) else { continue };
+            pool.leave(id);
+            if pool.members.is_empty() {
+                self.pools.remove(&qualified);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! Tests of the plane: ownership, turns, and what time does.
+
+use super::*;
+use crate::module::plane::register::{Declared, Registration};
+use crate::module::plane::turns::{Ended, Member, NoMember, Said};
+use crate::sdk::module::schema::Type;
+
+const BEAT: u64 = 15_000;
+const CONTROL: u64 = 30_000;
+
+fn plane() -> Plane {
+    Plane::new(ModuleLimits::default())
+}
+
+fn declared(name: &str) -> Declared {
+    let (version, description) = (String::new(), String::new());
+    Declared { name: name.into(), input: Ok(Type::Int), output: Ok(Type::Int), version, description }
+}
+
+fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&str]) -> Registration {
+    Registration {
+        namespace: namespace.into(),
+        group: group.map(Into::into),
+        executor_url: format!("localhost:{port}"),
+        modules: names.iter().map(|name| declared(name)).collect(),
+        protocol_version: PROTOCOL_VERSION,
+        replaces: None,
+        owner: Owner::default(),
+    }
+}
+
+/// Registers; the reasons of the rejections.
+fn register(plane: &mut Plane, id: &str, r: Registration) -> Vec<String> {
+    plane.register(r, id, 0).results.into_iter().filter_map(|(_, result)| result.err()).collect()
+}
+
+/// Whose turn it is, at this time.
+fn next_at(plane: &mut Plane, name: &str, tried: &[String], now_ms: u64) -> Result<Member, NoMember> {
+    plane.next(name, tried, None, now_ms)
+}
+
+fn next(plane: &mut Plane, name: &str, tried: &[String]) -> Result<Member, NoMember> {
+    next_at(plane, name, tried, 0)
+}
+
+fn end(plane: &mut Plane, member: Member, said: Said, now_ms: u64) {
+    let error = (said != Said::Answered).then(|| "cannot connect".to_owned());
+    plane.done(member, Ended { said, error, took_us: 3000 }, now_ms);
+}
+
+/// Who is next for this module, as a call that ends at once.
+fn turn(plane: &mut Plane, name: &str) -> String {
+    let member = next(plane, name, &[]).unwrap();
+    let id = member.id.clone();
+    end(plane, member, Said::Answered, 0);
+    id
+}
+
+#[test]
+fn every_state_and_every_event() {
+    use Event::{Bound, DrainBegun, DrainRefused, Ended};
+    use State::{Active, Disconnected, Draining, Registered, Restored};
+    for (state, after) in [
+        (Registered, [Some(Active), None, None, Some(Disconnected)]),
+        (Restored, [Some(Active), Some(Draining), None, Some(Disconnected)]),
+        (Active, [None, Some(Draining), None, Some(Disconnected)]),
+        (Draining, [None, None, Some(Active), Some(Disconnected)]),
+        (Disconnected, [None; 4]),
+    ] {
+        assert_eq!(
+            [Bound, DrainBegun, DrainRefused, Ended].map(|event| state.after(event)),
+            after,
+            "{state:?}"
+        );
+    }
+}
+
+#[test]
+fn a_namespace_has_one_owner() {
+    for (first, second, reason) in [
+        (None, None, "another provider"),
+        (None, Some("g"), "another provider"),
+        (Some("g"), Some("h"), "different provider group"),
+        (Some("g"), None, "another provider"),
+        (Some("g"), Some("g"), ""),
+    ] {
+        let mut plane = plane();
+        assert!(register(&mut plane, "a", registration("ns", first, 1, &["m"])).is_empty());
+        let why = register(&mut plane, "b", registration("ns", second, 2, &["m"])).join("");
+        assert!(
+            if reason.is_empty() { why.is_empty() } else { why.contains(reason) },
+            "{first:?} {second:?}: {why}"
+        );
+    }
+}
+
+#[test]
+fn what_is_rejected_whole_leaves_no_trace() {
+    let mut plane = plane();
+    let mut bad = registration("ns", None, 1, &["a b"]);
+    assert_eq!(register(&mut plane, "a", bad).len(), 1);
+    bad = registration("ns", None, 0, &["m", "n"]);
+    assert_eq!(register(&mut plane, "a", bad).len(), 2);
+    assert!(register(&mut plane, "a", registration("stdlib.x", None, 1, &["m"]))[0].contains("reserved"));
+    bad = Registration { executor_url: "example.com:1".into(), ..registration("ns", None, 1, &["m"]) };
+    assert!(register(&mut plane, "a", bad)[0].contains("of this machine"));
+    let old = Registration { protocol_version: 0, ..registration("ns", None, 1, &["m"]) };
+    assert!(register(&mut plane, "a", old)[0].contains("below 1"));
+    assert!(plane.connections().is_empty() && plane.modules().is_empty());
+    assert!(register(&mut plane, "b", registration("ns", Some("g"), 2, &["m"])).is_empty());
+}
+
+#[test]
+fn of_a_request_that_is_accepted_in_part_exactly_that_part_is_kept() {
+    let mut plane = plane();
+    let mut r = registration("ns", None, 1, &["good", "good", "b ad", "worse"]);
+    r.modules[3].input = Err("Missing input_schema".into());
+    let why = register(&mut plane, "a", r);
+    assert_eq!(why.len(), 3);
+    assert!(why[0].contains("twice") && why[1].contains("alphanumeric") && why[2].contains("input schema"));
+    assert_eq!(plane.modules().into_keys().collect::<Vec<_>>(), ["ns.good"]);
+}
+
+#[test]
+fn turns_are_exactly_fair_when_members_come_and_go() {
+    let mut plane = plane();
+    for (n, id) in ["a", "b", "c"].into_iter().enumerate() {
+        let port = u16::try_from(n + 1).unwrap();
+        register(&mut plane, id, registration("ns", Some("g"), port, &["m"]));
+    }
+    let turns: Vec<_> = (0..5).map(|_| turn(&mut plane, "ns.m")).collect();
+    assert_eq!(turns, ["a", "b", "c", "a", "b"]);
+    plane.remove("a");
+    let turns: Vec<_> = (0..4).map(|_| turn(&mut plane, "ns.m")).collect();
+    assert_eq!(turns, ["c", "b", "c", "b"]);
+}
+
+#[test]
+fn only_members_that_have_a_module_execute_it() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("ns", Some("g"), 1, &["m", "only"]));
+    register(&mut plane, "b", registration("ns", Some("g"), 2, &["m"]));
+    assert_eq!([0; 3].map(|_| turn(&mut plane, "ns.only")), ["a", "a", "a"]);
+    let mut other = registration("ns", Some("g"), 3, &["m"]);
+    other.modules[0].output = Ok(Type::String);
+    assert!(register(&mut plane, "c", other)[0].contains("differ"));
+    plane.remove("a");
+    assert!(matches!(next(&mut plane, "ns.only", &[]), Err(NoMember::Unknown)));
+    assert_eq!(turn(&mut plane, "ns.m"), "b");
+}
+
+#[test]
+fn who_is_silent_is_gone_and_nobody_else() {
+    let mut plane = plane();
+    for (id, namespace, port) in [("a", "x", 1), ("b", "y", 2), ("c", "z", 3)] {
+        register(&mut plane, id, registration(namespace, None, port, &["m"]));
+    }
+    plane.bind("a", &Owner::default(), 0).unwrap();
+    plane.bind("b", &Owner::default(), 0).unwrap();
+    plane.heartbeat("b", 10_000);
+    assert!(plane.sweep(BEAT).ended.is_empty(), "the limit itself is not over it");
+    let ended = |sweep: Sweep| sweep.ended.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(ended(plane.sweep(BEAT + 1)), ["a"]);
+    assert_eq!(ended(plane.sweep(25_001)), ["b"]);
+    assert!(plane.sweep(CONTROL).ended.is_empty());
+    assert_eq!(ended(plane.sweep(CONTROL + 1)), ["c"], "its stream never came");
+    assert!(plane.modules().is_empty() && plane.sweep_due().is_none());
+}
+
+#[test]
+fn a_stream_is_bound_once() {
+    let mut plane = plane();
+    assert_eq!(plane.bind("a", &Owner::default(), 0), Err(Unbound::Unknown));
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    assert_eq!(plane.bind("a", &Owner::default(), 0), Ok(()));
+    assert_eq!(plane.bind("a", &Owner::default(), 0), Err(Unbound::Twice));
+    assert_eq!(probed(&mut plane, 0), ["a"]);
+    plane.probed("a", Ok(()), 0);
+    assert_eq!(plane.sweep_due(), Some(BEAT + 1));
+    let reports = (0..=2).flat_map(|n| {
+        plane.heartbeat("a", n * 14_000 + 2_000);
+        plane.sweep(n * 14_000 + 2_000).reports
+    });
+    assert_eq!(reports.collect::<Vec<_>>(), [("a".to_owned(), vec!["m".to_owned()])]);
+}
+
+#[test]
+fn what_drains_gets_nothing_new_and_ends_in_time() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    assert!(!plane.drain("a", 1000), "its stream has not begun");
+    plane.bind("a", &Owner::default(), 0).unwrap();
+    assert!(plane.drain("a", 1000) && !plane.drain("a", 1000));
+    let Err(NoMember::NoneHealthy(why)) = next(&mut plane, "x.m", &[]) else { panic!("it drains") };
+    assert!(why.contains("draining"), "{why}");
+    plane.heartbeat("a", 500);
+    assert!(plane.sweep(1000).ended.is_empty(), "heartbeats do not undo it, and it has its time");
+    plane.refuse_drain("a", 900);
+    assert_eq!(turn(&mut plane, "x.m"), "a");
+    assert!(plane.drain("a", 1000));
+    assert_eq!(plane.sweep(1001).ended.len(), 1);
+}
+
+#[test]
+fn only_the_connection_itself_takes_its_modules_back() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", Some("g"), 1, &["m", "n"]));
+    register(&mut plane, "b", registration("x", Some("g"), 2, &["m"]));
+    register(&mut plane, "c", registration("y", None, 3, &["m"]));
+    let names = ["m".to_owned(), "none".to_owned()];
+    for id in ["c", "", "unknown"] {
+        assert_eq!(
+            plane.deregister(id, &Owner::default(), "x", &names).0,
+            [Err("wrong namespace owner"); 2],
+            "{id:?}"
+        );
+    }
+    assert_eq!(
+        plane.deregister("a", &Owner::default(), "nobody", &names).0,
+        [Err("wrong namespace owner"); 2]
+    );
+    assert_eq!(plane.deregister("z", &Owner::default(), "nobody", &names).0, [Err("not found"); 2]);
+    assert_eq!(plane.modules()["x.m"].members, 2);
+    assert_eq!(
+        plane.deregister("a", &Owner::default(), "x", &names),
+        (vec![Ok(()), Err("not found")], false)
+    );
+    assert_eq!([0; 2].map(|_| turn(&mut plane, "x.m")), ["b", "b"]);
+    assert_eq!(plane.deregister("a", &Owner::default(), "x", &["n".to_owned()]), (vec![Ok(())], true));
+    assert_eq!(plane.connections().into_keys().collect::<Vec<_>>(), ["b", "c"]);
+}
+
+#[test]
+fn the_same_executor_registers_again_in_its_own_place() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    let replaced = plane.register(registration("x", None, 1, &["m", "n"]), "b", 0).replaced;
+    assert_eq!(replaced.as_deref(), Some("a"));
+    assert_eq!(plane.connections().into_keys().collect::<Vec<_>>(), ["b"]);
+    let named = Registration { replaces: Some("b".into()), ..registration("x", None, 9, &["m"]) };
+    assert_eq!(plane.register(named, "c", 0).replaced.as_deref(), Some("b"));
+    assert!(next(&mut plane, "x.n", &[]).is_err());
+    assert_eq!(turn(&mut plane, "x.m"), "c");
+}
+
+#[test]
+fn who_was_tried_is_not_tried_again() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", Some("g"), 1, &["m"]));
+    register(&mut plane, "b", registration("x", Some("g"), 2, &["m"]));
+    let first = next(&mut plane, "x.m", &[]).unwrap();
+    let mut tried = vec![first.id.clone()];
+    end(&mut plane, first, Said::Unreached, 0);
+    let second = next(&mut plane, "x.m", &tried).unwrap();
+    assert_ne!(second.id, tried[0]);
+    tried.push(second.id.clone());
+    end(&mut plane, second, Said::Unreached, 0);
+    let Err(NoMember::NoneHealthy(why)) = next(&mut plane, "x.m", &tried) else { panic!("all were") };
+    assert_eq!(why, "localhost:1: cannot connect; localhost:2: cannot connect");
+    assert_eq!(plane.connections()["a"].totals().errors, 1);
+}
+
+/// Those that are probed at this time.
+fn probed(plane: &mut Plane, now_ms: u64) -> Vec<String> {
+    plane.sweep(now_ms).probes.into_iter().map(|(id, _)| id).collect()
+}
+
+#[test]
+fn an_executor_is_probed_and_one_that_is_deaf_gets_no_calls_until_it_answers() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    plane.bind("a", &Owner::default(), 0).unwrap();
+    assert_eq!(probed(&mut plane, 0), ["a"]);
+    assert!(probed(&mut plane, 0).is_empty(), "one probe at a time");
+    assert!(plane.probed("a", Err("nobody listens".into()), 10).is_some());
+    assert_eq!(plane.connections()["a"].state_name(), "deaf");
+    let Err(NoMember::NoneHealthy(why)) = next(&mut plane, "x.m", &[]) else { panic!("it is deaf") };
+    assert!(why.contains("deaf, nobody listens"), "{why}");
+    assert_eq!(plane.modules()["x.m"].members, 0);
+    assert!(probed(&mut plane, 3009).is_empty());
+    assert_eq!(probed(&mut plane, 3010), ["a"]);
+    assert!(plane.probed("a", Ok(()), 3020).is_some());
+    assert_eq!(turn(&mut plane, "x.m"), "a");
+    assert_eq!(plane.connections()["a"].state_name(), "active");
+    assert!(probed(&mut plane, 14_000).is_empty(), "its calls show how it is");
+    let member = next_at(&mut plane, "x.m", &[], 14_000).unwrap();
+    end(&mut plane, member, Said::Silent, 14_001);
+    assert_eq!(probed(&mut plane, 14_001), ["a"], "a call was not answered");
+}
+
+#[test]
+fn what_was_restored_is_there_while_its_executor_answers() {
+    let mut plane = plane();
+    let r = registration("x", None, 1, &["m"]);
+    assert!(plane.restore(r, "a", Timestamp(5), 0).results[0].1.is_ok());
+    assert_eq!(plane.connections()["a"].state_name(), "restored");
+    assert_eq!(turn(&mut plane, "x.m"), "a");
+    for n in 0..20 {
+        assert_eq!(probed(&mut plane, n * 3000), ["a"], "{n}");
+        plane.probed("a", Ok(()), n * 3000);
+    }
+    let last = 19 * 3000;
+    for n in 1..=5 {
+        assert_eq!(probed(&mut plane, last + n * 3000), ["a"], "{n}");
+        plane.probed("a", Err("gone".into()), last + n * 3000);
+    }
+    assert!(plane.knows("a"));
+    assert_eq!(plane.sweep(last + BEAT + 1).ended.len(), 1);
+    assert!(!plane.knows("a"));
+}
+
+#[test]
+fn a_provider_that_registers_again_takes_the_place_of_what_was_restored() {
+    let mut plane = plane();
+    plane.restore(registration("x", None, 1, &["m"]), "a", Timestamp(5), 0);
+    assert!(register(&mut plane, "z", registration("x", None, 2, &["m"]))[0].contains("another provider"));
+    let replaced = plane.register(registration("x", None, 1, &["m"]), "b", 0).replaced;
+    assert_eq!(replaced.as_deref(), Some("a"));
+    // One whose stream comes back with its old id goes on.
+    plane.restore(registration("y", None, 3, &["m"]), "c", Timestamp(5), 0);
+    assert_eq!(plane.bind("c", &Owner::default(), 0), Ok(()));
+    assert_eq!(plane.connections()["c"].state_name(), "active");
+}
+
+#[test]
+fn a_member_that_keeps_failing_is_ejected_for_a_while() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", Some("g"), 1, &["m"]));
+    register(&mut plane, "b", registration("x", Some("g"), 2, &["m"]));
+    for now in 0..10 {
+        let member = next_at(&mut plane, "x.m", &[], now).unwrap();
+        let said = if member.id == "a" { Said::Broken } else { Said::Answered };
+        end(&mut plane, member, said, now);
+    }
+    for now in 10..20 {
+        let member = next_at(&mut plane, "x.m", &[], now).unwrap();
+        assert_eq!(member.id, "b");
+        end(&mut plane, member, Said::Answered, now);
+    }
+    let why = plane.connections()["a"].out().unwrap();
+    assert!(why.contains("ejected after failures: cannot connect"), "{why}");
+    let later: Vec<_> = (0..2)
+        .map(|_| {
+            let member = next_at(&mut plane, "x.m", &[], 12_000).unwrap();
+            let id = member.id.clone();
+            end(&mut plane, member, Said::Answered, 12_000);
+            id
+        })
+        .collect();
+    assert!(later.contains(&"a".to_owned()), "it is tried again: {later:?}");
+    assert_eq!(plane.connections()["a"].out(), None);
+}
+
+#[test]
+fn calls_over_the_limit_of_a_member_wait_in_their_order() {
+    let limits = ModuleLimits { member_calls: 1, member_queue: 2, ..ModuleLimits::default() };
+    let mut plane = Plane::new(limits);
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    let first = next(&mut plane, "x.m", &[]).unwrap();
+    let Err(NoMember::Busy(why)) = next(&mut plane, "x.m", &[]) else { panic!("it has one") };
+    assert_eq!(why, "localhost:1: 1 calls are under way");
+    let (one, two) = (plane.queue("x.m").unwrap(), plane.queue("x.m").unwrap());
+    assert_eq!(plane.queue("x.m"), None, "the queue has its limit");
+    end(&mut plane, first, Said::Answered, 0);
+    assert!(matches!(plane.next("x.m", &[], None, 0), Err(NoMember::Busy(_))), "others wait before it");
+    assert!(matches!(plane.next("x.m", &[], Some(two), 0), Err(NoMember::Busy(_))));
+    let second = plane.next("x.m", &[], Some(one), 0).unwrap();
+    plane.leave_queue("x.m", one);
+    end(&mut plane, second, Said::Answered, 0);
+    assert!(plane.next("x.m", &[], Some(two), 0).is_ok());
+}
+
+#[test]
+fn retries_have_a_budget_that_calls_earn() {
+    let mut plane = plane();
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    assert_eq!((0..20).filter(|_| plane.may_retry("x.m")).count(), 10);
+    for _ in 0..9 {
+        turn(&mut plane, "x.m");
+    }
+    assert!(!plane.may_retry("x.m"));
+    turn(&mut plane, "x.m");
+    assert!(plane.may_retry("x.m"));
+}
+
+#[test]
+fn what_the_holder_of_a_certificate_has_is_no_other_ones() {
+    let mut plane = plane();
+    let (owner, other) = (Owner::new(&["dns:a".to_owned()]), Owner::new(&["dns:b".to_owned()]));
+    let of = |owner: &Owner| Registration { owner: owner.clone(), ..registration("x", Some("g"), 1, &["m"]) };
+    register(&mut plane, "a", of(&owner));
+    for stranger in [&other, &Owner::default()] {
+        assert_eq!(plane.bind("a", stranger, 0), Err(Unbound::Unknown));
+        let names = ["m".to_owned()];
+        assert_eq!(plane.deregister("a", stranger, "x", &names).0, [Err("wrong namespace owner")]);
+        let r = Registration { replaces: Some("a".into()), ..of(stranger) };
+        assert_eq!(plane.register(r, "b", 0).replaced, None);
+        plane.remove("b");
+    }
+    assert_eq!(plane.bind("a", &owner, 0), Ok(()));
+}

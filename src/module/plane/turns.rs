@@ -1,0 +1,213 @@
+//! Whose turn it is to execute a module, and what a call says about the one that has executed it.
+
+use std::sync::Arc;
+
+use crate::guard::breaker::{Outcome, Pass};
+use crate::module::executor::ExecutorAddress;
+use crate::module::plane::Plane;
+use crate::module::plane::connection::{Module, Reach};
+use crate::module::plane::state::State;
+use crate::wire::time::millis;
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub struct Member {
+    pub id: String,
+    pub executor: ExecutorAddress,
+    /// Without the namespace.
+    pub name: String,
+    pass: Pass,
+}
+
+/// Why there is no member for a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoMember {
+    Unknown,
+    /// What is wrong with each.
+    NoneHealthy(String),
+    /// All that could take it have as much as they may, or others wait before it.
+    Busy(String),
+}
+
+/// What a call says about the member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It has answered, be it with an error of its own.
+    Answered,
+    /// It was not reached.
+    Unreached,
+    /// It has had time enough, and there was no answer.
+    Silent,
+    /// What came was no answer.
+    Broken,
+    /// Nothing: the call had no time, or was not sent.
+    Nothing,
+}
+
+/// How a call has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub said: Said,
+    /// Why the call failed, if it did.
+    pub error: Option<String>,
+    pub took_us: u64,
+}
+
+impl Plane {
+    /// Whose turn it is to execute this module, among those that were not tried yet. `number`: of the caller in
+    /// the queue.
+    pub fn next(
+        &mut self,
+        qualified: &str,
+        tried: &[String],
+        number: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Member, NoMember> {
+        let (_, name) = qualified.rsplit_once('.').ok_or(NoMember::Unknown)?;
+        let mut is_busy = false;
+        if let Some(pool) = self.pools.get_mut(qualified) {
+            let is_first = pool.waiting.front().is_none_or(|first| Some(*first) == number);
+            let len = pool.members.len();
+            for n in 0..len {
+                let at = (pool.next + n) % len;
+                let id = pool.members[at].clone();
+                let Some(connection) = self.connections.get_mut(&id) else { continue };
+                if tried.contains(&id) || !connection.state.takes_calls() {
+                    continue;
+                }
+                if matches!(connection.reach, Reach::Deaf(_)) || !connection.modules.contains_key(name) {
+                    continue;
+                }
+                if !is_first || connection.in_flight >= self.limits.member_calls {
+                    is_busy = true;
+                    continue;
+                }
+                let Ok(pass) = connection.breaker.ask(now_ms) else { continue };
+                pool.next = (at + 1) % len;
+                if tried.is_empty() {
+                    pool.earn();
+                }
+                connection.in_flight += 1;
+                connection.counters.entry(name.to_owned()).or_default().requests += 1;
+                let executor = connection.executor.clone();
+                return Ok(Member { id, executor, name: name.to_owned(), pass });
+            }
+        }
+        let why = self.reasons(qualified, tried);
+        if is_busy {
+            return Err(NoMember::Busy(why));
+        }
+        if why.is_empty() { Err(NoMember::Unknown) } else { Err(NoMember::NoneHealthy(why)) }
+    }
+
+    /// Why each of those that have this module does not execute it.
+    fn reasons(&self, qualified: &str, tried: &[String]) -> String {
+        let Some((namespace, name)) = qualified.rsplit_once('.') else { return String::new() };
+        let of_it =
+            self.connections.iter().filter(|(_, c)| c.namespace == namespace && c.modules.contains_key(name));
+        let mut why: Vec<String> = of_it
+            .map(|(id, c)| {
+                let what = match c.out() {
+                    Some(out) if !tried.contains(id) => out,
+                    _ if !c.last_error.is_empty() && tried.contains(id) => c.last_error.clone(),
+                    _ => format!("{} calls are under way", c.in_flight),
+                };
+                format!("{}: {what}", c.executor)
+            })
+            .collect();
+        why.sort();
+        why.join("; ")
+    }
+
+    /// One of those that have registered this module, for its types.
+    pub fn module(&self, qualified: &str) -> Option<Arc<Module>> {
+        let (namespace, name) = qualified.rsplit_once('.')?;
+        let of = self.connections.values().filter(|c| c.namespace == namespace);
+        of.filter_map(|c| c.modules.get(name)).next().map(Arc::clone)
+    }
+
+    /// A place in the queue of a module; none: it is full, or nobody executes the module.
+    pub fn queue(&mut self, qualified: &str) -> Option<u64> {
+        let pool = self.pools.get_mut(qualified)?;
+        if pool.waiting.len() >= self.limits.member_queue as usize * pool.members.len() {
+            return None;
+        }
+        self.last_number += 1;
+        pool.waiting.push_back(self.last_number);
+        Some(self.last_number)
+    }
+
+    /// Gives a place in the queue back.
+    pub fn leave_queue(&mut self, qualified: &str, number: u64) {
+        if let Some(pool) = self.pools.get_mut(qualified) {
+            pool.waiting.retain(|waiting| *waiting != number);
+        }
+    }
+
+    /// Whether a call that has failed may be tried once more.
+    pub fn may_retry(&mut self, qualified: &str) -> bool {
+        self.pools.get_mut(qualified).is_some_and(|pool| pool.spend())
+    }
+
+    /// A call that [`Plane::next`] gave out has ended. Whether its connection is still there.
+    pub fn done(&mut self, member: Member, ended: Ended, now_ms: u64) -> bool {
+        let patient_ms = millis(self.limits.heartbeat_timeout);
+        let Some(connection) = self.connections.get_mut(&member.id) else { return false };
+        connection.in_flight = connection.in_flight.saturating_sub(1);
+        let error = ended.error.clone().unwrap_or_default();
+        let counters = connection.counters.entry(member.name).or_default();
+        if ended.said == Said::Answered {
+            counters.answered += 1;
+            counters.total_us += ended.took_us;
+        }
+        if ended.error.is_some() {
+            counters.errors += 1;
+            connection.last_error.clone_from(&error);
+        }
+        let outcome = match ended.said {
+            Said::Answered => Outcome::Success,
+            Said::Unreached | Said::Silent | Said::Broken => Outcome::Failure(error),
+            Said::Nothing => Outcome::Ignored,
+        };
+        connection.breaker.report(member.pass, outcome, now_ms);
+        connection.breaker.take_changes();
+        match ended.said {
+            Said::Answered => {
+                connection.reach = Reach::Answers;
+                if connection.state == State::Restored {
+                    connection.deadline_ms = now_ms + patient_ms;
+                } else {
+                    connection.probe_due_ms = None;
+                }
+            }
+            Said::Unreached | Said::Silent => connection.probe_due_ms = Some(now_ms),
+            Said::Broken | Said::Nothing => {}
+        }
+        true
+    }
+
+    /// An executor was probed: why it does not answer, if it does not. Which one, if that is new.
+    pub fn probed(&mut self, id: &str, result: Result<(), String>, now_ms: u64) -> Option<String> {
+        let limit_ms = millis(self.limits.heartbeat_timeout);
+        let again_ms = now_ms + self.limits.probe_interval_ms();
+        let connection = self.connections.get_mut(id)?;
+        connection.is_probing = false;
+        let was_deaf = matches!(connection.reach, Reach::Deaf(_));
+        let is_restored = connection.state == State::Restored;
+        match result {
+            Ok(()) => {
+                connection.reach = Reach::Answers;
+                if is_restored {
+                    connection.deadline_ms = now_ms + limit_ms;
+                }
+                connection.probe_due_ms = is_restored.then_some(again_ms);
+            }
+            Err(why) => {
+                connection.reach = Reach::Deaf(why);
+                connection.probe_due_ms = Some(again_ms);
+            }
+        }
+        let is_deaf = matches!(connection.reach, Reach::Deaf(_));
+        (is_deaf != was_deaf).then(|| format!("{} at {}", connection.namespace, connection.executor))
+    }
+}

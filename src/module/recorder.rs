@@ -1,0 +1,64 @@
+//! What is done in its order on one thread: registrations, and the notes about them. The threads of the C core
+//! do not wait for a disk.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use parking_lot::{Condvar, Mutex};
+
+/// The most registrations and deregistrations that wait.
+const JOBS_MAX: usize = 1000;
+
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// What is to be done next.
+pub enum Work {
+    Job(Job),
+    /// The note of this connection is to be as the plane is.
+    Note(String),
+}
+
+#[derive(Default)]
+pub struct Recorder {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: VecDeque<Job>,
+    /// Connections that have changed.
+    notes: BTreeSet<String>,
+}
+
+impl Recorder {
+    /// False: too much waits already, and this was not taken in.
+    pub fn submit(&self, job: Job) -> bool {
+        let mut inner = self.inner.lock();
+        let has_room = inner.jobs.len() < JOBS_MAX;
+        if has_room {
+            inner.jobs.push_back(job);
+            self.changed.notify_one();
+        }
+        has_room
+    }
+
+    /// A connection has changed.
+    pub fn note(&self, id: &str) {
+        self.inner.lock().notes.insert(id.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to do.
+    pub fn next(&self) -> Work {
+        let mut inner = self.inner.lock();
+        loop {
+            if let Some(id) = inner.notes.pop_first() {
+                return Work::Note(id);
+            }
+            if let Some(job) = inner.jobs.pop_front() {
+                return Work::Job(job);
+            }
+            self.changed.wait(&mut inner);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Lets providers connect from wherever they are, with mutual TLS: a thread for each connection shakes hands and
+//! carries plaintext past a meter to a gRPC server of this connection alone, whose handlers know the owner.
+
+use std::io;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpcio::{ChannelBuilder, Environment, ServerBuilder};
+use rustls::ServerConfig;
+
+use crate::guard::slots::{Slot, SlotLimits, Slots};
+use crate::meter::{FrameMeter, Quotas};
+use crate::module::owner::Owner;
+use crate::module::server::Server as Answers;
+use crate::module::shared::Shared;
+use crate::rpc::services::constellation::module_provider_service;
+use crate::sys::poll::{self, PollFd};
+use crate::sys::socket::next_connection;
+use crate::sys::{clock, grpc, thread};
+use crate::tls::identity::Peer;
+use crate::tls::tunnel::{self, Tunnel, accept};
+use crate::wire::error::Error;
+use crate::wire::time::millis;
+
+/// The most connections at once, and those of them that shake hands.
+const LIMITS: SlotLimits = SlotLimits { all: 1000, unproven: 64 };
+/// How long a handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long no connection is accepted when there is no descriptor or memory for one more, ms.
+const SHUT_MS: u64 = 100;
+/// A peer that says nothing for so long is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// What a server of one connection is made of.
+pub struct ServerParts {
+    pub env: Arc<Environment>,
+    /// The limits of every connection.
+    pub arguments: fn(Arc<Environment>) -> ChannelBuilder,
+    pub calls_max: u32,
+}
+
+/// Lets providers in until the process ends.
+pub fn accept_all(
+    listener: &TcpListener,
+    tls: &Arc<ServerConfig>,
+    parts: &Arc<ServerParts>,
+    shared: &Arc<Shared>,
+) {
+    let slots = Slots::new(LIMITS);
+    let mut shut_until = None;
+    loop {
+        // Shut, the listener is not looked at: it would be ready all the time.
+        let looked_at = shut_until.is_none().then(|| listener.as_fd());
+        let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
+        let let_in = || -> io::Result<()> {
+            while let Some((tcp, address)) = next_connection(|| listener.accept())? {
+                let Some(slot) = slots.take(address.ip()) else { continue };
+                let connection = Connection {
+                    tls: Arc::clone(tls),
+                    parts: Arc::clone(parts),
+                    shared: Arc::clone(shared),
+                    address: address.ip(),
+                };
+                thread::spawn("modules-conn", move || connection.serve(tcp, slot))?;
+            }
+            Ok(())
+        };
+        shut_until = let_in().is_err().then(|| clock::now_ms() + SHUT_MS);
+    }
+}
+
+struct Connection {
+    tls: Arc<ServerConfig>,
+    parts: Arc<ServerParts>,
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl Connection {
+    /// The whole life of it.
+    fn serve(self, tcp: TcpStream, mut slot: Slot) {
+        let deadline_ms = clock::now_ms() + millis(HANDSHAKE_MAX);
+        match accept(tcp, Arc::clone(&self.tls), deadline_ms) {
+            Err(refused) => self.shared.say(&format!("modules: {}: refused: {refused}", self.address)),
+            Ok((tunnel, peer)) => {
+                slot.prove();
+                if let Err(e) = self.carry(tunnel, &peer) {
+                    self.shared.say(&format!("modules: {}: {e}", self.address));
+                }
+            }
+        }
+    }
+
+    fn carry(&self, tunnel: Tunnel, peer: &Peer) -> Result<(), Error> {
+        let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
+        let answers = Answers { shared: Arc::clone(&self.shared), owner: Owner::new(&peer.typed) };
+        let arguments = (self.parts.arguments)(Arc::clone(&self.parts.env))
+            .keepalive_time(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE / 3)
+            .keepalive_permit_without_calls(true)
+            .build_args();
+        let mut server = ServerBuilder::new(Arc::clone(&self.parts.env))
+            .channel_args(arguments)
+            .register_service(module_provider_service(answers))
+            .build()
+            .map_err(|e| Error::failed("make a server", &e))?;
+        server.start();
+        grpc::serve(&mut server, theirs).map_err(|e| Error::failed("hand over the socket", &e))?;
+        let quotas = Quotas { calls_max: self.parts.calls_max, ..Quotas::default() };
+        tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms()));
+        Ok(())
+    }
+}
