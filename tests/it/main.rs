@@ -77,6 +77,8 @@ mod i_registry;
 #[cfg(feature = "gateway")]
 mod i_restored;
 #[cfg(feature = "gateway")]
+mod i_sdk;
+#[cfg(feature = "gateway")]
 mod i_streams;
 #[cfg(feature = "gateway")]
 mod i_tls;

@@ -1,0 +1,141 @@
+//! The server that executes modules of a provider.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use grpcio::{
+    ChannelBuilder, EnvBuilder, RpcContext, RpcStatus, RpcStatusCode, Server, ServerBuilder,
+    ServerCredentials, UnarySink,
+};
+
+use crate::rpc::codec::Encoded;
+use crate::rpc::services::constellation as proto;
+use crate::rpc::services::constellation::execute_response::Result as Outcome;
+use crate::rpc::services::constellation::{ModuleExecutor, module_executor_service};
+use crate::rpc::{block, pending};
+use crate::sdk::module::definition::{Call, Failure, Module};
+use crate::sys::{clock, thread};
+use crate::wire::error::Error;
+use crate::wire::time::millis;
+
+/// The largest message, each way.
+const MESSAGE_LEN_MAX: i32 = 4 << 20;
+/// Calls at once; more are answered RESOURCE_EXHAUSTED.
+const CALLS_MAX: usize = 256;
+/// How long calls may take to end with the server.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A server that executes modules, for as long as it is kept.
+pub(in crate::sdk::module) struct Executor {
+    server: Server,
+    pub port: u16,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Executor {
+    /// Port 0 is any that is free.
+    pub fn start(address: SocketAddr, modules: Arc<Vec<Module>>) -> Result<Self, Error> {
+        let calls = Arc::default();
+        let service = Served { modules, calls: Arc::clone(&calls) };
+        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+        let arguments = ChannelBuilder::new(Arc::clone(&env))
+            .max_receive_message_len(MESSAGE_LEN_MAX)
+            .max_send_message_len(MESSAGE_LEN_MAX)
+            .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
+            .raw_cfg_int(c"grpc.so_reuseport".to_owned(), 0)
+            .build_args();
+        let mut server = ServerBuilder::new(env)
+            .channel_args(arguments)
+            .register_service(module_executor_service(service))
+            .build()
+            .map_err(|e| Error::failed("make a server", &e))?;
+        let port = server
+            .add_listening_port(address.to_string(), ServerCredentials::insecure())
+            .map_err(|e| Error::failed(&format!("listen on {address}"), &e))?;
+        server.start();
+        Ok(Self { server, port, calls })
+    }
+
+    /// How many calls are under way.
+    pub fn calls(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.calls)
+    }
+
+    /// Takes no more calls, and leaves those that are under way some time.
+    pub fn stop(mut self) {
+        let _ = block::wait(self.server.shutdown(), Some(clock::now_ms() + millis(GOODBYE)));
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    modules: Arc<Vec<Module>>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call that is under way, however it ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl ModuleExecutor for Served {
+    /// On a thread of its own: an author's code may wait.
+    fn execute(
+        &mut self,
+        _: RpcContext<'_>,
+        request: Encoded<proto::ExecuteRequest>,
+        sink: UnarySink<proto::ExecuteResponse>,
+    ) {
+        let (modules, calls) = (Arc::clone(&self.modules), Arc::clone(&self.calls));
+        let is_full = calls.fetch_add(1, Ordering::AcqRel) >= CALLS_MAX;
+        let counted = Counted(calls);
+        if is_full {
+            let message = format!("{CALLS_MAX} calls are under way already");
+            let status = RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, message);
+            return pending::answer(sink, Err(status));
+        }
+        let started = thread::spawn("execute", move || {
+            let _counted = counted;
+            let answer = request.decode().map(|request| execute(&modules, request)).map_err(|e| {
+                RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, format!("not understood: {e}"))
+            });
+            pending::answer(sink, answer);
+        });
+        // Without a thread the sink is gone, and the call is cancelled.
+        drop(started);
+    }
+}
+
+fn execute(modules: &[Module], request: proto::ExecuteRequest) -> proto::ExecuteResponse {
+    let begun = Instant::now();
+    let call = Call { execution_id: request.execution_id, metadata: request.metadata.into_iter().collect() };
+    let result = match modules.iter().find(|module| module.name == request.module_name) {
+        None => Err(Failure {
+            code: "MODULE_NOT_FOUND",
+            message: format!("Module not found: {:.200}", request.module_name),
+        }),
+        Some(module) => catch_unwind(AssertUnwindSafe(|| module.run(&request.input_data, &call)))
+            .unwrap_or_else(|panic| {
+                let why = panic.downcast_ref::<&str>().map(|why| (*why).to_owned());
+                let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                Err(Failure::new(format!("the module panicked: {why}")))
+            }),
+    };
+    let duration_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let result = match result {
+        Ok(output) => Outcome::OutputData(output),
+        Err(Failure { code, message }) => {
+            let (code, stack_trace) = (code.to_owned(), String::new());
+            Outcome::Error(proto::ExecutionError { code, message, stack_trace })
+        }
+    };
+    let metrics = proto::ExecutionMetrics { duration_ms, memory_bytes: 0 };
+    proto::ExecuteResponse { result: Some(result), metrics: Some(metrics) }
+}
