@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
+use crate::guard::slots::network;
 use crate::guard::token_bucket::{Rate, TokenBucket};
 
 /// How many failures an address has in stock, and how fast they come back.
@@ -88,17 +89,6 @@ impl RateLimit {
             entry.let_in_ms = Some(now_ms);
         }
         is_let_in
-    }
-}
-
-/// With version 6, a customer has a network and not an address.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => v4.into(),
-            None => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        },
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
