@@ -28,14 +28,15 @@ use crate::wire::error::Error;
 #[cfg(feature = "gateway")]
 use crate::wire::id::GATEWAY;
 #[cfg(feature = "gateway")]
+use crate::wire::probes::Readiness;
+#[cfg(feature = "gateway")]
 use crate::wire::provider::HOST;
 #[cfg(not(feature = "gateway"))]
 use crate::wire::request::Request;
 #[cfg(not(feature = "gateway"))]
 use crate::wire::role::Role;
 use crate::wire::spec::Spec;
-#[cfg(feature = "gateway")]
-use crate::wire::spec::{EnvBase, Readiness, RestartPolicy, Rlimit};
+use crate::wire::spec::{EnvBase, RestartPolicy, Rlimit};
 
 /// What makes the processes that the configuration declares.
 const APPLY: &str = "provost.apply";

@@ -119,6 +119,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::CircuitBreakerOpened
         | EventKind::CircuitBreakerHalfOpen
         | EventKind::CircuitBreakerClosed
+        | EventKind::Unfit
+        | EventKind::Unready
         | EventKind::TakenOver => false,
     }
 }

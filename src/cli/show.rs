@@ -167,6 +167,14 @@ fn options_of(spec: &Spec, key: &str, value: &Value, line: &mut Vec<String>) {
                 spec.rlimits.iter().map(|l| (l.resource.clone(), fields::limit_text(l))).collect();
             each("--limit", &limits, line);
         }
+        ("ready_exec" | "live_exec", Value::Array(all)) => {
+            let words: Vec<_> = all.iter().map(bare).collect();
+            let command = match &words[..] {
+                [sh, c, command] if sh == "/bin/sh" && c == "-c" => command.clone(),
+                _ => text::quoted_command(&words),
+            };
+            line.extend([option(key), command]);
+        }
         ("expand_env", _) => line.push("--no-expand".to_owned()),
         ("autostart", Value::Bool(false)) => line.push("--no-autostart".to_owned()),
         (key, Value::Bool(_)) => line.push(option(key)),
@@ -189,7 +197,8 @@ fn bare(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::cli::spec_options::Launch;
-    use crate::wire::spec::{Readiness, RestartPolicy, Rlimit};
+    use crate::wire::probes::Readiness;
+    use crate::wire::spec::{RestartPolicy, Rlimit};
 
     #[test]
     fn the_command_line_makes_the_same_definition() {

@@ -35,6 +35,24 @@ How the process is run:
       --ready-line TEXT      It is ready when a line of its output holds this, of either stream
       --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections, and not from
                              one that had it before the process was started
+      --ready-notify         ... when it says READY=1 at NOTIFY_SOCKET, as sd_notify(3) does
+      --ready-http URL       ... when http://ADDRESS:PORT/PATH answers with 200 to 399
+      --ready-exec COMMAND   ... when /bin/sh -c COMMAND ends with 0
+      --ready-exit           ... when it has ended with success: a job that others wait for
+      --ready-timeout D      Not ready by then: the run has failed
+      --fail-line TEXT       A line of its output with this: the run has failed, at once
+      --ready-interval D     Between two probes (50ms, of a command 1s)
+      --ready-attempt D      How long one may take (1s)
+      --ready-delay D        Before the first one (0s)
+      --ready-successes N    So many in a row (1)
+      --live-tcp PORT        It is well as long as this port takes connections
+      --live-http URL        ... as this URL answers with 200 to 399
+      --live-exec COMMAND    ... as this ends with 0
+      --live-notify          ... as it says WATCHDOG=1 in each interval
+      --live-interval D      Between two probes (10s)
+      --live-attempt D       How long one may take (1s)
+      --live-delay D         From when it is ready to the first one (0s)
+      --live-failures N      So many in a row end the run, as a failure (3)
       --autostart            Start it again with the service, as after a reboot (what has a name)
       --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated

@@ -9,8 +9,10 @@ use crate::cli::env_file;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
+use crate::wire::fields;
 use crate::wire::id::quoted;
-use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, Spec};
+use crate::wire::probes::{Liveness, Readiness};
+use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Spec};
 
 pub struct Launch {
     spec: Spec,
@@ -146,22 +148,67 @@ impl Launch {
             "--stop-timeout" => stop.timeout = arguments.duration(option)?,
             "--stop-scope" => stop.scope = values::scope(option, &arguments.value(option)?)?,
             "--output-limit" => self.spec.output_bytes = values::size(option, &arguments.value(option)?)?,
+            _ => return self.take_probes(option, arguments),
+        }
+        Ok(true)
+    }
+
+    fn take_probes(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
+        let Spec { ready_rules, live_rules, .. } = &mut self.spec;
+        match option {
             "--ready-line" => self.set_ready(Readiness::Line(arguments.value(option)?))?,
             "--ready-tcp" => self.set_ready(Readiness::Tcp(arguments.number(option)?))?,
+            "--ready-notify" => self.set_ready(Readiness::Notify)?,
+            "--ready-http" => self.set_ready(Readiness::Http(arguments.value(option)?))?,
+            "--ready-exec" => self.set_ready(Readiness::Exec(by_shell(arguments.value(option)?)))?,
+            "--ready-exit" => self.set_ready(Readiness::Exit)?,
+            "--fail-line" => ready_rules.fail_line = Some(arguments.value(option)?),
+            "--ready-timeout" => ready_rules.timeout = Some(arguments.duration(option)?),
+            "--ready-interval" => ready_rules.interval = Some(arguments.duration(option)?),
+            "--ready-attempt" => ready_rules.attempt = arguments.duration(option)?,
+            "--ready-delay" => ready_rules.delay = arguments.duration(option)?,
+            "--ready-successes" => ready_rules.successes = arguments.number(option)?,
+            "--live-tcp" => self.set_live(Liveness::Tcp(arguments.number(option)?))?,
+            "--live-http" => self.set_live(Liveness::Http(arguments.value(option)?))?,
+            "--live-exec" => self.set_live(Liveness::Exec(by_shell(arguments.value(option)?)))?,
+            "--live-notify" => self.set_live(Liveness::Notify)?,
+            "--live-interval" => live_rules.interval = arguments.duration(option)?,
+            "--live-attempt" => live_rules.attempt = arguments.duration(option)?,
+            "--live-delay" => live_rules.delay = arguments.duration(option)?,
+            "--live-failures" => live_rules.failures = arguments.number(option)?,
             _ => return Ok(false),
         }
         Ok(true)
     }
 
+    fn set_live(&mut self, live: Liveness) -> Result<(), Error> {
+        if self.spec.live.is_some() {
+            return Err(Error::usage("what shows its life is said twice")
+                .hint(format!("give one of {}", options_of("live_tcp"))));
+        }
+        self.spec.live = Some(live);
+        Ok(())
+    }
+
     fn set_ready(&mut self, ready: Readiness) -> Result<(), Error> {
         if self.spec.ready.is_some() {
-            return Err(
-                Error::usage("readiness is said twice").hint("give one of --ready-line and --ready-tcp")
-            );
+            return Err(Error::usage("readiness is said twice")
+                .hint(format!("give one of {}", options_of("ready_line"))));
         }
         self.spec.ready = Some(ready);
         Ok(())
     }
+}
+
+/// A probe's command, as it is given in one word.
+fn by_shell(command: String) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), command]
+}
+
+/// The options of a field's alternatives.
+fn options_of(key: &str) -> String {
+    let option = |key: &&str| format!("--{}", key.replace('_', "-"));
+    fields::alternatives(key).iter().map(option).collect::<Vec<_>>().join(", ")
 }
 
 /// The working directory as the service has to know it: absolute.

@@ -175,6 +175,9 @@ pub fn start_failure(failure: &StartFailure) -> String {
 pub fn last_end(process: &Process) -> Option<String> {
     match (&process.start_failure, &process.exit) {
         (Some(failure), _) => Some(start_failure(failure)),
+        (None, Some(exit)) if !process.unfit.is_empty() => {
+            Some(format!("{}, and was ended: {}", escaped(&process.unfit), end(exit)))
+        }
         (None, Some(exit)) => Some(end(exit)),
         (None, None) => None,
     }
@@ -191,12 +194,14 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             if !process.ready {
                 facts.push("not ready".into());
             }
+            facts.extend((!process.status.is_empty()).then(|| escaped(&process.status).into_owned()));
             if process.outdated {
                 facts.push("outdated: changed since it started".into());
             }
         }
         State::Starting => facts.push(format!("run {}", process.run)),
         State::Stopping if process.stuck => facts.push("SIGKILL was sent and something does not die".into()),
+        State::Stopping if !process.unfit.is_empty() => facts.push(escaped(&process.unfit).into_owned()),
         State::Stopping => facts.extend(process.kill_at.map(|at| format!("SIGKILL in {}", until(at, now)))),
         State::Backoff => {
             facts.extend(last_end(process));

@@ -172,10 +172,8 @@ fn changed(args: &UpdateArgs, before: &Spec) -> Result<Spec, Error> {
     let given = fields::to_map(&args.values);
     for option in &args.options {
         let key = key_of(option);
-        // There is one measure of readiness.
-        if key.starts_with("ready_") {
-            fields.retain(|key, _| !key.starts_with("ready_"));
-        }
+        // There is one measure of readiness, and one of life.
+        fields.retain(|other, _| !fields::alternatives(&key).contains(&other.as_str()));
         match given.get(key.as_str()) {
             Some(value) => drop(fields.insert(key, value.clone())),
             None => drop(fields.shift_remove(&key)),
@@ -244,7 +242,8 @@ fn key_of(option: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::spec::{Readiness, RestartPolicy};
+    use crate::wire::probes::Readiness;
+    use crate::wire::spec::RestartPolicy;
 
     fn after(line: &str, before: &Spec) -> Result<Spec, Error> {
         changed(&parse(&mut Arguments::of(line))?, before)

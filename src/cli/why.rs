@@ -147,6 +147,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let pid = p.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
             let ready = if p.ready { "and ready" } else { "but not ready yet" };
             let mut parts = vec![format!("running{since} {ready} ({pid}run {}){asked}", p.run)];
+            parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));
             parts.extend(
                 how_it_ended(p).filter(|_| p.exit.is_some()).map(|end| format!("the run before: {end}")),
             );
@@ -158,6 +159,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
                 "stopping{asked}; SIGKILL was sent, and something of it does not die: it hangs in the kernel"
             )]
         }
+        State::Stopping if !p.unfit.is_empty() => vec![format!("stopping: {}", text::escaped(&p.unfit))],
         State::Stopping => vec![format!("stopping{asked}")],
         State::Backoff => {
             let attempt = match p.max_restarts {
@@ -174,6 +176,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let how = match stopper {
                 _ if p.start_failure.is_some() => "could not be started".to_owned(),
                 _ if p.exit.is_none() => text::no_end(p).to_owned(),
+                _ if !p.unfit.is_empty() => "failed".to_owned(),
                 Some(who) => format!("stopped{}", by(who)),
                 None => "ended by itself".to_owned(),
             };

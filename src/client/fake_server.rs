@@ -163,5 +163,7 @@ pub(crate) fn process(name: &str) -> Process {
         user: None,
         internal: false,
         outdated: false,
+        unfit: String::new(),
+        status: String::new(),
     }
 }

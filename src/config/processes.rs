@@ -90,13 +90,14 @@ pub fn declared(
 /// Takes in what the section says. Variables, labels and limits are added to those that are there already.
 fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> bool) -> Result<(), Error> {
     let before = spec.clone();
-    spec.ready = None;
+    (spec.ready, spec.live) = (None, None);
     for field in FIELDS.iter().filter(|field| takes(field)) {
         let Some(value) = section.value(field.key) else { continue };
         (field.set)(spec, &value.value)
             .map_err(|what| section.bad(&value, &format!("'{}' takes {what}", field.key)))?;
     }
     spec.ready = spec.ready.take().or(before.ready);
+    spec.live = spec.live.take().or(before.live);
     if spec.env != before.env {
         spec.env = added(before.env, &spec.env);
     }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
 use crate::wire::fields::{Effect, FIELDS};
-use crate::wire::spec::Readiness;
+use crate::wire::probes::Readiness;
 
 /// A directory of this test's own.
 pub(super) struct Scratch(pub(super) TempDir);

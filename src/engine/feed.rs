@@ -317,7 +317,7 @@ fn read_env(window: &Window) -> Result<Vec<(String, String)>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::process::state::fresh;
+    use crate::engine::process::fresh::fresh;
     use crate::sys::memory::memfd_create;
     use crate::wire::id::ProcessId;
     use crate::wire::spec::Spec;

@@ -12,18 +12,20 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use crate::engine::memory::Memory;
+use crate::engine::process::fresh::fresh;
 use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
-use crate::engine::process::state::{StopOrder, fresh};
+use crate::engine::process::state::StopOrder;
 use crate::engine::process::worker;
 use crate::engine::service::Engine;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
+use crate::wire::probes::Readiness;
 use crate::wire::process::{End, State};
 use crate::wire::record::Record;
 use crate::wire::request::StreamKind;
-use crate::wire::spec::{Readiness, Spec};
+use crate::wire::spec::Spec;
 
 /// The keeper's program, whatever has become of its path: what a child executes by this name.
 pub const INTERNAL_PROGRAM: &str = "/proc/self/exe";

@@ -258,7 +258,7 @@ fn pages(len: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::process::state::fresh;
+    use crate::engine::process::fresh::fresh;
     use crate::wire::id::ProcessId;
 
     #[test]

@@ -148,7 +148,9 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
         ToEngine::StopAll { hurry } => return stop_all(engine, hurry),
         ToEngine::Upgrade(outcome) => return engine.upgrades.decided(outcome),
         // Only at the beginning.
-        ToEngine::Hello { .. } | ToEngine::Entry { .. } | ToEngine::Listed => return,
+        ToEngine::Hello { .. } | ToEngine::Entry { .. } | ToEngine::Notify { .. } | ToEngine::Listed => {
+            return;
+        }
     };
     if let Some(process) = engine.table.get(id) {
         process.send(msg);

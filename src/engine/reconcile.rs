@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::process::fresh::to_be_ended;
 use crate::engine::process::now::Now;
-use crate::engine::process::state::to_be_ended;
 use crate::engine::settings::OrphanPolicy;
 use crate::engine::store::Kept;
 use crate::sys::cgroup::Cgroup;

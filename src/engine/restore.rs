@@ -57,7 +57,15 @@ pub fn restore_all(
         let leader = survivors.leader_ticks.zip(kept.record.pid);
         let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
         let Survivors { cgroup, .. } = survivors;
-        let inherited = Inherited { run: kept.record.run, pid: 0, leader, pipes: None, ended: None, cgroup };
+        let inherited = Inherited {
+            run: kept.record.run,
+            pid: 0,
+            leader,
+            pipes: None,
+            ended: None,
+            cgroup,
+            notify: None,
+        };
         let is_at_rest = restored.record.state.is_at_rest();
         let process = hold(context, table, kept, restored)?;
         if !is_at_rest {

@@ -249,8 +249,8 @@ mod tests {
     use crate::engine::context::{Link, Notify};
     use crate::engine::feed::Feed;
     use crate::engine::memory::Memory;
+    use crate::engine::process::fresh::fresh;
     use crate::engine::process::handle::Process;
-    use crate::engine::process::state::fresh;
     use crate::engine::reserve::Reserve;
     use crate::sys::memory::memfd_create;
     use crate::sys::socket::seqpacket_pair;

@@ -255,7 +255,7 @@ fn receive_hello(link: &Link) -> Result<Greeting, Error> {
 fn receive_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     loop {
-        let (message, fds) = receive(link)?;
+        let (message, mut fds) = receive(link)?;
         match message {
             ToEngine::Entry { id, run, pid, ended, open } => {
                 let mut fds = fds.into_iter();
@@ -269,8 +269,13 @@ fn receive_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> 
                 };
                 let leader =
                     fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
-                let inherited = Inherited { run, pid, leader, pipes, ended, cgroup: None };
+                let inherited = Inherited { run, pid, leader, pipes, ended, cgroup: None, notify: None };
                 listed.push(Listed { id, memory, inherited });
+            }
+            ToEngine::Notify { id } => {
+                for entry in listed.iter_mut().filter(|l| l.id == id) {
+                    entry.inherited.notify = fds.pop();
+                }
             }
             ToEngine::Listed => return Ok(listed),
             ToEngine::Upgrade(outcome) => upgrades.decided(outcome),

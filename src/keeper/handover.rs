@@ -118,7 +118,10 @@ impl Keeper<'_> {
         .chain(self.resources.grpc.as_ref().map(|grpc| grpc.listener().as_fd()))
         .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
         .chain(self.engine.channel().map(AsFd::as_fd))
-        .chain(self.table.iter().flat_map(|(_, held)| [held.memory.as_fd()].into_iter().chain(pipes(held))))
+        .chain(self.table.iter().flat_map(|(_, held)| {
+            let notify = held.notify.iter().map(AsFd::as_fd);
+            [held.memory.as_fd()].into_iter().chain(pipes(held)).chain(notify)
+        }))
         .collect()
     }
 
@@ -155,6 +158,7 @@ fn process(id: ProcessId, held: &Held) -> Process {
         memory: held.memory.as_raw_fd(),
         pipes: held.pipes.as_ref().map(|(out, err)| (out.as_raw_fd(), err.as_raw_fd())),
         ended: held.ended,
+        notify: held.notify.as_ref().map(AsRawFd::as_raw_fd),
     }
 }
 
@@ -249,6 +253,7 @@ fn check(handed: &Handed, left: &Handover) -> Result<(), String> {
         for pipe_end in process.pipes.iter().flat_map(|&(out, err)| [out, err]) {
             wanted.push(("a pipe of a process", pipe_end, pipe));
         }
+        wanted.extend(process.notify.map(|number| ("the socket of a process", number, socket)));
     }
     let mut seen = BTreeSet::new();
     for (what, number, is_right) in wanted {
@@ -292,7 +297,8 @@ fn take<'n>(
     for process in left.processes {
         let pipes: Option<(OwnedFd, OwnedFd)> = process.pipes.map(|(out, err)| (taken(out), taken(err)));
         let Process { run, pid, ended, .. } = process;
-        keeper.table.restore(process.id, Held { memory: file(process.memory), run, pid, pipes, ended });
+        let (memory, notify) = (file(process.memory), process.notify.map(taken));
+        keeper.table.restore(process.id, Held { memory, run, pid, pipes, ended, notify });
     }
     let handover::Engine { pid, channel, since } = left.engine;
     keeper.engine = Engine::Up { pid, channel: taken(channel), since };

@@ -344,6 +344,11 @@ impl Keeper<'_> {
                     self.table.hold(id, File::from(memory));
                 }
             }
+            ToKeeper::HoldNotify { id } => {
+                if let Some(socket) = fds.pop() {
+                    self.table.hold_notify(id, socket);
+                }
+            }
             ToKeeper::Spawn { id, run, launch, program } => {
                 let program = if program == Program::Descriptor { fds.pop() } else { None };
                 let mut fds = fds.into_iter();
@@ -402,6 +407,7 @@ impl Keeper<'_> {
         }
         for id in self.table.ids() {
             self.outbox.push(Outgoing::Entry(id));
+            self.outbox.push(Outgoing::Notify(id));
         }
         self.outbox.push(Outgoing::Plain(ToEngine::Listed));
         self.report_stop();

@@ -21,6 +21,8 @@ pub enum Outgoing {
     Hello(ToEngine, OwnedFd, OwnedFd, Option<OwnedFd>),
     /// What is held of this process.
     Entry(ProcessId),
+    /// Its socket, if it has one.
+    Notify(ProcessId),
     Spawned {
         id: ProcessId,
         run: u64,
@@ -70,6 +72,10 @@ fn send(channel: BorrowedFd<'_>, table: &Table, message: &Outgoing) -> io::Resul
             post(m, &fds.collect::<Vec<_>>())
         }
         Outgoing::Entry(id) => entry(channel, table, *id),
+        Outgoing::Notify(id) => match table.get(*id).and_then(|held| held.notify.as_ref()) {
+            Some(socket) => post(&ToEngine::Notify { id: *id }, &[socket.as_fd()]),
+            None => Ok(()),
+        },
         Outgoing::Spawned { id, run, pid, pidfd } => {
             let Some((stdout, stderr)) = table.get(*id).and_then(|h| h.pipes.as_ref()) else { return Ok(()) };
             post(

@@ -22,6 +22,8 @@ pub struct Held {
     pub pipes: Option<(OwnedFd, OwnedFd)>,
     /// The end of the run, until it is acknowledged.
     pub ended: Option<Ended>,
+    /// Where the process says that it is ready, if it does.
+    pub notify: Option<OwnedFd>,
 }
 
 impl Held {
@@ -49,7 +51,21 @@ impl Table {
 
     /// Holds a process's memory from now on. One that is held already keeps what it has.
     pub fn hold(&mut self, id: ProcessId, memory: File) {
-        self.held.entry(id).or_insert(Held { memory, run: 0, pid: 0, pipes: None, ended: None });
+        self.held.entry(id).or_insert(Held {
+            memory,
+            run: 0,
+            pid: 0,
+            pipes: None,
+            ended: None,
+            notify: None,
+        });
+    }
+
+    /// Holds this socket of it too, instead of one before.
+    pub fn hold_notify(&mut self, id: ProcessId, socket: OwnedFd) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.notify = Some(socket);
+        }
     }
 
     pub fn get(&self, id: ProcessId) -> Option<&Held> {

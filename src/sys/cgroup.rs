@@ -162,6 +162,17 @@ impl Cgroup {
         OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(&self.0)
     }
 
+    /// One below it; it need not be there.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self(self.0.join(name))
+    }
+
+    /// Opens what moves whoever writes `0` there into it.
+    pub fn procs(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
+    }
+
     /// Whether anything lives in it or below it. A leaf that is not there is empty.
     pub fn is_populated(&self) -> io::Result<bool> {
         match self.watch() {

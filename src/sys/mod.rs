@@ -3,9 +3,11 @@
 
 use std::io;
 
+pub mod beside;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod datagram;
 pub mod descriptor;
 pub mod files;
 #[cfg(feature = "gateway")]

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 use crate::sys::clock;
@@ -86,6 +87,12 @@ pub fn is_gone<T>(e: io::Error) -> io::Result<Option<T>> {
 /// Numbers of all processes.
 pub fn pids() -> io::Result<impl Iterator<Item = u32>> {
     Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
+}
+
+/// Which user a process belongs to; none: it is gone.
+#[must_use]
+pub fn owner(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
 }
 
 /// Names this boot of the machine; empty where the kernel does not tell.

@@ -68,6 +68,10 @@ pub enum EventKind {
     CircuitBreakerClosed,
     /// A person holds it open.
     CircuitBreakerIsolated,
+    /// A probe says that a run has failed: it is ended.
+    Unfit,
+    /// A running process said that it is ready no more.
+    Unready,
 }
 
 /// An event that has no number and no time yet.
@@ -78,7 +82,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 29] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 31] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -108,6 +112,8 @@ const KINDS: [(EventKind, v1::EventKind, &str); 29] = [
     (EventKind::CircuitBreakerHalfOpen, v1::EventKind::CircuitBreakerHalfOpen, "circuit-breaker-half-open"),
     (EventKind::CircuitBreakerClosed, v1::EventKind::CircuitBreakerClosed, "circuit-breaker-closed"),
     (EventKind::CircuitBreakerIsolated, v1::EventKind::CircuitBreakerIsolated, "circuit-breaker-isolated"),
+    (EventKind::Unfit, v1::EventKind::Unfit, "unfit"),
+    (EventKind::Unready, v1::EventKind::Unready, "unready"),
 ];
 
 impl EventKind {
@@ -155,7 +161,9 @@ impl EventKind {
             | Self::EnvChanged
             | Self::Lost
             | Self::TakenOver
-            | Self::Updated => false,
+            | Self::Updated
+            | Self::Unfit
+            | Self::Unready => false,
         }
     }
 

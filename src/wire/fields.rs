@@ -1,14 +1,15 @@
 //! The fields of a definition: how each is called, what it takes, and what it means for a run that is there.
 //! The one table from which a definition is read, shown, compared and documented (`docs/config.md`).
 
+use std::mem;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::sys::{limits, signal};
+use crate::wire::probes::{HttpUrl, LiveRules, Liveness, Readiness, ReadyRules, THRESHOLD_MAX};
 use crate::wire::spec::{
-    EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Readiness, RestartPolicy, RestartRules, Rlimit, Scope, Spec,
-    StopRules,
+    EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, RestartPolicy, RestartRules, Rlimit, Scope, Spec, StopRules,
 };
 use crate::wire::values::{duration, duration_text, sha256, size, size_text};
 
@@ -281,6 +282,135 @@ pub const FIELDS: &[Field] = &[
         set: |s, v| ready(s, Readiness::Tcp(number(v, 1..=65535, "ready_tcp")?)),
     },
     Field {
+        key: "ready_notify",
+        effect: Effect::NextRun,
+        takes: "true: it says READY=1 at NOTIFY_SOCKET",
+        get: |s| (s.ready == Some(Readiness::Notify)).then(|| true.into()),
+        set: |s, v| if flag(v)? { ready(s, Readiness::Notify) } else { Ok(()) },
+    },
+    Field {
+        key: "ready_http",
+        effect: Effect::InPlace,
+        takes: "a URL that answers with 200 to 399, as \"http://127.0.0.1:8000/health\"",
+        get: |s| if let Some(Readiness::Http(url)) = &s.ready { Some(url.clone().into()) } else { None },
+        set: |s, v| ready(s, Readiness::Http(url(v)?)),
+    },
+    Field {
+        key: "ready_exec",
+        effect: Effect::InPlace,
+        takes: "a list of strings: a program that ends with 0, and its arguments",
+        get: |s| if let Some(Readiness::Exec(c)) = &s.ready { Some(c.clone().into()) } else { None },
+        set: |s, v| ready(s, Readiness::Exec(texts(v)?)),
+    },
+    Field {
+        key: "ready_exit",
+        effect: Effect::InPlace,
+        takes: "true: it is a job, ready when it has ended with success",
+        get: |s| (s.ready == Some(Readiness::Exit)).then(|| true.into()),
+        set: |s, v| if flag(v)? { ready(s, Readiness::Exit) } else { Ok(()) },
+    },
+    Field {
+        key: "fail_line",
+        effect: Effect::InPlace,
+        takes: "a string that a line of output holds when it will never be ready",
+        get: |s| s.ready_rules.fail_line.clone().map(Into::into),
+        set: |s, v| text(v).map(|line| s.ready_rules.fail_line = Some(line)),
+    },
+    Field {
+        key: "ready_timeout",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| s.ready_rules.timeout.map(|time| duration_text(time).into()),
+        set: |s, v| time(v).map(|time| s.ready_rules.timeout = Some(time)),
+    },
+    Field {
+        key: "ready_interval",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| s.ready_rules.interval.map(|time| duration_text(time).into()),
+        set: |s, v| time(v).map(|time| s.ready_rules.interval = Some(time)),
+    },
+    Field {
+        key: "ready_attempt",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.ready_rules.attempt, ReadyRules::default().attempt),
+        set: |s, v| time(v).map(|time| s.ready_rules.attempt = time),
+    },
+    Field {
+        key: "ready_delay",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.ready_rules.delay, Duration::ZERO),
+        set: |s, v| time(v).map(|time| s.ready_rules.delay = time),
+    },
+    Field {
+        key: "ready_successes",
+        effect: Effect::InPlace,
+        takes: THRESHOLD,
+        get: |s| (s.ready_rules.successes != 1).then(|| s.ready_rules.successes.into()),
+        set: |s, v| threshold(v).map(|n| s.ready_rules.successes = n),
+    },
+    Field {
+        key: "live_tcp",
+        effect: Effect::InPlace,
+        takes: "a port of 127.0.0.1, 1 to 65535",
+        get: |s| if let Some(Liveness::Tcp(port)) = s.live { Some(port.into()) } else { None },
+        set: |s, v| live(s, Liveness::Tcp(number(v, 1..=65535, "live_tcp")?)),
+    },
+    Field {
+        key: "live_http",
+        effect: Effect::InPlace,
+        takes: "a URL that answers with 200 to 399, as \"http://127.0.0.1:8000/health\"",
+        get: |s| if let Some(Liveness::Http(url)) = &s.live { Some(url.clone().into()) } else { None },
+        set: |s, v| live(s, Liveness::Http(url(v)?)),
+    },
+    Field {
+        key: "live_exec",
+        effect: Effect::InPlace,
+        takes: "a list of strings: a program that ends with 0, and its arguments",
+        get: |s| if let Some(Liveness::Exec(c)) = &s.live { Some(c.clone().into()) } else { None },
+        set: |s, v| live(s, Liveness::Exec(texts(v)?)),
+    },
+    Field {
+        key: "live_notify",
+        effect: Effect::NextRun,
+        takes: "true: it says WATCHDOG=1 at NOTIFY_SOCKET once in each live_interval",
+        get: |s| (s.live == Some(Liveness::Notify)).then(|| true.into()),
+        set: |s, v| if flag(v)? { live(s, Liveness::Notify) } else { Ok(()) },
+    },
+    Field {
+        key: "live_interval",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.live_rules.interval, LiveRules::default().interval),
+        set: |s, v| time(v).map(|time| s.live_rules.interval = time),
+    },
+    Field {
+        key: "live_attempt",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.live_rules.attempt, LiveRules::default().attempt),
+        set: |s, v| time(v).map(|time| s.live_rules.attempt = time),
+    },
+    Field {
+        key: "live_delay",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| span(s.live_rules.delay, Duration::ZERO),
+        set: |s, v| time(v).map(|time| s.live_rules.delay = time),
+    },
+    Field {
+        key: "live_failures",
+        effect: Effect::InPlace,
+        takes: THRESHOLD,
+        get: |s| {
+            let failures = s.live_rules.failures;
+            (failures != LiveRules::default().failures).then(|| failures.into())
+        },
+        set: |s, v| threshold(v).map(|n| s.live_rules.failures = n),
+    },
+    Field {
         key: "labels",
         effect: Effect::InPlace,
         takes: "a table of strings",
@@ -297,6 +427,7 @@ pub const FIELDS: &[Field] = &[
 ];
 
 const DURATION: &str = "a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\"";
+const THRESHOLD: &str = "a whole number from 1 to 1000";
 const SCOPES: [(&str, Scope); 3] =
     [("tree", Scope::Tree), ("group", Scope::Group), ("leader", Scope::Leader)];
 /// What the name of a variable holds whose value is not shown.
@@ -378,15 +509,44 @@ fn span(time: Duration, default: Duration) -> Option<Value> {
     (time != default).then(|| duration_text(time).into())
 }
 
-fn ready(spec: &mut Spec, ready: Readiness) -> Result<(), String> {
-    if spec
-        .ready
-        .as_ref()
-        .is_some_and(|other| std::mem::discriminant(other) != std::mem::discriminant(&ready))
-    {
-        return Err("no place beside the other: give one of ready_line and ready_tcp".to_owned());
+fn threshold(value: &Value) -> Result<u32, String> {
+    let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+    number.filter(|n| (1..=THRESHOLD_MAX).contains(n)).ok_or_else(|| THRESHOLD.to_owned())
+}
+
+fn url(value: &Value) -> Result<String, String> {
+    let url = text(value)?;
+    HttpUrl::parse(&url).map(|_| url).map_err(|e| format!("a URL of an address of this kind: {}", e.message))
+}
+
+/// The fields of which a definition has one at most.
+#[must_use]
+pub fn alternatives(key: &str) -> &'static [&'static str] {
+    let all: [&'static [&'static str]; 2] = [
+        &["ready_line", "ready_tcp", "ready_notify", "ready_http", "ready_exec", "ready_exit"],
+        &["live_tcp", "live_http", "live_exec", "live_notify"],
+    ];
+    all.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default()
+}
+
+fn one_of(present: bool, key: &str) -> Result<(), String> {
+    if present {
+        return Err(format!("no place beside another: give one of {}", alternatives(key).join(", ")));
     }
+    Ok(())
+}
+
+fn ready(spec: &mut Spec, ready: Readiness) -> Result<(), String> {
+    let is_other = |there: &Readiness| mem::discriminant(there) != mem::discriminant(&ready);
+    one_of(spec.ready.as_ref().is_some_and(is_other), "ready_line")?;
     spec.ready = Some(ready);
+    Ok(())
+}
+
+fn live(spec: &mut Spec, live: Liveness) -> Result<(), String> {
+    let is_other = |there: &Liveness| mem::discriminant(there) != mem::discriminant(&live);
+    one_of(spec.live.as_ref().is_some_and(is_other), "live_tcp")?;
+    spec.live = Some(live);
     Ok(())
 }
 
@@ -437,100 +597,5 @@ fn limit((resource, value): &(String, String)) -> Result<Rlimit, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every field of a spec, none as by default.
-    fn full() -> Spec {
-        let mut spec = Spec::new(["a", "b c"]);
-        spec.env = vec![("A".into(), "1".into()), ("API_KEY".into(), "${A}\n\"x\"".into())];
-        (spec.env_base, spec.env_expand) = (EnvBase::Empty, EnvExpand::Literal);
-        (spec.cwd, spec.user, spec.group) = (Some("/srv".into()), Some("u".into()), Some("0".into()));
-        (spec.groups, spec.umask, spec.nice) = (vec!["g".into()], Some(0o27), Some(-5));
-        (spec.oom_score_adj, spec.no_new_privs) = (Some(100), true);
-        spec.executable_sha256 = Some("0a".repeat(32));
-        spec.rlimits = vec![Rlimit { resource: "nofile".into(), soft: 64, hard: u64::MAX }];
-        spec.restart = RestartRules {
-            policy: RestartPolicy::OnFailure,
-            delay: Duration::from_millis(1500),
-            delay_max: Duration::from_secs(90),
-            max_restarts: None,
-            window: Duration::from_secs(3600),
-            reset_after: Duration::from_secs(86_400),
-            success_codes: vec![0, 3],
-        };
-        spec.stop = StopRules { signal: 2, timeout: Duration::ZERO, scope: Scope::Leader };
-        (spec.output_bytes, spec.ready) = (8192, Some(Readiness::Tcp(80)));
-        (spec.labels, spec.autostart) = (vec![("k".into(), "v".into())], Some(false));
-        spec
-    }
-
-    fn again(spec: &Spec) -> Spec {
-        let mut read = Spec::new([""; 0]);
-        for field in FIELDS {
-            if let Some(value) = (field.get)(spec) {
-                (field.set)(&mut read, &value).unwrap();
-            }
-        }
-        read
-    }
-
-    #[test]
-    fn every_field_of_a_spec_is_shown_and_read() {
-        assert_eq!(again(&full()), full());
-        let shown = FIELDS.iter().filter(|field| (field.get)(&full()).is_some()).count();
-        assert_eq!(shown, FIELDS.len() - 1, "all but one of the two kinds of readiness");
-        let mut other = full();
-        other.ready = Some(Readiness::Line("up".into()));
-        other.env.push(("A".into(), "${A}2".into()));
-        assert_eq!(again(&other), other, "a variable that is set twice");
-        assert_eq!(again(&Spec::new(["a"])), Spec::new(["a"]));
-        let shown: Vec<_> = FIELDS.iter().filter(|f| (f.get)(&Spec::new(["a"])).is_some()).collect();
-        assert_eq!(shown.iter().map(|f| f.key).collect::<Vec<_>>(), ["command"]);
-    }
-
-    #[test]
-    fn a_change_names_its_fields() {
-        let mut spec = full();
-        assert!(changed(&full(), &spec).is_empty());
-        spec.nice = None;
-        spec.labels.clear();
-        let keys: Vec<_> = changed(&full(), &spec).iter().map(|field| field.key).collect();
-        assert_eq!(keys, ["nice", "labels"]);
-        let mut spec = full();
-        spec.env.reverse();
-        assert_eq!(changed(&full(), &spec).iter().map(|field| field.key).collect::<Vec<_>>(), ["env"]);
-    }
-
-    #[test]
-    fn values_of_another_kind_are_refused() {
-        for (key, value) in [
-            ("command", Value::from("a b")),
-            ("umask", 27.into()),
-            ("umask", "1000".into()),
-            ("nice", 20.into()),
-            ("stop_timeout", "10".into()),
-            ("stop_timeout", 10.into()),
-            ("executable_sha256", "0a".into()),
-            ("limits", serde_json::json!({ "files": "1" })),
-            ("env", serde_json::json!({ "A": 1 })),
-            ("env", serde_json::json!(["A"])),
-            ("max_restarts", 0.into()),
-            ("success_codes", serde_json::json!([256])),
-            ("restart", "no".into()),
-            ("ready_tcp", 0.into()),
-        ] {
-            let field = field(key).unwrap();
-            assert!((field.set)(&mut Spec::new(["a"]), &value).is_err(), "{key} {value}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_told_by_the_name() {
-        for name in ["DB_PASSWORD", "client_secret", "GITHUB_TOKEN", "API_KEY", "CREDENTIALS"] {
-            assert!(is_secret(name), "{name}");
-        }
-        assert!(!is_secret("PATH") && !is_secret("HOME"));
-        assert_eq!(without_secrets(full()).env[1].1, "***");
-    }
-}
+#[path = "fields_tests.rs"]
+mod tests;

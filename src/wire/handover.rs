@@ -67,6 +67,8 @@ pub struct Process {
     /// Read ends of stdout and stderr.
     pub pipes: Option<(i32, i32)>,
     pub ended: Option<Ended>,
+    /// The socket where it says that it is ready.
+    pub notify: Option<i32>,
 }
 
 /// Which program wrote a handover.
@@ -151,6 +153,7 @@ impl Process {
             memory: self.memory.cast_unsigned(),
             stdout: stdout.cast_unsigned(),
             stderr: stderr.cast_unsigned(),
+            notify: self.notify.unwrap_or(0).cast_unsigned(),
             ended: self.ended.map(|e| internal::ProcessEnd {
                 status: e.status,
                 user_us: e.user_us,
@@ -171,6 +174,7 @@ impl Process {
             pid: w.pid,
             memory: fd(w.memory),
             pipes: (stdout != 0 && stderr != 0).then_some((stdout, stderr)),
+            notify: (w.notify != 0).then(|| fd(w.notify)),
             ended: w.ended.map(|e| Ended {
                 status: e.status,
                 user_us: e.user_us,
@@ -189,8 +193,15 @@ mod tests {
 
     fn example() -> Handover {
         let ended = Ended { status: 9, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: 5 };
-        let process =
-            |pid, pipes, ended| Process { id: ProcessId::new(), run: 7, pid, memory: 20, pipes, ended };
+        let process = |pid, pipes, ended| Process {
+            id: ProcessId::new(),
+            run: 7,
+            pid,
+            memory: 20,
+            pipes,
+            ended,
+            notify: Some(23),
+        };
         Handover {
             version: Version::ours(),
             socket: "/run/provost/engine.sock".into(),

@@ -49,6 +49,8 @@ pub enum ToKeeper {
     Upgrade { id: UpgradeId },
     /// What was to become an engine could not execute its program.
     NotExecuted { errno: i32 },
+    /// Hold this socket of the process too: what it says there must outlive this engine. fds: the socket.
+    HoldNotify { id: ProcessId },
 }
 
 /// From the keeper to the engine.
@@ -95,6 +97,10 @@ pub enum ToEngine {
     },
     /// How the last upgrade stands.
     Upgrade(UpgradeOutcome),
+    /// What [`ToKeeper::HoldNotify`] gave, after the entries. fds: the socket.
+    Notify {
+        id: ProcessId,
+    },
 }
 
 /// Which pipes of an entry the keeper still holds, in the order of their descriptors.
@@ -310,6 +316,7 @@ impl ToKeeper {
             Self::Upgrade { id } => Writer::new(8).bytes(id.as_bytes()),
             Self::NotExecuted { errno } => Writer::new(9).u32(errno.cast_unsigned()),
             Self::StopTakes { ms } => Writer::new(10).u64(*ms),
+            Self::HoldNotify { id } => Writer::new(11).bytes(id.as_bytes()),
         }
         .buf
     }
@@ -334,6 +341,7 @@ impl ToKeeper {
             8 => Self::Upgrade { id: UpgradeId::from_bytes(r.bytes()?) },
             9 => Self::NotExecuted { errno: r.u32()?.cast_signed() },
             10 => Self::StopTakes { ms: r.u64()? },
+            11 => Self::HoldNotify { id: r.id()? },
             _ => return None,
         })
     }
@@ -369,6 +377,7 @@ impl ToEngine {
                 let (kind, number) = result.numbers();
                 Writer::new(8).bytes(id.as_bytes()).u32(kind).u32(number.cast_unsigned()).bytes(&before.0)
             }
+            Self::Notify { id } => Writer::new(9).bytes(id.as_bytes()),
         }
         .buf
     }
@@ -410,6 +419,7 @@ impl ToEngine {
                 result: UpgradeResult::from_numbers(r.u32()?, r.u32()?.cast_signed()),
                 before: Version(r.bytes()?),
             }),
+            9 => Self::Notify { id: r.id()? },
             _ => return None,
         })
     }
@@ -439,6 +449,7 @@ mod tests {
             ToKeeper::Upgrade { id: UpgradeId::new() },
             ToKeeper::NotExecuted { errno: 8 },
             ToKeeper::StopTakes { ms: 300_000 },
+            ToKeeper::HoldNotify { id },
         ] {
             assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
         }
@@ -451,6 +462,7 @@ mod tests {
             ToEngine::NotSpawned { id, run: 3, step: Step::Fork, errno: 11 },
             ToEngine::Exited { id, run: 3, ended },
             ToEngine::StopAll { hurry: true },
+            ToEngine::Notify { id },
             ToEngine::Upgrade(UpgradeOutcome {
                 id: UpgradeId::new(),
                 result: UpgradeResult::NotExecuted { errno: 8 },
@@ -459,7 +471,7 @@ mod tests {
         ] {
             assert_eq!(ToEngine::decode(&m.encode()), Some(m));
         }
-        assert_eq!(ToEngine::decode(&[9; MESSAGE_LEN]), None);
+        assert_eq!(ToEngine::decode(&[99; MESSAGE_LEN]), None);
         assert_eq!(ToEngine::decode(&[]), None);
     }
 }

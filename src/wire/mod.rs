@@ -21,6 +21,7 @@ pub mod leader;
 pub mod module;
 pub mod module_note;
 pub mod note;
+pub mod probes;
 pub mod process;
 pub(crate) mod proto;
 pub mod provider;

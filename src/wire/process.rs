@@ -209,6 +209,10 @@ pub struct Process {
     pub internal: bool,
     /// Its run is of an older definition than the present one, which holds from the next run on.
     pub outdated: bool,
+    /// Why its latest run was ended by a probe; empty: it was not.
+    pub unfit: String,
+    /// What it last said of itself; empty: nothing.
+    pub status: String,
 }
 
 impl Process {
@@ -249,6 +253,8 @@ impl Process {
             user: self.user.clone().unwrap_or_default(),
             own: self.internal,
             outdated: self.outdated,
+            unfit: self.unfit.clone(),
+            status: self.status.clone(),
         }
     }
 
@@ -283,6 +289,8 @@ impl Process {
             user: (!w.user.is_empty()).then_some(w.user),
             internal: w.own,
             outdated: w.outdated,
+            unfit: w.unfit,
+            status: w.status,
         })
     }
 }

@@ -60,6 +60,10 @@ pub struct Record {
     pub internal: bool,
     /// Its run is of an older spec than the present one.
     pub outdated: bool,
+    /// Why the latest run was ended by a probe; empty: it was not.
+    pub unfit: String,
+    /// What it last said of itself; empty: nothing.
+    pub status: String,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -103,7 +107,10 @@ impl Orders {
 // | `ready` | running, and stopping until the end of the process itself |
 // | `stopped_at` | stopping from the end of the process itself, stopped, failed, backoff |
 // | `stop`, `leader_gone`, `stuck` | stopping |
-// | `deadline`, `deadline_at` | stopping: of the grace period, then of SIGKILL; backoff: the next attempt |
+// | `deadline`, `deadline_at` | running: until when it has to be ready; stopping: of the grace period, then of |
+// | | SIGKILL; backoff: the next attempt |
+// | `status` | running, stopping |
+// | `unfit` | of the present run, or of the last one; a start clears it |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
 // | `outdated` | starting once it is spawned, running, stopping; a start clears it |
 // | `start_failure` | of the present run, or of the last one; a start clears it |
@@ -201,6 +208,8 @@ impl Record {
             left: self.left,
             own: self.internal,
             outdated: self.outdated,
+            unfit: self.unfit.clone(),
+            status: self.status.clone(),
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -249,6 +258,8 @@ impl Record {
             left: w.left,
             internal: w.own,
             outdated: w.outdated,
+            unfit: w.unfit,
+            status: w.status,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
+use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
-use crate::wire::time::millis;
+use crate::wire::time::{DURATION_MAX, millis};
 use crate::wire::values::sha256;
 
 /// The longest single argument or KEY=VALUE, in bytes with its NUL: Linux's MAX_ARG_STRLEN.
@@ -24,8 +25,6 @@ pub const OUTPUT_BYTES_MAX: u64 = 64 << 20;
 pub const INSTANCES_MAX: u32 = 1000;
 /// The most labels, and limits, and groups.
 pub const LIST_LEN_MAX: usize = 64;
-/// The longest duration a spec takes: a year.
-pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How a process is to be run. Make one with [`Spec::new`], change fields, and give it to
 /// [`Client::start`](crate::Client::start), which checks it.
@@ -78,6 +77,12 @@ pub struct Spec {
     pub output_bytes: u64,
     /// What makes it ready; when none is given, running is ready.
     pub ready: Option<Readiness>,
+    /// How that is looked for.
+    pub ready_rules: ReadyRules,
+    /// What shows that it is still well; when none is given, nobody looks.
+    pub live: Option<Liveness>,
+    /// How that is looked for.
+    pub live_rules: LiveRules,
     /// Anything the user wants to remember.
     pub labels: Vec<(String, String)>,
     /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when
@@ -202,15 +207,6 @@ impl Default for StopRules {
     }
 }
 
-/// What makes a running process ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// A line of its output holds this text.
-    Line(String),
-    /// This port of 127.0.0.1 accepts a connection.
-    Tcp(u16),
-}
-
 impl Spec {
     /// The given program with its arguments, everything else as by default.
     pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
@@ -234,6 +230,9 @@ impl Spec {
             stop: StopRules::default(),
             output_bytes: OUTPUT_BYTES_DEFAULT,
             ready: None,
+            ready_rules: ReadyRules::default(),
+            live: None,
+            live_rules: LiveRules::default(),
             labels: Vec::new(),
             autostart: None,
             declared: false,
@@ -333,13 +332,29 @@ impl Spec {
                 return bad(format!("a duration of {} s is over a year", d.as_secs()));
             }
         }
-        match &self.ready {
-            Some(Readiness::Line(text)) if text.is_empty() || text.len() > 1024 || text.contains('\n') => {
-                bad("the text of a ready line is 1 to 1024 bytes of one line".into())
-            }
-            Some(Readiness::Tcp(0)) => bad("there is no port 0".into()),
-            Some(Readiness::Line(_) | Readiness::Tcp(_)) | None => Ok(()),
+        self.check_probes()
+    }
+
+    fn check_probes(&self) -> Result<(), Error> {
+        self.ready.as_ref().map_or(Ok(()), Readiness::check)?;
+        self.ready_rules.check()?;
+        self.live.as_ref().map_or(Ok(()), Liveness::check)?;
+        self.live_rules.check()?;
+        if self.ready.is_none()
+            && (self.ready_rules.timeout.is_some() || self.ready_rules.fail_line.is_some())
+        {
+            return Err(Error::usage(
+                "a limit or a line of failure is for what shows readiness, and nothing does",
+            )
+            .hint("say when it is ready, as with ready_line, ready_tcp or ready_notify"));
         }
+        if self.live.is_some() && self.restart.policy == RestartPolicy::Never {
+            return Err(Error::usage(
+                "a process that is never restarted gains nothing from probes of its life",
+            )
+            .hint("give restart = \"on-failure\" or \"always\" beside them"));
+        }
+        Ok(())
     }
 
     /// Encoded, as a frame and the record in memory carry it.
@@ -381,12 +396,10 @@ impl Spec {
                 scope: self.stop.scope.to_wire() as i32,
             }),
             output_bytes: self.output_bytes,
-            ready: self.ready.as_ref().map(|r| v1::Ready {
-                by: Some(match r {
-                    Readiness::Line(text) => v1::ready::By::Line(text.clone()),
-                    Readiness::Tcp(port) => v1::ready::By::Tcp(u32::from(*port)),
-                }),
-            }),
+            ready: self.ready.as_ref().map(Readiness::to_wire),
+            ready_rules: (self.ready_rules != ReadyRules::default()).then(|| self.ready_rules.to_wire()),
+            live: self.live.as_ref().map(Liveness::to_wire),
+            live_rules: (self.live_rules != LiveRules::default()).then(|| self.live_rules.to_wire()),
             labels: pairs_to_wire(&self.labels),
             autostart: self.autostart,
             declared: self.declared,
@@ -404,13 +417,6 @@ impl Spec {
         let text = |t: String| (!t.is_empty()).then_some(t);
         let stop = w.stop.unwrap_or_default();
         let stop_default = StopRules::default();
-        let ready = match w.ready.and_then(|r| r.by) {
-            None => None,
-            Some(v1::ready::By::Line(text)) => Some(Readiness::Line(text)),
-            Some(v1::ready::By::Tcp(port)) => Some(Readiness::Tcp(
-                u16::try_from(port).map_err(|_| Error::usage(format!("there is no port {port}")))?,
-            )),
-        };
         let spec = Self {
             command: w.command,
             name: if w.name.is_empty() { None } else { Some(w.name.parse()?) },
@@ -438,7 +444,10 @@ impl Spec {
                 scope: Scope::from_wire(stop.scope),
             },
             output_bytes: if w.output_bytes == 0 { OUTPUT_BYTES_DEFAULT } else { w.output_bytes },
-            ready,
+            ready: w.ready.map(Readiness::from_wire).transpose()?.flatten(),
+            ready_rules: w.ready_rules.map(ReadyRules::from_wire).unwrap_or_default(),
+            live: w.live.map(Liveness::from_wire).transpose()?.flatten(),
+            live_rules: w.live_rules.map(LiveRules::from_wire).unwrap_or_default(),
             labels: pairs_from_wire(w.labels),
             autostart: w.autostart,
             declared: w.declared,

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The longest duration that a definition takes: a year.
+pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Milliseconds since the Unix epoch, UTC. Used to tell people *when*; never to decide anything: decisions
 /// use the monotonic clock, which a set clock does not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::engine::context::Context;
 use crate::engine::memory::Memory;
+use crate::engine::process::restart::is_done;
 use crate::engine::process::state::StopOrder;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Cgroup;
@@ -95,6 +96,8 @@ pub struct Inherited {
     pub ended: Option<Ended>,
     /// Where an earlier service had it, if it has outlived that.
     pub cgroup: Option<Cgroup>,
+    /// Where it says that it is ready.
+    pub notify: Option<OwnedFd>,
 }
 
 /// Where the answer to an [`Ask`] goes; the waiting thread is woken.
@@ -376,6 +379,7 @@ impl Process {
     pub fn show(&self) -> Shown {
         let (record, spec) = (self.record(), self.spec());
         let ring = self.memory.ring();
+        let ready = record.ready || is_done(&record, &spec);
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
         Shown {
             id: record.id,
@@ -386,7 +390,7 @@ impl Process {
             instance: record.instance,
             run: record.run,
             state: record.state,
-            ready: record.ready,
+            ready,
             pid: record.pid,
             restarts: record.restarts,
             created_at: record.created_at,
@@ -407,6 +411,8 @@ impl Process {
             cwd: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
             user: spec.user.clone(),
             internal: record.internal,
+            unfit: record.unfit,
+            status: record.status,
             outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,
         }
     }

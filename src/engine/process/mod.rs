@@ -4,11 +4,12 @@
 pub mod env;
 pub mod executable;
 pub mod failure;
+pub mod fresh;
 pub mod handle;
 pub mod now;
 pub mod pipes;
 pub mod prepare;
-pub mod ready;
+pub mod probe;
 pub mod restart;
 pub mod state;
 pub mod tree;

@@ -42,7 +42,12 @@ pub struct Identity {
     /// 1..N among instances.
     pub instance: Option<u32>,
     pub service: Uuid,
+    /// Where it says how it is, if it does.
+    pub more: Variables,
 }
+
+/// Variables of an environment, in order.
+pub type Variables = Vec<(String, String)>;
 
 impl Identity {
     fn variables(&self) -> Vec<(String, String)> {
@@ -53,6 +58,7 @@ impl Identity {
             (PROVOST_RUN.to_owned(), self.run.to_string()),
             (PROVOST_SERVICE.to_owned(), self.service.to_string()),
         ];
+        variables.extend(self.more.iter().cloned());
         variables.extend(self.instance.map(|n| (PROVOST_INSTANCE.to_owned(), n.to_string())));
         variables
     }
@@ -211,6 +217,7 @@ mod tests {
             run: 7,
             instance: Some(2),
             service: Uuid::nil(),
+            more: Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What follows the end of a run that nobody asked for. Pure: rules, record and time in, decision out.
 
 use crate::engine::process::now::Now;
-use crate::wire::process::End;
-use crate::wire::record::Record;
-use crate::wire::spec::{RestartPolicy, RestartRules};
+use crate::wire::probes::Readiness;
+use crate::wire::process::{End, State};
+use crate::wire::record::{AfterStop, Record};
+use crate::wire::spec::{RestartPolicy, RestartRules, Spec};
 use crate::wire::time::millis;
 
 /// The shortest time between a start that came to nothing and the next one, ms: without it a program that is
@@ -26,7 +27,7 @@ pub enum Next {
 /// Whether the run that just ended counts as a failure.
 #[must_use]
 pub fn failed(record: &Record, rules: &RestartRules) -> bool {
-    if record.start_failure.is_some() {
+    if record.start_failure.is_some() || !record.unfit.is_empty() {
         return true;
     }
     match record.exit.map(|e| e.end) {
@@ -34,6 +35,16 @@ pub fn failed(record: &Record, rules: &RestartRules) -> bool {
         Some(End::Code(code)) => !rules.success_codes.contains(&code),
         Some(End::Signal(_)) | None => true,
     }
+}
+
+/// Whether it is a job, and its work is done: the last run ended by itself, with success.
+#[must_use]
+pub fn is_done(record: &Record, spec: &Spec) -> bool {
+    spec.ready == Some(Readiness::Exit)
+        && record.state == State::Stopped
+        && record.run > 0
+        && record.stop.then == AfterStop::Decide
+        && !failed(record, &spec.restart)
 }
 
 /// Decides. Changes nothing; [`count`] does.
@@ -107,7 +118,7 @@ fn delay_ms(rules: &RestartRules, attempts: u32, jitter: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::process::state::fresh;
+    use crate::engine::process::fresh::fresh;
     use crate::wire::id::ProcessId;
     use crate::wire::process::{Exit, StartFailure};
     use crate::wire::time::Timestamp;

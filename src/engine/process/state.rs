@@ -28,9 +28,9 @@ use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent};
-use crate::wire::id::{Name, ProcessId};
+use crate::wire::probes::Readiness;
 use crate::wire::process::{Exit, StartFailure, State};
-use crate::wire::record::{AfterStop, Orders, Record, StopInProgress, StopPhase, cut};
+use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
 use crate::wire::time::{Timestamp, millis};
 
@@ -44,11 +44,21 @@ pub struct Rules {
     pub stop: StopRules,
     /// Whether something must show that it is ready.
     pub proves_ready: bool,
+    /// ... and within which time.
+    pub ready_limit: Option<Duration>,
+    /// ... which is its end, with success.
+    pub is_job: bool,
 }
 
 impl From<&Spec> for Rules {
     fn from(spec: &Spec) -> Self {
-        Self { restart: spec.restart.clone(), stop: spec.stop.clone(), proves_ready: spec.ready.is_some() }
+        Self {
+            restart: spec.restart.clone(),
+            stop: spec.stop.clone(),
+            proves_ready: spec.ready.is_some(),
+            ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some()),
+            is_job: spec.ready == Some(Readiness::Exit),
+        }
     }
 }
 
@@ -89,6 +99,12 @@ pub enum Input {
     },
     Executed,
     Ready,
+    /// It said that it is ready no more.
+    Unready,
+    /// It needs so much longer until it is ready.
+    Extend(Duration),
+    /// A probe says that the run has failed, and why.
+    Unfit(String),
     /// The process itself ended.
     Exited(Exit),
     /// The process itself ended, and how was not seen.
@@ -133,67 +149,6 @@ pub struct Transition {
     pub events: Vec<NewEvent>,
 }
 
-/// A process that was just made known.
-#[must_use]
-pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record {
-    Record {
-        id,
-        name,
-        instance,
-        state: State::Stopped,
-        run: 0,
-        pid: None,
-        ready: false,
-        restarts: 0,
-        created_at: Timestamp::now(),
-        started_at: None,
-        stopped_at: None,
-        started_mono: 0,
-        exit: None,
-        start_failure: None,
-        attempts: 0,
-        window_start: 0,
-        window_restarts: 0,
-        deadline: None,
-        deadline_at: None,
-        stop: StopInProgress::default(),
-        leader_gone: false,
-        stuck: false,
-        wanted: false,
-        start_ticks: None,
-        adopted: false,
-        left: false,
-        internal: false,
-        outdated: false,
-        cause: String::new(),
-        events: Vec::new(),
-        output_from: 0,
-        orders: Orders::default(),
-    }
-}
-
-/// A process whose tree has outlived its service: the stop that ends it is under way, and a run follows if it
-/// is wanted.
-#[must_use]
-pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) -> Record {
-    let timeout_ms = millis(rules.timeout);
-    Record {
-        state: State::Stopping,
-        leader_gone: true,
-        stop: StopInProgress {
-            phase: StopPhase::Asked,
-            then: if is_wanted { AfterStop::Run } else { AfterStop::Rest },
-            signal: rules.signal,
-            timeout_ms,
-            scope: Scope::Tree,
-            no_kill: false,
-        },
-        deadline: Some(now.mono_ms.saturating_add(timeout_ms)),
-        deadline_at: Some(Timestamp(now.wall.0.saturating_add(timeout_ms))),
-        ..past.clone()
-    }
-}
-
 /// The one function that changes a state.
 pub fn step(record: &mut Record, rules: &Rules, input: Input, cause: &str, now: Now) -> Transition {
     let mut s = Step { record, rules, cause, now, transition: Transition::default() };
@@ -224,6 +179,9 @@ impl Step<'_> {
             },
             Input::Executed => self.reported_executed(),
             Input::Ready => self.reported_ready(),
+            Input::Unready => self.reported_unready(),
+            Input::Extend(time) => self.extended(time),
+            Input::Unfit(why) => self.reported_unfit(&why),
             Input::Exited(exit) => self.reported_end(Some(exit)),
             Input::Lost => self.reported_end(None),
             Input::TreeEmpty => match self.record.state {
@@ -296,6 +254,9 @@ impl Step<'_> {
             State::Starting => {
                 self.enter(State::Running);
                 self.record.ready = !self.rules.proves_ready;
+                if let Some(limit) = self.rules.ready_limit {
+                    self.set_deadline(millis(limit));
+                }
                 self.add_event(EventKind::Started, "");
             }
             State::Running | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
@@ -306,9 +267,42 @@ impl Step<'_> {
         match self.record.state {
             State::Running if !self.record.ready => {
                 self.record.ready = true;
+                self.clear_deadline();
                 self.add_event(EventKind::Ready, "");
             }
             State::Running | State::Starting | State::Stopping => {}
+            State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    fn reported_unready(&mut self) {
+        match self.record.state {
+            State::Running if self.record.ready => {
+                self.record.ready = false;
+                self.add_event(EventKind::Unready, "it said so");
+            }
+            State::Running | State::Starting | State::Stopping => {}
+            State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    fn extended(&mut self, time: Duration) {
+        match self.record.state {
+            State::Running if self.record.deadline.is_some() => self.set_deadline(millis(time)),
+            State::Running | State::Starting | State::Stopping => {}
+            State::Stopped | State::Failed | State::Backoff => {}
+        }
+    }
+
+    /// The run has failed though it has not ended: it is ended, and the rules decide what is next.
+    fn reported_unfit(&mut self, why: &str) {
+        match self.record.state {
+            State::Running => {
+                self.record.unfit = cut(why);
+                self.add_event(EventKind::Unfit, why);
+                self.begin_stop(StopOrder::default(), AfterStop::Decide);
+            }
+            State::Starting | State::Stopping => {}
             State::Stopped | State::Failed | State::Backoff => {}
         }
     }
@@ -382,6 +376,8 @@ impl Step<'_> {
         record.adopted = false;
         record.ready = false;
         record.start_failure = None;
+        record.unfit.clear();
+        record.status.clear();
         record.leader_gone = false;
         record.stuck = false;
         record.outdated = false;
@@ -436,6 +432,9 @@ impl Step<'_> {
         } else if self.record.start_failure.is_none() {
             self.record.exit = exit;
             self.add_event(EventKind::Exited, "");
+            if self.rules.is_job && !restart::failed(self.record, &self.rules.restart) {
+                self.add_event(EventKind::Ready, "its work is done");
+            }
         }
     }
 
@@ -536,6 +535,7 @@ impl Step<'_> {
         } else {
             self.enter(State::Running);
             self.record.ready |= !self.rules.proves_ready;
+            self.record.unfit.clear();
             self.add_event(EventKind::Stuck, "it did not stop, and is left running");
         }
     }

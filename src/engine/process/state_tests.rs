@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::engine::process::fresh::fresh;
+use crate::wire::id::ProcessId;
 use crate::wire::process::End;
 use crate::wire::spec::RestartPolicy;
 
@@ -15,7 +17,13 @@ struct Sim {
 impl Sim {
     fn new(policy: RestartPolicy) -> Self {
         let restart = RestartRules { policy, ..RestartRules::default() };
-        let rules = Rules { restart, stop: StopRules::default(), proves_ready: false };
+        let rules = Rules {
+            restart,
+            stop: StopRules::default(),
+            proves_ready: false,
+            ready_limit: None,
+            is_job: false,
+        };
         Self { record: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
     }
 
@@ -299,4 +307,38 @@ fn what_is_on_record_is_not_told_twice() {
     assert_eq!(kinds(&sim.exit(3)), [EventKind::Exited]);
     assert_eq!(sim.exit(3), Transition::default());
     assert_eq!(sim.record.state, State::Stopping);
+}
+
+#[test]
+fn a_run_that_a_probe_found_unfit_has_failed_however_it_ends() {
+    let mut sim = Sim::running(RestartPolicy::OnFailure);
+    let unfit = sim.put(Input::Unfit("no answer".into()));
+    assert_eq!((sim.record.state, sim.record.unfit.as_str()), (State::Stopping, "no answer"));
+    assert_eq!(kinds(&unfit), [EventKind::Unfit, EventKind::Stopping]);
+    // Asked to end, it ends with success; it counts as a failure all the same.
+    assert_eq!(sim.end(0).actions, [Action::Spawn]);
+    assert!(sim.record.unfit.is_empty(), "the next run has a chance of its own");
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Unfit("no answer".into()));
+    sim.end(0);
+    assert_eq!((sim.record.state, sim.record.wanted), (State::Stopped, true), "as after a failure");
+}
+
+#[test]
+fn what_is_not_ready_has_so_long_and_may_ask_for_more() {
+    let mut sim = Sim::new(RestartPolicy::Never);
+    (sim.rules.proves_ready, sim.rules.ready_limit) = (true, Some(Duration::from_millis(500)));
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    sim.put(Input::Executed);
+    assert_eq!((sim.record.ready, sim.record.deadline), (false, Some(1500)));
+    sim.ms = 1400;
+    sim.put(Input::Extend(Duration::from_millis(300)));
+    assert_eq!(sim.record.deadline, Some(1700));
+    sim.put(Input::Ready);
+    assert_eq!((sim.record.ready, sim.record.deadline), (true, None));
+    sim.put(Input::Extend(Duration::from_millis(300)));
+    assert_eq!(sim.record.deadline, None, "it is ready, and may take what time it likes");
+    assert_eq!(kinds(&sim.put(Input::Unready)), [EventKind::Unready]);
+    assert!(kinds(&sim.put(Input::Unready)).is_empty());
 }

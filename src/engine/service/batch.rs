@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::unbounded;
 
 use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
+use crate::engine::process::restart::is_done;
 use crate::engine::service::engine::{Answer, Asked, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
@@ -164,7 +165,7 @@ fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     let is_there = match until {
         Until::Stopped => record.state.is_at_rest(),
         Until::Running => record.state == State::Running,
-        Until::Ready => record.state == State::Running && record.ready,
+        Until::Ready => record.state == State::Running && record.ready || is_done(&record, &process.spec()),
     };
     if is_there {
         return Some(None);
@@ -178,6 +179,7 @@ fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
 }
 
 fn never(process: &Process, record: &Record) -> Error {
-    Error::new(Code::No, format!("{} is {}", process.label(), record.state.name()))
+    let why = if record.unfit.is_empty() { String::new() } else { format!(": {}", record.unfit) };
+    Error::new(Code::No, format!("{} is {}{why}", process.label(), record.state.name()))
         .hint(format!("'provost why {}' tells what happened", process.label()))
 }

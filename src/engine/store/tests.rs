@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tempfile::TempDir;
 
-use crate::engine::process::state::fresh;
+use crate::engine::process::fresh::fresh;
 use crate::engine::store::content::{Change, Kept, Prune, Put, Written};
 use crate::engine::store::error::{ErrorKind, StoreError};
 use crate::engine::store::rows::RUNS_MAX;

@@ -9,6 +9,7 @@ pub(crate) mod answers;
 mod events;
 mod health;
 pub(crate) mod pages;
+mod probes;
 mod processes;
 mod providers;
 pub(crate) mod requests;

@@ -95,6 +95,8 @@ impl From<Process> for api::ManagedProcess {
             user: p.user.unwrap_or_default(),
             internal: p.internal,
             outdated: p.outdated,
+            unfit: p.unfit,
+            status_text: p.status,
         }
     }
 }
@@ -137,6 +139,8 @@ impl TryFrom<api::ManagedProcess> for Process {
             user: (!p.user.is_empty()).then_some(p.user),
             internal: p.internal,
             outdated: p.outdated,
+            unfit: p.unfit,
+            status: p.status_text,
         })
     }
 }
@@ -219,6 +223,8 @@ mod tests {
             user: Some("nobody".into()),
             internal: true,
             outdated: true,
+            unfit: "it was late".into(),
+            status: "half way".into(),
         };
         for code in Code::ALL {
             let item = Item {

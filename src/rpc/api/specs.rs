@@ -1,13 +1,14 @@
 //! How a process is to be run: the public message into the one that is checked and stored, and back.
 
 use crate::rpc::api::answers::Answer;
+use crate::rpc::api::probes;
 use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::proto::v1;
 use crate::wire::reply::{Definition, Reply};
-use crate::wire::spec::{EnvBase, EnvExpand, Readiness, Scope, Spec};
+use crate::wire::spec::{EnvBase, EnvExpand, Scope, Spec};
 
 pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
     same_names!(Scope as SignalScope: Tree Group Leader);
@@ -34,11 +35,14 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         restart: spec.restart.map(restart).transpose()?,
         stop: spec.stop.map(stop).transpose()?,
         output_bytes: spec.output_bytes,
-        ready: spec.readiness.map(readiness).transpose()?,
+        ready: spec.readiness.map(probes::readiness).transpose()?,
         labels: spec.labels.into_iter().map(|l| v1::EnvVar { key: l.key, value: l.value }).collect(),
         autostart: spec.autostart,
         declared: spec.declared,
         executable_sha256: spec.executable_sha256,
+        ready_rules: spec.readiness_rules.map(probes::ready_rules).transpose()?,
+        live: spec.liveness.map(probes::liveness).transpose()?,
+        live_rules: spec.liveness_rules.map(probes::live_rules).transpose()?,
     })
 }
 
@@ -62,15 +66,6 @@ fn stop(rules: api::StopRules) -> Result<v1::Stop, Invalid> {
         timeout_ms: rules.timeout.map(|d| ms("spec.stop.timeout", d)).transpose()?,
         scope: SCOPES.asked("spec.stop.scope", rules.scope)?.unwrap_or_default().to_wire() as i32,
     })
-}
-
-fn readiness(probe: api::ReadinessProbe) -> Result<v1::Ready, Invalid> {
-    let by = match probe.probe {
-        Some(api::readiness_probe::Probe::Line(text)) => v1::ready::By::Line(text),
-        Some(api::readiness_probe::Probe::TcpPort(port)) => v1::ready::By::Tcp(port),
-        None => return Err(Invalid::because("spec.readiness", "it has no probe that this version knows")),
-    };
-    Ok(v1::Ready { by: Some(by) })
 }
 
 impl Answer for api::DefinitionsResponse {
@@ -140,12 +135,10 @@ impl From<&Spec> for api::ProcessSpec {
                 scope: SCOPES.number(stop.scope),
             }),
             output_bytes: spec.output_bytes,
-            readiness: spec.ready.as_ref().map(|ready| api::ReadinessProbe {
-                probe: Some(match ready {
-                    Readiness::Line(text) => api::readiness_probe::Probe::Line(text.clone()),
-                    Readiness::Tcp(port) => api::readiness_probe::Probe::TcpPort(u32::from(*port)),
-                }),
-            }),
+            readiness: spec.ready.as_ref().map(Into::into),
+            readiness_rules: Some((&spec.ready_rules).into()),
+            liveness: spec.live.as_ref().map(Into::into),
+            liveness_rules: Some((&spec.live_rules).into()),
             labels: labels(spec.labels.clone()),
             autostart: spec.autostart,
             declared: spec.declared,

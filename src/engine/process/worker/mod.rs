@@ -7,6 +7,7 @@
 //! never loses the fact.
 
 mod exit;
+mod probes;
 mod resume;
 mod update;
 
@@ -21,7 +22,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
-use crate::engine::process::ready::{Probe, taken};
+use crate::engine::process::probe::Probes;
 use crate::engine::process::state::{Action, Child, Input, Rules, StopOrder, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
@@ -67,7 +68,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         tree,
         pipes: Pipes::default(),
         rest: Rest::Empty,
-        probe: None,
+        probes: Probes::default(),
         taken: Vec::new(),
         waiting: Vec::new(),
         refusal: None,
@@ -88,7 +89,7 @@ struct Worker {
     tree: Tree,
     pipes: Pipes,
     rest: Rest,
-    probe: Option<Probe>,
+    probes: Probes,
     /// Who had the port of the probe before the process was started.
     taken: Vec<u64>,
     waiting: Vec<Waiting>,
@@ -131,13 +132,13 @@ impl Worker {
 
     /// The one place where this thread waits.
     fn wait(&mut self) {
-        let probe = self.probe.as_ref().and_then(Probe::due);
+        let probe = self.probes.due();
         let deadlines =
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
         let paused = self.pipes.paused_until.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
-        let (stdout, stderr, executed, foreign, rest) = {
+        let (stdout, stderr, executed, foreign, rest, probes) = {
             let mut fds = vec![
                 PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
@@ -146,11 +147,16 @@ impl Worker {
             ];
             let kind = if self.rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
             fds.extend(self.rest.fds().into_iter().map(kind));
+            let probes_at = fds.len();
+            fds.extend(self.hears().map(|socket| PollFd::readable(socket.as_fd())));
+            fds.extend(self.probes.poll_fds());
             if poll::wait(&mut fds, deadline).is_err() {
                 return;
             }
             let is_ready = |n: usize| fds[n].is_ready();
-            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), fds[4..].iter().any(PollFd::is_ready))
+            let any_of = |fds: &[PollFd<'_>]| fds.iter().any(PollFd::is_ready);
+            let (rest, probes) = (any_of(&fds[4..probes_at]), any_of(&fds[probes_at..]));
+            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), rest, probes)
         };
         // First, since it came first: the program writes after its exec.
         if executed && self.spawn_pending {
@@ -174,18 +180,22 @@ impl Worker {
             let end = self.looked(self.record.stop.scope);
             self.follow(end);
         }
+        if probes || self.probes.due().is_some_and(|due| due <= clock::now_ms()) {
+            self.go_on_with_probes();
+        }
         self.take_time();
     }
 
     fn take_time(&mut self) {
         let now = clock::now_ms();
-        if self.record.deadline.is_some_and(|d| d <= now) {
+        let is_due = self.record.deadline.is_some_and(|d| d <= now);
+        if is_due && self.record.state == State::Running {
+            self.is_too_late();
+        } else if is_due {
             let cause = self.record.cause.clone();
             self.apply(Input::Deadline, &cause);
-            // A stop that was in vain may leave it running before it was ready.
-            if self.probe.is_none() {
-                self.start_probe();
-            }
+            // A stop that was in vain may leave it running, be it ready or not.
+            self.start_probes();
         }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
@@ -193,12 +203,6 @@ impl Worker {
         }
         if self.pipes.exec_look_at.is_some_and(|due| due <= now) {
             self.look_for_exec();
-        }
-        if let Some(probe) = &mut self.probe
-            && probe.due().is_some_and(|d| d <= now)
-            && probe.probe(now)
-        {
-            self.is_ready();
         }
     }
 
@@ -341,26 +345,8 @@ impl Worker {
             }
             None => {
                 self.apply_quietly(Input::Executed);
-                self.start_probe();
+                self.start_probes();
             }
-        }
-    }
-
-    /// Starts the probe that shows that the run is ready, if its spec asks for one.
-    fn start_probe(&mut self) {
-        if self.record.state != State::Running || self.record.ready {
-            return;
-        }
-        let ready = self.process.spec().ready.clone();
-        self.probe = ready.as_ref().map(|r| Probe::new(r, self.record.output_from, &self.taken));
-        self.look_at_probe();
-    }
-
-    fn look_at_probe(&mut self) {
-        if let Some(probe) = &mut self.probe
-            && probe.reads(&self.process.memory.ring())
-        {
-            self.is_ready();
         }
     }
 
@@ -372,17 +358,12 @@ impl Worker {
             self.executed();
         }
         self.drain();
-        self.probe = None;
+        self.probes.end();
         self.tree.leader_gone = true;
         self.pipes.run_ended(self.record.run);
         let exit = exit_of(&ended, &self.tree, self.record.started_mono);
         self.apply_quietly(Input::Exited(exit));
         self.close_pipes_if_done();
-    }
-
-    fn is_ready(&mut self) {
-        self.probe = None;
-        self.apply_quietly(Input::Ready);
     }
 
     // ---- output
@@ -392,7 +373,7 @@ impl Worker {
         let taken = self.pipes.take(source, &self.process.memory.ring());
         if taken.is_some() {
             self.process.wake_watchers();
-            self.look_at_probe();
+            self.look_at_output();
         } else {
             self.close_pipes_if_done();
         }
@@ -453,6 +434,9 @@ impl Worker {
             };
             let Transition { actions, events } = step(&mut self.record, &self.rules, input, cause, now);
             self.commit(&events);
+            if self.record.state != State::Running {
+                self.probes.end();
+            }
             self.answer();
             for action in actions {
                 inputs.extend(self.act(action));
@@ -508,9 +492,9 @@ impl Worker {
             self.refuse_beside_survivors()?;
         }
         let spec = self.process.spec();
-        self.taken = taken(spec.ready.as_ref());
+        let more = self.prepare_probes(&spec)?;
         let (process, context) = (&self.process, &self.process.context);
-        let mut launch = self.prepare(&spec)?;
+        let mut launch = self.prepare(&spec, &more)?;
         let program = executable::checked(&spec, &mut launch)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.

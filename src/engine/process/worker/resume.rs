@@ -3,6 +3,7 @@
 
 use crate::engine::process::handle::Inherited;
 use crate::engine::process::pipes::Pipes;
+use crate::engine::process::probe::notify::NotifySocket;
 use crate::engine::process::state::{Action, Input, Whom};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
@@ -28,7 +29,9 @@ impl Worker {
     }
 
     fn go_on(&mut self, inherited: Inherited) {
-        let Inherited { run, pid, leader, pipes, ended, cgroup } = inherited;
+        let Inherited { run, pid, leader, pipes, ended, cgroup, notify } = inherited;
+        // Without it the process cannot be heard; nothing else depends on it.
+        self.probes.notify = notify.and_then(|socket| NotifySocket::inherited(socket).ok());
         self.tree.cgroup = cgroup.or(self.tree.cgroup.take());
         if run != self.record.run {
             // The keeper has not heard of our run: whatever it still says is of the one before.
@@ -87,7 +90,7 @@ impl Worker {
                 self.follow(failed);
             }
             State::Stopping => self.resume_stop(),
-            State::Running => self.start_probe(),
+            State::Running => self.start_probes(),
             State::Starting | State::Stopped | State::Backoff | State::Failed => {}
         }
     }
@@ -118,7 +121,7 @@ impl Worker {
     /// The run has ended, and nobody has seen how.
     pub(super) fn lost(&mut self) {
         self.foreign = None;
-        self.probe = None;
+        self.probes.end();
         self.tree.leader_gone = true;
         self.apply(Input::Lost, CAUSE_RECONCILER);
     }

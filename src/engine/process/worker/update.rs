@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::context;
 use crate::engine::process::handle::AnswerTo;
-use crate::engine::process::prepare::{self, Identity};
+use crate::engine::process::prepare::{self, Identity, Variables};
 use crate::engine::process::state::{Input, Rules};
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
@@ -60,7 +60,7 @@ impl Worker {
             return Err(Error::new(Code::Refused, e).hint("remove it, and start it anew"));
         }
         spec.check()?;
-        self.prepare(spec)?;
+        self.prepare(spec, &Vec::new())?;
         let laid =
             self.process.memory.lay_spec(spec).map_err(|e| Error::failed("keep the definition", &e))?;
         // On record first, then in force: whoever asked and got no answer asks again.
@@ -76,8 +76,8 @@ impl Worker {
         self.process.publish(&self.record);
         // Again, since the store may have looked in between.
         self.process.mark(true);
-        if self.record.state == State::Running && !self.record.ready {
-            self.look_for_readiness(spec);
+        if self.record.state == State::Running {
+            self.look_again(spec);
         }
         Ok(())
     }
@@ -86,17 +86,19 @@ impl Worker {
         self.record.state.is_at_rest() || self.record.state == State::Backoff
     }
 
-    /// What has not yet shown that it is ready has to show it as the new definition says.
-    fn look_for_readiness(&mut self, spec: &Spec) {
-        if spec.ready.is_some() {
-            self.start_probe();
+    /// What has not yet shown that it is ready has to show it as the new definition says, and the same with
+    /// what has to show that it is well.
+    fn look_again(&mut self, spec: &Spec) {
+        self.probes.end();
+        if spec.ready.is_some() || self.record.ready {
+            self.start_probes();
         } else {
             self.is_ready();
         }
     }
 
     /// What a run with this spec would be.
-    pub(super) fn prepare(&self, spec: &Spec) -> Result<Launch, Error> {
+    pub(super) fn prepare(&self, spec: &Spec, more: &Variables) -> Result<Launch, Error> {
         let (process, context) = (&self.process, &self.process.context);
         let identity = Identity {
             id: process.id,
@@ -104,6 +106,7 @@ impl Worker {
             run: self.record.run,
             instance: self.record.instance,
             service: context.feed.service(),
+            more: more.clone(),
         };
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };

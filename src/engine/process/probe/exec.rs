@@ -1,0 +1,159 @@
+//! One attempt by a program: a child of the engine, in a session of its own, and where there are cgroups in
+//! one below the process's own. It never outlives the attempt, nor does what it has started.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::engine::process::tree::Tree;
+use crate::sys::beside::{self, Place};
+use crate::sys::pidfd::PidFd;
+use crate::sys::poll::{self, PollFd};
+use crate::sys::{clock, errno, signal, socket};
+use crate::wire::launch::Launch;
+use crate::wire::leader::Leader;
+use crate::wire::spec::Scope;
+
+/// What its cgroup is called, below that of the process.
+pub const CGROUP: &str = "probe";
+/// How much of what it said last is kept, in bytes.
+const SAID_MAX: usize = 512;
+/// How long the end of one that was killed is waited for, ms: one that hangs in the kernel is left.
+const DYING_MS: u64 = 100;
+
+/// A program that looks, and has not ended yet.
+#[derive(Debug)]
+pub struct ExecAttempt {
+    child: Child,
+    pidfd: PidFd,
+    /// Its own tree.
+    tree: Tree,
+    stderr: Option<ChildStderr>,
+    said: Vec<u8>,
+}
+
+impl ExecAttempt {
+    /// Starts what was prepared as if it were the process. `process`: the tree of that.
+    pub fn start(launch: &Launch, process: &Tree) -> Result<Self, String> {
+        let cgroup = process.cgroup.as_ref().map(|cgroup| cgroup.below(CGROUP));
+        let cgroup = cgroup.filter(|cgroup| cgroup.create().is_ok());
+        let mut error = io::Error::from_raw_os_error(errno::ENOENT);
+        for candidate in launch.candidates.iter() {
+            let place = Place {
+                procs: cgroup.as_ref().and_then(|cgroup| cgroup.procs().ok()),
+                uid: launch.uid,
+                gid: launch.gid,
+                groups: launch.groups.clone(),
+                no_new_privs: launch.no_new_privs,
+            };
+            match beside::spawn(&mut command(OsStr::from_bytes(candidate.to_bytes()), launch), place) {
+                Ok(child) => {
+                    let tree = Tree { cgroup, notified: Vec::new(), leader_gone: false, ..process.clone() };
+                    return Self::new(child, tree).map_err(|e| format!("cannot look after it: {e}"));
+                }
+                Err(e) => {
+                    if e.kind() != io::ErrorKind::NotFound {
+                        error = e;
+                    }
+                }
+            }
+        }
+        let program = launch.argv.iter().next().unwrap_or_default().to_string_lossy().into_owned();
+        Err(format!("cannot execute {program}: {error}"))
+    }
+
+    fn new(mut child: Child, mut tree: Tree) -> io::Result<Self> {
+        let pidfd = PidFd::open(child.id())?;
+        tree.leader = Leader::of(child.id(), &pidfd);
+        let stderr = child.stderr.take();
+        if let Some(stderr) = &stderr {
+            socket::set_nonblocking(stderr.as_fd(), true)?;
+        }
+        Ok(Self { child, pidfd, tree, stderr, said: Vec::new() })
+    }
+
+    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
+        let stderr: Option<BorrowedFd<'_>> = self.stderr.as_ref().map(AsFd::as_fd);
+        vec![PollFd::readable(self.pidfd.as_fd()), PollFd::maybe(stderr, PollFd::readable)]
+    }
+
+    /// Reads what it says; none: it has not ended.
+    pub fn go_on(&mut self) -> Option<Result<(), String>> {
+        self.listen();
+        let status = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => status,
+            Err(e) => return Some(Err(format!("its end is not known: {e}"))),
+        };
+        self.end_tree();
+        let how = match (status.code(), status.signal()) {
+            (Some(0), _) => return Some(Ok(())),
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(number)) => signal::name(number.cast_unsigned()),
+            (None, None) => "it failed".to_owned(),
+        };
+        let said = String::from_utf8_lossy(&self.said);
+        let line = said.lines().rev().find(|line| !line.trim().is_empty());
+        Some(Err(line.map_or_else(|| how.clone(), |line| format!("{how}: {}", line.trim()))))
+    }
+
+    fn listen(&mut self) {
+        let Some(stderr) = &mut self.stderr else { return };
+        let mut bytes = [0; SAID_MAX];
+        // Bounded: what is left then wakes us again.
+        for _ in 0..64 {
+            match stderr.read(&mut bytes) {
+                Ok(0) => {
+                    self.stderr = None;
+                    return;
+                }
+                Ok(n) => self.said.extend_from_slice(&bytes[..n]),
+                Err(_) => return,
+            }
+            let more = self.said.len().saturating_sub(SAID_MAX);
+            self.said.drain(..more);
+        }
+    }
+
+    /// Whatever it has started goes with it.
+    fn end_tree(&self) {
+        let scope = if self.tree.cgroup.is_some() { Scope::Tree } else { Scope::Group };
+        let _ = self.tree.kill(scope);
+    }
+}
+
+impl Drop for ExecAttempt {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        self.end_tree();
+        let _ = self.pidfd.signal(signal::KILL);
+        let until = clock::now_ms() + DYING_MS;
+        // A wake that this takes is not lost: whoever drops it looks at its messages before it waits again.
+        while clock::now_ms() < until {
+            let mut fds = [PollFd::readable(self.pidfd.as_fd())];
+            if poll::wait(&mut fds, Some(until)).is_err() || fds[0].is_ready() {
+                break;
+            }
+        }
+        let _ = self.child.try_wait();
+    }
+}
+
+fn command(program: &OsStr, launch: &Launch) -> Command {
+    let mut argv = launch.argv.iter().map(|arg| OsStr::from_bytes(arg.to_bytes()));
+    let mut command = Command::new(program);
+    command.arg0(argv.next().unwrap_or(program)).args(argv).env_clear().current_dir(&launch.cwd);
+    for variable in launch.env.iter() {
+        let bytes = variable.to_bytes();
+        if let Some(at) = bytes.iter().position(|&b| b == b'=') {
+            command.env(OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..]));
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}

@@ -1,0 +1,182 @@
+//! What the probes of a run find, and what it says of itself, as inputs of its state.
+
+use std::os::fd::AsFd;
+
+use crate::engine::process::prepare::Variables;
+use crate::engine::process::probe::Finding;
+use crate::engine::process::probe::exec::{CGROUP, ExecAttempt};
+use crate::engine::process::probe::net::listeners;
+use crate::engine::process::probe::notify::{NotifySocket, Word};
+use crate::engine::process::state::Input;
+use crate::engine::process::worker::Worker;
+use crate::sys::socket::PeerCredentials;
+use crate::sys::{clock, procfs, system};
+use crate::wire::error::Error;
+use crate::wire::keeper::ToKeeper;
+use crate::wire::probes::{Liveness, Readiness};
+use crate::wire::process::State;
+use crate::wire::record::cut;
+use crate::wire::spec::{Scope, Spec};
+use crate::wire::time::DURATION_MAX;
+
+/// The most messages that are read in one go: the rest waits, as those who send them then do.
+const MESSAGES_MAX: usize = 64;
+
+/// Whether the process says by itself how it is.
+fn says(spec: &Spec) -> bool {
+    spec.ready == Some(Readiness::Notify) || spec.live == Some(Liveness::Notify)
+}
+
+impl Worker {
+    /// Before a run starts: who has its port, and where it says how it is. Returns the variables of that.
+    pub(super) fn prepare_probes(&mut self, spec: &Spec) -> Result<Variables, Error> {
+        self.probes.end();
+        self.taken = listeners(spec.ready.as_ref().and_then(Readiness::port));
+        if !says(spec) {
+            return Ok(Vec::new());
+        }
+        if self.probes.notify.is_none() {
+            let failed = |e| Error::failed("make the socket at which it says that it is ready", &e);
+            let socket = NotifySocket::create(self.process.id).map_err(failed)?;
+            self.process
+                .context
+                .link
+                .send(&ToKeeper::HoldNotify { id: self.process.id }, &[socket.as_fd()])
+                .map_err(failed)?;
+            self.probes.notify = Some(socket);
+        }
+        let Some(socket) = &self.probes.notify else { return Ok(Vec::new()) };
+        // What the run before has said is not this one's.
+        while socket.next().is_some() {}
+        let mut variables = Vec::from_iter(socket.name().map(|name| ("NOTIFY_SOCKET".to_owned(), name)));
+        if spec.live == Some(Liveness::Notify) {
+            let interval = spec.live_rules.interval.as_micros().to_string();
+            variables.push(("WATCHDOG_USEC".to_owned(), interval));
+        }
+        Ok(variables)
+    }
+
+    /// Starts to look whether the run is ready, if its definition says how that shows; else whether it is
+    /// well.
+    pub(super) fn start_probes(&mut self) {
+        if self.record.state != State::Running {
+            return;
+        }
+        if let Some(cgroup) = &self.tree.cgroup {
+            // Of an engine before this one.
+            let left = cgroup.below(CGROUP);
+            if left.exists() {
+                let _ = left.kill();
+            }
+        }
+        let spec = self.process.spec();
+        if self.record.ready {
+            self.probes.look_for_life(&spec, clock::now_ms());
+        } else {
+            self.probes.look_for_ready(&spec, self.record.output_from, self.record.started_mono);
+            self.look_at_output();
+        }
+    }
+
+    /// Whether what it says can be taken: not before its state says that it runs.
+    pub(super) fn hears(&self) -> Option<&NotifySocket> {
+        self.probes.notify.as_ref().filter(|_| self.record.state == State::Running)
+    }
+
+    pub(super) fn look_at_output(&mut self) {
+        let finding = self.probes.read(&self.process.memory.ring());
+        self.found(finding);
+    }
+
+    /// Does what is due.
+    pub(super) fn go_on_with_probes(&mut self) {
+        self.hear();
+        if self.record.state != State::Running {
+            return;
+        }
+        let (tree, spec) = (self.tree.clone(), self.process.spec());
+        // Apart, since a program is prepared with what else is here.
+        let mut probes = std::mem::take(&mut self.probes);
+        let start = |command: &[String]| {
+            let spec = Spec { command: command.to_vec(), ..Spec::clone(&spec) };
+            let launch = self.prepare(&spec, &Vec::new()).map_err(|e| e.message)?;
+            ExecAttempt::start(&launch, &tree)
+        };
+        let finding = probes.go_on(clock::now_ms(), &self.taken, &start);
+        self.probes = probes;
+        self.found(finding);
+    }
+
+    fn found(&mut self, finding: Option<Finding>) {
+        match finding {
+            None => {}
+            Some(Finding::Ready) => self.is_ready(),
+            Some(Finding::Unfit(why)) => self.is_unfit(&why),
+        }
+    }
+
+    pub(super) fn is_ready(&mut self) {
+        self.apply_quietly(Input::Ready);
+        self.start_probes();
+    }
+
+    fn is_unfit(&mut self, why: &str) {
+        self.apply(Input::Unfit(why.to_owned()), "probe");
+    }
+
+    /// The time within which it had to be ready is over.
+    pub(super) fn is_too_late(&mut self) {
+        let limit = self.process.spec().ready_rules.timeout.unwrap_or_default();
+        self.is_unfit(&self.probes.too_late(limit));
+    }
+
+    fn hear(&mut self) {
+        for _ in 0..MESSAGES_MAX {
+            let Some((words, sender)) = self.hears().and_then(NotifySocket::next) else { return };
+            if !self.is_ours(sender) {
+                continue;
+            }
+            for word in words {
+                self.heard(word);
+            }
+        }
+    }
+
+    fn heard(&mut self, word: Word) {
+        let is_measure = self.process.spec().ready == Some(Readiness::Notify);
+        match word {
+            Word::Ready if is_measure && !self.record.ready => self.is_ready(),
+            Word::Ready => {}
+            Word::Stopping => self.apply_quietly(Input::Unready),
+            Word::Status(status) => {
+                let status = cut(&status);
+                if status != self.record.status {
+                    self.record.status = status;
+                    self.commit(&[]);
+                }
+            }
+            Word::Watchdog => self.probes.is_well(clock::now_ms()),
+            Word::Unwell if self.process.spec().live == Some(Liveness::Notify) => {
+                self.is_unfit("it said itself that it is not well");
+            }
+            Word::Unwell => {}
+            Word::Extend(time) => self.apply_quietly(Input::Extend(time.min(DURATION_MAX))),
+        }
+    }
+
+    /// Whether somebody of the process has sent it. One who has ended meanwhile, as systemd-notify has at
+    /// once, cannot be looked at: then the user counts, who may do as he likes with the process anyway.
+    fn is_ours(&self, sender: PeerCredentials) -> bool {
+        if sender.pid == self.tree.leader.pid {
+            return true;
+        }
+        if procfs::stat(sender.pid).is_some_and(|stat| !stat.is_zombie()) {
+            return match &self.tree.cgroup {
+                Some(cgroup) => cgroup.holds(sender.pid).unwrap_or(false),
+                None => self.tree.pids(Scope::Tree).contains(&sender.pid),
+            };
+        }
+        let owner = procfs::owner(self.tree.leader.pid);
+        sender.uid == 0 || sender.uid == system::euid() || Some(sender.uid) == owner
+    }
+}
