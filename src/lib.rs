@@ -53,6 +53,13 @@
 //! engine changes a process by its whole definition (`engine/process/worker/update.rs`). A service that
 //! begins runs `apply` once, as an internal process.
 //!
+//! # Processes that need others
+//!
+//! A process that needs others is `starting` without a child until those are ready, and one that is needed
+//! goes when those that need it have gone (`engine/process/worker/needs.rs`). Each tells on a board how it
+//! stands (`engine/board.rs`), which wakes those that this concerns. Circles are found by `wire/order.rs`,
+//! which also gives the order in which `cli/plan.rs` goes.
+//!
 //! # Upgrade
 //!
 //! A new binary is tried as an engine first (`keeper/upgrade.rs`). If it comes up, the keeper becomes it by
@@ -129,9 +136,10 @@
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
-//! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `memory`,
-//! `store`; then `feed` and `write_queue`; `context`, which every process shares; `process`; `table` and
-//! `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal` and `takeover`.
+//! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
+//! `memory`, `store`; then `feed` and `write_queue`; `context`, which every process shares; `process`;
+//! `table` and `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal`
+//! and `takeover`.
 //!
 //! # Threads
 //!
@@ -171,6 +179,9 @@
 //! | word | what it is |
 //! |---|---|
 //! | keeper, engine, gateway, host | the four programs, see above. The host is that of providers; `--host` names a machine |
+//! | needs, board, standing | which others a process needs; where each tells how it stands; how it stands there |
+//! | held, leaving | its start waits for others; its stop waits until those that need it are gone |
+//! | job | a process that is ready when it has ended with success |
 //! | definition, spec | how a process is to be run; the value that has it, checked |
 //! | declared, outdated | a configuration says that it is to be; its run is of an older definition |
 //! | process, run | what a client asked to keep, by UUID; each of its starts has the next run number |

@@ -66,15 +66,16 @@ const LAYERS: [(&str, &[&str]); 32] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 17] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
+    ("src/engine/board.rs", &[]),
     ("src/engine/memory.rs", &[]),
     ("src/engine/feed.rs", &["memory"]),
     ("src/engine/store", &["store"]),
     ("src/engine/write_queue.rs", &["store"]),
-    ("src/engine/context.rs", &["feed", "reserve", "write_queue"]),
-    ("src/engine/process", &["context", "memory", "process", "reserve", "write_queue"]),
+    ("src/engine/context.rs", &["board", "feed", "reserve", "write_queue"]),
+    ("src/engine/process", &["board", "context", "memory", "process", "reserve", "write_queue"]),
     ("src/engine/table", &["process", "table"]),
     ("src/engine/history", &["context", "history", "settings", "store", "write_queue"]),
     ("src/engine/reconcile.rs", &["process", "settings", "store"]),

@@ -42,6 +42,8 @@ pub fn process(p: &Process) -> Value {
         "user": p.user,
         "own": p.internal,
         "outdated": p.outdated,
+        "waits_for": (!p.waits_for.is_empty()).then_some(&p.waits_for),
+        "blocked": p.is_blocked,
         "unfit": (!p.unfit.is_empty()).then_some(&p.unfit),
         "status": (!p.status.is_empty()).then_some(&p.status),
     })

@@ -128,6 +128,7 @@ fn row(p: &Process, now: Timestamp) -> [String; 7] {
     let state = match (p.state, p.ready, p.stuck) {
         (State::Running, false, _) => "running, not ready".to_owned(),
         (State::Running, true, _) if p.outdated => "running, outdated".to_owned(),
+        (State::Starting, _, _) if !p.waits_for.is_empty() => "starting, waits".to_owned(),
         (State::Stopping, _, true) => "stopping, stuck".to_owned(),
         (state, _, _) => state.name().to_owned(),
     };

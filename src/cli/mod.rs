@@ -21,6 +21,7 @@ mod escape;
 mod events;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod graph;
 mod help;
 mod history;
 #[cfg(feature = "gateway")]
@@ -92,6 +93,7 @@ const COMMANDS: &[&Command] = &[
     &status::COMMAND,
     &list::COMMAND,
     &why::COMMAND,
+    &graph::COMMAND,
     &show::COMMAND,
     &show::EXPORT,
     &output::COMMAND,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::wire::error::{Code, Error};
 use crate::wire::fields::{self, Effect, FIELDS};
 use crate::wire::id::{Name, ProcessId};
+use crate::wire::order::{Node, order};
 use crate::wire::process::State;
 use crate::wire::reply::Definition;
 use crate::wire::spec::Spec;
@@ -103,6 +104,22 @@ pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Erro
         steps.extend(step);
     }
     let removed = there.into_values().filter(|held| held.spec.declared && !held.process.internal);
+    // Who is needed goes last.
+    let removed: Vec<_> = removed.collect();
+    let node = |held: &&'_ Definition| -> (String, Vec<String>) {
+        let name = held.process.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        (name, held.spec.needs.all().map(str::to_owned).collect())
+    };
+    let named: Vec<_> = removed.iter().map(node).collect();
+    let nodes: Vec<_> = (named.iter().zip(&removed))
+        .map(|((name, needs), held)| Node {
+            name,
+            group: held.spec.needs.in_group.as_deref(),
+            needs: needs.iter().map(String::as_str).collect(),
+        })
+        .collect();
+    let order = order(&nodes).unwrap_or_else(|_| (0..removed.len()).collect());
+    let removed = order.into_iter().rev().map(|at| removed[at]);
     steps.extend(removed.map(|held| Step {
         action: Action::Remove,
         name: held.process.name.clone().expect("it was found by its name"),

@@ -9,6 +9,7 @@ use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::toml;
 use crate::wire::error::Error;
+use crate::wire::field_values;
 use crate::wire::fields;
 use crate::wire::reply::Definition;
 use crate::wire::spec::Spec;
@@ -164,7 +165,7 @@ fn options_of(spec: &Spec, key: &str, value: &Value, line: &mut Vec<String>) {
         ("labels", _) => each("--label", &spec.labels, line),
         ("limits", _) => {
             let limits: Vec<_> =
-                spec.rlimits.iter().map(|l| (l.resource.clone(), fields::limit_text(l))).collect();
+                spec.rlimits.iter().map(|l| (l.resource.clone(), field_values::limit_text(l))).collect();
             each("--limit", &limits, line);
         }
         ("ready_exec" | "live_exec", Value::Array(all)) => {

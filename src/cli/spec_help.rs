@@ -53,6 +53,12 @@ How the process is run:
       --live-attempt D       How long one may take (1s)
       --live-delay D         From when it is ready to the first one (0s)
       --live-failures N      So many in a row end the run, as a failure (3)
+      --requires NAME,..     Start it when these are ready, starting them too, and let it follow when they
+                             end; @GROUP is all of a group. May be repeated, as the next two
+      --wants NAME,..        ... the same, but also when they fail, and it does not follow
+      --after NAME,..        ... when those of these that are being started are ready
+      --on-dependency WHAT   When one that it requires ends: restart (default), stop or ignore
+      --in-group NAME        The group that it is in: @NAME means all of them
       --autostart            Start it again with the service, as after a reboot (what has a name)
       --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated

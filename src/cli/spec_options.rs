@@ -3,6 +3,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::arguments::Arguments;
 use crate::cli::env_file;
@@ -11,6 +12,7 @@ use crate::cli::values;
 use crate::wire::error::{Code, Error};
 use crate::wire::fields;
 use crate::wire::id::quoted;
+use crate::wire::needs::OnDependency;
 use crate::wire::probes::{Liveness, Readiness};
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Spec};
 
@@ -154,8 +156,19 @@ impl Launch {
     }
 
     fn take_probes(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
-        let Spec { ready_rules, live_rules, .. } = &mut self.spec;
+        let Spec { ready_rules, live_rules, needs, .. } = &mut self.spec;
+        let names = |text: String| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
         match option {
+            "--requires" => Arc::make_mut(needs).requires.extend(names(arguments.value(option)?)),
+            "--wants" => Arc::make_mut(needs).wants.extend(names(arguments.value(option)?)),
+            "--after" => Arc::make_mut(needs).after.extend(names(arguments.value(option)?)),
+            "--on-dependency" => {
+                let value = arguments.value(option)?;
+                let found = OnDependency::ALL.into_iter().find(|what| what.name() == value);
+                Arc::make_mut(needs).on_dependency =
+                    found.ok_or_else(|| values::bad(option, &value, "write restart, stop or ignore"))?;
+            }
+            "--in-group" => Arc::make_mut(needs).in_group = Some(arguments.value(option)?),
             "--ready-line" => self.set_ready(Readiness::Line(arguments.value(option)?))?,
             "--ready-tcp" => self.set_ready(Readiness::Tcp(arguments.number(option)?))?,
             "--ready-notify" => self.set_ready(Readiness::Notify)?,

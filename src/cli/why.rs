@@ -153,6 +153,13 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             );
             parts
         }
+        State::Starting if p.is_blocked => vec![format!(
+            "waits for {}, which does not come by itself; it starts when that is ready{asked}",
+            text::escaped(&p.waits_for)
+        )],
+        State::Starting if !p.waits_for.is_empty() => {
+            vec![format!("waits for {}{asked}", text::escaped(&p.waits_for))]
+        }
         State::Starting => vec![format!("starting (run {}){asked}", p.run)],
         State::Stopping if p.stuck => {
             vec![format!(

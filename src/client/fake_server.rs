@@ -165,5 +165,7 @@ pub(crate) fn process(name: &str) -> Process {
         outdated: false,
         unfit: String::new(),
         status: String::new(),
+        waits_for: String::new(),
+        is_blocked: false,
     }
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::{text, top};
+use crate::config::needs;
 use crate::config::processes::{self, Declaration};
 use crate::config::section::{Section, Source};
 use crate::wire::error::Error;
@@ -38,7 +39,7 @@ pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
         all.add(path.to_owned(), Kind::Configuration)?;
         all.add_others(in_dir(&beside(path))?)?;
     }
-    Ok(all.declarations)
+    needs::settle(all.declarations, &all.seen)
 }
 
 /// The same for the configuration of a service, of which these are the sections; and what was read of the
@@ -47,7 +48,7 @@ pub fn with_beside(path: &Path, sections: Sections<'_>) -> Result<(Vec<Declarati
     let mut all = All::default();
     all.take(sections)?;
     all.add_others(in_dir(&beside(path))?)?;
-    Ok((all.declarations, all.read))
+    Ok((needs::settle(all.declarations, &all.seen)?, all.read))
 }
 
 /// A file, and what was in it.

@@ -10,6 +10,7 @@ mod grpc;
 mod guard;
 #[cfg(feature = "gateway")]
 mod modules;
+mod needs;
 mod processes;
 #[cfg(feature = "gateway")]
 mod providers;

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::engine::board::Board;
 use crate::engine::feed::Feed;
 use crate::engine::reserve::Reserve;
 use crate::engine::write_queue::WriteQueue;
@@ -22,6 +23,8 @@ pub struct Context {
     pub link: Link,
     pub feed: Feed,
     pub reserve: Reserve,
+    /// How each process stands, for those that need it.
+    pub board: Arc<Board>,
     pub write_queue: WriteQueue,
     /// For the service's log.
     pub notify: Notify,

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod context;
 pub mod feed;
 pub mod history;
@@ -173,7 +174,9 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         if !hurry {
             let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec().stop.timeout).max();
             let graces = [grace(&internal), grace(&others)].into_iter().flatten().sum::<Duration>();
-            let ms = millis(graces).saturating_add(STOP_BESIDE_GRACE_MS);
+            // Who is needed goes after those who need it.
+            let chain = others.iter().map(|p| ending.context.board.waits_ms(p.id)).max().unwrap_or(0);
+            let ms = millis(graces).saturating_add(chain).saturating_add(STOP_BESIDE_GRACE_MS);
             let _ = ending.context.link.send(&ToKeeper::StopTakes { ms }, &[]);
         }
         for some in [internal, others] {

@@ -98,6 +98,7 @@ pub fn take_over(
         link,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
+        board: Arc::default(),
         write_queue: WriteQueue::new(options.state.clone()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
@@ -115,6 +116,9 @@ pub fn take_over(
         begin(&context, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
     };
     sweep_cgroups(&context, &table);
+    for process in table.others() {
+        process.put_standing();
+    }
     for (process, inherited) in taken {
         process.send(Msg::Resume(inherited));
     }

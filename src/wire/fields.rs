@@ -2,16 +2,22 @@
 //! The one table from which a definition is read, shown, compared and documented (`docs/config.md`).
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::sys::{limits, signal};
-use crate::wire::probes::{HttpUrl, LiveRules, Liveness, Readiness, ReadyRules, THRESHOLD_MAX};
+use crate::sys::signal;
+use crate::wire::field_values::{
+    DURATION, LIMITS, THRESHOLD, flag, limit, limit_text, names_value, pairs, pairs_value, span, text, texts,
+    threshold, time, url,
+};
+use crate::wire::needs::OnDependency;
+use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::spec::{
     EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, RestartPolicy, RestartRules, Rlimit, Scope, Spec, StopRules,
 };
-use crate::wire::values::{duration, duration_text, sha256, size, size_text};
+use crate::wire::values::{duration_text, sha256, size, size_text};
 
 /// What a change of a field does to a process that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +146,7 @@ pub const FIELDS: &[Field] = &[
     Field {
         key: "limits",
         effect: Effect::NextRun,
-        takes: "a table of \"SOFT\" or \"SOFT:HARD\", as nofile = \"1024:4096\"",
+        takes: LIMITS,
         get: |s| {
             let limit = |l: &Rlimit| (l.resource.clone(), limit_text(l));
             pairs_value(&s.rlimits.iter().map(limit).collect::<Vec<_>>())
@@ -411,6 +417,48 @@ pub const FIELDS: &[Field] = &[
         set: |s, v| threshold(v).map(|n| s.live_rules.failures = n),
     },
     Field {
+        key: "requires",
+        effect: Effect::InPlace,
+        takes: NAMES,
+        get: |s| names_value(&s.needs.requires),
+        set: |s, v| texts(v).map(|names| Arc::make_mut(&mut s.needs).requires = names),
+    },
+    Field {
+        key: "wants",
+        effect: Effect::InPlace,
+        takes: NAMES,
+        get: |s| names_value(&s.needs.wants),
+        set: |s, v| texts(v).map(|names| Arc::make_mut(&mut s.needs).wants = names),
+    },
+    Field {
+        key: "after",
+        effect: Effect::InPlace,
+        takes: NAMES,
+        get: |s| names_value(&s.needs.after),
+        set: |s, v| texts(v).map(|names| Arc::make_mut(&mut s.needs).after = names),
+    },
+    Field {
+        key: "on_dependency",
+        effect: Effect::InPlace,
+        takes: "\"restart\", \"stop\" or \"ignore\"",
+        get: |s| {
+            let what = s.needs.on_dependency;
+            (what != OnDependency::default()).then(|| what.name().into())
+        },
+        set: |s, v| {
+            let found = OnDependency::ALL.into_iter().find(|what| v.as_str() == Some(what.name()));
+            Arc::make_mut(&mut s.needs).on_dependency = found.ok_or_else(|| takes("on_dependency"))?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "in_group",
+        effect: Effect::InPlace,
+        takes: "the name of a group, which @NAME then means",
+        get: |s| s.needs.in_group.clone().map(Into::into),
+        set: |s, v| text(v).map(|group| Arc::make_mut(&mut s.needs).in_group = Some(group)),
+    },
+    Field {
         key: "labels",
         effect: Effect::InPlace,
         takes: "a table of strings",
@@ -426,8 +474,7 @@ pub const FIELDS: &[Field] = &[
     },
 ];
 
-const DURATION: &str = "a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\"";
-const THRESHOLD: &str = "a whole number from 1 to 1000";
+const NAMES: &str = "a list of names of processes, or \"@GROUP\"";
 const SCOPES: [(&str, Scope); 3] =
     [("tree", Scope::Tree), ("group", Scope::Group), ("leader", Scope::Leader)];
 /// What the name of a variable holds whose value is not shown.
@@ -476,20 +523,6 @@ fn takes(key: &str) -> String {
     field(key).map_or("another value", |field| field.takes).to_owned()
 }
 
-fn text(value: &Value) -> Result<String, String> {
-    value.as_str().map(ToOwned::to_owned).ok_or_else(|| "a string".to_owned())
-}
-
-fn texts(value: &Value) -> Result<Vec<String>, String> {
-    let refusal = || "a list of strings".to_owned();
-    let list = value.as_array().ok_or_else(refusal)?;
-    list.iter().map(|entry| text(entry).map_err(|_| refusal())).collect()
-}
-
-fn flag(value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| "true or false".to_owned())
-}
-
 fn number<N: TryFrom<i64>>(
     value: &Value,
     range: std::ops::RangeInclusive<i64>,
@@ -497,26 +530,6 @@ fn number<N: TryFrom<i64>>(
 ) -> Result<N, String> {
     let number = value.as_i64().filter(|n| range.contains(n)).and_then(|n| N::try_from(n).ok());
     number.ok_or_else(|| takes(key))
-}
-
-fn time(value: &Value) -> Result<Duration, String> {
-    // A number without a unit is taken on the command line, where it is at once seen what it does.
-    let text = value.as_str().filter(|text| text.ends_with(char::is_alphabetic));
-    text.and_then(duration).ok_or_else(|| DURATION.to_owned())
-}
-
-fn span(time: Duration, default: Duration) -> Option<Value> {
-    (time != default).then(|| duration_text(time).into())
-}
-
-fn threshold(value: &Value) -> Result<u32, String> {
-    let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-    number.filter(|n| (1..=THRESHOLD_MAX).contains(n)).ok_or_else(|| THRESHOLD.to_owned())
-}
-
-fn url(value: &Value) -> Result<String, String> {
-    let url = text(value)?;
-    HttpUrl::parse(&url).map(|_| url).map_err(|e| format!("a URL of an address of this kind: {}", e.message))
 }
 
 /// The fields of which a definition has one at most.
@@ -548,52 +561,6 @@ fn live(spec: &mut Spec, live: Liveness) -> Result<(), String> {
     one_of(spec.live.as_ref().is_some_and(is_other), "live_tcp")?;
     spec.live = Some(live);
     Ok(())
-}
-
-/// A table; where a name comes twice, which a table cannot say, a list.
-fn pairs_value(pairs: &[(String, String)]) -> Option<Value> {
-    let table: Map<_, _> = pairs.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
-    match pairs.len() {
-        0 => None,
-        len if table.len() == len => Some(table.into()),
-        _ => Some(pairs.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-    }
-}
-
-fn pairs(value: &Value) -> Result<Vec<(String, String)>, String> {
-    let refusal = || "a table of strings, or a list of \"KEY=VALUE\"".to_owned();
-    match value {
-        Value::Object(table) => {
-            let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-            table.iter().map(pair).collect::<Option<_>>().ok_or_else(refusal)
-        }
-        Value::Array(list) => {
-            let pair = |entry: &Value| {
-                let (key, value) = entry.as_str()?.split_once('=')?;
-                Some((key.to_owned(), value.to_owned()))
-            };
-            list.iter().map(pair).collect::<Option<_>>().ok_or_else(refusal)
-        }
-        _ => Err(refusal()),
-    }
-}
-
-/// `1024`, `1024:4096` or `unlimited`.
-#[must_use]
-pub fn limit_text(limit: &Rlimit) -> String {
-    let amount = |n: u64| if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() };
-    let (soft, hard) = (amount(limit.soft), amount(limit.hard));
-    if soft == hard { soft } else { format!("{soft}:{hard}") }
-}
-
-fn limit((resource, value): &(String, String)) -> Result<Rlimit, String> {
-    if limits::rlimit_number(resource).is_none() {
-        return Err(format!("the resources {}", limits::rlimit_names().collect::<Vec<_>>().join(", ")));
-    }
-    let amount = |text: &str| if text == "unlimited" { Some(u64::MAX) } else { size(text) };
-    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
-    let (soft, hard) = amount(soft).zip(amount(hard)).ok_or_else(|| takes("limits"))?;
-    Ok(Rlimit { resource: resource.to_ascii_lowercase(), soft, hard })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A definition that is shown is read as what it was, and a value of another kind is refused.
 
 use super::*;
+use crate::wire::needs::Needs;
 
 /// Every field of a spec, none as by default.
 fn full() -> Spec {
@@ -38,6 +39,13 @@ fn full() -> Spec {
         failures: 7,
         delay: Duration::from_secs(8),
     };
+    spec.needs = Arc::new(Needs {
+        requires: vec!["db".into(), "@data".into()],
+        wants: vec!["cache".into()],
+        after: vec!["log".into()],
+        on_dependency: OnDependency::Stop,
+        in_group: Some("web".into()),
+    });
     (spec.labels, spec.autostart) = (vec![("k".into(), "v".into())], Some(false));
     spec
 }

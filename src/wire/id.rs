@@ -195,7 +195,7 @@ pub enum Target {
     Id(ProcessId),
     /// A name, or else the beginning of a UUID.
     Name(String),
-    /// Any number of stars among the characters of names.
+    /// Any number of stars among the characters of names; or `@GROUP`.
     Pattern(String),
 }
 
@@ -205,6 +205,10 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, Error> {
         if let Ok(id) = text.parse() {
             return Ok(Self::Id(id));
+        }
+        // A group: no name begins so.
+        if let Some(group) = text.strip_prefix('@') {
+            return group.parse::<Name>().map(|_| Self::Pattern(text.to_owned()));
         }
         let odd = text.chars().find(|&c| !is_name_char(c) && c != '*');
         if text.is_empty() || text.len() > PATTERN_LEN_MAX || odd.is_some() {

@@ -213,6 +213,10 @@ pub struct Process {
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
     pub status: String,
+    /// For whom its start waits; empty: for nobody.
+    pub waits_for: String,
+    /// Those do not come by themselves.
+    pub is_blocked: bool,
 }
 
 impl Process {
@@ -255,6 +259,8 @@ impl Process {
             outdated: self.outdated,
             unfit: self.unfit.clone(),
             status: self.status.clone(),
+            waits_for: self.waits_for.clone(),
+            blocked: self.is_blocked,
         }
     }
 
@@ -291,6 +297,8 @@ impl Process {
             outdated: w.outdated,
             unfit: w.unfit,
             status: w.status,
+            waits_for: w.waits_for,
+            is_blocked: w.blocked,
         })
     }
 }

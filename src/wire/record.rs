@@ -64,6 +64,10 @@ pub struct Record {
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
     pub status: String,
+    /// For whom its start waits; empty: for nobody.
+    pub waits_for: String,
+    /// Those do not come by themselves.
+    pub is_blocked: bool,
     pub cause: String,
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
@@ -80,17 +84,16 @@ impl Orders {
     /// How many are kept: whoever asks again does it at once.
     const MAX: usize = 4;
 
-    /// Whether this one came before; if not, it has now.
-    pub fn is_repeated(&mut self, key: Option<OrderKey>) -> bool {
-        let Some(key) = key else { return false };
-        if self.0.contains(&key) {
-            return true;
-        }
+    /// Whether this one came before.
+    pub fn has(&self, key: Option<OrderKey>) -> bool {
+        key.is_some_and(|key| self.0.contains(&key))
+    }
+
+    pub fn add(&mut self, key: OrderKey) {
         if self.0.len() == Self::MAX {
             self.0.remove(0);
         }
         self.0.push(key);
-        false
     }
 
     fn from_bytes(bytes: &[u8]) -> Self {
@@ -110,6 +113,7 @@ impl Orders {
 // | `deadline`, `deadline_at` | running: until when it has to be ready; stopping: of the grace period, then of |
 // | | SIGKILL; backoff: the next attempt |
 // | `status` | running, stopping |
+// | `waits_for`, `is_blocked` | starting, before it is spawned |
 // | `unfit` | of the present run, or of the last one; a start clears it |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
 // | `outdated` | starting once it is spawned, running, stopping; a start clears it |
@@ -210,6 +214,8 @@ impl Record {
             outdated: self.outdated,
             unfit: self.unfit.clone(),
             status: self.status.clone(),
+            waits_for: self.waits_for.clone(),
+            blocked: self.is_blocked,
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
@@ -260,6 +266,8 @@ impl Record {
             outdated: w.outdated,
             unfit: w.unfit,
             status: w.status,
+            waits_for: w.waits_for,
+            is_blocked: w.blocked,
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,
@@ -297,11 +305,14 @@ mod tests {
     fn an_order_is_known_when_it_comes_again() {
         let mut orders = Orders::default();
         let keys = [(); 5].map(|()| OrderKey::new());
-        assert!(!keys[..4].iter().any(|key| orders.is_repeated(Some(*key))));
+        for key in &keys[..4] {
+            assert!(!orders.has(Some(*key)));
+            orders.add(*key);
+        }
         let orders_then = orders.clone();
-        assert!(keys[..4].iter().all(|key| orders.is_repeated(Some(*key))));
-        assert!(!orders.is_repeated(None) && !orders.is_repeated(Some(keys[4])));
-        assert!(!orders.is_repeated(Some(keys[0])), "so far back nobody asks again");
+        assert!(keys[..4].iter().all(|key| orders.has(Some(*key))) && !orders.has(None));
+        orders.add(keys[4]);
+        assert!(orders.has(Some(keys[4])) && !orders.has(Some(keys[0])), "so far back nobody asks again");
         let bytes: Vec<u8> = orders_then.0.iter().flat_map(|key| *key.as_bytes()).collect();
         assert_eq!(Orders::from_bytes(&bytes), orders_then);
     }

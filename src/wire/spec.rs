@@ -2,10 +2,12 @@
 //! is refused with the reason. Limits that only the kernel or the user database knows are checked at the
 //! start itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
+use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
 use crate::wire::time::{DURATION_MAX, millis};
@@ -83,6 +85,8 @@ pub struct Spec {
     pub live: Option<Liveness>,
     /// How that is looked for.
     pub live_rules: LiveRules,
+    /// Which others it needs.
+    pub needs: Arc<Needs>,
     /// Anything the user wants to remember.
     pub labels: Vec<(String, String)>,
     /// Whether a service that begins again, after a reboot say, starts it again; if it has a name, when
@@ -233,6 +237,7 @@ impl Spec {
             ready_rules: ReadyRules::default(),
             live: None,
             live_rules: LiveRules::default(),
+            needs: Arc::default(),
             labels: Vec::new(),
             autostart: None,
             declared: false,
@@ -332,6 +337,7 @@ impl Spec {
                 return bad(format!("a duration of {} s is over a year", d.as_secs()));
             }
         }
+        self.needs.check()?;
         self.check_probes()
     }
 
@@ -399,6 +405,11 @@ impl Spec {
             ready: self.ready.as_ref().map(Readiness::to_wire),
             ready_rules: (self.ready_rules != ReadyRules::default()).then(|| self.ready_rules.to_wire()),
             live: self.live.as_ref().map(Liveness::to_wire),
+            requires: self.needs.requires.clone(),
+            wants: self.needs.wants.clone(),
+            after: self.needs.after.clone(),
+            on_dependency: self.needs.on_dependency.to_number(),
+            in_group: self.needs.in_group.clone().unwrap_or_default(),
             live_rules: (self.live_rules != LiveRules::default()).then(|| self.live_rules.to_wire()),
             labels: pairs_to_wire(&self.labels),
             autostart: self.autostart,
@@ -413,9 +424,10 @@ impl Spec {
         Self::from_wire(w)
     }
 
-    pub(crate) fn from_wire(w: v1::Spec) -> Result<Self, Error> {
+    pub(crate) fn from_wire(mut w: v1::Spec) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         let stop = w.stop.unwrap_or_default();
+        let needs = Arc::new(Needs::from_wire(&mut w));
         let stop_default = StopRules::default();
         let spec = Self {
             command: w.command,
@@ -447,6 +459,7 @@ impl Spec {
             ready: w.ready.map(Readiness::from_wire).transpose()?.flatten(),
             ready_rules: w.ready_rules.map(ReadyRules::from_wire).unwrap_or_default(),
             live: w.live.map(Liveness::from_wire).transpose()?.flatten(),
+            needs,
             live_rules: w.live_rules.map(LiveRules::from_wire).unwrap_or_default(),
             labels: pairs_from_wire(w.labels),
             autostart: w.autostart,

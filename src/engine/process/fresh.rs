@@ -42,6 +42,8 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         outdated: false,
         unfit: String::new(),
         status: String::new(),
+        waits_for: String::new(),
+        is_blocked: false,
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,

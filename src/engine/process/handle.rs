@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::engine::context::Context;
 use crate::engine::memory::Memory;
 use crate::engine::process::restart::is_done;
+use crate::engine::process::standing::{Going, standing};
 use crate::engine::process::state::StopOrder;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Cgroup;
@@ -306,6 +307,7 @@ impl Process {
     pub fn end(&self) {
         let mut inner = self.inner.lock();
         inner.activity = Activity::Removed;
+        self.context.board.remove(self.id);
         let queue = std::mem::take(&mut inner.queue);
         drop(inner);
         for msg in queue {
@@ -375,6 +377,11 @@ impl Process {
         matches!(self.inner.lock().activity, Activity::Removed)
     }
 
+    /// Whether somebody else may need it, or it them: how it rests, or will be taken over, as of now.
+    pub fn put_standing(&self) {
+        self.context.board.put(self.id, standing(&self.record(), &self.spec(), Going::Stays));
+    }
+
     /// As clients see it.
     pub fn show(&self) -> Shown {
         let (record, spec) = (self.record(), self.spec());
@@ -411,6 +418,8 @@ impl Process {
             cwd: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
             user: spec.user.clone(),
             internal: record.internal,
+            waits_for: record.waits_for,
+            is_blocked: record.is_blocked,
             unfit: record.unfit,
             status: record.status,
             outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,

@@ -1,6 +1,7 @@
 //! One process, from its start to its removal: `state.rs` decides what follows from what happens, `worker` is
 //! the thread that does it, and `handle.rs` is how everybody else holds the process.
 
+pub mod bonds;
 pub mod env;
 pub mod executable;
 pub mod failure;
@@ -11,6 +12,7 @@ pub mod pipes;
 pub mod prepare;
 pub mod probe;
 pub mod restart;
+pub mod standing;
 pub mod state;
 pub mod tree;
 pub mod users;

@@ -287,14 +287,12 @@ impl Step<'_> {
     }
 
     fn extended(&mut self, time: Duration) {
-        match self.record.state {
-            State::Running if self.record.deadline.is_some() => self.set_deadline(millis(time)),
-            State::Running | State::Starting | State::Stopping => {}
-            State::Stopped | State::Failed | State::Backoff => {}
+        if self.record.state == State::Running && self.record.deadline.is_some() {
+            self.set_deadline(millis(time));
         }
     }
 
-    /// The run has failed though it has not ended: it is ended, and the rules decide what is next.
+    /// The run has failed: it is ended, and the rules decide what is next.
     fn reported_unfit(&mut self, why: &str) {
         match self.record.state {
             State::Running => {
@@ -302,8 +300,7 @@ impl Step<'_> {
                 self.add_event(EventKind::Unfit, why);
                 self.begin_stop(StopOrder::default(), AfterStop::Decide);
             }
-            State::Starting | State::Stopping => {}
-            State::Stopped | State::Failed | State::Backoff => {}
+            State::Starting | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
         }
     }
 
@@ -378,6 +375,8 @@ impl Step<'_> {
         record.start_failure = None;
         record.unfit.clear();
         record.status.clear();
+        record.waits_for.clear();
+        record.is_blocked = false;
         record.leader_gone = false;
         record.stuck = false;
         record.outdated = false;

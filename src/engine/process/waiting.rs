@@ -37,6 +37,8 @@ impl Until {
         match self {
             Self::Running { run } if record.run >= run => match state {
                 State::Running => WaitDecision::Done,
+                // That is for the others to say: it is told so.
+                State::Starting if !record.waits_for.is_empty() => WaitDecision::Done,
                 State::Stopped | State::Failed | State::Backoff => WaitDecision::NotRunning,
                 State::Stopping if record.stuck => WaitDecision::NotGone,
                 State::Starting | State::Stopping => WaitDecision::NotYet,

@@ -174,6 +174,11 @@ fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     if process.is_internal && record.run == 0 && record.wanted && record.state == State::Stopped {
         return None;
     }
+    if until != Until::Stopped && record.is_blocked && record.state == State::Starting {
+        let e = format!("{} waits for {}, which does not come by itself", process.label(), record.waits_for);
+        let hint = "it starts when that is ready: start it, or see 'provost why' of it";
+        return Some(Some(Error::new(Code::No, e).hint(hint)));
+    }
     // At rest, nothing happens without a person: waiting on would be waiting for ever.
     (record.state.is_at_rest() || process.is_removed()).then(|| Some(never(process, &record)))
 }

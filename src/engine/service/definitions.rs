@@ -23,6 +23,7 @@ impl Engine {
             let e = Error::new(Code::Refused, format!("{} is the service's own", process.label()));
             return Err(e.hint("it is run as the configuration says").into());
         }
+        self.check_needs(&r.spec, Some(process.id))?;
         let target = [process.id.to_string()];
         let ask = Ask::Update { spec: Arc::new(r.spec), outdated: r.outdated };
         self.ask_each(&target, &|_| ask.clone(), asked, replies)

@@ -6,6 +6,7 @@ mod batch;
 mod definitions;
 mod engine;
 mod health;
+mod needs;
 mod refusals;
 mod start;
 mod streams;
@@ -87,7 +88,10 @@ impl Engine {
     fn answer(&self, request: Request, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         match request {
             Request::Start(r) => self.start(r, asked, replies),
-            Request::StartAgain(targets) => self.ask_each(&targets, &|_| Ask::Start, asked, replies),
+            Request::StartAgain(targets) => {
+                self.pull_up(&self.find_allowed(&targets, asked).0, asked);
+                self.ask_each(&targets, &|_| Ask::Start, asked, replies)
+            }
             Request::Update(r) => self.update(*r, asked, replies),
             Request::Definitions(targets) => self.definitions(&targets, asked, replies),
             Request::Stop(r) => {
@@ -95,6 +99,7 @@ impl Engine {
                 self.ask_each(&r.targets, &|_| Ask::Stop(order), asked, replies)
             }
             Request::Restart(targets) => {
+                self.pull_up(&self.find_allowed(&targets, asked).0, asked);
                 self.ask_each(&targets, &|_| Ask::Restart { key: asked.key }, asked, replies)
             }
             Request::Remove(r) => self.remove(&r, asked, replies),

@@ -27,6 +27,7 @@ impl Engine {
         if self.context.is_stopping() {
             return Err(ending().into());
         }
+        self.check_needs(&r.spec, None)?;
         self.make(&r)?;
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
         // Not those that the first request has started already; what failed under it is tried again, and
@@ -36,6 +37,7 @@ impl Engine {
             let has_failed = record.start_failure.is_some() && record.pid.is_none();
             record.run == 0 || record.state == State::Starting || has_failed
         };
+        self.pull_up(&all, asked);
         let to_start: Vec<_> = all.iter().filter(|p| is_to_start(p)).cloned().collect();
         let answers = self.ask_all(&to_start, &Ask::Start, asked, replies)?;
         let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);

@@ -133,8 +133,20 @@ impl Table {
         if found.is_empty() { Err(no_such_target(target)) } else { Ok(found) }
     }
 
-    /// Those whose names match; a name without stars matches itself.
+    /// The one of this name, or all of `@GROUP`.
+    pub fn meant_by(&self, name: &str) -> Vec<Arc<Process>> {
+        match name.strip_prefix('@') {
+            Some(_) => self.matching(name),
+            None => self.named(name).into_iter().collect(),
+        }
+    }
+
+    /// Those whose names match, or all of `@GROUP`; a name without stars matches itself.
     pub fn matching(&self, pattern: &str) -> Vec<Arc<Process>> {
+        if let Some(group) = pattern.strip_prefix('@') {
+            let is_in = |p: &Arc<Process>| p.spec().needs.in_group.as_deref() == Some(group);
+            return self.inner.lock().by_id.values().filter(|p| is_in(p)).cloned().collect();
+        }
         let matches = |p: &Arc<Process>| match &p.name {
             Some(name) => patterns::matches(pattern, name.as_str()),
             // What has no name goes by its id.

@@ -97,6 +97,8 @@ impl From<Process> for api::ManagedProcess {
             outdated: p.outdated,
             unfit: p.unfit,
             status_text: p.status,
+            waits_for: p.waits_for,
+            blocked: p.is_blocked,
         }
     }
 }
@@ -141,6 +143,8 @@ impl TryFrom<api::ManagedProcess> for Process {
             outdated: p.outdated,
             unfit: p.unfit,
             status: p.status_text,
+            waits_for: p.waits_for,
+            is_blocked: p.blocked,
         })
     }
 }
@@ -225,6 +229,8 @@ mod tests {
             outdated: true,
             unfit: "it was late".into(),
             status: "half way".into(),
+            waits_for: "db (starting)".into(),
+            is_blocked: true,
         };
         for code in Code::ALL {
             let item = Item {

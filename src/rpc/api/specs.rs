@@ -6,12 +6,16 @@ use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
+use crate::wire::needs::OnDependency;
 use crate::wire::proto::v1;
 use crate::wire::reply::{Definition, Reply};
 use crate::wire::spec::{EnvBase, EnvExpand, Scope, Spec};
 
 pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
     same_names!(Scope as SignalScope: Tree Group Leader);
+
+const DEPENDENCIES: Pairs<OnDependency, api::DependencyAction> =
+    same_names!(OnDependency as DependencyAction: Restart Stop Ignore);
 
 /// For what takes it apart and checks it.
 pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
@@ -40,6 +44,14 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         autostart: spec.autostart,
         declared: spec.declared,
         executable_sha256: spec.executable_sha256,
+        requires: spec.requires,
+        wants: spec.wants,
+        after: spec.after,
+        on_dependency: DEPENDENCIES
+            .asked("spec.on_dependency", spec.on_dependency)?
+            .unwrap_or_default()
+            .to_wire() as i32,
+        in_group: spec.in_group,
         ready_rules: spec.readiness_rules.map(probes::ready_rules).transpose()?,
         live: spec.liveness.map(probes::liveness).transpose()?,
         live_rules: spec.liveness_rules.map(probes::live_rules).transpose()?,
@@ -136,6 +148,11 @@ impl From<&Spec> for api::ProcessSpec {
             }),
             output_bytes: spec.output_bytes,
             readiness: spec.ready.as_ref().map(Into::into),
+            requires: spec.needs.requires.clone(),
+            wants: spec.needs.wants.clone(),
+            after: spec.needs.after.clone(),
+            on_dependency: DEPENDENCIES.number(spec.needs.on_dependency),
+            in_group: spec.needs.in_group.clone().unwrap_or_default(),
             readiness_rules: Some((&spec.ready_rules).into()),
             liveness: spec.live.as_ref().map(Into::into),
             liveness_rules: Some((&spec.live_rules).into()),

@@ -43,7 +43,7 @@ enum Ready {
     Line(LineProbe),
     Repeated(Repeated),
     /// It says so itself, or its end does.
-    Told,
+    ByItself,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Probes {
                 HttpUrl::parse(url).ok().and_then(|url| repeated(Target::Http(url), NET_INTERVAL))
             }
             Some(Readiness::Exec(command)) => repeated(Target::Exec(command.clone()), EXEC_INTERVAL),
-            Some(Readiness::Notify | Readiness::Exit) => Some(Ready::Told),
+            Some(Readiness::Notify | Readiness::Exit) => Some(Ready::ByItself),
         };
         self.successes = rules.successes;
         let fail_line = rules.fail_line.as_ref().filter(|_| self.ready.is_some());
@@ -193,7 +193,7 @@ impl Probes {
                 format!("it was not ready within {limit}: {}", probe.last)
             }
             Some(Ready::Line(_)) => format!("it has not printed that it is ready within {limit}"),
-            Some(Ready::Told | Ready::Repeated(_)) | None => format!("it was not ready within {limit}"),
+            Some(Ready::ByItself | Ready::Repeated(_)) | None => format!("it was not ready within {limit}"),
         }
     }
 }

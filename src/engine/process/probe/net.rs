@@ -37,7 +37,7 @@ pub fn listeners(port: Option<u16>) -> Vec<u64> {
 
 /// Whether somebody listens there who did not before. Where it cannot be seen who listens, that somebody
 /// takes connections has to do.
-pub fn is_taken_anew(port: u16, taken: &[u64]) -> Result<(), String> {
+pub fn is_listened_to(port: u16, taken: &[u64]) -> Result<(), String> {
     match procfs::listeners(port) {
         Ok(now) if now.is_empty() => Err(format!("nobody listens at port {port}")),
         Ok(now) if now.iter().all(|inode| taken.contains(inode)) => {
@@ -204,12 +204,12 @@ mod tests {
     fn a_port_that_another_one_has_is_no_sign() {
         let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = foreign.local_addr().unwrap().port();
-        assert!(is_taken_anew(port, &listeners(Some(port))).is_err());
+        assert!(is_listened_to(port, &listeners(Some(port))).is_err());
         // Who came afterwards.
-        assert_eq!(is_taken_anew(port, &[]), Ok(()));
+        assert_eq!(is_listened_to(port, &[]), Ok(()));
         assert_eq!(outcome(NetAttempt::tcp(port)), Ok(()));
         drop(foreign);
-        assert!(is_taken_anew(port, &[]).is_err());
+        assert!(is_listened_to(port, &[]).is_err());
         assert!(outcome(NetAttempt::tcp(port)).is_err());
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::process::probe::exec::ExecAttempt;
-use crate::engine::process::probe::net::{NetAttempt, is_taken_anew};
+use crate::engine::process::probe::net::{NetAttempt, is_listened_to};
 use crate::sys::poll::PollFd;
 use crate::wire::probes::HttpUrl;
 use crate::wire::time::millis;
@@ -105,12 +105,12 @@ impl Repeated {
     fn begin(&self, taken: &[u64], exec: StartExec<'_>) -> Result<Attempt, String> {
         match &self.target {
             Target::Tcp(port) => {
-                is_taken_anew(*port, taken)?;
+                is_listened_to(*port, taken)?;
                 NetAttempt::tcp(*port).map(Attempt::Net)
             }
             Target::Http(url) => {
                 if url.address.ip().is_loopback() {
-                    is_taken_anew(url.address.port(), taken)?;
+                    is_listened_to(url.address.port(), taken)?;
                 }
                 NetAttempt::http(url).map(Attempt::Net)
             }

@@ -7,6 +7,7 @@
 //! never loses the fact.
 
 mod exit;
+mod needs;
 mod probes;
 mod resume;
 mod update;
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::engine::context;
+use crate::engine::process::bonds::Bonds;
 use crate::engine::process::executable;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
@@ -69,6 +71,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         pipes: Pipes::default(),
         rest: Rest::Empty,
         probes: Probes::default(),
+        bonds: Bonds::default(),
         taken: Vec::new(),
         waiting: Vec::new(),
         refusal: None,
@@ -90,6 +93,7 @@ struct Worker {
     pipes: Pipes,
     rest: Rest,
     probes: Probes,
+    bonds: Bonds,
     /// Who had the port of the probe before the process was started.
     taken: Vec<u64>,
     waiting: Vec<Waiting>,
@@ -118,6 +122,7 @@ impl Worker {
                     return self.process.end();
                 }
             }
+            self.look_at_others();
             if self.record.state.is_at_rest() && self.pipes.owed.is_none() {
                 match self.process.become_idle(self.record) {
                     None => return,
@@ -135,7 +140,8 @@ impl Worker {
         let probe = self.probes.due();
         let deadlines =
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
-        let deadline = deadlines.into_iter().chain([self.pipes.exec_look_at]).flatten().min();
+        let more = [self.pipes.exec_look_at, self.bonds.due()];
+        let deadline = deadlines.into_iter().chain(more).flatten().min();
         let paused = self.pipes.paused_until.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
         let (stdout, stderr, executed, foreign, rest, probes) = {
@@ -197,6 +203,9 @@ impl Worker {
             // A stop that was in vain may leave it running, be it ready or not.
             self.start_probes();
         }
+        if self.bonds.due().is_some_and(|due| due <= now) {
+            self.go_if_alone();
+        }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
             self.close_pipes();
@@ -236,30 +245,23 @@ impl Worker {
                     cause.clone_into(&mut self.record.cause);
                     self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);
                 }
+                self.go_now();
                 self.apply(Input::Start, cause);
                 Until::Running { run: self.record.run }
             }
-            Ask::Restart { key } if self.record.orders.is_repeated(key) => {
+            Ask::Restart { key } if self.record.orders.has(key) => {
                 let next = u64::from(self.record.stop.then == AfterStop::Run);
                 let is_stopping = self.record.state == State::Stopping;
                 Until::Running { run: self.record.run + if is_stopping { next } else { 0 } }
             }
-            Ask::Restart { .. } => {
-                let before = self.record.run;
-                self.apply(Input::Restart, cause);
-                Until::Running { run: before + 1 }
-            }
-            Ask::Stop(order) => {
-                let run = self.record.run;
-                self.apply(Input::Stop(order), cause);
-                Until::Gone { run }
-            }
-            Ask::Signal { key, .. } if self.record.orders.is_repeated(key) => {
+            Ask::Restart { .. } | Ask::Stop(_) => return self.go(what, cause, Some(answer)),
+            Ask::Signal { key, .. } if self.record.orders.has(key) => {
                 return answer.give(self.process.show(), None);
             }
             Ask::Signal { signal, scope, key } => {
-                if key.is_some() {
+                if let Some(key) = key {
                     // On record before it is sent: it may be lost with the engine, and is never sent twice.
+                    self.record.orders.add(key);
                     self.commit(&[]);
                 }
                 let error = self.signal(signal, scope, cause).err();
@@ -269,6 +271,25 @@ impl Worker {
             Ask::Remove => return self.remove(cause, answer),
         };
         self.waiting.push(Waiting { until, answer });
+        self.answer();
+    }
+
+    /// A stop or a restart. `answer` is given when that is done.
+    fn do_now(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
+        let run = self.record.run;
+        let until = match what {
+            Ask::Restart { key } => {
+                key.into_iter().for_each(|key| self.record.orders.add(key));
+                self.apply(Input::Restart, cause);
+                Until::Running { run: run + 1 }
+            }
+            Ask::Stop(order) => {
+                self.apply(Input::Stop(order), cause);
+                Until::Gone { run }
+            }
+            Ask::Start | Ask::Signal { .. } | Ask::Update { .. } | Ask::Remove => return,
+        };
+        self.waiting.extend(answer.map(|answer| Waiting { until, answer }));
         self.answer();
     }
 
@@ -441,6 +462,7 @@ impl Worker {
             for action in actions {
                 inputs.extend(self.act(action));
             }
+            inputs.extend(self.end_of_waiting());
         }
         if self.record.state.is_at_rest()
             && let Some(cgroup) = &self.tree.cgroup
@@ -458,6 +480,7 @@ impl Worker {
     fn commit(&mut self, events: &[NewEvent]) {
         self.process.context.feed.commit(&self.process.memory, &mut self.record, events, Timestamp::now());
         self.process.publish(&self.record);
+        self.put_standing();
         let is_promised = self.record.wanted != self.was_wanted;
         self.was_wanted = self.record.wanted;
         self.process.mark(is_promised);
@@ -491,6 +514,12 @@ impl Worker {
         if self.record.left {
             self.refuse_beside_survivors()?;
         }
+        // First it is told of changes, then it looks: so none is missed between.
+        self.watch_others();
+        if self.is_to_wait() {
+            return Ok(());
+        }
+        self.note_others();
         let spec = self.process.spec();
         let more = self.prepare_probes(&spec)?;
         let (process, context) = (&self.process, &self.process.context);

@@ -90,7 +90,7 @@ impl Worker {
 
     /// Does what is due.
     pub(super) fn go_on_with_probes(&mut self) {
-        self.hear();
+        self.take_words();
         if self.record.state != State::Running {
             return;
         }
@@ -130,7 +130,7 @@ impl Worker {
         self.is_unfit(&self.probes.too_late(limit));
     }
 
-    fn hear(&mut self) {
+    fn take_words(&mut self) {
         for _ in 0..MESSAGES_MAX {
             let Some((words, sender)) = self.hears().and_then(NotifySocket::next) else { return };
             if !self.is_ours(sender) {

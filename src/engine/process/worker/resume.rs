@@ -90,7 +90,10 @@ impl Worker {
                 self.follow(failed);
             }
             State::Stopping => self.resume_stop(),
-            State::Running => self.start_probes(),
+            State::Running => {
+                self.note_others();
+                self.start_probes();
+            }
             State::Starting | State::Stopped | State::Backoff | State::Failed => {}
         }
     }

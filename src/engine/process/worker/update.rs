@@ -73,6 +73,12 @@ impl Worker {
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
         self.rules = Rules::from(&**spec);
+        self.put_standing();
+        // It may need others now: they are looked at anew.
+        self.bonds.watch = None;
+        if self.record.state == State::Running {
+            self.note_others();
+        }
         self.process.publish(&self.record);
         // Again, since the store may have looked in between.
         self.process.mark(true);

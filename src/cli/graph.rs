@@ -1,0 +1,268 @@
+//! `provost graph`: which processes need which, as a tree; and what the last start took, as the chain
+//! of those who waited for one another.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::client::{Client, FeedItem};
+use crate::wire::error::Error;
+use crate::wire::event::{Event, EventKind};
+use crate::wire::process::Process;
+use crate::wire::reply::Definition;
+use crate::wire::request::{Events, List, TARGETS_MAX};
+use crate::wire::time::Timestamp;
+
+pub const COMMAND: Command =
+    Command::new("graph", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Targets);
+const SUMMARY: &str = "Show which processes need which, and what their start took";
+const HELP: &str = "\
+Usage: provost graph [--times] [TARGET...]
+
+A tree: below each process those that it needs, with how they are. Without targets, from those that nobody
+needs. With --times, the chain of the last start instead: each process with those that it waited for
+longest, when it was ready (@, from the first one's start on) and what it took itself (+).
+
+Options:
+      --times                The chain of the last start
+";
+
+struct GraphArgs {
+    targets: Vec<String>,
+    is_timed: bool,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<GraphArgs, Error> {
+    let mut is_timed = false;
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--times" => is_timed = true,
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    Ok(GraphArgs { targets: arguments.values(), is_timed })
+}
+
+fn run(args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let all = definitions(&mut client)?;
+    let graph = Graph::new(&all);
+    let tops = match args.targets.is_empty() {
+        true => graph.tops(),
+        false => {
+            let mut tops = Vec::new();
+            for item in client.status(args.targets)? {
+                match (item.process, item.error) {
+                    (Some(process), None) => tops.extend(graph.place(&process)),
+                    (_, Some(e)) => return Err(e),
+                    (None, None) => {}
+                }
+            }
+            tops
+        }
+    };
+    if args.is_timed {
+        let spans = spans(&mut client)?;
+        let Some(&last) = tops.iter().max_by_key(|&&at| spans.get(&graph.name(at)).map(|span| span.ready))
+        else {
+            return Ok(0);
+        };
+        graph.chain(last, &spans, session);
+        return Ok(0);
+    }
+    let now = Timestamp::now();
+    for at in tops {
+        graph.tree(at, &mut Vec::new(), "", now, session);
+    }
+    Ok(0)
+}
+
+fn definitions(client: &mut Client) -> Result<Vec<Definition>, Error> {
+    let ids: Vec<_> =
+        client.list(List::default())?.iter().map(|p| p.id.to_string()).collect();
+    let mut all = Vec::with_capacity(ids.len());
+    for some in ids.chunks(TARGETS_MAX) {
+        all.extend(client.definitions(some.to_vec())?);
+    }
+    Ok(all)
+}
+
+/// The processes with the places of those that each needs, and how.
+struct Graph<'a> {
+    all: &'a [Definition],
+    needs: Vec<Vec<(&'static str, usize)>>,
+}
+
+impl<'a> Graph<'a> {
+    fn new(all: &'a [Definition]) -> Self {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, d) in all.iter().enumerate() {
+            by_name.entry(d.process.label()).or_default().push(at);
+            if let Some(group) = &d.spec.needs.in_group {
+                by_name.entry(format!("@{group}")).or_default().push(at);
+            }
+        }
+        let needs = |(at, d): (usize, &Definition)| {
+            let kinds = [
+                ("requires", &d.spec.needs.requires),
+                ("wants", &d.spec.needs.wants),
+                ("after", &d.spec.needs.after),
+            ];
+            let mut needs = Vec::new();
+            for (kind, names) in kinds {
+                let meant = names.iter().filter_map(|name| by_name.get(name)).flatten();
+                needs.extend(meant.filter(|need| **need != at).map(|need| (kind, *need)));
+            }
+            needs
+        };
+        Self { all, needs: all.iter().enumerate().map(needs).collect() }
+    }
+
+    fn name(&self, at: usize) -> String {
+        self.all[at].process.label()
+    }
+
+    fn place(&self, process: &Process) -> Option<usize> {
+        self.all.iter().position(|d| d.process.id == process.id)
+    }
+
+    /// Those that nobody needs, in the order in which they were made.
+    fn tops(&self) -> Vec<usize> {
+        let needed: Vec<usize> = self.needs.iter().flatten().map(|(_, at)| *at).collect();
+        (0..self.all.len()).filter(|at| !needed.contains(at)).collect()
+    }
+
+    fn tree(&self, at: usize, path: &mut Vec<usize>, how: &str, now: Timestamp, session: &mut Session) {
+        let process = &self.all[at].process;
+        if session.is_json() {
+            let needs: Vec<_> = (self.needs[at].iter())
+                .map(|(how, need)| json!({ "how": how, "name": self.name(*need) }))
+                .collect();
+            session.object(&json!({
+                "depth": path.len(),
+                "name": process.label(),
+                "state": process.state.name(),
+                "ready": process.ready,
+                "needs": needs,
+            }));
+        } else {
+            let indent = "  ".repeat(path.len());
+            session.out.line(&format!("{indent}{how}{}: {}", process.label(), text::state(process, now)));
+        }
+        // A circle cannot be made, but what is shown need not be of one moment.
+        if path.contains(&at) {
+            return;
+        }
+        path.push(at);
+        for (how, need) in &self.needs[at] {
+            self.tree(*need, path, &format!("{how} "), now, session);
+        }
+        path.pop();
+    }
+
+    /// From one to whom it waited for longest, and so on.
+    fn chain(&self, last: usize, spans: &BTreeMap<String, Span>, session: &mut Session) {
+        let (mut chain, mut at) = (vec![last], last);
+        let ready = |at: usize| spans.get(&self.name(at)).map(|span| span.ready);
+        while let Some((_, need)) = self.needs[at].iter().max_by_key(|(_, need)| ready(*need)) {
+            if chain.contains(need) {
+                break;
+            }
+            at = *need;
+            chain.push(at);
+        }
+        let first = chain.iter().filter_map(|at| spans.get(&self.name(*at))).map(|span| span.started).min();
+        for (depth, at) in chain.iter().enumerate() {
+            let (name, first) = (self.name(*at), first.unwrap_or(0));
+            let span = spans.get(&name);
+            if session.is_json() {
+                session.object(&json!({
+                    "name": name,
+                    "started_ms": span.map(|span| span.started - first),
+                    "ready_ms": span.and_then(|span| Some(span.ready? - first)),
+                }));
+                continue;
+            }
+            let times = match span {
+                None => "has not started".to_owned(),
+                Some(Span { started, ready: None }) => format!("started @{}, not ready", ms(started - first)),
+                Some(Span { started, ready: Some(ready) }) => {
+                    format!("@{} +{}", ms(ready - first), ms(ready.saturating_sub(*started)))
+                }
+            };
+            session.out.line(&format!("{}{name} {times}", "  ".repeat(depth)));
+        }
+    }
+}
+
+fn ms(ms: u64) -> String {
+    if ms < 1000 { format!("{ms}ms") } else { format!("{}.{:03}s", ms / 1000, ms % 1000) }
+}
+
+/// When the last run of a process began and was ready, by the monotonic clock, ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    started: u64,
+    ready: Option<u64>,
+}
+
+fn spans(client: &mut Client) -> Result<BTreeMap<String, Span>, Error> {
+    let mut spans = BTreeMap::new();
+    for item in client.events(Events { since: 0, follow: false, target: None })? {
+        if let FeedItem::Event(event) = item? {
+            note(&mut spans, &event);
+        }
+    }
+    Ok(spans)
+}
+
+fn note(spans: &mut BTreeMap<String, Span>, event: &Event) {
+    let Some(id) = event.id else { return };
+    let name = if event.name.is_empty() { id.to_string() } else { event.name.clone() };
+    match event.kind {
+        EventKind::Started => {
+            // What has no measure of readiness is ready at once; another says so later.
+            spans.insert(name, Span { started: event.mono_ms, ready: Some(event.mono_ms) });
+        }
+        EventKind::Ready => {
+            if let Some(span) = spans.get_mut(&name) {
+                span.ready = Some(event.mono_ms);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::ProcessId;
+
+    #[test]
+    fn the_last_run_counts() {
+        let mut spans = BTreeMap::new();
+        let id = Some(ProcessId::new());
+        for (kind, mono_ms) in [
+            (EventKind::Started, 10),
+            (EventKind::Ready, 30),
+            (EventKind::Started, 50),
+            (EventKind::Ready, 75),
+        ] {
+            note(&mut spans, &Event { id, name: "web".into(), kind, mono_ms, ..Event::default() });
+        }
+        assert_eq!(spans["web"], Span { started: 50, ready: Some(75) });
+        assert_eq!((ms(999), ms(1234)), ("999ms".into(), "1.234s".into()));
+    }
+
+    #[test]
+    fn options_are_read() {
+        let args = parse(&mut Arguments::of("--times web")).unwrap();
+        assert!(args.is_timed && args.targets == ["web"]);
+        assert!(parse(&mut Arguments::of("--all")).is_err());
+    }
+}

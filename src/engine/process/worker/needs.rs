@@ -1,0 +1,182 @@
+//! A process among those that it needs, and that need it: it is not started before what it needs is ready,
+//! it follows when that ends, and it does not go before those that need it have gone. The board tells the
+//! thread when one of them has changed.
+
+use std::sync::Arc;
+
+use crate::engine::board::{Standing, Watch};
+use crate::engine::process::bonds::Deferred;
+use crate::engine::process::handle::{AnswerTo, Ask};
+use crate::engine::process::standing::{Going, standing};
+use crate::engine::process::state::{Action, Input, StopOrder};
+use crate::engine::process::worker::Worker;
+use crate::sys::clock;
+use crate::sys::poll::Waker;
+use crate::wire::needs::OnDependency;
+use crate::wire::process::State;
+use crate::wire::record::cut;
+
+impl Worker {
+    /// Puts on the board how it stands.
+    pub(super) fn put_standing(&self) {
+        if self.process.is_internal {
+            return;
+        }
+        let going = if self.bonds.deferred.is_some() { Going::Leaves } else { Going::Stays };
+        let standing = standing(&self.record, &self.process.spec(), going);
+        self.process.context.board.put(self.process.id, standing);
+    }
+
+    /// Whether its start has to wait: it is on record then for whom.
+    pub(super) fn is_to_wait(&mut self) -> bool {
+        let (waits_for, is_blocked) = self.unmet();
+        let is_held = !waits_for.is_empty();
+        let is_new = waits_for != self.record.waits_for || is_blocked != self.record.is_blocked;
+        if is_held != self.bonds.is_held || is_new {
+            self.bonds.is_held = is_held;
+            (self.record.waits_for, self.record.is_blocked) = (waits_for, is_blocked);
+            self.commit(&[]);
+            self.answer();
+        }
+        is_held
+    }
+
+    /// Is told of the others from now on, for as long as it has something to do with them.
+    pub(super) fn watch_others(&mut self) {
+        let is_bound = !self.process.spec().needs.is_none() || self.bonds.deferred.is_some();
+        if self.record.state.is_at_rest() || !is_bound {
+            self.bonds.watch = None;
+        } else if self.bonds.watch.is_none() {
+            let board = &self.process.context.board;
+            self.bonds.watch = Some(board.watch(self.process.id, Waker::for_this_thread()));
+        }
+    }
+
+    /// For whom it waits, and whether those do not come by themselves.
+    fn unmet(&self) -> (String, bool) {
+        let spec = self.process.spec();
+        let (mut all, mut is_blocked) = (Vec::new(), false);
+        let board = &self.process.context.board;
+        for name in &spec.needs.requires {
+            let meant = board.meant_by(name, self.process.id);
+            if meant.is_empty() {
+                all.push(format!("{name} (there is none)"));
+                is_blocked = true;
+            }
+            for other in meant.iter().filter(|other| !other.is_ready || other.is_leaving) {
+                is_blocked |= other.state.is_at_rest() || other.is_blocked;
+                all.push(said(other));
+            }
+        }
+        for name in spec.needs.wants.iter().chain(&spec.needs.after) {
+            let meant = board.meant_by(name, self.process.id);
+            let is_to_come = |other: &&Standing| !other.is_ready && !other.state.is_at_rest();
+            all.extend(meant.iter().filter(is_to_come).map(said));
+        }
+        all.dedup();
+        (cut(&all.join(", ")), is_blocked)
+    }
+
+    /// From here on it follows those that it requires.
+    pub(super) fn note_others(&mut self) {
+        let spec = self.process.spec();
+        let board = &self.process.context.board;
+        let requires = spec.needs.requires.iter();
+        let all = requires.flat_map(|name| board.meant_by(name, self.process.id));
+        self.bonds.seen = all.filter(|other| !other.is_job).map(|other| (other.name, other.run)).collect();
+    }
+
+    /// Does what follows from a change of the others, if there was one.
+    pub(super) fn look_at_others(&mut self) {
+        self.watch_others();
+        if !self.bonds.watch.as_ref().is_some_and(Watch::has_changed) {
+            return;
+        }
+        if self.bonds.is_held && self.record.state == State::Starting {
+            if !self.is_to_wait() {
+                let failed = self.act(Action::Spawn);
+                self.follow(failed);
+            }
+        } else if matches!(self.record.state, State::Starting | State::Running)
+            && self.bonds.deferred.is_none()
+        {
+            self.follow_others();
+        }
+        self.go_if_alone();
+    }
+
+    /// One that it requires has ended, or is about to.
+    fn follow_others(&mut self) {
+        let spec = self.process.spec();
+        let board = &self.process.context.board;
+        let is_there = |(name, run): &(String, u64)| {
+            let standing = board.meant_by(name, self.process.id).into_iter().next();
+            standing.is_some_and(|s| s.run == *run && s.state == State::Running && !s.is_leaving)
+        };
+        let Some((name, _)) = self.bonds.seen.iter().find(|seen| !is_there(seen)).cloned() else { return };
+        let cause = cut(&format!("dependency {name}"));
+        match spec.needs.on_dependency {
+            OnDependency::Restart => self.go(Ask::Restart { key: None }, &cause, None),
+            OnDependency::Stop => self.go(Ask::Stop(StopOrder::default()), &cause, None),
+            OnDependency::Ignore => {}
+        }
+    }
+
+    /// Stops or restarts, when those have gone that need it. `answer` is given when that is done.
+    pub(super) fn go(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
+        self.go_now();
+        let is_hurried =
+            matches!(&what, Ask::Stop(order) if order.timeout.is_some_and(|timeout| timeout.is_zero()));
+        let board = Arc::clone(&self.process.context.board);
+        let is_active = matches!(self.record.state, State::Starting | State::Running) && !self.bonds.is_held;
+        let all = self.process.context.is_stopping();
+        if is_hurried || !is_active || !board.has_to_wait(self.process.id, all) {
+            return self.do_now(what, cause, answer);
+        }
+        let until = clock::now_ms().saturating_add(board.waits_ms(self.process.id));
+        self.bonds.deferred = Some(Deferred { what, cause: cause.to_owned(), answer, until });
+        self.watch_others();
+        self.put_standing();
+    }
+
+    /// Does what was deferred, if those have gone, or it itself has, or it has taken too long.
+    pub(super) fn go_if_alone(&mut self) {
+        let Some(deferred) = &self.bonds.deferred else { return };
+        let is_active = matches!(self.record.state, State::Starting | State::Running);
+        let all = self.process.context.is_stopping();
+        if !is_active
+            || deferred.until <= clock::now_ms()
+            || !self.process.context.board.has_to_wait(self.process.id, all)
+        {
+            self.go_now();
+        }
+    }
+
+    /// Does what was deferred.
+    pub(super) fn go_now(&mut self) {
+        if let Some(Deferred { what, cause, answer, .. }) = self.bonds.deferred.take() {
+            self.do_now(what, &cause, answer);
+            self.put_standing();
+        }
+    }
+
+    /// A stop of what waits for others has nothing to wait for itself.
+    pub(super) fn end_of_waiting(&mut self) -> Option<Input> {
+        let was_held = self.bonds.is_held && self.record.state != State::Starting;
+        if was_held {
+            self.bonds.is_held = false;
+            self.record.waits_for.clear();
+            self.record.is_blocked = false;
+        }
+        (was_held && self.record.state == State::Stopping).then_some(Input::TreeEmpty)
+    }
+}
+
+fn said(other: &Standing) -> String {
+    let state = match other.state {
+        State::Running if other.is_leaving => "about to stop",
+        State::Running => "not ready",
+        state => state.name(),
+    };
+    format!("{} ({state})", other.name)
+}
