@@ -26,6 +26,7 @@ mod help;
 mod history;
 #[cfg(feature = "gateway")]
 mod host;
+mod import;
 mod json;
 mod keeper;
 mod labels;
@@ -87,6 +88,7 @@ const COMMANDS: &[&Command] = &[
     &scale::COMMAND,
     &update::COMMAND,
     &apply::COMMAND,
+    &import::COMMAND,
     &remove::COMMAND,
     &signal::COMMAND,
     &wait::COMMAND,
