@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
@@ -74,6 +75,8 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     let path = args.path.or_else(state::default_config).ok_or_else(|| {
         Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")
     })?;
+    // Its age before it is read: what is changed meanwhile is newer.
+    let age = applied::newest(&path);
     let declared = config::processes(&path)?;
     let mut wanted = Vec::new();
     for declaration in &declared {
@@ -96,7 +99,11 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     show(&steps, wanted.len(), session);
     match args.mode {
-        _ if steps.is_empty() => return Ok(0),
+        Mode::DryRun if steps.is_empty() => return Ok(0),
+        _ if steps.is_empty() => {
+            applied::note(session, &path, age);
+            return Ok(0);
+        }
         Mode::DryRun => return Ok(Code::No.exit_code()),
         Mode::Yes => {}
         Mode::Ask => ask()?,
@@ -106,6 +113,9 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         let done = act(&mut client, step);
         report(step, &done, session);
         failed += usize::from(done.is_err());
+    }
+    if failed == 0 {
+        applied::note(session, &path, age);
     }
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }

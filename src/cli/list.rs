@@ -2,6 +2,7 @@
 
 use std::env;
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
@@ -49,6 +50,7 @@ fn run(list: List, session: &mut Session) -> Result<u8, Error> {
     } else {
         processes.iter().for_each(|p| session.out.line(&line(p)));
     }
+    applied::notice(session);
     Ok(0)
 }
 

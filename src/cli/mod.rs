@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod applied;
 mod apply;
 mod arguments;
 mod audit;

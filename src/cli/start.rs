@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
@@ -113,6 +114,7 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
         What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,
         What::Again(targets) => start_again(&mut client, targets, session)?,
     };
+    applied::notice(session);
     let Some(until) = args.until.filter(|_| !started.is_empty()) else { return Ok(counts.exit_code()) };
     // The UUIDs are known from here on, whatever the wait brings.
     session.out.flush();

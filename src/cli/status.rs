@@ -1,5 +1,6 @@
 //! `provost status`: how processes are. The command that scripts call most, so it does nothing else.
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::report_states;
 use crate::cli::command::{Command, job};
@@ -23,6 +24,7 @@ fn parse(arguments: &mut Arguments) -> Result<Vec<String>, Error> {
 fn run(targets: Vec<String>, session: &mut Session) -> Result<u8, Error> {
     let items = session.client()?.status(targets)?;
     let counts = report_states(session, &items);
+    applied::notice(session);
     let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
     Ok(match counts.exit_code() {
         0 if !all_run => Code::No.exit_code(),

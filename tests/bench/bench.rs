@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod declared;
 mod grpc;
 mod host;
 mod idle;
@@ -38,8 +39,8 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 9] =
-    ["starts", "idle", "commands", "restart", "output", "recovery", "store", "grpc", "providers"];
+const GROUPS: [&str; 10] =
+    ["starts", "idle", "commands", "restart", "output", "recovery", "store", "declared", "grpc", "providers"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -114,6 +115,9 @@ fn run(args: &[&str]) -> Outcome {
     ours.end()?;
     if wanted("store") {
         take("store", store::measure(dir, &mut table), &mut table);
+    }
+    if wanted("declared") {
+        take("declared", declared::measure(dir, &mut table), &mut table);
     }
     if wanted("grpc") {
         take("grpc", grpc::measure(dir, &mut table), &mut table);

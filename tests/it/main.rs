@@ -84,6 +84,7 @@ mod i_streams;
 mod i_tls;
 mod j_apply;
 mod j_declared;
+mod j_example;
 mod j_import;
 mod j_needs;
 mod j_ready;

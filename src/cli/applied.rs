@@ -1,0 +1,58 @@
+//! Which configuration was applied last to a service of this machine, and whether its files have changed
+//! since. It is noted beside the socket, and gone with the machine's runtime files: a service that begins
+//! applies what it is given anyway.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde_json::{Value, json};
+
+use crate::cli::session::Session;
+use crate::cli::{stdout, text};
+use crate::sys::files;
+
+/// The longest note that is believed, in bytes.
+const LEN_MAX: u64 = 16 << 10;
+
+/// The age of a configuration: when the last of its files was changed, in ms since the epoch.
+pub fn newest(path: &Path) -> Option<u64> {
+    let beside = if path.is_dir() { path.to_owned() } else { path.parent()?.join("conf.d") };
+    let inside = fs::read_dir(&beside).into_iter().flatten().flatten().map(|entry| entry.path());
+    let toml = inside.filter(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    // A directory changes when a file comes or goes.
+    let all = [path.to_owned(), beside.clone()].into_iter().chain(toml);
+    all.filter_map(|file| modified(&file)).max()
+}
+
+fn modified(path: &Path) -> Option<u64> {
+    let since = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
+}
+
+fn note_path(session: &Session) -> Option<PathBuf> {
+    let mut path = session.socket().ok()?;
+    path.as_mut_os_string().push(".applied");
+    Some(path)
+}
+
+/// The configuration is applied as it was at this age. Who may not write there has told nobody.
+pub fn note(session: &Session, path: &Path, newest: Option<u64>) {
+    let (Some(note), Ok(path)) = (note_path(session), std::path::absolute(path)) else { return };
+    let text = json!({ "path": path.to_string_lossy(), "newest": newest }).to_string();
+    let _ = files::replace(&note, 0o644, text.as_bytes());
+}
+
+/// Says on standard error that the files have changed since, if they have.
+pub fn notice(session: &Session) {
+    let read = || -> Option<(String, u64)> {
+        let bytes = files::read(&note_path(session)?, LEN_MAX).ok()?;
+        let note: Value = serde_json::from_slice(&bytes).ok()?;
+        Some((note["path"].as_str()?.to_owned(), note["newest"].as_u64()?))
+    };
+    let Some((path, then)) = read() else { return };
+    if newest(path.as_ref()).is_some_and(|now| now > then) {
+        let shown = text::quoted_command(std::slice::from_ref(&path));
+        stdout::notice(&format!("{shown} has changed since it was applied: provost apply {shown}"));
+    }
+}
