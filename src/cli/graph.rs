@@ -83,8 +83,7 @@ fn run(args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
 }
 
 fn definitions(client: &mut Client) -> Result<Vec<Definition>, Error> {
-    let ids: Vec<_> =
-        client.list(List::default())?.iter().map(|p| p.id.to_string()).collect();
+    let ids: Vec<_> = client.list(List::default())?.iter().map(|p| p.id.to_string()).collect();
     let mut all = Vec::with_capacity(ids.len());
     for some in ids.chunks(TARGETS_MAX) {
         all.extend(client.definitions(some.to_vec())?);
