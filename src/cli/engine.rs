@@ -36,6 +36,7 @@ use crate::wire::request::Request;
 #[cfg(not(feature = "gateway"))]
 use crate::wire::role::Role;
 use crate::wire::spec::Spec;
+#[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, RestartPolicy, Rlimit};
 
 /// What makes the processes that the configuration declares.

@@ -2,6 +2,8 @@
 //! what the gRPC core below has no defence against. What a fast client may do is slowed down; what no client
 //! does ends the connection.
 
+#![forbid(unsafe_code)]
+
 mod frames;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! Lets providers connect: plain TCP on this machine alone, elsewhere see `tls_listener.rs`. One thread accepts; the C core gets the accepted
-//! sockets, never the listening one, so that there is a limit on them.
+//! Lets providers connect: plain TCP on this machine alone, elsewhere see `tls_listener.rs`. One thread
+//! accepts; the C core gets the accepted sockets, never the listening one, so that there is a limit on them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -40,8 +40,8 @@ impl Notes {
         let _ = fs::remove_file(self.0.join(id));
     }
 
-    /// All that hold, the oldest first, and for each that cannot be read, why. What was left before the machine
-    /// began again is forgotten.
+    /// All that hold, the oldest first, and for each that cannot be read, why. What was left before the
+    /// machine began again is forgotten.
     pub fn all(&self) -> (Vec<(String, ModuleNote)>, Vec<String>) {
         let (mut notes, mut bad, boot) = (Vec::new(), Vec::new(), boot_id());
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {

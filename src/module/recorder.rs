@@ -1,5 +1,5 @@
-//! What is done in its order on one thread: registrations, and the notes about them. The threads of the C core
-//! do not wait for a disk.
+//! What is done in its order on one thread: registrations, and the notes about them. The threads of the C
+//! core do not wait for a disk.
 
 use std::collections::{BTreeSet, VecDeque};
 

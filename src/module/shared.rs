@@ -151,7 +151,8 @@ impl Shared {
         }
     }
 
-    /// Whose turn it is to execute this module. Where all have as much as they may, it waits until the deadline.
+    /// Whose turn it is to execute this module. Where all have as much as they may, it waits until the
+    /// deadline.
     pub fn member(&self, name: &str, tried: &[String], deadline_ms: u64) -> Result<Member, NoMember> {
         let mut plane = self.plane.lock();
         let mut number = None;

@@ -118,8 +118,8 @@ fn a1_kill_engine_under_load() {
     assert_eq!(expect_numbers("stream", &streamed.stdout, 1), last);
 }
 
-/// The `n`-th kill. Now and then an engine gets the time to answer, however slow the machine: else clients give
-/// up, which hear nothing for ten seconds.
+/// The `n`-th kill. Now and then an engine gets the time to answer, however slow the machine: else clients
+/// give up, which hear nothing for ten seconds.
 fn kill_engine(service: &Service, n: u32) {
     service.kill_engine_only();
     if n.is_multiple_of(5) {

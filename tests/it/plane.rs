@@ -43,8 +43,8 @@ impl Plane {
         Self { service, address, _files: files }
     }
 
-    /// With mutual TLS, on all addresses: its certificates, and those of the client `client.provost`, are in the
-    /// directory that is returned, too.
+    /// With mutual TLS, on all addresses: its certificates, and those of the client `client.provost`, are in
+    /// the directory that is returned, too.
     pub fn secured(settings: &str) -> (Self, Scratch) {
         let (files, port) = (Scratch::new(), free_port());
         let dir = files.path().to_str().expect("the path is text").to_owned();

@@ -112,8 +112,7 @@ fn process(name: String, entry: &Map<String, Value>) -> Result<Imports, Error> {
             .note("exec_mode = cluster: instances here are processes of their own, and do not share a port");
     }
     for key in ["watch", "max_memory_restart", "cron_restart", "exp_backoff_restart_delay"] {
-        let is_set =
-            |value: &&Value| !value.is_null() && **value != Value::Bool(false) && **value != Value::from(0);
+        let is_set = |value: &&Value| !value.is_null() && **value != false && **value != 0;
         if let Some(value) = entry.get(key).filter(is_set) {
             process.note(format!("not carried over: {key} = {value}"));
         }

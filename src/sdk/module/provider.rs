@@ -67,8 +67,8 @@ impl Provider {
         self
     }
 
-    /// A service to register with, as HOST:PORT; every address that the name has when the provider starts. Can be
-    /// given again.
+    /// A service to register with, as HOST:PORT; every address that the name has when the provider starts.
+    /// Can be given again.
     pub fn instance(mut self, address: &str) -> Self {
         self.instances.push(address.to_owned());
         self
@@ -80,14 +80,14 @@ impl Provider {
         Self { executor: listen, executor_host: host.to_owned(), ..self }
     }
 
-    /// How often it beats (5 s), and for how long a service waits for that (15 s): at least three times as long. A
-    /// service that acknowledges none for that long is lost.
+    /// How often it beats (5 s), and for how long a service waits for that (15 s): at least three times as
+    /// long. A service that acknowledges none for that long is lost.
     pub fn heartbeat(self, every: Duration, limit: Duration) -> Self {
         Self { heartbeat: every, heartbeat_limit: limit, ..self }
     }
 
-    /// The first pause before a lost service is tried again (500 ms), and the longest (3 s): it doubles, and is
-    /// tried for ever.
+    /// The first pause before a lost service is tried again (500 ms), and the longest (3 s): it doubles, and
+    /// is tried for ever.
     pub fn reconnect(self, first: Duration, longest: Duration) -> Self {
         Self { pause: first, pause_max: longest, ..self }
     }
@@ -128,8 +128,8 @@ impl Provider {
         Ok(Running { common, connections, threads, executor })
     }
 
-    /// Starts it, and stops it at SIGTERM or SIGINT. Call it from `main`, before other threads are started, so
-    /// that signals come here.
+    /// Starts it, and stops it at SIGTERM or SIGINT. Call it from `main`, before other threads are started,
+    /// so that signals come here.
     pub fn serve(self) -> Result<(), Error> {
         let signals =
             SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
