@@ -1,4 +1,4 @@
-//! Lets providers connect: plain TCP on this machine alone, elsewhere see `tls_listener.rs`. One thread
+//! Lets providers connect: plain TCP on this machine alone; for elsewhere see `tls_listener.rs`. One thread
 //! accepts; the C core gets the accepted sockets, never the listening one, so that there is a limit on them.
 
 use std::io;

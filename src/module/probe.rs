@@ -1,5 +1,6 @@
-//! Whether executors answer: a connection to each, on which the other end has to say its SETTINGS of HTTP/2.
-//! No module is executed for it. One thread for all of them, so that one that is silent holds up nobody else.
+//! Whether executors answer: a connection to each, on which the other end has to say its SETTINGS of
+//! HTTP/2. No module is executed for it. One thread for all of them, so that one that is silent holds up
+//! nobody else.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

@@ -1,6 +1,6 @@
-//! Lets providers connect from wherever they are, with mutual TLS: a thread for each connection shakes hands
-//! and carries plaintext past a meter to a gRPC server of this connection alone, whose handlers know the
-//! owner.
+//! Lets providers connect from wherever they are, with mutual TLS: a thread for each connection shakes
+//! hands and carries plaintext past a meter to a gRPC server of this connection alone, whose handlers know
+//! the owner.
 
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};

@@ -19,6 +19,15 @@ pub fn until_host(service: &Service) {
     });
 }
 
+/// A provider in Python that registers at this address.
+pub fn provider(address: &str, args: &[&str], variables: &[(&str, &str)]) -> Running {
+    let here = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(installed("python/bin/python3"));
+    command.arg(here("tests/clients/module.py")).arg(address).args(args);
+    command.env("PROTO", here("proto")).envs(variables.iter().copied());
+    Running::new(command)
+}
+
 /// A service with a module plane, and its providers as processes of its own.
 pub struct Plane {
     pub service: Service,
@@ -102,11 +111,7 @@ impl Plane {
 
     /// The same, as it begins.
     pub fn begin(&self, args: &[&str], variables: &[(&str, &str)]) -> Running {
-        let here = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(installed("python/bin/python3"));
-        command.arg(here("tests/clients/module.py")).arg(&self.address).args(args);
-        command.env("PROTO", here("proto")).envs(variables.iter().copied());
-        Running::new(command)
+        provider(&self.address, args, variables)
     }
 
     /// Kills the host, and waits for the next one.

@@ -54,8 +54,8 @@ pub struct Ended {
 }
 
 impl Plane {
-    /// Whose turn it is to execute this module, among those that were not tried yet. `number`: of the caller
-    /// in the queue.
+    /// Whose turn it is to execute this module, among those that were not tried yet. `number`: of the
+    /// caller in the queue.
     pub fn next(
         &mut self,
         qualified: &str,

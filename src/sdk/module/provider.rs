@@ -86,8 +86,8 @@ impl Provider {
         Self { heartbeat: every, heartbeat_limit: limit, ..self }
     }
 
-    /// The first pause before a lost service is tried again (500 ms), and the longest (3 s): it doubles, and
-    /// is tried for ever.
+    /// The first pause before a lost service is tried again (500 ms), and the longest (3 s): it doubles,
+    /// and is tried for ever.
     pub fn reconnect(self, first: Duration, longest: Duration) -> Self {
         Self { pause: first, pause_max: longest, ..self }
     }
