@@ -164,9 +164,12 @@ fn untag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
             if value["structure"].get(name).is_none() {
                 return Err(misfit(path, "its unionTag is not in its structure"));
             }
-            // The names of variants are their author's; what counts is the type.
-            let fitting =
-                variants.iter().enumerate().find_map(|(n, t)| Some((n, untag(inner, t, path).ok()?)));
+            // The names of variants are their author's; what counts is the type. Where the name is one of
+            // ours, that one first: a value may be of more than one.
+            let ours = name.strip_prefix("variant").and_then(|n| n.parse().ok());
+            let ours = ours.filter(|n| *n < variants.len());
+            let order = ours.into_iter().chain((0..variants.len()).filter(|n| Some(*n) != ours));
+            let fitting = order.into_iter().find_map(|n| Some((n, untag(inner, &variants[n], path).ok()?)));
             let (n, plain) = fitting.ok_or_else(|| misfit(path, "it is of none of the union's types"))?;
             json!({ format!("variant{n}"): plain })
         }
