@@ -51,7 +51,8 @@ pub fn needs(request: &Request) -> Role {
             | Verb::Hold(_)
             | Verb::Release
             | Verb::Monitor(_)
-            | Verb::Unmonitor => Role::Admin,
+            | Verb::Unmonitor
+            | Verb::ShutDown => Role::Admin,
         },
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
@@ -169,6 +170,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Health => "ask about a provider",
             Verb::Hold(_) => "hold a circuit breaker",
             Verb::Release => "release a circuit breaker",
+            Verb::ShutDown => "shut down the registry",
             Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
         Request::Provider(call) => match call {
@@ -285,6 +287,7 @@ mod tests {
             (registry(Verb::Release), [no, no, yes], yes),
             (registry(Verb::Monitor(None)), [no, no, yes], yes),
             (registry(Verb::Unmonitor), [no, no, yes], yes),
+            (registry(Verb::ShutDown), [no, no, yes], yes),
             (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),

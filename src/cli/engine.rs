@@ -188,7 +188,7 @@ fn on_demand(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec
 /// serves programs on this machine alone.
 #[cfg(feature = "gateway")]
 fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
-    let spec = host_spec(args, session)?;
+    let spec = host_spec(config, args, session)?;
     if config.grpc.is_some() || !config.local.grpc {
         return Ok(vec![spec]);
     }
@@ -211,17 +211,19 @@ fn internal_processes(
         specs.push(gateway_spec(config, args, session)?);
     }
     if config.modules.listen.is_some() {
-        specs.push(host_spec(args, session)?);
+        specs.push(host_spec(config, args, session)?);
     }
     Ok(specs)
 }
 
 #[cfg(feature = "gateway")]
-fn host_spec(args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
+fn host_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
     let mut spec = program("host", args, session)?;
     spec.name = Some(HOST.parse()?);
     spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(host::READY.to_owned()));
+    // With the service it ends its providers first.
+    spec.stop.timeout = config.registry.graceful_shutdown_timeout + GATEWAY_STOP_MAX;
     Ok(spec)
 }
 

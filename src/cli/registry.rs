@@ -25,7 +25,7 @@ use crate::wire::time::{Timestamp, millis};
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "list",
     "show",
     "names",
@@ -37,6 +37,7 @@ const VERBS: [&str; 17] = [
     "start",
     "stop",
     "restart",
+    "shutdown",
     "reset",
     "health",
     "monitor",
@@ -52,6 +53,7 @@ Usage: provost registry list|names
        provost registry register NAME --binary FILE [OPTIONS]
        provost registry unregister NAME
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
+       provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
        provost registry hold NAME --reason TEXT
        provost registry release NAME
@@ -59,7 +61,8 @@ Usage: provost registry list|names
 
 The registry has an entry for every provider: those of the configuration, and those that were
 registered or started since (docs/registry.md). 'unregister' waits for calls that are under way. One
-that was disposed of takes no calls until it is initialised; one that was stopped is started by the
+that was disposed of takes no calls until it is initialised; 'shutdown' disposes of all at once, and
+kills what has not ended in time ([registry.lifecycle]). One that was stopped is started by the
 next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
 until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those that run are asked how
 they are again and again ('monitor', by default all of them as [registry.health] says). A list is a table on a
@@ -151,15 +154,15 @@ impl Options {
         let whom = match (&of, self.all, verb.as_str()) {
             (Some(_), true, _) => return Err(arguments.usage("--all is given, and a name".into())),
             (Some(name), false, _) => Whom::One(name.clone()),
-            (None, _, "list" | "names" | "events" | "monitor") => Whom::All(set),
+            (None, _, "list" | "names" | "events" | "monitor" | "shutdown") => Whom::All(set),
             (None, true, "initialize" | "dispose" | "start" | "stop" | "restart" | "reset" | "health") => {
                 Whom::All(set)
             }
             (None, true, verb) => return Err(arguments.usage(format!("'{verb}' takes no --all"))),
             (None, false, _) => return Err(arguments.usage("no name is given".into())),
         };
-        if of.is_some() && matches!(verb.as_str(), "list" | "names") {
-            return Err(arguments.usage(format!("'{verb}' takes no name; 'show' does")));
+        if of.is_some() && matches!(verb.as_str(), "list" | "names" | "shutdown") {
+            return Err(arguments.usage(format!("'{verb}' takes no name")));
         }
         let call = |verb| RegistryCall { whom: whom.clone(), verb };
         Ok(match verb.as_str() {
@@ -168,6 +171,7 @@ impl Options {
             "names" => Order::Names(call(Verb::Show)),
             "has" => Order::Has(call(Verb::Show)),
             "show" => Order::Do(call(Verb::Show)),
+            "shutdown" => Order::Do(call(Verb::ShutDown)),
             "unregister" => Order::Do(call(Verb::Unregister)),
             "initialize" => Order::Do(call(Verb::Initialize)),
             "dispose" => Order::Do(call(Verb::Dispose)),
@@ -394,6 +398,7 @@ mod tests {
             "monitor",
             "monitor a",
             "list a",
+            "shutdown a",
             "show a b",
             "show a --raw",
         ] {

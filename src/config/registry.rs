@@ -15,13 +15,16 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
-    let mut dispose_timeout = or.dispose_timeout;
+    let (mut dispose_timeout, mut graceful_shutdown_timeout) =
+        (or.dispose_timeout, or.graceful_shutdown_timeout);
     if let Some(mut lifecycle) = lifecycle {
-        let given = lifecycle.duration("dispose_timeout", seconds(1)..=seconds(3600))?;
-        dispose_timeout = given.unwrap_or(dispose_timeout);
+        let mut span =
+            |key, or| Ok::<_, Error>(lifecycle.duration(key, seconds(1)..=seconds(3600))?.unwrap_or(or));
+        dispose_timeout = span("dispose_timeout", dispose_timeout)?;
+        graceful_shutdown_timeout = span("graceful_shutdown_timeout", graceful_shutdown_timeout)?;
         lifecycle.finish()?;
     }
-    Ok(RegistrySettings { breaker, health, dispose_timeout })
+    Ok(RegistrySettings { breaker, health, dispose_timeout, graceful_shutdown_timeout })
 }
 
 fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {
@@ -98,7 +101,8 @@ mod tests {
         };
         let health =
             HealthSettings { check_interval: Duration::ZERO, retries: 0, ..HealthSettings::default() };
-        assert_eq!(read(text), Ok(RegistrySettings { breaker, health, dispose_timeout: seconds(60) }));
+        let or = RegistrySettings::default();
+        assert_eq!(read(text), Ok(RegistrySettings { breaker, health, dispose_timeout: seconds(60), ..or }));
     }
 
     #[test]

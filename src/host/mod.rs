@@ -74,7 +74,8 @@ struct Host {
     modules: Modules,
 }
 
-/// Runs until a signal or an error ends it. Providers are left alone then: the next host finds them.
+/// Runs until a signal or an error ends it. Providers are left alone then, unless the service ends, too: the
+/// next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let Options { socket, directories, definitions, modules, registry, groups, say } = options;
     let signals =
@@ -83,13 +84,14 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let notes = Notes::open(&ours.with_extension("notes"))?;
     let entries = Notes::open(&ours.with_extension("registry"))?;
     let providers = Providers::new(socket.clone(), directories, notes);
-    let registry = Arc::new(Registry::new(socket.clone(), providers, entries, registry)?);
+    let registry = Registry::new(socket.clone(), providers, entries, registry, Arc::clone(&say))?;
+    let registry = Arc::new(registry);
     registry.watch(socket.clone())?;
     let (modules, address) = Modules::start(modules, &ours.with_extension("modules"), Arc::clone(&say))?;
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }
-    let host = Arc::new(Host { registry, modules, socket });
+    let host = Arc::new(Host { registry: Arc::clone(&registry), modules, socket: socket.clone() });
     host.registry.recover(definitions).iter().for_each(|line| say(line));
     // Only the host may give the names of providers, by its pid, which the engine knows once it runs.
     if let Ok(mut engine) = Client::connect(&host.socket) {
@@ -111,6 +113,10 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     loop {
         poll::wait(&mut [PollFd::readable(signals.as_fd())], None).map_err(|e| Error::failed("wait", &e))?;
         if signals.read().map_err(|e| Error::failed("receive signals", &e))?.is_some() {
+            let service = Client::connect(&socket).and_then(|mut engine| engine.service());
+            if service.is_ok_and(|service| service.is_stopping) {
+                registry.end();
+            }
             std::process::exit(0);
         }
     }

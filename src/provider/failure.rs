@@ -108,6 +108,8 @@ pub enum Failure {
     Crashed {
         ending: Ending,
     },
+    /// It did not end by itself.
+    Killed,
     /// Too many calls at once.
     Busy {
         max: usize,
@@ -180,6 +182,7 @@ impl Failure {
             Self::TooLarge { .. } => "too_large",
             Self::Refused { .. } => "refused",
             Self::Crashed { .. } => "crashed",
+            Self::Killed => "killed",
             Self::Busy { .. } => "busy",
             Self::ShutDown => "shut_down",
             Self::Service(_) => "service",
@@ -190,7 +193,7 @@ impl Failure {
         match self {
             Self::UnknownAlias | Self::PathNotFound { .. } => Code::NotFound,
             Self::InvalidPath { .. } => Code::Usage,
-            Self::Deadline { .. } => Code::TimedOut,
+            Self::Deadline { .. } | Self::Killed => Code::TimedOut,
             Self::OutsideDirectories { .. }
             | Self::NotPermitted { .. }
             | Self::PermissionDenied { .. }
@@ -318,6 +321,7 @@ impl Failure {
             Self::Crashed { ending } => {
                 (format!("ended in the middle of the call: {}", ending.text()), "the next call starts it again".into())
             }
+            Self::Killed => ("did not end by itself and was killed".into(), logs()),
             Self::Busy { max } => (format!("has {max} calls waiting already"), "come again in a moment".into()),
             Self::ShutDown => ("was shut down".into(), "the next call starts it again".into()),
             Self::Service(e) | Self::NotTheExecutable(e) => (e.message.clone(), e.hint.clone()),

@@ -13,6 +13,7 @@ mod binary;
 mod calls;
 mod cancel;
 mod check;
+mod end;
 mod failure;
 mod idle;
 mod limit;
@@ -48,8 +49,8 @@ const CONNECTION_IDLE_MS: u64 = 5000;
 /// The most providers of a host.
 const PROVIDERS_MAX: usize = 1000;
 
-/// All providers of a host.
-#[derive(Debug)]
+/// All providers of a host; a clone is the same ones.
+#[derive(Clone, Debug)]
 pub struct Providers {
     site: Site,
     aliases: Arc<Aliases>,

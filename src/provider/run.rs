@@ -21,7 +21,7 @@ use crate::sys::{clock, poll, thread};
 use crate::wire::error::{Code, EXECUTABLE_MISMATCH, EXECUTABLE_NOT_GUARDED, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::note::{InitState, ProviderNote};
-use crate::wire::process::Process;
+use crate::wire::process::{End, Process};
 use crate::wire::provider::{Definition, ProviderEnvironment, ProviderName};
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Output, Remove, Since, Start, Stop, Stream, StreamKind, Until, Wait};
@@ -42,6 +42,16 @@ const STARTING_PAUSE_MS: u64 = 50;
 const LEAVE_BY_ITSELF: Duration = Duration::from_millis(300);
 /// How long the end of a process may take to become known after its connection broke.
 const END_BECOMES_KNOWN: Duration = Duration::from_millis(300);
+
+/// The end of what would not end by itself.
+const SIGKILL: End = End::Signal(9);
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HowEnded {
+    ByItself,
+    Killed,
+}
 
 /// Where providers are run.
 #[derive(Clone, Debug)]
@@ -261,21 +271,44 @@ impl Site {
 
     /// Ends a run: politely, then with SIGTERM to all of it, then with SIGKILL. Its process is forgotten.
     pub fn stop(&self, name: &ProviderName, run: &Run) -> Result<(), Failure> {
+        self.stop_by(name, run, u64::MAX).map(drop)
+    }
+
+    /// The same until this time (monotonic ms), even if that is less than the provider's own timeouts.
+    pub fn stop_by(&self, name: &ProviderName, run: &Run, deadline_ms: u64) -> Result<HowEnded, Failure> {
         run.cancel.cancel();
         let timeouts = &run.definition.timeouts;
+        // The second step has its time even if the first took all of its own.
+        let at_most = |timeout: Duration| {
+            let half_ms = deadline_ms.saturating_sub(clock::now_ms()) / 2;
+            timeout.min(Duration::from_millis(half_ms))
+        };
         let target = run.process.to_string();
         let mut client = self.client()?;
-        if run.connection().is_ok_and(|c| c.shutdown(timeouts.shutdown).is_ok()) {
-            let targets = vec![target.clone()];
-            let _ = client.wait(Wait { targets, until: Until::Stopped, timeout: Some(LEAVE_BY_ITSELF) })?;
+        if run.connection().is_ok_and(|c| c.shutdown(at_most(timeouts.shutdown)).is_ok()) {
+            let (targets, timeout) = (vec![target.clone()], Some(at_most(LEAVE_BY_ITSELF)));
+            let _ = client.wait(Wait { targets, until: Until::Stopped, timeout })?;
         }
-        let stop = Stop { targets: vec![target.clone()], timeout: Some(timeouts.term), ..Stop::default() };
-        let _ = client.stop(stop)?;
+        let timeout = Some(at_most(timeouts.term));
+        let stopped = client.stop(Stop { targets: vec![target.clone()], timeout, ..Stop::default() })?;
+        let ends = stopped.iter().filter_map(|item| item.process.as_ref()?.exit).map(|exit| exit.end);
+        let is_killed = ends.into_iter().any(|end| end == SIGKILL);
         forget(&mut client, &target)?;
         let definition = Definition::clone(&run.definition);
         self.notes
             .write(name, &ProviderNote { definition, process: None, port: None, init: InitState::None })
-            .map_err(Failure::Service)
+            .map_err(Failure::Service)?;
+        Ok(if is_killed { HowEnded::Killed } else { HowEnded::ByItself })
+    }
+
+    /// Ends the process of a provider at once, also of one that is being started.
+    pub fn kill(&self, name: &ProviderName) -> Result<(), Failure> {
+        let stop = Stop {
+            targets: vec![name.process().to_string()],
+            timeout: Some(Duration::ZERO),
+            ..Stop::default()
+        };
+        self.client()?.stop(stop).map(drop).map_err(Failure::Service)
     }
 }
 

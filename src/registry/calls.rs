@@ -258,7 +258,9 @@ impl Registry {
     /// Has the monitor know whether it is to be checked.
     pub(super) fn schedule(&self, entry: &Arc<Entry>) {
         let Some(watch) = self.watch.get() else { return };
-        match entry.interval(&self.settings.health).filter(|_| self.is_running(entry)) {
+        match entry.interval(&self.settings.health).filter(|_| {
+            matches!(entry.life(), Life::Live | Life::Stopped | Life::Registering) && self.is_running(entry)
+        }) {
             Some(interval) => watch.monitor.watch(&entry.name, interval),
             None => watch.monitor.unwatch(&entry.name),
         }

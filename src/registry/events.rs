@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::client::Client;
 use crate::sys::{clock, thread};
@@ -23,16 +24,26 @@ const WAITING_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: Sender<Event>,
+    /// What is sent there is dropped once all events of before have gone to the engine.
+    flush: Sender<Sender<()>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Events {
     /// Begins to send to the engine at this socket.
     pub fn begin(socket: PathBuf) -> Result<Self, Error> {
-        let (queue, waiting) = bounded(WAITING_MAX);
-        thread::spawn("events", move || send_all(&socket, &waiting))
+        let ((queue, waiting), (flush, flushes)) = (bounded(WAITING_MAX), bounded(1));
+        thread::spawn("events", move || send_all(&socket, &waiting, &flushes))
             .map_err(|e| Error::failed("start a thread", &e))?;
-        Ok(Self { queue, dropped: Arc::default() })
+        Ok(Self { queue, flush, dropped: Arc::default() })
+    }
+
+    /// Waits until the engine has all of them, so long at most.
+    pub fn flush(&self, timeout: Duration) {
+        let (to, done) = bounded(0);
+        if self.flush.send_timeout(to, timeout).is_ok() {
+            let _ = done.recv_timeout(timeout);
+        }
     }
 
     /// Never waits.
@@ -55,9 +66,26 @@ impl Events {
     }
 }
 
-fn send_all(socket: &Path, waiting: &Receiver<Event>) {
+fn send_all(socket: &Path, waiting: &Receiver<Event>, flushes: &Receiver<Sender<()>>) {
     let mut client: Option<Client> = None;
-    while let Ok(first) = waiting.recv() {
+    let mut flush: Option<Sender<()>> = None;
+    loop {
+        let first = match waiting.try_recv() {
+            Ok(event) => event,
+            Err(_) => {
+                drop(flush.take());
+                select! {
+                    recv(waiting) -> event => match event {
+                        Ok(event) => event,
+                        Err(_) => return,
+                    },
+                    recv(flushes) -> to => {
+                        flush = to.ok();
+                        continue;
+                    }
+                }
+            }
+        };
         let mut events = vec![first];
         events.extend(waiting.try_iter().take(ANNOUNCED_MAX - 1));
         if client.is_none() {

@@ -1,5 +1,7 @@
 //! What can be wrong with a call of the registry itself. What a provider fails with is told as it is.
 
+use std::time::Duration;
+
 use crate::guard::breaker::{BreakerState, Rejection};
 use crate::sys::clock;
 use crate::wire::error::{Code, Error};
@@ -47,6 +49,14 @@ pub fn busy(name: &ProviderName) -> Error {
 pub fn unknown_type(name: &ProviderName, kind: &str) -> Error {
     let message = format!("provider {name}: there is no type {}", crate::wire::id::quoted(kind));
     Error::new(Code::Usage, message).hint("there is the type 'process'").reason("invalid_config")
+}
+
+/// It has not ended, though it was given this time, and was killed.
+pub fn not_ended(name: &ProviderName, after: Duration) -> Error {
+    let message = format!("provider {name}: has not ended within {} s", after.as_secs_f32());
+    Error::new(Code::TimedOut, message)
+        .hint(format!("'provost status {}' shows what is left of it", name.process()))
+        .reason("timeout")
 }
 
 /// It was started, or could not be, and nothing of it is left.

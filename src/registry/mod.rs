@@ -16,6 +16,7 @@ mod failure;
 pub mod health;
 mod monitor;
 pub mod settings;
+mod shutdown;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ impl Note for RegistryNote {
 /// Who asks, as events name it.
 type Cause<'a> = &'a str;
 
+/// Takes a line for the service's log.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// All entries.
 pub struct Registry {
     providers: Providers,
@@ -65,6 +69,7 @@ pub struct Registry {
     notes: Notes<RegistryNote>,
     settings: RegistrySettings,
     events: Events,
+    say: Say,
     watch: OnceLock<Watch>,
 }
 
@@ -81,10 +86,11 @@ impl Registry {
         providers: Providers,
         notes: Notes<RegistryNote>,
         settings: RegistrySettings,
+        say: Say,
     ) -> Result<Self, Error> {
         let events = Events::begin(socket)?;
         let (entries, watch) = (Mutex::default(), OnceLock::new());
-        Ok(Self { providers, entries, notes, settings, events, watch })
+        Ok(Self { providers, entries, notes, settings, events, say, watch })
     }
 
     /// Looks at providers that run from now on. `socket` is the service's.
@@ -183,6 +189,12 @@ impl Registry {
                 let entries = self.of_set(set.as_deref()).iter().map(|entry| self.show(entry)).collect();
                 Ok(RegistryAnswer { entries, failures: Vec::new() })
             }
+            (Whom::All(set), Verb::ShutDown) => {
+                let entries = self.of_set(set.as_deref());
+                let failures = self.dispose_all(&entries, cause);
+                let entries = entries.iter().map(|entry| self.show(entry)).collect();
+                Ok(RegistryAnswer { entries, failures })
+            }
             (Whom::All(set), verb) => Ok(self.act_on_all(&self.of_set(set.as_deref()), &verb, cause)),
         }
     }
@@ -221,6 +233,7 @@ impl Registry {
             // Only the name of one that is to be made is given.
             Verb::Register(_) => return Err(failure::already_exists(&entry.name)),
             Verb::Unregister => return self.unregister(entry, cause).map(drop),
+            Verb::ShutDown => self.dispose(entry, cause)?,
             Verb::Initialize => self.initialize(entry, cause)?,
             Verb::Dispose => self.dispose(entry, cause)?,
             Verb::Start => self.start(entry, cause)?,

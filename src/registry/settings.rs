@@ -13,6 +13,8 @@ pub struct RegistrySettings {
     pub health: HealthSettings,
     /// How long the users of a provider may take to leave it before it is disposed of all the same.
     pub dispose_timeout: Duration,
+    /// How long the end of all of them may take, when the service ends or a person asks for it.
+    pub graceful_shutdown_timeout: Duration,
 }
 
 impl Default for RegistrySettings {
@@ -21,6 +23,7 @@ impl Default for RegistrySettings {
             breaker: BreakerSettings::default(),
             health: HealthSettings::default(),
             dispose_timeout: Duration::from_secs(30),
+            graceful_shutdown_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -62,6 +62,8 @@ pub enum Verb {
     /// Check its health again and again, in this interval, or in that of the configuration.
     Monitor(Option<Duration>),
     Unmonitor,
+    /// Dispose of all of them within a time.
+    ShutDown,
 }
 
 /// An entry to be made.
@@ -144,6 +146,7 @@ impl Verb {
             Self::Release => "release",
             Self::Monitor(_) => "monitor",
             Self::Unmonitor => "unmonitor",
+            Self::ShutDown => "shut down",
         }
     }
 
@@ -163,6 +166,7 @@ impl Verb {
             Self::Release => v1::RegistryVerb::Release,
             Self::Monitor(_) => v1::RegistryVerb::Monitor,
             Self::Unmonitor => v1::RegistryVerb::Unmonitor,
+            Self::ShutDown => v1::RegistryVerb::ShutDown,
         }
     }
 }
@@ -232,6 +236,7 @@ impl RegistryCall {
             v1::RegistryVerb::Release => Verb::Release,
             v1::RegistryVerb::Monitor => Verb::Monitor(interval(w.interval_ms)?),
             v1::RegistryVerb::Unmonitor => Verb::Unmonitor,
+            v1::RegistryVerb::ShutDown => Verb::ShutDown,
         };
         let name = |e: Error| e.reason("invalid_name");
         let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_)) {
@@ -376,6 +381,7 @@ mod tests {
             Verb::Monitor(None),
             Verb::Monitor(Some(Duration::from_secs(1))),
             Verb::Unmonitor,
+            Verb::ShutDown,
         ];
         for verb in verbs {
             let call = RegistryCall { whom: Whom::One(name()), verb };

@@ -151,6 +151,8 @@ pub struct Service {
     pub keeper_version: String,
     /// The number of the last event; 0 through a gateway.
     pub last_event: u64,
+    /// The service is about to end; not told through a gateway.
+    pub is_stopping: bool,
 }
 
 /// What an upgrade came to.
@@ -229,6 +231,7 @@ impl Reply {
                 cgroups: s.cgroups,
                 keeper_version: s.keeper_version.clone(),
                 last_event: s.last_event,
+                stopping: s.is_stopping,
             }),
             Self::Upgraded(u) => Body::Upgraded(v1::Upgraded {
                 before: u.before.clone(),
@@ -305,6 +308,7 @@ impl Reply {
                 cgroups: s.cgroups,
                 keeper_version: s.keeper_version,
                 last_event: s.last_event,
+                is_stopping: s.stopping,
             }),
             Body::Upgraded(u) => Self::Upgraded(Upgraded { before: u.before, after: u.after, path: u.path }),
             Body::Audit(a) => Self::Audit(a.lines.into_iter().map(AuditLine::from_wire).collect()),

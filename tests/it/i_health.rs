@@ -110,8 +110,8 @@ fn a_crash_is_told_when_it_happens() {
     registry.kill("app");
     registry.kinds_until("app", "provider-error");
     let events = registry.events("app");
-    let said = events.last().expect("there is one");
-    assert_eq!((&said["detail"], &said["cause"]), (&json!("ended by itself: SIGKILL"), &json!("exit")));
+    let last = events.last().expect("there is one");
+    assert_eq!((&last["detail"], &last["cause"]), (&json!("ended by itself: SIGKILL"), &json!("exit")));
     assert_eq!(
         (registry.status("app"), &registry.entry("app")["breaker"]["failures"]),
         ("idle".into(), &json!(1))

@@ -79,6 +79,8 @@ mod i_restored;
 #[cfg(feature = "gateway")]
 mod i_sdk;
 #[cfg(feature = "gateway")]
+mod i_shutdown;
+#[cfg(feature = "gateway")]
 mod i_streams;
 #[cfg(feature = "gateway")]
 mod i_tls;

@@ -3,7 +3,7 @@
 use crate::engine::service::engine::{Answer, Engine};
 use crate::listener::Caller;
 use crate::wire::error::{Code, Error};
-use crate::wire::event::Event;
+use crate::wire::event::{Event, EventKind};
 use crate::wire::id::Name;
 use crate::wire::provider::HOST;
 use crate::wire::record::cut;
@@ -25,6 +25,11 @@ impl Engine {
         }
         for event in events {
             let (cause, detail) = (cut(&event.cause), cut(&event.detail));
+            if self.context.is_stopping() && event.kind == EventKind::ProviderError {
+                // Whoever ends the service looks into its log.
+                let detail: String = detail.chars().filter(|c| !c.is_control()).collect();
+                self.context.say(&format!("{}: {detail}", event.name));
+            }
             self.context.feed.publish(Event { cause, detail, run: 0, exit: None, ..event });
         }
         self.context.write_queue.mark_events();

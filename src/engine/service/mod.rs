@@ -225,6 +225,7 @@ impl Engine {
             cgroups: self.context.cgroups.is_some(),
             keeper_version: self.keeper_version.clone(),
             last_event: self.context.feed.newest(),
+            is_stopping: self.context.is_stopping(),
         })
     }
 }

@@ -215,6 +215,7 @@ impl Answer for api::ServiceInfoResponse {
             keeper_version: self.keeper_version,
             // For the service's own programs alone.
             last_event: 0,
+            is_stopping: false,
         })])
     }
 }
