@@ -109,6 +109,10 @@
 //! starts the process, reads its port (`sdk/handshake.rs`), and gives it its configuration once;
 //! `provider/calls.rs` asks it. What another host has to know is in notes (`provider/notes.rs`).
 //!
+//! Which providers there are is also discovered: `registry/refresh.rs` says when, `config/discovery.rs` reads
+//! what the sources have, `registry/discovery.rs` decides, purely, and `registry/apply.rs` sees to it.
+//! `registry/monitor.rs` and `registry/exits.rs` look at those that run, while nobody calls them.
+//!
 //! # Layers
 //!
 //! Lower never imports upper; `tests/tidy.rs` has the table and fails otherwise.
@@ -209,6 +213,7 @@
 //! | take over | a new engine goes on with the running processes that its keeper lists |
 //! | restore, reconcile | a new service makes processes of what is stored; the pure decision about each of them |
 //! | registry, entry | all providers there are; what is known of one beside its runs |
+//! | source, candidate | where providers are discovered; one that a source says there is to be |
 //! | breaker, gate, permit | decides whether a provider is called; shared by threads; one call that may be made |
 //! | provider, alias, set | an executable that gives out values; its name among those of a set |
 //! | definition, note | how a provider is run; what one host leaves to the next about it |

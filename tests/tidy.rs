@@ -52,7 +52,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
     ("src/cli/serve.rs", &["cli", "client", "config", "keeper", "sys", "wire"]),
     ("src/cli/keeper.rs", &["cli", "keeper", "sys", "wire"]),
     ("src/cli/engine.rs", &["access", "cli", "config", "engine", "gateway", "host", "sys", "wire"]),
-    ("src/cli/host.rs", &["cli", "config", "host", "sys", "wire"]),
+    ("src/cli/host.rs", &["cli", "config", "host", "registry", "sys", "wire"]),
     ("src/cli/provider.rs", &["cli", "client", "sdk", "sys", "wire"]),
     ("src/cli/gateway.rs", &["cli", "config", "gateway", "sys", "wire"]),
     (

@@ -41,7 +41,8 @@ pub fn needs(request: &Request) -> Role {
             ModuleCall::Drain { .. } => Role::Admin,
         },
         Request::Registry(call) => match &call.verb {
-            Verb::Show | Verb::Health => Role::Viewer,
+            Verb::Show | Verb::Health | Verb::Validate => Role::Viewer,
+            Verb::Discover(discovery) if discovery.is_dry_run => Role::Viewer,
             Verb::Start | Verb::Stop | Verb::Restart | Verb::Reset => Role::Operator,
             // To register a provider is to execute code; to hold one is to take it from everybody.
             Verb::Register(_)
@@ -52,7 +53,8 @@ pub fn needs(request: &Request) -> Role {
             | Verb::Release
             | Verb::Monitor(_)
             | Verb::Unmonitor
-            | Verb::ShutDown => Role::Admin,
+            | Verb::ShutDown
+            | Verb::Discover(_) => Role::Admin,
         },
         Request::Provider(call) => match call {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
@@ -171,6 +173,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Hold(_) => "hold a circuit breaker",
             Verb::Release => "release a circuit breaker",
             Verb::ShutDown => "shut down the registry",
+            Verb::Discover(_) | Verb::Validate => "discover providers",
             Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
         Request::Provider(call) => match call {
@@ -206,7 +209,7 @@ mod tests {
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::{Definition, ProviderName};
-    use crate::wire::registry::{Registration, RegistryCall, Whom};
+    use crate::wire::registry::{Discovery, Registration, RegistryCall, Whom};
     use crate::wire::request::{
         Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
         StreamKind, Update, Upgrade, Wait,
@@ -288,6 +291,8 @@ mod tests {
             (registry(Verb::Monitor(None)), [no, no, yes], yes),
             (registry(Verb::Unmonitor), [no, no, yes], yes),
             (registry(Verb::ShutDown), [no, no, yes], yes),
+            (registry(Verb::Validate), [yes, yes, yes], no),
+            (registry(Verb::Discover(Discovery::default())), [no, no, yes], yes),
             (Request::Provider(ProviderCall::List(None)), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Info(provider())), [yes, yes, yes], no),
             (Request::Provider(ProviderCall::Health(provider())), [yes, yes, yes], no),

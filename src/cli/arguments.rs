@@ -204,6 +204,12 @@ impl Arguments {
         if self.values.is_empty() { None } else { Some(self.values.remove(0)) }
     }
 
+    /// The first of the values so far.
+    #[cfg(feature = "gateway")]
+    pub fn first_value(&self) -> Option<&str> {
+        self.values.first().map(String::as_str)
+    }
+
     /// Takes all values that are left.
     pub fn values(&mut self) -> Vec<String> {
         mem::take(&mut self.values)

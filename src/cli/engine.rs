@@ -198,8 +198,8 @@ fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> R
     Ok(vec![spec, local])
 }
 
-/// What the service runs for itself: the gateway, and the host where modules are registered, if they are
-/// configured.
+/// What the service runs for itself: the gateway, and the host where modules are registered or providers
+/// are discovered, if that is configured.
 #[cfg(feature = "gateway")]
 fn internal_processes(
     config: &config::Config,
@@ -210,7 +210,11 @@ fn internal_processes(
     if config.grpc.is_some() {
         specs.push(gateway_spec(config, args, session)?);
     }
-    if config.modules.listen.is_some() {
+    let discovery = &config.registry.discovery;
+    let is_discovering = discovery.plugin_path.is_some()
+        || discovery.auto_refresh_interval.is_some()
+        || discovery.is_environment_used;
+    if config.modules.listen.is_some() || is_discovering {
         specs.push(host_spec(config, args, session)?);
     }
     Ok(specs)

@@ -10,7 +10,10 @@ use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::config;
+use crate::config::discovery;
 use crate::host;
+use crate::registry::discovery::{Found, Origin, Sources};
+use crate::registry::settings::DiscoverySettings;
 use crate::wire::error::Error;
 
 pub const COMMAND: Command = Command::new("host", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -56,11 +59,37 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     });
     let config = config.unwrap_or_default();
     let (settings, modules, registry) = (config.providers, config.modules, config.registry);
-    let directories = settings.directories(args.state);
+    let directories = settings.directories(args.state.clone());
+    let state = args.state;
     let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions, groups) = (session.socket()?, settings.definitions, config.local.group_roles);
-    let options = host::Options { socket, directories, definitions, modules, registry, groups, say };
+    let sources = sources(&registry.discovery, args.config, state);
+    let options = host::Options { socket, directories, definitions, modules, registry, sources, groups, say };
     match host::run(options)? {}
+}
+
+/// Where providers are discovered: the configuration is read again for that.
+fn sources(settings: &DiscoverySettings, config: Option<PathBuf>, state: Option<PathBuf>) -> Sources {
+    let (plugins, interval) = (settings.plugin_path.clone(), settings.auto_refresh_interval);
+    let mut used = Vec::new();
+    // The configuration was read just now; it is looked at again by the clock alone.
+    if config.is_some() && (plugins.is_some() || interval.is_some() || settings.is_environment_used) {
+        used.push(Origin::Config);
+    }
+    used.extend(plugins.as_ref().map(|_| Origin::Plugin));
+    used.extend(settings.is_environment_used.then_some(Origin::Environment));
+    let (settings, directory) = (settings.clone(), plugins.clone());
+    let look_at = move |origin| match origin {
+        Origin::Config => {
+            let load = |path: &PathBuf| config::load(path, state.as_deref());
+            let config = config.as_ref().map(load).transpose()?.unwrap_or_default();
+            Ok(discovery::of_config(config.providers.definitions))
+        }
+        Origin::Plugin => directory.as_deref().map_or_else(|| Ok(Found::default()), discovery::of_plugins),
+        Origin::Environment => Ok(discovery::of_environment(&settings)),
+        Origin::Api => Ok(Found::default()),
+    };
+    Sources { used, look_at: Arc::new(look_at), plugins, interval }
 }
 
 #[cfg(test)]

@@ -18,14 +18,16 @@ use crate::client::{FeedItem, host_socket};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::provider::{ProviderName, SET_DEFAULT};
-use crate::wire::registry::{Entry, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom};
+use crate::wire::registry::{
+    Discovery, Entry, Finding, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom,
+};
 use crate::wire::request::Events;
 use crate::wire::time::{Timestamp, millis};
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 20] = [
     "list",
     "show",
     "names",
@@ -38,6 +40,8 @@ const VERBS: [&str; 18] = [
     "stop",
     "restart",
     "shutdown",
+    "discover",
+    "validate",
     "reset",
     "health",
     "monitor",
@@ -55,6 +59,8 @@ Usage: provost registry list|names
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
        provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
+       provost registry discover [--config] [--plugins] [--environment] [--dry-run]
+       provost registry validate
        provost registry hold NAME --reason TEXT
        provost registry release NAME
        provost registry events [NAME] [--follow]
@@ -65,7 +71,10 @@ that was disposed of takes no calls until it is initialised; 'shutdown' disposes
 kills what has not ended in time ([registry.lifecycle]). One that was stopped is started by the
 next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
 until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those that run are asked how
-they are again and again ('monitor', by default all of them as [registry.health] says). A list is a table on a
+they are again and again ('monitor', by default all of them as [registry.health] says). 
+'discover' looks what providers the configuration, the folders of plugins and the environment have
+([registry.discovery]), in some of these or in all, and sees to it: what is new comes, what differs
+is changed, what has gone goes. 'validate' says of each whether it could be. A list is a table on a
 terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has' says no; 4: no such provider;
 6: refused; 126, 127: the binary cannot be executed, or is not there.
 
@@ -75,6 +84,9 @@ Options:
                              only this set
       --follow               Go on as events happen
       --since SEQ            Events after this number; else all that are kept
+      --plugins              Of 'discover': the folders of plugins ('--config': the configuration)
+      --environment          Of 'discover': the environment of the service
+      --dry-run              Only say what 'discover' would do
       --interval DURATION    From one check of its health to the next
       --reason TEXT          Why the circuit breaker is held open
       --label K=V            A note about the provider (repeat it)
@@ -95,6 +107,7 @@ pub enum Order {
     Names(RegistryCall),
     Has(RegistryCall),
     Do(RegistryCall),
+    Discover(RegistryCall),
     Events { events: Events, of: Option<ProviderName> },
 }
 
@@ -107,6 +120,7 @@ struct Options {
     labels: Vec<(String, String)>,
     kind: Option<String>,
     interval: Option<Duration>,
+    discovery: Discovery,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
@@ -118,6 +132,10 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--since" => options.events.since = arguments.number(&option)?,
             "--reason" => options.reason = Some(arguments.value(&option)?),
             "--label" => options.labels.push(values::pair(&option, &arguments.value(&option)?)?),
+            "--config" if arguments.first_value() == Some("discover") => options.source("config"),
+            "--plugins" => options.source("plugin"),
+            "--environment" => options.source("environment"),
+            "--dry-run" => options.discovery.is_dry_run = true,
             "--interval" => options.interval = Some(arguments.duration(&option)?),
             "--type" => options.kind = Some(arguments.value(&option)?),
             // Those are for values, of which there are none here.
@@ -129,6 +147,10 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 }
 
 impl Options {
+    fn source(&mut self, name: &str) {
+        self.discovery.sources.push(name.to_owned());
+    }
+
     fn order(self, arguments: &mut Arguments) -> Result<Order, Error> {
         let verb = arguments.next_value().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
         if !VERBS.contains(&verb.as_str()) {
@@ -154,14 +176,16 @@ impl Options {
         let whom = match (&of, self.all, verb.as_str()) {
             (Some(_), true, _) => return Err(arguments.usage("--all is given, and a name".into())),
             (Some(name), false, _) => Whom::One(name.clone()),
-            (None, _, "list" | "names" | "events" | "monitor" | "shutdown") => Whom::All(set),
+            (None, _, "list" | "names" | "events" | "monitor" | "shutdown" | "discover" | "validate") => {
+                Whom::All(set)
+            }
             (None, true, "initialize" | "dispose" | "start" | "stop" | "restart" | "reset" | "health") => {
                 Whom::All(set)
             }
             (None, true, verb) => return Err(arguments.usage(format!("'{verb}' takes no --all"))),
             (None, false, _) => return Err(arguments.usage("no name is given".into())),
         };
-        if of.is_some() && matches!(verb.as_str(), "list" | "names" | "shutdown") {
+        if of.is_some() && matches!(verb.as_str(), "list" | "names" | "shutdown" | "discover" | "validate") {
             return Err(arguments.usage(format!("'{verb}' takes no name")));
         }
         let call = |verb| RegistryCall { whom: whom.clone(), verb };
@@ -171,6 +195,8 @@ impl Options {
             "names" => Order::Names(call(Verb::Show)),
             "has" => Order::Has(call(Verb::Show)),
             "show" => Order::Do(call(Verb::Show)),
+            "discover" => Order::Discover(call(Verb::Discover(self.discovery))),
+            "validate" => Order::Discover(call(Verb::Validate)),
             "shutdown" => Order::Do(call(Verb::ShutDown)),
             "unregister" => Order::Do(call(Verb::Unregister)),
             "initialize" => Order::Do(call(Verb::Initialize)),
@@ -227,6 +253,16 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             }
             Err(e) => Err(e),
         },
+        Order::Discover(call) => {
+            let findings = ask(call, session)?.findings;
+            for f in &findings {
+                let object =
+                    || json!({ "what": f.what, "name": f.name, "source": f.source, "detail": f.detail });
+                session.answer(object, || text::escaped(&finding_line(f)).into_owned());
+            }
+            let is_bad = findings.iter().any(|f| f.what == "invalid");
+            Ok(if is_bad { Code::Partial.exit_code() } else { 0 })
+        }
         Order::Do(call) => {
             let is_of_all = matches!(call.whom, Whom::All(_));
             let answer = ask(call, session)?;
@@ -290,6 +326,13 @@ fn line(e: &Entry) -> String {
     line
 }
 
+/// "app: added, of plugin: /etc/provost/plugins/app".
+fn finding_line(f: &Finding) -> String {
+    let name = if f.name.is_empty() { String::new() } else { format!("{}: ", f.name) };
+    let detail = if f.detail.is_empty() { String::new() } else { format!(": {}", f.detail) };
+    format!("{name}{}, of {}{detail}", f.what, f.source)
+}
+
 fn object(e: &Entry) -> Value {
     let p = &e.provider;
     let check = e.check.as_ref().map(|c| {
@@ -301,6 +344,7 @@ fn object(e: &Entry) -> Value {
         "type": e.kind,
         "status": e.status,
         "source": e.source,
+        "shadows": e.shadows,
         "registered_at": json::time(e.registered_at),
         "labels": json::pairs(&e.labels),
         "health": check,
@@ -314,7 +358,7 @@ fn object(e: &Entry) -> Value {
         "binary": p.binary,
         "pid": p.pid,
         "port": p.port,
-        "version": p.version,
+        "version": if e.version.is_empty() { &p.version } else { &e.version },
         "starts": p.starts,
         "process": p.name.process().as_str(),
         "reason": p.reason,
@@ -372,6 +416,9 @@ mod tests {
         let monitor = Verb::Monitor(Some(Duration::from_secs(2)));
         assert_eq!(parsed("monitor start a --interval 2s"), Ok(Order::Do(call(name("", "a"), monitor))));
         assert_eq!(parsed("monitor stop"), Ok(Order::Do(call(Whom::All(None), Verb::Unmonitor))));
+        let discovery = Discovery { sources: vec!["config".into(), "plugin".into()], is_dry_run: true };
+        let discover = Order::Discover(call(Whom::All(None), Verb::Discover(discovery)));
+        assert_eq!(parsed("discover --config --plugins --dry-run"), Ok(discover));
         let hold = call(name("", "a"), Verb::Hold("x".into()));
         assert_eq!(parsed("hold a --reason x"), Ok(Order::Do(hold)));
         let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =

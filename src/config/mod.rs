@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod declared;
+#[cfg(feature = "gateway")]
+pub mod discovery;
 mod file;
 #[cfg(feature = "gateway")]
 mod grpc;

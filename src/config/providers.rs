@@ -51,6 +51,7 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
         let set = set.as_ref().map_or(SET_DEFAULT, |set| &*set.value);
         let name =
             ProviderName::new(set, &alias.value).map_err(|e| source.bad(&alias, &e.message).hint(e.hint))?;
+        let is_enabled = table.flag("enabled")?.unwrap_or(true);
         let mut definition = definition(&mut table)?;
         definition.allow_external |= allow_external;
         definition.source_file_path = source.path.to_string_lossy().into_owned();
@@ -58,12 +59,15 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
         if !known.insert(name.clone()) {
             return Err(source.bad(&alias, &format!("there are two providers {name}")));
         }
-        definitions.push((name, definition));
+        if is_enabled {
+            definitions.push((name, definition));
+        }
     }
     Ok(ProviderSettings { directories, allow_external, definitions })
 }
 
-fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
+/// How a provider is run, by the keys of its table.
+pub(in crate::config) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
     let binary = table.required("binary")?;
     if binary.value.contains('/') && !binary.value.starts_with('/') {
         return Err(table.bad(&binary, "'binary' is an absolute path, or a name in one of the directories"));
@@ -71,25 +75,8 @@ fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
     let text = |table: &mut Section<'_>, key| {
         Ok::<_, Error>(table.text(key)?.map(|text: At<_>| text.value.into_owned()))
     };
-    let config = match table.json("config")? {
-        None => Vec::new(),
-        Some(map) => {
-            let message = value::to_struct(map).map_err(|e| table.error(&e.message))?;
-            message.encode_to_vec()
-        }
-    };
-    if config.len() > CONFIG_LEN_MAX {
-        return Err(table.error("'config' has more than 1 MiB"));
-    }
-    let allowed = table.texts_of("env_allow")?;
-    let is_clear = table.flag("env_clear")?.unwrap_or(false);
-    let environment = match (allowed, is_clear) {
-        (Some(all), _) => {
-            ProviderEnvironment::Allow(all.into_iter().map(|text| text.value.into_owned()).collect())
-        }
-        (None, true) => ProviderEnvironment::Clear,
-        (None, false) => ProviderEnvironment::Inherit,
-    };
+    let config = config_of(table)?;
+    let environment = environment_of(table, false)?;
     let digits = table.text("sha256")?;
     let sha256 =
         digits.map(|text| sha256(&text.value).map_err(|e| table.bad(&text, &e.message))).transpose()?;
@@ -106,6 +93,41 @@ fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
         allow_external: table.flag("allow_external")?.unwrap_or(false),
         ..Definition::default()
     };
+    set_timeouts(table, &mut definition)?;
+    Ok(definition)
+}
+
+/// The key `config`, encoded.
+pub(in crate::config) fn config_of(table: &mut Section<'_>) -> Result<Vec<u8>, Error> {
+    let Some(map) = table.json("config")? else { return Ok(Vec::new()) };
+    let config = value::to_struct(map).map_err(|e| table.error(&e.message))?.encode_to_vec();
+    if config.len() > CONFIG_LEN_MAX {
+        return Err(table.error("'config' has more than 1 MiB"));
+    }
+    Ok(config)
+}
+
+/// The keys `env_allow` and `env_clear`. `is_clear`: as it is without them.
+pub(in crate::config) fn environment_of(
+    table: &mut Section<'_>,
+    is_clear: bool,
+) -> Result<ProviderEnvironment, Error> {
+    let allowed = table.texts_of("env_allow")?;
+    let is_clear = table.flag("env_clear")?.unwrap_or(is_clear);
+    Ok(match (allowed, is_clear) {
+        (Some(all), _) => {
+            ProviderEnvironment::Allow(all.into_iter().map(|text| text.value.into_owned()).collect())
+        }
+        (None, true) => ProviderEnvironment::Clear,
+        (None, false) => ProviderEnvironment::Inherit,
+    })
+}
+
+/// The keys of the timeouts.
+pub(in crate::config) fn set_timeouts(
+    table: &mut Section<'_>,
+    definition: &mut Definition,
+) -> Result<(), Error> {
     let range = Duration::from_millis(1)..=Duration::from_secs(3600);
     for key in TIMEOUTS {
         let (timeout, step) = (table.duration(key, range.clone())?, key.trim_end_matches("_timeout"));
@@ -113,7 +135,7 @@ fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
             *of = timeout;
         }
     }
-    Ok(definition)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::discovery;
 use crate::config::section::Section;
 use crate::guard::breaker::BreakerSettings;
 use crate::registry::health::HealthSettings;
@@ -12,6 +13,7 @@ use crate::wire::registry::INTERVAL_MIN;
 pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let or = RegistrySettings::default();
     let breaker = section.section("circuit_breaker")?.map(breaker).transpose()?.unwrap_or(or.breaker);
+    let discovery = section.section("discovery")?.map(discovery::read).transpose()?.unwrap_or_default();
     let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
@@ -24,7 +26,7 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
         graceful_shutdown_timeout = span("graceful_shutdown_timeout", graceful_shutdown_timeout)?;
         lifecycle.finish()?;
     }
-    Ok(RegistrySettings { breaker, health, dispose_timeout, graceful_shutdown_timeout })
+    Ok(RegistrySettings { breaker, health, discovery, dispose_timeout, graceful_shutdown_timeout })
 }
 
 fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {

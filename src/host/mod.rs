@@ -7,6 +7,7 @@
 //! | `listener`, `conn-N` | see `listener/mod.rs` | clients |
 //! | `events` | what is told to the engine of providers | calls and checks |
 //! | `exits` | how far it has read the service's events | processes that end |
+//! | `refresh` | when providers are discovered again | changes in the directory of plugins; the time |
 //! | `health`, `check` | who is to be checked when; one check | the time; that provider |
 //! | `handshake`, `provider` | one start; one provider in a recovery or a shutdown | that provider |
 //!
@@ -32,6 +33,7 @@ use crate::module::Modules;
 use crate::module::settings::ModuleSettings;
 use crate::provider::{Notes, Providers};
 use crate::registry::Registry;
+use crate::registry::discovery::Sources;
 use crate::registry::settings::RegistrySettings;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
@@ -64,6 +66,8 @@ pub struct Options {
     pub registry: RegistrySettings,
     /// Who comes in besides root and the service's own user.
     pub groups: GroupRoles,
+    /// Where they are discovered.
+    pub sources: Sources,
     /// Says a line for the service's log.
     pub say: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -77,7 +81,7 @@ struct Host {
 /// Runs until a signal or an error ends it. Providers are left alone then, unless the service ends, too: the
 /// next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, modules, registry, groups, say } = options;
+    let Options { socket, directories, definitions, modules, registry, sources, groups, say } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
@@ -98,6 +102,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         let wait = Wait { targets: vec![HOST.to_owned()], until: Until::Running, timeout: Some(KNOWN_MAX) };
         let _ = engine.wait(wait);
     }
+    registry.discover_from(sources)?;
     let mode = if groups.is_empty() { 0o600 } else { 0o666 };
     let listener =
         open(&ours, mode).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::provider::alias::Phase;
 use crate::provider::failure::Failure;
+use crate::provider::references;
 use crate::provider::{Alias, Providers};
 use crate::wire::error::Error;
-use crate::wire::provider::{ProviderAnswer, ProviderName};
+use crate::wire::provider::{Definition, ProviderAnswer, ProviderName};
 
 /// What came of a look at a run.
 type Checked = Result<Option<ProviderAnswer>, Error>;
@@ -16,6 +17,15 @@ impl Providers {
     /// Asks a provider that runs how it is, once; none: it does not run.
     pub fn check(&self, name: &ProviderName, timeout: Duration) -> Checked {
         self.find(name).and_then(|alias| self.check_alias(&alias, timeout)).map_err(|f| f.error(name))
+    }
+
+    /// Whether a provider like this could be started, as far as that is seen without starting it.
+    pub fn could_start(&self, name: &ProviderName, definition: &Definition) -> Result<(), Error> {
+        let look = || {
+            self.site.check(definition)?;
+            references::resolved(&definition.config).map(drop)
+        };
+        look().map_err(|failure: Failure| failure.error(name))
     }
 
     /// Takes down the end of a run that has ended by itself, and returns how; none: it goes on, or its end is

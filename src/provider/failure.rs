@@ -108,6 +108,10 @@ pub enum Failure {
     Crashed {
         ending: Ending,
     },
+    /// Its configuration names what is not there.
+    BadConfig {
+        why: String,
+    },
     /// It did not end by itself.
     Killed,
     /// Too many calls at once.
@@ -182,6 +186,7 @@ impl Failure {
             Self::TooLarge { .. } => "too_large",
             Self::Refused { .. } => "refused",
             Self::Crashed { .. } => "crashed",
+            Self::BadConfig { .. } => "invalid_config",
             Self::Killed => "killed",
             Self::Busy { .. } => "busy",
             Self::ShutDown => "shut_down",
@@ -192,7 +197,7 @@ impl Failure {
     fn code(&self) -> Code {
         match self {
             Self::UnknownAlias | Self::PathNotFound { .. } => Code::NotFound,
-            Self::InvalidPath { .. } => Code::Usage,
+            Self::InvalidPath { .. } | Self::BadConfig { .. } => Code::Usage,
             Self::Deadline { .. } | Self::Killed => Code::TimedOut,
             Self::OutsideDirectories { .. }
             | Self::NotPermitted { .. }
@@ -321,6 +326,10 @@ impl Failure {
             Self::Crashed { ending } => {
                 (format!("ended in the middle of the call: {}", ending.text()), "the next call starts it again".into())
             }
+            Self::BadConfig { why } => (
+                format!("its configuration cannot be resolved: {why}"),
+                "variables are those that the service was started with".into(),
+            ),
             Self::Killed => ("did not end by itself and was killed".into(), logs()),
             Self::Busy { max } => (format!("has {max} calls waiting already"), "come again in a moment".into()),
             Self::ShutDown => ("was shut down".into(), "the next call starts it again".into()),

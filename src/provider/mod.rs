@@ -19,6 +19,7 @@ mod idle;
 mod limit;
 mod notes;
 mod port_owner;
+pub mod references;
 mod run;
 mod secrets;
 pub mod settings;
@@ -324,6 +325,30 @@ impl Providers {
         let (health, _): (ProviderHealth, bool) =
             self.ask(name, |run| run.connection()?.health(run.definition.timeouts.health))?;
         Ok(ProviderAnswer::Health(health))
+    }
+
+    /// Has it run with another definition: what differs is looked at before the old process is touched, and
+    /// calls that come meanwhile wait for the new one.
+    pub fn redefine(&self, name: &ProviderName, definition: Definition) -> Result<(), Error> {
+        let redefined = || {
+            let alias = self.find(name)?;
+            self.site.check(&definition)?;
+            let was_running = matches!(alias.machine.lock().phase(), Phase::Ready(_) | Phase::Starting);
+            alias.calls.drain(definition.timeouts.fetch, || {
+                let stopped = alias.stop_run(&self.site);
+                *alias.definition.lock() = Arc::new(definition.clone());
+                stopped
+            })?;
+            alias.machine.lock().reset();
+            if was_running { self.get(&alias).map(drop) } else { Ok(()) }
+        };
+        redefined().map_err(|failure: Failure| failure.error(name))
+    }
+
+    /// How it is run.
+    #[must_use]
+    pub fn definition(&self, name: &ProviderName) -> Option<Definition> {
+        self.find(name).ok().map(|alias| Definition::clone(&alias.definition()))
     }
 
     fn reset(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {

@@ -15,6 +15,7 @@ use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner;
+use crate::provider::references;
 use crate::provider::secrets;
 use crate::sdk::handshake::{BadLine, PortReader};
 use crate::sys::{clock, poll, thread};
@@ -135,6 +136,8 @@ impl Site {
     /// Starts a process for this definition and brings it to where it can be asked.
     pub fn start(&self, name: &ProviderName, definition: &Arc<Definition>) -> Result<Run, Failure> {
         let path = binary::find(definition, &self.directories)?;
+        // Nothing is started that cannot be configured.
+        references::resolved(&definition.config)?;
         let mut client = self.client()?;
         // What has the name is left of a host that died in the middle, or has ended.
         forget(&mut client, name.process().as_str())?;
@@ -175,7 +178,17 @@ impl Site {
         let about = check_pins(&connection, definition)?;
         (note.port, note.init) = (Some(port), InitState::Intended);
         self.notes.write(name, note)?;
-        connection.init(name.alias(), &definition.config, &definition.source_file_path, timeouts.init)?;
+        let config = references::resolved(&definition.config)?;
+        connection.init(name.alias(), &config, &definition.source_file_path, timeouts.init).map_err(
+            |failure| match failure {
+                // It may repeat what it was given.
+                Failure::InitFailed { status, ending } => {
+                    Failure::InitFailed { status: secrets::redact(status, &definition.config), ending }
+                }
+                other => other,
+            },
+        )?;
+        drop(config);
         note.init = InitState::Done;
         self.notes.write(name, note)?;
         Ok(Run {

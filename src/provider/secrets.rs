@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::provider::references;
 use crate::sdk::value;
 
 /// What a key contains whose value is a secret.
@@ -18,7 +19,10 @@ pub fn redact(mut text: String, config: &[u8]) -> String {
     }
     let mut secrets = Vec::new();
     if let Ok(config) = value::decode(config) {
-        collect(&value::to_json(config), &mut secrets);
+        let config = value::to_json(config);
+        let referred = references::all_in(&config).into_iter().filter_map(|r| r.resolve().ok());
+        secrets.extend(referred.filter(|secret| secret.len() >= LEN_MIN));
+        collect(&config, &mut secrets);
     }
     // The longest first: one may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));

@@ -10,6 +10,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::guard::breaker::{Breaker, BreakerState, Change};
 use crate::guard::gate::Gate;
+use crate::provider::references::Reference;
+use crate::registry::discovery::{Behind, Candidate, Origin};
 use crate::registry::events::Events;
 use crate::registry::failure::{disposed, wall};
 use crate::registry::health::{FAILED, HealthSettings, HealthState};
@@ -19,7 +21,7 @@ use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::json::time;
 use crate::wire::provider::{Provider, ProviderName, ProviderState};
-use crate::wire::registry::{self as wire, Check, TYPE_PROCESS};
+use crate::wire::registry::{self as wire, Check};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
 
@@ -42,24 +44,6 @@ pub enum Life {
     Disposed,
     /// It is no entry any more.
     Gone,
-}
-
-/// Where an entry came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Config,
-    Api,
-}
-
-impl Origin {
-    /// As it is shown.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::Api => "api",
-        }
-    }
 }
 
 /// What was seen of a provider at the last look.
@@ -111,6 +95,12 @@ pub struct Facts {
     pub origin: Origin,
     pub registered_at: Timestamp,
     pub labels: Vec<(String, String)>,
+    /// Of which type it is.
+    pub kind: String,
+    /// Of the plugin that it comes from.
+    pub version: String,
+    /// What it names, where it is a credential.
+    pub credential: Option<Reference>,
     pub check: Option<Check>,
     pub health: HealthState,
     /// From one check of its health to the next, where a person has set it; zero: it is not checked.
@@ -213,7 +203,29 @@ impl Entry {
                 reason: rejection.map(|r| r.why).unwrap_or_default(),
             },
             interval: facts.interval,
+            kind: facts.kind,
+            version: facts.version,
+            credential: facts.credential.map(|reference| reference.text()),
         }
+    }
+
+    /// It is what this says from now on.
+    pub fn become_of(&self, candidate: &Candidate) {
+        let mut facts = self.facts.lock();
+        facts.origin = candidate.origin;
+        facts.kind.clone_from(&candidate.kind);
+        facts.version.clone_from(&candidate.version);
+        facts.labels.clone_from(&candidate.labels);
+        facts.credential = match &candidate.behind {
+            Behind::Process(_) => None,
+            Behind::Credential(reference) => Some(reference.clone()),
+        };
+    }
+
+    /// Whether it only names a secret: nothing runs for it.
+    #[must_use]
+    pub fn is_credential(&self) -> bool {
+        self.facts.lock().credential.is_some()
     }
 
     /// From one check of its health to the next; none: it is not checked.
@@ -231,8 +243,20 @@ impl Entry {
         let breaker = self.gate.status();
         let rejection = breaker.rejection;
         wire::Entry {
-            kind: TYPE_PROCESS.to_owned(),
-            status: status(facts.life, provider.state, facts.health.status()).to_owned(),
+            status: match &facts.credential {
+                Some(reference) if facts.life == Life::Live => {
+                    if reference.resolve().is_ok() {
+                        "ready"
+                    } else {
+                        "error"
+                    }
+                }
+                _ => status(facts.life, provider.state, facts.health.status()),
+            }
+            .to_owned(),
+            kind: facts.kind,
+            version: facts.version,
+            shadows: Vec::new(),
             source: facts.origin.name().to_owned(),
             registered_at: facts.registered_at,
             labels: facts.labels,

@@ -39,6 +39,18 @@ pub fn ended(name: &ProviderName, how: &str) -> Error {
     Error::new(Code::Failed, format!("provider {name}: ended by itself: {how}")).reason("crashed")
 }
 
+/// It only names a secret.
+pub fn credential(name: &ProviderName) -> Error {
+    Error::new(Code::Refused, format!("provider {name}: is a credential: nothing runs for it"))
+        .hint("a plugin or a provider of the configuration that has this name takes its place")
+        .reason("credential")
+}
+
+/// What it is to be made of is not good.
+pub fn invalid_config(name: &ProviderName, why: &str) -> Error {
+    Error::new(Code::Usage, format!("provider {name}: {why}")).reason("invalid_config")
+}
+
 /// Another thread registers it or takes it away.
 pub fn busy(name: &ProviderName) -> Error {
     Error::new(Code::Refused, format!("provider {name}: is being registered or taken away"))

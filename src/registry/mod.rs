@@ -8,13 +8,16 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod calls;
+pub mod discovery;
 mod entry;
 mod events;
 mod exits;
 mod failure;
 pub mod health;
 mod monitor;
+mod refresh;
 pub mod settings;
 mod shutdown;
 
@@ -25,12 +28,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::provider::references::Reference;
 use crate::provider::{Note, Notes, Providers, for_each};
-use crate::registry::entry::{Entry, Facts, Life, Origin, Seen};
+use crate::registry::discovery::{Discovered, Origin, Sources};
+use crate::registry::entry::{Entry, Facts, Life, Seen};
 use crate::registry::events::Events;
 use crate::registry::exits::Exits;
 use crate::registry::health::{HealthSettings, HealthState};
 use crate::registry::monitor::Monitor;
+use crate::registry::refresh::When;
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
@@ -56,6 +62,9 @@ impl Note for RegistryNote {
     }
 }
 
+/// The cause of what discovery does by itself.
+const CAUSE_DISCOVERY: &str = "discovery";
+
 /// Who asks, as events name it.
 type Cause<'a> = &'a str;
 
@@ -71,6 +80,10 @@ pub struct Registry {
     events: Events,
     say: Say,
     watch: OnceLock<Watch>,
+    sources: OnceLock<Sources>,
+    discovered: Mutex<Discovered>,
+    /// Locked during a discovery, for one at a time.
+    discovering: Mutex<()>,
 }
 
 /// What looks at providers that run, while nobody calls them.
@@ -89,8 +102,27 @@ impl Registry {
         say: Say,
     ) -> Result<Self, Error> {
         let events = Events::begin(socket)?;
-        let (entries, watch) = (Mutex::default(), OnceLock::new());
-        Ok(Self { providers, entries, notes, settings, events, say, watch })
+        Ok(Self {
+            providers,
+            entries: Mutex::default(),
+            notes,
+            settings,
+            events,
+            say,
+            watch: OnceLock::new(),
+            sources: OnceLock::new(),
+            discovered: Mutex::default(),
+            discovering: Mutex::default(),
+        })
+    }
+
+    /// Knows where providers are discovered, and looks there by itself where that is wanted.
+    pub fn discover_from(self: &Arc<Self>, sources: Sources) -> Result<(), Error> {
+        let when = When { plugins: sources.plugins.clone(), interval: sources.interval };
+        let is_used = !sources.used.is_empty();
+        let _ = self.sources.set(sources);
+        let ours = Arc::clone(self);
+        if is_used { refresh::begin(when, move || ours.refresh(CAUSE_DISCOVERY)) } else { Ok(()) }
     }
 
     /// Looks at providers that run from now on. `socket` is the service's.
@@ -129,15 +161,23 @@ impl Registry {
         );
         for name in self.providers.names() {
             let note = notes.remove(&name);
-            let is_api = match &note {
-                Some(note) => note.source == Origin::Api.name(),
-                None => !configured.contains(&name),
+            let of_note = note.as_ref().and_then(|note| Origin::from_name(&note.source));
+            let origin = match of_note {
+                Some(Origin::Api) => Origin::Api,
+                _ if configured.contains(&name) => Origin::Config,
+                Some(origin) => origin,
+                None => Origin::Api,
             };
-            let origin = if is_api { Origin::Api } else { Origin::Config };
             self.take_on(name, note, origin);
         }
-        // Their providers are gone.
-        notes.keys().for_each(|name| self.notes.forget(name));
+        for (name, note) in notes {
+            let origin = Origin::from_name(&note.source);
+            match origin.filter(|_| note.credential.is_some()) {
+                Some(origin) => self.take_on(name, Some(note), origin),
+                // Their providers are gone.
+                None => self.notes.forget(&name),
+            }
+        }
         said
     }
 
@@ -154,6 +194,9 @@ impl Registry {
             origin,
             registered_at: if is_new { Timestamp::now() } else { note.registered_at },
             labels: note.labels,
+            kind: if note.kind.is_empty() { TYPE_PROCESS.to_owned() } else { note.kind },
+            version: note.version,
+            credential: note.credential.as_deref().and_then(Reference::from_text),
             check: None,
             health: HealthState::default(),
             interval: note.interval,
@@ -187,13 +230,20 @@ impl Registry {
             }
             (Whom::All(set), Verb::Show) => {
                 let entries = self.of_set(set.as_deref()).iter().map(|entry| self.show(entry)).collect();
-                Ok(RegistryAnswer { entries, failures: Vec::new() })
+                Ok(RegistryAnswer { entries, ..RegistryAnswer::default() })
             }
             (Whom::All(set), Verb::ShutDown) => {
                 let entries = self.of_set(set.as_deref());
                 let failures = self.dispose_all(&entries, cause);
                 let entries = entries.iter().map(|entry| self.show(entry)).collect();
-                Ok(RegistryAnswer { entries, failures })
+                Ok(RegistryAnswer { entries, failures, findings: Vec::new() })
+            }
+            (Whom::All(_), Verb::Discover(discovery)) => {
+                let findings = self.discover(&discovery, cause);
+                Ok(RegistryAnswer { findings, ..RegistryAnswer::default() })
+            }
+            (Whom::All(_), Verb::Validate) => {
+                Ok(RegistryAnswer { findings: self.validate(), ..RegistryAnswer::default() })
             }
             (Whom::All(set), verb) => Ok(self.act_on_all(&self.of_set(set.as_deref()), &verb, cause)),
         }
@@ -214,6 +264,9 @@ impl Registry {
         };
         // The provider host says that there is none.
         let Some(entry) = entry else { return self.providers.answer(call) };
+        if entry.is_credential() {
+            return Err(failure::credential(&entry.name));
+        }
         match call {
             ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
             ProviderCall::Replace(_) => self.change(&entry, call, Some(Life::Live), cause),
@@ -229,7 +282,12 @@ impl Registry {
     fn act(&self, entry: &Arc<Entry>, verb: &Verb, cause: Cause<'_>) -> Result<(), Error> {
         let name = || entry.name.clone();
         match verb {
-            Verb::Show => {}
+            Verb::Show | Verb::Discover(_) | Verb::Validate => {}
+            Verb::Initialize | Verb::Dispose | Verb::Start | Verb::Stop | Verb::Restart | Verb::ShutDown
+                if entry.is_credential() =>
+            {
+                return Err(failure::credential(&entry.name));
+            }
             // Only the name of one that is to be made is given.
             Verb::Register(_) => return Err(failure::already_exists(&entry.name)),
             Verb::Unregister => return self.unregister(entry, cause).map(drop),
@@ -267,14 +325,19 @@ impl Registry {
 
     fn act_on_all(&self, entries: &[Arc<Entry>], verb: &Verb, cause: Cause<'_>) -> RegistryAnswer {
         let failures = Mutex::new(BTreeMap::new());
-        for_each(entries, |entry| {
+        // Nothing runs for those that only name a secret.
+        let entries: Vec<_> = entries
+            .iter()
+            .filter(|e| matches!(verb, Verb::Show | Verb::Health) || !e.is_credential())
+            .collect();
+        for_each(&entries, |entry| {
             if let Err(e) = self.act(entry, verb, cause) {
                 failures.lock().insert(entry.name.clone(), e);
             }
         });
         let failures: Vec<_> = failures.into_inner().into_iter().collect();
         let entries = entries.iter().map(|entry| self.show(entry)).collect();
-        RegistryAnswer { entries, failures }
+        RegistryAnswer { entries, failures, findings: Vec::new() }
     }
 
     /// Makes an entry and starts its provider; all or nothing.
@@ -315,6 +378,9 @@ impl Registry {
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();
         }
+        if !is_new && entry.is_credential() {
+            return Err(failure::already_exists(name));
+        }
         if !is_new {
             if entry.life() == Life::Disposed {
                 entry.set_life(Life::Live);
@@ -347,6 +413,9 @@ impl Registry {
             origin: Origin::Api,
             registered_at: Timestamp::now(),
             labels,
+            kind: TYPE_PROCESS.to_owned(),
+            version: String::new(),
+            credential: None,
             check: None,
             health: HealthState::default(),
             interval: None,
@@ -362,7 +431,8 @@ impl Registry {
     fn made(&self, entry: &Arc<Entry>, error: Option<&Error>, cause: Cause<'_>) -> Result<(), Error> {
         entry.set_life(Life::Live);
         self.notes.write(&entry.name, &entry.note())?;
-        self.events.tell(EventKind::ProviderRegistered, &entry.name, cause, Origin::Api.name());
+        let origin = entry.facts.lock().origin;
+        self.events.tell(EventKind::ProviderRegistered, &entry.name, cause, origin.name());
         self.look(entry, error, cause);
         Ok(())
     }
@@ -465,7 +535,9 @@ impl Registry {
             starts: 0,
             reason: String::new(),
         });
-        entry.show(provider, &self.settings.health)
+        let shadows = self.discovered.lock().shadowed.get(&entry.name).cloned().unwrap_or_default();
+        let shadows = shadows.iter().map(|origin| origin.name().to_owned()).collect();
+        wire::Entry { shadows, ..entry.show(provider, &self.settings.health) }
     }
 
     /// Writes the note where the breaker has changed.
@@ -486,5 +558,5 @@ impl Registry {
 }
 
 fn one(entry: wire::Entry) -> RegistryAnswer {
-    RegistryAnswer { entries: vec![entry], failures: Vec::new() }
+    RegistryAnswer { entries: vec![entry], ..RegistryAnswer::default() }
 }

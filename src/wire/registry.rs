@@ -14,6 +14,10 @@ pub const TYPE_PROCESS: &str = "process";
 /// The shortest time from one check of a provider's health to the next, and the longest.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// Where providers are discovered.
+pub const SOURCES: [&str; 3] = ["config", "plugin", "environment"];
+/// The type of an entry that only names a secret.
+pub const TYPE_CREDENTIAL: &str = "credential";
 /// The most labels of an entry.
 const LABELS_MAX: usize = 64;
 /// The longest key or value of a label, in bytes.
@@ -64,6 +68,32 @@ pub enum Verb {
     Unmonitor,
     /// Dispose of all of them within a time.
     ShutDown,
+    /// Look what providers there are to be, and see to it.
+    Discover(Discovery),
+    /// Look what providers there are to be, and whether they can be.
+    Validate,
+}
+
+/// Where providers are looked for, and whether anything is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// "config", "plugin" or "environment"; none: everywhere.
+    pub sources: Vec<String>,
+    /// Only say what would be done.
+    pub is_dry_run: bool,
+}
+
+/// What a discovery has found about one provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// What was done, or would be: "added", "changed", "removed", "shadowed", "valid" or "invalid".
+    pub what: String,
+    /// The provider, or of what has no name, where it is.
+    pub name: String,
+    /// Where it was found: "config", "plugin" or "environment".
+    pub source: String,
+    /// More about it.
+    pub detail: String,
 }
 
 /// An entry to be made.
@@ -83,8 +113,12 @@ pub struct Entry {
     pub kind: String,
     /// "initializing", "ready", "degraded", "idle", "stopped", "error", "disposing" or "disposed".
     pub status: String,
-    /// "config" or "api".
+    /// "api", "config", "plugin" or "environment".
     pub source: String,
+    /// Other sources that have one of this name, which is not used.
+    pub shadows: Vec<String>,
+    /// Of the plugin that it comes from, as its manifest says.
+    pub version: String,
     pub registered_at: Timestamp,
     pub labels: Vec<(String, String)>,
     /// The last check of its health.
@@ -125,6 +159,8 @@ pub struct RegistryAnswer {
     pub entries: Vec<Entry>,
     /// Of those that it was not done for.
     pub failures: Vec<(ProviderName, Error)>,
+    /// Of a discovery.
+    pub findings: Vec<Finding>,
 }
 
 impl Verb {
@@ -147,6 +183,8 @@ impl Verb {
             Self::Monitor(_) => "monitor",
             Self::Unmonitor => "unmonitor",
             Self::ShutDown => "shut down",
+            Self::Discover(_) => "discover",
+            Self::Validate => "validate",
         }
     }
 
@@ -167,6 +205,8 @@ impl Verb {
             Self::Monitor(_) => v1::RegistryVerb::Monitor,
             Self::Unmonitor => v1::RegistryVerb::Unmonitor,
             Self::ShutDown => v1::RegistryVerb::ShutDown,
+            Self::Discover(_) => v1::RegistryVerb::Discover,
+            Self::Validate => v1::RegistryVerb::Validate,
         }
     }
 }
@@ -181,7 +221,9 @@ impl RegistryCall {
             Whom::All(None) => "all providers".to_owned(),
         };
         match &self.verb {
-            Verb::Show | Verb::Health => None,
+            Verb::Show | Verb::Health | Verb::Validate => None,
+            Verb::Discover(discovery) if discovery.is_dry_run => None,
+            Verb::Discover(_) => Some("discover providers".to_owned()),
             Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.binary)),
             Verb::Hold(reason) => Some(format!("hold the breaker of {whom}: {reason}")),
             Verb::Release => Some(format!("release the breaker of {whom}")),
@@ -205,6 +247,10 @@ impl RegistryCall {
                 wire.labels = pairs_to_wire(&r.labels);
             }
             Verb::Hold(reason) => wire.reason.clone_from(reason),
+            Verb::Discover(discovery) => {
+                wire.sources.clone_from(&discovery.sources);
+                wire.dry_run = discovery.is_dry_run;
+            }
             Verb::Monitor(interval) => wire.interval_ms = interval.map_or(0, millis),
             _ => {}
         }
@@ -237,6 +283,14 @@ impl RegistryCall {
             v1::RegistryVerb::Monitor => Verb::Monitor(interval(w.interval_ms)?),
             v1::RegistryVerb::Unmonitor => Verb::Unmonitor,
             v1::RegistryVerb::ShutDown => Verb::ShutDown,
+            v1::RegistryVerb::Discover => {
+                if let Some(source) = w.sources.iter().find(|source| !SOURCES.contains(&source.as_str())) {
+                    let e = format!("providers are not looked for in {}", quoted(source));
+                    return Err(Error::usage(e).hint(format!("there are: {}", SOURCES.join(", "))));
+                }
+                Verb::Discover(Discovery { sources: w.sources, is_dry_run: w.dry_run })
+            }
+            v1::RegistryVerb::Validate => Verb::Validate,
         };
         let name = |e: Error| e.reason("invalid_name");
         let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_)) {
@@ -295,6 +349,8 @@ impl Entry {
             next_probe_at: Timestamp::to_wire(self.breaker.next_probe_at),
             provider: Some(self.provider.to_wire()),
             interval_ms: self.interval.map_or(0, millis),
+            shadows: self.shadows.clone(),
+            version: self.version.clone(),
         }
     }
 
@@ -310,6 +366,8 @@ impl Entry {
             kind: w.r#type,
             status: w.status,
             source: w.source,
+            shadows: w.shadows,
+            version: w.version,
             registered_at: Timestamp(w.registered_at),
             labels: pairs_from_wire(w.labels),
             check,
@@ -325,6 +383,21 @@ impl Entry {
     }
 }
 
+impl Finding {
+    fn to_wire(&self) -> v1::RegistryFinding {
+        v1::RegistryFinding {
+            what: self.what.clone(),
+            name: self.name.clone(),
+            source: self.source.clone(),
+            detail: self.detail.clone(),
+        }
+    }
+
+    fn from_wire(w: v1::RegistryFinding) -> Self {
+        Self { what: w.what, name: w.name, source: w.source, detail: w.detail }
+    }
+}
+
 impl RegistryAnswer {
     pub(in crate::wire) fn to_wire(&self) -> v1::RegistryAnswer {
         let failure = |(name, e): &(ProviderName, Error)| v1::RegistryFailure {
@@ -335,6 +408,7 @@ impl RegistryAnswer {
         v1::RegistryAnswer {
             entries: self.entries.iter().map(Entry::to_wire).collect(),
             failures: self.failures.iter().map(failure).collect(),
+            findings: self.findings.iter().map(Finding::to_wire).collect(),
         }
     }
 
@@ -345,6 +419,7 @@ impl RegistryAnswer {
         Ok(Self {
             entries: w.entries.into_iter().map(Entry::from_wire).collect::<Result<_, _>>()?,
             failures: w.failures.into_iter().map(failure).collect::<Result<_, Error>>()?,
+            findings: w.findings.into_iter().map(Finding::from_wire).collect(),
         })
     }
 }
@@ -382,6 +457,8 @@ mod tests {
             Verb::Monitor(Some(Duration::from_secs(1))),
             Verb::Unmonitor,
             Verb::ShutDown,
+            Verb::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
+            Verb::Validate,
         ];
         for verb in verbs {
             let call = RegistryCall { whom: Whom::One(name()), verb };
@@ -419,6 +496,8 @@ mod tests {
             kind: TYPE_PROCESS.into(),
             status: "ready".into(),
             source: "api".into(),
+            shadows: vec!["config".into()],
+            version: "1.2".into(),
             registered_at: Timestamp(1),
             labels: Vec::new(),
             check: Some(Check { at: Timestamp(2), health: "ok".into(), message: "m".into(), latency_ms: 3 }),
@@ -431,7 +510,14 @@ mod tests {
             interval: Some(Duration::from_secs(30)),
             provider,
         };
-        let answer = RegistryAnswer { entries: vec![entry], failures: vec![(name(), Error::usage("no"))] };
+        let finding = Finding {
+            what: "added".into(),
+            name: "app".into(),
+            source: "plugin".into(),
+            detail: String::new(),
+        };
+        let failures = vec![(name(), Error::usage("no"))];
+        let answer = RegistryAnswer { entries: vec![entry], failures, findings: vec![finding] };
         assert_eq!(RegistryAnswer::from_wire(answer.to_wire()), Ok(answer));
     }
 }

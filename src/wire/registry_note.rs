@@ -21,6 +21,12 @@ pub struct RegistryNote {
     pub breaker: BreakerNote,
     /// From one check of its health to the next, where a person has set it; zero: it is not checked.
     pub interval: Option<Duration>,
+    /// Of which type it is; empty: an executable.
+    pub kind: String,
+    /// Of the plugin that it comes from.
+    pub version: String,
+    /// Of a credential: what it is named by.
+    pub credential: Option<String>,
 }
 
 /// What is known of an entry's breaker.
@@ -47,6 +53,9 @@ impl RegistryNote {
             openings: self.breaker.openings,
             held: self.breaker.is_held,
             interval_ms: self.interval.map(millis),
+            r#type: self.kind.clone(),
+            version: self.version.clone(),
+            credential: self.credential.clone().unwrap_or_default(),
         }
         .encode_to_vec()
     }
@@ -66,6 +75,9 @@ impl RegistryNote {
                 is_held: w.held,
             },
             interval: w.interval_ms.map(Duration::from_millis),
+            kind: w.r#type,
+            version: w.version,
+            credential: (!w.credential.is_empty()).then_some(w.credential),
         })
     }
 }
@@ -89,6 +101,9 @@ mod tests {
                 is_held: true,
             },
             interval: Some(Duration::ZERO),
+            kind: "files".into(),
+            version: "1".into(),
+            credential: Some("$env:A".into()),
         };
         for note in [note, RegistryNote::default()] {
             assert_eq!(RegistryNote::decode(&note.encode()), Ok(note));

@@ -69,6 +69,8 @@ mod h_pinned;
 mod h_providers;
 mod harness;
 #[cfg(feature = "gateway")]
+mod i_discovery;
+#[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]
 mod i_modules;

@@ -1,0 +1,158 @@
+//! Secrets that a configuration only names: `{"$env": "NAME"}` and `{"$file": "PATH"}`. They are resolved
+//! when a provider is given its configuration, and what they stand for is kept nowhere.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use serde_json::{Map, Value};
+
+use crate::provider::failure::Failure;
+use crate::sdk::value;
+use crate::sys::{files, procfs, system};
+use crate::wire::error::Error;
+
+/// What a secret is named by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A variable that the service was started with; what `provost env` sets does not count.
+    Variable(String),
+    /// A file that only its owner may read, who is root or the service's user.
+    File(PathBuf),
+}
+
+impl Reference {
+    /// Reads a value that is nothing but a reference; none: it is something else.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
+        let map = value.as_object().filter(|map| map.len() == 1)?;
+        let (key, name) = map.iter().next()?;
+        let name = name.as_str()?;
+        match key.as_str() {
+            "$env" => Some(Self::Variable(name.to_owned())),
+            "$file" => Some(Self::File(name.into())),
+            _ => None,
+        }
+    }
+
+    /// As it is written and shown.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Variable(name) => format!("$env:{name}"),
+            Self::File(path) => format!("$file:{}", path.display()),
+        }
+    }
+
+    /// Reads what [`Reference::text`] has written.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let name = |rest: &str| Some(rest.to_owned()).filter(|name| !name.is_empty());
+        match (text.strip_prefix("$env:"), text.strip_prefix("$file:")) {
+            (Some(rest), _) => name(rest).map(Self::Variable),
+            (None, Some(rest)) => name(rest).map(|path| Self::File(path.into())),
+            (None, None) => None,
+        }
+    }
+
+    /// What it stands for; an error says why there is nothing, and never what it is.
+    pub fn resolve(&self) -> Result<String, String> {
+        match self {
+            Self::Variable(name) => {
+                let found = service_variable(name).filter(|value| !value.is_empty());
+                found.ok_or_else(|| format!("the variable {name} is not set"))
+            }
+            Self::File(path) => {
+                files::password(path).map_err(|why| format!("the file {}: {why}", path.display()))
+            }
+        }
+    }
+}
+
+/// A variable that the service was started with: all processes of the service's own are the keeper's children.
+#[must_use]
+pub fn service_variable(name: &str) -> Option<String> {
+    let all = procfs::variables(system::parent_pid()).unwrap_or_default();
+    let is_it =
+        |pair: &&[u8]| pair.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='));
+    let pair = all.split(|&byte| byte == 0).find(is_it)?;
+    String::from_utf8(pair[name.len() + 1..].to_vec()).ok()
+}
+
+/// A configuration, an encoded `Struct`, with every reference replaced by what it stands for.
+pub fn resolved(config: &[u8]) -> Result<Vec<u8>, Failure> {
+    let bad = |e: Error| Failure::BadConfig { why: e.message };
+    let mut map = value::to_json(value::decode(config).map_err(bad)?);
+    if all_in(&map).is_empty() {
+        return Ok(config.to_vec());
+    }
+    for value in map.values_mut() {
+        replace(value).map_err(|why| Failure::BadConfig { why })?;
+    }
+    Ok(value::to_struct(map).map_err(bad)?.encode_to_vec())
+}
+
+/// All references in a configuration.
+#[must_use]
+pub fn all_in(map: &Map<String, Value>) -> Vec<Reference> {
+    let mut all = Vec::new();
+    map.values().for_each(|value| collect(value, &mut all));
+    all
+}
+
+fn collect(value: &Value, all: &mut Vec<Reference>) {
+    match value {
+        Value::Object(_) if Reference::of(value).is_some() => all.extend(Reference::of(value)),
+        Value::Object(map) => map.values().for_each(|value| collect(value, all)),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, all)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn replace(value: &mut Value) -> Result<(), String> {
+    if let Some(reference) = Reference::of(value) {
+        *value = Value::String(reference.resolve()?);
+        return Ok(());
+    }
+    match value {
+        Value::Object(map) => map.values_mut().try_for_each(replace),
+        Value::Array(list) => list.iter_mut().try_for_each(replace),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn references_are_replaced_wherever_they_stand() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("key");
+        fs::write(&path, "sk-canary-123\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let encoded =
+            |config: &Value| value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec();
+        let config =
+            json!({ "api": [{ "key": { "$file": path } }], "n": 1, "other": { "$env": "A", "b": 1 } });
+        let found = value::to_json(value::decode(&resolved(&encoded(&config)).unwrap()).unwrap());
+        assert_eq!(found["api"][0]["key"], "sk-canary-123");
+        assert_eq!(found["other"], json!({ "$env": "A", "b": 1 }), "that is no reference");
+        let bad = json!({ "key": { "$env": "PROVOST_NO_SUCH_VARIABLE" } });
+        let refused = resolved(&encoded(&bad)).unwrap_err();
+        assert!(refused.message().contains("PROVOST_NO_SUCH_VARIABLE is not set"), "{refused:?}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(resolved(&encoded(&config)).is_err(), "others may read it");
+    }
+
+    #[test]
+    fn a_reference_is_written_and_read_again() {
+        for reference in [Reference::Variable("A".into()), Reference::File("/a b".into())] {
+            assert_eq!(Reference::from_text(&reference.text()), Some(reference));
+        }
+        assert_eq!((Reference::from_text("$env:"), Reference::from_text("x")), (None, None));
+    }
+}

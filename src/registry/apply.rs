@@ -1,0 +1,256 @@
+//! Discovery: sources are looked at, and the entries become what they say. One look at a time; what is wrong
+//! with one provider is said and leaves the others alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::provider::for_each;
+use crate::registry::discovery::{Behind, Candidate, Found, Origin, Plan, Present, Sources, plan};
+use crate::registry::entry::{Entry, Facts, Life};
+use crate::registry::{Cause, Registry, failure};
+use crate::wire::error::Error;
+use crate::wire::event::EventKind;
+use crate::wire::provider::{Definition, ProviderCall, ProviderName};
+use crate::wire::registry::{Discovery, Finding};
+
+/// The most that are started at a time.
+const STARTS_MAX: usize = 8;
+
+impl Registry {
+    /// Looks at all sources that are used by themselves, and says in the log what is wrong.
+    pub fn refresh(&self, cause: Cause<'_>) {
+        let Some(sources) = self.sources.get() else { return };
+        let findings = self.discover_in(&sources.used.clone(), false, cause);
+        let lines: BTreeSet<_> = findings
+            .iter()
+            .filter(|finding| matches!(finding.what.as_str(), "invalid" | "shadowed"))
+            .map(|f| format!("{} {}: {}: {}", f.source, f.name, f.what, f.detail))
+            .collect();
+        let before = std::mem::replace(&mut self.discovered.lock().said, lines.clone());
+        lines.difference(&before).for_each(|line| (self.say)(line));
+    }
+
+    /// Looks where a person says.
+    pub(super) fn discover(&self, discovery: &Discovery, cause: Cause<'_>) -> Vec<Finding> {
+        let mut origins: Vec<_> = discovery.sources.iter().filter_map(|s| Origin::from_name(s)).collect();
+        if origins.is_empty() {
+            origins = self.usual_origins();
+        }
+        self.discover_in(&origins, discovery.is_dry_run, cause)
+    }
+
+    /// What there would be, and whether it could be.
+    pub(super) fn validate(&self) -> Vec<Finding> {
+        let Some(sources) = self.sources.get() else { return Vec::new() };
+        let mut findings = Vec::new();
+        for origin in self.usual_origins() {
+            let found = look(sources, origin, &mut findings);
+            for candidate in found.iter().flat_map(|found| &found.candidates) {
+                findings.push(match self.could_be(candidate) {
+                    Ok(()) => candidate.finding("valid", &candidate.place),
+                    Err(e) => {
+                        candidate.finding("invalid", failure::without_name(&candidate.name, &e.message))
+                    }
+                });
+            }
+        }
+        findings
+    }
+
+    /// Where is looked if nothing else is said: in the environment only where that is wanted.
+    fn usual_origins(&self) -> Vec<Origin> {
+        let is_wanted = |origin: &Origin| self.sources.get().is_some_and(|s| s.used.contains(origin));
+        let is_usual = |origin: &Origin| *origin != Origin::Environment || is_wanted(origin);
+        Origin::DISCOVERED.into_iter().filter(is_usual).collect()
+    }
+
+    /// Without starting it.
+    fn could_be(&self, candidate: &Candidate) -> Result<(), Error> {
+        match &candidate.behind {
+            Behind::Process(definition) => self.providers.could_start(&candidate.name, definition),
+            Behind::Credential(reference) => {
+                reference.resolve().map(drop).map_err(|why| failure::invalid_config(&candidate.name, &why))
+            }
+        }
+    }
+
+    /// The lock of what is under way is held all through: it is there so that no look overlaps another.
+    fn discover_in(&self, origins: &[Origin], is_dry_run: bool, cause: Cause<'_>) -> Vec<Finding> {
+        let Some(sources) = self.sources.get() else { return Vec::new() };
+        let _one_at_a_time = self.discovering.lock();
+        let mut findings = Vec::new();
+        let mut all = self.discovered.lock().found.clone();
+        let present = self.present();
+        for &origin in origins {
+            let Some(mut found) = look(sources, origin, &mut findings) else { continue };
+            let of_it = present.iter().filter(|(_, there)| there.origin == origin);
+            let kept = of_it.filter_map(|(name, there)| there.kept(name, &found.bad));
+            found.candidates.extend(kept.collect::<Vec<_>>());
+            all.insert(origin, found.candidates);
+        }
+        let looked_at = all.keys().copied().collect();
+        let plan = plan(&present, all.values().flatten().cloned().collect(), &looked_at);
+        let mut shadowed: BTreeMap<ProviderName, Vec<Origin>> = BTreeMap::new();
+        for (candidate, by) in &plan.shadowed {
+            shadowed.entry(candidate.name.clone()).or_default().push(candidate.origin);
+            let detail = format!("not used, since {} has one of this name", by.name());
+            findings.push(candidate.finding("shadowed", &detail));
+        }
+        if is_dry_run {
+            findings.extend(plan.remove.iter().map(removed));
+            findings.extend(plan.add.iter().map(|c| c.finding("added", &c.place)));
+            findings.extend(plan.change.iter().map(|c| c.finding("changed", &c.place)));
+            return findings;
+        }
+        {
+            let mut discovered = self.discovered.lock();
+            (discovered.found, discovered.shadowed) = (all, shadowed);
+        }
+        self.carry_out(&plan, &mut findings, cause);
+        findings
+    }
+
+    fn carry_out(&self, plan: &Plan, findings: &mut Vec<Finding>, cause: Cause<'_>) {
+        for (name, origin) in &plan.remove {
+            let Ok(entry) = self.find(name) else { continue };
+            findings.push(match self.unregister(&entry, cause) {
+                Ok(_) => removed(&(name.clone(), *origin)),
+                Err(e) => {
+                    Finding { what: "invalid".into(), detail: e.message, ..removed(&(name.clone(), *origin)) }
+                }
+            });
+        }
+        let done = Mutex::new(Vec::new());
+        let work = |candidate: &Candidate, what, result: Result<(), Error>| {
+            done.lock().push(match result {
+                Ok(()) => candidate.finding(what, &candidate.place),
+                Err(e) => candidate.finding("invalid", failure::without_name(&candidate.name, &e.message)),
+            });
+        };
+        for some in plan.add.chunks(STARTS_MAX) {
+            for_each(some, |candidate| work(candidate, "added", self.add(candidate, cause)));
+        }
+        for some in plan.change.chunks(STARTS_MAX) {
+            for_each(some, |candidate| work(candidate, "changed", self.alter(candidate, cause)));
+        }
+        findings.extend(done.into_inner());
+    }
+
+    /// Makes an entry of a candidate. One of a plugin is started; one that only could not be started this
+    /// time is known all the same.
+    fn add(&self, candidate: &Candidate, cause: Cause<'_>) -> Result<(), Error> {
+        let (entry, is_new) = self.reserve(&candidate.name, candidate.labels.clone());
+        if !is_new {
+            return Err(failure::already_exists(&candidate.name));
+        }
+        entry.become_of(candidate);
+        if let Some(watch) = self.watch.get() {
+            watch.exits.begin();
+        }
+        let result = match &candidate.behind {
+            Behind::Credential(_) => Ok(()),
+            Behind::Process(definition) if candidate.origin == Origin::Config => {
+                self.providers.configure(vec![(candidate.name.clone(), Definition::clone(definition))]);
+                Ok(())
+            }
+            Behind::Process(definition) => {
+                let start = ProviderCall::Start(candidate.name.clone(), definition.clone());
+                self.providers.answer(start).map(drop)
+            }
+        };
+        let is_process = matches!(candidate.behind, Behind::Process(_));
+        if is_process && self.providers.known(&candidate.name).is_none() {
+            self.remove(&entry);
+            return result;
+        }
+        self.made(&entry, result.as_ref().err(), cause)?;
+        if let Err(e) = &result {
+            entry.gate.fail(failure::without_name(&candidate.name, &e.message));
+        }
+        result
+    }
+
+    /// Has an entry be what a candidate says. It is the same entry: its breaker and its history stay.
+    fn alter(&self, candidate: &Candidate, cause: Cause<'_>) -> Result<(), Error> {
+        let entry = self.find(&candidate.name)?;
+        let result = match &candidate.behind {
+            Behind::Credential(_) => self.providers.forget(&candidate.name),
+            Behind::Process(definition) => match self.providers.definition(&candidate.name) {
+                Some(present) if present == **definition => Ok(()),
+                Some(_) => self.providers.redefine(&candidate.name, Definition::clone(definition)),
+                None => {
+                    let start = ProviderCall::Start(candidate.name.clone(), definition.clone());
+                    self.providers.answer(start).map(drop)
+                }
+            },
+        };
+        if result.is_ok() {
+            entry.become_of(candidate);
+        }
+        self.look(&entry, result.as_ref().err(), cause);
+        self.save(&entry);
+        if let Err(e) = &result {
+            let why = failure::without_name(&candidate.name, &e.message);
+            self.events.tell(EventKind::ProviderError, &candidate.name, cause, why);
+        }
+        result
+    }
+
+    /// What there is, for the plan.
+    fn present(&self) -> BTreeMap<ProviderName, Present> {
+        let one = |entry: Arc<Entry>| {
+            let facts = entry.facts.lock().clone();
+            let behind = match facts.credential {
+                Some(reference) => Some(Behind::Credential(reference)),
+                None => self.providers.definition(&entry.name).map(|d| Behind::Process(Box::new(d))),
+            };
+            let Facts { origin, kind, version, labels, .. } = facts;
+            (entry.name.clone(), Present { origin, kind, version, labels, behind })
+        };
+        let is_one = |entry: &Arc<Entry>| !matches!(entry.life(), Life::Gone);
+        self.of_set(None).into_iter().filter(is_one).map(one).collect()
+    }
+}
+
+/// What a source has; what is wrong there goes to the findings.
+fn look(sources: &Sources, origin: Origin, findings: &mut Vec<Finding>) -> Option<Found> {
+    let invalid = |place: &str, why: &str| Finding {
+        what: "invalid".to_owned(),
+        name: place.to_owned(),
+        source: origin.name().to_owned(),
+        detail: why.to_owned(),
+    };
+    match (sources.look_at)(origin) {
+        Ok(found) => {
+            findings.extend(found.bad.iter().map(|(place, why)| invalid(place, why)));
+            Some(found)
+        }
+        // Nothing of it goes while it cannot be read.
+        Err(e) => {
+            findings.push(invalid("", &e.message));
+            None
+        }
+    }
+}
+
+fn removed((name, origin): &(ProviderName, Origin)) -> Finding {
+    Finding {
+        what: "removed".to_owned(),
+        name: name.to_string(),
+        source: origin.name().to_owned(),
+        detail: String::new(),
+    }
+}
+
+impl Candidate {
+    fn finding(&self, what: &str, detail: &str) -> Finding {
+        Finding {
+            what: what.to_owned(),
+            name: self.name.to_string(),
+            source: self.origin.name().to_owned(),
+            detail: detail.to_owned(),
+        }
+    }
+}
