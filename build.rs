@@ -24,9 +24,10 @@ const MESSAGES: [&str; 7] = [
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 9] = [
+const SERVICES: [&str; 10] = [
     "proto/provost/v1/process_service.proto",
     "proto/provost/v1/provider_service.proto",
+    "proto/provost/v1/registry_service.proto",
     "proto/nomos/provider/v1/provider.proto",
     "proto/constellation/provider/v1/provider.proto",
     "proto/grpc/health/v1/health.proto",
@@ -37,7 +38,7 @@ const SERVICES: [&str; 9] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 15] = [
+const LONG: [&str; 19] = [
     "Start",
     "StartAgain",
     "Update",
@@ -53,6 +54,10 @@ const LONG: [&str; 15] = [
     "StopProvider",
     "ReplaceProvider",
     "ShutDownProviders",
+    "RegisterProvider",
+    "ChangeEntries",
+    "DiscoverProviders",
+    "ValidateProviders",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

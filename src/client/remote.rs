@@ -18,10 +18,11 @@ use crate::client::link::{Fault, TIMEOUT};
 use crate::client::settings::{Host, RemoteSettings};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{NextPage, Paged};
+use crate::rpc::api::registry::Question;
 use crate::rpc::block;
 use crate::rpc::client_threads::environment;
 use crate::rpc::services::public as api;
-use crate::rpc::services::public::{ProcessServiceClient, ProviderServiceClient};
+use crate::rpc::services::public::{ProcessServiceClient, ProviderServiceClient, RegistryServiceClient};
 use crate::rpc::status;
 use crate::sys::{clock, grpc, thread};
 use crate::tls::material;
@@ -183,9 +184,15 @@ impl RemoteLink {
                 let e = Error::new(Code::Refused, "modules are not asked for over gRPC yet");
                 return Err(Fault::Final(e.hint("ask on the machine itself, without --host")));
             }
-            Request::Registry(_) => {
-                let e = Error::new(Code::Refused, "the registry is not asked over gRPC yet");
-                return Err(Fault::Final(e.hint("ask on the machine itself, without --host")));
+            Request::Registry(call) => {
+                let client = RegistryServiceClient(client.0.clone());
+                match Question::from(call) {
+                    Question::Register(r) => client.register_provider(&r, option).map(unary),
+                    Question::List(r) => client.list_entries(&r, option).map(unary),
+                    Question::Change(r) => client.change_entries(&r, option).map(unary),
+                    Question::Discover(r) => client.discover_providers(&r, option).map(unary),
+                    Question::Validate(r) => client.validate_providers(&r, option).map(unary),
+                }
             }
             Request::Note(_)
             | Request::Follow(_)

@@ -56,3 +56,11 @@ methods! { ProviderService:
     replace_provider: later(ReplaceProviderRequest) -> ServerStreamingSink<ReplaceProviderResponse>;
     shut_down_providers: later(ShutDownProvidersRequest) -> ServerStreamingSink<ShutDownProvidersResponse>;
 }
+
+methods! { RegistryService:
+    register_provider: later(RegisterProviderRequest) -> ServerStreamingSink<RegisterProviderResponse>;
+    list_entries: at_once(ListEntriesRequest) -> UnarySink<ListEntriesResponse>;
+    change_entries: later(ChangeEntriesRequest) -> ServerStreamingSink<ChangeEntriesResponse>;
+    discover_providers: later(DiscoverProvidersRequest) -> ServerStreamingSink<DiscoverProvidersResponse>;
+    validate_providers: later(ValidateProvidersRequest) -> ServerStreamingSink<ValidateProvidersResponse>;
+}

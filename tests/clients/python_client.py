@@ -40,6 +40,7 @@ SOON = 20
 SERVICES = {
     "provost.v1.ProcessService",
     "provost.v1.ProviderService",
+    "provost.v1.RegistryService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",

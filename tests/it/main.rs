@@ -54,6 +54,8 @@ mod g_process;
 #[cfg(feature = "gateway")]
 mod g_refused;
 #[cfg(feature = "gateway")]
+mod g_registry;
+#[cfg(feature = "gateway")]
 mod g_remote;
 #[cfg(feature = "gateway")]
 mod g_shares;

@@ -12,6 +12,7 @@ pub(crate) mod pages;
 mod probes;
 mod processes;
 mod providers;
+pub(crate) mod registry;
 pub(crate) mod requests;
 mod specs;
 mod values;

@@ -14,7 +14,7 @@ pub(super) const STATES: Pairs<State, api::ProcessState> =
 pub(super) const POLICIES: Pairs<RestartPolicy, api::RestartPolicy> =
     same_names!(RestartPolicy as RestartPolicy: Never OnFailure Always);
 
-const CODES: Pairs<Code, api::ErrorCode> = same_names! { Code as ErrorCode:
+pub(super) const CODES: Pairs<Code, api::ErrorCode> = same_names! { Code as ErrorCode:
     Failed Usage No NotFound TimedOut Refused Unreachable Partial CannotExecute ProgramNotFound
 };
 

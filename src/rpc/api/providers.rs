@@ -42,24 +42,28 @@ fn of(target: Option<api::ProviderTarget>, what: What) -> Result<Body, Invalid> 
 impl Ask for api::StartProviderRequest {
     fn body(self) -> Result<Body, Invalid> {
         let spec = self.spec.ok_or_else(|| Invalid::because("spec", "it is missing"))?;
-        let variables = VARIABLES.asked("spec.variables", spec.variables)?;
-        let definition = v1::ProviderDefinition {
-            binary: spec.binary,
-            config: spec.config.map(|config| config.encode_to_vec()).unwrap_or_default(),
-            source_file_path: spec.source_file_path,
-            user: spec.user,
-            group: spec.group,
-            cwd: spec.working_directory,
-            environment: variables.unwrap_or(v1::ProviderEnvironment::Inherit).into(),
-            allowed_variables: spec.allowed_variables,
-            sha256: spec.sha256,
-            pin_type: spec.pin_type,
-            pin_version: spec.pin_version,
-            allow_external: spec.allow_external,
-            timeouts: spec.timeouts.map(timeouts).transpose()?,
-        };
-        of(self.target, What::Start(definition))
+        of(self.target, What::Start(definition(spec)?))
     }
+}
+
+/// How a provider is run.
+pub(super) fn definition(spec: api::ProviderSpec) -> Result<v1::ProviderDefinition, Invalid> {
+    let variables = VARIABLES.asked("spec.variables", spec.variables)?;
+    Ok(v1::ProviderDefinition {
+        binary: spec.binary,
+        config: spec.config.map(|config| config.encode_to_vec()).unwrap_or_default(),
+        source_file_path: spec.source_file_path,
+        user: spec.user,
+        group: spec.group,
+        cwd: spec.working_directory,
+        environment: variables.unwrap_or(v1::ProviderEnvironment::Inherit).into(),
+        allowed_variables: spec.allowed_variables,
+        sha256: spec.sha256,
+        pin_type: spec.pin_type,
+        pin_version: spec.pin_version,
+        allow_external: spec.allow_external,
+        timeouts: spec.timeouts.map(timeouts).transpose()?,
+    })
 }
 
 fn timeouts(sent: api::ProviderTimeouts) -> Result<v1::ProviderTimeouts, Invalid> {

@@ -44,6 +44,8 @@ pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
             Body::Upgrade(_) => "path",
             Body::Provider(call) if matches!(call.what, Some(What::Fetch(_))) => "path",
             Body::Provider(_) => "spec",
+            Body::Registry(call) if call.definition.is_some() => "spec",
+            Body::Registry(_) => "action",
             _ => "targets",
         };
         Request::from_body(body).map_err(|e| Invalid::new(field, e))
