@@ -227,7 +227,7 @@ fn host_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> R
     spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(host::READY.to_owned()));
     // With the service it ends its providers first.
-    spec.stop.timeout = config.registry.graceful_shutdown_timeout + GATEWAY_STOP_MAX;
+    spec.stop.timeout = config.registry.graceful_shutdown_timeout + STOP_MAX;
     Ok(spec)
 }
 

@@ -14,8 +14,9 @@ use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::{DiscoverySettings, EnvironmentRule};
 use crate::sys::files;
 use crate::wire::error::Error;
-use crate::wire::provider::{Definition, ProviderName, SET_DEFAULT, sha256};
+use crate::wire::provider::{Definition, ProviderName, SET_DEFAULT};
 use crate::wire::registry::{TYPE_CREDENTIAL, TYPE_PROCESS};
+use crate::wire::values::sha256;
 
 /// What a folder's manifest is called.
 const MANIFEST: &str = "plugin.toml";

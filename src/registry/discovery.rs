@@ -246,9 +246,10 @@ mod tests {
             Origin::DISCOVERED.map(|origin| candidate("app", origin, origin.name()));
         let given = vec![environment.clone(), plugin.clone(), config.clone()];
         let first = plan(&BTreeMap::new(), given, &all());
-        assert_eq!(first.add, [config.clone()]);
+        assert_eq!(first.add, std::slice::from_ref(&config));
         assert_eq!(first.shadowed, [(plugin.clone(), Origin::Config), (environment.clone(), Origin::Config)]);
-        let next = plan(&present(&[config.clone()]), vec![environment.clone(), plugin.clone()], &all());
+        let next =
+            plan(&present(std::slice::from_ref(&config)), vec![environment.clone(), plugin.clone()], &all());
         assert_eq!((next.change, next.remove), (vec![plugin.clone()], vec![]));
         // One that was registered stays what it is.
         let api = candidate("app", Origin::Api, "/a");

@@ -94,7 +94,7 @@ fn in_order(
     let begin = Instant::now();
     apply(ours, path, &text)?;
     until("all are ready", LIMIT, || {
-        let all = ours.client.list(List { pattern: None, all: false }).unwrap_or_default();
+        let all = ours.client.list(List::default()).unwrap_or_default();
         all.len() == count as usize && all.iter().all(|p| p.ready)
     })?;
     let took = begin.elapsed().as_secs_f64() * 1000.0;
