@@ -98,10 +98,10 @@ fn in_order(
         all.len() == count as usize && all.iter().all(|p| p.ready)
     })?;
     let took = begin.elapsed().as_secs_f64() * 1000.0;
-    table.row(&format!("{what} of {count}, until all are ready"), "ms").ours(Some(took)).done();
+    table.row(format!("{what} of {count}, until all are ready"), "ms").ours(Some(took)).done();
     let steps = if what == "chain" { count } else { 2 };
     table
-        .row(&format!("... their own times, in order ({OWN_MS} ms each)"), "ms")
+        .row(format!("... their own times, in order ({OWN_MS} ms each)"), "ms")
         .ours(Some(f64::from(steps * OWN_MS)))
         .done();
     Ok(())
