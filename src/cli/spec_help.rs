@@ -20,6 +20,10 @@ How the process is run:
       --oom-score-adj N      -1000 to 1000
       --no-new-privs         Set-user-id programs gain nothing
       --sha256 DIGITS        Only if the program's file, given by its path, has this SHA-256
+      --landlock-read PATH   It may read and execute what is at and below this path, and reach nothing
+                             else, not even to begin; may be repeated
+      --landlock-write PATH  ... and also change what is here
+      --landlock-optional    Run it also where the kernel cannot see to that
       --limit RES=SOFT[:HARD]  A resource limit, as nofile=1024; may be repeated
       --restart WHEN         never (default), on-failure or always
       --restart-delay D      Before the second restart in a row, doubling from there (100ms)

@@ -126,6 +126,9 @@ impl Launch {
             "--oom-score-adj" => spec.oom_score_adj = Some(arguments.number(option)?),
             "--no-new-privs" => spec.no_new_privs = true,
             "--sha256" => spec.executable_sha256 = Some(values::sha256(&arguments.value(option)?)?),
+            "--landlock-read" => spec.landlock.read.push(arguments.value(option)?),
+            "--landlock-write" => spec.landlock.write.push(arguments.value(option)?),
+            "--landlock-optional" => spec.landlock.optional = true,
             "--limit" => spec.rlimits.push(values::rlimit(option, &arguments.value(option)?)?),
             _ => return Ok(false),
         }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::keeper::spawn_slots::Needs;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
-use crate::sys::{errno, limits, signal};
+use crate::sys::{errno, landlock, limits, signal};
 use crate::wire::keeper::{ByteRange, FAILURE_AT, Failure, Step};
 use crate::wire::launch::Laid;
 
@@ -101,6 +101,7 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     let packed = |bytes| Packed::new(bytes).ok_or((Step::Memory, errno::EINVAL));
     let cwd = packed(launch.cwd)?.iter().next().ok_or((Step::Chdir, errno::ENOENT))?;
     child::chdir(cwd).map_err(at(Step::Chdir))?;
+    confine(&launch).map_err(at(Step::Landlock))?;
     signal::reset(setup.ignored);
     let (argv, env) = (packed(launch.argv)?, packed(launch.env)?);
     Err((
@@ -112,6 +113,25 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
             Some(_) | None => exec(packed(launch.candidates)?, argv, env),
         },
     ))
+}
+
+/// Leaves only those files in reach that the launch names, if it names any.
+fn confine(launch: &Laid<'_>) -> io::Result<()> {
+    if launch.readable.is_empty() && launch.writable.is_empty() {
+        return Ok(());
+    }
+    // Else it could get them back by a program that gives more rights, and nobody but root may restrict so.
+    child::set_no_new_privs()?;
+    let packed = |bytes| Packed::new(bytes).ok_or(io::ErrorKind::InvalidData);
+    match landlock::restrict(packed(launch.readable)?, packed(launch.writable)?) {
+        Err(e) if launch.landlock_optional() && is_without(&e) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether the kernel cannot do it at all.
+fn is_without(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(errno::ENOSYS | errno::EOPNOTSUPP))
 }
 
 /// Tries each path as execvp(3) does: what is missing is skipped, and a refusal is remembered in case nothing

@@ -209,7 +209,7 @@ pub struct Packed<'m>(&'m [u8]);
 
 /// A string within [`Packed`] ones.
 #[derive(Clone, Copy, Debug)]
-pub struct Text<'m>(*const libc::c_char, PhantomData<&'m [u8]>);
+pub struct Text<'m>(pub(in crate::sys) *const libc::c_char, pub(in crate::sys) PhantomData<&'m [u8]>);
 
 impl<'m> Packed<'m> {
     /// `None`: the last one has no end.

@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod files;
 #[cfg(feature = "gateway")]
 pub mod grpc;
+pub mod landlock;
 pub mod limits;
 pub mod memory;
 pub mod pidfd;
@@ -46,7 +47,7 @@ pub mod errno {
 
     pub use libc::{
         E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
-        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOTDIR, EPERM, ESRCH, ETXTBSY,
+        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, ETXTBSY,
     };
 
     /// Whether an error is a want of descriptors or memory: it says nothing about what was looked at.

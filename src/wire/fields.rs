@@ -144,6 +144,27 @@ pub const FIELDS: &[Field] = &[
         },
     },
     Field {
+        key: "landlock_read",
+        effect: Effect::NextRun,
+        takes: "a list of absolute paths that it may read and execute, and nothing else",
+        get: |s| (!s.landlock.read.is_empty()).then(|| s.landlock.read.clone().into()),
+        set: |s, v| texts(v).map(|paths| s.landlock.read = paths),
+    },
+    Field {
+        key: "landlock_write",
+        effect: Effect::NextRun,
+        takes: "a list of absolute paths that it may also change",
+        get: |s| (!s.landlock.write.is_empty()).then(|| s.landlock.write.clone().into()),
+        set: |s, v| texts(v).map(|paths| s.landlock.write = paths),
+    },
+    Field {
+        key: "landlock_optional",
+        effect: Effect::NextRun,
+        takes: "true or false",
+        get: |s| s.landlock.optional.then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.landlock.optional = is),
+    },
+    Field {
         key: "limits",
         effect: Effect::NextRun,
         takes: LIMITS,

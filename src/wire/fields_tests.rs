@@ -1,6 +1,7 @@
 //! A definition that is shown is read as what it was, and a value of another kind is refused.
 
 use super::*;
+use crate::wire::landlock::Landlock;
 use crate::wire::needs::Needs;
 
 /// Every field of a spec, none as by default.
@@ -12,6 +13,7 @@ fn full() -> Spec {
     (spec.groups, spec.umask, spec.nice) = (vec!["g".into()], Some(0o27), Some(-5));
     (spec.oom_score_adj, spec.no_new_privs) = (Some(100), true);
     spec.executable_sha256 = Some("0a".repeat(32));
+    spec.landlock = Landlock { read: vec!["/usr".into()], write: vec!["/tmp".into()], optional: true };
     spec.rlimits = vec![Rlimit { resource: "nofile".into(), soft: 64, hard: u64::MAX }];
     spec.restart = RestartRules {
         policy: RestartPolicy::OnFailure,

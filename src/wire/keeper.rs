@@ -159,11 +159,12 @@ pub enum Step {
     SetUid,
     NoNewPrivs,
     Chdir,
+    Landlock,
     Exec,
 }
 
 /// Steps with their numbers and names: the one list of them.
-const STEPS: [(Step, u32, &str); 14] = [
+const STEPS: [(Step, u32, &str); 15] = [
     (Step::Pipe, 1, "pipe"),
     (Step::Fork, 2, "fork"),
     (Step::Memory, 3, "memory"),
@@ -178,6 +179,7 @@ const STEPS: [(Step, u32, &str); 14] = [
     (Step::NoNewPrivs, 12, "no_new_privs"),
     (Step::Chdir, 13, "chdir"),
     (Step::Exec, 14, "exec"),
+    (Step::Landlock, 15, "landlock"),
 ];
 
 impl Step {

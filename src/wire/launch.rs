@@ -5,18 +5,23 @@
 //!
 //! ```text
 //! words of the head, flags, uid, gid, umask, nice, oom_score_adj,           head
-//! limits, groups, bytes of argv, of env, of candidates, of cwd
+//! limits, groups, bytes of argv, of env, of candidates, of cwd,
+//! of readable and writable paths, of guarded candidates
 //! limits (resource, soft, hard) and groups, a word each
-//! argv, env, candidates, cwd, each string ended by NUL
+//! argv, env, candidates, cwd, readable, writable, guarded candidates, each string ended by NUL
 //! ```
 //!
-//! A newer engine may make the head longer; what a keeper does not know it passes over.
+//! A newer engine may make the head longer; what a keeper does not know it passes over. What must not be
+//! passed over has the candidates in another place, where such a keeper does not look: it finds nothing that
+//! it could execute.
 
 use crate::wire::error::Error;
 use crate::wire::strings::Strings;
 
 /// Words of the head.
-const HEAD: usize = 13;
+const HEAD: usize = 16;
+/// Those of the first form of it.
+const HEAD_MIN: u64 = 13;
 /// The most words of a head, of limits and of groups that are believed.
 const VALUES_MAX: u64 = 1 << 17;
 const VALUE_LEN: usize = 8;
@@ -29,6 +34,7 @@ const HAS_NICE: u64 = 1 << 4;
 const HAS_OOM: u64 = 1 << 5;
 const NO_NEW_PRIVS: u64 = 1 << 6;
 const BY_DESCRIPTOR: u64 = 1 << 7;
+const LANDLOCK_OPTIONAL: u64 = 1 << 8;
 
 /// The launch of one run, as the engine makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -50,6 +56,13 @@ pub struct Launch {
     /// The program is an open file, which the child was given. There are no candidates then, so that a keeper
     /// that does not know of this executes nothing.
     pub by_descriptor: bool,
+    /// Paths below which it may read and execute. Where there are any, or any writable ones, nothing else can
+    /// be reached.
+    pub readable: Strings,
+    /// Paths below which it may also change things.
+    pub writable: Strings,
+    /// It may be executed also where the kernel cannot see to that.
+    pub landlock_optional: bool,
     /// Paths to try, in order.
     pub candidates: Strings,
 }
@@ -59,7 +72,11 @@ impl Launch {
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let mut cwd = Strings::default();
         cwd.push(&[&self.cwd])?;
-        let strings = [&self.argv, &self.env, &self.candidates, &cwd];
+        let none = Strings::default();
+        let is_guarded = self.is_confined() && !self.landlock_optional;
+        let (candidates, guarded) =
+            if is_guarded { (&none, &self.candidates) } else { (&self.candidates, &none) };
+        let strings = [&self.argv, &self.env, candidates, &cwd, &self.readable, &self.writable, guarded];
         let groups = self.groups.as_deref().unwrap_or_default();
         let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
         let head: [u64; HEAD] = [
@@ -71,7 +88,8 @@ impl Launch {
                 | flag(self.nice.is_some(), HAS_NICE)
                 | flag(self.oom_score_adj.is_some(), HAS_OOM)
                 | flag(self.no_new_privs, NO_NEW_PRIVS)
-                | flag(self.by_descriptor, BY_DESCRIPTOR),
+                | flag(self.by_descriptor, BY_DESCRIPTOR)
+                | flag(self.landlock_optional, LANDLOCK_OPTIONAL),
             self.uid.unwrap_or(0).into(),
             self.gid.unwrap_or(0).into(),
             self.umask.unwrap_or(0).into(),
@@ -83,6 +101,9 @@ impl Launch {
             strings[1].as_bytes().len() as u64,
             strings[2].as_bytes().len() as u64,
             strings[3].as_bytes().len() as u64,
+            strings[4].as_bytes().len() as u64,
+            strings[5].as_bytes().len() as u64,
+            strings[6].as_bytes().len() as u64,
         ];
         let limits = self.rlimits.iter().flat_map(|&(resource, soft, hard)| [resource.into(), soft, hard]);
         let values = head.into_iter().chain(limits).chain(groups.iter().map(|&g| g.into()));
@@ -92,6 +113,10 @@ impl Launch {
         values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
         strings.iter().for_each(|s| bytes.extend_from_slice(s.as_bytes()));
         Ok(bytes)
+    }
+
+    fn is_confined(&self) -> bool {
+        !self.readable.as_bytes().is_empty() || !self.writable.as_bytes().is_empty()
     }
 }
 
@@ -108,6 +133,10 @@ pub struct Laid<'m> {
     /// Each ended by NUL.
     pub candidates: &'m [u8],
     pub cwd: &'m [u8],
+    /// Each ended by NUL.
+    pub readable: &'m [u8],
+    /// Each ended by NUL.
+    pub writable: &'m [u8],
 }
 
 impl<'m> Laid<'m> {
@@ -115,7 +144,7 @@ impl<'m> Laid<'m> {
     #[must_use]
     pub fn find(bytes: &'m [u8]) -> Option<Self> {
         let head_words = value(bytes, 0)?;
-        if head_words < HEAD as u64 || head_words > VALUES_MAX {
+        if head_words < HEAD_MIN || head_words > VALUES_MAX {
             return None;
         }
         let mut rest = bytes;
@@ -132,9 +161,13 @@ impl<'m> Laid<'m> {
         let env = take(value(head, 10)?)?;
         let candidates = take(value(head, 11)?)?;
         let cwd = take(value(head, 12)?)?;
+        let mut later = |at: usize| take(value(head, at).unwrap_or(0));
+        let (readable, writable, guarded) = (later(13)?, later(14)?, later(15)?);
+        let candidates = if candidates.is_empty() { guarded } else { candidates };
         let is_ended = |strings: &[u8]| strings.last().is_none_or(|&b| b == 0);
-        let all_ended = [argv, env, candidates, cwd].into_iter().all(is_ended) && !cwd.is_empty();
-        all_ended.then_some(Self { head, limits, groups, argv, env, candidates, cwd })
+        let all = [argv, env, candidates, cwd, readable, writable];
+        let all_ended = all.into_iter().all(is_ended) && !cwd.is_empty();
+        all_ended.then_some(Self { head, limits, groups, argv, env, candidates, cwd, readable, writable })
     }
 
     fn flagged(&self, flag: u64) -> bool {
@@ -186,6 +219,12 @@ impl<'m> Laid<'m> {
         self.flagged(BY_DESCRIPTOR)
     }
 
+    /// Whether it may be executed without landlock, where paths for it are given.
+    #[must_use]
+    pub fn landlock_optional(&self) -> bool {
+        self.flagged(LANDLOCK_OPTIONAL)
+    }
+
     /// Supplementary groups; `None`: as they are.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<u32>> {
@@ -216,6 +255,9 @@ impl<'m> Laid<'m> {
             no_new_privs: self.no_new_privs(),
             rlimits: self.rlimits().collect(),
             by_descriptor: self.by_descriptor(),
+            readable: Strings::from_bytes(self.readable.to_vec())?,
+            writable: Strings::from_bytes(self.writable.to_vec())?,
+            landlock_optional: self.landlock_optional(),
             candidates: Strings::from_bytes(self.candidates.to_vec())?,
         })
     }
@@ -260,12 +302,34 @@ mod tests {
         launch
     }
 
+    fn confined(landlock_optional: bool) -> Launch {
+        let mut launch = Launch { landlock_optional, ..full() };
+        launch.readable.push(&["/usr"]).unwrap();
+        launch.writable.push(&["/tmp"]).unwrap();
+        launch
+    }
+
     #[test]
     fn what_is_laid_is_found() {
-        for launch in [full(), Launch { cwd: "/".into(), ..Launch::default() }] {
+        let least = Launch { cwd: "/".into(), ..Launch::default() };
+        for launch in [full(), least, confined(false), confined(true)] {
             let bytes = launch.encode().unwrap();
             assert_eq!(Laid::find(&bytes).unwrap().to_launch().unwrap(), launch);
         }
+    }
+
+    /// As an engine from before it could be confined has laid it.
+    #[test]
+    fn a_shorter_head_is_whole_and_what_knows_no_more_finds_no_program_where_that_matters() {
+        let short = |launch: &Launch| {
+            let mut bytes = launch.encode().unwrap();
+            bytes.drain(13 * VALUE_LEN..HEAD * VALUE_LEN);
+            bytes[0] = 13;
+            bytes
+        };
+        assert_eq!(Laid::find(&short(&full())).unwrap().to_launch().unwrap(), full());
+        assert!(Laid::find(&short(&confined(false))).unwrap().candidates.is_empty());
+        assert_eq!(Laid::find(&short(&confined(true))).unwrap().candidates, b"/bin/prog\0");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod health;
 pub mod id;
 pub mod json;
 pub mod keeper;
+pub mod landlock;
 pub mod launch;
 pub mod leader;
 pub mod module;

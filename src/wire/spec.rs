@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
+use crate::wire::landlock::Landlock;
 use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
@@ -69,6 +70,8 @@ pub struct Spec {
     /// What the program has to be, as 64 hexadecimal digits: it is executed only if its SHA-256 is this, and
     /// if nobody but root and the service can change it.
     pub executable_sha256: Option<String>,
+    /// Which files it may reach.
+    pub landlock: Landlock,
     /// Resource limits by their names of getrlimit(2) in lower case; `u64::MAX` is "unlimited".
     pub rlimits: Vec<Rlimit>,
     /// When a run that ended is followed by another.
@@ -229,6 +232,7 @@ impl Spec {
             oom_score_adj: None,
             no_new_privs: false,
             executable_sha256: None,
+            landlock: Landlock::default(),
             rlimits: Vec::new(),
             restart: RestartRules::default(),
             stop: StopRules::default(),
@@ -269,9 +273,7 @@ impl Spec {
                 "arguments and environment take {total} bytes, the limit is {STRINGS_LEN_MAX}"
             ));
         }
-        for (what, list_len) in
-            [("labels", self.labels.len()), ("limits", self.rlimits.len()), ("groups", self.groups.len())]
-        {
+        for (what, list_len) in [("labels", self.labels.len()), ("groups", self.groups.len())] {
             if list_len > LIST_LEN_MAX {
                 return bad(format!("{list_len} {what} are over the limit of {LIST_LEN_MAX}"));
             }
@@ -300,6 +302,7 @@ impl Spec {
                 return Err(Error::usage(what).hint("give the absolute path of the file that is meant"));
             }
         }
+        self.landlock.check()?;
         self.check_numbers()
     }
 
@@ -314,14 +317,7 @@ impl Spec {
         if self.oom_score_adj.is_some_and(|n| !(-1000..=1000).contains(&n)) {
             return bad("oom score adjustment is outside -1000 to 1000".into());
         }
-        for limit in &self.rlimits {
-            if limit.soft > limit.hard {
-                return bad(format!(
-                    "limit {}: soft {} is over hard {}",
-                    limit.resource, limit.soft, limit.hard
-                ));
-            }
-        }
+        check_limits(&self.rlimits)?;
         if !(OUTPUT_BYTES_MIN..=OUTPUT_BYTES_MAX).contains(&self.output_bytes) {
             return bad(format!(
                 "output of {} bytes is outside {OUTPUT_BYTES_MIN} to {OUTPUT_BYTES_MAX}",
@@ -392,9 +388,8 @@ impl Spec {
             oom_score_adj: self.oom_score_adj,
             no_new_privs: self.no_new_privs,
             executable_sha256: text(&self.executable_sha256),
-            rlimits: (self.rlimits.iter())
-                .map(|l| v1::Rlimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard })
-                .collect(),
+            landlock: self.landlock.to_wire(),
+            rlimits: limits_to_wire(&self.rlimits),
             restart: Some(self.restart.to_wire()),
             stop: Some(v1::Stop {
                 signal: Some(self.stop.signal),
@@ -446,9 +441,8 @@ impl Spec {
             executable_sha256: (!w.executable_sha256.is_empty())
                 .then(|| sha256(&w.executable_sha256))
                 .transpose()?,
-            rlimits: (w.rlimits.into_iter())
-                .map(|l| Rlimit { resource: l.resource, soft: l.soft, hard: l.hard })
-                .collect(),
+            landlock: Landlock::from_wire(w.landlock),
+            rlimits: limits_from_wire(w.rlimits)?,
             restart: RestartRules::from_wire(w.restart.unwrap_or_default())?,
             stop: StopRules {
                 signal: stop.signal.unwrap_or(stop_default.signal),
@@ -519,6 +513,28 @@ pub fn check_env(key: &str, value: &str) -> Result<(), Error> {
             .hint("a variable's name is not empty and holds neither '=' nor a NUL byte"));
     }
     check_string(&format!("variable {}", quoted(key)), key.len() + value.len() + 1, value)
+}
+
+fn check_limits(limits: &[Rlimit]) -> Result<(), Error> {
+    if limits.len() > LIST_LEN_MAX {
+        let len = limits.len();
+        return Err(Error::usage(format!("{len} limits are over the limit of {LIST_LEN_MAX}")));
+    }
+    let Some(Rlimit { resource, soft, hard }) = limits.iter().find(|limit| limit.soft > limit.hard) else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("limit {resource}: soft {soft} is over hard {hard}")))
+}
+
+pub(in crate::wire) fn limits_to_wire(limits: &[Rlimit]) -> Vec<v1::Rlimit> {
+    let limit = |l: &Rlimit| v1::Rlimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard };
+    limits.iter().map(limit).collect()
+}
+
+pub(in crate::wire) fn limits_from_wire(limits: Vec<v1::Rlimit>) -> Result<Vec<Rlimit>, Error> {
+    let limit = |l: v1::Rlimit| Rlimit { resource: l.resource, soft: l.soft, hard: l.hard };
+    let limits: Vec<_> = limits.into_iter().map(limit).collect();
+    check_limits(&limits).map(|()| limits)
 }
 
 pub(in crate::wire) fn pairs_to_wire(pairs: &[(String, String)]) -> Vec<v1::EnvVar> {

@@ -17,6 +17,7 @@ mod b_restart;
 mod b_stop;
 mod b_tree;
 mod c_child;
+mod c_landlock;
 mod c_limits;
 mod c_spawn;
 mod d_flood;

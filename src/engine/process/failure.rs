@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::sys::O_NONBLOCK;
 use crate::sys::errno::{
     E2BIG, EACCES, EAGAIN, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOEXEC, ENOMEM,
-    ENOTDIR, EPERM, ETXTBSY,
+    ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ETXTBSY,
 };
 use crate::sys::limits;
 use crate::wire::error::{Code, Error};
@@ -39,6 +39,7 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
         Step::Nice => launch.nice.map(|n| n.to_string()).unwrap_or_default(),
         Step::OomScore => launch.oom_score_adj.map(|n| n.to_string()).unwrap_or_default(),
         Step::Limits => launch.rlimits.iter().map(limit).collect::<Vec<_>>().join(","),
+        Step::Landlock => unreachable(launch),
         Step::Pipe | Step::Fork | Step::Memory | Step::Session | Step::Descriptors | Step::NoNewPrivs => {
             String::new()
         }
@@ -61,6 +62,12 @@ fn executed(launch: &Launch) -> String {
         [path] => path.clone(),
         _ => LOOKED_UP.to_owned() + &candidates.iter().map(dir).collect::<Vec<_>>().join(":"),
     }
+}
+
+/// The path that landlock is to allow and that is not there; none that we see.
+fn unreachable(launch: &Launch) -> String {
+    let mut paths = launch.readable.iter().chain(launch.writable.iter()).map(|path| text(path.to_bytes()));
+    paths.find(|path| fs::metadata(path).is_err()).unwrap_or_default()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -95,6 +102,11 @@ pub fn explain(failure: &StartFailure, spec: &Spec) -> Error {
             let user = wanted(spec.user.as_ref(), failure);
             error(Code::Refused, format!("user {user} has reached its limit of processes"))
                 .hint("end some of them, or raise the limit: --limit nproc=N")
+        }
+        (Some(Step::Landlock), ENOSYS | EOPNOTSUPP) => no_landlock(),
+        (Some(Step::Landlock), ENOENT | ENOTDIR | EACCES) => {
+            let what = format!("landlock cannot allow {}: {}", quoted(&failure.object), cause(failure.errno));
+            error(Code::Failed, what).hint("make it, or leave it out")
         }
         (Some(Step::Limits), EPERM | EINVAL) => {
             let limits = quoted(&failure.object);
@@ -132,10 +144,17 @@ fn explain_not_allowed(step: Step, failure: &StartFailure, spec: &Spec) -> Error
         | Step::Limits
         | Step::NoNewPrivs
         | Step::Chdir
+        | Step::Landlock
         | Step::Exec => return generic(failure, spec),
     };
     error(Code::Refused, format!("the service may not {what}"))
         .hint("run the service as root, or leave the option out")
+}
+
+/// The kernel cannot do what the spec asks for.
+pub fn no_landlock() -> Error {
+    error(Code::Refused, "this kernel has no landlock, or it was not switched on")
+        .hint("leave it out, or mark it as optional: --landlock-optional")
 }
 
 fn generic(failure: &StartFailure, spec: &Spec) -> Error {
@@ -191,6 +210,9 @@ fn explain_exec(failure: &StartFailure, spec: &Spec) -> Error {
             Ok(_) if failure.errno == ENOENT => missing_part(path),
             _ => not_found(failure, spec),
         },
+        EACCES if !spec.landlock.is_empty() => cannot(&format!("{shown} may not be executed")).hint(
+            "landlock has to allow it, its interpreter and its libraries, as with --landlock-read /usr",
+        ),
         EACCES => not_permitted(spec, path),
         ENOEXEC if begins_with(path, b"\x7fELF") => {
             cannot(&format!("{shown} is a program for another kind of machine"))

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::engine::process::env::{self, Layers, Vars};
+use crate::engine::process::failure;
 use crate::engine::process::users::{self, Credentials, LOGIN, Wanted};
+use crate::sys::landlock;
 use crate::sys::limits;
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
@@ -111,6 +113,10 @@ pub fn prepare(
         },
         |(_, value)| value,
     );
+    let landlock = &spec.landlock;
+    if !landlock.is_empty() && !landlock.optional && landlock::version().is_err() {
+        return Err(failure::no_landlock());
+    }
     let (mut argv, mut strings) = (Strings::default(), Strings::with_capacity(strings_len));
     spec.command.iter().try_for_each(|arg| argv.push(&[arg]))?;
     env.iter().try_for_each(|(key, value)| strings.push(&[key, "=", value]))?;
@@ -128,6 +134,9 @@ pub fn prepare(
         no_new_privs: spec.no_new_privs,
         rlimits: rlimits(spec)?,
         by_descriptor: false,
+        readable: all(&landlock.read)?,
+        writable: all(&landlock.write)?,
+        landlock_optional: landlock.optional,
     })
 }
 
@@ -158,6 +167,12 @@ fn changes_needed(wanted: Credentials, spec: &Spec) -> Credentials {
         gid: wanted.gid.filter(|&gid| gid != egid),
         groups: wanted.groups.filter(|_| !spec.groups.is_empty()),
     }
+}
+
+fn all(texts: &[String]) -> Result<Strings, Error> {
+    let mut strings = Strings::default();
+    texts.iter().try_for_each(|text| strings.push(&[text]))?;
+    Ok(strings)
 }
 
 fn rlimits(spec: &Spec) -> Result<Vec<(u32, u64, u64)>, Error> {

@@ -6,10 +6,11 @@ use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
+use crate::wire::landlock::Landlock;
 use crate::wire::needs::OnDependency;
 use crate::wire::proto::v1;
 use crate::wire::reply::{Definition, Reply};
-use crate::wire::spec::{EnvBase, EnvExpand, Scope, Spec};
+use crate::wire::spec::{EnvBase, EnvExpand, Rlimit, Scope, Spec};
 
 pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
     same_names!(Scope as SignalScope: Tree Group Leader);
@@ -20,7 +21,6 @@ const DEPENDENCIES: Pairs<OnDependency, api::DependencyAction> =
 /// For what takes it apart and checks it.
 pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
     let variable = |v: api::EnvironmentVariable| v1::EnvVar { key: v.key, value: v.value };
-    let limit = |l: api::ResourceLimit| v1::Rlimit { resource: l.resource, soft: l.soft, hard: l.hard };
     Ok(v1::Spec {
         command: spec.command,
         name: spec.name,
@@ -55,7 +55,21 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         ready_rules: spec.readiness_rules.map(probes::ready_rules).transpose()?,
         live: spec.liveness.map(probes::liveness).transpose()?,
         live_rules: spec.liveness_rules.map(probes::live_rules).transpose()?,
+        landlock: spec.landlock.map(landlock),
     })
+}
+
+pub(super) fn limit(l: api::ResourceLimit) -> v1::Rlimit {
+    v1::Rlimit { resource: l.resource, soft: l.soft, hard: l.hard }
+}
+
+pub(super) fn limits(all: &[Rlimit]) -> Vec<api::ResourceLimit> {
+    let limit = |l: &Rlimit| api::ResourceLimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard };
+    all.iter().map(limit).collect()
+}
+
+pub(super) fn landlock(l: api::Landlock) -> v1::Landlock {
+    v1::Landlock { read: l.read_paths, write: l.write_paths, optional: l.optional }
 }
 
 fn restart(rules: api::RestartRules) -> Result<v1::Restart, Invalid> {
@@ -111,6 +125,13 @@ impl Answer for api::DefinitionsResponse {
     }
 }
 
+impl From<&Landlock> for Option<api::Landlock> {
+    fn from(l: &Landlock) -> Self {
+        let (read_paths, write_paths) = (l.read.clone(), l.write.clone());
+        (!l.is_empty()).then_some(api::Landlock { read_paths, write_paths, optional: l.optional })
+    }
+}
+
 impl From<&Spec> for api::ProcessSpec {
     fn from(spec: &Spec) -> Self {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
@@ -129,9 +150,7 @@ impl From<&Spec> for api::ProcessSpec {
             nice: spec.nice,
             oom_score_adjustment: spec.oom_score_adj,
             no_new_privileges: spec.no_new_privs,
-            resource_limits: (spec.rlimits.iter())
-                .map(|l| api::ResourceLimit { resource: l.resource.clone(), soft: l.soft, hard: l.hard })
-                .collect(),
+            resource_limits: limits(&spec.rlimits),
             restart: Some(api::RestartRules {
                 policy: POLICIES.number(restart.policy),
                 delay: Some(proto(restart.delay)),
@@ -160,6 +179,7 @@ impl From<&Spec> for api::ProcessSpec {
             autostart: spec.autostart,
             declared: spec.declared,
             executable_sha256: text(&spec.executable_sha256),
+            landlock: (&spec.landlock).into(),
         }
     }
 }
