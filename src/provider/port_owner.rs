@@ -1,6 +1,7 @@
 //! Whose a listening port is: what a provider reports has to be its own, or its configuration, and what is
 //! asked of it, would go to a stranger.
 
+use std::fmt;
 use std::fs;
 
 use crate::wire::id::ProcessId;
@@ -10,21 +11,54 @@ const LISTENING: &str = "0A";
 /// How many parents up a process of the provider's may be.
 const ANCESTORS_MAX: usize = 64;
 
-/// The process that listens on this port of 127.0.0.1, if it is seen and is not of the process tree of
-/// `leader`, whose runs have `id` in their environment. What cannot be seen is taken for the provider's.
-pub fn stranger(port: u16, leader: u32, id: ProcessId) -> Option<u32> {
-    let inodes = listeners(port);
+/// Who listens on a port that is not a provider's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    Process(u32),
+    /// A process that we may not see, of this user.
+    OfUser(u32),
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::OfUser(uid) => write!(f, "a process of user {uid}"),
+        }
+    }
+}
+
+/// Who listens on this port of 127.0.0.1 without being of the process tree of `leader`, whose runs have `id`
+/// in their environment. What we may not see is taken for the provider's only if it is of the same user.
+pub fn stranger(port: u16, leader: u32, id: ProcessId) -> Option<Stranger> {
+    let listeners = listeners(port);
+    let inodes: Vec<_> = listeners.iter().map(|(inode, _)| inode.clone()).collect();
     // Mostly so, and seen without a look at everything that runs.
     if has_socket(leader, &inodes) {
         return None;
     }
     let owners: Vec<_> = pids().filter(|&pid| has_socket(pid, &inodes)).collect();
     let is_ours = |&pid: &u32| is_of(pid, leader) || has_id(pid, id);
-    if owners.iter().any(is_ours) { None } else { owners.first().copied() }
+    match owners.first() {
+        Some(_) if owners.iter().any(is_ours) => None,
+        Some(&pid) => Some(Stranger::Process(pid)),
+        None => {
+            let ours = user(leader);
+            let others = listeners.iter().map(|&(_, uid)| uid).find(|&uid| Some(uid) != ours);
+            others.map(Stranger::OfUser)
+        }
+    }
 }
 
-/// The inodes of the sockets that a connection to this port of 127.0.0.1 may come to.
-fn listeners(port: u16) -> Vec<String> {
+/// As whom a process runs.
+fn user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The inodes of the sockets that a connection to this port of 127.0.0.1 may come to, and whose they are.
+fn listeners(port: u16) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = fs::read_to_string(table).unwrap_or_default();
@@ -33,14 +67,15 @@ fn listeners(port: u16) -> Vec<String> {
     found
 }
 
-fn listener(line: &str, port: u16) -> Option<String> {
+fn listener(line: &str, port: u16) -> Option<(String, u32)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, local_port) = fields.next()?.rsplit_once(':')?;
     let is_local = address.bytes().all(|b| b == b'0') || address.ends_with("0100007F");
     let state = fields.nth(1)?;
-    let inode = fields.nth(5)?;
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?;
     let is_it = is_local && state == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port);
-    is_it.then(|| inode.to_owned())
+    is_it.then(|| (inode.to_owned(), uid))
 }
 
 fn pids() -> impl Iterator<Item = u32> {
@@ -94,7 +129,7 @@ mod tests {
         let parent = parent(ours).unwrap();
         assert_eq!(stranger(port, parent, id), None, "a child's is the parent's");
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        assert_eq!(stranger(port, other.id(), id), Some(ours));
+        assert_eq!(stranger(port, other.id(), id), Some(Stranger::Process(ours)));
         drop(listener);
         assert_eq!(stranger(port, other.id(), id), None, "nobody listens");
         other.kill().unwrap();
@@ -105,12 +140,13 @@ mod tests {
     fn lines_of_the_kernels_table_are_read() {
         let line = |address: &str, state: &str| {
             format!(
-                "   0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1 0"
+                "   0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
             )
         };
-        assert_eq!(listener(&line("0100007F", "0A"), 8080).as_deref(), Some("4711"));
-        assert_eq!(listener(&line("00000000", "0A"), 8080).as_deref(), Some("4711"));
-        assert_eq!(listener(&line("0000000000000000FFFF00000100007F", "0A"), 8080).as_deref(), Some("4711"));
+        let found = Some(("4711".to_owned(), 1000));
+        assert_eq!(listener(&line("0100007F", "0A"), 8080), found);
+        assert_eq!(listener(&line("00000000", "0A"), 8080), found);
+        assert_eq!(listener(&line("0000000000000000FFFF00000100007F", "0A"), 8080), found);
         for (address, state, port) in
             [("0100007F", "01", 8080), ("0200000A", "0A", 8080), ("0100007F", "0A", 8081)]
         {

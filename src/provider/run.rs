@@ -1,6 +1,7 @@
 //! One run of a provider: from the start of its process to the accepted configuration, and its end. Each
 //! step has its own deadline, and a set-up that fails leaves nothing behind.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +95,7 @@ impl Run {
             return Ok(connection.clone());
         }
         if let Some(owner) = port_owner::stranger(self.port, self.pid, self.process) {
-            let message = format!("port {} belongs to process {owner}, which is not of it", self.port);
+            let message = format!("port {} belongs to {owner}, which is not of it", self.port);
             return Err(Failure::Unavailable { message });
         }
         let timeout = self.definition.timeouts.health;
@@ -169,7 +170,7 @@ impl Site {
         let port = self.read_port(process.id, timeouts.handshake)?;
         let pid = process.pid.unwrap_or_default();
         if let Some(owner) = port_owner::stranger(port, pid, process.id) {
-            let why = format!("port {port} belongs to process {owner}, which is not of this provider");
+            let why = format!("port {port} belongs to {owner}, which is not of this provider");
             return Err(Failure::BadHandshake { why, line: Vec::new() });
         }
         let cancel = Cancel::default();
@@ -405,7 +406,8 @@ fn connect(port: u16, deadline: u64, cancel: &Cancel) -> Result<Connection, Fail
         let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()).max(1));
         match Connection::open(port, left, cancel.clone()) {
             Ok(connection) => return Ok(connection),
-            Err(e) if clock::now_ms() >= deadline => {
+            // What is not permitted now will not be in a moment.
+            Err(e) if e.kind() != ErrorKind::ConnectionRefused || clock::now_ms() >= deadline => {
                 let why = format!("nothing can be reached on port {port}: {e}");
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });
             }
