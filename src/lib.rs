@@ -104,10 +104,11 @@
 //! `cli/provider.rs` asks the host at its socket. Where nobody listens there yet, the client has the engine
 //! run it first (`engine/internal.rs`, with the spec that `cli/engine.rs` gives). `host/mod.rs` hands the
 //! question to the registry, which lets it past the provider's circuit breaker (`registry/calls.rs`,
-//! `guard/breaker.rs`) to `provider/mod.rs`, where the alias's state (`provider/alias.rs`) says whether this
-//! thread starts the provider, waits for another that does, or uses the run that there is. `provider/run.rs`
-//! starts the process, reads its port (`sdk/handshake.rs`), and gives it its configuration once;
-//! `provider/calls.rs` asks it. What another host has to know is in notes (`provider/notes.rs`).
+//! `guard/breaker.rs`) to `provider/mod.rs`, where the alias's state (`provider/alias.rs`, shared by
+//! `provider/current.rs`) says whether this thread starts the provider, waits for another that does, or uses
+//! the run that there is. `provider/run.rs` starts the process, reads its port (`sdk/handshake.rs`), and
+//! gives it its configuration once; `provider/calls.rs` asks it. What another host has to know is in notes
+//! (`provider/notes.rs`).
 //!
 //! Which providers there are is also discovered: `registry/refresh.rs` says when, `config/discovery.rs` reads
 //! what the sources have, `registry/discovery.rs` decides, purely, and `registry/apply.rs` sees to it.

@@ -56,7 +56,7 @@ pub fn needs(request: &Request) -> Role {
             | Verb::ShutDown
             | Verb::Discover(_) => Role::Admin,
         },
-        Request::Provider(call) => match call {
+        Request::Provider(call) => match call.plain() {
             ProviderCall::Info(_) | ProviderCall::Health(_) | ProviderCall::List(_) => Role::Viewer,
             ProviderCall::Fetch(..) => Role::Operator,
             // To define a provider is to execute code.
@@ -64,7 +64,9 @@ pub fn needs(request: &Request) -> Role {
             | ProviderCall::Stop(_)
             | ProviderCall::Reset(_)
             | ProviderCall::Replace(_)
-            | ProviderCall::ShutDown(_) => Role::Admin,
+            | ProviderCall::ShutDown(_)
+            // There is no other behind it.
+            | ProviderCall::Louder(..) => Role::Admin,
         },
     }
 }
@@ -176,7 +178,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Discover(_) | Verb::Validate => "discover providers",
             Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
-        Request::Provider(call) => match call {
+        Request::Provider(call) => match call.plain() {
             ProviderCall::Start(..) => "start a provider",
             ProviderCall::Fetch(..) => "fetch from a provider",
             ProviderCall::Info(_) | ProviderCall::Health(_) => "ask about a provider",
@@ -185,6 +187,7 @@ pub fn verb(request: &Request) -> &'static str {
             ProviderCall::Reset(_) => "reset a provider",
             ProviderCall::Replace(_) => "replace a provider",
             ProviderCall::ShutDown(_) => "shut down providers",
+            ProviderCall::Louder(..) => "ask a provider",
         },
     }
 }

@@ -10,6 +10,7 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
+use crate::cli::values;
 use crate::client::{Client, host_socket};
 use crate::sdk::value;
 use crate::wire::error::{Code, Error};
@@ -18,6 +19,7 @@ use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
     SET_DEFAULT,
 };
+use crate::wire::provider_rules::ShownStderr;
 use crate::wire::request::{Output, StreamKind};
 
 pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -50,6 +52,15 @@ macro_rules! definition_options {
       --shutdown-timeout D   For the request to end (5s)
       --term-timeout D       Between SIGTERM and SIGKILL (2s)
       --idle-timeout D       End it when nobody has asked for so long (never)
+      --retries N            Start it again so often when a start fails (0)
+      --retry-delay D        Before the second attempt, doubling from there (200ms)
+      --stderr WHAT          Of what it writes to standard error, show: off, on-error (the last lines,
+                             with errors; default), all (also what it writes while it is asked)
+      --limit RES=SOFT[:HARD]  A resource limit, as nofile=1024; may be repeated
+      --landlock-read PATH   It may read and execute what is at and below this path, and reach nothing
+                             else, not even to begin; may be repeated
+      --landlock-write PATH  ... and also change what is here
+      --landlock-optional    Run it also where the kernel cannot see to that
 "
     };
 }
@@ -74,6 +85,7 @@ Options:
     definition_options!(),
     "      --unwrap               Print x where the value is {\"value\": x}
       --raw                  Print a text without quotes
+  -v, -vv                    Show more of its standard error for this once: one step of --stderr, two
 
 Examples:
   provost provider start app --binary files --config '{\"directory\": \"/etc/app\"}'
@@ -102,11 +114,23 @@ pub struct Given {
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
-    let mut given = Given::default();
+    let (mut given, mut louder) = (Given::default(), 0);
     while let Some(option) = arguments.next_option()? {
-        given.take(&option, arguments)?;
+        match option.as_str() {
+            "-v" => louder += 1,
+            _ => given.take(&option, arguments)?,
+        }
     }
-    given.order(arguments)
+    let order = given.order(arguments)?;
+    if louder == 0 {
+        return Ok(order);
+    }
+    let raised = |call| ProviderCall::Louder(louder, Box::new(call));
+    match order {
+        Order::Call(call) if call.name().is_some() => Ok(Order::Call(raised(call))),
+        Order::Fetch { call, unwrap, raw } => Ok(Order::Fetch { call: raised(call), unwrap, raw }),
+        Order::Call(_) | Order::Logs(_) => Err(arguments.usage("-v is for what asks one provider".into())),
+    }
 }
 
 impl Given {
@@ -136,6 +160,13 @@ impl Given {
             "--env-allow" => self.allowed.push(arguments.value(option)?),
             "--sha256" => definition.sha256 = Some(arguments.value(option)?),
             "--pin-type" => definition.pin_type = Some(arguments.value(option)?),
+            "--retries" => definition.retries.count = arguments.number(option)?,
+            "--retry-delay" => definition.retries.delay = arguments.duration(option)?,
+            "--stderr" => definition.stderr = ShownStderr::from_name(&arguments.value(option)?)?,
+            "--limit" => definition.limits.push(values::rlimit(option, &arguments.value(option)?)?),
+            "--landlock-read" => definition.landlock.read.push(arguments.value(option)?),
+            "--landlock-write" => definition.landlock.write.push(arguments.value(option)?),
+            "--landlock-optional" => definition.landlock.optional = true,
             "--pin-version" => definition.pin_version = Some(arguments.value(option)?),
             _ => return Err(arguments.unknown(option)),
         }
@@ -219,7 +250,7 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
     match order {
         Order::Logs(name) => logs(&name, session),
         Order::Fetch { call, unwrap, raw } => {
-            if let ProviderAnswer::Value(bytes) = host(session)?.provider(call)? {
+            if let ProviderAnswer::Value(bytes) = ask(call, session)? {
                 show_value(&bytes, unwrap, raw, session)?;
             }
             Ok(0)
@@ -231,11 +262,22 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             if is_of_all && !session.remote.is_given() && !host_socket(&session.socket()?).exists() {
                 return session.client().map(|_| 0);
             }
-            let mut host = host(session)?;
-            show(host.provider(call)?, session);
+            let answer = ask(call, session)?;
+            show(answer, session);
             Ok(0)
         }
     }
+}
+
+/// Asks the host, and shows what the provider has written to its standard error, where that is told.
+fn ask(call: ProviderCall, session: &Session) -> Result<ProviderAnswer, Error> {
+    if session.remote.is_given() && matches!(call, ProviderCall::Louder(..)) {
+        return Err(Error::usage("-v shows standard error of a provider on this machine alone")
+            .hint("'provost provider logs' shows it from elsewhere, too"));
+    }
+    let (answer, said) = host(session)?.provider(call)?.into_plain();
+    stdout::to_stderr(escape::Escaper::new().push(said.as_bytes()).as_bytes());
+    Ok(answer)
 }
 
 /// A connection to the host, which is run if it does not yet.
@@ -265,7 +307,7 @@ fn show(answer: ProviderAnswer, session: &mut Session) {
             let header = ["ALIAS", "STATE", "PID", "PORT", "STARTS", "BINARY"];
             stdout::table(&mut session.out, header, rows.collect());
         }
-        ProviderAnswer::Value(_) => {}
+        ProviderAnswer::Value(_) | ProviderAnswer::Said(..) => {}
     }
 }
 

@@ -266,6 +266,8 @@ fn provider(
     let target = |name: &ProviderName| Some(name.into());
     let set = |set: &Option<String>| set.clone().unwrap_or_default();
     match call {
+        // A gateway tells nothing of standard error.
+        ProviderCall::Louder(_, call) => provider(client, call, option),
         ProviderCall::Start(name, definition) => {
             let spec = Some((&**definition).into());
             let request = api::StartProviderRequest { target: target(name), spec };

@@ -11,7 +11,10 @@ use crate::config::section::{At, Section};
 use crate::provider::settings::ProviderSettings;
 use crate::sdk::value;
 use crate::wire::error::Error;
+use crate::wire::fields;
 use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
+use crate::wire::provider_rules::{RETRIES_MAX, RETRY_DELAY_MAX, ShownStderr};
+use crate::wire::spec::Spec;
 use crate::wire::values::sha256;
 
 /// The keys of the timeouts, each named after its step.
@@ -93,6 +96,17 @@ pub(in crate::config) fn definition(table: &mut Section<'_>) -> Result<Definitio
         allow_external: table.flag("allow_external")?.unwrap_or(false),
         ..Definition::default()
     };
+    if let Some(shown) = table.text("stderr")? {
+        definition.stderr =
+            ShownStderr::from_name(&shown.value).map_err(|e| table.bad(&shown, &e.message).hint(e.hint))?;
+    }
+    if let Some(count) = table.integer("retries", 0..=u64::from(RETRIES_MAX))? {
+        definition.retries.count = u32::try_from(count).unwrap_or(RETRIES_MAX);
+    }
+    if let Some(delay) = table.duration("retry_delay", Duration::from_millis(1)..=RETRY_DELAY_MAX)? {
+        definition.retries.delay = delay;
+    }
+    confine(table, &mut definition)?;
     set_timeouts(table, &mut definition)?;
     Ok(definition)
 }
@@ -138,6 +152,20 @@ pub(in crate::config) fn set_timeouts(
     Ok(())
 }
 
+/// Limits and landlock, as those of a process are written.
+fn confine(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
+    let mut spec = Spec::new([""; 0]);
+    for key in ["limits", "landlock_read", "landlock_write", "landlock_optional"] {
+        if let (Some(value), Some(field)) = (table.value(key), fields::field(key)) {
+            (field.set)(&mut spec, &value.value)
+                .map_err(|takes| table.bad(&value, &format!("'{key}' takes {takes}")))?;
+        }
+    }
+    spec.landlock.check().map_err(|e| table.error(&e.message))?;
+    (definition.limits, definition.landlock) = (spec.rlimits, spec.landlock);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -173,6 +201,12 @@ mod tests {
             handshake_timeout = '1s'
             term_timeout = '10ms'
             idle_timeout = '15m'
+            stderr = 'all'
+            retries = 3
+            retry_delay = '1s'
+            limits = { nofile = '64:128' }
+            landlock_read = ['/usr', '/lib']
+            landlock_optional = true
             [providers.other]
             binary = '/usr/bin/x'
             env_clear = true",
@@ -186,6 +220,8 @@ mod tests {
         assert!(app.allow_external && app.source_file_path == "/etc/provost/provost.toml");
         assert_eq!(app.environment, ProviderEnvironment::Allow(vec!["PATH".into()]));
         assert_eq!(app.timeouts.idle, Duration::from_secs(900));
+        assert_eq!((app.stderr, app.retries.count, app.retries.delay.as_secs()), (ShownStderr::All, 3, 1));
+        assert_eq!((app.limits[0].soft, app.limits[0].hard, app.landlock.read.len()), (64, 128, 2));
         assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
         assert_eq!(settings.definitions[1].1.environment, ProviderEnvironment::Clear);
         assert!(Definition::decode(&app.encode()).is_ok());
@@ -201,6 +237,10 @@ mod tests {
             ("[providers.app]\nbinary = 'x'\nsha256 = 'AB'", "is no SHA-256"),
             ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
             ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
+            ("[providers.app]\nbinary = 'x'\nstderr = 'loud'", "there is no 'loud'"),
+            ("[providers.app]\nbinary = 'x'\nretries = 11", "is from 0 to 10"),
+            ("[providers.app]\nbinary = 'x'\nlimits = { files = '1' }", "'limits' takes"),
+            ("[providers.app]\nbinary = 'x'\nlandlock_write = ['tmp']", "is not absolute"),
             ("[providers]\ndirectories = 'x'", "takes a list of strings"),
             ("[providers]\ndirectories = ['x']", "not an absolute path"),
             ("[providers]\nunknown = 1", "takes a table"),

@@ -32,7 +32,7 @@ pub enum Decision<R, F> {
     Fail(F),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine<R, F> {
     phase: Phase<R, F>,
     /// When the starts of the window were, ms.
@@ -45,11 +45,21 @@ pub struct Machine<R, F> {
     attempt: u64,
     /// The latest attempt that failed, and why.
     failure: Option<(u64, F)>,
+    /// Somebody wants that the start under way is the last one for now.
+    is_given_up: bool,
 }
 
 impl<R, F> Default for Machine<R, F> {
     fn default() -> Self {
-        Self { phase: Phase::Idle, recent: VecDeque::new(), starts: 0, crashes: 0, attempt: 0, failure: None }
+        Self {
+            phase: Phase::Idle,
+            recent: VecDeque::new(),
+            starts: 0,
+            crashes: 0,
+            attempt: 0,
+            failure: None,
+            is_given_up: false,
+        }
     }
 }
 
@@ -68,6 +78,7 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
             Phase::Failed { .. } | Phase::Idle => {
                 self.phase = Phase::Starting;
                 self.attempt += 1;
+                self.is_given_up = false;
                 Decision::Start
             }
         }
@@ -90,6 +101,20 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         while self.recent.front().is_some_and(|&at| now_ms.saturating_sub(at) >= WINDOW_MS) {
             self.recent.pop_front();
         }
+    }
+
+    /// Whether a start that has failed may be tried again, for those who wait for it.
+    pub fn may_try_again(&self) -> bool {
+        self.recent.len() < STARTS_MAX && !self.is_given_up
+    }
+
+    /// The start that is under way is not to be tried again.
+    pub fn give_up(&mut self) {
+        self.is_given_up = true;
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up
     }
 
     /// What came of a start. `is_of_the_start`: another one may go better, so it is tried again, but not for

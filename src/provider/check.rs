@@ -32,15 +32,15 @@ impl Providers {
     /// known already.
     pub fn take_end(&self, name: &ProviderName) -> Option<String> {
         let alias = self.find(name).ok()?;
-        let Phase::Ready(run) = alias.machine.lock().phase().clone() else { return None };
+        let Phase::Ready(run) = alias.current.lock().phase().clone() else { return None };
         let ending = self.site.end_of(&run).ok()??;
         let how = ending.text();
-        let is_news = alias.machine.lock().ended(&run, Failure::Crashed { ending });
+        let is_news = alias.current.lock().ended(&run, Failure::Crashed { ending });
         is_news.then_some(how)
     }
 
     fn check_alias(&self, alias: &Alias, timeout: Duration) -> Result<Option<ProviderAnswer>, Failure> {
-        let Phase::Ready(run) = alias.machine.lock().phase().clone() else { return Ok(None) };
+        let Phase::Ready(run) = alias.current.lock().phase().clone() else { return Ok(None) };
         let was_open = run.is_connected();
         let result = run.connection().and_then(|connection| connection.health(timeout));
         if run.cancel.is_cancelled() {
@@ -51,7 +51,7 @@ impl Providers {
             Err(failure @ Failure::Unavailable { .. }) => {
                 let Some(ending) = self.site.look_after(&run)? else { return Err(failure) };
                 let why = Failure::Crashed { ending };
-                alias.machine.lock().ended(&run, why.clone());
+                alias.current.lock().ended(&run, why.clone());
                 return Err(why);
             }
             Err(failure) => return Err(failure),

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::provider::alias::Phase;
 use crate::provider::failure::Failure;
 use crate::provider::run::{HowEnded, Site};
 use crate::provider::{Alias, Providers};
@@ -21,24 +20,15 @@ impl Providers {
 
 impl Alias {
     fn end_run(&self, site: &Site, deadline_ms: u64) -> Result<(), Failure> {
-        let run = {
-            let mut machine = self.machine.lock();
-            while matches!(machine.phase(), Phase::Starting) {
-                let left = deadline_ms.saturating_sub(clock::now_ms());
-                let until = Instant::now() + Duration::from_millis(left);
-                if self.changed.wait_until(&mut machine, until).timed_out() {
-                    drop(machine);
-                    // Who starts it learns of the end, and gives up.
-                    site.kill(&self.name)?;
-                    return Err(Failure::Killed);
-                }
-            }
-            machine.take()
+        let left = deadline_ms.saturating_sub(clock::now_ms());
+        let Ok(run) = self.current.take_by(Instant::now() + Duration::from_millis(left)) else {
+            // Who starts it learns of the end, and gives up.
+            site.kill(&self.name)?;
+            return Err(Failure::Killed);
         };
         let Some(run) = run else { return Ok(()) };
         let ended = site.stop_by(&self.name, &run, deadline_ms);
-        self.machine.lock().rest();
-        self.changed.notify_all();
+        self.current.rest();
         match ended? {
             HowEnded::ByItself => Ok(()),
             HowEnded::Killed => Err(Failure::Killed),

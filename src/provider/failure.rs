@@ -8,6 +8,7 @@ use crate::wire::error::{Code, EXECUTABLE_MISMATCH, Error};
 use crate::wire::id::quoted;
 use crate::wire::process::{End, Exit};
 use crate::wire::provider::ProviderName;
+use crate::wire::provider_rules::ShownStderr;
 
 /// How a provider's process ended, and what it said last.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -157,6 +158,24 @@ fn one_line(text: &str) -> String {
 }
 
 impl Failure {
+    /// Without its last words, where those are not to be told.
+    #[must_use]
+    pub fn shown(mut self, shown: ShownStderr) -> Self {
+        match &mut self {
+            Self::HandshakeTimeout { ending, .. }
+            | Self::ExitedEarly { ending }
+            | Self::NotHealthy { ending, .. }
+            | Self::InitFailed { ending, .. }
+            | Self::Crashed { ending }
+                if shown == ShownStderr::Off =>
+            {
+                ending.stderr.clear();
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// For programs; never changes.
     #[must_use]
     pub fn reason(&self) -> &'static str {

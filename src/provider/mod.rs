@@ -2,9 +2,10 @@
 //! started when somebody wants something of it.
 //!
 //! No alias waits for another: each has its own lock and its own state (`alias.rs`), and whoever finds it
-//! idle starts it (`run.rs`) while the others wait for what comes of it. Nothing here has a thread of its own
-//! but a handshake, a recovery and a shutdown while they last, and what closes connections that nobody uses
-//! as long as there are any (`idle.rs`). What must survive the host is in notes (`notes.rs`).
+//! idle starts it (`run.rs`) while the others wait for what comes of it (`current.rs`). Nothing here has a
+//! thread of its own but a handshake, a recovery and a shutdown while they last, and what closes connections
+//! that nobody uses as long as there are any (`idle.rs`). What must survive the host is in notes
+//! (`notes.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -13,14 +14,18 @@ mod binary;
 mod calls;
 mod cancel;
 mod check;
+mod current;
 mod end;
 mod failure;
 mod idle;
+#[cfg(test)]
+mod interleaving_tests;
 mod limit;
 mod notes;
 mod port_owner;
 pub mod references;
 mod run;
+mod said;
 mod secrets;
 pub mod settings;
 
@@ -28,9 +33,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use crate::provider::alias::{Decision, Machine, Phase};
+use crate::provider::alias::Phase;
+use crate::provider::current::{Current, Starts};
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
 use crate::provider::limit::Calls;
@@ -42,7 +48,8 @@ use crate::wire::note::ProviderNote;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderHealth, ProviderName, ProviderState,
 };
-use crate::wire::time::millis;
+use crate::wire::provider_rules::ShownStderr;
+use crate::wire::time::{Timestamp, millis};
 
 /// How long nobody uses a connection before it is closed, ms: the C core wakes once a second for timers as
 /// long as there is one.
@@ -71,9 +78,7 @@ type Aliases = Mutex<BTreeMap<ProviderName, Arc<Alias>>>;
 struct Alias {
     name: ProviderName,
     definition: Mutex<Arc<Definition>>,
-    machine: Mutex<Machine<Arc<Run>, Failure>>,
-    /// The machine has another state.
-    changed: Condvar,
+    current: Current<Arc<Run>, Failure>,
     calls: Calls,
 }
 
@@ -103,7 +108,7 @@ impl Providers {
         for_each(&notes, |(name, note)| {
             let alias = Alias::new(name.clone(), note.definition.clone());
             if let Some(run) = self.site.recover(note) {
-                alias.machine.lock().started(Ok(Arc::new(run)), false);
+                alias.current.lock().started(Ok(Arc::new(run)), false);
             }
             alias.calls.touch();
             let alias = Arc::new(alias);
@@ -115,29 +120,55 @@ impl Providers {
 
     /// Answers one question. Takes as long as the provider needs, within its timeouts.
     pub fn answer(&self, call: ProviderCall) -> Result<ProviderAnswer, Error> {
-        let of = |name: &ProviderName, result: Result<ProviderAnswer, Failure>| {
-            result.map_err(|failure| failure.error(name))
+        let (call, louder) = call.into_plain();
+        let Some(name) = call.name().cloned() else { return Ok(self.answer_of_all(&call)) };
+        let definition = match &call {
+            ProviderCall::Start(_, given) => Some(Arc::new(Definition::clone(given))),
+            _ => self.find(&name).ok().map(|alias| alias.definition()),
         };
-        match call {
-            ProviderCall::Start(name, definition) => of(&name, self.start(&name, *definition)),
-            ProviderCall::Fetch(name, path) => of(&name, self.fetch(&name, &path)),
-            ProviderCall::Info(name) => of(&name, self.info(&name)),
-            ProviderCall::Health(name) => of(&name, self.health(&name)),
-            ProviderCall::Stop(name) => of(&name, self.stop(&name)),
-            ProviderCall::Reset(name) => of(&name, self.reset(&name)),
-            ProviderCall::Replace(name) => of(&name, self.replace(&name)),
-            ProviderCall::List(set) => {
-                Ok(ProviderAnswer::List(self.of_set(set.as_deref()).iter().map(|a| self.show(a)).collect()))
-            }
-            ProviderCall::ShutDown(set) => Ok(self.shut_down(set.as_deref())),
+        let shown = definition.as_ref().map(|d| d.stderr).unwrap_or_default().raised(louder);
+        let begun = Timestamp::now();
+        let answer = self.answer_of(&name, call).map_err(|failure| failure.shown(shown).error(&name))?;
+        if shown < ShownStderr::All {
+            return Ok(answer);
         }
+        let config = definition.map(|d| d.config.clone()).unwrap_or_default();
+        let said = said::since(&mut self.site.client()?, name.process().as_str(), begun, &config);
+        Ok(if said.is_empty() { answer } else { ProviderAnswer::Said(said, Box::new(answer)) })
+    }
+
+    fn answer_of(&self, name: &ProviderName, call: ProviderCall) -> Result<ProviderAnswer, Failure> {
+        match call {
+            ProviderCall::Start(_, definition) => self.start(name, *definition),
+            ProviderCall::Fetch(_, path) => self.fetch(name, &path),
+            ProviderCall::Info(_) => self.info(name),
+            ProviderCall::Health(_) => self.health(name),
+            ProviderCall::Stop(_) => self.stop(name),
+            ProviderCall::Reset(_) => self.reset(name),
+            ProviderCall::Replace(_) => self.replace(name),
+            ProviderCall::List(_) | ProviderCall::ShutDown(_) | ProviderCall::Louder(..) => {
+                Ok(self.answer_of_all(&call))
+            }
+        }
+    }
+
+    fn answer_of_all(&self, call: &ProviderCall) -> ProviderAnswer {
+        match call {
+            ProviderCall::ShutDown(set) => self.shut_down(set.as_deref()),
+            ProviderCall::List(set) => self.list(set.as_deref()),
+            _ => self.list(None),
+        }
+    }
+
+    fn list(&self, set: Option<&str>) -> ProviderAnswer {
+        ProviderAnswer::List(self.of_set(set).iter().map(|alias| self.show(alias)).collect())
     }
 
     /// A provider as it is, and how often a run of it has ended by itself; none: it is not defined.
     #[must_use]
     pub fn known(&self, name: &ProviderName) -> Option<(Provider, u64)> {
         let alias = self.find(name).ok()?;
-        let crashes = alias.machine.lock().crashes;
+        let crashes = alias.current.lock().crashes;
         Some((self.show(&alias), crashes))
     }
 
@@ -180,7 +211,7 @@ impl Providers {
         {
             match before {
                 // It never was one.
-                Before::Unknown if alias.machine.lock().starts == 0 => {
+                Before::Unknown if alias.current.lock().starts == 0 => {
                     self.aliases.lock().remove(name);
                     self.site.notes.forget(name);
                 }
@@ -198,11 +229,11 @@ impl Providers {
             let mut before = Before::Same;
             if **present != definition {
                 // What does not run can be defined anew.
-                if !matches!(alias.machine.lock().phase(), Phase::Idle | Phase::Failed { .. }) {
+                if !matches!(alias.current.lock().phase(), Phase::Idle | Phase::Failed { .. }) {
                     return Err(Failure::OtherDefinition { differs: differs(&present, &definition) });
                 }
                 before = Before::Other(std::mem::replace(&mut present, Arc::new(definition)));
-                alias.machine.lock().reset();
+                alias.current.lock().reset();
             }
             return Ok((Arc::clone(alias), before));
         }
@@ -218,25 +249,18 @@ impl Providers {
     /// A run that can be asked: the present one, or a fresh one that this thread starts, or that another
     /// thread does.
     fn get(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
-        let mut machine = alias.machine.lock();
-        let mut waited_for = None;
-        loop {
-            if let Some(why) = waited_for.and_then(|attempt| machine.failure_of(attempt)) {
-                return Err(why);
-            }
-            match machine.get(clock::now_ms()) {
-                Decision::Use(run) => return Ok(run),
-                Decision::Fail(why) => return Err(why),
-                Decision::Wait => {
-                    waited_for = Some(machine.attempt());
-                    alias.changed.wait(&mut machine);
-                }
-                Decision::Start => {
-                    drop(machine);
-                    return self.start_run(alias);
-                }
-            }
+        let definition = alias.definition();
+        let (result, is_ours) = alias.current.get(&Starts {
+            start: &|| self.site.start(&alias.name, &definition).map(Arc::new),
+            counts: Failure::is_of_the_start,
+            pause: &|failed| definition.retries.pause(failed),
+            now_ms: &clock::now_ms,
+        });
+        if is_ours {
+            alias.calls.touch();
+            self.watch(alias);
         }
+        result
     }
 
     /// Sees to it that what is open now is closed when nobody uses it.
@@ -249,23 +273,6 @@ impl Providers {
                 all.iter().filter_map(|alias| alias.rest(&site, clock::now_ms())).min()
             }
         });
-    }
-
-    /// Starts a run, for all that wait for one.
-    fn start_run(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
-        let definition = alias.definition();
-        let result = self.site.start(&alias.name, &definition).map(Arc::new);
-        let mut machine = alias.machine.lock();
-        let counts = result.as_ref().err().is_none_or(Failure::is_of_the_start);
-        if counts {
-            machine.count_start(clock::now_ms());
-        }
-        machine.started(result.clone(), counts);
-        drop(machine);
-        alias.changed.notify_all();
-        alias.calls.touch();
-        self.watch(alias);
-        result
     }
 
     /// Asks a provider, and finds out what is wrong when it does not answer. What had ended before it was
@@ -298,7 +305,7 @@ impl Providers {
             match self.site.look_after(&run)? {
                 Some(ending) => {
                     let why = Failure::Crashed { ending };
-                    alias.machine.lock().ended(&run, why.clone());
+                    alias.current.lock().ended(&run, why.clone());
                     if !was_lost {
                         return Err(why);
                     }
@@ -333,13 +340,13 @@ impl Providers {
         let redefined = || {
             let alias = self.find(name)?;
             self.site.check(&definition)?;
-            let was_running = matches!(alias.machine.lock().phase(), Phase::Ready(_) | Phase::Starting);
+            let was_running = matches!(alias.current.lock().phase(), Phase::Ready(_) | Phase::Starting);
             alias.calls.drain(definition.timeouts.fetch, || {
                 let stopped = alias.stop_run(&self.site);
                 *alias.definition.lock() = Arc::new(definition.clone());
                 stopped
             })?;
-            alias.machine.lock().reset();
+            alias.current.lock().reset();
             if was_running { self.get(&alias).map(drop) } else { Ok(()) }
         };
         redefined().map_err(|failure: Failure| failure.error(name))
@@ -353,7 +360,7 @@ impl Providers {
 
     fn reset(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
         let alias = self.find(name)?;
-        alias.machine.lock().reset();
+        alias.current.lock().reset();
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
     }
 
@@ -370,7 +377,7 @@ impl Providers {
         let definition = alias.definition();
         self.site.check(&definition)?;
         alias.calls.drain(definition.timeouts.fetch, || alias.stop_run(&self.site))?;
-        alias.machine.lock().reset();
+        alias.current.lock().reset();
         self.get(&alias)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
     }
@@ -388,12 +395,14 @@ impl Providers {
 
     fn show(&self, alias: &Alias) -> Provider {
         let given = alias.definition();
-        let machine = alias.machine.lock();
+        let machine = alias.current.lock();
         let (state, run, reason) = match machine.phase() {
             Phase::Idle => (ProviderState::Idle, None, String::new()),
             Phase::Starting => (ProviderState::Starting, None, String::new()),
             Phase::Ready(run) => (ProviderState::Ready, Some(Arc::clone(run)), String::new()),
-            Phase::Failed { why, .. } => (ProviderState::Failed, None, why.error(&alias.name).message),
+            Phase::Failed { why, .. } => {
+                (ProviderState::Failed, None, why.clone().shown(given.stderr).error(&alias.name).message)
+            }
         };
         let about = run.as_ref().and_then(|run| run.known_about()).unwrap_or_default();
         Provider {
@@ -415,25 +424,16 @@ impl Alias {
         Self {
             name,
             definition: Mutex::new(Arc::new(definition)),
-            machine: Mutex::default(),
-            changed: Condvar::new(),
+            current: Current::default(),
             calls: Calls::default(),
         }
     }
 
     /// Ends the run, if there is one. Calls that come meanwhile wait, and start the next one.
     fn stop_run(&self, site: &Site) -> Result<(), Failure> {
-        let run = {
-            let mut machine = self.machine.lock();
-            while matches!(machine.phase(), Phase::Starting) {
-                self.changed.wait(&mut machine);
-            }
-            machine.take()
-        };
-        let Some(run) = run else { return Ok(()) };
+        let Some(run) = self.current.take() else { return Ok(()) };
         let stopped = site.stop(&self.name, &run);
-        self.machine.lock().rest();
-        self.changed.notify_all();
+        self.current.rest();
         stopped
     }
 
@@ -441,7 +441,7 @@ impl Alias {
     /// that is to be looked at again; not while a call is under way, whose end is.
     fn rest(self: &Arc<Self>, site: &Site, now_ms: u64) -> Option<u64> {
         let since = self.calls.idle_since()?;
-        let Phase::Ready(run) = self.machine.lock().phase().clone() else { return None };
+        let Phase::Ready(run) = self.current.lock().phase().clone() else { return None };
         let closes = Some(since + CONNECTION_IDLE_MS).filter(|_| run.is_connected());
         let ends = self.idle_timeout_ms().map(|after| since + after);
         if ends.is_some_and(|at| at <= now_ms) {
@@ -499,6 +499,10 @@ fn differs(present: &Definition, given: &Definition) -> String {
                 != (&given.sha256, &given.pin_type, &given.pin_version),
         ),
         ("timeouts", present.timeouts != given.timeouts),
+        ("retries", present.retries != given.retries),
+        ("rule for standard error", present.stderr != given.stderr),
+        ("limits", present.limits != given.limits),
+        ("landlock", present.landlock != given.landlock),
         ("permission for external binaries", present.allow_external != given.allow_external),
     ];
     let different: Vec<_> = parts.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();

@@ -342,6 +342,8 @@ fn spawn(
     spec.no_new_privs = true;
     // Compared by who executes it, and what was compared is executed.
     spec.executable_sha256.clone_from(&definition.sha256);
+    spec.rlimits.clone_from(&definition.limits);
+    spec.landlock.clone_from(&definition.landlock);
     spec.output_bytes = OUTPUT_BYTES;
     spec.stop.timeout = definition.timeouts.term;
     spec.cwd.clone_from(&definition.cwd);

@@ -215,7 +215,7 @@ impl Registry {
             let (health, message) = (health.to_owned(), message.to_owned());
             Some(Check { at: Timestamp::now(), health, message, latency_ms })
         };
-        let (sign, check) = match (result, outcome) {
+        let (sign, check) = match (result.as_ref().map(ProviderAnswer::plain), outcome) {
             (Ok(ProviderAnswer::Health(h)), _) => (Sign::Says(&h.status), check(&h.status, &h.message)),
             (Ok(_), _) => (Sign::Works, None),
             (Err(_), Outcome::Failure(why)) => (Sign::Fails, check(FAILED, why)),

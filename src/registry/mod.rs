@@ -251,30 +251,28 @@ impl Registry {
 
     /// Answers a question about providers, which are the same ones.
     pub fn answer_provider(&self, call: ProviderCall, cause: Cause<'_>) -> Result<ProviderAnswer, Error> {
-        let entry = match &call {
-            ProviderCall::Start(name, definition) => return self.provide(name, definition, cause),
-            ProviderCall::List(_) => return self.providers.answer(call),
+        match call.plain() {
+            ProviderCall::Start(name, _) => {
+                let name = name.clone();
+                return self.provide(&name, call, cause);
+            }
             ProviderCall::ShutDown(set) => return self.shut_down(set.clone(), cause),
-            ProviderCall::Fetch(name, _)
-            | ProviderCall::Info(name)
-            | ProviderCall::Health(name)
-            | ProviderCall::Stop(name)
-            | ProviderCall::Reset(name)
-            | ProviderCall::Replace(name) => self.entries.lock().get(name).cloned(),
-        };
+            _ => {}
+        }
+        let entry = call.name().and_then(|name| self.entries.lock().get(name).cloned());
         // The provider host says that there is none.
         let Some(entry) = entry else { return self.providers.answer(call) };
         if entry.is_credential() {
             return Err(failure::credential(&entry.name));
         }
-        match call {
+        match call.plain() {
             ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
             ProviderCall::Replace(_) => self.change(&entry, call, Some(Life::Live), cause),
             ProviderCall::Reset(_) => {
                 entry.gate.reset();
                 self.change(&entry, call, None, cause)
             }
-            call => self.guarded(&entry, call, cause),
+            _ => self.guarded(&entry, call, cause),
         }
     }
 
@@ -370,10 +368,9 @@ impl Registry {
     fn provide(
         &self,
         name: &ProviderName,
-        definition: &Definition,
+        call: ProviderCall,
         cause: Cause<'_>,
     ) -> Result<ProviderAnswer, Error> {
-        let call = ProviderCall::Start(name.clone(), Box::new(definition.clone()));
         let (entry, is_new) = self.reserve(name, Vec::new());
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();

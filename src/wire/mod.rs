@@ -29,6 +29,7 @@ pub mod probes;
 pub mod process;
 pub(crate) mod proto;
 pub mod provider;
+pub mod provider_rules;
 pub mod record;
 pub mod registry;
 pub mod registry_note;

@@ -1,15 +1,15 @@
 //! Providers as they are asked about: what a client says of one, and what the host answers.
 
-use std::fmt;
-use std::time::Duration;
-
 use crate::wire::error::Error;
 use crate::wire::id::{NAME_LEN_MAX, Name, PROVIDER_PREFIX, quoted};
+use crate::wire::landlock::Landlock;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_answer::What as AnswerBody;
 use crate::wire::proto::v1::provider_call::What as CallBody;
-use crate::wire::time::millis;
+use crate::wire::provider_rules::{Retries, ShownStderr, Timeouts};
+use crate::wire::spec::{Rlimit, limits_from_wire, limits_to_wire};
 use crate::wire::values::sha256;
+use std::fmt;
 
 /// The set where none is named.
 pub const SET_DEFAULT: &str = "default";
@@ -103,6 +103,8 @@ pub enum ProviderCall {
     List(Option<String>),
     /// End all of this set, or of all, and forget their definitions.
     ShutDown(Option<String>),
+    /// The same as this, and so many steps more is told of what the provider writes to its standard error.
+    Louder(u32, Box<ProviderCall>),
 }
 
 /// How a provider is run. Two that are equal are one provider.
@@ -127,6 +129,14 @@ pub struct Definition {
     /// The binary may be outside of the provider directories.
     pub allow_external: bool,
     pub timeouts: Timeouts,
+    /// When a start that failed is tried again.
+    pub retries: Retries,
+    /// Who is told what it writes to its standard error.
+    pub stderr: ShownStderr,
+    /// Resource limits of its process.
+    pub limits: Vec<Rlimit>,
+    /// Which files it may reach.
+    pub landlock: Landlock,
 }
 
 /// Whose variables a provider gets.
@@ -138,91 +148,6 @@ pub enum ProviderEnvironment {
     /// Of those, the ones that are named.
     Allow(Vec<String>),
     Clear,
-}
-
-/// How long each step may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Until the port is reported.
-    pub handshake: Duration,
-    /// Of one Health call.
-    pub health: Duration,
-    /// While Health says STARTING.
-    pub starting: Duration,
-    pub init: Duration,
-    pub fetch: Duration,
-    pub info: Duration,
-    /// Of the Shutdown call.
-    pub shutdown: Duration,
-    /// Between SIGTERM and SIGKILL.
-    pub term: Duration,
-    /// Without a call, until its process is ended; zero: it is not.
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let s = Duration::from_secs;
-        Self {
-            handshake: s(10),
-            health: s(5),
-            starting: s(30),
-            init: s(30),
-            fetch: s(30),
-            info: s(5),
-            shutdown: s(5),
-            term: s(2),
-            idle: Duration::ZERO,
-        }
-    }
-}
-
-impl Timeouts {
-    /// That of a step, by the name that its option and its key begin with.
-    pub fn of(&mut self, step: &str) -> Option<&mut Duration> {
-        Some(match step {
-            "handshake" => &mut self.handshake,
-            "health" => &mut self.health,
-            "starting" => &mut self.starting,
-            "init" => &mut self.init,
-            "fetch" => &mut self.fetch,
-            "info" => &mut self.info,
-            "shutdown" => &mut self.shutdown,
-            "term" => &mut self.term,
-            "idle" => &mut self.idle,
-            _ => return None,
-        })
-    }
-
-    fn to_wire(self) -> v1::ProviderTimeouts {
-        v1::ProviderTimeouts {
-            handshake_ms: millis(self.handshake),
-            health_ms: millis(self.health),
-            starting_ms: millis(self.starting),
-            init_ms: millis(self.init),
-            fetch_ms: millis(self.fetch),
-            info_ms: millis(self.info),
-            shutdown_ms: millis(self.shutdown),
-            term_ms: millis(self.term),
-            idle_ms: millis(self.idle),
-        }
-    }
-
-    fn from_wire(w: v1::ProviderTimeouts) -> Self {
-        let or = |ms: u64, default: Duration| if ms == 0 { default } else { Duration::from_millis(ms) };
-        let default = Self::default();
-        Self {
-            handshake: or(w.handshake_ms, default.handshake),
-            health: or(w.health_ms, default.health),
-            starting: or(w.starting_ms, default.starting),
-            init: or(w.init_ms, default.init),
-            fetch: or(w.fetch_ms, default.fetch),
-            info: or(w.info_ms, default.info),
-            shutdown: or(w.shutdown_ms, default.shutdown),
-            term: or(w.term_ms, default.term),
-            idle: or(w.idle_ms, default.idle),
-        }
-    }
 }
 
 /// Where a provider is in its life.
@@ -287,6 +212,8 @@ pub enum ProviderAnswer {
     Value(Vec<u8>),
     Health(ProviderHealth),
     List(Vec<Provider>),
+    /// An answer, and what the provider has written to its standard error meanwhile.
+    Said(String, Box<ProviderAnswer>),
 }
 
 impl Definition {
@@ -323,11 +250,17 @@ impl Definition {
             pin_version: text(&self.pin_version),
             allow_external: self.allow_external,
             timeouts: Some(self.timeouts.to_wire()),
+            retries: self.retries.count,
+            retry_delay_ms: self.retries.delay_ms(),
+            stderr: self.stderr.to_wire() as i32,
+            limits: limits_to_wire(&self.limits),
+            landlock: self.landlock.to_wire(),
         }
     }
 
     pub(in crate::wire) fn from_wire(w: v1::ProviderDefinition) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
+        let stderr = ShownStderr::from_wire(w.stderr());
         let environment = match w.environment() {
             v1::ProviderEnvironment::Inherit => ProviderEnvironment::Inherit,
             v1::ProviderEnvironment::Allow => ProviderEnvironment::Allow(w.allowed_variables),
@@ -340,6 +273,8 @@ impl Definition {
             let len = w.config.len();
             return Err(Error::usage(format!("a configuration of {len} bytes is over {CONFIG_LEN_MAX}")));
         }
+        let landlock = Landlock::from_wire(w.landlock);
+        landlock.check()?;
         let sha256 = text(w.sha256).map(|digits| sha256(&digits)).transpose()?;
         Ok(Self {
             binary: w.binary,
@@ -354,6 +289,10 @@ impl Definition {
             pin_version: text(w.pin_version),
             allow_external: w.allow_external,
             timeouts: Timeouts::from_wire(w.timeouts.unwrap_or_default()),
+            retries: Retries::from_wire(w.retries, w.retry_delay_ms)?,
+            stderr,
+            limits: limits_from_wire(w.limits)?,
+            landlock,
         })
     }
 }
@@ -364,11 +303,13 @@ impl ProviderCall {
             set: name.set.clone(),
             alias: name.alias.clone(),
             what: Some(what),
+            louder: 0,
         };
         let all = |set: &Option<String>, what| v1::ProviderCall {
             set: set.clone().unwrap_or_default(),
             alias: String::new(),
             what: Some(what),
+            louder: 0,
         };
         match self {
             Self::Start(name, definition) => of(name, CallBody::Start(definition.to_wire())),
@@ -380,6 +321,7 @@ impl ProviderCall {
             Self::Replace(name) => of(name, CallBody::Replace(true)),
             Self::List(set) => all(set, CallBody::List(true)),
             Self::ShutDown(set) => all(set, CallBody::ShutDown(true)),
+            Self::Louder(louder, call) => v1::ProviderCall { louder: *louder, ..call.to_wire() },
         }
     }
 
@@ -389,7 +331,7 @@ impl ProviderCall {
             let some = (!w.set.is_empty()).then(|| check_set(&w.set));
             some.transpose().map(|checked| checked.map(|()| w.set.clone()))
         };
-        Ok(match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
+        let call = match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
             CallBody::Start(definition) => Self::Start(name()?, Box::new(Definition::from_wire(definition)?)),
             CallBody::Fetch(path) => Self::Fetch(name()?, checked_path(path.segments)?),
             CallBody::Info(_) => Self::Info(name()?),
@@ -399,7 +341,36 @@ impl ProviderCall {
             CallBody::Replace(_) => Self::Replace(name()?),
             CallBody::List(_) => Self::List(set()?),
             CallBody::ShutDown(_) => Self::ShutDown(set()?),
-        })
+        };
+        Ok(if w.louder == 0 { call } else { Self::Louder(w.louder, Box::new(call)) })
+    }
+
+    /// What is asked, and how loud.
+    #[must_use]
+    pub fn into_plain(self) -> (Self, u32) {
+        if let Self::Louder(louder, call) = self { (call.into_plain().0, louder) } else { (self, 0) }
+    }
+
+    /// What is asked, however loud.
+    #[must_use]
+    pub fn plain(&self) -> &Self {
+        if let Self::Louder(_, call) = self { call.plain() } else { self }
+    }
+
+    /// The provider that is asked about, if it is one.
+    #[must_use]
+    pub fn name(&self) -> Option<&ProviderName> {
+        match self {
+            Self::Start(name, _)
+            | Self::Fetch(name, _)
+            | Self::Info(name)
+            | Self::Health(name)
+            | Self::Stop(name)
+            | Self::Reset(name)
+            | Self::Replace(name) => Some(name),
+            Self::List(_) | Self::ShutDown(_) => None,
+            Self::Louder(_, call) => call.name(),
+        }
     }
 
     /// What it changes, in words; none: nothing.
@@ -413,6 +384,7 @@ impl ProviderCall {
             Self::Replace(name) => Some(format!("replace provider {name}")),
             Self::ShutDown(some) => Some(format!("shut down providers of {}", set(some))),
             Self::Fetch(..) | Self::Info(_) | Self::Health(_) | Self::List(_) => None,
+            Self::Louder(_, call) => call.change(),
         }
     }
 }
@@ -473,6 +445,9 @@ impl Provider {
 impl ProviderAnswer {
     pub(in crate::wire) fn to_wire(&self) -> v1::ProviderAnswer {
         let what = match self {
+            Self::Said(stderr, answer) => {
+                return v1::ProviderAnswer { stderr: stderr.clone(), ..answer.to_wire() };
+            }
             Self::Provider(provider) => AnswerBody::Provider(provider.to_wire()),
             Self::Value(bytes) => AnswerBody::Value(bytes.clone()),
             Self::Health(health) => AnswerBody::Health(v1::ProviderHealth {
@@ -483,25 +458,41 @@ impl ProviderAnswer {
                 AnswerBody::List(v1::ProviderList { providers: all.iter().map(Provider::to_wire).collect() })
             }
         };
-        v1::ProviderAnswer { what: Some(what) }
+        v1::ProviderAnswer { what: Some(what), stderr: String::new() }
     }
 
     pub(in crate::wire) fn from_wire(w: v1::ProviderAnswer) -> Result<Self, Error> {
         let unknown = || Error::usage("an answer about providers that this client does not know");
-        Ok(match w.what.ok_or_else(unknown)? {
+        let answer = match w.what.ok_or_else(unknown)? {
             AnswerBody::Provider(provider) => Self::Provider(Box::new(Provider::from_wire(provider)?)),
             AnswerBody::Value(bytes) => Self::Value(bytes),
             AnswerBody::Health(h) => Self::Health(ProviderHealth { status: h.status, message: h.message }),
             AnswerBody::List(list) => {
                 Self::List(list.providers.into_iter().map(Provider::from_wire).collect::<Result<_, _>>()?)
             }
-        })
+        };
+        Ok(if w.stderr.is_empty() { answer } else { Self::Said(w.stderr, Box::new(answer)) })
+    }
+
+    /// The answer itself.
+    #[must_use]
+    pub fn plain(&self) -> &Self {
+        if let Self::Said(_, answer) = self { answer.plain() } else { self }
+    }
+
+    /// The answer itself, and what the provider has written meanwhile, where that is told.
+    #[must_use]
+    pub fn into_plain(self) -> (Self, String) {
+        if let Self::Said(stderr, answer) = self { (*answer, stderr) } else { (self, String::new()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::wire::provider_rules::RETRIES_MAX;
 
     #[test]
     fn set_and_alias_make_the_name_of_a_process() {
@@ -534,6 +525,10 @@ mod tests {
                 idle: Duration::from_secs(1),
                 ..Timeouts::default()
             },
+            retries: Retries { count: 3, delay: Duration::from_secs(1) },
+            stderr: ShownStderr::All,
+            limits: vec![Rlimit { resource: "nofile".into(), soft: 1, hard: 2 }],
+            landlock: Landlock { read: vec!["/usr".into()], ..Landlock::default() },
             ..Definition::default()
         };
         assert_eq!(Definition::decode(&definition.encode()), Ok(definition.clone()));
@@ -545,5 +540,8 @@ mod tests {
         assert!(bad(|d| d.binary.clear()).is_err());
         assert!(bad(|d| d.sha256 = Some("xyz".into())).is_err());
         assert!(bad(|d| d.config = vec![0; CONFIG_LEN_MAX + 1]).is_err());
+        assert!(bad(|d| d.retries.count = RETRIES_MAX + 1).is_err());
+        assert!(bad(|d| d.limits[0].soft = 3).is_err());
+        assert!(bad(|d| d.landlock.write = vec!["tmp".into()]).is_err());
     }
 }

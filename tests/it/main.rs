@@ -70,6 +70,8 @@ mod h_hosting;
 mod h_pinned;
 #[cfg(feature = "gateway")]
 mod h_providers;
+#[cfg(feature = "gateway")]
+mod h_rules;
 mod harness;
 #[cfg(feature = "gateway")]
 mod i_discovery;

@@ -7,6 +7,7 @@ use prost_types::{Duration as ProtoDuration, Struct};
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::Paged;
 use crate::rpc::api::requests::Ask;
+use crate::rpc::api::specs::{landlock, limit, limits};
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
@@ -15,8 +16,8 @@ use crate::wire::proto::v1::provider_call::What;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderEnvironment, ProviderHealth, ProviderName, ProviderState,
-    Timeouts,
 };
+use crate::wire::provider_rules::{ShownStderr, Timeouts};
 use crate::wire::reply::Reply;
 
 const STATES: Pairs<ProviderState, api::ProviderState> =
@@ -24,6 +25,9 @@ const STATES: Pairs<ProviderState, api::ProviderState> =
 
 const VARIABLES: Pairs<v1::ProviderEnvironment, api::ProviderVariables> =
     same_names!(v1::ProviderEnvironment as ProviderVariables: Inherit Allow Clear);
+
+const STDERR: Pairs<v1::ProviderStderr, api::ProviderStderr> =
+    same_names!(v1::ProviderStderr as ProviderStderr: Off OnError All);
 
 const HEALTH: Pairs<&str, api::ProviderHealthStatus> = Pairs(&[
     ("ok", api::ProviderHealthStatus::Ok),
@@ -36,7 +40,7 @@ fn of(target: Option<api::ProviderTarget>, what: What) -> Result<Body, Invalid> 
     let target = target.unwrap_or_default();
     // Checked here, so that the field is named.
     ProviderName::new(&target.set, &target.alias).map_err(|e| Invalid::new("target", e))?;
-    Ok(Body::Provider(v1::ProviderCall { set: target.set, alias: target.alias, what: Some(what) }))
+    Ok(Body::Provider(v1::ProviderCall { set: target.set, alias: target.alias, what: Some(what), louder: 0 }))
 }
 
 impl Ask for api::StartProviderRequest {
@@ -63,6 +67,11 @@ pub(super) fn definition(spec: api::ProviderSpec) -> Result<v1::ProviderDefiniti
         pin_version: spec.pin_version,
         allow_external: spec.allow_external,
         timeouts: spec.timeouts.map(timeouts).transpose()?,
+        retries: spec.retries,
+        retry_delay_ms: spec.retry_delay.map_or(Ok(0), |delay| ms("spec.retry_delay", delay))?,
+        stderr: STDERR.asked("spec.stderr", spec.stderr)?.unwrap_or(v1::ProviderStderr::OnError).into(),
+        limits: spec.resource_limits.into_iter().map(limit).collect(),
+        landlock: spec.landlock.map(landlock),
     })
 }
 
@@ -114,7 +123,7 @@ macro_rules! about_sets {
         $(impl Ask for api::$request {
             fn body(self) -> Result<Body, Invalid> {
                 let (set, alias) = (self.set, String::new());
-                Ok(Body::Provider(v1::ProviderCall { set, alias, what: Some(What::$what(true)) }))
+                Ok(Body::Provider(v1::ProviderCall { set, alias, what: Some(What::$what(true)), louder: 0 }))
             }
         })*
     };
@@ -154,6 +163,16 @@ impl From<&Definition> for api::ProviderSpec {
             pin_version: text(&d.pin_version),
             allow_external: d.allow_external,
             timeouts: Some((&d.timeouts).into()),
+            retries: d.retries.count,
+            retry_delay: Some(proto(d.retries.delay)),
+            stderr: match d.stderr {
+                ShownStderr::Off => api::ProviderStderr::Off,
+                ShownStderr::OnError => api::ProviderStderr::OnError,
+                ShownStderr::All => api::ProviderStderr::All,
+            }
+            .into(),
+            resource_limits: limits(&d.limits),
+            landlock: (&d.landlock).into(),
         }
     }
 }
@@ -210,12 +229,17 @@ impl TryFrom<api::HostedProvider> for Provider {
     }
 }
 
+/// What is answered about providers. What they write to their standard error is told on this machine alone.
+fn answer(reply: Reply) -> Option<ProviderAnswer> {
+    if let Reply::Provider(answer) = reply { Some(answer.into_plain().0) } else { None }
+}
+
 /// Answers with one provider.
 macro_rules! single {
     ($($answer:ident)*) => {
         $(impl Answer for api::$answer {
             fn put(&mut self, reply: Reply) {
-                if let Reply::Provider(ProviderAnswer::Provider(provider)) = reply {
+                if let Some(ProviderAnswer::Provider(provider)) = answer(reply) {
                     self.provider = Some((*provider).into());
                 }
             }
@@ -240,7 +264,7 @@ macro_rules! several {
     ($($answer:ident)*) => {
         $(impl Answer for api::$answer {
             fn put(&mut self, reply: Reply) {
-                if let Reply::Provider(ProviderAnswer::List(all)) = reply {
+                if let Some(ProviderAnswer::List(all)) = answer(reply) {
                     self.providers = all.into_iter().map(Into::into).collect();
                 }
             }
@@ -259,7 +283,7 @@ several! { ListProvidersResponse ShutDownProvidersResponse }
 
 impl Answer for api::FetchValueResponse {
     fn put(&mut self, reply: Reply) {
-        if let Reply::Provider(ProviderAnswer::Value(bytes)) = reply {
+        if let Some(ProviderAnswer::Value(bytes)) = answer(reply) {
             // The host has seen to it that it is not too deep.
             self.value = Struct::decode(bytes.as_slice()).ok();
         }
@@ -275,7 +299,7 @@ impl Paged for api::FetchValueResponse {}
 
 impl Answer for api::ProviderHealthResponse {
     fn put(&mut self, reply: Reply) {
-        if let Reply::Provider(ProviderAnswer::Health(health)) = reply {
+        if let Some(ProviderAnswer::Health(health)) = answer(reply) {
             let status = HEALTH.0.iter().find(|(word, _)| *word == health.status);
             self.status = status.map_or(0, |(_, status)| i32::from(*status));
             self.message = health.message;
@@ -296,8 +320,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::wire::landlock::Landlock;
     use crate::wire::provider::ProviderCall;
+    use crate::wire::provider_rules::Retries;
     use crate::wire::request::Request;
+    use crate::wire::spec::Rlimit;
 
     #[test]
     fn a_definition_comes_back_from_its_public_message() {
@@ -319,6 +346,10 @@ mod tests {
                 idle: Duration::from_secs(1),
                 ..Timeouts::default()
             },
+            retries: Retries { count: 2, delay: Duration::from_secs(1) },
+            stderr: ShownStderr::All,
+            limits: vec![Rlimit { resource: "nofile".into(), soft: 1, hard: 2 }],
+            landlock: Landlock { read: vec!["/usr".into()], write: Vec::new(), optional: true },
         };
         let name = ProviderName::new("ci", "app").unwrap();
         let request =
