@@ -423,6 +423,7 @@ fn the_documentation_agrees() {
                 format!("## `[[{key}]]`"),
                 format!("## `[grpc.{key}]`"),
                 format!("## `[local.{key}]`"),
+                format!("## `[modules.{key}]`"),
                 format!("## `[{key}.NAME]`"),
             ];
             assert!(is_there.iter().any(|form| docs.contains(form.as_str())), "{key}");

@@ -144,7 +144,7 @@ impl<'m> Laid<'m> {
     #[must_use]
     pub fn find(bytes: &'m [u8]) -> Option<Self> {
         let head_words = value(bytes, 0)?;
-        if head_words < HEAD_MIN || head_words > VALUES_MAX {
+        if !(HEAD_MIN..=VALUES_MAX).contains(&head_words) {
             return None;
         }
         let mut rest = bytes;
