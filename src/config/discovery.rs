@@ -1,5 +1,5 @@
-//! Where providers are discovered: `[registry.discovery]`, the folders of plugins with their `plugin.toml`, and
-//! the rules for variables of the environment.
+//! Where providers are discovered: `[registry.discovery]`, the folders of plugins with their `plugin.toml`,
+//! and the rules for variables of the environment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -102,7 +102,8 @@ pub fn of_config(definitions: Vec<(ProviderName, Definition)>) -> Found {
     Found { candidates: definitions.into_iter().map(candidate).collect(), bad: Vec::new() }
 }
 
-/// What the variables stand for that the service was started with. Only those are looked at that a rule names.
+/// What the variables stand for that the service was started with. Only those are looked at that a rule
+/// names.
 #[must_use]
 pub fn of_environment(settings: &DiscoverySettings) -> Found {
     let known = KNOWN.into_iter().filter_map(|(variable, alias)| {

@@ -70,7 +70,7 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
 }
 
 /// How a provider is run, by the keys of its table.
-pub(in crate::config) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
+pub(super) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
     let binary = table.required("binary")?;
     if binary.value.contains('/') && !binary.value.starts_with('/') {
         return Err(table.bad(&binary, "'binary' is an absolute path, or a name in one of the directories"));
@@ -112,7 +112,7 @@ pub(in crate::config) fn definition(table: &mut Section<'_>) -> Result<Definitio
 }
 
 /// The key `config`, encoded.
-pub(in crate::config) fn config_of(table: &mut Section<'_>) -> Result<Vec<u8>, Error> {
+pub(super) fn config_of(table: &mut Section<'_>) -> Result<Vec<u8>, Error> {
     let Some(map) = table.json("config")? else { return Ok(Vec::new()) };
     let config = value::to_struct(map).map_err(|e| table.error(&e.message))?.encode_to_vec();
     if config.len() > CONFIG_LEN_MAX {
@@ -122,10 +122,7 @@ pub(in crate::config) fn config_of(table: &mut Section<'_>) -> Result<Vec<u8>, E
 }
 
 /// The keys `env_allow` and `env_clear`. `is_clear`: as it is without them.
-pub(in crate::config) fn environment_of(
-    table: &mut Section<'_>,
-    is_clear: bool,
-) -> Result<ProviderEnvironment, Error> {
+pub(super) fn environment_of(table: &mut Section<'_>, is_clear: bool) -> Result<ProviderEnvironment, Error> {
     let allowed = table.texts_of("env_allow")?;
     let is_clear = table.flag("env_clear")?.unwrap_or(is_clear);
     Ok(match (allowed, is_clear) {
@@ -138,10 +135,7 @@ pub(in crate::config) fn environment_of(
 }
 
 /// The keys of the timeouts.
-pub(in crate::config) fn set_timeouts(
-    table: &mut Section<'_>,
-    definition: &mut Definition,
-) -> Result<(), Error> {
+pub(super) fn set_timeouts(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
     let range = Duration::from_millis(1)..=Duration::from_secs(3600);
     for key in TIMEOUTS {
         let (timeout, step) = (table.duration(key, range.clone())?, key.trim_end_matches("_timeout"));

@@ -68,7 +68,8 @@ impl Reference {
     }
 }
 
-/// A variable that the service was started with: all processes of the service's own are the keeper's children.
+/// A variable that the service was started with: all processes of the service's own are the keeper's
+/// children.
 #[must_use]
 pub fn service_variable(name: &str) -> Option<String> {
     let all = procfs::variables(system::parent_pid()).unwrap_or_default();

@@ -6,6 +6,7 @@
 //! on, then answered. So whenever this thread ends in the middle, the next engine repeats the action and
 //! never loses the fact.
 
+mod answers;
 mod exit;
 mod needs;
 mod probes;
@@ -27,7 +28,7 @@ use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::probe::Probes;
 use crate::engine::process::state::{Action, Child, Input, Rules, StopOrder, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
-use crate::engine::process::waiting::{Until, WaitDecision, Waiting, why_not_gone, why_not_running};
+use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::exit::exit_of;
 use crate::ring::Source;
 use crate::sys::errno::EMFILE;
@@ -575,25 +576,6 @@ impl Worker {
         // "Stopped" is said when its last words can be read.
         self.drain();
         Some(Input::TreeEmpty)
-    }
-
-    /// Answers everybody whose wish is fulfilled, or cannot be any more.
-    fn answer(&mut self) {
-        let mut n = 0;
-        while n < self.waiting.len() {
-            let error = match self.waiting[n].until.decision(&self.record) {
-                WaitDecision::NotYet => {
-                    n += 1;
-                    continue;
-                }
-                WaitDecision::Done => None,
-                WaitDecision::NotRunning => {
-                    Some(why_not_running(&self.process, &self.record, self.refusal.as_ref()))
-                }
-                WaitDecision::NotGone => Some(why_not_gone(&self.process, &self.record, &self.tree)),
-            };
-            self.waiting.swap_remove(n).answer.give(self.process.show(), error);
-        }
     }
 }
 
