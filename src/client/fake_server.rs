@@ -11,8 +11,9 @@ use tempfile::TempDir;
 
 use crate::client::connection::Address;
 use crate::client::session::Session;
+use crate::wire::envelope::Envelope;
 use crate::wire::frame::{self, Frames};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{OrderKey, ProcessId};
 use crate::wire::process::{Process, State};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Hello, Request};
@@ -33,6 +34,8 @@ pub(super) enum Act {
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) requests: Vec<Request>,
+    /// The keys that they came with.
+    pub(super) keys: Vec<Option<OrderKey>>,
     /// Whole frames in the first read of each connection.
     pub(super) first_reads: Vec<usize>,
 }
@@ -85,7 +88,9 @@ fn serve(mut socket: UnixStream, acts: Vec<Act>, seen: &mut Seen) {
     frame::put(&mut out, &Hello::ours().encode()).unwrap();
     socket.write_all(&out).unwrap();
     for act in acts {
-        seen.requests.push(Request::decode(&inbox.next()).unwrap());
+        let envelope = Envelope::decode(&inbox.next()).unwrap();
+        seen.requests.push(envelope.request);
+        seen.keys.push(envelope.key);
         let (replies, last) = match act {
             Act::Answer(replies) => (replies, true),
             Act::Partly(replies) => (replies, false),
