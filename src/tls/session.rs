@@ -20,9 +20,6 @@ use crate::wire::buffer::Buffer;
 /// rustls takes is half of it, the rest is for the overhead of small records.
 const PENDING_LEN_MAX: usize = 128 << 10;
 
-/// The most records without anything in them, one after the other: each takes a decryption, and no meter of
-/// plaintext sees it.
-const EMPTY_MAX: u32 = 32;
 /// The most plaintext in a record.
 const RECORD_LEN: usize = 16 << 10;
 /// More than a record adds to it: header, type, tag.
@@ -32,8 +29,6 @@ pub(in crate::tls) struct Session {
     end: End,
     /// The peer has said that nothing more comes.
     peer_closed: bool,
-    /// Records without anything in them, since the last one with.
-    empty: u32,
     /// What has come and is not a whole record yet. rustls remembers positions in it: it goes into every
     /// call.
     pub incoming: Buffer,
@@ -82,7 +77,6 @@ impl Session {
         Self {
             end,
             peer_closed: false,
-            empty: 0,
             incoming: Buffer::default(),
             plain: Buffer::default(),
             outgoing: Buffer::default(),
@@ -150,13 +144,12 @@ impl Session {
 
     fn turn(&mut self, work: Work<'_>) -> Result<Turn, Tls> {
         let incoming = self.incoming.filled_mut();
-        let (plain, empty) = (&mut self.plain, &mut self.empty);
         let (discard, turn) = match &mut self.end {
             End::Client(conn) => {
-                handle(conn.process_tls_records(incoming), work, plain, empty, &mut self.outgoing)
+                handle(conn.process_tls_records(incoming), work, &mut self.plain, &mut self.outgoing)
             }
             End::Server(conn) => {
-                handle(conn.process_tls_records(incoming), work, plain, empty, &mut self.outgoing)
+                handle(conn.process_tls_records(incoming), work, &mut self.plain, &mut self.outgoing)
             }
         };
         self.incoming.consume(discard);
@@ -168,7 +161,6 @@ fn handle<D>(
     status: UnbufferedStatus<'_, '_, D>,
     work: Work<'_>,
     plain: &mut Buffer,
-    empty: &mut u32,
     outgoing: &mut Buffer,
 ) -> (usize, Result<Turn, Tls>) {
     let mut discard = status.discard;
@@ -181,10 +173,6 @@ fn handle<D>(
             match traffic.next_record() {
                 Some(Ok(record)) => {
                     discard += record.discard;
-                    *empty = if record.payload.is_empty() { *empty + 1 } else { 0 };
-                    if *empty > EMPTY_MAX {
-                        break Err(Tls::General("too many records with nothing in them".to_owned()));
-                    }
                     plain.push(record.payload);
                 }
                 Some(Err(e)) => break Err(e),
