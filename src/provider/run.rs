@@ -152,6 +152,12 @@ impl Site {
         self.notes.write(name, &note)?;
         let process = spawn(&mut client, name, definition, &path, id)?;
         self.set_up(name, definition, &process, &mut note).map_err(|failure| {
+            if matches!(failure, Failure::Unavailable { .. }) {
+                // Its connection broke: its end may not be known yet.
+                let targets = vec![id.to_string()];
+                let until = Wait { targets, until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
+                let _ = client.wait(until);
+            }
             let ending = ending(&mut client, &id.to_string(), definition);
             let _ = forget(&mut client, &id.to_string());
             with_ending(failure, ending)
