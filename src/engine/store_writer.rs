@@ -263,6 +263,7 @@ mod tests {
             link: Link::new(seqpacket_pair().unwrap().0),
             feed: Feed::open(&memfd_create(c"test", 0).unwrap()).unwrap(),
             reserve: Reserve::take(),
+            board: Arc::default(),
             write_queue: WriteQueue::new(Some(dir.to_owned())),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
