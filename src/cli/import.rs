@@ -29,7 +29,7 @@ could not be carried over stands in it as a comment, beside the process that it 
 it is shows in its name, unless it is said. Nothing is started, and no service is asked.
 
 Examples:
-  provost import /etc/supervisor/supervisord.conf > provost.toml
+  provost import /etc/supervisor/supervisord.conf
   provost apply --dry-run provost.toml
 ";
 
