@@ -20,6 +20,8 @@ mod call;
 mod convert;
 mod executor;
 mod executors;
+#[cfg(test)]
+mod invariants;
 mod listener;
 mod names;
 mod notes;
