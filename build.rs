@@ -24,10 +24,11 @@ const MESSAGES: [&str; 7] = [
     "proto/provost/internal/v1/handover.proto",
 ];
 /// Only with the gateway.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 11] = [
     "proto/provost/v1/process_service.proto",
     "proto/provost/v1/provider_service.proto",
     "proto/provost/v1/registry_service.proto",
+    "proto/provost/v1/module_service.proto",
     "proto/nomos/provider/v1/provider.proto",
     "proto/constellation/provider/v1/provider.proto",
     "proto/grpc/health/v1/health.proto",
@@ -38,7 +39,7 @@ const SERVICES: [&str; 10] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 19] = [
+const LONG: [&str; 20] = [
     "Start",
     "StartAgain",
     "Update",
@@ -58,6 +59,7 @@ const LONG: [&str; 19] = [
     "ChangeEntries",
     "DiscoverProviders",
     "ValidateProviders",
+    "CallModule",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -22,7 +22,9 @@ use crate::rpc::api::registry::Question;
 use crate::rpc::block;
 use crate::rpc::client_threads::environment;
 use crate::rpc::services::public as api;
-use crate::rpc::services::public::{ProcessServiceClient, ProviderServiceClient, RegistryServiceClient};
+use crate::rpc::services::public::{
+    ModuleServiceClient, ProcessServiceClient, ProviderServiceClient, RegistryServiceClient,
+};
 use crate::rpc::status;
 use crate::sys::{clock, grpc, thread};
 use crate::tls::material;
@@ -31,6 +33,7 @@ use crate::tls::tunnel;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::OrderKey;
 use crate::wire::json::base64;
+use crate::wire::module::ModuleCall;
 use crate::wire::provider::{ProviderCall, ProviderName};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::Request;
@@ -180,10 +183,7 @@ impl RemoteLink {
                 client.audit(&request, option).map(unary)
             }
             Request::Provider(call) => provider(&ProviderServiceClient(client.0.clone()), call, option),
-            Request::Module(_) => {
-                let e = Error::new(Code::Refused, "modules are not asked for over gRPC yet");
-                return Err(Fault::Final(e.hint("ask on the machine itself, without --host")));
-            }
+            Request::Module(call) => module(&ModuleServiceClient(client.0.clone()), call, option),
             Request::Registry(call) => {
                 let client = RegistryServiceClient(client.0.clone());
                 match Question::from(call) {
@@ -297,6 +297,25 @@ fn provider(
         }
         ProviderCall::ShutDown(some) => {
             client.shut_down_providers(&api::ShutDownProvidersRequest { set: set(some) }, option).map(unary)
+        }
+    }
+}
+
+/// A question about modules.
+fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -> grpcio::Result<Answers> {
+    match call {
+        ModuleCall::List => client.list_modules(&api::ListModulesRequest {}, option).map(unary),
+        ModuleCall::Connections => {
+            client.list_module_connections(&api::ListModuleConnectionsRequest {}, option).map(unary)
+        }
+        ModuleCall::Call(order) => client.call_module(&order.into(), option).map(unary),
+        ModuleCall::Drain { connection, reason, deadline } => {
+            let request = api::DrainModuleConnectionRequest {
+                connection: connection.clone(),
+                reason: reason.clone(),
+                deadline: Some((*deadline).try_into().unwrap_or_default()),
+            };
+            client.drain_module_connection(&request, option).map(unary)
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::guard::slots::Slot;
 use crate::meter::{FrameMeter, Quotas};
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::public::{
-    process_service_service, provider_service_service, registry_service_service,
+    module_service_service, process_service_service, provider_service_service, registry_service_service,
 };
 use crate::rpc::services::reflection::server_reflection_service;
 use crate::rpc::services::reflection_alpha::server_reflection_service as older_reflection_service;
@@ -115,6 +115,7 @@ pub(super) fn serve_calls(
         .register_service(process_service_service(calls.clone()))
         .register_service(provider_service_service(calls.clone()))
         .register_service(registry_service_service(calls.clone()))
+        .register_service(module_service_service(calls.clone()))
         .register_service(health_service(calls.clone()))
         .register_service(server_reflection_service(calls.clone()))
         .register_service(older_reflection_service(calls))

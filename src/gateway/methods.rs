@@ -64,3 +64,10 @@ methods! { RegistryService:
     discover_providers: later(DiscoverProvidersRequest) -> ServerStreamingSink<DiscoverProvidersResponse>;
     validate_providers: later(ValidateProvidersRequest) -> ServerStreamingSink<ValidateProvidersResponse>;
 }
+
+methods! { ModuleService:
+    call_module: later(CallModuleRequest) -> ServerStreamingSink<CallModuleResponse>;
+    list_modules: at_once(ListModulesRequest) -> UnarySink<ListModulesResponse>;
+    list_module_connections: at_once(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
+    drain_module_connection: at_once(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
+}

@@ -58,7 +58,7 @@ impl Engine {
 
     /// The one that answers this request.
     pub fn client_for(&mut self, request: &Request) -> Result<&mut Client, Error> {
-        if !matches!(request, Request::Provider(_) | Request::Registry(_)) {
+        if !matches!(request, Request::Provider(_) | Request::Registry(_) | Request::Module(_)) {
             return self.client();
         }
         // One that has ended is run again.

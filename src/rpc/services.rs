@@ -2,7 +2,7 @@
 
 #![allow(clippy::all, clippy::pedantic, dead_code, missing_docs, reason = "generated code")]
 
-/// `provost.v1.ProcessService`, `ProviderService` and `RegistryService`, and their messages.
+/// `provost.v1.ProcessService`, `ProviderService`, `RegistryService` and `ModuleService`, and their messages.
 pub(crate) mod public {
     use crate::rpc::codec;
     include!(concat!(env!("OUT_DIR"), "/provost.v1.rs"));

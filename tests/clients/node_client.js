@@ -31,6 +31,7 @@ const SERVICES = [
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
+  "provost.v1.ModuleService",
   "provost.v1.ProcessService",
   "provost.v1.ProviderService",
 ];

@@ -41,6 +41,7 @@ SERVICES = {
     "provost.v1.ProcessService",
     "provost.v1.ProviderService",
     "provost.v1.RegistryService",
+    "provost.v1.ModuleService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",

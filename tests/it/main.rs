@@ -82,6 +82,8 @@ mod i_modules;
 #[cfg(feature = "gateway")]
 mod i_registry;
 #[cfg(feature = "gateway")]
+mod i_remote;
+#[cfg(feature = "gateway")]
 mod i_restored;
 #[cfg(feature = "gateway")]
 mod i_sdk;

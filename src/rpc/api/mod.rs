@@ -8,6 +8,7 @@
 pub(crate) mod answers;
 mod events;
 mod health;
+mod modules;
 pub(crate) mod pages;
 mod probes;
 mod processes;

@@ -46,6 +46,7 @@ pub(crate) trait Ask: prost::Message + Default + Sized + 'static {
             Body::Provider(_) => "spec",
             Body::Registry(call) if call.definition.is_some() => "spec",
             Body::Registry(_) => "action",
+            Body::Module(_) => "input",
             _ => "targets",
         };
         Request::from_body(body).map_err(|e| Invalid::new(field, e))
