@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A provider of modules as an author would write one in Python, by docs/modules.md alone.
 
-module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, who, fail, hang, trace and words, and says so.
-Its proto folder is in $PROTO, for TLS its certificates in $CERTIFICATES; with $EXECUTOR it names the executor at that port instead of its own. "again": when its stream
-ends, it registers again. SIGTERM: it takes its modules back and ends."""
+module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, who, fail, hang, once, trace and words, and
+says so. "again": when its stream ends, it registers again. Its proto folder is in $PROTO, for TLS its certificates in
+$CERTIFICATES; with $EXECUTOR it names the executor at that port instead of its own, with $HANG "once" hangs. SIGTERM: it takes
+its modules back and ends."""
 
 import json
 import os
@@ -43,6 +44,7 @@ MODULES = {
     "who": (record(), INT, lambda given: tagged(os.getpid())),
     "fail": (record(), INT, lambda given: 1 // 0),
     "hang": (record(), INT, lambda given: time.sleep(1000)),
+    "once": (record(), INT, lambda given: time.sleep(1000) if "HANG" in os.environ else tagged(os.getpid())),
     "trace": (record(), STRING, lambda given: {"tag": "CString", "value": here.metadata.get("traceparent", "")}),
     # Its input is no record: it comes as the field "input".
     "words": (

@@ -35,7 +35,7 @@ fn providers_in_python_and_node_register_are_called_and_leave() {
         assert!(error["message"].as_str().is_some_and(|message| message.contains(what)), "{error}");
     }
     wait::until("it is told what is active", SOON, || {
-        plane.log("adder").contains("report add fail hang trace who words")
+        plane.log("adder").contains("report add fail hang once trace who words")
     });
     plane.service.ok(&["stop", "adder", "multiplier"]);
     wait::until("their modules are gone", SOON, || plane.modules().is_empty());

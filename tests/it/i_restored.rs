@@ -84,6 +84,20 @@ fn who_beats_and_whose_executor_is_stopped_is_deaf_until_it_goes_on() {
 }
 
 #[test]
+fn who_is_killed_in_the_middle_of_a_call_is_followed_by_another_member() {
+    let plane = Plane::with(SETTINGS);
+    let one = plane.outside(&["pool", "g"], &[("HANG", "1")]);
+    let two = plane.outside(&["pool", "g"], &[]);
+    let under_way = || plane.connections().iter().any(|c| c["in_flight"] == 1);
+    let call = plane.service.background(&["module", "call", "pool.once", "--timeout", "60s"]);
+    wait::until("it is called", SOON, under_way);
+    one.signal("KILL");
+    let out = call.end(SOON);
+    out.expect(0);
+    assert_eq!(out.json(), [json!(two.pid())]);
+}
+
+#[test]
 fn calls_over_the_limit_of_a_member_wait_or_are_refused() {
     for (queue, code) in [(1, 0), (0, 6)] {
         let plane = Plane::with(&format!("member_calls = 1\nmember_queue = {queue}\n"));
@@ -115,7 +129,7 @@ fn metadata_is_passed_on_and_calls_are_counted() {
     assert_eq!((&connection["requests"], &connection["state"]), (&json!(2), &json!("active")), "{shown:?}");
     assert!(connection["mean_latency_us"].as_u64().is_some_and(|us| us > 0), "{shown:?}");
     let stats = plane.cli(&["stats"]).expect(0).out();
-    assert!(stats.lines().count() == 6 && stats.contains("demo.trace"), "{stats}");
+    assert!(stats.lines().count() == 7 && stats.contains("demo.trace"), "{stats}");
     plane.cli(&["show", "demo.none"]).expect(4);
     assert!(procfs::thread_count(plane.service.pid("provost.host")) < 50);
 }
