@@ -232,7 +232,7 @@ mod tests {
             ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
             ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
             ("[providers.app]\nbinary = 'x'\nstderr = 'loud'", "there is no 'loud'"),
-            ("[providers.app]\nbinary = 'x'\nretries = 11", "is from 0 to 10"),
+            ("[providers.app]\nbinary = 'x'\nretries = 11", "a whole number from 0 to 10"),
             ("[providers.app]\nbinary = 'x'\nlimits = { files = '1' }", "'limits' takes"),
             ("[providers.app]\nbinary = 'x'\nlandlock_write = ['tmp']", "is not absolute"),
             ("[providers]\ndirectories = 'x'", "takes a list of strings"),

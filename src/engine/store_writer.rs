@@ -267,7 +267,6 @@ mod tests {
             write_queue: WriteQueue::new(Some(dir.to_owned())),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
-            board: Arc::default(),
             service_env: Vec::new(),
             stopping: AtomicBool::new(false),
             starting: AtomicUsize::new(0),
