@@ -30,7 +30,7 @@ it is shows in its name, unless it is said. Nothing is started, and no service i
 
 Examples:
   provost import /etc/supervisor/supervisord.conf
-  provost apply --dry-run provost.toml
+  provost import procfile Procfile
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
