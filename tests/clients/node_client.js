@@ -34,6 +34,7 @@ const SERVICES = [
   "provost.v1.ModuleService",
   "provost.v1.ProcessService",
   "provost.v1.ProviderService",
+  "provost.v1.RegistryService",
 ];
 const checks = {};
 
