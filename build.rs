@@ -14,7 +14,7 @@ use prost::Message;
 use prost_build::{Config, Method, Service, ServiceGenerator};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 8] = [
     "proto/provost/internal/v1/process.proto",
     "proto/provost/internal/v1/channel.proto",
     "proto/provost/internal/v1/module.proto",
@@ -22,6 +22,7 @@ const MESSAGES: [&str; 7] = [
     "proto/provost/internal/v1/registry.proto",
     "proto/provost/internal/v1/record.proto",
     "proto/provost/internal/v1/handover.proto",
+    "proto/provost/internal/v1/gateway.proto",
 ];
 /// Only with the gateway.
 const SERVICES: [&str; 11] = [

@@ -7,7 +7,7 @@
 //!  shell ── provost CLI ─┐                                    remote gRPC clients
 //!                        │ unix socket, frames                       │ TLS 1.3, both ends authenticated
 //!  provost serve         ▼                                           ▼
-//!  ┌─────────┐  seqpacket  ┌──────────────────────┐  unix socket  ┌──────────────────────────┐
+//!  ┌─────────┐  seqpacket  ┌──────────────────────┐  socket pair  ┌──────────────────────────┐
 //!  │ keeper  │◄───────────►│ engine               │◄──────────────│ gateway                  │
 //!  │ parent  │   + fds     │ one thread per child │   (Client)    │ a gRPC server for each   │
 //!  │ of all  │             │ table·feed·listener  │               │ connection, fed by a pump│
@@ -19,10 +19,10 @@
 //!   each process's memory and pipes and the listening socket. It starts the engine again whenever that dies.
 //! * [`engine`] is the service: it knows what should run. It may be killed at any instruction; the next one
 //!   learns from the keeper what there is, and goes on.
-//! * [`gateway`] is everything that speaks gRPC. It keeps nothing and reaches processes only through the
-//!   client library, so the C core of gRPC never shares a process with the state of your children. The engine
-//!   runs it as a process of the service's own: if the configuration has `[grpc]`, or at the first connection
-//!   on this machine.
+//! * [`gateway`] is everything that speaks gRPC. It keeps nothing, has no rights, and reaches processes only
+//!   through the client library, so the C core of gRPC never shares a process with the state of your
+//!   children. The engine runs it as a process of the service's own: if the configuration has `[grpc]`, or at
+//!   the first connection on this machine.
 //! * [`host`] holds the [`provider`]s: executables that give out configuration values over gRPC. It listens
 //!   for the same frames as the engine, beside it, and reaches processes through the client library, so the
 //!   engine knows nothing of providers. The engine runs it when a client asks for it.
@@ -98,6 +98,11 @@
 //!
 //! A program on this machine comes in over a unix socket instead (`gateway/local.rs`), which the keeper
 //! holds: the engine runs the gateway at the first connection (`engine/internal.rs`) and lends it the socket.
+//!
+//! The gateway itself opens nothing. It finds one end of a socket pair, of which the keeper holds both, as its
+//! standard input; over it go its connections to the engine (`client/pair.rs`), which knows them by that
+//! (`listener/mod.rs`). What it works with the engine opens and sends (`gateway/setup.rs`, with what
+//! `cli/engine.rs` makes of the configuration).
 //!
 //! # A value from a provider
 //!
@@ -193,6 +198,7 @@
 //! | record | what is known of a process: state, what is wanted, counters, last exit. In its memory, and in the store |
 //! | idle, active | a process without a thread, at rest; one whose thread owns its record |
 //! | internal process | one that the service runs for itself, such as the gateway |
+//! | pair, setup | the gateway's way to the engine; what the engine gives it to work with |
 //! | tree, scope | all that a process has started and that is still there; how much of it a signal reaches |
 //! | cgroup | the control group of one run, where the machine allows one |
 //! | spawn, spawn slots | fork and exec by the keeper; the low descriptor numbers at which a child finds what it needs |

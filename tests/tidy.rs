@@ -51,10 +51,10 @@ const LAYERS: [(&str, &[&str]); 32] = [
     ("src/cli/remote.rs", &["cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/serve.rs", &["cli", "client", "config", "keeper", "sys", "wire"]),
     ("src/cli/keeper.rs", &["cli", "keeper", "sys", "wire"]),
-    ("src/cli/engine.rs", &["access", "cli", "config", "engine", "gateway", "host", "sys", "wire"]),
+    ("src/cli/engine.rs", &["access", "cli", "client", "config", "engine", "gateway", "host", "sys", "wire"]),
     ("src/cli/host.rs", &["cli", "config", "host", "registry", "sys", "wire"]),
     ("src/cli/provider.rs", &["cli", "client", "sdk", "sys", "wire"]),
-    ("src/cli/gateway.rs", &["cli", "config", "gateway", "sys", "wire"]),
+    ("src/cli/gateway.rs", &["cli", "client", "gateway", "sys", "wire"]),
     (
         "src/lib.rs",
         &[
@@ -84,8 +84,11 @@ const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
         "src/engine/store_writer.rs",
         &["context", "history", "reconcile", "settings", "store", "table", "write_queue"],
     ),
-    ("src/engine/service", &["context", "history", "memory", "process", "service", "table", "write_queue"]),
-    ("src/engine/internal.rs", &["memory", "process", "service"]),
+    (
+        "src/engine/service",
+        &["context", "history", "memory", "process", "service", "settings", "table", "write_queue"],
+    ),
+    ("src/engine/internal.rs", &["memory", "process", "service", "settings"]),
     (
         "src/engine/takeover.rs",
         &[

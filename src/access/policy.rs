@@ -19,7 +19,7 @@ pub fn needs(request: &Request) -> Role {
         | Request::Service
         | Request::Health => Role::Viewer,
         // What programs print may hold secrets: to see that they are well is no reason to read it.
-        Request::Output(_) | Request::Stream(_) => Role::Operator,
+        Request::Output(_) | Request::Stream(_) | Request::Follow(_) => Role::Operator,
         Request::StartAgain(_) | Request::Stop(_) | Request::Restart(_) | Request::Signal(_) => {
             Role::Operator
         }
@@ -34,7 +34,11 @@ pub fn needs(request: &Request) -> Role {
         // That there is a host tells nothing; whoever may ask it something has it run.
         Request::Host => Role::Viewer,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_) | Request::Follow(_) | Request::GrpcListener | Request::Announce(_) => Role::Admin,
+        Request::Note(_) | Request::GrpcListener | Request::GatewaySetup { .. } | Request::Announce(_) => {
+            Role::Admin
+        }
+        // It decides who else comes in.
+        Request::Reload => Role::Admin,
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => Role::Viewer,
             ModuleCall::Call(_) => Role::Operator,
@@ -120,6 +124,8 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
         | Request::Note(_)
         | Request::Host
         | Request::GrpcListener
+        | Request::GatewaySetup { .. }
+        | Request::Reload
         | Request::Announce(_)
         | Request::Service
         | Request::Health
@@ -155,6 +161,8 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Health => "ask how the service is",
         Request::Host => "run the host of providers",
         Request::GrpcListener => "take the socket for gRPC",
+        Request::GatewaySetup { .. } => "take what the gateway works with",
+        Request::Reload => "reload the configuration",
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => "list modules",
             ModuleCall::Call(_) => "call a module",
@@ -220,7 +228,7 @@ mod tests {
     use crate::wire::spec::{Scope, Spec};
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 26;
+    const REQUESTS: usize = 29;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -271,7 +279,10 @@ mod tests {
             (Request::Env(unset), [no, no, yes], yes),
             (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
             (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
-            (Request::Follow(Follow::default()), [no, no, yes], no),
+            (Request::Follow(Follow::default()), [no, yes, yes], no),
+            (Request::GrpcListener, [no, no, yes], no),
+            (Request::GatewaySetup { listens: true }, [no, no, yes], no),
+            (Request::Reload, [no, no, yes], yes),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
             (Request::Host, [yes, yes, yes], no),
             (Request::Module(ModuleCall::List), [yes, yes, yes], no),

@@ -34,10 +34,17 @@ enum FileLine {
 
 impl Users {
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let bytes = files::private(path, LEN_MAX).map_err(|why| {
-            Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)))
-                .hint("'provost user add NAME' makes one")
-        })?;
+        Self::read_from(&Self::open(path)?, path)
+    }
+
+    /// The file of users, which only its owner may read.
+    pub fn open(path: &Path) -> Result<File, Error> {
+        files::private_file(path).map_err(|why| cannot_take(path, &why))
+    }
+
+    /// Reads what [`Self::open`] has opened.
+    pub fn read_from(file: &File, path: &Path) -> Result<Self, Error> {
+        let bytes = files::content(file, LEN_MAX).map_err(|why| cannot_take(path, &why))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Error::usage(format!("the users file {} is not UTF-8 text", shown(path))))?;
         Self::parse(&text).map_err(|e| {
@@ -108,7 +115,9 @@ impl Users {
         true
     }
 
-    fn to_text(&self) -> String {
+    /// As the file has it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
         let line = |line: &FileLine| match line {
             FileLine::User(name, hash) => format!("{name}:{}\n", hash.to_text()),
             FileLine::Other(text) => format!("{text}\n"),
@@ -144,6 +153,11 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Users) -> Result<T, Error>)
     }
     files::replace(path, 0o600, text.as_bytes()).map_err(failed)?;
     Ok(answer)
+}
+
+fn cannot_take(path: &Path, why: &str) -> Error {
+    Error::new(Code::Refused, format!("cannot take the users file {}: {why}", shown(path)))
+        .hint("'provost user add NAME' makes one")
 }
 
 fn shown(path: &Path) -> String {

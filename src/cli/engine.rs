@@ -13,17 +13,25 @@ use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::client::host_socket;
 use crate::config;
 use crate::engine;
 use crate::engine::context::Notify;
 use crate::engine::internal::INTERNAL_PROGRAM;
 #[cfg(feature = "gateway")]
+use crate::engine::process::users::is_user;
+use crate::engine::settings::{GatewaySource, GatewaySpecs};
+#[cfg(feature = "gateway")]
 use crate::gateway;
 #[cfg(feature = "gateway")]
 use crate::gateway::settings::Limits;
 #[cfg(feature = "gateway")]
+use crate::gateway::setup;
+#[cfg(feature = "gateway")]
 use crate::host;
 use crate::sys::system;
+#[cfg(not(feature = "gateway"))]
+use crate::wire::error::Code;
 use crate::wire::error::Error;
 #[cfg(feature = "gateway")]
 use crate::wire::id::GATEWAY;
@@ -49,6 +57,9 @@ const HOST_ENV: [(&str, &str); 3] = [
     ("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0"),
     ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.pthread.stack_cache_size=1048576"),
 ];
+/// Whom the gateway runs as where root runs the service, if there is such a user.
+#[cfg(feature = "gateway")]
+const GATEWAY_USER: &str = "provost";
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -128,8 +139,10 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
             (config::Config::default(), false)
         }
     };
-    let internal = is_known.then(|| internal(&config, &args, session)).transpose()?;
-    let on_demand = on_demand(&config, &args, session)?;
+    let socket = session.socket()?;
+    let internal = is_known.then(|| internal(&config, &args, &socket)).transpose()?;
+    let on_demand = on_demand(&config, &args, &socket)?;
+    let gateway = gateway_source(&args, &socket);
     let options = engine::Options {
         cgroups: args.cgroups,
         exe: args.exe,
@@ -139,6 +152,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         sinks: config.sinks,
         internal,
         on_demand,
+        gateway,
         groups: config.local.group_roles,
         allow,
         notify: Notify(Arc::new(|line: &str| stdout::log(line))),
@@ -154,13 +168,12 @@ fn allow(role: Role, _: &Request) -> Result<(), Error> {
 
 /// What the service runs for itself: what the configuration asks for, and first of all what makes the
 /// processes that it declares, once for each service.
-fn internal(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
+fn internal(config: &config::Config, args: &EngineArgs, socket: &Path) -> Result<Vec<Spec>, Error> {
     let mut all = Vec::new();
     if let Some(path) = args.config.as_ref().filter(|_| !config.processes.is_empty()) {
-        let socket = session.socket()?;
         let text = |path: &Path| path.to_str().map(ToOwned::to_owned);
         let not_text = || Error::usage("the path of the configuration or of the socket is not UTF-8 text");
-        let [path, socket] = [path, &socket].map(|path| text(path).ok_or_else(not_text));
+        let [path, socket] = [path, socket].map(|path| text(path).ok_or_else(not_text));
         let mut command =
             [INTERNAL_PROGRAM, "apply", "--yes", "--at-start", "--socket"].map(str::to_owned).to_vec();
         command.extend([socket?, path?]);
@@ -168,61 +181,56 @@ fn internal(config: &config::Config, args: &EngineArgs, session: &Session) -> Re
         spec.name = Some(APPLY.parse()?);
         all.push(spec);
     }
-    all.extend(internal_processes(config, args, session)?);
+    all.extend(internal_processes(config, args, socket)?);
     Ok(all)
 }
 
 /// What the service runs for itself.
 #[cfg(not(feature = "gateway"))]
-fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+fn internal_processes(_: &config::Config, _: &EngineArgs, _: &Path) -> Result<Vec<Spec>, Error> {
     Ok(Vec::new())
 }
 
 /// What the service runs for itself once a client asks for it.
 #[cfg(not(feature = "gateway"))]
-fn on_demand(_: &config::Config, _: &EngineArgs, _: &Session) -> Result<Vec<Spec>, Error> {
+fn on_demand(_: &config::Config, _: &EngineArgs, _: &Path) -> Result<Vec<Spec>, Error> {
     Ok(Vec::new())
 }
 
 /// What the service runs for itself once a client asks for it: the host of providers, and the gateway, if it
 /// serves programs on this machine alone.
 #[cfg(feature = "gateway")]
-fn on_demand(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Vec<Spec>, Error> {
-    let spec = host_spec(config, args, session)?;
-    if config.grpc.is_some() || !config.local.grpc {
-        return Ok(vec![spec]);
-    }
-    let mut local = gateway_spec(config, args, session)?;
-    // So it is another one than that with [grpc], and makes way for it when there is such a section.
-    local.command.push("--local".to_owned());
-    Ok(vec![spec, local])
+fn on_demand(config: &config::Config, args: &EngineArgs, socket: &Path) -> Result<Vec<Spec>, Error> {
+    let mut specs = vec![host_spec(config, args, socket)?];
+    specs.extend(gateway_specs(config, socket)?.on_demand);
+    Ok(specs)
 }
 
 /// What the service runs for itself: the gateway, and the host where modules are registered or providers
 /// are discovered, if that is configured.
 #[cfg(feature = "gateway")]
-fn internal_processes(
-    config: &config::Config,
-    args: &EngineArgs,
-    session: &Session,
-) -> Result<Vec<Spec>, Error> {
-    let mut specs = Vec::new();
-    if config.grpc.is_some() {
-        specs.push(gateway_spec(config, args, session)?);
-    }
+fn internal_processes(config: &config::Config, args: &EngineArgs, socket: &Path) -> Result<Vec<Spec>, Error> {
+    let mut specs: Vec<_> = gateway_specs(config, socket)?.always.into_iter().collect();
     let discovery = &config.registry.discovery;
     let is_discovering = discovery.plugin_path.is_some()
         || discovery.auto_refresh_interval.is_some()
         || discovery.is_environment_used;
     if config.modules.listen.is_some() || is_discovering {
-        specs.push(host_spec(config, args, session)?);
+        specs.push(host_spec(config, args, socket)?);
     }
     Ok(specs)
 }
 
 #[cfg(feature = "gateway")]
-fn host_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
-    let mut spec = program("host", args, session)?;
+fn host_spec(config: &config::Config, args: &EngineArgs, socket: &Path) -> Result<Spec, Error> {
+    let paths = [
+        ("--socket", Some(socket)),
+        ("--config", args.config.as_deref()),
+        ("--state", args.state.as_deref()),
+    ];
+    let given =
+        paths.into_iter().filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
+    let mut spec = program("host", given.flatten().collect());
     spec.name = Some(HOST.parse()?);
     spec.env = HOST_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(host::READY.to_owned()));
@@ -231,29 +239,55 @@ fn host_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> R
     Ok(spec)
 }
 
+/// How the gateway is run: all the time with `[grpc]`, else at the first connection on this machine.
 #[cfg(feature = "gateway")]
-fn gateway_spec(config: &config::Config, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
-    let mut spec = program("gateway", args, session)?;
+fn gateway_specs(config: &config::Config, socket: &Path) -> Result<GatewaySpecs, Error> {
+    let mut specs = GatewaySpecs::default();
+    match &config.grpc {
+        // Another address needs another listener, and so another gateway.
+        Some(grpc) => {
+            specs.always = Some(gateway_spec(config, socket, &["--listen", &grpc.listen.to_string()])?)
+        }
+        None if config.local.grpc => specs.on_demand = Some(gateway_spec(config, socket, &["--local"])?),
+        None => {}
+    }
+    Ok(specs)
+}
+
+#[cfg(feature = "gateway")]
+fn gateway_spec(config: &config::Config, socket: &Path, more: &[&str]) -> Result<Spec, Error> {
+    let socket = socket.to_str().ok_or_else(|| Error::usage("the path of the socket is not UTF-8 text"))?;
+    let options = ["--socket", socket].into_iter().chain(more.iter().copied()).map(str::to_owned);
+    let mut spec = program("gateway", options.collect());
     spec.name = Some(GATEWAY.parse()?);
-    spec.stop.timeout =
-        STOP_MAX + config.grpc.as_ref().map_or_else(Limits::default, |grpc| grpc.limits).grace;
+    let grace = config.grpc.as_ref().map_or_else(Limits::default, |grpc| grpc.limits).grace;
+    spec.stop.timeout = STOP_MAX + grace;
     // Nothing of the service's environment leads the C core astray.
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
+    spec.user = gateway_user(config)?;
+    spec.no_new_privs = true;
     Ok(spec)
 }
 
-/// One of this binary's programs that speak gRPC, with what it is given of the engine's own arguments.
+/// Whom the gateway runs as, if not as the service: where root runs that, a user who has nothing else.
 #[cfg(feature = "gateway")]
-fn program(name: &str, args: &EngineArgs, session: &Session) -> Result<Spec, Error> {
-    let socket = session.socket()?;
-    let options =
-        [("--socket", Some(&socket)), ("--config", args.config.as_ref()), ("--state", args.state.as_ref())];
-    let given = options
-        .into_iter()
-        .filter_map(|(option, path)| Some([option.to_owned(), path?.to_str()?.to_owned()]));
-    let command = [INTERNAL_PROGRAM.to_owned(), name.to_owned()].into_iter().chain(given.flatten());
+fn gateway_user(config: &config::Config) -> Result<Option<String>, Error> {
+    if system::euid() != 0 {
+        return Ok(None);
+    }
+    let wanted = config.grpc.as_ref().and_then(|grpc| grpc.user.clone());
+    Ok(match wanted {
+        Some(user) => Some(user),
+        None => is_user(GATEWAY_USER)?.then(|| GATEWAY_USER.to_owned()),
+    })
+}
+
+/// One of this binary's programs that speak gRPC.
+#[cfg(feature = "gateway")]
+fn program(name: &str, options: Vec<String>) -> Spec {
+    let command = [INTERNAL_PROGRAM.to_owned(), name.to_owned()].into_iter().chain(options);
     let mut spec = Spec::new(command);
     // No core, in which passwords and keys would be: less than a page is written to no file, and one byte is
     // the only limit that counts for a handler, too.
@@ -262,7 +296,37 @@ fn program(name: &str, args: &EngineArgs, session: &Session) -> Result<Spec, Err
     spec.restart.max_restarts = None;
     spec.restart.delay_max = GATEWAY_DELAY_MAX;
     spec.stop.timeout = STOP_MAX;
-    Ok(spec)
+    spec
+}
+
+/// What the configuration says about the gateway, whenever that is asked.
+#[cfg(feature = "gateway")]
+fn gateway_source(args: &EngineArgs, socket: &Path) -> GatewaySource {
+    let (config, state) = (args.config.clone(), args.state.clone());
+    let load = move || -> Result<config::Config, Error> {
+        let config = config.as_deref().map(|path| config::load(path, state.as_deref()));
+        Ok(config.transpose()?.unwrap_or_default())
+    };
+    let (reload, of, host) = (load.clone(), socket.to_owned(), host_socket(socket));
+    GatewaySource {
+        setup: Arc::new(move |listens| {
+            let config = load()?;
+            setup::offer(config.grpc.as_ref(), &config.local.group_roles, listens)
+        }),
+        specs: Arc::new(move || gateway_specs(&reload()?, &of)),
+        host,
+    }
+}
+
+/// There is none.
+#[cfg(not(feature = "gateway"))]
+fn gateway_source(_: &EngineArgs, socket: &Path) -> GatewaySource {
+    let none = || Error::new(Code::Refused, "this provost was built without gRPC");
+    GatewaySource {
+        setup: Arc::new(move |_| Err(none())),
+        specs: Arc::new(|| Ok(GatewaySpecs::default())),
+        host: host_socket(socket),
+    }
 }
 
 #[cfg(test)]

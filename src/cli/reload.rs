@@ -1,4 +1,4 @@
-//! `provost reload`: has the gateway read again what may change while it runs.
+//! `provost reload`: has the gateway be what the configuration says by now, and read its files again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::GATEWAY;
 use crate::wire::process::Process;
 use crate::wire::reply::Item;
-use crate::wire::request::{Signal, Since, Stream, StreamKind};
+use crate::wire::request::{Signal, Since, Stream, StreamKind, Until, Wait};
 use crate::wire::spec::Scope;
 
 /// How long the gateway may take to say what came of it.
@@ -25,10 +25,12 @@ const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 
 pub const COMMAND: Command =
     Command::new("reload", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
-const SUMMARY: &str = "Have the gateway read certificates, users and roles again";
+const SUMMARY: &str = "Have the gateway follow the configuration and its files";
 const HELP: &str = "\
 Usage: provost reload
 
+Has the gateway read certificates, users and roles again. Where the configuration has [grpc] by now,
+has it no more, or has another 'listen', user or grace in it, the gateway begins, ends or begins anew.
 Says what came of it. What cannot be read leaves everything as it was: then the command fails and
 says why. Without a gateway there is nothing to reload.
 ";
@@ -39,12 +41,19 @@ fn parse(arguments: &mut Arguments) -> Result<(), Error> {
 
 fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
-    let gateway = match only(client.status(vec![GATEWAY.to_owned()])?) {
-        Ok(gateway) => gateway,
-        Err(e) if e.code == Code::NotFound => {
-            return Ok(say(session, "there is nothing to reload: the service runs no gateway"));
+    let before = gateway(&mut client)?;
+    client.reload().map_err(|e| Error { message: format!("not reloaded: {}", e.message), ..e })?;
+    let after = gateway(&mut client)?;
+    let gateway = match (before, after) {
+        (None, None) => return Ok(say(session, "there is nothing to reload: the service runs no gateway")),
+        (Some(_), None) => {
+            return Ok(say(session, "reloaded: the gateway has ended, as the configuration says"));
         }
-        Err(e) => return Err(e),
+        (Some(before), Some(gateway)) if before.id == gateway.id => gateway,
+        (_, Some(gateway)) => {
+            until_ready(&mut client, &gateway)?;
+            return Ok(say(session, "reloaded: the gateway has begun, as the configuration says"));
+        }
     };
     let id = vec![gateway.id.to_string()];
     only(client.signal(Signal { targets: id.clone(), signal: signal::HUP, scope: Scope::Leader })?)?;
@@ -55,6 +64,22 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     } else {
         Err(Error::new(Code::Failed, report))
     }
+}
+
+/// The gateway, if there is one.
+fn gateway(client: &mut Client) -> Result<Option<Process>, Error> {
+    match only(client.status(vec![GATEWAY.to_owned()])?) {
+        Ok(gateway) => Ok(Some(gateway)),
+        Err(e) if e.code == Code::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits until one that was begun lets clients in.
+fn until_ready(client: &mut Client, gateway: &Process) -> Result<(), Error> {
+    let targets = vec![gateway.id.to_string()];
+    let ready = only(client.wait(Wait { targets, until: Until::Ready, timeout: Some(TIMEOUT) })?);
+    ready.map(drop).map_err(|e| e.hint(format!("see 'provost why {GATEWAY}'")))
 }
 
 /// The process of an answer about one.

@@ -14,6 +14,8 @@ use std::time::Duration;
 use crate::client::cancel::Canceller;
 use crate::client::link::{Fault, Link};
 #[cfg(feature = "gateway")]
+use crate::client::pair::Pair;
+#[cfg(feature = "gateway")]
 use crate::client::remote::{Remote, RemoteLink};
 use crate::client::socket;
 #[cfg(feature = "gateway")]
@@ -35,9 +37,34 @@ enum At {
     Socket(PathBuf),
     #[cfg(feature = "gateway")]
     Remote(Arc<Remote>),
+    /// Of this machine, for its gateway.
+    #[cfg(feature = "gateway")]
+    Pair(Arc<Pair>),
+    /// The host of providers beside it.
+    #[cfg(feature = "gateway")]
+    HostBehind(Arc<Pair>),
 }
 
 impl Address {
+    /// The service that has started this process as its gateway, with this end of a socket pair. `shown`:
+    /// where it listens.
+    #[cfg(feature = "gateway")]
+    #[must_use]
+    pub(crate) fn of_gateway(end: OwnedFd, shown: PathBuf) -> Self {
+        Self(At::Pair(Arc::new(Pair::new(end, shown))))
+    }
+
+    /// The host of providers beside the engine that is there.
+    #[cfg(feature = "gateway")]
+    #[must_use]
+    pub(crate) fn of_host(&self) -> Self {
+        match &self.0 {
+            At::Pair(pair) => Self(At::HostBehind(Arc::clone(pair))),
+            At::Socket(path) => Self(At::Socket(socket::host_socket(path))),
+            At::Remote(_) | At::HostBehind(_) => self.clone(),
+        }
+    }
+
     /// At a unix socket of this machine.
     #[must_use]
     pub fn socket(path: PathBuf) -> Self {
@@ -56,6 +83,10 @@ impl Address {
             At::Socket(path) => Link::open(path).map(Connection::Socket),
             #[cfg(feature = "gateway")]
             At::Remote(remote) => remote.open().map(|link| Connection::Remote(Box::new(link))),
+            #[cfg(feature = "gateway")]
+            At::Pair(pair) => pair.connect().map(Connection::Socket),
+            #[cfg(feature = "gateway")]
+            At::HostBehind(pair) => pair.connect_to_host().map(Connection::Socket),
         }
     }
 
@@ -76,6 +107,8 @@ impl fmt::Display for Address {
             At::Socket(path) => f.write_str(&socket::shown(path)),
             #[cfg(feature = "gateway")]
             At::Remote(remote) => remote.fmt(f),
+            #[cfg(feature = "gateway")]
+            At::Pair(pair) | At::HostBehind(pair) => f.write_str(&socket::shown(&pair.shown)),
         }
     }
 }
@@ -127,14 +160,6 @@ impl Connection {
         let Self::Socket(link) = self else { return };
         let mut fds = [PollFd::hangup(link.socket().as_fd())];
         while poll::wait(&mut fds, None).is_ok() && !fds[0].is_hung_up() {}
-    }
-
-    /// Whether the other end has gone; of one on another machine that is not known.
-    #[cfg(feature = "gateway")]
-    pub fn is_lost(&self) -> bool {
-        let Self::Socket(link) = self else { return false };
-        let mut fds = [PollFd::hangup(link.socket().as_fd())];
-        poll::wait(&mut fds, Some(0)).is_ok() && fds[0].is_hung_up()
     }
 
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(Reply, More), Fault> {

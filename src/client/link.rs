@@ -113,7 +113,9 @@ impl Link {
         }
         let shares = match request {
             Request::Follow(follow) => follow.share,
-            other => *other == Request::GrpcListener,
+            // The host's own answer has none beside it.
+            Request::Host | Request::GrpcListener | Request::GatewaySetup { .. } => true,
+            _ => false,
         };
         self.shared = shares.then(Vec::new);
         Ok(())

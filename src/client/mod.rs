@@ -16,6 +16,8 @@ pub(crate) mod fake_server;
 mod feed;
 mod link;
 #[cfg(feature = "gateway")]
+mod pair;
+#[cfg(feature = "gateway")]
 mod remote;
 mod retry;
 mod session;
@@ -31,6 +33,8 @@ use std::time::Duration;
 
 pub use crate::client::cancel::Canceller;
 pub use crate::client::connection::Address;
+#[cfg(feature = "gateway")]
+use crate::client::connection::Connection;
 pub use crate::client::feed::{Feed, FeedItem};
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
@@ -267,12 +271,6 @@ impl Client {
         self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
     }
 
-    /// Whether there is no connection, or one that has ended.
-    #[cfg(feature = "gateway")]
-    pub(crate) fn is_lost(&self) -> bool {
-        self.0.link.as_ref().is_none_or(|link| link.is_lost())
-    }
-
     /// Waits until the connection that there is has ended.
     #[cfg(feature = "gateway")]
     pub(crate) fn until_lost(&self) {
@@ -286,6 +284,19 @@ impl Client {
     pub(crate) fn grpc_listener(&mut self) -> Result<OwnedFd, Error> {
         self.call(Request::GrpcListener)?;
         self.0.link.as_mut().and_then(|link| link.take_shared().pop()).ok_or_else(no_answer)
+    }
+
+    /// What the gateway works with, as `wire` has it in `gateway.proto`. `listens`: with its listener.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn gateway_setup(&mut self, listens: bool) -> Result<Vec<OwnedFd>, Error> {
+        self.call(Request::GatewaySetup { listens })?;
+        Ok(self.0.link.as_mut().map(Connection::take_shared).unwrap_or_default())
+    }
+
+    /// Has the service's gateway be as its configuration says by now. Answers when that is so, but for the
+    /// files of a gateway that stays.
+    pub fn reload(&mut self) -> Result<(), Error> {
+        self.call(Request::Reload).map(drop)
     }
 
     /// Asks the host of providers about the registry, as [`Client::provider`] does.

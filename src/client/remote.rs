@@ -198,6 +198,8 @@ impl RemoteLink {
             | Request::Follow(_)
             | Request::Host
             | Request::GrpcListener
+            | Request::GatewaySetup { .. }
+            | Request::Reload
             | Request::Announce(_) => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));

@@ -55,6 +55,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Announce(_)
         | Request::Host
         | Request::GrpcListener
+        | Request::GatewaySetup { .. }
+        | Request::Reload
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Module(ModuleCall::List | ModuleCall::Connections | ModuleCall::Drain { .. }) => {
             Repeat::Safe
@@ -87,12 +89,14 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::AuditLog(_)
         | Request::Host
         | Request::GrpcListener
+        | Request::GatewaySetup { .. }
         | Request::Announce(_)
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),
         // These last as long as the process they are about, or within the timeouts of the provider.
         Request::Stop(_)
+        | Request::Reload
         | Request::Restart(_)
         | Request::Update(_)
         | Request::Remove(_)

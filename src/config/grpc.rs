@@ -15,6 +15,8 @@ use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 use crate::wire::role::Role;
 
+/// The number of nobody.
+const NOBODY: &str = "65534";
 /// The longest name of a certificate, in bytes.
 const CERTIFICATE_NAME_LEN_MAX: usize = 1024;
 
@@ -35,8 +37,9 @@ pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<GatewaySet
         by_user: by_user.map(|table| roles(table, user_name)).transpose()?.unwrap_or_default(),
     };
     let limits = section.section("limits")?.map(limits).transpose()?.unwrap_or_default();
+    let user = gateway_user(&mut section)?;
     section.finish()?;
-    Ok(GatewaySettings { listen: address, files, users, roles, limits })
+    Ok(GatewaySettings { listen: address, files, users, roles, limits, user })
 }
 
 /// `certificate`, `key`, `ca`, `crl`: each where it is said to be, or else in the directory of all.
@@ -85,6 +88,16 @@ fn demo_users(section: Section<'_>) -> Result<Users, Error> {
         users.set(parsed, hash)?;
     }
     Ok(users)
+}
+
+/// Whom the gateway runs as. Under the name of nobody runs what has no user of its own, all of it together.
+fn gateway_user(section: &mut Section<'_>) -> Result<Option<String>, Error> {
+    let Some(user) = section.text("user")? else { return Ok(None) };
+    if user.value == "nobody" || user.value == NOBODY {
+        let e = section.bad(&user, "'user' is not to be nobody, whom other programs are, too");
+        return Err(e.hint("make a user for it: useradd --system provost"));
+    }
+    Ok(Some(user.value.into_owned()))
 }
 
 fn certificate_name(name: &str) -> Result<String, Error> {

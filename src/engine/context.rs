@@ -21,6 +21,8 @@ use crate::wire::keeper::ToKeeper;
 #[derive(Debug)]
 pub struct Context {
     pub link: Link,
+    /// The gateway's end of its pair, for whoever is to be the gateway.
+    pub gateway_end: Option<OwnedFd>,
     pub feed: Feed,
     pub reserve: Reserve,
     /// How each process stands, for those that need it.

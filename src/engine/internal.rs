@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::bounded;
 
@@ -17,10 +17,11 @@ use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::process::state::StopOrder;
 use crate::engine::process::worker;
 use crate::engine::service::Engine;
+use crate::engine::settings::GatewaySpecs;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal, system, thread};
 use crate::wire::error::{Code, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{GATEWAY, ProcessId};
 use crate::wire::probes::Readiness;
 use crate::wire::process::{End, State};
 use crate::wire::record::Record;
@@ -31,6 +32,8 @@ use crate::wire::spec::Spec;
 pub const INTERNAL_PROGRAM: &str = "/proc/self/exe";
 /// The cause of events that are brought about here.
 const CAUSE: &str = "service";
+/// The thread that looks after them.
+const THREAD: &str = "internal";
 /// How far back a line of output is looked for, in bytes.
 const LOOK_BACK: u64 = 4 << 10;
 /// How long it waits before it tries again to run what could not be run, ms.
@@ -44,7 +47,7 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         return Ok(());
     }
     let (engine, began) = (Arc::clone(engine), clock::now_ms());
-    thread::spawn("internal", move || {
+    thread::spawn(THREAD, move || {
         engine.upgrades.wait();
         if let Some(mut wanted) = wanted {
             // What a client has asked for under an earlier engine is wanted still.
@@ -58,6 +61,51 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
         report(&engine, began);
     })
     .map(drop)
+}
+
+/// Has the gateway be what the configuration says by now; comes back when its program executes, where there is
+/// to be one all the time. The files of one that stays are its own affair.
+pub fn reload(engine: &Engine) -> Result<(), Error> {
+    let _one = engine.gateway_specs.lock();
+    let GatewaySpecs { always, on_demand } = (engine.gateway.specs)()?;
+    {
+        let mut specs = engine.on_demand.lock();
+        specs.retain(|spec| !is_called(spec, GATEWAY));
+        specs.extend(on_demand.clone());
+    }
+    let present = held(engine).into_iter().find(|p| is_called(&p.spec(), GATEWAY));
+    if let Some(process) = present {
+        if [&always, &on_demand].into_iter().flatten().any(|spec| *spec == *process.spec()) {
+            return Ok(());
+        }
+        take_away(engine, &process)?;
+    }
+    let engine = engine.itself.get().and_then(Weak::upgrade).expect("it is shared from its begin");
+    let begun =
+        always.map_or(Ok(()), |spec| ask(&make(&engine, spec)?, Ask::Start).error.map_or(Ok(()), Err));
+    let watched = await_grpc(&engine, GATEWAY).and_then(|()| report_more(&engine));
+    begun.and_then(|()| watched.map_err(|e| Error::failed("start a thread", &e)))
+}
+
+/// Stops and forgets it.
+fn take_away(engine: &Engine, process: &Arc<Process>) -> Result<(), Error> {
+    let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(process, what));
+    answered.into_iter().find_map(|answered| answered.error).map_or(Ok(()), Err)?;
+    engine.forget(process);
+    Ok(())
+}
+
+/// Has what there is more by now reported, too.
+fn report_more(engine: &Arc<Engine>) -> io::Result<()> {
+    let reporter = engine.reporter.lock();
+    if let Some(reporter) = &*reporter {
+        reporter.wake();
+        return Ok(());
+    }
+    drop(reporter);
+    let engine = Arc::clone(engine);
+    // Of what is reported from now on nothing was said before.
+    thread::spawn(THREAD, move || report(&engine, 0)).map(drop)
 }
 
 /// Has what is called `name` run, if it does not yet; comes back when its program executes.
@@ -86,6 +134,10 @@ pub fn await_grpc(engine: &Arc<Engine>, name: &'static str) -> io::Result<()> {
         // It may be there already, made under an earlier engine. One of that name which is run in another way
         // is about to go, as the configuration says.
         while held(&engine).iter().all(|process| *process.spec() != spec) {
+            // The configuration has changed.
+            if !engine.on_demand.lock().contains(&spec) {
+                return;
+            }
             let Some(listener) = engine.grpc.as_ref() else { return };
             let mut fds = [PollFd::readable(listener.as_fd())];
             if poll::wait(&mut fds, None).is_err() || fds[0].is_hung_up() || engine.context.is_stopping() {
@@ -122,10 +174,8 @@ fn held(engine: &Engine) -> Vec<Arc<Process>> {
 fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
     for process in held(engine) {
         let Some(n) = wanted.iter().position(|spec| *spec == *process.spec()) else {
-            let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(&process, what));
-            match answered.into_iter().find_map(|a| a.error) {
-                None => drop(engine.forget(&process)),
-                Some(e) => engine.context.say(&format!("{} cannot be removed: {e}", process.label())),
+            if let Err(e) = take_away(engine, &process) {
+                engine.context.say(&format!("{} cannot be removed: {e}", process.label()));
             }
             continue;
         };
@@ -190,24 +240,39 @@ struct Said {
 /// Says when one of them is ready, and how one ended: not twice in a row in the same words, and not what an
 /// engine before this one, which `began` then, has said already.
 fn report(engine: &Engine, began: u64) {
-    let _watches: Vec<_> = held(engine).iter().map(|p| p.watch(Waker::for_this_thread())).collect();
-    let said = |process: Arc<Process>| {
-        let record = process.record();
-        let ready = if record.ready && record.started_mono < began { record.run } else { 0 };
-        Said { ready, ended: last_ended(&record), how: String::new(), process }
-    };
-    let mut all: Vec<_> = held(engine).into_iter().map(said).collect();
-    while !all.is_empty() {
+    let mut all: Vec<Said> = Vec::new();
+    loop {
+        let mut reporter = engine.reporter.lock();
+        let held = held(engine);
+        *reporter = (!held.is_empty()).then(Waker::for_this_thread);
+        if held.is_empty() {
+            return;
+        }
+        drop(reporter);
+        let is_new = |process: &Arc<Process>| all.iter().all(|said| !Arc::ptr_eq(&said.process, process));
+        let more: Vec<_> = held.iter().filter(|process| is_new(process)).cloned().collect();
+        all.retain(|said| held.iter().any(|process| Arc::ptr_eq(&said.process, process)));
+        all.extend(more.into_iter().map(|process| Said::new(process, began)));
+        // What is watched is looked at after that.
+        let _watches: Vec<_> = held.iter().map(|process| process.watch(Waker::for_this_thread())).collect();
         for said in &mut all {
             said.look(engine);
         }
         if poll::wait(&mut [], None).is_err() {
+            *engine.reporter.lock() = None;
             return;
         }
     }
 }
 
 impl Said {
+    /// `began`: when this engine did.
+    fn new(process: Arc<Process>, began: u64) -> Self {
+        let record = process.record();
+        let ready = if record.ready && record.started_mono < began { record.run } else { 0 };
+        Self { ready, ended: last_ended(&record), how: String::new(), process }
+    }
+
     fn look(&mut self, engine: &Engine) {
         let record = self.process.record();
         let label = self.process.label();

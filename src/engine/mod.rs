@@ -39,7 +39,8 @@ use crate::engine::process::state::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{ErrorKind, Opened, Sqlite};
-use crate::listener::{self, Limits, Service};
+use crate::engine::takeover::TakenOver;
+use crate::listener::{self, Limits, Service, Ways};
 use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
@@ -57,8 +58,11 @@ pub use crate::engine::takeover::Options;
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
     let groups = options.groups.clone();
-    let (engine, listener, opened) = takeover::take_over(options, internal::run_on_demand)?;
+    let TakenOver { engine, listener, gateway, opened } =
+        takeover::take_over(options, internal::run_on_demand, internal::reload)?;
     let engine = Arc::new(engine);
+    // Nobody else has it yet.
+    let _ = engine.itself.set(Arc::downgrade(&engine));
     keep_history(&engine, history, &sinks, opened)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
@@ -68,7 +72,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
             drop(ours.context.link.send(&ToKeeper::Ready, &[]));
             forget_code();
         };
-        let error = listener::run(&listener, &behind, Limits::default(), &groups, ready);
+        let ways = Ways { listener: &listener, gateway: gateway.as_ref() };
+        let error = listener::run(ways, &behind, Limits::default(), &groups, ready);
         // Without a listener no client can connect: the next engine opens it again.
         panic!("the listener cannot be kept: {error}");
     })

@@ -1,8 +1,14 @@
 //! What of the engine can be set. Plain values that have been checked; `config` makes them from a file, and
 //! knows the file's form.
 
+use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::wire::error::Error;
+use crate::wire::spec::Spec;
 
 /// What becomes of processes that an earlier keeper started and that outlived it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +20,32 @@ pub enum OrphanPolicy {
     Kill,
     /// They stay, and are reported.
     Leave,
+}
+
+/// What the configuration has for the gateway, whenever that is asked: the engine itself knows no more of it.
+#[derive(Clone)]
+pub struct GatewaySource {
+    /// Opens what the gateway works with; the argument: with the socket that it listens on.
+    pub setup: Arc<dyn Fn(bool) -> Result<Vec<File>, Error> + Send + Sync>,
+    /// How it is to be run.
+    pub specs: Arc<dyn Fn() -> Result<GatewaySpecs, Error> + Send + Sync>,
+    /// Where the host of providers listens, to whom the gateway is connected.
+    pub host: PathBuf,
+}
+
+/// At most one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewaySpecs {
+    /// All the time.
+    pub always: Option<Spec>,
+    /// Once somebody connects for gRPC on this machine.
+    pub on_demand: Option<Spec>,
+}
+
+impl fmt::Debug for GatewaySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GatewaySource")
+    }
 }
 
 /// How long events are kept: until either limit is reached.

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -18,8 +18,8 @@ use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
-use crate::engine::service::{Allow, Engine, RunOnDemand, Upgrades};
-use crate::engine::settings::{HistorySettings, OrphanPolicy, SinkSettings};
+use crate::engine::service::{Allow, Engine, Reload, RunOnDemand, Upgrades};
+use crate::engine::settings::{GatewaySource, HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
 use crate::engine::table::Table;
 use crate::engine::write_queue::WriteQueue;
@@ -63,6 +63,8 @@ pub struct Options {
     pub groups: GroupRoles,
     /// Who may ask for what.
     pub allow: Allow,
+    /// What the gateway is and works with.
+    pub gateway: GatewaySource,
     /// For the service's log.
     pub notify: Notify,
 }
@@ -78,24 +80,35 @@ struct Listed {
 struct Greeting {
     global: File,
     listener: OwnedFd,
+    /// The engine's end of the gateway's pair, and the gateway's.
+    pair: Option<(OwnedFd, OwnedFd)>,
     grpc: Option<OwnedFd>,
     started_at: Timestamp,
     engine_starts: u64,
     keeper: Version,
 }
 
-/// Greets the keeper and rebuilds everything. Returns the engine and the listening socket.
-pub fn take_over(
-    options: Options,
-    run_on_demand: RunOnDemand,
-) -> Result<(Engine, OwnedFd, Option<Opened>), Error> {
+/// What there is when everything is taken over.
+pub struct TakenOver {
+    pub engine: Engine,
+    /// Where clients come in.
+    pub listener: OwnedFd,
+    /// Where the gateway hands in its connections.
+    pub gateway: Option<OwnedFd>,
+    pub opened: Option<Opened>,
+}
+
+/// Greets the keeper and rebuilds everything.
+pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -> Result<TakenOver, Error> {
     let link = greet()?;
-    let Greeting { global, listener, grpc, started_at, engine_starts, keeper } = receive_hello(&link)?;
+    let Greeting { global, listener, pair, grpc, started_at, engine_starts, keeper } = receive_hello(&link)?;
+    let (gateway, gateway_end) = pair.unzip();
     let upgrades = Upgrades::default();
     let listed = receive_list(&link, &upgrades)?;
 
     let context = Arc::new(Context {
         link,
+        gateway_end,
         feed: Feed::open(&global)?,
         reserve: Reserve::take(),
         board: Arc::default(),
@@ -136,9 +149,14 @@ pub fn take_over(
         on_demand: Mutex::new(options.on_demand),
         run_on_demand,
         allow: options.allow,
+        gateway: options.gateway,
+        gateway_specs: Mutex::default(),
+        reload,
+        itself: OnceLock::new(),
+        reporter: Mutex::default(),
         grpc,
     };
-    Ok((engine, listener, opened))
+    Ok(TakenOver { engine, listener, gateway, opened })
 }
 
 fn greet() -> Result<Link, Error> {
@@ -233,7 +251,7 @@ fn receive_hello(link: &Link) -> Result<Greeting, Error> {
     // An exit of a child may be told before the answer.
     loop {
         let (message, fds) = receive(link)?;
-        if let ToEngine::Hello { version, started_at, engine_starts, keeper } = message {
+        if let ToEngine::Hello { version, started_at, engine_starts, keeper, has_pair } = message {
             if version != VERSION {
                 return Err(Error::new(
                     Code::Failed,
@@ -247,6 +265,7 @@ fn receive_hello(link: &Link) -> Result<Greeting, Error> {
             return Ok(Greeting {
                 global: File::from(global),
                 listener,
+                pair: if has_pair { fds.next().zip(fds.next()) } else { None },
                 grpc: fds.next(),
                 started_at: Timestamp(started_at),
                 engine_starts,

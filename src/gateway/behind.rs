@@ -22,7 +22,7 @@ pub(super) fn begin(gateway: &Arc<Gateway>) -> Result<(), Error> {
 
 fn run(gateway: &Gateway) {
     loop {
-        match Client::connect(&gateway.socket).and_then(|mut engine| engine.service().map(|_| engine)) {
+        match Client::connect_to(&gateway.address).and_then(|mut engine| engine.service().map(|_| engine)) {
             Ok(engine) => {
                 gateway.serving.set_alone(false);
                 engine.until_lost();

@@ -15,8 +15,8 @@ use crate::gateway::shared::Gateway;
 use crate::gateway::shares::{Holder, Place};
 use crate::gateway::threads::busy;
 use crate::rpc::status::{self, Reason};
+use crate::sys::clock;
 use crate::sys::socket::PeerCredentials;
-use crate::sys::{clock, system};
 use crate::tls::identity::Peer;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
@@ -51,12 +51,12 @@ impl Caller {
     }
 
     /// Whose share a call is part of, before its user is known.
-    pub fn holder(&self) -> Holder {
+    pub fn holder(&self, service_uid: u32) -> Holder {
         match self {
             Self::Remote { peer, .. } => {
                 Holder::Certificate(peer.typed.first().map_or("", String::as_str).into())
             }
-            Self::Local(peer, _) if peer.uid == 0 || peer.uid == system::euid() => Holder::Uid(peer.uid),
+            Self::Local(peer, _) if peer.uid == 0 || peer.uid == service_uid => Holder::Uid(peer.uid),
             Self::Local(peer, _) => Holder::Member(peer.uid),
         }
     }
@@ -130,7 +130,7 @@ impl Caller {
     /// Puts a refusal on record.
     pub fn note(&self, who: &str, what: &str, why: &str, engine: &mut Engine) {
         if let Ok(client) = engine.client() {
-            client.on_behalf_of(Some(Behalf { who: who.to_owned(), is_admin: false }));
+            client.on_behalf_of(Some(Behalf { who: who.to_owned(), role: Role::Viewer }));
             // Without the service there is nowhere to put it, and nothing that could have been done.
             let _ = client.note(Note { what: fit(what), result: fit(&format!("refused: {why}")) });
         }
@@ -163,10 +163,9 @@ impl Caller {
         })
     }
 
-    /// For whom the service is asked, and whether that is an administrator.
+    /// For whom the service is asked, and what that one may ask for: the engine holds it, too.
     pub fn behalf(&self, gateway: &Gateway, user: &User) -> Result<Behalf, RpcStatus> {
-        let is_admin = self.role(gateway, user)? == Role::Admin;
-        Ok(Behalf { who: self.who(user), is_admin })
+        Ok(Behalf { who: self.who(user), role: self.role(gateway, user)? })
     }
 
     /// For the record: user, certificate and its serial number; on this machine as with other local clients.

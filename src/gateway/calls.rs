@@ -69,7 +69,7 @@ impl Calls {
 
     /// A place in the shares of this connection's caller and of the user, if known by now.
     pub fn place(&self, shares: &Shares, user: Option<&User>) -> Result<Place, RpcStatus> {
-        let mut place = shares.take(self.caller.holder()).ok_or_else(busy)?;
+        let mut place = shares.take(self.caller.holder(self.gateway.service_uid)).ok_or_else(busy)?;
         user.map_or(Ok(()), |user| self.caller.share(&mut place, user))?;
         Ok(place)
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use crate::gateway::live::End;
 use crate::gateway::shared::Gateway;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::{self, PeerCredentials};
-use crate::sys::{clock, system, thread};
+use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::role::Role;
 
@@ -29,10 +30,14 @@ const SHUT_MS: u64 = 100;
 /// The most connections of a user who is in by a group.
 const OTHER_MAX: usize = 24;
 
-/// Begins to serve the socket. Where it is, or none if this service has none, which is an error only where
+/// Begins to serve the socket beside that of the service. Where it is, or none if this service has none, which is an error only where
 /// `is_needed`.
-pub(super) fn begin(gateway: &Arc<Gateway>, is_needed: bool) -> Result<Option<String>, Error> {
-    let listener = match Client::connect(&gateway.socket).and_then(|mut client| client.grpc_listener()) {
+pub(super) fn begin(
+    gateway: &Arc<Gateway>,
+    service: &Path,
+    is_needed: bool,
+) -> Result<Option<String>, Error> {
+    let listener = match Client::connect_to(&gateway.address).and_then(|mut client| client.grpc_listener()) {
         Ok(listener) => listener,
         Err(e) if e.code == Code::NotFound && !is_needed => return Ok(None),
         Err(e) => return Err(e),
@@ -40,7 +45,7 @@ pub(super) fn begin(gateway: &Arc<Gateway>, is_needed: bool) -> Result<Option<St
     let ours = Arc::clone(gateway);
     thread::spawn("grpc-local", move || run(&ours, &listener))
         .map_err(|e| Error::failed("start a thread", &e))?;
-    Ok(grpc_socket(&gateway.socket).map(|path| path.display().to_string()))
+    Ok(grpc_socket(service).map(|path| path.display().to_string()))
 }
 
 /// Lets clients in until the gateway ends: those who come later wait in the socket for the next one.
@@ -100,13 +105,13 @@ fn let_in(gateway: &Arc<Gateway>, slots: &Arc<Slots>, listener: &OwnedFd) -> io:
         let peer = socket::peer_credentials(client.as_fd())?;
         // Where no group has a role the mode of the socket keeps others out; this holds when somebody
         // loosens it.
-        let Some(role) = gateway.groups.of_peer(client.as_fd(), &peer, system::euid()) else {
+        let Some(role) = gateway.groups.of_peer(client.as_fd(), &peer, gateway.service_uid) else {
             gateway
                 .log
                 .say(&format!("uid {} pid {}: refused: not the user of this service", peer.uid, peer.pid));
             continue;
         };
-        let is_other = peer.uid != 0 && peer.uid != system::euid();
+        let is_other = peer.uid != 0 && peer.uid != gateway.service_uid;
         let Some(slot) = LocalSlot::take(slots, peer.uid, is_other, gateway.limits.connections) else {
             gateway.log.say(&format!("uid {} pid {}: refused: too many connections", peer.uid, peer.pid));
             continue;

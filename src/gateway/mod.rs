@@ -36,41 +36,40 @@ mod response_stream;
 mod running;
 mod serving;
 pub mod settings;
+pub mod setup;
 mod shared;
 mod shares;
 mod threads;
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use grpcio::EnvBuilder;
 use parking_lot::Mutex;
 
-use crate::access::users::Users;
 use crate::access::verifier::Verifier;
+use crate::client::{Address, Client};
 use crate::gateway::live::Live;
 use crate::gateway::log::{Log, Say};
 use crate::gateway::pool::Pool;
 use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::running::Running;
 use crate::gateway::serving::Serving;
-use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::settings::Limits;
+use crate::gateway::setup::Setup;
 use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::gateway::threads::Threads;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
-use crate::sys::{clock, memory, socket, thread};
+use crate::sys::{clock, confine, memory, socket, thread};
 use crate::wire::error::Error;
-use crate::wire::role::GroupRoles;
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
@@ -85,34 +84,33 @@ pub const READY: &str = "gRPC is ready";
 
 /// What the gateway is given.
 pub struct Options {
+    /// Of the engine behind it.
+    pub address: Address,
+    /// Where the service listens, for messages.
     pub socket: PathBuf,
-    /// What holds until it is told otherwise; none: it serves programs on this machine alone.
-    pub settings: Option<GatewaySettings>,
-    /// Reads the settings again.
-    pub load: Load,
-    /// Who comes in on this machine besides root and the service's own user.
-    pub groups: GroupRoles,
     pub say: Say,
 }
-
-/// Reads the settings, if there are any.
-pub type Load = Box<dyn Fn() -> Result<Option<GatewaySettings>, Error> + Send>;
 
 /// Runs until a signal or an error ends it.
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let signals = SignalFd::new(&[signal::TERM, signal::INT, signal::HUP])
         .map_err(|e| Error::failed("receive signals", &e))?;
-    let Options { socket, settings, load, groups, say } = options;
-    let users = settings.as_ref().map_or_else(|| Ok(Users::default()), |settings| settings.users.load())?;
+    let Options { address, socket, say } = options;
+    // Before there is another thread, which would keep what this one gives up.
+    confine::drop_capabilities()
+        .and_then(|()| confine::open_nothing())
+        .map_err(|e| Error::failed("give up what it does not need", &e))?;
+    let Setup { mut network, service_uid, groups } = setup(&address, true)?;
+    let users = network.as_mut().map(|network| std::mem::take(&mut network.users)).unwrap_or_default();
     let gateway = Arc::new(Gateway {
-        limits: settings.as_ref().map_or_else(Limits::default, |settings| settings.limits),
-        access: Mutex::new(settings.as_ref().map(Access::load).transpose()?.map(Arc::new)),
+        limits: network.as_ref().map_or_else(Limits::default, |network| network.limits),
+        access: Mutex::new(network.as_ref().map(Access::of).transpose()?.map(Arc::new)),
         verifier: Arc::new(Verifier::new(users)?),
         rate_limit: RateLimit::default(),
         live: Live::default(),
         running: Running::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
-        pool: Pool::new(&socket).map_err(|e| Error::failed("start a thread", &e))?,
+        pool: Pool::new(&address).map_err(|e| Error::failed("start a thread", &e))?,
         threads: Threads::new(LASTING.network + LASTING.local),
         lasting: Shares::new(LASTING),
         quick: Shares::new(QUICK),
@@ -120,31 +118,32 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         log: Log::new(say),
         notes: Mutex::default(),
         groups,
-        socket,
+        service_uid,
+        address,
     });
     let mut addresses = Vec::new();
-    let listener =
-        settings.as_ref().map(|settings| listener::open(settings.listen)).transpose()?.map(Arc::new);
-    if let Some((settings, listener)) = settings.as_ref().zip(listener.clone()) {
+    let listener = network.as_mut().and_then(|network| network.listener.take()).map(Arc::new);
+    if let Some((network, listener)) = network.as_ref().zip(listener.clone()) {
         let ours = Arc::clone(&gateway);
         thread::spawn("grpc-listener", move || listener::run(&ours, &listener))
             .map_err(|e| Error::failed("start a thread", &e))?;
-        addresses.push(settings.listen.to_string());
+        addresses.push(network.listen.to_string());
     }
-    addresses.extend(local::begin(&gateway, settings.is_none())?);
+    addresses.extend(local::begin(&gateway, &socket, network.is_none())?);
     behind::begin(&gateway)?;
     gateway.log.event(&format!("{READY} on {}", addresses.join(" and ")));
     memory::forget_code();
-    if let Some(warning) = settings.as_ref().and_then(|settings| settings.users.warning()) {
-        gateway.log.event(warning);
+    if network.as_ref().is_some_and(|network| network.is_demo) {
+        gateway.log.event("the users are those of a demonstration: everybody knows their passwords");
     }
-    let paths = settings.as_ref().map_or_else(Vec::new, GatewaySettings::paths);
-    let watch = watch(&paths).map_err(|e| Error::failed("watch the certificates", &e))?;
+    let listen = network.as_ref().map(|network| network.listen);
+    let mut watch = network.map(|network| network.watch);
     let mut due = None;
     loop {
-        let mut fds = [PollFd::readable(signals.as_fd()), PollFd::readable(watch.as_fd())];
+        let changes = PollFd::maybe(watch.as_ref().map(AsFd::as_fd), PollFd::readable);
+        let mut fds = [PollFd::readable(signals.as_fd()), changes];
         let woken = poll::wait(&mut fds, due).map_err(|e| Error::failed("wait", &e))?;
-        if watch.drain() {
+        if watch.as_ref().is_some_and(Watch::drain) {
             due = Some(clock::now_ms() + QUIET_MS);
         }
         match signals.read().map_err(|e| Error::failed("receive signals", &e))? {
@@ -154,38 +153,43 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         }
         if woken == Wait::Deadline || due == Some(0) {
             due = None;
-            reload(&gateway, load.as_ref());
+            // Where the directories are others by now, they are watched.
+            watch = reload(&gateway, listen).or(watch);
         }
     }
 }
 
-/// Watches the directories of these files.
-fn watch(paths: &[PathBuf]) -> io::Result<Watch> {
-    let watch = Watch::new()?;
-    let directories: BTreeSet<_> =
-        paths.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
-    directories.iter().try_for_each(|directory| watch.add(directory))?;
-    Ok(watch)
+/// What the engine gives now. `listens`: with the listening socket.
+fn setup(engine: &Address, listens: bool) -> Result<Setup, Error> {
+    setup::take(Client::connect_to(engine)?.gateway_setup(listens)?)
 }
 
-/// Takes on what the files say now. What is bad leaves everything as it was, and is said.
-fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<Option<GatewaySettings>, Error>) {
-    let loaded = load().and_then(|settings| {
-        let Some(settings) = settings else { return Ok(None) };
-        let access = gateway.access().map_or_else(|| Access::load(&settings), |a| a.replace_by(&settings))?;
-        Ok(Some((access, settings.users.load()?)))
+/// Takes on what the files say now, and returns the watch of them. What is bad leaves everything as it was,
+/// and is said; so does what needs another listener, which only another gateway has.
+fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Option<Watch> {
+    let loaded = setup(&gateway.address, false).and_then(|Setup { network, .. }| {
+        if network.as_ref().map(|network| network.listen) != listen {
+            let e = Error::usage("'listen' of [grpc] is not what it was");
+            return Err(e.hint("'provost reload' has another gateway listen there"));
+        }
+        let Some(network) = network else { return Ok(None) };
+        let access = gateway.access().map_or_else(|| Access::of(&network), |a| a.replace_by(&network))?;
+        Ok(Some((access, network)))
     });
-    let (access, users) = match loaded {
+    let (access, network) = match loaded {
         Ok(Some(loaded)) => loaded,
-        Ok(None) => return gateway.log.event("reloaded: programs on this machine need no certificates"),
+        Ok(None) => {
+            gateway.log.event("reloaded: programs on this machine need no certificates");
+            return None;
+        }
         Err(e) => {
             gateway.log.event(&format!("not reloaded, going on as before: {}", e.message));
-            return;
+            return None;
         }
     };
     let access = Arc::new(access);
     *gateway.access.lock() = Some(Arc::clone(&access));
-    gateway.verifier.replace(users);
+    gateway.verifier.replace(network.users);
     let ended = gateway.live.close_if(|peer| !access.clients.accept(peer));
     let mut ended = match ended {
         0 => String::new(),
@@ -196,6 +200,7 @@ fn reload(gateway: &Gateway, load: &dyn Fn() -> Result<Option<GatewaySettings>, 
         let _ = write!(ended, "; ended {calls} calls of users whose rights are not what they were");
     }
     gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
+    Some(network.watch)
 }
 
 /// Lets nobody in any more, gives the calls under way their time, and goes.

@@ -3,12 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::client::Client;
+use crate::client::{Address, Client};
 use crate::sys::thread;
 use crate::wire::error::Error;
 use crate::wire::request::Request;
@@ -39,20 +38,20 @@ struct Work {
 
 /// The service behind, and the host of providers beside it, connected to when they are first needed.
 pub(super) struct Engine {
-    socket: PathBuf,
+    address: Address,
     client: Option<Client>,
     host: Option<Client>,
 }
 
 impl Engine {
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket, client: None, host: None }
+    pub fn new(address: Address) -> Self {
+        Self { address, client: None, host: None }
     }
 
     pub fn client(&mut self) -> Result<&mut Client, Error> {
         match &mut self.client {
             Some(client) => Ok(client),
-            none => Ok(none.insert(Client::connect(&self.socket)?)),
+            none => Ok(none.insert(Client::connect_to(&self.address)?)),
         }
     }
 
@@ -61,20 +60,18 @@ impl Engine {
         if !matches!(request, Request::Provider(_) | Request::Registry(_) | Request::Module(_)) {
             return self.client();
         }
-        // One that has ended is run again.
-        let host = match self.host.take() {
-            Some(host) if !host.is_lost() => host,
-            _ => Client::connect_to_host(&self.socket)?,
-        };
-        Ok(self.host.insert(host))
+        match &mut self.host {
+            Some(host) => Ok(host),
+            none => Ok(none.insert(Client::connect_to(&self.address.of_host())?)),
+        }
     }
 }
 
 impl Pool {
-    pub fn new(socket: &Path) -> io::Result<Self> {
+    pub fn new(address: &Address) -> io::Result<Self> {
         let shared = Arc::new(Shared { work: Mutex::default(), wake: Default::default() });
         for n in 0..THREADS {
-            let (shared, engine) = (Arc::clone(&shared), Engine::new(socket.to_owned()));
+            let (shared, engine) = (Arc::clone(&shared), Engine::new(address.clone()));
             thread::spawn(&format!("work-{n}"), move || shared.work(n, engine))?;
         }
         Ok(Self(shared))

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::access::roles::Roles;
 use crate::access::users::Users;
 use crate::tls::material::Files;
-use crate::wire::error::Error;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
@@ -21,6 +20,8 @@ pub struct GatewaySettings {
     pub roles: Roles,
     /// Limits of what others can take of it.
     pub limits: Limits,
+    /// Whom it runs as, where root runs the service.
+    pub user: Option<String>,
 }
 
 impl GatewaySettings {
@@ -41,29 +42,12 @@ pub enum UserSource {
 }
 
 impl UserSource {
-    /// The users as they are now.
-    pub fn load(&self) -> Result<Users, Error> {
-        match self {
-            Self::File(path) => Users::load(path),
-            Self::Demo(users) => Ok(users.clone()),
-        }
-    }
-
     /// The file, if they are in one.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Demo(_) => None,
-        }
-    }
-
-    /// What to say aloud when the gateway begins with these.
-    #[must_use]
-    pub fn warning(&self) -> Option<&'static str> {
-        match self {
-            Self::File(_) => None,
-            Self::Demo(_) => Some("the users are those of a demonstration: everybody knows their passwords"),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What all threads of the gateway share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use grpcio::Environment;
@@ -9,13 +8,15 @@ use rustls::ServerConfig;
 
 use crate::access::roles::Roles;
 use crate::access::verifier::Verifier;
+use crate::client::Address;
 use crate::gateway::live::Live;
 use crate::gateway::log::Log;
 use crate::gateway::pool::{Engine, Pool};
 use crate::gateway::rate_limit::RateLimit;
 use crate::gateway::running::{Rights, Running};
 use crate::gateway::serving::Serving;
-use crate::gateway::settings::{GatewaySettings, Limits};
+use crate::gateway::settings::Limits;
+use crate::gateway::setup::Network;
 use crate::gateway::shares::Shares;
 use crate::gateway::threads::Threads;
 use crate::tls::material;
@@ -25,7 +26,10 @@ use crate::wire::role::GroupRoles;
 
 pub(super) struct Gateway {
     pub limits: Limits,
-    pub socket: PathBuf,
+    /// Of the engine behind.
+    pub address: Address,
+    /// Of the service: on this machine it and root may do everything.
+    pub service_uid: u32,
     /// Who comes in on this machine besides root and the service's own user.
     pub groups: GroupRoles,
     /// None: nobody comes in over the network.
@@ -58,22 +62,23 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub fn load(settings: &GatewaySettings) -> Result<Self, Error> {
-        let (tls, clients) = (material::server(&settings.files)?, material::clients(&settings.files)?);
-        let has_list = settings.files.crl.is_some();
-        Ok(Self { tls, clients, roles: settings.roles.clone(), has_list })
+    pub fn of(network: &Network) -> Result<Self, Error> {
+        let (tls, clients) =
+            (material::server_of(&network.contents)?, material::clients_of(&network.contents)?);
+        let has_list = network.contents.files.crl.is_some();
+        Ok(Self { tls, clients, roles: network.roles.clone(), has_list })
     }
 }
 
 impl Access {
     /// What follows this one, if it may: where there was a list of the revoked, its absence revokes nothing
     /// that is meant.
-    pub fn replace_by(&self, settings: &GatewaySettings) -> Result<Self, Error> {
-        if self.has_list && settings.files.crl.is_none() {
+    pub fn replace_by(&self, network: &Network) -> Result<Self, Error> {
+        if self.has_list && network.contents.files.crl.is_none() {
             let e = Error::usage("there is no list of the revoked any more (crl.pem)");
             return Err(e.hint("put it back; 'provost restart provost.gateway' begins without one"));
         }
-        Self::load(settings)
+        Self::of(network)
     }
 }
 
@@ -90,6 +95,6 @@ impl Gateway {
 
     /// The service behind, for a call that has a thread of its own.
     pub fn engine(&self) -> Engine {
-        Engine::new(self.socket.clone())
+        Engine::new(self.address.clone())
     }
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::access::policy::allow;
 use crate::client::{Client, host_socket};
-use crate::listener::{self, Caller, Closed, Limits, Replies, Service};
+use crate::listener::{self, Caller, Closed, Limits, Replies, Service, Ways};
 use crate::module::Modules;
 use crate::module::settings::ModuleSettings;
 use crate::provider::{Notes, Providers};
@@ -110,7 +110,13 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let said = Arc::clone(&say);
     thread::spawn("listener", move || {
         let ready = || said(&format!("{READY} on {}", ours.display()));
-        let error = listener::run(&listener, &service, Limits::default(), &groups, ready);
+        let error = listener::run(
+            Ways { listener: &listener, gateway: None },
+            &service,
+            Limits::default(),
+            &groups,
+            ready,
+        );
         // The next host opens it again.
         panic!("the listener cannot be kept: {error}");
     })
@@ -177,7 +183,8 @@ impl Host {
             let e = format!("user {} may not speak for others", caller.uid);
             return Err(Error::new(Code::Refused, e));
         }
-        allow(caller.role, &envelope.request).inspect_err(|e| {
+        let asked = envelope.on_behalf_of.as_ref().map_or(caller.role, |behalf| behalf.role.min(caller.role));
+        allow(asked, &envelope.request).inspect_err(|e| {
             let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
             self.note(&who(envelope, caller), &what, &format!("refused: {}", e.message));
         })
@@ -193,7 +200,7 @@ impl Host {
     fn note(&self, who: &str, what: &str, result: &str) {
         // Without the service there is no audit to put it into.
         if let Ok(mut engine) = Client::connect(&self.socket) {
-            engine.on_behalf_of(Some(Behalf { who: who.to_owned(), is_admin: false }));
+            engine.on_behalf_of(Some(Behalf { who: who.to_owned(), role: Role::Viewer }));
             let _ = engine.note(Note { what: fit(what), result: fit(result) });
         }
     }

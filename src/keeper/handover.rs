@@ -18,7 +18,7 @@ use crate::keeper::attempt::Attempt;
 use crate::keeper::engine::Engine;
 use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
-use crate::keeper::resources::{Resources, receive_signals};
+use crate::keeper::resources::{GatewayPair, Resources, receive_signals};
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::Spawner;
 use crate::keeper::state::Keeper;
@@ -116,6 +116,7 @@ impl Keeper<'_> {
         ]
         .into_iter()
         .chain(self.resources.grpc.as_ref().map(|grpc| grpc.listener().as_fd()))
+        .chain(self.resources.pair.iter().flat_map(|pair| [pair.engine.as_fd(), pair.gateway.as_fd()]))
         .chain([attempt.binary.as_fd(), attempt.memory.as_fd(), attempt.image.as_fd()])
         .chain(self.engine.channel().map(AsFd::as_fd))
         .chain(self.table.iter().flat_map(|(_, held)| {
@@ -136,6 +137,8 @@ impl Keeper<'_> {
             listener: self.resources.listener.as_raw_fd(),
             grpc: (self.resources.grpc.as_ref())
                 .map(|grpc| (grpc.path().to_owned(), grpc.listener().as_raw_fd())),
+            pair: (self.resources.pair.as_ref())
+                .map(|pair| (pair.engine.as_raw_fd(), pair.gateway.as_raw_fd())),
             global: self.resources.global.as_raw_fd(),
             cgroups: self.resources.cgroups.as_ref().map(|root| root.path().to_owned()),
             started_at: self.started_at,
@@ -248,6 +251,8 @@ fn check(handed: &Handed, left: &Handover) -> Result<(), String> {
         ("the engine's channel", left.engine.channel, socket),
     ];
     wanted.extend(left.grpc.iter().map(|&(_, listener)| ("the socket for gRPC", listener, socket)));
+    let ends = left.pair.iter().flat_map(|&(engine, gateway)| [engine, gateway]);
+    wanted.extend(ends.map(|end| ("an end of the gateway's pair", end, socket)));
     for process in &left.processes {
         wanted.push(("the memory of a process", process.memory, file));
         for pipe_end in process.pipes.iter().flat_map(|&(out, err)| [out, err]) {
@@ -285,6 +290,11 @@ fn take<'n>(
             socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
             listener: taken(left.listener),
             global: file(left.global),
+            // An engine that has none yet gets it with the next one.
+            pair: left.pair.map_or_else(
+                || GatewayPair::new().ok(),
+                |(engine, gateway)| Some(GatewayPair { engine: taken(engine), gateway: taken(gateway) }),
+            ),
             cgroups: left.cgroups.map(Root::at),
             no_cgroups: None,
             nofile: left.nofile,

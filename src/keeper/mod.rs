@@ -33,7 +33,7 @@ use crate::keeper::engine::{Engine, delay_ms};
 pub use crate::keeper::handover::{Handed, rehearse, resume};
 pub use crate::keeper::notice::Notice;
 use crate::keeper::outbox::{Outgoing, not_spawned};
-use crate::keeper::resources::{Resources, receive_signals};
+use crate::keeper::resources::{GatewayPair, Resources, receive_signals};
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::state::{Keeper, Stop};
@@ -117,6 +117,7 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
             socket_dir,
             listener,
             global,
+            pair: Some(GatewayPair::new().map_err(|e| cannot("make a socket pair", &e))?),
             cgroups,
             no_cgroups,
             nofile,
@@ -349,10 +350,12 @@ impl Keeper<'_> {
                     self.table.hold_notify(id, socket);
                 }
             }
-            ToKeeper::Spawn { id, run, launch, program } => {
+            ToKeeper::Spawn { id, run, launch, program, has_stdin } => {
+                // The last ones first.
+                let stdin = if has_stdin { fds.pop().map(File::from) } else { None };
                 let program = if program == Program::Descriptor { fds.pop() } else { None };
                 let mut fds = fds.into_iter();
-                let given = Given { until_exec: fds.next(), cgroup: fds.next(), program };
+                let given = Given { until_exec: fds.next(), cgroup: fds.next(), program, stdin };
                 let message = match self.table.get(id) {
                     Some(held) if held.pid != 0 => return,
                     // Its memory came when there was no descriptor left to take it.
@@ -395,13 +398,16 @@ impl Keeper<'_> {
                 }
             };
         self.outbox.clear();
+        let pair = self.resources.share_pair();
         let hello = ToEngine::Hello {
             version: VERSION,
             started_at: self.started_at.0,
             engine_starts: self.engine_starts,
             keeper: Version::ours(),
+            has_pair: pair.is_some(),
         };
-        self.outbox.push(Outgoing::Hello(hello, global, listener, self.resources.share_grpc()));
+        let fds = [global, listener].into_iter().chain(pair.into_iter().flat_map(|(ours, its)| [ours, its]));
+        self.outbox.push(Outgoing::Hello(hello, fds.chain(self.resources.share_grpc()).collect()));
         if let Some(outcome) = self.present_outcome() {
             self.outbox.push(Outgoing::Plain(ToEngine::Upgrade(outcome)));
         }

@@ -17,8 +17,8 @@ use crate::wire::keeper::{Step, ToEngine};
 pub enum Outgoing {
     /// A message as it is.
     Plain(ToEngine),
-    /// The answer to the engine's hello: global memory, listening socket, and the one for gRPC.
-    Hello(ToEngine, OwnedFd, OwnedFd, Option<OwnedFd>),
+    /// The answer to the engine's hello, with its descriptors.
+    Hello(ToEngine, Vec<OwnedFd>),
     /// What is held of this process.
     Entry(ProcessId),
     /// Its socket, if it has one.
@@ -67,10 +67,7 @@ fn send(channel: BorrowedFd<'_>, table: &Table, message: &Outgoing) -> io::Resul
     let post = |m: &ToEngine, fds: &[BorrowedFd<'_>]| sendmsg(channel, &m.encode(), fds, Blocking::Never);
     match message {
         Outgoing::Plain(m) => post(m, &[]),
-        Outgoing::Hello(m, memory, listener, grpc) => {
-            let fds = [memory, listener].into_iter().chain(grpc).map(AsFd::as_fd);
-            post(m, &fds.collect::<Vec<_>>())
-        }
+        Outgoing::Hello(m, fds) => post(m, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>()),
         Outgoing::Entry(id) => entry(channel, table, *id),
         Outgoing::Notify(id) => match table.get(*id).and_then(|held| held.notify.as_ref()) {
             Some(socket) => post(&ToEngine::Notify { id: *id }, &[socket.as_fd()]),

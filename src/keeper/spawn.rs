@@ -57,6 +57,8 @@ pub struct Given {
     pub cgroup: Option<OwnedFd>,
     /// What it executes, if that is not at a path.
     pub program: Option<OwnedFd>,
+    /// None: /dev/null.
+    pub stdin: Option<File>,
 }
 
 impl Spawner {
@@ -114,13 +116,14 @@ impl Spawner {
             program: given.program.as_ref().map(AsFd::as_fd),
             launch,
             run,
-            stdin: &self.null,
+            stdin: given.stdin.as_ref().unwrap_or(&self.null),
             nofile: self.nofile,
             ignored: self.ignored,
         };
         let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
-        // A slot has no number for a program: such a child, which is rare, gets a copy of everything.
-        let slots = self.spawn_slots.as_mut().filter(|_| given.program.is_none());
+        // A slot has no number for either: such a child, which is rare, gets a copy of everything.
+        let is_plain = given.program.is_none() && given.stdin.is_none();
+        let slots = self.spawn_slots.as_mut().filter(|_| is_plain);
         let filled = slots.and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
         let spawned = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {

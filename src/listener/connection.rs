@@ -32,6 +32,8 @@ pub struct Caller {
     pub pid: u32,
     /// What it may ask for.
     pub role: Role,
+    /// It has come by the gateway's own way.
+    pub is_gateway: bool,
 }
 
 /// A connection. The fields are dropped in this order: the slot is free when the socket is closed.

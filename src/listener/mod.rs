@@ -29,13 +29,13 @@ pub use crate::listener::replies::{Counts, Replies, Woken};
 use crate::listener::slots::{Admission, Slot, Slots};
 use crate::sys::errno::{EMFILE, ENFILE, ENOMEM};
 use crate::sys::poll::{self, PollFd, Wait, Waker};
-use crate::sys::socket::PeerCredentials;
+use crate::sys::socket::{Blocking, PeerCredentials};
 use crate::sys::spares::Spares;
 use crate::sys::{clock, socket, system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::request::Hello;
-use crate::wire::role::GroupRoles;
+use crate::wire::role::{GroupRoles, Role};
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;
@@ -48,22 +48,34 @@ const REFUSED_MS: u64 = 1000;
 /// The most refused clients that are given that time.
 const REFUSED_MAX: usize = 64;
 
+/// Where clients come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways<'a> {
+    /// Anybody of this machine who is let in.
+    pub listener: &'a OwnedFd,
+    /// The gateway, which alone has the other end and sends connected sockets over it. Who comes in there is
+    /// not asked for credentials.
+    pub gateway: Option<&'a OwnedFd>,
+}
+
 /// Lets clients in until the listening socket fails, and returns how it did. Besides root and the service's
 /// own user that is who has a role by one of `groups`. `opened` is called when everything that the listener
 /// itself needs is there.
 pub fn run(
-    listener: &OwnedFd,
+    ways: Ways<'_>,
     service: &Arc<dyn Service>,
     limits: Limits,
     groups: &GroupRoles,
     opened: impl FnOnce(),
 ) -> io::Error {
     let mut listener = Listener {
-        listener,
+        ways,
+        is_gateway_there: false,
         service,
         limits,
         groups,
         slots: Arc::new(Slots::new(limits, Waker::for_this_thread())),
+        gateway_slots: Arc::new(Slots::new(limits, Waker::for_this_thread())),
         reserve: Spares::new(RESERVE),
         refused: VecDeque::new(),
     };
@@ -77,11 +89,15 @@ pub fn run(
 }
 
 struct Listener<'a> {
-    listener: &'a OwnedFd,
+    ways: Ways<'a>,
+    /// The gateway has sent something.
+    is_gateway_there: bool,
     service: &'a Arc<dyn Service>,
     limits: Limits,
     groups: &'a GroupRoles,
     slots: Arc<Slots>,
+    /// As many, so that nobody takes any from others.
+    gateway_slots: Arc<Slots>,
     reserve: Spares,
     /// Refused clients, and when each is closed.
     refused: VecDeque<(u64, Arc<UnixStream>)>,
@@ -90,7 +106,10 @@ struct Listener<'a> {
 impl Listener<'_> {
     /// Lets one client in, or waits for one.
     fn step(&mut self) -> io::Result<()> {
-        match socket::accept(self.listener.as_fd()) {
+        if self.is_gateway_there {
+            self.take_from_gateway();
+        }
+        match socket::accept(self.ways.listener.as_fd()) {
             Ok(socket) => {
                 self.admit(&Arc::new(UnixStream::from(socket)));
                 Ok(())
@@ -107,7 +126,29 @@ impl Listener<'_> {
         }
     }
 
+    /// Lets in what the gateway has sent, if it is a connection.
+    fn take_from_gateway(&mut self) {
+        let Some(way) = self.ways.gateway else { return };
+        // Nothing, an error and a message without descriptors are the same: there is nobody to let in. Those
+        // that there was no descriptor for are gone, which the gateway sees at its end.
+        let received = socket::recvmsg(way.as_fd(), &mut [0; 16], Blocking::Never);
+        self.is_gateway_there = received.is_ok();
+        let Some(client) = received.ok().and_then(|(_, mut fds)| fds.pop()) else { return };
+        let client = Arc::new(UnixStream::from(client));
+        let Ok(peer) = socket::peer_credentials(client.as_fd()) else { return };
+        if socket::set_nonblocking(client.as_fd(), true).is_err() {
+            return;
+        }
+        let PeerCredentials { uid, gid, pid } = peer;
+        let caller = Caller { uid, gid, pid, role: Role::Viewer, is_gateway: true };
+        let slots = Arc::clone(&self.gateway_slots);
+        self.serve(&client, caller, &slots, None);
+    }
+
     fn wait_for_client(&mut self) -> io::Result<()> {
+        if self.is_gateway_there {
+            return Ok(());
+        }
         let now = clock::now_ms();
         while self.refused.front().is_some_and(|&(until, _)| until <= now) {
             self.refused.pop_front();
@@ -115,8 +156,10 @@ impl Listener<'_> {
         self.reserve.fill();
         let refill = (!self.reserve.is_full()).then_some(now + RETRY_MS);
         let deadline = refill.into_iter().chain(self.refused.front().map(|&(until, _)| until)).min();
-        let mut fds = [PollFd::readable(self.listener.as_fd())];
+        let gateway = PollFd::maybe(self.ways.gateway.map(AsFd::as_fd), PollFd::readable);
+        let mut fds = [PollFd::readable(self.ways.listener.as_fd()), gateway];
         poll::wait(&mut fds, deadline)?;
+        self.is_gateway_there = fds[1].is_readable();
         // A socket that was shut down is ready for ever, and never has anybody.
         if fds[0].is_hung_up() {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the listening socket was shut down"));
@@ -141,14 +184,20 @@ impl Listener<'_> {
         let Some(role) = self.groups.of_peer(client.as_fd(), &peer, service_uid) else {
             return self.refuse(client, no_role(uid, service_uid, self.groups));
         };
-        let caller = Caller { uid, gid, pid, role };
+        let caller = Caller { uid, gid, pid, role, is_gateway: false };
         let is_other = uid != 0 && uid != service_uid;
-        let slot = match self.slot(client, is_other.then_some(uid)) {
+        let slots = Arc::clone(&self.slots);
+        self.serve(client, caller, &slots, is_other.then_some(uid));
+    }
+
+    /// Gives a connection its thread, if there is a slot for it.
+    fn serve(&mut self, client: &Arc<UnixStream>, caller: Caller, slots: &Arc<Slots>, other: Option<u32>) {
+        let slot = match self.slot(client, slots, other) {
             Ok(slot) => slot,
             Err(e) => return self.refuse(client, e),
         };
         // So many that were sent away have not left yet that their threads would pile up.
-        if self.slots.is_crowded() {
+        if slots.is_crowded() {
             let _ = poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS));
         }
         let name = slot.thread_name();
@@ -163,10 +212,15 @@ impl Listener<'_> {
 
     /// A slot for one more client. When all are taken, the client that has been silent for the longest has to
     /// go.
-    fn slot(&mut self, client: &Arc<UnixStream>, other: Option<u32>) -> Result<Slot, Error> {
+    fn slot(
+        &mut self,
+        client: &Arc<UnixStream>,
+        slots: &Arc<Slots>,
+        other: Option<u32>,
+    ) -> Result<Slot, Error> {
         let retry_until = clock::now_ms() + RETRY_MS;
         while clock::now_ms() < retry_until {
-            let silent = match self.slots.take(client, other) {
+            let silent = match slots.take(client, other) {
                 Admission::Free(slot) => return Ok(slot),
                 Admission::OverShare => return Err(over_share(self.limits)),
                 Admission::Silent(silent) => silent,
@@ -176,7 +230,7 @@ impl Listener<'_> {
             let mut fds: Vec<_> = silent.iter().map(|(_, client)| PollFd::readable(client.as_fd())).collect();
             let looked = poll::wait(&mut fds, Some(0));
             let mut without_bytes = silent.iter().zip(fds).filter(|(_, fd)| !fd.is_ready());
-            match without_bytes.find(|((number, _), _)| self.slots.dismiss(*number)) {
+            match without_bytes.find(|((number, _), _)| slots.dismiss(*number)) {
                 Some(((_, silent), _)) => {
                     let e =
                         Error::new(Code::Refused, "too many clients are silent, this one for the longest");

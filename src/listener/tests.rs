@@ -103,8 +103,10 @@ impl Stage {
         let toy = Arc::new(Toy { seen: sender, caller: Mutex::new(None) });
         let service: Arc<dyn Service> = Arc::<Toy>::clone(&toy);
         let theirs = Arc::clone(&listener);
-        let accepting =
-            std::thread::spawn(move || drop(run(&theirs, &service, limits, &GroupRoles::default(), || ())));
+        let accepting = std::thread::spawn(move || {
+            let ways = Ways { listener: &theirs, gateway: None };
+            drop(run(ways, &service, limits, &GroupRoles::default(), || ()));
+        });
         Self { dir, listener, toy, seen, accepting: Some(accepting) }
     }
 

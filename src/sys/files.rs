@@ -30,13 +30,13 @@ const LINKS_MAX: u32 = 40;
 
 /// A regular file of at most `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    read_open(&open(path)?, max)
+    content(&open(path)?, max)
 }
 
 /// A file of at most `max` bytes that nobody but root and ourselves can change or replace. What is checked is
 /// what is open, from the root directory on.
 pub fn guarded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    read_open(&guarded_file(path)?, max)
+    content(&guarded_file(path)?, max)
 }
 
 /// The same, open, for one that is read or executed by its descriptor.
@@ -49,6 +49,11 @@ pub fn guarded_file(path: &Path) -> Result<File, String> {
 
 /// A file of at most `max` bytes that only its owner may read, and that is ours or root's.
 pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    content(&private_file(path)?, max)
+}
+
+/// The same, open to be read.
+pub fn private_file(path: &Path) -> Result<File, String> {
     let file = open_guarded(path)?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     if meta.mode() & 0o077 != 0 {
@@ -60,7 +65,7 @@ pub fn private(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     if meta.uid() != 0 && meta.uid() != euid() {
         return Err(format!("it belongs to another user (uid {})", meta.uid()));
     }
-    read_open(&file, max)
+    Ok(file)
 }
 
 /// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other.
@@ -225,7 +230,8 @@ pub fn interpreter(file: &File) -> io::Result<Option<OsString>> {
     Ok(Some(OsStr::from_bytes(path).to_owned()))
 }
 
-fn read_open(file: &File, max: u64) -> Result<Vec<u8>, String> {
+/// What is in an open file, at most `max` bytes, from where it stands.
+pub fn content(file: &File, max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     if bytes.len() as u64 > max { Err(format!("it is larger than {max} bytes")) } else { Ok(bytes) }

@@ -7,6 +7,8 @@ pub mod beside;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+#[cfg(feature = "gateway")]
+pub mod confine;
 pub mod datagram;
 pub mod descriptor;
 pub mod files;

@@ -49,6 +49,19 @@ impl Watch {
     }
 }
 
+impl From<OwnedFd> for Watch {
+    /// One that another process has made.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<Watch> for OwnedFd {
+    fn from(watch: Watch) -> Self {
+        watch.0
+    }
+}
+
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

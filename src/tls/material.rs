@@ -9,6 +9,7 @@
 //! status that is unknown is a refusal. So a file for a chain with intermediates holds one list of each
 //! authority in it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ pub(in crate::tls) const ALPN: &[u8] = b"h2";
 const FILE_LEN_MAX: u64 = 1 << 20;
 /// The largest file of revocation lists, in bytes.
 const LISTS_LEN_MAX: u64 = 16 << 20;
+/// What they are called in messages.
+const CERTIFICATE: &str = "certificate";
+const KEY: &str = "private key";
+const AUTHORITIES: &str = "authorities";
+const LISTS: &str = "revocation lists";
 /// The most authorities in a file.
 const AUTHORITIES_MAX: usize = 100;
 
@@ -54,15 +60,62 @@ pub struct Files {
     pub crl: Option<PathBuf>,
 }
 
+/// What is in them, for who reads them once, or is given them open.
+#[derive(Clone)]
+pub struct Contents {
+    /// Where they are, for messages.
+    pub files: Files,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    ca: Vec<u8>,
+    crl: Option<Vec<u8>>,
+}
+
+impl Files {
+    /// Opens them, in the order of the fields. Others cannot have put them there, nor read the key.
+    pub fn open(&self) -> Result<Vec<File>, Error> {
+        let guarded = |what, path: &Path| files::guarded_file(path).map_err(|why| wrong(what, path, &why));
+        let mut open = vec![guarded(CERTIFICATE, &self.certificate)?];
+        open.push(files::private_file(&self.key).map_err(|why| wrong(KEY, &self.key, &why))?);
+        open.push(guarded(AUTHORITIES, &self.ca)?);
+        open.extend(self.crl.as_deref().map(|crl| guarded(LISTS, crl)).transpose()?);
+        Ok(open)
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        Contents::read(self.clone(), &self.open()?)
+    }
+}
+
+impl Contents {
+    /// Reads what [`Files::open`] has opened.
+    pub fn read(files: Files, open: &[File]) -> Result<Self, Error> {
+        let read = |what, path: &Path, at: usize, max| {
+            let file = open.get(at).ok_or_else(|| wrong(what, path, "it is not open"))?;
+            files::content(file, max).map_err(|why| wrong(what, path, &why))
+        };
+        let certificate = read(CERTIFICATE, &files.certificate, 0, FILE_LEN_MAX)?;
+        let key = read(KEY, &files.key, 1, FILE_LEN_MAX)?;
+        let ca = read(AUTHORITIES, &files.ca, 2, FILE_LEN_MAX)?;
+        let crl = files.crl.as_deref().map(|crl| read(LISTS, crl, 3, LISTS_LEN_MAX)).transpose()?;
+        Ok(Self { files, certificate, key, ca, crl })
+    }
+}
+
 /// For the end that accepts connections.
 pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
-    let (chain, key) = identity(files, Usage::Server)?;
+    server_of(&files.read()?)
+}
+
+/// The same of what was read before.
+pub fn server_of(contents: &Contents) -> Result<Arc<ServerConfig>, Error> {
+    let (chain, key) = identity(contents, Usage::Server)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
-        .with_client_cert_verifier(Arc::new(clients(files)?))
+        .with_client_cert_verifier(Arc::new(clients_of(contents)?))
         .with_single_cert(chain, key)
-        .map_err(|e| mismatch(files, &e))?;
+        .map_err(|e| mismatch(&contents.files, &e))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -71,20 +124,21 @@ pub fn server(files: &Files) -> Result<Arc<ServerConfig>, Error> {
 }
 
 /// Which clients a server lets in that has these files.
-pub fn clients(files: &Files) -> Result<Clients, Error> {
-    let (roots, lists) = trusted(files)?;
+pub fn clients_of(contents: &Contents) -> Result<Clients, Error> {
+    let (roots, lists) = trusted(contents)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .with_crls(lists)
         .enforce_revocation_expiration()
         .build()
-        .map_err(|e| unusable(files, &e))?;
+        .map_err(|e| unusable(&contents.files, &e))?;
     Ok(Clients(verifier))
 }
 
 /// For the end that connects.
 pub fn client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
-    let (chain, key) = identity(files, Usage::Client)?;
-    let (roots, lists) = trusted(files)?;
+    let contents = files.read()?;
+    let (chain, key) = identity(&contents, Usage::Client)?;
+    let (roots, lists) = trusted(&contents)?;
     let servers = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .with_crls(lists)
         .enforce_revocation_expiration()
@@ -113,22 +167,24 @@ fn provider() -> Arc<CryptoProvider> {
 /// Our own certificate with its chain, and its key.
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn identity(files: &Files, usage: Usage) -> Result<Identity, Error> {
-    let chain = certificates(&files.certificate, "certificate")?;
-    check_certificate(&chain[0], usage).map_err(|why| wrong("certificate", &files.certificate, &why))?;
-    Ok((chain, key(&files.key)?))
+fn identity(contents: &Contents, usage: Usage) -> Result<Identity, Error> {
+    let path = &contents.files.certificate;
+    let chain = certificates(&contents.certificate, path, CERTIFICATE)?;
+    check_certificate(&chain[0], usage).map_err(|why| wrong(CERTIFICATE, path, &why))?;
+    Ok((chain, key(&contents.key, &contents.files.key)?))
 }
 
 /// The authorities that we trust, and what they have revoked.
 type Trusted = (Arc<RootCertStore>, Vec<CertificateRevocationListDer<'static>>);
 
-fn trusted(files: &Files) -> Result<Trusted, Error> {
-    Ok((Arc::new(authorities(&files.ca)?), files.crl.as_deref().map_or(Ok(Vec::new()), lists)?))
+fn trusted(contents: &Contents) -> Result<Trusted, Error> {
+    let roots = authorities(&contents.ca, &contents.files.ca)?;
+    let revoked = contents.crl.as_deref().zip(contents.files.crl.as_deref());
+    Ok((Arc::new(roots), revoked.map_or(Ok(Vec::new()), |(pem, path)| lists(pem, path))?))
 }
 
-fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = files::guarded(path, FILE_LEN_MAX).map_err(|why| wrong(what, path, &why))?;
-    identity::certificates(&pem).map_err(|why| wrong(what, path, &why))
+fn certificates(pem: &[u8], path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    identity::certificates(pem).map_err(|why| wrong(what, path, &why))
 }
 
 /// Whether our own certificate has a chance with the peer.
@@ -157,18 +213,16 @@ fn in_time(cert: &Described, now: Timestamp) -> Result<(), String> {
     Ok(())
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let fail = |why: &str| wrong("private key", path, why);
-    let pem = files::private(path, FILE_LEN_MAX).map_err(|why| fail(&why))?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| fail("there is no private key in it (PEM, not encrypted)"))
+fn key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| wrong(KEY, path, "there is no private key in it (PEM, not encrypted)"))
 }
 
 /// Those that may sign for the peer. webpki takes whatever it is told to trust, so that it is an authority,
 /// and still one, is checked here.
-fn authorities(path: &Path) -> Result<RootCertStore, Error> {
-    let fail = |why: &str| wrong("authorities", path, why);
-    let found = certificates(path, "authorities")?;
+fn authorities(pem: &[u8], path: &Path) -> Result<RootCertStore, Error> {
+    let fail = |why: &str| wrong(AUTHORITIES, path, why);
+    let found = certificates(pem, path, AUTHORITIES)?;
     if found.len() > AUTHORITIES_MAX {
         return Err(fail(&format!("there are more than {AUTHORITIES_MAX} certificates in it")));
     }
@@ -188,10 +242,9 @@ fn authorities(path: &Path) -> Result<RootCertStore, Error> {
 }
 
 /// Lists that have not expired, so that a configuration that would refuse every peer is refused itself.
-fn lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
-    let fail = |why: &str| wrong("revocation lists", path, why);
-    let pem = files::guarded(path, LISTS_LEN_MAX).map_err(|why| fail(&why))?;
-    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+fn lists(pem: &[u8], path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let fail = |why: &str| wrong(LISTS, path, why);
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|_| fail("it is not PEM"))?;
     if found.is_empty() {
         return Err(fail("there is no revocation list in it (PEM)"));
@@ -215,8 +268,8 @@ fn wrong(what: &str, path: &Path, why: &str) -> Error {
 /// Authorities and lists that only webpki finds fault with.
 fn unusable(files: &Files, e: &VerifierBuilderError) -> Error {
     match &files.crl {
-        Some(path) => wrong("revocation lists", path, &e.to_string()),
-        None => wrong("authorities", &files.ca, &e.to_string()),
+        Some(path) => wrong(LISTS, path, &e.to_string()),
+        None => wrong(AUTHORITIES, &files.ca, &e.to_string()),
     }
 }
 
@@ -224,8 +277,8 @@ fn mismatch(files: &Files, e: &rustls::Error) -> Error {
     match e {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let certificate = quoted(&files.certificate.to_string_lossy());
-            wrong("private key", &files.key, &format!("it is not that of the certificate {certificate}"))
+            wrong(KEY, &files.key, &format!("it is not that of the certificate {certificate}"))
         }
-        other => wrong("private key", &files.key, &other.to_string()),
+        other => wrong(KEY, &files.key, &other.to_string()),
     }
 }

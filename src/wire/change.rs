@@ -55,6 +55,7 @@ impl Request {
                 format!("env{}", set.chain(unset).collect::<String>())
             }
             Self::Upgrade(r) => format!("upgrade to {}", r.path.as_deref().unwrap_or("its own path")),
+            Self::Reload => "reload the configuration".to_owned(),
             Self::Note(note) => note.what.clone(),
             Self::Provider(call) => call.change()?,
             Self::Module(call) => call.change()?,
@@ -72,7 +73,8 @@ impl Request {
             | Self::AuditLog(_)
             | Self::Announce(_)
             | Self::Host
-            | Self::GrpcListener => return None,
+            | Self::GrpcListener
+            | Self::GatewaySetup { .. } => return None,
         };
         Some(fit(&text))
     }

@@ -6,6 +6,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::{OrderKey, is_bidi, quoted};
 use crate::wire::proto::v1;
 use crate::wire::request::Request;
+use crate::wire::role::Role;
 
 /// The longest text that names that user, in characters.
 pub const ON_BEHALF_LEN_MAX: usize = 256;
@@ -15,8 +16,8 @@ pub const ON_BEHALF_LEN_MAX: usize = 256;
 pub struct Behalf {
     /// 1 to 256 printable characters, for the record.
     pub who: String,
-    /// Whether it is an administrator: only those reach what the service runs for itself.
-    pub is_admin: bool,
+    /// What it may ask for.
+    pub role: Role,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +33,10 @@ impl Envelope {
     /// Encoded, without the frame.
     #[must_use]
     pub fn encode(request: &Request, on_behalf_of: Option<&Behalf>, key: Option<OrderKey>) -> Vec<u8> {
-        let for_admin = on_behalf_of.is_some_and(|behalf| behalf.is_admin);
+        let role = on_behalf_of.map_or(0, |behalf| behalf.role.number());
         let on_behalf_of = on_behalf_of.map_or_else(String::new, |behalf| behalf.who.clone());
         let key = key.map_or_else(Vec::new, |key| key.as_bytes().to_vec());
-        v1::Request { body: Some(request.to_body()), on_behalf_of, for_admin, key }.encode_to_vec()
+        v1::Request { body: Some(request.to_body()), on_behalf_of, key, role }.encode_to_vec()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
@@ -45,9 +46,10 @@ impl Envelope {
             Error::new(Code::Refused, "the service does not know this request")
                 .hint("the client may be newer than the service: compare 'provost version'")
         })?;
-        let is_admin = request.for_admin;
+        // A number that is not known is of a role that may more than it is given here.
+        let role = Role::from_number(request.role).unwrap_or(Role::Viewer);
         let on_behalf_of =
-            (!request.on_behalf_of.is_empty()).then_some(Behalf { who: request.on_behalf_of, is_admin });
+            (!request.on_behalf_of.is_empty()).then_some(Behalf { who: request.on_behalf_of, role });
         if let Some(Behalf { who: text, .. }) = &on_behalf_of {
             let is_odd = |c: char| c.is_control() || is_bidi(c);
             if text.chars().count() > ON_BEHALF_LEN_MAX || text.contains(is_odd) {
@@ -80,7 +82,10 @@ mod tests {
     use super::*;
 
     fn decoded(text: &str) -> Result<Option<String>, Error> {
-        let behalf = Behalf { who: text.to_owned(), is_admin: text.starts_with("ops") };
+        let behalf = Behalf {
+            who: text.to_owned(),
+            role: if text.starts_with("ops") { Role::Admin } else { Role::Operator },
+        };
         let envelope = Envelope::decode(&Envelope::encode(&Request::Service, Some(&behalf), None))?;
         assert!(envelope.on_behalf_of.as_ref().is_none_or(|back| *back == behalf));
         Ok(envelope.on_behalf_of.map(|behalf| behalf.who))

@@ -28,6 +28,8 @@ pub struct Handover {
     /// The socket for gRPC on this machine, if there is one: where it is, and its descriptor.
     pub grpc: Option<(PathBuf, i32)>,
     pub global: i32,
+    /// Both ends of the gateway's pair, the engine's first.
+    pub pair: Option<(i32, i32)>,
     /// The directory of the cgroups, if there are any.
     pub cgroups: Option<PathBuf>,
     /// Since when the service is there.
@@ -93,6 +95,8 @@ impl Handover {
             grpc_socket: self.grpc.as_ref().map(|(socket, _)| path(socket)).unwrap_or_default(),
             grpc_listener: self.grpc.as_ref().map_or(0, |&(_, listener)| fd(listener)),
             global: fd(self.global),
+            pair_engine: self.pair.map_or(0, |(engine, _)| fd(engine)),
+            pair_gateway: self.pair.map_or(0, |(_, gateway)| fd(gateway)),
             cgroups: self.cgroups.as_ref().map(path).unwrap_or_default(),
             started_at: self.started_at.0,
             engine_starts: self.engine_starts,
@@ -128,6 +132,7 @@ impl Handover {
             listener: fd(w.listener),
             grpc: (w.grpc_listener != 0).then(|| (path(w.grpc_socket), fd(w.grpc_listener))),
             global: fd(w.global),
+            pair: (w.pair_gateway != 0).then(|| (fd(w.pair_engine), fd(w.pair_gateway))),
             cgroups: (!w.cgroups.is_empty()).then(|| path(w.cgroups)),
             started_at: Timestamp(w.started_at),
             engine_starts: w.engine_starts,
@@ -209,6 +214,7 @@ mod tests {
             listener: 6,
             grpc: Some(("/run/provost/grpc.sock".into(), 8)),
             global: 7,
+            pair: Some((13, 14)),
             cgroups: Some("/sys/fs/cgroup/provost-1".into()),
             started_at: Timestamp(1),
             engine_starts: 2,

@@ -12,7 +12,7 @@ pub const VERSION: u32 = 1;
 /// Every message has this size, in bytes.
 pub const MESSAGE_LEN: usize = 128;
 /// The most file descriptors beside one message.
-pub const FDS_MAX: usize = 4;
+pub const FDS_MAX: usize = 5;
 /// The engine finds its end of the pair at this descriptor.
 pub const ENGINE_FD: i32 = 3;
 /// The directory of a service's cgroups is this and the keeper's number, with a dash between them.
@@ -32,8 +32,9 @@ pub enum ToKeeper {
     /// Hold this process's memory from now on. fds: memory.
     Hold { id: ProcessId },
     /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep
-    /// open until its exec; a cgroup directory, or none; the file to execute, if the launch says so.
-    Spawn { id: ProcessId, run: u64, launch: ByteRange, program: Program },
+    /// open until its exec; a cgroup directory, or none; the file to execute, if the launch says so; and its
+    /// standard input, if it is not /dev/null.
+    Spawn { id: ProcessId, run: u64, launch: ByteRange, program: Program, has_stdin: bool },
     /// The end of this run is recorded; it need not be told again.
     Ack { id: ProcessId, run: u64 },
     /// Drop everything of this process. Refused (by nothing happening) while it runs.
@@ -56,12 +57,14 @@ pub enum ToKeeper {
 /// From the keeper to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToEngine {
-    /// fds: the global memory, the listening socket.
+    /// fds: the global memory, the listening socket; both ends of the gateway's pair, the engine's first, if
+    /// there is one; the socket for gRPC, if there is one.
     Hello {
         version: u32,
         started_at: u64,
         engine_starts: u64,
         keeper: Version,
+        has_pair: bool,
     },
     /// A process that is held. fds: memory; then pidfd, stdout, stderr if it runs (pid is not 0).
     Entry {
@@ -305,12 +308,13 @@ impl ToKeeper {
         match self {
             Self::Hello { version } => Writer::new(1).u32(*version),
             Self::Hold { id } => Writer::new(2).bytes(id.as_bytes()),
-            Self::Spawn { id, run, launch, program } => Writer::new(3)
-                .bytes(id.as_bytes())
-                .u64(*run)
-                .u64(launch.offset)
-                .u64(launch.len)
-                .u32(u32::from(*program == Program::Descriptor)),
+            Self::Spawn { id, run, launch, program, has_stdin } => {
+                (Writer::new(3).bytes(id.as_bytes()).u64(*run))
+                    .u64(launch.offset)
+                    .u64(launch.len)
+                    .u32(u32::from(*program == Program::Descriptor))
+                    .u32(u32::from(*has_stdin))
+            }
             Self::Ack { id, run } => Writer::new(4).bytes(id.as_bytes()).u64(*run),
             Self::Forget { id } => Writer::new(5).bytes(id.as_bytes()),
             Self::Ready => Writer::new(6),
@@ -335,6 +339,7 @@ impl ToKeeper {
                 run: r.u64()?,
                 launch: ByteRange { offset: r.u64()?, len: r.u64()? },
                 program: if r.u32()? == 0 { Program::ByPath } else { Program::Descriptor },
+                has_stdin: r.u32()? != 0,
             },
             4 => Self::Ack { id: r.id()?, run: r.u64()? },
             5 => Self::Forget { id: r.id()? },
@@ -353,8 +358,9 @@ impl ToEngine {
     #[must_use]
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         match self {
-            Self::Hello { version, started_at, engine_starts, keeper } => {
-                Writer::new(1).u32(*version).u64(*started_at).u64(*engine_starts).bytes(&keeper.0)
+            Self::Hello { version, started_at, engine_starts, keeper, has_pair } => {
+                (Writer::new(1).u32(*version).u64(*started_at).u64(*engine_starts).bytes(&keeper.0))
+                    .u32(u32::from(*has_pair))
             }
             Self::Entry { id, run, pid, ended, open } => {
                 let open = match open {
@@ -394,6 +400,7 @@ impl ToEngine {
                 started_at: r.u64()?,
                 engine_starts: r.u64()?,
                 keeper: Version(r.bytes()?),
+                has_pair: r.u32()? != 0,
             },
             2 => {
                 let (id, run, pid) = (r.id()?, r.u64()?, r.u32()?);
@@ -443,6 +450,7 @@ mod tests {
                 run: 7,
                 launch: ByteRange { offset: 1 << 40, len: 9 },
                 program: Program::Descriptor,
+                has_stdin: true,
             },
             ToKeeper::Ack { id, run: 8 },
             ToKeeper::Forget { id },
@@ -456,7 +464,13 @@ mod tests {
             assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
         }
         for m in [
-            ToEngine::Hello { version: 1, started_at: 5, engine_starts: 2, keeper: Version::ours() },
+            ToEngine::Hello {
+                version: 1,
+                started_at: 5,
+                engine_starts: 2,
+                keeper: Version::ours(),
+                has_pair: true,
+            },
             ToEngine::Entry { id, run: 1, pid: 2, ended: Some(ended), open: Open::Pipes },
             ToEngine::Entry { id, run: 1, pid: 2, ended: None, open: Open::Running },
             ToEngine::Listed,

@@ -76,6 +76,13 @@ pub enum Request {
     Host,
     /// The socket for gRPC on this machine, beside the reply.
     GrpcListener,
+    /// What the gateway works with, as descriptors beside the reply: see `wire/gateway.rs`. `listens`: with the
+    /// socket that it listens on.
+    GatewaySetup {
+        listens: bool,
+    },
+    /// The gateway is to be as the configuration says by now.
+    Reload,
     /// About modules: of the host.
     Module(ModuleCall),
 }
@@ -350,6 +357,8 @@ impl Request {
             }
             Self::Host => Body::Host(true),
             Self::GrpcListener => Body::GrpcListener(true),
+            Self::GatewaySetup { listens } => Body::GatewaySetup(*listens),
+            Self::Reload => Body::Reload(true),
             Self::Module(call) => Body::Module(call.to_wire()),
         }
     }
@@ -417,6 +426,8 @@ impl Request {
             }
             Body::Host(_) => Self::Host,
             Body::GrpcListener(_) => Self::GrpcListener,
+            Body::GatewaySetup(listens) => Self::GatewaySetup { listens },
+            Body::Reload(_) => Self::Reload,
             Body::Module(call) => Self::Module(ModuleCall::from_wire(call)?),
         })
     }

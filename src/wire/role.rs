@@ -32,6 +32,22 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+
+    /// As it goes over the command channel; 0 is none.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Viewer => 1,
+            Self::Operator => 2,
+            Self::Admin => 3,
+        }
+    }
+
+    /// The role of that number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.number() == number)
+    }
 }
 
 impl fmt::Display for Role {
@@ -101,6 +117,7 @@ mod tests {
         assert_eq!(Role::Viewer.max(Role::Operator), Role::Operator);
         for role in Role::ALL {
             assert_eq!(role.name().parse(), Ok(role));
+            assert_eq!(Role::from_number(role.number()), Some(role));
         }
         for bad in ["", "root", "Admin", "admin "] {
             assert!(bad.parse::<Role>().is_err(), "{bad:?}");

@@ -6,6 +6,7 @@ use provost::wire::envelope::Behalf;
 use provost::wire::error::Code;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{EnvChange, Numbering, Signal, Start, Stop};
+use provost::wire::role::Role;
 use provost::wire::spec::Scope;
 
 use crate::harness::{Options, SOON, Service, wait};
@@ -13,7 +14,7 @@ use crate::harness::{Options, SOON, Service, wait};
 const REMOTE: &str = "ops@client.example (serial 7f) user demo";
 
 fn behalf(who: &str) -> Option<Behalf> {
-    Some(Behalf { who: who.to_owned(), is_admin: false })
+    Some(Behalf { who: who.to_owned(), role: Role::Viewer })
 }
 
 fn start(name: &str) -> Start {

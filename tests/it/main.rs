@@ -107,6 +107,8 @@ mod m_audit;
 #[cfg(feature = "gateway")]
 mod m_gateway_process;
 #[cfg(feature = "gateway")]
+mod m_gateway_rights;
+#[cfg(feature = "gateway")]
 mod plane;
 mod programs;
 mod raw;

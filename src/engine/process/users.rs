@@ -46,6 +46,13 @@ pub fn group(wanted: &str) -> Result<u32, Error> {
     find_group(&text, wanted)
 }
 
+/// Whether this host has a user of that name.
+pub fn is_user(name: &str) -> Result<bool, Error> {
+    let text = read(Path::new(PASSWD))
+        .map_err(|e| Error::new(Code::Failed, format!("cannot read {PASSWD}: {e}")))?;
+    Ok(text.lines().any(|line| line.split(':').next() == Some(name)))
+}
+
 /// Looks up whom the spec asks for, in the files of this host; and with a user, what they are to be told of
 /// themselves.
 pub fn look_up(wanted: &Wanted<'_>) -> Result<(Credentials, Vec<(String, String)>), Error> {

@@ -41,11 +41,11 @@ impl Engine {
         }
         let result = note.as_ref().map(|note| note.result.clone());
         let seq = self.context.feed.number_audit();
-        let Who { name, cause, is_trusted, is_admin } = who;
+        let Who { name, cause, is_trusted, is_admin, is_gateway, .. } = who;
         let mut line = AuditLine { seq, at: Timestamp::now(), who: name, what, result };
         note.iter().for_each(|note| self.refusals.lock().begin(note, &line));
         let write_seq = write_queue.mark_audit(line.clone());
-        let asked = Asked { cause, is_trusted, is_admin, key, write_seq };
+        let asked = Asked { cause, is_trusted, is_admin, is_gateway, key, write_seq };
         let ended = self.answer(request, &asked, replies);
         line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
         let write_seq = write_queue.mark_audit(line);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -12,10 +12,12 @@ use crate::engine::history::journal::SinkStates;
 use crate::engine::process::handle::Process;
 use crate::engine::service::refusals::Refusals;
 use crate::engine::service::upgrades::Upgrades;
+use crate::engine::settings::GatewaySource;
 use crate::engine::table::Table;
 use crate::engine::write_queue::{Progress, TIMEOUT_MS, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
 use crate::sys::clock;
+use crate::sys::poll::Waker;
 use crate::wire::error::{ADMIN_ONLY, Code, Error};
 use crate::wire::health::Reconciled;
 use crate::wire::id::{Name, OrderKey};
@@ -30,6 +32,9 @@ pub type RunOnDemand = fn(&Engine, &str) -> Result<(), Error>;
 
 /// Refuses what a role is not enough for.
 pub type Allow = fn(Role, &Request) -> Result<(), Error>;
+
+/// Has the gateway be what the configuration says.
+pub type Reload = fn(&Engine) -> Result<(), Error>;
 
 /// What stands behind the listener in the engine: `mod.rs` beside this implements its `Service`, and the
 /// other files here answer.
@@ -57,6 +62,16 @@ pub struct Engine {
     pub allow: Allow,
     /// The socket for gRPC on this machine, if the keeper has one.
     pub grpc: Option<OwnedFd>,
+    /// What the gateway is and works with.
+    pub gateway: GatewaySource,
+    /// Held while it is made to be what the configuration says.
+    pub gateway_specs: Mutex<()>,
+    /// Does that: `engine/internal.rs`, as above.
+    pub reload: Reload,
+    /// For threads of its own, once it is shared.
+    pub itself: OnceLock<Weak<Engine>>,
+    /// Who reports about what the service runs for itself.
+    pub reporter: Mutex<Option<Waker>>,
 }
 
 /// The last reply to a request, or why there is none.
@@ -93,6 +108,8 @@ pub(super) struct Asked {
     pub is_admin: bool,
     /// Of an order that may be asked again.
     pub key: Option<OrderKey>,
+    /// Whether the gateway asks, for itself or for others.
+    pub is_gateway: bool,
     /// What has to be written before anything is answered.
     pub write_seq: WriteSeq,
 }

@@ -15,6 +15,8 @@ mod upgrades;
 mod who;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use crate::engine::process::handle::Ask;
 use crate::engine::process::state::StopOrder;
@@ -29,9 +31,10 @@ use crate::wire::process::State;
 use crate::wire::provider::HOST;
 use crate::wire::reply::{self, Environment, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
+use crate::wire::role::Role;
 use crate::wire::spec::{Spec, check_env};
 
-pub use crate::engine::service::engine::{Allow, Engine, RunOnDemand};
+pub use crate::engine::service::engine::{Allow, Engine, Reload, RunOnDemand};
 pub use crate::engine::service::refusals::Refusals;
 pub use crate::engine::service::upgrades::Upgrades;
 
@@ -52,7 +55,7 @@ impl Service for Engine {
 impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
         let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
-        if let Err(e) = (self.allow)(caller.role, &envelope.request) {
+        if let Err(e) = self.admit(caller, who.role, &envelope.request) {
             let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
             let note = Note { what: fit(&what), result: fit(&format!("refused: {}", e.message)) };
             let what = note.what.clone();
@@ -69,9 +72,21 @@ impl Engine {
         if let Some(what) = envelope.request.on_record() {
             return self.audited(who, what, envelope.request, envelope.key, replies);
         }
-        let Who { cause, is_trusted, is_admin, .. } = who;
-        let asked = Asked { cause, is_trusted, is_admin, key: envelope.key, write_seq: 0 };
+        let Who { cause, is_trusted, is_admin, is_gateway, .. } = who;
+        let asked = Asked { cause, is_trusted, is_admin, is_gateway, key: envelope.key, write_seq: 0 };
         self.answer(envelope.request, &asked, replies)
+    }
+
+    /// Refuses what a role is not enough for. Some is asked by the gateway for itself, and by nobody else.
+    fn admit(&self, caller: &Caller, role: Role, request: &Request) -> Result<(), Error> {
+        match request {
+            Request::Note(_) if caller.is_gateway => Ok(()),
+            Request::GrpcListener | Request::GatewaySetup { .. } if caller.is_gateway => Ok(()),
+            Request::GrpcListener | Request::GatewaySetup { .. } => {
+                Err(Error::new(Code::Refused, "only the gateway of this service asks for this"))
+            }
+            _ => (self.allow)(role, request),
+        }
     }
 
     /// Names of providers are given by their host, which removes what it finds under them.
@@ -121,10 +136,19 @@ impl Engine {
             Request::AuditLog(r) => self.audit(r, replies),
             Request::Host => {
                 (self.run_on_demand)(self, HOST)?;
+                self.connect_to_host(asked, replies)?;
+                Ok(Reply::Done)
+            }
+            Request::GatewaySetup { listens } => {
+                replies.share(Vec::new(), &(self.gateway.setup)(listens)?)?;
+                Ok(Reply::Done)
+            }
+            Request::Reload => {
+                (self.reload)(self)?;
                 Ok(Reply::Done)
             }
             Request::GrpcListener => {
-                self.share_grpc(asked, replies)?;
+                self.share_grpc(replies)?;
                 Ok(Reply::Done)
             }
             Request::Announce(events) => self.announced(events),
@@ -142,9 +166,18 @@ impl Engine {
 }
 
 impl Engine {
+    /// Gives the gateway, which may connect to nothing, a connection to the host, if that listens by now.
+    fn connect_to_host(&self, asked: &Asked, replies: &mut Replies<'_>) -> Result<(), Failure> {
+        let host = asked.is_gateway.then(|| UnixStream::connect(&self.gateway.host).ok()).flatten();
+        if let Some(host) = host {
+            replies.share(Vec::new(), &[File::from(OwnedFd::from(host))])?;
+        }
+        Ok(())
+    }
+
     /// Gives the socket for gRPC on this machine to whoever serves it.
-    fn share_grpc(&self, asked: &Asked, replies: &mut Replies<'_>) -> Result<(), Failure> {
-        let Some(listener) = self.grpc.as_ref().filter(|_| asked.is_trusted) else {
+    fn share_grpc(&self, replies: &mut Replies<'_>) -> Result<(), Failure> {
+        let Some(listener) = self.grpc.as_ref() else {
             let e = Error::new(Code::NotFound, "this service listens for no gRPC on this machine");
             return Err(e.hint("see 'grpc' of [local] in docs/config.md").into());
         };

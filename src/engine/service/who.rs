@@ -12,24 +12,33 @@ pub struct Who {
     pub name: String,
     /// For events and records, which have less room.
     pub cause: String,
-    /// Root, or the service's own user: may have what others must not see.
+    /// Root, the service's own user or its gateway: may have what others must not see.
     pub is_trusted: bool,
     /// Whether it may have to do with what the service runs for itself.
     pub is_admin: bool,
+    /// What it may ask for.
+    pub role: Role,
+    /// Whether the gateway asks, for itself or for others.
+    pub is_gateway: bool,
 }
 
 impl Who {
-    /// The peer, or the user that it speaks for. `service_uid`: the service's user.
+    /// The peer, or the user that it speaks for. `service_uid`: the service's user. The gateway is known by
+    /// the way that its connections come, and may nothing for itself that a viewer may not.
     pub fn of(caller: &Caller, on_behalf_of: Option<Behalf>, service_uid: u32) -> Result<Self, Error> {
-        let Caller { uid, pid, role, .. } = *caller;
-        let is_trusted = uid == 0 || uid == service_uid;
+        let Caller { uid, pid, role, is_gateway, .. } = *caller;
+        let is_trusted = is_gateway || uid == 0 || uid == service_uid;
         match on_behalf_of {
             None => {
+                let role = if is_gateway { Role::Viewer } else { role };
                 let (name, cause) = (format!("uid {uid} pid {pid}"), format!("uid {uid}"));
-                Ok(Self { name, cause, is_trusted, is_admin: role == Role::Admin })
+                Ok(Self { name, cause, is_trusted, is_admin: role == Role::Admin, role, is_gateway })
             }
-            Some(Behalf { who: name, is_admin }) if is_trusted => {
-                Ok(Self { cause: cut(&name), name, is_trusted, is_admin })
+            Some(Behalf { who: name, role: its }) if is_trusted => {
+                // The host asks for what it does itself, whoever it does that for.
+                let is_admin = its == Role::Admin;
+                let role = if is_gateway { its } else { role };
+                Ok(Self { cause: cut(&name), name, is_trusted, is_admin, role, is_gateway })
             }
             Some(_) => Err(Error::new(Code::Refused, format!("user {uid} may not speak for others"))),
         }
@@ -44,8 +53,8 @@ mod tests {
     fn only_root_and_the_services_user_speak_for_others() {
         let who = |uid, on_behalf_of: Option<&str>| {
             Who::of(
-                &Caller { uid, gid: 0, pid: 5, role: Role::Admin },
-                on_behalf_of.map(|who| Behalf { who: who.to_owned(), is_admin: false }),
+                &Caller { uid, gid: 0, pid: 5, role: Role::Admin, is_gateway: false },
+                on_behalf_of.map(|who| Behalf { who: who.to_owned(), role: Role::Viewer }),
                 7,
             )
             .map(|w| (w.name, w.cause, w.is_trusted))
@@ -58,5 +67,17 @@ mod tests {
         assert_eq!(who(9, Some("ops")).unwrap_err().code, Code::Refused);
         let long = "é".repeat(200);
         assert!(who(0, Some(&long)).is_ok_and(|(name, cause, _)| name == long && cause.len() == 120));
+    }
+    #[test]
+    fn the_gateway_has_the_role_of_whom_it_speaks_for() {
+        let caller = Caller { uid: 9, gid: 0, pid: 5, role: Role::Admin, is_gateway: true };
+        let of = |role: Option<Role>| {
+            let behalf = role.map(|role| Behalf { who: "ops".to_owned(), role });
+            Who::of(&caller, behalf, 7).map(|who| (who.role, who.is_admin, who.is_trusted))
+        };
+        assert_eq!(of(None), Ok((Role::Viewer, false, true)));
+        for role in Role::ALL {
+            assert_eq!(of(Some(role)), Ok((role, role == Role::Admin, true)));
+        }
     }
 }

@@ -193,11 +193,12 @@ impl Gateway {
     }
 }
 
+/// The gateway of a service of root's runs as a user that every system has.
 fn configuration(port: u16, limits: &str) -> String {
     let users = User::ALL.map(|user| format!("{} = \"{}\"\n", user.name(), user.role())).concat();
     format!(
         "[grpc]\nlisten = \"127.0.0.1:{port}\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\nca = \"ca.pem\"\n\
-         users = \"users\"\n\n[grpc.certificate_roles]\n\"{CLIENT}\" = \"admin\"\n\n[grpc.user_roles]\n{users}\n\
+         users = \"users\"\nuser = \"daemon\"\n\n[grpc.certificate_roles]\n\"{CLIENT}\" = \"admin\"\n\n[grpc.user_roles]\n{users}\n\
          [grpc.limits]\n{limits}\n"
     )
 }

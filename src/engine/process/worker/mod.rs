@@ -38,6 +38,7 @@ use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
+use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{StartFailure, State};
@@ -534,9 +535,18 @@ impl Worker {
             self.tree.cgroup = None;
         }
         let (executed, until_exec) = pipe().map_err(|_| self.no_descriptors())?;
-        let by = if program.is_some() { Program::Descriptor } else { Program::ByPath };
-        let message = ToKeeper::Spawn { id: process.id, run: self.record.run, launch: range, program: by };
+        // Only who is the gateway gets this; its name is reserved.
+        let is_gateway = process.is_internal && process.name.as_ref().is_some_and(|n| n.as_str() == GATEWAY);
+        let stdin = context.gateway_end.as_ref().filter(|_| is_gateway);
+        let message = ToKeeper::Spawn {
+            id: process.id,
+            run: self.record.run,
+            launch: range,
+            program: if program.is_some() { Program::Descriptor } else { Program::ByPath },
+            has_stdin: stdin.is_some(),
+        };
         let others = cgroup.iter().map(AsFd::as_fd).chain(program.iter().map(AsFd::as_fd));
+        let others = others.chain(stdin.map(AsFd::as_fd));
         let fds: Vec<_> = [until_exec.as_fd()].into_iter().chain(others).collect();
         context.link.send(&message, &fds).map_err(|e| unlaunched(&e))?;
         self.pipes.executed = Some(executed);
