@@ -151,13 +151,20 @@ struct Kind {
     sink: String,
 }
 
-/// A single request, which is decoded late.
+/// Requests of reflection are decoded late, too: they come from who has shown a certificate and nothing else.
+/// Other streams come to modules' plane, where anybody may speak.
+fn is_late(service: &Service, method: &Method) -> bool {
+    !method.client_streaming || service.package.starts_with("grpc.reflection")
+}
+
+/// A request that is decoded late.
 fn encoded(input: &str) -> String {
     format!("codec::Encoded<{input}>")
 }
 
-fn kind(method: &Method) -> Kind {
+fn kind(service: &Service, method: &Method) -> Kind {
     let (input, output) = (&method.input_type, &method.output_type);
+    let streamed = if is_late(service, method) { encoded(input) } else { input.clone() };
     let (method_type, handler, request, sink) = match (method.client_streaming, method.server_streaming) {
         (false, false) if LONG.contains(&method.proto_name.as_str()) => {
             ("Unary", "add_server_streaming_handler", encoded(input), "ServerStreamingSink")
@@ -169,13 +176,13 @@ fn kind(method: &Method) -> Kind {
         (true, false) => (
             "ClientStreaming",
             "add_client_streaming_handler",
-            format!("::grpcio::RequestStream<{input}>"),
+            format!("::grpcio::RequestStream<{streamed}>"),
             "ClientStreamingSink",
         ),
         (true, true) => (
             "Duplex",
             "add_duplex_streaming_handler",
-            format!("::grpcio::RequestStream<{input}>"),
+            format!("::grpcio::RequestStream<{streamed}>"),
             "DuplexSink",
         ),
     };
@@ -190,10 +197,10 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
     writeln!(code, "pub const {}_NAME: &str = \"{full}\";", snake(name).to_uppercase())?;
     for method in &service.methods {
         let (input, output) = (&method.input_type, &method.output_type);
-        let (request, ser, de) = if method.client_streaming {
-            (input.clone(), "encode", "decode")
-        } else {
+        let (request, ser, de) = if is_late(service, method) {
             (encoded(input), "send", "receive")
+        } else {
+            (input.clone(), "encode", "decode")
         };
         writeln!(
             code,
@@ -204,13 +211,13 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
              \x20   resp_mar: ::grpcio::Marshaller {{ ser: codec::encode::<{output}>, de: codec::decode::<{output}> }},\n\
              }};",
             constant(method),
-            kind(method).method_type,
+            kind(service, method).method_type,
             method.proto_name,
         )?;
     }
     writeln!(code, "pub trait {name}: Clone + Send + 'static {{")?;
     for method in &service.methods {
-        let Kind { request, sink, .. } = kind(method);
+        let Kind { request, sink, .. } = kind(service, method);
         writeln!(
             code,
             "    fn {}(&mut self, ctx: ::grpcio::RpcContext<'_>, request: {request}, sink: {sink});",
@@ -223,7 +230,7 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
         writeln!(
             code,
             "    let mut each = service.clone();\n    builder = builder.{}(&{}, move |ctx, request, sink| each.{}(ctx, request, sink));",
-            kind(method).handler,
+            kind(service, method).handler,
             constant(method),
             method.name
         )?;
@@ -232,6 +239,7 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
     writeln!(code, "#[derive(Clone)]\npub struct {name}Client(pub ::grpcio::Client);\nimpl {name}Client {{")?;
     for method in &service.methods {
         let (input, output) = (&method.input_type, &method.output_type);
+        let streamed = if is_late(service, method) { encoded(input) } else { input.clone() };
         let (takes, call, given, result) = match (method.client_streaming, method.server_streaming) {
             (false, false) => (
                 true,
@@ -250,14 +258,16 @@ fn generate(code: &mut String, service: &Service) -> std::fmt::Result {
                 "client_streaming",
                 "",
                 format!(
-                    "(::grpcio::ClientCStreamSender<{input}>, ::grpcio::ClientCStreamReceiver<{output}>)"
+                    "(::grpcio::ClientCStreamSender<{streamed}>, ::grpcio::ClientCStreamReceiver<{output}>)"
                 ),
             ),
             (true, true) => (
                 false,
                 "duplex_streaming",
                 "",
-                format!("(::grpcio::ClientDuplexSender<{input}>, ::grpcio::ClientDuplexReceiver<{output}>)"),
+                format!(
+                    "(::grpcio::ClientDuplexSender<{streamed}>, ::grpcio::ClientDuplexReceiver<{output}>)"
+                ),
             ),
         };
         let request = if takes { format!("request: &{input}, ") } else { String::new() };

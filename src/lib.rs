@@ -99,8 +99,8 @@
 //! A program on this machine comes in over a unix socket instead (`gateway/local.rs`), which the keeper
 //! holds: the engine runs the gateway at the first connection (`engine/internal.rs`) and lends it the socket.
 //!
-//! The gateway itself opens nothing. It finds one end of a socket pair, of which the keeper holds both, as its
-//! standard input; over it go its connections to the engine (`client/pair.rs`), which knows them by that
+//! The gateway itself opens nothing. It finds one end of a socket pair, of which the keeper holds both, as
+//! its standard input; over it go its connections to the engine (`client/pair.rs`), which knows them by that
 //! (`listener/mod.rs`). What it works with the engine opens and sends (`gateway/setup.rs`, with what
 //! `cli/engine.rs` makes of the configuration).
 //!

@@ -60,6 +60,9 @@ const HOST_ENV: [(&str, &str); 3] = [
 /// Whom the gateway runs as where root runs the service, if there is such a user.
 #[cfg(feature = "gateway")]
 const GATEWAY_USER: &str = "provost";
+/// Where memory is short, it goes before everything that it serves.
+#[cfg(feature = "gateway")]
+const GATEWAY_OOM_SCORE_ADJ: i32 = 500;
 /// The longest time between two attempts to start the gateway.
 #[cfg(feature = "gateway")]
 const GATEWAY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -266,9 +269,17 @@ fn gateway_spec(config: &config::Config, socket: &Path, more: &[&str]) -> Result
     spec.env_base = EnvBase::Empty;
     spec.env = GATEWAY_ENV.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     spec.ready = Some(Readiness::Line(gateway::READY.to_owned()));
+    spec.oom_score_adj = Some(GATEWAY_OOM_SCORE_ADJ.max(own_oom_score_adj()));
     spec.user = gateway_user(config)?;
     spec.no_new_privs = true;
     Ok(spec)
+}
+
+/// A process without rights may make this higher only.
+#[cfg(feature = "gateway")]
+fn own_oom_score_adj() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Whom the gateway runs as, if not as the service: where root runs that, a user who has nothing else.

@@ -31,6 +31,14 @@ impl Canceller {
         }
     }
 
+    /// The client does something else by now. False: it was cancelled before.
+    #[cfg(feature = "gateway")]
+    pub(super) fn let_go(&self) -> bool {
+        *self.0.socket.lock() = Weak::new();
+        // Who cancels while the socket is taken away has shut it down by now, or finds none.
+        !self.0.is_cancelled.load(Ordering::SeqCst)
+    }
+
     /// The client goes on at this socket. Fails if it is to go on no more.
     pub(super) fn moved_to(&self, socket: &Arc<UnixStream>) -> Result<(), Error> {
         *self.0.socket.lock() = Arc::downgrade(socket);

@@ -271,6 +271,12 @@ impl Client {
         self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
     }
 
+    /// Forgets for whom it has asked, and who could have cancelled that. False: it was cancelled.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn rest(&mut self) -> bool {
+        self.0.rest()
+    }
+
     /// Waits until the connection that there is has ended.
     #[cfg(feature = "gateway")]
     pub(crate) fn until_lost(&self) {

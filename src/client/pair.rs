@@ -1,5 +1,5 @@
-//! The gateway's way to its service: one end of a socket pair, over which it hands connections to the engine, as
-//! descriptors. Nobody else has that end, so the engine knows who they are from.
+//! The gateway's way to its service: one end of a socket pair, over which it hands connections to the engine,
+//! as descriptors. Nobody else has that end, so the engine knows who they are from.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -44,6 +44,13 @@ impl Session {
         canceller
     }
 
+    /// Whoever has a canceller of it ends nothing with it from here on. False: somebody has ended it.
+    #[cfg(feature = "gateway")]
+    pub fn rest(&mut self) -> bool {
+        self.on_behalf_of = None;
+        self.canceller.take().is_none_or(|canceller| canceller.let_go())
+    }
+
     pub fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
         let replies = self.call(request, None)?;
         Ok(replies

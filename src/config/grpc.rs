@@ -130,6 +130,9 @@ fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
     let number = |n: u64| usize::try_from(n).expect("every range is small");
     let connections = section.integer("connections", 1..=100_000)?.map_or(or.connections, number);
     let unauthenticated = section.integer("unauthenticated", 1..=10_000)?.map_or(or.unauthenticated, number);
+    let each = section.integer("connections_each", 1..=100_000)?.map(number);
+    // A quarter, but not so few that a small service has none for a second program of a client's.
+    let connections_each = each.unwrap_or_else(|| (connections / 4).max(64)).min(connections);
     let streams = section.integer("streams", 1..=10_000)?.map_or(or.streams, |n| n as u32);
     let message_size = section.size("message_size", 64 << 10..=64 << 20)?.map_or(or.message_size, number);
     let handshake = section.duration("handshake", Duration::from_secs(1)..=Duration::from_secs(120))?;
@@ -137,7 +140,19 @@ fn limits(mut section: Section<'_>) -> Result<Limits, Error> {
     let keepalive = section.duration("keepalive", timeout.clone())?.unwrap_or(or.keepalive);
     let stall = section.duration("stall", timeout)?.unwrap_or(or.stall);
     let grace = section.duration("grace", Duration::ZERO..=Duration::from_secs(300))?.unwrap_or(or.grace);
+    let max_age = section.duration("max_age", Duration::from_secs(1)..=Duration::from_secs(20 * 86_400))?;
     section.finish()?;
     let handshake = handshake.unwrap_or(or.handshake);
-    Ok(Limits { connections, unauthenticated, streams, message_size, handshake, keepalive, stall, grace })
+    Ok(Limits {
+        connections,
+        unauthenticated,
+        connections_each,
+        streams,
+        message_size,
+        handshake,
+        keepalive,
+        stall,
+        grace,
+        max_age,
+    })
 }

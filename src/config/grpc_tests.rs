@@ -104,6 +104,7 @@ fn every_key_is_read() {
         grpc.limits,
         Limits {
             connections: 10,
+            connections_each: 10,
             unauthenticated: 5,
             streams: 7,
             message_size: 64 << 20,
@@ -111,8 +112,15 @@ fn every_key_is_read() {
             keepalive: Duration::from_secs(20),
             stall: Duration::from_secs(30),
             grace: Duration::from_secs(9),
+            max_age: None,
         }
     );
+    for nobody in ["nobody", "65534"] {
+        let e = read(&format!("{LISTEN}user = '{nobody}'"), Some("/state")).unwrap_err();
+        assert!(e.message.contains("nobody"), "{e}");
+    }
+    let own = read(&format!("{LISTEN}user = 'provost'"), Some("/state")).unwrap();
+    assert_eq!(own.user.as_deref(), Some("provost"));
     let one = read(&format!("{LISTEN}certificates = 'certs'\nkey = '/k'"), Some("/state")).unwrap();
     assert_eq!(one.files, Files { key: "/k".into(), ..files("/etc/provost/certs") });
 }
@@ -173,8 +181,8 @@ fn users_that_everybody_can_read_are_for_the_loopback() {
         read(&format!("[grpc]\nlisten = '{listen}'\n[grpc.demo_users]\ndemo = '{hash}'"), Some("/state"))
     };
     for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
-        let users = demo(listen, &hash).unwrap().users;
-        assert!(users.warning().is_some() && users.load().unwrap().get("demo").is_some());
+        let UserSource::Demo(users) = demo(listen, &hash).unwrap().users else { panic!("{listen}") };
+        assert!(users.get("demo").is_some());
     }
     for listen in ["0.0.0.0:1", "192.0.2.1:1", "[::]:1"] {
         assert!(demo(listen, &hash).unwrap_err().message.contains("loopback"), "{listen}");
@@ -235,10 +243,10 @@ fn the_demonstration_is_taken_as_it_is() {
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
     }
     let grpc = load(&path, Some(Path::new("/state"))).unwrap().grpc.unwrap();
-    assert!(grpc.listen.ip().is_loopback() && grpc.users.warning().is_some());
+    assert!(grpc.listen.ip().is_loopback());
     assert_eq!(grpc.files, files("/state/certs"));
     assert_eq!(grpc.roles.of(&["dns:client.provost".into()], "demo"), Some(Role::Admin));
-    let (mut memory, users) = (Memory::default(), grpc.users.load().unwrap());
+    let (mut memory, UserSource::Demo(users)) = (Memory::default(), grpc.users) else { panic!("no file") };
     assert!(users.get("demo").unwrap().fits(&Password::offered("demo").unwrap(), &mut memory));
     std::fs::write(&path, format!("{DEMO}\n")).unwrap();
     assert!(load(&path, Some(Path::new("/state"))).unwrap_err().message.contains("others can change"));

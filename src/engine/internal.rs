@@ -63,8 +63,8 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
     .map(drop)
 }
 
-/// Has the gateway be what the configuration says by now; comes back when its program executes, where there is
-/// to be one all the time. The files of one that stays are its own affair.
+/// Has the gateway be what the configuration says by now; comes back when its program executes, where there
+/// is to be one all the time. The files of one that stays are its own affair.
 pub fn reload(engine: &Engine) -> Result<(), Error> {
     let _one = engine.gateway_specs.lock();
     let GatewaySpecs { always, on_demand } = (engine.gateway.specs)()?;

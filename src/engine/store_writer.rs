@@ -261,6 +261,7 @@ mod tests {
     fn writer(dir: &Path) -> StoreWriter {
         let context = Context {
             link: Link::new(seqpacket_pair().unwrap().0),
+            gateway_end: None,
             feed: Feed::open(&memfd_create(c"test", 0).unwrap()).unwrap(),
             reserve: Reserve::take(),
             board: Arc::default(),

@@ -15,6 +15,7 @@ use crate::gateway::serving::Watches;
 use crate::gateway::shared::Gateway;
 use crate::gateway::shares::{Place, Shares};
 use crate::gateway::threads::{busy, caught};
+use crate::gateway::unread::Unread;
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{Page, Paged};
 use crate::rpc::api::requests::Ask;
@@ -32,6 +33,7 @@ pub(super) struct Calls {
     pub gateway: Arc<Gateway>,
     pub caller: Arc<Caller>,
     pub watches: Watches,
+    pub unread: Unread,
 }
 
 impl Calls {
@@ -56,13 +58,32 @@ impl Calls {
                     None => Err(busy()),
                 };
                 drop(place);
-                pending::answer(sink, result);
+                ours.answer(sink, result);
             })),
-            Ok((mut place, Entry::Login(login))) => self.gateway.threads.answer(sink, move || {
-                let user = ours.caller.verify(&ours.gateway, &login)?;
-                ours.caller.share(&mut place, &user)?;
-                ours.ask(&user, request, &mut ours.gateway.engine())
-            }),
+            Ok((mut place, Entry::Login(login))) => {
+                let refused = self.gateway.threads.run(sink, move |sink| {
+                    let result = caught(|| {
+                        let user = ours.caller.verify(&ours.gateway, &login)?;
+                        ours.caller.share(&mut place, &user)?;
+                        ours.gateway.with_engine(|engine| ours.ask(&user, request, engine))
+                    });
+                    ours.answer(sink, result);
+                });
+                if let Err(sink) = refused {
+                    pending::answer(sink, Err(busy()));
+                }
+            }
+            Err(status) => pending::answer(sink, Err(status)),
+        }
+    }
+
+    /// Answers, and has the connection end if the client does not take the answer in time.
+    fn answer<A: Answer>(&self, sink: UnarySink<A>, result: Result<A, RpcStatus>) {
+        match result {
+            Ok(answer) => {
+                let len = answer.encoded_len();
+                self.unread.keep(sink.success(answer), len, self.gateway.limits.stall);
+            }
             Err(status) => pending::answer(sink, Err(status)),
         }
     }
@@ -81,12 +102,13 @@ impl Calls {
         A: Answer + Paged,
     {
         self.on_thread(ctx, sink, move |ours, user, response, running| {
-            let mut engine = ours.gateway.engine();
-            let (request, how) = ours.asked(&user, request, &mut engine)?;
-            let client = engine.client_for(&request)?;
-            running.waits(&client.canceller());
-            response.watch(&client.canceller())?;
-            let answer = ours.call(&user, request, &how, client)?;
+            let answer = ours.gateway.with_engine(|engine| -> Result<A, Stop> {
+                let (request, how) = ours.asked(&user, request, engine)?;
+                let client = engine.client_for(&request)?;
+                running.waits(&client.canceller());
+                response.watch(&client.canceller())?;
+                Ok(ours.call(&user, request, &how, client)?)
+            })?;
             Ok(response.send(answer)?)
         });
     }

@@ -16,6 +16,7 @@ use crate::gateway::live::{self, End, Entered};
 use crate::gateway::rate_limit::Violation;
 use crate::gateway::serving::Watches;
 use crate::gateway::shared::{Access, Gateway};
+use crate::gateway::unread::Unread;
 use crate::guard::slots::Slot;
 use crate::meter::{FrameMeter, Quotas};
 use crate::rpc::services::health::health_service;
@@ -34,6 +35,10 @@ use crate::wire::time::millis;
 /// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the
 /// connection lives.
 const SLOTS: usize = 4;
+/// So many of the largest messages may have come of requests that are not at their end: over one connection,
+/// and over all.
+const UNFINISHED_MESSAGES: u64 = 4;
+const UNFINISHED_MESSAGES_ALL: u64 = 8;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
 
@@ -55,9 +60,14 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             return;
         }
     };
-    slot.prove();
-    gateway.rate_limit.credit(address, clock::now_ms());
     let name = peer.shown();
+    if !slot.prove(peer.typed.first().map_or("", String::as_str)) {
+        gateway
+            .log
+            .say(&format!("{address} ({name}): refused: its certificate has all connections that one may"));
+        return;
+    }
+    gateway.rate_limit.credit(address, clock::now_ms());
     match carry(gateway, tunnel, peer, &access) {
         Ok(Ended::Killed(why)) => {
             gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
@@ -79,7 +89,8 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 /// `shown`: what the client was let in by.
 fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>) -> Result<Ended, Error> {
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
-    let server = serve_calls(gateway, Caller::new(peer.clone(), Arc::clone(&gateway.verifier)), theirs)?;
+    let (caller, unread) = (Caller::new(peer.clone(), Arc::clone(&gateway.verifier)), Unread::default());
+    let server = serve_calls(gateway, caller, unread.clone(), theirs)?;
     let _live = enter(gateway, End::Remote(peer.clone(), tunnel.closer()), &server);
     // A reload either finds it among the living, or is seen here.
     let is_let_in =
@@ -88,7 +99,11 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>
         return Err(Error::new(Code::Refused, "would not be let in any more by what was loaded meanwhile"));
     }
     let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
-    Ok(tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms())))
+    let message_size = gateway.limits.message_size as u64;
+    let unfinished_max = (UNFINISHED_MESSAGES * message_size, UNFINISHED_MESSAGES_ALL * message_size);
+    let unfinished = gateway.unfinished.enter(tunnel.closer(), unfinished_max);
+    let meter = FrameMeter::new(quotas, clock::now_ms());
+    Ok(tunnel.run(ours, &mut meter.also(unfinished, Box::new(move || unread.due_ms()))))
     // The server is dropped here: it waits until its calls have noticed.
 }
 
@@ -106,9 +121,11 @@ pub(super) fn enter(gateway: &Gateway, end: End, server: &Arc<Mutex<Server>>) ->
 pub(super) fn serve_calls(
     gateway: &Arc<Gateway>,
     caller: Caller,
+    unread: Unread,
     socket: UnixStream,
 ) -> Result<Arc<Mutex<Server>>, Error> {
-    let calls = Calls { gateway: Arc::clone(gateway), caller: Arc::new(caller), watches: Watches::default() };
+    let (caller, watches) = (Arc::new(caller), Watches::default());
+    let calls = Calls { gateway: Arc::clone(gateway), caller, watches, unread };
     let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
         .channel_args(arguments(gateway).build_args())
         .requests_slot_per_cq(SLOTS)
@@ -146,5 +163,9 @@ fn arguments(gateway: &Gateway) -> ChannelBuilder {
     // UNIMPLEMENTED; should one come all the same, it is not unpacked.
     let builder = int(builder, c"grpc.compression_enabled_algorithms_bitset", 1);
     let builder = int(builder, c"grpc.per_message_decompression", 0);
-    int(builder, c"grpc.max_metadata_size", METADATA_MAX)
+    let builder = int(builder, c"grpc.max_metadata_size", METADATA_MAX);
+    let Some(age) = gateway.limits.max_age else { return builder };
+    let ms = |duration| i32::try_from(millis(duration)).unwrap_or(i32::MAX);
+    let builder = int(builder, c"grpc.max_connection_age_ms", ms(age));
+    int(builder, c"grpc.max_connection_age_grace_ms", ms(gateway.limits.grace))
 }

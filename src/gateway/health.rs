@@ -21,7 +21,7 @@ use crate::wire::error::{Code, Error};
 /// The most bytes of a question: the name of a service.
 const REQUEST_LEN_MAX: usize = 1 << 10;
 
-/// The service that is asked about. Read on the completion thread, so it has to be short.
+/// The service that is asked about. Mostly read on the completion thread, so it has to be short.
 fn service(request: Encoded<HealthCheckRequest>) -> Result<String, RpcStatus> {
     let short = (request.len() <= REQUEST_LEN_MAX).then_some(request);
     short.and_then(|request| request.decode().ok()).map(|request| request.service).ok_or_else(|| {
@@ -46,14 +46,16 @@ impl Health for Calls {
         request: Encoded<HealthCheckRequest>,
         sink: UnarySink<HealthCheckResponse>,
     ) {
-        let status = match service(request).map(|service| self.gateway.serving.of(&service)) {
+        let gateway = Arc::clone(&self.gateway);
+        // Read when the credentials have been looked at.
+        let status = move || match service(request).map(|service| gateway.serving.of(&service)) {
             Ok(ServingStatus::ServiceUnknown) => {
                 Err(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, "no such service".to_owned()))
             }
             status => status.map(message),
         };
         match self.caller.enter_freely(ctx.request_headers()) {
-            Ok(None | Some(Entry::Known(_))) => pending::answer(sink, status),
+            Ok(None | Some(Entry::Known(_))) => pending::answer(sink, status()),
             Err(refusal) => pending::answer(sink, Err(refusal)),
             // A password that is given is to be right.
             Ok(Some(Entry::Login(login))) => match self.place(&self.gateway.lasting, None) {
@@ -62,7 +64,7 @@ impl Health for Calls {
                     self.gateway.threads.answer(sink, move || {
                         let _place = place;
                         ours.caller.verify(&ours.gateway, &login)?;
-                        status
+                        status()
                     });
                 }
                 Err(busy) => pending::answer(sink, Err(busy)),
@@ -77,19 +79,16 @@ impl Health for Calls {
         mut sink: ServerStreamingSink<HealthCheckResponse>,
     ) {
         let allowed = self.allowed(&ctx);
-        let watch = service(request).and_then(|service| Ok((service, self.watches.take().ok_or_else(busy)?)));
-        let (service, place) = match watch {
-            Ok(watch) => watch,
-            Err(status) => return fail(&ctx, sink, status),
-        };
+        let Some(place) = self.watches.take() else { return fail(&ctx, sink, busy()) };
         let gateway = Arc::clone(&self.gateway);
         // No thread waits: the completion thread is woken by a change, or by the client's going.
         ctx.spawn(async move {
             let (_place, watching) = (place, gateway.serving.watch());
-            if let Err(refusal) = allowed.await {
-                drop(sink.fail(refusal).await);
-                return;
-            }
+            // Read when the credentials have been looked at.
+            let service = match allowed.await.and_then(|()| service(request)) {
+                Ok(service) => service,
+                Err(refusal) => return drop(sink.fail(refusal).await),
+            };
             let mut sent = None;
             while let Some((status, is_ending)) = poll_fn(|context| {
                 watching.wakes(context.waker());

@@ -1,35 +1,25 @@
 //! Lets connections in: the only TCP listener there is. One thread; it never waits for a client.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::gateway::connection;
+use crate::gateway::settings::Limits;
 use crate::gateway::shared::Gateway;
 use crate::guard::slots::{SlotLimits, Slots};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::next_connection;
 use crate::sys::{clock, thread};
-use crate::wire::error::Error;
 
 /// How long no connection is accepted when there is no descriptor or memory for one more, ms.
 const SHUT_MS: u64 = 100;
 
-/// Opens the listening socket.
-pub(super) fn open(address: SocketAddr) -> Result<TcpListener, Error> {
-    let failed = |e: io::Error| Error::failed(&format!("listen on {address}"), &e);
-    let listener = TcpListener::bind(address).map_err(|e| {
-        failed(e)
-            .hint("'listen' in [grpc] has to be an address of this machine, and a port that nobody else has")
-    })?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
 /// Lets clients in until the listening socket is shut down.
 pub(super) fn run(gateway: &Arc<Gateway>, listener: &TcpListener) {
-    let limits = SlotLimits { all: gateway.limits.connections, unproven: gateway.limits.unauthenticated };
+    let Limits { connections, unauthenticated, connections_each, .. } = gateway.limits;
+    let limits = SlotLimits { all: connections, unproven: unauthenticated, each: connections_each };
     let slots = Slots::new(limits);
     let mut shut_until = None;
     loop {

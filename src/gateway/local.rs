@@ -19,6 +19,7 @@ use crate::gateway::caller::Caller;
 use crate::gateway::connection;
 use crate::gateway::live::End;
 use crate::gateway::shared::Gateway;
+use crate::gateway::unread::Unread;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::{self, PeerCredentials};
 use crate::sys::{clock, thread};
@@ -30,8 +31,8 @@ const SHUT_MS: u64 = 100;
 /// The most connections of a user who is in by a group.
 const OTHER_MAX: usize = 24;
 
-/// Begins to serve the socket beside that of the service. Where it is, or none if this service has none, which is an error only where
-/// `is_needed`.
+/// Begins to serve the socket beside that of the service. Where it is, or none if this service has none,
+/// which is an error only where `is_needed`.
 pub(super) fn begin(
     gateway: &Arc<Gateway>,
     service: &Path,
@@ -132,7 +133,8 @@ fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials, role
     let failed = |e: io::Error| Error::failed("look after the connection", &e);
     let watched = client.try_clone().map_err(failed)?;
     let end = End::Local(client.try_clone().map_err(failed)?);
-    let server = connection::serve_calls(gateway, Caller::Local(peer, role), client)?;
+    // What is not taken is held against nobody here: who comes in has a role.
+    let server = connection::serve_calls(gateway, Caller::Local(peer, role), Unread::default(), client)?;
     let _live = connection::enter(gateway, end, &server);
     loop {
         // The C core shuts the socket down at its end, and the client at its own: either is seen here.

@@ -40,6 +40,7 @@ pub mod setup;
 mod shared;
 mod shares;
 mod threads;
+mod unread;
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -65,6 +66,7 @@ use crate::gateway::setup::Setup;
 use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::gateway::threads::Threads;
+use crate::meter::unfinished::Budget;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
@@ -110,6 +112,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         live: Live::default(),
         running: Running::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
+        rested: Mutex::default(),
+        unfinished: Budget::default(),
         pool: Pool::new(&address).map_err(|e| Error::failed("start a thread", &e))?,
         threads: Threads::new(LASTING.network + LASTING.local),
         lasting: Shares::new(LASTING),

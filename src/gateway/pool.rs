@@ -55,6 +55,11 @@ impl Engine {
         }
     }
 
+    /// The call is over, and the next one is another's. False: its connections are of no use any more.
+    pub fn rest(&mut self) -> bool {
+        self.client.iter_mut().chain(&mut self.host).all(Client::rest)
+    }
+
     /// The one that answers this request.
     pub fn client_for(&mut self, request: &Request) -> Result<&mut Client, Error> {
         if !matches!(request, Request::Provider(_) | Request::Registry(_) | Request::Module(_)) {

@@ -2,9 +2,10 @@
 //! build time. Nothing of it is secret, so a certificate is enough.
 
 use futures_util::{SinkExt, TryStreamExt};
-use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatusCode, WriteFlags};
+use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, WriteFlags};
 
 use crate::gateway::calls::Calls;
+use crate::rpc::codec::Encoded;
 use crate::rpc::services::descriptors::{FILES, SERVICES, SYMBOLS};
 use crate::rpc::services::reflection::server_reflection_request::MessageRequest as Ask;
 use crate::rpc::services::reflection::server_reflection_response::MessageResponse as Answer;
@@ -13,8 +14,12 @@ use crate::rpc::services::reflection::{
     ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
 use crate::rpc::services::reflection_alpha::ServerReflection as OlderReflection;
+use crate::wire::error::Error;
 
-type Requests = RequestStream<ServerReflectionRequest>;
+type Requests = RequestStream<Encoded<ServerReflectionRequest>>;
+
+/// The most bytes of a question: it is a name, and read on the completion thread.
+const REQUEST_LEN_MAX: usize = 4 << 10;
 type Responses = DuplexSink<ServerReflectionResponse>;
 
 impl ServerReflection for Calls {
@@ -29,7 +34,8 @@ impl OlderReflection for Calls {
     }
 }
 
-/// On the completion thread: an answer is a look into a table.
+/// On the completion thread: an answer is a look into a table. Questions are read when the credentials have
+/// been looked at.
 fn answer_all(calls: &Calls, ctx: &RpcContext<'_>, mut requests: Requests, mut responses: Responses) {
     let allowed = calls.allowed(ctx);
     ctx.spawn(async move {
@@ -38,12 +44,23 @@ fn answer_all(calls: &Calls, ctx: &RpcContext<'_>, mut requests: Requests, mut r
             return;
         }
         while let Ok(Some(request)) = requests.try_next().await {
+            let request = match decoded(request) {
+                Ok(request) => request,
+                Err(status) => return drop(responses.fail(status).await),
+            };
             if responses.send((answer(request), WriteFlags::default())).await.is_err() {
                 return;
             }
         }
         let _ = responses.close().await;
     });
+}
+
+fn decoded(request: Encoded<ServerReflectionRequest>) -> Result<ServerReflectionRequest, RpcStatus> {
+    let short = (request.len() <= REQUEST_LEN_MAX).then_some(request);
+    short.and_then(|request| request.decode().ok()).ok_or_else(|| {
+        Error::usage(format!("a question of reflection has at most {REQUEST_LEN_MAX} bytes")).into()
+    })
 }
 
 fn answer(request: ServerReflectionRequest) -> ServerReflectionResponse {

@@ -59,6 +59,8 @@ pub struct Limits {
     pub connections: usize,
     /// Those of them that have not proven who they are yet.
     pub unauthenticated: usize,
+    /// Those of one certificate.
+    pub connections_each: usize,
     /// Calls at a time on each connection.
     pub streams: u32,
     /// The largest message, in bytes.
@@ -71,6 +73,8 @@ pub struct Limits {
     pub stall: Duration,
     /// How long calls under way may take when the gateway ends.
     pub grace: Duration,
+    /// How long a connection lives; none: as long as both ends want, and its certificate.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -78,12 +82,14 @@ impl Default for Limits {
         Self {
             connections: 1000,
             unauthenticated: 64,
+            connections_each: 250,
             streams: 100,
             message_size: 4 << 20,
             handshake: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             grace: Duration::from_secs(5),
+            max_age: None,
         }
     }
 }

@@ -14,7 +14,6 @@ use prost::Message;
 
 use crate::access::roles::Roles;
 use crate::access::users::Users;
-use crate::gateway::listener;
 use crate::gateway::settings::{GatewaySettings, Limits, UserSource};
 use crate::sys::watch::Watch;
 use crate::sys::{files, memory, system};
@@ -89,7 +88,7 @@ fn network(
     open.push(users);
     paths.push(&users_path);
     if listens {
-        open.push(File::from(OwnedFd::from(listener::open(settings.listen)?)));
+        open.push(File::from(OwnedFd::from(open_listener(settings.listen)?)));
     }
     let numbers = |roles: &BTreeMap<String, Role>| {
         roles.iter().map(|(name, role)| (name.clone(), role.number())).collect()
@@ -104,6 +103,17 @@ fn network(
         has_listener: listens,
         limits: Some(limits(&settings.limits)),
     })
+}
+
+/// Opens the listening socket.
+fn open_listener(address: SocketAddr) -> Result<TcpListener, Error> {
+    let failed = |e: io::Error| Error::failed(&format!("listen on {address}"), &e);
+    let listener = TcpListener::bind(address).map_err(|e| {
+        failed(e)
+            .hint("'listen' in [grpc] has to be an address of this machine, and a port that nobody else has")
+    })?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 /// Watches the directories of these files.
@@ -132,6 +142,8 @@ fn limits(limits: &Limits) -> v1::GatewayLimits {
         keepalive_ms: millis(limits.keepalive),
         stall_ms: millis(limits.stall),
         grace_ms: millis(limits.grace),
+        connections_each: limits.connections_each as u64,
+        max_age_ms: limits.max_age.map_or(0, millis),
     }
 }
 
@@ -189,6 +201,8 @@ fn taken_limits(limits: &v1::GatewayLimits) -> Limits {
         keepalive: Duration::from_millis(limits.keepalive_ms),
         stall: Duration::from_millis(limits.stall_ms),
         grace: Duration::from_millis(limits.grace_ms),
+        connections_each: number(limits.connections_each),
+        max_age: (limits.max_age_ms > 0).then(|| Duration::from_millis(limits.max_age_ms)),
     }
 }
 

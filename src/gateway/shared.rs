@@ -19,10 +19,14 @@ use crate::gateway::settings::Limits;
 use crate::gateway::setup::Network;
 use crate::gateway::shares::Shares;
 use crate::gateway::threads::Threads;
+use crate::meter::unfinished::Budget;
 use crate::tls::material;
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
 use crate::wire::role::GroupRoles;
+
+/// So many connections are kept for the next calls with threads of their own.
+const RESTED_MAX: usize = 4;
 
 pub(super) struct Gateway {
     pub limits: Limits,
@@ -40,6 +44,10 @@ pub(super) struct Gateway {
     pub running: Running,
     pub env: Arc<Environment>,
     pub pool: Pool,
+    /// Connections of calls with threads of their own that have ended.
+    pub rested: Mutex<Vec<Engine>>,
+    /// What all connections hold of requests that are not at their end.
+    pub unfinished: Budget,
     pub threads: Threads,
     /// Whose the calls with threads of their own are.
     pub lasting: Shares,
@@ -93,8 +101,22 @@ impl Gateway {
         Rights { hash, role: self.access().and_then(|access| access.roles.of(names, user)) }
     }
 
-    /// The service behind, for a call that has a thread of its own.
+    /// The service behind, for a call that has a thread of its own, and takes its connections over.
     pub fn engine(&self) -> Engine {
         Engine::new(self.address.clone())
+    }
+
+    /// The same for one that leaves them as they were: where all went well, the next such call has them.
+    pub fn with_engine<T, E>(&self, work: impl FnOnce(&mut Engine) -> Result<T, E>) -> Result<T, E> {
+        let rested = self.rested.lock().pop();
+        let mut engine = rested.unwrap_or_else(|| self.engine());
+        let result = work(&mut engine)?;
+        if engine.rest() {
+            let mut rested = self.rested.lock();
+            if rested.len() < RESTED_MAX {
+                rested.push(engine);
+            }
+        }
+        Ok(result)
     }
 }

@@ -12,6 +12,8 @@ pub struct SlotLimits {
     pub all: usize,
     /// Of them, still in their handshake.
     pub unproven: usize,
+    /// Of them, of one certificate.
+    pub each: usize,
 }
 
 /// From which part of the unproven slots on some connections are turned away at random, in percent.
@@ -33,6 +35,8 @@ struct SlotsTaken {
     /// How many of the unproven are of one address, or with version 6 of one network: half of the slots at
     /// most.
     of: BTreeMap<IpAddr, usize>,
+    /// How many of the proven have a certificate of this name.
+    with: BTreeMap<String, usize>,
 }
 
 /// A slot, given back when it is dropped.
@@ -40,6 +44,8 @@ pub struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
     is_proven: bool,
+    /// The certificate's name, if one of its connections is counted here.
+    certificate: Option<String>,
 }
 
 impl Slots {
@@ -65,7 +71,7 @@ impl Slots {
         }
         taken.unproven += 1;
         *taken.of.entry(address).or_default() += 1;
-        Some(Slot { slots: Arc::clone(self), address, is_proven: false })
+        Some(Slot { slots: Arc::clone(self), address, is_proven: false, certificate: None })
     }
 
     /// How many of a hundred are turned away while so many are unproven.
@@ -92,19 +98,36 @@ impl SlotsTaken {
 }
 
 impl Slot {
-    /// The client has authenticated.
-    pub fn prove(&mut self) {
-        if !std::mem::replace(&mut self.is_proven, true) {
-            let mut taken = self.slots.taken.lock();
-            taken.leave_unproven(self.address);
-            taken.proven += 1;
+    /// The client has authenticated, with a certificate of this name. False: that one has all connections
+    /// that one may have.
+    pub fn prove(&mut self, certificate: &str) -> bool {
+        if std::mem::replace(&mut self.is_proven, true) {
+            return true;
         }
+        let mut taken = self.slots.taken.lock();
+        taken.leave_unproven(self.address);
+        taken.proven += 1;
+        let count = taken.with.entry(certificate.to_owned()).or_default();
+        if *count >= self.slots.limits.each {
+            return false;
+        }
+        *count += 1;
+        self.certificate = Some(certificate.to_owned());
+        true
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken.lock();
+        if let Some(name) = self.certificate.take()
+            && let Some(count) = taken.with.get_mut(&name)
+        {
+            *count -= 1;
+            if *count == 0 {
+                taken.with.remove(&name);
+            }
+        }
         if self.is_proven { taken.proven -= 1 } else { taken.leave_unproven(self.address) }
     }
 }
@@ -126,23 +149,38 @@ mod tests {
 
     #[test]
     fn g8_the_unproven_cannot_take_all_seats() {
-        let slots = Slots::new(SlotLimits { all: 200, unproven: 64 });
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 64, each: 100 });
         let address = |n: u8| IpAddr::from([127, 0, 0, n]);
         let one: Vec<_> = (0..2000).filter_map(|_| slots.take(address(1))).collect();
         assert_eq!(one.len(), 32, "of one address");
         let mut crowd: Vec<_> = (0..2000).filter_map(|_| slots.take(address(2))).collect();
         assert!(crowd.len() <= 32 && crowd.len() > 5, "{}", crowd.len());
         drop(one);
-        crowd.iter_mut().for_each(Slot::prove);
+        crowd.iter_mut().for_each(|slot| assert!(slot.prove("dns:a")));
         assert!(slots.take(address(2)).is_some());
         drop(crowd);
         let taken = slots.taken.lock();
-        assert_eq!((taken.proven, taken.unproven, taken.of.len()), (0, 0, 0));
+        assert_eq!((taken.proven, taken.unproven, taken.of.len(), taken.with.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn one_certificate_has_a_share_and_not_more() {
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 64, each: 3 });
+        let prove = |name: &str| {
+            let mut slot = slots.take(IpAddr::from([127, 0, 0, 1])).expect("there is room");
+            slot.prove(name).then_some(slot)
+        };
+        let ones: Vec<_> = (0..9).filter_map(|_| prove("dns:a")).collect();
+        assert_eq!(ones.len(), 3);
+        assert!(prove("dns:b").is_some());
+        drop(ones);
+        assert!(prove("dns:a").is_some());
+        assert!(slots.taken.lock().with.is_empty());
     }
 
     #[test]
     fn a_customers_network_is_one_address() {
-        let slots = Slots::new(SlotLimits { all: 200, unproven: 8 });
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 8, each: 100 });
         let of = |net: u128, host: u128| IpAddr::V6((0x2001_0db8 << 96 | net << 64 | host).into());
         let one: Vec<_> = (0..2000).filter_map(|host| slots.take(of(1, host))).collect();
         assert_eq!(one.len(), 4, "of one network");
@@ -151,7 +189,7 @@ mod tests {
 
     #[test]
     fn more_are_turned_away_the_fuller_it_gets() {
-        let slots = Slots::new(SlotLimits { all: 200, unproven: 64 });
+        let slots = Slots::new(SlotLimits { all: 200, unproven: 64, each: 100 });
         let rates: Vec<_> = [0, 31, 32, 48, 63, 64].map(|n| slots.turned_away(n)).into();
         assert_eq!(rates, [0, 0, 30, 65, 97, 100]);
     }

@@ -355,6 +355,7 @@ mod tests {
             socket: "/s".into(),
             lock: 5,
             listener: 6,
+            pair: None,
             grpc: None,
             global: 7,
             cgroups: None,

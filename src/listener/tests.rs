@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::listener::{Caller, Closed, Limits, Replies, Service, Woken, no_role, run};
+use crate::listener::{Caller, Closed, Limits, Replies, Service, Ways, Woken, no_role, run};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{self, Blocking, PeerCredentials};
@@ -90,6 +90,8 @@ struct Stage {
     listener: Arc<OwnedFd>,
     toy: Arc<Toy>,
     seen: mpsc::Receiver<Seen>,
+    /// Where a gateway would hand in its connections.
+    gateway: OwnedFd,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -103,11 +105,12 @@ impl Stage {
         let toy = Arc::new(Toy { seen: sender, caller: Mutex::new(None) });
         let service: Arc<dyn Service> = Arc::<Toy>::clone(&toy);
         let theirs = Arc::clone(&listener);
+        let (way, gateway) = socket::seqpacket_pair().unwrap();
         let accepting = std::thread::spawn(move || {
-            let ways = Ways { listener: &theirs, gateway: None };
+            let ways = Ways { listener: &theirs, gateway: Some(&way) };
             drop(run(ways, &service, limits, &GroupRoles::default(), || ()));
         });
-        Self { dir, listener, toy, seen, accepting: Some(accepting) }
+        Self { dir, listener, toy, seen, gateway, accepting: Some(accepting) }
     }
 
     fn connect(&self) -> Client {
@@ -126,6 +129,34 @@ impl Stage {
     fn seen(&self) -> Seen {
         self.seen.recv_timeout(Duration::from_secs(20)).unwrap()
     }
+}
+
+#[test]
+fn the_gateway_is_known_by_its_way_and_has_slots_of_its_own() {
+    let stage = Stage::new(Limits { connections: 1, ..Limits::default() });
+    let mut local = stage.client();
+    let hand_in = || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket::sendmsg(stage.gateway.as_fd(), &[0], &[theirs.as_fd()], Blocking::Never).unwrap();
+        let mut client = Client { socket: ours, frames: Frames::new() };
+        client.put(&Hello::ours().encode());
+        client
+    };
+    let mut gateway = hand_in();
+    assert_eq!(gateway.hello().unwrap().error, None);
+    assert!(hand_in().hello().unwrap().error.is_some(), "it has one");
+    let is_gateway = |client: &mut Client| {
+        client.put(&Request::Status(Vec::new()).encode());
+        assert!(client.reply().is_some());
+        stage.toy.caller.lock().unwrap().is_gateway
+    };
+    assert!(is_gateway(&mut gateway) && !is_gateway(&mut local));
+    // What is no connection lets nobody in and nothing down.
+    socket::sendmsg(stage.gateway.as_fd(), &[0], &[], Blocking::Never).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    socket::sendmsg(stage.gateway.as_fd(), &[0], &[file.as_fd()], Blocking::Never).unwrap();
+    assert!(is_gateway(&mut gateway));
 }
 
 impl Drop for Stage {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod frames;
+pub mod unfinished;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use crate::meter::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE,
 };
+use crate::meter::unfinished::Unfinished;
 use crate::tls::pump::{Meter, MeterDecision};
 
 /// What a client sends first.
@@ -105,7 +107,14 @@ pub struct FrameMeter {
     senders: BTreeSet<u32>,
     /// The stream of the last call; each has a higher number than those before.
     last_call: u32,
+    /// What has come of requests that are not at their end.
+    unfinished: Option<Unfinished>,
+    /// When the first answer has to be taken that is not yet.
+    unread_due_ms: Option<UnreadDue>,
 }
+
+/// See [`FrameMeter::also`].
+pub type UnreadDue = Box<dyn Fn() -> Option<u64> + Send>;
 
 impl FrameMeter {
     /// For a connection that begins now (monotonic ms).
@@ -127,7 +136,24 @@ impl FrameMeter {
             calls: BTreeSet::new(),
             senders: BTreeSet::new(),
             last_call: 0,
+            unfinished: None,
+            unread_due_ms: None,
             quotas,
+        }
+    }
+
+    /// Also counts what of requests is not at its end, and ends the connection when an answer is not taken in
+    /// time (monotonic ms).
+    #[must_use]
+    pub fn also(mut self, unfinished: Unfinished, unread_due_ms: UnreadDue) -> Self {
+        (self.unfinished, self.unread_due_ms) = (Some(unfinished), Some(unread_due_ms));
+        self
+    }
+
+    /// The client's part of this stream is at its end, or nobody waits for it.
+    fn end_request(&mut self, stream: u32) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.end(stream);
         }
     }
 
@@ -178,11 +204,18 @@ impl FrameMeter {
                 self.resets.take(1);
                 self.calls.remove(&frame.stream);
                 self.senders.remove(&frame.stream);
+                self.end_request(frame.stream);
             }
             _ => {}
         }
         if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
             self.senders.remove(&frame.stream);
+            self.end_request(frame.stream);
+        } else if let Some(unfinished) = &mut self.unfinished
+            && frame.kind == DATA
+            && self.calls.contains(&frame.stream)
+        {
+            unfinished.add(frame.stream, frame.len)?;
         }
         self.frames.take(cost);
         if frame.len > OTHER_FRAME_LEN_MAX && !matches!(frame.kind, DATA | HEADERS | CONTINUATION) {
@@ -244,6 +277,7 @@ impl FrameMeter {
         }
         if frame.kind == RST_STREAM || matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
             self.calls.remove(&frame.stream);
+            self.end_request(frame.stream);
         }
         if self.our_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
     }
@@ -277,6 +311,11 @@ impl Meter for FrameMeter {
             }
         }
         MeterDecision::Pass
+    }
+
+    fn due(&mut self) -> Option<(u64, &'static str)> {
+        let due = self.unread_due_ms.as_ref()?();
+        due.map(|at| (at, "it did not take the answer of a call"))
     }
 }
 

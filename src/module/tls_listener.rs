@@ -25,8 +25,8 @@ use crate::tls::tunnel::{self, Tunnel, accept};
 use crate::wire::error::Error;
 use crate::wire::time::millis;
 
-/// The most connections at once, and those of them that shake hands.
-const LIMITS: SlotLimits = SlotLimits { all: 1000, unproven: 64 };
+/// The most connections at once, and those of them that shake hands, and of one certificate.
+const LIMITS: SlotLimits = SlotLimits { all: 1000, unproven: 64, each: 500 };
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long no connection is accepted when there is no descriptor or memory for one more, ms.
@@ -85,8 +85,11 @@ impl Connection {
         let deadline_ms = clock::now_ms() + millis(HANDSHAKE_MAX);
         match accept(tcp, Arc::clone(&self.tls), deadline_ms) {
             Err(refused) => self.shared.say(&format!("modules: {}: refused: {refused}", self.address)),
+            Ok((_, peer)) if !slot.prove(peer.typed.first().map_or("", String::as_str)) => {
+                self.shared
+                    .say(&format!("modules: {}: refused: its certificate has all it may", self.address));
+            }
             Ok((tunnel, peer)) => {
-                slot.prove();
                 if let Err(e) = self.carry(tunnel, &peer) {
                     self.shared.say(&format!("modules: {}: {e}", self.address));
                 }

@@ -36,7 +36,9 @@ impl Closer {
         }
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    /// Whether it is to end.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
         self.0.lock().wanted
     }
 }

@@ -48,6 +48,11 @@ pub trait Meter {
     fn outbound(&mut self, _plaintext: &[u8], _now_ms: u64) -> MeterDecision {
         MeterDecision::Pass
     }
+
+    /// When the connection ends unless this changes (monotonic ms), and why. Asked when bytes have passed.
+    fn due(&mut self) -> Option<(u64, &'static str)> {
+        None
+    }
 }
 
 /// What becomes of bytes, and of those after them.
@@ -241,6 +246,9 @@ impl<'a> Pump<'a> {
                 return Err(Ended::Expired);
             }
             let moved = self.inbound(now)? | self.outbound(now)?;
+            if let Some((_, why)) = self.meter.due().filter(|(at, _)| now >= *at) {
+                return Err(Ended::Killed(why));
+            }
             if self.is_done(now) {
                 return Ok(());
             }
@@ -438,6 +446,7 @@ impl<'a> Pump<'a> {
             .filter(|at| *at > now)
             .chain(self.deadline_ms)
             .chain(self.tunnel.until_ms)
+            .chain(self.meter.due().map(|(at, _)| at))
             .min();
         if !idle {
             deadline = Some(deadline.map_or(now + IDLE_MS, |at| at.min(now + IDLE_MS)));

@@ -3,6 +3,7 @@
 //! beside them.
 
 #![allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+#![cfg_attr(not(feature = "gateway"), allow(dead_code, reason = "some is the gateway's alone"))]
 
 pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/provost.internal.v1.rs"));

@@ -76,8 +76,7 @@ pub enum Request {
     Host,
     /// The socket for gRPC on this machine, beside the reply.
     GrpcListener,
-    /// What the gateway works with, as descriptors beside the reply: see `wire/gateway.rs`. `listens`: with the
-    /// socket that it listens on.
+    /// What the gateway works with, as descriptors beside the reply. `listens`: with its listener.
     GatewaySetup {
         listens: bool,
     },
@@ -418,8 +417,7 @@ impl Request {
             Body::Provider(call) => Self::Provider(ProviderCall::from_wire(call)?),
             Body::Registry(call) => Self::Registry(RegistryCall::from_wire(call)?),
             Body::Announce(r) if r.events.len() > ANNOUNCED_MAX => {
-                let (count, max) = (r.events.len(), ANNOUNCED_MAX);
-                return Err(Error::usage(format!("{count} events at once are more than {max}")));
+                return Err(Error::usage(format!("more than {ANNOUNCED_MAX} events at once")));
             }
             Body::Announce(r) => {
                 Self::Announce(r.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?)

@@ -25,7 +25,7 @@ fn watch(peer: &mut Peer) -> u32 {
 
 /// The next state that this watch tells.
 #[track_caller]
-fn status_of(peer: &mut Peer, stream: u32) -> u8 {
+fn next_state(peer: &mut Peer, stream: u32) -> u8 {
     loop {
         let frame = peer.next(SOON).expect("the connection goes on");
         if frame.kind == DATA && frame.stream == stream {
@@ -51,11 +51,11 @@ fn calls_under_way_come_to_their_end_and_nobody_new_is_let_in() {
     let (mut watching, mut waiting, mut idle) =
         (Peer::new(&gateway), Peer::new(&gateway), Peer::new(&gateway));
     let watched = watch(&mut watching);
-    assert_eq!(status_of(&mut watching, watched), SERVING);
+    assert_eq!(next_state(&mut watching, watched), SERVING);
     let call = wait_for_web(&mut waiting);
     until_it_waits(&gateway);
     let stop = gateway.service().background(&["stop", NAME]);
-    assert_eq!(status_of(&mut watching, watched), NOT_SERVING);
+    assert_eq!(next_state(&mut watching, watched), NOT_SERVING);
     assert_eq!(watching.answer(watched).and_then(|end| end.status), Some(UNAVAILABLE));
     // Who does nothing is told to go, and the connection is not waited for.
     while idle.next(SOON).expect("it is told").kind != GOAWAY {}
@@ -101,16 +101,16 @@ fn health_follows_the_engine() {
     let gateway = Gateway::start();
     let mut peer = Peer::new(&gateway);
     let watched = watch(&mut peer);
-    assert_eq!(status_of(&mut peer, watched), SERVING);
+    assert_eq!(next_state(&mut peer, watched), SERVING);
     for _ in 0..3 {
         without_engine(gateway.service(), || {
-            assert_eq!(status_of(&mut peer, watched), NOT_SERVING);
+            assert_eq!(next_state(&mut peer, watched), NOT_SERVING);
             let mut other = Peer::new(&gateway);
             let check = other.begin(&literals(&fields("/grpc.health.v1.Health/Check")), &message(&[]));
             let answer = other.answer(check).expect("it is answered");
             assert_eq!((answer.status, answer.data.last()), (Some(OK), Some(&NOT_SERVING)));
         });
-        assert_eq!(status_of(&mut peer, watched), SERVING);
+        assert_eq!(next_state(&mut peer, watched), SERVING);
     }
 }
 

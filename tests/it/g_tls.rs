@@ -557,11 +557,7 @@ fn g32_without_descriptors_it_waits_and_comes_back() {
     let before = Footprint::of(&gateway);
     let (mut old, login) = (Peer::new(&gateway), login_of(User::Viewer));
     assert_eq!(old.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
-    let limit = |count: &str| {
-        let mut command = Command::new("prlimit");
-        command.args(["--pid", &before.pid.to_string(), &format!("--nofile={count}:")]);
-        cli::run(command, SOON).expect(0);
-    };
+    let limit = |count: &str| procfs::limit_descriptors(before.pid, count);
     let limits = fs::read_to_string(format!("/proc/{}/limits", before.pid)).expect("it runs");
     let usual = limits.lines().find(|l| l.starts_with("Max open files")).expect("it is there");
     let usual = usual.split_whitespace().nth(3).expect("the soft limit").to_owned();

@@ -1,6 +1,6 @@
-//! The gateway has listeners and nothing else: its own user, no capability, no way to files. What it works with
-//! comes from the engine, which knows it by the way that its connections come. And a reload that needs another
-//! listener, which is another gateway's.
+//! The gateway has listeners and nothing else: its own user, no capability, no way to files. What it works
+//! with comes from the engine, which knows it by the way that its connections come. And a reload that needs
+//! another listener, which is another gateway's.
 
 use std::fs;
 use std::net::TcpStream;
@@ -24,6 +24,9 @@ fn expect_no_rights(pid: u32) {
         assert_eq!(status(pid, key).trim_start_matches('0'), "", "{key}");
     }
     assert_eq!(status(pid, "NoNewPrivs"), "1");
+    // It is the first to go where memory is short.
+    let adj = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it runs");
+    assert!(adj.trim().parse::<i32>().expect("a number") >= 500, "{adj}");
 }
 
 /// Whether this test, and so its service, is root's.
@@ -41,7 +44,7 @@ fn it_has_no_rights_and_everything_works() {
     gateway
         .cli(User::Admin, &["start", "--name", "web", "--", "sh", "-c", "echo hello; exec sleep 76050"])
         .expect(0);
-    let stream = gateway.background(User::Operator, &["stream", "--all", "web"]);
+    let stream = gateway.background(User::Operator, &["stream", "--since", "start", "web"]);
     assert_eq!(stream.line(SOON).as_deref(), Some("hello"));
     // Under another engine, and as another gateway, too.
     service.kill_engine();
@@ -61,7 +64,7 @@ fn its_files_reach_it_at_every_reload_and_after_an_upgrade() {
     let said = gateway.service().cli(&["reload"]).expect(1).err();
     assert!(said.contains(bad) && said.contains("server.pem"), "{said}");
     // By itself, when there is something to read.
-    let count = || gateway.log().matches("\nreloaded certificates").count();
+    let count = || gateway.log().matches(": reloaded certificates").count();
     let before = count();
     fs::rename(&away, &server).expect("it is there");
     wait::until("it is read again", SOON, || count() > before);

@@ -45,6 +45,8 @@ mod g_drain;
 #[cfg(feature = "gateway")]
 mod g_groups;
 #[cfg(feature = "gateway")]
+mod g_hoard;
+#[cfg(feature = "gateway")]
 mod g_http2;
 #[cfg(feature = "gateway")]
 mod g_identity;

@@ -176,3 +176,20 @@ pub fn signal(signal: &str, pid: u32) {
         .status();
     status.expect("kill(1) is installed");
 }
+
+/// Sets how many descriptors a process may have. Another user's limits are not everywhere root's to change:
+/// this is done as the process's own user.
+#[track_caller]
+pub fn limit_descriptors(pid: u32, count: &str) {
+    let id = |key| {
+        let ids = status_line(pid, key).expect("it runs");
+        ids.split_whitespace().next().expect("there are four").to_owned()
+    };
+    let mut command = Command::new("env");
+    if id("Uid") != "0" && status_line(std::process::id(), "Uid").is_some_and(|ids| ids.starts_with("0\t")) {
+        command.args(["setpriv", "--reuid", &id("Uid"), "--regid", &id("Gid"), "--clear-groups", "--"]);
+    }
+    command.args(["prlimit", "--pid", &pid.to_string(), &format!("--nofile={count}:")]);
+    let ended = command.output().expect("env is there");
+    assert!(ended.status.success(), "{ended:?}");
+}
