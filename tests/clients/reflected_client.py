@@ -59,7 +59,7 @@ methods = {method.name: method for name in ours for method in pool.FindServiceBy
 assert {"Start", "StartProvider"} <= methods.keys(), listed
 
 
-def call(name, **request):
+def call(name, /, **request):
     """All that the method answers, as JSON: a list of it where it is a stream."""
     method = methods[name]
     asked = json_format.ParseDict(request, message_factory.GetMessageClass(method.input_type)())
@@ -70,13 +70,20 @@ def call(name, **request):
         request_serializer=type(asked).SerializeToString,
         response_deserializer=answer.FromString,
     )
+    called.add(name)
     answers = begin(asked, timeout=SOON)
+    if not method.server_streaming:
+        return json_format.MessageToDict(answers)
+    return [json_format.MessageToDict(one) for one in answers]
+
+
+def refused(code, name, /, **request):
     try:
-        if not method.server_streaming:
-            return json_format.MessageToDict(answers)
-        return [json_format.MessageToDict(one) for one in answers]
-    finally:
-        called.add(name)
+        answer = call(name, **request)
+    except grpc.RpcError as error:
+        assert error.code().name == code, error
+        return
+    raise AssertionError(f"{name}: {answer}")
 
 
 called = set()
@@ -144,7 +151,21 @@ assert [provider["target"]["alias"] for provider in call("ListProviders")["provi
 call("ResetProvider", target=app)
 assert call("ReplaceProvider", target=app)["provider"]["pid"] != started["pid"]
 call("StopProvider", target=app)
+
+other = {"alias": "other"}
+spec = {"binary": PROVIDER, "allowExternal": True}
+(entry,) = call("RegisterProvider", target=other, spec=spec)["entries"]
+assert entry["provider"]["target"]["alias"] == "other", entry
+assert len(call("ListEntries")["entries"]) == 2
+assert "failures" not in call("ChangeEntries", action="ENTRY_ACTION_UNREGISTER", alias="other")
+call("DiscoverProviders", dryRun=True)
+call("ValidateProviders")
 call("ShutDownProviders")
+
+# This service has no module plane.
+for name in ("CallModule", "ListModules", "ListModuleConnections", "DrainModuleConnection"):
+    fields = {"CallModule": {"name": "math.add"}, "DrainModuleConnection": {"connection": "c"}}
+    refused("FAILED_PRECONDITION", name, **fields.get(name, {}))
 
 good(call("Remove", targets=["py-*"], force=True), 3)
 # To the binary that it is: everything goes on.

@@ -82,6 +82,8 @@ fn every_method_is_called_by_a_tool_that_knows_nothing_but_the_address() {
     let protos = [
         include_str!("../../proto/provost/v1/process_service.proto"),
         include_str!("../../proto/provost/v1/provider_service.proto"),
+        include_str!("../../proto/provost/v1/registry_service.proto"),
+        include_str!("../../proto/provost/v1/module_service.proto"),
     ];
     let rpcs =
         protos.iter().flat_map(|proto| proto.lines()).filter_map(|line| line.trim().strip_prefix("rpc "));
