@@ -37,8 +37,8 @@ use crate::wire::time::millis;
 const SLOTS: usize = 4;
 /// So many of the largest messages may have come of requests that are not at their end: over one connection,
 /// and over all.
-const UNFINISHED_MESSAGES: u64 = 4;
-const UNFINISHED_MESSAGES_ALL: u64 = 8;
+const UNFINISHED_MESSAGES: u64 = 3;
+const UNFINISHED_MESSAGES_ALL: u64 = 6;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
 

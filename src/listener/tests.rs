@@ -147,7 +147,7 @@ fn the_gateway_is_known_by_its_way_and_has_slots_of_its_own() {
     assert_eq!(gateway.hello().unwrap().error, None);
     assert!(hand_in().hello().unwrap().error.is_some(), "it has one");
     let is_gateway = |client: &mut Client| {
-        client.put(&Request::Status(Vec::new()).encode());
+        client.put(&status("a").encode());
         assert!(client.reply().is_some());
         stage.toy.caller.lock().unwrap().is_gateway
     };

@@ -132,6 +132,7 @@ mod tests {
         all[1].0.end(1);
         assert_eq!(budget.0.lock().all, 161);
         drop(all);
-        assert_eq!((budget.0.lock().all, budget.0.lock().by_connection.len()), (0, 0));
+        let left = budget.0.lock();
+        assert_eq!((left.all, left.by_connection.len()), (0, 0));
     }
 }
