@@ -130,8 +130,13 @@ fn inject(pid: u32, what: &str) -> Running {
     strace
 }
 
+/// Some versions of strace never end when they are asked to in the middle of a delay; the kernel lets go for
+/// one that is killed.
 fn let_go(strace: Running, pid: u32) {
     strace.signal("INT");
+    if !wait::holds_within(Duration::from_secs(3), || !strace.is_running()) {
+        strace.signal("KILL");
+    }
     strace.end(SOON);
     let traced = || procfs::status_line(pid, "TracerPid").is_some_and(|tracer| tracer != "0");
     wait::until("strace let go", SOON, || !traced());
