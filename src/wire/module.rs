@@ -255,6 +255,29 @@ impl ModuleConnection {
 }
 
 #[cfg(test)]
+impl ModuleConnection {
+    /// With all that there can be.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: "i".into(),
+            namespace: "n".into(),
+            group: "g".into(),
+            executor: "localhost:1".into(),
+            state: "active".into(),
+            modules: vec!["m".into()],
+            registered_at: Timestamp(5),
+            last_heartbeat_at: Some(Timestamp(6)),
+            in_flight: 1,
+            requests: 2,
+            errors: 3,
+            last_error: "e".into(),
+            mean_latency_us: 4,
+            reason: "deaf".into(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -272,22 +295,6 @@ mod tests {
         for call in [ModuleCall::List, ModuleCall::Connections, ModuleCall::Call(order), drain] {
             assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
         }
-        let connection = ModuleConnection {
-            id: "i".into(),
-            namespace: "n".into(),
-            group: "g".into(),
-            executor: "localhost:1".into(),
-            state: "active".into(),
-            modules: vec!["m".into()],
-            registered_at: Timestamp(5),
-            last_heartbeat_at: Some(Timestamp(6)),
-            in_flight: 1,
-            requests: 2,
-            errors: 3,
-            last_error: "e".into(),
-            mean_latency_us: 4,
-            reason: "deaf".into(),
-        };
         let info = ModuleInfo {
             name: "a.b".into(),
             signature: "a.b() -> Int".into(),
@@ -300,7 +307,7 @@ mod tests {
         };
         for answer in [
             ModuleAnswer::Modules(vec![info]),
-            ModuleAnswer::Connections(vec![connection]),
+            ModuleAnswer::Connections(vec![ModuleConnection::sample()]),
             ModuleAnswer::Value(b"1".to_vec()),
             ModuleAnswer::Done,
         ] {

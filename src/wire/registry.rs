@@ -425,6 +425,38 @@ impl RegistryAnswer {
 }
 
 #[cfg(test)]
+impl Verb {
+    /// One of each kind.
+    pub(crate) fn samples() -> Vec<Self> {
+        let registration = Registration {
+            kind: TYPE_PROCESS.into(),
+            definition: Definition { binary: "files".into(), ..Definition::default() },
+            labels: vec![("team".into(), "a".into())],
+        };
+        vec![
+            Self::Show,
+            Self::Register(Box::new(registration)),
+            Self::Unregister,
+            Self::Initialize,
+            Self::Dispose,
+            Self::Start,
+            Self::Stop,
+            Self::Restart,
+            Self::Reset,
+            Self::Health,
+            Self::Hold("repairs".into()),
+            Self::Release,
+            Self::Monitor(None),
+            Self::Monitor(Some(Duration::from_secs(1))),
+            Self::Unmonitor,
+            Self::ShutDown,
+            Self::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
+            Self::Validate,
+        ]
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::provider::ProviderState;
@@ -435,32 +467,7 @@ mod tests {
 
     #[test]
     fn every_question_comes_back_and_bad_ones_are_refused() {
-        let registration = Registration {
-            kind: TYPE_PROCESS.into(),
-            definition: Definition { binary: "files".into(), ..Definition::default() },
-            labels: vec![("team".into(), "a".into())],
-        };
-        let verbs = [
-            Verb::Show,
-            Verb::Register(Box::new(registration)),
-            Verb::Unregister,
-            Verb::Initialize,
-            Verb::Dispose,
-            Verb::Start,
-            Verb::Stop,
-            Verb::Restart,
-            Verb::Reset,
-            Verb::Health,
-            Verb::Hold("repairs".into()),
-            Verb::Release,
-            Verb::Monitor(None),
-            Verb::Monitor(Some(Duration::from_secs(1))),
-            Verb::Unmonitor,
-            Verb::ShutDown,
-            Verb::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
-            Verb::Validate,
-        ];
-        for verb in verbs {
+        for verb in Verb::samples() {
             let call = RegistryCall { whom: Whom::One(name()), verb };
             assert_eq!(RegistryCall::from_wire(call.to_wire()), Ok(call));
         }

@@ -236,23 +236,7 @@ mod tests {
 
     #[test]
     fn answers_come_back_from_their_public_messages() {
-        let connection = ModuleConnection {
-            id: "i".into(),
-            namespace: "n".into(),
-            group: "g".into(),
-            executor: "localhost:1".into(),
-            state: "active".into(),
-            modules: vec!["m".into()],
-            registered_at: Timestamp(5),
-            last_heartbeat_at: Some(Timestamp(6)),
-            in_flight: 1,
-            requests: 2,
-            errors: 3,
-            last_error: "e".into(),
-            mean_latency_us: 4,
-            reason: "deaf".into(),
-        };
-        let all = Reply::Module(ModuleAnswer::Connections(vec![connection]));
+        let all = Reply::Module(ModuleAnswer::Connections(vec![ModuleConnection::sample()]));
         let mut answer = api::ListModuleConnectionsResponse::default();
         answer.put(all.clone());
         assert_eq!(answer.take(), Ok(vec![all]));

@@ -355,8 +355,8 @@ found! { DiscoverProvidersResponse ValidateProvidersResponse }
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::provider::{Definition, Provider, ProviderState};
-    use crate::wire::registry::{Discovery, TYPE_PROCESS};
+    use crate::wire::provider::{Provider, ProviderState};
+    use crate::wire::registry::TYPE_PROCESS;
     use crate::wire::request::Request;
     use crate::wire::time::Timestamp;
 
@@ -373,37 +373,10 @@ mod tests {
     #[test]
     fn every_question_comes_back_from_its_public_message() {
         let name = || ProviderName::new("ci", "app").unwrap();
-        let registration = Registration {
-            kind: TYPE_PROCESS.into(),
-            definition: Definition { binary: "files".into(), ..Definition::default() },
-            labels: vec![("team".into(), "a".into())],
-        };
-        let of_one = [
-            Verb::Show,
-            Verb::Register(Box::new(registration)),
-            Verb::Unregister,
-            Verb::Initialize,
-            Verb::Dispose,
-            Verb::Start,
-            Verb::Stop,
-            Verb::Restart,
-            Verb::Reset,
-            Verb::Health,
-            Verb::Hold("repairs".into()),
-            Verb::Release,
-            Verb::Monitor(Some(Duration::from_secs(2))),
-            Verb::Unmonitor,
-        ];
-        let of_all = [
-            Verb::ShutDown,
-            Verb::Validate,
-            Verb::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
-        ];
-        let calls = of_one
-            .into_iter()
-            .map(|verb| RegistryCall { whom: Whom::One(name()), verb })
-            .chain(of_all.into_iter().map(|verb| RegistryCall { whom: Whom::All(None), verb }));
-        for call in calls {
+        for verb in Verb::samples() {
+            let is_of_all = matches!(verb, Verb::ShutDown | Verb::Validate | Verb::Discover(_));
+            let whom = if is_of_all { Whom::All(None) } else { Whom::One(name()) };
+            let call = RegistryCall { whom, verb };
             assert_eq!(asked((&call).into()), Ok(Request::Registry(call)));
         }
     }
