@@ -3,9 +3,13 @@
 //! names the next step.
 
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -111,6 +115,37 @@ pub fn expect_kept(service: &Service, running: &[&str], stopped: &[&str]) {
     assert_eq!(service.list_json().len(), running.len() + stopped.len());
 }
 
+/// A thread that takes all room of a disk for this file, and whatever becomes free, until it is dropped.
+struct Filling {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Filling {
+    fn new(path: &str) -> Self {
+        let mut file = fs::File::create(path).expect("it can be created");
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                if let Err(e) = file.write_all(&[0; 4096]) {
+                    assert_eq!(e.kind(), ErrorKind::StorageFull, "{e}");
+                    wait::pass(Duration::from_millis(10));
+                }
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let end = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(end, Some(Ok(()))), "the disk could not be filled");
+    }
+}
+
 #[test]
 fn e1_a_full_disk_is_reported_and_heals() {
     let scratch = Scratch::new();
@@ -126,13 +161,11 @@ fn e1_a_full_disk_is_reported_and_heals() {
     service.start(&["--name", "before", "--", "sleep", "80000"]);
     let seen = format!("/proc/{}/root{disk}", service.keeper_pid());
     let filler = format!("{seen}/filler");
-    // Each attempt moves the log into the database, and so makes a little room, until that is taken too.
+    // Each attempt moves the log into the database and closes both, and so makes a little room: it is taken
+    // at once, until there is none to be made.
+    let filling = Filling::new(&filler);
     let mut failed = 0;
     wait::until("the disk is full for the service too", LATER, || {
-        let mut dd = Command::new("dd");
-        dd.args(["if=/dev/zero", "bs=4096", "oflag=append", "conv=notrunc", &format!("of={filler}")]);
-        let full = cli::run(dd, LATER);
-        assert!(full.err().contains("No space left"), "{full:?}");
         let set = service.cli(&["env", "set", "A=0"]);
         failed = if set.expect(0).err().contains("not recorded") { failed + 1 } else { 0 };
         // Longer than from one attempt to the next.
@@ -153,6 +186,7 @@ fn e1_a_full_disk_is_reported_and_heals() {
     assert_eq!((service.state("before").as_str(), service.state("during").as_str()), ("running", "stopped"));
     expect_unrecorded(&service.cli(&["start", "--json", "during"]));
     service.cli(&["remove", "--force", "before"]).expect(0);
+    drop(filling);
     fs::remove_file(&filler).expect("it is there");
     let health = service.until_store("sound");
     assert_eq!((&health["store"]["unrecorded"], &health["well"]), (&0.into(), &true.into()), "{health}");
