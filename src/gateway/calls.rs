@@ -60,20 +60,44 @@ impl Calls {
                 drop(place);
                 ours.answer(sink, result);
             })),
-            Ok((mut place, Entry::Login(login))) => {
-                let refused = self.gateway.threads.run(sink, move |sink| {
-                    let result = caught(|| {
-                        let user = ours.caller.verify(&ours.gateway, &login)?;
-                        ours.caller.share(&mut place, &user)?;
-                        ours.gateway.with_engine(|engine| ours.ask(&user, request, engine))
-                    });
-                    ours.answer(sink, result);
-                });
-                if let Err(sink) = refused {
-                    pending::answer(sink, Err(busy()));
-                }
-            }
+            Ok((place, entry)) => self.unary_on_thread(entry, place, request, sink),
             Err(status) => pending::answer(sink, Err(status)),
+        }
+    }
+
+    /// Answers soon, unless the host of providers has to be waited for: so not on a thread of the pool, which
+    /// all calls share.
+    pub fn of_host<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: UnarySink<A>)
+    where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        let entry = self.caller.enter(ctx.request_headers());
+        match entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, None)?, entry))) {
+            Ok((place, entry)) => self.unary_on_thread(entry, place, request, sink),
+            Err(status) => pending::answer(sink, Err(status)),
+        }
+    }
+
+    fn unary_on_thread<Q, A>(&self, entry: Entry, mut place: Place, request: Encoded<Q>, sink: UnarySink<A>)
+    where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        let ours = self.clone();
+        let refused = self.gateway.threads.run(sink, move |sink| {
+            let result = caught(|| {
+                let user = match entry {
+                    Entry::Known(user) => user,
+                    Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
+                };
+                ours.caller.share(&mut place, &user)?;
+                ours.gateway.with_engine(|engine| ours.ask(&user, request, engine))
+            });
+            ours.answer(sink, result);
+        });
+        if let Err(sink) = refused {
+            pending::answer(sink, Err(busy()));
         }
     }
 

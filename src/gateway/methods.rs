@@ -50,16 +50,16 @@ methods! { ProviderService:
     fetch_value: later(FetchValueRequest) -> ServerStreamingSink<FetchValueResponse>;
     provider_info: later(ProviderInfoRequest) -> ServerStreamingSink<ProviderInfoResponse>;
     provider_health: later(ProviderHealthRequest) -> ServerStreamingSink<ProviderHealthResponse>;
-    list_providers: at_once(ListProvidersRequest) -> UnarySink<ListProvidersResponse>;
+    list_providers: of_host(ListProvidersRequest) -> UnarySink<ListProvidersResponse>;
     stop_provider: later(StopProviderRequest) -> ServerStreamingSink<StopProviderResponse>;
-    reset_provider: at_once(ResetProviderRequest) -> UnarySink<ResetProviderResponse>;
+    reset_provider: of_host(ResetProviderRequest) -> UnarySink<ResetProviderResponse>;
     replace_provider: later(ReplaceProviderRequest) -> ServerStreamingSink<ReplaceProviderResponse>;
     shut_down_providers: later(ShutDownProvidersRequest) -> ServerStreamingSink<ShutDownProvidersResponse>;
 }
 
 methods! { RegistryService:
     register_provider: later(RegisterProviderRequest) -> ServerStreamingSink<RegisterProviderResponse>;
-    list_entries: at_once(ListEntriesRequest) -> UnarySink<ListEntriesResponse>;
+    list_entries: of_host(ListEntriesRequest) -> UnarySink<ListEntriesResponse>;
     change_entries: later(ChangeEntriesRequest) -> ServerStreamingSink<ChangeEntriesResponse>;
     discover_providers: later(DiscoverProvidersRequest) -> ServerStreamingSink<DiscoverProvidersResponse>;
     validate_providers: later(ValidateProvidersRequest) -> ServerStreamingSink<ValidateProvidersResponse>;
@@ -67,7 +67,7 @@ methods! { RegistryService:
 
 methods! { ModuleService:
     call_module: later(CallModuleRequest) -> ServerStreamingSink<CallModuleResponse>;
-    list_modules: at_once(ListModulesRequest) -> UnarySink<ListModulesResponse>;
-    list_module_connections: at_once(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
-    drain_module_connection: at_once(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
+    list_modules: of_host(ListModulesRequest) -> UnarySink<ListModulesResponse>;
+    list_module_connections: of_host(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
+    drain_module_connection: of_host(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
 }
