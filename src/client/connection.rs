@@ -95,7 +95,9 @@ impl Address {
     pub(super) fn open_again(&self) -> Result<Connection, Fault> {
         self.open().map_err(|e| match &self.0 {
             #[cfg(feature = "gateway")]
-            At::Remote(_) if e.code == Code::Unreachable => Fault::Unsent(io::Error::other(e.message)),
+            At::Remote(_) | At::HostBehind(_) if e.code == Code::Unreachable => {
+                Fault::Unsent(io::Error::other(e.message))
+            }
             _ => Fault::Final(e),
         })
     }

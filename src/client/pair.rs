@@ -55,10 +55,13 @@ impl Pair {
     /// A connection to the host of providers, which the engine makes and runs, where it does not run yet.
     pub fn connect_to_host(&self) -> Result<Link, Error> {
         let mut engine = self.connect()?;
-        for _ in 0..2 {
+        for is_last in [false, true] {
             ask(&mut engine, &Request::Host)?;
             if let Some(host) = engine.take_shared().pop() {
                 return Ok(Link::over(UnixStream::from(host)));
+            }
+            if is_last {
+                break;
             }
             let timeout = Some(std::time::Duration::from_millis(HOST_TIMEOUT_MS));
             ask(
