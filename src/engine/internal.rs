@@ -68,22 +68,34 @@ pub fn look_after(engine: &Arc<Engine>, wanted: Option<Vec<Spec>>) -> io::Result
 pub fn reload(engine: &Engine) -> Result<(), Error> {
     let _one = engine.gateway_specs.lock();
     let GatewaySpecs { always, on_demand } = (engine.gateway.specs)()?;
-    {
+    let present = held(engine).into_iter().find(|p| is_called(&p.spec(), GATEWAY));
+    let stays = present.as_ref().is_some_and(|process| {
+        [&always, &on_demand].into_iter().flatten().any(|spec| *spec == *process.spec())
+    });
+    // What cannot be read leaves everything as it was, also a gateway that would make way for another.
+    if always.is_some() && !stays {
+        drop((engine.gateway.setup)(false)?);
+    }
+    let is_new = {
         let mut specs = engine.on_demand.lock();
+        let before = specs.iter().find(|spec| is_called(spec, GATEWAY)).cloned();
         specs.retain(|spec| !is_called(spec, GATEWAY));
         specs.extend(on_demand.clone());
+        before != on_demand
+    };
+    if stays {
+        return Ok(());
     }
-    let present = held(engine).into_iter().find(|p| is_called(&p.spec(), GATEWAY));
+    // Else it is waited for already.
+    let is_to_be_awaited = is_new || present.is_some();
     if let Some(process) = present {
-        if [&always, &on_demand].into_iter().flatten().any(|spec| *spec == *process.spec()) {
-            return Ok(());
-        }
         take_away(engine, &process)?;
     }
     let engine = engine.itself.get().and_then(Weak::upgrade).expect("it is shared from its begin");
     let begun =
         always.map_or(Ok(()), |spec| ask(&make(&engine, spec)?, Ask::Start).error.map_or(Ok(()), Err));
-    let watched = await_grpc(&engine, GATEWAY).and_then(|()| report_more(&engine));
+    let awaited = if is_to_be_awaited { await_grpc(&engine, GATEWAY) } else { Ok(()) };
+    let watched = awaited.and_then(|()| report_more(&engine));
     begun.and_then(|()| watched.map_err(|e| Error::failed("start a thread", &e)))
 }
 
@@ -134,13 +146,13 @@ pub fn await_grpc(engine: &Arc<Engine>, name: &'static str) -> io::Result<()> {
         // It may be there already, made under an earlier engine. One of that name which is run in another way
         // is about to go, as the configuration says.
         while held(&engine).iter().all(|process| *process.spec() != spec) {
-            // The configuration has changed.
-            if !engine.on_demand.lock().contains(&spec) {
-                return;
-            }
             let Some(listener) = engine.grpc.as_ref() else { return };
             let mut fds = [PollFd::readable(listener.as_fd())];
             if poll::wait(&mut fds, None).is_err() || fds[0].is_hung_up() || engine.context.is_stopping() {
+                return;
+            }
+            // The configuration has changed.
+            if !engine.on_demand.lock().contains(&spec) {
                 return;
             }
             if !fds[0].is_readable() {

@@ -71,13 +71,15 @@ use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, confine, memory, socket, thread};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
 /// for nothing.
 const COMPLETION_THREADS: usize = 1;
 /// Files that are changed one by one are read when nothing has changed for so long, ms.
 const QUIET_MS: u64 = 200;
+/// Between two attempts to reload while there is no engine, ms.
+const RETRY_MS: u64 = 1000;
 /// How long connections that are ended at once may take for it.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -156,9 +158,12 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
             None => {}
         }
         if woken == Wait::Deadline || due == Some(0) {
-            due = None;
             // Where the directories are others by now, they are watched.
-            watch = reload(&gateway, listen).or(watch);
+            (watch, due) = match reload(&gateway, listen) {
+                Ok(now) => (now.or(watch), None),
+                // What has changed is not forgotten because there is no engine for a moment.
+                Err(code) => (watch, (code == Code::Unreachable).then(|| clock::now_ms() + RETRY_MS)),
+            };
         }
     }
 }
@@ -170,7 +175,7 @@ fn setup(engine: &Address, listens: bool) -> Result<Setup, Error> {
 
 /// Takes on what the files say now, and returns the watch of them. What is bad leaves everything as it was,
 /// and is said; so does what needs another listener, which only another gateway has.
-fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Option<Watch> {
+fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Result<Option<Watch>, Code> {
     let loaded = setup(&gateway.address, false).and_then(|Setup { network, .. }| {
         if network.as_ref().map(|network| network.listen) != listen {
             let e = Error::usage("'listen' of [grpc] is not what it was");
@@ -184,11 +189,11 @@ fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Option<Watch> {
         Ok(Some(loaded)) => loaded,
         Ok(None) => {
             gateway.log.event("reloaded: programs on this machine need no certificates");
-            return None;
+            return Ok(None);
         }
         Err(e) => {
             gateway.log.event(&format!("not reloaded, going on as before: {}", e.message));
-            return None;
+            return Err(e.code);
         }
     };
     let access = Arc::new(access);
@@ -204,7 +209,7 @@ fn reload(gateway: &Gateway, listen: Option<SocketAddr>) -> Option<Watch> {
         let _ = write!(ended, "; ended {calls} calls of users whose rights are not what they were");
     }
     gateway.log.event(&format!("reloaded certificates, users and roles{ended}"));
-    Some(network.watch)
+    Ok(Some(network.watch))
 }
 
 /// Lets nobody in any more, gives the calls under way their time, and goes.

@@ -111,8 +111,16 @@ fn another_listener_is_another_gateway() {
     let (old, new) = (gateway.port(), free_port());
     let pid = gateway.pid();
     let moved = config.replace(&format!(":{old}"), &format!(":{new}"));
-    // The gateway that there is does not take on what is for another one.
+    // One that could not begin is not begun, and the old one stays.
+    let key = gateway.file("server.key");
+    let hidden = format!("{key}.hidden");
     configure(&moved);
+    fs::rename(&key, &hidden).expect("it is ours");
+    assert!(reload().expect(2).err().contains("server.key"), "what is missing is named");
+    fs::rename(&hidden, &key).expect("it is ours");
+    assert!(is_open(old) && !is_open(new));
+    assert_eq!(gateway.pid(), pid);
+    // The gateway that there is does not take on what is for another one.
     gateway.service().ok(&["signal", "HUP", NAME]);
     wait::until("it says so", SOON, || gateway.log().contains("not reloaded, going on as before: 'listen'"));
     assert!(is_open(old) && !is_open(new));
