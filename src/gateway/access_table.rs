@@ -22,6 +22,9 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
     let spec = || Some(api::ProcessSpec { command: vec!["true".to_owned()], ..Default::default() });
     let variable = api::EnvironmentVariable { key: "A".to_owned(), value: "b".to_owned() };
     let provider = api::ProviderSpec { binary: "/app".to_owned(), ..Default::default() };
+    let change = |action: api::EntryAction| {
+        asked(api::ChangeEntriesRequest { action: action.into(), ..Default::default() })
+    };
     vec![
         ("Start", "", asked(api::StartRequest { spec: spec(), ..Default::default() })),
         ("StartAgain", "", asked(api::StartAgainRequest { targets: targets() })),
@@ -46,7 +49,7 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("Upgrade", "", asked(api::UpgradeRequest {
             id: "01234567-89ab-7def-8123-456789abcdef".to_owned(), path: "/new".to_owned(),
         })),
-        ("StartProvider", "", asked(api::StartProviderRequest { target: target(), spec: Some(provider) })),
+        ("StartProvider", "", asked(api::StartProviderRequest { target: target(), spec: Some(provider.clone()) })),
         ("FetchValue", "", asked(api::FetchValueRequest { target: target(), path: Vec::new() })),
         ("ProviderInfo", "", asked(api::ProviderInfoRequest { target: target() })),
         ("ProviderHealth", "", asked(api::ProviderHealthRequest { target: target() })),
@@ -55,6 +58,20 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("ResetProvider", "", asked(api::ResetProviderRequest { target: target() })),
         ("ReplaceProvider", "", asked(api::ReplaceProviderRequest { target: target() })),
         ("ShutDownProviders", "", asked(api::ShutDownProvidersRequest::default())),
+        ("RegisterProvider", "", asked(api::RegisterProviderRequest { target: target(), spec: Some(provider), ..Default::default() })),
+        ("ListEntries", "", asked(api::ListEntriesRequest::default())),
+        ("ChangeEntries", " (to ask how they are)", change(api::EntryAction::Health)),
+        ("ChangeEntries", " (to start them)", change(api::EntryAction::Start)),
+        ("ChangeEntries", " (to dispose of them)", change(api::EntryAction::Dispose)),
+        ("DiscoverProviders", " (dry run)", asked(api::DiscoverProvidersRequest { dry_run: true, ..Default::default() })),
+        ("DiscoverProviders", "", asked(api::DiscoverProvidersRequest::default())),
+        ("ValidateProviders", "", asked(api::ValidateProvidersRequest::default())),
+        ("CallModule", "", asked(api::CallModuleRequest { name: "a.b".to_owned(), ..Default::default() })),
+        ("ListModules", "", asked(api::ListModulesRequest::default())),
+        ("ListModuleConnections", "", asked(api::ListModuleConnectionsRequest::default())),
+        ("DrainModuleConnection", "", asked(api::DrainModuleConnectionRequest {
+            connection: "c".to_owned(), ..Default::default()
+        })),
     ]
 }
 
@@ -85,12 +102,9 @@ fn the_documentation_has_the_table() {
 
 #[test]
 fn every_method_has_its_line() {
-    let of = |service: &str| {
-        let prefix = format!("provost.v1.{service}.");
-        let methods = SYMBOLS.iter().filter_map(move |(name, _)| name.strip_prefix(&prefix));
-        methods.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut methods = [of("ProcessService"), of("ProviderService")].concat();
+    let ours = SYMBOLS.iter().filter_map(|(name, _)| name.strip_prefix("provost.v1."));
+    let methods = ours.filter_map(|name| name.split_once("Service.").map(|(_, method)| method.to_owned()));
+    let mut methods: Vec<_> = methods.collect();
     methods.sort();
     let mut listed: Vec<_> = requests().iter().map(|(method, ..)| (*method).to_owned()).collect();
     listed.dedup();

@@ -17,6 +17,8 @@ const USERS: [User; 3] = [User::Viewer, User::Operator, User::Admin];
 /// A line of the page.
 struct Line {
     method: String,
+    /// Which of its requests, where it needs more for some.
+    what: String,
     may: [bool; 3],
     own: [String; 2],
 }
@@ -25,7 +27,8 @@ fn page() -> Vec<Line> {
     let lines = include_str!("../../docs/access.md").lines().filter(|line| line.starts_with("| `"));
     let cells = lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
     let line = |cells: Vec<&str>| Line {
-        method: cells[0].trim_start_matches('`').split('`').next().unwrap_or("").to_owned(),
+        method: cells[0].split('`').nth(1).unwrap_or("").to_owned(),
+        what: cells[0].split('`').nth(2).unwrap_or("").trim().to_owned(),
         may: [1, 2, 3].map(|n| cells[n] == "yes"),
         own: [cells[4].to_owned(), cells[5].to_owned()],
     };
@@ -38,11 +41,11 @@ fn is_among(user: User, cell: &str) -> bool {
     at(cell).is_some_and(|least| at(user.role()) >= Some(least))
 }
 
-/// A request of the method about this process, where it is about any.
-fn request(method: &str, target: &str) -> Vec<u8> {
+/// A request of this line about this process, where it is about any.
+fn request(line: &Line, target: &str) -> Vec<u8> {
     let targets = text_field(1, target.as_bytes());
     let provider = || text_field(1, &text_field(2, b"nothing"));
-    match method {
+    match line.method.as_str() {
         "Start" => text_field(1, &text_field(1, b"true")),
         "Update" => [targets, text_field(2, &text_field(1, b"true"))].concat(),
         // SIGCONT, which changes nothing.
@@ -56,7 +59,21 @@ fn request(method: &str, target: &str) -> Vec<u8> {
         "Upgrade" => {
             [text_field(1, b"01234567-89ab-7def-8123-456789abcdef"), text_field(2, b"/nonexistent")].concat()
         }
-        "StartProvider" => [provider(), text_field(2, &text_field(1, b"/no/such"))].concat(),
+        "StartProvider" | "RegisterProvider" => {
+            [provider(), text_field(2, &text_field(1, b"/no/such"))].concat()
+        }
+        // Of a set that is not there, so that nothing changes.
+        "ChangeEntries" => {
+            let action = match line.what.as_str() {
+                "(to ask how they are)" => 8,
+                "(to start them)" => 4,
+                _ => 3,
+            };
+            [text_field(1, b"none"), vec![3 << 3, action]].concat()
+        }
+        "DiscoverProviders" => vec![2 << 3, u8::from(line.what == "(dry run)")],
+        "ListEntries" | "ValidateProviders" | "ListModules" | "ListModuleConnections" => vec![],
+        "CallModule" | "DrainModuleConnection" => text_field(1, b"a.b"),
         method if method.ends_with("Provider") || method.contains("FetchValue") => provider(),
         "ProviderInfo" | "ProviderHealth" => provider(),
         _ => targets,
@@ -65,9 +82,13 @@ fn request(method: &str, target: &str) -> Vec<u8> {
 
 /// As `h2::path` takes it.
 fn service_and(method: &str) -> String {
-    let providers = include_str!("../../proto/provost/v1/provider_service.proto");
-    let is_theirs = providers.contains(&format!("rpc {method}("));
-    if is_theirs { format!("ProviderService/{method}") } else { method.to_owned() }
+    let others = [
+        ("ProviderService", include_str!("../../proto/provost/v1/provider_service.proto")),
+        ("RegistryService", include_str!("../../proto/provost/v1/registry_service.proto")),
+        ("ModuleService", include_str!("../../proto/provost/v1/module_service.proto")),
+    ];
+    let its = others.into_iter().find(|(_, proto)| proto.contains(&format!("rpc {method}(")));
+    its.map_or_else(|| method.to_owned(), |(service, _)| format!("{service}/{method}"))
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
@@ -127,7 +148,7 @@ fn the_page_holds_for_every_method_and_role() {
     for line in &page {
         for (user, may) in USERS.into_iter().zip(line.may) {
             gateway.service().cli(&["start", "--name", "web", "--", "sleep", "76111"]);
-            let request = request(&line.method, "web");
+            let request = request(line, "web");
             let answer = call(&mut peer, user, &line.method, &request).expect("the connection goes on");
             assert_ne!(answer.status, Some(RESOURCE_EXHAUSTED), "{answer:?}");
             assert_eq!(is_refused_by_role(&answer), !may, "{} by {user:?}: {answer:?}", line.method);
@@ -148,7 +169,7 @@ fn the_page_holds_for_every_process_of_the_services_own() {
         for line in page().iter().filter(|line| line.own[column] != "-") {
             for user in USERS {
                 let before = gateway.service().status_json(process);
-                let request = request(&line.method, process);
+                let request = request(line, process);
                 let answer = call(&mut peer, user, &line.method, &request);
                 let what = format!("{} of {process} by {user:?}: {answer:?}", line.method);
                 let (may, cell) = (is_among(user, &line.own[column]), &line.own[column]);
