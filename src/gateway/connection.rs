@@ -16,6 +16,7 @@ use crate::gateway::live::{self, End, Entered};
 use crate::gateway::rate_limit::Violation;
 use crate::gateway::serving::Watches;
 use crate::gateway::shared::{Access, Gateway};
+use crate::gateway::shares::Holder;
 use crate::gateway::unread::Unread;
 use crate::guard::slots::Slot;
 use crate::meter::{FrameMeter, Quotas};
@@ -39,6 +40,10 @@ const SLOTS: usize = 4;
 /// and over all.
 const UNFINISHED_MESSAGES: u64 = 3;
 const UNFINISHED_MESSAGES_ALL: u64 = 6;
+/// What a user who is in by a group may have at once over one connection: nothing counts there what has come
+/// of requests that are not at their end, as the meter does over the network.
+const MEMBER_CALLS: u32 = 8;
+const MEMBER_MESSAGE_LEN: usize = 512 << 10;
 /// The most bytes of a call's metadata.
 const METADATA_MAX: i32 = 16 << 10;
 
@@ -67,11 +72,17 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
             .say(&format!("{address} ({name}): refused: its certificate has all connections that one may"));
         return;
     }
-    gateway.rate_limit.credit(address, clock::now_ms());
+    let begun = clock::now_ms();
+    gateway.rate_limit.credit(address, begun);
+    // The C core ends a connection some time before or after its age, as it goes about.
+    let is_old = |age: Duration| clock::now_ms() - begun >= millis(age.mul_f64(0.85));
     match carry(gateway, tunnel, peer, &access) {
         Ok(Ended::Killed(why)) => {
             gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
             gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
+        }
+        // As we wanted.
+        Ok(Ended::Dismissed) if gateway.serving.is_ending() || gateway.limits.max_age.is_some_and(is_old) => {
         }
         // The gRPC library has given it up: too many streams, broken HTTP/2.
         Ok(Ended::Dismissed) => {
@@ -124,10 +135,14 @@ pub(super) fn serve_calls(
     unread: Unread,
     socket: UnixStream,
 ) -> Result<Arc<Mutex<Server>>, Error> {
+    let (mut streams, mut message_len) = (gateway.limits.streams, gateway.limits.message_size);
+    if matches!(caller.holder(gateway.service_uid), Holder::Member(_)) {
+        (streams, message_len) = (streams.min(MEMBER_CALLS), message_len.min(MEMBER_MESSAGE_LEN));
+    }
     let (caller, watches) = (Arc::new(caller), Watches::default());
     let calls = Calls { gateway: Arc::clone(gateway), caller, watches, unread };
     let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
-        .channel_args(arguments(gateway).build_args())
+        .channel_args(arguments(gateway, streams, message_len).build_args())
         .requests_slot_per_cq(SLOTS)
         .register_service(process_service_service(calls.clone()))
         .register_service(provider_service_service(calls.clone()))
@@ -145,11 +160,11 @@ pub(super) fn serve_calls(
 
 /// What the C core is told about every connection. Its own defences against floods are few: see
 /// `meter/mod.rs`.
-fn arguments(gateway: &Gateway) -> ChannelBuilder {
+fn arguments(gateway: &Gateway, streams: u32, message_len: usize) -> ChannelBuilder {
     let int =
         |builder: ChannelBuilder, key: &std::ffi::CStr, value| builder.raw_cfg_int(key.to_owned(), value);
-    let message_len = i32::try_from(gateway.limits.message_size).unwrap_or(i32::MAX);
-    let streams = i32::try_from(gateway.limits.streams).unwrap_or(i32::MAX);
+    let message_len = i32::try_from(message_len).unwrap_or(i32::MAX);
+    let streams = i32::try_from(streams).unwrap_or(i32::MAX);
     let builder = ChannelBuilder::new(Arc::clone(&gateway.env))
         .max_concurrent_stream(streams)
         .max_receive_message_len(message_len)

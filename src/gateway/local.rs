@@ -1,6 +1,6 @@
 //! gRPC for programs on this machine: over a unix socket, without TLS and passwords. The kernel says who is
 //! at the other end, and who is let in has a role that root gave: so the C core has the connection itself,
-//! without a pump and a meter between.
+//! without a pump and a meter between. Who is in by a group has narrower limits instead.
 //!
 //! The keeper holds the listening socket and the engine lends it, so that connections wait in it while there
 //! is no gateway.
@@ -133,15 +133,22 @@ fn serve(gateway: &Arc<Gateway>, client: UnixStream, peer: PeerCredentials, role
     let failed = |e: io::Error| Error::failed("look after the connection", &e);
     let watched = client.try_clone().map_err(failed)?;
     let end = End::Local(client.try_clone().map_err(failed)?);
-    // What is not taken is held against nobody here: who comes in has a role.
-    let server = connection::serve_calls(gateway, Caller::Local(peer, role), Unread::default(), client)?;
+    // Who may do everything anyway need not be watched.
+    let is_member = peer.uid != 0 && peer.uid != gateway.service_uid;
+    let unread = if is_member { Unread::watched() } else { Unread::default() };
+    let server = connection::serve_calls(gateway, Caller::Local(peer, role), unread.clone(), client)?;
     let _live = connection::enter(gateway, end, &server);
     loop {
         // The C core shuts the socket down at its end, and the client at its own: either is seen here.
         let mut fds = [PollFd::traffic(watched.as_fd(), false, false)];
-        poll::wait(&mut fds, None).map_err(failed)?;
+        let due = unread.due_ms().filter(|_| is_member);
+        poll::wait(&mut fds, due).map_err(failed)?;
         if fds[0].is_hung_up() {
             return Ok(());
+        }
+        if due.is_some_and(|due| due <= clock::now_ms()) && unread.due_ms() == due {
+            socket::shutdown(watched.as_fd());
+            return Err(Error::new(Code::Refused, "connection ended: it takes no answers"));
         }
     }
 }

@@ -11,6 +11,7 @@ use grpcio::UnarySinkResult;
 use parking_lot::Mutex;
 
 use crate::sys::clock;
+use crate::sys::poll::Waker as Thread;
 use crate::wire::time::millis;
 
 /// What a client is to take in a millisecond, in bytes, beside the time that it may take nothing.
@@ -23,11 +24,20 @@ pub(super) struct Unread(Arc<Mutex<Answers>>);
 #[derive(Default)]
 struct Answers {
     next: u64,
+    /// Who looks when they are due; none: it is looked whenever bytes pass.
+    watcher: Option<Thread>,
     /// When each has to be out (monotonic ms), and its number.
     due: BTreeSet<(u64, u64)>,
 }
 
 impl Unread {
+    /// For this thread to watch, which is woken by each answer.
+    pub fn watched() -> Self {
+        let unread = Self::default();
+        unread.0.lock().watcher = Some(Thread::for_this_thread());
+        unread
+    }
+
     /// Keeps the response of a call until it is out. `stall`: how long the client may take nothing of it.
     pub fn keep(&self, response: UnarySinkResult, len: usize, stall: Duration) {
         let due = clock::now_ms() + millis(stall) + len as u64 / LEN_PER_MS;
@@ -35,6 +45,7 @@ impl Unread {
         answers.next += 1;
         let place = (due, answers.next);
         answers.due.insert(place);
+        answers.watcher.iter().for_each(Thread::wake);
         drop(answers);
         let kept = Kept { unread: self.clone(), place, response: Mutex::new(Some(response)) };
         Arc::new(kept).look();

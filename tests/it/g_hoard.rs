@@ -151,6 +151,8 @@ fn a_connection_ends_with_its_age() {
     let mut busy = Peer::new(&gateway);
     let call = busy.ask("Wait", &login_of(User::Viewer), &text_field(1, b"web"));
     assert_ne!(busy.answer(call).and_then(|answer| answer.status), Some(OK), "the grace has an end");
+    // Which is no fault of theirs.
+    assert!(!gateway.log().contains("broke the rules"), "{}", gateway.log());
     expect_service(&gateway);
 }
 
