@@ -70,7 +70,7 @@ use crate::meter::unfinished::Budget;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
-use crate::sys::{clock, confine, memory, socket, thread};
+use crate::sys::{clock, confine, landlock, memory, socket, thread};
 use crate::wire::error::{Code, Error};
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
@@ -102,7 +102,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let Options { address, socket, say } = options;
     // Before there is another thread, which would keep what this one gives up.
     confine::drop_capabilities()
-        .and_then(|()| confine::open_nothing())
+        .and_then(|()| landlock::open_nothing())
         .map_err(|e| Error::failed("give up what it does not need", &e))?;
     let Setup { mut network, service_uid, groups } = setup(&address, true)?;
     let users = network.as_mut().map(|network| std::mem::take(&mut network.users)).unwrap_or_default();

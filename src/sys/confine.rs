@@ -1,24 +1,9 @@
-//! Gives up what this process will not need: its capabilities, and the way to files and the network.
+//! Gives up the capabilities, which this process will not need. The way to files and the network is given up
+//! in `sys/landlock.rs`.
 
 use std::io;
-use std::mem::size_of;
 
 use crate::sys::{cerr, cerr_long};
-
-/// The kernel's `struct landlock_ruleset_attr`, as far as we use it.
-#[repr(C)]
-struct Ruleset {
-    files: u64,
-    network: u64,
-}
-
-/// Everything that version 1 of landlock knows of files: to open, make, remove or execute any.
-const FILES: u64 = (1 << 13) - 1;
-/// What each later version adds: renames across directories, truncation, device commands.
-const FILES_SINCE: [(i64, u64); 3] = [(2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
-/// Since version 4: to bind and to connect TCP.
-const NETWORK: (i64, u64) = (4, 3);
-const VERSION_ASKED: u32 = 1;
 
 /// The header of capset(2), third version.
 #[repr(C)]
@@ -45,57 +30,5 @@ pub fn drop_capabilities() -> io::Result<()> {
     unsafe {
         cerr(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         cerr_long(libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr())).map(drop)
-    }
-}
-
-/// From now on this thread, and those that it makes, open no file and no TCP connection; what is open stays
-/// so. False: this kernel has no landlock. To be called after [`drop_capabilities`].
-pub fn open_nothing() -> io::Result<bool> {
-    // SAFETY: without an address it only tells the version.
-    let version = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<Ruleset>(), 0usize, VERSION_ASKED)
-    };
-    if version < 1 {
-        return Ok(false);
-    }
-    let later = FILES_SINCE.iter().filter(|(since, _)| version >= *since).map(|(_, files)| files);
-    let files = later.fold(FILES, |all, some| all | some);
-    let network = if version >= NETWORK.0 { NETWORK.1 } else { 0 };
-    let ruleset = Ruleset { files, network };
-    // An older kernel knows only the first field.
-    let len = if network == 0 { size_of::<u64>() } else { size_of::<Ruleset>() };
-    // SAFETY: the attributes live through the call; the descriptor is ours, used once and closed.
-    unsafe {
-        let fd = cerr_long(libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, len, 0u32))?;
-        let restricted = cerr_long(libc::syscall(libc::SYS_landlock_restrict_self, fd, 0u32));
-        libc::close(i32::try_from(fd).expect("a descriptor"));
-        restricted.map(|_| true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::File;
-    use std::net::TcpListener;
-
-    #[test]
-    fn a_confined_thread_opens_nothing() {
-        // Both hold for a thread and for those that it makes.
-        let confined = std::thread::spawn(|| {
-            let open = File::open("/proc/self/status").unwrap();
-            drop_capabilities().unwrap();
-            if !open_nothing().unwrap() {
-                return println!("this kernel has no landlock");
-            }
-            assert!(
-                File::open("/proc/self/status").is_err() && File::create("/tmp/provost-confined").is_err()
-            );
-            let status = std::io::read_to_string(open).unwrap();
-            assert!(status.contains("NoNewPrivs:"), "what is open can be read");
-            drop(TcpListener::bind("127.0.0.1:0"));
-        });
-        confined.join().unwrap();
-        assert!(File::open("/proc/self/status").is_ok(), "another thread is not");
     }
 }

@@ -21,6 +21,17 @@ const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
 /// between directories, truncating, calls to devices.
 const KNOWN: [u64; 5] = [(1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 16) - 1];
 
+/// Since this version the interface knows of TCP: to bind, and to connect.
+const NETWORK_SINCE: u32 = 4;
+const NETWORK: u64 = 3;
+
+/// What is given up; the kernel's `struct landlock_ruleset_attr`, as far as we use it.
+#[repr(C)]
+struct Handled {
+    files: u64,
+    network: u64,
+}
+
 /// A rule about what is below a path; the kernel's `struct landlock_path_beneath_attr`.
 #[repr(C, packed)]
 struct PathBeneath {
@@ -41,19 +52,41 @@ pub fn version() -> io::Result<u32> {
 /// what is at and below the paths of `read`, also change what is at and below those of `write`, and reach
 /// nothing else. What is open stays so.
 pub fn restrict(read: Packed<'_>, write: Packed<'_>) -> io::Result<()> {
-    let version = version()?.max(1) as usize;
-    let handled = KNOWN[version.min(KNOWN.len()) - 1];
-    // SAFETY: the kernel reads one number, which is the oldest form of its argument.
-    let ruleset = cerr_long(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const handled, size_of::<u64>(), 0_u32)
-    })?;
-    // SAFETY: a new descriptor, which nobody else owns.
-    let ruleset = unsafe { OwnedFd::from_raw_fd(i32::try_from(ruleset).expect("a descriptor")) };
+    let handled = known(version()?);
+    let ruleset = ruleset(&Handled { files: handled, network: 0 })?;
     for (paths, allowed) in [(read, READ), (write, handled)] {
         for path in paths.iter() {
             allow(&ruleset, path, allowed & handled)?;
         }
     }
+    restrict_self(&ruleset)
+}
+
+/// From now on this thread, and those that it makes, open no file and no TCP connection; what is open stays
+/// so. False: this kernel has no landlock. Only a process that can gain no more rights may call it.
+pub fn open_nothing() -> io::Result<bool> {
+    let Ok(version) = version() else { return Ok(false) };
+    let network = if version >= NETWORK_SINCE { NETWORK } else { 0 };
+    restrict_self(&ruleset(&Handled { files: known(version), network })?).map(|()| true)
+}
+
+/// The rights on files that this version knows.
+fn known(version: u32) -> u64 {
+    KNOWN[(version.max(1) as usize).min(KNOWN.len()) - 1]
+}
+
+fn ruleset(handled: &Handled) -> io::Result<OwnedFd> {
+    // An older kernel knows only the first field.
+    let len = if handled.network == 0 { size_of::<u64>() } else { size_of::<Handled>() };
+    // SAFETY: the kernel reads so many bytes of the attributes, which live through the call.
+    let fd = cerr_long(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(handled), len, 0_u32)
+    })?;
+    // SAFETY: a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) })
+}
+
+fn restrict_self(ruleset: &OwnedFd) -> io::Result<()> {
     // SAFETY: touches no memory.
     cerr_long(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) })
         .map(drop)
@@ -78,4 +111,32 @@ fn allow(ruleset: &OwnedFd, Text(path, _): Text<'_>, allowed: u64) -> io::Result
         libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
     })
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::confine::drop_capabilities;
+    use std::fs::File;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_confined_thread_opens_nothing() {
+        // Both hold for a thread and for those that it makes.
+        let confined = std::thread::spawn(|| {
+            let open = File::open("/proc/self/status").unwrap();
+            drop_capabilities().unwrap();
+            if !open_nothing().unwrap() {
+                return println!("this kernel has no landlock");
+            }
+            assert!(
+                File::open("/proc/self/status").is_err() && File::create("/tmp/provost-confined").is_err()
+            );
+            let status = std::io::read_to_string(open).unwrap();
+            assert!(status.contains("NoNewPrivs:"), "what is open can be read");
+            drop(TcpListener::bind("127.0.0.1:0"));
+        });
+        confined.join().unwrap();
+        assert!(File::open("/proc/self/status").is_ok(), "another thread is not");
+    }
 }
