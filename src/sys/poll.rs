@@ -208,6 +208,18 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<u64>) -> io::Result<Wait> {
     }
 }
 
+/// Waits until a descriptor is ready or `deadline` (monotonic ms) has come. A wake that comes meanwhile is for
+/// the next [`wait`].
+pub fn wait_unwoken(fds: &mut [PollFd<'_>], deadline: u64) -> io::Result<()> {
+    loop {
+        // Nobody sends the signal to a thread that is not in a wait; what interrupts is for others.
+        match ppoll(fds, Some(deadline)) {
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
 fn ppoll(fds: &mut [PollFd<'_>], deadline: Option<u64>) -> io::Result<libc::c_int> {
     let timeout = deadline.map(|ms| {
         let left = ms.saturating_mul(1_000_000).saturating_sub(if ms == 0 { 0 } else { clock::now_ns() });

@@ -52,7 +52,8 @@ impl ExecAttempt {
             match beside::spawn(&mut command(OsStr::from_bytes(candidate.to_bytes()), launch), place) {
                 Ok(child) => {
                     let tree = Tree { cgroup, notified: Vec::new(), leader_gone: false, ..process.clone() };
-                    return Self::new(child, tree).map_err(|e| format!("cannot look after it: {e}"));
+                    let pidfd = PidFd::open(child.id());
+                    return Self::new(child, pidfd, tree).map_err(|e| format!("cannot look after it: {e}"));
                 }
                 Err(e) => {
                     if e.kind() != io::ErrorKind::NotFound {
@@ -65,14 +66,15 @@ impl ExecAttempt {
         Err(format!("cannot execute {program}: {error}"))
     }
 
-    fn new(mut child: Child, mut tree: Tree) -> io::Result<Self> {
-        let pidfd = PidFd::open(child.id())?;
+    fn new(mut child: Child, pidfd: io::Result<PidFd>, mut tree: Tree) -> io::Result<Self> {
+        let pidfd = pidfd.inspect_err(|_| abandon(&mut child, &tree))?;
         tree.leader = Leader::of(child.id(), &pidfd);
         let stderr = child.stderr.take();
-        if let Some(stderr) = &stderr {
+        let attempt = Self { child, pidfd, tree, stderr, said: Vec::new() };
+        if let Some(stderr) = &attempt.stderr {
             socket::set_nonblocking(stderr.as_fd(), true)?;
         }
-        Ok(Self { child, pidfd, tree, stderr, said: Vec::new() })
+        Ok(attempt)
     }
 
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
@@ -132,16 +134,22 @@ impl Drop for ExecAttempt {
         }
         self.end_tree();
         let _ = self.pidfd.signal(signal::KILL);
-        let until = clock::now_ms() + DYING_MS;
-        // A wake that this takes is not lost: whoever drops it looks at its messages before it waits again.
-        while clock::now_ms() < until {
-            let mut fds = [PollFd::readable(self.pidfd.as_fd())];
-            if poll::wait(&mut fds, Some(until)).is_err() || fds[0].is_ready() {
-                break;
-            }
-        }
+        // Wakes that come meanwhile are for the thread, when it waits for what it waits for.
+        let mut fds = [PollFd::readable(self.pidfd.as_fd())];
+        let _ = poll::wait_unwoken(&mut fds, clock::now_ms() + DYING_MS);
         let _ = self.child.try_wait();
     }
+}
+
+/// Ends one that cannot be looked after: for want of a descriptor there is none to wait with. It is our child
+/// and not yet waited for, so its number is its own.
+fn abandon(child: &mut Child, tree: &Tree) {
+    if let Some(cgroup) = &tree.cgroup {
+        let _ = cgroup.kill();
+    }
+    let _ = child.kill();
+    // It has begun a moment ago, and is killed: the kernel does not keep us waiting.
+    let _ = child.wait();
 }
 
 fn command(program: &OsStr, launch: &Launch) -> Command {
@@ -156,4 +164,48 @@ fn command(program: &OsStr, launch: &Launch) -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll::{Wait, Waker};
+    use crate::wire::id::ProcessId;
+    use std::path::Path;
+
+    fn child() -> Child {
+        let mut command = Command::new("sleep");
+        command.arg("71301").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        beside::spawn(&mut command, Place::default()).unwrap()
+    }
+
+    fn tree() -> Tree {
+        Tree {
+            id: ProcessId::new(),
+            service: uuid::Uuid::nil(),
+            cgroup: None,
+            leader: Leader::default(),
+            leader_gone: false,
+            notified: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_looked_after_is_ended() {
+        let child = child();
+        let pid = child.id();
+        let error = ExecAttempt::new(child, Err(io::Error::from_raw_os_error(errno::EMFILE)), tree());
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(errno::EMFILE));
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn a_wake_during_its_end_is_not_lost() {
+        let child = child();
+        let pidfd = PidFd::open(child.id());
+        let attempt = ExecAttempt::new(child, pidfd, tree()).unwrap();
+        Waker::for_this_thread().wake();
+        drop(attempt);
+        assert_eq!(poll::wait(&mut [], Some(clock::now_ms())).unwrap(), Wait::Woken);
+    }
 }
