@@ -1,7 +1,7 @@
 //! `provost graph`: which processes need which, as a tree; and what the last start took, as the chain
 //! of those who waited for one another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::json;
 
@@ -76,8 +76,11 @@ fn run(args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
         return Ok(0);
     }
     let now = Timestamp::now();
+    let mut shown = HashSet::new();
     for at in tops {
-        graph.tree(at, &mut Vec::new(), "", now, session);
+        for line in graph.tree(at, &mut shown) {
+            graph.print(&line, now, session);
+        }
     }
     Ok(0)
 }
@@ -95,6 +98,17 @@ fn definitions(client: &mut Client) -> Result<Vec<Definition>, Error> {
 struct Graph<'a> {
     all: &'a [Definition],
     needs: Vec<Vec<(&'static str, usize)>>,
+}
+
+/// A process in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    at: usize,
+    depth: usize,
+    /// How the one above needs it.
+    how: &'static str,
+    /// What it needs stands further up.
+    is_above: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -132,36 +146,43 @@ impl<'a> Graph<'a> {
 
     /// Those that nobody needs, in the order in which they were made.
     fn tops(&self) -> Vec<usize> {
-        let needed: Vec<usize> = self.needs.iter().flatten().map(|(_, at)| *at).collect();
+        let needed: HashSet<usize> = self.needs.iter().flatten().map(|(_, at)| *at).collect();
         (0..self.all.len()).filter(|at| !needed.contains(at)).collect()
     }
 
-    fn tree(&self, at: usize, path: &mut Vec<usize>, how: &str, now: Timestamp, session: &mut Session) {
+    /// Below each those that it needs. What stands further up with all that it needs stands here without.
+    fn tree(&self, top: usize, shown: &mut HashSet<usize>) -> Vec<Line> {
+        let (mut lines, mut left) = (Vec::new(), vec![(top, 0, "")]);
+        while let Some((at, depth, how)) = left.pop() {
+            let is_above = !shown.insert(at) && !self.needs[at].is_empty();
+            lines.push(Line { at, depth, how, is_above });
+            if !is_above {
+                left.extend(self.needs[at].iter().rev().map(|(how, need)| (*need, depth + 1, *how)));
+            }
+        }
+        lines
+    }
+
+    fn print(&self, line: &Line, now: Timestamp, session: &mut Session) {
+        let Line { at, depth, how, is_above } = *line;
         let process = &self.all[at].process;
         if session.is_json() {
             let needs: Vec<_> = (self.needs[at].iter())
                 .map(|(how, need)| json!({ "how": how, "name": self.name(*need) }))
                 .collect();
             session.object(&json!({
-                "depth": path.len(),
+                "depth": depth,
                 "name": process.label(),
                 "state": process.state.name(),
                 "ready": process.ready,
                 "needs": needs,
+                "above": is_above,
             }));
-        } else {
-            let indent = "  ".repeat(path.len());
-            session.out.line(&format!("{indent}{how}{}: {}", process.label(), text::state(process, now)));
-        }
-        // A circle cannot be made, but what is shown need not be of one moment.
-        if path.contains(&at) {
             return;
         }
-        path.push(at);
-        for (how, need) in &self.needs[at] {
-            self.tree(*need, path, &format!("{how} "), now, session);
-        }
-        path.pop();
+        let (indent, above) = ("  ".repeat(depth), if is_above { " (see above)" } else { "" });
+        let how = if how.is_empty() { String::new() } else { format!("{how} ") };
+        session.out.line(&format!("{indent}{how}{}: {}{above}", process.label(), text::state(process, now)));
     }
 
     /// From one to whom it waited for longest, and so on.
@@ -256,6 +277,22 @@ mod tests {
         }
         assert_eq!(spans["web"], Span { started: 50, ready: Some(75) });
         assert_eq!((ms(999), ms(1234)), ("999ms".into(), "1.234s".into()));
+    }
+
+    #[test]
+    fn what_many_need_stands_once_with_all_that_it_needs() {
+        let layer = |n: usize| {
+            if n < 2 {
+                Vec::new()
+            } else {
+                vec![("requires", (n / 2 - 1) * 2), ("after", (n / 2 - 1) * 2 + 1)]
+            }
+        };
+        let graph = Graph { all: &[], needs: (0..60).map(layer).collect() };
+        let lines = graph.tree(59, &mut HashSet::new());
+        assert_eq!(lines.len(), 1 + 29 * 4 - 2, "{lines:?}");
+        assert_eq!(lines[1], Line { at: 56, depth: 1, how: "requires", is_above: false });
+        assert_eq!(lines.last(), Some(&Line { at: 55, depth: 2, how: "after", is_above: true }));
     }
 
     #[test]

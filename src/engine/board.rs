@@ -2,7 +2,7 @@
 //! transitions, read by the threads of the others. Whoever waits for others is woken when one of those
 //! changes, and by nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +15,6 @@ use crate::wire::process::State;
 
 /// What the end of one takes beside its grace, ms: SIGKILL.
 const KILL_MS: u64 = 2500;
-/// How deep needs are followed where it is asked how long they take.
-const DEPTH_MAX: u32 = 64;
 
 /// How a process stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +119,17 @@ impl Board {
     #[must_use]
     pub fn waits_ms(&self, id: ProcessId) -> u64 {
         let inner = self.0.lock();
-        inner.standings.get(&id).map_or(0, |own| inner.waits_ms(own, 0))
+        let is_needed = |own: &Standing| inner.standings.values().any(|s| s.is_active && s.needs(own));
+        match inner.standings.get(&id).is_some_and(is_needed) {
+            true => inner.all_waits_ms().remove(&id).unwrap_or(0),
+            false => 0,
+        }
+    }
+
+    /// The longest of all of these times, ms.
+    #[must_use]
+    pub fn longest_wait_ms(&self) -> u64 {
+        self.0.lock().all_waits_ms().into_values().max().unwrap_or(0)
     }
 
     /// Tells this thread, until the watch is dropped, when one of those changes whom it needs or who need it.
@@ -144,12 +152,44 @@ impl Inner {
         }
     }
 
-    fn waits_ms(&self, own: &Standing, depth: u32) -> u64 {
-        if depth == DEPTH_MAX || own.name.is_empty() {
-            return 0;
+    /// How long each waits at its end for those that need it, ms: from those that nobody needs on, one after
+    /// the other, each once.
+    fn all_waits_ms(&self) -> HashMap<ProcessId, u64> {
+        let mut by_name: HashMap<String, Vec<ProcessId>> = HashMap::new();
+        for (id, standing) in &self.standings {
+            if !standing.name.is_empty() {
+                by_name.entry(standing.name.clone()).or_default().push(*id);
+            }
+            if let Some(group) = &standing.needs.in_group {
+                by_name.entry(format!("@{group}")).or_default().push(*id);
+            }
         }
-        let others = self.standings.values().filter(|s| s.is_active && s.name != own.name && s.needs(own));
-        others.map(|s| s.stop_ms + KILL_MS + self.waits_ms(s, depth + 1)).max().unwrap_or(0)
+        let needed_by = |id: ProcessId, standing: &Standing| -> BTreeSet<ProcessId> {
+            let meant = standing.needs.all().filter_map(|name| by_name.get(name)).flatten().copied();
+            meant.filter(|other| *other != id).collect()
+        };
+        let active = self.standings.iter().filter(|(_, standing)| standing.is_active);
+        let needs: HashMap<_, _> = active.map(|(id, standing)| (*id, needed_by(*id, standing))).collect();
+        let mut left: HashMap<ProcessId, usize> = HashMap::new();
+        for id in needs.values().flatten() {
+            *left.entry(*id).or_default() += 1;
+        }
+        let mut waits: HashMap<ProcessId, u64> = HashMap::new();
+        let mut free: Vec<_> = needs.keys().filter(|id| !left.contains_key(*id)).copied().collect();
+        while let Some(id) = free.pop() {
+            let (Some(needed), Some(own)) = (needs.get(&id), self.standings.get(&id)) else { continue };
+            let until = waits.get(&id).unwrap_or(&0).saturating_add(own.stop_ms).saturating_add(KILL_MS);
+            for other in needed {
+                let wait = waits.entry(*other).or_default();
+                *wait = until.max(*wait);
+                let count = left.entry(*other).or_default();
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    free.push(*other);
+                }
+            }
+        }
+        waits
     }
 }
 
@@ -228,5 +268,25 @@ mod tests {
         let needs = Needs { after: vec!["db".into()], ..Needs::default() };
         board.put(web, Standing { needs: Arc::new(needs), ..standing("web", &[]) });
         assert!(!board.has_to_wait(db, false) && board.has_to_wait(db, true), "at the end everybody goes");
+    }
+
+    #[test]
+    fn many_ways_to_one_are_each_gone_once() {
+        let board = Board::default();
+        let id = |_| ProcessId::new();
+        let layers: Vec<[ProcessId; 2]> = (0..30).map(|_| [0, 1].map(id)).collect();
+        for (layer, ids) in layers.iter().enumerate() {
+            let below = layer.checked_sub(1);
+            let needs: Vec<_> =
+                below.map(|n| [format!("a{n}"), format!("b{n}")]).into_iter().flatten().collect();
+            let needs: Vec<_> = needs.iter().map(String::as_str).collect();
+            board.put(ids[0], standing(&format!("a{layer}"), &needs));
+            board.put(ids[1], standing(&format!("b{layer}"), &needs));
+        }
+        let begin = std::time::Instant::now();
+        assert_eq!(board.waits_ms(layers[0][0]), 29 * (1000 + KILL_MS));
+        assert_eq!(board.waits_ms(layers[29][1]), 0);
+        assert_eq!(board.longest_wait_ms(), 29 * (1000 + KILL_MS));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }

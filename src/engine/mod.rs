@@ -180,7 +180,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
             let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec().stop.timeout).max();
             let graces = [grace(&internal), grace(&others)].into_iter().flatten().sum::<Duration>();
             // Who is needed goes after those who need it.
-            let chain = others.iter().map(|p| ending.context.board.waits_ms(p.id)).max().unwrap_or(0);
+            let chain = ending.context.board.longest_wait_ms();
             let ms = millis(graces).saturating_add(chain).saturating_add(STOP_BESIDE_GRACE_MS);
             let _ = ending.context.link.send(&ToKeeper::StopTakes { ms }, &[]);
         }
