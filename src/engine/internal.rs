@@ -14,7 +14,7 @@ use crossbeam_channel::bounded;
 use crate::engine::memory::Memory;
 use crate::engine::process::fresh::fresh;
 use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
-use crate::engine::process::state::StopOrder;
+use crate::engine::process::input::StopOrder;
 use crate::engine::process::worker;
 use crate::engine::service::Engine;
 use crate::engine::settings::GatewaySpecs;

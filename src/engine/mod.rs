@@ -35,7 +35,7 @@ use crossbeam_channel::unbounded;
 
 use crate::engine::history::journal;
 use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
-use crate::engine::process::state::StopOrder;
+use crate::engine::process::input::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
 use crate::engine::store::{ErrorKind, Opened, Sqlite};

@@ -302,3 +302,39 @@ fn who_is_ready_is_not_looked_at() {
     wait::pass(Duration::from_secs(2));
     assert_eq!(switches(), before, "threads of the engine have woken for nothing");
 }
+
+/// More than its socket holds, and more time than it has by its definition.
+#[test]
+fn a_program_is_listened_to_until_its_end() {
+    let service = Service::new();
+    let script = "import signal
+def end(*_):
+    say('STOPPING=1\\nEXTEND_TIMEOUT_USEC=30000000')
+    for n in range(2000): say('STATUS=closing %d' % n)
+    time.sleep(2)
+    os._exit(7)
+signal.signal(signal.SIGTERM, end)
+say('READY=1')
+while True: time.sleep(71112)";
+    start(&service, &["--name", "web", "--ready-notify", "--stop-timeout", "1s"], &python(script));
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+    service.ok(&["stop", "web"]);
+    let shown = service.status_json("web");
+    assert_eq!(shown["exit"]["code"], 7, "{shown}");
+    assert_eq!(shown["status"], "closing 1999");
+}
+
+#[test]
+fn another_time_to_be_ready_counts_from_the_same_start() {
+    let service = Service::new();
+    let options = ["--name", "web", "--ready-line", "up", "--ready-timeout", "2s"];
+    start(&service, &options, &["sleep".into(), "71113".into()]);
+    service.ok(&["update", "--ready-timeout", "10m", "web"]);
+    // Longer than it had at first.
+    wait::pass(Duration::from_millis(2500));
+    assert_eq!(service.state("web"), "running");
+    service.ok(&["update", "--ready-timeout", "1s", "web"]);
+    wait::until("its time is over", SOON, || service.state("web") == "stopped");
+    let why = service.ok(&["why", "web"]);
+    assert!(why.contains("not printed that it is ready within 1 s"), "{why}");
+}

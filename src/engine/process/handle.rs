@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 
 use crate::engine::context::Context;
 use crate::engine::memory::Memory;
+use crate::engine::process::input::StopOrder;
 use crate::engine::process::restart::is_done;
 use crate::engine::process::standing::{Going, standing};
-use crate::engine::process::state::StopOrder;
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::poll::Waker;

@@ -7,6 +7,7 @@ pub mod executable;
 pub mod failure;
 pub mod fresh;
 pub mod handle;
+pub mod input;
 pub mod now;
 pub mod pipes;
 pub mod prepare;

@@ -24,103 +24,18 @@
 
 use std::time::Duration;
 
+use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent};
-use crate::wire::probes::Readiness;
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
-use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
+use crate::wire::spec::Scope;
 use crate::wire::time::{Timestamp, millis};
 
 /// How long after SIGKILL before what is left is called stuck, ms.
 const KILL_MS: u64 = 2000;
-
-/// The rules a process lives by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    pub restart: RestartRules,
-    pub stop: StopRules,
-    /// Whether something must show that it is ready.
-    pub proves_ready: bool,
-    /// ... and within which time.
-    pub ready_limit: Option<Duration>,
-    /// ... which is its end, with success.
-    pub is_job: bool,
-}
-
-impl From<&Spec> for Rules {
-    fn from(spec: &Spec) -> Self {
-        Self {
-            restart: spec.restart.clone(),
-            stop: spec.stop.clone(),
-            proves_ready: spec.ready.is_some(),
-            ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some()),
-            is_job: spec.ready == Some(Readiness::Exit),
-        }
-    }
-}
-
-/// How to stop, where it differs from the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct StopOrder {
-    pub signal: Option<u32>,
-    pub timeout: Option<Duration>,
-    pub scope: Option<Scope>,
-    pub no_kill: bool,
-    /// The service ends; a later one is to start it again.
-    pub for_now: bool,
-}
-
-impl StopOrder {
-    #[must_use]
-    pub fn at_once() -> Self {
-        Self { signal: Some(signal::KILL), timeout: Some(Duration::ZERO), ..Self::default() }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A client wants it to run.
-    Start,
-    /// A client, or the end of the service, wants it to be gone.
-    Stop(StopOrder),
-    /// A client wants it gone, then running.
-    Restart,
-    /// The keeper made a child.
-    Spawned {
-        pid: u32,
-    },
-    /// There is no child, or it ended before its exec. An exit follows if there was one.
-    SpawnFailed {
-        failure: StartFailure,
-        child: Child,
-    },
-    Executed,
-    Ready,
-    /// It said that it is ready no more.
-    Unready,
-    /// It needs so much longer until it is ready.
-    Extend(Duration),
-    /// A probe says that the run has failed, and why.
-    Unfit(String),
-    /// The process itself ended.
-    Exited(Exit),
-    /// The process itself ended, and how was not seen.
-    Lost,
-    /// Nothing of it is left.
-    TreeEmpty,
-    /// The deadline has come.
-    Deadline,
-}
-
-/// Whether a failed spawn left a child whose exit is still to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Child {
-    None,
-    Exits,
-}
 
 /// What is to be done, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +96,7 @@ impl Step<'_> {
             Input::Ready => self.reported_ready(),
             Input::Unready => self.reported_unready(),
             Input::Extend(time) => self.extended(time),
+            Input::NewLimit => self.limited(),
             Input::Unfit(why) => self.reported_unfit(&why),
             Input::Exited(exit) => self.reported_end(Some(exit)),
             Input::Lost => self.reported_end(None),
@@ -286,9 +202,31 @@ impl Step<'_> {
         }
     }
 
+    /// It never shortens what it has.
     fn extended(&mut self, time: Duration) {
-        if self.record.state == State::Running && self.record.deadline.is_some() {
+        let is_asked = self.record.stop.phase == StopPhase::Asked;
+        let counts = match self.record.state {
+            State::Running => true,
+            State::Stopping => is_asked && !self.record.leader_gone,
+            State::Starting | State::Stopped | State::Failed | State::Backoff => false,
+        };
+        let until = self.now.mono_ms.saturating_add(millis(time));
+        if counts && self.record.deadline.is_some_and(|deadline| deadline < until) {
             self.set_deadline(millis(time));
+        }
+    }
+
+    /// The new time counts from the same start.
+    fn limited(&mut self) {
+        if self.record.state != State::Running || self.record.ready {
+            return;
+        }
+        match self.rules.ready_limit {
+            None => self.clear_deadline(),
+            Some(limit) => {
+                let until = self.record.started_mono.saturating_add(millis(limit));
+                self.set_deadline(until.saturating_sub(self.now.mono_ms));
+            }
         }
     }
 

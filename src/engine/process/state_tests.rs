@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::process::fresh::fresh;
 use crate::wire::id::ProcessId;
 use crate::wire::process::End;
-use crate::wire::spec::RestartPolicy;
+use crate::wire::spec::{RestartPolicy, RestartRules, StopRules};
 
 struct Sim {
     record: Record,
@@ -335,10 +335,33 @@ fn what_is_not_ready_has_so_long_and_may_ask_for_more() {
     sim.ms = 1400;
     sim.put(Input::Extend(Duration::from_millis(300)));
     assert_eq!(sim.record.deadline, Some(1700));
+    sim.put(Input::Extend(Duration::from_millis(1)));
+    assert_eq!(sim.record.deadline, Some(1700), "it does not ask for less");
+    sim.rules.ready_limit = Some(Duration::from_millis(900));
+    sim.put(Input::NewLimit);
+    assert_eq!((sim.record.deadline, sim.record.deadline_at), (Some(1900), Some(Timestamp(1900))));
+    sim.rules.ready_limit = Some(Duration::from_millis(100));
+    sim.put(Input::NewLimit);
+    assert_eq!(sim.record.deadline, Some(1400), "it is over");
     sim.put(Input::Ready);
     assert_eq!((sim.record.ready, sim.record.deadline), (true, None));
     sim.put(Input::Extend(Duration::from_millis(300)));
     assert_eq!(sim.record.deadline, None, "it is ready, and may take what time it likes");
     assert_eq!(kinds(&sim.put(Input::Unready)), [EventKind::Unready]);
     assert!(kinds(&sim.put(Input::Unready)).is_empty());
+}
+
+#[test]
+fn what_is_to_end_may_ask_for_more_until_it_is_killed() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder { timeout: Some(Duration::from_millis(500)), ..StopOrder::default() }));
+    sim.ms = 1400;
+    sim.put(Input::Extend(Duration::from_millis(300)));
+    assert_eq!(sim.record.deadline, Some(1700));
+    sim.ms = 1700;
+    sim.put(Input::Deadline);
+    assert_eq!(sim.record.stop.phase, StopPhase::Killed);
+    let deadline = sim.record.deadline;
+    sim.put(Input::Extend(Duration::from_secs(300)));
+    assert_eq!(sim.record.deadline, deadline);
 }

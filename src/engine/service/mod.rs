@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use crate::engine::process::handle::Ask;
-use crate::engine::process::state::StopOrder;
+use crate::engine::process::input::StopOrder;
 use crate::engine::service::engine::{Answer, Asked, Failure};
 use crate::engine::service::who::Who;
 use crate::listener::{Caller, Closed, Replies, Service};

@@ -6,7 +6,7 @@ use crate::engine::context::ending;
 use crate::engine::memory::Memory;
 use crate::engine::process::fresh::fresh;
 use crate::engine::process::handle::{Ask, Process};
-use crate::engine::process::state::StopOrder;
+use crate::engine::process::input::StopOrder;
 use crate::engine::process::worker;
 use crate::engine::service::batch;
 use crate::engine::service::engine::{Answer, Asked, Engine};

@@ -2,12 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use crate::engine::process::input::Input;
 use crate::engine::process::prepare::Variables;
 use crate::engine::process::probe::Finding;
 use crate::engine::process::probe::exec::{CGROUP, ExecAttempt};
 use crate::engine::process::probe::net::listeners;
 use crate::engine::process::probe::notify::{NotifySocket, Word};
-use crate::engine::process::state::Input;
 use crate::engine::process::worker::Worker;
 use crate::sys::socket::PeerCredentials;
 use crate::sys::{clock, procfs, system};
@@ -78,9 +78,11 @@ impl Worker {
         }
     }
 
-    /// Whether what it says can be taken: not before its state says that it runs.
+    /// Whether what it says can be taken: not before its state says that it runs, and then until its end. If
+    /// nobody read it, it would hang in saying it.
     pub(super) fn hears(&self) -> Option<&NotifySocket> {
-        self.probes.notify.as_ref().filter(|_| self.record.state == State::Running)
+        let speaks = matches!(self.record.state, State::Running | State::Stopping);
+        self.probes.notify.as_ref().filter(|_| speaks)
     }
 
     pub(super) fn look_at_output(&mut self) {
@@ -145,6 +147,9 @@ impl Worker {
     fn heard(&mut self, word: Word) {
         let is_measure = self.process.spec().ready == Some(Readiness::Notify);
         match word {
+            // Its end is under way: what it says of its readiness and its life comes too late.
+            Word::Ready | Word::Stopping | Word::Watchdog | Word::Unwell
+                if self.record.state != State::Running => {}
             Word::Ready if is_measure && !self.record.ready => self.is_ready(),
             Word::Ready => {}
             Word::Stopping => self.apply_quietly(Input::Unready),
@@ -167,7 +172,7 @@ impl Worker {
     /// Whether somebody of the process has sent it. One who has ended meanwhile, as systemd-notify has at
     /// once, cannot be looked at: then the user counts, who may do as he likes with the process anyway.
     fn is_ours(&self, sender: PeerCredentials) -> bool {
-        if sender.pid == self.tree.leader.pid {
+        if sender.pid == self.tree.leader.pid && !self.tree.leader_gone {
             return true;
         }
         if procfs::stat(sender.pid).is_some_and(|stat| !stat.is_zombie()) {

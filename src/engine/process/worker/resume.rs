@@ -2,9 +2,10 @@
 //! earlier service. And the last thing it does before it waits for long.
 
 use crate::engine::process::handle::Inherited;
+use crate::engine::process::input::Input;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::probe::notify::NotifySocket;
-use crate::engine::process::state::{Action, Input, Whom};
+use crate::engine::process::state::{Action, Whom};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
 use crate::sys::cgroup::Cgroup;

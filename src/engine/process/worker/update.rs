@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::context;
 use crate::engine::process::handle::AnswerTo;
+use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::{self, Identity, Variables};
-use crate::engine::process::state::{Input, Rules};
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::wire::error::{Code, Error};
@@ -72,7 +72,7 @@ impl Worker {
         self.record.cause = before;
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
-        self.rules = Rules::from(&**spec);
+        let before = std::mem::replace(&mut self.rules, Rules::from(&**spec));
         self.put_standing();
         // It may need others now: they are looked at anew.
         self.bonds.watch = None;
@@ -83,6 +83,9 @@ impl Worker {
         // Again, since the store may have looked in between.
         self.process.mark(true);
         if self.record.state == State::Running {
+            if before.ready_limit != self.rules.ready_limit {
+                self.apply_quietly(Input::NewLimit);
+            }
             self.look_again(spec);
         }
         Ok(())
