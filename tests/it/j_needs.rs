@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::harness::{LATER, Options, SOON, Scratch, Service, wait};
+use std::time::Duration;
+
+use crate::harness::{LATER, Options, SOON, Scratch, Service, procfs, wait};
 
 /// Writes the configuration, and returns its path.
 fn config(service: &Service, text: &str) -> String {
@@ -81,7 +83,7 @@ fn who_needs_another_follows_when_that_ends_and_comes_back() {
         service.ok(&["wait", "--for", "ready", "--timeout", "20s", "top", "deaf", "proud"]);
         let before = ["web", "top", "deaf"].map(|name| service.pid(name));
         fs::remove_file(&gate).unwrap();
-        crate::harness::procfs::signal("KILL", service.pid("db"));
+        procfs::signal("KILL", service.pid("db"));
         wait::until("they have gone with it", LATER, || {
             waits_for(&service, "web") == "db (not ready)" && waits_for(&service, "top").starts_with("web (")
         });
@@ -220,4 +222,70 @@ fn b20_a_circle_or_a_name_that_is_not_there_changes_nothing() {
     service.ok(&["remove", "--force", "a", "b"]);
     service.ok(&["apply", "--yes", &config(&service, &text)]);
     assert!(service.ok(&["show", "top"]).contains("requires = [\"w-1\", \"w-2\"]"));
+}
+
+/// One that is needed, and one that needs it and ends only when there is this file.
+fn held_up(gate: &str, db: &str) -> String {
+    format!(
+        "[process.db]\ncommand = ['sleep', '72060']\n{db}\n\
+         [process.web]\ncommand = ['sh', '-c', 'trap \"while ! test -e {gate}; do sleep 0.02; done; exit 0\" \
+         TERM; echo up; sleep 72061 & wait']\nready_line = 'up'\nrequires = ['db']\nstop_timeout = '60s'\n\
+         [process.other]\ncommand = ['sleep', '72062']\n"
+    )
+}
+
+/// Those two, and a command in the background that waits until `web` has gone.
+fn with_an_order_that_waits(args: &[&str]) -> (Service, String, crate::harness::cli::Running) {
+    let service = Service::new();
+    let gate = service.scratch().file("gate");
+    service.ok(&["apply", "--yes", &config(&service, &held_up(&gate, ""))]);
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web", "other"]);
+    let order = service.background(args);
+    service.until_state("web", "stopping");
+    (service, gate, order)
+}
+
+fn went_in_order(service: &Service) {
+    assert!(first(service, "web", "exited") < first(service, "db", "stopping"));
+}
+
+#[test]
+fn the_end_of_the_service_waits_behind_a_restart_that_waits() {
+    let (service, gate, restart) = with_an_order_that_waits(&["restart", "db"]);
+    procfs::signal("TERM", service.keeper_pid());
+    // It is told after the others, in the order in which they were made.
+    wait::until("the others are told to end", LATER, || service.state("other") == "stopped");
+    assert_eq!(service.state("db"), "running");
+    fs::write(&gate, "").unwrap();
+    assert_eq!(service.keeper_end(LATER), 0);
+    drop(restart);
+    service.serve_again();
+    went_in_order(&service);
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+}
+
+#[test]
+fn a_start_waits_behind_a_stop_that_waits() {
+    let (service, gate, stop) = with_an_order_that_waits(&["stop", "db"]);
+    let pid = service.pid("db");
+    let start = service.background(&["start", "db"]);
+    // Nothing comes of it yet.
+    wait::pass(Duration::from_millis(300));
+    assert!(service.state("db") == "running" && start.is_running());
+    fs::write(&gate, "").unwrap();
+    // It is done, and started again by the time that this is said.
+    stop.end(LATER);
+    start.end(LATER).expect(0);
+    went_in_order(&service);
+    assert_ne!(service.pid("db"), pid);
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+}
+
+#[test]
+fn a_stop_that_waits_is_answered_when_the_process_ends_by_itself() {
+    let (service, gate, stop) = with_an_order_that_waits(&["stop", "db"]);
+    procfs::signal("KILL", service.pid("db"));
+    stop.end(SOON).expect(0);
+    assert_eq!((service.state("db"), service.state("web")), ("stopped".into(), "stopping".into()));
+    fs::write(&gate, "").unwrap();
 }

@@ -13,9 +13,12 @@ pub struct Bonds {
     pub is_held: bool,
     /// Those that it requires, with the run that each had when it was looked at first.
     pub seen: Vec<(String, u64)>,
-    /// A stop or a restart that waits until those have gone that need it.
-    pub deferred: Option<Deferred>,
+    /// A stop or a restart that waits until those have gone that need it, and what was ordered since.
+    pub deferred: Vec<Deferred>,
 }
+
+/// The most orders that wait for one process.
+pub const DEFERRED_MAX: usize = 64;
 
 /// What is done when those have gone, or at this time (monotonic ms).
 #[derive(Debug)]
@@ -29,6 +32,6 @@ pub struct Deferred {
 impl Bonds {
     /// When it goes, whoever is left.
     pub fn due(&self) -> Option<u64> {
-        self.deferred.as_ref().map(|deferred| deferred.until)
+        self.deferred.last().map(|deferred| deferred.until)
     }
 }

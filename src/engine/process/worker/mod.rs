@@ -7,6 +7,7 @@
 //! never loses the fact.
 
 mod answers;
+mod asks;
 mod exit;
 mod needs;
 mod probes;
@@ -18,32 +19,31 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::engine::context;
 use crate::engine::process::bonds::Bonds;
 use crate::engine::process::executable;
 use crate::engine::process::failure;
-use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
+use crate::engine::process::handle::{Msg, Process};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::probe::Probes;
 use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
-use crate::engine::process::waiting::{Until, Waiting};
+use crate::engine::process::waiting::Waiting;
 use crate::engine::process::worker::exit::exit_of;
 use crate::ring::Source;
+use crate::sys::clock;
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::pipe::pipe;
 use crate::sys::poll::{self, PollFd, Waker};
-use crate::sys::{clock, signal};
 use crate::wire::error::{Code, Error};
-use crate::wire::event::{EventKind, NewEvent};
+use crate::wire::event::NewEvent;
 use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{StartFailure, State};
-use crate::wire::record::{AfterStop, Record};
+use crate::wire::record::Record;
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 
@@ -236,99 +236,6 @@ impl Worker {
             Msg::Spawned { .. } | Msg::NotSpawned { .. } => {}
             Msg::Resume(inherited) => self.resume(inherited),
         }
-    }
-
-    fn ask(&mut self, what: Ask, cause: &str, answer: AnswerTo) {
-        let until = match what {
-            Ask::Start | Ask::Restart { .. } if self.process.context.is_stopping() => {
-                return answer.give(self.process.show(), Some(context::ending()));
-            }
-            Ask::Start => {
-                if self.record.run == 0 {
-                    cause.clone_into(&mut self.record.cause);
-                    self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);
-                }
-                self.go_now();
-                self.apply(Input::Start, cause);
-                Until::Running { run: self.record.run }
-            }
-            Ask::Restart { key } if self.record.orders.has(key) => {
-                let next = u64::from(self.record.stop.then == AfterStop::Run);
-                let is_stopping = self.record.state == State::Stopping;
-                Until::Running { run: self.record.run + if is_stopping { next } else { 0 } }
-            }
-            Ask::Restart { .. } | Ask::Stop(_) => return self.go(what, cause, Some(answer)),
-            Ask::Signal { key, .. } if self.record.orders.has(key) => {
-                return answer.give(self.process.show(), None);
-            }
-            Ask::Signal { signal, scope, key } => {
-                if let Some(key) = key {
-                    // On record before it is sent: it may be lost with the engine, and is never sent twice.
-                    self.record.orders.add(key);
-                    self.commit(&[]);
-                }
-                let error = self.signal(signal, scope, cause).err();
-                return answer.give(self.process.show(), error);
-            }
-            Ask::Update { spec, outdated } => return self.update(&spec, outdated, cause, answer),
-            Ask::Remove => return self.remove(cause, answer),
-        };
-        self.waiting.push(Waiting { until, answer });
-        self.answer();
-    }
-
-    /// A stop or a restart. `answer` is given when that is done.
-    fn do_now(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
-        let run = self.record.run;
-        let until = match what {
-            Ask::Restart { key } => {
-                key.into_iter().for_each(|key| self.record.orders.add(key));
-                self.apply(Input::Restart, cause);
-                Until::Running { run: run + 1 }
-            }
-            Ask::Stop(order) => {
-                self.apply(Input::Stop(order), cause);
-                Until::Gone { run }
-            }
-            Ask::Start | Ask::Signal { .. } | Ask::Update { .. } | Ask::Remove => return,
-        };
-        self.waiting.extend(answer.map(|answer| Waiting { until, answer }));
-        self.answer();
-    }
-
-    fn signal(&mut self, number: u32, scope: Scope, cause: &str) -> Result<(), Error> {
-        let label = self.process.label();
-        if self.record.pid.is_none() {
-            return Err(Error::new(
-                Code::No,
-                format!("{label} is {}, there is nothing to signal", self.record.state.name()),
-            ));
-        }
-        let name = signal::name(number);
-        let reached = (self.process.context.reserve.with(|| self.tree.signal_alone(number, scope)))
-            .map_err(|e| Error::new(Code::Failed, format!("cannot send {name} to {label}: {e}")))?;
-        let events =
-            NewEvent { kind: EventKind::Signalled, detail: format!("{name} to {reached} processes") };
-        let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
-        self.commit(&[events]);
-        self.record.cause = before;
-        Ok(())
-    }
-
-    fn remove(&mut self, cause: &str, answer: AnswerTo) {
-        if !self.record.state.is_at_rest() {
-            let error = Error::new(
-                Code::Refused,
-                format!("{} is {}", self.process.label(), self.record.state.name()),
-            )
-            .hint("stop it first, or use 'provost remove --force'");
-            return answer.give(self.process.show(), Some(error));
-        }
-        self.close_pipes();
-        cause.clone_into(&mut self.record.cause);
-        self.commit(&[NewEvent { kind: EventKind::Removed, detail: String::new() }]);
-        self.removed = true;
-        answer.give(self.process.show(), None);
     }
 
     // ---- what happens to the run

@@ -2,10 +2,8 @@
 //! it follows when that ends, and it does not go before those that need it have gone. The board tells the
 //! thread when one of them has changed.
 
-use std::sync::Arc;
-
 use crate::engine::board::{Standing, Watch};
-use crate::engine::process::bonds::Deferred;
+use crate::engine::process::bonds::{DEFERRED_MAX, Deferred};
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, StopOrder};
 use crate::engine::process::standing::{Going, standing};
@@ -13,6 +11,7 @@ use crate::engine::process::state::Action;
 use crate::engine::process::worker::Worker;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
+use crate::wire::error::{Code, Error};
 use crate::wire::needs::OnDependency;
 use crate::wire::process::State;
 use crate::wire::record::cut;
@@ -23,7 +22,7 @@ impl Worker {
         if self.process.is_internal {
             return;
         }
-        let going = if self.bonds.deferred.is_some() { Going::Leaves } else { Going::Stays };
+        let going = if self.bonds.deferred.is_empty() { Going::Stays } else { Going::Leaves };
         let standing = standing(&self.record, &self.process.spec(), going);
         self.process.context.board.put(self.process.id, standing);
     }
@@ -44,7 +43,7 @@ impl Worker {
 
     /// Is told of the others from now on, for as long as it has something to do with them.
     pub(super) fn watch_others(&mut self) {
-        let is_bound = !self.process.spec().needs.is_none() || self.bonds.deferred.is_some();
+        let is_bound = !self.process.spec().needs.is_none() || !self.bonds.deferred.is_empty();
         if self.record.state.is_at_rest() || !is_bound {
             self.bonds.watch = None;
         } else if self.bonds.watch.is_none() {
@@ -89,6 +88,8 @@ impl Worker {
 
     /// Does what follows from a change of the others, if there was one.
     pub(super) fn look_at_others(&mut self) {
+        // It may have ended by itself: nobody tells it that.
+        self.go_if_alone();
         self.watch_others();
         if !self.bonds.watch.as_ref().is_some_and(Watch::has_changed) {
             return;
@@ -99,7 +100,7 @@ impl Worker {
                 self.follow(failed);
             }
         } else if matches!(self.record.state, State::Starting | State::Running)
-            && self.bonds.deferred.is_none()
+            && self.bonds.deferred.is_empty()
         {
             self.follow_others();
         }
@@ -123,42 +124,61 @@ impl Worker {
         }
     }
 
-    /// Stops or restarts, when those have gone that need it. `answer` is given when that is done.
+    /// Stops or restarts, when those have gone that need it. What is ordered meanwhile waits behind it, a
+    /// start too. `answer` is given when that is done.
     pub(super) fn go(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
-        self.go_now();
-        let is_hurried =
-            matches!(&what, Ask::Stop(order) if order.timeout.is_some_and(|timeout| timeout.is_zero()));
-        let board = Arc::clone(&self.process.context.board);
-        let is_active = matches!(self.record.state, State::Starting | State::Running) && !self.bonds.is_held;
-        let all = self.process.context.is_stopping();
-        if is_hurried || !is_active || !board.has_to_wait(self.process.id, all) {
+        let order = if let Ask::Stop(order) = &what { *order } else { StopOrder::default() };
+        if order.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.go_now();
             return self.do_now(what, cause, answer);
         }
-        let until = clock::now_ms().saturating_add(board.waits_ms(self.process.id));
-        self.bonds.deferred = Some(Deferred { what, cause: cause.to_owned(), answer, until });
+        let is_first = self.bonds.deferred.is_empty();
+        if is_first && (what == Ask::Start || !self.has_to_wait()) {
+            return self.do_now(what, cause, answer);
+        }
+        if self.bonds.deferred.len() >= DEFERRED_MAX && !order.for_now {
+            if let Some(answer) = answer {
+                let e = format!("{} orders wait for those that need {}", DEFERRED_MAX, self.process.label());
+                let error = Error::new(Code::Refused, e).hint("'provost stop --timeout 0' does not wait");
+                answer.give(self.process.show(), Some(error));
+            }
+            return;
+        }
+        // Others that come behind the first one do not prolong the waiting; the end of the service does, for
+        // which more have to go.
+        let until = match self.bonds.deferred.last() {
+            Some(last) if !order.for_now => last.until,
+            _ => clock::now_ms().saturating_add(self.process.context.board.waits_ms(self.process.id)),
+        };
+        self.bonds.deferred.push(Deferred { what, cause: cause.to_owned(), answer, until });
         self.watch_others();
         self.put_standing();
     }
 
+    /// Whether others have to go before it does.
+    fn has_to_wait(&self) -> bool {
+        let is_active = matches!(self.record.state, State::Starting | State::Running) && !self.bonds.is_held;
+        let context = &self.process.context;
+        is_active && context.board.has_to_wait(self.process.id, context.is_stopping())
+    }
+
     /// Does what was deferred, if those have gone, or it itself has, or it has taken too long.
     pub(super) fn go_if_alone(&mut self) {
-        let Some(deferred) = &self.bonds.deferred else { return };
-        let is_active = matches!(self.record.state, State::Starting | State::Running);
-        let all = self.process.context.is_stopping();
-        if !is_active
-            || deferred.until <= clock::now_ms()
-            || !self.process.context.board.has_to_wait(self.process.id, all)
-        {
+        if self.bonds.due().is_some_and(|due| due <= clock::now_ms() || !self.has_to_wait()) {
             self.go_now();
         }
     }
 
-    /// Does what was deferred.
-    pub(super) fn go_now(&mut self) {
-        if let Some(Deferred { what, cause, answer, .. }) = self.bonds.deferred.take() {
-            self.do_now(what, &cause, answer);
-            self.put_standing();
+    /// Does what was deferred, in the order in which it was ordered.
+    fn go_now(&mut self) {
+        let deferred = std::mem::take(&mut self.bonds.deferred);
+        if deferred.is_empty() {
+            return;
         }
+        for Deferred { what, cause, answer, .. } in deferred {
+            self.do_now(what, &cause, answer);
+        }
+        self.put_standing();
     }
 
     /// A stop of what waits for others has nothing to wait for itself.

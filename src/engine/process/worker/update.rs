@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::engine::context;
-use crate::engine::process::handle::AnswerTo;
+use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::{self, Identity, Variables};
 use crate::engine::process::waiting::{Until, Waiting};
@@ -28,8 +28,7 @@ impl Worker {
         let run = self.record.run;
         let until = match (outdated, self.record.state) {
             (OutdatedRun::Restart, State::Starting | State::Running) if self.record.outdated => {
-                self.apply(Input::Restart, cause);
-                Until::Running { run: run + 1 }
+                return self.go(Ask::Restart { key: None }, cause, Some(answer));
             }
             (OutdatedRun::Restart, State::Starting) => Until::Running { run },
             (OutdatedRun::Restart, State::Stopping) if self.record.stop.then == AfterStop::Run => {
