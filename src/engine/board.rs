@@ -76,11 +76,16 @@ struct Watcher {
 }
 
 impl Board {
-    /// How one stands from now on. Those that need it, and those that it needs, are woken if that is new.
+    /// How one stands from now on. Those that need it, and those that it needs, are woken if that is new; so
+    /// are those of which that was true before.
     pub fn put(&self, id: ProcessId, standing: Standing) {
         let mut inner = self.0.lock();
-        if inner.standings.get(&id) == Some(&standing) {
+        let past = inner.standings.get(&id);
+        if past == Some(&standing) {
             return;
+        }
+        if let Some(past) = past.filter(|past| past.needs != standing.needs) {
+            inner.wake(past);
         }
         inner.wake(&standing);
         inner.standings.insert(id, standing);
@@ -268,6 +273,21 @@ mod tests {
         let needs = Needs { after: vec!["db".into()], ..Needs::default() };
         board.put(web, Standing { needs: Arc::new(needs), ..standing("web", &[]) });
         assert!(!board.has_to_wait(db, false) && board.has_to_wait(db, true), "at the end everybody goes");
+    }
+
+    /// What it needs no more may be waiting for it.
+    #[test]
+    fn who_was_needed_before_is_told_too() {
+        let board = Arc::new(Board::default());
+        let (web, db) = (ProcessId::new(), ProcessId::new());
+        board.put(db, standing("db", &[]));
+        board.put(web, standing("web", &["db"]));
+        let watch = board.watch(db, Waker::for_this_thread());
+        assert!(watch.has_changed());
+        board.put(web, standing("web", &[]));
+        assert!(watch.has_changed() && !board.has_to_wait(db, true));
+        board.put(web, standing("web", &["other"]));
+        assert!(!watch.has_changed());
     }
 
     #[test]

@@ -289,3 +289,17 @@ fn a_stop_that_waits_is_answered_when_the_process_ends_by_itself() {
     assert_eq!((service.state("db"), service.state("web")), ("stopped".into(), "stopping".into()));
     fs::write(&gate, "").unwrap();
 }
+
+#[test]
+fn who_is_held_up_starts_when_it_needs_nobody_any_more() {
+    let service = Service::new();
+    let gate = service.scratch().file("gate");
+    let web = "[process.web]\ncommand = ['sleep', '72063']\n";
+    let text = format!("{}{web}requires = ['db']\n", gated("db", &gate, ""));
+    service.ok(&["apply", "--yes", &config(&service, &text)]);
+    wait::until("it waits", SOON, || waits_for(&service, "web") == "db (not ready)");
+    let text = format!("{}{web}", gated("db", &gate, ""));
+    service.ok(&["apply", "--yes", &config(&service, &text)]);
+    service.until_state("web", "running");
+    assert_eq!(service.status_json("web")["run"], 1);
+}

@@ -43,7 +43,9 @@ impl Worker {
 
     /// Is told of the others from now on, for as long as it has something to do with them.
     pub(super) fn watch_others(&mut self) {
-        let is_bound = !self.process.spec().needs.is_none() || !self.bonds.deferred.is_empty();
+        let needs = &self.process.spec().needs;
+        // Held still, though it needs nobody any more: it is let go.
+        let is_bound = !needs.is_none() || self.bonds.is_held || !self.bonds.deferred.is_empty();
         if self.record.state.is_at_rest() || !is_bound {
             self.bonds.watch = None;
         } else if self.bonds.watch.is_none() {
