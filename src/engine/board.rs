@@ -24,6 +24,8 @@ pub struct Standing {
     pub needs: Arc<Needs>,
     pub state: State,
     pub run: u64,
+    /// When that began. Monotonic clock, ms.
+    pub started_mono: u64,
     /// Ready, or a job whose work is done.
     pub is_ready: bool,
     pub is_job: bool,
@@ -233,6 +235,7 @@ mod tests {
             needs: Arc::new(Needs { requires, ..Needs::default() }),
             state: State::Running,
             run: 1,
+            started_mono: 0,
             is_ready: true,
             is_job: false,
             is_active: true,

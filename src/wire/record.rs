@@ -35,6 +35,8 @@ pub struct Record {
     pub stopped_at: Option<Timestamp>,
     /// Monotonic clock, ms.
     pub started_mono: u64,
+    /// When its needs last changed while it ran: it follows others as they were then. Monotonic clock, ms.
+    pub bound_mono: u64,
     pub exit: Option<Exit>,
     pub start_failure: Option<StartFailure>,
     pub attempts: u32,
@@ -191,6 +193,7 @@ impl Record {
             started_at: Timestamp::to_wire(self.started_at),
             stopped_at: Timestamp::to_wire(self.stopped_at),
             started_mono: self.started_mono,
+            bound_mono: self.bound_mono,
             exit: self.exit.map(Exit::to_wire),
             start_failure: self.start_failure.as_ref().map(StartFailure::to_wire),
             attempts: self.attempts,
@@ -241,6 +244,7 @@ impl Record {
             started_at: Timestamp::from_wire(w.started_at),
             stopped_at: Timestamp::from_wire(w.stopped_at),
             started_mono: w.started_mono,
+            bound_mono: w.bound_mono,
             exit: w.exit.as_ref().and_then(Exit::from_wire),
             start_failure: w.start_failure.map(StartFailure::from_wire),
             attempts: w.attempts,

@@ -303,3 +303,37 @@ fn who_is_held_up_starts_when_it_needs_nobody_any_more() {
     service.until_state("web", "running");
     assert_eq!(service.status_json("web")["run"], 1);
 }
+
+/// Another engine knows which run of the others a process has seen.
+#[test]
+fn who_needs_another_follows_also_when_that_ends_without_an_engine() {
+    let service = Service::new();
+    let sleep = "command = ['sleep', '72064']\n";
+    let text = format!("[process.db]\n{sleep}restart = 'always'\n[process.web]\n{sleep}requires = ['db']\n");
+    service.ok(&["apply", "--yes", &config(&service, &text)]);
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+    for _ in 0..3 {
+        let (db, web) = (service.pid("db"), service.pid("web"));
+        procfs::signal("STOP", service.keeper_pid());
+        procfs::signal("KILL", service.engine_pid());
+        procfs::signal("KILL", db);
+        procfs::signal("CONT", service.keeper_pid());
+        wait::until("it has followed", LATER, || {
+            let shown = service.status_json("web");
+            shown["state"] == "running" && shown["pid"] != web
+        });
+        assert_ne!(service.pid("db"), db);
+    }
+    // What it needs since later has begun after it, and that is no reason to go.
+    service.ok(&["start", "--name", "late", "--", "sleep", "72065"]);
+    service.ok(&["update", "--requires", "db", "--requires", "late", "web"]);
+    let web = service.pid("web");
+    service.kill_engine();
+    wait::pass(Duration::from_millis(300));
+    assert_eq!(service.pid("web"), web);
+    service.ok(&["restart", "late"]);
+    wait::until("it has followed that, too", LATER, || {
+        let shown = service.status_json("web");
+        shown["state"] == "running" && shown["pid"] != web
+    });
+}

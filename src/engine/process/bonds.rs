@@ -1,8 +1,9 @@
 //! How a process is bound to others: those that it needs, and those that need it. Owned by its thread;
 //! `worker/needs.rs` acts on it.
 
-use crate::engine::board::Watch;
+use crate::engine::board::{Standing, Watch};
 use crate::engine::process::handle::{AnswerTo, Ask};
+use crate::wire::needs::Needs;
 
 /// How a process is bound to others while it is active.
 #[derive(Debug, Default)]
@@ -33,5 +34,48 @@ impl Bonds {
     /// When it goes, whoever is left.
     pub fn due(&self) -> Option<u64> {
         self.deferred.last().map(|deferred| deferred.until)
+    }
+}
+
+/// With which run the last engine has seen this one that a process requires, which has followed it since this
+/// time (monotonic ms; 0: not known). A run that began later was not acted upon yet: 0 stands for the run
+/// before. None: it was made later, as one of a group, and is not followed.
+pub fn seen_since(since: u64, needs: &Needs, other: Standing) -> Option<(String, u64)> {
+    if since == 0 || other.started_mono <= since {
+        return Some((other.name, other.run));
+    }
+    let is_later = other.run == 1 && !needs.requires.contains(&other.name);
+    (!is_later).then_some((other.name, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::process::State;
+    use std::sync::Arc;
+
+    #[test]
+    fn another_engine_knows_which_run_was_seen() {
+        let needs = Needs { requires: vec!["db".into(), "@data".into()], ..Needs::default() };
+        let of = |name: &str, run, started_mono| Standing {
+            name: name.to_owned(),
+            needs: Arc::default(),
+            state: State::Running,
+            run,
+            started_mono,
+            is_ready: true,
+            is_job: false,
+            is_active: true,
+            is_blocked: false,
+            is_leaving: false,
+            stop_ms: 1000,
+        };
+        let seen = |since, other| seen_since(since, &needs, other);
+        assert_eq!(seen(500, of("db", 3, 400)), Some(("db".into(), 3)));
+        assert_eq!(seen(500, of("db", 4, 600)), Some(("db".into(), 0)), "it has ended, and come back");
+        assert_eq!(seen(500, of("db", 1, 600)), Some(("db".into(), 0)), "another one of this name");
+        assert_eq!(seen(500, of("cache", 2, 600)), Some(("cache".into(), 0)));
+        assert_eq!(seen(500, of("cache", 1, 600)), None, "one more of its group");
+        assert_eq!(seen(0, of("db", 4, 600)), Some(("db".into(), 4)));
     }
 }

@@ -24,6 +24,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         started_at: None,
         stopped_at: None,
         started_mono: 0,
+        bound_mono: 0,
         exit: None,
         start_failure: None,
         attempts: 0,

@@ -29,6 +29,7 @@ pub fn standing(record: &Record, spec: &Spec, going: Going) -> Standing {
         needs: Arc::clone(&spec.needs),
         state: record.state,
         run: record.run,
+        started_mono: record.started_mono,
         is_ready: record.state == State::Running && record.ready || is_done(record, spec),
         is_job: spec.ready == Some(Readiness::Exit),
         is_active,

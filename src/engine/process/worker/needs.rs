@@ -3,7 +3,7 @@
 //! thread when one of them has changed.
 
 use crate::engine::board::{Standing, Watch};
-use crate::engine::process::bonds::{DEFERRED_MAX, Deferred};
+use crate::engine::process::bonds::{DEFERRED_MAX, Deferred, seen_since};
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, StopOrder};
 use crate::engine::process::standing::{Going, standing};
@@ -81,11 +81,24 @@ impl Worker {
 
     /// From here on it follows those that it requires.
     pub(super) fn note_others(&mut self) {
+        self.bonds.seen = self.required().map(|other| (other.name, other.run)).collect();
+    }
+
+    /// The same under another engine.
+    pub(super) fn note_others_again(&mut self) {
+        let since = self.record.bound_mono.max(self.record.started_mono);
+        let spec = self.process.spec();
+        let seen = self.required().filter_map(|other| seen_since(since, &spec.needs, other));
+        self.bonds.seen = seen.collect();
+    }
+
+    /// Those that it requires and that stay: not jobs.
+    fn required(&self) -> impl Iterator<Item = Standing> + use<> {
         let spec = self.process.spec();
         let board = &self.process.context.board;
         let requires = spec.needs.requires.iter();
-        let all = requires.flat_map(|name| board.meant_by(name, self.process.id));
-        self.bonds.seen = all.filter(|other| !other.is_job).map(|other| (other.name, other.run)).collect();
+        let all: Vec<_> = requires.flat_map(|name| board.meant_by(name, self.process.id)).collect();
+        all.into_iter().filter(|other| !other.is_job)
     }
 
     /// Does what follows from a change of the others, if there was one.

@@ -92,10 +92,11 @@ impl Worker {
             }
             State::Stopping => self.resume_stop(),
             State::Running => {
-                self.note_others();
+                self.note_others_again();
                 self.start_probes();
             }
-            State::Starting | State::Stopped | State::Backoff | State::Failed => {}
+            State::Starting => self.note_others_again(),
+            State::Stopped | State::Backoff | State::Failed => {}
         }
     }
 

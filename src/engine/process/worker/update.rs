@@ -9,6 +9,7 @@ use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::{self, Identity, Variables};
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
+use crate::sys::clock;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::fields::{self, Effect};
@@ -66,6 +67,10 @@ impl Worker {
         let is_for_next_run = changed.iter().any(|field| field.effect == Effect::NextRun);
         self.record.outdated |= is_for_next_run && !self.is_without_run();
         let detail = changed.iter().map(|field| field.key).collect::<Vec<_>>().join(", ");
+        let needs_others = present.needs != spec.needs;
+        if needs_others {
+            self.record.bound_mono = clock::now_ms();
+        }
         let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
         self.commit(&[NewEvent { kind: EventKind::Updated, detail: cut(&detail) }]);
         self.record.cause = before;
@@ -75,7 +80,7 @@ impl Worker {
         self.put_standing();
         // It may need others now: they are looked at anew.
         self.bonds.watch = None;
-        if self.record.state == State::Running {
+        if needs_others && self.record.state == State::Running {
             self.note_others();
         }
         self.process.publish(&self.record);
