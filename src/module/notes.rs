@@ -32,12 +32,20 @@ impl Notes {
     }
 
     pub fn write(&self, id: &str, note: &ModuleNote) -> io::Result<()> {
-        files::replace(&self.0.join(id), 0o600, &note.encode())
+        let path = self.path(id).ok_or(io::ErrorKind::InvalidInput)?;
+        files::replace(&path, 0o600, &note.encode())
     }
 
     /// None is none to forget.
     pub fn forget(&self, id: &str) {
-        let _ = fs::remove_file(self.0.join(id));
+        let _ = self.path(id).map(fs::remove_file);
+    }
+
+    /// Where the note of this connection is. None for what is no id of ours: an id may come from a provider,
+    /// and a path must never be made of one that is a path itself.
+    fn path(&self, id: &str) -> Option<PathBuf> {
+        let own = Uuid::try_parse(id).ok()?.to_string();
+        (own == id).then(|| self.0.join(own))
     }
 
     /// All that hold, the oldest first, and for each that cannot be read, why. What was left before the
@@ -50,11 +58,10 @@ impl Notes {
             if id.ends_with(".new") {
                 continue;
             }
-            let read =
-                Uuid::try_parse(&id).map_err(|_| "it is none of a connection".to_owned()).and_then(|_| {
-                    let bytes = files::private(&entry.path(), LEN_MAX)?;
-                    ModuleNote::decode(&bytes).map_err(|e| e.message)
-                });
+            let read = self.path(&id).ok_or("it is none of a connection".to_owned()).and_then(|path| {
+                let bytes = files::private(&path, LEN_MAX)?;
+                ModuleNote::decode(&bytes).map_err(|e| e.message)
+            });
             match read {
                 Ok(note) if note.boot == boot => notes.push((id, note)),
                 Ok(_) => self.forget(&id),
@@ -87,12 +94,33 @@ mod tests {
         notes.write(&ids[1], &note(&boot_id(), 5)).unwrap();
         notes.write(&ids[2], &note("another", 6)).unwrap();
         fs::write(path.join("x"), "").unwrap();
-        let (all, bad) = notes.all();
+        let shouted = ids[0].to_uppercase();
+        fs::write(path.join(&shouted), "").unwrap();
+        let (all, mut bad) = notes.all();
+        bad.sort();
         assert_eq!(all.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&ids[1], &ids[0]]);
-        assert_eq!(bad, ["x: it is none of a connection"]);
+        assert_eq!(bad, [&*shouted, "x"].map(|name| format!("{name}: it is none of a connection")));
         assert!(!path.join(&ids[2]).exists());
         ids.iter().for_each(|id| notes.forget(id));
         assert!(notes.all().0.is_empty());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_id_is_no_path_either() {
+        let path = std::env::temp_dir().join(format!("provost-module-notes-ids-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        let notes = Notes::open(&path.join("notes")).unwrap();
+        let (id, other) = (Uuid::new_v4().to_string(), path.join("other"));
+        notes.write(&id, &ModuleNote::default()).unwrap();
+        fs::write(&other, "").unwrap();
+        for foreign in [other.to_str().unwrap(), "../other", "", ".", &format!("{{{id}}}"), &id.to_uppercase()] {
+            notes.forget(foreign);
+            assert!(notes.write(foreign, &ModuleNote::default()).is_err(), "{foreign}");
+        }
+        assert_eq!(fs::read(&other).unwrap(), b"");
+        assert!(path.join("notes").join(&id).exists());
         fs::remove_dir_all(&path).unwrap();
     }
 }

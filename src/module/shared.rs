@@ -226,7 +226,10 @@ impl Shared {
     pub fn deregister(&self, r: &proto::DeregisterRequest, owner: &Owner) -> proto::DeregisterResponse {
         let (results, is_gone) =
             self.with(|plane| plane.deregister(&r.connection_id, owner, &r.namespace, &r.module_names));
-        self.write_note(&r.connection_id);
+        // The id is what somebody has sent: only one that is theirs is worth a look at its note.
+        if results.iter().any(Result::is_ok) {
+            self.write_note(&r.connection_id);
+        }
         if is_gone {
             self.executors.forget(&r.connection_id);
             self.end_stream(&r.connection_id, None);
@@ -333,3 +336,7 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;
