@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grpcio::{ChannelBuilder, Server, ServerBuilder};
+use grpcio::{ChannelBuilder, Server};
 use parking_lot::Mutex;
 
 use crate::gateway::caller::Caller;
@@ -19,7 +19,9 @@ use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::shares::Holder;
 use crate::gateway::unread::Unread;
 use crate::guard::slots::Slot;
+use crate::meter::complaint::complaint;
 use crate::meter::{FrameMeter, Quotas};
+use crate::rpc::server::of_one_connection;
 use crate::rpc::services::health::health_service;
 use crate::rpc::services::public::{
     module_service_service, process_service_service, provider_service_service, registry_service_service,
@@ -33,13 +35,6 @@ use crate::tls::tunnel::{self, Refused, Tunnel, accept};
 use crate::wire::error::{Code, Error};
 use crate::wire::time::millis;
 
-/// Calls that a completion queue takes in before it is asked again. Each is 1 KiB for as long as the
-/// connection lives.
-const SLOTS: usize = 4;
-/// So many of the largest messages may have come of requests that are not at their end: over one connection,
-/// and over all.
-const UNFINISHED_MESSAGES: u64 = 3;
-const UNFINISHED_MESSAGES_ALL: u64 = 6;
 /// What a user who is in by a group may have at once over one connection: nothing counts there what has come
 /// of requests that are not at their end, as the meter does over the network.
 const MEMBER_CALLS: u32 = 8;
@@ -77,22 +72,20 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
     // The C core ends a connection some time before or after its age, as it goes about.
     let is_old = |age: Duration| clock::now_ms() - begun >= millis(age.mul_f64(0.85));
     match carry(gateway, tunnel, peer, &access) {
-        Ok(Ended::Killed(why)) => {
-            gateway.rate_limit.add(address, Violation::Flood, clock::now_ms());
-            gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
-        }
         // As we wanted.
         Ok(Ended::Dismissed) if gateway.serving.is_ending() || gateway.limits.max_age.is_some_and(is_old) => {
         }
-        // The gRPC library has given it up: too many streams, broken HTTP/2.
-        Ok(Ended::Dismissed) => {
-            gateway.rate_limit.add(address, Violation::Broken, clock::now_ms());
-            gateway.log.say(&format!("{address} ({name}): connection ended: it broke the rules of HTTP/2"));
+        Ok(ended) => {
+            let violation = match ended {
+                Ended::Killed(_) => Some(Violation::Flood),
+                Ended::Dismissed => Some(Violation::Broken),
+                _ => None,
+            };
+            violation.map(|violation| gateway.rate_limit.add(address, violation, clock::now_ms()));
+            if let Some(why) = complaint(&ended) {
+                gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
+            }
         }
-        Ok(Ended::Expired) => {
-            gateway.log.say(&format!("{address} ({name}): connection ended: its certificate has expired"));
-        }
-        Ok(_) => {}
         Err(e) => gateway.log.say(&format!("{address} ({name}): {e}")),
     }
 }
@@ -110,9 +103,7 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>
         return Err(Error::new(Code::Refused, "would not be let in any more by what was loaded meanwhile"));
     }
     let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
-    let message_size = gateway.limits.message_size as u64;
-    let unfinished_max = (UNFINISHED_MESSAGES * message_size, UNFINISHED_MESSAGES_ALL * message_size);
-    let unfinished = gateway.unfinished.enter(tunnel.closer(), unfinished_max);
+    let unfinished = gateway.unfinished.enter(tunnel.closer(), gateway.limits.message_size as u64);
     let meter = FrameMeter::new(quotas, clock::now_ms());
     Ok(tunnel.run(ours, &mut meter.also(unfinished, Box::new(move || unread.due_ms()))))
     // The server is dropped here: it waits until its calls have noticed.
@@ -141,9 +132,7 @@ pub(super) fn serve_calls(
     }
     let (caller, watches) = (Arc::new(caller), Watches::default());
     let calls = Calls { gateway: Arc::clone(gateway), caller, watches, unread };
-    let mut server = ServerBuilder::new(Arc::clone(&gateway.env))
-        .channel_args(arguments(gateway, streams, message_len).build_args())
-        .requests_slot_per_cq(SLOTS)
+    let mut server = of_one_connection(&gateway.env, arguments(gateway, streams, message_len))
         .register_service(process_service_service(calls.clone()))
         .register_service(provider_service_service(calls.clone()))
         .register_service(registry_service_service(calls.clone()))

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod complaint;
 mod frames;
 pub mod unfinished;
 
@@ -278,6 +279,8 @@ impl FrameMeter {
         if frame.kind == RST_STREAM || matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
             self.calls.remove(&frame.stream);
             self.end_request(frame.stream);
+        } else if let (DATA, Some(unfinished)) = (frame.kind, &mut self.unfinished) {
+            unfinished.answered(frame.stream);
         }
         if self.our_resets.is_in_debt() { Err("it made us reset too many streams") } else { Ok(()) }
     }

@@ -9,6 +9,14 @@ use parking_lot::Mutex;
 
 use crate::tls::closer::Closer;
 
+/// So many of the largest messages may have come of requests that are not at their end: over one connection,
+/// and over all.
+const MESSAGES: u64 = 3;
+const MESSAGES_ALL: u64 = 6;
+/// The most bytes of a request that one frame of its answer shows to be taken: a short message. A stream of
+/// them, each answered, can go on for ever.
+const ANSWERED_LEN: u64 = 1 << 10;
+
 /// What all connections hold together.
 #[derive(Clone, Default)]
 pub struct Budget(Arc<Mutex<Held>>);
@@ -33,8 +41,13 @@ pub struct Unfinished {
 }
 
 impl Budget {
-    /// A connection that `closer` ends. `limits`: bytes that it may hold, and all connections.
-    pub fn enter(&self, closer: Closer, limits: (u64, u64)) -> Unfinished {
+    /// A connection that `closer` ends, and whose messages have at most this length, in bytes.
+    pub fn enter(&self, closer: Closer, message_len_max: u64) -> Unfinished {
+        self.enter_with(closer, (MESSAGES * message_len_max, MESSAGES_ALL * message_len_max))
+    }
+
+    /// `limits`: bytes that it may hold, and all connections.
+    fn enter_with(&self, closer: Closer, limits: (u64, u64)) -> Unfinished {
         let mut held = self.0.lock();
         let number = held.next;
         held.next += 1;
@@ -76,6 +89,16 @@ impl Unfinished {
         Ok(())
     }
 
+    /// A part of an answer goes out on this stream, whose request may go on.
+    pub fn answered(&mut self, stream: u32) {
+        if let Some(len) = self.by_stream.get_mut(&stream) {
+            let taken = ANSWERED_LEN.min(*len);
+            *len -= taken;
+            self.sum -= taken;
+            self.budget.set(self.number, self.sum, self.limits.1);
+        }
+    }
+
     /// The request is at its end, or given up.
     pub fn end(&mut self, stream: u32) {
         if let Some(len) = self.by_stream.remove(&stream) {
@@ -100,7 +123,7 @@ mod tests {
 
     fn enter(budget: &Budget) -> (Unfinished, Closer) {
         let closer = Closer::default();
-        (budget.enter(closer.clone(), (100, 250)), closer)
+        (budget.enter_with(closer.clone(), (100, 250)), closer)
     }
 
     #[test]
@@ -114,6 +137,23 @@ mod tests {
         assert!(one.add(7, 1).is_err());
         drop(one);
         assert_eq!(budget.0.lock().all, 0);
+    }
+
+    #[test]
+    fn a_stream_of_answered_messages_goes_on_for_ever() {
+        let budget = Budget::default();
+        let (mut one, _) = enter(&budget);
+        for _ in 0..1000 {
+            assert!(one.add(1, 60).is_ok());
+            one.answered(1);
+        }
+        assert_eq!(budget.0.lock().all, 0);
+        // An answer frees a short message, not a long one.
+        let mut long = budget.enter_with(Closer::default(), (4000, 4000));
+        assert!(long.add(1, 4000).is_ok());
+        (0..2).for_each(|_| long.answered(1));
+        assert!(long.add(1, 2048).is_ok() && long.add(1, 1).is_err());
+        long.answered(3);
     }
 
     #[test]

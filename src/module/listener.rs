@@ -10,6 +10,7 @@ use std::sync::Arc;
 use grpcio::{ChannelBuilder, EnvBuilder, Environment, Server, ServerBuilder};
 use rustls::ServerConfig;
 
+use crate::meter::unfinished::Budget;
 use crate::module::owner::Owner;
 use crate::module::server::Server as Answers;
 use crate::module::shared::Shared;
@@ -47,7 +48,9 @@ pub fn run(listener: TcpListener, tls: Option<Arc<ServerConfig>>, shared: &Arc<S
     let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
     let failed = |e: io::Error| Error::failed("start a thread", &e);
     if let Some(tls) = tls {
-        let parts = Arc::new(ServerParts { env, arguments, calls_max: CALLS_MAX as u32 });
+        let (calls_max, message_len_max) = (CALLS_MAX as u32, MESSAGE_LEN_MAX as u64);
+        let unfinished = Budget::default();
+        let parts = Arc::new(ServerParts { env, arguments, calls_max, message_len_max, unfinished });
         let shared = Arc::clone(shared);
         let accepting = move || tls_listener::accept_all(&listener, &tls, &parts, &shared);
         return thread::spawn("modules", accepting).map(drop).map_err(failed);

@@ -8,19 +8,23 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grpcio::{ChannelBuilder, Environment, ServerBuilder};
+use grpcio::{ChannelBuilder, Environment};
 use rustls::ServerConfig;
 
 use crate::guard::slots::{Slot, SlotLimits, Slots};
+use crate::meter::complaint::complaint;
+use crate::meter::unfinished::Budget;
 use crate::meter::{FrameMeter, Quotas};
 use crate::module::owner::Owner;
 use crate::module::server::Server as Answers;
 use crate::module::shared::Shared;
+use crate::rpc::server::of_one_connection;
 use crate::rpc::services::constellation::module_provider_service;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::next_connection;
 use crate::sys::{clock, grpc, thread};
 use crate::tls::identity::Peer;
+use crate::tls::pump::Ended;
 use crate::tls::tunnel::{self, Tunnel, accept};
 use crate::wire::error::Error;
 use crate::wire::time::millis;
@@ -40,6 +44,10 @@ pub struct ServerParts {
     /// The limits of every connection.
     pub arguments: fn(Arc<Environment>) -> ChannelBuilder,
     pub calls_max: u32,
+    /// The longest message from a provider, in bytes.
+    pub message_len_max: u64,
+    /// What all connections hold of requests that are not at their end.
+    pub unfinished: Budget,
 }
 
 /// Lets providers in until the process ends.
@@ -90,30 +98,36 @@ impl Connection {
                     .say(&format!("modules: {}: refused: its certificate has all it may", self.address));
             }
             Ok((tunnel, peer)) => {
-                if let Err(e) = self.carry(tunnel, &peer) {
-                    self.shared.say(&format!("modules: {}: {e}", self.address));
+                let say = |why: &dyn std::fmt::Display| {
+                    self.shared.say(&format!("modules: {} ({}): {why}", self.address, peer.shown()));
+                };
+                match self.carry(tunnel, &peer) {
+                    Ok(ended) => complaint(&ended)
+                        .into_iter()
+                        .for_each(|why| say(&format_args!("connection ended: {why}"))),
+                    Err(e) => say(&e),
                 }
             }
         }
     }
 
-    fn carry(&self, tunnel: Tunnel, peer: &Peer) -> Result<(), Error> {
+    fn carry(&self, tunnel: Tunnel, peer: &Peer) -> Result<Ended, Error> {
         let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
         let answers = Answers { shared: Arc::clone(&self.shared), owner: Owner::new(&peer.typed) };
         let arguments = (self.parts.arguments)(Arc::clone(&self.parts.env))
             .keepalive_time(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE / 3)
-            .keepalive_permit_without_calls(true)
-            .build_args();
-        let mut server = ServerBuilder::new(Arc::clone(&self.parts.env))
-            .channel_args(arguments)
+            .keepalive_permit_without_calls(true);
+        let mut server = of_one_connection(&self.parts.env, arguments)
             .register_service(module_provider_service(answers))
             .build()
             .map_err(|e| Error::failed("make a server", &e))?;
         server.start();
         grpc::serve(&mut server, theirs).map_err(|e| Error::failed("hand over the socket", &e))?;
         let quotas = Quotas { calls_max: self.parts.calls_max, ..Quotas::default() };
-        tunnel.run(ours, &mut FrameMeter::new(quotas, clock::now_ms()));
-        Ok(())
+        let unfinished = self.parts.unfinished.enter(tunnel.closer(), self.parts.message_len_max);
+        // What is answered here is short, and control streams have a limit of their own on what waits.
+        let meter = FrameMeter::new(quotas, clock::now_ms());
+        Ok(tunnel.run(ours, &mut meter.also(unfinished, Box::new(|| None))))
     }
 }
