@@ -18,8 +18,8 @@ use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleOrder;
 use crate::wire::time::millis;
 
-/// A call with less time than this says nothing about who did not answer it, ms.
-const FAIR_MS: u64 = 1000;
+/// A member that had less time than this says nothing by its silence, ms.
+const FAIR_MS: u64 = 500;
 
 /// What a call is given back, as JSON.
 pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
@@ -33,9 +33,11 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
     loop {
         let member = shared.member(&order.name, &tried, deadline).map_err(|why| none(&order.name, why))?;
         let (id, begun) = (member.id.clone(), clock::now_ns());
-        let result = execute(shared, &member, order, input.clone(), deadline)
+        // It may have waited for its turn, or another member may have had the most of its time.
+        let left_ms = deadline.saturating_sub(clock::now_ms());
+        let result = execute(shared, &member, order, input.clone(), left_ms)
             .and_then(|output| shown(&output, &module, order.tagged));
-        shared.done(member, ended(&result, order, begun));
+        shared.done(member, ended(&result, left_ms, begun));
         match result {
             // The last failure is what is told when there is no time, no budget or nobody left.
             Err(Failure::Execute(ExecuteFailure::Unreached(_)))
@@ -54,14 +56,14 @@ enum Failure {
     Execute(ExecuteFailure),
 }
 
-/// How an attempt has ended, for the record of the member.
-fn ended(result: &Result<Vec<u8>, Failure>, order: &ModuleOrder, begun_ns: u64) -> Ended {
+/// How an attempt has ended, for the record of the member, which had so much time for it.
+fn ended(result: &Result<Vec<u8>, Failure>, left_ms: u64, begun_ns: u64) -> Ended {
     let said = match result {
         Ok(_) | Err(Failure::Execute(ExecuteFailure::Failed { .. })) => Said::Answered,
         Err(Failure::Input(_)) => Said::Nothing,
         Err(Failure::Output(_)) => Said::Broken,
         Err(Failure::Execute(ExecuteFailure::Unreached(_))) => Said::Unreached,
-        Err(Failure::Execute(ExecuteFailure::Deadline)) if millis(order.timeout) >= FAIR_MS => Said::Silent,
+        Err(Failure::Execute(ExecuteFailure::Deadline)) if left_ms >= FAIR_MS => Said::Silent,
         Err(Failure::Execute(ExecuteFailure::Deadline | ExecuteFailure::TooLarge(_))) => Said::Nothing,
         Err(Failure::Execute(ExecuteFailure::Refused(_))) => Said::Broken,
     };
@@ -74,7 +76,7 @@ fn execute(
     member: &Member,
     order: &ModuleOrder,
     input_data: Vec<u8>,
-    deadline: u64,
+    left_ms: u64,
 ) -> Result<Vec<u8>, Failure> {
     let request = ExecuteRequest {
         module_name: member.name.clone(),
@@ -82,11 +84,10 @@ fn execute(
         execution_id: Uuid::new_v4().to_string(),
         metadata: order.metadata.iter().cloned().collect(),
     };
-    let left = deadline.saturating_sub(clock::now_ms());
-    if left == 0 {
+    if left_ms == 0 {
         return Err(Failure::Execute(ExecuteFailure::Deadline));
     }
-    let left = Duration::from_millis(left);
+    let left = Duration::from_millis(left_ms);
     shared.executors.execute(&member.id, &member.executor, &request, left).map_err(Failure::Execute)
 }
 
@@ -166,6 +167,19 @@ fn none(name: &str, why: NoMember) -> Error {
             Error::new(Code::Failed, format!("module {name:.200}: no healthy executors: {why:.2000}"))
                 .reason("no_healthy_executors")
                 .hint("'provost module connections' shows how each is")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_had_time_enough_is_silent() {
+        for (left_ms, said) in [(0, Said::Nothing), (FAIR_MS - 1, Said::Nothing), (FAIR_MS, Said::Silent)] {
+            let result = Err(Failure::Execute(ExecuteFailure::Deadline));
+            assert_eq!(ended(&result, left_ms, clock::now_ns()).said, said, "{left_ms} ms");
         }
     }
 }
