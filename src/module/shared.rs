@@ -230,6 +230,8 @@ impl Shared {
         if results.iter().any(Result::is_ok) {
             self.write_note(&r.connection_id);
         }
+        // Calls may wait for a module that nobody executes any more.
+        self.freed.notify_all();
         if is_gone {
             self.executors.forget(&r.connection_id);
             self.end_stream(&r.connection_id, None);
@@ -264,6 +266,8 @@ impl Shared {
     pub fn refuse_drain(&self, id: &str) {
         self.with(|plane| plane.refuse_drain(id, clock::now_ms()));
         self.recorder.note(id);
+        // Its heartbeats are waited for again, which is sooner than the end of its drain may be.
+        self.changed.notify_all();
         self.freed.notify_all();
     }
 

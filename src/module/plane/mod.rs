@@ -232,14 +232,15 @@ impl Plane {
         }
     }
 
-    /// Takes a connection out of the pools. The turns of the others stay as they are.
+    /// Takes a connection out of the pools. The turns of the others stay as they are, and the places of calls
+    /// that wait: they have to be woken.
     fn leave(&mut self, id: &str) {
         let Some(connection) = self.connections.get(id) else { return };
         for name in connection.modules.keys() {
             let qualified = format!("{}.{name}", connection.namespace);
             let Some(pool) = self.pools.get_mut(&qualified) else { continue };
             pool.leave(id);
-            if pool.members.is_empty() {
+            if pool.is_unused() {
                 self.pools.remove(&qualified);
             }
         }

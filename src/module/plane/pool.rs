@@ -35,6 +35,11 @@ impl Pool {
         }
     }
 
+    /// Nobody is in it, and nobody waits for somebody.
+    pub fn is_unused(&self) -> bool {
+        self.members.is_empty() && self.waiting.is_empty()
+    }
+
     /// A first attempt is made: a part of a retry is earned by it.
     pub fn earn(&mut self) {
         self.retry_tenths = (self.retry_tenths + 1).min(RETRY_TENTHS_MAX);

@@ -399,3 +399,23 @@ fn what_the_holder_of_a_certificate_has_is_no_other_ones() {
     }
     assert_eq!(plane.bind("a", &owner, 0), Ok(()));
 }
+
+#[test]
+fn who_waits_keeps_its_place_while_members_change() {
+    let mut plane = Plane::new(ModuleLimits { member_calls: 1, ..ModuleLimits::default() });
+    register(&mut plane, "a", registration("x", None, 1, &["m", "n"]));
+    let _first = next(&mut plane, "x.m", &[]).unwrap();
+    let waiting = plane.queue("x.m").unwrap();
+    // Its only member goes out of the pool, and another one comes.
+    assert!(plane.deregister("a", &Owner::default(), "x", &["m".to_owned()]).0[0].is_ok());
+    assert!(matches!(plane.next("x.m", &[], Some(waiting), 0), Err(NoMember::Unknown)));
+    plane.remove("a");
+    register(&mut plane, "b", registration("x", None, 2, &["m"]));
+    let later = plane.queue("x.m").unwrap();
+    assert!(matches!(plane.next("x.m", &[], Some(later), 0), Err(NoMember::Busy(_))), "it comes later");
+    assert_eq!(plane.next("x.m", &[], Some(waiting), 0).unwrap().id, "b");
+    // When all have gone, nothing is left.
+    plane.remove("b");
+    [waiting, later].iter().for_each(|number| plane.leave_queue("x.m", *number));
+    assert!(plane.pools.is_empty());
+}

@@ -137,10 +137,19 @@ impl Plane {
         Some(self.last_number)
     }
 
+    /// How many have a place in the queue.
+    #[cfg(test)]
+    pub fn waiting(&self, qualified: &str) -> usize {
+        self.pools.get(qualified).map_or(0, |pool| pool.waiting.len())
+    }
+
     /// Gives a place in the queue back.
     pub fn leave_queue(&mut self, qualified: &str, number: u64) {
         if let Some(pool) = self.pools.get_mut(qualified) {
             pool.waiting.retain(|waiting| *waiting != number);
+            if pool.is_unused() {
+                self.pools.remove(qualified);
+            }
         }
     }
 
