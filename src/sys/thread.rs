@@ -11,6 +11,8 @@ const NAME_LEN_MAX: usize = 15;
 
 /// The stack of a thread, in bytes.
 const STACK_LEN: usize = 256 << 10;
+/// The same of one for others' work: what the standard library gives.
+const USUAL_STACK_LEN: usize = 2 << 20;
 /// How much of it below the present frame is given back, in bytes: less than half, since callers are near its
 /// top.
 const GIVEN_BACK_LEN: usize = 96 << 10;
@@ -22,6 +24,12 @@ const FRAMES_LEN: usize = 1 << 10;
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
     Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
+}
+
+/// Runs work that is not ours, and may need as much room as threads usually have.
+pub fn spawn_for_others(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
+    Builder::new().name(name.to_owned()).stack_size(USUAL_STACK_LEN).spawn(work)
 }
 
 /// Gives the stack's memory below the present frame back to the system: what a deep call has used once would

@@ -100,8 +100,9 @@ impl Module {
             .and_then(|i| Ok((i, type_of::<O>().map_err(|why| format!("the output of {name}: {why}"))?)));
         let execute = move |input: Value, call: &Call| {
             // A unit is a record without fields on the wire, and null for serde.
-            let input = serde_json::from_value(input.clone())
-                .or_else(|e| if input == json!({}) { serde_json::from_value(Value::Null) } else { Err(e) });
+            let is_empty = input.as_object().is_some_and(serde_json::Map::is_empty);
+            let input = serde_json::from_value(input)
+                .or_else(|e| if is_empty { serde_json::from_value(Value::Null) } else { Err(e) });
             let input = input.map_err(|e| Failure::of_input(e.to_string()))?;
             serde_json::to_value(work(input, call)?).map_err(|e| Failure::new(e.to_string()))
         };

@@ -23,7 +23,7 @@ use crate::wire::time::millis;
 
 /// The largest message, each way.
 const MESSAGE_LEN_MAX: i32 = 4 << 20;
-/// Calls at once; more are answered RESOURCE_EXHAUSTED.
+/// Calls at once, and threads for them; more are answered RESOURCE_EXHAUSTED.
 const CALLS_MAX: usize = 256;
 /// How long calls may take to end with the server.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -101,7 +101,7 @@ impl ModuleExecutor for Served {
             let status = RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, message);
             return pending::answer(sink, Err(status));
         }
-        let started = thread::spawn("execute", move || {
+        let started = thread::spawn_for_others("execute", move || {
             let _counted = counted;
             let answer = request.decode().map(|request| execute(&modules, request)).map_err(|e| {
                 RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, format!("not understood: {e}"))
@@ -138,4 +138,41 @@ fn execute(modules: &[Module], request: proto::ExecuteRequest) -> proto::Execute
     };
     let metrics = proto::ExecutionMetrics { duration_ms, memory_bytes: 0 };
     proto::ExecuteResponse { result: Some(result), metrics: Some(metrics) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use grpcio::CallOption;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rpc::client_threads::environment;
+    use crate::rpc::local_channel::LocalChannel;
+    use crate::rpc::services::constellation::ModuleExecutorClient;
+
+    #[test]
+    fn a_module_has_the_usual_stack() {
+        let deep = Module::new("deep", |()| {
+            let room = black_box([7u8; 1 << 20]);
+            Ok(i64::from(room[room.len() / 2]))
+        });
+        let executor = Executor::start(([127, 0, 0, 1], 0).into(), Arc::new(vec![deep])).unwrap();
+        let address = ([127, 0, 0, 1], executor.port).into();
+        let (timeout, len_max) = (Duration::from_secs(20), MESSAGE_LEN_MAX);
+        let channel = LocalChannel::connect(address, timeout, environment(), len_max).unwrap();
+        let request = proto::ExecuteRequest {
+            module_name: "deep".to_owned(),
+            input_data: json!({ "tag": "CProduct", "value": {}, "structure": {} }).to_string().into_bytes(),
+            ..proto::ExecuteRequest::default()
+        };
+        let call = ModuleExecutorClient(channel.client)
+            .execute(&request, CallOption::default().timeout(timeout))
+            .unwrap();
+        let answer = block::wait(call, None).unwrap().unwrap();
+        let Some(Outcome::OutputData(output)) = answer.result else { panic!("{answer:?}") };
+        assert_eq!(serde_json::from_slice::<Value>(&output).unwrap()["value"], 7);
+        executor.stop();
+    }
 }
