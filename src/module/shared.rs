@@ -15,7 +15,7 @@ use crate::module::notes::Notes;
 use crate::module::outbox::Outbox;
 use crate::module::owner::Owner;
 use crate::module::plane::register::Registration;
-use crate::module::plane::turns::{Ended, Member, NoMember};
+use crate::module::plane::turns::{Ended, Member, NoMember, Nobody};
 use crate::module::plane::{PROTOCOL_VERSION, Plane, Unbound};
 use crate::module::probe::Prober;
 use crate::module::recorder::{Recorder, Work};
@@ -75,7 +75,7 @@ impl Shared {
         let (all, bad) = self.notes.all();
         bad.iter().for_each(|why| (self.say)(&format!("a registration of modules is lost: {why}")));
         for (id, note) in all {
-            let what: String = match proto::RegisterRequest::decode(&*note.registration) {
+            let what = match proto::RegisterRequest::decode(&*note.registration) {
                 Ok(request) => {
                     let owner = Owner::from_text(&note.owner);
                     let r = Registration { owner, ..convert::registration(request) };
@@ -88,16 +88,21 @@ impl Shared {
                         .iter()
                         .filter_map(|(name, result)| Some(format!("{name}: {}", result.as_ref().err()?)))
                         .collect();
-                    let refused = match &*refused {
+                    let but = match &*refused {
                         [] => String::new(),
                         some => format!(", but not {}", some.join("; ")),
                     };
-                    format!("{namespace} at {executor}: restored{refused}")
+                    if !refused.is_empty() {
+                        self.write_note(&id);
+                    }
+                    format!("{namespace} at {executor}: restored{but}")
                 }
-                Err(e) => format!("a registration of modules is lost: {id}: {e}"),
+                Err(e) => {
+                    self.notes.forget(&id);
+                    format!("a registration of modules is lost: {id}: {e}")
+                }
             };
             (self.say)(&what);
-            self.write_note(&id);
         }
     }
 
@@ -125,17 +130,17 @@ impl Shared {
                     None => format!("{what} answers"),
                     Some(why) => format!("{what} gets no calls: {why}"),
                 });
+                self.freed.notify_all();
             }
+            // When it is probed again.
             self.changed.notify_all();
-            self.freed.notify_all();
         });
     }
 
     /// Makes the note of a connection what the plane knows of it. One that drains is not to come back.
     fn write_note(&self, id: &str) {
         let note = self.with(|plane| {
-            let connections = plane.connections();
-            let connection = connections.get(id).filter(|c| c.is_kept())?;
+            let connection = plane.connection(id).filter(|c| c.is_kept())?;
             let registration = convert::request(connection).encode_to_vec();
             let (boot, registered_at) = (self.boot.clone(), connection.registered_at);
             let owner = connection.owner.to_text();
@@ -158,15 +163,15 @@ impl Shared {
         let mut number = None;
         let result = loop {
             let now_ms = clock::now_ms();
-            let why = match plane.next(name, tried, number, now_ms) {
-                Err(NoMember::Busy(why)) => why,
+            match plane.next(name, tried, number, now_ms) {
+                Err(Nobody::Busy) => {}
                 other => break other,
-            };
+            }
             if number.is_none() {
                 number = plane.queue(name);
             }
             if number.is_none() || now_ms >= deadline_ms {
-                break Err(NoMember::Busy(why));
+                break Err(Nobody::Busy);
             }
             self.freed.wait_for(&mut plane, Duration::from_millis(deadline_ms - now_ms));
         };
@@ -174,28 +179,33 @@ impl Shared {
             plane.leave_queue(name, number);
             self.freed.notify_all();
         }
-        result
+        result.map_err(|nobody| plane.why_none(nobody, name, tried))
     }
 
     /// A call has ended.
     pub fn done(&self, member: Member, ended: Ended) {
         let id = member.id.clone();
-        let is_there = self.with(|plane| plane.done(member, ended, clock::now_ms()));
-        // One that has gone meanwhile leaves no channel.
-        if !is_there {
-            self.executors.forget(&id);
+        match self.with(|plane| plane.done(member, ended, clock::now_ms())) {
+            // One that has gone meanwhile leaves no channel.
+            None => self.executors.forget(&id),
+            Some(true) => _ = self.changed.notify_all(),
+            Some(false) => {}
         }
         self.freed.notify_all();
-        self.changed.notify_all();
     }
 
     pub fn register(&self, r: Registration) -> proto::RegisterResponse {
         let id = Uuid::new_v4().to_string();
         let (namespace, executor) = (r.namespace.clone(), r.executor_url.clone());
-        let registered = self.with(|plane| plane.register(r, &id, clock::now_ms()));
-        self.write_note(&id);
-        self.changed.notify_all();
-        self.freed.notify_all();
+        let (registered, is_there) = self.with(|plane| {
+            let registered = plane.register(r, &id, clock::now_ms());
+            (registered, plane.knows(&id))
+        });
+        if is_there {
+            self.write_note(&id);
+            self.changed.notify_all();
+            self.freed.notify_all();
+        }
         if let Some(old) = &registered.replaced {
             self.write_note(old);
             self.executors.forget(old);
@@ -229,9 +239,9 @@ impl Shared {
         // The id is what somebody has sent: only one that is theirs is worth a look at its note.
         if results.iter().any(Result::is_ok) {
             self.write_note(&r.connection_id);
+            // Calls may wait for a module that nobody executes any more.
+            self.freed.notify_all();
         }
-        // Calls may wait for a module that nobody executes any more.
-        self.freed.notify_all();
         if is_gone {
             self.executors.forget(&r.connection_id);
             self.end_stream(&r.connection_id, None);
@@ -264,7 +274,9 @@ impl Shared {
     }
 
     pub fn refuse_drain(&self, id: &str) {
-        self.with(|plane| plane.refuse_drain(id, clock::now_ms()));
+        if !self.with(|plane| plane.refuse_drain(id, clock::now_ms())) {
+            return;
+        }
         self.recorder.note(id);
         // Its heartbeats are waited for again, which is sooner than the end of its drain may be.
         self.changed.notify_all();
@@ -287,13 +299,13 @@ impl Shared {
 
     /// A connection is gone. Its modules go first.
     pub fn lost(&self, id: &str, why: &str) {
+        self.streams.lock().remove(id);
         if let Some(connection) = self.with(|plane| plane.remove(id)) {
             (self.say)(&format!("{} at {}: gone, {why}", connection.namespace, connection.executor));
+            self.executors.forget(id);
+            self.recorder.note(id);
+            self.freed.notify_all();
         }
-        self.executors.forget(id);
-        self.streams.lock().remove(id);
-        self.recorder.note(id);
-        self.freed.notify_all();
     }
 
     /// Ends what is silent for too long, in its time, for ever.

@@ -90,6 +90,10 @@ impl Plane {
         all
     }
 
+    pub fn connection(&self, id: &str) -> Option<&Connection> {
+        self.connections.get(id)
+    }
+
     /// Whether there is such a connection.
     pub fn knows(&self, id: &str) -> bool {
         self.connections.contains_key(id)
@@ -110,14 +114,15 @@ impl Plane {
         Ok(())
     }
 
-    pub fn heartbeat(&mut self, id: &str, now_ms: u64) {
+    /// Whether there is such a connection.
+    pub fn heartbeat(&mut self, id: &str, now_ms: u64) -> bool {
         let timeout_ms = millis(self.limits.heartbeat_timeout);
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.last_heartbeat_at = Some(Timestamp::now());
-            if connection.state == State::Active {
-                connection.deadline_ms = now_ms + timeout_ms;
-            }
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        connection.last_heartbeat_at = Some(Timestamp::now());
+        if connection.state == State::Active {
+            connection.deadline_ms = now_ms + timeout_ms;
         }
+        true
     }
 
     /// Takes a connection out of the pools; what is under way goes on. Whether it could be.
@@ -129,15 +134,13 @@ impl Plane {
         true
     }
 
-    /// The provider has not accepted its drain: it goes on.
-    pub fn refuse_drain(&mut self, id: &str, now_ms: u64) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Some(state) = connection.state.after(Event::DrainRefused)
-        {
-            connection.state = state;
-            self.join(id);
-            self.heartbeat(id, now_ms);
-        }
+    /// The provider has not accepted its drain: it goes on. Whether it drained.
+    pub fn refuse_drain(&mut self, id: &str, now_ms: u64) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Some(state) = connection.state.after(Event::DrainRefused) else { return false };
+        connection.state = state;
+        self.join(id);
+        self.heartbeat(id, now_ms)
     }
 
     /// Forgets a connection and all that it has brought.

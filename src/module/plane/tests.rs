@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::module::plane::register::{Declared, Registration};
-use crate::module::plane::turns::{Ended, Member, NoMember, Said};
+use crate::module::plane::turns::{Ended, Member, NoMember, Nobody, Said};
 use crate::sdk::module::schema::Type;
 
 const BEAT: u64 = 15_000;
@@ -36,7 +36,7 @@ fn register(plane: &mut Plane, id: &str, r: Registration) -> Vec<String> {
 
 /// Whose turn it is, at this time.
 fn next_at(plane: &mut Plane, name: &str, tried: &[String], now_ms: u64) -> Result<Member, NoMember> {
-    plane.next(name, tried, None, now_ms)
+    plane.next(name, tried, None, now_ms).map_err(|nobody| plane.why_none(nobody, name, tried))
 }
 
 fn next(plane: &mut Plane, name: &str, tried: &[String]) -> Result<Member, NoMember> {
@@ -362,8 +362,8 @@ fn calls_over_the_limit_of_a_member_wait_in_their_order() {
     let (one, two) = (plane.queue("x.m").unwrap(), plane.queue("x.m").unwrap());
     assert_eq!(plane.queue("x.m"), None, "the queue has its limit");
     end(&mut plane, first, Said::Answered, 0);
-    assert!(matches!(plane.next("x.m", &[], None, 0), Err(NoMember::Busy(_))), "others wait before it");
-    assert!(matches!(plane.next("x.m", &[], Some(two), 0), Err(NoMember::Busy(_))));
+    assert!(matches!(plane.next("x.m", &[], None, 0), Err(Nobody::Busy)), "others wait before it");
+    assert!(matches!(plane.next("x.m", &[], Some(two), 0), Err(Nobody::Busy)));
     let second = plane.next("x.m", &[], Some(one), 0).unwrap();
     plane.leave_queue("x.m", one);
     end(&mut plane, second, Said::Answered, 0);
@@ -408,11 +408,11 @@ fn who_waits_keeps_its_place_while_members_change() {
     let waiting = plane.queue("x.m").unwrap();
     // Its only member goes out of the pool, and another one comes.
     assert!(plane.deregister("a", &Owner::default(), "x", &["m".to_owned()]).0[0].is_ok());
-    assert!(matches!(plane.next("x.m", &[], Some(waiting), 0), Err(NoMember::Unknown)));
+    assert!(matches!(plane.next("x.m", &[], Some(waiting), 0), Err(Nobody::Out)));
     plane.remove("a");
     register(&mut plane, "b", registration("x", None, 2, &["m"]));
     let later = plane.queue("x.m").unwrap();
-    assert!(matches!(plane.next("x.m", &[], Some(later), 0), Err(NoMember::Busy(_))), "it comes later");
+    assert!(matches!(plane.next("x.m", &[], Some(later), 0), Err(Nobody::Busy)), "it comes later");
     assert_eq!(plane.next("x.m", &[], Some(waiting), 0).unwrap().id, "b");
     // When all have gone, nothing is left.
     plane.remove("b");

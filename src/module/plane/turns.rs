@@ -29,6 +29,13 @@ pub enum NoMember {
     Busy(String),
 }
 
+/// That nobody takes a call now; [`Plane::why_none`] has the reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nobody {
+    Busy,
+    Out,
+}
+
 /// What a call says about the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -62,8 +69,8 @@ impl Plane {
         tried: &[String],
         number: Option<u64>,
         now_ms: u64,
-    ) -> Result<Member, NoMember> {
-        let (_, name) = qualified.rsplit_once('.').ok_or(NoMember::Unknown)?;
+    ) -> Result<Member, Nobody> {
+        let (_, name) = qualified.rsplit_once('.').ok_or(Nobody::Out)?;
         let mut is_busy = false;
         if let Some(pool) = self.pools.get_mut(qualified) {
             let is_first = pool.waiting.front().is_none_or(|first| Some(*first) == number);
@@ -93,11 +100,17 @@ impl Plane {
                 return Ok(Member { id, executor, name: name.to_owned(), pass });
             }
         }
+        Err(if is_busy { Nobody::Busy } else { Nobody::Out })
+    }
+
+    /// Why nobody takes a call, in words.
+    pub fn why_none(&self, nobody: Nobody, qualified: &str, tried: &[String]) -> NoMember {
         let why = self.reasons(qualified, tried);
-        if is_busy {
-            return Err(NoMember::Busy(why));
+        match nobody {
+            Nobody::Busy => NoMember::Busy(why),
+            Nobody::Out if why.is_empty() => NoMember::Unknown,
+            Nobody::Out => NoMember::NoneHealthy(why),
         }
-        if why.is_empty() { Err(NoMember::Unknown) } else { Err(NoMember::NoneHealthy(why)) }
     }
 
     /// Why each of those that have this module does not execute it.
@@ -158,10 +171,11 @@ impl Plane {
         self.pools.get_mut(qualified).is_some_and(|pool| pool.spend())
     }
 
-    /// A call that [`Plane::next`] gave out has ended. Whether its connection is still there.
-    pub fn done(&mut self, member: Member, ended: Ended, now_ms: u64) -> bool {
+    /// A call that [`Plane::next`] gave out has ended. Whether its executor is to be probed now; none: its
+    /// connection is gone.
+    pub fn done(&mut self, member: Member, ended: Ended, now_ms: u64) -> Option<bool> {
         let patient_ms = millis(self.limits.heartbeat_timeout);
-        let Some(connection) = self.connections.get_mut(&member.id) else { return false };
+        let connection = self.connections.get_mut(&member.id)?;
         connection.in_flight = connection.in_flight.saturating_sub(1);
         let error = ended.error.clone().unwrap_or_default();
         let counters = connection.counters.entry(member.name).or_default();
@@ -192,7 +206,7 @@ impl Plane {
             Said::Unreached | Said::Silent => connection.probe_due_ms = Some(now_ms),
             Said::Broken | Said::Nothing => {}
         }
-        true
+        Some(connection.probe_due_ms == Some(now_ms))
     }
 
     /// An executor was probed: why it does not answer, if it does not. Which one, if that is new.
