@@ -68,6 +68,11 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         &self.phase
     }
 
+    /// Whether nothing runs, and nobody is at it.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Idle | Phase::Failed { .. })
+    }
+
     /// What a thread has to do that wants a run. After [`Decision::Start`] everyone else waits until
     /// [`Machine::started`].
     pub fn get(&mut self, now_ms: u64) -> Decision<R, F> {

@@ -28,6 +28,8 @@ mod run;
 mod said;
 mod secrets;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -215,7 +217,13 @@ impl Providers {
                     self.aliases.lock().remove(name);
                     self.site.notes.forget(name);
                 }
-                Before::Other(definition) => *alias.definition.lock() = definition,
+                Before::Other(definition) => {
+                    let mut present = alias.definition.lock();
+                    // Unless another thread runs it as it is defined now.
+                    if alias.current.lock().is_at_rest() {
+                        *present = definition;
+                    }
+                }
                 Before::Unknown | Before::Same => {}
             }
         }
@@ -229,7 +237,7 @@ impl Providers {
             let mut before = Before::Same;
             if **present != definition {
                 // What does not run can be defined anew.
-                if !matches!(alias.current.lock().phase(), Phase::Idle | Phase::Failed { .. }) {
+                if !alias.current.lock().is_at_rest() {
                     return Err(Failure::OtherDefinition { differs: differs(&present, &definition) });
                 }
                 before = Before::Other(std::mem::replace(&mut present, Arc::new(definition)));
@@ -249,11 +257,13 @@ impl Providers {
     /// A run that can be asked: the present one, or a fresh one that this thread starts, or that another
     /// thread does.
     fn get(&self, alias: &Alias) -> Result<Arc<Run>, Failure> {
-        let definition = alias.definition();
+        // Not in `pause`, which the machine is locked for: who defines an alias locks the two the other way.
+        let retries = alias.definition().retries;
         let (result, is_ours) = alias.current.get(&Starts {
-            start: &|| self.site.start(&alias.name, &definition).map(Arc::new),
+            // As it is defined when it starts: who waited for an earlier run to end may find another definition.
+            start: &|| self.site.start(&alias.name, &alias.definition()).map(Arc::new),
             counts: Failure::is_of_the_start,
-            pause: &|failed| definition.retries.pause(failed),
+            pause: &|failed| retries.pause(failed),
             now_ms: &clock::now_ms,
         });
         if is_ours {
@@ -342,9 +352,9 @@ impl Providers {
             self.site.check(&definition)?;
             let was_running = matches!(alias.current.lock().phase(), Phase::Ready(_) | Phase::Starting);
             alias.calls.drain(definition.timeouts.fetch, || {
-                let stopped = alias.stop_run(&self.site);
+                // First: when the old process is gone, whoever waits for that starts the next one.
                 *alias.definition.lock() = Arc::new(definition.clone());
-                stopped
+                alias.stop_run(&self.site)
             })?;
             alias.current.lock().reset();
             if was_running { self.get(&alias).map(drop) } else { Ok(()) }
