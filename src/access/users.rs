@@ -242,11 +242,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         // What failed leaves everything as it was.
         assert!(edit(&path, |_| Err::<(), _>(Error::usage("no"))).is_err());
-        fs::create_dir(scratch.path().join("users.new")).unwrap();
+        fs::create_dir(scratch.path().join("users~new")).unwrap();
         assert!(edit(&path, |users| users.set(name("bob"), hash())).is_err());
         assert_eq!(fs::read(&path).unwrap(), before);
-        fs::remove_dir(scratch.path().join("users.new")).unwrap();
-        fs::write(scratch.path().join("users.new"), "left by a crash").unwrap();
+        fs::remove_dir(scratch.path().join("users~new")).unwrap();
+        fs::write(scratch.path().join("users~new"), "left by a crash").unwrap();
         edit(&path, |users| users.set(name("bob"), hash())).unwrap();
         assert_eq!(Users::load(&path).unwrap().names().count(), 2);
         // Another program changes it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::sys::files;
+use crate::sys::files::{self, NEW_SUFFIX};
 use crate::sys::procfs::boot_id;
 use crate::wire::error::Error;
 use crate::wire::module_note::ModuleNote;
@@ -55,7 +55,7 @@ impl Notes {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let id = entry.file_name().to_string_lossy().into_owned();
             // What a crash has left of a file that was being written.
-            if id.ends_with(".new") {
+            if id.ends_with(NEW_SUFFIX) {
                 continue;
             }
             let read = self.path(&id).ok_or("it is none of a connection".to_owned()).and_then(|path| {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::files;
+use crate::sys::files::{self, NEW_SUFFIX};
 use crate::wire::error::Error;
 use crate::wire::note::ProviderNote;
 use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName};
@@ -73,7 +73,7 @@ impl<N: Note> Notes<N> {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
             // What a crash has left of a file that was being written.
-            if file.ends_with(".new") {
+            if file.ends_with(NEW_SUFFIX) {
                 continue;
             }
             let read = file
@@ -110,12 +110,13 @@ mod tests {
         let notes = Notes::open(&path).unwrap();
         let definition = Definition { binary: "/x".into(), ..Definition::default() };
         let note = ProviderNote { definition, process: None, port: None, init: InitState::None };
-        let (one, two) = (ProviderName::new("", "a.b").unwrap(), ProviderName::new("ci", "a").unwrap());
+        let (one, two) = (ProviderName::new("", "a.new").unwrap(), ProviderName::new("ci", "a").unwrap());
         for name in [&two, &one, &one] {
             notes.write(name, &note).unwrap();
         }
         fs::write(path.join("default.broken"), [0xff]).unwrap();
-        fs::write(path.join("default.c.new"), []).unwrap();
+        fs::write(path.join("default.c~new"), []).unwrap();
+        assert!(ProviderName::new("", "c~new").is_err(), "none can be called so");
         let (all, bad) = notes.all();
         assert_eq!(Vec::from_iter(all), [(two.clone(), note.clone()), (one, note)]);
         assert!(bad.len() == 1 && bad[0].starts_with("default.broken: "), "{bad:?}");

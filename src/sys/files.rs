@@ -68,12 +68,15 @@ pub fn private_file(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
+/// What the name of a file ends with while it is written. No name that we make files of can end so.
+pub const NEW_SUFFIX: &str = "~new";
+
 /// Puts a new file in the place of an old one, if there is one: whoever reads it sees the one or the other.
 /// It is on the disk when this returns, and belongs to whom the old one did: who may read that may be
 /// another user than ours. Its directory is to be locked against others who do the same.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
-    new.push(".new");
+    new.push(NEW_SUFFIX);
     let new = Path::new(&new);
     // The directory is locked: what has this name was left by a crash.
     match fs::remove_file(new) {
