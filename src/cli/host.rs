@@ -86,7 +86,7 @@ fn sources(settings: &DiscoverySettings, config: Option<PathBuf>, state: Option<
             Ok(discovery::of_config(config.providers.definitions))
         }
         Origin::Plugin => directory.as_deref().map_or_else(|| Ok(Found::default()), discovery::of_plugins),
-        Origin::Environment => Ok(discovery::of_environment(&settings)),
+        Origin::Environment => discovery::of_environment(&settings),
         Origin::Api => Ok(Found::default()),
     };
     Sources { used, look_at: Arc::new(look_at), plugins, interval }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::config::file::top;
 use crate::config::providers::{config_of, definition, environment_of, set_timeouts};
 use crate::config::section::{Section, Source};
-use crate::provider::references::{Reference, service_variable};
+use crate::provider::references::{Reference, ServiceVariables};
 use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::{DiscoverySettings, EnvironmentRule};
 use crate::sys::files;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, ProviderName, SET_DEFAULT};
 use crate::wire::registry::{TYPE_CREDENTIAL, TYPE_PROCESS};
 use crate::wire::values::sha256;
@@ -104,8 +104,12 @@ pub fn of_config(definitions: Vec<(ProviderName, Definition)>) -> Found {
 
 /// What the variables stand for that the service was started with. Only those are looked at that a rule
 /// names.
-#[must_use]
-pub fn of_environment(settings: &DiscoverySettings) -> Found {
+pub fn of_environment(settings: &DiscoverySettings) -> Result<Found, Error> {
+    let variables = ServiceVariables::read().map_err(|why| Error::new(Code::Failed, why))?;
+    Ok(of_variables(settings, &variables))
+}
+
+fn of_variables(settings: &DiscoverySettings, variables: &ServiceVariables) -> Found {
     let known = KNOWN.into_iter().filter_map(|(variable, alias)| {
         let name = ProviderName::new(SET_DEFAULT, alias).ok()?;
         let behind = Behind::Credential(Reference::Variable(variable.to_owned()));
@@ -113,11 +117,11 @@ pub fn of_environment(settings: &DiscoverySettings) -> Found {
         Some(EnvironmentRule { variable: variable.to_owned(), candidate })
     });
     // A rule of one's own comes first: it may make something else of a variable that is known.
-    let rules = settings.rules.iter().cloned().chain(known);
+    let is_ruled = |known: &EnvironmentRule| settings.rules.iter().any(|own| own.variable == known.variable);
+    let rules = settings.rules.iter().cloned().chain(known.filter(|known| !is_ruled(known)));
     let mut found: BTreeMap<ProviderName, Candidate> = BTreeMap::new();
     for rule in rules {
-        let is_ruled = settings.rules.iter().any(|own| own.variable == rule.variable && *own != rule);
-        if !is_ruled && service_variable(&rule.variable).is_some_and(|value| !value.is_empty()) {
+        if variables.get(&rule.variable).is_some() {
             found.entry(rule.candidate.name.clone()).or_insert(rule.candidate);
         }
     }
@@ -263,6 +267,20 @@ mod tests {
         ] {
             assert!(settings(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_variable_stands_for_all_that_rules_make_of_it() {
+        let rule = |variable: &str, name: &str| {
+            format!("[[registry.discovery.environment]]\nvariable = '{variable}'\nname = '{name}'\n")
+        };
+        let rules =
+            [rule("K", "one"), rule("K", "two"), rule("OPENAI_API_KEY", "mine"), rule("NONE", "none")];
+        let read = settings(&rules.concat()).unwrap();
+        let set = ServiceVariables::of("KK=0\0K=1\0OPENAI_API_KEY=2\0ANTHROPIC_API_KEY=3\0NONE=\0");
+        let found = of_variables(&read, &set).candidates;
+        let names: Vec<_> = found.iter().map(|candidate| candidate.name.alias()).collect();
+        assert_eq!(names, ["anthropic", "mine", "one", "two"]);
     }
 
     /// A directory of plugins that is nobody else's.

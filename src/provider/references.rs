@@ -58,7 +58,7 @@ impl Reference {
     pub fn resolve(&self) -> Result<String, String> {
         match self {
             Self::Variable(name) => {
-                let found = service_variable(name).filter(|value| !value.is_empty());
+                let found = ServiceVariables::read()?.get(name);
                 found.ok_or_else(|| format!("the variable {name} is not set"))
             }
             Self::File(path) => {
@@ -68,15 +68,38 @@ impl Reference {
     }
 }
 
-/// A variable that the service was started with: all processes of the service's own are the keeper's
-/// children.
-#[must_use]
-pub fn service_variable(name: &str) -> Option<String> {
-    let all = procfs::variables(system::parent_pid()).unwrap_or_default();
-    let is_it =
-        |pair: &&[u8]| pair.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='));
-    let pair = all.split(|&byte| byte == 0).find(is_it)?;
-    String::from_utf8(pair[name.len() + 1..].to_vec()).ok()
+/// The variables that the service was started with, as they were read once: all processes of the service's
+/// own are the keeper's children.
+pub struct ServiceVariables(Vec<u8>);
+
+impl ServiceVariables {
+    /// Reads them. That they cannot be read says nothing of what is set.
+    pub fn read() -> Result<Self, String> {
+        let keeper = system::parent_pid();
+        let cannot = |e| format!("the variables of the service cannot be read: {e}");
+        let all = procfs::variables(keeper).map_err(cannot)?;
+        if all.is_empty() {
+            // It is so, too, where we may not look, or nobody is there any more.
+            std::fs::read(format!("/proc/{keeper}/environ")).map_err(cannot)?;
+        }
+        Ok(Self(all))
+    }
+
+    /// As the kernel shows them: each ended by NUL.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// An empty one is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        let value = |pair: &'_ [u8]| {
+            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            String::from_utf8(value.to_vec()).ok()
+        };
+        self.0.split(|&byte| byte == 0).find_map(value).filter(|value| !value.is_empty())
+    }
 }
 
 /// A configuration, an encoded `Struct`, with every reference replaced by what it stands for.
