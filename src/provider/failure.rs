@@ -17,6 +17,8 @@ pub struct Ending {
     pub exit: Option<Exit>,
     /// The end of its standard error.
     pub stderr: String,
+    /// Where it is told, as its definition says.
+    pub shown: ShownStderr,
 }
 
 /// Why a provider does not do what it is asked for.
@@ -142,13 +144,17 @@ impl Ending {
         format!("{how}{}", self.last_words())
     }
 
+    /// As they are told wherever the failure is: nothing, if its definition wants that.
     fn last_words(&self) -> String {
-        let text = self.stderr.trim();
-        if text.is_empty() {
-            String::new()
-        } else {
-            format!("; its standard error ends with: {}", one_line(text))
+        match self.words() {
+            Some(words) if self.shown != ShownStderr::Off => format!("; {words}"),
+            _ => String::new(),
         }
+    }
+
+    fn words(&self) -> Option<String> {
+        let text = Some(self.stderr.trim()).filter(|text| !text.is_empty())?;
+        Some(format!("its standard error ends with: {}", one_line(text)))
     }
 }
 
@@ -158,22 +164,15 @@ fn one_line(text: &str) -> String {
 }
 
 impl Failure {
-    /// Without its last words, where those are not to be told.
-    #[must_use]
-    pub fn shown(mut self, shown: ShownStderr) -> Self {
-        match &mut self {
+    fn ending(&self) -> Option<&Ending> {
+        match self {
             Self::HandshakeTimeout { ending, .. }
             | Self::ExitedEarly { ending }
             | Self::NotHealthy { ending, .. }
             | Self::InitFailed { ending, .. }
-            | Self::Crashed { ending }
-                if shown == ShownStderr::Off =>
-            {
-                ending.stderr.clear();
-            }
-            _ => {}
+            | Self::Crashed { ending } => Some(ending),
+            _ => None,
         }
-        self
     }
 
     /// For programs; never changes.
@@ -264,6 +263,22 @@ impl Failure {
     pub fn error(&self, name: &ProviderName) -> Error {
         let (message, hint) = self.words(name);
         Error::new(self.code(), format!("provider {name}: {message}")).hint(hint).reason(self.reason())
+    }
+
+    /// As a client is told that wants to hear more than the definition says. It is in the hint: messages go
+    /// into events, breakers and the audit, too.
+    #[must_use]
+    pub fn error_louder(&self, name: &ProviderName, shown: ShownStderr) -> Error {
+        let e = self.error(name);
+        let ending = self.ending().filter(|ending| ending.shown == ShownStderr::Off);
+        match ending.filter(|_| shown != ShownStderr::Off).and_then(Ending::words) {
+            Some(words) if e.hint.is_empty() => e.hint(words),
+            Some(words) => {
+                let hint = format!("{words}; {}", e.hint);
+                e.hint(hint)
+            }
+            None => e,
+        }
     }
 
     /// What happened, without the provider's name.
@@ -373,13 +388,22 @@ mod tests {
             system: Duration::ZERO,
             max_rss_kib: 0,
         };
-        let ending = Ending { exit: Some(exit), stderr: "one\n\n two\n".into() };
+        let ending = Ending { exit: Some(exit), stderr: "one\n\n two\n".into(), shown: ShownStderr::OnError };
+        let quiet = Failure::Crashed { ending: Ending { shown: ShownStderr::Off, ..ending.clone() } };
         let e = Failure::Crashed { ending }.error(&name);
         assert_eq!(
             e.message,
             "provider app: ended in the middle of the call: SIGKILL; its standard error ends with: one | two"
         );
         assert_eq!((e.code, e.reason.as_str()), (Code::Failed, "crashed"));
+        for e in [quiet.error(&name), quiet.error_louder(&name, ShownStderr::Off)] {
+            assert!(!format!("{e:?}").contains("one"), "{e:?}");
+        }
+        let e = quiet.error_louder(&name, ShownStderr::OnError);
+        assert!(
+            !e.message.contains("one") && e.hint.contains("its standard error ends with: one | two"),
+            "{e:?}"
+        );
     }
 
     #[test]

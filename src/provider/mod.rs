@@ -130,12 +130,17 @@ impl Providers {
         };
         let shown = definition.as_ref().map(|d| d.stderr).unwrap_or_default().raised(louder);
         let begun = Timestamp::now();
-        let answer = self.answer_of(&name, call).map_err(|failure| failure.shown(shown).error(&name))?;
+        let answer = self.answer_of(&name, call).map_err(|failure| failure.error_louder(&name, shown))?;
         if shown < ShownStderr::All {
             return Ok(answer);
         }
         let config = definition.map(|d| d.config.clone()).unwrap_or_default();
-        let said = said::since(&mut self.site.client()?, name.process().as_str(), begun, &config);
+        // The call is done, whether or not this can be told.
+        let said = self
+            .site
+            .client()
+            .map(|mut client| said::since(&mut client, name.process().as_str(), begun, &config));
+        let said = said.unwrap_or_default();
         Ok(if said.is_empty() { answer } else { ProviderAnswer::Said(said, Box::new(answer)) })
     }
 
@@ -410,9 +415,7 @@ impl Providers {
             Phase::Idle => (ProviderState::Idle, None, String::new()),
             Phase::Starting => (ProviderState::Starting, None, String::new()),
             Phase::Ready(run) => (ProviderState::Ready, Some(Arc::clone(run)), String::new()),
-            Phase::Failed { why, .. } => {
-                (ProviderState::Failed, None, why.clone().shown(given.stderr).error(&alias.name).message)
-            }
+            Phase::Failed { why, .. } => (ProviderState::Failed, None, why.error(&alias.name).message),
         };
         let about = run.as_ref().and_then(|run| run.known_about()).unwrap_or_default();
         Provider {

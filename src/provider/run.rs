@@ -190,7 +190,7 @@ impl Site {
             |failure| match failure {
                 // It may repeat what it was given.
                 Failure::InitFailed { status, ending } => {
-                    Failure::InitFailed { status: secrets::redact(status, &definition.config), ending }
+                    Failure::InitFailed { status: secrets::redact(&status, &definition.config), ending }
                 }
                 other => other,
             },
@@ -491,11 +491,10 @@ fn ending(client: &mut Client, target: &str, definition: &Definition) -> Ending 
     let exit = status(client, target).ok().filter(|p| p.pid.is_none()).and_then(|p| p.exit);
     let output = client.output(Output { target: target.to_owned(), kind: StreamKind::Stderr });
     let bytes: Vec<u8> = output.unwrap_or_default().iter().flat_map(|chunk| chunk.data.to_vec()).collect();
-    let tail = &bytes[bytes.len().saturating_sub(STDERR_LEN_MAX)..];
-    let text = String::from_utf8_lossy(tail).into_owned();
+    let text = secrets::tail(&bytes, 0, STDERR_LEN_MAX, &definition.config);
     let lines: Vec<_> = text.lines().collect();
     let stderr = lines[lines.len().saturating_sub(STDERR_LINES_MAX)..].join("\n");
-    Ending { exit, stderr: secrets::redact(stderr, &definition.config) }
+    Ending { exit, stderr, shown: definition.stderr }
 }
 
 fn with_ending(failure: Failure, known: Ending) -> Failure {

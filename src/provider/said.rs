@@ -11,8 +11,8 @@ const LEN_MAX: usize = 16 << 10;
 /// Since then, without the secrets of its configuration. What cannot be told is nothing.
 pub fn since(client: &mut Client, target: &str, begun: Timestamp, config: &[u8]) -> String {
     let output = client.output(Output { target: target.to_owned(), kind: StreamKind::Stderr });
-    let chunks = output.unwrap_or_default().into_iter().filter(|chunk| chunk.at >= begun);
-    let bytes: Vec<u8> = chunks.flat_map(|chunk| chunk.data.to_vec()).collect();
-    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LEN_MAX)..]).into_owned();
-    secrets::redact(text, config)
+    let chunks = output.unwrap_or_default();
+    let before = chunks.iter().filter(|chunk| chunk.at < begun).map(|chunk| chunk.data.len()).sum();
+    let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
+    secrets::tail(&bytes, before, LEN_MAX, config)
 }

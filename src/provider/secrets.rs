@@ -1,4 +1,7 @@
-//! Secrets of a configuration do not go into errors: a provider may have printed them.
+//! Secrets of a configuration do not go into errors: a provider may have printed them. They are looked for
+//! before anything is cut: half of one would not be found.
+
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 
@@ -10,38 +13,82 @@ const SECRET_KEYS: [&str; 6] = ["pass", "secret", "token", "key", "credential", 
 /// Shorter texts are too common to be hidden wherever they stand.
 const LEN_MIN: usize = 4;
 /// What stands for one.
-const HIDDEN: &str = "[hidden]";
+const HIDDEN: &[u8] = b"[hidden]";
 
 /// The text without the secrets of this configuration, a `Struct`.
-pub fn redact(mut text: String, config: &[u8]) -> String {
-    if text.is_empty() {
-        return text;
+pub fn redact(text: &str, config: &[u8]) -> String {
+    tail(text.as_bytes(), 0, text.len(), config)
+}
+
+/// The same of the end of a text: what comes after `from`, and of that at most the last `len_max` bytes.
+pub fn tail(text: &[u8], from: usize, len_max: usize, config: &[u8]) -> String {
+    if text.len() <= from {
+        return String::new();
     }
+    let mut at = from.max(text.len().saturating_sub(len_max));
+    let secrets = secrets(config);
+    // None that begins before this reaches what is told.
+    let first = at.saturating_sub(secrets.iter().map(String::len).max().unwrap_or_default());
+    let mut told = Vec::new();
+    for hidden in hidden(&text[first..], &secrets) {
+        let hidden = first + hidden.start..first + hidden.end;
+        if hidden.end <= at {
+            continue;
+        }
+        told.extend_from_slice(&text[at.min(hidden.start)..hidden.start]);
+        told.extend_from_slice(HIDDEN);
+        at = hidden.end;
+    }
+    told.extend_from_slice(&text[at..]);
+    String::from_utf8_lossy(&told).into_owned()
+}
+
+/// Where secrets stand, from the first to the last; two that overlap are one.
+fn hidden(text: &[u8], secrets: &[String]) -> Vec<Range<usize>> {
+    let places = |secret: &String| {
+        let (secret, len) = (secret.clone().into_bytes(), secret.len());
+        let found = text.windows(len).enumerate().filter(move |(_, window)| *window == secret);
+        found.map(move |(at, _)| at..at + len)
+    };
+    let mut all: Vec<_> = secrets.iter().flat_map(places).collect();
+    all.sort_by_key(|place| place.start);
+    all.dedup_by(|next, place| {
+        let overlaps = next.start < place.end;
+        if overlaps {
+            place.end = place.end.max(next.end);
+        }
+        overlaps
+    });
+    all
+}
+
+fn secrets(config: &[u8]) -> Vec<String> {
     let mut secrets = Vec::new();
     if let Ok(config) = value::decode(config) {
         let config = value::to_json(config);
         let referred = references::all_in(&config).into_iter().filter_map(|r| r.resolve().ok());
         secrets.extend(referred.filter(|secret| secret.len() >= LEN_MIN));
-        collect(&config, &mut secrets);
+        collect_map(&config, false, &mut secrets);
     }
-    // The longest first: one may be a part of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    for secret in secrets {
-        text = text.replace(&secret, HIDDEN);
-    }
-    text
+    secrets
 }
 
-fn collect(map: &Map<String, Value>, secrets: &mut Vec<String>) {
+fn collect_map(map: &Map<String, Value>, is_secret: bool, secrets: &mut Vec<String>) {
     for (key, value) in map {
         let key = key.to_ascii_lowercase();
-        match value {
-            Value::String(text) if text.len() >= LEN_MIN && SECRET_KEYS.iter().any(|k| key.contains(k)) => {
-                secrets.push(text.clone());
-            }
-            Value::Object(inner) => collect(inner, secrets),
-            _ => {}
-        }
+        collect(value, is_secret || SECRET_KEYS.iter().any(|k| key.contains(k)), secrets);
+    }
+}
+
+/// `is_secret`: it stands below a key that says so.
+fn collect(value: &Value, is_secret: bool, secrets: &mut Vec<String>) {
+    match value {
+        Value::String(text) if is_secret && text.len() >= LEN_MIN => secrets.push(text.clone()),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, is_secret, secrets)),
+        // What it names was collected; the name is none.
+        Value::Object(_) if references::Reference::of(value).is_some() => {}
+        Value::Object(map) => collect_map(map, is_secret, secrets),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -51,12 +98,42 @@ mod tests {
     use prost::Message;
     use serde_json::json;
 
+    fn bytes(config: &Value) -> Vec<u8> {
+        value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec()
+    }
+
     #[test]
     fn what_is_secret_is_hidden_wherever_it_stands() {
-        let config = json!({ "db": { "Password": "hunter2", "host": "db1" }, "api_token": "hunter2-long", "key": "ab" });
-        let bytes = value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec();
-        let said = "cannot log in to db1 as hunter2 (hunter2-long), ab".to_owned();
-        assert_eq!(redact(said, &bytes), "cannot log in to db1 as [hidden] ([hidden]), ab");
-        assert_eq!(redact("hunter2".into(), &[0xff]), "hunter2");
+        let config = json!({
+            "db": { "Password": "hunter2", "host": "db1" }, "api_token": "hunter2-long", "key": "ab",
+            "list": [{ "secret": "in-a-list" }, "plain"], "tokens": ["first", ["second"]],
+            "auth": { "basic": "user:pw" },
+        });
+        let bytes = bytes(&config);
+        let redacted = |said: &str| redact(said, &bytes);
+        assert_eq!(
+            redacted("cannot log in to db1 as hunter2 (hunter2-long), ab"),
+            "cannot log in to db1 as [hidden] ([hidden]), ab"
+        );
+        assert_eq!(
+            redacted("in-a-list plain first second user:pw"),
+            "[hidden] plain [hidden] [hidden] [hidden]"
+        );
+        assert_eq!(redact("hunter2", &[0xff]), "hunter2");
+        assert_eq!(redact("", &bytes), "");
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_left_where_a_text_is_cut() {
+        let bytes = bytes(&json!({ "password": "hunter2" }));
+        let told = |from, len_max| tail(b"as hunter2, hunter2 x", from, len_max, &bytes);
+        assert_eq!(told(0, 100), "as [hidden], [hidden] x");
+        assert_eq!(told(0, 13), "[hidden], [hidden] x");
+        assert_eq!(told(0, 3), "[hidden] x");
+        assert_eq!(told(0, 2), " x");
+        assert_eq!(told(5, 100), "[hidden], [hidden] x");
+        assert_eq!(told(15, 100), "[hidden] x");
+        assert_eq!(told(21, 100), "");
+        assert_eq!(tail(b"\xff hunter2", 0, 100, &bytes), "\u{fffd} [hidden]");
     }
 }

@@ -229,3 +229,23 @@ fn what_was_registered_is_over_what_the_configuration_says() {
         String::from_utf8_lossy(&host).contains("provider app of the configuration is not used")
     });
 }
+
+#[test]
+fn what_a_provider_writes_is_in_no_event_if_its_definition_says_so() {
+    let registry = Registry::start();
+    registry.ok(&["register", "app", "--binary", "fine", "--stderr", "off"]);
+    let die = |more: &[&str]| registry.0.cli(&[&["provider", "fetch", "app", "die"], more].concat());
+    // Who wants to hear it is told, and nobody else.
+    let told = die(&["-v"]);
+    assert!(told.expect(1).err().contains("its standard error ends with: going down"), "{told:?}");
+    for _ in 0..4 {
+        die(&[]).expect(1);
+    }
+    registry.kinds_until("app", "circuit-breaker-opened");
+    let mut seen = vec![registry.ok(&["list", "--json"]), registry.ok(&["events"]), die(&["-v"]).err()];
+    for args in [&["provider", "list", "--json"][..], &["audit"], &["events"]] {
+        seen.push(registry.0.ok(args));
+    }
+    let leaks: Vec<_> = seen.iter().filter(|text| text.contains("going down")).collect();
+    assert!(leaks.is_empty(), "{leaks:?}");
+}
