@@ -12,6 +12,7 @@ use prost::Message;
 
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
+use crate::provider::port_owner::Port;
 use crate::rpc::block;
 use crate::rpc::client_threads::Threads;
 use crate::rpc::codec::{self, Encoded};
@@ -78,11 +79,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// To this port of 127.0.0.1.
-    pub fn open(port: u16, timeout: Duration, cancel: Cancel) -> std::io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    /// To a provider that listens on this port of 127.0.0.1. A stranger there gets nothing.
+    pub fn open(port: Port, timeout: Duration, cancel: Cancel) -> std::io::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
+        let socket = port.connect(timeout)?;
         let threads = Threads::get();
-        let channel = LocalChannel::connect(address, timeout, threads.environment(), MESSAGE_LEN_MAX)?;
+        let channel = LocalChannel::over(socket, address, threads.environment(), MESSAGE_LEN_MAX)?;
         let client = ProviderServiceClient(channel.client.clone());
         Ok(Self { client, channel, cancel, _threads: threads })
     }

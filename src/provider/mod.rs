@@ -43,7 +43,7 @@ pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
 use crate::provider::limit::Calls;
 pub use crate::provider::notes::{Note, Notes};
-use crate::provider::run::{Run, Site};
+use crate::provider::run::{Recovered, Run, Site};
 use crate::sys::{clock, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::note::ProviderNote;
@@ -109,8 +109,10 @@ impl Providers {
         // All at once: one that does not answer is not to hold up the others.
         for_each(&notes, |(name, note)| {
             let alias = Alias::new(name.clone(), note.definition.clone());
-            if let Some(run) = self.site.recover(note) {
-                alias.current.lock().started(Ok(Arc::new(run)), false);
+            match self.site.recover(note) {
+                Recovered::Run(run) => alias.current.lock().started(Ok(Arc::new(*run)), false),
+                Recovered::Crashed => alias.current.lock().crashes += 1,
+                Recovered::None => {}
             }
             alias.calls.touch();
             let alias = Arc::new(alias);

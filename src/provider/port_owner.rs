@@ -3,6 +3,9 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::wire::id::ProcessId;
 
@@ -28,25 +31,69 @@ impl fmt::Display for Stranger {
     }
 }
 
-/// Who listens on this port of 127.0.0.1 without being of the process tree of `leader`, whose runs have `id`
-/// in their environment. What we may not see is taken for the provider's only if it is of the same user.
-pub fn stranger(port: u16, leader: u32, id: ProcessId) -> Option<Stranger> {
-    let listeners = listeners(port);
-    let inodes: Vec<_> = listeners.iter().map(|(inode, _)| inode.clone()).collect();
-    // Mostly so, and seen without a look at everything that runs.
-    if has_socket(leader, &inodes) {
-        return None;
+/// A port of 127.0.0.1 that a provider has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub number: u16,
+    /// The provider's process, whose tree the listener has to be of.
+    pub leader: u32,
+    /// What all processes of that tree have in their environment.
+    pub id: ProcessId,
+}
+
+impl Port {
+    /// Who else listens there.
+    pub fn stranger(self) -> Option<Stranger> {
+        self.listeners().err()
     }
-    let owners: Vec<_> = pids().filter(|&pid| has_socket(pid, &inodes)).collect();
-    let is_ours = |&pid: &u32| is_of(pid, leader) || has_id(pid, id);
-    match owners.first() {
-        Some(_) if owners.iter().any(is_ours) => None,
-        Some(&pid) => Some(Stranger::Process(pid)),
-        None => {
-            let ours = user(leader);
-            let others = listeners.iter().map(|&(_, uid)| uid).find(|&uid| Some(uid) != ours);
-            others.map(Stranger::OfUser)
+
+    /// A connection that has come to the provider: the same listeners of its own were there before and after,
+    /// so that nobody has taken the port in between.
+    pub fn connect(self, timeout: Duration) -> io::Result<TcpStream> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.number));
+        self.connect_by(|| TcpStream::connect_timeout(&address, timeout))
+    }
+
+    fn connect_by(self, connect: impl FnOnce() -> io::Result<TcpStream>) -> io::Result<TcpStream> {
+        let look = || {
+            self.listeners().map_err(|owner| {
+                let number = self.number;
+                let why = format!("port {number} belongs to {owner}, which is not of this provider");
+                io::Error::new(io::ErrorKind::PermissionDenied, why)
+            })
+        };
+        let before = look()?;
+        let stream = connect()?;
+        if before.is_empty() || look()? != before {
+            // It may have begun to listen just now.
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "another socket listens there now"));
         }
+        Ok(stream)
+    }
+
+    /// The inodes of those that listen there, if each is one of the provider's. What we may not see is taken
+    /// for it only if it is of the same user.
+    fn listeners(self) -> Result<Vec<String>, Stranger> {
+        let listeners = listeners(self.number);
+        // Mostly all of them, and seen without a look at everything that runs.
+        let sockets = sockets(self.leader);
+        let others: Vec<_> = listeners.iter().filter(|(inode, _)| !sockets.contains(inode)).collect();
+        if !others.is_empty() {
+            let by_process: Vec<_> = pids().map(|pid| (pid, self::sockets(pid))).collect();
+            for (inode, uid) in others {
+                let has_it = |(_, sockets): &&(u32, Vec<String>)| sockets.contains(inode);
+                let owners: Vec<_> = by_process.iter().filter(has_it).map(|(pid, _)| *pid).collect();
+                match owners.first() {
+                    Some(_) if owners.iter().any(|&pid| is_of(pid, self.leader) || has_id(pid, self.id)) => {}
+                    Some(&pid) => return Err(Stranger::Process(pid)),
+                    None if Some(*uid) == user(self.leader) => {}
+                    None => return Err(Stranger::OfUser(*uid)),
+                }
+            }
+        }
+        let mut inodes: Vec<_> = listeners.into_iter().map(|(inode, _)| inode).collect();
+        inodes.sort();
+        Ok(inodes)
     }
 }
 
@@ -83,12 +130,12 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn has_socket(pid: u32, inodes: &[String]) -> bool {
-    let sockets: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+/// The inodes of the sockets that a process has, as far as we may see.
+fn sockets(pid: u32) -> Vec<String> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    links
-        .filter_map(|link| fs::read_link(link.path()).ok())
-        .any(|to| sockets.iter().any(|s| to.as_os_str() == s.as_str()))
+    let inode =
+        |to: std::path::PathBuf| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    links.filter_map(|link| inode(fs::read_link(link.path()).ok()?)).collect()
 }
 
 /// Whether a process is `leader` or comes from it.
@@ -123,17 +170,44 @@ mod tests {
     #[test]
     fn a_port_is_its_listeners() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let number = listener.local_addr().unwrap().port();
         let (ours, id) = (std::process::id(), ProcessId::new());
-        assert_eq!(stranger(port, ours, id), None);
+        let port = |leader| Port { number, leader, id };
+        assert_eq!(port(ours).stranger(), None);
         let parent = parent(ours).unwrap();
-        assert_eq!(stranger(port, parent, id), None, "a child's is the parent's");
+        assert_eq!(port(parent).stranger(), None, "a child's is the parent's");
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        assert_eq!(stranger(port, other.id(), id), Some(Stranger::Process(ours)));
+        let others = port(other.id());
+        assert_eq!(others.stranger(), Some(Stranger::Process(ours)));
+        let refused = others.connect_by(|| panic!("nobody is connected to")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         drop(listener);
-        assert_eq!(stranger(port, other.id(), id), None, "nobody listens");
+        assert_eq!(others.stranger(), None, "nobody listens");
         other.kill().unwrap();
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn who_takes_the_port_in_between_is_not_connected_to() {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let port = Port { number: address.port(), leader: std::process::id(), id: ProcessId::new() };
+        assert!(port.connect(Duration::from_secs(20)).is_ok());
+        let mut second = None;
+        let refused = port.connect_by(|| {
+            drop(first);
+            second = Some(TcpListener::bind(address)?);
+            TcpStream::connect(address)
+        });
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(port.connect(Duration::from_secs(20)).is_ok(), "it is the provider's own now");
+        drop(second);
+        let mut late = None;
+        let refused = port.connect_by(|| {
+            late = Some(TcpListener::bind(address)?);
+            TcpStream::connect(address)
+        });
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "nobody was there before");
     }
 
     #[test]

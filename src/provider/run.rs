@@ -15,7 +15,7 @@ use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
 use crate::provider::notes::Notes;
-use crate::provider::port_owner;
+use crate::provider::port_owner::Port;
 use crate::provider::references;
 use crate::provider::secrets;
 use crate::sdk::handshake::{BadLine, PortReader};
@@ -53,6 +53,15 @@ const SIGKILL: End = End::Signal(9);
 pub enum HowEnded {
     ByItself,
     Killed,
+}
+
+/// What an earlier host has left of a run.
+#[derive(Debug)]
+pub enum Recovered {
+    Run(Box<Run>),
+    /// It ended by itself while it was looked at.
+    Crashed,
+    None,
 }
 
 /// Where providers are run.
@@ -94,12 +103,9 @@ impl Run {
         if let Some(connection) = &*self.connection.lock() {
             return Ok(connection.clone());
         }
-        if let Some(owner) = port_owner::stranger(self.port, self.pid, self.process) {
-            let message = format!("port {} belongs to {owner}, which is not of it", self.port);
-            return Err(Failure::Unavailable { message });
-        }
         let timeout = self.definition.timeouts.health;
-        let opened = Connection::open(self.port, timeout, self.cancel.clone())
+        let port = Port { number: self.port, leader: self.pid, id: self.process };
+        let opened = Connection::open(port, timeout, self.cancel.clone())
             .map_err(|e| Failure::Unavailable { message: format!("it cannot be connected to: {e}") })?;
         Ok(self.connection.lock().get_or_insert(opened).clone())
     }
@@ -173,17 +179,18 @@ impl Site {
     ) -> Result<Run, Failure> {
         let timeouts = &definition.timeouts;
         let deadline = clock::now_ms() + millis(timeouts.handshake);
-        let port = self.read_port(process.id, timeouts.handshake)?;
+        let number = self.read_port(process.id, timeouts.handshake)?;
         let pid = process.pid.unwrap_or_default();
-        if let Some(owner) = port_owner::stranger(port, pid, process.id) {
-            let why = format!("port {port} belongs to {owner}, which is not of this provider");
+        let port = Port { number, leader: pid, id: process.id };
+        if let Some(owner) = port.stranger() {
+            let why = format!("port {number} belongs to {owner}, which is not of this provider");
             return Err(Failure::BadHandshake { why, line: Vec::new() });
         }
         let cancel = Cancel::default();
         let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel)?;
         wait_until_usable(&connection, definition)?;
         let about = check_pins(&connection, definition)?;
-        (note.port, note.init) = (Some(port), InitState::Intended);
+        (note.port, note.init) = (Some(number), InitState::Intended);
         self.notes.write(name, note)?;
         let config = references::resolved(&definition.config)?;
         connection.init(name.alias(), &config, &definition.source_file_path, timeouts.init).map_err(
@@ -202,7 +209,7 @@ impl Site {
             process: process.id,
             number: process.run,
             pid,
-            port,
+            port: number,
             binary: binary_of(process),
             definition: Arc::clone(definition),
             connection: Mutex::new(Some(connection)),
@@ -232,31 +239,34 @@ impl Site {
 
     /// A run that an earlier host has left, if it can be used as it is. What cannot, is ended: nobody would
     /// know what it was given.
-    pub fn recover(&self, note: &ProviderNote) -> Option<Run> {
-        let run = self.find_again(note);
-        if let (None, Some((process, _))) = (&run, note.process) {
-            // Without the service there is none; a start looks again for what has the name.
-            let _ = self.client().map(|mut client| forget(&mut client, &process.to_string()));
+    pub fn recover(&self, note: &ProviderNote) -> Recovered {
+        let Some((process, number)) = note.process else { return Recovered::None };
+        // Without the service there is none; a start looks again for what has the name.
+        let Ok(mut client) = self.client() else { return Recovered::None };
+        let target = process.to_string();
+        let runs = |p: &Process| p.run == number && !p.state.is_at_rest();
+        let found = status(&mut client, &target).ok().filter(|p| runs(p) && note.init == InitState::Done);
+        if let Some(run) = found.as_ref().and_then(|found| Self::find_again(note, found)) {
+            return Recovered::Run(Box::new(run));
         }
-        run
+        // It was there a moment ago.
+        let is_crashed = found.is_some() && status(&mut client, &target).is_ok_and(|p| !runs(&p));
+        let _ = forget(&mut client, &target);
+        if is_crashed { Recovered::Crashed } else { Recovered::None }
     }
 
-    fn find_again(&self, note: &ProviderNote) -> Option<Run> {
-        let ((process, number), port) = (note.process?, note.port?);
-        if note.init != InitState::Done {
-            return None;
-        }
-        let found = status(&mut self.client().ok()?, &process.to_string()).ok()?;
-        let pid = found.pid.filter(|_| found.run == number && !found.state.is_at_rest())?;
+    fn find_again(note: &ProviderNote, found: &Process) -> Option<Run> {
+        let ((process, number), reported, pid) = (note.process?, note.port?, found.pid?);
         let cancel = Cancel::default();
+        let port = Port { number: reported, leader: pid, id: process };
         let connection = Connection::open(port, note.definition.timeouts.health, cancel.clone()).ok()?;
         let (_, is_usable) = connection.health(note.definition.timeouts.health).ok()?;
         is_usable.then(|| Run {
             process,
             number,
             pid,
-            port,
-            binary: binary_of(&found),
+            port: reported,
+            binary: binary_of(found),
             definition: Arc::new(note.definition.clone()),
             connection: Mutex::new(Some(connection)),
             about: Mutex::default(),
@@ -408,7 +418,7 @@ fn bad_handshake(bad: BadLine) -> Failure {
 }
 
 /// Connects, again and again while the port refuses: the line may come before the listener.
-fn connect(port: u16, deadline: u64, cancel: &Cancel) -> Result<Connection, Failure> {
+fn connect(port: Port, deadline: u64, cancel: &Cancel) -> Result<Connection, Failure> {
     let mut pause = CONNECT_PAUSE_MS;
     loop {
         let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()).max(1));
@@ -416,7 +426,7 @@ fn connect(port: u16, deadline: u64, cancel: &Cancel) -> Result<Connection, Fail
             Ok(connection) => return Ok(connection),
             // What is not permitted now will not be in a moment.
             Err(e) if e.kind() != ErrorKind::ConnectionRefused || clock::now_ms() >= deadline => {
-                let why = format!("nothing can be reached on port {port}: {e}");
+                let why = format!("nothing can be reached on port {}: {e}", port.number);
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });
             }
             Err(_) => {

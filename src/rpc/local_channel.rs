@@ -36,6 +36,16 @@ impl LocalChannel {
         receive_max: i32,
     ) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address, timeout)?;
+        Self::over(socket, address, environment, receive_max)
+    }
+
+    /// The same over a connection that there is, to this address.
+    pub fn over(
+        socket: TcpStream,
+        address: SocketAddr,
+        environment: Arc<Environment>,
+        receive_max: i32,
+    ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         let builder = ChannelBuilder::new(environment)
             .max_receive_message_len(receive_max)
