@@ -267,6 +267,16 @@ impl Registry {
     }
 
     /// The process of a provider has ended, or that of an earlier run.
+    /// Tells what has ended while the entries were taken on: what came of it by then was nobody's.
+    pub(super) fn look_for_ends(&self) {
+        for entry in self.of_set(None) {
+            let crashes = self.look(&entry, None, CAUSE_EXIT);
+            (0..crashes).for_each(|_| entry.gate.fail(CRASHED));
+            self.settle(&entry);
+            self.ended(&entry.name);
+        }
+    }
+
     pub(super) fn ended(&self, name: &ProviderName) {
         let Ok(entry) = self.find(name) else { return };
         let Some(how) = self.providers.take_end(name) else { return };

@@ -71,6 +71,12 @@ impl Seen {
         Self { starts: provider.starts, crashes, is_running: provider.state == ProviderState::Ready }
     }
 
+    /// The same before any of its crashes.
+    #[must_use]
+    pub fn without_crashes(self) -> Self {
+        Self { crashes: 0, ..self }
+    }
+
     /// What has happened from this look to that one.
     #[must_use]
     pub fn news(self, now: Self) -> Vec<News> {
@@ -328,6 +334,7 @@ mod tests {
         for (life, state, health, expected) in [
             (Life::Registering, ProviderState::Starting, "ok", "initializing"),
             (Life::Live, ProviderState::Starting, "ok", "initializing"),
+        assert_eq!(seen(0, 1, false).without_crashes().news(seen(0, 1, false)), [News::Crashed(1)]);
             (Life::Live, ProviderState::Idle, "ok", "idle"),
             (Life::Stopped, ProviderState::Idle, "ok", "stopped"),
             (Life::Stopped, ProviderState::Ready, "ok", "ready"),

@@ -178,6 +178,7 @@ impl Registry {
                 None => self.notes.forget(&name),
             }
         }
+        self.look_for_ends();
         said
     }
 
@@ -200,7 +201,7 @@ impl Registry {
             check: None,
             health: HealthState::default(),
             interval: note.interval,
-            seen: self.seen(&name),
+            seen: self.seen(&name).without_crashes(),
         };
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);

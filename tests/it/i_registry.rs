@@ -249,3 +249,29 @@ fn what_a_provider_writes_is_in_no_event_if_its_definition_says_so() {
     let leaks: Vec<_> = seen.iter().filter(|text| text.contains("going down")).collect();
     assert!(leaks.is_empty(), "{leaks:?}");
 }
+
+#[test]
+fn an_end_in_the_middle_of_a_recovery_is_told() {
+    let registry = Registry::start();
+    registry.ok(&["register", "app", "--binary", "fine", "--health-timeout", "1m"]);
+    let (pid, port) = (registry.pid("app"), registry.entry("app")["port"].as_u64().expect("it has one"));
+    let host = registry.0.pid("provost.host");
+    // It answers nothing, so that the next host waits for it.
+    procfs::signal("STOP", pid);
+    procfs::signal("KILL", host);
+    // The next host is run when somebody asks.
+    let asked = registry.0.background(&["registry", "show", "app"]);
+    let is_connected = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("it is there");
+        let end = format!("0100007F:{port:04X}");
+        table.lines().any(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            fields.len() > 3 && fields[1] == end && fields[3] == "01"
+        })
+    };
+    wait::until("the next host asks it", SOON, || !procfs::alive(host) && is_connected());
+    procfs::signal("KILL", pid);
+    registry.kinds_until("app", "provider-error");
+    asked.end(SOON).expect(0);
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 1);
+}
