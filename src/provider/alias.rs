@@ -30,6 +30,8 @@ pub enum Decision<R, F> {
     /// Another thread is starting it: ask again when something has changed.
     Wait,
     Fail(F),
+    /// There are no more runs.
+    Closed,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +49,10 @@ pub struct Machine<R, F> {
     failure: Option<(u64, F)>,
     /// Somebody wants that the start under way is the last one for now.
     is_given_up: bool,
+    /// Nobody waits any more to end what the start under way brings: who starts it does.
+    is_abandoned: bool,
+    /// No run is given out or started any more.
+    is_closed: bool,
 }
 
 impl<R, F> Default for Machine<R, F> {
@@ -59,6 +65,8 @@ impl<R, F> Default for Machine<R, F> {
             attempt: 0,
             failure: None,
             is_given_up: false,
+            is_abandoned: false,
+            is_closed: false,
         }
     }
 }
@@ -77,13 +85,14 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
     /// [`Machine::started`].
     pub fn get(&mut self, now_ms: u64) -> Decision<R, F> {
         match &self.phase {
+            _ if self.is_closed => Decision::Closed,
             Phase::Ready(run) => Decision::Use(run.clone()),
             Phase::Starting => Decision::Wait,
             Phase::Failed { until_ms, why } if now_ms < *until_ms => Decision::Fail(why.clone()),
             Phase::Failed { .. } | Phase::Idle => {
                 self.phase = Phase::Starting;
                 self.attempt += 1;
-                self.is_given_up = false;
+                (self.is_given_up, self.is_abandoned) = (false, false);
                 Decision::Start
             }
         }
@@ -120,6 +129,25 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
 
     pub fn is_given_up(&self) -> bool {
         self.is_given_up
+    }
+
+    /// What the start that is under way brings is to be ended at once by who has started it.
+    pub fn abandon(&mut self) {
+        (self.is_given_up, self.is_abandoned) = (true, true);
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    /// From now on nobody gets a run; the present one can still be taken away.
+    pub fn close(&mut self) {
+        (self.is_given_up, self.is_closed) = (true, true);
+    }
+
+    /// Takes back [`Machine::close`].
+    pub fn reopen(&mut self) {
+        self.is_closed = false;
     }
 
     /// What came of a start. `is_of_the_start`: another one may go better, so it is tried again, but not for

@@ -15,6 +15,10 @@ pub struct Starts<'a, R, F> {
     pub counts: fn(&F) -> bool,
     /// How long to wait after this many attempts have failed; none: no longer.
     pub pause: &'a dyn Fn(u32) -> Option<Duration>,
+    /// Why there is none once it is closed.
+    pub closed: &'a dyn Fn() -> F,
+    /// Ends a run that nobody gets.
+    pub discard: &'a dyn Fn(&R),
     /// The time, ms.
     pub now_ms: &'a dyn Fn() -> u64,
 }
@@ -54,6 +58,7 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
             match machine.get((how.now_ms)()) {
                 Decision::Use(run) => return (Ok(run), false),
                 Decision::Fail(why) => return (Err(why), false),
+                Decision::Closed => return (Err((how.closed)()), false),
                 Decision::Wait => {
                     waited_for = Some(machine.attempt());
                     self.changed.wait(&mut machine);
@@ -67,8 +72,12 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
     fn start(&self, machine: &mut MutexGuard<'_, Machine<R, F>>, how: &Starts<'_, R, F>) -> Result<R, F> {
         let mut failed = 0;
         loop {
-            let result = MutexGuard::unlocked(machine, how.start);
+            let mut result = MutexGuard::unlocked(machine, how.start);
             let counts = result.as_ref().err().is_none_or(how.counts);
+            if let (Ok(run), true) = (&result, machine.is_abandoned()) {
+                MutexGuard::unlocked(machine, || (how.discard)(run));
+                result = Err((how.closed)());
+            }
             let now_ms = (how.now_ms)();
             if counts {
                 machine.count_start(now_ms);
@@ -108,13 +117,23 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
         machine.take()
     }
 
-    /// The same, unless a start is under way that lasts longer than that.
+    /// Nobody gets a run any more, who waits for one neither.
+    pub fn close(&self) {
+        self.machine.lock().close();
+        self.changed.notify_all();
+    }
+
+    /// The same as [`Current::take`], unless a start is under way that lasts longer than that: what it brings
+    /// is then ended by who has started it.
     pub fn take_by(&self, until: Instant) -> Result<Option<R>, StillStarting> {
         let mut machine = self.machine.lock();
         while matches!(machine.phase(), Phase::Starting) {
             machine.give_up();
             self.changed.notify_all();
-            if self.changed.wait_until(&mut machine, until).timed_out() {
+            if self.changed.wait_until(&mut machine, until).timed_out()
+                && matches!(machine.phase(), Phase::Starting)
+            {
+                machine.abandon();
                 return Err(StillStarting);
             }
         }
@@ -166,6 +185,8 @@ mod tests {
                 start: &|| self.begin(fails),
                 counts: |_| true,
                 pause: &|failed| (failed <= retries).then_some(Duration::from_micros(10)),
+                closed: &|| "closed",
+                discard: &|run| self.end(*run),
                 now_ms: &|| self.now_ms.fetch_add(1000, Ordering::Relaxed),
             };
             current.get(&how).0
@@ -257,6 +278,8 @@ mod tests {
                     start: &start,
                     counts: |_| true,
                     pause: &|_| Some(Duration::from_secs(3600)),
+                    closed: &|| "closed",
+                    discard: &|run| world.end(*run),
                     now_ms: &|| 0,
                 };
                 current.get(&how)
@@ -266,5 +289,49 @@ mod tests {
             assert_eq!(getting.join().unwrap(), (Err("why"), true));
         });
         assert_eq!(world.runs.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_start_that_nobody_waits_for_leaves_nothing() {
+        let (world, current) = (World::default(), C::default());
+        let ((to, began), (go_on, goes_on)) =
+            (crossbeam_channel::bounded(10), crossbeam_channel::bounded::<()>(10));
+        thread::scope(|scope| {
+            let getting = scope.spawn(|| {
+                let start = || {
+                    to.send(()).unwrap();
+                    goes_on.recv().unwrap();
+                    world.begin(false)
+                };
+                let how = Starts {
+                    start: &start,
+                    counts: |_| true,
+                    pause: &|_| None,
+                    closed: &|| "closed",
+                    discard: &|run| world.end(*run),
+                    now_ms: &|| 0,
+                };
+                current.get(&how)
+            });
+            began.recv().unwrap();
+            assert!(current.take_by(Instant::now()).is_err());
+            go_on.send(()).unwrap();
+            assert_eq!(getting.join().unwrap(), (Err("closed"), true));
+        });
+        assert_eq!((world.present.load(Ordering::SeqCst), current.take()), (0, None));
+        assert_eq!(world.get(&current, false, 0), Ok(2), "the next one is not meant");
+    }
+
+    #[test]
+    fn nothing_is_started_after_the_close() {
+        let (world, current) = (World::default(), C::default());
+        assert_eq!(world.get(&current, false, 0), Ok(1));
+        current.close();
+        assert_eq!(world.get(&current, false, 0), Err("closed"));
+        world.end(current.take().unwrap());
+        current.rest();
+        assert_eq!(world.get(&current, false, 0), Err("closed"));
+        current.lock().reopen();
+        assert_eq!(world.get(&current, false, 0), Ok(2));
     }
 }

@@ -11,10 +11,26 @@ use crate::wire::provider::ProviderName;
 use crate::wire::time::millis;
 
 impl Providers {
-    /// Ends the run of one. An error tells that it had to be killed, or could not be.
+    /// Ends the run of one, and lets nobody start it until [`Providers::reopen`]. An error tells that it had
+    /// to be killed, or could not be.
     pub fn end(&self, name: &ProviderName, limit: Duration) -> Result<(), Error> {
         let Ok(alias) = self.find(name) else { return Ok(()) };
+        alias.current.close();
         alias.end_run(&self.site, clock::now_ms() + millis(limit)).map_err(|f| f.error(name))
+    }
+
+    /// The same within the provider's own timeouts.
+    pub fn dispose(&self, name: &ProviderName) -> Result<(), Error> {
+        let Ok(alias) = self.find(name) else { return Ok(()) };
+        alias.current.close();
+        alias.stop_run(&self.site).map_err(|f| f.error(name))
+    }
+
+    /// It may be started again.
+    pub fn reopen(&self, name: &ProviderName) {
+        if let Ok(alias) = self.find(name) {
+            alias.current.lock().reopen();
+        }
     }
 }
 

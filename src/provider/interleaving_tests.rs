@@ -69,7 +69,7 @@ impl World {
                     );
                     At::Done
                 }
-                Decision::Fail(_) => At::Done,
+                Decision::Fail(_) | Decision::Closed => At::Done,
                 Decision::Wait => At::Waits { attempt: next.machine.attempt(), changes: next.changes },
                 Decision::Start => At::Starts,
             },

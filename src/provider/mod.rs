@@ -56,6 +56,8 @@ use crate::wire::time::{Timestamp, millis};
 /// How long nobody uses a connection before it is closed, ms: the C core wakes once a second for timers as
 /// long as there is one.
 const CONNECTION_IDLE_MS: u64 = 5000;
+/// How long what a start has brought that nobody wants any more may take to end, ms.
+const DISCARD_MS: u64 = 2000;
 /// The most providers of a host.
 const PROVIDERS_MAX: usize = 1000;
 
@@ -196,6 +198,7 @@ impl Providers {
     /// Ends one, and forgets it. What it ended with comes back.
     pub fn forget(&self, name: &ProviderName) -> Result<(), Error> {
         let Ok(alias) = self.find(name) else { return Ok(()) };
+        alias.current.close();
         let stopped = alias.stop_run(&self.site);
         self.site.notes.forget(name);
         self.aliases.lock().remove(name);
@@ -271,6 +274,10 @@ impl Providers {
             start: &|| self.site.start(&alias.name, &alias.definition()).map(Arc::new),
             counts: Failure::is_of_the_start,
             pause: &|failed| retries.pause(failed),
+            closed: &|| Failure::ShutDown,
+            discard: &|run| {
+                let _ = self.site.stop_by(&alias.name, run, clock::now_ms() + DISCARD_MS);
+            },
             now_ms: &clock::now_ms,
         });
         if is_ours {
@@ -403,6 +410,7 @@ impl Providers {
     fn shut_down(&self, set: Option<&str>) -> ProviderAnswer {
         let aliases = self.of_set(set);
         for_each(&aliases, |alias| {
+            alias.current.close();
             let _ = alias.stop_run(&self.site);
             self.site.notes.forget(&alias.name);
             self.aliases.lock().remove(&alias.name);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
@@ -63,4 +63,22 @@ fn who_has_waited_starts_it_as_it_is_defined_by_then() {
         alias.current.rest();
     });
     assert!(matches!(&failure, Failure::BinaryNotFound { path } if path == "new"), "{failure:?}");
+}
+
+#[test]
+fn who_has_waited_starts_nothing_that_was_forgotten_or_ended() {
+    let scratch = tempfile::tempdir().unwrap();
+    let providers = providers(scratch.path());
+    let alias = busy(&providers);
+    let failure = while_one_waits(&providers, &alias, || alias.current.close());
+    assert_eq!(failure, Failure::ShutDown);
+    alias.current.rest();
+    providers.forget(&alias.name).unwrap();
+    assert_eq!(providers.get(&alias).unwrap_err(), Failure::ShutDown);
+    let alias = busy(&providers);
+    alias.current.rest();
+    providers.end(&alias.name, Duration::from_secs(1)).unwrap();
+    assert_eq!(providers.get(&alias).unwrap_err(), Failure::ShutDown);
+    providers.reopen(&alias.name);
+    assert!(matches!(providers.get(&alias).unwrap_err(), Failure::BinaryNotFound { .. }));
 }

@@ -175,6 +175,8 @@ impl Registry {
     /// Has an entry be what a candidate says. It is the same entry: its breaker and its history stay.
     fn alter(&self, candidate: &Candidate, cause: Cause<'_>) -> Result<(), Error> {
         let entry = self.find(&candidate.name)?;
+        // Nobody takes it away meanwhile.
+        let _user = entry.enter_to_change()?;
         let result = match &candidate.behind {
             Behind::Credential(_) => self.providers.forget(&candidate.name),
             Behind::Process(definition) => match self.providers.definition(&candidate.name) {

@@ -135,6 +135,7 @@ impl Registry {
             let mut facts = entry.facts.lock();
             if facts.life == Life::Disposed {
                 facts.life = Life::Stopped;
+                self.providers.reopen(&entry.name);
             }
         }
         self.start(entry, cause)
@@ -266,7 +267,6 @@ impl Registry {
         }
     }
 
-    /// The process of a provider has ended, or that of an earlier run.
     /// Tells what has ended while the entries were taken on: what came of it by then was nobody's.
     pub(super) fn look_for_ends(&self) {
         for entry in self.of_set(None) {
@@ -277,6 +277,7 @@ impl Registry {
         }
     }
 
+    /// The process of a provider has ended, or that of an earlier run.
     pub(super) fn ended(&self, name: &ProviderName) {
         let Ok(entry) = self.find(name) else { return };
         let Some(how) = self.providers.take_end(name) else { return };

@@ -381,6 +381,7 @@ impl Registry {
         }
         if !is_new {
             if entry.life() == Life::Disposed {
+                self.providers.reopen(name);
                 entry.set_life(Life::Live);
             }
             return self.change(&entry, call, Some(Life::Live), cause);
@@ -457,12 +458,11 @@ impl Registry {
             return Ok(());
         }
         self.begin_disposal(entry)?;
-        let stop = ProviderCall::Stop(entry.name.clone());
-        let ended = entry.alone(self.settings.dispose_timeout, || self.providers.answer(stop));
+        let ended = entry.alone(self.settings.dispose_timeout, || self.providers.dispose(&entry.name));
         entry.set_life(Life::Disposed);
         self.look(entry, ended.as_ref().err(), cause);
         self.save(entry);
-        ended.map(drop)
+        ended
     }
 
     /// One thread at a time takes an entry away.
@@ -480,10 +480,9 @@ impl Registry {
 
     /// Ends all of a set at once and forgets them, without waiting for their users.
     fn shut_down(&self, set: Option<String>, cause: Cause<'_>) -> Result<ProviderAnswer, Error> {
-        let entries = self.of_set(set.as_deref());
-        for entry in &entries {
-            entry.set_life(Life::Disposing);
-        }
+        // One that is being registered or taken away is left to the thread that does so.
+        let mut entries = self.of_set(set.as_deref());
+        entries.retain(|entry| self.begin_disposal(entry).is_ok());
         let answer = self.providers.answer(ProviderCall::ShutDown(set));
         for entry in &entries {
             self.look(entry, None, cause);
