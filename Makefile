@@ -21,12 +21,13 @@ export PATH := $(PATH):/usr/sbin:/sbin
 announce = @ls $(TARGET)/$(1)/build/grpcio-sys-*/output >/dev/null 2>&1 || \
 	echo 'make: the first build compiles the gRPC core (C++): $(2) on two processors'
 
-.PHONY: help build demo test check bench static faults install clean
+.PHONY: help build demo test loom check bench static faults install clean
 
 help:
 	@echo 'make build    the program, as $(TARGET)/release/provost'
 	@echo 'make demo     supervises real programs before your eyes, and breaks them (two minutes with the build)'
 	@echo 'make test     all tests'
+	@echo 'make loom     the start of a provider in every order of threads that there is (loom)'
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
 	@echo 'make static   one static binary, as $(TARGET)/provost-static; FEATURES= makes a small one without gRPC and TLS'
@@ -52,6 +53,11 @@ test:
 	tests/install.sh tests
 	$(call announce,debug,about 8 minutes)
 	$(CARGO) test --locked
+
+# A package of its own: the rest of the program is not compiled for it.
+loom:
+	tests/install.sh build
+	$(CARGO) test --manifest-path tests/loom/Cargo.toml --target-dir $(TARGET)/loom --locked
 
 check:
 	tests/install.sh build

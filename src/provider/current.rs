@@ -110,8 +110,7 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
     pub fn take(&self) -> Option<R> {
         let mut machine = self.machine.lock();
         while matches!(machine.phase(), Phase::Starting) {
-            machine.give_up();
-            self.changed.notify_all();
+            self.give_up(&mut machine);
             self.changed.wait(&mut machine);
         }
         machine.take()
@@ -128,8 +127,7 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
     pub fn take_by(&self, until: Instant) -> Result<Option<R>, StillStarting> {
         let mut machine = self.machine.lock();
         while matches!(machine.phase(), Phase::Starting) {
-            machine.give_up();
-            self.changed.notify_all();
+            self.give_up(&mut machine);
             if self.changed.wait_until(&mut machine, until).timed_out()
                 && matches!(machine.phase(), Phase::Starting)
             {
@@ -138,6 +136,14 @@ impl<R: Clone + PartialEq, F: Clone> Current<R, F> {
             }
         }
         Ok(machine.take())
+    }
+
+    /// Says so once: two who wait for the same start would wake each other until it is over.
+    fn give_up(&self, machine: &mut Machine<R, F>) {
+        if !machine.is_given_up() {
+            machine.give_up();
+            self.changed.notify_all();
+        }
     }
 
     /// What was taken is gone; the next thread starts afresh.
