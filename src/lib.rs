@@ -138,8 +138,8 @@
 //! | [`rpc`] | gRPC's codec, generated services, statuses | `sys`, `wire` |
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `meter`, `access`, `rpc`, `client` |
-//! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `rpc` |
-//! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `rpc`, `client`, `sdk` |
+//! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `tls`, `rpc` |
+//! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `tls`, `rpc`, `client`, `sdk` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `guard`, `tls`, `meter`, `rpc`, `sdk` |
 //! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `client`, `provider`, `registry`, `module` |

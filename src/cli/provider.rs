@@ -19,7 +19,7 @@ use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
     SET_DEFAULT,
 };
-use crate::wire::provider_rules::ShownStderr;
+use crate::wire::provider_rules::{ShownStderr, Tls};
 use crate::wire::request::{Output, StreamKind};
 
 pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -61,6 +61,9 @@ macro_rules! definition_options {
                              else, not even to begin; may be repeated
       --landlock-write PATH  ... and also change what is here
       --landlock-optional    Run it also where the kernel cannot see to that
+      --tls                  Speak mutual TLS 1.3 with it, with certificates of each launch; one that does
+                             not offer that is refused
+      --cookie               Whoever answers on its port has to prove that it is this launch of it
 "
     };
 }
@@ -150,6 +153,8 @@ impl Given {
             "--raw" => self.raw = true,
             "--env-clear" => self.is_clear = true,
             "--allow-external" => definition.allow_external = true,
+            "--tls" => definition.tls = Tls::Required,
+            "--cookie" => definition.cookie = true,
             "--set" => self.set = Some(arguments.value(option)?),
             "--binary" => definition.binary = arguments.value(option)?,
             "--config" => self.config = Some(arguments.value(option)?),

@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use grpcio::{CallOption, ChannelBuilder, MetadataBuilder, RpcStatus, RpcStatusCode};
-use parking_lot::Mutex;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
@@ -26,9 +25,10 @@ use crate::rpc::services::public::{
     ModuleServiceClient, ProcessServiceClient, ProviderServiceClient, RegistryServiceClient,
 };
 use crate::rpc::status;
-use crate::sys::{clock, grpc, thread};
+use crate::sys::{clock, grpc};
+use crate::tls::carried::{HowEnded, carry};
 use crate::tls::material;
-use crate::tls::pump::{Ended, Unmetered};
+use crate::tls::pump::Ended;
 use crate::tls::tunnel;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::OrderKey;
@@ -77,14 +77,7 @@ impl Remote {
         let unreachable = |e: &dyn fmt::Display| {
             Error::new(Code::Unreachable, format!("cannot speak to the service at {self}: {e}"))
         };
-        let (ours, theirs) = tunnel::plain_pair().map_err(|e| unreachable(&e))?;
-        let ended = Arc::new(Mutex::new(None));
-        let result = Arc::clone(&ended);
-        thread::spawn("tls", move || {
-            let mut result = result.lock();
-            *result = Some(tunnel.run(theirs, &mut Unmetered));
-        })
-        .map_err(|e| unreachable(&e))?;
+        let (ours, ended) = carry(tunnel).map_err(|e| unreachable(&e))?;
         let builder = ChannelBuilder::new(environment())
             .max_receive_message_len(MESSAGE_LEN_MAX)
             .max_send_message_len(-1)
@@ -140,8 +133,8 @@ pub(super) struct RemoteLink {
     authorization: Option<Zeroizing<String>>,
     answers: Option<Answers>,
     ready: VecDeque<Reply>,
-    /// How the TLS connection ended; locked by its pump until then.
-    ended: Arc<Mutex<Option<Ended>>>,
+    /// How the TLS connection ended.
+    ended: HowEnded,
 }
 
 impl RemoteLink {

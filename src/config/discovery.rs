@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use crate::config::file::top;
-use crate::config::providers::{config_of, definition, environment_of, set_timeouts};
+use crate::config::providers::{config_of, definition, environment_of, set_proof, set_timeouts};
 use crate::config::section::{Section, Source};
 use crate::provider::references::{Reference, ServiceVariables};
 use crate::registry::discovery::{Behind, Candidate, Found, Origin};
@@ -209,6 +209,7 @@ fn plugin(folder: &Path) -> Result<Candidate, Error> {
         ..Definition::default()
     };
     set_timeouts(&mut table, &mut definition)?;
+    set_proof(&mut table, &mut definition)?;
     table.finish()?;
     Ok(Candidate {
         name,
@@ -314,7 +315,7 @@ mod tests {
         let folder = plugins.add(
             "files",
             "name = 'app'\ntype = 'files'\nversion = '1.2'\nexecutable = 'run'\nenv_allow = ['PATH']\n\
-             fetch_timeout = '3s'\n[config]\nkey = { '$env' = 'K' }\n[labels]\nteam = 'a'\n",
+             fetch_timeout = '3s'\ncookie = true\n[config]\nkey = { '$env' = 'K' }\n[labels]\nteam = 'a'\n",
         );
         fs::write(plugins.path().join("README"), "no folder").unwrap();
         let found = plugins.found();
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(plugin.labels, [("team".to_owned(), "a".to_owned())]);
         let Behind::Process(definition) = &plugin.behind else { panic!("{plugin:?}") };
         assert_eq!(Path::new(&definition.binary), folder.join("run"));
-        assert_eq!(definition.timeouts.fetch, Duration::from_secs(3));
+        assert_eq!((definition.timeouts.fetch, definition.cookie), (Duration::from_secs(3), true));
     }
 
     #[test]

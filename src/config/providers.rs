@@ -13,7 +13,7 @@ use crate::sdk::value;
 use crate::wire::error::Error;
 use crate::wire::fields;
 use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
-use crate::wire::provider_rules::{RETRIES_MAX, RETRY_DELAY_MAX, ShownStderr};
+use crate::wire::provider_rules::{RETRIES_MAX, RETRY_DELAY_MAX, ShownStderr, Tls};
 use crate::wire::spec::Spec;
 use crate::wire::values::sha256;
 
@@ -96,6 +96,7 @@ pub(super) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
         allow_external: table.flag("allow_external")?.unwrap_or(false),
         ..Definition::default()
     };
+    set_proof(table, &mut definition)?;
     if let Some(shown) = table.text("stderr")? {
         definition.stderr =
             ShownStderr::from_name(&shown.value).map_err(|e| table.bad(&shown, &e.message).hint(e.hint))?;
@@ -143,6 +144,15 @@ pub(super) fn set_timeouts(table: &mut Section<'_>, definition: &mut Definition)
             *of = timeout;
         }
     }
+    Ok(())
+}
+
+/// The keys `tls` and `cookie`.
+pub(super) fn set_proof(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
+    if let Some(tls) = table.text("tls")? {
+        definition.tls = Tls::from_name(&tls.value).map_err(|e| table.bad(&tls, &e.message).hint(e.hint))?;
+    }
+    definition.cookie = table.flag("cookie")?.unwrap_or(false);
     Ok(())
 }
 
@@ -201,6 +211,8 @@ mod tests {
             limits = { nofile = '64:128' }
             landlock_read = ['/usr', '/lib']
             landlock_optional = true
+            tls = 'required'
+            cookie = true
             [providers.other]
             binary = '/usr/bin/x'
             env_clear = true",
@@ -217,7 +229,9 @@ mod tests {
         assert_eq!((app.stderr, app.retries.count, app.retries.delay.as_secs()), (ShownStderr::All, 3, 1));
         assert_eq!((app.limits[0].soft, app.limits[0].hard, app.landlock.read.len()), (64, 128, 2));
         assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
-        assert_eq!(settings.definitions[1].1.environment, ProviderEnvironment::Clear);
+        assert!(app.tls == Tls::Required && app.cookie);
+        let other = &settings.definitions[1].1;
+        assert_eq!((&other.environment, other.tls), (&ProviderEnvironment::Clear, Tls::Off));
         assert!(Definition::decode(&app.encode()).is_ok());
     }
 
@@ -232,6 +246,7 @@ mod tests {
             ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
             ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
             ("[providers.app]\nbinary = 'x'\nstderr = 'loud'", "there is no 'loud'"),
+            ("[providers.app]\nbinary = 'x'\ntls = 'maybe'", "there is no 'maybe' for TLS"),
             ("[providers.app]\nbinary = 'x'\nretries = 11", "a whole number from 0 to 10"),
             ("[providers.app]\nbinary = 'x'\nlimits = { files = '1' }", "'limits' takes"),
             ("[providers.app]\nbinary = 'x'\nlandlock_write = ['tmp']", "is not absolute"),

@@ -115,7 +115,9 @@ mod tests {
         let (id, other) = (Uuid::new_v4().to_string(), path.join("other"));
         notes.write(&id, &ModuleNote::default()).unwrap();
         fs::write(&other, "").unwrap();
-        for foreign in [other.to_str().unwrap(), "../other", "", ".", &format!("{{{id}}}"), &id.to_uppercase()] {
+        for foreign in
+            [other.to_str().unwrap(), "../other", "", ".", &format!("{{{id}}}"), &id.to_uppercase()]
+        {
             notes.forget(foreign);
             assert!(notes.write(foreign, &ModuleNote::default()).is_err(), "{foreign}");
         }

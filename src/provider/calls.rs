@@ -2,7 +2,6 @@
 //! what each status means.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use prost::Message;
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
 use crate::provider::port_owner::Port;
+use crate::provider::proof::{Challenge, NotOpen, Proof};
 use crate::rpc::block;
 use crate::rpc::client_threads::Threads;
 use crate::rpc::codec::{self, Encoded};
@@ -79,14 +79,38 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// To a provider that listens on this port of 127.0.0.1. A stranger there gets nothing.
-    pub fn open(port: Port, timeout: Duration, cancel: Cancel) -> std::io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number));
-        let socket = port.connect(timeout)?;
+    /// To a provider that listens on this port of 127.0.0.1, and to whoever proves that it is the provider. A
+    /// stranger there gets nothing.
+    pub fn open(port: Port, timeout: Duration, cancel: Cancel, proof: &Proof) -> Result<Self, NotOpen> {
         let threads = Threads::get();
-        let channel = LocalChannel::over(socket, address, threads.environment(), MESSAGE_LEN_MAX)?;
+        let channel = proof.connect(port, timeout, threads.environment(), MESSAGE_LEN_MAX)?;
         let client = ProviderServiceClient(channel.client.clone());
-        Ok(Self { client, channel, cancel, _threads: threads })
+        let connection = Self { client, channel, cancel, _threads: threads };
+        if let Some(challenge) = proof.challenge() {
+            connection.meet(&challenge, timeout)?;
+        }
+        Ok(connection)
+    }
+
+    /// Has it answer the challenge, with a call that tells it nothing.
+    fn meet(&self, challenge: &Challenge, timeout: Duration) -> Result<(), NotOpen> {
+        let unproven = |e: grpcio::Error| NotOpen::Unproven(e.to_string());
+        let option = challenge.add_to(option(timeout));
+        let mut call = self.client.health(&proto::HealthRequest {}, option).map_err(unproven)?;
+        let headers = Box::pin(async move { call.headers().await.cloned() });
+        let either = future::select(headers, self.cancel.cancelled());
+        match block::wait(either, Some(clock::now_ms() + millis(timeout) + MARGIN_MS)) {
+            Some(Either::Left((Ok(headers), _))) => challenge.is_met_by(&headers),
+            Some(Either::Left((Err(e), _))) => match fault(e) {
+                Fault::Status(status) if status.code() == RpcStatusCode::DEADLINE_EXCEEDED => {
+                    Err(NotOpen::Late(timeout))
+                }
+                Fault::Status(status) => Err(NotOpen::Unproven(text(&status))),
+                Fault::Transport(why) => Err(NotOpen::Unproven(why)),
+                Fault::Deadline | Fault::Cancelled => Err(NotOpen::Late(timeout)),
+            },
+            Some(Either::Right(_)) | None => Err(NotOpen::Late(timeout)),
+        }
     }
 
     /// Whether it is known to be broken: a call over it would fail before it reaches the provider.

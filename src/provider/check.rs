@@ -48,7 +48,7 @@ impl Providers {
         }
         let (health, _) = match result {
             Ok(health) => health,
-            Err(failure @ Failure::Unavailable { .. }) => {
+            Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. })) => {
                 let Some(ending) = self.site.look_after(&run)? else { return Err(failure) };
                 let why = Failure::Crashed { ending };
                 alias.current.lock().ended(&run, why.clone());

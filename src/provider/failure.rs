@@ -66,6 +66,14 @@ pub enum Failure {
         why: String,
         line: Vec<u8>,
     },
+    /// It does not say that it can what its definition asks for.
+    MissingFeature {
+        feature: &'static str,
+    },
+    /// Who listens on its port has not proven to be this launch of it.
+    NotProven {
+        why: String,
+    },
     ExitedEarly {
         ending: Ending,
     },
@@ -191,6 +199,8 @@ impl Failure {
             Self::NotStarted { .. } => "not_started",
             Self::HandshakeTimeout { .. } => "handshake_timeout",
             Self::BadHandshake { .. } => "bad_handshake",
+            Self::MissingFeature { .. } => "missing_feature",
+            Self::NotProven { .. } => "not_proven",
             Self::ExitedEarly { .. } => "exited_early",
             Self::NotHealthy { .. } => "not_healthy",
             Self::InitFailed { .. } => "init_failed",
@@ -223,6 +233,8 @@ impl Failure {
             | Self::PinMismatch { .. }
             | Self::NotTheExecutable(_)
             | Self::OtherDefinition { .. }
+            | Self::MissingFeature { .. }
+            | Self::NotProven { .. }
             | Self::Busy { .. } => Code::Refused,
             Self::NotExecutable { .. } => Code::CannotExecute,
             Self::BinaryNotFound { .. } => Code::ProgramNotFound,
@@ -250,6 +262,7 @@ impl Failure {
             self,
             Self::HandshakeTimeout { .. }
                 | Self::BadHandshake { .. }
+                | Self::NotProven { .. }
                 | Self::ExitedEarly { .. }
                 | Self::NotHealthy { .. }
                 | Self::NotStarted { .. }
@@ -330,6 +343,14 @@ impl Failure {
             Self::BadHandshake { why, line } => (
                 format!("bad handshake: {why}: {}", quoted(&String::from_utf8_lossy(line))),
                 "the line is PROVIDER_PORT=<n>, n from 1 to 65535".into(),
+            ),
+            Self::MissingFeature { feature } => (
+                format!("does not offer {feature}, which its definition asks for"),
+                format!("it has to print PROVIDER_FEATURES={feature} before its port (docs/providers.md); or start it without --{feature}"),
+            ),
+            Self::NotProven { why } => (
+                format!("what listens on its port has not proven to be it: {why}"),
+                format!("'ss -ltnp' shows what it is; 'provost provider replace {name}' starts it afresh"),
             ),
             Self::ExitedEarly { ending } => {
                 let hint = "it has to go on running, and to print a line PROVIDER_PORT=<n>";

@@ -20,9 +20,11 @@ mod failure;
 mod idle;
 #[cfg(test)]
 mod interleaving_tests;
+mod launch;
 mod limit;
 mod notes;
 mod port_owner;
+mod proof;
 pub mod references;
 mod run;
 mod said;
@@ -319,7 +321,7 @@ impl Providers {
             let failure = if was_lost { None } else { Some(call(&run)) };
             let failure = match failure {
                 None => Failure::Unavailable { message: "the connection is lost".into() },
-                Some(Err(failure @ Failure::Unavailable { .. })) => failure,
+                Some(Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. }))) => failure,
                 Some(Err(_)) if run.cancel.is_cancelled() => return Err(Failure::ShutDown),
                 Some(result) => return result,
             };
@@ -526,6 +528,7 @@ fn differs(present: &Definition, given: &Definition) -> String {
         ("rule for standard error", present.stderr != given.stderr),
         ("limits", present.limits != given.limits),
         ("landlock", present.landlock != given.landlock),
+        ("TLS or cookie", (present.tls, present.cookie) != (given.tls, given.cookie)),
         ("permission for external binaries", present.allow_external != given.allow_external),
     ];
     let different: Vec<_> = parts.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();

@@ -100,7 +100,6 @@ impl<N: Note> Notes<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::note::InitState;
     use crate::wire::provider::Definition;
 
     #[test]
@@ -109,7 +108,7 @@ mod tests {
         let _ = fs::remove_dir_all(&path);
         let notes = Notes::open(&path).unwrap();
         let definition = Definition { binary: "/x".into(), ..Definition::default() };
-        let note = ProviderNote { definition, process: None, port: None, init: InitState::None };
+        let note = ProviderNote::of(definition);
         let (one, two) = (ProviderName::new("", "a.new").unwrap(), ProviderName::new("ci", "a").unwrap());
         for name in [&two, &one, &one] {
             notes.write(name, &note).unwrap();

@@ -14,11 +14,13 @@ use crate::provider::binary;
 use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
 use crate::provider::failure::{Ending, Failure};
+use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner::Port;
+use crate::provider::proof::{NotOpen, Proof};
 use crate::provider::references;
 use crate::provider::secrets;
-use crate::sdk::handshake::{BadLine, PortReader};
+use crate::sdk::handshake::{BadLine, Features, PortReader};
 use crate::sys::{clock, poll, thread};
 use crate::wire::error::{Code, EXECUTABLE_MISMATCH, EXECUTABLE_NOT_GUARDED, Error};
 use crate::wire::id::ProcessId;
@@ -85,6 +87,7 @@ pub struct Run {
     /// As it was found.
     pub binary: String,
     pub definition: Arc<Definition>,
+    proof: Proof,
     /// None while nobody uses it.
     connection: Mutex<Option<Connection>>,
     about: Mutex<Option<About>>,
@@ -105,8 +108,8 @@ impl Run {
         }
         let timeout = self.definition.timeouts.health;
         let port = Port { number: self.port, leader: self.pid, id: self.process };
-        let opened = Connection::open(port, timeout, self.cancel.clone())
-            .map_err(|e| Failure::Unavailable { message: format!("it cannot be connected to: {e}") })?;
+        let opened =
+            Connection::open(port, timeout, self.cancel.clone(), &self.proof).map_err(NotOpen::failure)?;
         Ok(self.connection.lock().get_or_insert(opened).clone())
     }
 
@@ -149,16 +152,15 @@ impl Site {
         // What has the name is left of a host that died in the middle, or has ended.
         forget(&mut client, name.process().as_str())?;
         let id = ProcessId::new();
-        let mut note = ProviderNote {
-            definition: Definition::clone(definition),
-            process: Some((id, 1)),
-            port: None,
-            init: InitState::None,
-        };
+        let mut note =
+            ProviderNote { process: Some((id, 1)), ..ProviderNote::of(Definition::clone(definition)) };
+        // On record before there is something that the next host would have to take back.
         self.notes.write(name, &note)?;
-        let process = spawn(&mut client, name, definition, &path, id)?;
-        self.set_up(name, definition, &process, &mut note).map_err(|failure| {
-            if matches!(failure, Failure::Unavailable { .. }) {
+        let launch = Launch::prepare(definition, &self.socket, id)?;
+        note.proof = launch.proof.clone();
+        let process = spawn(&mut client, name, definition, (&path, id), &launch)?;
+        self.set_up(definition, name, &process, (launch, &mut note)).map_err(|failure| {
+            if matches!(failure, Failure::Unavailable { .. } | Failure::NotProven { .. }) {
                 // Its connection broke: its end may not be known yet.
                 let targets = vec![id.to_string()];
                 let until = Wait { targets, until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
@@ -172,14 +174,16 @@ impl Site {
 
     fn set_up(
         &self,
-        name: &ProviderName,
         definition: &Arc<Definition>,
+        name: &ProviderName,
         process: &Process,
-        note: &mut ProviderNote,
+        (launch, note): (Launch, &mut ProviderNote),
     ) -> Result<Run, Failure> {
         let timeouts = &definition.timeouts;
         let deadline = clock::now_ms() + millis(timeouts.handshake);
-        let number = self.read_port(process.id, timeouts.handshake)?;
+        let (number, features) = self.read_port(process.id, timeouts.handshake)?;
+        launch.taken(features)?;
+        let proof = Proof::of(&note.proof)?;
         let pid = process.pid.unwrap_or_default();
         let port = Port { number, leader: pid, id: process.id };
         if let Some(owner) = port.stranger() {
@@ -187,7 +191,7 @@ impl Site {
             return Err(Failure::BadHandshake { why, line: Vec::new() });
         }
         let cancel = Cancel::default();
-        let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel)?;
+        let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel, &proof)?;
         wait_until_usable(&connection, definition)?;
         let about = check_pins(&connection, definition)?;
         (note.port, note.init) = (Some(number), InitState::Intended);
@@ -212,14 +216,15 @@ impl Site {
             port: number,
             binary: binary_of(process),
             definition: Arc::clone(definition),
+            proof,
             connection: Mutex::new(Some(connection)),
             about: Mutex::new(about),
             cancel,
         })
     }
 
-    /// The port that the process reports.
-    fn read_port(&self, id: ProcessId, timeout: Duration) -> Result<u16, Failure> {
+    /// The port that the process reports, and what it can.
+    fn read_port(&self, id: ProcessId, timeout: Duration) -> Result<(u16, Features), Failure> {
         let mut client = self.client()?;
         let canceller = client.canceller();
         let reader = Arc::new(Mutex::new(PortReader::default()));
@@ -227,12 +232,13 @@ impl Site {
         thread::spawn("handshake", move || drop(to.send(follow(&mut client, id, &ours))))
             .map_err(|e| Error::failed("start a thread", &e))?;
         if let Ok(port) = from.recv_timeout(timeout) {
-            return port;
+            return Ok((port?, reader.lock().features()));
         }
         canceller.cancel();
-        match reader.lock().end().map_err(bad_handshake)? {
+        let mut reader = reader.lock();
+        match reader.end().map_err(bad_handshake)? {
             // A line without a newline, which nothing has followed.
-            Some(port) => Ok(port),
+            Some(port) => Ok((port, reader.features())),
             None => Err(Failure::HandshakeTimeout { after: timeout, ending: Ending::default() }),
         }
     }
@@ -241,6 +247,7 @@ impl Site {
     /// know what it was given.
     pub fn recover(&self, note: &ProviderNote) -> Recovered {
         let Some((process, number)) = note.process else { return Recovered::None };
+        launch::forget(&note.definition, &self.socket, process);
         // Without the service there is none; a start looks again for what has the name.
         let Ok(mut client) = self.client() else { return Recovered::None };
         let target = process.to_string();
@@ -259,8 +266,9 @@ impl Site {
         let ((process, number), reported, pid) = (note.process?, note.port?, found.pid?);
         let cancel = Cancel::default();
         let port = Port { number: reported, leader: pid, id: process };
-        let connection = Connection::open(port, note.definition.timeouts.health, cancel.clone()).ok()?;
-        let (_, is_usable) = connection.health(note.definition.timeouts.health).ok()?;
+        let (proof, timeout) = (Proof::of(&note.proof).ok()?, note.definition.timeouts.health);
+        let connection = Connection::open(port, timeout, cancel.clone(), &proof).ok()?;
+        let (_, is_usable) = connection.health(timeout).ok()?;
         is_usable.then(|| Run {
             process,
             number,
@@ -268,6 +276,7 @@ impl Site {
             port: reported,
             binary: binary_of(found),
             definition: Arc::new(note.definition.clone()),
+            proof,
             connection: Mutex::new(Some(connection)),
             about: Mutex::default(),
             cancel,
@@ -324,10 +333,8 @@ impl Site {
         let ends = stopped.iter().filter_map(|item| item.process.as_ref()?.exit).map(|exit| exit.end);
         let is_killed = ends.into_iter().any(|end| end == SIGKILL);
         forget(&mut client, &target)?;
-        let definition = Definition::clone(&run.definition);
-        self.notes
-            .write(name, &ProviderNote { definition, process: None, port: None, init: InitState::None })
-            .map_err(Failure::Service)?;
+        let note = ProviderNote::of(Definition::clone(&run.definition));
+        self.notes.write(name, &note).map_err(Failure::Service)?;
         Ok(if is_killed { HowEnded::Killed } else { HowEnded::ByItself })
     }
 
@@ -347,8 +354,8 @@ fn spawn(
     client: &mut Client,
     name: &ProviderName,
     definition: &Definition,
-    path: &Path,
-    id: ProcessId,
+    (path, id): (&Path, ProcessId),
+    launch: &Launch,
 ) -> Result<Process, Failure> {
     let path =
         path.to_str().ok_or_else(|| Failure::InvalidPath { message: "the path is not text".into() })?;
@@ -374,6 +381,7 @@ fn spawn(
             spec.env.extend(named);
         }
     }
+    launch.add_to(&mut spec);
     let start = Start { spec, ids: vec![id], numbering: Numbering::Single };
     let item = client.start(start).map_err(|e| not_started(e, path, Failure::Service))?;
     let started = item.into_iter().next().map(|item| match item {
@@ -418,18 +426,26 @@ fn bad_handshake(bad: BadLine) -> Failure {
 }
 
 /// Connects, again and again while the port refuses: the line may come before the listener.
-fn connect(port: Port, deadline: u64, cancel: &Cancel) -> Result<Connection, Failure> {
+fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<Connection, Failure> {
     let mut pause = CONNECT_PAUSE_MS;
     loop {
         let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()).max(1));
-        match Connection::open(port, left, cancel.clone()) {
+        let failed = match Connection::open(port, left, cancel.clone(), proof) {
             Ok(connection) => return Ok(connection),
+            Err(NotOpen::Unreachable(e)) => e,
+            Err(NotOpen::Late(after)) => {
+                let why = format!("it has not proven who it is within {} s", after.as_secs_f32());
+                return Err(Failure::NotHealthy { why, ending: Ending::default() });
+            }
+            Err(NotOpen::Unproven(why)) => return Err(Failure::NotProven { why }),
+        };
+        match failed {
             // What is not permitted now will not be in a moment.
-            Err(e) if e.kind() != ErrorKind::ConnectionRefused || clock::now_ms() >= deadline => {
+            e if e.kind() != ErrorKind::ConnectionRefused || clock::now_ms() >= deadline => {
                 let why = format!("nothing can be reached on port {}: {e}", port.number);
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });
             }
-            Err(_) => {
+            _ => {
                 let _ = poll::wait(&mut [], Some((clock::now_ms() + pause).min(deadline)));
                 pause = (pause * 2).min(CONNECT_PAUSE_MAX_MS);
             }
@@ -511,7 +527,9 @@ fn with_ending(failure: Failure, known: Ending) -> Failure {
     match failure {
         Failure::HandshakeTimeout { after, .. } => Failure::HandshakeTimeout { after, ending: known },
         Failure::ExitedEarly { .. } => Failure::ExitedEarly { ending: known },
-        Failure::NotHealthy { .. } | Failure::Unavailable { .. } if known.exit.is_some() => {
+        Failure::NotHealthy { .. } | Failure::NotProven { .. } | Failure::Unavailable { .. }
+            if known.exit.is_some() =>
+        {
             Failure::Crashed { ending: known }
         }
         Failure::NotHealthy { why, .. } => Failure::NotHealthy { why, ending: known },

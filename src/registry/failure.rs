@@ -130,6 +130,7 @@ pub fn is_of_the_provider(e: &Error) -> bool {
             | "not_started"
             | "handshake_timeout"
             | "bad_handshake"
+            | "not_proven"
             | "exited_early"
             | "not_healthy"
             | "init_failed"

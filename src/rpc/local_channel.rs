@@ -18,7 +18,7 @@ use crate::sys::poll::{self, PollFd};
 pub(crate) struct LocalChannel {
     pub client: Client,
     /// The one that the C core uses.
-    socket: Arc<TcpStream>,
+    socket: Arc<OwnedFd>,
 }
 
 impl fmt::Debug for LocalChannel {
@@ -36,23 +36,23 @@ impl LocalChannel {
         receive_max: i32,
     ) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address, timeout)?;
-        Self::over(socket, address, environment, receive_max)
+        socket.set_nodelay(true)?;
+        Self::over(socket.into(), &address.to_string(), environment, receive_max)
     }
 
-    /// The same over a connection that there is, to this address.
+    /// The same over a stream socket that is connected already. The target is only a name for it.
     pub fn over(
-        socket: TcpStream,
-        address: SocketAddr,
+        socket: OwnedFd,
+        target: &str,
         environment: Arc<Environment>,
         receive_max: i32,
     ) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
         let builder = ChannelBuilder::new(environment)
             .max_receive_message_len(receive_max)
             .max_send_message_len(-1)
             .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0);
-        let theirs = UnixStream::from(OwnedFd::from(socket.try_clone()?));
-        let channel = grpc::channel(builder, &address.to_string(), theirs)?;
+        let theirs = UnixStream::from(socket.try_clone()?);
+        let channel = grpc::channel(builder, target, theirs)?;
         Ok(Self { client: Client::new(channel), socket: Arc::new(socket) })
     }
 

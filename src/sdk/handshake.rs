@@ -1,8 +1,10 @@
-//! How a provider says where it listens: one line of its standard output, `PROVIDER_PORT=<n>`. Pure: it is
-//! given bytes as they come.
+//! How a provider says where it listens: one line of its standard output, `PROVIDER_PORT=<n>`. A line
+//! `PROVIDER_FEATURES=<name>,<name>` before it says what else it can. Pure: it is given bytes as they come.
 
 /// What the line begins with. Some guides for authors have the second one.
 const KEYS: [&[u8]; 2] = [b"PROVIDER_PORT=", b"PORT="];
+/// What the line begins with that says what a provider can.
+const FEATURES_KEY: &[u8] = b"PROVIDER_FEATURES=";
 /// The longest line that is read, in bytes.
 pub const LINE_LEN_MAX: usize = 64 << 10;
 /// How much of what was wrong is kept, in bytes.
@@ -13,6 +15,40 @@ pub const SHOWN_LEN_MAX: usize = 200;
 pub struct PortReader {
     /// The line that is not whole yet.
     line: Vec<u8>,
+    features: Features,
+}
+
+/// What a provider may offer beyond the protocol, and a host may ask for. The names of others mean nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Mutual TLS with the certificates of its launch.
+    pub tls: bool,
+    /// It proves who it is by the token of its launch.
+    pub cookie: bool,
+}
+
+impl Features {
+    /// As the line has them.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        [("tls", self.tls), ("cookie", self.cookie)]
+            .into_iter()
+            .filter_map(|(name, is_there)| is_there.then_some(name))
+            .collect()
+    }
+
+    /// The first that is wanted and not offered.
+    #[must_use]
+    pub fn missing_from(self, offered: Self) -> Option<&'static str> {
+        self.names().into_iter().find(|name| !offered.names().contains(name))
+    }
+
+    fn add(&mut self, list: &[u8]) {
+        for name in list.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            self.tls |= name == b"tls";
+            self.cookie |= name == b"cookie";
+        }
+    }
 }
 
 /// The line that was to tell the port, and why it does not; at most [`SHOWN_LEN_MAX`] bytes of it.
@@ -29,6 +65,9 @@ impl PortReader {
             self.add(&bytes[..end])?;
             bytes = &bytes[end + 1..];
             let line = std::mem::take(&mut self.line);
+            if let Some(list) = line.strip_prefix(FEATURES_KEY) {
+                self.features.add(list);
+            }
             if let Some(port) = port(&line)? {
                 return Ok(Some(port));
             }
@@ -40,6 +79,11 @@ impl PortReader {
     /// Standard output has ended: a last line counts without its newline.
     pub fn end(&mut self) -> Result<Option<u16>, BadLine> {
         port(&std::mem::take(&mut self.line))
+    }
+
+    /// What it has said that it can, before its port.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     fn add(&mut self, bytes: &[u8]) -> Result<(), BadLine> {
@@ -100,6 +144,31 @@ mod tests {
         for none in [&b""[..], b"PORTS=1\n", b"provider_port=1\n", b" PORT=1\n", b"XPORT=1\n"] {
             assert_eq!(read(&[none]), Ok(None), "{none:?}");
         }
+    }
+
+    #[test]
+    fn features_are_those_that_were_named_before_the_port() {
+        let said = |text: &[u8]| {
+            let mut reader = PortReader::default();
+            assert_eq!(reader.feed(text), Ok(Some(1)));
+            reader.features().names().join(" ")
+        };
+        assert_eq!(said(b"PROVIDER_FEATURES=tls,cookie\nPORT=1\n"), "tls cookie");
+        assert_eq!(said(b"PROVIDER_FEATURES= cookie, quic/3,\r\nPORT=1\n"), "cookie");
+        assert_eq!(said(b"PROVIDER_FEATURES=tls\nPROVIDER_FEATURES=cookie\nPORT=1\n"), "tls cookie");
+        let none: [&[u8]; 4] = [
+            b"PORT=1\n",
+            b"PROVIDER_FEATURES=tlsx\nPORT=1\n",
+            b" PROVIDER_FEATURES=tls\nPORT=1\n",
+            b"PORT=1\nPROVIDER_FEATURES=tls\n",
+        ];
+        for text in none {
+            assert_eq!(said(text), "");
+        }
+        let both = Features { tls: true, cookie: true };
+        let tls = Features { tls: true, cookie: false };
+        assert_eq!((both.missing_from(tls), tls.missing_from(both)), (Some("cookie"), None));
+        assert_eq!(Features::default().missing_from(Features::default()), None);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod handshake;
+pub mod launch;
 pub mod module;
 pub mod provider;
+mod tls_listener;
 pub mod value;

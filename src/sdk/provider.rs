@@ -1,6 +1,6 @@
 //! A provider in Rust: implement [`Provider`], call [`serve`].
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,16 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use grpcio::{
-    ChannelBuilder, EnvBuilder, RpcContext, RpcStatus, RpcStatusCode, ServerBuilder, ServerCredentials,
-    UnarySink,
+    ChannelBuilder, EnvBuilder, Metadata, MetadataBuilder, RpcContext, RpcStatus, RpcStatusCode, Server,
+    ServerBuilder, ServerCredentials, UnarySink,
 };
+use parking_lot::Mutex;
+use rustls::ServerConfig;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::rpc::codec::Encoded;
 use crate::rpc::services::provider as proto;
 use crate::rpc::services::provider::health_response::Status;
 use crate::rpc::services::provider::{ProviderService, provider_service_service};
 use crate::rpc::{block, pending};
+use crate::sdk::handshake::Features;
+use crate::sdk::launch::{self, Asked};
+use crate::sdk::tls_listener::{self, Open};
 use crate::sdk::value;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::signal::{self, SignalFd};
@@ -113,14 +119,16 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// Serves until the host says Shutdown, or SIGTERM or SIGINT comes: binds a free port of 127.0.0.1 and
-/// reports it on standard output. Call it from `main`, before other threads are started, so that signals
-/// come here.
+/// reports it on standard output. Speaks TLS, and proves who it is, where the host asks for it. Call it from
+/// `main`, before other threads are started, so that signals come here.
 pub fn serve(provider: impl Provider) -> Result<(), Error> {
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
+    let asked = Asked::of_environment()?;
     let service = Served {
         provider: Arc::new(provider),
         calls: Arc::default(),
+        cookie: asked.cookie.clone(),
         end: Arc::new(End { is_asked: AtomicBool::new(false), waker: Waker::for_this_thread() }),
     };
     let end = Arc::clone(&service.end);
@@ -132,21 +140,14 @@ pub fn serve(provider: impl Provider) -> Result<(), Error> {
         .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
         .raw_cfg_int(c"grpc.so_reuseport".to_owned(), 0)
         .build_args();
-    let mut server = ServerBuilder::new(Arc::clone(&env))
+    let server = ServerBuilder::new(Arc::clone(&env))
         .channel_args(arguments)
         .register_service(provider_service_service(service))
         .build()
         .map_err(|e| Error::failed("make a server", &e))?;
-    let address = format!("{}:0", Ipv4Addr::LOCALHOST);
-    let port = server
-        .add_listening_port(address, ServerCredentials::insecure())
-        .map_err(|e| Error::failed("listen on a port of 127.0.0.1", &e))?;
-    server.start();
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "PROVIDER_PORT={port}")
-        .and_then(|()| stdout.flush())
-        .map_err(|e| Error::failed("report the port", &e))?;
-    drop(stdout);
+    let features = asked.features();
+    let (port, server) = listen(server, asked.tls)?;
+    report(port, features).map_err(|e| Error::failed("report the port", &e))?;
     while !end.is_asked.load(Ordering::Acquire) {
         poll::wait(&mut [PollFd::readable(signals.as_fd())], None).map_err(|e| Error::failed("wait", &e))?;
         if signals.read().map_err(|e| Error::failed("receive signals", &e))?.is_some() {
@@ -154,9 +155,38 @@ pub fn serve(provider: impl Provider) -> Result<(), Error> {
         }
     }
     provider.shutdown();
-    let _ = block::wait(server.shutdown(), Some(clock::now_ms() + GOODBYE_MS));
+    if let Some(mut server) = server.lock().take() {
+        let _ = block::wait(server.shutdown(), Some(clock::now_ms() + GOODBYE_MS));
+    }
     // What is still under way is cut: whoever waits for it sees the end of the process.
     std::process::exit(0)
+}
+
+/// Begins to answer, in the way that the host asks for.
+fn listen(mut server: Server, tls: Option<Arc<ServerConfig>>) -> Result<(u16, Open), Error> {
+    let Some(tls) = tls else {
+        let address = format!("{}:0", Ipv4Addr::LOCALHOST);
+        let port = server
+            .add_listening_port(address, ServerCredentials::insecure())
+            .map_err(|e| Error::failed("listen on a port of 127.0.0.1", &e))?;
+        server.start();
+        return Ok((port, Arc::new(Mutex::new(Some(server)))));
+    };
+    let (listener, port) = tls_listener::bind()?;
+    server.start();
+    let server = Arc::new(Mutex::new(Some(server)));
+    tls_listener::serve(listener, tls, Arc::clone(&server))?;
+    Ok((port, server))
+}
+
+/// The handshake.
+fn report(port: u16, features: Features) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if features != Features::default() {
+        writeln!(stdout, "PROVIDER_FEATURES={}", features.names().join(","))?;
+    }
+    writeln!(stdout, "PROVIDER_PORT={port}")?;
+    stdout.flush()
 }
 
 /// Wakes the main thread for the end.
@@ -168,6 +198,8 @@ struct End {
 struct Served<P> {
     provider: Arc<P>,
     calls: Arc<AtomicUsize>,
+    /// Known to this launch and its host.
+    cookie: Option<Arc<Zeroizing<String>>>,
     end: Arc<End>,
 }
 
@@ -175,7 +207,7 @@ impl<P> Clone for Served<P> {
     fn clone(&self) -> Self {
         let (provider, calls, end) =
             (Arc::clone(&self.provider), Arc::clone(&self.calls), Arc::clone(&self.end));
-        Self { provider, calls, end }
+        Self { provider, calls, cookie: self.cookie.clone(), end }
     }
 }
 
@@ -189,6 +221,15 @@ impl Drop for Counted {
 }
 
 impl<P: Provider> Served<P> {
+    /// What proves to the host who we are, where it wants to know.
+    fn proof(&self, ctx: &RpcContext<'_>) -> Option<Metadata> {
+        let cookie = self.cookie.as_ref()?;
+        let (_, challenge) = ctx.request_headers().iter().find(|(key, _)| *key == launch::CHALLENGE)?;
+        let mut headers = MetadataBuilder::new();
+        headers.add_str(launch::PROOF, &launch::proof(cookie, challenge)).ok()?;
+        Some(headers.build())
+    }
+
     /// Answers on a thread of its own: an author's code may wait.
     fn answer<Q, A>(
         &self,
@@ -265,10 +306,13 @@ impl<P: Provider> ProviderService for Served<P> {
 
     fn health(
         &mut self,
-        _: RpcContext<'_>,
+        ctx: RpcContext<'_>,
         request: Encoded<proto::HealthRequest>,
-        sink: UnarySink<proto::HealthResponse>,
+        mut sink: UnarySink<proto::HealthResponse>,
     ) {
+        if let Some(headers) = self.proof(&ctx) {
+            sink.set_headers(headers);
+        }
         self.answer(request, sink, |provider, _| {
             let (status, message) = match provider.health() {
                 Health::Ok(message) => (Status::Ok, message),

@@ -88,6 +88,14 @@ impl Files {
 }
 
 impl Contents {
+    /// What was read elsewhere, of a certificate, its key, and the authorities; `path` is for messages.
+    #[must_use]
+    pub fn of_pem(path: &Path, certificate: &str, key: &str, ca: &str) -> Self {
+        let files =
+            Files { certificate: path.to_owned(), key: path.to_owned(), ca: path.to_owned(), crl: None };
+        Self { files, certificate: certificate.into(), key: key.into(), ca: ca.into(), crl: None }
+    }
+
     /// Reads what [`Files::open`] has opened.
     pub fn read(files: Files, open: &[File]) -> Result<Self, Error> {
         let read = |what, path: &Path, at: usize, max| {
@@ -136,9 +144,14 @@ pub fn clients_of(contents: &Contents) -> Result<Clients, Error> {
 
 /// For the end that connects.
 pub fn client(files: &Files) -> Result<Arc<ClientConfig>, Error> {
-    let contents = files.read()?;
-    let (chain, key) = identity(&contents, Usage::Client)?;
-    let (roots, lists) = trusted(&contents)?;
+    client_of(&files.read()?)
+}
+
+/// The same of what was read before.
+pub fn client_of(contents: &Contents) -> Result<Arc<ClientConfig>, Error> {
+    let files = &contents.files;
+    let (chain, key) = identity(contents, Usage::Client)?;
+    let (roots, lists) = trusted(contents)?;
     let servers = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .with_crls(lists)
         .enforce_revocation_expiration()

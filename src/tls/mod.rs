@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod carried;
 pub mod closer;
 mod error_texts;
 pub mod identity;

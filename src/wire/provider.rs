@@ -6,7 +6,7 @@ use crate::wire::landlock::Landlock;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::provider_answer::What as AnswerBody;
 use crate::wire::proto::v1::provider_call::What as CallBody;
-use crate::wire::provider_rules::{Retries, ShownStderr, Timeouts};
+use crate::wire::provider_rules::{Retries, ShownStderr, Timeouts, Tls};
 use crate::wire::spec::{Rlimit, limits_from_wire, limits_to_wire};
 use crate::wire::values::sha256;
 use std::fmt;
@@ -137,6 +137,9 @@ pub struct Definition {
     pub limits: Vec<Rlimit>,
     /// Which files it may reach.
     pub landlock: Landlock,
+    pub tls: Tls,
+    /// Whoever answers on its port has to prove that it is the provider, by a token of its launch.
+    pub cookie: bool,
 }
 
 /// Whose variables a provider gets.
@@ -255,12 +258,14 @@ impl Definition {
             stderr: self.stderr.to_wire() as i32,
             limits: limits_to_wire(&self.limits),
             landlock: self.landlock.to_wire(),
+            tls: self.tls.to_wire().into(),
+            cookie: self.cookie,
         }
     }
 
     pub(in crate::wire) fn from_wire(w: v1::ProviderDefinition) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
-        let stderr = ShownStderr::from_wire(w.stderr());
+        let (stderr, tls) = (ShownStderr::from_wire(w.stderr()), Tls::from_wire(w.tls()));
         let environment = match w.environment() {
             v1::ProviderEnvironment::Inherit => ProviderEnvironment::Inherit,
             v1::ProviderEnvironment::Allow => ProviderEnvironment::Allow(w.allowed_variables),
@@ -293,6 +298,8 @@ impl Definition {
             stderr,
             limits: limits_from_wire(w.limits)?,
             landlock,
+            tls,
+            cookie: w.cookie,
         })
     }
 }
@@ -529,6 +536,8 @@ mod tests {
             stderr: ShownStderr::All,
             limits: vec![Rlimit { resource: "nofile".into(), soft: 1, hard: 2 }],
             landlock: Landlock { read: vec!["/usr".into()], ..Landlock::default() },
+            tls: Tls::Required,
+            cookie: true,
             ..Definition::default()
         };
         assert_eq!(Definition::decode(&definition.encode()), Ok(definition.clone()));

@@ -1,5 +1,5 @@
-//! The rules that a provider is run by: how long each step may take, when a start is tried again, and who is
-//! told what it writes to its standard error.
+//! The rules that a provider is run by: how long each step may take, when a start is tried again, who is told
+//! what it writes to its standard error, and whether it is spoken to in secret.
 
 use std::time::Duration;
 
@@ -193,6 +193,49 @@ impl ShownStderr {
     }
 }
 
+/// Whether a provider is spoken to in secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Plaintext over loopback, as existing ones do.
+    #[default]
+    Off,
+    /// Mutual TLS 1.3, with certificates of its launch; without it there is no provider.
+    Required,
+}
+
+impl Tls {
+    const ALL: [Self; 2] = [Self::Off, Self::Required];
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Required => "required",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|tls| tls.name() == name).ok_or_else(|| {
+            Error::usage(format!("there is no {} for TLS", quoted(name))).hint("it is off or required")
+        })
+    }
+
+    pub(in crate::wire) fn to_wire(self) -> v1::ProviderTls {
+        match self {
+            Self::Off => v1::ProviderTls::Off,
+            Self::Required => v1::ProviderTls::Required,
+        }
+    }
+
+    pub(in crate::wire) fn from_wire(w: v1::ProviderTls) -> Self {
+        match w {
+            v1::ProviderTls::Off => Self::Off,
+            v1::ProviderTls::Required => Self::Required,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,5 +262,14 @@ mod tests {
             assert_eq!(ShownStderr::from_wire(shown.to_wire()), shown);
         }
         assert!(ShownStderr::from_name("loud").is_err());
+    }
+
+    #[test]
+    fn tls_is_off_or_required() {
+        for tls in Tls::ALL {
+            assert_eq!(Tls::from_name(tls.name()), Ok(tls));
+            assert_eq!(Tls::from_wire(tls.to_wire()), tls);
+        }
+        assert!(Tls::from_name("maybe").is_err());
     }
 }

@@ -74,6 +74,7 @@ mod h_pinned;
 mod h_providers;
 #[cfg(feature = "gateway")]
 mod h_rules;
+mod h_tls;
 mod harness;
 #[cfg(feature = "gateway")]
 mod i_discovery;

@@ -17,7 +17,7 @@ use crate::wire::proto::v1::request::Body;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderEnvironment, ProviderHealth, ProviderName, ProviderState,
 };
-use crate::wire::provider_rules::{ShownStderr, Timeouts};
+use crate::wire::provider_rules::{ShownStderr, Timeouts, Tls};
 use crate::wire::reply::Reply;
 
 const STATES: Pairs<ProviderState, api::ProviderState> =
@@ -28,6 +28,9 @@ const VARIABLES: Pairs<v1::ProviderEnvironment, api::ProviderVariables> =
 
 const STDERR: Pairs<v1::ProviderStderr, api::ProviderStderr> =
     same_names!(v1::ProviderStderr as ProviderStderr: Off OnError All);
+
+const TLS: Pairs<v1::ProviderTls, api::ProviderTls> =
+    same_names!(v1::ProviderTls as ProviderTls: Off Required);
 
 const HEALTH: Pairs<&str, api::ProviderHealthStatus> = Pairs(&[
     ("ok", api::ProviderHealthStatus::Ok),
@@ -72,6 +75,8 @@ pub(super) fn definition(spec: api::ProviderSpec) -> Result<v1::ProviderDefiniti
         stderr: STDERR.asked("spec.stderr", spec.stderr)?.unwrap_or(v1::ProviderStderr::OnError).into(),
         limits: spec.resource_limits.into_iter().map(limit).collect(),
         landlock: spec.landlock.map(landlock),
+        tls: TLS.asked("spec.tls", spec.tls)?.unwrap_or(v1::ProviderTls::Off).into(),
+        cookie: spec.cookie,
     })
 }
 
@@ -173,6 +178,12 @@ impl From<&Definition> for api::ProviderSpec {
             .into(),
             resource_limits: limits(&d.limits),
             landlock: (&d.landlock).into(),
+            tls: match d.tls {
+                Tls::Off => api::ProviderTls::Off,
+                Tls::Required => api::ProviderTls::Required,
+            }
+            .into(),
+            cookie: d.cookie,
         }
     }
 }
@@ -350,6 +361,8 @@ mod tests {
             stderr: ShownStderr::All,
             limits: vec![Rlimit { resource: "nofile".into(), soft: 1, hard: 2 }],
             landlock: Landlock { read: vec!["/usr".into()], write: Vec::new(), optional: true },
+            tls: Tls::Required,
+            cookie: true,
         };
         let name = ProviderName::new("ci", "app").unwrap();
         let request =

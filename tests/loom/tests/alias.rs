@@ -43,6 +43,8 @@ impl World {
             start: &|| self.begin(self.begun.load(Ordering::SeqCst) < failing),
             counts: |_| true,
             pause: &|failed| (failed <= retries).then_some(Duration::ZERO),
+            closed: &|| "closed",
+            discard: &|run| self.end(*run),
             now_ms: &|| 0,
         };
         self.current.get(&how).0
