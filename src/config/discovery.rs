@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::config::parse;
+    use crate::wire::provider::ProviderEnvironment;
 
     fn settings(text: &str) -> Result<DiscoverySettings, Error> {
         parse(Path::new("/etc/provost.toml"), text, None).map(|(config, _)| config.registry.discovery)
@@ -326,6 +327,24 @@ mod tests {
         let Behind::Process(definition) = &plugin.behind else { panic!("{plugin:?}") };
         assert_eq!(Path::new(&definition.binary), folder.join("run"));
         assert_eq!((definition.timeouts.fetch, definition.cookie), (Duration::from_secs(3), true));
+    }
+
+    #[test]
+    fn h21_a_manifest_gives_its_executable_no_variable_of_its_own() {
+        let plugins = Plugins::new();
+        for (n, line) in ["env = { LD_PRELOAD = '/x.so' }", "env_file = '/x'", "[env]\nGRPC_TRACE = 'all'"]
+            .iter()
+            .enumerate()
+        {
+            plugins.add(&format!("bad{n}"), &format!("name = 'bad{n}'\nexecutable = 'run'\n{line}\n"));
+        }
+        // By default it gets none of the service's, and of those that it names not the values.
+        plugins.add("fine", "name = 'fine'\nexecutable = 'run'\n");
+        let found = plugins.found();
+        let [fine] = &found.candidates[..] else { panic!("{found:?}") };
+        let Behind::Process(definition) = &fine.behind else { panic!("{fine:?}") };
+        assert_eq!(definition.environment, ProviderEnvironment::Clear);
+        assert!(found.bad.len() == 3 && found.bad.iter().all(|(_, why)| why.contains("unknown key 'env")));
     }
 
     #[test]

@@ -75,6 +75,7 @@ mod h_providers;
 #[cfg(feature = "gateway")]
 mod h_rules;
 mod h_tls;
+mod h_tree;
 mod harness;
 #[cfg(feature = "gateway")]
 mod i_discovery;
