@@ -27,7 +27,7 @@ use crate::wire::time::{Timestamp, millis};
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "list",
     "show",
     "names",
@@ -41,6 +41,7 @@ const VERBS: [&str; 20] = [
     "restart",
     "shutdown",
     "discover",
+    "refresh",
     "validate",
     "reset",
     "health",
@@ -60,6 +61,7 @@ Usage: provost registry list|names
        provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
        provost registry discover [--config] [--plugins] [--environment] [--dry-run]
+       provost registry refresh
        provost registry validate
        provost registry hold NAME --reason TEXT
        provost registry release NAME
@@ -74,7 +76,8 @@ until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those th
 they are again and again ('monitor', by default all of them as [registry.health] says). 
 'discover' looks what providers the configuration, the folders of plugins and the environment have
 ([registry.discovery]), in some of these or in all, and sees to it: what is new comes, what differs
-is changed, what has gone goes. 'validate' says of each whether it could be. A list is a table on a
+is changed, what has gone goes. 'refresh' does so in all of these that are used, and answers only what
+has changed. 'validate' says of each whether it could be. A list is a table on a
 terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has' says no; 4: no such provider;
 6: refused; 126, 127: the binary cannot be executed, or is not there.
 
@@ -108,6 +111,7 @@ pub enum Order {
     Has(RegistryCall),
     Do(RegistryCall),
     Discover(RegistryCall),
+    Refresh(RegistryCall),
     Events { events: Events, of: Option<ProviderName> },
 }
 
@@ -176,16 +180,20 @@ impl Options {
         let whom = match (&of, self.all, verb.as_str()) {
             (Some(_), true, _) => return Err(arguments.usage("--all is given, and a name".into())),
             (Some(name), false, _) => Whom::One(name.clone()),
-            (None, _, "list" | "names" | "events" | "monitor" | "shutdown" | "discover" | "validate") => {
-                Whom::All(set)
-            }
+            (
+                None,
+                _,
+                "list" | "names" | "events" | "monitor" | "shutdown" | "discover" | "refresh" | "validate",
+            ) => Whom::All(set),
             (None, true, "initialize" | "dispose" | "start" | "stop" | "restart" | "reset" | "health") => {
                 Whom::All(set)
             }
             (None, true, verb) => return Err(arguments.usage(format!("'{verb}' takes no --all"))),
             (None, false, _) => return Err(arguments.usage("no name is given".into())),
         };
-        if of.is_some() && matches!(verb.as_str(), "list" | "names" | "shutdown" | "discover" | "validate") {
+        if of.is_some()
+            && matches!(verb.as_str(), "list" | "names" | "shutdown" | "discover" | "refresh" | "validate")
+        {
             return Err(arguments.usage(format!("'{verb}' takes no name")));
         }
         let call = |verb| RegistryCall { whom: whom.clone(), verb };
@@ -195,6 +203,11 @@ impl Options {
             "names" => Order::Names(call(Verb::Show)),
             "has" => Order::Has(call(Verb::Show)),
             "show" => Order::Do(call(Verb::Show)),
+            "refresh" if !self.discovery.sources.is_empty() || self.discovery.is_dry_run => {
+                let e = "'refresh' takes no sources and no --dry-run: that is for 'discover'";
+                return Err(arguments.usage(e.into()));
+            }
+            "refresh" => Order::Refresh(call(Verb::Discover(Discovery::default()))),
             "discover" => Order::Discover(call(Verb::Discover(self.discovery))),
             "validate" => Order::Discover(call(Verb::Validate)),
             "shutdown" => Order::Do(call(Verb::ShutDown)),
@@ -253,15 +266,15 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             }
             Err(e) => Err(e),
         },
-        Order::Discover(call) => {
-            let findings = ask(call, session)?.findings;
-            for f in &findings {
-                let object =
-                    || json!({ "what": f.what, "name": f.name, "source": f.source, "detail": f.detail });
-                session.answer(object, || text::escaped(&finding_line(f)).into_owned());
+        Order::Discover(call) => Ok(found(&ask(call, session)?.findings, session)),
+        Order::Refresh(call) => {
+            let mut findings = ask(call, session)?.findings;
+            // What is as it was is no news.
+            findings.retain(|f| f.what != "shadowed");
+            if findings.is_empty() && !session.is_json() {
+                session.out.line("nothing has changed");
             }
-            let is_bad = findings.iter().any(|f| f.what == "invalid");
-            Ok(if is_bad { Code::Partial.exit_code() } else { 0 })
+            Ok(found(&findings, session))
         }
         Order::Do(call) => {
             let is_of_all = matches!(call.whom, Whom::All(_));
@@ -276,6 +289,16 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             Ok(if is_of_all && !answer.failures.is_empty() { Code::Partial.exit_code() } else { 0 })
         }
     }
+}
+
+/// Tells what a discovery has found; the exit code.
+fn found(findings: &[Finding], session: &mut Session) -> u8 {
+    for f in findings {
+        let object = || json!({ "what": f.what, "name": f.name, "source": f.source, "detail": f.detail });
+        session.answer(object, || text::escaped(&finding_line(f)).into_owned());
+    }
+    let is_bad = findings.iter().any(|f| f.what == "invalid");
+    if is_bad { Code::Partial.exit_code() } else { 0 }
 }
 
 fn ask(call: RegistryCall, session: &Session) -> Result<RegistryAnswer, Error> {
@@ -419,6 +442,9 @@ mod tests {
         let discovery = Discovery { sources: vec!["config".into(), "plugin".into()], is_dry_run: true };
         let discover = Order::Discover(call(Whom::All(None), Verb::Discover(discovery)));
         assert_eq!(parsed("discover --config --plugins --dry-run"), Ok(discover));
+        let refresh = call(Whom::All(None), Verb::Discover(Discovery::default()));
+        assert_eq!(parsed("refresh"), Ok(Order::Refresh(refresh)));
+        assert!(parsed("refresh --plugins").is_err() && parsed("refresh a").is_err());
         let hold = call(name("", "a"), Verb::Hold("x".into()));
         assert_eq!(parsed("hold a --reason x"), Ok(Order::Do(hold)));
         let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =

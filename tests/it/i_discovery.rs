@@ -209,7 +209,9 @@ fn the_configuration_is_read_again_when_it_is_asked_for() {
     let expected = vec![("added".to_owned(), "c".to_owned()), ("changed".into(), "a".into())];
     assert_eq!(findings(&registry, 0, &["discover", "--config", "--dry-run"]), expected);
     assert_eq!(registry.ok(&["names"]), "a\nb");
-    assert_eq!(findings(&registry, 0, &["discover", "--config"]), expected);
+    assert_eq!(findings(&registry, 0, &["refresh"]), expected);
+    assert_eq!(findings(&registry, 0, &["refresh"]), []);
+    assert_eq!(registry.ok(&["refresh"]), "nothing has changed");
     assert_eq!((registry.ok(&["names"]), registry.status("c")), ("a\nb\nc".into(), "idle".into()));
     assert!(registry.pid("a") != a && registry.pid("b") == b);
     fs::write(&config, "[providers.b]\nbinary = 'fine'\n").expect("it is ours");
