@@ -90,6 +90,7 @@ mod i_remote;
 #[cfg(feature = "gateway")]
 mod i_restored;
 #[cfg(feature = "gateway")]
+mod i_scale;
 mod i_sdk;
 #[cfg(feature = "gateway")]
 mod i_shutdown;

@@ -1,0 +1,108 @@
+//! Many providers at once, and many one after another.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use provost::Client;
+use provost::wire::provider::{Definition, ProviderName};
+use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
+
+use crate::harness::{LATER, Registry, procfs, rounds, wait};
+
+/// Threads that register at the same time.
+const CLIENTS: u32 = 8;
+
+fn call(host: &mut Client, alias: &str, verb: Verb) {
+    let whom = Whom::One(ProviderName::new("", alias).expect("it is a name"));
+    host.registry(RegistryCall { whom, verb }).expect("it is done");
+}
+
+fn register(host: &mut Client, alias: &str, binary: &str) {
+    let definition = Definition { binary: binary.into(), ..Definition::default() };
+    let r = Registration { kind: "process".into(), definition, labels: Vec::new() };
+    call(host, alias, Verb::Register(Box::new(r)));
+}
+
+/// Has threads do the work for each number below this one.
+fn by_clients(registry: &Registry, count: u32, work: impl Fn(&mut Client, u32) + Sync) {
+    // The host is run before they begin.
+    registry.host();
+    let next = AtomicU32::new(0);
+    let (next, work) = (&next, &work);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut host = registry.host();
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        return;
+                    }
+                    work(&mut host, n);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn of_two_hundred_providers_of_which_fifty_hang_each_is_accounted_for() {
+    let registry = Registry::start();
+    registry.binary("hanging", "hang-in-shutdown");
+    by_clients(&registry, 200, |host, n| {
+        if n % 4 == 0 {
+            register(host, &format!("hanging{n}"), "hanging");
+        } else {
+            register(host, &format!("fine{n}"), "fine");
+        }
+    });
+    let all = registry.cli(&["list"]).json();
+    let pids: Vec<_> = all.iter().map(|e| e["pid"].as_u64().expect("it runs")).collect();
+    assert_eq!(pids.len(), 200);
+    let begin = Instant::now();
+    let out = registry.cli(&["shutdown", "--json"]);
+    println!("shut down after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    out.expect(8);
+    let entries = out.json();
+    assert!(entries.len() == 200 && entries.iter().all(|e| e["status"] == "disposed"), "{entries:?}");
+    let err = out.err();
+    for n in (0..200).step_by(4) {
+        let line = format!("provider hanging{n}: did not end by itself and was killed");
+        assert!(err.contains(&line), "{n}: {err}");
+    }
+    assert!(!err.contains("fine"), "{err}");
+    assert!(pids.into_iter().all(|pid| !procfs::alive(u32::try_from(pid).expect("it is a pid"))));
+}
+
+#[test]
+fn registrations_that_come_and_go_leave_nothing() {
+    let registry = Registry::start();
+    let cycle = |host: &mut Client, n: u32| {
+        let alias = format!("app{n}");
+        register(host, &alias, "fine");
+        call(host, &alias, Verb::Unregister);
+    };
+    let host = || registry.0.pid("provost.host");
+    let size = |pid| (procfs::fd_count(pid), procfs::thread_count(pid));
+    // What is made once is there.
+    by_clients(&registry, 50, cycle);
+    let footprint = registry.0.footprint();
+    let (pid, before, memory) = (host(), size(host()), procfs::private_kib(host()));
+    by_clients(&registry, rounds(300), cycle);
+    assert_eq!(host(), pid);
+    let is_flat = || {
+        let now = size(pid);
+        now.0 <= before.0 + 2 && now.1 <= before.1 + 2
+    };
+    wait::until("descriptors and threads are given back", LATER, is_flat);
+    let grown = procfs::private_kib(pid).saturating_sub(memory);
+    println!("{} cycles: {before:?}, {grown} KiB more", rounds(300));
+    assert!(grown < 8 << 10, "{grown} KiB");
+    registry.0.until_footprint(footprint);
+    assert_eq!(registry.ok(&["list"]), "");
+    let left: Vec<_> =
+        procfs::with_command("rude fine").into_iter().filter(|&p| registry.0.is_marked(p)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
