@@ -81,7 +81,9 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
                 Ended::Dismissed => Some(Violation::Broken),
                 _ => None,
             };
-            violation.map(|violation| gateway.rate_limit.add(address, violation, clock::now_ms()));
+            if let Some(violation) = violation {
+                gateway.rate_limit.add(address, violation, clock::now_ms());
+            }
             if let Some(why) = complaint(&ended) {
                 gateway.log.say(&format!("{address} ({name}): connection ended: {why}"));
             }

@@ -272,7 +272,8 @@ impl Providers {
         // Not in `pause`, which the machine is locked for: who defines an alias locks the two the other way.
         let retries = alias.definition().retries;
         let (result, is_ours) = alias.current.get(&Starts {
-            // As it is defined when it starts: who waited for an earlier run to end may find another definition.
+            // As it is defined when it starts: who waited for an earlier run to end may find another
+            // definition.
             start: &|| self.site.start(&alias.name, &alias.definition()).map(Arc::new),
             counts: Failure::is_of_the_start,
             pause: &|failed| retries.pause(failed),

@@ -27,20 +27,20 @@ pub fn tail(text: &[u8], from: usize, len_max: usize, config: &[u8]) -> String {
     }
     let mut at = from.max(text.len().saturating_sub(len_max));
     let secrets = secrets(config);
-    // None that begins before this reaches what is told.
+    // None that begins before this reaches what is shown.
     let first = at.saturating_sub(secrets.iter().map(String::len).max().unwrap_or_default());
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for hidden in hidden(&text[first..], &secrets) {
         let hidden = first + hidden.start..first + hidden.end;
         if hidden.end <= at {
             continue;
         }
-        told.extend_from_slice(&text[at.min(hidden.start)..hidden.start]);
-        told.extend_from_slice(HIDDEN);
+        shown.extend_from_slice(&text[at.min(hidden.start)..hidden.start]);
+        shown.extend_from_slice(HIDDEN);
         at = hidden.end;
     }
-    told.extend_from_slice(&text[at..]);
-    String::from_utf8_lossy(&told).into_owned()
+    shown.extend_from_slice(&text[at..]);
+    String::from_utf8_lossy(&shown).into_owned()
 }
 
 /// Where secrets stand, from the first to the last; two that overlap are one.
@@ -126,14 +126,14 @@ mod tests {
     #[test]
     fn nothing_of_a_secret_is_left_where_a_text_is_cut() {
         let bytes = bytes(&json!({ "password": "hunter2" }));
-        let told = |from, len_max| tail(b"as hunter2, hunter2 x", from, len_max, &bytes);
-        assert_eq!(told(0, 100), "as [hidden], [hidden] x");
-        assert_eq!(told(0, 13), "[hidden], [hidden] x");
-        assert_eq!(told(0, 3), "[hidden] x");
-        assert_eq!(told(0, 2), " x");
-        assert_eq!(told(5, 100), "[hidden], [hidden] x");
-        assert_eq!(told(15, 100), "[hidden] x");
-        assert_eq!(told(21, 100), "");
+        let shown = |from, len_max| tail(b"as hunter2, hunter2 x", from, len_max, &bytes);
+        assert_eq!(shown(0, 100), "as [hidden], [hidden] x");
+        assert_eq!(shown(0, 13), "[hidden], [hidden] x");
+        assert_eq!(shown(0, 3), "[hidden] x");
+        assert_eq!(shown(0, 2), " x");
+        assert_eq!(shown(5, 100), "[hidden], [hidden] x");
+        assert_eq!(shown(15, 100), "[hidden] x");
+        assert_eq!(shown(21, 100), "");
         assert_eq!(tail(b"\xff hunter2", 0, 100, &bytes), "\u{fffd} [hidden]");
     }
 }

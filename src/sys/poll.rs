@@ -208,8 +208,8 @@ pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<u64>) -> io::Result<Wait> {
     }
 }
 
-/// Waits until a descriptor is ready or `deadline` (monotonic ms) has come. A wake that comes meanwhile is for
-/// the next [`wait`].
+/// Waits until a descriptor is ready or `deadline` (monotonic ms) has come. A wake that comes meanwhile is
+/// for the next [`wait`].
 pub fn wait_unwoken(fds: &mut [PollFd<'_>], deadline: u64) -> io::Result<()> {
     loop {
         // Nobody sends the signal to a thread that is not in a wait; what interrupts is for others.
