@@ -235,9 +235,9 @@ fn what_a_provider_writes_is_in_no_event_if_its_definition_says_so() {
     let registry = Registry::start();
     registry.ok(&["register", "app", "--binary", "fine", "--stderr", "off"]);
     let die = |more: &[&str]| registry.0.cli(&[&["provider", "fetch", "app", "die"], more].concat());
-    // Who wants to hear it is told, and nobody else.
-    let told = die(&["-v"]);
-    assert!(told.expect(1).err().contains("its standard error ends with: going down"), "{told:?}");
+    // Who wants to hear it is said, and nobody else.
+    let said = die(&["-v"]);
+    assert!(said.expect(1).err().contains("its standard error ends with: going down"), "{said:?}");
     for _ in 0..4 {
         die(&[]).expect(1);
     }
