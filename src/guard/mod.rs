@@ -4,5 +4,6 @@
 
 pub mod breaker;
 pub mod gate;
+pub mod retry_budget;
 pub mod slots;
 pub mod token_bucket;

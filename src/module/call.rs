@@ -41,7 +41,7 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
         match result {
             // The last failure is what is told when there is no time, no budget or nobody left.
             Err(Failure::Execute(ExecuteFailure::Unreached(_)))
-                if shared.with(|plane| plane.may_retry(&order.name)) =>
+                if shared.with(|plane| plane.may_retry(&order.name, clock::now_ms())) =>
             {
                 tried.push(id);
             }

@@ -53,7 +53,7 @@ impl Registry {
             };
             let mut result = ask_once();
             for _ in 0..settings.retries {
-                if is_final(&result) {
+                if is_final(&result) || !entry.retries.lock().spend(clock::now_ms()) {
                     break;
                 }
                 result = ask_once();
@@ -76,6 +76,7 @@ impl Registry {
             // It is to be tried: what the restarts of a while ago came to is not to stand in its way.
             let _ = self.providers.answer(ProviderCall::Reset(entry.name.clone()));
         }
+        entry.retries.lock().earn();
         let begin = clock::now_ms();
         let result = ask();
         // The call has started what a person had stopped.

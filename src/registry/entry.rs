@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::guard::breaker::{Breaker, BreakerState, Change};
 use crate::guard::gate::Gate;
+use crate::guard::retry_budget::RetryBudget;
 use crate::provider::references::Reference;
 use crate::registry::discovery::{Behind, Candidate, Origin};
 use crate::registry::events::Events;
@@ -118,6 +119,8 @@ pub struct Entry {
     pub name: ProviderName,
     pub gate: Arc<Gate>,
     pub facts: Mutex<Facts>,
+    /// Of checks of its health, which calls earn, too.
+    pub retries: Mutex<RetryBudget>,
     /// Shared by whoever uses the provider; alone by whoever takes it away, who so waits for the others.
     users: RwLock<()>,
     /// Locked while the note is written, so that the last one written is of the last state.
@@ -155,7 +158,7 @@ impl Entry {
         };
         let gate = Arc::new(Gate::new(breaker, Box::new(tell)));
         let (facts, users, saving) = (Mutex::new(facts), RwLock::default(), Mutex::default());
-        Self { name, gate, facts, users, saving, is_unsaved }
+        Self { name, gate, facts, retries: Mutex::default(), users, saving, is_unsaved }
     }
 
     /// The right to use it until what is returned is dropped.

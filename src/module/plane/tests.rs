@@ -374,13 +374,13 @@ fn calls_over_the_limit_of_a_member_wait_in_their_order() {
 fn retries_have_a_budget_that_calls_earn() {
     let mut plane = plane();
     register(&mut plane, "a", registration("x", None, 1, &["m"]));
-    assert_eq!((0..20).filter(|_| plane.may_retry("x.m")).count(), 10);
+    assert_eq!((0..20).filter(|_| plane.may_retry("x.m", 0)).count(), 10);
     for _ in 0..9 {
         turn(&mut plane, "x.m");
     }
-    assert!(!plane.may_retry("x.m"));
+    assert!(!plane.may_retry("x.m", 0));
     turn(&mut plane, "x.m");
-    assert!(plane.may_retry("x.m"));
+    assert!(plane.may_retry("x.m", 0));
 }
 
 #[test]

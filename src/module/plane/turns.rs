@@ -92,7 +92,7 @@ impl Plane {
                 let Ok(pass) = connection.breaker.ask(now_ms) else { continue };
                 pool.next = (at + 1) % len;
                 if tried.is_empty() {
-                    pool.earn();
+                    pool.retries.earn();
                 }
                 connection.in_flight += 1;
                 connection.counters.entry(name.to_owned()).or_default().requests += 1;
@@ -167,8 +167,8 @@ impl Plane {
     }
 
     /// Whether a call that has failed may be tried once more.
-    pub fn may_retry(&mut self, qualified: &str) -> bool {
-        self.pools.get_mut(qualified).is_some_and(|pool| pool.spend())
+    pub fn may_retry(&mut self, qualified: &str, now_ms: u64) -> bool {
+        self.pools.get_mut(qualified).is_some_and(|pool| pool.retries.spend(now_ms))
     }
 
     /// A call that [`Plane::next`] gave out has ended. Whether its executor is to be probed now; none: its
