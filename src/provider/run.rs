@@ -162,9 +162,7 @@ impl Site {
         self.set_up(definition, name, &process, (launch, &mut note)).map_err(|failure| {
             if matches!(failure, Failure::Unavailable { .. } | Failure::NotProven { .. }) {
                 // Its connection broke: its end may not be known yet.
-                let targets = vec![id.to_string()];
-                let until = Wait { targets, until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
-                let _ = client.wait(until);
+                let _ = client.wait(until_stopped(&id.to_string(), END_BECOMES_KNOWN));
             }
             let ending = ending(&mut client, &id.to_string(), definition);
             let _ = forget(&mut client, &id.to_string());
@@ -256,7 +254,10 @@ impl Site {
         if let Some(run) = found.as_ref().and_then(|found| Self::find_again(note, found)) {
             return Recovered::Run(Box::new(run));
         }
-        // It was there a moment ago.
+        // It was there a moment ago, and its end may not be known yet.
+        if found.is_some() {
+            let _ = client.wait(until_stopped(&target, END_BECOMES_KNOWN));
+        }
         let is_crashed = found.is_some() && status(&mut client, &target).is_ok_and(|p| !runs(&p));
         let _ = forget(&mut client, &target);
         if is_crashed { Recovered::Crashed } else { Recovered::None }
@@ -293,9 +294,7 @@ impl Site {
     pub fn look_after(&self, run: &Run) -> Result<Option<Ending>, Failure> {
         let mut client = self.client()?;
         let target = run.process.to_string();
-        let wait =
-            Wait { targets: vec![target.clone()], until: Until::Stopped, timeout: Some(END_BECOMES_KNOWN) };
-        let _ = client.wait(wait)?;
+        let _ = client.wait(until_stopped(&target, END_BECOMES_KNOWN))?;
         let ended = end_of(&mut client, run);
         if ended.is_none() {
             run.disconnect();
@@ -325,8 +324,7 @@ impl Site {
         let target = run.process.to_string();
         let mut client = self.client()?;
         if run.connection().is_ok_and(|c| c.shutdown(at_most(timeouts.shutdown)).is_ok()) {
-            let (targets, timeout) = (vec![target.clone()], Some(at_most(LEAVE_BY_ITSELF)));
-            let _ = client.wait(Wait { targets, until: Until::Stopped, timeout })?;
+            let _ = client.wait(until_stopped(&target, at_most(LEAVE_BY_ITSELF)))?;
         }
         let timeout = Some(at_most(timeouts.term));
         let stopped = client.stop(Stop { targets: vec![target.clone()], timeout, ..Stop::default() })?;
@@ -487,6 +485,11 @@ fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option
         }
     }
     Ok(Some(about))
+}
+
+/// Waits for the end of a process, so long at most.
+fn until_stopped(target: &str, timeout: Duration) -> Wait {
+    Wait { targets: vec![target.to_owned()], until: Until::Stopped, timeout: Some(timeout) }
 }
 
 /// Removes a process, stopping it where it runs. None is none to remove.
