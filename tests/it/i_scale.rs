@@ -72,7 +72,8 @@ fn of_two_hundred_providers_of_which_fifty_hang_each_is_accounted_for() {
         let line = format!("provider hanging{n}: did not end by itself and was killed");
         assert!(err.contains(&line), "{n}: {err}");
     }
-    assert!(!err.contains("fine"), "{err}");
+    let host = || String::from_utf8_lossy(&registry.0.output("provost.host")).into_owned();
+    assert!(!err.contains("fine"), "{err}\n{}", host());
     assert!(pids.into_iter().all(|pid| !procfs::alive(u32::try_from(pid).expect("it is a pid"))));
 }
 
