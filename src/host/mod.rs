@@ -151,6 +151,8 @@ impl Service for Host {
         if let Err(e) = self.admit(&envelope, caller) {
             return replies.send(&Reply::Error(e), More::Last);
         }
+        // A call may last longer than a client waits to be greeted.
+        replies.flush()?;
         let reply = match &envelope.request {
             Request::Provider(call) => {
                 let result = self.registry.answer_provider(call.clone(), &who);

@@ -64,7 +64,11 @@ impl Port {
         };
         let before = look()?;
         let stream = connect()?;
-        if before.is_empty() || look()? != before {
+        let after = look()?;
+        if after.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "nobody listens there any more"));
+        }
+        if after != before {
             // It may have begun to listen just now.
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "another socket listens there now"));
         }
