@@ -12,7 +12,7 @@ use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::{Client, FeedItem};
 use crate::wire::error::Error;
-use crate::wire::event::{Event, EventKind};
+use crate::wire::event::{Event, EventKind, READY_AGAIN};
 use crate::wire::process::Process;
 use crate::wire::reply::Definition;
 use crate::wire::request::{Events, List, TARGETS_MAX};
@@ -249,7 +249,8 @@ fn note(spans: &mut BTreeMap<String, Span>, event: &Event) {
             // What has no measure of readiness is ready at once; another says so later.
             spans.insert(name, Span { started: event.mono_ms, ready: Some(event.mono_ms) });
         }
-        EventKind::Ready => {
+        // What it took to come back is not of its start.
+        EventKind::Ready if event.detail != READY_AGAIN => {
             if let Some(span) = spans.get_mut(&name) {
                 span.ready = Some(event.mono_ms);
             }
@@ -275,6 +276,10 @@ mod tests {
         ] {
             note(&mut spans, &Event { id, name: "web".into(), kind, mono_ms, ..Event::default() });
         }
+        let detail = READY_AGAIN.to_owned();
+        let again =
+            Event { id, name: "web".into(), kind: EventKind::Ready, mono_ms: 90, detail, ..Event::default() };
+        note(&mut spans, &again);
         assert_eq!(spans["web"], Span { started: 50, ready: Some(75) });
         assert_eq!((ms(999), ms(1234)), ("999ms".into(), "1.234s".into()));
     }

@@ -11,6 +11,7 @@ use crate::wire::id::{Name, ProcessId};
 use crate::wire::order::{Node, order};
 use crate::wire::process::State;
 use crate::wire::reply::Definition;
+use crate::wire::secrets;
 use crate::wire::spec::Spec;
 
 /// A process that is declared.
@@ -158,7 +159,7 @@ fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
 /// Field by field, of tables name by name; values that are secret are not in it.
 pub fn differences(before: Option<&Spec>, after: Option<&Spec>) -> Vec<Difference> {
     let map = |spec: Option<&Spec>| spec.map(fields::to_map).unwrap_or_default();
-    let shown = |spec: Option<&Spec>| map(spec.cloned().map(fields::without_secrets).as_ref());
+    let shown = |spec: Option<&Spec>| map(spec.cloned().map(secrets::without_secrets).as_ref());
     let (maps, shown) = ([map(before), map(after)], [shown(before), shown(after)]);
     let mut all = Vec::new();
     for field in FIELDS.iter().filter(|field| maps[0].get(field.key) != maps[1].get(field.key)) {

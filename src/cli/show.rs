@@ -12,6 +12,7 @@ use crate::wire::error::Error;
 use crate::wire::field_values;
 use crate::wire::fields;
 use crate::wire::reply::Definition;
+use crate::wire::secrets;
 use crate::wire::spec::Spec;
 
 pub const COMMAND: Command = Command::new("show", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
@@ -131,7 +132,7 @@ fn export(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
 fn shown(definition: Definition, secrets: Secrets) -> Definition {
     match secrets {
         Secrets::Shown => definition,
-        Secrets::Hidden => Definition { spec: fields::without_secrets(definition.spec), ..definition },
+        Secrets::Hidden => Definition { spec: secrets::without_secrets(definition.spec), ..definition },
     }
 }
 

@@ -49,6 +49,8 @@ How the process is run:
       --ready-attempt D      How long one may take (1s)
       --ready-delay D        Before the first one (0s)
       --ready-successes N    So many in a row (1)
+      --ready-recheck D      Between two probes from when it is ready on (none)
+      --ready-failures N     So many of those in a row: it is ready no more (3)
       --live-tcp PORT        It is well as long as this port takes connections
       --live-http URL        ... as this URL answers with 200 to 399
       --live-exec COMMAND    ... as this ends with 0

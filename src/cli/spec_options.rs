@@ -184,6 +184,8 @@ impl Launch {
             "--ready-attempt" => ready_rules.attempt = arguments.duration(option)?,
             "--ready-delay" => ready_rules.delay = arguments.duration(option)?,
             "--ready-successes" => ready_rules.successes = arguments.number(option)?,
+            "--ready-recheck" => ready_rules.recheck = Some(arguments.duration(option)?),
+            "--ready-failures" => ready_rules.failures = arguments.number(option)?,
             "--live-tcp" => self.set_live(Liveness::Tcp(arguments.number(option)?))?,
             "--live-http" => self.set_live(Liveness::Http(arguments.value(option)?))?,
             "--live-exec" => self.set_live(Liveness::Exec(by_shell(arguments.value(option)?)))?,

@@ -145,7 +145,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
         State::Running => {
             let since = p.started_at.map(|at| format!(" for {}", text::age(at, now))).unwrap_or_default();
             let pid = p.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
-            let ready = if p.ready { "and ready" } else { "but not ready yet" };
+            let ready = if p.ready { "and ready" } else { "but not ready" };
             let mut parts = vec![format!("running{since} {ready} ({pid}run {}){asked}", p.run)];
             parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));
             parts.extend(

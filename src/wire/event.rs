@@ -116,6 +116,9 @@ const KINDS: [(EventKind, v1::EventKind, &str); 31] = [
     (EventKind::Unready, v1::EventKind::Unready, "unready"),
 ];
 
+/// The detail of a `Ready` of a run that was ready before.
+pub const READY_AGAIN: &str = "again";
+
 impl EventKind {
     /// As it is shown.
     #[must_use]

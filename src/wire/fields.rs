@@ -379,6 +379,23 @@ pub const FIELDS: &[Field] = &[
         set: |s, v| threshold(v).map(|n| s.ready_rules.successes = n),
     },
     Field {
+        key: "ready_recheck",
+        effect: Effect::InPlace,
+        takes: DURATION,
+        get: |s| s.ready_rules.recheck.map(|time| duration_text(time).into()),
+        set: |s, v| time(v).map(|time| s.ready_rules.recheck = Some(time)),
+    },
+    Field {
+        key: "ready_failures",
+        effect: Effect::InPlace,
+        takes: THRESHOLD,
+        get: |s| {
+            let failures = s.ready_rules.failures;
+            (failures != ReadyRules::default().failures).then(|| failures.into())
+        },
+        set: |s, v| threshold(v).map(|n| s.ready_rules.failures = n),
+    },
+    Field {
         key: "live_tcp",
         effect: Effect::InPlace,
         takes: "a port of 127.0.0.1, 1 to 65535",
@@ -498,11 +515,6 @@ pub const FIELDS: &[Field] = &[
 const NAMES: &str = "a list of names of processes, or \"@GROUP\"";
 const SCOPES: [(&str, Scope); 3] =
     [("tree", Scope::Tree), ("group", Scope::Group), ("leader", Scope::Leader)];
-/// What the name of a variable holds whose value is not shown.
-const SECRET: [&str; 5] = ["PASSWORD", "SECRET", "TOKEN", "KEY", "CREDENTIAL"];
-/// What is shown in place of such a value.
-const HIDDEN: &str = "***";
-
 /// The field that is called so.
 #[must_use]
 pub fn field(key: &str) -> Option<&'static Field> {
@@ -522,22 +534,6 @@ pub fn changed(before: &Spec, after: &Spec) -> Vec<&'static Field> {
     let is_other_order = |field: &Field| field.key == "env" && before.env != after.env;
     let differs = |field: &&Field| (field.get)(before) != (field.get)(after) || is_other_order(field);
     FIELDS.iter().filter(differs).collect()
-}
-
-/// Whether the values of a variable of this name are not for everybody's eyes.
-#[must_use]
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    SECRET.iter().any(|word| name.contains(word))
-}
-
-/// The same definition without the values of such variables.
-#[must_use]
-pub fn without_secrets(mut spec: Spec) -> Spec {
-    for (_, value) in spec.env.iter_mut().filter(|(name, _)| is_secret(name)) {
-        HIDDEN.clone_into(value);
-    }
-    spec
 }
 
 fn takes(key: &str) -> String {

@@ -36,6 +36,7 @@ pub mod registry_note;
 pub mod reply;
 pub mod request;
 pub mod role;
+pub mod secrets;
 pub mod spec;
 pub mod strings;
 pub mod time;

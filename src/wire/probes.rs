@@ -63,6 +63,10 @@ pub struct ReadyRules {
     pub timeout: Option<Duration>,
     /// A line of output with this text says that it will never be ready.
     pub fail_line: Option<String>,
+    /// Between two probes from when it is ready on. None: it is not looked at again.
+    pub recheck: Option<Duration>,
+    /// How many of those in a row have to fail for it to be ready no more.
+    pub failures: u32,
 }
 
 impl Default for ReadyRules {
@@ -74,6 +78,8 @@ impl Default for ReadyRules {
             delay: Duration::ZERO,
             timeout: None,
             fail_line: None,
+            recheck: None,
+            failures: 3,
         }
     }
 }
@@ -227,10 +233,12 @@ impl Liveness {
 
 impl ReadyRules {
     pub(in crate::wire) fn check(&self) -> Result<(), Error> {
-        let times = [Some(self.attempt), Some(self.delay), self.interval, self.timeout];
+        let times = [Some(self.attempt), Some(self.delay), self.interval, self.timeout, self.recheck];
         check_times(times.into_iter().flatten())?;
         check_interval(self.interval)?;
+        check_interval(self.recheck)?;
         check_threshold(self.successes)?;
+        check_threshold(self.failures)?;
         self.fail_line.as_ref().map_or(Ok(()), |text| check_line("fail line", text))
     }
 
@@ -242,6 +250,8 @@ impl ReadyRules {
             delay_ms: millis(self.delay),
             timeout_ms: self.timeout.map(millis),
             fail_line: self.fail_line.clone().unwrap_or_default(),
+            recheck_ms: self.recheck.map(millis),
+            failures: self.failures,
         }
     }
 
@@ -253,6 +263,8 @@ impl ReadyRules {
             delay: Duration::from_millis(w.delay_ms),
             timeout: w.timeout_ms.map(Duration::from_millis),
             fail_line: (!w.fail_line.is_empty()).then_some(w.fail_line),
+            recheck: w.recheck_ms.map(Duration::from_millis),
+            failures: if w.failures == 0 { Self::default().failures } else { w.failures },
         }
     }
 }

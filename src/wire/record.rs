@@ -62,6 +62,8 @@ pub struct Record {
     pub internal: bool,
     /// Its run is of an older spec than the present one.
     pub outdated: bool,
+    /// The present run was ready before.
+    pub was_ready: bool,
     /// Why the latest run was ended by a probe; empty: it was not.
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
@@ -109,7 +111,7 @@ impl Orders {
 // | field | state |
 // |---|---|
 // | `pid`, `start_ticks`, `adopted` | starting once it is spawned, running, stopping; until its end |
-// | `ready` | running, and stopping until the end of the process itself |
+// | `ready`, `was_ready` | running, and stopping until the end of the process itself |
 // | `stopped_at` | stopping from the end of the process itself, stopped, failed, backoff |
 // | `stop`, `leader_gone`, `stuck` | stopping |
 // | `deadline`, `deadline_at` | running: until when it has to be ready; stopping: of the grace period, then of |
@@ -215,6 +217,7 @@ impl Record {
             left: self.left,
             own: self.internal,
             outdated: self.outdated,
+            was_ready: self.was_ready,
             unfit: self.unfit.clone(),
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
@@ -268,6 +271,7 @@ impl Record {
             left: w.left,
             internal: w.own,
             outdated: w.outdated,
+            was_ready: w.was_ready,
             unfit: w.unfit,
             status: w.status,
             waits_for: w.waits_for,

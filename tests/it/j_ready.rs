@@ -338,3 +338,54 @@ fn another_time_to_be_ready_counts_from_the_same_start() {
     let why = service.ok(&["why", "web"]);
     assert!(why.contains("not printed that it is ready within 1 s"), "{why}");
 }
+
+/// It runs on, and those that require it follow.
+#[test]
+fn readiness_is_lost_and_comes_back() {
+    let service = Service::new();
+    let (port, mode) = (free_port(), service.scratch().file("status"));
+    let script = format!(
+        "import http.server\n\
+         class H(http.server.BaseHTTPRequestHandler):\n\
+         \x20 def do_GET(self): self.send_response(int(open('{mode}').read())); self.end_headers()\n\
+         \x20 def log_message(self, *a): pass\n\
+         http.server.HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
+    );
+    let url = format!("http://127.0.0.1:{port}/health");
+    fs::write(&mode, "200").unwrap();
+    let options = [
+        "--name",
+        "db",
+        "--ready-http",
+        &url,
+        "--ready-recheck",
+        "50ms",
+        "--ready-failures",
+        "2",
+        "--ready-timeout",
+        "60s",
+    ];
+    start(&service, &options, &["python3".into(), "-c".into(), script]);
+    service.ok(&["start", "--name", "web", "--requires", "db", "--", "sleep", "71114"]);
+    service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+    for run in [2, 3] {
+        let pid = service.pid("db");
+        // Written whole in one step: what is read is a number.
+        fs::write(format!("{mode}.new"), "500").unwrap();
+        fs::rename(format!("{mode}.new"), &mode).unwrap();
+        wait::until("it waits for it", LATER, || service.status_json("web")["waits_for"] == "db (not ready)");
+        assert!(!is_ready(&service, "db"));
+        assert!(service.ok(&["status", "db"]).contains("not ready"));
+        // Another engine knows as much, and looks on. Another time to be ready is not one for this run.
+        service.kill_engine();
+        service.ok(&["update", "--ready-timeout", if run == 2 { "1ms" } else { "60s" }, "db"]);
+        assert!(!is_ready(&service, "db"));
+        fs::write(format!("{mode}.new"), "200").unwrap();
+        fs::rename(format!("{mode}.new"), &mode).unwrap();
+        service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
+        assert_eq!(service.status_json("web")["run"], run);
+        assert_eq!((service.pid("db"), service.status_json("db")["run"].as_u64()), (pid, Some(1)));
+    }
+    let events = service.ok(&["events", "db"]);
+    assert!(events.contains("unready") && events.contains("it answers with status 500"), "{events}");
+}

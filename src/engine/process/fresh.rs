@@ -41,6 +41,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         left: false,
         internal: false,
         outdated: false,
+        was_ready: false,
         unfit: String::new(),
         status: String::new(),
         waits_for: String::new(),

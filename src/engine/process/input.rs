@@ -69,8 +69,8 @@ pub enum Input {
     },
     Executed,
     Ready,
-    /// It said that it is ready no more.
-    Unready,
+    /// It is ready no more, and why.
+    Unready(String),
     /// It needs so much longer until it is ready, or until it has ended.
     Extend(Duration),
     /// The time within which it has to be ready is another one.

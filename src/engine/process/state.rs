@@ -28,7 +28,7 @@ use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
-use crate::wire::event::{EventKind, NewEvent};
+use crate::wire::event::{EventKind, NewEvent, READY_AGAIN};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::Scope;
@@ -94,7 +94,7 @@ impl Step<'_> {
             },
             Input::Executed => self.reported_executed(),
             Input::Ready => self.reported_ready(),
-            Input::Unready => self.reported_unready(),
+            Input::Unready(why) => self.reported_unready(&why),
             Input::Extend(time) => self.extended(time),
             Input::NewLimit => self.limited(),
             Input::Unfit(why) => self.reported_unfit(&why),
@@ -170,6 +170,7 @@ impl Step<'_> {
             State::Starting => {
                 self.enter(State::Running);
                 self.record.ready = !self.rules.proves_ready;
+                self.record.was_ready = self.record.ready;
                 if let Some(limit) = self.rules.ready_limit {
                     self.set_deadline(millis(limit));
                 }
@@ -182,20 +183,21 @@ impl Step<'_> {
     fn reported_ready(&mut self) {
         match self.record.state {
             State::Running if !self.record.ready => {
-                self.record.ready = true;
+                let again = if self.record.was_ready { READY_AGAIN } else { "" };
+                (self.record.ready, self.record.was_ready) = (true, true);
                 self.clear_deadline();
-                self.add_event(EventKind::Ready, "");
+                self.add_event(EventKind::Ready, again);
             }
             State::Running | State::Starting | State::Stopping => {}
             State::Stopped | State::Failed | State::Backoff => {}
         }
     }
 
-    fn reported_unready(&mut self) {
+    fn reported_unready(&mut self, why: &str) {
         match self.record.state {
             State::Running if self.record.ready => {
                 self.record.ready = false;
-                self.add_event(EventKind::Unready, "it said so");
+                self.add_event(EventKind::Unready, why);
             }
             State::Running | State::Starting | State::Stopping => {}
             State::Stopped | State::Failed | State::Backoff => {}
@@ -218,7 +220,7 @@ impl Step<'_> {
 
     /// The new time counts from the same start.
     fn limited(&mut self) {
-        if self.record.state != State::Running || self.record.ready {
+        if self.record.state != State::Running || self.record.ready || self.record.was_ready {
             return;
         }
         match self.rules.ready_limit {
@@ -309,7 +311,7 @@ impl Step<'_> {
         record.pid = None;
         record.start_ticks = None;
         record.adopted = false;
-        record.ready = false;
+        (record.ready, record.was_ready) = (false, false);
         record.start_failure = None;
         record.unfit.clear();
         record.status.clear();

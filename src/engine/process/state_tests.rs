@@ -347,8 +347,11 @@ fn what_is_not_ready_has_so_long_and_may_ask_for_more() {
     assert_eq!((sim.record.ready, sim.record.deadline), (true, None));
     sim.put(Input::Extend(Duration::from_millis(300)));
     assert_eq!(sim.record.deadline, None, "it is ready, and may take what time it likes");
-    assert_eq!(kinds(&sim.put(Input::Unready)), [EventKind::Unready]);
-    assert!(kinds(&sim.put(Input::Unready)).is_empty());
+    assert_eq!(kinds(&sim.put(Input::Unready("it said so".into()))), [EventKind::Unready]);
+    assert!(kinds(&sim.put(Input::Unready("it said so".into()))).is_empty());
+    sim.put(Input::NewLimit);
+    assert_eq!(sim.record.deadline, None, "it was ready in its time");
+    assert_eq!(sim.put(Input::Ready).events[0].detail, READY_AGAIN);
 }
 
 #[test]

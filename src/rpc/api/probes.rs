@@ -51,6 +51,8 @@ pub(super) fn ready_rules(rules: api::ReadinessRules) -> Result<v1::ReadyRules, 
         delay_ms: rules.delay.map(|d| ms("delay", d)).transpose()?.unwrap_or(0),
         timeout_ms: rules.timeout.map(|d| ms("timeout", d)).transpose()?,
         fail_line: rules.fail_line,
+        recheck_ms: rules.recheck.map(|d| ms("recheck", d)).transpose()?,
+        failures: rules.failures,
     })
 }
 
@@ -101,6 +103,8 @@ impl From<&ReadyRules> for api::ReadinessRules {
             delay: Some(proto(rules.delay)),
             timeout: rules.timeout.map(proto),
             fail_line: rules.fail_line.clone().unwrap_or_default(),
+            recheck: rules.recheck.map(proto),
+            failures: rules.failures,
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct Probes {
     /// Until it is ready.
     ready: Option<Ready>,
     successes: u32,
+    /// Whether it stays so.
+    recheck: Option<Repeated>,
+    recheck_failures: u32,
     fail_line: Option<LineProbe>,
     /// From then on.
     live: Option<Live>,
@@ -60,8 +63,29 @@ enum Live {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     Ready,
+    /// It is ready no more, and why.
+    Unready(String),
     /// The run has failed, and why.
     Unfit(String),
+}
+
+/// What is looked at again and again for this measure of readiness, and how often as a rule.
+fn target(ready: &Readiness) -> Option<(Target, Duration)> {
+    match ready {
+        Readiness::Tcp(port) => Some((Target::Tcp(*port), NET_INTERVAL)),
+        Readiness::Http(url) => HttpUrl::parse(url).ok().map(|url| (Target::Http(url), NET_INTERVAL)),
+        Readiness::Exec(command) => Some((Target::Exec(command.clone()), EXEC_INTERVAL)),
+        Readiness::Line(_) | Readiness::Notify | Readiness::Exit => None,
+    }
+}
+
+/// The same from when it is ready on, if that is wanted.
+fn repeated_later(spec: &Spec, now: u64) -> Option<Repeated> {
+    let rules = &spec.ready_rules;
+    let interval = rules.recheck?;
+    let (target, _) = target(spec.ready.as_ref()?)?;
+    let pace = Pace { interval, attempt: rules.attempt };
+    Some(Repeated::new(target, pace, now.saturating_add(millis(interval))))
 }
 
 impl Probes {
@@ -69,28 +93,47 @@ impl Probes {
     /// (monotonic ms).
     pub fn look_for_ready(&mut self, spec: &Spec, output_from: u64, started: u64) {
         let rules = &spec.ready_rules;
-        let repeated = |target, usual| {
+        let repeated = |(target, usual)| {
             let pace = Pace { interval: rules.interval.unwrap_or(usual), attempt: rules.attempt };
-            Some(Ready::Repeated(Repeated::new(target, pace, started.saturating_add(millis(rules.delay)))))
+            Ready::Repeated(Repeated::new(target, pace, started.saturating_add(millis(rules.delay))))
         };
-        self.ready = match &spec.ready {
-            None => None,
-            Some(Readiness::Line(text)) => Some(Ready::Line(LineProbe::new(text, output_from))),
-            Some(Readiness::Tcp(port)) => repeated(Target::Tcp(*port), NET_INTERVAL),
-            Some(Readiness::Http(url)) => {
-                HttpUrl::parse(url).ok().and_then(|url| repeated(Target::Http(url), NET_INTERVAL))
-            }
-            Some(Readiness::Exec(command)) => repeated(Target::Exec(command.clone()), EXEC_INTERVAL),
-            Some(Readiness::Notify | Readiness::Exit) => Some(Ready::ByItself),
-        };
+        self.ready = spec.ready.as_ref().and_then(|ready| match ready {
+            Readiness::Line(text) => Some(Ready::Line(LineProbe::new(text, output_from))),
+            Readiness::Notify | Readiness::Exit => Some(Ready::ByItself),
+            Readiness::Tcp(_) | Readiness::Http(_) | Readiness::Exec(_) => target(ready).map(repeated),
+        });
         self.successes = rules.successes;
         let fail_line = rules.fail_line.as_ref().filter(|_| self.ready.is_some());
         self.fail_line = fail_line.map(|text| LineProbe::new(text, output_from));
     }
 
-    /// It is ready: from `now` on it is looked whether it is well.
-    pub fn look_for_life(&mut self, spec: &Spec, now: u64) {
+    /// It was ready, and is not any more: it is looked whether it is again, at the pace at which that was
+    /// seen. False: its definition does not say so.
+    pub fn look_for_ready_again(&mut self, spec: &Spec, now: u64) -> bool {
+        let Some(again) = repeated_later(spec, now) else { return false };
+        (self.ready, self.fail_line, self.recheck) = (Some(Ready::Repeated(again)), None, None);
+        self.successes = spec.ready_rules.successes;
+        true
+    }
+
+    /// It has said itself that it is ready no more: nobody looks whether it is.
+    pub fn end_recheck(&mut self) {
+        self.recheck = None;
+    }
+
+    /// It is ready: from `now` on it is looked whether it stays so, if its definition says that.
+    pub fn look_for_end_of_ready(&mut self, spec: &Spec, now: u64) {
         (self.ready, self.fail_line) = (None, None);
+        self.recheck_failures = spec.ready_rules.failures;
+        self.recheck = repeated_later(spec, now);
+    }
+
+    pub fn is_looking_for_life(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// It was ready: from `now` on it is looked whether it is well.
+    pub fn look_for_life(&mut self, spec: &Spec, now: u64) {
         let rules = &spec.live_rules;
         let pace = Pace { interval: rules.interval, attempt: rules.attempt };
         let first = now.saturating_add(millis(rules.delay)).saturating_add(millis(rules.interval));
@@ -107,7 +150,7 @@ impl Probes {
 
     /// Nothing is looked at any more.
     pub fn end(&mut self) {
-        (self.ready, self.fail_line, self.live) = (None, None, None);
+        (self.ready, self.fail_line, self.live, self.recheck) = (None, None, None, None);
     }
 
     pub fn is_looking_for_ready(&self) -> bool {
@@ -122,7 +165,8 @@ impl Probes {
             Some(Live::Repeated(probe)) => Some(probe.due()),
             Some(Live::Watchdog { due, .. }) => Some(*due),
         };
-        [ready, live].into_iter().flatten().min()
+        let recheck = self.recheck.as_ref().map(Repeated::due);
+        [ready, recheck, live].into_iter().flatten().min()
     }
 
     /// What to poll for those that are under way.
@@ -130,7 +174,8 @@ impl Probes {
         let ready =
             if let Some(Ready::Repeated(probe)) = &self.ready { probe.poll_fds() } else { Vec::new() };
         let live = if let Some(Live::Repeated(probe)) = &self.live { probe.poll_fds() } else { Vec::new() };
-        ready.into_iter().chain(live).collect()
+        let recheck = self.recheck.as_ref().map(Repeated::poll_fds).unwrap_or_default();
+        ready.into_iter().chain(recheck).chain(live).collect()
     }
 
     /// There is new output.
@@ -154,6 +199,16 @@ impl Probes {
             }
             if probe.in_a_row >= self.successes {
                 return Some(Finding::Ready);
+            }
+        }
+        if let Some(probe) = &mut self.recheck {
+            match probe.go_on(now, taken, exec) {
+                Some(Ok(())) => probe.in_a_row = 0,
+                Some(Err(_)) => probe.in_a_row += 1,
+                None => {}
+            }
+            if probe.in_a_row >= self.recheck_failures {
+                return Some(Finding::Unready(probe.last.clone()));
             }
         }
         match &mut self.live {

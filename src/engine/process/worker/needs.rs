@@ -122,13 +122,13 @@ impl Worker {
         self.go_if_alone();
     }
 
-    /// One that it requires has ended, or is about to.
+    /// One that it requires has ended, or is about to, or is ready no more.
     fn follow_others(&mut self) {
         let spec = self.process.spec();
         let board = &self.process.context.board;
         let is_there = |(name, run): &(String, u64)| {
             let standing = board.meant_by(name, self.process.id).into_iter().next();
-            standing.is_some_and(|s| s.run == *run && s.state == State::Running && !s.is_leaving)
+            standing.is_some_and(|s| s.run == *run && s.is_ready && !s.is_leaving)
         };
         let Some((name, _)) = self.bonds.seen.iter().find(|seen| !is_there(seen)).cloned() else { return };
         let cause = cut(&format!("dependency {name}"));

@@ -69,10 +69,14 @@ impl Worker {
                 let _ = left.kill();
             }
         }
-        let spec = self.process.spec();
+        let (spec, now) = (self.process.spec(), clock::now_ms());
+        let was_ready = self.record.ready || self.record.was_ready;
+        if was_ready && !self.probes.is_looking_for_life() {
+            self.probes.look_for_life(&spec, now);
+        }
         if self.record.ready {
-            self.probes.look_for_life(&spec, clock::now_ms());
-        } else {
+            self.probes.look_for_end_of_ready(&spec, now);
+        } else if !(was_ready && self.probes.look_for_ready_again(&spec, now)) {
             self.probes.look_for_ready(&spec, self.record.output_from, self.record.started_mono);
             self.look_at_output();
         }
@@ -113,6 +117,10 @@ impl Worker {
         match finding {
             None => {}
             Some(Finding::Ready) => self.is_ready(),
+            Some(Finding::Unready(why)) => {
+                self.apply_quietly(Input::Unready(why));
+                self.start_probes();
+            }
             Some(Finding::Unfit(why)) => self.is_unfit(&why),
         }
     }
@@ -152,7 +160,10 @@ impl Worker {
                 if self.record.state != State::Running => {}
             Word::Ready if is_measure && !self.record.ready => self.is_ready(),
             Word::Ready => {}
-            Word::Stopping => self.apply_quietly(Input::Unready),
+            Word::Stopping => {
+                self.probes.end_recheck();
+                self.apply_quietly(Input::Unready("it said so".to_owned()));
+            }
             Word::Status(status) => {
                 let status = cut(&status);
                 if status != self.record.status {
