@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_that_is_not_given_is_the_default_and_one_that_is_stays() {
+        let default = Timeouts::default();
+        assert_eq!((default.shutdown, default.handshake), (Duration::from_secs(5), Duration::from_secs(10)));
+        assert_eq!(Timeouts::from_wire(v1::ProviderTimeouts::default()), default);
+        let mut some = default;
+        *some.of("shutdown").unwrap() = Duration::from_millis(50);
+        assert_eq!(Timeouts::from_wire(some.to_wire()), some);
+        assert!(some.of("x").is_none());
+    }
+
+    #[test]
     fn tls_is_off_or_required() {
         for tls in Tls::ALL {
             assert_eq!(Tls::from_name(tls.name()), Ok(tls));

@@ -41,7 +41,7 @@ impl Hosting {
     }
 
     /// One in Python and one in Node, as their authors would start them.
-    fn others(&self) -> [String; 2] {
+    pub fn others(&self) -> [String; 2] {
         let here = |path: &str| format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let (proto, python) = (here("proto"), installed("python/bin/python3"));
         let script = here("tests/clients/provider.py");

@@ -71,6 +71,7 @@ mod h_hosting;
 #[cfg(feature = "gateway")]
 mod h_pinned;
 #[cfg(feature = "gateway")]
+mod h_promises;
 mod h_providers;
 #[cfg(feature = "gateway")]
 mod h_rules;
