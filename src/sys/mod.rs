@@ -3,6 +3,7 @@
 
 use std::io;
 
+pub mod append;
 pub mod beside;
 pub mod cgroup;
 pub mod child;
