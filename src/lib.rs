@@ -87,6 +87,10 @@
 //! thread reads the ring and sends what is new (`engine/service/streams.rs`, `ring/read.rs`).
 //! `client/stream/sent.rs` goes on at the next byte after a broken connection, and `cli/stream.rs` prints.
 //!
+//! If the process has a log, its thread also marks that there is more (`engine/log_queue.rs`), and takes no
+//! more than what the writer of the files has left room for (`engine/process/worker/output.rs`). That writer,
+//! one thread for all, reads the rings and writes the files (`engine/logs/mod.rs`).
+//!
 //! # A call from another machine
 //!
 //! `gateway/listener.rs` lets a TCP connection in, `tls/tunnel.rs` shakes hands with a deadline,
@@ -147,9 +151,9 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `memory`, `store`; then `feed` and `write_queue`; `context`, which every process shares; `process`;
-//! `table` and `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal`
-//! and `takeover`.
+//! `log_queue`, `memory`, `store`; then `feed` and `write_queue`; `context`, which every process shares;
+//! `process`; `table`, `logs` and `history`; `reconcile`; `restore` and `store_writer`; `service`; and above
+//! all `internal` and `takeover`.
 //!
 //! # Threads
 //!
@@ -161,6 +165,8 @@
 //! | `conn-N` | `listener/connection.rs` | one connection | its client; what it waits for |
 //! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/store_writer.rs` | the database | marks, questions, one deadline |
+//! | `logs` | `engine/logs/mod.rs` | the files that output is written to | marks, one deadline |
+//! | `log-old` | `engine/logs/old.rs` | old files of logs, while there is something to do | a rotation |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |

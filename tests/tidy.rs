@@ -66,7 +66,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 20] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -74,8 +74,10 @@ const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
     ("src/engine/feed.rs", &["memory"]),
     ("src/engine/store", &["store"]),
     ("src/engine/write_queue.rs", &["store"]),
-    ("src/engine/context.rs", &["board", "feed", "reserve", "write_queue"]),
-    ("src/engine/process", &["board", "context", "memory", "process", "reserve", "write_queue"]),
+    ("src/engine/log_queue.rs", &[]),
+    ("src/engine/context.rs", &["board", "feed", "log_queue", "reserve", "write_queue"]),
+    ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
+    ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),
     ("src/engine/table", &["process", "table"]),
     ("src/engine/history", &["context", "history", "settings", "store", "write_queue"]),
     ("src/engine/reconcile.rs", &["process", "settings", "store"]),
@@ -86,7 +88,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
     ),
     (
         "src/engine/service",
-        &["context", "history", "memory", "process", "service", "settings", "table", "write_queue"],
+        &["context", "history", "logs", "memory", "process", "service", "settings", "table", "write_queue"],
     ),
     ("src/engine/internal.rs", &["memory", "process", "service", "settings"]),
     (
@@ -94,6 +96,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
         &[
             "context",
             "feed",
+            "log_queue",
             "memory",
             "process",
             "reconcile",
@@ -106,7 +109,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 18] = [
             "write_queue",
         ],
     ),
-    ("src/engine/mod.rs", &["history", "process", "service", "settings", "store", "takeover"]),
+    ("src/engine/mod.rs", &["history", "logs", "process", "service", "settings", "store", "takeover"]),
 ];
 
 /// The longest file, in lines.

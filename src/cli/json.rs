@@ -46,6 +46,9 @@ pub fn process(p: &Process) -> Value {
         "blocked": p.is_blocked,
         "unfit": (!p.unfit.is_empty()).then_some(&p.unfit),
         "status": (!p.status.is_empty()).then_some(&p.status),
+        "log_trouble": (!p.log_trouble.is_empty()).then_some(&p.log_trouble),
+        "log_lost": p.log_lost,
+        "log_files": p.log_files,
     })
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::wire::error::{Code, Error};
-use crate::wire::fields::{self, Effect, FIELDS};
+use crate::wire::field::Effect;
+use crate::wire::fields::{self, FIELDS};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::order::{Node, order};
 use crate::wire::process::State;

@@ -36,6 +36,16 @@ How the process is run:
       --stop-timeout D       How long it may take before SIGKILL (10s)
       --stop-scope S         Whom both reach: tree (default), group or leader
       --output-limit SIZE    Output that is kept (1m; with run: 16m)
+      --log FILE             Write its output to this file, too: an absolute path, or a name in the service's
+                             directory for logs; {name} in it is the process's
+      --log-stdout FILE      ... standard output to a file of its own
+      --log-stderr FILE      ... standard error to a file of its own
+      --log-size SIZE        A file that would be larger is followed by another (50m); none: it grows
+      --log-age D            ... one that is older, when there is more to write
+      --log-keep N           How many old files stay (5)
+      --log-gzip             Compress old files
+      --log-format FORMAT    raw (default), time: the time before each line, or json: an object for each
+      --log-prefix TEXT      What stands before each line; {name} and {stream} are replaced
       --ready-line TEXT      It is ready when a line of its output holds this, of either stream
       --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections, and not from
                              one that had it before the process was started

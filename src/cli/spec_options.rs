@@ -10,8 +10,9 @@ use crate::cli::env_file;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
-use crate::wire::fields;
+use crate::wire::field_values;
 use crate::wire::id::quoted;
+use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::OnDependency;
 use crate::wire::probes::{Liveness, Readiness};
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Spec};
@@ -153,6 +154,23 @@ impl Launch {
             "--stop-timeout" => stop.timeout = arguments.duration(option)?,
             "--stop-scope" => stop.scope = values::scope(option, &arguments.value(option)?)?,
             "--output-limit" => self.spec.output_bytes = values::size(option, &arguments.value(option)?)?,
+            "--log" => self.log().file = Some(arguments.value(option)?),
+            "--log-stdout" => self.log().stdout = Some(arguments.value(option)?),
+            "--log-stderr" => self.log().stderr = Some(arguments.value(option)?),
+            "--log-size" => {
+                let value = arguments.value(option)?;
+                self.log().size = (value != "none").then(|| values::size(option, &value)).transpose()?;
+            }
+            "--log-age" => self.log().age = Some(arguments.duration(option)?),
+            "--log-keep" => self.log().keep = arguments.number(option)?,
+            "--log-gzip" => self.log().gzip = true,
+            "--log-format" => {
+                let value = arguments.value(option)?;
+                let found = LogFormat::ALL.into_iter().find(|format| format.name() == value);
+                self.log().format =
+                    found.ok_or_else(|| values::bad(option, &value, "write raw, time or json"))?;
+            }
+            "--log-prefix" => self.log().prefix = Some(arguments.value(option)?),
             _ => return self.take_probes(option, arguments),
         }
         Ok(true)
@@ -199,6 +217,10 @@ impl Launch {
         Ok(true)
     }
 
+    fn log(&mut self) -> &mut Log {
+        Arc::make_mut(&mut self.spec.log)
+    }
+
     fn set_live(&mut self, live: Liveness) -> Result<(), Error> {
         if self.spec.live.is_some() {
             return Err(Error::usage("what shows its life is said twice")
@@ -226,7 +248,7 @@ fn by_shell(command: String) -> Vec<String> {
 /// The options of a field's alternatives.
 fn options_of(key: &str) -> String {
     let option = |key: &&str| format!("--{}", key.replace('_', "-"));
-    fields::alternatives(key).iter().map(option).collect::<Vec<_>>().join(", ")
+    field_values::alternatives(key).iter().map(option).collect::<Vec<_>>().join(", ")
 }
 
 /// The working directory as the service has to know it: absolute.

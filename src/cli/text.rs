@@ -198,6 +198,10 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             if process.outdated {
                 facts.push("outdated: changed since it started".into());
             }
+            if !process.log_trouble.is_empty() {
+                let (why, lost) = (escaped(&process.log_trouble), process.log_lost);
+                facts.push(format!("no log: {why}; {lost} bytes lost"));
+            }
         }
         State::Starting if !process.waits_for.is_empty() => {
             facts.push(format!("waits for {}", escaped(&process.waits_for)));

@@ -12,7 +12,9 @@ use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
 use crate::cli::text;
 use crate::wire::error::Error;
-use crate::wire::fields::{self, Effect, FIELDS, Field};
+use crate::wire::field::{Effect, Field};
+use crate::wire::field_values;
+use crate::wire::fields::{self, FIELDS};
 use crate::wire::id::quoted;
 use crate::wire::process::{Process, State};
 use crate::wire::reply::Definition;
@@ -173,7 +175,7 @@ fn changed(args: &UpdateArgs, before: &Spec) -> Result<Spec, Error> {
     for option in &args.options {
         let key = key_of(option);
         // There is one measure of readiness, and one of life.
-        fields.retain(|other, _| !fields::alternatives(&key).contains(&other.as_str()));
+        fields.retain(|other, _| !field_values::alternatives(&key).contains(&other.as_str()));
         match given.get(key.as_str()) {
             Some(value) => drop(fields.insert(key, value.clone())),
             None => drop(fields.shift_remove(&key)),

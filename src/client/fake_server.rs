@@ -172,5 +172,8 @@ pub(crate) fn process(name: &str) -> Process {
         status: String::new(),
         waits_for: String::new(),
         is_blocked: false,
+        log_trouble: String::new(),
+        log_lost: 0,
+        log_files: Vec::new(),
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::config::section::Section;
 use crate::wire::error::Error;
-use crate::wire::fields::{FIELDS, Field};
+use crate::wire::field::Field;
+use crate::wire::fields::FIELDS;
 use crate::wire::id::{Name, quoted};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 

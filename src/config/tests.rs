@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engine::settings::{JsonlSettings, SinkKind};
-use crate::wire::fields::{Effect, FIELDS};
+use crate::wire::field::Effect;
+use crate::wire::fields::FIELDS;
 use crate::wire::probes::Readiness;
 
 /// A directory of this test's own.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
+use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
 use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::Root;
@@ -28,6 +29,8 @@ pub struct Context {
     /// How each process stands, for those that need it.
     pub board: Arc<Board>,
     pub write_queue: WriteQueue,
+    /// Whose output is to be written to a log.
+    pub logs: LogQueue,
     /// For the service's log.
     pub notify: Notify,
     /// `None`: processes get no cgroups.

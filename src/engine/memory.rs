@@ -38,6 +38,9 @@ const OUTPUT_BYTES_AT: usize = 40;
 const SPEC_AT: usize = 48;
 /// The place of the launch; page 0 stands for the one behind a spec that is first.
 const LAUNCH_AT: usize = 56;
+/// How far the log is, see [`LogPosition`].
+const LOG_AT: u64 = 80;
+const LOG_LEN: usize = 48;
 const SLOT_AT: [usize; 2] = [128, 2112];
 const SLOT_LEN: usize = 1984;
 /// The length in front of a record in its slot.
@@ -148,6 +151,25 @@ impl Memory {
         Record::decode(&self.window.read(slot + LEN_LEN, len).ok_or_else(broken)?)
     }
 
+    /// How far the log of this process is.
+    pub fn log_position(&self) -> LogPosition {
+        let bytes =
+            self.window.read(usize::try_from(LOG_AT).expect("small"), LOG_LEN).expect("in the first page");
+        let words: Vec<u64> = (bytes.chunks_exact(8))
+            .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
+            .collect();
+        let file = |at: usize| LogFile { inode: words[at], len: words[at + 1] };
+        LogPosition { offset: words[0], lost: words[1], files: [file(2), file(4)] }
+    }
+
+    /// Notes how far it is: in one write within a page, which no kill cuts in two.
+    pub fn set_log_position(&self, position: &LogPosition) -> io::Result<()> {
+        let [out, err] = position.files;
+        let words = [position.offset, position.lost, out.inode, out.len, err.inode, err.len];
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        self.file.write_all_at(&bytes, LOG_AT)
+    }
+
     fn place(&self, word: usize) -> Place {
         Place::of(self.window.atomic(word).load(Ordering::Acquire))
     }
@@ -210,6 +232,24 @@ impl Memory {
     pub fn failure(&self, run: u64) -> Option<Failure> {
         Failure::decode(&self.window.read(FAILURE_AT, FAILURE_LEN)?).filter(|f| f.run == run)
     }
+}
+
+/// How far the log of a process is. All zero, as in memory that knows of none: at the begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogPosition {
+    /// Output before this offset is in the files, or lost.
+    pub offset: u64,
+    /// Bytes that are lost, in all.
+    pub lost: u64,
+    /// Of standard output and standard error, as they were then.
+    pub files: [LogFile; 2],
+}
+
+/// A file of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogFile {
+    pub inode: u64,
+    pub len: u64,
 }
 
 /// A spec that lies in the memory and is not yet the present one.
@@ -336,6 +376,20 @@ mod tests {
         // Another spec, and the launch that is already there is still found.
         opened.turn_to(opened.lay_spec(&Spec::new(["b"])).unwrap());
         assert_eq!(memory.launch().unwrap(), launch);
+    }
+
+    #[test]
+    fn the_position_of_a_log_stands_beside_the_rest() {
+        let memory = Memory::create(&Spec::new(["a"])).unwrap();
+        let record = fresh(ProcessId::new(), None, None);
+        memory.publish(&record);
+        assert_eq!(memory.log_position(), LogPosition::default());
+        let file = |inode| LogFile { inode, len: u64::MAX };
+        let position = LogPosition { offset: 7, lost: 8, files: [file(1), file(2)] };
+        memory.set_log_position(&position).unwrap();
+        assert_eq!((memory.log_position(), memory.record().unwrap()), (position, record));
+        assert_eq!(memory.failure(1), None);
+        assert!(LOG_AT as usize + LOG_LEN <= SLOT_AT[0] && LOG_AT as usize >= FAILURE_AT + FAILURE_LEN);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod context;
 pub mod feed;
 pub mod history;
 pub mod internal;
+pub mod log_queue;
+pub mod logs;
 pub mod memory;
 pub mod process;
 pub mod reconcile;
@@ -64,6 +66,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     // Nobody else has it yet.
     let _ = engine.itself.set(Arc::downgrade(&engine));
     keep_history(&engine, history, &sinks, opened)?;
+    logs::start(&engine.context, &engine.table).map_err(no_thread)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
     thread::spawn("listener", move || {
@@ -196,6 +199,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
             // Each answers once: gone, or stuck and beyond our means.
             answers.iter().take(some.len()).for_each(drop);
         }
+        logs::finish(&ending.context, &ending.table);
         ending.context.write_queue.flush();
         let _ = ending.context.link.send(&ToKeeper::AllStopped, &[]);
     });

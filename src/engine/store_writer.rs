@@ -248,6 +248,7 @@ mod tests {
     use super::*;
     use crate::engine::context::{Link, Notify};
     use crate::engine::feed::Feed;
+    use crate::engine::log_queue::LogQueue;
     use crate::engine::memory::Memory;
     use crate::engine::process::fresh::fresh;
     use crate::engine::process::handle::Process;
@@ -266,6 +267,7 @@ mod tests {
             reserve: Reserve::take(),
             board: Arc::default(),
             write_queue: WriteQueue::new(Some(dir.to_owned())),
+            logs: LogQueue::new(None),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
             service_env: Vec::new(),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::engine::context::{Context, Link, Notify};
 use crate::engine::feed::Feed;
+use crate::engine::log_queue::LogQueue;
 use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
@@ -113,6 +114,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         reserve: Reserve::take(),
         board: Arc::default(),
         write_queue: WriteQueue::new(options.state.clone()),
+        logs: LogQueue::new(options.state.as_deref()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
         service_env: service_env(),

@@ -33,6 +33,18 @@ pub struct Read {
 }
 
 impl Read {
+    /// Pieces that were read from the end of the gap on.
+    #[cfg(test)]
+    pub fn of(from: u64, missed: u64, all: &[(Source, &str)]) -> Self {
+        let (mut pieces, mut text) = (Vec::new(), String::new());
+        for (source, more) in all {
+            let range = text.len()..text.len() + more.len();
+            pieces.push(Piece { offset: from + text.len() as u64, source: *source, at: Timestamp(1), range });
+            text.push_str(more);
+        }
+        Self { missed, pieces, next: from + text.len() as u64, bytes: text.into_bytes().into() }
+    }
+
     /// The bytes of one of its pieces.
     pub fn bytes(&self, piece: &Piece) -> Bytes {
         self.bytes.slice(piece.range.clone())
@@ -73,6 +85,19 @@ impl<'m> Reader<'m> {
             None | Some(0) => by_bytes,
             Some(oldest) => by_bytes.max(self.entry(oldest).0.load(Ordering::Acquire)),
         }
+    }
+
+    /// Whether all from `from` on can still be read when the writer has taken one chunk more.
+    pub fn spares(&self, from: u64) -> bool {
+        let g = &self.geometry;
+        let by_bytes = (self.head() + g.chunk).saturating_sub(g.keep);
+        let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
+        // The next entry, and one that is never read: see `tail`.
+        let by_index = match (indexed + 2).checked_sub(g.entries) {
+            None | Some(0) => 0,
+            Some(oldest) => self.entry(oldest).0.load(Ordering::Acquire),
+        };
+        by_bytes.max(by_index) <= from
     }
 
     /// Reads from `from` on, at most `max` bytes, of the streams wanted.

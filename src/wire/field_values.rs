@@ -1,13 +1,14 @@
 //! Values of fields: from JSON, as a configuration has them too, into what a definition holds, and back. What
 //! is returned as an error is what the field takes instead.
 
+use std::mem;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::sys::limits;
-use crate::wire::probes::{HttpUrl, THRESHOLD_MAX};
-use crate::wire::spec::Rlimit;
+use crate::wire::probes::{HttpUrl, Liveness, Readiness, THRESHOLD_MAX};
+use crate::wire::spec::{Rlimit, Spec};
 use crate::wire::values::{duration, duration_text, size};
 
 pub(in crate::wire) const DURATION: &str = "a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\"";
@@ -96,4 +97,35 @@ pub(in crate::wire) fn limit((resource, value): &(String, String)) -> Result<Rli
     let (soft, hard) = value.split_once(':').unwrap_or((value, value));
     let (soft, hard) = amount(soft).zip(amount(hard)).ok_or_else(|| LIMITS.to_owned())?;
     Ok(Rlimit { resource: resource.to_ascii_lowercase(), soft, hard })
+}
+
+/// The fields of which a definition has one at most.
+#[must_use]
+pub fn alternatives(key: &str) -> &'static [&'static str] {
+    let all: [&'static [&'static str]; 2] = [
+        &["ready_line", "ready_tcp", "ready_notify", "ready_http", "ready_exec", "ready_exit"],
+        &["live_tcp", "live_http", "live_exec", "live_notify"],
+    ];
+    all.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default()
+}
+
+fn one_of(present: bool, key: &str) -> Result<(), String> {
+    if present {
+        return Err(format!("no place beside another: give one of {}", alternatives(key).join(", ")));
+    }
+    Ok(())
+}
+
+pub(in crate::wire) fn ready(spec: &mut Spec, ready: Readiness) -> Result<(), String> {
+    let is_other = |there: &Readiness| mem::discriminant(there) != mem::discriminant(&ready);
+    one_of(spec.ready.as_ref().is_some_and(is_other), "ready_line")?;
+    spec.ready = Some(ready);
+    Ok(())
+}
+
+pub(in crate::wire) fn live(spec: &mut Spec, live: Liveness) -> Result<(), String> {
+    let is_other = |there: &Liveness| mem::discriminant(there) != mem::discriminant(&live);
+    one_of(spec.live.as_ref().is_some_and(is_other), "live_tcp")?;
+    spec.live = Some(live);
+    Ok(())
 }

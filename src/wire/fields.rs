@@ -1,17 +1,18 @@
 //! The fields of a definition: how each is called, what it takes, and what it means for a run that is there.
 //! The one table from which a definition is read, shown, compared and documented (`docs/config.md`).
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::sys::signal;
+use crate::wire::field::{Effect, Field};
 use crate::wire::field_values::{
-    DURATION, LIMITS, THRESHOLD, flag, limit, limit_text, names_value, pairs, pairs_value, span, text, texts,
-    threshold, time, url,
+    DURATION, LIMITS, THRESHOLD, flag, limit, limit_text, live, names_value, pairs, pairs_value, ready, span,
+    text, texts, threshold, time, url,
 };
+use crate::wire::log_fields::LOG_FIELDS;
 use crate::wire::needs::OnDependency;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::spec::{
@@ -19,31 +20,20 @@ use crate::wire::spec::{
 };
 use crate::wire::values::{duration_text, sha256, size, size_text};
 
-/// What a change of a field does to a process that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It holds at once, and the run goes on.
-    InPlace,
-    /// It holds from the next run on.
-    NextRun,
-    /// It can only be said of a new process.
-    Never,
-}
-
-/// A field of a definition.
-pub struct Field {
-    pub key: &'static str,
-    pub effect: Effect,
-    /// What it takes, as the reference says it.
-    pub takes: &'static str,
-    /// Its value; none: as by default.
-    pub get: fn(&Spec) -> Option<Value>,
-    /// Takes a value in, or says what it takes instead.
-    pub set: fn(&mut Spec, &Value) -> Result<(), String>,
-}
-
 /// All of them, in the order in which they are shown.
-pub const FIELDS: &[Field] = &[
+pub const FIELDS: &[Field] = &joined::<{ OWN.len() + LOG_FIELDS.len() }>(OWN, &LOG_FIELDS);
+
+const fn joined<const N: usize>(first: &[Field], second: &[Field]) -> [Field; N] {
+    let mut all = [first[0]; N];
+    let mut n = 0;
+    while n < N {
+        all[n] = if n < first.len() { first[n] } else { second[n - first.len()] };
+        n += 1;
+    }
+    all
+}
+
+const OWN: &[Field] = &[
     Field {
         key: "command",
         effect: Effect::NextRun,
@@ -547,37 +537,6 @@ fn number<N: TryFrom<i64>>(
 ) -> Result<N, String> {
     let number = value.as_i64().filter(|n| range.contains(n)).and_then(|n| N::try_from(n).ok());
     number.ok_or_else(|| takes(key))
-}
-
-/// The fields of which a definition has one at most.
-#[must_use]
-pub fn alternatives(key: &str) -> &'static [&'static str] {
-    let all: [&'static [&'static str]; 2] = [
-        &["ready_line", "ready_tcp", "ready_notify", "ready_http", "ready_exec", "ready_exit"],
-        &["live_tcp", "live_http", "live_exec", "live_notify"],
-    ];
-    all.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default()
-}
-
-fn one_of(present: bool, key: &str) -> Result<(), String> {
-    if present {
-        return Err(format!("no place beside another: give one of {}", alternatives(key).join(", ")));
-    }
-    Ok(())
-}
-
-fn ready(spec: &mut Spec, ready: Readiness) -> Result<(), String> {
-    let is_other = |there: &Readiness| mem::discriminant(there) != mem::discriminant(&ready);
-    one_of(spec.ready.as_ref().is_some_and(is_other), "ready_line")?;
-    spec.ready = Some(ready);
-    Ok(())
-}
-
-fn live(spec: &mut Spec, live: Liveness) -> Result<(), String> {
-    let is_other = |there: &Liveness| mem::discriminant(there) != mem::discriminant(&live);
-    one_of(spec.live.as_ref().is_some_and(is_other), "live_tcp")?;
-    spec.live = Some(live);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -217,6 +217,12 @@ pub struct Process {
     pub waits_for: String,
     /// Those do not come by themselves.
     pub is_blocked: bool,
+    /// Why its output cannot be written to its log; empty: it can.
+    pub log_trouble: String,
+    /// Bytes of output that were lost to its log.
+    pub log_lost: u64,
+    /// The files of its log: of standard output, then of standard error, or one for both.
+    pub log_files: Vec<String>,
 }
 
 impl Process {
@@ -261,6 +267,9 @@ impl Process {
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
             blocked: self.is_blocked,
+            log_trouble: self.log_trouble.clone(),
+            log_lost: self.log_lost,
+            log_files: self.log_files.clone(),
         }
     }
 
@@ -299,6 +308,9 @@ impl Process {
             status: w.status,
             waits_for: w.waits_for,
             is_blocked: w.blocked,
+            log_trouble: w.log_trouble,
+            log_lost: w.log_lost,
+            log_files: w.log_files,
         })
     }
 }

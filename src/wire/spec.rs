@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 use crate::wire::landlock::Landlock;
+use crate::wire::log::Log;
 use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
@@ -97,6 +98,8 @@ pub struct Spec {
     pub autostart: Option<bool>,
     /// A configuration says that it is to be: it goes when that says so no more.
     pub declared: bool,
+    /// Into which files output is written.
+    pub log: Arc<Log>,
 }
 
 /// Where a child's environment starts from.
@@ -245,6 +248,7 @@ impl Spec {
             labels: Vec::new(),
             autostart: None,
             declared: false,
+            log: Arc::default(),
         }
     }
 
@@ -303,6 +307,7 @@ impl Spec {
             }
         }
         self.landlock.check()?;
+        self.log.check(self.output_bytes)?;
         self.check_numbers()
     }
 
@@ -409,6 +414,7 @@ impl Spec {
             labels: pairs_to_wire(&self.labels),
             autostart: self.autostart,
             declared: self.declared,
+            log: self.log.to_wire(),
         }
     }
 
@@ -458,6 +464,7 @@ impl Spec {
             labels: pairs_from_wire(w.labels),
             autostart: w.autostart,
             declared: w.declared,
+            log: Arc::new(Log::from_wire(w.log)),
         };
         spec.check()?;
         Ok(spec)

@@ -22,6 +22,8 @@ mod c_limits;
 mod c_spawn;
 mod d_flood;
 mod d_in_place;
+mod d_log_disk;
+mod d_logs;
 mod d_output;
 mod e_damage;
 mod e_disk;

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::engine::context::Context;
 use crate::engine::memory::Memory;
 use crate::engine::process::input::StopOrder;
+use crate::engine::process::log_state::LogState;
 use crate::engine::process::restart::is_done;
 use crate::engine::process::standing::{Going, standing};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
@@ -147,6 +148,8 @@ pub struct Process {
     spec: Mutex<Arc<Spec>>,
     pub memory: Memory,
     pub context: Arc<Context>,
+    /// How far its log is.
+    pub log: LogState,
     /// What its thread does with its record.
     work: Work,
     inner: Mutex<Inner>,
@@ -180,6 +183,10 @@ impl Process {
             id: record.id,
             name: record.name.clone(),
             is_internal: record.internal,
+            log: {
+                let position = memory.log_position();
+                LogState::new(spec.log.is_on(), position.offset, position.lost)
+            },
             spec: Mutex::new(Arc::new(spec)),
             memory,
             context,
@@ -331,6 +338,20 @@ impl Process {
         }
     }
 
+    /// There is more output: if it has a log, the thread that writes the logs is to know.
+    pub fn mark_log(&self) {
+        if self.log.mark() {
+            self.context.logs.mark(self.id);
+        }
+    }
+
+    /// Wakes its thread, if it has one.
+    pub fn wake(&self) {
+        if let Activity::Active(Some(waker)) = &self.inner.lock().activity {
+            waker.wake();
+        }
+    }
+
     /// Wakes the caller with every change and all output, until the watch is dropped.
     pub fn watch(self: &Arc<Self>, waker: Waker) -> Watch {
         self.inner.lock().watchers.push(waker.clone());
@@ -387,6 +408,7 @@ impl Process {
         let (record, spec) = (self.record(), self.spec());
         let ring = self.memory.ring();
         let ready = record.ready || is_done(&record, &spec);
+        let unwritten = if self.log.is_on() { ring.tail().saturating_sub(self.log.written()) } else { 0 };
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
         Shown {
             id: record.id,
@@ -420,6 +442,9 @@ impl Process {
             internal: record.internal,
             waits_for: record.waits_for,
             is_blocked: record.is_blocked,
+            log_trouble: self.log.trouble(),
+            log_lost: self.log.lost() + unwritten,
+            log_files: self.context.logs.files(&spec.log, &self.label()),
             unfit: record.unfit,
             status: record.status,
             outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,

@@ -8,6 +8,7 @@ pub mod failure;
 pub mod fresh;
 pub mod handle;
 pub mod input;
+pub mod log_state;
 pub mod now;
 pub mod pipes;
 pub mod prepare;

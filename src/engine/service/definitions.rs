@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::engine::logs;
 use crate::engine::process::handle::Ask;
 use crate::engine::service::batch;
 use crate::engine::service::engine::{Answer, Asked, Engine};
@@ -24,6 +25,7 @@ impl Engine {
             return Err(e.hint("it is run as the configuration says").into());
         }
         self.check_needs(&r.spec, Some(process.id))?;
+        logs::check(&self.context, &self.table, &r.spec, process.id)?;
         let target = [process.id.to_string()];
         let ask = Ask::Update { spec: Arc::new(r.spec), outdated: r.outdated };
         self.ask_each(&target, &|_| ask.clone(), asked, replies)

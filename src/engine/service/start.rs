@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::context::ending;
+use crate::engine::logs;
 use crate::engine::memory::Memory;
 use crate::engine::process::fresh::fresh;
 use crate::engine::process::handle::{Ask, Process};
@@ -14,6 +15,7 @@ use crate::listener::{Closed, Replies};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::ToKeeper;
+use crate::wire::log::NAME_MARK;
 use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::reply::{More, Reply};
@@ -63,11 +65,19 @@ impl Engine {
                 Error::new(Code::Refused, format!("'{name}' is a name for what the service runs for itself"));
             return Err(e.hint("choose one that does not begin with 'provost.'"));
         }
+        let is_shared = |path: &str| !path.contains(NAME_MARK);
+        if r.ids.len() > 1 && r.spec.log.paths().into_iter().flatten().any(is_shared) {
+            return Err(Error::usage(format!("{} instances cannot share one log", r.ids.len()))
+                .hint("give each a file of its own, as with {name} in the path"));
+        }
         let mut made = Vec::new();
         for (n, &id) in (r.numbering.first().unwrap_or(1)..).zip(&r.ids) {
             let spec = one(r, n)?;
             match self.table.get(id) {
-                None => made.push(Arc::new(self.make_one(spec, r, n, id)?)),
+                None => {
+                    logs::check(&self.context, &self.table, &spec, id)?;
+                    made.push(Arc::new(self.make_one(spec, r, n, id)?));
+                }
                 Some(process) if *process.spec() == spec => {}
                 Some(process) => {
                     let e = format!("{id} is the id of another process, {}", process.label());

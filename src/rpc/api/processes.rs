@@ -99,6 +99,9 @@ impl From<Process> for api::ManagedProcess {
             status_text: p.status,
             waits_for: p.waits_for,
             blocked: p.is_blocked,
+            log_trouble: p.log_trouble,
+            log_lost_bytes: p.log_lost,
+            log_files: p.log_files,
         }
     }
 }
@@ -145,6 +148,9 @@ impl TryFrom<api::ManagedProcess> for Process {
             status: p.status_text,
             waits_for: p.waits_for,
             is_blocked: p.blocked,
+            log_trouble: p.log_trouble,
+            log_lost: p.log_lost_bytes,
+            log_files: p.log_files,
         })
     }
 }
@@ -231,6 +237,9 @@ mod tests {
             status: "half way".into(),
             waits_for: "db (starting)".into(),
             is_blocked: true,
+            log_trouble: "no space".into(),
+            log_lost: 15,
+            log_files: vec!["/var/log/web".into()],
         };
         for code in Code::ALL {
             let item = Item {

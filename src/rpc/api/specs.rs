@@ -7,6 +7,7 @@ use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
 use crate::wire::landlock::Landlock;
+use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::OnDependency;
 use crate::wire::proto::v1;
 use crate::wire::reply::{Definition, Reply};
@@ -56,6 +57,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         live: spec.liveness.map(probes::liveness).transpose()?,
         live_rules: spec.liveness_rules.map(probes::live_rules).transpose()?,
         landlock: spec.landlock.map(landlock),
+        log: spec.log.map(log).transpose()?,
     })
 }
 
@@ -70,6 +72,37 @@ pub(super) fn limits(all: &[Rlimit]) -> Vec<api::ResourceLimit> {
 
 pub(super) fn landlock(l: api::Landlock) -> v1::Landlock {
     v1::Landlock { read: l.read_paths, write: l.write_paths, optional: l.optional }
+}
+
+const FORMATS: Pairs<LogFormat, api::LogFormat> = same_names!(LogFormat as LogFormat: Raw Time Json);
+
+fn log(rules: api::LogRules) -> Result<v1::Log, Invalid> {
+    Ok(v1::Log {
+        file: rules.file,
+        stdout: rules.stdout_file,
+        stderr: rules.stderr_file,
+        size: rules.max_size,
+        age_ms: rules.max_age.map(|age| ms("spec.log.max_age", age)).transpose()?.unwrap_or(0),
+        keep: rules.keep,
+        gzip: rules.gzip,
+        format: FORMATS.asked("spec.log.format", rules.format)?.unwrap_or_default().to_wire() as i32,
+        prefix: rules.prefix,
+    })
+}
+
+fn log_rules(log: &Log) -> api::LogRules {
+    let text = |t: &Option<String>| t.clone().unwrap_or_default();
+    api::LogRules {
+        file: text(&log.file),
+        stdout_file: text(&log.stdout),
+        stderr_file: text(&log.stderr),
+        max_size: Some(log.size.unwrap_or(0)),
+        max_age: log.age.map(proto),
+        keep: Some(log.keep),
+        gzip: log.gzip,
+        format: FORMATS.number(log.format),
+        prefix: text(&log.prefix),
+    }
 }
 
 fn restart(rules: api::RestartRules) -> Result<v1::Restart, Invalid> {
@@ -180,6 +213,7 @@ impl From<&Spec> for api::ProcessSpec {
             declared: spec.declared,
             executable_sha256: text(&spec.executable_sha256),
             landlock: (&spec.landlock).into(),
+            log: (*spec.log != Log::default()).then(|| log_rules(&spec.log)),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Worker {
         }
         self.close_pipes();
         cause.clone_into(&mut self.record.cause);
+        self.finish_log();
         self.commit(&[NewEvent { kind: EventKind::Removed, detail: String::new() }]);
         self.removed = true;
         answer.give(self.process.show(), None);

@@ -10,6 +10,7 @@ mod answers;
 mod asks;
 mod exit;
 mod needs;
+mod output;
 mod probes;
 mod resume;
 mod update;
@@ -25,7 +26,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{Msg, Process};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
-use crate::engine::process::pipes::{HELD_MAX, Pipes};
+use crate::engine::process::pipes::Pipes;
 use crate::engine::process::probe::Probes;
 use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
@@ -144,8 +145,9 @@ impl Worker {
         let deadlines =
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let more = [self.pipes.exec_look_at, self.bonds.due()];
-        let deadline = deadlines.into_iter().chain(more).flatten().min();
-        let paused = self.pipes.paused_until.is_some();
+        let held = self.held_until();
+        let deadline = deadlines.into_iter().chain(more).chain([held]).flatten().min();
+        let paused = self.pipes.paused_until.is_some() || held.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
         let (stdout, stderr, executed, foreign, rest, probes) = {
             let mut fds = vec![
@@ -297,51 +299,6 @@ impl Worker {
         self.close_pipes_if_done();
     }
 
-    // ---- output
-
-    /// Takes one chunk; `None`: nothing is there now.
-    fn read(&mut self, source: Source) -> Option<u64> {
-        let taken = self.pipes.take(source, &self.process.memory.ring());
-        if taken.is_some() {
-            self.process.wake_watchers();
-            self.look_at_output();
-        } else {
-            self.close_pipes_if_done();
-        }
-        taken
-    }
-
-    /// Takes everything that is there now.
-    fn drain(&mut self) {
-        for source in [Source::Stdout, Source::Stderr] {
-            let mut left = HELD_MAX;
-            while let Some(n) = self.read(source)
-                && left > 0
-            {
-                left = left.saturating_sub(n.max(1));
-            }
-        }
-    }
-
-    fn close_pipes_if_done(&mut self) {
-        if self.pipes.is_done() {
-            self.close_pipes();
-        }
-    }
-
-    /// Lets the keeper close its ends of a run that has ended.
-    fn close_pipes(&mut self) {
-        let run = self.pipes.owed.take();
-        self.pipes = Pipes::default();
-        if let Some(run) = run {
-            self.acknowledge(run);
-        }
-    }
-
-    fn acknowledge(&self, run: u64) {
-        self.send_to_keeper(&ToKeeper::Ack { id: self.process.id, run });
-    }
-
     /// Without a keeper there is nothing to do here: the thread that listens to it ends the engine.
     fn send_to_keeper(&self, message: &ToKeeper) {
         let _ = self.process.context.link.send(message, &[]);
@@ -394,6 +351,10 @@ impl Worker {
         let is_promised = self.record.wanted != self.was_wanted;
         self.was_wanted = self.record.wanted;
         self.process.mark(is_promised);
+        if self.record.state.is_at_rest() {
+            // The begin of a line need not wait for its end any more.
+            self.process.mark_log();
+        }
     }
 
     /// Does it; returns what follows from it at once.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::engine::context;
+use crate::engine::memory::LogPosition;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::{self, Identity, Variables};
@@ -12,7 +13,8 @@ use crate::engine::process::worker::Worker;
 use crate::sys::clock;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
-use crate::wire::fields::{self, Effect};
+use crate::wire::field::Effect;
+use crate::wire::fields;
 use crate::wire::launch::Launch;
 use crate::wire::process::State;
 use crate::wire::record::AfterStop;
@@ -74,8 +76,24 @@ impl Worker {
         let before = std::mem::replace(&mut self.record.cause, cause.to_owned());
         self.commit(&[NewEvent { kind: EventKind::Updated, detail: cut(&detail) }]);
         self.record.cause = before;
+        if spec.log.is_on() && !self.process.log.is_on() {
+            // From here on it is written.
+            let memory = &self.process.memory;
+            let position = LogPosition { offset: memory.ring().head(), ..memory.log_position() };
+            memory.set_log_position(&position).map_err(|e| Error::failed("begin the log", &e))?;
+            self.process.log.advance(position.offset, position.lost);
+        }
+        if self.process.log.is_on() && spec.log != present.log {
+            // What is there is of the definition that it came under.
+            self.finish_log();
+        }
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
+        self.process.log.turn(spec.log.is_on());
+        if spec.log != present.log {
+            // Also what has no log any more: its files are closed.
+            self.process.context.logs.mark(self.process.id);
+        }
         let before = std::mem::replace(&mut self.rules, Rules::from(&**spec));
         self.put_standing();
         // It may need others now: they are looked at anew.

@@ -1,0 +1,127 @@
+//! The logs of processes: their output, written to files. One thread (`logs`) for all of them, woken by marks
+//! (`engine/log_queue.rs`) and one deadline. It reads the rings as any reader does, and puts on record how
+//! far it is (`engine/memory.rs`) after each write: an engine that is killed in the middle of one leaves
+//! bytes behind the recorded length, which the next one cuts off and writes again. So each line is there
+//! once.
+//!
+//! A process's thread takes no output that would overwrite what is still to be written, so a child waits for
+//! its file, as long as the file takes what is written to it (`engine/process/worker/output.rs`).
+
+mod cut;
+mod file;
+mod follower;
+mod old;
+mod render;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::engine::context::Context;
+use crate::engine::logs::file::{LogFile, place};
+use crate::engine::logs::follower::{Follower, Step};
+use crate::engine::logs::old::Clearing;
+use crate::engine::process::handle::Process;
+use crate::engine::table::Table;
+use crate::sys::clock;
+use crate::sys::poll::{self, Waker};
+use crate::sys::thread;
+use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
+use crate::wire::spec::Spec;
+
+const THREAD: &str = "logs";
+/// How long the end of the service waits for slow files, ms.
+const FINISH_MS: u64 = 3000;
+
+/// Starts the thread, with all that an earlier engine has left to it.
+pub fn start(context: &Arc<Context>, table: &Arc<Table>) -> io::Result<()> {
+    let (context, table) = (Arc::clone(context), Arc::clone(table));
+    table.all().iter().for_each(|process| process.mark_log());
+    thread::spawn(THREAD, move || run(&context, &table)).map(drop)
+}
+
+fn run(context: &Context, table: &Table) {
+    let clearing = Arc::new(Clearing::default());
+    let mut followers: BTreeMap<ProcessId, (Follower, Step)> = BTreeMap::new();
+    loop {
+        for id in context.logs.take() {
+            match followers.get_mut(&id) {
+                // What is retried waits for its time; everything else is looked at anew.
+                Some((_, step)) => *step = Step::More,
+                None => {
+                    if let Some(process) = table.get(id) {
+                        followers.insert(id, (Follower::new(process), Step::More));
+                    }
+                }
+            }
+        }
+        let now = clock::now_ms();
+        let mut is_more = false;
+        for (follower, step) in followers.values_mut() {
+            if *step == Step::More || matches!(step, Step::At(at) if *at <= now) {
+                context.logs.begins();
+                *step = follower.step(&clearing);
+                is_more |= *step == Step::More;
+            }
+        }
+        followers.retain(|_, (_, step)| *step != Step::Over);
+        if !is_more {
+            context.logs.rests();
+            let due = followers.values().filter_map(|(_, step)| match step {
+                Step::At(at) => Some(*at),
+                Step::More | Step::Rests | Step::Over => None,
+            });
+            if poll::wait(&mut [], due.min()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// At the end of the service: waits until what is there is written, if the files take it.
+pub fn finish(context: &Context, table: &Table) {
+    let until = clock::now_ms() + FINISH_MS;
+    let is_open = |process: &Arc<Process>| !process.log.is_done(process.memory.ring().head());
+    let mut open: Vec<_> = table.all().into_iter().filter(is_open).collect();
+    let _watches: Vec<_> = open.iter().map(|process| process.watch(Waker::for_this_thread())).collect();
+    loop {
+        open.iter().for_each(|process| process.mark_log());
+        open.retain(is_open);
+        if open.is_empty() || context.logs.is_stuck() || clock::now_ms() >= until {
+            return;
+        }
+        let _ = poll::wait(&mut [], Some(until));
+    }
+}
+
+/// Whether the files of this process can be written: they are opened once, and belong to nobody else.
+pub fn check(context: &Context, table: &Table, spec: &Spec, id: ProcessId) -> Result<(), Error> {
+    if !spec.log.is_on() {
+        return Ok(());
+    }
+    let dir = context.logs.dir();
+    let of = |spec: &Spec, id: ProcessId| -> Vec<PathBuf> {
+        let label = spec.name.as_ref().map_or_else(|| id.to_string(), |name| name.as_str().to_owned());
+        let paths = spec.log.paths_of(&label).into_iter().flatten();
+        paths.filter_map(|path| Some(place(&path, dir).ok()?.0.components().collect())).collect()
+    };
+    let ours = of(spec, id);
+    for other in table.all().iter().filter(|other| other.id != id && other.log.is_on()) {
+        if let Some(path) = of(&other.spec(), other.id).iter().find(|path| ours.contains(path)) {
+            let e = format!("{} is the log of {}", path.display(), other.label());
+            return Err(
+                Error::new(Code::Refused, e).hint("give each a file of its own, as with {name} in the path")
+            );
+        }
+    }
+    let label = spec.name.as_ref().map_or_else(|| id.to_string(), |name| name.as_str().to_owned());
+    for path in spec.log.paths_of(&label).into_iter().flatten() {
+        LogFile::open(&path, dir).map_err(|e| {
+            Error::new(Code::Refused, format!("the log {path} cannot be written: {e}"))
+                .hint("its directory has to be there, and no part of its path may be a symbolic link")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Output: from the pipes into the ring, as fast as it comes, or at the pace of the log if there is one. Then
+//! nothing is taken that would overwrite what is still to be written, and the child waits in its pipe, for as
+//! long as the file takes what is written to it.
+
+use crate::engine::log_queue::STUCK_MS;
+use crate::engine::process::pipes::{HELD_MAX, Pipes};
+use crate::engine::process::worker::Worker;
+use crate::ring::Source;
+use crate::sys::clock;
+use crate::sys::poll;
+use crate::wire::keeper::ToKeeper;
+
+/// How long the last output of a run, and what is there at a removal, waits for a slow log, ms.
+const LAST_MS: u64 = 2000;
+
+impl Worker {
+    /// Takes one chunk; `None`: nothing is there now, or it waits for the log.
+    pub(super) fn read(&mut self, source: Source) -> Option<u64> {
+        if self.held_until().is_some() { None } else { self.take_chunk(source) }
+    }
+
+    fn take_chunk(&mut self, source: Source) -> Option<u64> {
+        let taken = self.pipes.take(source, &self.process.memory.ring());
+        if taken.is_some() {
+            self.process.mark_log();
+            self.process.wake_watchers();
+            self.look_at_output();
+        } else {
+            self.close_pipes_if_done();
+        }
+        taken
+    }
+
+    /// Until when nothing is taken, unless the log is further before (monotonic ms).
+    pub(super) fn held_until(&self) -> Option<u64> {
+        let (process, ring) = (&self.process, self.process.memory.ring());
+        if process.log.has_room(&ring) {
+            return None;
+        }
+        // In this order: what is written after that wakes us.
+        process.log.wait();
+        process.mark_log();
+        let is_held = !process.log.has_room(&ring) && !process.context.logs.is_stuck();
+        is_held.then(|| clock::now_ms() + STUCK_MS)
+    }
+
+    /// Takes everything that is there now.
+    pub(super) fn drain(&mut self) {
+        let until = clock::now_ms() + LAST_MS;
+        for source in [Source::Stdout, Source::Stderr] {
+            let mut left = HELD_MAX;
+            loop {
+                self.wait_for_log(until, |worker| worker.held_until().is_none());
+                let Some(n) = self.take_chunk(source) else { break };
+                if left == 0 {
+                    break;
+                }
+                left = left.saturating_sub(n.max(1));
+            }
+        }
+    }
+
+    /// Before the process is forgotten, its log is whole.
+    pub(super) fn finish_log(&mut self) {
+        let until = clock::now_ms() + LAST_MS;
+        self.wait_for_log(until, |worker| {
+            let (log, head) = (&worker.process.log, worker.process.memory.ring().head());
+            log.wait();
+            worker.process.mark_log();
+            log.is_done(head) || worker.process.context.logs.is_stuck()
+        });
+    }
+
+    /// Messages that come meanwhile are taken after that.
+    fn wait_for_log(&self, until: u64, is_over: impl Fn(&Self) -> bool) {
+        while !is_over(self) && clock::now_ms() < until {
+            if poll::wait(&mut [], Some(until)).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn close_pipes_if_done(&mut self) {
+        if self.pipes.is_done() {
+            self.close_pipes();
+        }
+    }
+
+    /// Lets the keeper close its ends of a run that has ended.
+    pub(super) fn close_pipes(&mut self) {
+        let run = self.pipes.owed.take();
+        self.pipes = Pipes::default();
+        if let Some(run) = run {
+            self.acknowledge(run);
+        }
+    }
+
+    pub(super) fn acknowledge(&self, run: u64) {
+        self.send_to_keeper(&ToKeeper::Ack { id: self.process.id, run });
+    }
+}

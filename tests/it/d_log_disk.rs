@@ -1,0 +1,94 @@
+//! Logs on a disk that is full, or becomes read-only.
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::harness::{LATER, Options, SOON, Scratch, Service, cli, fixture, wait};
+
+/// A service with a small disk of its own, which ends with it: the service, the path of the disk for it, and
+/// the same path for us.
+fn with_disk(scratch: &Scratch) -> (Service, String, String) {
+    let disk = scratch.file("disk");
+    fs::create_dir(&disk).expect("the directory is ours");
+    let mount = format!("mount -t tmpfs -o size=2m,mode=700 tmpfs {disk} && exec \"$@\"");
+    let service = Options::new()
+        .through(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount, "sh"])
+        .start();
+    let seen = format!("/proc/{}/root{disk}", service.keeper_pid());
+    (service, disk, seen)
+}
+
+fn expect_whole(log: &str, lost: u64, end: u64) {
+    let text = fs::read_to_string(log).expect("text");
+    let note = text.lines().find(|line| line.starts_with("provost: ")).expect("the gap is told");
+    assert!(note.contains(&format!("{lost} bytes of output were lost here")), "{note}, not {lost}");
+    let own: usize =
+        text.lines().filter(|line| line.starts_with("provost: ")).map(|line| line.len() + 1).sum();
+    assert_eq!(text.len() as u64 - own as u64 + lost, end, "what is there and what is lost is all there was");
+    let mut last = 0;
+    for line in text.lines().filter(|line| !line.starts_with("provost: ")) {
+        let number = line.parse::<u64>().unwrap_or_else(|e| panic!("{line:?} is torn: {e}"));
+        assert!(number > last, "{number} follows {last}");
+        last = number;
+    }
+}
+
+#[test]
+fn d9_a_full_disk_of_a_log_holds_no_child_up() {
+    let scratch = Scratch::new();
+    let (service, disk, seen) = with_disk(&scratch);
+    let (log, filler) = (format!("{disk}/numbers.log"), format!("{seen}/filler"));
+    let mut dd = Command::new("dd");
+    dd.args(["if=/dev/zero", "bs=1M", "count=1", &format!("of={filler}")]);
+    cli::run(dd, LATER).expect(0);
+    let (count, last) = ("1000000", 6_888_896);
+    let program = [&fixture("numbers"), "--count", count];
+    let options = ["--name", "numbers", "--output-limit", "256k", "--log", &log];
+    service.start(&[&options[..], &["--"], &program[..]].concat());
+    let begin = Instant::now();
+    wait::until("the child has written everything", LATER, || {
+        service.status_json("numbers")["output_end"] == last
+    });
+    println!("1000000 lines past a full disk in {:?}", begin.elapsed());
+    let status = service.status_json("numbers");
+    assert!(status["log_trouble"].as_str().is_some_and(|why| why.contains("No space left")), "{status}");
+    assert!(status["log_lost"].as_u64() > Some(1 << 20), "{status}");
+    assert!(service.log().contains("numbers: its log cannot be written"), "{}", service.log());
+    // Engines come and go meanwhile.
+    service.kill_engine();
+    fs::remove_file(&filler).expect("it is there");
+    wait::until("it is well", SOON, || {
+        let status = service.status_json("numbers");
+        let end = fs::read_to_string(format!("{seen}/numbers.log")).unwrap_or_default();
+        status["log_trouble"].is_null() && end.ends_with("\n1000000\n")
+    });
+    let lost = service.status_json("numbers")["log_lost"].as_u64().expect("a number");
+    expect_whole(&format!("{seen}/numbers.log"), lost, last);
+}
+
+#[test]
+fn d12_a_log_on_a_disk_that_becomes_read_only_heals() {
+    let scratch = Scratch::new();
+    let (service, disk, seen) = with_disk(&scratch);
+    let log = format!("{disk}/web.log");
+    let script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done";
+    service.start(&["--name", "web", "--log", &log, "--", "sh", "-c", script]);
+    let seen = format!("{seen}/web.log");
+    wait::until("it writes", SOON, || fs::metadata(&seen).is_ok_and(|meta| meta.len() > 0));
+    let remount = |how: &str| {
+        let mut mount = Command::new("nsenter");
+        mount.arg(format!("--mount=/proc/{}/ns/mnt", service.keeper_pid()));
+        mount.args(["mount", "-o", &format!("remount,{how}"), &disk]);
+        cli::run(mount, SOON)
+    };
+    // Not while it is open for writing; between two writes it may be.
+    service.ok(&["update", "web", "--unset", "log"]);
+    wait::until("it is read-only", SOON, || remount("ro").code == 0);
+    let refused = service.cli(&["update", "web", "--log", &log]);
+    assert!(refused.code != 0 && refused.err().contains("Read-only file system"), "{refused:?}");
+    remount("rw").expect(0);
+    service.ok(&["update", "web", "--log", &log]);
+    let before = fs::metadata(&seen).expect("it is there").len();
+    wait::until("it writes again", SOON, || fs::metadata(&seen).is_ok_and(|meta| meta.len() > before));
+}
