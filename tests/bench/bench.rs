@@ -13,6 +13,7 @@ mod declared;
 mod grpc;
 mod host;
 mod idle;
+mod logs;
 mod ours;
 mod output;
 mod programs;
@@ -39,8 +40,19 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 10] =
-    ["starts", "idle", "commands", "restart", "output", "recovery", "store", "declared", "grpc", "providers"];
+const GROUPS: [&str; 11] = [
+    "starts",
+    "idle",
+    "commands",
+    "restart",
+    "output",
+    "logs",
+    "recovery",
+    "store",
+    "declared",
+    "grpc",
+    "providers",
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -108,6 +120,9 @@ fn run(args: &[&str]) -> Outcome {
     }
     if wanted("output") {
         take("output", output::measure(&mut ours, dir, &mut table), &mut table);
+    }
+    if wanted("logs") {
+        take("logs", logs::measure(&mut ours, dir, &mut table), &mut table);
     }
     if wanted("recovery") {
         take("recovery", recovery::measure(&mut ours, &mut table), &mut table);

@@ -24,7 +24,7 @@ const TOTAL: u64 = 256 << 20;
 /// What is written to a rival's logger, which takes longer, bytes.
 const TOTAL_SLOW: u64 = 64 << 20;
 const ROUNDS_SLOW: u32 = 3;
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn measure(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
     let reports = Reports::new(dir, "output.sock")?;
@@ -47,14 +47,14 @@ pub fn measure(ours: &mut Provost, dir: &Path, table: &mut Table) -> Outcome {
     Ok(())
 }
 
-fn args(reports: &Reports, block_len: usize, total: u64) -> Outcome<Vec<String>> {
+pub fn args(reports: &Reports, block_len: usize, total: u64) -> Outcome<Vec<String>> {
     Ok([&our_path()?, "write", reports.path()?, &block_len.to_string(), &total.to_string()]
         .map(str::to_owned)
         .into())
 }
 
 /// Megabytes per second, from the writer's report.
-fn rate(reports: &Reports, total: u64) -> Outcome<f64> {
+pub fn rate(reports: &Reports, total: u64) -> Outcome<f64> {
     let nanoseconds = reports.next("write", LIMIT)?;
     Ok(total as f64 * 1e3 / nanoseconds as f64)
 }
@@ -82,7 +82,7 @@ fn service(ours: &mut Provost, reports: &Reports, block_len: usize) -> Outcome<f
 }
 
 /// Through a rival's logger, into files with rotation, as it is used; none where it is not installed.
-fn log(logger: &str, reports: &Reports, dir: &Path, block_len: usize) -> Option<f64> {
+pub fn log(logger: &str, reports: &Reports, dir: &Path, block_len: usize) -> Option<f64> {
     let mut samples = Samples::default();
     for round in 0..ROUNDS_SLOW {
         let files = dir.join(format!("log-{}-{block_len}-{round}", &logger[..2]));
