@@ -32,6 +32,8 @@ mod json;
 mod keeper;
 mod labels;
 mod list;
+mod log_lines;
+mod logs;
 mod manual;
 #[cfg(feature = "gateway")]
 mod module;
@@ -101,6 +103,7 @@ const COMMANDS: &[&Command] = &[
     &show::EXPORT,
     &output::COMMAND,
     &stream::COMMAND,
+    &logs::COMMAND,
     &env::COMMAND,
     &events::COMMAND,
     &history::COMMAND,

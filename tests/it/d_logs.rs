@@ -338,3 +338,61 @@ fn an_idle_log_wakes_nobody() {
     wait::pass(Duration::from_secs(3));
     assert_eq!(switches() - before, 0, "an idle engine wakes");
 }
+
+#[test]
+fn files_and_what_is_kept_are_read_as_one() {
+    let service = Service::new();
+    let (raw, timed) = (service.scratch().file("raw.log"), service.scratch().file("timed.log"));
+    let numbers = fixture("numbers");
+    let options = ["--output-limit", "64k", "--log-size", "64k", "--log-keep", "100", "--log-gzip"];
+    let program = ["--", &numbers, "--count", "60000"];
+    service.start(&[&["--name", "raw", "--log", &raw], &options[..], &program[..]].concat());
+    let time = ["--name", "timed", "--log", &timed, "--log-format", "time"];
+    service.start(&[&time[..], &options[..], &program[..]].concat());
+    let all: Vec<String> = (1..=60000).map(|n: u32| n.to_string()).collect();
+    for (name, log) in [("raw", &raw), ("timed", &timed)] {
+        let has_come = || {
+            let text = whole(log);
+            text.ends_with(b"60000\n")
+                && files(log).iter().rev().skip(1).all(|(name, _)| name.ends_with(".gz"))
+        };
+        wait::until("all is written and compressed", LATER, has_come);
+        let shown = service.ok(&["logs", name]);
+        let wrong = shown.lines().zip(&all).find(|(shown, n)| shown != n);
+        assert!(wrong.is_none() && shown.lines().count() == all.len(), "{name}: {wrong:?}");
+    }
+    assert_eq!(service.ok(&["logs", "timed", "--grep", "^4321.$", "--tail", "2"]), "43218\n43219");
+    assert_eq!(service.ok(&["logs", "timed", "--until", "2020-01-01T00:00:00Z"]), "");
+    assert_eq!(service.ok(&["logs", "timed", "--since", "1h", "--grep", "^17$"]), "17");
+    let both = service.ok(&["logs", "timed", "raw", "--grep", "^59999$"]);
+    let mut names: Vec<_> = both.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["raw", "timed"], "{both}");
+    // As by a kill -9 of the service: what is kept is gone, the files are not.
+    service.ok(&["stop", "timed"]);
+    service.end();
+    service.serve_again();
+    let shown = service.ok(&["logs", "timed"]);
+    assert!(shown.lines().eq(&all), "{} lines after another begin of the service", shown.lines().count());
+}
+
+#[test]
+fn logs_are_followed_over_stops_and_starts() {
+    let service = Service::new();
+    let log = service.scratch().file("web.log");
+    let fifo = parrot(&service, "web", &["--log", &log]);
+    say(&fifo, "warn: one");
+    until_lines(&log, 1);
+    let follower = service.background(&["logs", "-f", "--level", "warn", "web"]);
+    wait::until("it shows what was", SOON, || follower.stdout_len() > 9);
+    say(&fifo, "info: two");
+    say(&fifo, "warn: three");
+    wait::until("it shows what comes", SOON, || follower.stdout_len() > 21);
+    service.ok(&["stop", "web"]);
+    service.ok(&["start", "web"]);
+    say(&fifo, "error: four");
+    wait::until("it goes on", SOON, || follower.stdout_len() > 33);
+    service.ok(&["remove", "--force", "web"]);
+    let ended = follower.end(SOON);
+    assert_eq!(ended.expect(0).out(), "warn: one\nwarn: three\nerror: four");
+}

@@ -1,0 +1,470 @@
+//! `provost logs`: lines of processes from their files and from what is kept, as one, in order of time.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+
+use regex::bytes::Regex;
+use serde_json::json;
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
+use crate::cli::escape::Escaper;
+use crate::cli::json;
+use crate::cli::log_lines::{Line, Lines, moment};
+use crate::cli::session::Session;
+use crate::cli::stdout;
+use crate::cli::values;
+use crate::client::{Client, FeedItem, StreamItem};
+use crate::wire::error::{Code, Error};
+use crate::wire::event::EventKind;
+use crate::wire::id::ProcessId;
+use crate::wire::log::LogFormat;
+use crate::wire::reply::{Chunk, Definition};
+use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
+use crate::wire::time::{Timestamp, millis};
+use crate::wire::values::duration;
+
+pub const COMMAND: Command = Command::new("logs", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+const SUMMARY: &str = "Print lines of processes, from their log files and from what is kept";
+const HELP: &str = "\
+Usage: provost logs [OPTIONS] TARGET...
+
+Old files, also compressed ones, the present one and the output that the service keeps are read as one;
+lines of several processes are ordered by time. Files are read here, by whoever calls this; those of
+another machine are not, nor is what may not be read: then there is what is kept. Lines of files with
+log_format = \"raw\" have no time but that of their file, as long as they are not among what is kept.
+
+Options:
+      --since WHEN           Lines from then on: a duration back from now, as 10m, or a time as
+                             2026-01-31T12:00:00Z
+      --until WHEN           Lines up to then
+      --grep RE              Lines that this regular expression matches
+      --level LEVEL          Lines of this level and above: trace, debug, info, warn, error or fatal.
+                             A line without one is of the level of the line before
+      --tail N               The last N of those lines
+      --follow, -f           Go on with what comes, over stops and starts, until Ctrl-c
+      --timestamps           Put the time before each line
+      --prefix               Put the process's name before each line, '!' before standard error; by
+                             default where there are several
+
+Examples:
+  provost logs --since 10m --grep timeout web
+  provost logs --tail 100 --follow 'worker-*'
+  provost logs --level warn --since 2026-01-31T12:00:00Z --until 2026-01-31T13:00:00Z web
+";
+
+/// Words for levels, the least first; those of one level in one line.
+const LEVELS: [&[&str]; 6] = [
+    &["trace"],
+    &["debug"],
+    &["info", "notice"],
+    &["warn", "warning"],
+    &["error", "err"],
+    &["fatal", "critical", "panic", "emerg", "alert"],
+];
+/// The level of lines before the first that has one: info.
+const LEVEL_DEFAULT: usize = 2;
+/// So far into a line its level is looked for, in bytes.
+const LEVEL_WITHIN: usize = 160;
+
+struct LogsArgs {
+    targets: Vec<String>,
+    wanted: Wanted,
+    tail: Option<usize>,
+    follow: bool,
+    timestamps: bool,
+    prefix: bool,
+}
+
+/// Which lines are shown.
+#[derive(Default)]
+struct Wanted {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    grep: Option<Regex>,
+    level: Option<usize>,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
+    let (mut wanted, mut tail) = (Wanted::default(), None);
+    let (mut follow, mut timestamps, mut prefix) = (false, false, false);
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--since" => wanted.since = Some(when(&option, &arguments.value(&option)?)?),
+            "--until" => wanted.until = Some(when(&option, &arguments.value(&option)?)?),
+            "--grep" => wanted.grep = Some(expression(&arguments.value(&option)?)?),
+            "--level" => {
+                let value = arguments.value(&option)?;
+                let found =
+                    LEVELS.iter().position(|words| words.contains(&value.to_ascii_lowercase().as_str()));
+                let all = "write trace, debug, info, warn, error or fatal";
+                wanted.level = Some(found.ok_or_else(|| values::bad(&option, &value, all))?);
+            }
+            "--tail" => tail = Some(arguments.number(&option)?),
+            "--follow" | "-f" => follow = true,
+            "--timestamps" => timestamps = true,
+            "--prefix" => prefix = true,
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    Ok(LogsArgs { targets: arguments.targets()?, wanted, tail, follow, timestamps, prefix })
+}
+
+fn when(option: &str, text: &str) -> Result<Timestamp, Error> {
+    let back = duration(text).filter(|_| text.ends_with(char::is_alphabetic) && !text.contains(':'));
+    let at = back.map(|back| Timestamp(Timestamp::now().0.saturating_sub(millis(back))));
+    at.or_else(|| moment(text)).ok_or_else(|| {
+        values::bad(option, text, "write how long ago, as 10m, or a time, as 2026-01-31T12:00:00Z")
+    })
+}
+
+fn expression(text: &str) -> Result<Regex, Error> {
+    Regex::new(text).map_err(|e| Error::usage(format!("--grep takes a regular expression: {e}")))
+}
+
+/// Lines of one process, or of one of its streams.
+struct Source {
+    id: ProcessId,
+    lines: Lines,
+    /// The next one, with the time by which it is ordered.
+    next: Option<(Timestamp, Line)>,
+    level: usize,
+}
+
+impl Source {
+    /// Goes to the next line that is wanted.
+    fn advance(&mut self, wanted: &Wanted, last: Timestamp) -> io::Result<()> {
+        loop {
+            let Some(line) = self.lines.next().transpose()? else {
+                self.next = None;
+                return Ok(());
+            };
+            let at = line.at.unwrap_or(last);
+            if wanted.takes(&line, &mut self.level) {
+                self.next = Some((at, line));
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Wanted {
+    fn takes(&self, line: &Line, level: &mut usize) -> bool {
+        if self.level.is_some() {
+            *level = level_of(&line.text).unwrap_or(*level);
+        }
+        let is_late = self.since.is_none_or(|since| line.at.is_none_or(|at| at >= since));
+        let is_early = self.until.is_none_or(|until| line.at.is_none_or(|at| at <= until));
+        let is_loud = self.level.is_none_or(|least| *level >= least);
+        is_late && is_early && is_loud && self.grep.as_ref().is_none_or(|grep| grep.is_match(&line.text))
+    }
+}
+
+/// The first word near the begin of a line that names a level.
+fn level_of(line: &[u8]) -> Option<usize> {
+    let begin = &line[..line.len().min(LEVEL_WITHIN)];
+    let words = begin.split(|b| !b.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let named = |word: &[u8]| {
+        LEVELS.iter().position(|names| names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes())))
+    };
+    words.filter_map(named).next()
+}
+
+fn run(args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    let definitions = client.definitions(args.targets.clone())?;
+    let mut shows = Shows::new(&definitions, &args, session);
+    let (mut sources, mut ends) = (Vec::new(), Vec::new());
+    for definition in &definitions {
+        let id = definition.process.id;
+        let chunks = client.output(Output { target: id.to_string(), kind: StreamKind::Both })?;
+        let end = chunks.last().map(|chunk| chunk.offset + chunk.data.len() as u64);
+        ends.push((id, end.unwrap_or(definition.process.output_end)));
+        sources.extend(sources_of(definition, &chunks, &args.wanted, session.remote.is_given()));
+    }
+    let mut last_ones = VecDeque::new();
+    let mut show = |shown: (ProcessId, Line), session: &mut Session| match args.tail {
+        Some(0) => {}
+        Some(most) => {
+            if last_ones.len() == most {
+                last_ones.pop_front();
+            }
+            last_ones.push_back(shown);
+        }
+        None => shows.line(shown.0, &shown.1, session),
+    };
+    for source in &mut sources {
+        advance(source, &args.wanted, Timestamp::default(), &shows_name(&definitions, source.id));
+    }
+    while let Some(first) = earliest(&sources) {
+        let source = &mut sources[first];
+        let Some((at, line)) = source.next.take() else { break };
+        show((source.id, line), session);
+        advance(source, &args.wanted, at, &shows_name(&definitions, source.id));
+        if session.out.is_broken() {
+            return Ok(0);
+        }
+    }
+    for (id, line) in last_ones {
+        shows.line(id, &line, session);
+    }
+    session.out.flush();
+    if args.follow && args.wanted.until.is_none() {
+        follow(&args, ends, &mut shows, session)?;
+    }
+    Ok(0)
+}
+
+fn shows_name(definitions: &[Definition], id: ProcessId) -> String {
+    let found = definitions.iter().find(|definition| definition.process.id == id);
+    found.map_or_else(|| id.to_string(), |definition| definition.process.label())
+}
+
+fn advance(source: &mut Source, wanted: &Wanted, last: Timestamp, label: &str) {
+    if let Err(e) = source.advance(wanted, last) {
+        stdout::notice(&format!("{label}: its log cannot be read: {e}"));
+        source.next = None;
+    }
+}
+
+/// Which of them is next: in order of time, and of those at one time in order of their names.
+fn earliest(sources: &[Source]) -> Option<usize> {
+    let all = sources.iter().enumerate();
+    all.filter_map(|(n, source)| Some((source.next.as_ref()?.0, n))).min().map(|(_, n)| n)
+}
+
+/// One for each file of a process, and one for what is in none.
+fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_remote: bool) -> Vec<Source> {
+    let (process, log) = (&definition.process, &definition.spec.log);
+    let is_first = chunks.first().is_none_or(|chunk| chunk.offset == 0);
+    let source = |lines| Source { id: process.id, lines, next: None, level: LEVEL_DEFAULT };
+    let files = if is_remote { &[][..] } else { &process.log_files[..] };
+    let of = |stderr: bool| -> Vec<Chunk> {
+        chunks.iter().filter(|chunk| chunk.stderr == stderr).cloned().collect()
+    };
+    let read = |path: &String, chunks: &[Chunk]| match log_of(path, log.format, chunks, is_first, wanted) {
+        Ok(lines) => lines,
+        Err(e) => {
+            stdout::notice(&format!("{}: {path} cannot be read, this is what is kept: {e}", process.label()));
+            Lines::kept(chunks, is_first)
+        }
+    };
+    match (log.paths(), files) {
+        ([Some(out), Some(err)], [file]) if out == err => vec![source(read(file, chunks))],
+        ([Some(_), Some(_)], [out, err]) => {
+            vec![source(read(out, &of(false))), source(read(err, &of(true)))]
+        }
+        ([Some(_), None], [out]) => {
+            vec![source(read(out, &of(false))), source(Lines::kept(&of(true), is_first))]
+        }
+        ([None, Some(_)], [err]) => {
+            vec![source(Lines::kept(&of(false), is_first)), source(read(err, &of(true)))]
+        }
+        _ => vec![source(Lines::kept(chunks, is_first))],
+    }
+}
+
+fn log_of(
+    path: &str,
+    format: LogFormat,
+    chunks: &[Chunk],
+    is_first: bool,
+    wanted: &Wanted,
+) -> io::Result<Lines> {
+    Lines::of(Path::new(path), format, (chunks, is_first), wanted.since)
+}
+
+/// What comes, over stops and starts.
+fn follow(
+    args: &LogsArgs,
+    mut ends: Vec<(ProcessId, u64)>,
+    shows: &mut Shows,
+    session: &mut Session,
+) -> Result<(), Error> {
+    let (mut client, mut waiting) = (session.client()?, session.client()?);
+    let seen = waiting.events(Events { since: 0, follow: false, target: None })?;
+    let since = seen.filter_map(|item| if let Ok(FeedItem::Event(e)) = item { Some(e.seq) } else { None });
+    let since = since.last().unwrap_or(0);
+    let mut events = waiting.events(Events { since, follow: true, target: None })?;
+    let mut levels: HashMap<ProcessId, usize> = HashMap::new();
+    loop {
+        stream(&mut client, args, &mut ends, &mut levels, shows, session)?;
+        if session.out.is_broken() || ends.is_empty() {
+            return Ok(());
+        }
+        // All are at rest: until one of them is started.
+        loop {
+            let Some(item) = events.next() else { return Ok(()) };
+            let FeedItem::Event(event) = item? else { continue };
+            let is_ours = event.id.is_some_and(|id| ends.iter().any(|(ours, _)| *ours == id));
+            if is_ours && event.kind == EventKind::Removed {
+                ends.retain(|(id, _)| event.id != Some(*id));
+                if ends.is_empty() {
+                    return Ok(());
+                }
+            } else if is_ours && event.kind == EventKind::Started {
+                break;
+            }
+        }
+    }
+}
+
+/// Until all of them are at rest.
+fn stream(
+    client: &mut Client,
+    args: &LogsArgs,
+    ends: &mut Vec<(ProcessId, u64)>,
+    levels: &mut HashMap<ProcessId, usize>,
+    shows: &mut Shows,
+    session: &mut Session,
+) -> Result<(), Error> {
+    let targets = ends.iter().map(|(id, _)| id.to_string()).collect();
+    let since = Since::Offsets(ends.iter().map(|(_, end)| *end).collect());
+    let mut open: HashMap<(ProcessId, bool), Vec<u8>> = HashMap::new();
+    let stream = match client.stream(Stream { targets, kind: StreamKind::Both, since }) {
+        // Removed meanwhile.
+        Err(e) if e.code == Code::NotFound => {
+            ends.clear();
+            return Ok(());
+        }
+        stream => stream?,
+    };
+    for item in stream {
+        match item? {
+            StreamItem::Chunk(chunk) => {
+                let end = chunk.offset + chunk.data.len() as u64;
+                ends.iter_mut().filter(|(id, _)| *id == chunk.id).for_each(|(_, known)| *known = end);
+                let text = open.entry((chunk.id, chunk.stderr)).or_default();
+                for piece in chunk.data.split_inclusive(|&b| b == b'\n') {
+                    text.extend_from_slice(piece);
+                    if text.last() == Some(&b'\n') || text.len() > LINE_OPEN_MAX {
+                        let text = std::mem::take(text);
+                        shows.stream_line(args, levels, (chunk.id, chunk.stderr, chunk.at), text, session);
+                    }
+                }
+            }
+            StreamItem::Gap(gap) => {
+                session.out.flush();
+                stdout::notice(&format!("{}: {} bytes were missed", shows.name(gap.id), gap.missed));
+            }
+            StreamItem::Ended(_) => {}
+        }
+        session.out.flush();
+        if session.out.is_broken() {
+            return Ok(());
+        }
+    }
+    for ((id, stderr), text) in open.into_iter().filter(|(_, text)| !text.is_empty()) {
+        shows.stream_line(args, levels, (id, stderr, Timestamp::now()), text, session);
+    }
+    session.out.flush();
+    Ok(())
+}
+
+/// A line that is followed is shown in pieces from this length on, in bytes.
+const LINE_OPEN_MAX: usize = 1 << 20;
+
+/// How lines get onto the screen.
+struct Shows {
+    names: HashMap<ProcessId, String>,
+    width: usize,
+    timestamps: bool,
+    prefix: bool,
+    escape: bool,
+}
+
+impl Shows {
+    fn new(definitions: &[Definition], args: &LogsArgs, session: &Session) -> Self {
+        let names: HashMap<_, _> = definitions.iter().map(|d| (d.process.id, d.process.label())).collect();
+        let width = names.values().map(String::len).max().unwrap_or(0);
+        let prefix = args.prefix || names.len() > 1;
+        Self { names, width, timestamps: args.timestamps, prefix, escape: session.out.is_terminal() }
+    }
+
+    fn name(&self, id: ProcessId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn stream_line(
+        &self,
+        args: &LogsArgs,
+        levels: &mut HashMap<ProcessId, usize>,
+        (id, stderr, at): (ProcessId, bool, Timestamp),
+        mut text: Vec<u8>,
+        session: &mut Session,
+    ) {
+        if text.last() == Some(&b'\n') {
+            text.pop();
+        }
+        let stream = Some(if stderr { "stderr" } else { "stdout" });
+        let line = Line { at: Some(at), stream, text };
+        if args.wanted.takes(&line, levels.entry(id).or_insert(LEVEL_DEFAULT)) {
+            self.line(id, &line, session);
+        }
+    }
+
+    fn line(&self, id: ProcessId, line: &Line, session: &mut Session) {
+        if session.is_json() {
+            session.object(&json!({
+                "id": id.to_string(),
+                "name": self.name(id),
+                "at": line.at.map(json::time),
+                "stream": line.stream,
+                "line": String::from_utf8_lossy(&line.text),
+            }));
+            return;
+        }
+        let mut out = Vec::with_capacity(line.text.len() + 64);
+        if self.timestamps {
+            out.extend_from_slice(line.at.map_or_else(|| "-".to_owned(), json::time).as_bytes());
+            out.push(b' ');
+        }
+        if self.prefix {
+            let mark = if line.stream == Some("stderr") { '!' } else { '|' };
+            let width = self.width;
+            out.extend_from_slice(format!("{:<width$} {mark} ", self.name(id)).as_bytes());
+        }
+        if self.escape {
+            out.extend_from_slice(Escaper::new().push(&line.text).as_bytes());
+        } else {
+            out.extend_from_slice(&line.text);
+        }
+        out.push(b'\n');
+        session.out.bytes(&out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(at: u64, text: &str) -> Line {
+        Line { at: Some(Timestamp(at)), stream: None, text: text.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_taken() {
+        let args = parse(&mut Arguments::of("web --grep time.*t --level warn --tail 5 -f")).unwrap();
+        assert!(args.follow && args.tail == Some(5));
+        let mut level = LEVEL_DEFAULT;
+        let takes = |text: &str, level: &mut usize| args.wanted.takes(&line(5, text), level);
+        assert!(takes("2026 WARN timeout", &mut level));
+        assert!(takes("  at timeout.c", &mut level), "it goes on");
+        assert!(!takes("INFO timeout", &mut level));
+        assert!(!takes("error: other", &mut level));
+        let wanted = Wanted { since: Some(Timestamp(5)), until: Some(Timestamp(6)), ..Wanted::default() };
+        let taken: Vec<_> = (4..=7).filter(|&at| wanted.takes(&line(at, "x"), &mut level)).collect();
+        assert_eq!(taken, [5, 6]);
+    }
+
+    #[test]
+    fn a_time_is_a_duration_back_or_a_moment() {
+        let ago = when("--since", "10m").unwrap();
+        assert!(Timestamp::now().0 - ago.0 >= 600_000);
+        assert_eq!(when("--since", "1970-01-01T00:00:01Z"), Ok(Timestamp(1000)));
+        for bad in ["yesterday", "10", "", "12:00"] {
+            assert!(when("--since", bad).is_err(), "{bad}");
+        }
+    }
+}
