@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::landlock::Landlock;
+use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::Needs;
 
 /// Every field of a spec, none as by default.
@@ -51,6 +52,17 @@ fn full() -> Spec {
         in_group: Some("web".into()),
     });
     (spec.labels, spec.autostart) = (vec![("k".into(), "v".into())], Some(false));
+    spec.log = Arc::new(Log {
+        file: Some("{name}.log".into()),
+        stdout: Some("/var/log/out".into()),
+        stderr: Some("/var/log/err".into()),
+        size: None,
+        age: Some(Duration::from_secs(9)),
+        keep: 0,
+        gzip: true,
+        format: LogFormat::Time,
+        prefix: Some("{stream} ".into()),
+    });
     spec
 }
 
