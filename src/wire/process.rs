@@ -217,6 +217,12 @@ pub struct Process {
     pub waits_for: String,
     /// Those do not come by themselves.
     pub is_blocked: bool,
+    /// Where the output of the latest run begins.
+    pub run_output_start: u64,
+    /// What the stop in progress has sent; 0: none is in progress.
+    pub stop_signal: u32,
+    /// When that was; none: there is none in progress, or SIGKILL has followed.
+    pub stop_asked_at: Option<Timestamp>,
     /// Why its output cannot be written to its log; empty: it can.
     pub log_trouble: String,
     /// Bytes of output that were lost to its log.
@@ -267,6 +273,9 @@ impl Process {
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
             blocked: self.is_blocked,
+            run_output_start: self.run_output_start,
+            stop_signal: self.stop_signal,
+            stop_asked_at: Timestamp::to_wire(self.stop_asked_at),
             log_trouble: self.log_trouble.clone(),
             log_lost: self.log_lost,
             log_files: self.log_files.clone(),
@@ -308,6 +317,9 @@ impl Process {
             status: w.status,
             waits_for: w.waits_for,
             is_blocked: w.blocked,
+            run_output_start: w.run_output_start,
+            stop_signal: w.stop_signal,
+            stop_asked_at: Timestamp::from_wire(w.stop_asked_at),
             log_trouble: w.log_trouble,
             log_lost: w.log_lost,
             log_files: w.log_files,

@@ -30,6 +30,7 @@ use crate::wire::process::{Process as Shown, State};
 use crate::wire::record::{Record, StopPhase};
 use crate::wire::request::OutdatedRun;
 use crate::wire::spec::{Scope, Spec};
+use crate::wire::time::Timestamp;
 
 /// How much of a command line is shown, in bytes.
 const COMMAND_SHOWN_MAX: usize = 4096;
@@ -410,11 +411,16 @@ impl Process {
         let ready = record.ready || is_done(&record, &spec);
         let unwritten = if self.log.is_on() { ring.tail().saturating_sub(self.log.written()) } else { 0 };
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
+        let is_asked = record.state == State::Stopping && record.stop.phase == StopPhase::Asked;
+        let asked_at = |deadline: Timestamp| Timestamp(deadline.0.saturating_sub(record.stop.timeout_ms));
         Shown {
             id: record.id,
             next_attempt_at: deadline_in(State::Backoff),
             kill_at: deadline_in(State::Stopping)
                 .filter(|_| !record.stop.no_kill && record.stop.phase == StopPhase::Asked),
+            stop_signal: if record.state == State::Stopping { record.stop.signal } else { 0 },
+            stop_asked_at: record.deadline_at.filter(|_| is_asked).map(asked_at),
+            run_output_start: record.output_from,
             name: record.name,
             instance: record.instance,
             run: record.run,
