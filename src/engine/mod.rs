@@ -31,12 +31,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
 use crate::engine::history::journal;
-use crate::engine::process::handle::{AnswerTo, Ask, Msg, Process};
+use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::process::input::StopOrder;
 use crate::engine::service::Engine;
 use crate::engine::settings::{HistorySettings, SinkSettings};
@@ -46,13 +46,14 @@ use crate::listener::{self, Limits, Service, Ways};
 use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
+use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
 use crate::wire::leader::Leader;
-use crate::wire::time::millis;
+use crate::wire::time::{Timestamp, millis};
 
 pub use crate::engine::takeover::Options;
 
@@ -170,6 +171,10 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
 /// store.
 const STOP_BESIDE_GRACE_MS: u64 = 10_000;
 
+/// From when on it is said for whom the end of the service waits, and of how many.
+const STOP_TOLD_AFTER: Duration = Duration::from_secs(1);
+const STOP_TOLD_MAX: usize = 5;
+
 /// Ends everything and says so to the keeper, on a thread of its own: the keeper's messages are needed for
 /// it.
 fn stop_all(engine: &Arc<Engine>, hurry: bool) {
@@ -197,7 +202,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
             }
             drop(to);
             // Each answers once: gone, or stuck and beyond our means.
-            answers.iter().take(some.len()).for_each(drop);
+            await_all(&ending, &some, &answers);
         }
         logs::finish(&ending.context, &ending.table);
         ending.context.write_queue.flush();
@@ -207,4 +212,39 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         // The keeper's own deadline ends the service then.
         engine.context.stopping.store(true, Ordering::Release);
     }
+}
+
+/// Waits until each has answered, and says for whom, again after twice the time.
+fn await_all(engine: &Engine, some: &[Arc<Process>], answers: &Receiver<Answered>) {
+    let (begin, mut step, mut left) = (Instant::now(), STOP_TOLD_AFTER, some.len());
+    while left > 0 {
+        match answers.recv_timeout((begin + step).saturating_duration_since(Instant::now())) {
+            Ok(_) => left -= 1,
+            Err(RecvTimeoutError::Timeout) => {
+                engine.context.say(&waits_for(some, Timestamp::now()));
+                step *= 2;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// `waits for web-1 (SIGTERM 4 s ago, SIGKILL in 6 s)`.
+fn waits_for(some: &[Arc<Process>], now: Timestamp) -> String {
+    let left = some.iter().map(|p| p.show()).filter(|p| !p.state.is_at_rest());
+    let mut told: Vec<String> = left
+        .map(|p| {
+            let seconds = |from: Timestamp, to: Timestamp| to.0.saturating_sub(from.0) / 1000;
+            let asked = p
+                .stop_asked_at
+                .map(|at| format!("{} {} s ago", signal::name(p.stop_signal), seconds(at, now)));
+            let kill = p.kill_at.map(|at| format!("SIGKILL in {} s", seconds(now, at)));
+            let how: Vec<String> = asked.into_iter().chain(kill).collect();
+            if how.is_empty() { p.label() } else { format!("{} ({})", p.label(), how.join(", ")) }
+        })
+        .collect();
+    let more = told.len().saturating_sub(STOP_TOLD_MAX);
+    told.truncate(STOP_TOLD_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("waits for {}{more}", told.join(", "))
 }

@@ -6,6 +6,9 @@ use crate::wire::process::Exit;
 use crate::wire::proto::v1;
 use crate::wire::time::Timestamp;
 
+/// What the detail of a signal ends with that the survivors of a run get which ended by itself.
+pub const LEFT_BEHIND: &str = "that it left behind";
+
 /// The cause of events that follow from what a new engine or service has found.
 pub const CAUSE_RECONCILER: &str = "reconciler";
 

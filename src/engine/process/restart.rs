@@ -92,6 +92,11 @@ pub fn plan(next: Next, record: &Record, rules: &RestartRules) -> String {
     }
 }
 
+/// How many restarts it took to give up.
+pub fn gave_up(restarts: u32) -> String {
+    format!("after {restarts} {} within the window", if restarts == 1 { "restart" } else { "restarts" })
+}
+
 /// The window begins with its first restart.
 fn window_is_over(record: &Record, rules: &RestartRules, now: Now) -> bool {
     record.window_restarts == 0 || now.mono_ms.saturating_sub(record.window_start) > millis(rules.window)

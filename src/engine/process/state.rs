@@ -511,7 +511,7 @@ impl Step<'_> {
             Next::GiveUp => {
                 let n = self.record.window_restarts;
                 self.record.cause = "restart limit".to_owned();
-                self.rest(State::Failed, EventKind::GaveUp, &format!("after {n} restarts within the window"));
+                self.rest(State::Failed, EventKind::GaveUp, &restart::gave_up(n));
             }
             Next::Run { after_ms } => {
                 restart::count(self.record, &self.rules.restart, self.now);

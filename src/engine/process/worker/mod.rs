@@ -365,7 +365,8 @@ impl Worker {
             Action::Signal { .. } if self.tree.leader_gone && matches!(self.rest, Rest::Empty) => None,
             Action::Signal { signal, scope, whom } => {
                 // What cannot be signalled is still there when the grace is over.
-                let _ = self.process.context.reserve.with(|| self.tree.tell(signal, scope, whom));
+                let reached = self.process.context.reserve.with(|| self.tree.tell(signal, scope, whom));
+                self.note_left_behind(signal, reached.unwrap_or(0));
                 None
             }
             Action::Kill { scope } => {
