@@ -2,10 +2,11 @@
 """Starts a process on a Provost service over gRPC, prints its output as it comes, and tells how it ended.
 
     pip install grpcio grpcio-tools
-    docs/client.py [--host HOST:PORT] [--certs DIR] [--user NAME] [-- PROGRAM [ARG...]]
+    docs/client.py [--host HOST:PORT] [--certs DIR] [--client NAME] [--user NAME] [-- PROGRAM [ARG...]]
 
-The certificates are those of 'provost cert init'; the password is in $PROVOST_PASSWORD. Without either, it is
-the user of packaging/demo.toml. The messages are described in proto/provost/v1.
+The certificates are those of 'provost cert init', of any client: --client ann takes ann.pem and ann.key in the
+directory, and --cert, --key and --ca name files anywhere. The password is in $PROVOST_PASSWORD. Without either,
+it is the user of packaging/demo.toml. The messages are described in proto/provost/v1.
 """
 
 import argparse
@@ -31,12 +32,12 @@ def default_certs():
     return pathlib.Path(state) / "provost/certs"
 
 
-def connect(host, certs, user, password):
+def connect(host, ca, key, cert, user, password):
     """A channel whose calls carry the user's name and password."""
     tls = grpc.ssl_channel_credentials(
-        root_certificates=(certs / "ca.pem").read_bytes(),
-        private_key=(certs / "client.key").read_bytes(),
-        certificate_chain=(certs / "client.pem").read_bytes(),
+        root_certificates=ca.read_bytes(),
+        private_key=key.read_bytes(),
+        certificate_chain=cert.read_bytes(),
     )
     basic = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
@@ -51,12 +52,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", default="localhost:7443")
     parser.add_argument("--certs", type=pathlib.Path, default=default_certs())
+    parser.add_argument("--client", default="client")
+    parser.add_argument("--cert", type=pathlib.Path)
+    parser.add_argument("--key", type=pathlib.Path)
+    parser.add_argument("--ca", type=pathlib.Path)
     parser.add_argument("--user", default="demo")
     parser.add_argument("program", nargs="*", default=["sh", "-c", "for n in 1 2 3; do echo line $n; sleep 1; done"])
     options = parser.parse_args()
     password = os.environ.get("PROVOST_PASSWORD", "demo")
 
-    with connect(options.host, options.certs, options.user, password) as channel:
+    ca = options.ca or options.certs / "ca.pem"
+    key = options.key or options.certs / f"{options.client}.key"
+    cert = options.cert or options.certs / f"{options.client}.pem"
+
+    with connect(options.host, ca, key, cert, options.user, password) as channel:
         provost = services.ProcessServiceStub(channel)
         spec = process_messages.ProcessSpec(command=options.program)
         started = provost.Start(messages.StartRequest(spec=spec)).results[0].process
