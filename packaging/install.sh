@@ -1,5 +1,5 @@
 #!/bin/sh
-# packaging/install.sh BINARY ROOT: installs the program, its manual page, and completions for three shells below ROOT.
+# packaging/install.sh BINARY ROOT: installs the program, its manual pages, and completions for three shells below ROOT.
 # The completions come from the program itself, so they always fit it.
 set -eu
 
@@ -9,6 +9,9 @@ root=$2
 
 install -D -m 755 "$binary" "$root/bin/provost"
 install -D -m 644 "$here/provost.1" "$root/share/man/man1/provost.1"
+install -d -m 755 "$root/share/man/man5"
+"$binary" help --man=config > "$root/share/man/man5/provost.toml.5"
+chmod 644 "$root/share/man/man5/provost.toml.5"
 
 completions() {
     install -d -m 755 "$(dirname "$root/share/$2")"
@@ -19,4 +22,4 @@ completions bash bash-completion/completions/provost
 completions zsh zsh/site-functions/_provost
 completions fish fish/vendor_completions.d/provost.fish
 
-echo "installed $("$binary" version | sed -n 1p): $root/bin/provost, its manual page and completions"
+echo "installed $("$binary" version | sed -n 1p): $root/bin/provost, its manual pages and completions"

@@ -20,8 +20,9 @@ use crate::wire::id::ProcessId;
 use crate::wire::reply::{Definition, Item};
 use crate::wire::request::{List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
 
-pub const COMMAND: Command =
-    Command::new("apply", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+pub const COMMAND: Command = Command::new("apply", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .destroys()
+    .takes(Positional::Nothing);
 const SUMMARY: &str = "Make the processes be what the configuration declares";
 const HELP: &str = "\
 Usage: provost apply [OPTIONS] [FILE|DIR]
@@ -72,7 +73,9 @@ fn parse(arguments: &mut Arguments) -> Result<ApplyArgs, Error> {
 }
 
 fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
-    let path = args.path.or_else(state::default_config).ok_or_else(|| {
+    // That of the service that is addressed, or else the one that it would have.
+    let of_service = || state::of_service(&session.socket().ok()?).config;
+    let path = args.path.or_else(of_service).or_else(state::default_config).ok_or_else(|| {
         Error::usage("there is no configuration where one usually is").hint("name it: provost apply FILE")
     })?;
     // Its age before it is read: what is changed meanwhile is newer.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::Arg;
@@ -15,6 +16,23 @@ use crate::cli::remote::RemoteOptions;
 use crate::cli::values;
 use crate::wire::error::Error;
 use crate::wire::id::{Target, quoted};
+
+/// Numbers that options take, with their range.
+pub trait Whole: FromStr {
+    const MIN: i128;
+    const MAX: i128;
+}
+
+macro_rules! whole {
+    ($($number:ty),*) => {
+        $(impl Whole for $number {
+            const MIN: i128 = <$number>::MIN as i128;
+            const MAX: i128 = <$number>::MAX as i128;
+        })*
+    };
+}
+
+whole!(u16, u32, u64, usize, i32);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Argument {
@@ -28,7 +46,7 @@ pub struct Shared {
     pub socket: Option<PathBuf>,
     pub json: bool,
     pub help: bool,
-    /// `--host` and the like, which stand in front of the command: behind it, some mean something else.
+    /// `--host` and the like. Behind a command that has an option of the same name, it is the command's.
     pub remote: RemoteOptions,
 }
 
@@ -40,6 +58,8 @@ pub struct Arguments {
     command: Option<&'static About>,
     /// The values read so far.
     values: Vec<String>,
+    /// All words as they came, without what stands behind `--`.
+    words: Vec<String>,
     /// The options seen so far that every command shares.
     pub shared: Shared,
 }
@@ -65,10 +85,11 @@ impl Arguments {
             program
         });
         Ok(Self {
-            parser: lexopt::Parser::from_args(texts),
+            parser: lexopt::Parser::from_args(texts.clone()),
             program,
             command: None,
             values: Vec::new(),
+            words: texts,
             shared: Shared::default(),
         })
     }
@@ -86,6 +107,30 @@ impl Arguments {
             return Err(self.unknown("--json"));
         }
         Ok(())
+    }
+
+    /// Whether `--json` is among the words, before any of them is understood.
+    pub fn has_json(&self) -> bool {
+        self.words.iter().any(|word| word == "--json")
+    }
+
+    /// The words that nobody has read yet; from here on there are none.
+    pub fn rest(&mut self) -> Vec<String> {
+        self.parser.try_raw_args().map(|rest| rest.map(text).collect()).unwrap_or_default()
+    }
+
+    /// Has these read next.
+    pub fn insert(&mut self, words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).chain(self.rest()).collect();
+        self.parser = lexopt::Parser::from_args(words);
+    }
+
+    /// All words from this one on, and those before it behind the command's name.
+    pub fn split_at(&self, word: &str) -> (&[String], &[String]) {
+        let name = self.command.and_then(|command| self.words.iter().position(|w| w == command.name));
+        let begin = name.map_or(0, |at| at + 1);
+        let at = self.words[begin..].iter().position(|w| w == word).map_or(self.words.len(), |at| begin + at);
+        (&self.words[begin..at], &self.words[at..])
     }
 
     /// Takes what stands behind `--`; none when there is no `--`.
@@ -111,7 +156,7 @@ impl Arguments {
                         self.shared.json = true
                     }
                     "--help" | "-h" => self.shared.help = true,
-                    name if self.command.is_none() && remote::NAMES.contains(&name) => {
+                    name if remote::NAMES.contains(&name) && !self.is_own(name) => {
                         let value = self.value(name)?;
                         self.shared.remote.take(name, value);
                     }
@@ -121,6 +166,12 @@ impl Arguments {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the command has an option of this name itself.
+    fn is_own(&self, option: &str) -> bool {
+        let is_it = |flag: manual::Flag| flag.names.iter().any(|name| name == option);
+        self.command.is_some_and(|command| manual::options(command).into_iter().any(is_it))
     }
 
     /// Behind `--` every word is a value.
@@ -148,11 +199,14 @@ impl Arguments {
     }
 
     /// The value of the option just read, as a number.
-    pub fn number<T: std::str::FromStr>(&mut self, option: &str) -> Result<T, Error> {
+    pub fn number<T: Whole>(&mut self, option: &str) -> Result<T, Error> {
         let value = self.value(option)?;
         value.parse().map_err(|_| {
-            Error::usage(format!("bad value {} of {option}", quoted(&value)))
-                .hint("write a whole number in its range")
+            Error::usage(format!("bad value {} of {option}", quoted(&value))).hint(format!(
+                "write a whole number from {} to {}",
+                T::MIN,
+                T::MAX
+            ))
         })
     }
 
@@ -205,7 +259,6 @@ impl Arguments {
     }
 
     /// The first of the values so far.
-    #[cfg(feature = "gateway")]
     pub fn first_value(&self) -> Option<&str> {
         self.values.first().map(String::as_str)
     }
@@ -235,6 +288,11 @@ impl Arguments {
             target.parse::<Target>()?;
         }
         Ok(self.values())
+    }
+
+    /// The same where no target means all.
+    pub fn targets_or_all(&mut self) -> Result<Vec<String>, Error> {
+        if self.values.is_empty() { Ok(Vec::new()) } else { self.targets() }
     }
 
     /// The same for a command with exactly one target.

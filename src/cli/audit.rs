@@ -23,6 +23,10 @@ that repeat are counted in one line. It is kept for 90 days ([history] keep_audi
 
 Options:
       --since SEQ            Lines after this number; else all that are kept
+
+Examples:
+  provost audit
+  provost audit --since 10
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<u64, Error> {

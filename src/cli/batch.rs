@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::cli::suggest;
 use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
@@ -55,7 +56,7 @@ pub fn report(
     expectation: impl Fn(&Process) -> Expectation,
 ) -> Counts {
     let mut counts = Counts::default();
-    for item in items {
+    for item in &suggest::better_items(session, items) {
         if session.is_json() {
             session.object(&json::item(item));
         }

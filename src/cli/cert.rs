@@ -40,6 +40,7 @@ const DAY_MS: u64 = 86_400_000;
 const TAKEN: [&str; 3] = ["ca", "server", "crl"];
 
 pub const COMMAND: Command = Command::new("cert", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .destroys()
     .takes(Positional::OneOf(&["init", "show", "revoke"]));
 const SUMMARY: &str = "Make certificates for gRPC, or show them";
 const HELP: &str = "\
@@ -58,10 +59,16 @@ role, file.
 
 Options:
       --dir DIR              Where (certs in the directory of the service's state)
+      --state DIR            The state directory (that of the service at the socket)
       --host NAME            A name or an address of the service, besides localhost and this machine's
       --client NAME          The client's name (client.provost; others are in NAME.pem and NAME.key)
       --days N               How long they are valid, 1 to 3650 (397); the authority: 10 years
       --config FILE          show: the role that each name has there
+
+Examples:
+  provost cert init --host web.example.org
+  provost cert init --client ann.example.org
+  provost cert show
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -73,9 +80,11 @@ enum CertArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<CertArgs, Error> {
     let (mut dir, mut config, mut hosts, mut client, mut days) = (None, None, Vec::new(), None, None);
+    let mut state = None;
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--dir" => dir = Some(PathBuf::from(arguments.value(&option)?)),
+            "--state" => state = Some(PathBuf::from(arguments.value(&option)?)),
             "--config" => config = Some(PathBuf::from(arguments.value(&option)?)),
             "--host" => hosts.push(arguments.value(&option)?),
             "--client" => client = Some(arguments.value(&option)?),
@@ -83,6 +92,7 @@ fn parse(arguments: &mut Arguments) -> Result<CertArgs, Error> {
             _ => return Err(arguments.unknown(&option)),
         }
     }
+    let dir = dir.or_else(|| state.map(|state| state.join("certs")));
     let verb = arguments.next_value();
     let files = |arguments: &mut Arguments| arguments.values().into_iter().map(PathBuf::from).collect();
     match verb.as_deref() {
@@ -150,9 +160,15 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
 fn find_directory(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Error> {
     let dir = match dir {
         Some(dir) => dir,
-        None => state::directory(&session.socket()?)?.join("certs"),
+        None => state_directory(session)?.join("certs"),
     };
     absolute(&dir).map_err(|e| cannot("use", &dir, &e))
+}
+
+/// That of the service that is addressed.
+fn state_directory(session: &Session) -> Result<PathBuf, Error> {
+    let socket = session.socket()?;
+    state::of_service(&socket).state.map_or_else(|| state::directory(&socket), Ok)
 }
 
 /// A certificate, and what became of it.
@@ -395,7 +411,7 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
 }
 
 fn roles(config: &Path, session: &Session) -> Result<BTreeMap<String, Role>, Error> {
-    let state = state::directory(&session.socket()?)?;
+    let state = state_directory(session)?;
     let grpc = config::load(config, Some(&state))?.grpc;
     let grpc = grpc.ok_or_else(|| Error::usage(format!("there is no [grpc] in {}", text::path(config))))?;
     Ok(grpc.roles.by_certificate)

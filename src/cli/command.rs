@@ -2,7 +2,7 @@
 //! each command has a `COMMAND`, and `cli/mod.rs` has the table of them.
 
 use crate::cli::arguments::Arguments;
-use crate::cli::manual::{About, Answers, Positional};
+use crate::cli::manual::{About, Answers, Effect, Positional};
 use crate::cli::session::Session;
 use crate::wire::error::{Code, Error};
 
@@ -33,15 +33,29 @@ pub fn job<A: 'static>(args: A, run: fn(A, &mut Session) -> Result<u8, Error>) -
 }
 
 impl Command {
-    /// As most commands are: it takes targets, knows `--json`, and its exit code tells how it did itself.
+    /// As most commands are: it only reads, takes targets, knows `--json`, and its exit code tells how it did
+    /// itself.
     pub const fn new(
         name: &'static str,
         summary: &'static str,
         help: &'static str,
         parse: fn(&mut Arguments) -> Result<Job, Error>,
     ) -> Self {
-        let about = About { name, summary, help, answers: Answers::Json, arguments: Positional::Targets };
+        let (answers, arguments, effect) = (Answers::Json, Positional::Targets, Effect::Read);
+        let about = About { name, summary, help, answers, arguments, effect };
         Self { about, codes: Codes::Own, parse }
+    }
+
+    /// Changes something.
+    pub const fn writes(mut self) -> Self {
+        self.about.effect = Effect::Write;
+        self
+    }
+
+    /// Removes something for good, or can.
+    pub const fn destroys(mut self) -> Self {
+        self.about.effect = Effect::Destructive;
+        self
     }
 
     /// Takes these arguments instead of targets.

@@ -9,16 +9,25 @@ use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
+use crate::client::Client;
 use crate::wire::error::Error;
 use crate::wire::health::{Health, Reconciled, Sink, Store};
+use crate::wire::id::GATEWAY;
+use crate::wire::process::{Process, State};
+use crate::wire::request::List;
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
     Command::new("doctor", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
-const SUMMARY: &str = "Show whether the service is well: its database, its sinks";
+const SUMMARY: &str = "Show whether the service is well: its database, its sinks, its gateway";
 const HELP: &str = "\
 Usage: provost doctor
 
-A line for each part. Exits with 3 when one of them is not well.
+A line for each part: the database, each sink, the gateway for gRPC, and what was found at the start. Exits
+with 3 when one of them is not well.
+
+Examples:
+  provost doctor
 ";
 
 pub const RECONCILE: Command = Command::new("reconcile", RECONCILE_SUMMARY, RECONCILE_HELP, |arguments| {
@@ -31,6 +40,9 @@ Usage: provost reconcile
 
 What became of each process when the service began, or when an engine took over: started, stopped,
 adopted, lost (it ended and nobody saw it), ended (it had outlived its service), left (alone).
+
+Examples:
+  provost reconcile
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<(), Error> {
@@ -38,20 +50,42 @@ fn parse(arguments: &mut Arguments) -> Result<(), Error> {
 }
 
 fn run((): (), session: &mut Session) -> Result<u8, Error> {
-    let health = session.client()?.health()?;
-    let is_well = is_well(&health);
+    let mut client = session.client()?;
+    let health = client.health()?;
+    let gateway = gateway(&mut client);
+    let gateway_fails = gateway.as_ref().is_some_and(|p| matches!(p.state, State::Failed | State::Backoff));
+    let is_well = is_well(&health) && !gateway_fails;
     if session.is_json() {
         let mut object = in_json(&health);
         object["well"] = is_well.into();
+        object["gateway"] = gateway.as_ref().map(gateway_json).into();
         session.object(&object);
     } else {
         session.out.line(&store(&health.store));
         for sink in &health.sinks {
             session.out.line(&self::sink(sink));
         }
+        session.out.line(&format!("gateway: {}", gateway_state(gateway.as_ref())));
         session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));
     }
     Ok(if is_well { 0 } else { 3 })
+}
+
+/// The process that speaks gRPC, where it has begun and we may see it.
+pub fn gateway(client: &mut Client) -> Option<Process> {
+    let all = client.list(List { pattern: Some(GATEWAY.to_owned()), all: true, ..List::default() }).ok()?;
+    all.into_iter().find(|p| p.internal)
+}
+
+pub fn gateway_json(p: &Process) -> Value {
+    json!({ "state": p.state.name(), "pid": p.pid })
+}
+
+pub fn gateway_state(gateway: Option<&Process>) -> String {
+    let none = || {
+        "none; it begins with [grpc] in the configuration, or at the first gRPC connection here".to_owned()
+    };
+    gateway.map_or_else(none, |p| text::state(p, Timestamp::now()))
 }
 
 fn run_reconcile((): (), session: &mut Session) -> Result<u8, Error> {

@@ -15,6 +15,7 @@ use crate::wire::request::EnvChange;
 use crate::wire::spec::check_env;
 
 pub const COMMAND: Command = Command::new("env", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::OneOf(&["list", "set", "unset"]));
 const SUMMARY: &str = "Show or change the variables that every process gets";
 const HELP: &str = "\
@@ -23,6 +24,11 @@ Usage: provost env [list]
        provost env unset K...
 
 Processes see a change at their next start.
+
+Examples:
+  provost env
+  provost env set LEVEL=info REGION=eu
+  provost env unset REGION
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<EnvChange, Error> {

@@ -1,14 +1,17 @@
 //! `provost events`: what happened, and what happens.
 
+use std::collections::VecDeque;
+
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
-use crate::client::FeedItem;
+use crate::cli::values;
+use crate::client::{Client, FeedItem};
 use crate::wire::error::Error;
-use crate::wire::event::{Event, EventKind};
+use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind};
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("events", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
@@ -20,34 +23,91 @@ A line for each event: number, time, process, what happened. Numbers have no hol
 no longer kept are told on standard error.
 
 Options:
-      --follow               Go on as events happen
-      --since SEQ            Events after this number; else all that are kept
+  -f, --follow               Go on as events happen, beginning with the next one
+      --since WHERE          Events after this number; start: all that are kept, as without --follow; now
+  -n, --limit N              Only the last N of those that are kept; with --follow, and then go on
+
+Examples:
+  provost events --limit 20
+  provost events --follow web
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<Events, Error> {
-    let mut events = Events::default();
+/// What to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct EventsArgs {
+    target: Option<String>,
+    follow: bool,
+    since: Option<Begin>,
+    limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    After(u64),
+    Now,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<EventsArgs, Error> {
+    let mut args = EventsArgs::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--follow" => events.follow = true,
-            "--since" => events.since = arguments.number(&option)?,
+            "--follow" | "-f" => args.follow = true,
+            "--since" => args.since = Some(begin(&arguments.value(&option)?)?),
+            "--limit" | "-n" => args.limit = Some(arguments.number(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    events.target = arguments.optional_target()?;
-    Ok(events)
+    args.target = arguments.optional_target()?;
+    Ok(args)
 }
 
-fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
-    let follow = events.follow;
-    for item in session.client()?.events(events)? {
-        match item? {
-            FeedItem::Event(event) if session.is_json() => session.object(&json::event(&event)),
-            FeedItem::Event(event) => session.out.line(&line(&event)),
-            FeedItem::Missed(count) => {
-                session.out.flush();
-                stdout::notice(&format!("{count} events are no longer kept"));
-            }
+fn begin(text: &str) -> Result<Begin, Error> {
+    match text {
+        "start" => Ok(Begin::After(0)),
+        "now" => Ok(Begin::Now),
+        _ => {
+            let bad = |_| values::bad("--since", text, "write start, now, or the number of an event");
+            text.parse().map(Begin::After).map_err(bad)
         }
+    }
+}
+
+/// The number of the last event that there is.
+pub fn last(client: &mut Client) -> Result<u64, Error> {
+    let last = client.service()?.last_event;
+    if last > 0 {
+        return Ok(last);
+    }
+    // Through a gateway it is not told.
+    let mut last = 0;
+    for item in client.events(Events::default())? {
+        if let FeedItem::Event(event) = item? {
+            last = event.seq;
+        }
+    }
+    Ok(last)
+}
+
+fn run(args: EventsArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut targets: Vec<String> = args.target.into_iter().collect();
+    let mut client = session.client_for(&mut targets)?;
+    let target = targets.pop();
+    let kept = match (args.since, args.limit) {
+        (Some(Begin::After(seq)), _) => seq,
+        (Some(Begin::Now), _) => last(&mut client)?,
+        (None, None) if args.follow => last(&mut client)?,
+        (None, _) => 0,
+    };
+    let mut events = Events { since: kept, follow: args.follow, target };
+    if let Some(limit) = args.limit {
+        events.since = show_last(&mut client, &events, limit, session)?;
+        if !args.follow {
+            return Ok(0);
+        }
+    }
+    let follow = events.follow;
+    for item in client.events(events)? {
+        show(item?, session);
         if follow {
             session.out.flush();
         }
@@ -56,6 +116,43 @@ fn run(events: Events, session: &mut Session) -> Result<u8, Error> {
         }
     }
     Ok(0)
+}
+
+/// The last ones of those that are kept. Returns the number of the last.
+fn show_last(
+    client: &mut Client,
+    events: &Events,
+    limit: usize,
+    session: &mut Session,
+) -> Result<u64, Error> {
+    let (mut last, mut seq) = (VecDeque::new(), events.since);
+    for item in client.events(Events { follow: false, ..events.clone() })? {
+        match item? {
+            FeedItem::Event(event) => {
+                seq = event.seq;
+                last.push_back(event);
+                if last.len() > limit {
+                    last.pop_front();
+                }
+            }
+            // Of what is not shown anyway.
+            FeedItem::Missed(_) => {}
+        }
+    }
+    last.into_iter().for_each(|event| show(FeedItem::Event(event), session));
+    session.out.flush();
+    Ok(seq)
+}
+
+fn show(item: FeedItem, session: &mut Session) {
+    match item {
+        FeedItem::Event(event) if session.is_json() => session.object(&json::event(&event)),
+        FeedItem::Event(event) => session.out.line(&line(&event)),
+        FeedItem::Missed(count) => {
+            session.out.flush();
+            stdout::notice(&format!("{count} events are no longer kept"));
+        }
+    }
 }
 
 /// An event on a line of its own.
@@ -78,14 +175,21 @@ pub fn arguments(e: &Event) -> String {
     facts.extend(e.pid.map(|pid| format!("pid {pid}")));
     facts.extend(e.exit.as_ref().map(|exit| format!("{} after {}", text::end(exit), text::span(exit.ran))));
     facts.extend((!e.detail.is_empty()).then(|| text::escaped(&e.detail).into_owned()));
-    facts.extend(
-        (is_asked_for(e.kind) && !e.cause.is_empty()).then(|| format!("by {}", text::escaped(&e.cause))),
-    );
-    if facts.is_empty() {
-        e.kind.name().to_owned()
-    } else {
-        format!("{} ({})", e.kind.name(), facts.join(", "))
+    facts.extend((is_asked_for(e.kind) && !e.cause.is_empty()).then(|| match e.cause.as_str() {
+        CAUSE_RECONCILER => "as the service found it".to_owned(),
+        cause => format!("by {}", text::escaped(cause)),
+    }));
+    let what = title(e);
+    if facts.is_empty() { what.to_owned() } else { format!("{what} ({})", facts.join(", ")) }
+}
+
+/// What people are told. Scripts have the names.
+fn title(e: &Event) -> &'static str {
+    // It tells of the run to come; that the one before has failed is told by its end.
+    if e.kind == EventKind::AttemptFailed && e.detail.starts_with("attempt") {
+        return "restart planned";
     }
+    e.kind.name()
 }
 
 /// Whether a client or a rule asked for it. Any other event only follows from one that was asked for.
@@ -132,8 +236,10 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        let events = parsed("--follow --since 12 web").unwrap();
-        assert_eq!(events, Events { since: 12, follow: true, target: Some("web".into()) });
+        let args = parsed("-f --since 12 web -n 5").unwrap();
+        assert_eq!((args.since, args.follow, args.limit), (Some(Begin::After(12)), true, Some(5)));
+        assert_eq!(args.target.as_deref(), Some("web"));
+        assert_eq!(parsed("--since now").unwrap().since, Some(Begin::Now));
         assert!(parsed("a b").is_err());
         assert!(parsed("--since x").is_err());
     }

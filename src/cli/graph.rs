@@ -30,6 +30,10 @@ longest, when it was ready (@, from the first one's start on) and what it took i
 
 Options:
       --times                The chain of the last start
+
+Examples:
+  provost graph
+  provost graph --times web
 ";
 
 struct GraphArgs {
@@ -48,13 +52,14 @@ fn parse(arguments: &mut Arguments) -> Result<GraphArgs, Error> {
     Ok(GraphArgs { targets: arguments.values(), is_timed })
 }
 
-fn run(args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(mut args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let all = definitions(&mut client)?;
     let graph = Graph::new(&all);
     let tops = match args.targets.is_empty() {
         true => graph.tops(),
         false => {
+            client = session.client_for(&mut args.targets)?;
             let mut tops = Vec::new();
             for item in client.status(args.targets)? {
                 match (item.process, item.error) {

@@ -21,7 +21,10 @@ A line for each event, oldest first, also from before the service was started. O
 removed, its UUID still has one.
 
 Options:
-      --limit N              Only the last N
+  -n, --limit N              Only the last N
+
+Examples:
+  provost history --limit 20 web
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ fn parse(arguments: &mut Arguments) -> Result<HistoryArgs, Error> {
     let mut limit = None;
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--limit" => limit = Some(arguments.number(&option)?),
+            "--limit" | "-n" => limit = Some(arguments.number(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }
     }

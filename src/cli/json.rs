@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::text;
+use crate::sys::signal;
 use crate::wire::error::Error;
 pub use crate::wire::json::{base64, event, exit, time};
 use crate::wire::process::{Process, StartFailure};
@@ -32,6 +33,9 @@ pub fn process(p: &Process) -> Value {
         "max_restarts": p.max_restarts,
         "next_attempt_at": maybe_time(p.next_attempt_at),
         "kill_at": maybe_time(p.kill_at),
+        "stop_signal": (p.stop_signal != 0).then(|| signal::name(p.stop_signal)),
+        "stop_asked_at": maybe_time(p.stop_asked_at),
+        "run_output_start": p.run_output_start,
         "cause": p.cause,
         "restart": p.restart.name(),
         "output_start": p.output_start,
@@ -101,6 +105,16 @@ pub fn chunk(c: &Chunk) -> Value {
     };
     out[key] = value.into();
     out
+}
+
+/// A run begins at this offset of a process's output.
+pub fn run_begins(p: &Process) -> Value {
+    json!({
+        "id": p.id.to_string(),
+        "offset": p.run_output_start,
+        "run": p.run,
+        "pid": p.pid,
+    })
 }
 
 /// Output bytes that were missed.

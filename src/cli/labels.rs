@@ -30,6 +30,12 @@ impl Labels {
         Self { names, extras, width, open: None }
     }
 
+    /// One more process.
+    pub fn add(&mut self, id: ProcessId, name: String) {
+        self.width = self.width.max(name.len());
+        self.names.insert(id, name);
+    }
+
     /// What a process is called.
     pub fn name(&self, id: ProcessId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| id.to_string())

@@ -1,57 +1,193 @@
-//! `provost list`: what there is. A table for people, lines for `cut`.
+//! `provost list`: what there is. A table for people, lines for `cut` and for scripts.
 
-use std::env;
+use std::time::Duration;
 
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::events;
+use crate::cli::format::Format;
 use crate::cli::json;
+use crate::cli::process_table::{self, Colours};
 use crate::cli::session::Session;
 use crate::cli::text;
+use crate::cli::values;
+use crate::client::Client;
+use crate::sys::thread;
 use crate::wire::error::Error;
 use crate::wire::process::{Process, State};
-use crate::wire::request::List;
+use crate::wire::request::{Events, List};
 use crate::wire::time::Timestamp;
 
-/// The longest command in the table, in characters; `--json` has it whole.
-const COMMAND_LEN_MAX: usize = 60;
+/// How often the ages on a screen are drawn again. The service is asked only when something has happened.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// All states, for an option.
+const STATES: [State; 6] =
+    [State::Stopped, State::Starting, State::Running, State::Stopping, State::Backoff, State::Failed];
 
 pub const COMMAND: Command = Command::new("list", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "List processes";
 const HELP: &str = "\
 Usage: provost list [OPTIONS] [PATTERN]
 
-On a terminal a table. Else a line for each, without a header, its fields set apart by tabs:
+On a terminal a table that fits it. Else a line for each, without a header, its fields set apart by tabs:
 UUID, name, state, pid, run, restarts, start of the latest run, command; '-' stands for nothing.
 
 Options:
-      --all                  Also what the service runs for itself
+  -a, --all                  Also what the service runs for itself
+      --state STATE,..       Only those that are stopped, starting, running, stopping, backoff or failed
+      --label K[=V]          Only those with this label; may be repeated, then all have to be there
+      --table                The table in a pipe, too
+      --format TEXT          A line for each with its fields in place: any that --json has, as {name},
+                             {pid} or {exit.code}; \\t and \\n are understood
+  -w, --watch                Show it again whenever something changes, until ctrl-c
+
+Examples:
+  provost list --state failed,backoff
+  provost list --label tier=front 'web-*'
+  provost list --format '{name} {pid}'
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<List, Error> {
-    let mut list = List::default();
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ListArgs {
+    list: List,
+    /// Empty: all.
+    states: Vec<State>,
+    labels: Vec<(String, Option<String>)>,
+    format: Option<Format>,
+    is_table: bool,
+    is_watched: bool,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
+    let mut args = ListArgs::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--all" => list.all = true,
+            "--all" | "-a" => args.list.all = true,
+            "--state" => args.states.extend(states(&arguments.value(&option)?)?),
+            "--label" => {
+                let label = arguments.value(&option)?;
+                let (key, value) = label.split_once('=').unzip();
+                args.labels.push((key.unwrap_or(&label).to_owned(), value.map(str::to_owned)));
+            }
+            "--table" => args.is_table = true,
+            "--format" => args.format = Some(arguments.value(&option)?.parse()?),
+            "--watch" | "-w" => args.is_watched = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    list.pattern = arguments.optional_target()?;
-    Ok(list)
+    args.list.pattern = arguments.optional_target()?;
+    Ok(args)
 }
 
-fn run(list: List, session: &mut Session) -> Result<u8, Error> {
-    let processes = session.client()?.list(list)?;
-    if session.is_json() {
-        processes.iter().for_each(|p| session.object(&json::process(p)));
-    } else if session.out.is_terminal() {
-        let lines = table(&processes, Timestamp::now(), Colours::wanted());
-        lines.iter().for_each(|line| session.out.line(line));
-    } else {
-        processes.iter().for_each(|p| session.out.line(&line(p)));
+fn states(text: &str) -> Result<Vec<State>, Error> {
+    let one = |name: &str| {
+        STATES.into_iter().find(|state| state.name() == name).ok_or_else(|| {
+            values::bad("--state", name, "write stopped, starting, running, stopping, backoff or failed")
+        })
+    };
+    text.split(',').map(one).collect()
+}
+
+impl ListArgs {
+    fn fits(&self, p: &Process) -> bool {
+        let has = |(key, value): &(String, Option<String>)| {
+            p.labels.iter().any(|(k, v)| k == key && value.as_ref().is_none_or(|value| v == value))
+        };
+        (self.states.is_empty() || self.states.contains(&p.state)) && self.labels.iter().all(has)
     }
+
+    fn read(&self, client: &mut Client) -> Result<Vec<Process>, Error> {
+        let mut processes = client.list(self.list.clone())?;
+        processes.retain(|p| self.fits(p));
+        Ok(processes)
+    }
+
+    fn print(&self, processes: &[Process], session: &mut Session) {
+        if session.is_json() {
+            processes.iter().for_each(|p| session.object(&json::process(p)));
+        } else if let Some(format) = &self.format {
+            processes.iter().for_each(|p| session.out.line(&format.line(p)));
+        } else if session.out.is_terminal() || self.is_table {
+            let is_terminal = session.out.is_terminal();
+            let colours = if is_terminal { Colours::wanted() } else { Colours::No };
+            let size = session.out.size();
+            let mut lines =
+                process_table::lines(processes, Timestamp::now(), colours, size.map(|size| size.columns));
+            if let Some(rows) = size.map(|size| size.rows).filter(|&rows| self.is_watched && rows > 1) {
+                // The last line stays free for the cursor.
+                lines.truncate(rows - 1);
+            }
+            lines.iter().for_each(|line| session.out.line(line));
+        } else {
+            processes.iter().for_each(|p| session.out.line(&line(p)));
+        }
+    }
+}
+
+fn run(mut args: ListArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client()?;
+    if args.list.pattern.as_deref() == Some("all") {
+        let mut all = ["all".to_owned()];
+        client = session.client_for(&mut all)?;
+        args.list.pattern = Some(std::mem::take(&mut all[0]));
+    }
+    if args.is_watched {
+        return watch(&args, &mut client, session);
+    }
+    let processes = args.read(&mut client)?;
+    args.print(&processes, session);
     applied::notice(session);
     Ok(0)
+}
+
+/// Shows it again after each event. One thread waits for those, this one for it, or for the next drawing.
+fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<u8, Error> {
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let mut feed = session.client()?;
+    let since = events::last(&mut feed)?;
+    let mut feed = feed.events(Events { since, follow: true, target: None })?;
+    let wait = move || {
+        while let Some(batch) = feed.batch() {
+            let is_over = batch.is_err();
+            // One that is not taken yet says the same.
+            let _ = tell.try_send(batch.map(drop));
+            if is_over {
+                return;
+            }
+        }
+    };
+    thread::spawn("events", wait).map_err(|e| Error::failed("wait for events", &text::cause(&e)))?;
+    let is_screen = session.out.is_terminal() && !session.is_json();
+    let mut processes = args.read(client)?;
+    loop {
+        if is_screen {
+            // Home, and nothing of what was there.
+            session.out.bytes(b"\x1b[H\x1b[2J");
+        }
+        args.print(&processes, session);
+        session.out.flush();
+        if session.out.is_broken() {
+            return Ok(0);
+        }
+        let news = if is_screen {
+            match told.recv_timeout(REDRAW) {
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => continue,
+                news => news.ok(),
+            }
+        } else {
+            told.recv().ok()
+        };
+        match news {
+            Some(news) => news?,
+            None => return Ok(0),
+        }
+        processes = args.read(client)?;
+        if !is_screen && !session.is_json() {
+            session.out.line("");
+        }
+    }
 }
 
 fn line(p: &Process) -> String {
@@ -69,84 +205,6 @@ fn line(p: &Process) -> String {
     .join("\t")
 }
 
-/// Whether the table has colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Colours {
-    No,
-    Yes,
-}
-
-impl Colours {
-    /// Unless `NO_COLOR` is set to anything, or the terminal is a dumb one.
-    fn wanted() -> Self {
-        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if is_set("NO_COLOR") || dumb { Self::No } else { Self::Yes }
-    }
-
-    fn paint(self, state: State, text: &str) -> String {
-        let colour = match (self, state) {
-            (Self::No, _) | (Self::Yes, State::Stopped) => return text.to_owned(),
-            (Self::Yes, State::Running) => 32,
-            (Self::Yes, State::Starting | State::Stopping) => 36,
-            (Self::Yes, State::Backoff) => 33,
-            (Self::Yes, State::Failed) => 31,
-        };
-        format!("\x1b[{colour}m{text}\x1b[0m")
-    }
-}
-
-/// The table's lines, its header first. Empty when there is nothing to show.
-fn table(processes: &[Process], now: Timestamp, colours: Colours) -> Vec<String> {
-    const STATE: usize = 1;
-    if processes.is_empty() {
-        return Vec::new();
-    }
-    let header = ["NAME", "STATE", "PID", "RUN", "RESTARTS", "AGE", "COMMAND"].map(str::to_owned);
-    let rows: Vec<[String; 7]> = [header].into_iter().chain(processes.iter().map(|p| row(p, now))).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let mut lines = Vec::with_capacity(rows.len());
-    for (n, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            if column == 6 {
-                line.push_str(cell);
-                continue;
-            }
-            let padded = format!("{cell:<width$}", width = widths[column]);
-            match n.checked_sub(1) {
-                Some(n) if column == STATE => line.push_str(&colours.paint(processes[n].state, &padded)),
-                _ => line.push_str(&padded),
-            }
-            line.push_str("  ");
-        }
-        lines.push(line);
-    }
-    lines
-}
-
-fn row(p: &Process, now: Timestamp) -> [String; 7] {
-    let state = match (p.state, p.ready, p.stuck) {
-        (State::Running, false, _) => "running, not ready".to_owned(),
-        (State::Running, true, _) if p.outdated => "running, outdated".to_owned(),
-        (State::Starting, _, _) if !p.waits_for.is_empty() => "starting, waits".to_owned(),
-        (State::Stopping, _, true) => "stopping, stuck".to_owned(),
-        (state, _, _) => state.name().to_owned(),
-    };
-    // Of what runs, since when; of what does not, since when not.
-    let since = if p.pid.is_some() { p.started_at } else { p.stopped_at.or(Some(p.created_at)) };
-    [
-        p.label(),
-        state,
-        p.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
-        p.run.to_string(),
-        p.restarts.to_string(),
-        since.map_or_else(|| "-".into(), |at| text::age(at, now)),
-        text::cut(&text::quoted_command(&p.command), COMMAND_LEN_MAX).into_owned(),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,22 +214,22 @@ mod tests {
     fn one_pattern_at_most() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
         assert_eq!(
-            parsed("web-* --all").unwrap(),
+            parsed("web-* -a").unwrap().list,
             List { pattern: Some("web-*".into()), all: true, ..List::default() }
         );
         assert!(parsed("a b").is_err());
     }
 
     #[test]
-    fn f19_the_table_is_aligned_whatever_commands_hold() {
-        let mut odd = process("odd");
-        odd.command = vec!["a\u{1b}[31m\n".into(), "x".repeat(100)];
-        odd.state = State::Failed;
-        let lines = table(&[process("web"), odd], Timestamp(60_001), Colours::No);
-        assert_eq!(lines[0], "NAME  STATE    PID  RUN  RESTARTS  AGE    COMMAND");
-        assert_eq!(lines[1], "web   running  1    1    0         1 min  true");
-        assert!(lines[2].contains("'a\\u{1b}[31m\\n' xxx") && lines[2].ends_with('…'), "{}", lines[2]);
-        assert!(table(&[process("web")], Timestamp(1), Colours::Yes)[1].contains("\x1b[32mrunning\x1b[0m"));
+    fn states_and_labels_choose() {
+        let mut p = process("web");
+        p.labels = vec![("tier".into(), "front".into())];
+        let fits = |line: &str| parse(&mut Arguments::of(line)).unwrap().fits(&p);
+        assert!(
+            fits("") && fits("--state failed,running") && fits("--label tier") && fits("--label tier=front")
+        );
+        assert!(!fits("--state failed") && !fits("--label tier=back") && !fits("--label tier --label x"));
+        assert!(parse(&mut Arguments::of("--state up")).is_err());
     }
 
     #[test]

@@ -36,6 +36,37 @@ pub struct About {
     pub help: &'static str,
     pub answers: Answers,
     pub arguments: Positional,
+    pub effect: Effect,
+}
+
+/// The most that a command can do to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It changes nothing.
+    Read,
+    /// It changes something, which another command can change back.
+    Write,
+    /// What it removes does not come back.
+    Destructive,
+}
+
+impl Effect {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Destructive => "destructive",
+        }
+    }
+
+    /// The same as a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Read => "Effect: read. It changes nothing.",
+            Self::Write => "Effect: write. It changes something, which another command can change back.",
+            Self::Destructive => "Effect: destructive. What it removes does not come back.",
+        }
+    }
 }
 
 /// Whether a command knows `--json`.
@@ -58,6 +89,8 @@ pub enum Positional {
     Program,
     /// That, or without `--` names of processes.
     ProgramOrTargets,
+    /// A signal, then names of processes.
+    SignalAndTargets,
     /// The command is not for people and is not shown.
     Hidden,
 }
@@ -89,7 +122,7 @@ pub struct Flag {
 /// A command's whole help text.
 pub fn help(command: &About) -> String {
     let (text, examples) = command.help.split_once(EXAMPLES).unwrap_or((command.help, ""));
-    let mut out = format!("{}.\n\n{text}", command.summary);
+    let mut out = format!("{}.\n{}\n\n{text}", command.summary, command.effect.sentence());
     if matches!(command.arguments, Positional::Program | Positional::ProgramOrTargets) {
         out.push_str(spec_help::HELP);
     }
@@ -173,10 +206,11 @@ pub fn page(commands: &[&'static About]) -> String {
     );
     for command in visible(commands) {
         out.push_str(&format!(
-            ".SS {}\n.B {}\n.PP\n{}.\n.PP\n",
+            ".SS {}\n.B {}\n.PP\n{}.\n{}\n.PP\n",
             command.name,
             roff(usage(command)),
-            roff(command.summary)
+            roff(command.summary),
+            roff(command.effect.sentence())
         ));
         text_to_man(command.help, &mut out);
     }
@@ -190,24 +224,46 @@ pub fn page(commands: &[&'static About]) -> String {
     out.push_str(".SH EXIT STATUS\n.nf\n");
     out.push_str(&roff(EXIT_CODES.trim_start_matches("Exit codes:\n")));
     out.push_str(
-        "\n.fi\n.SH ENVIRONMENT\n.TP\n.B PROVOST_SOCKET\nThe service's socket.\n\
+        "\n.fi\n.SH ENVIRONMENT\nOf commands:\n.TP\n.B PROVOST_SOCKET\nThe service's socket.\n\
          .TP\n.B PROVOST_PASSWORD\nThe password, to the service of another machine.\n\
          .TP\n.B XDG_RUNTIME_DIR\nWhere the socket of a user's own service is, below provost/.\n\
+         .TP\n.B XDG_STATE_HOME\nWhat outlives a user's own service, below provost/ (~/.local/state).\n\
+         .TP\n.B XDG_CONFIG_HOME\nA user's settings, as provost/provost.toml (~/.config).\n\
          .TP\n.B NO_COLOR\nNo colours, when it is set to anything.\n\
+         .PP\nThat every process gets, and that the values of its variables may refer to as ${NAME}:\n\
+         .TP\n.B PROVOST_ID\nIts UUID.\n\
+         .TP\n.B PROVOST_NAME\nIts name, if it has one.\n\
+         .TP\n.B PROVOST_INSTANCE\nIts number among several.\n\
+         .TP\n.B PROVOST_RUN\nThe number of its run.\n\
+         .TP\n.B PROVOST_SERVICE\nThe service that keeps it.\n\
+         .TP\n.B NOTIFY_SOCKET\nWhere it may say READY=1, as sd_notify(3) does, if it is to.\n\
          .SH FILES\n.TP\n.I /run/provost/engine.sock\nThe socket of root's service.\n\
          .TP\n.I $XDG_RUNTIME_DIR/provost/engine.sock\nThe socket of a user's own service.\n\
          .TP\n.I /var/lib/provost, $XDG_STATE_HOME/provost\nWhat outlives the service.\n\
-         .TP\n.I /etc/provost/provost.toml\nSettings of root's service.\n",
+         .TP\n.I /etc/provost/provost.toml, /etc/provost/conf.d/*.toml\nSettings of root's service, and processes: provost.toml(5).\n",
     );
+    out.push_str(".SH EXAMPLES\n");
+    for command in visible(commands) {
+        if let Some(example) = examples(command).next() {
+            out.push_str(&format!(".TP\n.B {}\n{}.\n", roff(example), roff(command.summary)));
+        }
+    }
+    out.push_str(".SH SEE ALSO\n.BR provost.toml (5),\n.BR signal (7),\n.BR sd_notify (3)\n");
     out
+}
+
+/// The lines under "Examples:" of a command's help text.
+pub fn examples(command: &About) -> impl Iterator<Item = &'static str> {
+    let (_, examples) = command.help.split_once(EXAMPLES).unwrap_or_default();
+    examples.lines().map(str::trim)
 }
 
 /// A help text: options with their descriptions, paragraphs, and lines that stand for themselves.
 fn text_to_man(text: &str, out: &mut String) {
     let mut in_option = false;
     for line in text.lines() {
-        let is_title = line.starts_with("Usage: ") || (line.ends_with(':') && !line.starts_with(' '));
-        if is_title {
+        // How it is used stands above; what options are shows by itself.
+        if line.starts_with("Usage: ") || line == "Options:" {
             continue;
         }
         if let Some(flag) = flag(line) {
@@ -227,7 +283,7 @@ fn text_to_man(text: &str, out: &mut String) {
 }
 
 /// Text as man(7) takes it.
-fn roff(text: &str) -> String {
+pub fn roff(text: &str) -> String {
     let escaped = text.replace('\\', "\\e").replace('-', "\\-");
     let guard =
         |line: &str| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_owned() };
@@ -276,5 +332,26 @@ mod tests {
             );
         }
         assert!(reference.contains(spec_help::HELP.trim()), "docs/cli.md lacks the options of a process");
+        for effect in [Effect::Read, Effect::Write, Effect::Destructive] {
+            let commands = abouts();
+            let of_it = visible(&commands).filter(|command| command.effect == effect);
+            let names: Vec<_> = of_it.map(|command| format!("`{}`", command.name)).collect();
+            let row = format!("| {} | {} |", effect.name(), names.join(", "));
+            assert!(!cfg!(feature = "gateway") || reference.contains(&row), "docs/cli.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_no_line_of_its_text_is_lost_in_the_manual() {
+        let page = page(&abouts());
+        for command in visible(&abouts()) {
+            assert!(examples(command).next().is_some(), "{} has no example", command.name);
+            for line in command.help.lines().filter(|l| !l.starts_with(' ') && !l.starts_with("Usage: ")) {
+                assert!(line == "Options:" || page.contains(&roff(line)), "{}: {line}", command.name);
+            }
+        }
+        for section in ["EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO", "EXIT STATUS"] {
+            assert!(page.contains(&format!(".SH {section}\n")), "{section}");
+        }
     }
 }

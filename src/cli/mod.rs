@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod applied;
 mod apply;
 mod arguments;
@@ -14,12 +15,15 @@ mod batch;
 mod cert;
 mod command;
 mod completions;
+mod config_page;
 mod doctor;
 mod engine;
 mod env;
 mod env_file;
 mod escape;
 mod events;
+mod following;
+mod format;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod graph;
@@ -31,6 +35,8 @@ mod import;
 mod json;
 mod keeper;
 mod labels;
+mod last_lines;
+mod last_output;
 mod list;
 mod log_lines;
 mod logs;
@@ -39,6 +45,8 @@ mod manual;
 mod module;
 mod output;
 mod plan;
+mod process_table;
+mod progress;
 #[cfg(feature = "gateway")]
 mod provider;
 #[cfg(feature = "gateway")]
@@ -61,6 +69,7 @@ mod status;
 mod stdout;
 mod stop;
 mod stream;
+mod suggest;
 mod text;
 mod toml;
 mod update;
@@ -155,12 +164,16 @@ fn find(name: &str) -> Result<&'static Command, Error> {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut command = None;
     let mut session = Session::new(abouts());
-    let failed = |e: Error, command: Option<&Command>| {
-        stdout::complain(&e);
-        command.map_or_else(|| e.code.exit_code(), |command| command.exit_code(&e))
+    let failed = |e: &Error, command: Option<&Command>| {
+        stdout::complain(e);
+        command.map_or_else(|| e.code.exit_code(), |command| command.exit_code(e))
     };
-    let code = dispatch(arguments, &mut command, &mut session).unwrap_or_else(|e| failed(e, command));
-    session.out.finish().map_or_else(|e| failed(e, command), |()| code).into()
+    let code = dispatch(arguments, &mut command, &mut session).unwrap_or_else(|e| {
+        let e = suggest::better(&session, e);
+        session.report(&e);
+        failed(&e, command)
+    });
+    session.out.finish().map_or_else(|e| failed(&e, command), |()| code).into()
 }
 
 fn dispatch(
@@ -169,8 +182,10 @@ fn dispatch(
     session: &mut Session,
 ) -> Result<u8, Error> {
     let mut arguments = Arguments::new(arguments)?;
+    // Also of what cannot be understood the refusal is an object.
+    session.json = arguments.has_json();
     let name = match arguments.next()? {
-        Some(Argument::Value(name)) => name,
+        Some(Argument::Value(name)) => aliases::resolve(name, &mut arguments)?,
         Some(Argument::Option(option)) if option == "--version" || option == "-V" => "version".into(),
         Some(Argument::Option(option)) => return Err(arguments.unknown(&option)),
         None if arguments.shared.help => {
@@ -241,8 +256,7 @@ mod tests {
     #[test]
     fn every_example_is_understood() {
         for command in COMMANDS {
-            let (_, examples) = command.about.help.split_once(manual::EXAMPLES).unwrap_or_default();
-            for example in examples.lines() {
+            for example in manual::examples(&command.about) {
                 // What is between two quotes is one argument.
                 let parts = example.split('\'').enumerate();
                 let line: Vec<&str> = parts

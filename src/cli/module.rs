@@ -18,6 +18,7 @@ use crate::wire::module::{
 };
 
 pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
 const VERBS: [&str; 7] = ["list", "connections", "stats", "show", "schema", "call", "drain"];
@@ -109,8 +110,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
-    let result = carry_out(order, session);
-    session.reported(result).map(|()| 0)
+    carry_out(order, session).map(|()| 0)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {

@@ -1,16 +1,17 @@
 //! `provost output`: the output that is kept, in one instant.
 
-use bytes::Buf;
-
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::escape::Escaper;
 use crate::cli::json;
+use crate::cli::labels::Extras;
+use crate::cli::last_lines::last_lines;
 use crate::cli::session::Session;
+use crate::cli::stream;
+use crate::cli::stream::StreamArgs;
 use crate::cli::values;
 use crate::wire::error::Error;
-use crate::wire::reply::Chunk;
-use crate::wire::request::{Output, StreamKind};
+use crate::wire::request::{Output, Since, Stream, StreamKind};
 
 pub const COMMAND: Command = Command::new("output", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Print the output that is kept of a process";
@@ -24,8 +25,12 @@ shown as their escapes.
 Options:
       --stdout               Standard output only
       --stderr               Standard error only
-      --tail N               The last N lines only
+  -n, --tail N               The last N lines only
+  -f, --follow               Go on with what comes, as 'provost stream' does, until ctrl-c
       --raw                  Byte for byte on a terminal, too
+
+Examples:
+  provost output --tail 20 web
 ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,23 +39,30 @@ struct OutputArgs {
     kind: StreamKind,
     tail: Option<usize>,
     raw: bool,
+    follow: bool,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<OutputArgs, Error> {
-    let (mut kind, mut tail, mut raw) = (StreamKind::Both, None, false);
+    let (mut kind, mut tail, mut raw, mut follow) = (StreamKind::Both, None, false, false);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--stdout" => kind = values::narrow(kind, StreamKind::Stdout),
             "--stderr" => kind = values::narrow(kind, StreamKind::Stderr),
-            "--tail" => tail = Some(arguments.number(&option)?),
+            "--follow" | "-f" => follow = true,
+            "--tail" | "-n" => tail = Some(arguments.number(&option)?),
             "--raw" => raw = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(OutputArgs { target: arguments.one_target()?, kind, tail, raw })
+    Ok(OutputArgs { target: arguments.one_target()?, kind, tail, raw, follow })
 }
 
 fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
+    if args.follow {
+        let stream = Stream { targets: vec![args.target], kind: args.kind, since: Since::Start };
+        let (tail, raw, extras) = (args.tail, args.raw, Extras::default());
+        return stream::run(StreamArgs { stream, tail, until_end: false, extras, raw }, session);
+    }
     let mut chunks = session.client()?.output(Output { target: args.target, kind: args.kind })?;
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
@@ -76,67 +88,9 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// What the last so many lines are; the last one may lack its end.
-fn last_lines(mut chunks: Vec<Chunk>, lines: usize) -> Vec<Chunk> {
-    let mut found = 0;
-    let mut is_last_byte = true;
-    for n in (0..chunks.len()).rev() {
-        for at in (0..chunks[n].data.len()).rev() {
-            // The line feed at the very end belongs to the last line.
-            if chunks[n].data[at] == b'\n' && !is_last_byte {
-                found += 1;
-            }
-            is_last_byte = false;
-            if found == lines {
-                // With no lines wanted, this is the very end.
-                let cut = at + 1;
-                chunks.drain(..n);
-                chunks[0].data.advance(cut);
-                chunks[0].offset += cut as u64;
-                chunks.retain(|chunk| !chunk.data.is_empty());
-                return chunks;
-            }
-        }
-    }
-    chunks
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::id::ProcessId;
-    use crate::wire::time::Timestamp;
-
-    fn tail(parts: &[&str], lines: usize) -> (Option<u64>, String) {
-        let mut offset = 100;
-        let mut chunks = Vec::new();
-        for part in parts {
-            let data = part.as_bytes().to_vec();
-            chunks.push(Chunk {
-                id: ProcessId::from_bytes([0; 16]),
-                offset,
-                stderr: false,
-                at: Timestamp(1),
-                data: data.into(),
-            });
-            offset += part.len() as u64;
-        }
-        let left = last_lines(chunks, lines);
-        let text = left.iter().map(|c| String::from_utf8(c.data.to_vec()).unwrap()).collect();
-        (left.first().map(|c| c.offset), text)
-    }
-
-    #[test]
-    fn lines_are_counted_from_the_end_over_chunks() {
-        let parts = ["one\ntw", "o\nthr", "ee\n"];
-        assert_eq!(tail(&parts, 1), (Some(108), "three\n".into()));
-        assert_eq!(tail(&parts, 2), (Some(104), "two\nthree\n".into()));
-        assert_eq!(tail(&parts, 9), (Some(100), "one\ntwo\nthree\n".into()));
-        assert_eq!(tail(&parts, 0), (None, String::new()));
-        assert_eq!(tail(&["a\nb"], 1), (Some(102), "b".into()));
-        assert_eq!(tail(&["a\n", "\n"], 1), (Some(102), "\n".into()));
-        assert_eq!(tail(&[], 3), (None, String::new()));
-    }
 
     #[test]
     fn both_streams_together_are_all() {

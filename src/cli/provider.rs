@@ -23,6 +23,7 @@ use crate::wire::provider_rules::{ShownStderr, Tls};
 use crate::wire::request::{Output, StreamKind};
 
 pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .destroys()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
 const VERBS: [&str; 10] =
@@ -247,8 +248,7 @@ fn config(given: &str) -> Result<Vec<u8>, Error> {
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
-    let result = carry_out(order, session);
-    session.reported(result)
+    carry_out(order, session)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {

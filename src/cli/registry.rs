@@ -25,6 +25,7 @@ use crate::wire::request::Events;
 use crate::wire::time::{Timestamp, millis};
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .destroys()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
 const VERBS: [&str; 21] = [
@@ -236,8 +237,7 @@ impl Options {
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
-    let result = carry_out(order, session);
-    session.reported(result)
+    carry_out(order, session)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {

@@ -23,8 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the line begins with that says so.
 const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 
-pub const COMMAND: Command =
-    Command::new("reload", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+pub const COMMAND: Command = Command::new("reload", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
+    .takes(Positional::Nothing);
 const SUMMARY: &str = "Have the gateway follow the configuration and its files";
 const HELP: &str = "\
 Usage: provost reload
@@ -33,6 +34,9 @@ Has the gateway read certificates, users and roles again. Where the configuratio
 has it no more, or has another 'listen', user or grace in it, the gateway begins, ends or begins anew.
 Says what came of it. What cannot be read leaves everything as it was: then the command fails and
 says why. Without a gateway there is nothing to reload.
+
+Examples:
+  provost reload
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<(), Error> {

@@ -3,24 +3,30 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
+use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::wire::error::Error;
 use crate::wire::request::Remove;
 
-pub const COMMAND: Command = Command::new("remove", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+pub const COMMAND: Command =
+    Command::new("remove", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).destroys();
 const SUMMARY: &str = "Forget stopped processes and their output";
 const HELP: &str = "\
 Usage: provost remove [OPTIONS] TARGET...
 
 Options:
-      --force                Stop first what still runs
+  -f, --force                Stop first what still runs
+
+Examples:
+  provost remove web
+  provost remove --force 'worker-*'
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     let mut remove = Remove::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--force" => remove.force = true,
+            "--force" | "-f" => remove.force = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }
@@ -28,9 +34,12 @@ fn parse(arguments: &mut Arguments) -> Result<Remove, Error> {
     Ok(remove)
 }
 
-fn run(remove: Remove, session: &mut Session) -> Result<u8, Error> {
+fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut remove.targets)?;
     let targets = remove.targets.clone();
-    let items = in_order(session.client()?.remove(remove)?, &targets);
+    let progress = Progress::begin(session, &targets, Wanted::AtRest);
+    let items = in_order(client.remove(remove)?, &targets);
+    drop(progress);
     let counts = report(session, &items, |_| Expectation::Yes("removed".into()));
     for item in items.iter().filter(|i| i.process.is_none() && i.error.is_none()) {
         if !session.is_json() {

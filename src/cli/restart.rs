@@ -5,13 +5,16 @@ use std::time::Duration;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
+use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::stdout;
+use crate::cli::suggest;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
 use crate::wire::request::{Until, Wait};
 
-pub const COMMAND: Command = Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+pub const COMMAND: Command =
+    Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).writes();
 const SUMMARY: &str = "Stop processes and start them; what is stopped is started";
 const HELP: &str = "\
 Usage: provost restart [--one-by-one [--timeout D]] TARGET...
@@ -21,6 +24,10 @@ Each keeps its UUID and its name, and gets the next run number.
 Options:
       --one-by-one           Each only when the one before is ready; the first failure ends it
       --timeout D            How long each may take to be ready (exit code 5)
+
+Examples:
+  provost restart web
+  provost restart --one-by-one --timeout 30s 'worker-*'
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -51,19 +58,26 @@ fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
     Ok(RestartArgs { targets: arguments.targets()?, pace })
 }
 
-fn run(args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
+fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
     match args.pace {
         Pace::AtOnce => {
-            let items = in_order(session.client()?.restart(args.targets.clone())?, &args.targets);
+            let mut client = session.client_for(&mut args.targets)?;
+            let progress = Progress::begin(session, &args.targets, Wanted::Ready);
+            let items = in_order(client.restart(args.targets.clone())?, &args.targets);
+            drop(progress);
             Ok(report_states(session, &items).exit_code())
         }
-        Pace::OneByOne { timeout } => one_by_one(&args.targets, timeout, session),
+        Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),
     }
 }
 
-fn one_by_one(targets: &[String], timeout: Option<Duration>, session: &mut Session) -> Result<u8, Error> {
-    let mut client = session.client()?;
-    let items = in_order(client.status(targets.to_vec())?, targets);
+fn one_by_one(
+    mut targets: Vec<String>,
+    timeout: Option<Duration>,
+    session: &mut Session,
+) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut targets)?;
+    let items = suggest::better_items(session, &in_order(client.status(targets.clone())?, &targets));
     // What is not there is a reason to touch nothing.
     let mut unknown = Counts::default();
     let all: Vec<&Process> = items.iter().filter_map(|item| judge(item, &mut unknown)).collect();
@@ -72,10 +86,12 @@ fn one_by_one(targets: &[String], timeout: Option<Duration>, session: &mut Sessi
     }
     for (n, process) in all.iter().enumerate() {
         let target = vec![process.id.to_string()];
+        let progress = Progress::begin(session, &target, Wanted::Ready);
         let mut items = client.restart(target.clone())?;
         if items.iter().all(|item| item.error.is_none()) {
             items = client.wait(Wait { targets: target, until: Until::Ready, timeout })?;
         }
+        drop(progress);
         let code = report_states(session, &items).exit_code();
         session.out.flush();
         if code == 0 {

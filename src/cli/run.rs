@@ -13,6 +13,7 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
 use crate::cli::stdout;
+use crate::cli::suggest;
 use crate::cli::text;
 use crate::client::Address;
 use crate::client::Client;
@@ -38,6 +39,7 @@ const PASSED_ON: [u32; 7] =
     [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::WINCH];
 
 pub const COMMAND: Command = Command::new("run", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::Program)
     .text_only()
     .codes(Codes::Process);
@@ -71,7 +73,7 @@ fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
         match argument {
             Argument::Value(value) => {
                 let e = Error::usage(format!("{} stands where only options do", quoted(&value)));
-                return Err(e.hint(format!("write: provost run [OPTIONS] -- {value} ...")));
+                return Err(e.hint(suggest::with_dashes(arguments, "run", &value)));
             }
             Argument::Option(option) if option == "--rm" => remove = true,
             Argument::Option(option) if launch.take(&option, arguments)? => {}
@@ -88,8 +90,10 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
         SignalFd::new(&PASSED_ON).map_err(|e| Error::failed("receive signals", &text::cause(&e)))?;
     let mut client = session.client()?;
     let id = ProcessId::new();
-    let items = client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single })?;
-    let started = outcome(items);
+    let command = args.spec.command.clone();
+    let start = Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single };
+    let items = client.start(start).map_err(|e| suggest::shell(e, "run", &command))?;
+    let started = outcome(items).map_err(|e| suggest::shell(e, "run", &command));
     if started.is_ok() {
         pass_on(signals, client.address().clone(), id)?;
     }

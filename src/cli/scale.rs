@@ -15,7 +15,8 @@ use crate::wire::request::{List, Numbering, Remove, Start};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 use crate::wire::time::Timestamp;
 
-pub const COMMAND: Command = Command::new("scale", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+pub const COMMAND: Command =
+    Command::new("scale", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).destroys();
 const SUMMARY: &str = "Change how many instances there are";
 const HELP: &str = "\
 Usage: provost scale NAME N

@@ -16,6 +16,7 @@ use crate::sys::{signal, system};
 use crate::wire::error::Error;
 
 pub const COMMAND: Command = Command::new("serve", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::Nothing)
     .text_only();
 const SUMMARY: &str = "Run the service";
@@ -31,6 +32,10 @@ Options:
                              socket); none: nothing outlives it
       --config FILE          Settings (/etc/provost/provost.toml for root, if it is there)
       --cgroups WHEN         auto (default): a cgroup for each process where possible; off
+
+Examples:
+  provost serve
+  provost serve --config /etc/provost/provost.toml --state /var/lib/provost
 ";
 
 #[derive(Debug, PartialEq, Eq)]

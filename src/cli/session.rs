@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-#[cfg(feature = "gateway")]
-use serde_json::json;
+use serde_json::{Value, json};
 
-#[cfg(feature = "gateway")]
 use crate::cli::json;
 use crate::cli::manual::About;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::stdout::Out;
 use crate::client::{Client, default_socket};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
+
+/// The target that many other programs have for what a pattern means here.
+const ALL: &str = "all";
 
 pub struct Session {
     /// All commands, in the order in which they are shown.
@@ -66,14 +66,22 @@ impl Session {
     }
 
     /// With `--json`, a failure is an object on standard output, too.
-    #[cfg(feature = "gateway")]
-    pub fn reported<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(e) = &result
-            && self.is_json()
-        {
+    pub fn report(&mut self, e: &Error) {
+        if self.is_json() {
             self.object(&json!({ "error": json::error(e) }));
         }
-        result
+    }
+
+    /// A connection for these targets, of which `all` means every process if none is called so.
+    pub fn client_for(&self, targets: &mut [String]) -> Result<Client, Error> {
+        let mut client = self.client()?;
+        if let Some(all) = targets.iter_mut().find(|target| *target == ALL) {
+            let items = client.status(vec![ALL.to_owned()])?;
+            if items.iter().all(|item| item.error.as_ref().is_some_and(|e| e.code == Code::NotFound)) {
+                *all = "*".to_owned();
+            }
+        }
+        Ok(client)
     }
 
     /// Prints one JSON object.

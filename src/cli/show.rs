@@ -42,6 +42,9 @@ What has no name is left out, and named in a comment. Secret values are shown as
 
 Options:
       --reveal               Show secret values too
+
+Examples:
+  provost export 'web-*'
 ";
 
 struct ShowArgs {
@@ -78,8 +81,9 @@ fn parse_export(arguments: &mut Arguments) -> Result<ShowArgs, Error> {
     Ok(ShowArgs { targets: vec![pattern], secrets })
 }
 
-fn run(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
-    for (n, definition) in session.client()?.definitions(args.targets)?.into_iter().enumerate() {
+fn run(mut args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut args.targets)?;
+    for (n, definition) in client.definitions(args.targets)?.into_iter().enumerate() {
         let Definition { process, spec } = shown(definition, args.secrets);
         let command_line = text::quoted_command(&command_line(&spec));
         if session.is_json() {

@@ -3,6 +3,7 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::values;
 use crate::sys::signal;
@@ -10,7 +11,9 @@ use crate::wire::error::Error;
 use crate::wire::request::Signal;
 use crate::wire::spec::Scope;
 
-pub const COMMAND: Command = Command::new("signal", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+pub const COMMAND: Command = Command::new("signal", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
+    .takes(Positional::SignalAndTargets);
 const SUMMARY: &str = "Send a signal to processes";
 const HELP: &str = "\
 Usage: provost signal [OPTIONS] SIG TARGET...
@@ -20,6 +23,10 @@ started again if its restart policy says so; to end it for good: provost stop.
 
 Options:
       --scope S              Whom it reaches: leader (default), group or tree
+
+Examples:
+  provost signal HUP web
+  provost signal --scope tree USR1 'worker-*'
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
@@ -40,10 +47,11 @@ fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
     Ok(Signal { signal: values::signal(&signal)?, targets: arguments.targets()?, scope })
 }
 
-fn run(signal: Signal, session: &mut Session) -> Result<u8, Error> {
+fn run(mut signal: Signal, session: &mut Session) -> Result<u8, Error> {
     let name = signal::name(signal.signal);
+    let mut client = session.client_for(&mut signal.targets)?;
     let targets = signal.targets.clone();
-    let items = in_order(session.client()?.signal(signal)?, &targets);
+    let items = in_order(client.signal(signal)?, &targets);
     Ok(report(session, &items, |_| Expectation::Yes(format!("{name} sent"))).exit_code())
 }
 

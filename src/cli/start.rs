@@ -8,8 +8,10 @@ use crate::cli::batch::{Counts, in_order, judge, report_states};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
+use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::spec_options::Launch;
+use crate::cli::suggest;
 use crate::cli::text;
 use crate::cli::values;
 use crate::client::Client;
@@ -21,6 +23,7 @@ use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 
 pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::ProgramOrTargets);
 const SUMMARY: &str = "Start a new process, or start again what is stopped";
 const HELP: &str = "\
@@ -62,6 +65,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
             "--wait" => wait = Some(wait_for(arguments.glued_value().as_deref())?),
             "--timeout" => timeout = Some(arguments.duration(&option)?),
             _ if launch.take(&option, arguments)? => {}
+            _ if program.is_none() => return Err(suggest::dashes(arguments, &option)),
             _ => return Err(arguments.unknown(&option)),
         }
     }
@@ -110,24 +114,47 @@ fn before_the_dashes(value: &str) -> Error {
 
 fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
+    let is_waited_for = args.until.is_some();
+    let is_new = matches!(args.what, What::New { .. });
     let (mut counts, started) = match args.what {
-        What::New { spec, instances } => start_new(&mut client, *spec, instances, session)?,
-        What::Again(targets) => start_again(&mut client, targets, session)?,
+        What::New { spec, instances } => {
+            let items = start_new(&mut client, *spec, instances)?;
+            tell_new(&items, is_waited_for, session)
+        }
+        What::Again(mut targets) => {
+            client = session.client_for(&mut targets)?;
+            let items = start_again(&mut client, targets, session)?;
+            let (failed, started): (Vec<Item>, Vec<Item>) =
+                items.into_iter().partition(|i| i.error.is_some());
+            let now = if is_waited_for { failed } else { [failed, started.clone()].concat() };
+            (report_states(session, &now), ids_of(&started))
+        }
     };
     applied::notice(session);
     let Some(until) = args.until.filter(|_| !started.is_empty()) else { return Ok(counts.exit_code()) };
     // The UUIDs are known from here on, whatever the wait brings.
     session.out.flush();
-    let mut waited = Counts::default();
-    for mut item in client.wait(Wait { targets: started, until, timeout: args.timeout })? {
+    let progress = Progress::begin(session, &started, Wanted::Ready);
+    let mut waited = client.wait(Wait { targets: started.clone(), until, timeout: args.timeout })?;
+    drop(progress);
+    for item in &mut waited {
         if item.error.as_ref().is_some_and(|e| e.code == Code::TimedOut) {
-            item.error = Some(not_in_time(&item, until, args.timeout.unwrap_or_default()));
-        }
-        if judge(&item, &mut waited).is_some() {
-            waited.done();
+            item.error = Some(not_in_time(item, until, args.timeout.unwrap_or_default()));
         }
     }
-    match waited.exit_code() {
+    let waited = in_order(waited, &started);
+    let of_waited = if is_new && !session.is_json() {
+        let mut of_waited = Counts::default();
+        waited.iter().for_each(|item| {
+            if judge(item, &mut of_waited).is_some() {
+                of_waited.done();
+            }
+        });
+        of_waited
+    } else {
+        report_states(session, &waited)
+    };
+    match of_waited.exit_code() {
         0 => Ok(counts.exit_code()),
         code if counts.exit_code() == 0 => Ok(code),
         _ => {
@@ -144,18 +171,23 @@ fn not_in_time(item: &Item, until: Until, timeout: Duration) -> Error {
         .hint(format!("'provost why {label}' tells more; to end it: provost stop {label}"))
 }
 
-fn start_new(
-    client: &mut Client,
-    spec: Spec,
-    instances: Option<u32>,
-    session: &mut Session,
-) -> Result<(Counts, Vec<String>), Error> {
+fn start_new(client: &mut Client, spec: Spec, instances: Option<u32>) -> Result<Vec<Item>, Error> {
     let ids: Vec<ProcessId> = (0..instances.unwrap_or(1)).map(|_| ProcessId::new()).collect();
     let numbering = if instances.is_some() { Numbering::Numbered } else { Numbering::Single };
-    let items = client.start(Start { spec, ids, numbering })?;
+    let command = spec.command.clone();
+    let mut items =
+        client.start(Start { spec, ids, numbering }).map_err(|e| suggest::shell(e, "start", &command))?;
+    for item in &mut items {
+        item.error = item.error.take().map(|e| suggest::shell(e, "start", &command));
+    }
+    Ok(items)
+}
+
+/// Tells the UUIDs of those that were started; as JSON, the state of one that is waited for comes after that.
+fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Counts, Vec<String>) {
     let (mut counts, mut started) = (Counts::default(), Vec::new());
-    for item in &items {
-        if session.is_json() {
+    for item in items {
+        if session.is_json() && (item.error.is_some() || !is_waited_for) {
             session.object(&json::item(item));
         }
         let Some(process) = judge(item, &mut counts) else { continue };
@@ -165,21 +197,18 @@ fn start_new(
             session.out.line(&process.id.to_string());
         }
     }
-    Ok((counts, started))
+    (counts, started)
 }
 
-fn start_again(
-    client: &mut Client,
-    targets: Vec<String>,
-    session: &mut Session,
-) -> Result<(Counts, Vec<String>), Error> {
+fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
+    items = suggest::better_items(session, &items);
     for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
-        e.hint = format!("'provost list' shows what there is; to start a new one: {command}");
+        let hint = e.hint.split("; to start").next().unwrap_or_default();
+        e.hint = format!("{hint}; to start a new one: {command}");
     }
-    let counts = report_states(session, &items);
-    Ok((counts, ids_of(&items)))
+    Ok(items)
 }
 
 fn ids_of(items: &[Item]) -> Vec<String> {

@@ -1,13 +1,14 @@
 //! Where the service keeps what outlives it, and where its settings are, when nothing is said.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::text;
-use crate::client::default_socket;
+use crate::client::{Client, default_socket};
 use crate::sys::system;
 use crate::wire::error::Error;
 
@@ -21,6 +22,31 @@ pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
     let base = base(system::euid(), env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))?;
     // A service on another socket than usual is another service.
     Ok(if default_socket().is_ok_and(|usual| usual == socket) { base } else { base.join(name_of(socket)) })
+}
+
+/// What a service was started with.
+#[derive(Debug, Default)]
+pub struct Given {
+    pub state: Option<PathBuf>,
+    pub config: Option<PathBuf>,
+}
+
+/// What the service at this socket was started with, as its engine's arguments have it; nothing, if there is
+/// none or it does not tell us.
+pub fn of_service(socket: &Path) -> Given {
+    let arguments = || {
+        let pid = Client::connect(socket).and_then(|mut client| client.service()).ok()?.engine_pid;
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        Some(
+            bytes.split(|&byte| byte == 0).map(|word| OsStr::from_bytes(word).to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    let words = arguments().unwrap_or_default();
+    let value = |option: &str| {
+        let at = words.iter().position(|word| word == option)?;
+        words.get(at + 1).map(PathBuf::from)
+    };
+    Given { state: value("--state"), config: value("--config") }
 }
 
 /// For a user without a runtime directory: the place below their state, which nobody else makes.

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use crate::cli::text;
 use crate::sys::pipe::write_at_once;
+use crate::sys::terminal;
+use crate::sys::terminal::Size;
 use crate::wire::error::Error;
 
 /// Gathered output is written when it has come to so many bytes.
@@ -31,6 +33,11 @@ impl Out {
     /// Whether standard output is a terminal.
     pub fn is_terminal(&self) -> bool {
         io::stdout().is_terminal()
+    }
+
+    /// How much the terminal shows; none if it is none, or does not know.
+    pub fn size(&self) -> Option<Size> {
+        terminal::size(io::stdout().as_fd())
     }
 
     /// Takes in one line.

@@ -3,6 +3,7 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
+use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
@@ -10,7 +11,8 @@ use crate::wire::error::Error;
 use crate::wire::request::Stop;
 use crate::wire::time::Timestamp;
 
-pub const COMMAND: Command = Command::new("stop", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
+pub const COMMAND: Command =
+    Command::new("stop", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).writes();
 const SUMMARY: &str = "Stop processes with all they started; done when nothing is left";
 const HELP: &str = "\
 Usage: provost stop [OPTIONS] TARGET...
@@ -45,9 +47,12 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     Ok(stop)
 }
 
-fn run(stop: Stop, session: &mut Session) -> Result<u8, Error> {
+fn run(mut stop: Stop, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut stop.targets)?;
     let targets = stop.targets.clone();
-    let items = in_order(session.client()?.stop(stop)?, &targets);
+    let progress = Progress::begin(session, &targets, Wanted::AtRest);
+    let items = in_order(client.stop(stop)?, &targets);
+    drop(progress);
     let now = Timestamp::now();
     let counts = report(session, &items, |p| {
         let line = text::state(p, now);

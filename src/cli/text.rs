@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 #[cfg(feature = "gateway")]
 use crate::sys::files;
 use crate::sys::signal;
@@ -54,6 +56,35 @@ pub fn quoted_command(arguments: &[String]) -> String {
     out
 }
 
+/// How many columns a terminal needs for it.
+pub fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// The text with blanks behind it, so that it is so many columns wide.
+pub fn padded(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// So much of it as fits into so many columns, the last one an ellipsis when some was cut.
+pub fn fitted(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let more = UnicodeWidthChar::width(c).unwrap_or(0);
+        if used + more >= columns {
+            break;
+        }
+        used += more;
+        out.push(c);
+    }
+    out.push('…');
+    Cow::Owned(out)
+}
+
 /// At most so many characters, the last one an ellipsis when some were cut.
 pub fn cut(text: &str, chars: usize) -> Cow<'_, str> {
     match text.char_indices().nth(chars) {
@@ -94,9 +125,9 @@ pub fn until(then: Timestamp, now: Timestamp) -> String {
 /// Rows as a table: columns as wide as their widest cell, two blanks between them.
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let widths: [usize; N] =
-        std::array::from_fn(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0));
+        std::array::from_fn(|n| rows.iter().map(|row| width(&row[n])).max().unwrap_or(0));
     let line = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| padded(cell, width)).collect();
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -209,7 +240,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
         State::Starting => facts.push(format!("run {}", process.run)),
         State::Stopping if process.stuck => facts.push("SIGKILL was sent and something does not die".into()),
         State::Stopping if !process.unfit.is_empty() => facts.push(escaped(&process.unfit).into_owned()),
-        State::Stopping => facts.extend(process.kill_at.map(|at| format!("SIGKILL in {}", until(at, now)))),
+        State::Stopping => facts.extend(stop_progress(process, now)),
         State::Backoff => {
             facts.extend(last_end(process));
             facts.extend(process.next_attempt_at.map(|at| format!("next attempt in {}", until(at, now))));
@@ -222,6 +253,21 @@ pub fn state(process: &Process, now: Timestamp) -> String {
         return process.state.name().to_owned();
     }
     format!("{} ({})", process.state.name(), facts.join(", "))
+}
+
+/// `SIGTERM 4.0 s ago, SIGKILL in 6.0 s`: how far a stop has come.
+pub fn stop_progress(process: &Process, now: Timestamp) -> Option<String> {
+    let asked =
+        process.stop_asked_at.map(|at| format!("{} {} ago", signal::name(process.stop_signal), age(at, now)));
+    let kill = process.kill_at.map(|at| format!("SIGKILL in {}", until(at, now)));
+    let parts: Vec<String> = asked.into_iter().chain(kill).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// `1 restart`, `2 restarts`.
+pub fn count(n: impl Into<u64>, what: &str) -> String {
+    let n = n.into();
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Why there is no end to tell.
@@ -258,6 +304,15 @@ mod tests {
         assert_eq!(text(120_000), "2 min");
         assert_eq!(text(18_180_000), "5 h 3 min");
         assert_eq!(text(273_600_000), "3 d 4 h");
+    }
+
+    #[test]
+    fn what_is_fitted_takes_no_more_columns_than_there_are() {
+        assert_eq!(width("日本"), 4);
+        assert_eq!(fitted("日本語", 5), "日本…");
+        assert_eq!(fitted("日本語", 6), "日本語");
+        assert_eq!(fitted("abcdef", 4), "abc…");
+        assert_eq!(padded("日", 4), "日  ");
     }
 
     #[test]

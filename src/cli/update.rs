@@ -24,6 +24,7 @@ use crate::wire::time::Timestamp;
 use crate::wire::values::closest;
 
 pub const COMMAND: Command = Command::new("update", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::ProgramOrTargets);
 const SUMMARY: &str = "Change how processes are run, and restart those that need it";
 const HELP: &str = "\
@@ -98,8 +99,8 @@ fn unsettable(key: &str) -> Result<&'static Field, Error> {
     })
 }
 
-fn run(args: UpdateArgs, session: &mut Session) -> Result<u8, Error> {
-    let mut client = session.client()?;
+fn run(mut args: UpdateArgs, session: &mut Session) -> Result<u8, Error> {
+    let mut client = session.client_for(&mut args.targets)?;
     let mut counts = Counts::default();
     for Definition { process, spec: before } in client.definitions(args.targets.clone())? {
         let after = changed(&args, &before)?;

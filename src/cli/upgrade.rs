@@ -14,6 +14,7 @@ use crate::wire::reply::Upgraded;
 use crate::wire::request::Upgrade;
 
 pub const COMMAND: Command = Command::new("upgrade", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .writes()
     .takes(Positional::Nothing);
 const SUMMARY: &str = "Move the running service to its new binary";
 const HELP: &str = "\
@@ -25,6 +26,10 @@ up, the old one goes on, and the command says why.
 
 Options:
       --to PATH              This binary, instead of the one where 'provost serve' was started from
+
+Examples:
+  provost upgrade
+  provost upgrade --to /usr/local/bin/provost
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<Option<String>, Error> {

@@ -15,6 +15,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::state;
+use crate::cli::state::Given;
 use crate::cli::stdout;
 use crate::cli::text;
 use crate::config;
@@ -27,6 +28,7 @@ use crate::wire::id::{Name, quoted};
 const LINE_LEN_MAX: u64 = 4096;
 
 pub const COMMAND: Command = Command::new("user", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .destroys()
     .takes(Positional::OneOf(&["add", "passwd", "remove", "list"]));
 const SUMMARY: &str = "Add or remove users of gRPC, or change their passwords";
 const HELP: &str = "\
@@ -41,7 +43,12 @@ state. A gateway that runs notices a change by itself. Fields of list in a pipe:
 
 Options:
       --users FILE           The users file
-      --config FILE          The configuration (the one of 'provost serve')
+      --state DIR            The state directory (that of the service at the socket)
+      --config FILE          The configuration (that of the service at the socket)
+
+Examples:
+  provost user add ann
+  provost user list
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +56,7 @@ struct UserArgs {
     what: What,
     users: Option<PathBuf>,
     config: Option<PathBuf>,
+    state: Option<PathBuf>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,10 +68,11 @@ enum What {
 }
 
 fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
-    let (mut users, mut config) = (None, None);
+    let (mut users, mut config, mut state) = (None, None, None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--users" => users = Some(arguments.value(&option)?.into()),
+            "--state" => state = Some(arguments.value(&option)?.into()),
             "--config" => config = Some(arguments.value(&option)?.into()),
             _ => return Err(arguments.unknown(&option)),
         }
@@ -82,11 +91,11 @@ fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
         Some(other) => return Err(arguments.usage(format!("there is no 'provost user' {}", quoted(other)))),
         None => return Err(arguments.usage("'provost user' needs add, passwd, remove or list".into())),
     };
-    arguments.no_values().map(|()| UserArgs { what, users, config })
+    arguments.no_values().map(|()| UserArgs { what, users, config, state })
 }
 
 fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
-    let files = UserFiles::find(args.users, args.config, session)?;
+    let files = UserFiles::find(&args, session)?;
     match args.what {
         What::List => return list(&files, session),
         What::Add(name) => {
@@ -135,9 +144,17 @@ struct UserFiles {
 }
 
 impl UserFiles {
-    fn find(users: Option<PathBuf>, config: Option<PathBuf>, session: &Session) -> Result<Self, Error> {
-        let state = || state::directory(&session.socket()?);
-        let grpc = match config.or_else(|| if users.is_none() { state::default_config() } else { None }) {
+    fn find(args: &UserArgs, session: &Session) -> Result<Self, Error> {
+        let users = args.users.clone();
+        // Of the service that is addressed; but what is named need not be looked for.
+        let is_named = users.is_some() || args.state.is_some();
+        let given = if is_named { Given::default() } else { state::of_service(&session.socket()?) };
+        let state = || {
+            let state = args.state.clone().or_else(|| given.state.clone());
+            state.map_or_else(|| state::directory(&session.socket()?), Ok)
+        };
+        let usual = || if is_named { None } else { given.config.clone().or_else(state::default_config) };
+        let grpc = match args.config.clone().or_else(usual) {
             Some(config) => config::load(&config, Some(&state()?))?.grpc,
             None => None,
         };
@@ -240,12 +257,17 @@ mod tests {
     fn the_first_word_decides() {
         let parsed = |line: &[&str]| parse(&mut Arguments::new(line.iter().map(Into::into)).unwrap());
         let ann = || "ann".parse::<Name>().unwrap();
-        let args = |what| UserArgs { what, users: None, config: None };
+        let args = |what| UserArgs { what, users: None, config: None, state: None };
         assert_eq!(parsed(&["add", "ann"]), Ok(args(What::Add(ann()))));
         assert_eq!(parsed(&["passwd", "ann"]), Ok(args(What::Passwd(ann()))));
         assert_eq!(
             parsed(&["--users", "u", "remove", "ann", "--config", "c"]),
-            Ok(UserArgs { what: What::Remove(ann()), users: Some("u".into()), config: Some("c".into()) })
+            Ok(UserArgs {
+                what: What::Remove(ann()),
+                users: Some("u".into()),
+                config: Some("c".into()),
+                state: None
+            })
         );
         assert_eq!(parsed(&["list"]), Ok(args(What::List)));
         for bad in [&[][..], &["add"], &["add", "a b"], &["add", "a", "b"], &["list", "a"], &["set", "a"]] {

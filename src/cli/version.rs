@@ -2,6 +2,7 @@
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::doctor;
 use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
@@ -18,6 +19,9 @@ const HELP: &str = "\
 Usage: provost version
 
 A service that is not reachable is no failure here.
+
+Examples:
+  provost version
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<(), Error> {
@@ -25,24 +29,36 @@ fn parse(arguments: &mut Arguments) -> Result<(), Error> {
 }
 
 fn run((): (), session: &mut Session) -> Result<u8, Error> {
-    let service = session.client().and_then(|mut client| client.service());
+    let asked = session.client().and_then(|mut client| {
+        let service = client.service()?;
+        Ok((service, doctor::gateway(&mut client)))
+    });
+    let (service, gateway) = match asked {
+        Ok((service, gateway)) => (Ok(service), gateway),
+        Err(e) => (Err(e), None),
+    };
     let version = env!("CARGO_PKG_VERSION");
     if session.is_json() {
         let object = serde_json::json!({
             "version": version,
             "channel": CHANNEL_VERSION,
             "service": service.as_ref().ok().map(json::service),
+            "gateway": gateway.as_ref().map(doctor::gateway_json),
             "error": service.as_ref().err().map(json::error),
         });
         session.object(&object);
         return Ok(0);
     }
     session.out.line(&format!("provost {version}"));
+    let is_there = service.is_ok();
     let about = match service {
         Ok(service) => describe(&service),
         Err(e) => e.message,
     };
     session.out.line(&format!("service: {}", text::escaped(&about)));
+    if is_there {
+        session.out.line(&format!("gateway: {}", doctor::gateway_state(gateway.as_ref())));
+    }
     Ok(0)
 }
 

@@ -3,6 +3,7 @@
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{in_order, report_states};
 use crate::cli::command::{Codes, Command, job};
+use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
@@ -47,10 +48,14 @@ fn parse(arguments: &mut Arguments) -> Result<Wait, Error> {
     Ok(wait)
 }
 
-fn run(wait: Wait, session: &mut Session) -> Result<u8, Error> {
+fn run(mut wait: Wait, session: &mut Session) -> Result<u8, Error> {
     let until = wait.until;
+    let mut client = session.client_for(&mut wait.targets)?;
     let targets = wait.targets.clone();
-    let items = in_order(session.client()?.wait(wait)?, &targets);
+    let wanted = if until == Until::Stopped { Wanted::AtRest } else { Wanted::Ready };
+    let progress = Progress::begin(session, &targets, wanted);
+    let items = in_order(client.wait(wait)?, &targets);
+    drop(progress);
     report_states(session, &items);
     let stopped = items.iter().filter(|item| item.error.is_none() && until == Until::Stopped);
     let mut codes = stopped.filter_map(|item| item.process.as_ref()?.exit.as_ref()).map(Exit::shell_code);

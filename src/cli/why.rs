@@ -9,30 +9,32 @@ use crate::cli::batch::named;
 use crate::cli::command::{Command, job};
 use crate::cli::events;
 use crate::cli::json;
+use crate::cli::last_output;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::Client;
 use crate::client::FeedItem;
-use crate::client::StreamItem;
 use crate::wire::error::Error;
-use crate::wire::event::{Event, EventKind};
-use crate::wire::process::{Process, State};
-use crate::wire::request::{Events, Since, Stream, StreamKind};
+use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind, LEFT_BEHIND};
+use crate::wire::process::{End, Process, State};
+use crate::wire::request::Events;
 use crate::wire::time::Timestamp;
 
-/// How far back the last line of output is looked for, in bytes.
-const LOOK_BACK: u64 = 4 << 10;
 /// How many events are shown.
 const EVENTS_MAX: usize = 8;
-/// The longest last line, in characters.
-const LINE_LEN_MAX: usize = 160;
+/// How many of the last lines of a run are shown.
+const LINES_MAX: usize = 10;
 
 pub const COMMAND: Command = Command::new("why", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Tell what happened to a process, why, and what comes next";
 const HELP: &str = "\
 Usage: provost why TARGET
 
-One sentence from its state, its last end and its last output, then its latest events.
+One sentence from its state, its last end and its last output, then the last lines of the run before, if
+that has failed, and its latest events. Who may not read output gets all but that.
+
+Examples:
+  provost why web
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<String, Error> {
@@ -50,10 +52,17 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
         }
     }
     for process in &processes {
-        let last_line = last_line(&output_end(&mut client, process)?);
+        let lines = last_output::read(&mut client, process, LINES_MAX)?;
+        let last_line = lines.latest.last().or(lines.before.last());
         let events = latest_events(&mut client, process)?;
-        let stopper = stopper(process, &events);
-        let sentence = sentence(process, stopper, last_line.as_deref(), Timestamp::now());
+        let facts = Facts {
+            stopper: stopper(process, &events),
+            is_background: went_into_background(process, &events),
+            last_line: last_line.map(String::as_str),
+            // What failed and was started again: then the latest lines are of another run.
+            before: died_before(process).then_some(&lines.before[..]).unwrap_or_default(),
+        };
+        let sentence = sentence(process, &facts, Timestamp::now());
         if session.is_json() {
             session.object(&json!({
                 "id": process.id.to_string(),
@@ -61,48 +70,24 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
                 "state": process.state.name(),
                 "sentence": sentence,
                 "last_output": last_line,
+                "output_of_run_before": facts.before,
                 "events": events.iter().map(json::event).collect::<Vec<_>>(),
             }));
             continue;
         }
         session.out.line(&sentence);
-        for event in events {
-            session.out.line(&format!("  {}  {}", json::time(event.at), events::arguments(&event)));
+        if lines.is_refused {
+            session.out.line("  its output is not shown: you may not read it");
+        }
+        if !facts.before.is_empty() {
+            session.out.line(&format!("  last output of run {}, which ended:", process.run - 1));
+            facts.before.iter().for_each(|line| session.out.line(&format!("    {line}")));
+        }
+        for event in &events {
+            session.out.line(&format!("  {}  {}", json::time(event.at), events::arguments(event)));
         }
     }
     Ok(0)
-}
-
-/// The last bytes of what it printed up to now, without waiting for more.
-fn output_end(client: &mut Client, process: &Process) -> Result<Vec<u8>, Error> {
-    let (start, end) = (process.output_start, process.output_end);
-    let mut bytes = Vec::new();
-    if start == end {
-        return Ok(bytes);
-    }
-    let since = Since::Offset(end.saturating_sub(LOOK_BACK).max(start));
-    let stream = Stream { targets: vec![process.id.to_string()], kind: StreamKind::Both, since };
-    for item in client.stream(stream)? {
-        match item? {
-            StreamItem::Chunk(chunk) => {
-                bytes.extend_from_slice(&chunk.data);
-                if chunk.offset + chunk.data.len() as u64 >= end {
-                    break;
-                }
-            }
-            StreamItem::Gap(gap) if gap.offset + gap.missed >= end => break,
-            StreamItem::Gap(_) => {}
-            StreamItem::Ended(_) => break,
-        }
-    }
-    Ok(bytes)
-}
-
-/// The last line that is not empty, harmless and not too long.
-fn last_line(bytes: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(text::cut(&text::escaped(line.trim_end()), LINE_LEN_MAX).into_owned())
 }
 
 fn latest_events(client: &mut Client, process: &Process) -> Result<Vec<Event>, Error> {
@@ -122,8 +107,53 @@ fn stopper<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
     Some(&stop.cause)
 }
 
-fn sentence(p: &Process, stopper: Option<&str>, last_line: Option<&str>, now: Timestamp) -> String {
-    let mut parts = what_is(p, stopper, now);
+/// What is told beside the process itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts<'a> {
+    /// Who stopped the latest run; none when it ended by itself.
+    stopper: Option<&'a str>,
+    /// The program went on in the background, and that was ended.
+    is_background: bool,
+    last_line: Option<&'a str>,
+    /// The last lines of the run before, if that has died.
+    before: &'a [String],
+}
+
+/// Whether the latest run follows one that has failed.
+fn died_before(p: &Process) -> bool {
+    p.run > 1 && matches!(p.state, State::Running | State::Starting) && last_output::has_failed(p)
+}
+
+/// Whether a run that ended well left something behind: the latest, or the one before.
+fn went_into_background(p: &Process, events: &[Event]) -> bool {
+    let ended_well = p.exit.as_ref().is_some_and(|exit| exit.end == End::Code(0));
+    let left = |e: &Event| e.kind == EventKind::Signalled && e.detail.ends_with(LEFT_BEHIND);
+    ended_well && events.iter().any(|e| left(e) && e.run + 1 >= p.run)
+}
+
+/// How programs that are known for it stay where they are.
+const IN_FOREGROUND: [(&str, &str); 6] = [
+    ("nginx", "nginx -g 'daemon off;'"),
+    ("redis-server", "redis-server --daemonize no"),
+    ("httpd", "httpd -D FOREGROUND"),
+    ("apache2", "apache2 -D FOREGROUND"),
+    ("sshd", "sshd -D"),
+    ("php-fpm", "php-fpm -F"),
+];
+
+fn foreground(p: &Process) -> String {
+    let what =
+        "it put itself into the background, and what it left behind was ended: run it in the foreground";
+    let program = p.command.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    match IN_FOREGROUND.iter().find(|(name, _)| *name == program) {
+        Some((_, command)) => format!("{what}: {command}"),
+        None => what.to_owned(),
+    }
+}
+
+fn sentence(p: &Process, facts: &Facts<'_>, now: Timestamp) -> String {
+    let mut parts = what_is(p, facts.stopper, now);
+    parts.extend(facts.is_background.then(|| foreground(p)));
     if p.restarts > 0 && !matches!(p.state, State::Backoff | State::Failed) {
         let times = if p.restarts == 1 { "once".to_owned() } else { format!("{} times", p.restarts) };
         parts.push(format!("restarted {times} by itself so far"));
@@ -133,14 +163,18 @@ fn sentence(p: &Process, stopper: Option<&str>, last_line: Option<&str>, now: Ti
         format!("its definition was changed since it started: 'provost restart {label}' makes it hold")
     }));
     parts.extend(what_next(p, now));
-    parts.extend(last_line.map(|line| format!("last output: {line}")));
+    parts.extend(facts.last_line.map(|line| format!("last output: {line}")));
     format!("{}: {}", p.label(), parts.join("; "))
 }
 
 /// What it is now, and how it came to that.
 fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
     let by = |who: &str| if who.is_empty() { String::new() } else { format!(" by {}", text::escaped(who)) };
-    let asked = if p.cause.is_empty() { String::new() } else { format!(", asked for{}", by(&p.cause)) };
+    let asked = match p.cause.as_str() {
+        "" => String::new(),
+        CAUSE_RECONCILER => ", found so when the service began".to_owned(),
+        cause => format!(", asked for{}", by(cause)),
+    };
     match p.state {
         State::Running => {
             let since = p.started_at.map(|at| format!(" for {}", text::age(at, now))).unwrap_or_default();
@@ -176,7 +210,11 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             vec![format!("backing off after attempt {attempt}{}", in_brackets(p))]
         }
         State::Failed => {
-            vec![format!("failed: gave up after {} restarts{}", p.window_restarts, in_brackets(p))]
+            vec![format!(
+                "failed: gave up after {}{}",
+                text::count(p.window_restarts, "restart"),
+                in_brackets(p)
+            )]
         }
         State::Stopped => {
             let ago = p.stopped_at.map(|at| format!(" {} ago", text::age(at, now))).unwrap_or_default();
@@ -197,7 +235,7 @@ fn what_next(p: &Process, now: Timestamp) -> Option<String> {
     let label = p.label();
     match p.state {
         State::Backoff => p.next_attempt_at.map(|at| format!("next attempt in {}", text::until(at, now))),
-        State::Stopping => p.kill_at.map(|at| format!("SIGKILL in {}", text::until(at, now))),
+        State::Stopping => text::stop_progress(p, now),
         State::Failed | State::Stopped => Some(format!("it stays so until 'provost start {label}'")),
         State::Running | State::Starting => None,
     }
@@ -221,7 +259,7 @@ fn how_it_ended(p: &Process) -> Option<String> {
 mod tests {
     use super::*;
     use crate::client::fake_server::process;
-    use crate::wire::process::{End, Exit};
+    use crate::wire::process::Exit;
 
     fn failing() -> Process {
         let mut p = process("web");
@@ -244,7 +282,7 @@ mod tests {
     #[test]
     fn a_backoff_is_explained() {
         assert_eq!(
-            sentence(&failing(), None, Some("boom"), Timestamp(10_000)),
+            sentence(&failing(), &Facts { last_line: Some("boom"), ..Facts::default() }, Timestamp(10_000)),
             "web: backing off after attempt 3 of 10 (exit code 1, 120 ms after start); next attempt in 1.6 s; \
              last output: boom"
         );
@@ -254,7 +292,7 @@ mod tests {
     fn giving_up_tells_the_way_out() {
         let mut p = failing();
         (p.state, p.window_restarts, p.restarts) = (State::Failed, 10, 10);
-        let text = sentence(&p, None, None, Timestamp(10_000));
+        let text = sentence(&p, &Facts::default(), Timestamp(10_000));
         assert!(text.contains("gave up after 10 restarts") && text.contains("'provost start web'"), "{text}");
     }
 
@@ -262,14 +300,16 @@ mod tests {
     fn a_stop_by_a_person_is_told_from_an_end_by_itself() {
         let mut p = failing();
         (p.state, p.stopped_at) = (State::Stopped, Some(Timestamp(8_000)));
-        let text = |stopper| sentence(&p, stopper, None, Timestamp(10_000));
+        let text = |stopper| sentence(&p, &Facts { stopper, ..Facts::default() }, Timestamp(10_000));
         assert!(text(Some("uid 0")).starts_with("web: stopped by uid 0 2.0 s ago (exit code 1, 120 ms"));
         assert!(text(None).starts_with("web: ended by itself 2.0 s ago (exit code 1"));
     }
 
     #[test]
-    fn the_last_line_is_harmless() {
-        assert_eq!(last_line(b"a\nb\x1b[2J\r\n\n  \n").as_deref(), Some("b\\u{1b}[2J"));
-        assert_eq!(last_line(b"\n"), None);
+    fn what_went_into_the_background_is_told_how_to_stay() {
+        let mut p = failing();
+        p.command = vec!["/usr/sbin/nginx".into()];
+        let text = sentence(&p, &Facts { is_background: true, ..Facts::default() }, Timestamp(10_000));
+        assert!(text.contains("in the foreground: nginx -g 'daemon off;'"), "{text}");
     }
 }

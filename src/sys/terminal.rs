@@ -1,8 +1,8 @@
-//! The terminal that a person sits at: a question whose answer it does not show.
+//! The terminal that a person sits at: its size, and a question whose answer it does not show.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::sys::cerr;
 use crate::sys::poll;
@@ -41,6 +41,22 @@ pub fn ask_silently(question: &str) -> io::Result<Vec<u8>> {
             return Ok(line);
         }
     }
+}
+
+/// How much a terminal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub columns: usize,
+    pub rows: usize,
+}
+
+/// The size of the terminal that this is; none if it is no terminal, or does not know.
+pub fn size(fd: BorrowedFd<'_>) -> Option<Size> {
+    // SAFETY: all bytes zero are a winsize, which the kernel then fills.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open for the whole call, and the kernel writes one winsize.
+    cerr(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }).ok()?;
+    (size.ws_col > 0).then(|| Size { columns: size.ws_col.into(), rows: size.ws_row.into() })
 }
 
 /// A terminal shows nothing but the ends of lines, until this is dropped.

@@ -63,7 +63,7 @@ fn a1_kill_engine_under_load() {
     let counter = ["--name", "numbers", "--output-limit", "32m", "--", &numbers, "--pace-us", "200"];
     let counter = service.start(&counter);
     service.ok(&["start", "--name", "steady", "--instances", "50", "--", "sleep", "60000"]);
-    let stream = service.background(&["stream", &counter, "--since", "start"]);
+    let stream = service.background(&["stream", "--until-end", &counter, "--since", "start"]);
     let before: Vec<Value> = service.list_json();
     assert_eq!(before.len(), 51);
     let mut random = Random::new();
@@ -140,7 +140,7 @@ fn a1_kill_engine_under_restarts_without_cgroups() {
 }
 
 fn kill_under_restarts(service: &Service) {
-    let follow = service.background(&["events", "--follow", "--json"]);
+    let follow = service.background(&["events", "--follow", "--since", "0", "--json"]);
     let pace = [
         "--restart",
         "always",

@@ -67,7 +67,7 @@ fn b11_a_thousand_starts_and_stops_leave_nothing() {
 fn b14_a_thousand_short_processes_end_once_each() {
     let service = Service::new();
     let before = service.footprint();
-    let follow = service.background(&["events", "--follow", "--json"]);
+    let follow = service.background(&["events", "--follow", "--since", "0", "--json"]);
     let instances = rounds(900).min(1000);
     let ids =
         service.ok(&["start", "--name", "true", "--instances", &instances.to_string(), "--", "/bin/true"]);

@@ -95,8 +95,8 @@ fn d8_a_halted_reader_holds_up_no_other() {
     let numbers = [fixture("numbers"), "--pace-us".into(), "1000".into(), "--burst".into(), "1000".into()];
     let args: Vec<&str> = numbers.iter().map(String::as_str).collect();
     let id = service.start(&[&["--name", "fast", "--output-limit", "64k", "--"], &args[..]].concat());
-    let halted = service.background(&["stream", "--json", "--since", "start", "fast"]);
-    let other = service.background(&["stream", "--since", "start", "fast"]);
+    let halted = service.background(&["stream", "--until-end", "--json", "--since", "start", "fast"]);
+    let other = service.background(&["stream", "--until-end", "--since", "start", "fast"]);
     wait::until("both read", SOON, || halted.stdout_len() > 0 && other.stdout_len() > 0);
     halted.signal("STOP");
     // More than ring, socket buffers and pipes can hold between them.
@@ -129,7 +129,7 @@ fn d8_a_reader_that_was_let_go_learns_what_it_missed() {
     let numbers = fixture("numbers");
     let args = [&["--name", "steady", "--output-limit", "64k", "--", &numbers], &pace[..]].concat();
     let id = service.start(&args);
-    let reader = service.background(&["stream", "--json", "--since", "start", "steady"]);
+    let reader = service.background(&["stream", "--until-end", "--json", "--since", "start", "steady"]);
     wait::until("it reads", SOON, || reader.stdout_len() > 0);
     // Both connections have said hello, so that neither ends for another reason.
     let from = kept(&mut client, &id).1;
@@ -155,7 +155,7 @@ fn d8_a_reader_that_is_gone_leaves_nothing() {
     let id = service.start(&["--", &fixture("numbers"), "--pace-us", "1000"]);
     service.ok(&["version"]);
     let before = service.footprint();
-    let readers: Vec<_> = (0..5).map(|_| service.background(&["stream", &id])).collect();
+    let readers: Vec<_> = (0..5).map(|_| service.background(&["stream", "--until-end", &id])).collect();
     wait::until("all of them read", SOON, || readers.iter().all(|r| r.stdout_len() > 0));
     readers.iter().for_each(|r| r.signal("KILL"));
     readers.into_iter().for_each(|r| drop(r.end(SOON)));
@@ -185,7 +185,7 @@ fn d17_no_line_of_a_million_is_lost_over_kills() {
     let args = [&["--name", "million", "--output-limit", "64m", "--", &numbers], &pace[..]].concat();
     let id = service.start(&args);
     let pid = service.pid(&id);
-    let stream = service.background(&["stream", "--since", "0", "million"]);
+    let stream = service.background(&["stream", "--until-end", "--since", "0", "million"]);
     let mut client = service.client();
     for n in 1..=kills() {
         let from = wanted.len() as u64 * n / (kills() + 1);

@@ -142,7 +142,8 @@ fn the_gateway_gives_back_what_it_was_shared() {
     let gateway = Gateway::start();
     let shared = || procfs::fds(gateway.pid()).iter().filter(|fd| fd.contains("provost-process")).count();
     let (id, mut lines) = echo(gateway.service());
-    let client = gateway.background(User::Operator, &["stream", "--since", "0", "--stderr", &id]);
+    let client =
+        gateway.background(User::Operator, &["stream", "--until-end", "--since", "0", "--stderr", &id]);
     wait::until("the memory is lent", SOON, || shared() == 1);
     lines.write_all(b"of no use to the client\n").expect("it is read");
     wait::until("it is printed", SOON, || gateway.service().output(&id).len() > 10);

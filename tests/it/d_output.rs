@@ -81,7 +81,7 @@ fn d3_an_endless_line_takes_bounded_memory() {
     service.ok(&["version"]);
     let before = peak();
     let id = service.start(&["--name", "line", "--output-limit", "1m", "--", "sh", "-c", script]);
-    let stream = service.background(&["stream", "--json", "--since", "0", "line"]);
+    let stream = service.background(&["stream", "--until-end", "--json", "--since", "0", "line"]);
     service.cli(&["wait", "line"]).expect(0);
     let kept = service.output("line");
     let after = peak();
@@ -114,7 +114,7 @@ fn d4_random_bytes_come_out_unchanged() {
     let copy = service.scratch().file("copy");
     let script = format!("head -c 50000000 /dev/urandom | tee {copy}");
     service.start(&["--name", "noise", "--output-limit", "64m", "--", "sh", "-c", &script]);
-    let stream = service.background(&["stream", "--since", "start", "noise"]);
+    let stream = service.background(&["stream", "--until-end", "--since", "start", "noise"]);
     service.cli(&["wait", "noise"]).expect(0);
     let written = fs::read(&copy).expect("tee has written it");
     assert_eq!(written.len(), 50_000_000);
@@ -145,7 +145,11 @@ fn d5_escape_sequences_are_shown_not_sent() {
     service.cli(&["wait", "nasty"]).expect(0);
     let written = [nasty.as_bytes(), b"\n\xff\x9b\n"].concat();
     assert_eq!(service.output("nasty"), written, "a pipe gets the bytes");
-    for args in ["output nasty", "stream --since start nasty", "stream --since start --prefix nasty"] {
+    for args in [
+        "output nasty",
+        "stream --until-end --since start nasty",
+        "stream --until-end --since start --prefix nasty",
+    ] {
         let shown = on_terminal(&service, args);
         shown.expect(0);
         let text = String::from_utf8(shown.stdout.clone()).expect("what a terminal gets is text");
@@ -187,7 +191,7 @@ fn d6_output_without_a_line_end_comes_once() {
     let script = format!("printf begin; while [ ! -e {gate} ]; do sleep 0.02; done; printf end");
     service.start(&["--name", "half", "--", "sh", "-c", &script]);
     let follow = |options: &[&str]| {
-        let args = [&["stream", "--since", "start"], options, &["half"]].concat();
+        let args = [&["stream", "--until-end", "--since", "start"], options, &["half"]].concat();
         bytes_of(service.command(&args))
     };
     let ((mut plain, plain_bytes), (mut prefixed, prefixed_bytes)) = (follow(&[]), follow(&["--prefix"]));

@@ -123,7 +123,7 @@ fn following_one_process() {
     let web = service.start(&["--name", "web", "--", "sleep", "80000"]);
     let other = service.start(&["--name", "other", "--", "sleep", "80000"]);
     make_events(&service, &other, MANY);
-    let following = service.background(&["events", "--follow", "--json", "web"]);
+    let following = service.background(&["events", "--follow", "--since", "0", "--json", "web"]);
     following.line_with("\"started\"", SOON);
     service.kill_engine();
     make_events(&service, &other, 10);

@@ -94,8 +94,8 @@ fn what_is_asked_from_afar_is_answered_as_at_home() {
     both.same(&["output", "done", "--stderr"], 0);
     both.same(&["output", "done", "--json"], 0);
     both.same(&["output", "nobody"], 4);
-    both.same(&["stream", "done", "--since", "start"], 0);
-    both.same(&["stream", "nobody"], 4);
+    both.same(&["stream", "--until-end", "done", "--since", "start"], 0);
+    both.same(&["stream", "--until-end", "nobody"], 4);
     both.same(&["wait", "done"], 3);
     both.same(&["wait", "web", "--for", "running", "--json"], 0);
     both.same(&["wait", "web", "--timeout", "50ms"], 5);
@@ -269,9 +269,9 @@ fn goes_on_over(kill: impl Fn(&Gateway)) {
     let gateway = Gateway::start();
     let service = gateway.service();
     service.start(&["--name", "count", "--", "sh", "-c", COUNT]);
-    let stream = gateway.background(User::Operator, &["stream", "count", "--since", "start"]);
+    let stream = gateway.background(User::Operator, &["stream", "--until-end", "count", "--since", "start"]);
     let waiting = gateway.background(User::Viewer, &["wait", "count"]);
-    let events = gateway.background(User::Viewer, &["events", "--follow", "--json"]);
+    let events = gateway.background(User::Viewer, &["events", "--follow", "--since", "0", "--json"]);
     for line in ["40", "120"] {
         stream.line_with(line, SOON);
         kill(&gateway);

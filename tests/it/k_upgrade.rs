@@ -109,7 +109,7 @@ fn k5_an_upgrade_under_load_loses_nothing() {
     let options = ["--name", "count", "--instances", "4", "--output-limit", "32m", "--"];
     service.ok(&[&["start"], &options[..], &[&numbers, "--pace-us", "200"]].concat());
     service.ok(&["start", "--name", "nap", "--instances", "30", "--", "sleep", "73000"]);
-    let stream = service.background(&["stream", "count-1", "--since", "start"]);
+    let stream = service.background(&["stream", "--until-end", "count-1", "--since", "start"]);
     let before = service.list_json();
     let end = AtomicBool::new(false);
     let (connections, commands) = (AtomicU64::new(0), AtomicU64::new(0));

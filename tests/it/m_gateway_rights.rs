@@ -44,7 +44,7 @@ fn it_has_no_rights_and_everything_works() {
     gateway
         .cli(User::Admin, &["start", "--name", "web", "--", "sh", "-c", "echo hello; exec sleep 76050"])
         .expect(0);
-    let stream = gateway.background(User::Operator, &["stream", "--since", "start", "web"]);
+    let stream = gateway.background(User::Operator, &["stream", "--until-end", "--since", "start", "web"]);
     assert_eq!(stream.line(SOON).as_deref(), Some("hello"));
     // Under another engine, and as another gateway, too.
     service.kill_engine();

@@ -107,6 +107,14 @@ mod j_example;
 mod j_import;
 mod j_needs;
 mod j_ready;
+mod k_habits;
+mod k_habits_completion;
+#[cfg(feature = "gateway")]
+mod k_habits_examples;
+mod k_habits_screen;
+mod k_habits_stream;
+#[cfg(feature = "gateway")]
+mod k_habits_viewer;
 mod k_upgrade;
 mod l_scale;
 #[cfg(feature = "gateway")]

@@ -124,7 +124,7 @@ fn a_slow_follower_is_told_what_it_missed() {
         fixture("firehose")
     );
     let id = service.start(&["--", "sh", "-c", &script]);
-    let mut stream = service.command(&["stream", &id, "--since", "start"]);
+    let mut stream = service.command(&["stream", "--until-end", &id, "--since", "start"]);
     stream.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut stream = stream.spawn().expect("the binary is there");
     let mut stdout = stream.stdout.take().expect("a pipe");

@@ -1,0 +1,117 @@
+//! Following output and events as people expect it: from what is new, over stops and starts, until ctrl-c.
+
+use crate::harness::{Options, SOON, Service, wait};
+
+fn service() -> Service {
+    Options::new().without_cgroups().start()
+}
+
+#[test]
+fn events_that_are_followed_begin_with_what_is_new() {
+    let service = service();
+    service.start(&["--name", "old", "--", "sleep", "84001"]);
+    let follow = service.background(&["events", "--follow"]);
+    // Its connection is made before this shows.
+    let mut n = 0;
+    wait::until("the next event comes", SOON, || {
+        n += 1;
+        service.start(&["--name", &format!("new-{n}"), "--", "sleep", "84002"]);
+        follow.stdout_len() > 0
+    });
+    let first = follow.line(SOON).expect("there is one");
+    assert!(first.contains(" new-"), "{first}");
+    follow.signal("INT");
+    follow.end(SOON);
+    let all = service.ok(&["events"]).lines().count();
+    assert!(all >= 4);
+    assert_eq!(service.ok(&["events", "--limit", "4"]).lines().count(), 4);
+    let since_now = service.ok(&["events", "--since", "now"]);
+    assert_eq!(since_now, "");
+    let limited = service.background(&["events", "--follow", "--limit", "2"]);
+    assert!(limited.line(SOON).is_some() && limited.line(SOON).is_some());
+    limited.signal("INT");
+    limited.end(SOON);
+}
+
+#[test]
+fn a_stream_goes_on_over_a_stop_and_a_start_and_says_where_a_run_begins() {
+    let service = service();
+    let script = "echo run $PROVOST_RUN; exec sleep 84003";
+    service.start(&["--name", "web", "--", "sh", "-c", script]);
+    let stream = service.background(&["stream", "--since", "start", "web"]);
+    assert_eq!(stream.line(SOON).as_deref(), Some("run 1"));
+    service.ok(&["stop", "web"]);
+    service.ok(&["start", "web"]);
+    assert_eq!(stream.line(SOON).as_deref(), Some("run 2"));
+    service.ok(&["restart", "web"]);
+    assert_eq!(stream.line(SOON).as_deref(), Some("run 3"));
+    wait::until("both runs are told", SOON, || {
+        let said = stream.stderr_text();
+        said.contains("web: run 2 begins, pid ") && said.contains("web: run 3 begins, pid ")
+    });
+    assert!(stream.is_running());
+    stream.signal("INT");
+    stream.end(SOON);
+}
+
+#[test]
+fn a_stream_takes_in_what_its_pattern_means_later() {
+    let service = service();
+    let stream = service.background(&["stream", "--prefix", "web-*"]);
+    wait::until("it waits", SOON, || stream.stderr_text().contains("waits for a start"));
+    service.start(&["--name", "db", "--", "sh", "-c", "echo not this; exec sleep 84004"]);
+    let talk = "while :; do echo here; sleep 0.05; done";
+    service.ok(&["start", "--name", "web", "--instances", "2", "--", "sh", "-c", talk]);
+    stream.line_with("web-1 | here", SOON);
+    stream.line_with("web-2 | here", SOON);
+    stream.signal("INT");
+    let all = stream.end(SOON);
+    assert!(!all.out().contains("not this"), "{all:?}");
+}
+
+#[test]
+fn a_stream_for_scripts_ends_when_all_have_stopped() {
+    let service = service();
+    service.start(&["--name", "job", "--", "sh", "-c", "seq 3"]);
+    service.until_state("job", "stopped");
+    assert_eq!(service.ok(&["stream", "--until-end", "--since", "start", "job"]), "1\n2\n3");
+    assert_eq!(service.ok(&["stream", "--until-end", "--tail", "2", "job"]), "2\n3");
+    assert_eq!(service.ok(&["stream", "--until-end", "job"]), "");
+    // Who follows something that is removed has nothing to wait for.
+    let id = service.status_json("job")["id"].as_str().expect("text").to_owned();
+    let stream = service.background(&["stream", &id]);
+    wait::until("it waits", SOON, || stream.stderr_text().contains("waits for a start"));
+    service.ok(&["remove", "job"]);
+    stream.end(SOON).expect(0);
+}
+
+#[test]
+fn several_begin_ordered_by_time() {
+    let service = service();
+    let gate = service.scratch().file("gate");
+    let first =
+        "echo a1; while [ ! -e GATE-1 ]; do sleep 0.02; done; echo a2; sleep 84005".replace("GATE", &gate);
+    let second =
+        "while [ ! -e GATE-0 ]; do sleep 0.02; done; echo b1; exec sleep 84006".replace("GATE", &gate);
+    service.start(&["--name", "a", "--", "sh", "-c", &first]);
+    service.start(&["--name", "b", "--", "sh", "-c", &second]);
+    let has = |name: &str, text: &str| {
+        wait::until("it is said", SOON, || service.output(name).ends_with(text.as_bytes()))
+    };
+    let open = |n: u32| std::fs::write(format!("{gate}-{n}"), "").expect("the directory is ours");
+    has("a", "a1\n");
+    wait::pass(std::time::Duration::from_millis(20));
+    open(0);
+    has("b", "b1\n");
+    wait::pass(std::time::Duration::from_millis(20));
+    open(1);
+    has("a", "a2\n");
+    let stream = service.background(&["stream", "--tail", "5", "--prefix", "--timestamps", "a", "b"]);
+    for (name, text) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
+        let line = stream.line(SOON).expect("it is kept");
+        let (time, rest) = line.split_once(' ').expect("the time stands in front");
+        assert!(time.ends_with('Z') && rest == format!("{name} | {text}"), "{line}");
+    }
+    stream.signal("INT");
+    stream.end(SOON);
+}
