@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::cli::events;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::client::{Client, StreamItem};
+use crate::client::{Client, FeedItem, StreamItem};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
@@ -60,7 +60,7 @@ pub struct Following {
     waiting: Vec<ProcessId>,
     sets: usize,
     tell: Sender<News>,
-    told: Receiver<News>,
+    incoming: Receiver<News>,
     ready: Vec<Followed>,
 }
 
@@ -85,7 +85,7 @@ impl Following {
                 _ => {}
             }
         }
-        let (tell, told) = bounded(QUEUE_MAX);
+        let (tell, incoming) = bounded(QUEUE_MAX);
         follow_events(session.client()?, since, tell.clone())?;
         let (socket, remote) = (session.socket.clone(), session.remote.clone());
         let connect = move || {
@@ -106,7 +106,7 @@ impl Following {
             waiting: Vec::new(),
             sets: 0,
             tell,
-            told,
+            incoming,
             ready: Vec::new(),
         };
         Ok((following, processes))
@@ -136,7 +136,7 @@ impl Following {
             if !self.ready.is_empty() {
                 return Ok(self.ready.remove(0));
             }
-            let news = self.told.recv().map_err(|e| Error::failed("wait for output", &e))?;
+            let news = self.incoming.recv().map_err(|e| Error::failed("wait for output", &e))?;
             match news {
                 News::Item(StreamItem::Chunk(chunk)) => self.take(chunk),
                 News::Item(StreamItem::Gap(gap)) => self.take_gap(gap),
@@ -215,8 +215,8 @@ impl Following {
         }
         let is_new = !self.known.contains_key(&id);
         let asked = if is_new { self.targets.clone() } else { vec![id.to_string()] };
-        let processes = self.client.status(asked)?.into_iter().filter_map(|item| item.process);
-        let Some(process) = processes.into_iter().find(|p| p.id == id) else {
+        let mut processes = self.client.status(asked)?.into_iter().filter_map(|item| item.process);
+        let Some(process) = processes.find(|p| p.id == id) else {
             self.others.insert(id);
             return Ok(());
         };
@@ -271,7 +271,7 @@ fn follow_events(mut client: Client, since: u64, tell: Sender<News>) -> Result<(
     let wait = move || {
         let ended = client.events(Events { since, follow: true, target: None }).and_then(|feed| {
             for item in feed {
-                if let crate::client::FeedItem::Event(event) = item?
+                if let FeedItem::Event(event) = item?
                     && tell.send(News::Event(event)).is_err()
                 {
                     break;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use crate::cli::json;
+use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
@@ -121,7 +122,7 @@ impl Format {
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => crate::cli::text::escaped(text).into_owned(),
+        Value::String(value) => text::escaped(value).into_owned(),
         other => other.to_string(),
     }
 }

@@ -144,7 +144,7 @@ fn run(mut args: ListArgs, session: &mut Session) -> Result<u8, Error> {
 
 /// Shows it again after each event. One thread waits for those, this one for it, or for the next drawing.
 fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<u8, Error> {
-    let (tell, told) = crossbeam_channel::bounded(1);
+    let (tell, news_come) = crossbeam_channel::bounded(1);
     let mut feed = session.client()?;
     let since = events::last(&mut feed)?;
     let mut feed = feed.events(Events { since, follow: true, target: None })?;
@@ -172,12 +172,12 @@ fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<
             return Ok(0);
         }
         let news = if is_screen {
-            match told.recv_timeout(REDRAW) {
+            match news_come.recv_timeout(REDRAW) {
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => continue,
                 news => news.ok(),
             }
         } else {
-            told.recv().ok()
+            news_come.recv().ok()
         };
         match news {
             Some(news) => news?,

@@ -82,12 +82,12 @@ fn line(processes: &[Process], until: Until, now: Timestamp) -> String {
         Until::Ready => p.state == State::Running && p.ready,
     };
     let left: Vec<&Process> = processes.iter().filter(|p| !is_there(p)).collect();
-    let mut told: Vec<String> =
+    let mut parts: Vec<String> =
         left.iter().take(SHOWN_MAX).map(|p| format!("{}: {}", p.label(), what(p, now))).collect();
     if left.len() > SHOWN_MAX {
-        told.push(format!("{} more", left.len() - SHOWN_MAX));
+        parts.push(format!("{} more", left.len() - SHOWN_MAX));
     }
-    format!("waits for {}", told.join("; "))
+    format!("waits for {}", parts.join("; "))
 }
 
 fn what(p: &Process, now: Timestamp) -> String {

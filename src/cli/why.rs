@@ -60,7 +60,7 @@ fn run(target: String, session: &mut Session) -> Result<u8, Error> {
             is_background: went_into_background(process, &events),
             last_line: last_line.map(String::as_str),
             // What failed and was started again: then the latest lines are of another run.
-            before: died_before(process).then_some(&lines.before[..]).unwrap_or_default(),
+            before: if died_before(process) { &lines.before } else { &[] },
         };
         let sentence = sentence(process, &facts, Timestamp::now());
         if session.is_json() {

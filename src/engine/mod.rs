@@ -232,7 +232,7 @@ fn await_all(engine: &Engine, some: &[Arc<Process>], answers: &Receiver<Answered
 /// `waits for web-1 (SIGTERM 4 s ago, SIGKILL in 6 s)`.
 fn waits_for(some: &[Arc<Process>], now: Timestamp) -> String {
     let left = some.iter().map(|p| p.show()).filter(|p| !p.state.is_at_rest());
-    let mut told: Vec<String> = left
+    let mut parts: Vec<String> = left
         .map(|p| {
             let seconds = |from: Timestamp, to: Timestamp| to.0.saturating_sub(from.0) / 1000;
             let asked = p
@@ -243,8 +243,8 @@ fn waits_for(some: &[Arc<Process>], now: Timestamp) -> String {
             if how.is_empty() { p.label() } else { format!("{} ({})", p.label(), how.join(", ")) }
         })
         .collect();
-    let more = told.len().saturating_sub(STOP_TOLD_MAX);
-    told.truncate(STOP_TOLD_MAX);
+    let more = parts.len().saturating_sub(STOP_TOLD_MAX);
+    parts.truncate(STOP_TOLD_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("waits for {}{more}", told.join(", "))
+    format!("waits for {}{more}", parts.join(", "))
 }

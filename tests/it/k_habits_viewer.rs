@@ -5,7 +5,7 @@ use crate::harness::gateway::User;
 
 #[test]
 fn a_viewer_gets_why_without_output() {
-    let gateway = Gateway::new();
+    let gateway = Gateway::start();
     gateway.service().start(&["--name", "web", "--", "sh", "-c", "echo secret; exit 4"]);
     gateway.service().until_state("web", "stopped");
     let why = gateway.cli(User::Viewer, &["why", "web"]);
