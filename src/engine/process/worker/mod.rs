@@ -9,6 +9,7 @@
 mod answers;
 mod asks;
 mod exit;
+mod left_behind;
 mod needs;
 mod output;
 mod probes;
