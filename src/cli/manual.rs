@@ -347,7 +347,7 @@ mod tests {
         for command in visible(&abouts()) {
             assert!(examples(command).next().is_some(), "{} has no example", command.name);
             for line in command.help.lines().filter(|l| !l.starts_with(' ') && !l.starts_with("Usage: ")) {
-                assert!(line == "Options:" || page.contains(&roff(line)), "{}: {line}", command.name);
+                assert!(line == "Options:" || page.contains(&roff(line.trim())), "{}: {line}", command.name);
             }
         }
         for section in ["EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO", "EXIT STATUS"] {

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_and_instances_are_told() {
-        assert!(hint_of("wbe", &["web", "db"]).starts_with("did you mean web?"));
+        assert!(hint_of("bakcend", &["backend", "db"]).starts_with("did you mean backend?"));
         assert!(hint_of("web", &["web-1", "db"]).starts_with("did you mean web-1?"));
         assert_eq!(hint_of("web", &["web-2", "web-10", "web-1"]), "there are web-1 to web-10: 'web-*'");
         assert!(hint_of("api", &["backend-api", "db"]).contains("backend-api"));
