@@ -27,6 +27,7 @@ pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
 /// What a service was started with.
 #[derive(Debug, Default)]
 pub struct Given {
+    #[cfg(feature = "gateway")]
     pub state: Option<PathBuf>,
     pub config: Option<PathBuf>,
 }
@@ -46,7 +47,11 @@ pub fn of_service(socket: &Path) -> Given {
         let at = words.iter().position(|word| word == option)?;
         words.get(at + 1).map(PathBuf::from)
     };
-    Given { state: value("--state"), config: value("--config") }
+    Given {
+        #[cfg(feature = "gateway")]
+        state: value("--state"),
+        config: value("--config"),
+    }
 }
 
 /// For a user without a runtime directory: the place below their state, which nobody else makes.
