@@ -76,27 +76,3 @@ fn fish_completes_commands_targets_signals_values_and_programs() {
     let script = "provost completions fish | source; complete -C 'provost rem'";
     assert!(shell(&service, "fish", &["--no-config", "-c", script]).contains("(destructive)"));
 }
-
-/// zsh completes on a terminal only: here a person types, and presses the key.
-#[test]
-fn zsh_completes_signals_and_targets_on_a_terminal() {
-    let service = service();
-    let script = r#"
-zmodload zsh/zpty
-zpty shell zsh -f -i
-say() { zpty -w -n shell "$1"; }
-until_shown() { local all= part; repeat 400; do zpty -r -t shell part && all+=$part; [[ $all == *$1* ]] && return 0; sleep 0.02; done; print -r -- "no $1 in: $all"; exit 1 }
-say $'PS1=rea; PS1+=dy; source <(provost completions zsh)\n'
-until_shown 'ready'
-say $'provost signal US\t'
-until_shown 'USR'
-say $'\025provost stop w\t'
-until_shown 'stop web'
-say $'\025provost signal --scope lea\t'
-until_shown 'leader'
-say $'\025provost run -- seta\t'
-until_shown 'setarch'
-zpty -d shell
-"#;
-    shell(&service, "zsh", &["-f", "-c", script]);
-}

@@ -108,9 +108,9 @@ mod j_import;
 mod j_needs;
 mod j_ready;
 mod k_habits;
-mod k_habits_completion;
 #[cfg(feature = "gateway")]
-mod k_habits_examples;
+mod k_habits_addressed;
+mod k_habits_completion;
 mod k_habits_screen;
 mod k_habits_stream;
 #[cfg(feature = "gateway")]
