@@ -28,7 +28,6 @@ pub mod spares;
 #[cfg(feature = "gateway")]
 pub mod spin;
 pub mod system;
-#[cfg(feature = "gateway")]
 pub mod terminal;
 pub mod thread;
 #[cfg(feature = "gateway")]
