@@ -270,7 +270,7 @@ mod tests {
             (Request::Stop(Stop::default()), [no, yes, yes], yes),
             (Request::Restart(targets()), [no, yes, yes], yes),
             (Request::Signal(signal), [no, yes, yes], yes),
-            (Request::Start(start), [no, no, yes], yes),
+            (Request::Start(Box::new(start)), [no, no, yes], yes),
             (Request::Update(Box::new(update)), [no, no, yes], yes),
             (Request::Definitions(targets()), [no, no, yes], no),
             (Request::Remove(Remove::default()), [no, no, yes], yes),

@@ -131,7 +131,7 @@ impl Client {
     /// A new process, or several instances of one: all or none. An item for each.
     pub fn start(&mut self, start: Start) -> Result<Vec<Item>, Error> {
         start.spec.check()?;
-        self.items(Request::Start(start))
+        self.items(Request::Start(Box::new(start)))
     }
 
     /// Starts again what is stopped; what runs already is left as it is.

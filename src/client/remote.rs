@@ -143,7 +143,7 @@ impl RemoteLink {
         let targets = Vec::clone;
         let idempotency_key = key.map(|key| key.to_string()).unwrap_or_default();
         let begun = match request {
-            Request::Start(r) => client.start(&r.into(), option).map(unary),
+            Request::Start(r) => client.start(&(&**r).into(), option).map(unary),
             Request::StartAgain(t) => {
                 client.start_again(&api::StartAgainRequest { targets: targets(t) }, option).map(unary)
             }

@@ -95,7 +95,7 @@ mod tests {
         spec.name = Some("web".parse().unwrap());
         spec.env.push(("KEY".into(), "hush".into()));
         let ids = vec![ProcessId::new(), ProcessId::new()];
-        let start = Request::Start(Start { spec, ids, numbering: Numbering::Numbered });
+        let start = Request::Start(Box::new(Start { spec, ids, numbering: Numbering::Numbered }));
         assert_eq!(start.change().unwrap(), "start /bin/x as web (2 instances)");
         let env = EnvChange { set: vec![("A".into(), "hush".into())], unset: vec!["B".into()] };
         assert_eq!(Request::Env(env).change().unwrap(), "env set A unset B");

@@ -32,7 +32,7 @@ pub const TARGETS_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A new process or several instances.
-    Start(Start),
+    Start(Box<Start>),
     /// Start again what is stopped.
     StartAgain(Vec<String>),
     /// Have a process run in another way.
@@ -366,7 +366,7 @@ impl Request {
     pub(crate) fn from_body(body: Body) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
         Ok(match body {
-            Body::Start(r) => Self::Start(Start::from_wire(r)?),
+            Body::Start(r) => Self::Start(Box::new(Start::from_wire(r)?)),
             Body::StartAgain(r) => Self::StartAgain(checked(r.targets)?),
             Body::Update(r) => Self::Update(Box::new(Update {
                 target: r.target,

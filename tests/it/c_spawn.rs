@@ -286,12 +286,12 @@ fn c15_the_engine_itself_refuses_impossible_arguments() {
         (Spec::new([""]), "no program is given"),
         (Spec::new([""; 0]), "no program is given"),
     ] {
-        let error = peer.ask(&Request::Start(one(spec))).expect_err(what);
+        let error = peer.ask(&Request::Start(Box::new(one(spec)))).expect_err(what);
         assert_eq!(error.code, Code::Usage, "{error}");
         assert!(error.message.contains(what), "{what:?} is not in {error}");
     }
     // Text that is none.
-    let mut bytes = Request::Start(one(Spec::new(["true", "PLACE"]))).encode();
+    let mut bytes = Request::Start(Box::new(one(Spec::new(["true", "PLACE"])))).encode();
     let at = bytes.windows(5).position(|w| w == b"PLACE").expect("it is text on the wire");
     bytes[at..at + 5].copy_from_slice(b"\xff\xc0\x80\xed\xa0");
     let error = peer.ask_bytes(&bytes).expect_err("bad UTF-8");

@@ -108,7 +108,7 @@ fn f17_the_engine_itself_refuses_bad_names() {
         let mut spec = Spec::new(["sleep", "74000"]);
         spec.name = Some("PLACE".parse().expect("a name"));
         let start = Start { spec, ids: vec![ProcessId::new()], numbering: Numbering::Single };
-        let mut bytes = Request::Start(start).encode();
+        let mut bytes = Request::Start(Box::new(start)).encode();
         let at = bytes.windows(5).position(|w| w == b"PLACE").expect("it is text on the wire");
         bytes[at..at + 5].copy_from_slice(&bad.as_bytes()[..5]);
         let error = peer.ask_bytes(&bytes).expect_err("a bad name");

@@ -102,7 +102,7 @@ impl Engine {
     /// Sends all replies but the last one, which it returns.
     fn answer(&self, request: Request, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
         match request {
-            Request::Start(r) => self.start(r, asked, replies),
+            Request::Start(r) => self.start(*r, asked, replies),
             Request::StartAgain(targets) => {
                 self.pull_up(&self.find_allowed(&targets, asked).0, asked);
                 self.ask_each(&targets, &|_| Ask::Start, asked, replies)
