@@ -74,10 +74,13 @@ mod h_hosting;
 mod h_pinned;
 #[cfg(feature = "gateway")]
 mod h_promises;
+#[cfg(feature = "gateway")]
 mod h_providers;
 #[cfg(feature = "gateway")]
 mod h_rules;
+#[cfg(feature = "gateway")]
 mod h_tls;
+#[cfg(feature = "gateway")]
 mod h_tree;
 mod harness;
 #[cfg(feature = "gateway")]
@@ -94,6 +97,7 @@ mod i_remote;
 mod i_restored;
 #[cfg(feature = "gateway")]
 mod i_scale;
+#[cfg(feature = "gateway")]
 mod i_sdk;
 #[cfg(feature = "gateway")]
 mod i_shutdown;
