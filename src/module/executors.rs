@@ -57,7 +57,9 @@ impl Executors {
         let channel = self
             .channel(id, address)
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot connect: {e}")))?;
-        let call = ModuleExecutorClient(channel.client)
+        // Held until the end: the connection ends with its last holder, whatever is under way over it.
+        let client = ModuleExecutorClient(channel.client);
+        let call = client
             .execute(request, CallOption::default().timeout(timeout))
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot call: {e}")))?;
         let deadline = clock::now_ms() + millis(timeout) + MARGIN_MS;

@@ -167,9 +167,8 @@ mod tests {
             input_data: json!({ "tag": "CProduct", "value": {}, "structure": {} }).to_string().into_bytes(),
             ..proto::ExecuteRequest::default()
         };
-        let call = ModuleExecutorClient(channel.client)
-            .execute(&request, CallOption::default().timeout(timeout))
-            .unwrap();
+        let client = ModuleExecutorClient(channel.client);
+        let call = client.execute(&request, CallOption::default().timeout(timeout)).unwrap();
         let answer = block::wait(call, None).unwrap().unwrap();
         let Some(Outcome::OutputData(output)) = answer.result else { panic!("{answer:?}") };
         assert_eq!(serde_json::from_slice::<Value>(&output).unwrap()["value"], 7);
