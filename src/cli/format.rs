@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 36] = [
+pub const FIELDS: [&str; 39] = [
     "id",
     "name",
     "instance",
@@ -49,6 +49,9 @@ pub const FIELDS: [&str; 36] = [
     "blocked",
     "unfit",
     "status",
+    "log_trouble",
+    "log_lost",
+    "log_files",
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
