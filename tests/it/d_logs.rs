@@ -290,10 +290,10 @@ fn old_logs_are_compressed_and_counted() {
     let numbers = fixture("numbers");
     service.start(&[&["--name", "n"], &options[..], &["--", &numbers, "--count", "60000"]].concat());
     let is_settled = || {
+        // First: there is no other rotation then.
+        let is_written = lines_of(&log).last() == Some(&60000);
         let names: Vec<_> = files(&log).into_iter().map(|(name, _)| name).collect();
-        names.len() == 4
-            && names[..3].iter().all(|name| name.ends_with("Z.gz"))
-            && lines_of(&log).last() == Some(&60000)
+        is_written && names.len() == 4 && names[..3].iter().all(|name| name.ends_with("Z.gz"))
     };
     wait::until("three old ones are left", LATER, is_settled);
     let numbers = lines_of(&log);
@@ -309,7 +309,7 @@ fn lines_of(log: &str) -> Vec<u64> {
             if gunzip.read_to_string(&mut text).is_err() {
                 return Vec::new();
             }
-        } else {
+        } else if !name.ends_with(".new") {
             text.push_str(&String::from_utf8(bytes).expect("text"));
         }
     }

@@ -266,7 +266,7 @@ fn an_end_in_the_middle_of_a_recovery_is_told() {
         let end = format!("0100007F:{port:04X}");
         table.lines().any(|line| {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
-            fields.len() > 3 && fields[1] == end && fields[3] == "01"
+            fields.len() > 3 && fields[2] == end && fields[3] == "01"
         })
     };
     wait::until("the next host asks it", SOON, || !procfs::alive(host) && is_connected());
