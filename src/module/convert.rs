@@ -1,10 +1,10 @@
 //! Registrations as the wire has them, and as the plane does.
 
 use crate::module::owner::Owner;
-use crate::module::plane::PROTOCOL_VERSION;
 use crate::module::plane::connection::Connection;
 use crate::module::plane::register::{Declared, Registration};
 use crate::rpc::services::constellation as proto;
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sdk::module::schema::Type;
 
 /// What a provider asks for, as a program on this machine.

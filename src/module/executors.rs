@@ -14,11 +14,10 @@ use crate::rpc::client_threads::environment;
 use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::constellation::execute_response::Result as Outcome;
 use crate::rpc::services::constellation::{ExecuteRequest, ModuleExecutorClient};
+use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
 use crate::sys::clock;
 use crate::wire::time::millis;
 
-/// The largest message that is taken, in bytes.
-const MESSAGE_LEN_MAX: i32 = 4 << 20;
 /// How long a connection may take, on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Added to a call's time, so that the C core's own word about the deadline comes first, ms.

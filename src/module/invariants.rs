@@ -9,11 +9,12 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::module::owner::Owner;
+use crate::module::plane::Plane;
 use crate::module::plane::register::{Declared, Registration};
 use crate::module::plane::turns::{Ended, Said};
-use crate::module::plane::{PROTOCOL_VERSION, Plane};
 use crate::module::settings::ModuleLimits;
 use crate::rpc::services::constellation as proto;
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sdk::module::schema::Type;
 use crate::sdk::module::value::{to_plain, to_tagged};
 

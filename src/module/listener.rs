@@ -17,6 +17,7 @@ use crate::module::shared::Shared;
 use crate::module::tls_listener;
 use crate::module::tls_listener::ServerParts;
 use crate::rpc::services::constellation::module_provider_service;
+use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket::next_connection;
 use crate::sys::{clock, grpc, thread};
@@ -24,8 +25,6 @@ use crate::wire::error::{Code, Error};
 
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 2000;
-/// The largest message, each way.
-const MESSAGE_LEN_MAX: i32 = 4 << 20;
 /// The most calls of one connection at once.
 const CALLS_MAX: i32 = 16;
 /// How long no connection is accepted when there is no descriptor or memory for one more, ms.

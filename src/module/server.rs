@@ -18,10 +18,8 @@ use crate::rpc::pending;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::ModuleProvider;
 use crate::rpc::services::constellation::control_message::Payload;
+use crate::sdk::module::protocol::REPLACES;
 use crate::sdk::module::schema::DEPTH_MAX;
-
-/// Metadata in which a provider names the connection that its registration replaces.
-const REPLACES: &str = "provost-connection-id";
 
 /// Answers providers.
 #[derive(Clone)]
@@ -165,7 +163,10 @@ impl Bound {
         };
         match message.payload {
             Some(Payload::Heartbeat(beat)) => {
-                self.shared.heartbeat(&id);
+                // It may have been replaced in the moment in which its stream began.
+                if !self.shared.heartbeat(&id) {
+                    return Err(refused(RpcStatusCode::NOT_FOUND, "the connection is gone"));
+                }
                 let ack = Payload::HeartbeatAck(proto::HeartbeatAck { timestamp: beat.timestamp });
                 let (protocol_version, connection_id) = (message.protocol_version, id);
                 let ack = proto::ControlMessage { protocol_version, connection_id, payload: Some(ack) };
@@ -197,4 +198,28 @@ fn decoded<M: prost::Message + Default>(request: Encoded<M>) -> Result<M, RpcSta
         let why = format!("the message cannot be read (schemas have at most {DEPTH_MAX} levels): {e}");
         RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, why)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::module::notes::Notes;
+    use crate::module::settings::ModuleLimits;
+
+    #[test]
+    fn a_heartbeat_of_a_connection_that_is_gone_is_not_acknowledged() {
+        let path = std::env::temp_dir().join(format!("provost-module-server-{}", Uuid::new_v4()));
+        let notes = Notes::open(&path).unwrap();
+        let shared = Arc::new(Shared::new(ModuleLimits::default(), notes, Arc::new(|_: &str| ())));
+        let (owner, outbox) = (Owner::default(), Arc::default());
+        let mut bound = Bound { shared, owner, outbox, id: Some("gone".to_owned()) };
+        let payload = Some(Payload::Heartbeat(proto::Heartbeat::default()));
+        let refused = bound.take(proto::ControlMessage { payload, ..proto::ControlMessage::default() });
+        assert_eq!(refused.map_err(|status| status.code()), Err(RpcStatusCode::NOT_FOUND));
+        fs::remove_dir_all(&path).unwrap();
+    }
 }

@@ -16,12 +16,13 @@ use crate::module::outbox::Outbox;
 use crate::module::owner::Owner;
 use crate::module::plane::register::Registration;
 use crate::module::plane::turns::{Ended, Member, NoMember, Nobody};
-use crate::module::plane::{PROTOCOL_VERSION, Plane, Unbound};
+use crate::module::plane::{Plane, Unbound};
 use crate::module::probe::Prober;
 use crate::module::recorder::{Recorder, Work};
 use crate::module::settings::ModuleLimits;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::control_message::Payload;
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sys::clock;
 use crate::sys::procfs::boot_id;
 use crate::wire::module_note::ModuleNote;
@@ -269,8 +270,9 @@ impl Shared {
         Ok(())
     }
 
-    pub fn heartbeat(&self, id: &str) {
-        self.with(|plane| plane.heartbeat(id, clock::now_ms()));
+    /// Whether there is such a connection.
+    pub fn heartbeat(&self, id: &str) -> bool {
+        self.with(|plane| plane.heartbeat(id, clock::now_ms()))
     }
 
     pub fn refuse_drain(&self, id: &str) {

@@ -21,9 +21,6 @@ use crate::module::plane::state::{Event, State};
 use crate::module::settings::ModuleLimits;
 use crate::wire::time::{Timestamp, millis};
 
-/// The version that is spoken.
-pub const PROTOCOL_VERSION: i32 = 1;
-
 /// Why a control stream is none of a connection's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unbound {

@@ -9,9 +9,10 @@ use crate::guard::breaker::{Breaker, BreakerSettings};
 use crate::module::executor::ExecutorAddress;
 use crate::module::names::{check_module, check_namespace, is_reserved};
 use crate::module::owner::Owner;
+use crate::module::plane::Plane;
 use crate::module::plane::connection::{Connection, Module, Reach};
 use crate::module::plane::state::State;
-use crate::module::plane::{PROTOCOL_VERSION, Plane};
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sdk::module::schema::Type;
 use crate::wire::time::{Timestamp, millis};
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::module::plane::register::{Declared, Registration};
 use crate::module::plane::turns::{Ended, Member, NoMember, Nobody, Said};
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sdk::module::schema::Type;
 
 const BEAT: u64 = 15_000;

@@ -20,15 +20,11 @@ use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::ModuleProviderClient;
 use crate::rpc::services::constellation::control_message::Payload;
+use crate::sdk::module::protocol::{MESSAGE_LEN_MAX, PROTOCOL_VERSION, REPLACES};
 use crate::sdk::module::stop::Stop;
 use crate::sys::clock;
 use crate::wire::time::{Timestamp, millis};
 
-const PROTOCOL_VERSION: i32 = 1;
-/// Names the connection that a registration follows.
-const REPLACES: &str = "provost-connection-id";
-/// The largest message that is taken, in bytes.
-const MESSAGE_LEN_MAX: i32 = 4 << 20;
 /// How long connecting, and a call that registers or deregisters, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

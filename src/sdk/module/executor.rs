@@ -17,12 +17,11 @@ use crate::rpc::services::constellation::execute_response::Result as Outcome;
 use crate::rpc::services::constellation::{ModuleExecutor, module_executor_service};
 use crate::rpc::{block, pending};
 use crate::sdk::module::definition::{Call, Failure, Module};
+use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
 use crate::sys::{clock, thread};
 use crate::wire::error::Error;
 use crate::wire::time::millis;
 
-/// The largest message, each way.
-const MESSAGE_LEN_MAX: i32 = 4 << 20;
 /// Calls at once, and threads for them; more are answered RESOURCE_EXHAUSTED.
 const CALLS_MAX: usize = 256;
 /// How long calls may take to end with the server.

@@ -23,6 +23,7 @@
 mod connection;
 pub mod definition;
 mod executor;
+pub(crate) mod protocol;
 pub mod provider;
 pub mod schema;
 mod stop;

@@ -11,6 +11,7 @@ use crate::rpc::services::constellation as proto;
 use crate::sdk::module::connection::{Common, Connection};
 use crate::sdk::module::definition::Module;
 use crate::sdk::module::executor::Executor;
+use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sdk::module::stop::Stop;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
@@ -22,7 +23,6 @@ pub use crate::sdk::module::connection::{State, Status};
 
 /// The most services of one provider.
 const INSTANCES_MAX: usize = 64;
-const PROTOCOL_VERSION: i32 = 1;
 
 /// What is to be provided, and how. Methods change it; nothing happens before it is started.
 #[derive(Clone)]
