@@ -378,17 +378,17 @@ fn k9_a_hundred_upgrades() {
             service.ok(&["upgrade"]);
         }
         service.ok(&["version"]);
-        [service.keeper_pid(), service.engine_pid()].map(procfs::rss_kib)
+        [service.keeper_pid(), service.engine_pid()].map(procfs::private_kib)
     };
-    let rss = upgrade(5);
+    let private = upgrade(5);
     let before = service.footprint();
     let pids = service.below();
-    let rss_now = upgrade(95);
+    let private_now = upgrade(95);
     service.until_footprint(before);
     assert_eq!(service.below(), pids);
-    println!("resident KiB of keeper and engine: {rss:?}, then {rss_now:?}");
-    for (was, is) in rss.iter().zip(rss_now) {
-        assert!(is <= was + 512, "resident memory grows: {rss:?}, then {rss_now:?}");
+    println!("private KiB of keeper and engine: {private:?}, then {private_now:?}");
+    for (was, is) in private.iter().zip(private_now) {
+        assert!(is <= was + 512, "private memory grows: {private:?}, then {private_now:?}");
     }
 }
 
