@@ -449,8 +449,8 @@ fn string(block: &mut &[u8]) -> String {
 /// Calls at once that keep the whole pool of the gateway busy.
 const CROWD: usize = 64;
 
-/// So many connections to the engine may be kept for the next call that lasts: src/gateway/shared.rs.
-const RESTED_MAX: usize = 4;
+/// So many connections to the engine are kept for calls with threads of their own: src/gateway/shared.rs.
+const RESTED: usize = 4;
 
 /// What the gateway has of the machine, to be compared.
 #[derive(Clone, Copy, Debug)]
@@ -476,14 +476,28 @@ impl Footprint {
             ids.iter().for_each(|id| drop(peer.answer(*id)));
         };
         // A thread of its pool connects to the engine when there is something to do, and stays connected: all
-        // of them have something to do while the engine does nothing.
+        // of them have something to do while the engine does nothing. So do those of first calls, which have
+        // a thread of their own; one after the other, for what the check of a password takes of memory.
         let engine = gateway.service().engine_pid();
         procfs::signal("STOP", engine);
+        let are_held_up = |name| procfs::are_held_up(footprint.pid, name);
+        let first: Vec<_> = (1..=RESTED)
+            .map(|n| {
+                let mut newcomer = Peer::new(gateway);
+                let id = newcomer.ask("ServiceInfo", &login, &[]);
+                // Of each its connection and its call.
+                let waits = || Self::now(footprint.pid).threads > 2 * n && are_held_up("call");
+                wait::until("the first call waits for the engine", SOON, waits);
+                (newcomer, id)
+            })
+            .collect();
         crowd(&|| {
-            let is_busy = || procfs::are_held_up(footprint.pid, "work-");
-            wait::until("the pool waits for the engine", SOON, is_busy);
+            wait::until("the pool waits for the engine", SOON, || are_held_up("work-"));
             procfs::signal("CONT", engine);
         });
+        for (mut newcomer, id) in first {
+            newcomer.answer(id);
+        }
         (0..4).for_each(|_| crowd(&|| ()));
         drop(peer);
         // Until what the client left is gone.
@@ -515,7 +529,7 @@ impl Footprint {
         let mut now = *self;
         let is_back = wait::holds_within(SOON, || {
             now = Self::now(self.pid);
-            now.fds <= self.fds + RESTED_MAX && now.threads <= self.threads
+            now.fds <= self.fds && now.threads <= self.threads
         });
         let fds = procfs::fds(self.pid);
         assert!(is_back, "before {self:?}, now {now:?}: {fds:?}");

@@ -388,7 +388,7 @@ fn k9_a_hundred_upgrades() {
     assert_eq!(service.below(), pids);
     println!("private KiB of keeper and engine: {private:?}, then {private_now:?}");
     for (was, is) in private.iter().zip(private_now) {
-        assert!(is <= was + 512, "private memory grows: {private:?}, then {private_now:?}");
+        assert!(is <= was + 128, "private memory grows: {private:?}, then {private_now:?}");
     }
 }
 
