@@ -12,14 +12,14 @@ use crate::harness::gateway::User;
 use crate::harness::{Gateway, Options, SOON, procfs, wait};
 
 const INVALID_ARGUMENT: u32 = 3;
-/// Of a half request, in bytes.
-const HALF: i64 = 1 << 20;
 /// The setting of the window of a new stream.
 const INITIAL_WINDOW: u16 = 4;
 
 /// Sends as much as the other side has room for, of requests that it never ends.
-struct Hoarder {
+pub struct Hoarder {
     peer: Peer,
+    /// Of a request, in bytes.
+    len: i64,
     window: i64,
     initial: i64,
     /// Window, and what is left to be sent.
@@ -27,16 +27,14 @@ struct Hoarder {
 }
 
 impl Hoarder {
-    fn new(gateway: &Gateway, calls: u32) -> Self {
-        let mut peer = Peer::new(gateway);
-        let path = path("Start");
-        let block = literals(&fields(&path));
-        let streams = (0..calls).map(|_| (peer.begin(&block, &[]), (65_535, HALF))).collect();
-        Self { peer, window: 65_535, initial: 65_535, streams }
+    pub fn new(mut peer: Peer, path: &str, calls: u32, len: u32) -> Self {
+        let (block, len) = (literals(&fields(path)), i64::from(len));
+        let streams = (0..calls).map(|_| (peer.begin(&block, &[]), (65_535, len))).collect();
+        Self { peer, len, window: 65_535, initial: 65_535, streams }
     }
 
     /// Sends until the connection is ended or all is sent. Whether it was ended.
-    fn run(mut self) -> bool {
+    pub fn run(mut self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < SOON {
             while let Some(got) = self.peer.next(Duration::from_millis(1)) {
@@ -85,8 +83,8 @@ impl Hoarder {
                 continue;
             }
             let mut bytes = vec![0; usize::try_from(len).expect("it is positive")];
-            if *left == HALF {
-                let size = u32::try_from(HALF - 5).expect("it is small").to_be_bytes();
+            if *left == self.len {
+                let size = u32::try_from(self.len - 5).expect("it is small").to_be_bytes();
                 bytes.splice(1..5.min(bytes.len()), size);
             }
             self.window -= len;
@@ -101,7 +99,8 @@ impl Hoarder {
 fn half_requests_are_bounded() {
     let gateway = Gateway::start();
     let before = Footprint::of(&gateway);
-    let hoarders: Vec<_> = (0..3).map(|_| Hoarder::new(&gateway, 99)).collect();
+    let hoarders: Vec<_> =
+        (0..3).map(|_| Hoarder::new(Peer::new(&gateway), &path("Start"), 99, 1 << 20)).collect();
     let ended = std::thread::scope(|scope| {
         let all: Vec<_> = hoarders.into_iter().map(|hoarder| scope.spawn(|| hoarder.run())).collect();
         all.into_iter().map(|one| one.join().expect("it has not failed")).filter(|&ended| ended).count()

@@ -1,9 +1,17 @@
 //! The module plane beyond this machine: mutual TLS, and namespaces that belong to certificates.
 
+use provost::tls::material::{self, Files};
 use serde_json::json;
 
+use crate::g_hoard::Hoarder;
+use crate::h2::Peer;
 use crate::harness::{SOON, wait};
 use crate::plane::Plane;
+
+fn host_says(plane: &Plane, what: &str) -> bool {
+    let output = plane.service.cli(&["output", "provost.host"]);
+    output.out().contains(what) || output.err().contains(what)
+}
 
 #[test]
 fn providers_with_certificates_register_what_is_theirs_and_nobody_else_gets_in() {
@@ -21,10 +29,16 @@ fn providers_with_certificates_register_what_is_theirs_and_nobody_else_gets_in()
         refused.expect(3);
         assert!(refused.out().contains(why), "{refused:?}");
     }
-    // Without a certificate there is no connection.
-    let plain = plane.begin(&["mine"], &[]).end(SOON);
-    assert_ne!(plain.code, 0);
-    assert!(plain.err().contains("UNAVAILABLE"), "{plain:?}");
+    // Without TLS there is no connection, nor with TLS and without a certificate.
+    for (variables, why) in [
+        (&[][..], "refused"),
+        (&[certificates[0], ("ANONYMOUS", "1")], "refused: the client has shown no certificate"),
+    ] {
+        let stranger = plane.begin(&["mine"], variables).end(SOON);
+        assert_ne!(stranger.code, 0);
+        assert!(stranger.err().contains("UNAVAILABLE"), "{stranger:?}");
+        wait::until(why, SOON, || host_says(&plane, why));
+    }
     assert_eq!(plane.connections().len(), 1);
     // It is restored as its owner's.
     plane.kill_host();
@@ -32,4 +46,22 @@ fn providers_with_certificates_register_what_is_theirs_and_nobody_else_gets_in()
     assert_eq!(plane.call("mine.own.add", &json!({ "a": 1, "b": 2 })), 3);
     provider.signal("KILL");
     wait::until("it is gone", SOON, || plane.connections().is_empty());
+}
+
+#[test]
+fn half_requests_of_a_provider_are_bounded_and_the_log_says_so() {
+    let (plane, files) = Plane::secured("");
+    let port = plane.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("it has a port");
+    let tls = material::client(&Files {
+        certificate: files.path().join("client.pem"),
+        key: files.path().join("client.key"),
+        ca: files.path().join("ca.pem"),
+        crl: None,
+    });
+    let peer = Peer::with(port, tls.expect("the files are good")).expect("it is let in");
+    let path = "/constellation.provider.v1.ModuleProvider/Register";
+    assert!(Hoarder::new(peer, path, 16, 4 << 20).run(), "it is ended");
+    wait::until("the log says why", SOON, || {
+        host_says(&plane, "connection ended: it sent too much of requests that it did not end")
+    });
 }
