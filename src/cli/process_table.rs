@@ -205,20 +205,11 @@ mod tests {
     use super::*;
     use crate::client::fake_server::process;
     use crate::wire::process::Exit;
-    use std::time::Duration;
 
     fn failed(name: &str) -> Process {
         let mut p = process(name);
         (p.state, p.pid) = (State::Failed, None);
-        p.exit = Some(Exit {
-            end: End::Code(4),
-            core: false,
-            oom: false,
-            ran: Duration::ZERO,
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-            max_rss_kib: 0,
-        });
+        p.exit = Some(Exit::with(End::Code(4)));
         p
     }
 

@@ -267,15 +267,7 @@ mod tests {
         p.pid = None;
         (p.attempts, p.max_restarts) = (3, Some(10));
         p.next_attempt_at = Some(Timestamp(11_640));
-        p.exit = Some(Exit {
-            end: End::Code(1),
-            core: false,
-            oom: false,
-            ran: Duration::from_millis(120),
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-            max_rss_kib: 0,
-        });
+        p.exit = Some(Exit { ran: Duration::from_millis(120), ..Exit::with(End::Code(1)) });
         p
     }
 

@@ -55,23 +55,23 @@ impl Pair {
     /// A connection to the host of providers, which the engine makes and runs, where it does not run yet.
     pub fn connect_to_host(&self) -> Result<Link, Error> {
         let mut engine = self.connect()?;
-        for is_last in [false, true] {
-            ask(&mut engine, &Request::Host)?;
-            if let Some(host) = engine.take_shared().pop() {
-                return Ok(Link::over(UnixStream::from(host)));
-            }
-            if is_last {
-                break;
-            }
-            let timeout = Some(std::time::Duration::from_millis(HOST_TIMEOUT_MS));
-            ask(
-                &mut engine,
-                &Request::Wait(WaitFor { targets: vec![HOST.to_owned()], until: Until::Ready, timeout }),
-            )?;
+        if let Some(host) = ask_for_host(&mut engine)? {
+            return Ok(host);
         }
-        Err(Error::new(Code::Unreachable, "the host of providers is not reachable")
-            .hint("see 'provost why provost.host'"))
+        let timeout = Some(std::time::Duration::from_millis(HOST_TIMEOUT_MS));
+        let wait = WaitFor { targets: vec![HOST.to_owned()], until: Until::Ready, timeout };
+        ask(&mut engine, &Request::Wait(wait))?;
+        ask_for_host(&mut engine)?.ok_or_else(|| {
+            Error::new(Code::Unreachable, "the host of providers is not reachable")
+                .hint("see 'provost why provost.host'")
+        })
     }
+}
+
+/// None while the host does not listen yet.
+fn ask_for_host(engine: &mut Link) -> Result<Option<Link>, Error> {
+    ask(engine, &Request::Host)?;
+    Ok(engine.take_shared().pop().map(|host| Link::over(UnixStream::from(host))))
 }
 
 /// Asks for something on a connection of its own, and has an error if any item has one.

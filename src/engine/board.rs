@@ -225,14 +225,12 @@ impl Drop for Watch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn standing(name: &str, requires: &[&str]) -> Standing {
-        let requires = requires.iter().map(|&name| name.to_owned()).collect();
-        Standing {
+impl Standing {
+    /// Of one that runs, is ready and needs nobody.
+    pub fn running(name: &str) -> Self {
+        Self {
             name: name.to_owned(),
-            needs: Arc::new(Needs { requires, ..Needs::default() }),
+            needs: Arc::default(),
             state: State::Running,
             run: 1,
             started_mono: 0,
@@ -243,6 +241,16 @@ mod tests {
             is_leaving: false,
             stop_ms: 1000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(name: &str, requires: &[&str]) -> Standing {
+        let requires = requires.iter().map(|&name| name.to_owned()).collect();
+        Standing { needs: Arc::new(Needs { requires, ..Needs::default() }), ..Standing::running(name) }
     }
 
     #[test]

@@ -400,15 +400,7 @@ mod tests {
     #[test]
     fn an_end_is_told_with_the_last_words() {
         let name = ProviderName::new("", "app").unwrap();
-        let exit = Exit {
-            end: End::Signal(9),
-            core: false,
-            oom: false,
-            ran: Duration::ZERO,
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-            max_rss_kib: 0,
-        };
+        let exit = Exit::with(End::Signal(9));
         let ending = Ending { exit: Some(exit), stderr: "one\n\n two\n".into(), shown: ShownStderr::OnError };
         let quiet = Failure::Crashed { ending: Ending { shown: ShownStderr::Off, ..ending.clone() } };
         let e = Failure::Crashed { ending }.error(&name);

@@ -75,6 +75,15 @@ pub struct Exit {
     pub max_rss_kib: u64,
 }
 
+#[cfg(test)]
+impl Exit {
+    /// At once, without a trace but this.
+    pub fn with(end: End) -> Self {
+        let (ran, user, system) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        Self { end, core: false, oom: false, ran, user, system, max_rss_kib: 0 }
+    }
+}
+
 impl Exit {
     /// What a shell would report: the code, or 128 + the signal.
     #[must_use]

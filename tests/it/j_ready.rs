@@ -106,9 +106,8 @@ fn what_a_program_says_while_there_is_no_engine_is_heard() {
     assert_ne!(service.engine_pid(), engine);
 }
 
-#[test]
-fn a_url_shows_readiness_and_then_life() {
-    let service = Service::new();
+/// A Python program that answers HTTP with the status that a file holds: it, its port, and the file.
+fn web_server(service: &Service) -> (String, u16, String) {
     let (port, mode) = (free_port(), service.scratch().file("status"));
     let script = format!(
         "import http.server\n\
@@ -117,6 +116,13 @@ fn a_url_shows_readiness_and_then_life() {
          \x20 def log_message(self, *a): pass\n\
          http.server.HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
     );
+    (script, port, mode)
+}
+
+#[test]
+fn a_url_shows_readiness_and_then_life() {
+    let service = Service::new();
+    let (script, port, mode) = web_server(&service);
     let url = format!("http://127.0.0.1:{port}/health");
     fs::write(&mode, "503").unwrap();
     let options = [
@@ -343,14 +349,7 @@ fn another_time_to_be_ready_counts_from_the_same_start() {
 #[test]
 fn readiness_is_lost_and_comes_back() {
     let service = Service::new();
-    let (port, mode) = (free_port(), service.scratch().file("status"));
-    let script = format!(
-        "import http.server\n\
-         class H(http.server.BaseHTTPRequestHandler):\n\
-         \x20 def do_GET(self): self.send_response(int(open('{mode}').read())); self.end_headers()\n\
-         \x20 def log_message(self, *a): pass\n\
-         http.server.HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
-    );
+    let (script, port, mode) = web_server(&service);
     let url = format!("http://127.0.0.1:{port}/health");
     fs::write(&mode, "200").unwrap();
     let options = [

@@ -102,10 +102,12 @@ pub fn check(context: &Context, table: &Table, spec: &Spec, id: ProcessId) -> Re
         return Ok(());
     }
     let dir = context.logs.dir();
-    let of = |spec: &Spec, id: ProcessId| -> Vec<PathBuf> {
+    let paths = |spec: &Spec, id: ProcessId| {
         let label = spec.name.as_ref().map_or_else(|| id.to_string(), |name| name.as_str().to_owned());
-        let paths = spec.log.paths_of(&label).into_iter().flatten();
-        paths.filter_map(|path| Some(place(&path, dir).ok()?.0.components().collect())).collect()
+        spec.log.paths_of(&label).into_iter().flatten()
+    };
+    let of = |spec: &Spec, id: ProcessId| -> Vec<PathBuf> {
+        paths(spec, id).filter_map(|path| Some(place(&path, dir).ok()?.0.components().collect())).collect()
     };
     let ours = of(spec, id);
     for other in table.all().iter().filter(|other| other.id != id && other.log.is_on()) {
@@ -116,8 +118,7 @@ pub fn check(context: &Context, table: &Table, spec: &Spec, id: ProcessId) -> Re
             );
         }
     }
-    let label = spec.name.as_ref().map_or_else(|| id.to_string(), |name| name.as_str().to_owned());
-    for path in spec.log.paths_of(&label).into_iter().flatten() {
+    for path in paths(spec, id) {
         LogFile::open(&path, dir).map_err(|e| {
             Error::new(Code::Refused, format!("the log {path} cannot be written: {e}"))
                 .hint("its directory has to be there, and no part of its path may be a symbolic link")

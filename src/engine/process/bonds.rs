@@ -51,25 +51,11 @@ pub fn seen_since(since: u64, needs: &Needs, other: Standing) -> Option<(String,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::process::State;
-    use std::sync::Arc;
 
     #[test]
     fn another_engine_knows_which_run_was_seen() {
         let needs = Needs { requires: vec!["db".into(), "@data".into()], ..Needs::default() };
-        let of = |name: &str, run, started_mono| Standing {
-            name: name.to_owned(),
-            needs: Arc::default(),
-            state: State::Running,
-            run,
-            started_mono,
-            is_ready: true,
-            is_job: false,
-            is_active: true,
-            is_blocked: false,
-            is_leaving: false,
-            stop_ms: 1000,
-        };
+        let of = |name, run, started_mono| Standing { run, started_mono, ..Standing::running(name) };
         let seen = |since, other| seen_since(since, &needs, other);
         assert_eq!(seen(500, of("db", 3, 400)), Some(("db".into(), 3)));
         assert_eq!(seen(500, of("db", 4, 600)), Some(("db".into(), 0)), "it has ended, and come back");

@@ -174,9 +174,7 @@ mod tests {
     #[test]
     fn what_it_left_behind_does_not_make_a_run_healthy() {
         let rules = RestartRules { policy: RestartPolicy::Always, ..RestartRules::default() };
-        let ran = Duration::from_millis(200);
-        let (user, system) = (Duration::ZERO, Duration::ZERO);
-        let exit = Exit { end: End::Code(1), core: false, oom: false, ran, user, system, max_rss_kib: 0 };
+        let exit = Exit { ran: Duration::from_millis(200), ..Exit::with(End::Code(1)) };
         let mut record = Record { exit: Some(exit), attempts: 5, ..fresh(ProcessId::new(), None, None) };
         assert_eq!(next(&record, &rules, at(15_000)), Next::Run { after_ms: 1600 });
         count(&mut record, &rules, at(15_000));

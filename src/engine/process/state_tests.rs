@@ -42,15 +42,7 @@ impl Sim {
     }
 
     fn exit(&mut self, code: u8) -> Transition {
-        let exit = Exit {
-            end: End::Code(code),
-            core: false,
-            oom: false,
-            ran: Duration::ZERO,
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-            max_rss_kib: 0,
-        };
+        let exit = Exit::with(End::Code(code));
         self.put(Input::Exited(exit))
     }
 
