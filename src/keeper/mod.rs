@@ -225,9 +225,10 @@ impl Keeper<'_> {
             Stop::Orderly { until } | Stop::Hurried { until } => Some(until),
         };
         let upgrade_at = self.attempt.as_ref().and_then(Attempt::deadline);
-        let deadline = [start_at, stop_at, upgrade_at].into_iter().flatten().min();
+        let retry_at = self.outbox.retry_at();
+        let deadline = [start_at, stop_at, upgrade_at, retry_at].into_iter().flatten().min();
         let channel = self.engine.channel().map(AsFd::as_fd);
-        let room = if self.outbox.is_empty() { None } else { channel };
+        let room = channel.filter(|_| !self.outbox.is_empty() && retry_at.is_none());
         let mut fds = [
             PollFd::readable(self.resources.signals.as_fd()),
             PollFd::maybe(channel, PollFd::readable),

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::keeper::table::Table;
+use crate::sys::clock;
+use crate::sys::errno::ETOOMANYREFS;
 use crate::sys::pidfd::PidFd;
 use crate::sys::socket::{Blocking, sendmsg};
 use crate::wire::id::ProcessId;
@@ -32,30 +34,51 @@ pub enum Outgoing {
     Exited(ProcessId),
 }
 
+/// How soon it is tried again where the kernel lets no more descriptors be on their way: no `poll` tells when
+/// it does.
+const RETRY_MS: u64 = 5;
+
 /// The box. The keeper's loop owns it.
 #[derive(Debug, Default)]
-pub struct Outbox(VecDeque<Outgoing>);
+pub struct Outbox {
+    messages: VecDeque<Outgoing>,
+    /// Room in the channel is not what is waited for, but this time.
+    retry_at: Option<u64>,
+}
 
 impl Outbox {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.messages.is_empty()
     }
 
     /// For a dead engine: the next one learns everything from the listing.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     pub fn push(&mut self, message: Outgoing) {
-        self.0.push_back(message);
+        self.messages.push_back(message);
+    }
+
+    /// When to try again, if room in the channel says nothing about that.
+    pub fn retry_at(&self) -> Option<u64> {
+        self.retry_at
     }
 
     /// Sends as much as there is room for. An error means that the engine is gone.
+    ///
+    /// A user who is not root may have as many descriptors on their way in sockets as one process may have open
+    /// (`ETOOMANYREFS`, unix(7)); they are fewer again when the engine has taken some.
     pub fn flush(&mut self, channel: BorrowedFd<'_>, table: &Table) -> io::Result<()> {
-        while let Some(message) = self.0.front() {
+        self.retry_at = None;
+        while let Some(message) = self.messages.front() {
             match send(channel, table, message) {
-                Ok(()) => drop(self.0.pop_front()),
+                Ok(()) => drop(self.messages.pop_front()),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.raw_os_error() == Some(ETOOMANYREFS) => {
+                    self.retry_at = Some(clock::now_ms() + RETRY_MS);
+                    return Ok(());
+                }
                 Err(e) => return Err(e),
             }
         }

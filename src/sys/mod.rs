@@ -49,7 +49,7 @@ pub mod errno {
 
     pub use libc::{
         E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
-        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, ETXTBSY,
+        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, ETOOMANYREFS, ETXTBSY,
     };
 
     /// Whether an error is a want of descriptors or memory: it says nothing about what was looked at.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Random, Running, SOON, Service, procfs, rounds, wait};
+use crate::harness::{Options, Random, Running, SOON, Service, procfs, rounds, wait};
 
 /// System calls of the engine while something is started or stopped; `?`: not on every machine.
 const CALLS: [&str; 29] = [
@@ -386,4 +386,26 @@ fn a5_everything_else_outlives_the_engine() {
     // What was stopped stays so.
     assert_eq!(service.state(&stopped), "stopped");
     assert_eq!(service.state(&pending), "backoff");
+}
+
+/// The kernel lets a user who is not root have no more descriptors on their way than one process may have open:
+/// an engine that begins gets what is held of more processes than fit at once.
+#[test]
+fn an_engine_is_told_of_more_processes_than_descriptors_may_be_on_their_way() {
+    const PROCESSES: usize = 66;
+    let service = Options::new().without_cgroups().of_nobody().through(&["prlimit", "--nofile=256"]).start();
+    let count = PROCESSES.to_string();
+    service.ok(&["start", "--name", "w", "--instances", &count, "--", "sleep", "72000"]);
+    let pids = || -> Vec<u64> { service.list_json().iter().filter_map(|p| p["pid"].as_u64()).collect() };
+    let before = pids();
+    assert_eq!(before.len(), PROCESSES);
+    for _ in 0..rounds(5) {
+        let engine = service.kill_engine_only();
+        // What the keeper sends meanwhile stays on its way.
+        procfs::signal("STOP", engine);
+        wait::pass(Duration::from_millis(100));
+        procfs::signal("CONT", engine);
+        assert_eq!(pids(), before);
+        assert_eq!(service.engine_pid(), engine, "it was taken for dead");
+    }
 }
