@@ -2,7 +2,7 @@
 //! events, and one more for each set of processes whose output is read; all tell this one, over one channel
 //! with a limit, so that a slow screen holds them up and no memory is taken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -55,13 +55,14 @@ pub struct Following {
     targets: Vec<String>,
     kind: StreamKind,
     known: HashMap<ProcessId, Known>,
+    /// Those that are there and that no target means: they are not asked about again.
     others: HashSet<ProcessId>,
     /// Those that wait for a set to end.
     waiting: Vec<ProcessId>,
     sets: usize,
     tell: Sender<News>,
     incoming: Receiver<News>,
-    ready: Vec<Followed>,
+    ready: VecDeque<Followed>,
 }
 
 impl Following {
@@ -107,7 +108,7 @@ impl Following {
             sets: 0,
             tell,
             incoming,
-            ready: Vec::new(),
+            ready: VecDeque::new(),
         };
         Ok((following, processes))
     }
@@ -133,8 +134,8 @@ impl Following {
     /// Waits for what comes next.
     pub fn next(&mut self) -> Result<Followed, Error> {
         loop {
-            if !self.ready.is_empty() {
-                return Ok(self.ready.remove(0));
+            if let Some(followed) = self.ready.pop_front() {
+                return Ok(followed);
             }
             let news = self.incoming.recv().map_err(|e| Error::failed("wait for output", &e))?;
             match news {
@@ -170,12 +171,12 @@ impl Following {
             let before = usize::try_from(run.run_output_start.saturating_sub(chunk.offset)).unwrap_or(0);
             let data = chunk.data.split_to(before.min(chunk.data.len()));
             if !data.is_empty() {
-                self.ready.push(Followed::Chunk(Chunk { data, ..chunk.clone() }));
+                self.ready.push_back(Followed::Chunk(Chunk { data, ..chunk.clone() }));
             }
             chunk.offset += before as u64;
-            self.ready.push(Followed::Run(run));
+            self.ready.push_back(Followed::Run(run));
         }
-        self.ready.push(Followed::Chunk(chunk));
+        self.ready.push_back(Followed::Chunk(chunk));
     }
 
     fn take_gap(&mut self, gap: Gap) {
@@ -184,7 +185,7 @@ impl Following {
             return;
         };
         known.next = gap.offset + gap.missed;
-        self.ready.push(Followed::Gap(gap));
+        self.ready.push_back(Followed::Gap(gap));
     }
 
     fn happened(&mut self, event: &Event) -> Result<(), Error> {
@@ -199,9 +200,10 @@ impl Following {
             }
             EventKind::Removed => {
                 self.known.remove(&id);
+                self.others.remove(&id);
                 let may_come = |target: &String| !matches!(target.parse(), Ok(Target::Id(_)));
                 if self.known.is_empty() && !self.targets.iter().any(may_come) {
-                    self.ready.push(Followed::Ended);
+                    self.ready.push_back(Followed::Ended);
                 }
                 Ok(())
             }
@@ -224,7 +226,7 @@ impl Following {
         let known = self.known.entry(id).or_insert(fresh);
         let was_at_rest = std::mem::replace(&mut known.is_at_rest, false);
         if process.run_output_start <= known.next {
-            self.ready.push(Followed::Run(Box::new(process)));
+            self.ready.push_back(Followed::Run(Box::new(process)));
         } else {
             known.mark = Some(Box::new(process));
         }
