@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
-use crate::cli::escape::Escaper;
+use crate::cli::escape::escape;
 use crate::cli::json;
 use crate::cli::log_lines::{Line, Lines, moment};
 use crate::cli::session::Session;
@@ -426,7 +426,7 @@ impl Shows {
             out.extend_from_slice(format!("{:<width$} {mark} ", self.name(id)).as_bytes());
         }
         if self.escape {
-            out.extend_from_slice(Escaper::new().push(&line.text).as_bytes());
+            out.extend_from_slice(escape(&line.text).as_bytes());
         } else {
             out.extend_from_slice(&line.text);
         }

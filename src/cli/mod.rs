@@ -79,6 +79,7 @@ mod user;
 mod values;
 mod version;
 mod wait;
+mod whole_text;
 mod why;
 
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
-use crate::cli::escape::Escaper;
+use crate::cli::escape::escape;
 use crate::cli::json;
 use crate::cli::labels::Extras;
 use crate::cli::last_lines::last_lines;
@@ -10,7 +10,9 @@ use crate::cli::session::Session;
 use crate::cli::stream;
 use crate::cli::stream::StreamArgs;
 use crate::cli::values;
+use crate::cli::whole_text::WholeText;
 use crate::wire::error::Error;
+use crate::wire::reply::Chunk;
 use crate::wire::request::{Output, Since, Stream, StreamKind};
 
 pub const COMMAND: Command = Command::new("output", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
@@ -68,24 +70,24 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
         chunks = last_lines(chunks, lines);
     }
     if session.is_json() {
-        chunks.iter().for_each(|chunk| session.object(&json::chunk(chunk)));
+        WholeText::of(chunks).iter().for_each(|chunk| session.object(&json::chunk(chunk)));
         return Ok(0);
     }
-    let mut escaper = Escaper::new();
-    let escape = session.out.is_terminal() && !args.raw;
-    for chunk in &chunks {
-        if escape {
-            session.out.bytes(escaper.push(&chunk.data).as_bytes());
-        } else {
-            session.out.bytes(&chunk.data);
-        }
+    print(chunks, session.out.is_terminal() && !args.raw, session);
+    Ok(0)
+}
+
+/// Prints all that there is.
+pub fn print(chunks: Vec<Chunk>, is_escaped: bool, session: &mut Session) {
+    if !is_escaped {
+        return chunks.iter().for_each(|chunk| session.out.bytes(&chunk.data));
     }
-    session.out.bytes(escaper.finish().as_bytes());
-    if escape && chunks.last().is_some_and(|c| !c.data.ends_with(b"\n")) {
+    let chunks = WholeText::of(chunks);
+    chunks.iter().for_each(|chunk| session.out.bytes(escape(&chunk.data).as_bytes()));
+    if chunks.last().is_some_and(|chunk| !chunk.data.ends_with(b"\n")) {
         // So that the prompt does not hang on the last line.
         session.out.bytes(b"\n");
     }
-    Ok(0)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::escape;
 use crate::cli::manual::Positional;
+use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -281,7 +282,7 @@ fn ask(call: ProviderCall, session: &Session) -> Result<ProviderAnswer, Error> {
             .hint("'provost provider logs' shows it from elsewhere, too"));
     }
     let (answer, said) = host(session)?.provider(call)?.into_plain();
-    stdout::to_stderr(escape::Escaper::new().push(said.as_bytes()).as_bytes());
+    stdout::to_stderr(escape::escape(said.as_bytes()).as_bytes());
     Ok(answer)
 }
 
@@ -379,16 +380,7 @@ fn logs(name: &ProviderName, session: &mut Session) -> Result<u8, Error> {
             .hint("it is started by the next fetch; 'provost provider list' shows what there is"),
         _ => e,
     })?;
-    let is_terminal = session.out.is_terminal();
-    let mut escaper = escape::Escaper::new();
-    for chunk in chunks {
-        if is_terminal {
-            session.out.bytes(escaper.push(&chunk.data).as_bytes());
-        } else {
-            session.out.bytes(&chunk.data);
-        }
-    }
-    session.out.bytes(escaper.finish().as_bytes());
+    output::print(chunks, session.out.is_terminal(), session);
     Ok(0)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::cli::arguments::Arguments;
 use crate::cli::batch::{Counts, named};
 use crate::cli::command::{Command, job};
-use crate::cli::escape::Escaper;
+use crate::cli::escape::escape;
 use crate::cli::following::{Followed, Following};
 use crate::cli::json;
 use crate::cli::labels::{Extras, Labels};
@@ -14,6 +14,7 @@ use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::suggest;
 use crate::cli::values;
+use crate::cli::whole_text::WholeText;
 use crate::client::{Client, StreamItem};
 use crate::wire::error::Error;
 use crate::wire::id::ProcessId;
@@ -99,7 +100,7 @@ fn since(text: &str) -> Result<Since, Error> {
 /// Also what 'provost output --follow' does.
 pub fn run(mut args: StreamArgs, session: &mut Session) -> Result<u8, Error> {
     let client = session.client_for(&mut args.stream.targets)?;
-    let shows = Shows { escape: session.out.is_terminal() && !args.raw, escaper: Escaper::new() };
+    let shows = Shows { is_escaped: session.out.is_terminal() && !args.raw, text: WholeText::default() };
     if args.until_end { until_end(args, client, shows, session) } else { follow(args, shows, session) }
 }
 
@@ -133,10 +134,11 @@ fn follow(args: StreamArgs, mut shows: Shows, session: &mut Session) -> Result<u
                     session.object(&json::run_begins(&process));
                 }
             }
-            Followed::Ended => return Ok(0),
+            Followed::Ended => break,
         }
         session.out.flush();
     }
+    shows.finish(&mut labels, session);
     Ok(0)
 }
 
@@ -214,6 +216,7 @@ fn until_end(
             break;
         }
     }
+    shows.finish(&mut labels, session);
     if labels.count() > 0 {
         counts.done();
     }
@@ -222,22 +225,34 @@ fn until_end(
 
 /// How output gets onto the screen.
 struct Shows {
-    escape: bool,
-    escaper: Escaper,
+    is_escaped: bool,
+    text: WholeText,
 }
 
 impl Shows {
     fn chunk(&mut self, chunk: Chunk, labels: &mut Labels, session: &mut Session) {
+        if !session.is_json() && !self.is_escaped {
+            return session.out.bytes(&labels.dress(&chunk));
+        }
+        if let Some(whole) = self.text.push(chunk) {
+            self.whole(whole, labels, session);
+        }
+    }
+
+    /// What was kept back: nothing more comes.
+    fn finish(&mut self, labels: &mut Labels, session: &mut Session) {
+        for chunk in self.text.finish() {
+            self.whole(chunk, labels, session);
+        }
+        session.out.flush();
+    }
+
+    fn whole(&self, mut chunk: Chunk, labels: &mut Labels, session: &mut Session) {
         if session.is_json() {
-            session.object(&json::chunk(&chunk));
-            return;
+            return session.object(&json::chunk(&chunk));
         }
-        let mut shown = chunk;
-        if self.escape {
-            shown.data = self.escaper.push(&shown.data).into_bytes().into();
-        }
-        let bytes = labels.dress(&shown);
-        session.out.bytes(&bytes);
+        chunk.data = escape(&chunk.data).into_bytes().into();
+        session.out.bytes(&labels.dress(&chunk));
     }
 }
 

@@ -115,3 +115,30 @@ fn several_begin_ordered_by_time() {
     stream.signal("INT");
     stream.end(SOON);
 }
+
+/// Text of three bytes a character, in pieces that the kernel and the frames cut as they like, and on two streams.
+#[test]
+fn text_is_cut_between_characters() {
+    let service = service();
+    let text = "\\354\\225\\210\\353\\205\\225".repeat(50);
+    let print =
+        format!("i=0; while [ $i -lt 300 ]; do printf '{text}'; i=$((i+1)); done; printf '\\354' >&2");
+    service.start(&["--name", "korean", "--", "sh", "-c", &print]);
+    service.until_state("korean", "stopped");
+    for command in [&["output", "korean"][..], &["stream", "--until-end", "--since", "start", "korean"]] {
+        let lines = service.ok(&[&["--json"], command].concat());
+        let (mut texts, mut others) = (String::new(), Vec::new());
+        let mut next = 0;
+        for line in lines.lines() {
+            let chunk: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            match chunk["text"].as_str() {
+                Some(text) if chunk["stream"] == "stdout" => texts.push_str(text),
+                _ => others.push(chunk["base64"].clone()),
+            }
+            next += chunk["text"].as_str().map_or(1, str::len) as u64;
+        }
+        assert_eq!(texts, "안녕".repeat(50 * 300), "{command:?}");
+        assert_eq!(others, ["7A=="], "only what is no text is not told as text");
+        assert_eq!(Some(next), service.status_json("korean")["output_end"].as_u64());
+    }
+}
