@@ -60,10 +60,11 @@ mod tests {
     use super::*;
     use crate::wire::time::Timestamp;
 
-    const A: ProcessId = ProcessId::from_bytes([1; 16]);
-    const B: ProcessId = ProcessId::from_bytes([2; 16]);
+    const A: u8 = 1;
+    const B: u8 = 2;
 
-    fn chunk(id: ProcessId, stderr: bool, offset: u64, data: &[u8]) -> Chunk {
+    fn chunk(id: u8, stderr: bool, offset: u64, data: &[u8]) -> Chunk {
+        let id = ProcessId::from_bytes([id; 16]);
         Chunk { id, offset, stderr, at: Timestamp(offset), data: data.to_vec().into() }
     }
 
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn streams_and_processes_do_not_break_each_others_characters() {
-        let [first, rest] = ["€".as_bytes().split_at(1).0, "€".as_bytes().split_at(1).1];
+        let (first, rest) = "€".as_bytes().split_at(1);
         let parts = vec![
             chunk(A, false, 0, first),
             chunk(A, true, 1, b"x"),
@@ -94,8 +95,10 @@ mod tests {
             chunk(B, false, 1, b"y"),
             chunk(A, true, 4, first),
         ];
-        let whole: Vec<_> =
-            WholeText::of(parts).into_iter().map(|c| (c.id, c.stderr, c.offset, c.data.to_vec())).collect();
+        let whole: Vec<_> = WholeText::of(parts)
+            .into_iter()
+            .map(|c| (c.id.as_bytes()[0], c.stderr, c.offset, c.data.to_vec()))
+            .collect();
         let expected = [
             (A, true, 1, b"x".to_vec()),
             (A, false, 1, "€".into()),

@@ -7,10 +7,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::sys::listeners::{Listener, listeners};
 use crate::wire::id::ProcessId;
 
-/// The state of a listening socket in /proc/net/tcp.
-const LISTENING: &str = "0A";
 /// How many parents up a process of the provider's may be.
 const ANCESTORS_MAX: usize = 64;
 
@@ -31,6 +30,34 @@ impl fmt::Display for Stranger {
     }
 }
 
+/// Why there is no connection to a provider.
+#[derive(Debug)]
+pub enum NotConnected {
+    /// Its port is another's.
+    Taken {
+        port: u16,
+        by: Stranger,
+    },
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NotConnected {
+    fn from(e: io::Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken { port, by } => {
+                write!(f, "port {port} belongs to {by}, which is not of this provider")
+            }
+            Self::Failed(e) => e.fmt(f),
+        }
+    }
+}
+
 /// A port of 127.0.0.1 that a provider has reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -42,61 +69,55 @@ pub struct Port {
 }
 
 impl Port {
-    /// Who else listens there.
-    pub fn stranger(self) -> Option<Stranger> {
-        self.listeners().err()
-    }
-
     /// A connection that has come to the provider: the same listeners of its own were there before and after,
     /// so that nobody has taken the port in between.
-    pub fn connect(self, timeout: Duration) -> io::Result<TcpStream> {
+    pub fn connect(self, timeout: Duration) -> Result<TcpStream, NotConnected> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.number));
         self.connect_by(|| TcpStream::connect_timeout(&address, timeout))
     }
 
-    fn connect_by(self, connect: impl FnOnce() -> io::Result<TcpStream>) -> io::Result<TcpStream> {
-        let look = || {
-            self.listeners().map_err(|owner| {
-                let number = self.number;
-                let why = format!("port {number} belongs to {owner}, which is not of this provider");
-                io::Error::new(io::ErrorKind::PermissionDenied, why)
-            })
-        };
-        let before = look()?;
+    fn connect_by(self, connect: impl FnOnce() -> io::Result<TcpStream>) -> Result<TcpStream, NotConnected> {
+        let before = self.listeners()?;
         let stream = connect()?;
-        let after = look()?;
+        let after = self.listeners()?;
         if after.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "nobody listens there any more"));
+            let e = io::Error::new(io::ErrorKind::ConnectionReset, "nobody listens there any more");
+            return Err(e.into());
         }
         if after != before {
             // It may have begun to listen just now.
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "another socket listens there now"));
+            let e = io::Error::new(io::ErrorKind::ConnectionRefused, "another socket listens there now");
+            return Err(e.into());
         }
         Ok(stream)
     }
 
     /// The inodes of those that listen there, if each is one of the provider's. What we may not see is taken
     /// for it only if it is of the same user.
-    fn listeners(self) -> Result<Vec<String>, Stranger> {
-        let listeners = listeners(self.number);
+    fn listeners(self) -> Result<Vec<u64>, NotConnected> {
+        let listeners = listeners(self.number)?.into_iter().filter(Listener::is_at_loopback);
+        let listeners: Vec<_> = listeners.map(|listener| (listener.inode, listener.uid)).collect();
         // Mostly all of them, and seen without a look at everything that runs.
         let sockets = sockets(self.leader);
         let others: Vec<_> = listeners.iter().filter(|(inode, _)| !sockets.contains(inode)).collect();
         if !others.is_empty() {
             let by_process: Vec<_> = pids().map(|pid| (pid, self::sockets(pid))).collect();
             for (inode, uid) in others {
-                let has_it = |(_, sockets): &&(u32, Vec<String>)| sockets.contains(inode);
+                let has_it = |(_, sockets): &&(u32, Vec<u64>)| sockets.contains(inode);
                 let owners: Vec<_> = by_process.iter().filter(has_it).map(|(pid, _)| *pid).collect();
-                match owners.first() {
-                    Some(_) if owners.iter().any(|&pid| is_of(pid, self.leader) || has_id(pid, self.id)) => {}
-                    Some(&pid) => return Err(Stranger::Process(pid)),
-                    None if Some(*uid) == user(self.leader) => {}
-                    None => return Err(Stranger::OfUser(*uid)),
-                }
+                let by = match owners.first() {
+                    Some(_) if owners.iter().any(|&pid| is_of(pid, self.leader) || has_id(pid, self.id)) => {
+                        continue;
+                    }
+                    Some(&pid) => Stranger::Process(pid),
+                    None if Some(*uid) == user(self.leader) => continue,
+                    None => Stranger::OfUser(*uid),
+                };
+                return Err(NotConnected::Taken { port: self.number, by });
             }
         }
         let mut inodes: Vec<_> = listeners.into_iter().map(|(inode, _)| inode).collect();
-        inodes.sort();
+        inodes.sort_unstable();
         Ok(inodes)
     }
 }
@@ -108,37 +129,16 @@ fn user(pid: u32) -> Option<u32> {
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The inodes of the sockets that a connection to this port of 127.0.0.1 may come to, and whose they are.
-fn listeners(port: u16) -> Vec<(String, u32)> {
-    let mut found = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = fs::read_to_string(table).unwrap_or_default();
-        found.extend(text.lines().skip(1).filter_map(|line| listener(line, port)));
-    }
-    found
-}
-
-fn listener(line: &str, port: u16) -> Option<(String, u32)> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let (address, local_port) = fields.next()?.rsplit_once(':')?;
-    let is_local = address.bytes().all(|b| b == b'0') || address.ends_with("0100007F");
-    let state = fields.nth(1)?;
-    let uid = fields.nth(3)?.parse().ok()?;
-    let inode = fields.nth(1)?;
-    let is_it = is_local && state == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port);
-    is_it.then(|| (inode.to_owned(), uid))
-}
-
 fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The inodes of the sockets that a process has, as far as we may see.
-fn sockets(pid: u32) -> Vec<String> {
+fn sockets(pid: u32) -> Vec<u64> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let inode =
-        |to: std::path::PathBuf| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+        |to: std::path::PathBuf| to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
     links.filter_map(|link| inode(fs::read_link(link.path()).ok()?)).collect()
 }
 
@@ -177,16 +177,16 @@ mod tests {
         let number = listener.local_addr().unwrap().port();
         let (ours, id) = (std::process::id(), ProcessId::new());
         let port = |leader| Port { number, leader, id };
-        assert_eq!(port(ours).stranger(), None);
+        assert_eq!(port(ours).listeners().unwrap().len(), 1);
         let parent = parent(ours).unwrap();
-        assert_eq!(port(parent).stranger(), None, "a child's is the parent's");
+        assert_eq!(port(parent).listeners().unwrap().len(), 1, "a child's is the parent's");
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let others = port(other.id());
-        assert_eq!(others.stranger(), Some(Stranger::Process(ours)));
         let refused = others.connect_by(|| panic!("nobody is connected to")).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let by = Stranger::Process(ours);
+        assert!(matches!(refused, NotConnected::Taken { port, by: b } if port == number && b == by));
         drop(listener);
-        assert_eq!(others.stranger(), None, "nobody listens");
+        assert!(others.listeners().unwrap().is_empty(), "nobody listens");
         other.kill().unwrap();
         other.wait().unwrap();
     }
@@ -203,7 +203,7 @@ mod tests {
             second = Some(TcpListener::bind(address)?);
             TcpStream::connect(address)
         });
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(is_refused(refused));
         assert!(port.connect(Duration::from_secs(20)).is_ok(), "it is the provider's own now");
         drop(second);
         let mut late = None;
@@ -211,24 +211,10 @@ mod tests {
             late = Some(TcpListener::bind(address)?);
             TcpStream::connect(address)
         });
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "nobody was there before");
+        assert!(is_refused(refused), "nobody was there before");
     }
 
-    #[test]
-    fn lines_of_the_kernels_table_are_read() {
-        let line = |address: &str, state: &str| {
-            format!(
-                "   0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
-            )
-        };
-        let found = Some(("4711".to_owned(), 1000));
-        assert_eq!(listener(&line("0100007F", "0A"), 8080), found);
-        assert_eq!(listener(&line("00000000", "0A"), 8080), found);
-        assert_eq!(listener(&line("0000000000000000FFFF00000100007F", "0A"), 8080), found);
-        for (address, state, port) in
-            [("0100007F", "01", 8080), ("0200000A", "0A", 8080), ("0100007F", "0A", 8081)]
-        {
-            assert_eq!(listener(&line(address, state), port), None);
-        }
+    fn is_refused(result: Result<TcpStream, NotConnected>) -> bool {
+        matches!(result, Err(NotConnected::Failed(e)) if e.kind() == io::ErrorKind::ConnectionRefused)
     }
 }

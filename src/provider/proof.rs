@@ -16,7 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::provider::failure::Failure;
-use crate::provider::port_owner::Port;
+use crate::provider::port_owner::{NotConnected, Port};
 use crate::rpc::local_channel::LocalChannel;
 use crate::sdk::launch;
 use crate::sys::clock;
@@ -38,6 +38,8 @@ pub struct Proof {
 #[derive(Debug)]
 pub enum NotOpen {
     Unreachable(io::Error),
+    /// Its port is another's, as this says.
+    Taken(String),
     /// It did not prove in time who it is.
     Late(Duration),
     /// It is not the provider, or cannot show that it is.
@@ -50,6 +52,7 @@ impl NotOpen {
             Self::Unreachable(e) => {
                 Failure::Unavailable { message: format!("it cannot be connected to: {e}") }
             }
+            Self::Taken(why) => Failure::Unavailable { message: why },
             Self::Late(after) => Failure::Deadline { call: "Health", after },
             Self::Unproven(why) => Failure::NotProven { why },
         }
@@ -59,6 +62,15 @@ impl NotOpen {
 impl From<io::Error> for NotOpen {
     fn from(e: io::Error) -> Self {
         Self::Unreachable(e)
+    }
+}
+
+impl From<NotConnected> for NotOpen {
+    fn from(why: NotConnected) -> Self {
+        match why {
+            NotConnected::Failed(e) => Self::Unreachable(e),
+            NotConnected::Taken { .. } => Self::Taken(why.to_string()),
+        }
     }
 }
 

@@ -184,10 +184,6 @@ impl Site {
         let proof = Proof::of(&note.proof)?;
         let pid = process.pid.unwrap_or_default();
         let port = Port { number, leader: pid, id: process.id };
-        if let Some(owner) = port.stranger() {
-            let why = format!("port {number} belongs to {owner}, which is not of this provider");
-            return Err(Failure::BadHandshake { why, line: Vec::new() });
-        }
         let cancel = Cancel::default();
         let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel, &proof)?;
         wait_until_usable(&connection, definition)?;
@@ -431,6 +427,7 @@ fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<
         let failed = match Connection::open(port, left, cancel.clone(), proof) {
             Ok(connection) => return Ok(connection),
             Err(NotOpen::Unreachable(e)) => e,
+            Err(NotOpen::Taken(why)) => return Err(Failure::BadHandshake { why, line: Vec::new() }),
             Err(NotOpen::Late(after)) => {
                 let why = format!("it has not proven who it is within {} s", after.as_secs_f32());
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });

@@ -17,6 +17,7 @@ pub mod files;
 pub mod grpc;
 pub mod landlock;
 pub mod limits;
+pub mod listeners;
 pub mod memory;
 pub mod pidfd;
 pub mod pipe;

@@ -2,7 +2,7 @@
 //! on it hold a pidfd first and look again.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
 
@@ -129,57 +129,9 @@ pub fn variables(pid: u32) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The sockets of this network that listen at a TCP port, by the numbers of their inodes.
-pub fn listeners(port: u16) -> io::Result<Vec<u64>> {
-    let mut found = listeners_in("/proc/thread-self/net/tcp", port)?;
-    match listeners_in("/proc/thread-self/net/tcp6", port) {
-        Ok(more) => found.extend(more),
-        // A kernel without IPv6.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
-    }
-    Ok(found)
-}
-
-fn listeners_in(table: &str, port: u16) -> io::Result<Vec<u64>> {
-    const LISTENS: &str = "0A";
-    let mut found = Vec::new();
-    // Those that listen come first: connections, of which there may be very many, are not read.
-    for line in BufReader::new(fs::File::open(table)?).lines().skip(1) {
-        let line = line?;
-        let mut fields = line.split_ascii_whitespace();
-        let (local, state) = (fields.nth(1).unwrap_or_default(), fields.nth(1).unwrap_or_default());
-        if state != LISTENS {
-            break;
-        }
-        let at = local.rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
-        if at == Some(port) {
-            found.extend(fields.nth(5).and_then(|inode| inode.parse::<u64>().ok()));
-        }
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
-
-    #[test]
-    fn who_listens_at_a_port_is_found() {
-        use std::net::{TcpListener, TcpStream};
-        use std::os::unix::fs::MetadataExt;
-        let by_four = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = by_four.local_addr().unwrap();
-        let _connected = TcpStream::connect(at).unwrap();
-        let inode = fs::metadata(format!("/proc/self/fd/{}", by_four.as_raw_fd())).unwrap().ino();
-        assert_eq!(listeners(at.port()).unwrap(), [inode]);
-        drop(by_four);
-        assert_eq!(listeners(at.port()).unwrap(), [0; 0]);
-        if let Ok(by_six) = TcpListener::bind("[::1]:0") {
-            assert_eq!(listeners(by_six.local_addr().unwrap().port()).unwrap().len(), 1);
-        }
-    }
 
     #[test]
     fn a_name_with_parentheses_is_read() {

@@ -114,7 +114,13 @@ fn h14_starts_and_stops_leave_nothing_behind() {
     let count = rounds(50);
     (0..count).for_each(|_| round());
     let (after, now) = rest();
-    assert_eq!(after, before, "descriptors and threads of keeper, engine and host");
+    // There may be less: a thread that rests after a call goes when it has rested for some seconds.
+    for (after, before) in after.iter().zip(before) {
+        assert!(
+            after.0 <= before.0 && after.1 <= before.1,
+            "descriptors and threads: {after:?}, were {before:?}"
+        );
+    }
     for (now, before) in now.iter().zip(memory) {
         assert!(*now < before + 4096 + u64::from(count) * 2, "{now} KiB, it were {before} KiB");
     }

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::sys::datagram::connect_at_once;
+use crate::sys::listeners;
 use crate::sys::poll::PollFd;
-use crate::sys::procfs;
 use crate::sys::socket::forget_when_closed;
 use crate::wire::probes::HttpUrl;
 
@@ -32,19 +32,23 @@ enum Phase {
 
 /// Who listens at a port before the process is started.
 pub fn listeners(port: Option<u16>) -> Vec<u64> {
-    port.map(|port| procfs::listeners(port).unwrap_or_default()).unwrap_or_default()
+    port.and_then(|port| inodes(port).ok()).unwrap_or_default()
 }
 
 /// Whether somebody listens there who did not before. Where it cannot be seen who listens, that somebody
 /// takes connections has to do.
 pub fn is_listened_to(port: u16, taken: &[u64]) -> Result<(), String> {
-    match procfs::listeners(port) {
+    match inodes(port) {
         Ok(now) if now.is_empty() => Err(format!("nobody listens at port {port}")),
         Ok(now) if now.iter().all(|inode| taken.contains(inode)) => {
             Err(format!("another program had port {port} before the start"))
         }
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+fn inodes(port: u16) -> io::Result<Vec<u64>> {
+    Ok(listeners::listeners(port)?.into_iter().map(|listener| listener.inode).collect())
 }
 
 impl NetAttempt {
