@@ -1,4 +1,5 @@
-//! Chunks of output that are cut between characters: a character that is cut in two by the reading of a pipe, or
+//! Chunks of output that are cut between characters: a character that is cut in two by the reading of a
+//! pipe, or
 //! by output of another stream or process in between, is kept back until the rest of it comes.
 
 use std::collections::HashMap;
@@ -13,8 +14,10 @@ use crate::wire::reply::Chunk;
 pub struct WholeText(HashMap<(ProcessId, bool), Chunk>);
 
 impl WholeText {
-    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Its offset and
-    /// length still say where the next byte is: where other output came in between, it begins that much earlier.
+    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Its
+    /// offset and
+    /// length still say where the next byte is: where other output came in between, it begins that much
+    /// earlier.
     pub fn push(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         let source = (chunk.id, chunk.stderr);
         if let Some(begun) = self.0.remove(&source) {

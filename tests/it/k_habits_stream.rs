@@ -116,7 +116,8 @@ fn several_begin_ordered_by_time() {
     stream.end(SOON);
 }
 
-/// Text of three bytes a character, in pieces that the kernel and the frames cut as they like, and on two streams.
+/// Text of three bytes a character, in pieces that the kernel and the frames cut as they like, and on two
+/// streams.
 #[test]
 fn text_is_cut_between_characters() {
     let service = service();
