@@ -1,6 +1,5 @@
-//! Chunks of output that are cut between characters: a character that is cut in two by the reading of a
-//! pipe, or
-//! by output of another stream or process in between, is kept back until the rest of it comes.
+//! Chunks of output that are cut between characters: a character that is cut in two by the reading of a pipe,
+//! or by output of another stream or process in between, is kept back until the rest of it comes.
 
 use std::collections::HashMap;
 
@@ -14,8 +13,7 @@ use crate::wire::reply::Chunk;
 pub struct WholeText(HashMap<(ProcessId, bool), Chunk>);
 
 impl WholeText {
-    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Its
-    /// offset and
+    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Offset and
     /// length still say where the next byte is: where other output came in between, it begins that much
     /// earlier.
     pub fn push(&mut self, mut chunk: Chunk) -> Option<Chunk> {
@@ -27,7 +25,9 @@ impl WholeText {
         let begun = chunk.data.split_off(chunk.data.len() - begun_len(&chunk.data));
         if !begun.is_empty() {
             let offset = chunk.offset + chunk.data.len() as u64;
-            self.0.insert(source, Chunk { offset, data: begun, ..chunk.clone() });
+            // A copy: not to keep all of the chunk for it.
+            let data = Bytes::copy_from_slice(&begun);
+            self.0.insert(source, Chunk { offset, data, ..chunk.clone() });
         }
         (!chunk.data.is_empty()).then_some(chunk)
     }
@@ -48,10 +48,10 @@ impl WholeText {
     }
 }
 
-/// How many bytes at the end begin a character that they do not end.
-fn begun_len(bytes: &Bytes) -> usize {
-    let last = bytes.utf8_chunks().last();
-    last.map_or(0, |chunk| if is_beginning(chunk.invalid()) { chunk.invalid().len() } else { 0 })
+/// How many bytes at the end begin a character that they do not end; a character has at most four.
+fn begun_len(bytes: &[u8]) -> usize {
+    let is_begun = |&n: &usize| is_beginning(&bytes[bytes.len() - n..]);
+    (1..=bytes.len().min(3)).find(is_begun).unwrap_or(0)
 }
 
 fn is_beginning(bytes: &[u8]) -> bool {

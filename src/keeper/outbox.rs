@@ -68,8 +68,7 @@ impl Outbox {
     /// Sends as much as there is room for. An error means that the engine is gone.
     ///
     /// A user who is not root may have as many descriptors on their way in sockets as one process may have
-    /// open
-    /// (`ETOOMANYREFS`, unix(7)); they are fewer again when the engine has taken some.
+    /// open (`ETOOMANYREFS`, unix(7)); they are fewer again when the engine has taken some.
     pub fn flush(&mut self, channel: BorrowedFd<'_>, table: &Table) -> io::Result<()> {
         self.retry_at = None;
         while let Some(message) = self.messages.front() {

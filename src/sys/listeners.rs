@@ -1,6 +1,5 @@
 //! Who listens at a TCP port of this network: the kernel is asked for that port alone (sock_diag(7)), which
-//! takes
-//! microseconds however many connections there are. A kernel that cannot be asked has a table to read.
+//! takes microseconds however many connections there are. A kernel that cannot be asked has a table to read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

@@ -389,8 +389,7 @@ fn a5_everything_else_outlives_the_engine() {
 }
 
 /// The kernel lets a user who is not root have no more descriptors on their way than one process may have
-/// open:
-/// an engine that begins gets what is held of more processes than fit at once.
+/// open: an engine that begins gets what is held of more processes than fit at once.
 #[test]
 fn an_engine_is_told_of_more_processes_than_descriptors_may_be_on_their_way() {
     const PROCESSES: usize = 66;

@@ -116,30 +116,54 @@ fn several_begin_ordered_by_time() {
     stream.end(SOON);
 }
 
-/// Text of three bytes a character, in pieces that the kernel and the frames cut as they like, and on two
-/// streams.
+/// What both commands tell of the output of a process, as JSON.
+fn as_json(service: &Service, name: &str) -> [Vec<serde_json::Value>; 2] {
+    let commands =
+        [&["--json", "output", name][..], &["--json", "stream", "--until-end", "--since", "start", name]];
+    commands.map(|command| {
+        service.ok(command).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    })
+}
+
+/// Each character is three bytes, which no length of a pipe or a frame is a multiple of.
 #[test]
 fn text_is_cut_between_characters() {
     let service = service();
-    let text = "\\354\\225\\210\\353\\205\\225".repeat(50);
-    let print =
-        format!("i=0; while [ $i -lt 300 ]; do printf '{text}'; i=$((i+1)); done; printf '\\354' >&2");
-    service.start(&["--name", "korean", "--", "sh", "-c", &print]);
+    let print = "yes 안 | tr -d '\\n' | head -c 780000; printf '\\354'";
+    service.start(&["--name", "korean", "--", "sh", "-c", print]);
     service.until_state("korean", "stopped");
-    for command in [&["output", "korean"][..], &["stream", "--until-end", "--since", "start", "korean"]] {
-        let lines = service.ok(&[&["--json"], command].concat());
-        let (mut texts, mut others) = (String::new(), Vec::new());
+    for mut chunks in as_json(&service, "korean") {
+        assert_eq!(
+            chunks.pop().expect("there is one")["base64"],
+            "7A==",
+            "only what is no text is not told as text"
+        );
+        let texts: String = chunks.iter().map(|chunk| chunk["text"].as_str().expect("it is text")).collect();
+        assert_eq!(texts, "안".repeat(260_000));
         let mut next = 0;
-        for line in lines.lines() {
-            let chunk: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            match chunk["text"].as_str() {
-                Some(text) if chunk["stream"] == "stdout" => texts.push_str(text),
-                _ => others.push(chunk["base64"].clone()),
-            }
-            next += chunk["text"].as_str().map_or(1, str::len) as u64;
+        for chunk in &chunks {
+            assert_eq!(chunk["offset"], next);
+            next += chunk["text"].as_str().map_or(0, str::len);
         }
-        assert_eq!(texts, "안녕".repeat(50 * 300), "{command:?}");
-        assert_eq!(others, ["7A=="], "only what is no text is not told as text");
-        assert_eq!(Some(next), service.status_json("korean")["output_end"].as_u64());
+    }
+}
+
+/// A character comes in two parts, with standard error in between.
+#[test]
+fn another_stream_does_not_break_a_character() {
+    let service = service();
+    let gate = service.scratch().file("gate");
+    let print = "wait() { while [ ! -e GATE-$1 ]; do sleep 0.02; done; }; \
+                 printf '\\354'; wait 1; printf x >&2; wait 2; printf '\\225\\210'"
+        .replace("GATE", &gate);
+    service.start(&["--name", "parts", "--", "sh", "-c", &print]);
+    for (end, gate) in [(1, format!("{gate}-1")), (2, format!("{gate}-2"))] {
+        wait::until("it has come", SOON, || service.status_json("parts")["output_end"] == end);
+        std::fs::write(gate, "").expect("the directory is there");
+    }
+    service.until_state("parts", "stopped");
+    for chunks in as_json(&service, "parts") {
+        let texts: Vec<_> = chunks.iter().map(|chunk| (&chunk["stream"], &chunk["text"])).collect();
+        assert_eq!(serde_json::json!(texts), serde_json::json!([["stderr", "x"], ["stdout", "안"]]));
     }
 }

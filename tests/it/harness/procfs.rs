@@ -113,6 +113,13 @@ pub fn thread_count(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
+/// Whether there is a thread of this name.
+pub fn has_thread(pid: u32, name: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.any(|comm| comm.trim_end() == name)
+}
+
 /// Whether there are threads whose name begins so, and all of them wait in a call of one of the process's
 /// descriptors: for an answer, not for work.
 pub fn are_held_up(pid: u32, name: &str) -> bool {
