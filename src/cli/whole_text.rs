@@ -13,9 +13,9 @@ use crate::wire::reply::Chunk;
 pub struct WholeText(HashMap<(ProcessId, bool), Chunk>);
 
 impl WholeText {
-    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Offset and
-    /// length still say where the next byte is: where other output came in between, it begins that much
-    /// earlier.
+    /// The same bytes but for those of a character whose end is to come; nothing, if those are all. Offset
+    /// and length still say where the next byte is: where other output came in between, it begins that
+    /// much earlier.
     pub fn push(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         let source = (chunk.id, chunk.stderr);
         if let Some(begun) = self.0.remove(&source) {
