@@ -15,6 +15,7 @@ use crate::engine::store::Kept;
 use crate::sys::cgroup::Cgroup;
 use crate::wire::event::{CAUSE_RECONCILER, EventKind, NewEvent};
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::spec::Spec;
@@ -52,8 +53,11 @@ pub fn lacking(held: &[(&Spec, Record)], kept: &[Kept]) -> BTreeSet<ProcessId> {
 pub struct Survivors {
     /// Numbers of all that carry its mark.
     pub pids: Vec<u32>,
-    /// When the process itself started, if it is one of them: the same number, start time and boot.
-    pub leader_ticks: Option<u64>,
+    /// The process itself, by number, start time and boot, if it is one of them or its group or session is
+    /// certainly still its own.
+    pub leader: Option<Leader>,
+    /// Whether it is one of them.
+    pub has_leader: bool,
     /// Where the earlier service had them, if anything lives there.
     pub cgroup: Option<Cgroup>,
 }
@@ -112,7 +116,7 @@ pub struct Restored {
 #[must_use]
 pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: Now) -> Restored {
     let past = past(kept, now);
-    if policy == OrphanPolicy::Adopt && survivors.leader_ticks.is_some() {
+    if policy == OrphanPolicy::Adopt && survivors.has_leader {
         return adopt(kept, survivors, past);
     }
     if survivors.pids.is_empty() {
@@ -139,6 +143,7 @@ fn past(kept: &Kept, now: Now) -> Record {
         state: if kept.record.state == State::Failed { State::Failed } else { State::Stopped },
         pid: None,
         start_ticks: None,
+        tree: None,
         adopted: false,
         left: false,
         ready: false,
@@ -167,8 +172,9 @@ fn past(kept: &Kept, now: Now) -> Record {
 fn adopt(kept: &Kept, survivors: &Survivors, past: Record) -> Restored {
     let record = Record {
         state: State::Running,
-        pid: kept.record.pid,
-        start_ticks: survivors.leader_ticks,
+        pid: survivors.leader.map(|leader| leader.pid),
+        start_ticks: survivors.leader.map(|leader| leader.start_ticks),
+        tree: survivors.leader,
         adopted: true,
         ready: true,
         leader_gone: false,
@@ -184,7 +190,7 @@ fn adopt(kept: &Kept, survivors: &Survivors, past: Record) -> Restored {
 /// What survived goes on, and is not touched.
 fn leave(survivors: &Survivors, past: Record) -> Restored {
     let events = vec![lost(format!("its service ended, and pid {} goes on: left alone", survivors.listed()))];
-    let record = Record { left: true, ..past.clone() };
+    let record = Record { left: true, tree: survivors.leader, ..past.clone() };
     Restored { past, events, record, outcomes: vec![RestoreOutcome::Lost, RestoreOutcome::Left] }
 }
 
@@ -196,6 +202,7 @@ fn end(kept: &Kept, survivors: &Survivors, mut past: Record, now: Now) -> Restor
     let events = vec![lost(format!("its service ended, and pid {pids} went on: ended now{next}"))];
     past.wanted = is_to_start;
     let record = to_be_ended(&past, &kept.spec.stop, is_to_start, now);
+    let record = Record { tree: survivors.leader, ..record };
     let mut outcomes = vec![RestoreOutcome::Lost, RestoreOutcome::Ended];
     outcomes.extend(is_to_start.then_some(RestoreOutcome::Started));
     Restored { past, events, record, outcomes }

@@ -1,7 +1,7 @@
 //! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper,
 //! before clients are let in; the first engine does it, or the next one if that dies meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -54,9 +54,8 @@ pub fn restore_all(
         let restored = restore(kept, &survivors, policy, now);
         let name = kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default();
         report.processes.push(reported(id, name, &restored.outcomes));
-        let leader = survivors.leader_ticks.zip(kept.record.pid);
-        let leader = leader.map_or_else(Leader::default, |(start_ticks, pid)| Leader { pid, start_ticks });
-        let Survivors { cgroup, .. } = survivors;
+        let Survivors { cgroup, leader, .. } = survivors;
+        let leader = leader.unwrap_or_default();
         let inherited = Inherited {
             run: kept.record.run,
             pid: 0,
@@ -152,22 +151,40 @@ fn left_behind(
     boot_id: &str,
 ) -> Result<HashMap<ProcessId, Survivors>, Error> {
     let cannot = |e| Error::failed("look for what an earlier service left", &e);
-    let leaders: BTreeMap<u32, (ProcessId, u64)> = (loaded.kept.iter())
+    let leaders: HashMap<u32, (ProcessId, Leader)> = (loaded.kept.iter())
         .filter(|k| !boot_id.is_empty() && k.boot_id == boot_id)
-        .filter_map(|k| k.leader.map(|l| (l.pid, (k.record.id, l.start_ticks))))
+        .filter_map(|k| k.leader.map(|leader| (leader.pid, (k.record.id, leader))))
         .collect();
     let mark = format!("{PROVOST_SERVICE}={}", loaded.service);
     let mut found: HashMap<ProcessId, Survivors> = HashMap::new();
+    let mut unmarked = Vec::new();
     // The process that started this service may be one of them, and has handed its mark down.
     let ours = ancestors();
     for pid in procfs::pids().map_err(cannot)?.filter(|pid| !ours.contains(pid)) {
         let Some(stat) = procfs::look(pid).map_err(cannot)?.filter(|s| !s.is_zombie()) else { continue };
-        let leader = leaders.get(&pid).filter(|(_, ticks)| *ticks == stat.start_ticks);
+        let is_leader = leaders.get(&pid).filter(|(_, leader)| leader.start_ticks == stat.start_ticks);
         let env = procfs::variables(pid).map_err(cannot)?;
-        let Some(id) = marked(&env, &mark).or(leader.map(|(id, _)| *id)) else { continue };
+        let Some(id) = marked(&env, &mark).or(is_leader.map(|(id, _)| *id)) else {
+            unmarked.push(stat);
+            continue;
+        };
         let survivors = found.entry(id).or_default();
         survivors.pids.push(pid);
-        survivors.leader_ticks = survivors.leader_ticks.or(leader.map(|(_, ticks)| *ticks));
+        survivors.has_leader |= is_leader.is_some();
+        // A number that names a group or session with one of ours in it was never another's.
+        let of_group = [stat.group, stat.session].into_iter().find_map(|pid| leaders.get(&pid));
+        let leader = is_leader.or(of_group).filter(|(of, _)| *of == id);
+        survivors.leader = survivors.leader.or(leader.map(|(_, leader)| *leader));
+    }
+    // And who has taken off the mark, but not left the group and the session.
+    for stat in unmarked {
+        let of_group = [stat.group, stat.session].into_iter().find_map(|pid| leaders.get(&pid));
+        let Some((id, leader)) = of_group.filter(|(_, leader)| stat.start_ticks >= leader.start_ticks) else {
+            continue;
+        };
+        if let Some(survivors) = found.get_mut(id).filter(|survivors| survivors.leader == Some(*leader)) {
+            survivors.pids.push(stat.pid);
+        }
     }
     // Also those that have taken the mark off. An id belongs to one process only.
     let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);

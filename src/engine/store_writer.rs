@@ -14,7 +14,6 @@ use crate::engine::table::Table;
 use crate::engine::write_queue::{Marks, Question, WriteQueue, WriteSeq, WriteTask};
 use crate::sys::{clock, procfs, system};
 use crate::wire::event::Event;
-use crate::wire::leader::Leader;
 use crate::wire::time::{Timestamp, millis};
 
 /// The most events in one write.
@@ -165,7 +164,7 @@ impl StoreWriter {
             spec,
             record,
             wanted: record.wanted,
-            leader: record.pid.zip(record.start_ticks).map(|(pid, start_ticks)| Leader { pid, start_ticks }),
+            leader: record.leader(),
             boot_id: &self.boot_id,
         });
         let env = marks.env.then(|| context.feed.env());

@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::sys::clock;
 use crate::sys::errno::is_want;
+use crate::sys::system;
 
 /// The kernel's PF_FORKNOEXEC, among the flags of /proc/PID/stat.
 const FORKED_ONLY: u64 = 0x40;
@@ -77,6 +78,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let is_between_programs = flags & WITHOUT_PROGRAM == 0 && state != 'Z' && fields.nth(28) == Some("0");
     let has_executed = flags & FORKED_ONLY == 0;
     Some(Stat { pid, state, parent, group, session, has_executed, is_between_programs, threads, start_ticks })
+}
+
+/// The wait status of a process that has ended and is not reaped yet. `None`: it is no such process, or we
+/// may not see it, which the kernel shows as a 0.
+#[must_use]
+pub fn unreaped_status(pid: u32, start_ticks: u64) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = parse_stat(&text).filter(|stat| stat.is_zombie() && stat.start_ticks == start_ticks)?;
+    let status = text.split_ascii_whitespace().next_back()?.parse().ok()?;
+    (status != 0 || owner(stat.pid)? == system::euid()).then_some(status)
 }
 
 /// What an error about one process means: that it is not there, unless it is we who lack the means to look.

@@ -7,6 +7,7 @@ use prost::Message;
 use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::id::{Name, OrderKey, ProcessId};
+use crate::wire::leader::Leader;
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::proto::v1 as internal;
 use crate::wire::spec::{Scope, pairs_from_wire, pairs_to_wire};
@@ -54,6 +55,9 @@ pub struct Record {
     pub wanted: bool,
     /// When the process of this pid started, in clock ticks since boot: with the pid, its identity.
     pub start_ticks: Option<u64>,
+    /// Whose tree the last run is or was, until nothing is left of it: its group and session are known by
+    /// this, also after its end, to another engine and to another service.
+    pub tree: Option<Leader>,
     /// It is not the keeper's child but a survivor of another one.
     pub adopted: bool,
     /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
@@ -120,6 +124,7 @@ impl Orders {
 // | `waits_for`, `is_blocked` | starting, before it is spawned |
 // | `unfit` | of the present run, or of the last one; a start clears it |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
+// | `tree` | starting once it is spawned, running, stopping; and as long as `left` holds |
 // | `outdated` | starting once it is spawned, running, stopping; a start clears it |
 // | `start_failure` | of the present run, or of the last one; a start clears it |
 // | `exit` | of the last run that ended: it stays during the next one |
@@ -180,6 +185,14 @@ pub struct StopInProgress {
 }
 
 impl Record {
+    /// Whose tree its last run is, if anything may be left of it.
+    #[must_use]
+    pub fn leader(&self) -> Option<Leader> {
+        // A program before this one recorded no more than what runs.
+        let running = self.pid.zip(self.start_ticks);
+        self.tree.or(running.map(|(pid, start_ticks)| Leader { pid, start_ticks }))
+    }
+
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         internal::Record {
@@ -215,6 +228,8 @@ impl Record {
             start_ticks: self.start_ticks.unwrap_or(0),
             adopted: self.adopted,
             left: self.left,
+            tree_pid: self.tree.map_or(0, |leader| leader.pid),
+            tree_ticks: self.tree.map_or(0, |leader| leader.start_ticks),
             own: self.internal,
             outdated: self.outdated,
             was_ready: self.was_ready,
@@ -269,6 +284,7 @@ impl Record {
             start_ticks: (w.start_ticks != 0).then_some(w.start_ticks),
             adopted: w.adopted,
             left: w.left,
+            tree: (w.tree_pid != 0).then_some(Leader { pid: w.tree_pid, start_ticks: w.tree_ticks }),
             internal: w.own,
             outdated: w.outdated,
             was_ready: w.was_ready,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{LATER, Options, Running, SOON, Service, fixture, procfs, wait};
+use crate::harness::{LATER, Options, Running, SOON, Service, binary, cli, fixture, procfs, wait};
 
 /// Five grandchildren, two of them daemons; then the leader ends.
 const LEAVER: &str =

@@ -96,7 +96,7 @@ fn kill_reaches_those_who_hide() {
     let _sweep = Sweep(vec![leader.clone(), session.clone(), bare.clone()]);
     let service = Service::new();
     let about = service.cli(&["version", "--json"]).expect(0).json().remove(0);
-    let has_cgroups = about["cgroups"] == true;
+    let has_cgroups = about["service"]["cgroups"] == true;
     // Without a cgroup, one without an environment could be anybody's.
     let hide = if has_cgroups { format!("(setsid env -i sleep {bare} &);") } else { String::new() };
     let script = format!("(setsid sh -c 'trap \"\" TERM; sleep {session}' &); {hide} exec sleep {leader}");
@@ -200,7 +200,10 @@ fn adopted_is_looked_after() {
         procfs::signal("KILL", pids[1]);
         let ended = service.until_state("to-end", "stopped");
         let events = service.events_of(&ended);
-        assert!(events.iter().any(|e| e["kind"] == "lost"), "nobody could see how it ended: {events:?}");
+        // Before Linux 6.15 nobody but its parent could see how it ended, once it was reaped.
+        let is_seen = events.iter().any(|e| e["kind"] == "exited" && e["exit"]["signal"] == "SIGKILL");
+        let is_lost = procfs::kernel() < (6, 15) && events.iter().any(|e| e["kind"] == "lost");
+        assert!(is_seen || is_lost, "{events:?}");
         procfs::signal("KILL", pids[2]);
         let again = running_again(&service, "to-end-and-restart", 2);
         assert_ne!(again["pid"], pids[2]);
@@ -219,6 +222,29 @@ fn adopted_is_looked_after() {
         running_again(&service, "to-the-end", 2);
         assert_eq!(service.state("to-stop"), "stopped");
     }
+}
+
+/// The end of an adopted process counts as any other: its code is known, and the restart policy goes by it.
+#[test]
+fn the_end_of_an_adopted_process_is_seen() {
+    if procfs::kernel() < (6, 15) {
+        return;
+    }
+    let (service, _config) = with_policy("adopt", Options::new());
+    let script = |code: u32| format!("trap 'exit {code}' USR1; while :; do sleep 0.1; done");
+    for (name, code) in [("well", 0), ("bad", 7)] {
+        service.start(&["--name", name, "--restart", "on-failure", "--", "sh", "-c", &script(code)]);
+    }
+    let pids = ["well", "bad"].map(|name| service.pid(name));
+    service.until_store("sound");
+    service.kill_service();
+    service.serve_again();
+    service.kill_engine();
+    pids.iter().for_each(|&pid| procfs::signal("USR1", pid));
+    let well = service.until_state("well", "stopped");
+    assert_eq!((&well["exit"]["code"], &well["run"]), (&0.into(), &1.into()), "{well}");
+    let bad = running_again(&service, "bad", 2);
+    assert_eq!(bad["exit"]["code"], 7, "{bad}");
 }
 
 /// There is nothing to adopt where the process itself has ended: what is left of its tree is.
@@ -269,6 +295,65 @@ fn left_is_left_alone_and_reported() {
         // Nothing stands in the way any more.
         service.ok(&["start", "web"]);
         running_again(&service, "web", 2);
+    }
+}
+
+/// Neither the process itself nor its mark is left, only one of its group: it is known all the same, to the
+/// next engine too.
+#[test]
+fn who_was_left_is_remembered_without_a_mark() {
+    for (n, options) in (11..).zip(both_ways()) {
+        let child = nap(n);
+        let _sweep = Sweep(vec![child.clone()]);
+        let (service, _config) = with_policy("leave", options);
+        let script = format!("env -i sleep {child} & exec sleep 80000");
+        service.start(&["--name", "web", "--", "sh", "-c", &script]);
+        let found = || procfs::with_command(&format!("sleep {child}"));
+        wait::until("the tree is there", SOON, || found().len() == 1);
+        let (leader, bare) = (service.pid("web"), found()[0]);
+        service.until_store("sound");
+        service.kill_service();
+        service.serve_again();
+        assert!(service.outcomes()["web"].contains("left"), "{:?}", service.outcomes());
+        procfs::signal("KILL", leader);
+        wait::until("the process itself has ended", SOON, || !procfs::alive(leader));
+        for _ in 0..2 {
+            for refused in [["start", "web"], ["remove", "web"]] {
+                let refused = service.cli(&refused);
+                assert_eq!(refused.code, 6, "{refused:?}");
+                assert!(refused.err().contains(&format!("pid {bare}")), "{refused:?}");
+            }
+            service.kill_engine();
+        }
+        service.ok(&["stop", "web"]);
+        assert!(!procfs::alive(bare), "stopped means gone");
+        // Nothing stands in the way any more.
+        service.ok(&["start", "web"]);
+        service.until_state("web", "running");
+        service.ok(&["remove", "--force", "web"]);
+    }
+}
+
+/// The engine that ends what an earlier service left dies, when only one without a mark is still there.
+#[test]
+fn kill_without_a_mark_goes_on_over_the_death_of_an_engine() {
+    for (n, options) in (21..).zip(both_ways()) {
+        let child = nap(n);
+        let _sweep = Sweep(vec![child.clone()]);
+        let service = options.start();
+        let script = format!("(trap '' TERM; exec env -i sleep {child}) & exec sleep 80000");
+        service.start(&["--name", "web", "--stop-timeout", "3s", "--", "sh", "-c", &script]);
+        let found = || procfs::with_command(&format!("sleep {child}"));
+        wait::until("the tree is there", SOON, || found().len() == 1);
+        let (leader, bare) = (service.pid("web"), found()[0]);
+        service.until_store("sound");
+        service.kill_service();
+        service.serve_again();
+        wait::until("the process itself has ended", SOON, || !procfs::alive(leader));
+        service.kill_engine();
+        running_again(&service, "web", 2);
+        assert!(!procfs::alive(bare), "ended before the second copy");
+        service.ok(&["stop", "--timeout", "0s", "web"]);
     }
 }
 

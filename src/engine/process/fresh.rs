@@ -37,6 +37,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         stuck: false,
         wanted: false,
         start_ticks: None,
+        tree: None,
         adopted: false,
         left: false,
         internal: false,

@@ -481,6 +481,9 @@ impl Step<'_> {
 
     fn end_of_run(&mut self) {
         self.record.stuck = false;
+        if !self.record.left {
+            self.record.tree = None;
+        }
         match self.record.stop.then {
             AfterStop::Run => {
                 self.add_event(EventKind::Stopped, "to be started again");

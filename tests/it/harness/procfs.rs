@@ -200,3 +200,10 @@ pub fn limit_descriptors(pid: u32, count: &str) {
     let ended = command.output().expect("env is there");
     assert!(ended.status.success(), "{ended:?}");
 }
+
+/// The kernel's version, as far as two numbers say it.
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux tells");
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse().ok());
+    numbers.next().zip(numbers.next()).expect("two numbers")
+}

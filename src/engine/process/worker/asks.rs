@@ -99,6 +99,9 @@ impl Worker {
             .hint("stop it first, or use 'provost remove --force'");
             return answer.give(self.process.show(), Some(error));
         }
+        if let Some(error) = self.record.left.then(|| self.refuse_beside_survivors().err()).flatten() {
+            return answer.give(self.process.show(), Some(error));
+        }
         self.close_pipes();
         cause.clone_into(&mut self.record.cause);
         self.finish_log();

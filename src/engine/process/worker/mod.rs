@@ -9,6 +9,7 @@
 mod answers;
 mod asks;
 mod exit;
+mod foreign;
 mod left_behind;
 mod needs;
 mod output;
@@ -33,6 +34,7 @@ use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::Waiting;
 use crate::engine::process::worker::exit::exit_of;
+use crate::engine::process::worker::resume::of_another_keeper;
 use crate::ring::Source;
 use crate::sys::clock;
 use crate::sys::errno::EMFILE;
@@ -60,11 +62,12 @@ pub fn run(process: Arc<Process>, record: Record) {
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
     let cgroup = cgroup.filter(|cgroup| !record.state.is_at_rest() && cgroup.exists());
+    let cgroup = cgroup.or_else(|| if record.left { of_another_keeper(&process) } else { None });
     let tree = Tree {
         id: process.id,
         service: process.context.feed.service(),
         cgroup,
-        leader: Leader::default(),
+        leader: record.leader().unwrap_or_default(),
         leader_gone: record.leader_gone,
         notified: Vec::new(),
     };
@@ -86,6 +89,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         is_settled: false,
         was_wanted,
         foreign: None,
+        unreaped_until: None,
     };
     worker.run();
 }
@@ -115,6 +119,8 @@ struct Worker {
     was_wanted: bool,
     /// The process itself, where it is not the keeper's child.
     foreign: Option<PidFd>,
+    /// Until when it is waited for that somebody reaps it, which shows how it ended (monotonic ms).
+    unreaped_until: Option<u64>,
 }
 
 impl Worker {
@@ -145,7 +151,7 @@ impl Worker {
         let probe = self.probes.due();
         let deadlines =
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
-        let more = [self.pipes.exec_look_at, self.bonds.due()];
+        let more = [self.pipes.exec_look_at, self.bonds.due(), self.unreaped_until];
         let held = self.held_until();
         let deadline = deadlines.into_iter().chain(more).chain([held]).flatten().min();
         let paused = self.pipes.paused_until.is_some() || held.is_some();
@@ -155,7 +161,7 @@ impl Worker {
                 PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(self.pipes.executed.as_ref().map(AsFd::as_fd), PollFd::readable),
-                PollFd::maybe(self.foreign.as_ref().map(AsFd::as_fd), PollFd::readable),
+                self.end_of_foreign(),
             ];
             let kind = if self.rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
             fds.extend(self.rest.fds().into_iter().map(kind));
@@ -185,8 +191,8 @@ impl Worker {
         if stderr {
             self.read(Source::Stderr);
         }
-        if foreign {
-            self.lost();
+        if foreign || self.unreaped_until.is_some_and(|until| until <= clock::now_ms()) {
+            self.foreign_ended();
         }
         if rest || self.rest.due().is_some_and(|due| due <= clock::now_ms()) {
             let end = self.looked(self.record.stop.scope);
@@ -248,6 +254,7 @@ impl Worker {
         self.tree.leader = leader;
         self.tree.leader_gone = false;
         self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
+        self.record.tree = Some(leader).filter(|leader| leader.pid != 0);
         let is_captured = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });

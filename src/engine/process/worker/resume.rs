@@ -1,7 +1,7 @@
 //! The first thing a process's thread does under a new engine: go on where the last one stopped, or an
 //! earlier service. And the last thing it does before it waits for long.
 
-use crate::engine::process::handle::Inherited;
+use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::input::Input;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::probe::notify::NotifySocket;
@@ -11,9 +11,7 @@ use crate::engine::process::worker::Worker;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
-use crate::wire::event::CAUSE_RECONCILER;
 use crate::wire::keeper::CGROUP_PREFIX;
-use crate::wire::leader::Leader;
 use crate::wire::process::State;
 use crate::wire::spec::Scope;
 
@@ -39,7 +37,7 @@ impl Worker {
             if ended.is_some() {
                 self.acknowledge(run);
             }
-            self.tree.cgroup = self.tree.cgroup.take().or_else(|| self.cgroup_of_another_keeper());
+            self.tree.cgroup = self.tree.cgroup.take().or_else(|| of_another_keeper(&self.process));
             return if self.record.adopted { self.look_after() } else { self.resume_state() };
         }
         if let Some((stdout, stderr)) = pipes {
@@ -47,6 +45,7 @@ impl Worker {
         }
         if leader.pid != 0 {
             self.tree.leader = leader;
+            self.record.tree = Some(leader);
         }
         if self.record.adopted {
             return self.look_after();
@@ -77,14 +76,7 @@ impl Worker {
         }
     }
 
-    /// Where a keeper that is gone had the tree, which has outlived it.
-    fn cgroup_of_another_keeper(&self) -> Option<Cgroup> {
-        let left = self.process.context.cgroups.as_ref()?.left(CGROUP_PREFIX);
-        let id = self.process.id.to_string();
-        left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
-    }
-
-    fn resume_state(&mut self) {
+    pub(super) fn resume_state(&mut self) {
         match self.record.state {
             State::Starting if self.record.pid.is_none() => {
                 let failed = self.act(Action::Spawn);
@@ -110,25 +102,6 @@ impl Worker {
             self.act(Action::Kill { scope: stop.scope });
         }
         self.follow(end);
-    }
-
-    /// Looks after a process that is not the keeper's child: its own end is all that is told of it.
-    fn look_after(&mut self) {
-        let pid = self.record.pid.unwrap_or_default();
-        self.tree.leader = Leader { pid, start_ticks: self.record.start_ticks.unwrap_or_default() };
-        self.foreign = self.tree.leader.open();
-        if self.foreign.is_none() {
-            return self.lost();
-        }
-        self.resume_state();
-    }
-
-    /// The run has ended, and nobody has seen how.
-    pub(super) fn lost(&mut self) {
-        self.foreign = None;
-        self.probes.end();
-        self.tree.leader_gone = true;
-        self.apply(Input::Lost, CAUSE_RECONCILER);
     }
 
     /// Sees whether a child that the last engine had asked for has executed by now. One that has ended has
@@ -167,4 +140,11 @@ impl Worker {
             thread::give_back_stack();
         }
     }
+}
+
+/// Where a keeper that is gone had the tree of a process, if it has outlived it.
+pub(super) fn of_another_keeper(process: &Process) -> Option<Cgroup> {
+    let left = process.context.cgroups.as_ref()?.left(CGROUP_PREFIX);
+    let id = process.id.to_string();
+    left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
 }

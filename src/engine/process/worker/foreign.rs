@@ -1,0 +1,81 @@
+//! A process that is not the keeper's child, but has outlived another one's: no SIGCHLD tells of its end, and
+//! somebody else reaps it.
+
+use std::os::fd::AsFd;
+
+use crate::engine::process::input::Input;
+use crate::engine::process::worker::Worker;
+use crate::engine::process::worker::exit::exit_of;
+use crate::sys::poll::PollFd;
+use crate::sys::{clock, procfs};
+use crate::wire::event::CAUSE_RECONCILER;
+use crate::wire::keeper::Ended;
+use crate::wire::leader::Leader;
+use crate::wire::time::Timestamp;
+
+/// How long it is waited for that somebody reaps it, where its end cannot be seen before, ms.
+const REAPED_MS: u64 = 1000;
+
+impl Worker {
+    /// Looks after a process that is not the keeper's child: its own end is all that is told of it.
+    pub(super) fn look_after(&mut self) {
+        let pid = self.record.pid.unwrap_or_default();
+        self.tree.leader = Leader { pid, start_ticks: self.record.start_ticks.unwrap_or_default() };
+        self.foreign = self.tree.leader.open();
+        if self.foreign.is_none() {
+            return self.lost();
+        }
+        self.resume_state();
+    }
+
+    /// Its end, or, from then on, that it was reaped.
+    pub(super) fn end_of_foreign(&self) -> PollFd<'_> {
+        match &self.foreign {
+            Some(process) if self.unreaped_until.is_some() => PollFd::hangup(process.as_fd()),
+            Some(process) => PollFd::readable(process.as_fd()),
+            None => PollFd::nothing(),
+        }
+    }
+
+    /// It has ended. The kernel tells how, before it was reaped or (from 6.15 on) after that.
+    pub(super) fn foreign_ended(&mut self) {
+        let Some(process) = &self.foreign else { return self.unreaped_until = None };
+        let Leader { pid, start_ticks } = self.tree.leader;
+        // In this order: it may be reaped in between.
+        let status = procfs::unreaped_status(pid, start_ticks).or_else(|| process.exit_status());
+        let now = clock::now_ms();
+        match status {
+            Some(status) => self.saw_end(status),
+            None if self.unreaped_until.is_some_and(|until| until <= now) => self.lost(),
+            None if procfs::stat(pid).is_none_or(|stat| stat.start_ticks != start_ticks) => self.lost(),
+            None => self.unreaped_until = Some(self.unreaped_until.unwrap_or(now + REAPED_MS)),
+        }
+    }
+
+    fn saw_end(&mut self, status: i32) {
+        self.forget_foreign();
+        // What it used was not told.
+        let ended = Ended {
+            status,
+            user_us: 0,
+            system_us: 0,
+            max_rss_kib: 0,
+            at: Timestamp::now().0,
+            at_mono: clock::now_ms(),
+        };
+        let exit = exit_of(&ended, &self.tree, self.record.started_mono);
+        self.apply_quietly(Input::Exited(exit));
+    }
+
+    /// The run has ended, and nobody has seen how.
+    pub(super) fn lost(&mut self) {
+        self.forget_foreign();
+        self.apply(Input::Lost, CAUSE_RECONCILER);
+    }
+
+    fn forget_foreign(&mut self) {
+        (self.foreign, self.unreaped_until) = (None, None);
+        self.probes.end();
+        self.tree.leader_gone = true;
+    }
+}
