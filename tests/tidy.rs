@@ -73,7 +73,8 @@ const ENGINE_LAYERS: [(&str, &[&str]); 20] = [
     ("src/engine/memory.rs", &[]),
     ("src/engine/feed.rs", &["memory"]),
     ("src/engine/store", &["store"]),
-    ("src/engine/write_queue.rs", &["store"]),
+    ("src/engine/audit_memory.rs", &[]),
+    ("src/engine/write_queue.rs", &["audit_memory", "store"]),
     ("src/engine/log_queue.rs", &[]),
     ("src/engine/context.rs", &["board", "feed", "log_queue", "reserve", "write_queue"]),
     ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
@@ -94,6 +95,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 20] = [
     (
         "src/engine/takeover.rs",
         &[
+            "audit_memory",
             "context",
             "feed",
             "log_queue",

@@ -123,7 +123,7 @@ fn store(s: &Store) -> String {
         state => {
             let left_out = match s.left_out {
                 0 => String::new(),
-                n => format!("; {n} events were left out while another program read without end"),
+                n => format!("; {n} events are not in it, which happened while it could not be written"),
             };
             format!(
                 "store: {state}, {path} ({} bytes, log {} bytes, {} events, SQLite {}){left_out}",

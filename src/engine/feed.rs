@@ -48,7 +48,8 @@ const EVENTS_AT: usize = PAGE + 2 * ENV_SLOT_LEN;
 const EVENT_LEN: usize = 512;
 /// How many events are kept.
 pub const EVENTS_KEPT: u64 = 4096;
-const LEN: usize = EVENTS_AT + EVENT_LEN * (EVENTS_KEPT as usize);
+/// What the feed takes of the global memory.
+pub const LEN: usize = EVENTS_AT + EVENT_LEN * (EVENTS_KEPT as usize);
 /// The most events handed out at a time.
 const BATCH_MAX: u64 = 512;
 

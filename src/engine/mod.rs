@@ -6,7 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod board;
+pub mod audit_memory;
+mod board;
 pub mod context;
 pub mod feed;
 pub mod history;

@@ -39,7 +39,7 @@ pub fn restore_all(
     report: &mut Reconciled,
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
-    context.feed.begin(loaded.service, loaded.last_seq, &loaded.env);
+    context.feed.begin(loaded.service, loaded.last_seq.max(opened.given), &loaded.env);
     context.feed.has_audit(loaded.last_audit);
     let boot_id = procfs::boot_id();
     let mut survivors = left_behind(context, loaded, &boot_id)?;

@@ -151,7 +151,7 @@ impl StoreWriter {
     fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
         let prune = self.prune();
         let context = &self.context;
-        let events = self.events();
+        let (events, missed) = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for &id in &marks.dirty {
@@ -182,25 +182,28 @@ impl StoreWriter {
         };
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
+        self.context.write_queue.audit_written(&audit);
         self.stored = seen;
-        self.write_queue().left_out(written.left_out as u64);
+        self.write_queue().left_out(written.left_out as u64 + missed);
         // Where none could be read, none will be by trying at once.
         Ok(if events.is_empty() { 0 } else { context.feed.newest().saturating_sub(seen) })
     }
 
-    /// Events that are not stored yet, at most as many as go into one write.
-    fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Events that are not stored yet, at most as many as go into one write, and how many before them are no
+    /// longer kept anywhere.
+    fn events(&self) -> (Vec<Event>, u64) {
+        let (mut events, mut lost) = (Vec::new(), 0);
         let mut since = self.stored;
         while events.len() < EVENTS_MAX {
-            let (more, _, next) = self.context.feed.read(since);
+            let (more, missed, next) = self.context.feed.read(since);
             if more.is_empty() {
                 break;
             }
             events.extend(more);
+            lost += missed;
             since = next;
         }
-        events
+        (events, lost)
     }
 
     fn prune(&mut self) -> Prune {

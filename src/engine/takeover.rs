@@ -107,13 +107,16 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
     let upgrades = Upgrades::default();
     let listed = receive_list(&link, &upgrades)?;
 
+    let feed = Feed::open(&global)?;
+    let audit = AuditMemory::open(&global, FEED_LEN as u64);
+    let audit = audit.map_err(|e| Error::failed("map the memory of the audit", &e))?;
     let context = Arc::new(Context {
         link,
         gateway_end,
-        feed: Feed::open(&global)?,
+        feed,
         reserve: Reserve::take(),
         board: Arc::default(),
-        write_queue: WriteQueue::new(options.state.clone()),
+        write_queue: WriteQueue::new(options.state.clone()).with_audit(audit),
         logs: LogQueue::new(options.state.as_deref()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),

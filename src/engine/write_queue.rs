@@ -12,7 +12,8 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::engine::store::{About, EventsPage};
+use crate::engine::audit_memory::{AuditMemory, LINES_MAX};
+use crate::engine::store::{About, EventsPage, numbers};
 use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::audit::AuditLine;
@@ -29,8 +30,6 @@ const RETRY_MS: u64 = 500;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most questions that wait for an answer; more are told to come later.
 const QUESTIONS_MAX: usize = 64;
-/// The most lines of the audit that wait for a database that does not work.
-const AUDIT_MAX: usize = 4096;
 
 /// Number of a mark: what was marked up to here.
 pub type WriteSeq = u64;
@@ -80,7 +79,10 @@ pub enum Question {
 pub struct WriteQueue {
     /// Where the database is; `None`: nothing is kept.
     dir: Option<PathBuf>,
+    /// Lines of the audit until they are stored.
+    audit: Option<AuditMemory>,
     inner: Mutex<Inner>,
+    noting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +101,8 @@ struct Inner {
     left_out: u64,
     /// The newest event on the disk.
     stored: u64,
+    /// It cannot be noted either what sinks are given.
+    cannot_note: bool,
     thread: Option<Waker>,
     waiting: Vec<Waker>,
     questions: VecDeque<Question>,
@@ -150,7 +154,19 @@ impl WriteQueue {
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
         let health = if dir.is_some() { Health::Opening } else { Health::Off };
-        Self { dir, inner: Mutex::new(Inner { marked: COMPARED, health, ..Inner::default() }) }
+        let inner = Mutex::new(Inner { marked: COMPARED, health, ..Inner::default() });
+        Self { dir, audit: None, inner, noting: Mutex::default() }
+    }
+
+    /// With memory that keeps lines of the audit until they are stored, and those that an engine before left
+    /// there.
+    #[must_use]
+    pub fn with_audit(mut self, (audit, lines): (AuditMemory, Vec<AuditLine>)) -> Self {
+        if self.dir.is_some() {
+            self.inner.get_mut().marks.audit.extend(lines.into_iter().map(|line| (line.seq, line)));
+            self.audit = Some(audit);
+        }
+        self
     }
 
     /// A process changed in a way that no answer promises.
@@ -188,6 +204,7 @@ impl WriteQueue {
     pub fn mark_audit(&self, line: AuditLine) -> WriteSeq {
         // Most of what is asked has something else written, and waits for that.
         let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
+        self.audit.iter().for_each(|audit| audit.keep(&line));
         let write_seq = self.change(haste, |marks| {
             marks.audit.insert(line.seq, line);
         });
@@ -242,13 +259,33 @@ impl WriteQueue {
         {}
     }
 
-    /// Up to which event it is certain that no other will ever have its number: what a sink may be given.
-    /// After the death of everything, numbers go on behind what is stored. Without a store that works, all
-    /// there are.
+    /// Up to which event a sink may be given some. After the death of everything, numbers go on behind what
+    /// is stored or noted as given, so that no sink ever has two events of one number.
     #[must_use]
-    pub fn certain(&self) -> u64 {
+    pub fn may_give(&self) -> u64 {
         let inner = self.inner.lock();
-        if inner.health == Health::Sound { inner.stored } else { u64::MAX }
+        match inner.health {
+            Health::Off => u64::MAX,
+            Health::Sound => inner.stored,
+            Health::Opening | Health::Degraded { .. } if inner.cannot_note => inner.stored,
+            Health::Opening | Health::Degraded { .. } => u64::MAX,
+        }
+    }
+
+    /// A sink is about to be given events up to this one: returns up to which it may. Where the store does
+    /// not work, that is noted beside it.
+    pub fn give(&self, up_to: u64) -> u64 {
+        let max = self.may_give();
+        let dir = self.dir.as_ref().filter(|_| max == u64::MAX);
+        let Some(dir) = dir.filter(|_| up_to > self.inner.lock().stored) else { return max };
+        // Held over a write to the disk: two sinks must not note at once, and nobody else waits for it.
+        let _alone = self.noting.lock();
+        if numbers::give(dir, up_to).is_err() {
+            let mut inner = self.inner.lock();
+            inner.cannot_note = true;
+            return inner.stored;
+        }
+        max
     }
 
     /// Wakes a thread with every write until what is returned is dropped.
@@ -330,9 +367,15 @@ impl WriteQueue {
         let mut inner = self.inner.lock();
         inner.written = up_to;
         inner.stored = stored;
+        inner.cannot_note = false;
         inner.unrecorded = 0;
         inner.waiting.iter().for_each(Waker::wake);
         matches!(std::mem::replace(&mut inner.health, Health::Sound), Health::Degraded { .. })
+    }
+
+    /// These lines of the audit are on the disk.
+    pub fn audit_written(&self, lines: &[AuditLine]) {
+        self.audit.iter().for_each(|audit| audit.stored(lines));
     }
 
     /// These could not be written, and wait together with what was marked meanwhile.
@@ -376,7 +419,7 @@ impl WriteQueue {
 impl Inner {
     /// Keeps the audit to the memory that there is for it.
     fn limit_audit(&mut self) {
-        while self.marks.audit.len() > AUDIT_MAX {
+        while self.marks.audit.len() > LINES_MAX {
             self.marks.audit.pop_first();
             self.left_out += 1;
         }

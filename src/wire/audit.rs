@@ -1,6 +1,8 @@
 //! The audit: a line for every request that changes something, or would have. `change.rs` says what a request
 //! changes.
 
+use prost::Message;
+
 use crate::wire::error::Error;
 use crate::wire::id::{is_bidi, quoted};
 use crate::wire::proto::v1;
@@ -8,6 +10,8 @@ use crate::wire::time::Timestamp;
 
 /// The longest text of a line, in bytes.
 pub const TEXT_LEN_MAX: usize = 512;
+/// The longest line that [`AuditLine::encode`] makes, in bytes: three texts, two numbers, and what marks them.
+pub const LINE_LEN_MAX: usize = 3 * (TEXT_LEN_MAX + 3) + 22;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
@@ -41,6 +45,23 @@ pub struct AuditLog {
 }
 
 impl AuditLine {
+    /// For the memory that the keeper holds; a text that is too long is cut.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let cut = |text: &str| {
+            let end = (0..=text.len().min(TEXT_LEN_MAX)).rev().find(|&n| text.is_char_boundary(n));
+            text[..end.unwrap_or(0)].to_owned()
+        };
+        let (who, what) = (cut(&self.who), cut(&self.what));
+        Self { who, what, result: self.result.as_deref().map(cut), ..*self }.to_wire().encode_to_vec()
+    }
+
+    /// Decodes what [`AuditLine::encode`] made.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        v1::AuditLine::decode(bytes).ok().map(Self::from_wire)
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::AuditLine {
         v1::AuditLine {
             seq: self.seq,

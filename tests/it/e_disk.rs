@@ -37,7 +37,7 @@ pub fn query(database: &str, script: &str) -> String {
 
 /// Starts it, and waits until it says that it holds what it is to hold.
 #[track_caller]
-fn hold(database: &str, script: &str) -> Running {
+pub fn hold(database: &str, script: &str) -> Running {
     let wait = "print('held', flush=True)\ntime.sleep(600)";
     let holder = Running::new(python(database, &format!("{script}\n{wait}")));
     holder.line_with("held", SOON);
@@ -413,6 +413,28 @@ fn e9_a_database_held_by_another_delays_no_supervision() {
     drop(holder);
     service.until_store("sound");
     expect_kept(&service, &["before", "later"], &["during"]);
+}
+
+/// What was answered while no database works is on record over the death of the engine that answered it.
+#[test]
+fn e9_the_audit_of_a_held_database_outlives_engines() {
+    let service = Service::new();
+    let holder = hold(&database(&service), "db.execute('begin immediate')");
+    for n in 0..3 {
+        service.cli(&["env", "set", &format!("KEY{n}=x")]).expect(0);
+        service.kill_engine();
+    }
+    service.cli(&["env", "set", "KEY3=x"]).expect(0);
+    drop(holder);
+    service.until_store("sound");
+    let lines = service.cli(&["audit", "--json"]).expect(0).json();
+    for n in 0..4 {
+        let what = format!("KEY{n}");
+        let found: Vec<_> =
+            lines.iter().filter(|l| l["what"].as_str().is_some_and(|w| w.contains(&what))).collect();
+        assert_eq!(found.len(), 1, "{what}: {lines:?}");
+        assert!(found[0]["result"].is_string(), "what came of it, too: {lines:?}");
+    }
 }
 
 /// Makes the database one of a later version, as that one would.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::e_disk;
 use crate::harness::{LATER, Options, SOON, Scratch, Service, wait};
 
 /// A service with these settings.
@@ -78,6 +79,45 @@ fn lines_are_the_events_each_once() {
     live(&service, "five");
     until_delivered(&service, "audit");
     assert_eq!([lines(&format!("{path}.old")), lines(&path)].concat(), service.events());
+}
+
+/// What sinks were given while the database did not work, and everything died: no later event has its number,
+/// none of it is overwritten or there twice, and that the database lacks it is said.
+#[test]
+fn numbers_given_without_a_database_are_not_given_again() {
+    let scratch = Scratch::new();
+    let (server, path) = (Server::start(&[]), scratch.file("events.jsonl"));
+    let lines_to = format!("[[sink]]\nkind = \"jsonl\"\nname = \"audit\"\npath = {path:?}\n");
+    let service = with_config(&scratch, &format!("{lines_to}{}", server.config()));
+    live(&service, "one");
+    service.until_store("sound");
+    for (n, is_in_order) in [(2, false), (3, true)] {
+        let holder = e_disk::hold(&e_disk::database(&service), "db.execute('begin immediate')");
+        live(&service, &format!("dark{n}"));
+        service.until_store("degraded");
+        ["audit", "search"].iter().for_each(|name| until_delivered(&service, name));
+        let given = lines(&path);
+        assert_eq!(server.events(), given);
+        if is_in_order {
+            service.end()
+        } else {
+            service.kill_all()
+        }
+        drop(holder);
+        service.serve_again();
+        live(&service, &format!("light{n}"));
+        ["audit", "search"].iter().for_each(|name| until_delivered(&service, name));
+        let (after, documents) = (lines(&path), server.events());
+        assert_eq!(after[..given.len()], given, "what was written stays");
+        assert_eq!(documents, after, "and so do documents");
+        let numbers: Vec<_> = after.iter().map(|e| e["seq"].as_u64().expect("a number")).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "none twice: {numbers:?}");
+        for name in [format!("dark{n}"), format!("light{n}")] {
+            assert!(after.iter().any(|e| e["name"] == name.as_str()), "{name} is told: {after:?}");
+        }
+        let doctor = service.until_store("sound");
+        assert!(doctor["store"]["left_out"].as_u64() > Some(0), "what is missing is counted: {doctor}");
+    }
 }
 
 /// A file that cannot be written: the doctor says so, nobody waits, and it catches up.

@@ -28,7 +28,8 @@ pub fn read(context: &Context, since: u64, max: usize) -> Batch {
         && let Ok(page) = stored(context, since, max, None)
         && let Some(last) = page.events.last()
     {
-        let missed = page.oldest.saturating_sub(since + 1);
+        // Also those in between that were never stored.
+        let missed = (last.seq - since).saturating_sub(page.events.len() as u64);
         return Batch { next: last.seq, missed, events: page.events };
     }
     let (mut events, missed, mut next) = feed.read(since);
@@ -77,10 +78,12 @@ struct Journal(Arc<Context>);
 impl Source for Journal {
     fn read(&self, since: u64, max: usize) -> Batch {
         let mut batch = read(&self.0, since, max);
-        let certain = self.0.write_queue.certain();
-        if batch.next > certain {
-            batch.events.retain(|event| event.seq <= certain);
-            batch.next = certain.max(since);
+        let max = self.0.write_queue.give(batch.next);
+        if batch.next > max {
+            batch.events.retain(|event| event.seq <= max);
+            batch.next = max.max(since);
+            // Counted when its turn comes.
+            batch.missed = if batch.events.is_empty() { 0 } else { batch.missed };
         }
         batch
     }
@@ -91,7 +94,7 @@ impl Source for Journal {
         let _events = feed.follow(waker.clone());
         let write_queue = &self.0.write_queue;
         let _written = write_queue.woken_by_writes(waker);
-        while feed.newest().min(write_queue.certain()) <= since {
+        while feed.newest().min(write_queue.may_give()) <= since {
             // What cannot wait looks again.
             if !matches!(poll::wait(&mut [], deadline_ms), Ok(Wait::Woken)) {
                 break;

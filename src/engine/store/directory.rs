@@ -42,6 +42,11 @@ impl StoreDir {
         Ok(Self { _lock: take_lock(dir)?, database: dir.join(DATABASE) })
     }
 
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        self.database.parent().expect("the database is in it")
+    }
+
     /// The path of the database.
     pub(super) fn database(&self) -> &Path {
         &self.database

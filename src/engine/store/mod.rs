@@ -14,6 +14,7 @@
 //! | `rows.rs` | a process, a run and an event as rows |
 //! | `salvage.rs` | what can still be read from a damaged file |
 //! | `opened.rs` | opening it whatever state it is in |
+//! | `numbers.rs` | up to which number events were given to sinks before they were stored |
 //! | `error.rs` | what SQLite and the system say, as one of eight kinds of error |
 
 mod calm_clock;
@@ -22,6 +23,7 @@ mod content;
 mod damage_tests;
 mod directory;
 mod error;
+pub mod numbers;
 mod opened;
 mod rows;
 mod salvage;

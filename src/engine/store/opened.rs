@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::engine::store::content::Loaded;
 use crate::engine::store::directory::set_aside;
 use crate::engine::store::error::{ErrorKind, StoreError};
+use crate::engine::store::numbers;
 use crate::engine::store::salvage::{salvage, salvage_numbers};
 use crate::engine::store::sqlite::Sqlite;
 
@@ -13,6 +14,8 @@ use crate::engine::store::sqlite::Sqlite;
 pub struct Opened {
     pub store: Sqlite,
     pub loaded: Loaded,
+    /// Up to which number events were given to sinks, stored or not.
+    pub given: u64,
     /// What was found wrong on the way, for the log.
     pub notices: Vec<String>,
     /// It was made in place of one that was damaged: nothing is in it yet.
@@ -48,6 +51,6 @@ impl Opened {
         let mut store = Sqlite::open(dir)?;
         let loaded = store.load()?;
         let notices = loaded.damaged.iter().map(|what| format!("in the database: {what}")).collect();
-        Ok(Self { store, loaded, notices, is_new: false })
+        Ok(Self { store, loaded, given: numbers::given(dir), notices, is_new: false })
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::engine::store::content::{About, Change, EventsPage, Loaded, Prune, Run, Written};
 use crate::engine::store::directory::{Files, StoreDir, WAL, with_suffix};
 use crate::engine::store::error::{ErrorKind, StoreError, shown};
+use crate::engine::store::numbers;
 use crate::engine::store::rows::{self, Fact, Number, PutStatements, RUNS_MAX};
 use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::wire::audit::AuditLine;
@@ -71,6 +72,8 @@ impl Sqlite {
         }
         let directory = StoreDir::claim(dir)?;
         directory.prepare()?;
+        // On a full disk another time.
+        let _ = numbers::prepare(directory.path());
         let path = directory.database();
         let failed = |e: rusqlite::Error| StoreError::sqlite("open the store", path, &e);
         let mut conn = connect(path).map_err(failed)?;
