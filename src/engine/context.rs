@@ -35,6 +35,8 @@ pub struct Context {
     pub notify: Notify,
     /// `None`: processes get no cgroups.
     pub cgroups: Option<Root>,
+    /// The last one that was to be made could not be.
+    pub no_cgroup: AtomicBool,
     /// What a child's environment starts from.
     pub service_env: Vec<(String, String)>,
     /// The service is about to end: nothing new is started.
@@ -47,6 +49,20 @@ impl Context {
     /// Writes a line to the service's log.
     pub fn say(&self, text: &str) {
         (self.notify.0)(text);
+    }
+
+    /// Says that a process runs without its cgroup, once until one can be made again.
+    pub fn note_cgroup(&self, failed: Option<&io::Error>) {
+        let was_failing = self.no_cgroup.swap(failed.is_some(), Ordering::AcqRel);
+        match failed {
+            Some(e) if !was_failing => {
+                self.say(&format!(
+                    "no cgroup can be made ({e}): what runs without one is found by other means"
+                ));
+            }
+            None if was_failing => self.say("processes have their cgroups again"),
+            Some(_) | None => {}
+        }
     }
 
     /// Whether the service is about to end.

@@ -272,6 +272,7 @@ mod tests {
             logs: LogQueue::new(None),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
+            no_cgroup: AtomicBool::new(false),
             service_env: Vec::new(),
             stopping: AtomicBool::new(false),
             starting: AtomicUsize::new(0),

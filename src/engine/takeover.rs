@@ -120,6 +120,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         logs: LogQueue::new(options.state.as_deref()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
+        no_cgroup: AtomicBool::new(false),
         service_env: service_env(),
         stopping: AtomicBool::new(false),
         starting: AtomicUsize::new(0),

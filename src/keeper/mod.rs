@@ -44,7 +44,7 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
 use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
-use crate::sys::{child as children, clock, memory, system};
+use crate::sys::{child as children, clock, memory, procfs, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Program, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
@@ -85,6 +85,11 @@ pub enum Cgroups {
 /// Serves until a signal ends it. The exit code is 0 when everything was stopped in order.
 pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Error> {
     let cannot = |what: &str, e: &io::Error| Error::new(Code::Failed, format!("cannot {what}: {e}"));
+    if !procfs::is_ours().map_err(|e| cannot("look into /proc", &e))? {
+        let message = "/proc shows the processes of another pid namespace by other numbers";
+        return Err(Error::new(Code::Failed, message)
+            .hint("mount it anew in this namespace: unshare --pid --fork --mount-proc provost serve"));
+    }
     let signals = receive_signals()?;
     let nofile =
         system::raise_descriptor_limit().map_err(|e| cannot("raise the limit of descriptors", &e))?;

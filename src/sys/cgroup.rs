@@ -14,7 +14,7 @@ use crate::sys::procfs::{self, is_gone};
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes away the directories `PREFIX-PID-START` of processes that are gone without having done so.
+    /// Takes away the directories `PREFIX-PID-START-NAMESPACE` of processes that are gone without having done so.
     /// One in which something still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(text) = ours_path() else { return };
@@ -71,7 +71,7 @@ impl Root {
             .collect()
     }
 
-    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START` of processes
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START-NAMESPACE` of processes
     /// that are gone.
     #[must_use]
     pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
@@ -90,32 +90,32 @@ impl Root {
     }
 }
 
-/// The name of this process's directory: with its number and its start time, which no other process has.
+/// The name of this process's directory: with its number, its start time, and the namespace that both are of.
+/// No other process has all three.
 #[must_use]
 pub fn name_of_ours(prefix: &str) -> String {
     let pid = std::process::id();
-    match procfs::stat(pid) {
-        Some(stat) => format!("{prefix}-{pid}-{}", stat.start_ticks),
+    match procfs::stat(pid).zip(procfs::namespace()) {
+        Some((stat, namespace)) => format!("{prefix}-{pid}-{}-{namespace}", stat.start_ticks),
         None => format!("{prefix}-{pid}"),
     }
 }
 
-/// Whether a directory is named `PREFIX-PID-START` after a process that is gone. Without the start time, as
-/// earlier versions named it, another process that has the number keeps it.
+/// Whether a directory is named `PREFIX-PID-START-NAMESPACE` after a process that is gone. In our /proc nobody
+/// of another namespace can be seen; of a name that lacks one it is not known, and such a directory is kept.
 fn is_left(path: &Path, prefix: &str) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some(rest) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')) else { return false };
-    let mut numbers = rest.split('-').map(|n| n.parse::<u64>().ok());
-    let (Some(Some(pid)), start, None) = (numbers.next(), numbers.next(), numbers.next()) else {
+    let numbers: Option<Vec<u64>> = rest.split('-').map(|n| n.parse().ok()).collect();
+    let Some([pid, start, namespace]) = numbers.and_then(|numbers| <[u64; 3]>::try_from(numbers).ok()) else {
         return false;
     };
     let Ok(pid) = u32::try_from(pid) else { return false };
-    match (start, procfs::look(pid)) {
-        (Some(None), _) | (_, Err(_)) => false,
-        (_, Ok(None)) => true,
-        (None, Ok(Some(_))) => false,
-        (Some(Some(start)), Ok(Some(stat))) => stat.start_ticks != start,
-    }
+    procfs::namespace() == Some(namespace)
+        && match procfs::look(pid) {
+            Err(_) => false,
+            Ok(stat) => stat.is_none_or(|stat| stat.start_ticks != start),
+        }
 }
 
 /// The directory of this process's own cgroup.
@@ -150,12 +150,13 @@ impl Cgroup {
 
     /// Makes it and opens it for a child to start in. One that is there from before is made again where that
     /// can be: Linux (as of 6.18) kills at once what clone3 puts into a cgroup whose cgroup.kill was ever
-    /// written.
+    /// written. Where the directory of all has vanished (whoever may write there can take away an empty one),
+    /// it is made again.
     pub fn create(&self) -> io::Result<File> {
         if self.exists() {
             self.remove();
         }
-        match fs::create_dir(&self.0) {
+        match fs::create_dir_all(&self.0) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}
         }
@@ -293,14 +294,34 @@ mod tests {
     fn a_directory_is_left_when_its_process_is_gone_though_another_has_the_number() {
         let pid = std::process::id();
         let start = procfs::stat(pid).unwrap().start_ticks;
+        let ours = procfs::namespace().unwrap();
         let is_left = |name: &str| is_left(Path::new(name), "test");
-        assert!(!is_left(&format!("/a/test-{pid}-{start}")));
-        assert!(is_left(&format!("/a/test-{pid}-{}", start - 1)), "another had this number before");
-        // Of a version before, which had the number alone.
-        assert!(!is_left(&format!("/a/test-{pid}")));
-        assert!(is_left("/a/test-4194305"), "no process has such a number");
-        for of_others in ["/a/test", "/a/test-x", "/a/other-4194305", "/a/test-1-2-3"] {
+        assert_eq!(name_of_ours("test"), format!("test-{pid}-{start}-{ours}"));
+        assert!(!is_left(&format!("/a/test-{pid}-{start}-{ours}")));
+        let before = start - 1;
+        assert!(is_left(&format!("/a/test-{pid}-{before}-{ours}")), "another had this number before");
+        assert!(is_left(&format!("/a/test-4194305-7-{ours}")), "no process has such a number");
+        // Who is in another namespace cannot be seen from here.
+        let other = ours - 1;
+        for of_others in ["/a/test-4194305-7", "/a/test-4194305", &format!("/a/test-4194305-7-{other}")] {
             assert!(!is_left(of_others), "{of_others}");
         }
+        for of_others in ["/a/test", "/a/test-x", "/a/other-4194305", "/a/test-1-2-3-4"] {
+            assert!(!is_left(of_others), "{of_others}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_vanished_is_made_again() {
+        let Ok(root) = Root::create(&name_of_ours("provost-test")) else { return };
+        let cgroup = root.cgroup("leaf");
+        cgroup.create().unwrap();
+        cgroup.remove();
+        root.remove();
+        assert!(!root.path().exists());
+        cgroup.create().unwrap();
+        assert!(cgroup.exists());
+        cgroup.remove();
+        root.remove();
     }
 }

@@ -106,6 +106,21 @@ pub fn owner(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
 }
 
+/// The namespace of process numbers that this process is in, by its inode; none: the kernel does not tell.
+#[must_use]
+pub fn namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
+}
+
+/// Whether /proc shows processes by the numbers that they have for us. One that is mounted for another
+/// namespace shows others by these numbers.
+pub fn is_ours() -> io::Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    // Our numbers, from the namespace of this /proc down to our own.
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    Ok(numbers.is_none_or(|numbers| numbers.split_ascii_whitespace().count() == 1))
+}
+
 /// Names this boot of the machine; empty where the kernel does not tell.
 #[must_use]
 pub fn boot_id() -> String {

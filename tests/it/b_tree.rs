@@ -55,6 +55,55 @@ fn b5_no_restart_over_left_overs() {
     }
 }
 
+/// Without a cgroup the group of a leader that has ended is known by its number, also to the next engine.
+#[test]
+fn what_a_leader_left_is_ended_over_the_death_of_an_engine() {
+    let bare = format!("82003.{}", std::process::id());
+    for service in [Service::new(), Options::new().without_cgroups().start()] {
+        let script = format!("trap '' TERM; env -i sleep {bare} & exit 4");
+        let id = service.start(&["--stop-timeout", "3s", "--", "sh", "-c", &script]);
+        service.until_state(&id, "stopping");
+        let left = procfs::with_command(&format!("sleep {bare}"));
+        service.kill_engine();
+        service.cli(&["wait", &id]).expect(4);
+        assert!(left.iter().all(|&pid| !procfs::alive(pid)), "stopped means gone: {left:?}");
+        assert_eq!(procfs::with_command(&format!("sleep {bare}")), Vec::<u32>::new());
+    }
+}
+
+/// A service in another pid namespace sees none of our processes in its /proc, and takes nothing away.
+#[test]
+fn a_service_of_another_namespace_leaves_our_cgroups_alone() {
+    let service = Service::new();
+    if service.cli(&["version", "--json"]).expect(0).json()[0]["service"]["cgroups"] != true {
+        return;
+    }
+    let other = service.scratch().file("other.sock");
+    let serve = |unshare: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).args(unshare).arg(binary());
+        command.args(["serve", "--state", "none", "--socket", &other]).env_remove("PROVOST_SOCKET");
+        Running::new(command)
+    };
+    // Under a /proc of another namespace every number would be another's.
+    let refused = serve(&[]).end(SOON);
+    assert!(refused.code != 0 && refused.err().contains("pid namespace"), "{refused:?}");
+    let second = serve(&["--mount-proc"]);
+    wait::until("the second service answers", SOON, || {
+        let mut list = Command::new(binary());
+        list.args(["list", "--socket", &other]);
+        cli::run(list, SOON).code == 0
+    });
+    drop(second);
+    let hidden = format!("82004.{}", std::process::id());
+    let script = format!("setsid env -i sleep {hidden} & exec sleep 82000");
+    let id = service.start(&["--", "sh", "-c", &script]);
+    let found = || procfs::with_command(&format!("sleep {hidden}"));
+    wait::until("the tree is there", SOON, || found().len() == 1);
+    service.ok(&["stop", &id]);
+    assert_eq!(found(), Vec::<u32>::new(), "stopped means gone");
+}
+
 /// A user that nobody else in the tests uses: the limit of processes counts per user.
 fn fork_bomb(service: &Service, uid: &str, limit: u32) {
     let processes = format!("nproc={limit}:{limit}");

@@ -36,6 +36,7 @@ use crate::engine::process::waiting::Waiting;
 use crate::engine::process::worker::exit::exit_of;
 use crate::engine::process::worker::resume::of_another_keeper;
 use crate::ring::Source;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::clock;
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
@@ -408,10 +409,10 @@ impl Worker {
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.
         self.tree.cgroup = context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
-        let cgroup = self.tree.cgroup.as_ref().and_then(|cgroup| cgroup.create().ok());
-        if cgroup.is_none() {
-            self.tree.cgroup = None;
-        }
+        let cgroup = self.tree.cgroup.as_ref().map(Cgroup::create).transpose();
+        context.note_cgroup(cgroup.as_ref().err());
+        let cgroup = cgroup.unwrap_or_default();
+        self.tree.cgroup = self.tree.cgroup.take().filter(|_| cgroup.is_some());
         let (executed, until_exec) = pipe().map_err(|_| self.no_descriptors())?;
         // Only who is the gateway gets this; its name is reserved.
         let is_gateway = process.is_internal && process.name.as_ref().is_some_and(|n| n.as_str() == GATEWAY);
