@@ -153,7 +153,7 @@
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
 //! `log_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`; `context`, which every process shares;
 //! `process`; `table`, `logs` and `history`; `reconcile`; `restore` and `store_writer`; `service`; and above
-//! all `internal` and `takeover`.
+//! all `internal`, `ended` and `takeover`.
 //!
 //! # Threads
 //!
@@ -169,6 +169,7 @@
 //! | `log-old` | `engine/logs/old.rs` | old files of logs, while there is something to do | a rotation |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
+//! | `ended` | `engine/ended.rs` | nothing; forgets what has ended and has no name | a process that comes to rest, one deadline |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!
 //! The gateway's threads are in `gateway/mod.rs`, the host's in `host/mod.rs`; a client that asks another

@@ -250,8 +250,10 @@ fn history(mut section: Section<'_>) -> Result<HistorySettings, Error> {
     let keep = section.duration("keep", shortest..=longest)?.unwrap_or(or.keep);
     let keep_events = section.integer("keep_events", 1000..=100_000_000)?.unwrap_or(or.keep_events);
     let keep_audit = section.duration("keep_audit", shortest..=longest)?.unwrap_or(or.keep_audit);
+    let keep_ended = section.integer("keep_ended", 0..=1_000_000)?.unwrap_or(or.keep_ended);
+    let keep_ended_for = section.duration("keep_ended_for", shortest..=longest)?.unwrap_or(or.keep_ended_for);
     section.finish()?;
-    Ok(HistorySettings { keep, keep_events, keep_audit })
+    Ok(HistorySettings { keep, keep_events, keep_audit, keep_ended, keep_ended_for })
 }
 
 #[cfg(all(test, feature = "gateway"))]

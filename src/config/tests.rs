@@ -62,6 +62,8 @@ fn every_key_is_read() {
         keep = "7d"
         keep_events = 50_000
         keep_audit = "365d"
+        keep_ended = 7
+        keep_ended_for = "2d"
         [[sink]]
         kind = "jsonl"
         name = "audit"
@@ -89,7 +91,9 @@ fn every_key_is_read() {
         HistorySettings {
             keep: Duration::from_secs(7 * 86_400),
             keep_events: 50_000,
-            keep_audit: Duration::from_secs(365 * 86_400)
+            keep_audit: Duration::from_secs(365 * 86_400),
+            keep_ended: 7,
+            keep_ended_for: Duration::from_secs(2 * 86_400),
         }
     );
     let [audit, search] = &config.sinks[..] else { panic!("{config:?}") };

@@ -7,12 +7,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
 use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::Root;
+use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, sendmsg};
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
@@ -41,6 +44,8 @@ pub struct Context {
     pub service_env: Vec<(String, String)>,
     /// The service is about to end: nothing new is started.
     pub stopping: AtomicBool,
+    /// For who looks after what has ended.
+    pub ended: Ended,
     /// How many starts have no executing program yet.
     pub starting: AtomicUsize,
 }
@@ -80,6 +85,29 @@ impl Context {
     pub fn started(&self) {
         if self.starting.fetch_sub(1, Ordering::AcqRel) == 1 {
             system::trim_malloc();
+        }
+    }
+}
+
+/// Wakes the thread that looks after what has ended, if it waits for that.
+#[derive(Debug, Default)]
+pub struct Ended {
+    is_awaited: AtomicBool,
+    thread: Mutex<Option<Waker>>,
+}
+
+impl Ended {
+    /// For that thread: the next process that comes to rest wakes it.
+    pub fn await_next(&self) {
+        self.thread.lock().get_or_insert_with(Waker::for_this_thread);
+        self.is_awaited.store(true, Ordering::Release);
+    }
+
+    /// A process came to rest.
+    pub fn mark(&self) {
+        if self.is_awaited.load(Ordering::Acquire) && self.is_awaited.swap(false, Ordering::AcqRel) {
+            let thread = self.thread.lock().clone();
+            thread.iter().for_each(Waker::wake);
         }
     }
 }

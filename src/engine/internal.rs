@@ -93,7 +93,7 @@ pub fn reload(engine: &Engine) -> Result<(), Error> {
     }
     let engine = engine.itself.get().and_then(Weak::upgrade).expect("it is shared from its begin");
     let begun =
-        always.map_or(Ok(()), |spec| ask(&make(&engine, spec)?, Ask::Start).error.map_or(Ok(()), Err));
+        always.map_or(Ok(()), |spec| ask(&make(&engine, spec)?, Ask::Start, CAUSE).error.map_or(Ok(()), Err));
     let awaited = if is_to_be_awaited { await_grpc(&engine, GATEWAY) } else { Ok(()) };
     let watched = awaited.and_then(|()| report_more(&engine));
     begun.and_then(|()| watched.map_err(|e| Error::failed("start a thread", &e)))
@@ -101,7 +101,7 @@ pub fn reload(engine: &Engine) -> Result<(), Error> {
 
 /// Stops and forgets it.
 fn take_away(engine: &Engine, process: &Arc<Process>) -> Result<(), Error> {
-    let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(process, what));
+    let answered = [Ask::Stop(StopOrder::default()), Ask::Remove].map(|what| ask(process, what, CAUSE));
     answered.into_iter().find_map(|answered| answered.error).map_or(Ok(()), Err)?;
     engine.forget(process);
     Ok(())
@@ -131,7 +131,7 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
         Some(process) => process,
         None => make(engine, spec.clone())?,
     };
-    ask(&process, Ask::Start).error.map_or(Ok(()), Err)
+    ask(&process, Ask::Start, CAUSE).error.map_or(Ok(()), Err)
 }
 
 /// Runs the gateway once somebody connects to the socket for gRPC on this machine; from then on it is kept
@@ -199,7 +199,7 @@ fn settle(engine: &Engine, mut wanted: Vec<Spec>) {
             && record.pid.is_some_and(is_of_another_program)
         {
             // After an upgrade.
-            ask(&process, Ask::Restart { key: None });
+            ask(&process, Ask::Restart { key: None }, CAUSE);
         }
     }
     for spec in wanted {
@@ -220,15 +220,16 @@ fn make(engine: &Engine, spec: Spec) -> Result<Arc<Process>, Error> {
 }
 
 fn start(engine: &Engine, process: &Arc<Process>) {
-    if let Some(e) = ask(process, Ask::Start).error {
+    if let Some(e) = ask(process, Ask::Start, CAUSE).error {
         engine.context.say(&e.message);
     }
 }
 
-fn ask(process: &Arc<Process>, what: Ask) -> Answered {
+/// Asks a process, in the name of `cause`, and waits for its answer.
+pub fn ask(process: &Arc<Process>, what: Ask, cause: &str) -> Answered {
     let (to, answer) = bounded(1);
     let answer_to = AnswerTo::new(to, 0, Waker::for_this_thread());
-    process.send(Msg::Ask { what, cause: CAUSE.to_owned(), answer: answer_to });
+    process.send(Msg::Ask { what, cause: cause.to_owned(), answer: answer_to });
     answer.recv().expect("every ask is answered")
 }
 

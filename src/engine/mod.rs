@@ -9,6 +9,7 @@
 pub mod audit_memory;
 mod board;
 pub mod context;
+mod ended;
 pub mod feed;
 pub mod history;
 pub mod internal;
@@ -83,6 +84,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the listener cannot be kept: {error}");
     })
     .map_err(|e| Error::failed("start the listener thread", &e))?;
+    ended::look_after(&engine, history).map_err(no_thread)?;
     internal::look_after(&engine, internal)
         .and_then(|()| internal::await_grpc(&engine, GATEWAY))
         .map_err(no_thread)?;

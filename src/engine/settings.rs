@@ -48,13 +48,16 @@ impl fmt::Debug for GatewaySource {
     }
 }
 
-/// How long events are kept: until either limit is reached.
+/// How long events are kept, until either limit is reached, and what has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
     pub keep: Duration,
     pub keep_events: u64,
     /// How long the audit is kept, by time alone: nobody pushes lines out with others.
     pub keep_audit: Duration,
+    /// How many processes without a name are kept after their end, each with its output, and how long.
+    pub keep_ended: u64,
+    pub keep_ended_for: Duration,
 }
 
 impl Default for HistorySettings {
@@ -63,6 +66,8 @@ impl Default for HistorySettings {
             keep: Duration::from_secs(30 * 86_400),
             keep_events: 1_000_000,
             keep_audit: Duration::from_secs(90 * 86_400),
+            keep_ended: 100,
+            keep_ended_for: Duration::from_secs(86_400),
         }
     }
 }

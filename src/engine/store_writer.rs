@@ -248,7 +248,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use super::*;
-    use crate::engine::context::{Link, Notify};
+    use crate::engine::context::{Ended, Link, Notify};
     use crate::engine::feed::Feed;
     use crate::engine::log_queue::LogQueue;
     use crate::engine::memory::Memory;
@@ -275,6 +275,7 @@ mod tests {
             no_cgroup: AtomicBool::new(false),
             service_env: Vec::new(),
             stopping: AtomicBool::new(false),
+            ended: Ended::default(),
             starting: AtomicUsize::new(0),
         };
         let opened = Opened::open(dir).unwrap();

@@ -10,8 +10,9 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::engine::context::{Context, Link, Notify};
-use crate::engine::feed::Feed;
+use crate::engine::audit_memory::AuditMemory;
+use crate::engine::context::{Context, Ended, Link, Notify};
+use crate::engine::feed::{Feed, LEN as FEED_LEN};
 use crate::engine::log_queue::LogQueue;
 use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Msg, Process};
@@ -123,6 +124,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         no_cgroup: AtomicBool::new(false),
         service_env: service_env(),
         stopping: AtomicBool::new(false),
+        ended: Ended::default(),
         starting: AtomicUsize::new(0),
     });
     let table = Table::default();

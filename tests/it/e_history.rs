@@ -1,9 +1,11 @@
 //! History: every event once and in order, over the death of engines and of services, past what is kept in
 //! memory, and of processes that are gone.
 
+use std::fs;
+
 use serde_json::Value;
 
-use crate::harness::{LATER, SOON, Service, procfs, wait};
+use crate::harness::{LATER, Options, SOON, Scratch, Service, procfs, wait};
 
 /// More than the memory that engines hand on keeps.
 const MANY: u64 = 5000;
@@ -132,4 +134,26 @@ fn following_one_process() {
     let event: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!((&event["id"], &event["exit"]["signal"]), (&web.into(), &"SIGKILL".into()), "{event}");
     wait::until("it follows still", SOON, || following.is_running());
+}
+
+/// What has ended and has no name does not pile up: the oldest are forgotten, and a name keeps the rest.
+#[test]
+fn what_has_ended_is_kept_to_its_number() {
+    let scratch = Scratch::new();
+    let config = scratch.file("provost.toml");
+    fs::write(&config, "[history]\nkeep_ended = 2\n").expect("the directory is ours");
+    let service = Options::new().serve(&["--config", &config]).start();
+    service.cli(&["run", "--name", "named", "--", "true"]).expect(0);
+    let running = service.start(&["--", "sleep", "80000"]);
+    for _ in 0..5 {
+        service.cli(&["run", "--", "true"]).expect(0);
+    }
+    let ended =
+        || service.list_json().iter().filter(|p| p["name"].is_null() && p["state"] == "stopped").count();
+    assert_eq!(ended(), 5, "whoever ran them can still ask");
+    // Also by an engine that was not there when they ended.
+    service.kill_engine();
+    wait::until("the oldest are forgotten", LATER, || ended() == 2);
+    assert_eq!((service.state("named"), service.state(&running)), ("stopped".into(), "running".into()));
+    assert!(service.events().iter().any(|e| e["kind"] == "removed" && e["cause"] == "kept long enough"));
 }

@@ -308,6 +308,8 @@ impl Process {
             return Some(record);
         }
         inner.activity = Activity::Idle(Box::new(record));
+        drop(inner);
+        self.context.ended.mark();
         None
     }
 
