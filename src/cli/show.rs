@@ -214,6 +214,7 @@ mod tests {
         spec.env_expand = crate::wire::spec::EnvExpand::Literal;
         (spec.cwd, spec.groups) = (Some("/tmp".into()), vec!["a".into(), "b".into()]);
         (spec.umask, spec.nice, spec.no_new_privs) = (Some(0o27), Some(-5), true);
+        spec.merge_streams = true;
         spec.rlimits = vec![Rlimit { resource: "nofile".into(), soft: 64, hard: u64::MAX }];
         spec.restart.policy = RestartPolicy::Always;
         (spec.restart.max_restarts, spec.restart.success_codes) = (None, vec![0, 3]);

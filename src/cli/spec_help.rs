@@ -36,6 +36,7 @@ How the process is run:
       --stop-timeout D       How long it may take before SIGKILL (10s)
       --stop-scope S         Whom both reach: tree (default), group or leader
       --output-limit SIZE    Output that is kept (1m; with run: 16m)
+      --merge-streams        Both streams are one pipe, which keeps their order; all is standard output
       --log FILE             Write its output to this file, too: an absolute path, or a name in the service's
                              directory for logs; {name} in it is the process's
       --log-stdout FILE      ... standard output to a file of its own

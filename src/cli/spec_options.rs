@@ -154,6 +154,7 @@ impl Launch {
             "--stop-timeout" => stop.timeout = arguments.duration(option)?,
             "--stop-scope" => stop.scope = values::scope(option, &arguments.value(option)?)?,
             "--output-limit" => self.spec.output_bytes = values::size(option, &arguments.value(option)?)?,
+            "--merge-streams" => self.spec.merge_streams = true,
             "--log" => self.log().file = Some(arguments.value(option)?),
             "--log-stdout" => self.log().stdout = Some(arguments.value(option)?),
             "--log-stderr" => self.log().stderr = Some(arguments.value(option)?),

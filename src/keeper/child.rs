@@ -71,6 +71,14 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     // by it.
     child::close_all_but([until_exec, setup.program]).map_err(at(Step::Descriptors))?;
     let launch = Laid::find(window.as_bytes()).ok_or((Step::Memory, errno::EINVAL))?;
+    if launch.merge_streams() {
+        // Nobody has the other pipe then, and it ends.
+        child::dup(1, 2).map_err(at(Step::Descriptors))?;
+    }
+    if launch.uid().is_some() {
+        // A program may open them anew, as /dev/stdout. Where we may not give away, it has to do without.
+        let _ = [1, 2].map(|number| child::give(number, launch.uid(), launch.gid()));
+    }
 
     if let Some(mask) = launch.umask() {
         child::umask(mask);

@@ -27,6 +27,10 @@ pub fn spawn(command: &mut Command, place: Place) -> io::Result<Child> {
             procs.write_all(b"0")?;
         }
         child::setsid()?;
+        if place.uid.is_some() {
+            // As for every child: its own pipe is its to open.
+            let _ = child::give(2, place.uid, place.gid);
+        }
         place.groups.as_deref().map_or(Ok(()), child::set_groups)?;
         place.gid.map_or(Ok(()), child::set_gid)?;
         place.uid.map_or(Ok(()), child::set_uid)?;

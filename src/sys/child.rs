@@ -131,6 +131,18 @@ pub fn dup_to(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     cerr(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
 }
 
+/// Makes what is open at `from` also descriptor `number`: standard ones both.
+pub fn dup(from: i32, number: i32) -> io::Result<()> {
+    // SAFETY: touches no memory; the standard descriptors have no owner in Rust.
+    cerr(unsafe { libc::dup2(from, number) }).map(drop)
+}
+
+/// fchown(2) of what is open at this number; whom it is not given to stays who they are.
+pub fn give(number: i32, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    cerr(unsafe { libc::fchown(number, uid.unwrap_or(u32::MAX), gid.unwrap_or(u32::MAX)) }).map(drop)
+}
+
 /// Marks every descriptor from `first` on to be closed by exec.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change.

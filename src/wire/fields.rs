@@ -285,6 +285,13 @@ const OWN: &[Field] = &[
         },
     },
     Field {
+        key: "merge_streams",
+        effect: Effect::NextRun,
+        takes: "true or false",
+        get: |s| s.merge_streams.then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.merge_streams = is),
+    },
+    Field {
         key: "ready_line",
         effect: Effect::InPlace,
         takes: "a string that a line of output holds",

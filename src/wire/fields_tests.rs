@@ -26,7 +26,7 @@ fn full() -> Spec {
         success_codes: vec![0, 3],
     };
     spec.stop = StopRules { signal: 2, timeout: Duration::ZERO, scope: Scope::Leader };
-    (spec.output_bytes, spec.ready) = (8192, Some(Readiness::Tcp(80)));
+    (spec.merge_streams, spec.output_bytes, spec.ready) = (true, 8192, Some(Readiness::Tcp(80)));
     spec.ready_rules = ReadyRules {
         interval: Some(Duration::from_millis(20)),
         attempt: Duration::from_secs(2),

@@ -35,6 +35,7 @@ const HAS_OOM: u64 = 1 << 5;
 const NO_NEW_PRIVS: u64 = 1 << 6;
 const BY_DESCRIPTOR: u64 = 1 << 7;
 const LANDLOCK_OPTIONAL: u64 = 1 << 8;
+const MERGE_STREAMS: u64 = 1 << 9;
 
 /// The launch of one run, as the engine makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -63,6 +64,8 @@ pub struct Launch {
     pub writable: Strings,
     /// It may be executed also where the kernel cannot see to that.
     pub landlock_optional: bool,
+    /// Standard error is the pipe of standard output.
+    pub merge_streams: bool,
     /// Paths to try, in order.
     pub candidates: Strings,
 }
@@ -89,7 +92,8 @@ impl Launch {
                 | flag(self.oom_score_adj.is_some(), HAS_OOM)
                 | flag(self.no_new_privs, NO_NEW_PRIVS)
                 | flag(self.by_descriptor, BY_DESCRIPTOR)
-                | flag(self.landlock_optional, LANDLOCK_OPTIONAL),
+                | flag(self.landlock_optional, LANDLOCK_OPTIONAL)
+                | flag(self.merge_streams, MERGE_STREAMS),
             self.uid.unwrap_or(0).into(),
             self.gid.unwrap_or(0).into(),
             self.umask.unwrap_or(0).into(),
@@ -225,6 +229,12 @@ impl<'m> Laid<'m> {
         self.flagged(LANDLOCK_OPTIONAL)
     }
 
+    /// Whether standard error is the pipe of standard output.
+    #[must_use]
+    pub fn merge_streams(&self) -> bool {
+        self.flagged(MERGE_STREAMS)
+    }
+
     /// Supplementary groups; `None`: as they are.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<u32>> {
@@ -258,6 +268,7 @@ impl<'m> Laid<'m> {
             readable: Strings::from_bytes(self.readable.to_vec())?,
             writable: Strings::from_bytes(self.writable.to_vec())?,
             landlock_optional: self.landlock_optional(),
+            merge_streams: self.merge_streams(),
             candidates: Strings::from_bytes(self.candidates.to_vec())?,
         })
     }
@@ -292,6 +303,7 @@ mod tests {
             oom_score_adj: Some(-1000),
             no_new_privs: true,
             by_descriptor: true,
+            merge_streams: true,
             rlimits: vec![(7, 1, u64::MAX), (0, 2, 3)],
             ..Launch::default()
         };

@@ -81,6 +81,8 @@ pub struct Spec {
     pub stop: StopRules,
     /// Bytes of output kept.
     pub output_bytes: u64,
+    /// Whether both streams of its output are one pipe, which keeps their order.
+    pub merge_streams: bool,
     /// What makes it ready; when none is given, running is ready.
     pub ready: Option<Readiness>,
     /// How that is looked for.
@@ -240,6 +242,7 @@ impl Spec {
             restart: RestartRules::default(),
             stop: StopRules::default(),
             output_bytes: OUTPUT_BYTES_DEFAULT,
+            merge_streams: false,
             ready: None,
             ready_rules: ReadyRules::default(),
             live: None,
@@ -392,6 +395,7 @@ impl Spec {
             nice: self.nice,
             oom_score_adj: self.oom_score_adj,
             no_new_privs: self.no_new_privs,
+            merge_streams: self.merge_streams,
             executable_sha256: text(&self.executable_sha256),
             landlock: self.landlock.to_wire(),
             rlimits: limits_to_wire(&self.rlimits),
@@ -444,6 +448,7 @@ impl Spec {
             nice: w.nice,
             oom_score_adj: w.oom_score_adj,
             no_new_privs: w.no_new_privs,
+            merge_streams: w.merge_streams,
             executable_sha256: (!w.executable_sha256.is_empty())
                 .then(|| sha256(&w.executable_sha256))
                 .transpose()?,

@@ -137,6 +137,7 @@ pub fn prepare(
         readable: all(&landlock.read)?,
         writable: all(&landlock.write)?,
         landlock_optional: landlock.optional,
+        merge_streams: spec.merge_streams,
     })
 }
 

@@ -36,6 +36,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         nice: spec.nice,
         oom_score_adj: spec.oom_score_adjustment,
         no_new_privs: spec.no_new_privileges,
+        merge_streams: spec.merge_streams,
         rlimits: spec.resource_limits.into_iter().map(limit).collect(),
         restart: spec.restart.map(restart).transpose()?,
         stop: spec.stop.map(stop).transpose()?,
@@ -183,6 +184,7 @@ impl From<&Spec> for api::ProcessSpec {
             nice: spec.nice,
             oom_score_adjustment: spec.oom_score_adj,
             no_new_privileges: spec.no_new_privs,
+            merge_streams: spec.merge_streams,
             resource_limits: limits(&spec.rlimits),
             restart: Some(api::RestartRules {
                 policy: POLICIES.number(restart.policy),
