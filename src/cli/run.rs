@@ -4,7 +4,10 @@
 //! Two threads: this one follows the output, `signals` waits for signals. A signal that a terminal sends
 //! reaches the program's whole group, as it would there; any other the program alone.
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cli::arguments::{Argument, Arguments};
@@ -34,6 +37,12 @@ use crate::wire::spec::{Scope, Spec};
 /// than it can be passed on waits there; a program that writes no more than this in all loses nothing,
 /// however slow its reader.
 const OUTPUT_BYTES: u64 = 16 << 20;
+/// The exit code when output was missed, where the program's own is 0: it would say that all is well.
+const MISSED: u8 = 122;
+/// As a shell says that a program died of SIGPIPE.
+const PIPE_CODE: u8 = 128 + 13;
+/// How long a program may go on that is sent SIGPIPE, since nobody reads what it writes.
+const PIPE_GRACE: Duration = Duration::from_secs(2);
 /// The signals that are passed on to the program.
 const PASSED_ON: [u32; 7] =
     [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::WINCH];
@@ -50,7 +59,8 @@ Usage: provost run [OPTIONS] -- PROGRAM [ARG...]
 Standard input is empty, as for every process. Ctrl-c is passed on; a second one stops the process
 with all it started, a third one kills it. If this command is killed, the process goes on.
 The process is never held back: output that nobody reads in time, beyond --output-limit, is missed,
-and told on standard error to the byte.
+and told on standard error to the byte; then the exit code is 122, unless the program's own is not 0.
+When the reader of the output has gone, the program gets SIGPIPE, and what that does not end is stopped.
 
 Options:
       --rm                   Forget the process when it has ended
@@ -120,33 +130,70 @@ fn outcome(items: Vec<Item>) -> Result<Process, Error> {
 fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u8, Error> {
     let targets = vec![id.to_string()];
     let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since: Since::Start };
-    let mut is_pipe_signalled = false;
+    let (mut has_missed, mut nobody_reads, mut is_stopped) = (false, false, None);
     for item in client.stream(stream)? {
         match item? {
-            StreamItem::Chunk(chunk) => show(&chunk, session),
-            StreamItem::Gap(gap) => stdout::notice(&format!("{} bytes were missed", gap.missed)),
+            StreamItem::Chunk(chunk) => nobody_reads |= show(&chunk, session) == Shown::ToNobody,
+            StreamItem::Gap(gap) => {
+                has_missed = true;
+                stdout::notice(&format!("{} bytes were missed", gap.missed));
+            }
             StreamItem::Ended(item) => {
                 if let Some(e) = item.error {
                     return Err(e);
                 }
             }
         }
-        if session.out.is_broken() && !is_pipe_signalled {
-            // The program is sent what it would get if it wrote into the closed pipe itself.
-            is_pipe_signalled = true;
-            send(client, id, signal::PIPE);
+        if nobody_reads && is_stopped.is_none() {
+            is_stopped = Some(break_pipe(client, id)?);
         }
     }
     let process = outcome(client.wait(Wait { targets, ..Wait::default() })?)?;
-    exit_code(&process)
+    let code = exit_code(&process)?;
+    if is_stopped.is_some_and(|is_stopped| is_stopped.load(Ordering::Acquire)) {
+        // In a shell it would have died of that, or of what its writes said.
+        return Ok(PIPE_CODE);
+    }
+    Ok(if has_missed && code == 0 { MISSED } else { code })
 }
 
-fn show(chunk: &Chunk, session: &mut Session) {
-    if chunk.stderr {
-        stdout::to_stderr(&chunk.data);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Yes,
+    /// Whoever read that stream has gone.
+    ToNobody,
+}
+
+fn show(chunk: &Chunk, session: &mut Session) -> Shown {
+    let is_broken = if chunk.stderr {
+        stdout::pass_to_stderr(&chunk.data).is_err_and(|e| e.kind() == ErrorKind::BrokenPipe)
     } else {
         session.out.write(&chunk.data);
-    }
+        session.out.is_broken()
+    };
+    if is_broken { Shown::ToNobody } else { Shown::Yes }
+}
+
+/// The program is sent what it would get if it wrote into the closed pipe itself. What goes on all the same
+/// is stopped, as its writes would fail in a pipe; returns where it is said if so.
+fn break_pipe(client: &mut Client, id: ProcessId) -> Result<Arc<AtomicBool>, Error> {
+    send(client, id, signal::PIPE);
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let (said, address) = (Arc::clone(&is_stopped), client.address().clone());
+    let stop = move || {
+        let Ok(mut client) = Client::connect_to(&address) else { return };
+        let targets = vec![id.to_string()];
+        let wait = Wait { targets: targets.clone(), timeout: Some(PIPE_GRACE), ..Wait::default() };
+        let is_over = client.wait(wait).is_ok_and(|items| items.iter().all(|item| item.error.is_none()));
+        if !is_over {
+            said.store(true, Ordering::Release);
+            if let Err(e) = client.stop(Stop { targets, ..Stop::default() }) {
+                stdout::complain(&e);
+            }
+        }
+    };
+    thread::spawn("pipe", stop).map_err(|e| Error::failed("stop what nobody reads", &text::cause(&e)))?;
+    Ok(is_stopped)
 }
 
 /// The process's own exit code; an error when its last start came to nothing.

@@ -153,5 +153,10 @@ pub fn notice(message: &str) {
 /// Writes to standard error in one piece, so that lines of several programs do not mix. That it cannot be
 /// written is not reported: there is no other place for it.
 pub fn to_stderr(bytes: &[u8]) {
-    let _ = io::stderr().lock().write_all(bytes);
+    let _ = pass_to_stderr(bytes);
+}
+
+/// The same for what a program wrote, which may care.
+pub fn pass_to_stderr(bytes: &[u8]) -> io::Result<()> {
+    io::stderr().lock().write_all(bytes)
 }

@@ -258,3 +258,77 @@ fn d7_output_takes_only_the_memory_asked_for() {
     let held: u64 = blocks.filter_map(|e| fs::metadata(e.path()).ok()).map(|m| m.blocks() * 512).sum();
     assert!((4 << 20..6 << 20).contains(&held), "{held} bytes are held for 4 MiB of output");
 }
+
+/// The pipes belong to the child's user, who may open them anew by their names.
+#[test]
+fn a_program_of_another_user_opens_its_own_output() {
+    let service = Service::new();
+    let script = "echo out >/dev/stdout; echo err >/dev/stderr";
+    let output = service.cli(&["run", "--rm", "--user", "nobody", "--", "sh", "-c", script]);
+    assert_eq!((output.expect(0).out(), output.err()), ("out".into(), "err".into()));
+}
+
+#[test]
+fn merged_streams_keep_their_order() {
+    let service = Service::new();
+    let script = "n=0; while [ $n -lt 300 ]; do echo o$n; echo e$n >&2; n=$((n+1)); done";
+    let id = service.start(&["--merge-streams", "--", "sh", "-c", script]);
+    service.cli(&["wait", &id]).expect(0);
+    let expected: String = (0..300).map(|n| format!("o{n}\ne{n}\n")).collect();
+    assert_eq!(String::from_utf8_lossy(&service.output(&id)), expected);
+    assert!(service.ok(&["show", &id]).contains("merge_streams = true"));
+}
+
+/// As in a shell: who reads goes, and the program with it, whether it minds SIGPIPE or not.
+#[test]
+fn who_runs_into_a_closed_pipe_ends() {
+    let service = Service::new();
+    let endless = "while :; do echo x 2>/dev/null; done";
+    let error = endless.replace("2>/dev/null", ">&2");
+    for (script, is_stderr) in
+        [(endless, false), (&format!("trap '' PIPE; {endless}"), false), (&error, true)]
+    {
+        let mut run = service.command(&["run", "--rm", "--", "sh", "-c", script]);
+        run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if is_stderr {
+            run.stderr(Stdio::piped())
+        } else {
+            run.stdout(Stdio::piped())
+        };
+        let mut run = run.spawn().expect("it is there");
+        let read = |mut from: Box<dyn Read>| from.read_exact(&mut [0; 2]).expect("something is written");
+        if is_stderr {
+            read(Box::new(run.stderr.take().expect("piped")))
+        } else {
+            read(Box::new(run.stdout.take().expect("piped")))
+        };
+        let mut code = None;
+        wait::until("it has ended", LATER, || {
+            code = run.try_wait().expect("it is ours").and_then(|status| status.code());
+            code.is_some()
+        });
+        assert_eq!((code, service.list_json().len()), (Some(141), 0), "{script}");
+    }
+}
+
+/// Output that was missed is not passed over: the exit code says so, unless the program's own says more.
+#[test]
+fn missed_output_is_an_exit_code() {
+    let service = Service::new();
+    for (code, expected) in [(0, 122), (3, 3)] {
+        let script = format!("head -c 20000000 /dev/zero; exit {code}");
+        let args = ["run", "--name", "web", "--output-limit", "64k", "--", "sh", "-c", &script];
+        let mut run = service.command(&args);
+        run.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut run = run.spawn().expect("it is there");
+        // Nobody reads until all of it was written.
+        wait::until("it has ended", LATER, || {
+            service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "stopped")
+        });
+        let mut read = Vec::new();
+        run.stdout.take().expect("piped").read_to_end(&mut read).expect("it ends");
+        assert!(read.len() < 20_000_000);
+        assert_eq!(run.wait().expect("it is ours").code(), Some(expected));
+        service.ok(&["remove", "web"]);
+    }
+}
