@@ -151,9 +151,9 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `log_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`; `context`, which every process shares;
-//! `process`; `table`, `logs` and `history`; `reconcile`; `restore` and `store_writer`; `service`; and above
-//! all `internal`, `ended` and `takeover`.
+//! `log_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`; `context`, which every
+//! process shares; `process`; `table`, `logs` and `history`; `reconcile`; `restore` and `store_writer`;
+//! `service`; and above all `internal`, `ended` and `takeover`.
 //!
 //! # Threads
 //!

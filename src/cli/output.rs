@@ -21,7 +21,7 @@ const HELP: &str = "\
 Usage: provost output [OPTIONS] TARGET
 
 Byte for byte, each stream in its order. The two are pipes of their own: what is written to both within
-moments may change places ('--shell' with 2>&1 makes one of them). On a terminal control characters are
+moments may change places (started with --merge-streams it is one). On a terminal control characters are
 shown as their escapes.
 
 Options:

@@ -14,12 +14,13 @@ use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
 use crate::engine::write_queue::WriteQueue;
-use crate::sys::cgroup::Root;
+use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, sendmsg};
 use crate::sys::system;
 use crate::wire::error::{Code, Error};
-use crate::wire::keeper::ToKeeper;
+use crate::wire::id::ProcessId;
+use crate::wire::keeper::{CGROUP_PREFIX, ToKeeper};
 
 /// Shared by all threads of the engine; changes only through its parts.
 #[derive(Debug)]
@@ -54,6 +55,13 @@ impl Context {
     /// Writes a line to the service's log.
     pub fn say(&self, text: &str) {
         (self.notify.0)(text);
+    }
+
+    /// Where a keeper that is gone had the tree of a process, if it has outlived it.
+    pub fn cgroup_of_another_keeper(&self, id: ProcessId) -> Option<Cgroup> {
+        let left = self.cgroups.as_ref()?.left(CGROUP_PREFIX);
+        let id = id.to_string();
+        left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
     }
 
     /// Says that a process runs without its cgroup, once until one can be made again.

@@ -14,7 +14,8 @@ use crate::sys::procfs::{self, is_gone};
 pub struct Root(PathBuf);
 
 impl Root {
-    /// Takes away the directories `PREFIX-PID-START-NAMESPACE` of processes that are gone without having done so.
+    /// Takes away the directories `PREFIX-PID-START-NAMESPACE` of processes that are gone without having done
+    /// so.
     /// One in which something still lives cannot be taken away, and is not.
     pub fn sweep(prefix: &str) {
         let Ok(text) = ours_path() else { return };
@@ -71,8 +72,8 @@ impl Root {
             .collect()
     }
 
-    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START-NAMESPACE` of processes
-    /// that are gone.
+    /// Leaves in which something lives, with their names, below directories `PREFIX-PID-START-NAMESPACE` of
+    /// processes that are gone.
     #[must_use]
     pub fn left(&self, prefix: &str) -> Vec<(String, Cgroup)> {
         let Some(parent) = self.0.parent() else { return Vec::new() };
@@ -101,8 +102,9 @@ pub fn name_of_ours(prefix: &str) -> String {
     }
 }
 
-/// Whether a directory is named `PREFIX-PID-START-NAMESPACE` after a process that is gone. In our /proc nobody
-/// of another namespace can be seen; of a name that lacks one it is not known, and such a directory is kept.
+/// Whether a directory is named `PREFIX-PID-START-NAMESPACE` after a process that is gone. In our /proc
+/// nobody of another namespace can be seen; of a name that lacks one it is not known, and such a directory is
+/// kept.
 fn is_left(path: &Path, prefix: &str) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some(rest) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')) else { return false };

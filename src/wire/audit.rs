@@ -10,7 +10,8 @@ use crate::wire::time::Timestamp;
 
 /// The longest text of a line, in bytes.
 pub const TEXT_LEN_MAX: usize = 512;
-/// The longest line that [`AuditLine::encode`] makes, in bytes: three texts, two numbers, and what marks them.
+/// The longest line that [`AuditLine::encode`] makes, in bytes: three texts, two numbers, and what marks
+/// them.
 pub const LINE_LEN_MAX: usize = 3 * (TEXT_LEN_MAX + 3) + 22;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

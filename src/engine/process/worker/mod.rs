@@ -34,7 +34,6 @@ use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::Waiting;
 use crate::engine::process::worker::exit::exit_of;
-use crate::engine::process::worker::resume::of_another_keeper;
 use crate::ring::Source;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::clock;
@@ -63,7 +62,8 @@ pub fn run(process: Arc<Process>, record: Record) {
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
     let cgroup = cgroup.filter(|cgroup| !record.state.is_at_rest() && cgroup.exists());
-    let cgroup = cgroup.or_else(|| if record.left { of_another_keeper(&process) } else { None });
+    let before = || process.context.cgroup_of_another_keeper(process.id);
+    let cgroup = cgroup.or_else(|| if record.left { before() } else { None });
     let tree = Tree {
         id: process.id,
         service: process.context.feed.service(),

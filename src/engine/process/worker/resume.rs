@@ -1,17 +1,15 @@
 //! The first thing a process's thread does under a new engine: go on where the last one stopped, or an
 //! earlier service. And the last thing it does before it waits for long.
 
-use crate::engine::process::handle::{Inherited, Process};
+use crate::engine::process::handle::Inherited;
 use crate::engine::process::input::Input;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::probe::notify::NotifySocket;
 use crate::engine::process::state::{Action, Whom};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
-use crate::sys::cgroup::Cgroup;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
-use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::process::State;
 use crate::wire::spec::Scope;
 
@@ -37,7 +35,11 @@ impl Worker {
             if ended.is_some() {
                 self.acknowledge(run);
             }
-            self.tree.cgroup = self.tree.cgroup.take().or_else(|| of_another_keeper(&self.process));
+            self.tree.cgroup = self
+                .tree
+                .cgroup
+                .take()
+                .or_else(|| self.process.context.cgroup_of_another_keeper(self.process.id));
             return if self.record.adopted { self.look_after() } else { self.resume_state() };
         }
         if let Some((stdout, stderr)) = pipes {
@@ -140,11 +142,4 @@ impl Worker {
             thread::give_back_stack();
         }
     }
-}
-
-/// Where a keeper that is gone had the tree of a process, if it has outlived it.
-pub(super) fn of_another_keeper(process: &Process) -> Option<Cgroup> {
-    let left = process.context.cgroups.as_ref()?.left(CGROUP_PREFIX);
-    let id = process.id.to_string();
-    left.into_iter().find(|(name, _)| *name == id).map(|(_, cgroup)| cgroup)
 }
