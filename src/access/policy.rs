@@ -53,6 +53,7 @@ pub fn needs(request: &Request) -> Role {
             | Verb::Unregister
             | Verb::Initialize
             | Verb::Dispose
+            | Verb::Replace
             | Verb::Hold(_)
             | Verb::Release
             | Verb::Monitor(_)
@@ -178,6 +179,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Start => "start a provider",
             Verb::Stop => "stop a provider",
             Verb::Restart => "restart a provider",
+            Verb::Replace => "replace a provider",
             Verb::Reset => "reset a provider",
             Verb::Health => "ask about a provider",
             Verb::Hold(_) => "hold a circuit breaker",
@@ -300,6 +302,7 @@ mod tests {
             (registry(Verb::Unregister), [no, no, yes], yes),
             (registry(Verb::Initialize), [no, no, yes], yes),
             (registry(Verb::Dispose), [no, no, yes], yes),
+            (registry(Verb::Replace), [no, no, yes], yes),
             (registry(Verb::Hold("x".into())), [no, no, yes], yes),
             (registry(Verb::Release), [no, no, yes], yes),
             (registry(Verb::Monitor(None)), [no, no, yes], yes),

@@ -40,6 +40,8 @@ mod last_output;
 mod list;
 mod log_lines;
 mod logs;
+#[cfg(feature = "gateway")]
+mod lookup;
 mod manual;
 #[cfg(feature = "gateway")]
 mod module;
@@ -141,6 +143,8 @@ const COMMANDS: &[&Command] = &[
     &gateway::COMMAND,
     #[cfg(feature = "gateway")]
     &host::COMMAND,
+    #[cfg(feature = "gateway")]
+    &lookup::COMMAND,
 ];
 
 /// The commands for clients that a program without the feature `gateway` lacks.

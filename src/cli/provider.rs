@@ -15,12 +15,13 @@ use crate::cli::values;
 use crate::client::{Client, host_socket};
 use crate::sdk::value;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::quoted;
+use crate::wire::id::{Name, quoted};
 use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
     SET_DEFAULT,
 };
 use crate::wire::provider_rules::{ShownStderr, Tls};
+use crate::wire::remote_end::{EndFiles, RemoteEnd};
 use crate::wire::request::{Output, StreamKind};
 
 pub const COMMAND: Command = Command::new("provider", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -34,6 +35,9 @@ const SUMMARY: &str = "Host providers of configuration values, and fetch from th
 macro_rules! definition_options {
     () => {
         "      --binary FILE          A path, or a name in one of the provider directories
+      --address HOST:PORT    Instead: it runs there already, and is only spoken to. In plaintext on this
+                             machine alone; elsewhere with --client-cert FILE, --client-key FILE and
+                             --client-ca FILE (of PEM, on the service's machine)
       --config JSON          Its configuration: an object, or @FILE, or @- for standard input
       --source FILE          The file that the configuration comes from
       --user USER            As whom it runs
@@ -116,6 +120,17 @@ pub struct Given {
     is_clear: bool,
     unwrap: bool,
     raw: bool,
+    address: Option<String>,
+    files: EndFiles,
+}
+
+/// A path that holds wherever the service is.
+fn path_of(option: &str, arguments: &mut Arguments) -> Result<String, Error> {
+    let given = arguments.value(option)?;
+    let path = text::absolute(option.trim_start_matches('-'), given.as_ref())?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Error::usage(format!("the path {} is not UTF-8 text", text::path(path.as_ref()))))
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
@@ -159,6 +174,10 @@ impl Given {
             "--cookie" => definition.cookie = true,
             "--set" => self.set = Some(arguments.value(option)?),
             "--binary" => definition.binary = arguments.value(option)?,
+            "--address" => self.address = Some(arguments.value(option)?),
+            "--client-cert" => self.files.certificate = path_of(option, arguments)?,
+            "--client-key" => self.files.key = path_of(option, arguments)?,
+            "--client-ca" => self.files.ca = path_of(option, arguments)?,
             "--config" => self.config = Some(arguments.value(option)?),
             "--source" => definition.source_file_path = arguments.value(option)?,
             "--user" => definition.user = Some(arguments.value(option)?),
@@ -219,8 +238,15 @@ impl Given {
     /// How the provider is run.
     pub fn definition(self, arguments: &Arguments) -> Result<Definition, Error> {
         let mut definition = self.definition;
-        if definition.binary.is_empty() {
-            return Err(arguments.usage("there is no --binary".into()));
+        let files = (self.files != EndFiles::default()).then_some(self.files);
+        match (self.address, definition.binary.is_empty()) {
+            (Some(address), true) => definition.remote = Some(RemoteEnd::new(&address, files)?),
+            (Some(_), false) => return Err(arguments.usage("--address is given, and --binary".into())),
+            (None, true) => return Err(arguments.usage("there is no --binary".into())),
+            (None, false) if files.is_some() => {
+                return Err(arguments.usage("certificates are for --address".into()));
+            }
+            (None, false) => {}
         }
         if definition.binary.contains('/') {
             let path = text::absolute("binary", definition.binary.as_ref())?;
@@ -344,7 +370,7 @@ fn object(p: &Provider) -> Value {
         "type": p.kind,
         "version": p.version,
         "starts": p.starts,
-        "process": p.name.process().as_str(),
+        "process": p.process,
         "reason": p.reason,
     })
 }
@@ -373,9 +399,15 @@ fn show_value(bytes: &[u8], unwrap: bool, raw: bool, session: &mut Session) -> R
 
 /// What the provider's process has printed.
 fn logs(name: &ProviderName, session: &mut Session) -> Result<u8, Error> {
-    let target = name.process().as_str().to_owned();
-    let output = session.client()?.output(Output { target, kind: StreamKind::Both });
-    let chunks = output.map_err(|e| match e.code {
+    let mut client = session.client()?;
+    let mut output =
+        |name: Name| client.output(Output { target: name.as_str().to_owned(), kind: StreamKind::Both });
+    // One that was replaced has the other name.
+    let chunks = match output(name.process()) {
+        Err(e) if e.code == Code::NotFound => output(name.second_process()),
+        output => output,
+    };
+    let chunks = chunks.map_err(|e| match e.code {
         Code::NotFound => Error::new(Code::NotFound, format!("provider {name} has no process"))
             .hint("it is started by the next fetch; 'provost provider list' shows what there is"),
         _ => e,

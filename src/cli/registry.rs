@@ -17,9 +17,9 @@ use crate::cli::values;
 use crate::client::{FeedItem, host_socket};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
-use crate::wire::provider::{ProviderName, SET_DEFAULT};
+use crate::wire::provider::{ProviderName, SET_DEFAULT, TYPE_REMOTE};
 use crate::wire::registry::{
-    Discovery, Entry, Finding, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom,
+    Discovery, Entry, Finding, Registration, RegistryAnswer, RegistryCall, Verb, Whom,
 };
 use crate::wire::request::Events;
 use crate::wire::time::{Timestamp, millis};
@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments|
     .destroys()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "list",
     "show",
     "names",
@@ -40,6 +40,7 @@ const VERBS: [&str; 21] = [
     "start",
     "stop",
     "restart",
+    "replace",
     "shutdown",
     "discover",
     "refresh",
@@ -56,8 +57,8 @@ const HELP: &str = concat!(
     "\
 Usage: provost registry list|names
        provost registry show|has NAME
-       provost registry register NAME --binary FILE [OPTIONS]
-       provost registry unregister NAME
+       provost registry register NAME --binary FILE|--address HOST:PORT [OPTIONS]
+       provost registry unregister|replace NAME
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
        provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
@@ -71,8 +72,9 @@ Usage: provost registry list|names
 The registry has an entry for every provider: those of the configuration, and those that were
 registered or started since (docs/registry.md). 'unregister' waits for calls that are under way. One
 that was disposed of takes no calls until it is initialised; 'shutdown' disposes of all at once, and
-kills what has not ended in time ([registry.lifecycle]). One that was stopped is started by the
-next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
+kills what has not ended in time ([registry.lifecycle]). 'replace' starts the next process and
+initialises it, gives it the calls, and then ends the present one. One that was stopped is started by
+the next call. Calls of a provider that keeps failing are refused by its circuit breaker (exit code 6),
 until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those that run are asked how
 they are again and again ('monitor', by default all of them as [registry.health] says). 
 'discover' looks what providers the configuration, the folders of plugins and the environment have
@@ -94,7 +96,7 @@ Options:
       --interval DURATION    From one check of its health to the next
       --reason TEXT          Why the circuit breaker is held open
       --label K=V            A note about the provider (repeat it)
-      --type TYPE            What kind of provider it is (process)
+      --type TYPE            What kind of provider it is (process, or with --address remote)
 ",
     definition_options!(),
     "
@@ -218,6 +220,7 @@ impl Options {
             "start" => Order::Do(call(Verb::Start)),
             "stop" => Order::Do(call(Verb::Stop)),
             "restart" => Order::Do(call(Verb::Restart)),
+            "replace" => Order::Do(call(Verb::Replace)),
             "reset" => Order::Do(call(Verb::Reset)),
             "health" => Order::Do(call(Verb::Health)),
             "release" => Order::Do(call(Verb::Release)),
@@ -227,11 +230,12 @@ impl Options {
                 let none = || arguments.usage("there is no --reason".into());
                 Order::Do(call(Verb::Hold(self.reason.ok_or_else(none)?)))
             }
-            _ => Order::Do(call(Verb::Register(Box::new(Registration {
-                kind: self.kind.unwrap_or_else(|| TYPE_PROCESS.to_owned()),
-                definition: self.given.definition(arguments)?,
-                labels: self.labels,
-            })))),
+            _ => {
+                let definition = self.given.definition(arguments)?;
+                let kind = self.kind.unwrap_or_else(|| definition.kind().to_owned());
+                let registration = Registration { kind, definition, labels: self.labels };
+                Order::Do(call(Verb::Register(Box::new(registration))))
+            }
         })
     }
 }
@@ -334,6 +338,9 @@ fn line(e: &Entry) -> String {
     if let Some(pid) = p.pid {
         line.push_str(&format!(", pid {pid}"));
     }
+    if e.kind == TYPE_REMOTE {
+        line.push_str(&format!(", at {}", p.binary));
+    }
     if let Some(check) = &e.check {
         line.push_str(&format!(", health {}: {}", check.health, check.message));
     }
@@ -361,6 +368,7 @@ fn object(e: &Entry) -> Value {
     let check = e.check.as_ref().map(|c| {
         json!({ "at": json::time(c.at), "status": c.health, "message": c.message, "latency_ms": c.latency_ms })
     });
+    let is_remote = e.kind == TYPE_REMOTE;
     json!({
         "set": p.name.set(),
         "name": p.name.alias(),
@@ -378,12 +386,13 @@ fn object(e: &Entry) -> Value {
             "next_probe_at": e.breaker.next_probe_at.map(json::time),
         },
         "check_interval_ms": e.interval.map(millis),
-        "binary": p.binary,
+        "binary": if is_remote { "" } else { &p.binary },
+        "address": if is_remote { &p.binary } else { "" },
         "pid": p.pid,
         "port": p.port,
         "version": if e.version.is_empty() { &p.version } else { &e.version },
         "starts": p.starts,
-        "process": p.name.process().as_str(),
+        "process": p.process,
         "reason": p.reason,
     })
 }
@@ -452,8 +461,15 @@ mod tests {
         else {
             panic!("it is a registration");
         };
-        assert_eq!((r.kind.as_str(), r.definition.binary.as_str()), (TYPE_PROCESS, "/b"));
+        assert_eq!((r.kind.as_str(), r.definition.binary.as_str()), ("process", "/b"));
         assert_eq!(r.labels, [("team".to_owned(), "x".to_owned())]);
+        let files = "--client-cert /c --client-key /k --client-ca /a";
+        let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =
+            parsed(&format!("register a --address build.example:1 {files}"))
+        else {
+            panic!("it is a registration");
+        };
+        assert_eq!((r.kind.as_str(), r.definition.what().as_str()), (TYPE_REMOTE, "build.example:1"));
         let events = Events { since: 3, follow: true, target: None };
         assert_eq!(parsed("events --since 3 --follow"), Ok(Order::Events { events, of: None }));
     }
@@ -467,6 +483,9 @@ mod tests {
             "stop a --all",
             "unregister --all",
             "register a",
+            "register a --binary /b --address localhost:1",
+            "register a --address 192.0.2.7:1",
+            "register a --address build.example:1 --client-key /k",
             "hold a",
             "monitor",
             "monitor a",

@@ -307,10 +307,10 @@ impl Client {
 
     /// Asks the host of providers about the registry, as [`Client::provider`] does.
     pub fn registry(&mut self, call: RegistryCall) -> Result<RegistryAnswer, Error> {
-        self.one(
-            Request::Registry(call),
-            |reply| if let Reply::Registry(it) = reply { Some(it) } else { None },
-        )
+        let replies = self.call(Request::Registry(call))?.into_iter();
+        let answers =
+            replies.filter_map(|reply| if let Reply::Registry(it) = reply { Some(it) } else { None });
+        answers.reduce(RegistryAnswer::and).ok_or_else(no_answer)
     }
 
     /// Adds what happened to providers to the events of the service: for their host alone. An engine that

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::client::link::{Fault, TIMEOUT};
-use crate::client::settings::{Host, RemoteSettings};
+use crate::client::settings::RemoteSettings;
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::{NextPage, Paged};
 use crate::rpc::api::registry::Question;
@@ -31,6 +31,7 @@ use crate::tls::material;
 use crate::tls::pump::Ended;
 use crate::tls::tunnel;
 use crate::wire::error::{Code, Error};
+use crate::wire::host::Host;
 use crate::wire::id::OrderKey;
 use crate::wire::json::base64;
 use crate::wire::module::ModuleCall;

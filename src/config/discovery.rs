@@ -14,8 +14,8 @@ use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::{DiscoverySettings, EnvironmentRule};
 use crate::sys::files;
 use crate::wire::error::{Code, Error};
-use crate::wire::provider::{Definition, ProviderName, SET_DEFAULT};
-use crate::wire::registry::{TYPE_CREDENTIAL, TYPE_PROCESS};
+use crate::wire::provider::{Definition, ProviderName, SET_DEFAULT, TYPE_PROCESS};
+use crate::wire::registry::TYPE_CREDENTIAL;
 use crate::wire::values::sha256;
 
 /// What a folder's manifest is called.
@@ -93,7 +93,7 @@ pub fn of_config(definitions: Vec<(ProviderName, Definition)>) -> Found {
     let candidate = |(name, definition): (ProviderName, Definition)| Candidate {
         name,
         origin: Origin::Config,
-        kind: TYPE_PROCESS.to_owned(),
+        kind: definition.kind().to_owned(),
         version: String::new(),
         labels: Vec::new(),
         place: definition.source_file_path.clone(),

@@ -12,8 +12,11 @@ use crate::provider::settings::ProviderSettings;
 use crate::sdk::value;
 use crate::wire::error::Error;
 use crate::wire::fields;
-use crate::wire::provider::{CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT};
+use crate::wire::provider::{
+    CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT, TYPE_PROCESS, TYPE_REMOTE,
+};
 use crate::wire::provider_rules::{RETRIES_MAX, RETRY_DELAY_MAX, ShownStderr, Tls};
+use crate::wire::remote_end::{EndFiles, RemoteEnd};
 use crate::wire::spec::Spec;
 use crate::wire::values::sha256;
 
@@ -55,7 +58,11 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
         let name =
             ProviderName::new(set, &alias.value).map_err(|e| source.bad(&alias, &e.message).hint(e.hint))?;
         let is_enabled = table.flag("enabled")?.unwrap_or(true);
-        let mut definition = definition(&mut table)?;
+        let types = [(TYPE_PROCESS, false), (TYPE_REMOTE, true)];
+        let mut definition = match table.choice("type", &types)? {
+            Some(true) => remote(&mut table)?,
+            Some(false) | None => definition(&mut table)?,
+        };
         definition.allow_external |= allow_external;
         definition.source_file_path = source.path.to_string_lossy().into_owned();
         table.finish()?;
@@ -91,11 +98,10 @@ pub(super) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
         cwd: text(table, "cwd")?,
         environment,
         sha256,
-        pin_type: text(table, "pin_type")?,
-        pin_version: text(table, "pin_version")?,
         allow_external: table.flag("allow_external")?.unwrap_or(false),
         ..Definition::default()
     };
+    set_pins(table, &mut definition)?;
     set_proof(table, &mut definition)?;
     if let Some(shown) = table.text("stderr")? {
         definition.stderr =
@@ -110,6 +116,34 @@ pub(super) fn definition(table: &mut Section<'_>) -> Result<Definition, Error> {
     confine(table, &mut definition)?;
     set_timeouts(table, &mut definition)?;
     Ok(definition)
+}
+
+/// A provider that somebody else runs, by the keys of its table.
+fn remote(table: &mut Section<'_>) -> Result<Definition, Error> {
+    let address = table.required("address")?;
+    let file = |table: &mut Section<'_>, key| {
+        Ok::<_, Error>(table.path(key)?.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default())
+    };
+    let (certificate, key, ca) = (file(table, "certificate")?, file(table, "key")?, file(table, "ca")?);
+    let files = EndFiles { certificate, key, ca };
+    let files = (files != EndFiles::default()).then_some(files);
+    let end = RemoteEnd::new(&address.value, files);
+    let mut definition = Definition {
+        remote: Some(end.map_err(|e| table.bad(&address, &e.message).hint(e.hint))?),
+        config: config_of(table)?,
+        ..Definition::default()
+    };
+    set_pins(table, &mut definition)?;
+    definition.swap = table.flag("swap")?.unwrap_or(false);
+    set_timeouts(table, &mut definition)?;
+    Ok(definition)
+}
+
+/// The keys `pin_type` and `pin_version`.
+fn set_pins(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
+    definition.pin_type = table.text("pin_type")?.map(|text| text.value.into_owned());
+    definition.pin_version = table.text("pin_version")?.map(|text| text.value.into_owned());
+    Ok(())
 }
 
 /// The key `config`, encoded.
@@ -147,12 +181,13 @@ pub(super) fn set_timeouts(table: &mut Section<'_>, definition: &mut Definition)
     Ok(())
 }
 
-/// The keys `tls` and `cookie`.
+/// The keys `tls`, `cookie` and `swap`.
 pub(super) fn set_proof(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
     if let Some(tls) = table.text("tls")? {
         definition.tls = Tls::from_name(&tls.value).map_err(|e| table.bad(&tls, &e.message).hint(e.hint))?;
     }
     definition.cookie = table.flag("cookie")?.unwrap_or(false);
+    definition.swap = table.flag("swap")?.unwrap_or(false);
     Ok(())
 }
 
@@ -213,9 +248,21 @@ mod tests {
             landlock_optional = true
             tls = 'required'
             cookie = true
+            swap = true
             [providers.other]
             binary = '/usr/bin/x'
-            env_clear = true",
+            env_clear = true
+            [providers.there]
+            type = 'remote'
+            address = 'build.example:4000'
+            certificate = 'c.pem'
+            key = '/k.pem'
+            ca = '/a.pem'
+            config = { n = 1 }
+            fetch_timeout = '1s'
+            [providers.here]
+            type = 'remote'
+            address = 'localhost:4000'",
         )
         .unwrap();
         assert_eq!(settings.directories, Some(vec!["/a".into(), "/b".into()]));
@@ -229,8 +276,15 @@ mod tests {
         assert_eq!((app.stderr, app.retries.count, app.retries.delay.as_secs()), (ShownStderr::All, 3, 1));
         assert_eq!((app.limits[0].soft, app.limits[0].hard, app.landlock.read.len()), (64, 128, 2));
         assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
-        assert!(app.tls == Tls::Required && app.cookie);
-        let other = &settings.definitions[1].1;
+        assert!(app.tls == Tls::Required && app.cookie && app.swap);
+        let [_, (_, other), (_, there), (_, here)] = &settings.definitions[..] else {
+            panic!("{settings:?}")
+        };
+        let end = there.remote.as_ref().unwrap();
+        let files = end.files.as_ref().unwrap();
+        assert_eq!((end.host.to_string().as_str(), files.key.as_str()), ("build.example:4000", "/k.pem"));
+        assert_eq!((files.certificate.as_str(), there.timeouts.fetch.as_secs()), ("/etc/provost/c.pem", 1));
+        assert!(here.remote.as_ref().unwrap().files.is_none() && here.binary.is_empty());
         assert_eq!((&other.environment, other.tls), (&ProviderEnvironment::Clear, Tls::Off));
         assert!(Definition::decode(&app.encode()).is_ok());
     }
@@ -244,6 +298,13 @@ mod tests {
             ("[providers.app]\nbinary = 'x'\nset = 'a.b'", "bad set"),
             ("[providers.app]\nbinary = 'x'\nsha256 = 'AB'", "is no SHA-256"),
             ("[providers.app]\nbinary = 'x'\nconfig = 1", "takes a table"),
+            ("[providers.app]\ntype = 'remote'", "needs 'address'"),
+            ("[providers.app]\ntype = 'remote'\naddress = '192.0.2.7:1'", "is not on this machine"),
+            (
+                "[providers.app]\ntype = 'remote'\naddress = 'localhost:1'\nbinary = 'x'",
+                "unknown key 'binary'",
+            ),
+            ("[providers.app]\ntype = 'remote'\naddress = 'localhost:1'\nkey = '/k'", "not an absolute path"),
             ("[providers.app]\nbinary = 'x'\nfetch_timeout = '0s'", "is from 1ms to 1h"),
             ("[providers.app]\nbinary = 'x'\nstderr = 'loud'", "there is no 'loud'"),
             ("[providers.app]\nbinary = 'x'\ntls = 'maybe'", "there is no 'maybe' for TLS"),

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::client::settings::{Host, RemoteSettings};
+use crate::client::settings::RemoteSettings;
 use crate::config::section::{At, Section};
 use crate::tls::material::Files;
 use crate::wire::error::Error;
+use crate::wire::host::Host;
 use crate::wire::id::Name;
 
 /// All of them, in the order of their names.

@@ -51,6 +51,8 @@ pub const READY: &str = "the host of providers is ready";
 
 /// How long the engine may take to know that this process runs.
 const KNOWN_MAX: Duration = Duration::from_secs(10);
+/// The most entries of the registry in one reply: with all the labels that they may have they fit.
+const ENTRIES_MAX: usize = 100;
 
 /// What the host is given.
 pub struct Options {
@@ -162,7 +164,16 @@ impl Service for Host {
             Request::Registry(call) => {
                 let result = self.registry.answer(call.clone(), &who);
                 self.record(&envelope, &who, result.as_ref().err());
-                result.map_or_else(Reply::Error, Reply::Registry)
+                match result.map(|answer| answer.in_parts(ENTRIES_MAX)) {
+                    Err(e) => Reply::Error(e),
+                    Ok(mut parts) => {
+                        let last = parts.pop().unwrap_or_default();
+                        for part in parts {
+                            replies.send(&Reply::Registry(part), More::Follows)?;
+                        }
+                        Reply::Registry(last)
+                    }
+                }
             }
             Request::Module(call) => {
                 let result = self.modules.answer(call.clone());

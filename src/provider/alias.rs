@@ -172,6 +172,23 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         is_news
     }
 
+    /// A run that is ready has taken the place of `old`, if that was still there or had just ended by itself.
+    /// Else it is nobody's: whether it was taken.
+    pub fn succeed(&mut self, old: &R, new: R) -> bool {
+        let is_taken = match &self.phase {
+            _ if self.is_closed => false,
+            Phase::Ready(present) => present == old,
+            Phase::Idle | Phase::Failed { .. } => true,
+            Phase::Starting => false,
+        };
+        if is_taken {
+            self.recent.clear();
+            self.starts += 1;
+            self.phase = Phase::Ready(new);
+        }
+        is_taken
+    }
+
     /// Takes the run away to be stopped; no other thread gets it any more. None: there is none, or another
     /// thread is at it.
     pub fn take(&mut self) -> Option<R> {
@@ -272,6 +289,22 @@ mod tests {
             machine.started(Err("no such file"), false);
         }
         assert_eq!(machine.starts, 0);
+    }
+
+    #[test]
+    fn a_run_takes_the_place_of_another_that_nobody_has_taken_away() {
+        let mut machine = M::default();
+        start(&mut machine, 0, Ok(1));
+        assert!(machine.succeed(&1, 2) && machine.get(0) == Decision::Use(2) && machine.starts == 2);
+        assert!(!machine.succeed(&1, 3), "another one has taken its place");
+        assert!(!machine.ended(&1, "crashed"), "the old one is known no more");
+        machine.ended(&2, "crashed");
+        assert!(machine.succeed(&2, 3), "the old one has ended by itself meanwhile");
+        assert_eq!(machine.take(), Some(3));
+        assert!(!machine.succeed(&3, 4), "it is being stopped");
+        machine.rest();
+        machine.close();
+        assert!(!machine.succeed(&3, 4), "there are no more runs");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use grpcio::{CallOption, ClientUnaryReceiver, Marshaller, Method, MethodType, Rp
 use prost::Message;
 
 use crate::provider::cancel::Cancel;
+use crate::provider::dial::{self, Open};
 use crate::provider::failure::{Ending, Failure};
 use crate::provider::port_owner::Port;
 use crate::provider::proof::{Challenge, NotOpen, Proof};
@@ -23,6 +24,7 @@ use crate::rpc::services::provider::health_response::Status as HealthStatus;
 use crate::sdk::value;
 use crate::sys::clock;
 use crate::wire::provider::ProviderHealth;
+use crate::wire::remote_end::RemoteEnd;
 use crate::wire::time::millis;
 
 /// The largest message taken from a provider. Providers are asked to stay below 10 MB.
@@ -68,6 +70,8 @@ pub struct Connection {
     client: ProviderServiceClient,
     channel: LocalChannel,
     cancel: Cancel,
+    /// Of one that runs elsewhere: it is counted.
+    _open: Option<Arc<Open>>,
     /// Dropped after the client.
     _threads: Arc<Threads>,
 }
@@ -85,11 +89,19 @@ impl Connection {
         let threads = Threads::get();
         let channel = proof.connect(port, timeout, threads.environment(), MESSAGE_LEN_MAX)?;
         let client = ProviderServiceClient(channel.client.clone());
-        let connection = Self { client, channel, cancel, _threads: threads };
+        let connection = Self { client, channel, cancel, _open: None, _threads: threads };
         if let Some(challenge) = proof.challenge() {
             connection.meet(&challenge, timeout)?;
         }
         Ok(connection)
+    }
+
+    /// To a provider that runs elsewhere.
+    pub fn remote(end: &RemoteEnd, timeout: Duration, cancel: Cancel) -> Result<Self, NotOpen> {
+        let threads = Threads::get();
+        let channel = dial::channel(end, timeout, threads.environment(), MESSAGE_LEN_MAX)?;
+        let client = ProviderServiceClient(channel.client.clone());
+        Ok(Self { client, channel, cancel, _open: Some(Arc::new(Open::one())), _threads: threads })
     }
 
     /// Has it answer the challenge, with a call that tells it nothing.

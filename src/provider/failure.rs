@@ -74,6 +74,14 @@ pub enum Failure {
     NotProven {
         why: String,
     },
+    /// Who answers at the address of one that runs elsewhere does not prove to be it.
+    Unproven {
+        why: String,
+    },
+    /// What is said about where it runs does not do.
+    BadEnd {
+        why: String,
+    },
     ExitedEarly {
         ending: Ending,
     },
@@ -200,7 +208,8 @@ impl Failure {
             Self::HandshakeTimeout { .. } => "handshake_timeout",
             Self::BadHandshake { .. } => "bad_handshake",
             Self::MissingFeature { .. } => "missing_feature",
-            Self::NotProven { .. } => "not_proven",
+            Self::NotProven { .. } | Self::Unproven { .. } => "not_proven",
+            Self::BadEnd { .. } => "invalid_config",
             Self::ExitedEarly { .. } => "exited_early",
             Self::NotHealthy { .. } => "not_healthy",
             Self::InitFailed { .. } => "init_failed",
@@ -225,7 +234,7 @@ impl Failure {
     fn code(&self) -> Code {
         match self {
             Self::UnknownAlias | Self::PathNotFound { .. } => Code::NotFound,
-            Self::InvalidPath { .. } | Self::BadConfig { .. } => Code::Usage,
+            Self::InvalidPath { .. } | Self::BadConfig { .. } | Self::BadEnd { .. } => Code::Usage,
             Self::Deadline { .. } | Self::Killed => Code::TimedOut,
             Self::OutsideDirectories { .. }
             | Self::NotPermitted { .. }
@@ -235,6 +244,7 @@ impl Failure {
             | Self::OtherDefinition { .. }
             | Self::MissingFeature { .. }
             | Self::NotProven { .. }
+            | Self::Unproven { .. }
             | Self::Busy { .. } => Code::Refused,
             Self::NotExecutable { .. } => Code::CannotExecute,
             Self::BinaryNotFound { .. } => Code::ProgramNotFound,
@@ -263,6 +273,7 @@ impl Failure {
             Self::HandshakeTimeout { .. }
                 | Self::BadHandshake { .. }
                 | Self::NotProven { .. }
+                | Self::Unproven { .. }
                 | Self::ExitedEarly { .. }
                 | Self::NotHealthy { .. }
                 | Self::NotStarted { .. }
@@ -352,6 +363,13 @@ impl Failure {
                 format!("what listens on its port has not proven to be it: {why}"),
                 format!("'ss -ltnp' shows what it is; 'provost provider replace {name}' starts it afresh"),
             ),
+            Self::Unproven { why } => (
+                format!("who answers at its address has not proven to be it: {why}"),
+                "'provost cert show' tells the names of a certificate, and how long it is good".into(),
+            ),
+            Self::BadEnd { why } => {
+                (format!("cannot be spoken to: {why}"), "give --client-cert, --client-key and --client-ca".into())
+            }
             Self::ExitedEarly { ending } => {
                 let hint = "it has to go on running, and to print a line PROVIDER_PORT=<n>";
                 (format!("exited before it reported its port: {}", ending.text()), hint.into())
@@ -374,7 +392,7 @@ impl Failure {
                 format!("{call} was not answered within {} s", after.as_secs_f32()),
                 format!("--{}-timeout gives it more time; {}", call.to_lowercase(), logs()),
             ),
-            Self::Unavailable { message } => (format!("is unavailable: {message}"), "try again; it goes on running".into()),
+            Self::Unavailable { message } => (format!("is unavailable: {message}"), "try again in a moment".into()),
             Self::TooDeep { message } => (message.clone(), "ask for a part of it: a longer path".into()),
             Self::TooLarge { message } => (message.clone(), "ask for a part of it: a longer path".into()),
             Self::Refused { call, status } => (format!("{call} failed: {status}"), logs()),

@@ -123,6 +123,13 @@ pub fn forget(definition: &Definition, socket: &Path, id: ProcessId) {
     remove(&directory(definition, socket, id));
 }
 
+/// The same, whoever's launch it was.
+pub fn forget_everywhere(socket: &Path, id: ProcessId) {
+    for user in [None, Some(String::new())] {
+        forget(&Definition { user, ..Definition::default() }, socket, id);
+    }
+}
+
 fn remove(directory: &Path) {
     let _ = fs::remove_file(path(directory));
     let _ = fs::remove_dir(directory);

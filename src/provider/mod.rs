@@ -15,6 +15,7 @@ mod calls;
 mod cancel;
 mod check;
 mod current;
+mod dial;
 mod end;
 mod failure;
 mod idle;
@@ -24,14 +25,18 @@ mod launch;
 mod limit;
 mod notes;
 mod port_owner;
+mod process;
 mod proof;
 pub mod references;
+mod remote;
+mod replace;
 mod run;
 mod said;
 mod secrets;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,8 +65,12 @@ use crate::wire::time::{Timestamp, millis};
 const CONNECTION_IDLE_MS: u64 = 5000;
 /// How long what a start has brought that nobody wants any more may take to end, ms.
 const DISCARD_MS: u64 = 2000;
-/// The most providers of a host.
-const PROVIDERS_MAX: usize = 1000;
+/// The most processes of a host.
+const PROCESSES_MAX: usize = 1000;
+/// The most providers, with those that run elsewhere.
+const PROVIDERS_MAX: usize = 20_000;
+/// At least so long it is not looked again what is due, ms: with many connections something always is.
+const LOOK_MIN_MS: u64 = 250;
 
 /// All providers of a host; a clone is the same ones.
 #[derive(Clone, Debug)]
@@ -86,6 +95,8 @@ struct Alias {
     definition: Mutex<Arc<Definition>>,
     current: Current<Arc<Run>, Failure>,
     calls: Calls,
+    /// Locked while it is replaced, for one replacement at a time.
+    replacing: Mutex<()>,
 }
 
 impl Providers {
@@ -123,6 +134,7 @@ impl Providers {
             self.aliases.lock().insert(name.clone(), Arc::clone(&alias));
             self.watch(&alias);
         });
+        self.end_orphans();
         bad
     }
 
@@ -145,7 +157,7 @@ impl Providers {
         let said = self
             .site
             .client()
-            .map(|mut client| said::since(&mut client, name.process().as_str(), begun, &config));
+            .map(|mut client| said::since(&mut client, &self.process_of(&name), begun, &config));
         let said = said.unwrap_or_default();
         Ok(if said.is_empty() { answer } else { ProviderAnswer::Said(said, Box::new(answer)) })
     }
@@ -207,6 +219,11 @@ impl Providers {
         stopped.map_err(|failure| failure.error(name))
     }
 
+    /// What its process is called now.
+    fn process_of(&self, name: &ProviderName) -> String {
+        self.find(name).map_or_else(|_| name.process().to_string(), |alias| self.show(&alias).process)
+    }
+
     fn find(&self, name: &ProviderName) -> Result<Arc<Alias>, Failure> {
         self.aliases.lock().get(name).cloned().ok_or(Failure::UnknownAlias)
     }
@@ -257,8 +274,12 @@ impl Providers {
             }
             return Ok((Arc::clone(alias), before));
         }
-        if aliases.len() >= PROVIDERS_MAX {
-            let e = format!("there are {PROVIDERS_MAX} providers already");
+        let is_process = |alias: &Arc<Alias>| alias.definition().remote.is_none();
+        let max = if definition.remote.is_some() { PROVIDERS_MAX } else { PROCESSES_MAX };
+        if aliases.len() >= PROVIDERS_MAX
+            || aliases.len() >= max && aliases.values().filter(|alias| is_process(alias)).count() >= max
+        {
+            let e = format!("there are {max} providers already");
             return Err(Failure::Service(Error::new(Code::Refused, e)));
         }
         let alias = Arc::new(Alias::new(name.clone(), definition));
@@ -297,7 +318,9 @@ impl Providers {
             let (aliases, site) = (Arc::clone(&self.aliases), self.site.clone());
             move || {
                 let all: Vec<_> = aliases.lock().values().cloned().collect();
-                all.iter().filter_map(|alias| alias.rest(&site, clock::now_ms())).min()
+                let now_ms = clock::now_ms();
+                let next = all.iter().filter_map(|alias| alias.rest(&site, now_ms)).min();
+                next.map(|at_ms| at_ms.max(now_ms + LOOK_MIN_MS))
             }
         });
     }
@@ -308,19 +331,28 @@ impl Providers {
         let alias = self.find(name)?;
         let result = self.ask_one(&alias, call);
         self.watch(&alias);
+        self.close_unused();
         result
     }
 
     fn ask_one<T>(&self, alias: &Alias, call: impl Fn(&Run) -> Result<T, Failure>) -> Result<T, Failure> {
         let timeout = alias.definition().timeouts.fetch;
         let _call = alias.calls.enter(timeout)?;
-        let mut is_repeated = false;
+        let (mut is_repeated, mut is_initialised_again) = (false, false);
         loop {
             let run = self.get(alias)?;
+            // Another one has taken its place.
+            let Some(_user) = run.users.enter() else { continue };
             // One that ended while nobody asked was not in the middle of anything.
             let was_lost = !is_repeated && run.connection().map_or(true, |c| c.is_lost());
+            let asked_at = *run.initialised_again.lock();
             let failure = if was_lost { None } else { Some(call(&run)) };
             let failure = match failure {
+                Some(Err(Failure::NotInitialised { .. })) if run.is_remote() && !is_initialised_again => {
+                    run.initialise_again(&alias.name, asked_at)?;
+                    is_initialised_again = true;
+                    continue;
+                }
                 None => Failure::Unavailable { message: "the connection is lost".into() },
                 Some(Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. }))) => failure,
                 Some(Err(_)) if run.cancel.is_cancelled() => return Err(Failure::ShutDown),
@@ -361,24 +393,6 @@ impl Providers {
         Ok(ProviderAnswer::Health(health))
     }
 
-    /// Has it run with another definition: what differs is looked at before the old process is touched, and
-    /// calls that come meanwhile wait for the new one.
-    pub fn redefine(&self, name: &ProviderName, definition: Definition) -> Result<(), Error> {
-        let redefined = || {
-            let alias = self.find(name)?;
-            self.site.check(&definition)?;
-            let was_running = matches!(alias.current.lock().phase(), Phase::Ready(_) | Phase::Starting);
-            alias.calls.drain(definition.timeouts.fetch, || {
-                // First: when the old process is gone, whoever waits for that starts the next one.
-                *alias.definition.lock() = Arc::new(definition.clone());
-                alias.stop_run(&self.site)
-            })?;
-            alias.current.lock().reset();
-            if was_running { self.get(&alias).map(drop) } else { Ok(()) }
-        };
-        redefined().map_err(|failure: Failure| failure.error(name))
-    }
-
     /// How it is run.
     #[must_use]
     pub fn definition(&self, name: &ProviderName) -> Option<Definition> {
@@ -394,18 +408,6 @@ impl Providers {
     fn stop(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
         let alias = self.find(name)?;
         alias.stop_run(&self.site)?;
-        Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
-    }
-
-    /// A fresh process in the place of the present one. What can be wrong with the definition is looked for
-    /// before the old one is touched, and calls that come meanwhile wait for the new one.
-    fn replace(&self, name: &ProviderName) -> Result<ProviderAnswer, Failure> {
-        let alias = self.find(name)?;
-        let definition = alias.definition();
-        self.site.check(&definition)?;
-        alias.calls.drain(definition.timeouts.fetch, || alias.stop_run(&self.site))?;
-        alias.current.lock().reset();
-        self.get(&alias)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
     }
 
@@ -431,16 +433,22 @@ impl Providers {
             Phase::Failed { why, .. } => (ProviderState::Failed, None, why.error(&alias.name).message),
         };
         let about = run.as_ref().and_then(|run| run.known_about()).unwrap_or_default();
+        let process = match &run {
+            Some(run) => run.name.clone(),
+            None if given.remote.is_some() => String::new(),
+            None => alias.name.process().to_string(),
+        };
         Provider {
             name: alias.name.clone(),
             state,
-            binary: run.as_ref().map_or(&given.binary, |run| &run.binary).clone(),
-            pid: run.as_ref().map(|run| run.pid),
-            port: run.as_ref().map(|run| run.port),
+            binary: run.as_ref().map_or_else(|| given.what(), |run| run.binary.clone()),
+            pid: run.as_ref().map(|run| run.pid).filter(|&pid| pid != 0),
+            port: run.as_ref().map(|run| run.port).filter(|&port| port != 0),
             kind: about.kind,
             version: about.version,
             starts: machine.starts,
             reason,
+            process,
         }
     }
 }
@@ -452,6 +460,7 @@ impl Alias {
             definition: Mutex::new(Arc::new(definition)),
             current: Current::default(),
             calls: Calls::default(),
+            replacing: Mutex::default(),
         }
     }
 
@@ -486,7 +495,8 @@ impl Alias {
 
     /// After how long without a call its process is ended, ms.
     fn idle_timeout_ms(&self) -> Option<u64> {
-        Some(millis(self.definition().timeouts.idle)).filter(|&ms| ms > 0)
+        let definition = self.definition();
+        Some(millis(definition.timeouts.idle)).filter(|&ms| ms > 0 && definition.remote.is_none())
     }
 
     /// The present one; its lock is not held while anything is done with it.
@@ -510,8 +520,9 @@ pub fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
 
 /// What two definitions differ in, with both values; secrets stay where they are.
 fn differs(present: &Definition, given: &Definition) -> String {
-    if present.binary != given.binary {
-        return format!("its binary is {}, not {}", present.binary, given.binary);
+    if present.what() != given.what() {
+        let what = if present.remote.is_some() { "address" } else { "binary" };
+        return format!("its {what} is {}, not {}", present.what(), given.what());
     }
     let parts = [
         ("configuration", present.config != given.config),
@@ -530,6 +541,8 @@ fn differs(present: &Definition, given: &Definition) -> String {
         ("limits", present.limits != given.limits),
         ("landlock", present.landlock != given.landlock),
         ("TLS or cookie", (present.tls, present.cookie) != (given.tls, given.cookie)),
+        ("certificates", present.remote != given.remote),
+        ("way to change", present.swap != given.swap),
         ("permission for external binaries", present.allow_external != given.allow_external),
     ];
     let different: Vec<_> = parts.iter().filter(|(_, is)| *is).map(|(what, _)| *what).collect();

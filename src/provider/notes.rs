@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::files::{self, NEW_SUFFIX};
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::note::ProviderNote;
 use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName};
 
@@ -60,6 +60,14 @@ impl<N: Note> Notes<N> {
     pub fn write(&self, name: &ProviderName, note: &N) -> Result<(), Error> {
         files::replace(&self.path(name), 0o600, &note.encode())
             .map_err(|e| Error::failed(&format!("note what provider {name} is"), &e))
+    }
+
+    /// What was written last.
+    pub fn read(&self, name: &ProviderName) -> Result<N, Error> {
+        let read = files::private(&self.path(name), N::LEN_MAX);
+        N::decode(
+            &read.map_err(|why| Error::new(Code::Failed, format!("the note of provider {name}: {why}")))?,
+        )
     }
 
     /// None is none to forget.
@@ -117,9 +125,11 @@ mod tests {
         fs::write(path.join("default.c~new"), []).unwrap();
         assert!(ProviderName::new("", "c~new").is_err(), "none can be called so");
         let (all, bad) = notes.all();
-        assert_eq!(Vec::from_iter(all), [(two.clone(), note.clone()), (one, note)]);
+        assert_eq!(Vec::from_iter(all), [(two.clone(), note.clone()), (one, note.clone())]);
         assert!(bad.len() == 1 && bad[0].starts_with("default.broken: "), "{bad:?}");
+        assert_eq!(notes.read(&two), Ok(note));
         notes.forget(&two);
+        assert!(notes.read(&two).is_err());
         assert_eq!(notes.all().0.len(), 1);
         fs::remove_dir_all(&path).unwrap();
     }

@@ -44,6 +44,8 @@ pub enum NotOpen {
     Late(Duration),
     /// It is not the provider, or cannot show that it is.
     Unproven(String),
+    /// What we would have to show is not there.
+    BadFiles(String),
 }
 
 impl NotOpen {
@@ -55,6 +57,15 @@ impl NotOpen {
             Self::Taken(why) => Failure::Unavailable { message: why },
             Self::Late(after) => Failure::Deadline { call: "Health", after },
             Self::Unproven(why) => Failure::NotProven { why },
+            Self::BadFiles(why) => Failure::BadEnd { why },
+        }
+    }
+
+    /// The same of one that somebody else runs.
+    pub fn failure_of_remote(self) -> Failure {
+        match self {
+            Self::Unproven(why) => Failure::Unproven { why },
+            other => other.failure(),
         }
     }
 }

@@ -2,14 +2,14 @@
 //! step has its own deadline, and a set-up that fails leaves nothing behind.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::client::{Client, StreamItem};
+use crate::client::Client;
 use crate::provider::binary;
 use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
@@ -17,26 +17,23 @@ use crate::provider::failure::{Ending, Failure};
 use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner::Port;
+use crate::provider::process::{
+    bad_handshake, binary_of, ending, follow, forget, forget_all, name_of, spawn, status, until_stopped,
+};
 use crate::provider::proof::{NotOpen, Proof};
 use crate::provider::references;
 use crate::provider::secrets;
-use crate::sdk::handshake::{BadLine, Features, PortReader};
+use crate::provider::users::Users;
+use crate::sdk::handshake::{Features, PortReader};
 use crate::sys::{clock, poll, thread};
-use crate::wire::error::{Code, EXECUTABLE_MISMATCH, EXECUTABLE_NOT_GUARDED, Error};
-use crate::wire::id::ProcessId;
+use crate::wire::error::Error;
+use crate::wire::id::{Name, ProcessId};
 use crate::wire::note::{InitState, ProviderNote};
 use crate::wire::process::{End, Process};
-use crate::wire::provider::{Definition, ProviderEnvironment, ProviderName};
-use crate::wire::reply::Item;
-use crate::wire::request::{Numbering, Output, Remove, Since, Start, Stop, Stream, StreamKind, Until, Wait};
-use crate::wire::spec::{EnvBase, Spec};
+use crate::wire::provider::{Definition, ProviderName};
+use crate::wire::request::Stop;
 use crate::wire::time::millis;
 
-/// Bytes of output that are kept of a provider.
-const OUTPUT_BYTES: u64 = 256 << 10;
-/// How much of its standard error an error carries, in bytes and in lines.
-const STDERR_LEN_MAX: usize = 2 << 10;
-const STDERR_LINES_MAX: usize = 64;
 /// The first pause before a port that refuses is tried again, ms; each next one is twice as long.
 const CONNECT_PAUSE_MS: u64 = 5;
 const CONNECT_PAUSE_MAX_MS: u64 = 200;
@@ -66,6 +63,9 @@ pub enum Recovered {
     None,
 }
 
+/// Puts the note of a launch on record.
+pub(super) type WriteNote<'a> = &'a dyn Fn(&ProviderNote) -> Result<(), Error>;
+
 /// Where providers are run.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -86,12 +86,18 @@ pub struct Run {
     pub port: u16,
     /// As it was found.
     pub binary: String,
+    /// What its process is called.
+    pub name: String,
     pub definition: Arc<Definition>,
+    /// The calls over it.
+    pub users: Users,
     proof: Proof,
     /// None while nobody uses it.
     connection: Mutex<Option<Connection>>,
     about: Mutex<Option<About>>,
     pub cancel: Cancel,
+    /// How often it was given its configuration again; locked meanwhile.
+    pub(super) initialised_again: Mutex<u64>,
 }
 
 impl PartialEq for Run {
@@ -101,15 +107,49 @@ impl PartialEq for Run {
 }
 
 impl Run {
+    /// One that somebody else runs, without a connection.
+    pub(super) fn of_remote(note: &ProviderNote, definition: Arc<Definition>, cancel: Cancel) -> Self {
+        let (process, number) = note.process.unwrap_or_default();
+        Self {
+            process,
+            number,
+            pid: 0,
+            port: 0,
+            binary: definition.what(),
+            name: String::new(),
+            definition,
+            users: Users::default(),
+            proof: Proof::default(),
+            connection: Mutex::default(),
+            about: Mutex::default(),
+            cancel,
+            initialised_again: Mutex::default(),
+        }
+    }
+
+    /// The same with this connection, over which this was said.
+    pub(super) fn with(self, connection: Connection, about: Option<About>) -> Self {
+        Self { connection: Mutex::new(Some(connection)), about: Mutex::new(about), ..self }
+    }
+
+    /// Whether somebody else runs it.
+    pub fn is_remote(&self) -> bool {
+        self.definition.remote.is_some()
+    }
+
     /// The present connection, or a new one to the same process.
     pub fn connection(&self) -> Result<Connection, Failure> {
         if let Some(connection) = &*self.connection.lock() {
             return Ok(connection.clone());
         }
-        let timeout = self.definition.timeouts.health;
-        let port = Port { number: self.port, leader: self.pid, id: self.process };
-        let opened =
-            Connection::open(port, timeout, self.cancel.clone(), &self.proof).map_err(NotOpen::failure)?;
+        let (timeout, cancel) = (self.definition.timeouts.health, self.cancel.clone());
+        let opened = match &self.definition.remote {
+            Some(end) => Connection::remote(end, timeout, cancel).map_err(NotOpen::failure_of_remote)?,
+            None => {
+                let port = Port { number: self.port, leader: self.pid, id: self.process };
+                Connection::open(port, timeout, cancel, &self.proof).map_err(NotOpen::failure)?
+            }
+        };
         Ok(self.connection.lock().get_or_insert(opened).clone())
     }
 
@@ -145,21 +185,35 @@ impl Site {
 
     /// Starts a process for this definition and brings it to where it can be asked.
     pub fn start(&self, name: &ProviderName, definition: &Arc<Definition>) -> Result<Run, Failure> {
+        let write = |note: &ProviderNote| self.notes.write(name, note);
+        self.launch(name, definition, (&[name.process(), name.second_process()], &write))
+    }
+
+    /// The same under the first of these names, of which none stays another's. The note is written at each
+    /// step, before there is something that the next host would have to take back.
+    pub(super) fn launch(
+        &self,
+        name: &ProviderName,
+        definition: &Arc<Definition>,
+        (names, write): (&[Name], WriteNote<'_>),
+    ) -> Result<Run, Failure> {
+        if let Some(end) = &definition.remote {
+            return self.meet(name, (definition, end), write);
+        }
         let path = binary::find(definition, &self.directories)?;
         // Nothing is started that cannot be configured.
         references::resolved(&definition.config)?;
         let mut client = self.client()?;
-        // What has the name is left of a host that died in the middle, or has ended.
-        forget(&mut client, name.process().as_str())?;
+        // What has a name is left of a host that died in the middle, or has ended.
+        forget_all(&mut client, names)?;
         let id = ProcessId::new();
         let mut note =
             ProviderNote { process: Some((id, 1)), ..ProviderNote::of(Definition::clone(definition)) };
-        // On record before there is something that the next host would have to take back.
-        self.notes.write(name, &note)?;
+        write(&note)?;
         let launch = Launch::prepare(definition, &self.socket, id)?;
         note.proof = launch.proof.clone();
-        let process = spawn(&mut client, name, definition, (&path, id), &launch)?;
-        self.set_up(definition, name, &process, (launch, &mut note)).map_err(|failure| {
+        let process = spawn(&mut client, names[0].clone(), definition, (&path, id), &launch)?;
+        self.set_up(definition, name, &process, (launch, &mut note, write)).map_err(|failure| {
             if matches!(failure, Failure::Unavailable { .. } | Failure::NotProven { .. }) {
                 // Its connection broke: its end may not be known yet.
                 let _ = client.wait(until_stopped(&id.to_string(), END_BECOMES_KNOWN));
@@ -175,7 +229,7 @@ impl Site {
         definition: &Arc<Definition>,
         name: &ProviderName,
         process: &Process,
-        (launch, note): (Launch, &mut ProviderNote),
+        (launch, note, write): (Launch, &mut ProviderNote, WriteNote<'_>),
     ) -> Result<Run, Failure> {
         let timeouts = &definition.timeouts;
         let deadline = clock::now_ms() + millis(timeouts.handshake);
@@ -189,7 +243,7 @@ impl Site {
         wait_until_usable(&connection, definition)?;
         let about = check_pins(&connection, definition)?;
         (note.port, note.init) = (Some(number), InitState::Intended);
-        self.notes.write(name, note)?;
+        write(note)?;
         let config = references::resolved(&definition.config)?;
         connection.init(name.alias(), &config, &definition.source_file_path, timeouts.init).map_err(
             |failure| match failure {
@@ -202,18 +256,21 @@ impl Site {
         )?;
         drop(config);
         note.init = InitState::Done;
-        self.notes.write(name, note)?;
+        write(note)?;
         Ok(Run {
             process: process.id,
             number: process.run,
             pid,
             port: number,
             binary: binary_of(process),
+            name: name_of(process),
             definition: Arc::clone(definition),
+            users: Users::default(),
             proof,
             connection: Mutex::new(Some(connection)),
             about: Mutex::new(about),
             cancel,
+            initialised_again: Mutex::default(),
         })
     }
 
@@ -240,6 +297,12 @@ impl Site {
     /// A run that an earlier host has left, if it can be used as it is. What cannot, is ended: nobody would
     /// know what it was given.
     pub fn recover(&self, note: &ProviderNote) -> Recovered {
+        if note.definition.remote.is_some() {
+            // It is not asked before somebody wants something of it.
+            let is_met = note.init == InitState::Done && note.process.is_some();
+            let run = || Run::of_remote(note, Arc::new(note.definition.clone()), Cancel::default());
+            return if is_met { Recovered::Run(Box::new(run())) } else { Recovered::None };
+        }
         let Some((process, number)) = note.process else { return Recovered::None };
         launch::forget(&note.definition, &self.socket, process);
         // Without the service there is none; a start looks again for what has the name.
@@ -272,22 +335,32 @@ impl Site {
             pid,
             port: reported,
             binary: binary_of(found),
+            name: name_of(found),
+            users: Users::default(),
             definition: Arc::new(note.definition.clone()),
             proof,
             connection: Mutex::new(Some(connection)),
             about: Mutex::default(),
             cancel,
+            initialised_again: Mutex::default(),
         })
     }
 
     /// Whether a definition could be started, as far as that is seen without starting it.
     pub fn check(&self, definition: &Definition) -> Result<(), Failure> {
+        if definition.remote.is_some() {
+            return Ok(());
+        }
         binary::check(definition, &self.directories)
     }
 
     /// Looks what has become of a run whose connection broke: its end, or none if it goes on; the next call
     /// connects again.
     pub fn look_after(&self, run: &Run) -> Result<Option<Ending>, Failure> {
+        if run.is_remote() {
+            run.disconnect();
+            return Ok(None);
+        }
         let mut client = self.client()?;
         let target = run.process.to_string();
         let _ = client.wait(until_stopped(&target, END_BECOMES_KNOWN))?;
@@ -300,6 +373,9 @@ impl Site {
 
     /// How a run has ended; none: it goes on.
     pub fn end_of(&self, run: &Run) -> Result<Option<Ending>, Failure> {
+        if run.is_remote() {
+            return Ok(None);
+        }
         Ok(end_of(&mut self.client()?, run))
     }
 
@@ -310,7 +386,21 @@ impl Site {
 
     /// The same until this time (monotonic ms), even if that is less than the provider's own timeouts.
     pub fn stop_by(&self, name: &ProviderName, run: &Run, deadline_ms: u64) -> Result<HowEnded, Failure> {
+        let how = self.end_process(run, deadline_ms)?;
+        // What somebody else runs goes on, and keeps its configuration.
+        let init = if run.is_remote() { InitState::Done } else { InitState::None };
+        let note = ProviderNote { init, ..ProviderNote::of(Definition::clone(&run.definition)) };
+        self.notes.write(name, &note).map_err(Failure::Service)?;
+        Ok(how)
+    }
+
+    /// The same, and the note stays as it is.
+    pub(super) fn end_process(&self, run: &Run, deadline_ms: u64) -> Result<HowEnded, Failure> {
         run.cancel.cancel();
+        if run.is_remote() {
+            run.disconnect();
+            return Ok(HowEnded::ByItself);
+        }
         let timeouts = &run.definition.timeouts;
         // The second step has its time even if the first took all of its own.
         let at_most = |timeout: Duration| {
@@ -327,8 +417,6 @@ impl Site {
         let ends = stopped.iter().filter_map(|item| item.process.as_ref()?.exit).map(|exit| exit.end);
         let is_killed = ends.into_iter().any(|end| end == SIGKILL);
         forget(&mut client, &target)?;
-        let note = ProviderNote::of(Definition::clone(&run.definition));
-        self.notes.write(name, &note).map_err(Failure::Service)?;
         Ok(if is_killed { HowEnded::Killed } else { HowEnded::ByItself })
     }
 
@@ -341,82 +429,6 @@ impl Site {
         };
         self.client()?.stop(stop).map(drop).map_err(Failure::Service)
     }
-}
-
-/// Starts the process, as a managed one.
-fn spawn(
-    client: &mut Client,
-    name: &ProviderName,
-    definition: &Definition,
-    (path, id): (&Path, ProcessId),
-    launch: &Launch,
-) -> Result<Process, Failure> {
-    let path =
-        path.to_str().ok_or_else(|| Failure::InvalidPath { message: "the path is not text".into() })?;
-    let mut spec = Spec::new([path]);
-    spec.name = Some(name.process());
-    spec.autostart = Some(false);
-    spec.no_new_privs = true;
-    // Compared by who executes it, and what was compared is executed.
-    spec.executable_sha256.clone_from(&definition.sha256);
-    spec.rlimits.clone_from(&definition.limits);
-    spec.landlock.clone_from(&definition.landlock);
-    spec.output_bytes = OUTPUT_BYTES;
-    spec.stop.timeout = definition.timeouts.term;
-    spec.cwd.clone_from(&definition.cwd);
-    spec.user.clone_from(&definition.user);
-    spec.group.clone_from(&definition.group);
-    match &definition.environment {
-        ProviderEnvironment::Inherit => {}
-        ProviderEnvironment::Clear => spec.env_base = EnvBase::Empty,
-        ProviderEnvironment::Allow(names) => {
-            spec.env_base = EnvBase::Empty;
-            let named = names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
-            spec.env.extend(named);
-        }
-    }
-    launch.add_to(&mut spec);
-    let start = Start { spec, ids: vec![id], numbering: Numbering::Single };
-    let item = client.start(start).map_err(|e| not_started(e, path, Failure::Service))?;
-    let started = item.into_iter().next().map(|item| match item {
-        Item { error: None, process: Some(process), .. } => Ok(process),
-        Item { error: Some(e), .. } => Err(not_started(e, path, |e| Failure::NotStarted { why: e.message })),
-        Item { .. } => Err(Failure::NotStarted { why: "it is not there".into() }),
-    });
-    started.unwrap_or_else(|| Err(Failure::NotStarted { why: "the service did not say".into() }))
-}
-
-/// Why a process could not be started.
-fn not_started(e: Error, path: &str, otherwise: impl Fn(Error) -> Failure) -> Failure {
-    match e.reason.as_str() {
-        EXECUTABLE_MISMATCH | EXECUTABLE_NOT_GUARDED => Failure::NotTheExecutable(e),
-        _ if matches!(e.code, Code::CannotExecute | Code::ProgramNotFound) => {
-            Failure::NotExecutable { path: path.to_owned(), why: e.message }
-        }
-        _ => otherwise(e),
-    }
-}
-
-/// Reads standard output until the port is there, or the process has ended.
-fn follow(client: &mut Client, id: ProcessId, reader: &Mutex<PortReader>) -> Result<u16, Failure> {
-    let stream = Stream { targets: vec![id.to_string()], kind: StreamKind::Stdout, since: Since::Start };
-    for item in client.stream(stream)? {
-        match item? {
-            StreamItem::Chunk(chunk) => {
-                if let Some(port) = reader.lock().feed(&chunk.data).map_err(bad_handshake)? {
-                    return Ok(port);
-                }
-            }
-            // What came too fast to be read was no handshake that anybody waits for.
-            StreamItem::Gap(_) => *reader.lock() = PortReader::default(),
-            StreamItem::Ended(_) => break,
-        }
-    }
-    Err(Failure::ExitedEarly { ending: Ending::default() })
-}
-
-fn bad_handshake(bad: BadLine) -> Failure {
-    Failure::BadHandshake { why: bad.why.to_owned(), line: bad.line }
 }
 
 /// Connects, again and again while the port refuses: the line may come before the listener.
@@ -432,7 +444,7 @@ fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<
                 let why = format!("it has not proven who it is within {} s", after.as_secs_f32());
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });
             }
-            Err(NotOpen::Unproven(why)) => return Err(Failure::NotProven { why }),
+            Err(why @ (NotOpen::Unproven(_) | NotOpen::BadFiles(_))) => return Err(why.failure()),
         };
         match failed {
             // What is not permitted now will not be in a moment.
@@ -449,7 +461,7 @@ fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<
 }
 
 /// Asks Health until it no longer says STARTING.
-fn wait_until_usable(connection: &Connection, definition: &Definition) -> Result<(), Failure> {
+pub(super) fn wait_until_usable(connection: &Connection, definition: &Definition) -> Result<(), Failure> {
     let timeouts = &definition.timeouts;
     let deadline = clock::now_ms() + millis(timeouts.starting);
     loop {
@@ -469,7 +481,7 @@ fn wait_until_usable(connection: &Connection, definition: &Definition) -> Result
 }
 
 /// Compares the pins with what the provider says; asks it only where there are some.
-fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option<About>, Failure> {
+pub(super) fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option<About>, Failure> {
     if definition.pin_type.is_none() && definition.pin_version.is_none() {
         return Ok(None);
     }
@@ -482,45 +494,6 @@ fn check_pins(connection: &Connection, definition: &Definition) -> Result<Option
         }
     }
     Ok(Some(about))
-}
-
-/// Waits for the end of a process, so long at most.
-fn until_stopped(target: &str, timeout: Duration) -> Wait {
-    Wait { targets: vec![target.to_owned()], until: Until::Stopped, timeout: Some(timeout) }
-}
-
-/// Removes a process, stopping it where it runs. None is none to remove.
-fn forget(client: &mut Client, target: &str) -> Result<(), Failure> {
-    if status(client, target).is_err_and(|e| e.code == Code::NotFound) {
-        return Ok(());
-    }
-    let items = client.remove(Remove { targets: vec![target.to_owned()], force: true })?;
-    let error = items.into_iter().find_map(|item| item.error).filter(|e| e.code != Code::NotFound);
-    error.map_or(Ok(()), |e| Err(Failure::Service(e)))
-}
-
-fn status(client: &mut Client, target: &str) -> Result<Process, Error> {
-    let items = client.status(vec![target.to_owned()])?;
-    let none = || Error::new(Code::NotFound, "the process is not there");
-    items.into_iter().find_map(|item| item.process).ok_or_else(none)
-}
-
-fn end_of(client: &mut Client, run: &Run) -> Option<Ending> {
-    let target = run.process.to_string();
-    let found = status(client, &target).ok();
-    let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
-    (!lives).then(|| ending(client, &target, &run.definition))
-}
-
-/// How a process ended, if it did, and the end of what it has said on standard error.
-fn ending(client: &mut Client, target: &str, definition: &Definition) -> Ending {
-    let exit = status(client, target).ok().filter(|p| p.pid.is_none()).and_then(|p| p.exit);
-    let output = client.output(Output { target: target.to_owned(), kind: StreamKind::Stderr });
-    let bytes: Vec<u8> = output.unwrap_or_default().iter().flat_map(|chunk| chunk.data.to_vec()).collect();
-    let text = secrets::tail(&bytes, 0, STDERR_LEN_MAX, &definition.config);
-    let lines: Vec<_> = text.lines().collect();
-    let stderr = lines[lines.len().saturating_sub(STDERR_LINES_MAX)..].join("\n");
-    Ending { exit, stderr, shown: definition.stderr }
 }
 
 fn with_ending(failure: Failure, known: Ending) -> Failure {
@@ -538,7 +511,9 @@ fn with_ending(failure: Failure, known: Ending) -> Failure {
     }
 }
 
-/// What its process executes.
-fn binary_of(process: &Process) -> String {
-    process.command.first().cloned().unwrap_or_default()
+fn end_of(client: &mut Client, run: &Run) -> Option<Ending> {
+    let target = run.process.to_string();
+    let found = status(client, &target).ok();
+    let lives = found.as_ref().is_some_and(|p| p.run == run.number && p.pid == Some(run.pid));
+    (!lives).then(|| ending(client, &target, &run.definition))
 }

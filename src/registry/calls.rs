@@ -120,6 +120,22 @@ impl Registry {
         result
     }
 
+    /// Switches to a fresh process. The calls of one that cannot be started go on with the present one, which
+    /// does not get the blame.
+    pub(super) fn replace(
+        &self,
+        entry: &Arc<Entry>,
+        call: ProviderCall,
+        cause: Cause<'_>,
+    ) -> Result<ProviderAnswer, Error> {
+        let result = self.change(entry, call, Some(Life::Live), cause);
+        if let Err(e) = &result {
+            let why = format!("it was not replaced: {}", without_name(&entry.name, &e.message));
+            self.events.tell(EventKind::ProviderError, &entry.name, cause, &why);
+        }
+        result
+    }
+
     /// Has it running.
     pub(super) fn start(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<(), Error> {
         let user = entry.enter()?;
@@ -142,7 +158,8 @@ impl Registry {
         self.start(entry, cause)
     }
 
-    /// Takes down what a change has come to. One that fails for the provider's sake counts for its breaker.
+    /// Takes down what a change has come to. One that fails for the provider's sake counts for its breaker,
+    /// unless it runs all the same.
     fn after<T>(&self, entry: &Arc<Entry>, life: Option<Life>, result: &Result<T, Error>, cause: Cause<'_>) {
         let is_changed = {
             let mut facts = entry.facts.lock();
@@ -156,6 +173,7 @@ impl Registry {
         let mut failures = self.look(entry, result.as_ref().err(), cause);
         if let Err(e) = result
             && is_of_the_provider(e)
+            && !self.is_running(entry)
         {
             failures = failures.max(1);
         }

@@ -10,7 +10,6 @@ use crate::client::{Client, FeedItem};
 use crate::sys::{clock, poll, thread};
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
-use crate::wire::id::PROVIDER_PREFIX;
 use crate::wire::provider::ProviderName;
 use crate::wire::request::Events;
 
@@ -65,28 +64,10 @@ fn follow(socket: &Path, since: &mut u64, on_end: &OnEnd) -> Result<(), Error> {
         let FeedItem::Event(event) = item? else { continue };
         *since = event.seq;
         if matches!(event.kind, EventKind::Exited | EventKind::Lost | EventKind::Removed)
-            && let Some(name) = name_of(&event.name)
+            && let Some(name) = ProviderName::of_process(&event.name)
         {
             on_end(&name);
         }
     }
     Ok(())
-}
-
-/// Of the provider whose process has this name.
-fn name_of(process: &str) -> Option<ProviderName> {
-    let (set, alias) = process.strip_prefix(PROVIDER_PREFIX)?.split_once('.')?;
-    ProviderName::new(set, alias).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_of_its_provider() {
-        let name = ProviderName::new("ci", "a.b").unwrap();
-        assert_eq!(name_of(name.process().as_str()), Some(name));
-        assert_eq!(name_of("web-1"), None);
-    }
 }

@@ -60,7 +60,9 @@ pub fn busy(name: &ProviderName) -> Error {
 
 pub fn unknown_type(name: &ProviderName, kind: &str) -> Error {
     let message = format!("provider {name}: there is no type {}", crate::wire::id::quoted(kind));
-    Error::new(Code::Usage, message).hint("there is the type 'process'").reason("invalid_config")
+    Error::new(Code::Usage, message)
+        .hint("there are 'process', with a binary, and 'remote', with an address")
+        .reason("invalid_config")
 }
 
 /// It has not ended, though it was given this time, and was killed.

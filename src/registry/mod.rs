@@ -41,11 +41,10 @@ use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{
-    Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState,
+    Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState, TYPE_PROCESS,
+    TYPE_REMOTE,
 };
-use crate::wire::registry::{
-    self as wire, Registration, RegistryAnswer, RegistryCall, TYPE_PROCESS, Verb, Whom,
-};
+use crate::wire::registry::{self as wire, Registration, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
 
@@ -195,7 +194,7 @@ impl Registry {
             origin,
             registered_at: if is_new { Timestamp::now() } else { note.registered_at },
             labels: note.labels,
-            kind: if note.kind.is_empty() { TYPE_PROCESS.to_owned() } else { note.kind },
+            kind: self.kind_of(&name, note.kind),
             version: note.version,
             credential: note.credential.as_deref().and_then(Reference::from_text),
             check: None,
@@ -213,6 +212,18 @@ impl Registry {
         if is_new {
             self.events.tell(EventKind::ProviderRegistered, &name, "configuration", origin.name());
             self.save(&entry);
+        }
+    }
+
+    /// Of a type that says only how it is run it is what its definition says by now.
+    fn kind_of(&self, name: &ProviderName, noted: String) -> String {
+        match noted.as_str() {
+            "" | TYPE_PROCESS | TYPE_REMOTE => self
+                .providers
+                .definition(name)
+                .map_or(TYPE_PROCESS, |definition| definition.kind())
+                .to_owned(),
+            _ => noted,
         }
     }
 
@@ -268,7 +279,7 @@ impl Registry {
         }
         match call.plain() {
             ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
-            ProviderCall::Replace(_) => self.change(&entry, call, Some(Life::Live), cause),
+            ProviderCall::Replace(_) => self.replace(&entry, call, cause),
             ProviderCall::Reset(_) => {
                 entry.gate.reset();
                 self.change(&entry, call, None, cause)
@@ -282,9 +293,10 @@ impl Registry {
         let name = || entry.name.clone();
         match verb {
             Verb::Show | Verb::Discover(_) | Verb::Validate => {}
-            Verb::Initialize | Verb::Dispose | Verb::Start | Verb::Stop | Verb::Restart | Verb::ShutDown
-                if entry.is_credential() =>
-            {
+            Verb::Initialize | Verb::Dispose | Verb::ShutDown if entry.is_credential() => {
+                return Err(failure::credential(&entry.name));
+            }
+            Verb::Start | Verb::Stop | Verb::Restart | Verb::Replace if entry.is_credential() => {
                 return Err(failure::credential(&entry.name));
             }
             // Only the name of one that is to be made is given.
@@ -301,6 +313,7 @@ impl Registry {
                 self.change(entry, ProviderCall::Stop(name()), None, cause)?;
                 self.start(entry, cause)?;
             }
+            Verb::Replace => drop(self.replace(entry, ProviderCall::Replace(name()), cause)?),
             Verb::Reset => {
                 entry.gate.reset();
                 self.change(entry, ProviderCall::Reset(name()), None, cause)?;
@@ -341,7 +354,7 @@ impl Registry {
 
     /// Makes an entry and starts its provider; all or nothing.
     fn register(&self, name: &ProviderName, r: Registration, cause: Cause<'_>) -> Result<wire::Entry, Error> {
-        if r.kind != TYPE_PROCESS {
+        if r.kind != r.definition.kind() {
             return Err(failure::unknown_type(name, &r.kind));
         }
         let (entry, is_new) = self.reserve(name, r.labels);
@@ -351,6 +364,7 @@ impl Registry {
         if !is_new {
             return Err(failure::already_exists(name));
         }
+        entry.facts.lock().kind = r.kind;
         let started = self.providers.answer(ProviderCall::Start(name.clone(), Box::new(r.definition)));
         let result = started.and_then(|_| self.made(&entry, None, cause));
         match result {
@@ -391,6 +405,7 @@ impl Registry {
         if self.providers.known(name).is_none() {
             self.remove(&entry);
         } else {
+            entry.facts.lock().kind = self.kind_of(name, String::new());
             self.made(&entry, result.as_ref().err(), cause)?;
             if let Err(e) = &result
                 && failure::is_of_the_provider(e)
@@ -531,6 +546,7 @@ impl Registry {
             version: String::new(),
             starts: 0,
             reason: String::new(),
+            process: String::new(),
         });
         let shadows = self.discovered.lock().shadowed.get(&entry.name).cloned().unwrap_or_default();
         let shadows = shadows.iter().map(|origin| origin.name().to_owned()).collect();

@@ -18,6 +18,8 @@ pub mod grpc;
 pub mod landlock;
 pub mod limits;
 pub mod listeners;
+#[cfg(feature = "gateway")]
+pub mod lookup;
 pub mod memory;
 pub mod pidfd;
 pub mod pipe;

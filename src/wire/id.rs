@@ -13,6 +13,8 @@ pub const NAME_LEN_MAX: usize = 64;
 pub const GATEWAY: &str = "provost.gateway";
 /// What the names of providers' processes begin with.
 pub const PROVIDER_PREFIX: &str = "provider.";
+/// The same of one that has taken the place of another, which had its name until then; as long as the other.
+pub const PROVIDER_SECOND_PREFIX: &str = "provider@";
 /// The shortest prefix of a UUID that counts as one.
 pub const PREFIX_LEN_MIN: usize = 4;
 /// The longest pattern, in bytes: a name with a star between any two characters.
@@ -137,7 +139,7 @@ impl Name {
     /// Whether it is a name for what the host of providers runs.
     #[must_use]
     pub fn is_of_provider(&self) -> bool {
-        self.0.starts_with(PROVIDER_PREFIX)
+        self.0.starts_with(PROVIDER_PREFIX) || self.0.starts_with(PROVIDER_SECOND_PREFIX)
     }
 
     /// The name of instance `n`: `web` becomes `web-2`.

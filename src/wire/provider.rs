@@ -1,16 +1,19 @@
 //! Providers as they are asked about: what a client says of one, and what the host answers.
 
 use crate::wire::error::Error;
-use crate::wire::id::{NAME_LEN_MAX, Name, PROVIDER_PREFIX, quoted};
+use crate::wire::id::{NAME_LEN_MAX, Name, PROVIDER_PREFIX, PROVIDER_SECOND_PREFIX, quoted};
 use crate::wire::landlock::Landlock;
 use crate::wire::proto::v1;
-use crate::wire::proto::v1::provider_answer::What as AnswerBody;
-use crate::wire::proto::v1::provider_call::What as CallBody;
 use crate::wire::provider_rules::{Retries, ShownStderr, Timeouts, Tls};
+use crate::wire::remote_end::RemoteEnd;
 use crate::wire::spec::{Rlimit, limits_from_wire, limits_to_wire};
 use crate::wire::values::sha256;
 use std::fmt;
 
+/// The type of an entry that is an executable, which the host runs.
+pub const TYPE_PROCESS: &str = "process";
+/// The type of an entry that somebody else runs.
+pub const TYPE_REMOTE: &str = "remote";
 /// The set where none is named.
 pub const SET_DEFAULT: &str = "default";
 /// The process of the service's own that hosts providers.
@@ -55,8 +58,27 @@ impl ProviderName {
     /// What its process is called.
     #[must_use]
     pub fn process(&self) -> Name {
-        let name = format!("{PROVIDER_PREFIX}{}.{}", self.set, self.alias);
+        self.process_of(PROVIDER_PREFIX)
+    }
+
+    /// What the process is called that takes the place of one that is called as [`ProviderName::process`]
+    /// says: for a while there are both.
+    #[must_use]
+    pub fn second_process(&self) -> Name {
+        self.process_of(PROVIDER_SECOND_PREFIX)
+    }
+
+    fn process_of(&self, prefix: &str) -> Name {
+        let name = format!("{prefix}{}.{}", self.set, self.alias);
         name.parse().expect("set and alias were checked to make a name")
+    }
+
+    /// Of the provider whose process has this name, either of the two.
+    #[must_use]
+    pub fn of_process(process: &str) -> Option<Self> {
+        let rest = process.strip_prefix(PROVIDER_PREFIX);
+        let (set, alias) = rest.or_else(|| process.strip_prefix(PROVIDER_SECOND_PREFIX))?.split_once('.')?;
+        Self::new(set, alias).ok()
     }
 }
 
@@ -140,6 +162,10 @@ pub struct Definition {
     pub tls: Tls,
     /// Whoever answers on its port has to prove that it is the provider, by a token of its launch.
     pub cookie: bool,
+    /// Where its definition changes, the next one runs before this one goes.
+    pub swap: bool,
+    /// Where it runs already; none: the host runs it.
+    pub remote: Option<RemoteEnd>,
 }
 
 /// Whose variables a provider gets.
@@ -197,6 +223,8 @@ pub struct Provider {
     pub starts: u64,
     /// Why it has failed, or empty.
     pub reason: String,
+    /// The name of its process.
+    pub process: String,
 }
 
 /// How a provider says that it is.
@@ -220,6 +248,18 @@ pub enum ProviderAnswer {
 }
 
 impl Definition {
+    /// Of which type what is defined so is.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.remote.is_some() { TYPE_REMOTE } else { TYPE_PROCESS }
+    }
+
+    /// What it is, for people: the binary, or the address.
+    #[must_use]
+    pub fn what(&self) -> String {
+        self.remote.as_ref().map_or_else(|| self.binary.clone(), |end| end.host.to_string())
+    }
+
     /// Encoded; equal definitions have equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -260,6 +300,8 @@ impl Definition {
             landlock: self.landlock.to_wire(),
             tls: self.tls.to_wire().into(),
             cookie: self.cookie,
+            swap: self.swap,
+            remote: self.remote.as_ref().map(RemoteEnd::to_wire),
         }
     }
 
@@ -271,8 +313,12 @@ impl Definition {
             v1::ProviderEnvironment::Allow => ProviderEnvironment::Allow(w.allowed_variables),
             v1::ProviderEnvironment::Clear => ProviderEnvironment::Clear,
         };
-        if w.binary.is_empty() || w.binary.contains('\0') {
+        let remote = w.remote.map(RemoteEnd::from_wire).transpose()?;
+        if remote.is_none() && (w.binary.is_empty() || w.binary.contains('\0')) {
             return Err(Error::usage("no binary is given for the provider"));
+        }
+        if remote.is_some() && !w.binary.is_empty() {
+            return Err(Error::usage("a provider is a binary, or runs at an address, and not both"));
         }
         if w.config.len() > CONFIG_LEN_MAX {
             let len = w.config.len();
@@ -300,58 +346,13 @@ impl Definition {
             landlock,
             tls,
             cookie: w.cookie,
+            swap: w.swap,
+            remote,
         })
     }
 }
 
 impl ProviderCall {
-    pub(in crate::wire) fn to_wire(&self) -> v1::ProviderCall {
-        let of = |name: &ProviderName, what| v1::ProviderCall {
-            set: name.set.clone(),
-            alias: name.alias.clone(),
-            what: Some(what),
-            louder: 0,
-        };
-        let all = |set: &Option<String>, what| v1::ProviderCall {
-            set: set.clone().unwrap_or_default(),
-            alias: String::new(),
-            what: Some(what),
-            louder: 0,
-        };
-        match self {
-            Self::Start(name, definition) => of(name, CallBody::Start(definition.to_wire())),
-            Self::Fetch(name, path) => of(name, CallBody::Fetch(v1::ProviderPath { segments: path.clone() })),
-            Self::Info(name) => of(name, CallBody::Info(true)),
-            Self::Health(name) => of(name, CallBody::Health(true)),
-            Self::Stop(name) => of(name, CallBody::Stop(true)),
-            Self::Reset(name) => of(name, CallBody::Reset(true)),
-            Self::Replace(name) => of(name, CallBody::Replace(true)),
-            Self::List(set) => all(set, CallBody::List(true)),
-            Self::ShutDown(set) => all(set, CallBody::ShutDown(true)),
-            Self::Louder(louder, call) => v1::ProviderCall { louder: *louder, ..call.to_wire() },
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(w: v1::ProviderCall) -> Result<Self, Error> {
-        let name = || ProviderName::new(&w.set, &w.alias);
-        let set = || {
-            let some = (!w.set.is_empty()).then(|| check_set(&w.set));
-            some.transpose().map(|checked| checked.map(|()| w.set.clone()))
-        };
-        let call = match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
-            CallBody::Start(definition) => Self::Start(name()?, Box::new(Definition::from_wire(definition)?)),
-            CallBody::Fetch(path) => Self::Fetch(name()?, checked_path(path.segments)?),
-            CallBody::Info(_) => Self::Info(name()?),
-            CallBody::Health(_) => Self::Health(name()?),
-            CallBody::Stop(_) => Self::Stop(name()?),
-            CallBody::Reset(_) => Self::Reset(name()?),
-            CallBody::Replace(_) => Self::Replace(name()?),
-            CallBody::List(_) => Self::List(set()?),
-            CallBody::ShutDown(_) => Self::ShutDown(set()?),
-        };
-        Ok(if w.louder == 0 { call } else { Self::Louder(w.louder, Box::new(call)) })
-    }
-
     /// What is asked, and how loud.
     #[must_use]
     pub fn into_plain(self) -> (Self, u32) {
@@ -385,7 +386,7 @@ impl ProviderCall {
     pub fn change(&self) -> Option<String> {
         let set = |set: &Option<String>| set.clone().unwrap_or_else(|| "all sets".to_owned());
         match self {
-            Self::Start(name, definition) => Some(format!("start provider {name}: {}", definition.binary)),
+            Self::Start(name, definition) => Some(format!("start provider {name}: {}", definition.what())),
             Self::Stop(name) => Some(format!("stop provider {name}")),
             Self::Reset(name) => Some(format!("reset provider {name}")),
             Self::Replace(name) => Some(format!("replace provider {name}")),
@@ -396,91 +397,7 @@ impl ProviderCall {
     }
 }
 
-fn checked_path(segments: Vec<String>) -> Result<Vec<String>, Error> {
-    if segments.len() > SEGMENTS_MAX || segments.iter().any(|s| s.len() > SEGMENT_LEN_MAX) {
-        return Err(Error::usage(format!(
-            "a path has at most {SEGMENTS_MAX} segments of {SEGMENT_LEN_MAX} bytes each"
-        )));
-    }
-    Ok(segments)
-}
-
-impl Provider {
-    pub(in crate::wire) fn to_wire(&self) -> v1::Provider {
-        let state = match self.state {
-            ProviderState::Idle => v1::ProviderState::Idle,
-            ProviderState::Starting => v1::ProviderState::Starting,
-            ProviderState::Ready => v1::ProviderState::Ready,
-            ProviderState::Failed => v1::ProviderState::Failed,
-        };
-        v1::Provider {
-            set: self.name.set.clone(),
-            alias: self.name.alias.clone(),
-            state: state.into(),
-            binary: self.binary.clone(),
-            pid: self.pid.unwrap_or(0),
-            port: self.port.map_or(0, u32::from),
-            r#type: self.kind.clone(),
-            version: self.version.clone(),
-            starts: self.starts,
-            reason: self.reason.clone(),
-            process: self.name.process().as_str().to_owned(),
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(w: v1::Provider) -> Result<Self, Error> {
-        let state = match w.state() {
-            v1::ProviderState::Idle => ProviderState::Idle,
-            v1::ProviderState::Starting => ProviderState::Starting,
-            v1::ProviderState::Ready => ProviderState::Ready,
-            v1::ProviderState::Failed => ProviderState::Failed,
-        };
-        Ok(Self {
-            name: ProviderName::new(&w.set, &w.alias)?,
-            state,
-            binary: w.binary,
-            pid: (w.pid != 0).then_some(w.pid),
-            port: u16::try_from(w.port).ok().filter(|port| *port != 0),
-            kind: w.r#type,
-            version: w.version,
-            starts: w.starts,
-            reason: w.reason,
-        })
-    }
-}
-
 impl ProviderAnswer {
-    pub(in crate::wire) fn to_wire(&self) -> v1::ProviderAnswer {
-        let what = match self {
-            Self::Said(stderr, answer) => {
-                return v1::ProviderAnswer { stderr: stderr.clone(), ..answer.to_wire() };
-            }
-            Self::Provider(provider) => AnswerBody::Provider(provider.to_wire()),
-            Self::Value(bytes) => AnswerBody::Value(bytes.clone()),
-            Self::Health(health) => AnswerBody::Health(v1::ProviderHealth {
-                status: health.status.clone(),
-                message: health.message.clone(),
-            }),
-            Self::List(all) => {
-                AnswerBody::List(v1::ProviderList { providers: all.iter().map(Provider::to_wire).collect() })
-            }
-        };
-        v1::ProviderAnswer { what: Some(what), stderr: String::new() }
-    }
-
-    pub(in crate::wire) fn from_wire(w: v1::ProviderAnswer) -> Result<Self, Error> {
-        let unknown = || Error::usage("an answer about providers that this client does not know");
-        let answer = match w.what.ok_or_else(unknown)? {
-            AnswerBody::Provider(provider) => Self::Provider(Box::new(Provider::from_wire(provider)?)),
-            AnswerBody::Value(bytes) => Self::Value(bytes),
-            AnswerBody::Health(h) => Self::Health(ProviderHealth { status: h.status, message: h.message }),
-            AnswerBody::List(list) => {
-                Self::List(list.providers.into_iter().map(Provider::from_wire).collect::<Result<_, _>>()?)
-            }
-        };
-        Ok(if w.stderr.is_empty() { answer } else { Self::Said(w.stderr, Box::new(answer)) })
-    }
-
     /// The answer itself.
     #[must_use]
     pub fn plain(&self) -> &Self {
@@ -510,6 +427,12 @@ mod tests {
             ("provider.default.app.config", "app.config")
         );
         assert_eq!(ProviderName::new("ci", "x").unwrap().to_string(), "ci.x");
+        for process in [name.process(), name.second_process()] {
+            assert!(process.is_of_provider());
+            assert_eq!(ProviderName::of_process(process.as_str()).as_ref(), Some(&name));
+        }
+        assert_ne!(name.process(), name.second_process());
+        assert_eq!(ProviderName::of_process("web-1"), None);
         assert!(ProviderName::new("s", &"a".repeat(53)).is_ok());
         for (set, alias) in
             [("a.b", "x"), ("", ""), ("", "-x"), ("", "a/b"), ("", "ä"), ("s", &"a".repeat(54))]
@@ -538,6 +461,7 @@ mod tests {
             landlock: Landlock { read: vec!["/usr".into()], ..Landlock::default() },
             tls: Tls::Required,
             cookie: true,
+            swap: true,
             ..Definition::default()
         };
         assert_eq!(Definition::decode(&definition.encode()), Ok(definition.clone()));

@@ -9,8 +9,6 @@ use crate::wire::provider::{Definition, Provider, ProviderName, check_set};
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
-/// The type of an entry that is an executable, which the host runs.
-pub const TYPE_PROCESS: &str = "process";
 /// The shortest time from one check of a provider's health to the next, and the longest.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
@@ -57,6 +55,8 @@ pub enum Verb {
     /// End its process; the next call starts it.
     Stop,
     Restart,
+    /// Start the next one, give it the calls, then end this one.
+    Replace,
     /// Forget its failures and close its breaker.
     Reset,
     Health,
@@ -176,6 +176,7 @@ impl Verb {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Replace => "replace",
             Self::Reset => "reset",
             Self::Health => "health",
             Self::Hold(_) => "hold",
@@ -198,6 +199,7 @@ impl Verb {
             Self::Start => v1::RegistryVerb::Start,
             Self::Stop => v1::RegistryVerb::Stop,
             Self::Restart => v1::RegistryVerb::Restart,
+            Self::Replace => v1::RegistryVerb::Replace,
             Self::Reset => v1::RegistryVerb::Reset,
             Self::Health => v1::RegistryVerb::Health,
             Self::Hold(_) => v1::RegistryVerb::Hold,
@@ -224,7 +226,7 @@ impl RegistryCall {
             Verb::Show | Verb::Health | Verb::Validate => None,
             Verb::Discover(discovery) if discovery.is_dry_run => None,
             Verb::Discover(_) => Some("discover providers".to_owned()),
-            Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.binary)),
+            Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.what())),
             Verb::Hold(reason) => Some(format!("hold the breaker of {whom}: {reason}")),
             Verb::Release => Some(format!("release the breaker of {whom}")),
             Verb::Monitor(_) => Some(format!("check the health of {whom}")),
@@ -261,17 +263,21 @@ impl RegistryCall {
         let known = v1::RegistryVerb::try_from(w.verb);
         let verb = match known.map_err(|_| Error::usage("the registry does not know this question"))? {
             v1::RegistryVerb::Show => Verb::Show,
-            v1::RegistryVerb::Register => Verb::Register(Box::new(Registration {
-                kind: if w.r#type.is_empty() { TYPE_PROCESS.to_owned() } else { w.r#type },
-                definition: Definition::from_wire(w.definition.unwrap_or_default())?,
-                labels: checked_labels(pairs_from_wire(w.labels))?,
-            })),
+            v1::RegistryVerb::Register => Verb::Register(Box::new(
+                Registration {
+                    kind: w.r#type,
+                    definition: Definition::from_wire(w.definition.unwrap_or_default())?,
+                    labels: checked_labels(pairs_from_wire(w.labels))?,
+                }
+                .with_kind(),
+            )),
             v1::RegistryVerb::Unregister => Verb::Unregister,
             v1::RegistryVerb::Initialize => Verb::Initialize,
             v1::RegistryVerb::Dispose => Verb::Dispose,
             v1::RegistryVerb::Start => Verb::Start,
             v1::RegistryVerb::Stop => Verb::Stop,
             v1::RegistryVerb::Restart => Verb::Restart,
+            v1::RegistryVerb::Replace => Verb::Replace,
             v1::RegistryVerb::Reset => Verb::Reset,
             v1::RegistryVerb::Health => Verb::Health,
             v1::RegistryVerb::Hold if w.reason.trim().is_empty() || w.reason.len() > REASON_LEN_MAX => {
@@ -324,6 +330,13 @@ fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, String)>
             Err(Error::usage(e))
         }
         None => Ok(labels),
+    }
+}
+
+impl Registration {
+    /// Where no type is said, it is that of the definition.
+    fn with_kind(self) -> Self {
+        if self.kind.is_empty() { Self { kind: self.definition.kind().to_owned(), ..self } } else { self }
     }
 }
 
@@ -399,6 +412,27 @@ impl Finding {
 }
 
 impl RegistryAnswer {
+    /// The rest of an answer that was sent in parts.
+    #[must_use]
+    pub fn and(mut self, rest: Self) -> Self {
+        self.entries.extend(rest.entries);
+        self.failures.extend(rest.failures);
+        self.findings.extend(rest.findings);
+        self
+    }
+
+    /// The same answer in parts, each with so many entries at most.
+    #[must_use]
+    pub fn in_parts(mut self, entries_max: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        while self.entries.len() > entries_max {
+            let rest = self.entries.split_off(entries_max);
+            parts.push(Self { entries: std::mem::replace(&mut self.entries, rest), ..Self::default() });
+        }
+        parts.push(self);
+        parts
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::RegistryAnswer {
         let failure = |(name, e): &(ProviderName, Error)| v1::RegistryFailure {
             set: name.set().to_owned(),
@@ -429,7 +463,7 @@ impl Verb {
     /// One of each kind.
     pub(crate) fn samples() -> Vec<Self> {
         let registration = Registration {
-            kind: TYPE_PROCESS.into(),
+            kind: "process".into(),
             definition: Definition { binary: "files".into(), ..Definition::default() },
             labels: vec![("team".into(), "a".into())],
         };
@@ -442,6 +476,7 @@ impl Verb {
             Self::Start,
             Self::Stop,
             Self::Restart,
+            Self::Replace,
             Self::Reset,
             Self::Health,
             Self::Hold("repairs".into()),
@@ -459,7 +494,7 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::provider::ProviderState;
+    use crate::wire::provider::{ProviderState, TYPE_PROCESS};
 
     fn name() -> ProviderName {
         ProviderName::new("ci", "app").unwrap()
@@ -498,6 +533,7 @@ mod tests {
             version: "1".into(),
             starts: 3,
             reason: String::new(),
+            process: "provider.ci.app".into(),
         };
         let entry = Entry {
             kind: TYPE_PROCESS.into(),
@@ -525,6 +561,11 @@ mod tests {
         };
         let failures = vec![(name(), Error::usage("no"))];
         let answer = RegistryAnswer { entries: vec![entry], failures, findings: vec![finding] };
-        assert_eq!(RegistryAnswer::from_wire(answer.to_wire()), Ok(answer));
+        assert_eq!(RegistryAnswer::from_wire(answer.to_wire()), Ok(answer.clone()));
+        // Sent in parts it is the same.
+        let three = answer.clone().and(answer.clone()).and(answer);
+        let parts = three.clone().in_parts(2);
+        assert_eq!(parts.iter().map(|part| part.entries.len()).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(parts.into_iter().reduce(RegistryAnswer::and), Some(three));
     }
 }

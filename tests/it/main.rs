@@ -86,6 +86,8 @@ mod harness;
 #[cfg(feature = "gateway")]
 mod i_discovery;
 #[cfg(feature = "gateway")]
+mod i_elsewhere;
+#[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]
 mod i_modules;
@@ -93,6 +95,8 @@ mod i_modules;
 mod i_registry;
 #[cfg(feature = "gateway")]
 mod i_remote;
+#[cfg(feature = "gateway")]
+mod i_replace;
 #[cfg(feature = "gateway")]
 mod i_restored;
 #[cfg(feature = "gateway")]

@@ -18,6 +18,7 @@ use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderEnvironment, ProviderHealth, ProviderName, ProviderState,
 };
 use crate::wire::provider_rules::{ShownStderr, Timeouts, Tls};
+use crate::wire::remote_end::{EndFiles, RemoteEnd};
 use crate::wire::reply::Reply;
 
 const STATES: Pairs<ProviderState, api::ProviderState> =
@@ -77,6 +78,14 @@ pub(super) fn definition(spec: api::ProviderSpec) -> Result<v1::ProviderDefiniti
         landlock: spec.landlock.map(landlock),
         tls: TLS.asked("spec.tls", spec.tls)?.unwrap_or(v1::ProviderTls::Off).into(),
         cookie: spec.cookie,
+        // Only what is discovered changes.
+        swap: false,
+        remote: spec.remote.map(|end| v1::ProviderRemote {
+            address: end.address,
+            certificate: end.certificate_file,
+            key: end.key_file,
+            ca: end.ca_file,
+        }),
     })
 }
 
@@ -184,6 +193,19 @@ impl From<&Definition> for api::ProviderSpec {
             }
             .into(),
             cookie: d.cookie,
+            remote: d.remote.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&RemoteEnd> for api::RemoteProvider {
+    fn from(end: &RemoteEnd) -> Self {
+        let file = |of: fn(&EndFiles) -> &String| end.files.as_ref().map(of).cloned().unwrap_or_default();
+        Self {
+            address: end.host.to_string(),
+            certificate_file: file(|files| &files.certificate),
+            key_file: file(|files| &files.key),
+            ca_file: file(|files| &files.ca),
         }
     }
 }
@@ -209,7 +231,7 @@ impl From<Provider> for api::HostedProvider {
         Self {
             target: Some((&p.name).into()),
             state: STATES.number(p.state),
-            process_name: p.name.process().as_str().to_owned(),
+            process_name: p.process,
             binary: p.binary,
             pid: p.pid.unwrap_or(0),
             port: p.port.map_or(0, u32::from),
@@ -236,6 +258,7 @@ impl TryFrom<api::HostedProvider> for Provider {
             version: p.version,
             starts: p.starts,
             reason: p.failure,
+            process: p.process_name,
         })
     }
 }
@@ -363,7 +386,17 @@ mod tests {
             landlock: Landlock { read: vec!["/usr".into()], write: Vec::new(), optional: true },
             tls: Tls::Required,
             cookie: true,
+            ..Definition::default()
         };
+        let end = RemoteEnd::new("localhost:1", None).unwrap();
+        let remote =
+            Definition { remote: Some(end), config: definition.config.clone(), ..Definition::default() };
+        for definition in [definition, remote] {
+            comes_back(definition);
+        }
+    }
+
+    fn comes_back(definition: Definition) {
         let name = ProviderName::new("ci", "app").unwrap();
         let request =
             api::StartProviderRequest { target: Some((&name).into()), spec: Some((&definition).into()) };

@@ -45,7 +45,7 @@ const CIRCUITS: Pairs<&str, api::CircuitState> = Pairs(&[
 ]);
 
 const ACTIONS: Pairs<v1::RegistryVerb, api::EntryAction> = same_names! { v1::RegistryVerb as EntryAction:
-    Unregister Initialize Dispose Start Stop Restart Reset Health Hold Release Monitor Unmonitor ShutDown
+    Unregister Initialize Dispose Start Stop Restart Replace Reset Health Hold Release Monitor Unmonitor ShutDown
 };
 
 /// The public number of a word; 0 for one that it has none for.
@@ -141,7 +141,7 @@ impl Ask for api::ValidateProvidersRequest {
 
 /// What a client asks a gateway, for a question of the registry.
 pub(crate) enum Question {
-    Register(api::RegisterProviderRequest),
+    Register(Box<api::RegisterProviderRequest>),
     List(api::ListEntriesRequest),
     Change(api::ChangeEntriesRequest),
     Discover(api::DiscoverProvidersRequest),
@@ -164,12 +164,12 @@ impl From<&RegistryCall> for Question {
             Verb::Show => return Self::List(api::ListEntriesRequest { set, alias }),
             Verb::Register(registration) => {
                 let Registration { kind, definition, labels: notes } = &**registration;
-                return Self::Register(api::RegisterProviderRequest {
+                return Self::Register(Box::new(api::RegisterProviderRequest {
                     target: Some(api::ProviderTarget { set, alias }),
                     spec: Some(definition.into()),
                     labels: labels(notes.clone()),
                     r#type: kind.clone(),
-                });
+                }));
             }
             Verb::Discover(discovery) => {
                 return Self::Discover(api::DiscoverProvidersRequest {
@@ -184,6 +184,7 @@ impl From<&RegistryCall> for Question {
             Verb::Start => change(api::EntryAction::Start),
             Verb::Stop => change(api::EntryAction::Stop),
             Verb::Restart => change(api::EntryAction::Restart),
+            Verb::Replace => change(api::EntryAction::Replace),
             Verb::Reset => change(api::EntryAction::Reset),
             Verb::Health => change(api::EntryAction::Health),
             Verb::Hold(reason) => {
@@ -297,7 +298,7 @@ macro_rules! entries {
         $(impl Answer for api::$answer {
             fn put(&mut self, reply: Reply) {
                 if let Reply::Registry(answer) = reply {
-                    self.entries = answer.entries.into_iter().map(Into::into).collect();
+                    self.entries.extend(answer.entries.into_iter().map(api::RegistryEntry::from));
                 }
             }
 
@@ -316,8 +317,8 @@ entries! { RegisterProviderResponse ListEntriesResponse }
 impl Answer for api::ChangeEntriesResponse {
     fn put(&mut self, reply: Reply) {
         if let Reply::Registry(answer) = reply {
-            self.entries = answer.entries.into_iter().map(Into::into).collect();
-            self.failures = answer.failures.into_iter().map(failure).collect();
+            self.entries.extend(answer.entries.into_iter().map(api::RegistryEntry::from));
+            self.failures.extend(answer.failures.into_iter().map(failure));
         }
     }
 
@@ -336,7 +337,7 @@ macro_rules! found {
         $(impl Answer for api::$answer {
             fn put(&mut self, reply: Reply) {
                 if let Reply::Registry(answer) = reply {
-                    self.findings = answer.findings.into_iter().map(Into::into).collect();
+                    self.findings.extend(answer.findings.into_iter().map(api::DiscoveryFinding::from));
                 }
             }
 
@@ -355,8 +356,7 @@ found! { DiscoverProvidersResponse ValidateProvidersResponse }
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::provider::{Provider, ProviderState};
-    use crate::wire::registry::TYPE_PROCESS;
+    use crate::wire::provider::{Provider, ProviderState, TYPE_PROCESS};
     use crate::wire::request::Request;
     use crate::wire::time::Timestamp;
 
@@ -408,6 +408,7 @@ mod tests {
             version: "1".into(),
             starts: 3,
             reason: String::new(),
+            process: "provider.ci.app".into(),
         };
         let check = Check { at: Timestamp(2), health: "ok".into(), message: "m".into(), latency_ms: 3 };
         let breaker = Breaker {
