@@ -32,9 +32,10 @@ How the process is run:
       --restart-window D     The window (60s)
       --reset-after D        A run this long was healthy, the delay begins anew (10s)
       --success-codes N,..   Exit codes that are no failure (0)
-      --stop-signal SIG      What asks it to end (TERM)
-      --stop-timeout D       How long it may take before SIGKILL (10s)
-      --stop-scope S         Whom both reach: tree (default), group or leader
+      --stop-signal SIG      What asks it to end (TERM); several with a time behind each: TERM,10s,INT,5s,KILL
+      --stop-timeout D       How long it may take before SIGKILL (10s), or infinity
+      --stop-scope S         Whom both reach: tree (default), group, leader, or mixed: it alone is asked, and
+                             all that it has started is killed
       --output-limit SIZE    Output that is kept (1m; with run: 16m)
       --merge-streams        Both streams are one pipe, which keeps their order; all is standard output
       --log FILE             Write its output to this file, too: an absolute path, or a name in the service's

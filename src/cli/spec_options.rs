@@ -150,9 +150,9 @@ impl Launch {
             "--success-codes" => {
                 restart.success_codes = values::exit_codes(option, &arguments.value(option)?)?
             }
-            "--stop-signal" => stop.signal = values::signal(&arguments.value(option)?)?,
-            "--stop-timeout" => stop.timeout = arguments.duration(option)?,
-            "--stop-scope" => stop.scope = values::scope(option, &arguments.value(option)?)?,
+            "--stop-signal" => stop.set_signals(&arguments.value(option)?)?,
+            "--stop-timeout" => stop.timeout = values::stop_timeout(option, &arguments.value(option)?)?,
+            "--stop-scope" => stop.scope = values::stop_scope(option, &arguments.value(option)?)?,
             "--output-limit" => self.spec.output_bytes = values::size(option, &arguments.value(option)?)?,
             "--merge-streams" => self.spec.merge_streams = true,
             "--log" => self.log().file = Some(arguments.value(option)?),

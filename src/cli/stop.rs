@@ -23,7 +23,7 @@ stopped in parallel. What is stopped already is no failure. Exit code 3: it did 
 Options:
       --timeout D            Grace period, instead of the process's own
       --signal SIG           Stop signal, instead of the process's own
-      --scope S              Whom it reaches: tree, group or leader
+      --scope S              Whom it reaches: tree, mixed, group or leader
       --no-kill              At the end of the grace period leave it running
 
 Examples:
@@ -36,9 +36,9 @@ fn parse(arguments: &mut Arguments) -> Result<Stop, Error> {
     let mut stop = Stop::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--timeout" => stop.timeout = Some(arguments.duration(&option)?),
+            "--timeout" => stop.timeout = Some(values::stop_timeout(&option, &arguments.value(&option)?)?),
             "--signal" => stop.signal = Some(values::signal(&arguments.value(&option)?)?),
-            "--scope" => stop.scope = Some(values::scope(&option, &arguments.value(&option)?)?),
+            "--scope" => stop.scope = Some(values::stop_scope(&option, &arguments.value(&option)?)?),
             "--no-kill" => stop.no_kill = true,
             _ => return Err(arguments.unknown(&option)),
         }

@@ -238,7 +238,9 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             facts.push(format!("waits for {}", escaped(&process.waits_for)));
         }
         State::Starting => facts.push(format!("run {}", process.run)),
-        State::Stopping if process.stuck => facts.push("SIGKILL was sent and something does not die".into()),
+        State::Stopping if process.stuck => {
+            facts.push("SIGKILL was sent and something is still there".into())
+        }
         State::Stopping if !process.unfit.is_empty() => facts.push(escaped(&process.unfit).into_owned()),
         State::Stopping => facts.extend(stop_progress(process, now)),
         State::Backoff => {

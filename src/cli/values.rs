@@ -8,8 +8,8 @@ use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::{RestartPolicy, Rlimit, Scope};
-use crate::wire::values;
 pub use crate::wire::values::{closest, sha256};
+use crate::wire::{stop, values};
 
 /// The refusal of an option's value; `how` tells how it is written.
 pub fn bad(option: &str, value: &str, how: &str) -> Error {
@@ -40,6 +40,16 @@ pub fn signal(text: &str) -> Result<u32, Error> {
         Error::usage(format!("there is no signal {}", quoted(text)))
             .hint("write its name, as TERM or SIGTERM, or its number, 1 to 64")
     })
+}
+
+/// The time of a stop: a duration, or `infinity`.
+pub fn stop_timeout(option: &str, text: &str) -> Result<Duration, Error> {
+    stop::stop_timeout(text).ok_or_else(|| bad(option, text, values::DURATION_HINT))
+}
+
+/// Whom a stop reaches: as [`scope`], or `mixed`.
+pub fn stop_scope(option: &str, text: &str) -> Result<Scope, Error> {
+    if text == "mixed" { Ok(Scope::Mixed) } else { scope(option, text) }
 }
 
 /// `tree`, `group` or `leader`.

@@ -197,7 +197,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
         State::Starting => vec![format!("starting (run {}){asked}", p.run)],
         State::Stopping if p.stuck => {
             vec![format!(
-                "stopping{asked}; SIGKILL was sent, and something of it does not die: it hangs in the kernel"
+                "stopping{asked}; SIGKILL was sent, and something of it is still there: it hangs in the kernel, or is another user's"
             )]
         }
         State::Stopping if !p.unfit.is_empty() => vec![format!("stopping: {}", text::escaped(&p.unfit))],

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::sys::signal;
 use crate::wire::field::{Effect, Field};
 use crate::wire::field_values::{
     DURATION, LIMITS, THRESHOLD, flag, limit, limit_text, live, names_value, pairs, pairs_value, ready, span,
@@ -18,6 +17,8 @@ use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::spec::{
     EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, RestartPolicy, RestartRules, Rlimit, Scope, Spec, StopRules,
 };
+use crate::wire::stop::FOREVER;
+use crate::wire::time::DURATION_MAX;
 use crate::wire::values::{duration_text, sha256, size, size_text};
 
 /// All of them, in the order in which they are shown.
@@ -241,28 +242,30 @@ const OWN: &[Field] = &[
     Field {
         key: "stop_signal",
         effect: Effect::InPlace,
-        takes: "a signal's name, as \"INT\"",
+        takes: "a signal's name, as \"INT\", or several, as \"TERM,10s,INT\"",
         get: |s| {
-            let number = s.stop.signal;
-            (number != StopRules::default().signal).then(|| signal::name(number).into())
+            let signals = s.stop.signals();
+            (signals != StopRules::default().signals()).then(|| signals.into())
         },
         set: |s, v| {
-            let number = v.as_str().and_then(signal::number);
-            s.stop.signal = number.ok_or_else(|| takes("stop_signal"))?;
-            Ok(())
+            let signals = v.as_str().ok_or_else(|| takes("stop_signal"))?;
+            s.stop.set_signals(signals).map_err(|_| takes("stop_signal"))
         },
     },
     Field {
         key: "stop_timeout",
         effect: Effect::InPlace,
-        takes: DURATION,
+        takes: "a duration, as \"10s\", or \"infinity\"",
         get: |s| span(s.stop.timeout, StopRules::default().timeout),
-        set: |s, v| time(v).map(|time| s.stop.timeout = time),
+        set: |s, v| {
+            s.stop.timeout = if v == FOREVER { DURATION_MAX } else { time(v)? };
+            Ok(())
+        },
     },
     Field {
         key: "stop_scope",
         effect: Effect::InPlace,
-        takes: "\"tree\", \"group\" or \"leader\"",
+        takes: "\"tree\", \"mixed\", \"group\" or \"leader\"",
         get: |s| {
             let known = SCOPES.iter().find(|(_, scope)| *scope == s.stop.scope);
             known.filter(|(_, scope)| *scope != Scope::default()).map(|(name, _)| (*name).into())
@@ -510,8 +513,8 @@ const OWN: &[Field] = &[
 ];
 
 const NAMES: &str = "a list of names of processes, or \"@GROUP\"";
-const SCOPES: [(&str, Scope); 3] =
-    [("tree", Scope::Tree), ("group", Scope::Group), ("leader", Scope::Leader)];
+const SCOPES: [(&str, Scope); 4] =
+    [("tree", Scope::Tree), ("mixed", Scope::Mixed), ("group", Scope::Group), ("leader", Scope::Leader)];
 /// The field that is called so.
 #[must_use]
 pub fn field(key: &str) -> Option<&'static Field> {

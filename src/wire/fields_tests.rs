@@ -25,7 +25,7 @@ fn full() -> Spec {
         reset_after: Duration::from_secs(86_400),
         success_codes: vec![0, 3],
     };
-    spec.stop = StopRules { signal: 2, timeout: Duration::ZERO, scope: Scope::Leader };
+    spec.stop = StopRules { signal: 2, steps: Vec::new(), timeout: Duration::ZERO, scope: Scope::Leader };
     (spec.merge_streams, spec.output_bytes, spec.ready) = (true, 8192, Some(Readiness::Tcp(80)));
     spec.ready_rules = ReadyRules {
         interval: Some(Duration::from_millis(20)),

@@ -44,6 +44,7 @@ pub mod request;
 pub mod role;
 pub mod secrets;
 pub mod spec;
+pub mod stop;
 pub mod strings;
 pub mod time;
 pub mod upgrade;

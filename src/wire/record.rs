@@ -178,10 +178,19 @@ impl AfterStop {
 pub struct StopInProgress {
     pub phase: StopPhase,
     pub then: AfterStop,
+    /// The last that was sent.
     pub signal: u32,
+    /// Its place among those of the rules; the first is 0, and [`StopInProgress::ONLY`] has no others.
+    pub step: u32,
+    /// From that signal on.
     pub timeout_ms: u64,
     pub scope: Scope,
     pub no_kill: bool,
+}
+
+impl StopInProgress {
+    /// The place of a signal that no other follows, whatever the rules say: a client has asked for it.
+    pub const ONLY: u32 = u32::MAX;
 }
 
 impl Record {
@@ -222,6 +231,7 @@ impl Record {
             stop_timeout_ms: self.stop.timeout_ms,
             stop_scope: self.stop.scope.to_number(),
             stop_no_kill: self.stop.no_kill,
+            stop_step: self.stop.step,
             leader_gone: self.leader_gone,
             stuck: self.stuck,
             wanted: self.wanted,
@@ -274,6 +284,7 @@ impl Record {
                 phase: StopPhase::from_number(w.stop_phase),
                 then: AfterStop::from_number(w.after_stop),
                 signal: w.stop_signal,
+                step: w.stop_step,
                 timeout_ms: w.stop_timeout_ms,
                 scope: Scope::from_number(w.stop_scope),
                 no_kill: w.stop_no_kill,

@@ -12,6 +12,7 @@ use crate::wire::log::Log;
 use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
+pub use crate::wire::stop::{Scope, StopRules};
 use crate::wire::time::{DURATION_MAX, millis};
 use crate::wire::values::sha256;
 
@@ -181,44 +182,6 @@ impl Default for RestartRules {
     }
 }
 
-/// Which part of a tree a signal reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Scope {
-    /// Everything the process started.
-    #[default]
-    Tree,
-    Group,
-    Leader,
-}
-
-impl Scope {
-    pub(crate) fn to_number(self) -> u32 {
-        self.to_wire() as u32
-    }
-
-    pub(crate) fn from_number(n: u32) -> Self {
-        Self::from_wire(i32::try_from(n).unwrap_or(0))
-    }
-}
-
-same_variants!(Scope: Tree, Group, Leader);
-
-/// How a process is stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StopRules {
-    /// The signal that asks; SIGTERM is 15.
-    pub signal: u32,
-    /// How long it may take before SIGKILL.
-    pub timeout: Duration,
-    pub scope: Scope,
-}
-
-impl Default for StopRules {
-    fn default() -> Self {
-        Self { signal: 15, timeout: Duration::from_secs(10), scope: Scope::Tree }
-    }
-}
-
 impl Spec {
     /// The given program with its arguments, everything else as by default.
     pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
@@ -332,11 +295,9 @@ impl Spec {
                 self.output_bytes
             ));
         }
-        if !(1..=64).contains(&self.stop.signal) {
-            return bad(format!("there is no signal {}", self.stop.signal));
-        }
+        self.stop.check()?;
         let r = &self.restart;
-        for d in [r.delay, r.delay_max, r.window, r.reset_after, self.stop.timeout] {
+        for d in [r.delay, r.delay_max, r.window, r.reset_after] {
             if d > DURATION_MAX {
                 return bad(format!("a duration of {} s is over a year", d.as_secs()));
             }
@@ -400,11 +361,7 @@ impl Spec {
             landlock: self.landlock.to_wire(),
             rlimits: limits_to_wire(&self.rlimits),
             restart: Some(self.restart.to_wire()),
-            stop: Some(v1::Stop {
-                signal: Some(self.stop.signal),
-                timeout_ms: Some(millis(self.stop.timeout)),
-                scope: self.stop.scope.to_wire() as i32,
-            }),
+            stop: Some(self.stop.to_wire()),
             output_bytes: self.output_bytes,
             ready: self.ready.as_ref().map(Readiness::to_wire),
             ready_rules: (self.ready_rules != ReadyRules::default()).then(|| self.ready_rules.to_wire()),
@@ -431,9 +388,8 @@ impl Spec {
 
     pub(crate) fn from_wire(mut w: v1::Spec) -> Result<Self, Error> {
         let text = |t: String| (!t.is_empty()).then_some(t);
-        let stop = w.stop.unwrap_or_default();
+        let stop = w.stop.as_ref().map(StopRules::from_wire).unwrap_or_default();
         let needs = Arc::new(Needs::from_wire(&mut w));
-        let stop_default = StopRules::default();
         let spec = Self {
             command: w.command,
             name: if w.name.is_empty() { None } else { Some(w.name.parse()?) },
@@ -455,11 +411,7 @@ impl Spec {
             landlock: Landlock::from_wire(w.landlock),
             rlimits: limits_from_wire(w.rlimits)?,
             restart: RestartRules::from_wire(w.restart.unwrap_or_default())?,
-            stop: StopRules {
-                signal: stop.signal.unwrap_or(stop_default.signal),
-                timeout: stop.timeout_ms.map_or(stop_default.timeout, Duration::from_millis),
-                scope: Scope::from_wire(stop.scope),
-            },
+            stop,
             output_bytes: if w.output_bytes == 0 { OUTPUT_BYTES_DEFAULT } else { w.output_bytes },
             ready: w.ready.map(Readiness::from_wire).transpose()?.flatten(),
             ready_rules: w.ready_rules.map(ReadyRules::from_wire).unwrap_or_default(),

@@ -14,6 +14,7 @@ mod b_batch;
 mod b_model;
 mod b_orders;
 mod b_restart;
+mod b_signals;
 mod b_stop;
 mod b_tree;
 mod c_child;

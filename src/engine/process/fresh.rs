@@ -58,7 +58,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
 /// is wanted.
 #[must_use]
 pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) -> Record {
-    let timeout_ms = millis(rules.timeout);
+    let timeout_ms = millis(rules.time_of(0));
     Record {
         state: State::Stopping,
         leader_gone: true,
@@ -66,6 +66,7 @@ pub fn to_be_ended(past: &Record, rules: &StopRules, is_wanted: bool, now: Now) 
             phase: StopPhase::Asked,
             then: if is_wanted { AfterStop::Run } else { AfterStop::Rest },
             signal: rules.signal,
+            step: 0,
             timeout_ms,
             scope: Scope::Tree,
             no_kill: false,

@@ -414,12 +414,12 @@ impl Process {
         let unwritten = if self.log.is_on() { ring.tail().saturating_sub(self.log.written()) } else { 0 };
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
         let is_asked = record.state == State::Stopping && record.stop.phase == StopPhase::Asked;
+        let is_last = spec.stop.steps.len() <= record.stop.step as usize;
         let asked_at = |deadline: Timestamp| Timestamp(deadline.0.saturating_sub(record.stop.timeout_ms));
         Shown {
             id: record.id,
             next_attempt_at: deadline_in(State::Backoff),
-            kill_at: deadline_in(State::Stopping)
-                .filter(|_| !record.stop.no_kill && record.stop.phase == StopPhase::Asked),
+            kill_at: deadline_in(State::Stopping).filter(|_| !record.stop.no_kill && is_asked && is_last),
             stop_signal: if record.state == State::Stopping { record.stop.signal } else { 0 },
             stop_asked_at: record.deadline_at.filter(|_| is_asked).map(asked_at),
             run_output_start: record.output_from,

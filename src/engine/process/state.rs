@@ -379,11 +379,14 @@ impl Step<'_> {
 
     fn stop_for(&self, order: StopOrder, then: AfterStop) -> StopInProgress {
         let rules = &self.rules.stop;
+        let is_usual = order.signal.is_none() && order.timeout.is_none();
+        let time = if is_usual { rules.time_of(0) } else { order.timeout.unwrap_or(rules.timeout) };
         StopInProgress {
             phase: StopPhase::Asked,
             then,
             signal: order.signal.unwrap_or(rules.signal),
-            timeout_ms: millis(order.timeout.unwrap_or(rules.timeout)),
+            step: if is_usual { 0 } else { StopInProgress::ONLY },
+            timeout_ms: millis(time),
             scope: order.scope.unwrap_or(rules.scope),
             no_kill: order.no_kill,
         }
@@ -411,6 +414,11 @@ impl Step<'_> {
             return;
         }
         self.record.stop.no_kill &= wanted.no_kill;
+        // The signals go on in their order.
+        if wanted.step == 0 && (1..StopInProgress::ONLY).contains(&self.record.stop.step) {
+            return;
+        }
+        self.record.stop.step = wanted.step;
         let until = self.now.mono_ms.saturating_add(wanted.timeout_ms);
         if self.record.deadline.is_none_or(|d| d > until) {
             self.set_deadline(wanted.timeout_ms);
@@ -432,9 +440,13 @@ impl Step<'_> {
 
     /// After the process itself is gone: see whether it left anything behind, and ask that to go too.
     fn look(&mut self, whom: Whom) {
-        let scope = self.record.stop.scope;
+        let StopInProgress { scope, no_kill, phase, .. } = self.record.stop;
+        let is_asked = phase == StopPhase::Asked;
+        if is_asked && scope == Scope::Mixed && !no_kill {
+            return self.kill();
+        }
         self.act(Action::Look { scope });
-        if self.record.stop.phase == StopPhase::Asked && scope != Scope::Leader {
+        if is_asked && scope != Scope::Leader {
             self.send_stop_signal(whom);
         }
     }
@@ -443,6 +455,9 @@ impl Step<'_> {
         let stop = self.record.stop;
         self.clear_deadline();
         if stop.phase == StopPhase::Asked {
+            if self.next_signal() {
+                return;
+            }
             if stop.no_kill {
                 self.abandon_stop();
                 return;
@@ -452,10 +467,23 @@ impl Step<'_> {
         } else if stop.phase == StopPhase::Killed {
             self.record.stop.phase = StopPhase::Stuck;
             self.record.stuck = true;
-            self.add_event(EventKind::Stuck, "something does not die of SIGKILL");
+            self.add_event(EventKind::Stuck, "something is still there after SIGKILL");
             // Once more, for what was frozen or forked meanwhile; from here on only its end wakes us.
             self.act(Action::Kill { scope: stop.scope });
         }
+    }
+
+    /// Sends the signal that follows the last one, if there is one.
+    fn next_signal(&mut self) -> bool {
+        let place = self.record.stop.step as usize;
+        let Some(next) = self.rules.stop.steps.get(place) else { return false };
+        self.record.stop.signal = next.signal;
+        self.record.stop.step += 1;
+        self.record.stop.timeout_ms = millis(self.rules.stop.time_of(place + 1));
+        self.set_deadline(self.record.stop.timeout_ms);
+        self.add_event(EventKind::Stopping, &format!("{}, the next signal", signal::name(next.signal)));
+        self.send_stop_signal(Whom::All);
+        true
     }
 
     fn kill(&mut self) {

@@ -131,6 +131,56 @@ fn a_stop_after_a_stop_in_vain_goes_on() {
     assert_eq!((sim.record.stuck, sim.record.deadline), (false, Some(25_000)));
 }
 
+fn signal(signal: u32, scope: Scope) -> Action {
+    Action::Signal { signal, scope, whom: Whom::All }
+}
+
+#[test]
+fn one_signal_follows_the_other_and_then_the_kill() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.rules.stop.set_signals("TERM,10s,INT,5s,QUIT,1s,KILL").unwrap();
+    assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [SIGNAL]);
+    for (ms, number, next) in [(11_000, 2, 16_000), (16_000, 3, 17_000)] {
+        sim.ms = ms;
+        let transition = sim.put(Input::Deadline);
+        assert_eq!((kinds(&transition), sim.record.deadline), (vec![EventKind::Stopping], Some(next)));
+        assert_eq!(transition.actions, [signal(number, Scope::Tree)]);
+        // Another stop does not begin them anew, and a new engine knows how far they are.
+        assert_eq!(sim.put(Input::Stop(StopOrder::default())), Transition::default());
+        sim.record = Record::decode(&sim.record.encode()).unwrap();
+    }
+    sim.ms = 17_000;
+    assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
+}
+
+#[test]
+fn the_signal_of_an_order_stands_alone() {
+    let mut sim = Sim::running(RestartPolicy::Never);
+    sim.rules.stop.set_signals("TERM,10s,INT,5s,KILL").unwrap();
+    sim.put(Input::Stop(StopOrder::default()));
+    let order = StopOrder { signal: Some(1), ..StopOrder::default() };
+    assert_eq!(sim.put(Input::Stop(order)).actions, [signal(1, Scope::Tree)]);
+    assert_eq!(sim.record.deadline, Some(6000), "the time of the last signal");
+    sim.ms = 6000;
+    assert_eq!(sim.put(Input::Deadline).actions, [KILL, LOOK]);
+}
+
+#[test]
+fn a_mixed_stop_asks_the_leader_and_kills_the_rest() {
+    let (killed, looked) = (Action::Kill { scope: Scope::Mixed }, Action::Look { scope: Scope::Mixed });
+    for (is_asked, policy) in [(true, RestartPolicy::Never), (false, RestartPolicy::Always)] {
+        let mut sim = Sim::running(policy);
+        sim.rules.stop.scope = Scope::Mixed;
+        if is_asked {
+            assert_eq!(sim.put(Input::Stop(StopOrder::default())).actions, [signal(15, Scope::Mixed)]);
+        }
+        assert_eq!(sim.exit(0).actions, [killed, looked]);
+        assert_eq!(sim.record.state, State::Stopping);
+        sim.put(Input::TreeEmpty);
+        assert_eq!(sim.record.state, if is_asked { State::Stopped } else { State::Starting });
+    }
+}
+
 #[test]
 fn a_stop_before_the_birth_reaches_the_child() {
     let mut sim = Sim::new(RestartPolicy::Always);

@@ -82,7 +82,7 @@ impl Tree {
     /// Sends the signal of a stop to the scope, and SIGCONT after it. Returns how many got it.
     pub fn tell(&mut self, signal: u32, scope: Scope, whom: Whom) -> io::Result<u32> {
         let resumes = signal != signal::KILL && signal != signal::CONT;
-        let mut members = self.members(scope)?;
+        let mut members = self.members(scope.signalled())?;
         match whom {
             Whom::All => self.notified.clear(),
             Whom::Untold => members.retain(|member| !self.notified.contains(&member.identity)),
@@ -101,11 +101,12 @@ impl Tree {
 
     /// Sends a signal as a person asked for it, without SIGCONT.
     pub fn signal_alone(&self, signal: u32, scope: Scope) -> io::Result<u32> {
-        each(&self.members(scope)?, |member| member.fd.signal(signal))
+        each(&self.members(scope.signalled())?, |member| member.fd.signal(signal))
     }
 
     /// SIGKILL to the scope, also to what it forks while we look.
     pub fn kill(&self, scope: Scope) -> io::Result<()> {
+        let scope = scope.killed();
         if let (Scope::Tree, Some(cgroup)) = (scope, &self.cgroup) {
             cgroup.kill()?;
             return headless(cgroup);
@@ -142,6 +143,7 @@ impl Tree {
 
     /// What is left of the scope, beside a leader that the keeper has not reported yet.
     pub fn rest(&self, scope: Scope, reserve: &Reserve) -> Rest {
+        let scope = scope.killed();
         let unknown = || Rest::Unknown { look_at: clock::now_ms() + LOOK_MS };
         match self.look_for_rest(scope) {
             Ok(rest) => rest,
@@ -168,11 +170,19 @@ impl Tree {
         Ok(if members.is_empty() { Rest::Empty } else { Rest::Members(members) })
     }
 
+    /// Those of what is left that may not be signalled: they run as another user.
+    pub fn refused(&self, scope: Scope) -> Vec<u32> {
+        let is_refused =
+            |member: &Member| member.fd.signal(0).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+        let members = self.members(scope.killed()).unwrap_or_default();
+        members.iter().filter(|member| is_refused(member)).map(|member| member.identity.pid).collect()
+    }
+
     /// Numbers of what is left, for people.
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
-        match (scope, &self.cgroup) {
+        match (scope.killed(), &self.cgroup) {
             (Scope::Tree, Some(cgroup)) => cgroup.pids().unwrap_or_default(),
-            (Scope::Tree, None) | (Scope::Group | Scope::Leader, _) => (procfs::pids().into_iter().flatten())
+            (scope, _) => (procfs::pids().into_iter().flatten())
                 .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s).unwrap_or(false)))
                 .collect(),
         }
@@ -190,7 +200,7 @@ impl Tree {
             (Scope::Tree, Some(cgroup)) => (cgroup.pids()?.into_iter())
                 .filter_map(|pid| checked(pid, |_| cgroup.holds(pid)).transpose())
                 .collect(),
-            (Scope::Tree, None) | (Scope::Group, _) => {
+            (Scope::Tree, None) | (Scope::Group | Scope::Mixed, _) => {
                 procfs::pids()?.filter_map(|pid| self.member(scope, pid).transpose()).collect()
             }
         };
@@ -232,7 +242,7 @@ impl Tree {
             Scope::Tree if may && (s.group == leader || s.session == leader) && self.has_number()? => {
                 Ok(true)
             }
-            Scope::Tree => self.is_marked(s.pid),
+            Scope::Tree | Scope::Mixed => self.is_marked(s.pid),
         }
     }
 

@@ -71,11 +71,16 @@ pub fn why_not_gone(process: &Process, record: &Record, tree: &Tree) -> Error {
         return Error::new(Code::No, format!("{label} did not stop in its time and is left running"))
             .hint("stop it without --no-kill to end it with SIGKILL");
     }
-    let left = tree.pids(record.stop.scope);
-    let left: Vec<_> = left.iter().take(8).map(u32::to_string).collect();
-    Error::new(
-        Code::No,
-        format!("{label} is stuck: SIGKILL was sent, and pid {} does not end", left.join(", ")),
+    let listed = |pids: Vec<u32>| pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let refused = tree.refused(record.stop.scope);
+    if !refused.is_empty() {
+        let pids = listed(refused);
+        let what =
+            format!("{label} is not gone: the service may not signal pid {pids}, of another user (EPERM)");
+        return Error::new(Code::No, what).hint("end it as its user or as root, or run the service as root");
+    }
+    let left = listed(tree.pids(record.stop.scope));
+    Error::new(Code::No, format!("{label} is stuck: SIGKILL was sent, and pid {left} does not end")).hint(
+        "it sleeps in the kernel (state D in ps) or is frozen; it will be gone when the kernel lets it go",
     )
-    .hint("it sleeps in the kernel (state D in ps) or is frozen; it will be gone when the kernel lets it go")
 }

@@ -14,7 +14,7 @@ use crate::wire::reply::{Definition, Reply};
 use crate::wire::spec::{EnvBase, EnvExpand, Rlimit, Scope, Spec};
 
 pub(super) const SCOPES: Pairs<Scope, api::SignalScope> =
-    same_names!(Scope as SignalScope: Tree Group Leader);
+    same_names!(Scope as SignalScope: Tree Group Leader Mixed);
 
 const DEPENDENCIES: Pairs<OnDependency, api::DependencyAction> =
     same_names!(OnDependency as DependencyAction: Restart Stop Ignore);
@@ -121,7 +121,11 @@ fn restart(rules: api::RestartRules) -> Result<v1::Restart, Invalid> {
 }
 
 fn stop(rules: api::StopRules) -> Result<v1::Stop, Invalid> {
+    let after = |d: Option<_>| ms("spec.stop.steps.after", d.unwrap_or_default());
+    let step =
+        |step: api::StopStep| Ok(v1::StopStep { after_ms: after(step.after)?, signal: step.signal_number });
     Ok(v1::Stop {
+        steps: rules.steps.into_iter().map(step).collect::<Result<_, _>>()?,
         signal: rules.signal_number,
         timeout_ms: rules.timeout.map(|d| ms("spec.stop.timeout", d)).transpose()?,
         scope: SCOPES.asked("spec.stop.scope", rules.scope)?.unwrap_or_default().to_wire() as i32,
@@ -199,6 +203,9 @@ impl From<&Spec> for api::ProcessSpec {
                 signal_number: Some(stop.signal),
                 timeout: Some(proto(stop.timeout)),
                 scope: SCOPES.number(stop.scope),
+                steps: (stop.steps.iter())
+                    .map(|step| api::StopStep { after: Some(proto(step.after)), signal_number: step.signal })
+                    .collect(),
             }),
             output_bytes: spec.output_bytes,
             readiness: spec.ready.as_ref().map(Into::into),
