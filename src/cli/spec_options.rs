@@ -1,9 +1,10 @@
 //! The options that say how a process is to be run, for the commands that start one: words to a checked
 //! `Spec`.
 
-use std::env;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{env, fs, io};
 
 use crate::cli::arguments::Arguments;
 use crate::cli::env_file;
@@ -257,7 +258,7 @@ fn directory(wanted: Option<&str>) -> Result<String, Error> {
     if let Some(wanted) = wanted.filter(|dir| dir.starts_with('/')) {
         return Ok(wanted.to_owned());
     }
-    let here = env::current_dir().map_err(|e| {
+    let here = present_directory().map_err(|e| {
         Error::new(Code::Failed, format!("the present directory cannot be told: {}", text::cause(&e)))
             .hint("go to another one, or give an absolute --cwd DIR")
     })?;
@@ -266,6 +267,15 @@ fn directory(wanted: Option<&str>) -> Result<String, Error> {
         Error::usage(format!("directory {} is not valid UTF-8", quoted(&dir.to_string_lossy())))
             .hint("give another one with --cwd DIR")
     })
+}
+
+/// Where we are, by the path on which the shell came here if it still leads here: through a link, say,
+/// which is to be followed anew at each start.
+fn present_directory() -> io::Result<PathBuf> {
+    let here = env::current_dir()?;
+    let file = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let is_here = |path: &PathBuf| path.is_absolute() && file(path).is_some_and(|f| Some(f) == file(&here));
+    Ok(env::var_os("PWD").map(PathBuf::from).filter(is_here).unwrap_or(here))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use provost::wire::error::Code;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{Numbering, Request, Start};
 
-use crate::harness::{LATER, Options, Output, SOON, Scratch, Service, as_nobody, cli, procfs};
+use crate::harness::{LATER, Options, Output, SOON, Scratch, Service, as_nobody, cli, procfs, wait};
 use crate::raw::Peer;
 
 /// Makes a file by a program that ends at once. Were it written in here, a child that another test's thread
@@ -61,7 +61,8 @@ fn c1_a_missing_program_is_an_error_of_the_start() {
     assert!((6..=9).contains(&failed), "{events:?}");
 }
 
-/// The program goes away while the process is known: it stays known, with the reason.
+/// The program goes away while the process is known: what runs is left running, and when that ends it stays
+/// known, with the reason.
 #[test]
 fn c1_a_program_that_goes_away_fails_its_restart() {
     let service = Service::new();
@@ -69,9 +70,13 @@ fn c1_a_program_that_goes_away_fails_its_restart() {
     cli::run(sh(&format!("cp $(command -v sleep) {program}")), SOON).expect(0);
     let id = service.start(&["--name", "nap", "--restart", "always", "--", &program, "70000"]);
     fs::rename(&program, &away).expect("the directory is ours");
+    let pid = service.pid("nap");
     let restart = service.cli(&["restart", "nap"]);
     restart.expect(1);
     expect_message(&restart, &format!("there is no program '{program}'"));
+    assert_eq!(service.pid("nap"), pid, "it runs on");
+    procfs::signal("KILL", pid);
+    wait::until("the next run fails", SOON, || !service.status_json("nap")["start_failure"].is_null());
     let process = service.status_json("nap");
     assert_ne!(process["state"], "running", "{process}");
     assert_eq!(

@@ -47,6 +47,20 @@ pub fn remember(step: Step, errno: i32, launch: &Launch) -> StartFailure {
     StartFailure { step: step.name().to_owned(), errno, object: cut(object) }
 }
 
+/// What of a launch is certainly not there: its directory or its program. What cannot be looked at may be.
+#[must_use]
+pub fn missing(launch: &Launch) -> Option<StartFailure> {
+    let cwd = Path::new(&launch.cwd);
+    let is_gone =
+        |path: &Path| fs::metadata(path).is_err_and(|e| matches!(e.raw_os_error(), Some(ENOENT | ENOTDIR)));
+    if !launch.cwd.is_empty() && is_gone(cwd) {
+        return Some(remember(Step::Chdir, ENOENT, launch));
+    }
+    let mut candidates = launch.candidates.iter().map(|path| cwd.join(text(path.to_bytes())));
+    let is_missing = launch.candidates.count() > 0 && candidates.all(|path| is_gone(&path));
+    is_missing.then(|| remember(Step::Exec, ENOENT, launch))
+}
+
 /// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up
 /// that found nothing, the directories.
 fn executed(launch: &Launch) -> String {

@@ -26,7 +26,11 @@ impl Worker {
                 self.go(Ask::Start, cause, Some(answer));
             }
             Ask::Restart { key } if self.record.orders.has(key) => self.do_now(what, cause, Some(answer)),
-            Ask::Restart { .. } | Ask::Stop(_) => self.go(what, cause, Some(answer)),
+            Ask::Restart { .. } => match self.no_next_run(&self.process.spec()) {
+                Some(refusal) => answer.give(self.process.show(), Some(refusal)),
+                None => self.go(what, cause, Some(answer)),
+            },
+            Ask::Stop(_) => self.go(what, cause, Some(answer)),
             Ask::Signal { key, .. } if self.record.orders.has(key) => answer.give(self.process.show(), None),
             Ask::Signal { signal, scope, key } => {
                 if let Some(key) = key {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::context;
 use crate::engine::memory::LogPosition;
+use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
 use crate::engine::process::prepare::{self, Identity, Variables};
@@ -25,7 +26,8 @@ use crate::wire::spec::Spec;
 impl Worker {
     /// Asked twice, it is done once: the second time nothing differs, and a restart is waited for.
     pub(super) fn update(&mut self, spec: &Arc<Spec>, outdated: OutdatedRun, cause: &str, answer: AnswerTo) {
-        if let Err(e) = self.replace_spec(spec, cause) {
+        let refusal = if outdated == OutdatedRun::Restart { self.no_next_run(spec) } else { None };
+        if let Err(e) = refusal.map_or_else(|| self.replace_spec(spec, cause), Err) {
             return answer.give(self.process.show(), Some(e));
         }
         let run = self.record.run;
@@ -126,6 +128,18 @@ impl Worker {
         } else {
             self.is_ready();
         }
+    }
+
+    /// Why what runs is not to be ended for another run: that one certainly cannot start.
+    pub(super) fn no_next_run(&self, spec: &Spec) -> Option<Error> {
+        if self.record.state != State::Running {
+            return None;
+        }
+        let missing = |launch: Launch| Some(failure::explain(&failure::missing(&launch)?, spec));
+        let e = self.prepare(spec, &Vec::new()).map_or_else(Some, missing)?;
+        let why = e.message.strip_prefix("cannot start: ").unwrap_or(&e.message);
+        let message = format!("it runs on, since it could not start again: {why}");
+        Some(Error { message, ..e })
     }
 
     /// What a run with this spec would be.
