@@ -66,7 +66,7 @@ const LAYERS: [(&str, &[&str]); 32] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 22] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 23] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -76,7 +76,8 @@ const ENGINE_LAYERS: [(&str, &[&str]); 22] = [
     ("src/engine/audit_memory.rs", &[]),
     ("src/engine/write_queue.rs", &["audit_memory", "store"]),
     ("src/engine/log_queue.rs", &[]),
-    ("src/engine/context.rs", &["board", "feed", "log_queue", "reserve", "write_queue"]),
+    ("src/engine/retention.rs", &["settings", "store"]),
+    ("src/engine/context.rs", &["board", "feed", "log_queue", "reserve", "retention", "write_queue"]),
     ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
     ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),
     ("src/engine/table", &["process", "table"]),
@@ -85,13 +86,13 @@ const ENGINE_LAYERS: [(&str, &[&str]); 22] = [
     ("src/engine/restore.rs", &["context", "memory", "process", "reconcile", "settings", "store", "table"]),
     (
         "src/engine/store_writer.rs",
-        &["context", "history", "reconcile", "settings", "store", "table", "write_queue"],
+        &["context", "history", "reconcile", "retention", "settings", "store", "table", "write_queue"],
     ),
     (
         "src/engine/service",
         &["context", "history", "logs", "memory", "process", "service", "settings", "table", "write_queue"],
     ),
-    ("src/engine/ended.rs", &["internal", "process", "service", "settings", "store"]),
+    ("src/engine/ended.rs", &["internal", "process", "service"]),
     ("src/engine/internal.rs", &["memory", "process", "service", "settings"]),
     (
         "src/engine/takeover.rs",
@@ -105,6 +106,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 22] = [
             "reconcile",
             "reserve",
             "restore",
+            "retention",
             "service",
             "settings",
             "store",

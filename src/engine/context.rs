@@ -13,6 +13,7 @@ use crate::engine::board::Board;
 use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
+use crate::engine::retention::Retention;
 use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
@@ -33,6 +34,8 @@ pub struct Context {
     /// How each process stands, for those that need it.
     pub board: Arc<Board>,
     pub write_queue: WriteQueue,
+    /// What of the history is kept.
+    pub retention: Retention,
     /// Whose output is to be written to a log.
     pub logs: LogQueue,
     /// For the service's log.

@@ -9,8 +9,6 @@ use std::time::Duration;
 use crate::engine::internal;
 use crate::engine::process::handle::{Ask, Process};
 use crate::engine::service::Engine;
-use crate::engine::settings::HistorySettings;
-use crate::engine::store::CalmClock;
 use crate::sys::{clock, poll, thread};
 use crate::wire::record::Record;
 use crate::wire::time::{Timestamp, millis};
@@ -21,14 +19,12 @@ const FRESH_MS: u64 = 10_000;
 const TOGETHER_MS: u64 = 1000;
 
 /// Looks after it until the engine ends.
-pub fn look_after(engine: &Arc<Engine>, settings: HistorySettings) -> io::Result<()> {
+pub fn look_after(engine: &Arc<Engine>) -> io::Result<()> {
     let engine = Arc::clone(engine);
     let work = move || {
-        let mut calm = CalmClock::new(Timestamp::now(), clock::now_ms());
         loop {
             engine.context.ended.await_next();
-            let now = calm.now(Timestamp::now(), clock::now_ms());
-            let next = forget_old(&engine, settings, now).map(|ms| clock::now_ms().saturating_add(ms));
+            let next = forget_old(&engine).map(|ms| clock::now_ms().saturating_add(ms));
             let _ = poll::wait(&mut [], next);
             let _ = poll::wait(&mut [], Some(clock::now_ms() + TOGETHER_MS));
         }
@@ -37,7 +33,8 @@ pub fn look_after(engine: &Arc<Engine>, settings: HistorySettings) -> io::Result
 }
 
 /// Forgets what is to go, and returns in how many ms there may be more.
-fn forget_old(engine: &Engine, settings: HistorySettings, now: Timestamp) -> Option<u64> {
+fn forget_old(engine: &Engine) -> Option<u64> {
+    let (settings, now) = (engine.context.retention.settings, engine.context.retention.now());
     let mut ended: Vec<(Timestamp, Arc<Process>)> =
         engine.table.others().into_iter().filter_map(ended_at).collect();
     ended.sort_by_key(|(at, process)| (*at, process.id));

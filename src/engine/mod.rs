@@ -20,6 +20,7 @@ pub mod process;
 pub mod reconcile;
 pub mod reserve;
 mod restore;
+pub mod retention;
 pub mod service;
 pub mod settings;
 pub mod store;
@@ -41,7 +42,7 @@ use crate::engine::history::journal;
 use crate::engine::process::handle::{AnswerTo, Answered, Ask, Msg, Process};
 use crate::engine::process::input::StopOrder;
 use crate::engine::service::Engine;
-use crate::engine::settings::{HistorySettings, SinkSettings};
+use crate::engine::settings::SinkSettings;
 use crate::engine::store::{ErrorKind, Opened, Sqlite};
 use crate::engine::takeover::TakenOver;
 use crate::listener::{self, Limits, Service, Ways};
@@ -61,14 +62,14 @@ pub use crate::engine::takeover::Options;
 
 /// Runs the engine until its keeper is gone.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
-    let (history, sinks, internal) = (options.history, options.sinks.clone(), options.internal.clone());
+    let (sinks, internal) = (options.sinks.clone(), options.internal.clone());
     let groups = options.groups.clone();
     let TakenOver { engine, listener, gateway, opened } =
         takeover::take_over(options, internal::run_on_demand, internal::reload)?;
     let engine = Arc::new(engine);
     // Nobody else has it yet.
     let _ = engine.itself.set(Arc::downgrade(&engine));
-    keep_history(&engine, history, &sinks, opened)?;
+    keep_history(&engine, &sinks, opened)?;
     logs::start(&engine.context, &engine.table).map_err(no_thread)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
@@ -84,7 +85,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the listener cannot be kept: {error}");
     })
     .map_err(|e| Error::failed("start the listener thread", &e))?;
-    ended::look_after(&engine, history).map_err(no_thread)?;
+    ended::look_after(&engine).map_err(no_thread)?;
     internal::look_after(&engine, internal)
         .and_then(|()| internal::await_grpc(&engine, GATEWAY))
         .map_err(no_thread)?;
@@ -102,12 +103,7 @@ pub fn check(state: Option<&Path>) -> Result<(), Error> {
 }
 
 /// Starts the store's thread and the sinks.
-fn keep_history(
-    engine: &Arc<Engine>,
-    history: HistorySettings,
-    sinks: &[SinkSettings],
-    opened: Option<Opened>,
-) -> Result<(), Error> {
+fn keep_history(engine: &Arc<Engine>, sinks: &[SinkSettings], opened: Option<Opened>) -> Result<(), Error> {
     if engine.context.write_queue.dir().is_none() {
         return journal::start_sinks(&engine.context, &engine.sinks, sinks, None).map_err(no_thread);
     }
@@ -115,7 +111,7 @@ fn keep_history(
         (Arc::clone(&engine.context), Arc::clone(&engine.table), Arc::clone(&engine.sinks));
     let sinks = sinks.to_vec();
     // The sinks follow when the store has told where they were.
-    thread::spawn("store", move || store_writer::run(&context, &table, &states, history, sinks, opened))
+    thread::spawn("store", move || store_writer::run(&context, &table, &states, sinks, opened))
         .map_err(no_thread)
         .map(drop)
 }

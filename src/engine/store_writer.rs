@@ -3,18 +3,16 @@
 //! goes on meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::context::Context;
 use crate::engine::history::journal::{self, SinkStates};
 use crate::engine::reconcile;
-use crate::engine::settings::{HistorySettings, SinkSettings};
-use crate::engine::store::{CalmClock, Change, ErrorKind, Opened, Prune, Put, Sqlite, StoreError};
+use crate::engine::settings::SinkSettings;
+use crate::engine::store::{Change, ErrorKind, Opened, Put, Sqlite, StoreError};
 use crate::engine::table::Table;
 use crate::engine::write_queue::{Marks, Question, WriteQueue, WriteSeq, WriteTask};
-use crate::sys::{clock, procfs, system};
+use crate::sys::{procfs, system};
 use crate::wire::event::Event;
-use crate::wire::time::{Timestamp, millis};
 
 /// The most events in one write.
 const EVENTS_MAX: usize = 2000;
@@ -26,7 +24,6 @@ pub fn run(
     context: &Arc<Context>,
     table: &Arc<Table>,
     states: &SinkStates,
-    settings: HistorySettings,
     sinks: Vec<SinkSettings>,
     opened: Option<Opened>,
 ) {
@@ -36,12 +33,10 @@ pub fn run(
         context: Arc::clone(context),
         table: Arc::clone(table),
         states: Arc::clone(states),
-        settings,
         sinks,
         boot_id,
         store: None,
         stored: 0,
-        clock: CalmClock::new(Timestamp::now(), clock::now_ms()),
     };
     if let Some(opened) = opened {
         writer.accept(opened);
@@ -61,15 +56,12 @@ struct StoreWriter {
     context: Arc<Context>,
     table: Arc<Table>,
     states: SinkStates,
-    settings: HistorySettings,
     sinks: Vec<SinkSettings>,
     boot_id: String,
     /// `None`: it failed, and is opened again.
     store: Option<Sqlite>,
     /// The newest event that is stored.
     stored: u64,
-    /// By which is judged what is old.
-    clock: CalmClock,
 }
 
 impl StoreWriter {
@@ -95,7 +87,7 @@ impl StoreWriter {
         if let Ok(page) = opened.store.events(self.stored.saturating_sub(1), 1, None)
             && let Some(newest) = page.events.last()
         {
-            self.clock = CalmClock::new(newest.at, clock::now_ms());
+            self.context.retention.has_seen(newest.at);
         }
         feed.has_audit(opened.loaded.last_audit);
         self.start_sinks(Some(&opened.loaded.cursors));
@@ -149,7 +141,7 @@ impl StoreWriter {
 
     /// Writes what is marked and some events; returns how many events are left.
     fn write_once(&mut self, marks: &Marks) -> Result<u64, StoreError> {
-        let prune = self.prune();
+        let prune = self.context.retention.prune();
         let context = &self.context;
         let (events, missed) = self.events();
         let seen = events.last().map_or(self.stored, |e| e.seq);
@@ -206,16 +198,6 @@ impl StoreWriter {
         (events, lost)
     }
 
-    fn prune(&mut self) -> Prune {
-        let now = self.clock.now(Timestamp::now(), clock::now_ms()).0;
-        let ago = |keep: Duration| Timestamp(now.saturating_sub(millis(keep.max(Duration::from_secs(1)))));
-        Prune {
-            before: ago(self.settings.keep),
-            keep: self.settings.keep_events,
-            audit_before: ago(self.settings.keep_audit),
-        }
-    }
-
     fn failed(&mut self, e: &StoreError) {
         if e.kind != ErrorKind::Locked {
             self.store = None;
@@ -255,6 +237,8 @@ mod tests {
     use crate::engine::process::fresh::fresh;
     use crate::engine::process::handle::Process;
     use crate::engine::reserve::Reserve;
+    use crate::engine::retention::Retention;
+    use crate::engine::settings::HistorySettings;
     use crate::sys::memory::memfd_create;
     use crate::sys::socket::seqpacket_pair;
     use crate::wire::id::ProcessId;
@@ -274,6 +258,7 @@ mod tests {
             cgroups: None,
             no_cgroup: AtomicBool::new(false),
             service_env: Vec::new(),
+            retention: Retention::new(HistorySettings::default()),
             stopping: AtomicBool::new(false),
             ended: Ended::default(),
             starting: AtomicUsize::new(0),
@@ -284,12 +269,10 @@ mod tests {
             context: Arc::new(context),
             table: Arc::default(),
             states: SinkStates::default(),
-            settings: HistorySettings::default(),
             sinks: Vec::new(),
             boot_id: "boot-1".to_owned(),
             store: None,
             stored: 0,
-            clock: CalmClock::new(Timestamp::now(), clock::now_ms()),
         };
         writer.accept(opened);
         writer

@@ -20,6 +20,7 @@ use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
+use crate::engine::retention::Retention;
 use crate::engine::service::{Allow, Engine, Reload, RunOnDemand, Upgrades};
 use crate::engine::settings::{GatewaySource, HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
@@ -118,6 +119,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         reserve: Reserve::take(),
         board: Arc::default(),
         write_queue: WriteQueue::new(options.state.clone()).with_audit(audit),
+        retention: Retention::new(options.history),
         logs: LogQueue::new(options.state.as_deref()),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),

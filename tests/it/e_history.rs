@@ -157,3 +157,19 @@ fn what_has_ended_is_kept_to_its_number() {
     assert_eq!((service.state("named"), service.state(&running)), ("stopped".into(), "running".into()));
     assert!(service.events().iter().any(|e| e["kind"] == "removed" && e["cause"] == "kept long enough"));
 }
+
+/// The feed has more events than are kept, and the store deletes them later: neither is anybody's to see.
+#[test]
+fn what_is_not_kept_any_more_is_not_shown() {
+    let scratch = Scratch::new();
+    let config = scratch.file("provost.toml");
+    fs::write(&config, "[history]\nkeep_events = 1000\n").unwrap();
+    let service = Options::new().serve(&["--config", &config]).start();
+    let id = service.start(&["--name", "web", "--", "sleep", "80003"]);
+    make_events(&service, &id, 1100);
+    for events in [service.events(), service.cli(&["events", "web", "--since", "0", "--json"]).json()] {
+        let numbers: Vec<u64> = events.iter().filter_map(|e| e["seq"].as_u64()).collect();
+        assert_eq!(numbers.len(), 1000, "{:?} to {:?}", numbers.first(), numbers.last());
+        assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1));
+    }
+}

@@ -42,11 +42,13 @@ impl Engine {
     fn history_of(&self, id: ProcessId, mut since: u64, replies: &mut Replies<'_>) -> Result<u64, Closed> {
         while since.saturating_add(1) < self.context.feed.oldest() {
             let Ok(page) = journal::stored(&self.context, since, BATCH_MAX, Some(id)) else { break };
-            let Some(last) = page.events.last() else {
+            let mut events = page.events;
+            let Some(last) = events.last() else {
                 return Ok(since.max(self.context.feed.oldest() - 1));
             };
             since = last.seq;
-            replies.send(&Reply::Events(EventBatch { events: page.events, missed: 0 }), More::Follows)?;
+            self.context.retention.keep(&mut events, self.context.feed.newest());
+            replies.send(&Reply::Events(EventBatch { events, missed: 0 }), More::Follows)?;
         }
         Ok(since)
     }
@@ -136,6 +138,7 @@ impl Engine {
         loop {
             let Batch { mut events, missed, next } = journal::read(&self.context, since, BATCH_MAX);
             let some = !events.is_empty();
+            self.context.retention.keep(&mut events, self.context.feed.newest());
             if let Some(ids) = &ids {
                 events.retain(|e| e.id.is_some_and(|id| ids.contains(&id)));
             }
