@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 39] = [
+pub const FIELDS: [&str; 40] = [
     "id",
     "name",
     "instance",
@@ -45,6 +45,7 @@ pub const FIELDS: [&str; 39] = [
     "user",
     "own",
     "outdated",
+    "halted",
     "waits_for",
     "blocked",
     "unfit",

@@ -46,6 +46,7 @@ pub fn process(p: &Process) -> Value {
         "user": p.user,
         "own": p.internal,
         "outdated": p.outdated,
+        "halted": p.halted,
         "waits_for": (!p.waits_for.is_empty()).then_some(&p.waits_for),
         "blocked": p.is_blocked,
         "unfit": (!p.unfit.is_empty()).then_some(&p.unfit),

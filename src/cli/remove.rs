@@ -5,7 +5,7 @@ use crate::cli::batch::{Expectation, in_order, report};
 use crate::cli::command::{Command, job};
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::request::Remove;
 
 pub const COMMAND: Command =
@@ -15,7 +15,7 @@ const HELP: &str = "\
 Usage: provost remove [OPTIONS] TARGET...
 
 Options:
-  -f, --force                Stop first what still runs
+  -f, --force                Stop first what still runs; what is not there is no error
 
 Examples:
   provost remove web
@@ -38,8 +38,11 @@ fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client_for(&mut remove.targets)?;
     let targets = remove.targets.clone();
     let progress = Progress::begin(session, &targets, Wanted::AtRest);
-    let items = in_order(client.remove(remove)?, &targets);
+    let force = remove.force;
+    let mut items = in_order(client.remove(remove)?, &targets);
     drop(progress);
+    // What is not there is what was wanted.
+    items.retain(|item| !force || item.error.as_ref().is_none_or(|e| e.code != Code::NotFound));
     let counts = report(session, &items, |_| Expectation::Yes("removed".into()));
     for item in items.iter().filter(|i| i.process.is_none() && i.error.is_none()) {
         if !session.is_json() {

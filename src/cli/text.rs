@@ -202,6 +202,9 @@ pub fn start_failure(failure: &StartFailure) -> String {
     format!("{}{object}: {}", failure.step, errno(failure.errno))
 }
 
+/// What is said of a process that is there and does nothing.
+pub const HALTED: &str = "halted by a signal or a debugger: 'provost signal CONT' lets it go on";
+
 /// What came of the latest run, if one ended: an exit or a failed start.
 pub fn last_end(process: &Process) -> Option<String> {
     match (&process.start_failure, &process.exit) {
@@ -226,6 +229,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
                 facts.push("not ready".into());
             }
             facts.extend((!process.status.is_empty()).then(|| escaped(&process.status).into_owned()));
+            facts.extend(process.halted.then(|| HALTED.to_owned()));
             if process.outdated {
                 facts.push("outdated: changed since it started".into());
             }

@@ -181,6 +181,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let pid = p.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
             let ready = if p.ready { "and ready" } else { "but not ready" };
             let mut parts = vec![format!("running{since} {ready} ({pid}run {}){asked}", p.run)];
+            parts.extend(p.halted.then(|| text::HALTED.to_owned()));
             parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));
             parts.extend(
                 how_it_ended(p).filter(|_| p.exit.is_some()).map(|end| format!("the run before: {end}")),

@@ -163,6 +163,7 @@ pub(crate) fn process(name: &str) -> Process {
         output_start: 0,
         output_end: 100,
         stuck: false,
+        halted: false,
         labels: Vec::new(),
         cwd: "/".into(),
         user: None,

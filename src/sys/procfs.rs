@@ -45,6 +45,12 @@ impl Stat {
     pub fn is_zombie(&self) -> bool {
         self.state == 'Z' && self.threads <= 1
     }
+
+    /// Whether a signal, or a debugger, has halted it.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
 }
 
 /// Reads /proc/PID/stat; `None`: there is no such process.

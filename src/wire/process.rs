@@ -218,6 +218,8 @@ pub struct Process {
     pub internal: bool,
     /// Its run is of an older definition than the present one, which holds from the next run on.
     pub outdated: bool,
+    /// A signal has halted it. Looked at for a status alone.
+    pub halted: bool,
     /// Why its latest run was ended by a probe; empty: it was not.
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
@@ -278,6 +280,7 @@ impl Process {
             user: self.user.clone().unwrap_or_default(),
             own: self.internal,
             outdated: self.outdated,
+            halted: self.halted,
             unfit: self.unfit.clone(),
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
@@ -322,6 +325,7 @@ impl Process {
             user: (!w.user.is_empty()).then_some(w.user),
             internal: w.own,
             outdated: w.outdated,
+            halted: w.halted,
             unfit: w.unfit,
             status: w.status,
             waits_for: w.waits_for,

@@ -455,6 +455,7 @@ impl Process {
             log_files: self.context.logs.files(&spec.log, &self.label()),
             unfit: record.unfit,
             status: record.status,
+            halted: false,
             outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,
         }
     }

@@ -23,13 +23,13 @@ use crate::engine::process::input::StopOrder;
 use crate::engine::service::engine::{Answer, Asked, Failure};
 use crate::engine::service::who::Who;
 use crate::listener::{Caller, Closed, Replies, Service};
-use crate::sys::system;
+use crate::sys::{procfs, system};
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
 use crate::wire::provider::HOST;
-use crate::wire::reply::{self, Environment, More, Reply};
+use crate::wire::reply::{self, Environment, Item, More, Reply};
 use crate::wire::request::{EnvChange, List, Remove, Request, Stop};
 use crate::wire::role::Role;
 use crate::wire::spec::{Spec, check_env};
@@ -194,7 +194,10 @@ impl Engine {
     fn status(&self, targets: &[String], replies: &mut Replies<'_>) -> Answer {
         let (found, missing) = self.find_all(targets);
         for process in found {
-            replies.send(&batch::item(&process, None, None), More::Follows)?;
+            let mut shown = process.show();
+            shown.halted = shown.pid.and_then(procfs::stat).is_some_and(|stat| stat.is_halted());
+            let item = Item { target: process.label(), process: Some(shown), error: None, unrecorded: None };
+            replies.send(&Reply::Item(item), More::Follows)?;
         }
         for (target, error) in missing {
             replies.send(&batch::missing(target, error, None), More::Follows)?;
