@@ -1,6 +1,7 @@
 //! What each request needs: the one table, without a default. A new request does not compile until it has its
 //! line.
 
+use crate::wire::canary::CanaryCall;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleCall;
 use crate::wire::provider::ProviderCall;
@@ -42,6 +43,8 @@ pub fn needs(request: &Request) -> Role {
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => Role::Viewer,
             ModuleCall::Call(_) => Role::Operator,
+            ModuleCall::Canary(CanaryCall::Status(_)) => Role::Viewer,
+            ModuleCall::Canary(CanaryCall::Start(_) | CanaryCall::Abort(_)) => Role::Admin,
             ModuleCall::Drain { .. } => Role::Admin,
         },
         Request::Registry(call) => match &call.verb {
@@ -167,6 +170,9 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections => "list modules",
             ModuleCall::Call(_) => "call a module",
+            ModuleCall::Canary(CanaryCall::Status(_)) => "see canaries of modules",
+            ModuleCall::Canary(CanaryCall::Start(_)) => "start a canary of modules",
+            ModuleCall::Canary(CanaryCall::Abort(_)) => "abort a canary of modules",
             ModuleCall::Drain { .. } => "drain a provider of modules",
         },
         Request::Announce(_) => "add events",
@@ -219,6 +225,7 @@ mod tests {
 
     use super::*;
     use crate::wire::audit::{AuditLog, Note};
+    use crate::wire::canary::CanaryOrder;
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::{Definition, ProviderName};
@@ -254,6 +261,7 @@ mod tests {
         };
         let (connection, reason) = ("c".to_owned(), String::new());
         let drain = ModuleCall::Drain { connection, reason, deadline: Duration::ZERO };
+        let canary = |call| Request::Module(ModuleCall::Canary(call));
         let registry = |verb| Request::Registry(RegistryCall { whom: Whom::All(None), verb });
         let (kind, labels) = ("process".to_owned(), Vec::new());
         let registration = Registration { kind, definition: Definition::default(), labels };
@@ -291,6 +299,9 @@ mod tests {
             (Request::Module(ModuleCall::Connections), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),
             (Request::Module(drain), [no, no, yes], yes),
+            (canary(CanaryCall::Status(String::new())), [yes, yes, yes], no),
+            (canary(CanaryCall::Start(CanaryOrder::new("a", "2"))), [no, no, yes], yes),
+            (canary(CanaryCall::Abort("a".into())), [no, no, yes], yes),
             (Request::Announce(Vec::new()), [no, no, yes], no),
             (registry(Verb::Show), [yes, yes, yes], no),
             (registry(Verb::Health), [yes, yes, yes], no),

@@ -208,6 +208,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::ProviderUnregistered
         | EventKind::ProviderStopped
         | EventKind::CircuitBreakerIsolated
+        | EventKind::CanaryStarted
+        | EventKind::CanaryAborted
         | EventKind::EnvChanged => true,
         EventKind::Unknown
         | EventKind::Ready
@@ -225,6 +227,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::CircuitBreakerClosed
         | EventKind::Unfit
         | EventKind::Unready
+        | EventKind::CanaryPromoted
+        | EventKind::CanaryRolledBack
         | EventKind::TakenOver => false,
     }
 }

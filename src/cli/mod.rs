@@ -12,6 +12,8 @@ mod arguments;
 mod audit;
 mod batch;
 #[cfg(feature = "gateway")]
+mod canary;
+#[cfg(feature = "gateway")]
 mod cert;
 mod command;
 mod completions;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
+use crate::cli::canary;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
 use crate::client::Client;
+use crate::wire::canary::CanaryCall;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::module::{
@@ -21,20 +23,25 @@ pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| j
     .writes()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 7] = ["list", "connections", "stats", "show", "schema", "call", "drain"];
+const VERBS: [&str; 8] = ["list", "connections", "stats", "show", "schema", "call", "drain", "canary"];
 const SUMMARY: &str = "Call modules that programs have registered, and show them";
 const HELP: &str = "\
 Usage: provost module list|connections|stats
        provost module show|schema NAMESPACE.NAME
        provost module call NAMESPACE.NAME [--input JSON] [OPTIONS]
        provost module drain CONNECTION [OPTIONS]
+       provost module canary start NAMESPACE --version V [OPTIONS]
+       provost module canary status [NAMESPACE] [--watch]
+       provost module canary abort NAMESPACE
 
 Programs register modules with a running service and execute them for it (docs/modules.md). 'call'
 checks the input against the module's types, has it executed by one of those that have registered it,
 and prints the answer as JSON: indented on a terminal, on one line in a pipe. 'show' tells who
 executes a module and why others do not, 'stats' how calls went. 'drain' gives a connection no new
-calls. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
-1: it failed.
+calls. 'canary start' tries the members of a group that have modules of version V: one after the other
+gets a share of the calls. Who passes takes its turns; the first that fails takes all back. 'canary
+status' shows each step. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
+1: it failed, or what is watched was not promoted.
 
 Options:
       --input JSON           The input, or @FILE, or @- for standard input (default: {})
@@ -43,9 +50,18 @@ Options:
       --metadata KEY=VALUE   For the executor, as traceparent=...; can be given again
       --reason TEXT          Why it is drained
       --deadline D           How long what is drained may go on (30s)
+      --version V            Of the members that are the canary
+      --share PART           Of the calls, for the one on trial, as 10% or 0.1 (10%)
+      --success-ratio PART   How many calls have to succeed, and to be fast enough (0.95)
+      --latency D            How long a call may take to be fast enough (5s)
+      --window D             How long a member is on trial at least (30s)
+      --min-calls N          With how many calls at least (50)
+      --no-rollback          Members that have passed stay when a later one fails
+  -w, --watch                Show each step until the canary has ended
 
 Examples:
   provost module call demo.add --input '{\"a\": 6, \"b\": 7}'
+  provost module canary start demo --version 2.0 --share 10%
 ";
 
 /// How long a call may take, and what is drained may go on.
@@ -58,6 +74,8 @@ enum Order {
     Schema(String),
     Show(String),
     Stats,
+    /// Canaries of this namespace, or of all.
+    Watch(String),
     /// With the input as it was given.
     Call {
         order: ModuleOrder,
@@ -68,6 +86,7 @@ enum Order {
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     let (mut input, mut tagged, mut reason) = ("{}".to_owned(), false, String::new());
     let (mut timeout, mut deadline, mut metadata) = (TIMEOUT, TIMEOUT, Vec::new());
+    let mut canary = canary::Options::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--input" => input = arguments.value(&option)?,
@@ -82,10 +101,19 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             }
             "--reason" => reason = arguments.value(&option)?,
             "--deadline" => deadline = arguments.duration(&option)?,
+            _ if canary.take(&option, arguments)? => {}
             _ => return Err(arguments.unknown(&option)),
         }
     }
     let verb = arguments.next_value().ok_or_else(|| arguments.usage("nothing is given to do".into()))?;
+    if verb == "canary" {
+        let order = match canary.order(arguments)? {
+            canary::Order::Ask(call) => Order::Ask(ModuleCall::Canary(call)),
+            canary::Order::Watch(namespace) => Order::Watch(namespace),
+        };
+        return arguments.no_values().map(|()| order);
+    }
+    canary.none_for(&verb, arguments)?;
     let mut of = |what: &str| {
         let value = arguments.next_value();
         value.ok_or_else(|| arguments.usage(format!("no {what} is given")))
@@ -110,7 +138,23 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
+    if let Order::Watch(namespace) = &order {
+        return watch(namespace, session);
+    }
     carry_out(order, session).map(|()| 0)
+}
+
+fn watch(namespace: &str, session: &mut Session) -> Result<u8, Error> {
+    let mut client = client(session)?;
+    let status = ModuleCall::Canary(CanaryCall::Status(namespace.to_owned()));
+    let read = || match client.module(status.clone())? {
+        ModuleAnswer::Canaries(all) if all.is_empty() && !namespace.is_empty() => {
+            Err(canary::none(namespace))
+        }
+        ModuleAnswer::Canaries(all) => Ok(all),
+        _ => Err(not_understood()),
+    };
+    canary::watch(read, session)
 }
 
 fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
@@ -119,12 +163,21 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
         Order::Schema(name) => return schema(&name, session),
         Order::Show(name) => return show(&name, session),
         Order::Stats => return stats(session),
+        Order::Watch(namespace) => return watch(&namespace, session).map(drop),
         Order::Call { order, input } => {
             let input = text::given("--input", &input, INPUT_LEN_MAX)?;
             ModuleCall::Call(ModuleOrder { input, ..order })
         }
     };
+    let asked = match &call {
+        ModuleCall::Canary(CanaryCall::Status(namespace)) => namespace.clone(),
+        _ => String::new(),
+    };
     match ask(call, session)? {
+        ModuleAnswer::Canaries(all) if all.is_empty() && !asked.is_empty() => {
+            return Err(canary::none(&asked));
+        }
+        ModuleAnswer::Canaries(all) => canary::print(&all, session),
         ModuleAnswer::Modules(all) if session.is_json() => {
             all.iter().for_each(|m| session.object(&module(m)))
         }
@@ -161,12 +214,11 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
 }
 
 fn ask(call: ModuleCall, session: &Session) -> Result<ModuleAnswer, Error> {
-    let mut client = if session.remote.is_given() {
-        session.client()?
-    } else {
-        Client::connect_to_host(&session.socket()?)?
-    };
-    client.module(call)
+    client(session)?.module(call)
+}
+
+fn client(session: &Session) -> Result<Client, Error> {
+    if session.remote.is_given() { session.client() } else { Client::connect_to_host(&session.socket()?) }
 }
 
 /// The types of one module.
@@ -265,6 +317,7 @@ fn connection(c: &ModuleConnection) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::canary::CanaryOrder;
 
     fn parsed(line: &str) -> Result<Order, Error> {
         parse(&mut Arguments::of(line))
@@ -288,6 +341,42 @@ mod tests {
         let (connection, reason, deadline) = ("c".to_owned(), "r".to_owned(), Duration::from_secs(1));
         let drain = ModuleCall::Drain { connection, reason, deadline };
         assert_eq!(parsed("drain c --reason r --deadline 1s"), Ok(Order::Ask(drain)));
+    }
+
+    #[test]
+    fn canaries_are_read() {
+        let ask = |call| Ok(Order::Ask(ModuleCall::Canary(call)));
+        let status = |namespace: &str| ask(CanaryCall::Status(namespace.into()));
+        assert_eq!([parsed("canary"), parsed("canary status a")], [status(""), status("a")]);
+        assert_eq!(parsed("canary status -w"), Ok(Order::Watch(String::new())));
+        assert_eq!(parsed("canary abort a"), ask(CanaryCall::Abort("a".into())));
+        let order = CanaryOrder::new("a", "2");
+        assert_eq!(parsed("canary start a --version 2"), ask(CanaryCall::Start(order.clone())));
+        let whole = CanaryOrder {
+            share: "5%".parse().unwrap(),
+            success_ratio: "0.99".parse().unwrap(),
+            latency: Duration::from_millis(200),
+            window: Duration::from_secs(60),
+            min_calls: 9,
+            rolls_back: false,
+            ..order
+        };
+        let line = "canary start a --version 2 --share 0.05 --success-ratio 99% --latency 200ms --window 1m \
+                    --min-calls 9 --no-rollback";
+        assert_eq!(parsed(line), ask(CanaryCall::Start(whole)));
+        for line in [
+            "canary x",
+            "canary start a",
+            "canary start --version 2",
+            "canary start a --version 2 --share 0",
+            "canary abort",
+            "canary abort a b",
+            "canary status a --share 5%",
+            "list --share 5%",
+            "list --watch",
+        ] {
+            assert!(parsed(line).is_err_and(|e| e.code == Code::Usage), "{line}");
+        }
     }
 
     #[test]

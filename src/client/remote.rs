@@ -30,6 +30,7 @@ use crate::tls::carried::{HowEnded, carry};
 use crate::tls::material;
 use crate::tls::pump::Ended;
 use crate::tls::tunnel;
+use crate::wire::canary::CanaryCall;
 use crate::wire::error::{Code, Error};
 use crate::wire::host::Host;
 use crate::wire::id::OrderKey;
@@ -305,6 +306,17 @@ fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -
             client.list_module_connections(&api::ListModuleConnectionsRequest {}, option).map(unary)
         }
         ModuleCall::Call(order) => client.call_module(&order.into(), option).map(unary),
+        ModuleCall::Canary(CanaryCall::Start(order)) => {
+            client.start_module_canary(&order.into(), option).map(unary)
+        }
+        ModuleCall::Canary(CanaryCall::Abort(namespace)) => {
+            let request = api::AbortModuleCanaryRequest { namespace: namespace.clone() };
+            client.abort_module_canary(&request, option).map(unary)
+        }
+        ModuleCall::Canary(CanaryCall::Status(namespace)) => {
+            let request = api::ListModuleCanariesRequest { namespace: namespace.clone() };
+            client.list_module_canaries(&request, option).map(unary)
+        }
         ModuleCall::Drain { connection, reason, deadline } => {
             let request = api::DrainModuleConnectionRequest {
                 connection: connection.clone(),

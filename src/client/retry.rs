@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::link::{Fault, TIMEOUT};
+use crate::wire::canary::CanaryCall;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleCall;
 use crate::wire::request::Request;
@@ -63,6 +64,9 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         }
         // For their key.
         Request::Restart(_) | Request::Signal(_) => Repeat::Safe,
+        Request::Module(ModuleCall::Canary(CanaryCall::Status(_))) => Repeat::Safe,
+        // What has begun once, or ended, does not do it again.
+        Request::Module(ModuleCall::Canary(CanaryCall::Start(_) | CanaryCall::Abort(_))) => Repeat::Unsafe,
         Request::Module(ModuleCall::Call(_)) => Repeat::Unsafe,
     }
 }

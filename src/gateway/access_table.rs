@@ -72,6 +72,11 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("DrainModuleConnection", "", asked(api::DrainModuleConnectionRequest {
             connection: "c".to_owned(), ..Default::default()
         })),
+        ("StartModuleCanary", "", asked(api::StartModuleCanaryRequest {
+            namespace: "a".to_owned(), version: "2".to_owned(), ..Default::default()
+        })),
+        ("AbortModuleCanary", "", asked(api::AbortModuleCanaryRequest { namespace: "a".to_owned() })),
+        ("ListModuleCanaries", "", asked(api::ListModuleCanariesRequest::default())),
     ]
 }
 

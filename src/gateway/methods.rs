@@ -70,4 +70,7 @@ methods! { ModuleService:
     list_modules: of_host(ListModulesRequest) -> UnarySink<ListModulesResponse>;
     list_module_connections: of_host(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
     drain_module_connection: of_host(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
+    start_module_canary: of_host(StartModuleCanaryRequest) -> UnarySink<StartModuleCanaryResponse>;
+    abort_module_canary: of_host(AbortModuleCanaryRequest) -> UnarySink<AbortModuleCanaryResponse>;
+    list_module_canaries: of_host(ListModuleCanariesRequest) -> UnarySink<ListModuleCanariesResponse>;
 }

@@ -93,7 +93,9 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let registry = Registry::new(socket.clone(), providers, entries, registry, Arc::clone(&say))?;
     let registry = Arc::new(registry);
     registry.watch(socket.clone())?;
-    let (modules, address) = Modules::start(modules, &ours.with_extension("modules"), Arc::clone(&say))?;
+    let (events, noted) = (Arc::clone(&registry), ours.with_extension("modules"));
+    let tell = Arc::new(move |kind, cause: &str, detail: &str| events.tell_of_modules(kind, cause, detail));
+    let (modules, address) = Modules::start(modules, &noted, Arc::clone(&say), tell)?;
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }
@@ -176,7 +178,7 @@ impl Service for Host {
                 }
             }
             Request::Module(call) => {
-                let result = self.modules.answer(call.clone());
+                let result = self.modules.answer(call.clone(), &who);
                 self.record(&envelope, &who, result.as_ref().err());
                 result.map_or_else(Reply::Error, Reply::Module)
             }

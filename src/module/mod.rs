@@ -17,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod canaries;
+mod canary;
 mod convert;
 mod executor;
 mod executors;
@@ -43,7 +45,7 @@ use crate::module::call::call;
 use crate::module::notes::Notes;
 use crate::module::plane::connection::Module;
 use crate::module::settings::ModuleSettings;
-use crate::module::shared::{Say, Shared};
+use crate::module::shared::{Say, Shared, Tell};
 use crate::sys::thread;
 use crate::tls::material;
 use crate::wire::error::{Code, Error};
@@ -61,11 +63,12 @@ impl Modules {
         settings: ModuleSettings,
         notes: &Path,
         say: Say,
+        tell: Tell,
     ) -> Result<(Self, Option<SocketAddr>), Error> {
         let Some(address) = settings.listen else { return Ok((Self { shared: None }, None)) };
         let tls = settings.tls.as_ref().map(material::server).transpose()?;
         let listener = listener::open(address, tls.is_some())?;
-        let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say));
+        let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say, tell));
         let threads: [(_, fn(&Shared)); 3] = [
             ("modules-time", Shared::keep_time),
             ("modules-notes", Shared::record),
@@ -80,8 +83,8 @@ impl Modules {
         Ok((Self { shared: Some(shared) }, Some(address)))
     }
 
-    /// Answers one question. A call takes as long as its executor needs, within its timeout.
-    pub fn answer(&self, question: ModuleCall) -> Result<ModuleAnswer, Error> {
+    /// Answers one question of theirs. A call takes as long as its executor needs, within its timeout.
+    pub fn answer(&self, question: ModuleCall, who: &str) -> Result<ModuleAnswer, Error> {
         let shared = self.shared.as_ref().ok_or_else(|| {
             Error::new(Code::Refused, "this service has no module plane")
                 .hint("'listen' of [modules] in the configuration says where providers register")
@@ -120,6 +123,7 @@ impl Modules {
                 all.collect()
             }))),
             ModuleCall::Call(order) => call(shared, &order).map(ModuleAnswer::Value),
+            ModuleCall::Canary(call) => canaries::answer(shared, call, who),
             ModuleCall::Drain { connection, reason, deadline } => {
                 if shared.drain(&connection, &reason, deadline) {
                     return Ok(ModuleAnswer::Done);

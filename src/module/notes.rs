@@ -10,11 +10,15 @@ use uuid::Uuid;
 
 use crate::sys::files::{self, NEW_SUFFIX};
 use crate::sys::procfs::boot_id;
+use crate::wire::canary::Canary;
 use crate::wire::error::Error;
 use crate::wire::module_note::ModuleNote;
 
 /// The largest note, in bytes: a registration is one message.
 const LEN_MAX: u64 = 5 << 20;
+/// The note of all canaries, and the most of it that is read, in bytes.
+const CANARIES: &str = "canaries";
+const CANARIES_LEN_MAX: u64 = 256 << 20;
 
 /// The directory. Only one thread of this host writes there.
 #[derive(Debug)]
@@ -36,6 +40,20 @@ impl Notes {
         files::replace(&path, 0o600, &note.encode())
     }
 
+    pub fn write_canaries(&self, all: &[Canary]) -> io::Result<()> {
+        files::replace(&self.0.join(CANARIES), 0o600, &Canary::encode_all(all))
+    }
+
+    /// What was noted of canaries: it holds also when the machine has begun again.
+    pub fn canaries(&self) -> Result<Vec<Canary>, String> {
+        let path = self.0.join(CANARIES);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let bytes = files::private(&path, CANARIES_LEN_MAX)?;
+        Canary::decode_all(&bytes).map_err(|e| e.message)
+    }
+
     /// None is none to forget.
     pub fn forget(&self, id: &str) {
         let _ = self.path(id).map(fs::remove_file);
@@ -55,7 +73,7 @@ impl Notes {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let id = entry.file_name().to_string_lossy().into_owned();
             // What a crash has left of a file that was being written.
-            if id.ends_with(NEW_SUFFIX) {
+            if id == CANARIES || id.ends_with(NEW_SUFFIX) {
                 continue;
             }
             let read = self.path(&id).ok_or("it is none of a connection".to_owned()).and_then(|path| {
@@ -103,6 +121,21 @@ mod tests {
         assert!(!path.join(&ids[2]).exists());
         ids.iter().for_each(|id| notes.forget(id));
         assert!(notes.all().0.is_empty());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn canaries_are_found_again_beside_registrations() {
+        let path = std::env::temp_dir().join(format!("provost-module-notes-canaries-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let notes = Notes::open(&path).unwrap();
+        assert_eq!(notes.canaries(), Ok(Vec::new()));
+        let all = vec![Canary::sample()];
+        notes.write_canaries(&all).unwrap();
+        assert_eq!(notes.canaries(), Ok(all));
+        assert_eq!(notes.all(), (Vec::new(), Vec::new()));
+        fs::write(path.join(CANARIES), [0xff]).unwrap();
+        assert!(notes.canaries().is_err());
         fs::remove_dir_all(&path).unwrap();
     }
 

@@ -15,6 +15,8 @@ pub enum Work {
     Job(Job),
     /// The note of this connection is to be as the plane is.
     Note(String),
+    /// The same of canaries.
+    Canaries,
 }
 
 #[derive(Default)]
@@ -28,6 +30,7 @@ struct Inner {
     jobs: VecDeque<Job>,
     /// Connections that have changed.
     notes: BTreeSet<String>,
+    canaries_changed: bool,
 }
 
 impl Recorder {
@@ -48,12 +51,21 @@ impl Recorder {
         self.changed.notify_one();
     }
 
-    /// Waits for something to do.
+    /// A canary has changed.
+    pub fn note_canaries(&self) {
+        self.inner.lock().canaries_changed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to do: jobs come last, so that what changed before one is noted before it.
     pub fn next(&self) -> Work {
         let mut inner = self.inner.lock();
         loop {
             if let Some(id) = inner.notes.pop_first() {
                 return Work::Note(id);
+            }
+            if std::mem::take(&mut inner.canaries_changed) {
+                return Work::Canaries;
             }
             if let Some(job) = inner.jobs.pop_front() {
                 return Work::Job(job);

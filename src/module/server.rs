@@ -214,7 +214,12 @@ mod tests {
     fn a_heartbeat_of_a_connection_that_is_gone_is_not_acknowledged() {
         let path = std::env::temp_dir().join(format!("provost-module-server-{}", Uuid::new_v4()));
         let notes = Notes::open(&path).unwrap();
-        let shared = Arc::new(Shared::new(ModuleLimits::default(), notes, Arc::new(|_: &str| ())));
+        let shared = Arc::new(Shared::new(
+            ModuleLimits::default(),
+            notes,
+            Arc::new(|_: &str| ()),
+            Arc::new(|_, _: &str, _: &str| ()),
+        ));
         let (owner, outbox) = (Owner::default(), Arc::default());
         let mut bound = Bound { shared, owner, outbox, id: Some("gone".to_owned()) };
         let payload = Some(Payload::Heartbeat(proto::Heartbeat::default()));

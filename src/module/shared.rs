@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use grpcio::{RpcStatus, RpcStatusCode};
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
@@ -25,11 +26,15 @@ use crate::rpc::services::constellation::control_message::Payload;
 use crate::sdk::module::protocol::PROTOCOL_VERSION;
 use crate::sys::clock;
 use crate::sys::procfs::boot_id;
+use crate::wire::error::{Code, Error};
+use crate::wire::event::EventKind;
 use crate::wire::module_note::ModuleNote;
 use crate::wire::time::millis;
 
 /// Where a line for the log goes.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+/// Where an event of the service goes: its kind, its cause, and more in words.
+pub type Tell = Arc<dyn Fn(EventKind, &str, &str) + Send + Sync>;
 
 /// The plane behind its lock, and what belongs to it.
 pub struct Shared {
@@ -46,11 +51,12 @@ pub struct Shared {
     freed: Condvar,
     boot: String,
     say: Say,
+    tell: Tell,
 }
 
 impl Shared {
     /// With what an earlier host has left in the notes.
-    pub fn new(limits: ModuleLimits, notes: Notes, say: Say) -> Self {
+    pub fn new(limits: ModuleLimits, notes: Notes, say: Say, tell: Tell) -> Self {
         let shared = Self {
             plane: Mutex::new(Plane::new(limits)),
             changed: Condvar::new(),
@@ -62,8 +68,10 @@ impl Shared {
             freed: Condvar::new(),
             boot: boot_id(),
             say,
+            tell,
         };
         shared.restore();
+        shared.restore_canaries();
         shared
     }
 
@@ -109,7 +117,46 @@ impl Shared {
 
     /// Asks or changes the plane.
     pub fn with<T>(&self, work: impl FnOnce(&mut Plane) -> T) -> T {
-        work(&mut self.plane.lock())
+        let mut plane = self.plane.lock();
+        let result = work(&mut plane);
+        let is_news = plane.settle(clock::now_ms);
+        drop(plane);
+        if is_news {
+            self.recorder.note_canaries();
+            self.changed.notify_all();
+            self.freed.notify_all();
+        }
+        result
+    }
+
+    fn restore_canaries(&self) {
+        match self.notes.canaries() {
+            Ok(all) => self.with(|plane| plane.restore_canaries(all, clock::now_ms())),
+            Err(why) => (self.say)(&format!("the canaries of modules are lost: {why}")),
+        }
+    }
+
+    /// Waits until what has changed is noted.
+    pub fn until_noted(&self) -> Result<(), Error> {
+        let (noted, is_noted) = bounded(1);
+        let busy = || Error::new(Code::Failed, "too many registrations are under way").hint("try it again");
+        if !self.recorder.submit(Box::new(move || _ = noted.send(()))) {
+            return Err(busy());
+        }
+        is_noted.recv().map_err(|_| busy())
+    }
+
+    /// Makes the note of canaries what the plane knows of them, and tells what has happened, in its order.
+    fn write_canaries(&self) {
+        let (news, all) = self.with(|plane| (plane.take_news(), plane.noted_canaries(clock::now_ms())));
+        if let Err(e) = self.notes.write_canaries(&all) {
+            (self.say)(&format!("the canaries of modules are not noted: {e}"));
+        }
+        for each in news {
+            let (kind, detail) = each.event();
+            (self.say)(&format!("{}: {detail}", kind.map_or("canary", EventKind::name)));
+            kind.into_iter().for_each(|kind| (self.tell)(kind, &each.news.cause, &detail));
+        }
     }
 
     /// Does what waits for its turn, for ever.
@@ -118,6 +165,7 @@ impl Shared {
             match self.recorder.next() {
                 Work::Job(job) => job(),
                 Work::Note(id) => self.write_note(&id),
+                Work::Canaries => self.write_canaries(),
             }
         }
     }

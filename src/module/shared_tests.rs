@@ -16,7 +16,7 @@ impl Dir {
     }
 
     fn shared(&self, limits: ModuleLimits) -> Shared {
-        Shared::new(limits, Notes::open(&self.0.join("notes")).unwrap(), Arc::new(|_: &str| ()))
+        Shared::new(limits, Notes::open(&self.0.join("notes")).unwrap(), Arc::new(|_: &str| ()), untold())
     }
 }
 
@@ -26,6 +26,11 @@ impl Drop for Dir {
     }
 }
 
+/// Events go nowhere.
+fn untold() -> Tell {
+    Arc::new(|_, _: &str, _: &str| ())
+}
+
 /// How long something may take that is done at once; what is not done at once takes an hour.
 const SOON: Duration = Duration::from_secs(20);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,7 +38,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A plane with one module, `x.m`, whose only member takes one call at once; the member's id.
 fn with_one(dir: &Dir, limits: ModuleLimits, say: Say) -> (Arc<Shared>, String) {
     let limits = ModuleLimits { member_calls: 1, ..limits };
-    let shared = Shared::new(limits, Notes::open(&dir.0.join("notes")).unwrap(), say);
+    let shared = Shared::new(limits, Notes::open(&dir.0.join("notes")).unwrap(), say, untold());
     let id = shared.register(registration("x", &["m"])).connection_id;
     (Arc::new(shared), id)
 }

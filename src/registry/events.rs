@@ -48,13 +48,22 @@ impl Events {
 
     /// Never waits.
     pub fn tell(&self, kind: EventKind, name: &ProviderName, cause: &str, detail: &str) {
+        self.put(kind, name.process().as_str().to_owned(), cause, detail);
+    }
+
+    /// The same of modules, which have no processes.
+    pub fn tell_of_modules(&self, kind: EventKind, cause: &str, detail: &str) {
+        self.put(kind, String::new(), cause, detail);
+    }
+
+    fn put(&self, kind: EventKind, name: String, cause: &str, detail: &str) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         let gap =
             if dropped > 0 { format!("({dropped} events before this were dropped) ") } else { String::new() };
         let event = Event {
             at: Timestamp::now(),
             mono_ms: clock::now_ms(),
-            name: name.process().as_str().to_owned(),
+            name,
             kind,
             cause: cause.to_owned(),
             detail: format!("{gap}{detail}"),

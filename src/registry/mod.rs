@@ -115,6 +115,11 @@ impl Registry {
         })
     }
 
+    /// Tells the engine what has happened to modules.
+    pub fn tell_of_modules(&self, kind: EventKind, cause: &str, detail: &str) {
+        self.events.tell_of_modules(kind, cause, detail);
+    }
+
     /// Knows where providers are discovered, and looks there by itself where that is wanted.
     pub fn discover_from(self: &Arc<Self>, sources: Sources) -> Result<(), Error> {
         let when = When { plugins: sources.plugins.clone(), interval: sources.interval };

@@ -75,6 +75,14 @@ pub enum EventKind {
     Unfit,
     /// A running process said that it is ready no more.
     Unready,
+    /// A new version of modules is to be tried.
+    CanaryStarted,
+    /// A member of it has passed, or all have.
+    CanaryPromoted,
+    /// A member of it has failed, or goes back with it.
+    CanaryRolledBack,
+    /// A person has ended it.
+    CanaryAborted,
 }
 
 /// An event that has no number and no time yet.
@@ -85,7 +93,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 31] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 35] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -117,6 +125,10 @@ const KINDS: [(EventKind, v1::EventKind, &str); 31] = [
     (EventKind::CircuitBreakerIsolated, v1::EventKind::CircuitBreakerIsolated, "circuit-breaker-isolated"),
     (EventKind::Unfit, v1::EventKind::Unfit, "unfit"),
     (EventKind::Unready, v1::EventKind::Unready, "unready"),
+    (EventKind::CanaryStarted, v1::EventKind::CanaryStarted, "canary-started"),
+    (EventKind::CanaryPromoted, v1::EventKind::CanaryPromoted, "canary-promoted"),
+    (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
+    (EventKind::CanaryAborted, v1::EventKind::CanaryAborted, "canary-aborted"),
 ];
 
 /// The detail of a `Ready` of a run that was ready before.
@@ -169,8 +181,21 @@ impl EventKind {
             | Self::TakenOver
             | Self::Updated
             | Self::Unfit
-            | Self::Unready => false,
+            | Self::Unready
+            | Self::CanaryStarted
+            | Self::CanaryPromoted
+            | Self::CanaryRolledBack
+            | Self::CanaryAborted => false,
         }
+    }
+
+    /// Whether it is about modules: the same.
+    #[must_use]
+    pub fn is_of_modules(self) -> bool {
+        matches!(
+            self,
+            Self::CanaryStarted | Self::CanaryPromoted | Self::CanaryRolledBack | Self::CanaryAborted
+        )
     }
 
     fn to_wire(self) -> v1::EventKind {

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod buffer;
+pub mod canary;
 mod change;
 pub mod envelope;
 pub mod error;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::wire::canary::{self, Canary, CanaryCall};
 use crate::wire::error::Error;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::module_answer::What as AnswerBody;
@@ -28,6 +29,8 @@ pub enum ModuleCall {
     Call(ModuleOrder),
     /// Give a connection nothing new, and end it by then.
     Drain { connection: String, reason: String, deadline: Duration },
+    /// Have a new version tried by a share of the calls.
+    Canary(CanaryCall),
 }
 
 /// A module that is to be executed.
@@ -95,6 +98,7 @@ pub enum ModuleAnswer {
     /// JSON.
     Value(Vec<u8>),
     Done,
+    Canaries(Vec<Canary>),
 }
 
 impl ModuleCall {
@@ -114,6 +118,7 @@ impl ModuleCall {
                 reason: reason.clone(),
                 deadline_ms: millis(*deadline),
             }),
+            Self::Canary(call) => CallBody::Canary(call.to_wire()),
         };
         v1::ModuleCall { what: Some(what) }
     }
@@ -148,6 +153,7 @@ impl ModuleCall {
                 reason: drain.reason,
                 deadline: Duration::from_millis(drain.deadline_ms).min(CALL_TIMEOUT_MAX),
             },
+            CallBody::Canary(call) => Self::Canary(CanaryCall::from_wire(call)?),
         })
     }
 
@@ -156,6 +162,7 @@ impl ModuleCall {
     pub fn change(&self) -> Option<String> {
         match self {
             Self::Drain { connection, .. } => Some(format!("drain module connection {connection:.80}")),
+            Self::Canary(call) => call.change(),
             Self::List | Self::Connections | Self::Call(_) => None,
         }
     }
@@ -184,6 +191,7 @@ impl ModuleAnswer {
             }),
             Self::Value(json) => AnswerBody::Value(json.clone()),
             Self::Done => AnswerBody::Done(true),
+            Self::Canaries(all) => AnswerBody::Canaries(canary::list_to_wire(all)),
         };
         v1::ModuleAnswer { what: Some(what) }
     }
@@ -210,6 +218,7 @@ impl ModuleAnswer {
             }
             AnswerBody::Value(json) => Self::Value(json),
             AnswerBody::Done(_) => Self::Done,
+            AnswerBody::Canaries(all) => Self::Canaries(canary::list_from_wire(all)?),
         })
     }
 }
@@ -292,7 +301,8 @@ mod tests {
         };
         let deadline = Duration::from_secs(1);
         let drain = ModuleCall::Drain { connection: "c".into(), reason: "r".into(), deadline };
-        for call in [ModuleCall::List, ModuleCall::Connections, ModuleCall::Call(order), drain] {
+        let canary = ModuleCall::Canary(CanaryCall::Abort("a".into()));
+        for call in [ModuleCall::List, ModuleCall::Connections, ModuleCall::Call(order), drain, canary] {
             assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
         }
         let info = ModuleInfo {
@@ -310,6 +320,7 @@ mod tests {
             ModuleAnswer::Connections(vec![ModuleConnection::sample()]),
             ModuleAnswer::Value(b"1".to_vec()),
             ModuleAnswer::Done,
+            ModuleAnswer::Canaries(vec![Canary::sample()]),
         ] {
             assert_eq!(ModuleAnswer::from_wire(answer.to_wire()), Ok(answer));
         }

@@ -2,10 +2,12 @@
 """A provider of modules as an author would write one in Python, by docs/modules.md alone.
 
 module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, who, fail, hang, once, trace and words, and
-says so. "again": when its stream ends, it registers again. Its proto folder is in $PROTO, for TLS its certificates in
+says so. "again": when its stream ends, it registers again. Their version is $VERSION (1.0); of "who" every $FAIL_EVERY-th call
+fails, and each takes $SLOW seconds. Its proto folder is in $PROTO, for TLS its certificates in
 $CERTIFICATES, of which it shows none with $ANONYMOUS; with $EXECUTOR it names the executor at that port instead of its own, with $HANG "once" hangs. SIGTERM: it takes
 its modules back and ends."""
 
+import itertools
 import json
 import os
 import queue
@@ -39,9 +41,19 @@ def tagged(value):
     return {"tag": "CInt", "value": value}
 
 
+served = itertools.count(1)
+
+
+def who():
+    time.sleep(float(os.environ.get("SLOW", 0)))
+    if next(served) % int(os.environ.get("FAIL_EVERY", 1 << 60)) == 0:
+        raise RuntimeError("as wanted")
+    return tagged(os.getpid())
+
+
 MODULES = {
     "add": (record(a=INT, b=INT), INT, lambda given: tagged(given["a"]["value"] + given["b"]["value"])),
-    "who": (record(), INT, lambda given: tagged(os.getpid())),
+    "who": (record(), INT, lambda given: who()),
     "fail": (record(), INT, lambda given: 1 // 0),
     "hang": (record(), INT, lambda given: time.sleep(1000)),
     "once": (record(), INT, lambda given: time.sleep(1000) if "HANG" in os.environ else tagged(os.getpid())),
@@ -109,7 +121,8 @@ def register(metadata=()):
     answer = service.Register(
         messages.RegisterRequest(
             namespace=namespace,
-            modules=[messages.ModuleDeclaration(name=name, input_schema=given, output_schema=result, version="1.0")
+            modules=[messages.ModuleDeclaration(name=name, input_schema=given, output_schema=result,
+                                                version=os.environ.get("VERSION", "1.0"))
                      for name, (given, result, _) in MODULES.items()],
             protocol_version=1,
             executor_url=f"localhost:{port}",

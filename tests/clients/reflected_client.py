@@ -163,8 +163,11 @@ call("ValidateProviders")
 call("ShutDownProviders")
 
 # This service has no module plane.
-for name in ("CallModule", "ListModules", "ListModuleConnections", "DrainModuleConnection"):
+canaries = ("StartModuleCanary", "AbortModuleCanary", "ListModuleCanaries")
+for name in ("CallModule", "ListModules", "ListModuleConnections", "DrainModuleConnection", *canaries):
     fields = {"CallModule": {"name": "math.add"}, "DrainModuleConnection": {"connection": "c"}}
+    fields["StartModuleCanary"] = {"namespace": "math", "version": "2"}
+    fields["AbortModuleCanary"] = {"namespace": "math"}
     refused("FAILED_PRECONDITION", name, **fields.get(name, {}))
 
 good(call("Remove", targets=["py-*"], force=True), 3)

@@ -85,6 +85,8 @@ mod h_tls;
 mod h_tree;
 mod harness;
 #[cfg(feature = "gateway")]
+mod i_canary;
+#[cfg(feature = "gateway")]
 mod i_discovery;
 #[cfg(feature = "gateway")]
 mod i_elsewhere;

@@ -19,7 +19,10 @@ impl Engine {
     /// Gives the events their numbers, cut to the room that the feed has for them.
     pub(super) fn announced(&self, events: Vec<Event>) -> Answer {
         let is_named = |e: &Event| e.name.parse::<Name>().is_ok_and(|name| name.is_of_provider());
-        if let Some(e) = events.iter().find(|e| !e.kind.is_of_provider() || !is_named(e) || e.id.is_some()) {
+        let is_its_own = |e: &Event| {
+            (e.kind.is_of_provider() && is_named(e)) || (e.kind.is_of_modules() && e.name.is_empty())
+        };
+        if let Some(e) = events.iter().find(|e| !is_its_own(e) || e.id.is_some()) {
             let e = format!("an event {} is not for the host of providers to tell", e.kind.name());
             return Err(Error::new(Code::Refused, e).into());
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::guard::breaker::Breaker;
+use crate::module::canary::{Seen, Standing};
 use crate::module::executor::ExecutorAddress;
 use crate::module::owner::Owner;
 use crate::module::plane::state::State;
@@ -69,6 +70,9 @@ pub struct Connection {
     /// By module.
     pub counters: HashMap<String, Counters>,
     pub last_error: String,
+    /// What a canary of its group says, and why if it is held.
+    pub(super) standing: Standing,
+    pub(super) why_held: String,
     /// Ejects it for a while where calls of it keep failing.
     pub(super) breaker: Breaker,
     /// By when something has to have come, ms: its stream, a heartbeat, an answer of its executor, or the end
@@ -109,6 +113,19 @@ impl Connection {
 
     /// Why it gets no calls now; none: it does. How many it has already is not looked at.
     pub fn out(&self) -> Option<String> {
+        self.fault().or_else(|| (self.standing == Standing::Held).then(|| self.why_held.clone()))
+    }
+
+    /// As a canary sees it.
+    pub(super) fn seen(&self) -> Seen {
+        let mut versions: Vec<_> = self.modules.values().map(|module| module.version.clone()).collect();
+        versions.sort();
+        versions.dedup();
+        Seen { executor: self.executor.to_string(), versions, out: self.fault() }
+    }
+
+    /// The same as far as it is its own.
+    fn fault(&self) -> Option<String> {
         if !self.state.takes_calls() {
             return Some(self.state.name().to_owned());
         }

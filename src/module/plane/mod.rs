@@ -4,17 +4,21 @@
 //! A namespace belongs to a provider alone, or to the members of a group. What a request that is rejected
 //! whole has asked for leaves no trace; everything that is taken in is taken in at once.
 
+mod canaries;
+pub mod canary_news;
 pub mod connection;
 mod pool;
 pub mod register;
 mod state;
 pub mod turns;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::module::canary::track::Track;
 use crate::module::executor::ExecutorAddress;
 use crate::module::owner::Owner;
+use crate::module::plane::canary_news::CanaryNews;
 use crate::module::plane::connection::{Connection, Counters, Module, Reach};
 use crate::module::plane::pool::Pool;
 use crate::module::plane::state::{Event, State};
@@ -57,11 +61,25 @@ pub struct Plane {
     pools: HashMap<String, Pool>,
     /// The last one that was given to a call that waits.
     last_number: u64,
+    /// By namespace.
+    canaries: BTreeMap<String, Track>,
+    /// Namespaces with canaries in which something has changed since they were looked at.
+    stale: BTreeSet<String>,
+    /// What nobody was given yet.
+    news: Vec<CanaryNews>,
 }
 
 impl Plane {
     pub fn new(limits: ModuleLimits) -> Self {
-        Self { limits, connections: HashMap::new(), pools: HashMap::new(), last_number: 0 }
+        Self {
+            limits,
+            connections: HashMap::new(),
+            pools: HashMap::new(),
+            last_number: 0,
+            canaries: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            news: Vec::new(),
+        }
     }
 
     /// All connections by their id, in the order of their ids.
@@ -179,6 +197,7 @@ impl Plane {
     /// What has to end, and who is to be told something.
     pub fn sweep(&mut self, now_ms: u64) -> Sweep {
         let mut sweep = Sweep::default();
+        self.canaries_due(now_ms);
         let over: Vec<_> = self
             .connections
             .iter()
@@ -220,7 +239,7 @@ impl Plane {
             };
             c.probe_due().map_or(deadline_ms, |due| due.min(deadline_ms))
         });
-        dues.min()
+        dues.chain(self.canaries.values().filter_map(Track::due)).min()
     }
 
     /// Puts a connection at the end of the pools of its modules.
@@ -230,6 +249,7 @@ impl Plane {
             let pool = self.pools.entry(format!("{}.{name}", connection.namespace)).or_default();
             pool.members.push(id.to_owned());
         }
+        self.touch(&connection.namespace.clone());
     }
 
     /// Takes a connection out of the pools. The turns of the others stay as they are, and the places of calls
@@ -244,8 +264,11 @@ impl Plane {
                 self.pools.remove(&qualified);
             }
         }
+        self.touch(&connection.namespace.clone());
     }
 }
 
+#[cfg(test)]
+mod canary_tests;
 #[cfg(test)]
 mod tests;

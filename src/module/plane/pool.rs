@@ -13,6 +13,8 @@ pub struct Pool {
     /// The numbers of calls that wait until a member has less to do.
     pub waiting: VecDeque<u64>,
     pub retries: RetryBudget,
+    /// What the member on trial is owed of the calls, in parts of one.
+    pub owed: u32,
 }
 
 impl Pool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::guard::breaker::{Breaker, BreakerSettings};
+use crate::module::canary::Standing;
 use crate::module::executor::ExecutorAddress;
 use crate::module::names::{check_module, check_namespace, is_reserved};
 use crate::module::owner::Owner;
@@ -134,6 +135,8 @@ impl Plane {
             in_flight: 0,
             counters: HashMap::new(),
             last_error: String::new(),
+            standing: Standing::Usual,
+            why_held: String::new(),
             breaker: Breaker::new(OUTLIER, now_ms),
             deadline_ms: begin.deadline_ms,
             next_report_ms: u64::MAX,

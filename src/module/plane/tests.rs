@@ -9,7 +9,7 @@ use crate::sdk::module::schema::Type;
 const BEAT: u64 = 15_000;
 const CONTROL: u64 = 30_000;
 
-fn plane() -> Plane {
+pub fn plane() -> Plane {
     Plane::new(ModuleLimits::default())
 }
 
@@ -18,7 +18,7 @@ fn declared(name: &str) -> Declared {
     Declared { name: name.into(), input: Ok(Type::Int), output: Ok(Type::Int), version, description }
 }
 
-fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&str]) -> Registration {
+pub fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&str]) -> Registration {
     Registration {
         namespace: namespace.into(),
         group: group.map(Into::into),
@@ -31,7 +31,7 @@ fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&str])
 }
 
 /// Registers; the reasons of the rejections.
-fn register(plane: &mut Plane, id: &str, r: Registration) -> Vec<String> {
+pub fn register(plane: &mut Plane, id: &str, r: Registration) -> Vec<String> {
     plane.register(r, id, 0).results.into_iter().filter_map(|(_, result)| result.err()).collect()
 }
 
@@ -40,17 +40,17 @@ fn next_at(plane: &mut Plane, name: &str, tried: &[String], now_ms: u64) -> Resu
     plane.next(name, tried, None, now_ms).map_err(|nobody| plane.why_none(nobody, name, tried))
 }
 
-fn next(plane: &mut Plane, name: &str, tried: &[String]) -> Result<Member, NoMember> {
+pub fn next(plane: &mut Plane, name: &str, tried: &[String]) -> Result<Member, NoMember> {
     next_at(plane, name, tried, 0)
 }
 
-fn end(plane: &mut Plane, member: Member, said: Said, now_ms: u64) {
+pub fn end(plane: &mut Plane, member: Member, said: Said, now_ms: u64) {
     let error = (said != Said::Answered).then(|| "cannot connect".to_owned());
     plane.done(member, Ended { said, error, took_us: 3000 }, now_ms);
 }
 
 /// Who is next for this module, as a call that ends at once.
-fn turn(plane: &mut Plane, name: &str) -> String {
+pub fn turn(plane: &mut Plane, name: &str) -> String {
     let member = next(plane, name, &[]).unwrap();
     let id = member.id.clone();
     end(plane, member, Said::Answered, 0);

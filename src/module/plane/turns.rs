@@ -1,12 +1,16 @@
 //! Whose turn it is to execute a module, and what a call says about the one that has executed it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::guard::breaker::{Outcome, Pass};
+use crate::module::canary::track::Track;
+use crate::module::canary::{Call, Standing};
 use crate::module::executor::ExecutorAddress;
 use crate::module::plane::Plane;
 use crate::module::plane::connection::{Module, Reach};
 use crate::module::plane::state::State;
+use crate::wire::canary::Part;
 use crate::wire::time::millis;
 
 /// Whose turn it is.
@@ -17,6 +21,23 @@ pub struct Member {
     /// Without the namespace.
     pub name: String,
     pass: Pass,
+    counted: Option<Counted>,
+}
+
+/// A call that a canary counts.
+#[derive(Debug)]
+struct Counted {
+    namespace: String,
+    /// Of the canary.
+    serial: u64,
+    begun_ms: u64,
+}
+
+/// Who is asked first: a canary has a member on trial beside those that take turns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Usual,
+    OnTrial,
 }
 
 /// Why there is no member for a call.
@@ -63,6 +84,9 @@ pub struct Ended {
 impl Plane {
     /// Whose turn it is to execute this module, among those that were not tried yet. `number`: of the
     /// caller in the queue.
+    ///
+    /// A member on trial gets exactly its share of the calls that it can take; what others cannot take it
+    /// gets, too, but not what they are only too busy for.
     pub fn next(
         &mut self,
         qualified: &str,
@@ -70,7 +94,43 @@ impl Plane {
         number: Option<u64>,
         now_ms: u64,
     ) -> Result<Member, Nobody> {
-        let (_, name) = qualified.rsplit_once('.').ok_or(Nobody::Out)?;
+        let (namespace, _) = qualified.rsplit_once('.').ok_or(Nobody::Out)?;
+        let Some(share) = self.canaries.get(namespace).and_then(Track::share) else {
+            return self.next_of(Side::Usual, qualified, tried, number, now_ms);
+        };
+        // A call that is tried once more is the same call.
+        let share = if tried.is_empty() { share.ten_thousandths() } else { 0 };
+        let owed = self.pools.get(qualified).map_or(0, |pool| pool.owed) + share;
+        let is_owed = share > 0 && owed >= Part::WHOLE;
+        let mut found = Err(Nobody::Out);
+        if is_owed {
+            found = self.next_of(Side::OnTrial, qualified, tried, number, now_ms);
+        }
+        let was_given = found.is_ok();
+        if !was_given {
+            found = self.next_of(Side::Usual, qualified, tried, number, now_ms);
+        }
+        if !is_owed && matches!(found, Err(Nobody::Out)) {
+            found = self.next_of(Side::OnTrial, qualified, tried, number, now_ms);
+        }
+        if found.is_ok()
+            && let Some(pool) = self.pools.get_mut(qualified)
+        {
+            // One turn at most can be made up for.
+            pool.owed = if was_given { owed - Part::WHOLE } else { owed.min(Part::WHOLE) };
+        }
+        found
+    }
+
+    fn next_of(
+        &mut self,
+        side: Side,
+        qualified: &str,
+        tried: &[String],
+        number: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Member, Nobody> {
+        let (namespace, name) = qualified.rsplit_once('.').ok_or(Nobody::Out)?;
         let mut is_busy = false;
         if let Some(pool) = self.pools.get_mut(qualified) {
             let is_first = pool.waiting.front().is_none_or(|first| Some(*first) == number);
@@ -79,7 +139,12 @@ impl Plane {
                 let at = (pool.next + n) % len;
                 let id = pool.members[at].clone();
                 let Some(connection) = self.connections.get_mut(&id) else { continue };
-                if tried.contains(&id) || !connection.state.takes_calls() {
+                let is_of_side = match connection.standing {
+                    Standing::Usual | Standing::Promoted => side == Side::Usual,
+                    Standing::OnTrial => side == Side::OnTrial,
+                    Standing::Held => false,
+                };
+                if !is_of_side || tried.contains(&id) || !connection.state.takes_calls() {
                     continue;
                 }
                 if matches!(connection.reach, Reach::Deaf(_)) || !connection.modules.contains_key(name) {
@@ -90,14 +155,28 @@ impl Plane {
                     continue;
                 }
                 let Ok(pass) = connection.breaker.ask(now_ms) else { continue };
-                pool.next = (at + 1) % len;
+                if side == Side::Usual {
+                    pool.next = (at + 1) % len;
+                }
                 if tried.is_empty() {
                     pool.retries.earn();
                 }
                 connection.in_flight += 1;
                 connection.counters.entry(name.to_owned()).or_default().requests += 1;
                 let executor = connection.executor.clone();
-                return Ok(Member { id, executor, name: name.to_owned(), pass });
+                let counted = match connection.standing {
+                    Standing::Promoted | Standing::OnTrial => self.canaries.get_mut(namespace),
+                    Standing::Usual | Standing::Held => None,
+                };
+                let counted = counted.and_then(|track| {
+                    track.begin_call(&executor.to_string(), now_ms);
+                    Some(Counted {
+                        namespace: namespace.to_owned(),
+                        serial: track.serial()?,
+                        begun_ms: now_ms,
+                    })
+                });
+                return Ok(Member { id, executor, name: name.to_owned(), pass, counted });
             }
         }
         Err(if is_busy { Nobody::Busy } else { Nobody::Out })
@@ -175,6 +254,7 @@ impl Plane {
     /// connection is gone.
     pub fn done(&mut self, member: Member, ended: Ended, now_ms: u64) -> Option<bool> {
         let patient_ms = millis(self.limits.heartbeat_timeout);
+        self.count(&member, &ended, now_ms);
         let connection = self.connections.get_mut(&member.id)?;
         connection.in_flight = connection.in_flight.saturating_sub(1);
         let error = ended.error.clone().unwrap_or_default();
@@ -209,6 +289,19 @@ impl Plane {
         Some(connection.probe_due_ms == Some(now_ms))
     }
 
+    /// A canary counts the call, also of a member that has left meanwhile.
+    fn count(&mut self, member: &Member, ended: &Ended, now_ms: u64) {
+        let Some(Counted { namespace, serial, begun_ms }) = &member.counted else { return };
+        let took = Duration::from_micros(ended.took_us);
+        let call = Call { failed: ended.error.is_some(), took };
+        let call = (ended.said != Said::Nothing).then_some(call);
+        let executor = member.executor.to_string();
+        let track = self.canaries.get_mut(namespace);
+        if track.is_some_and(|track| track.end_call(*serial, &executor, *begun_ms, call, now_ms)) {
+            self.touch(namespace);
+        }
+    }
+
     /// An executor was probed: why it does not answer, if it does not. Which one, if that is new.
     pub fn probed(&mut self, id: &str, result: Result<(), String>, now_ms: u64) -> Option<String> {
         let limit_ms = millis(self.limits.heartbeat_timeout);
@@ -231,6 +324,8 @@ impl Plane {
             }
         }
         let is_deaf = matches!(connection.reach, Reach::Deaf(_));
-        (is_deaf != was_deaf).then(|| format!("{} at {}", connection.namespace, connection.executor))
+        let (namespace, executor) = (connection.namespace.clone(), connection.executor.to_string());
+        self.touch(&namespace);
+        (is_deaf != was_deaf).then(|| format!("{namespace} at {executor}"))
     }
 }

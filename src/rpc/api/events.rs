@@ -11,7 +11,8 @@ const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind a
     Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
     Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
     ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
-    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready; EnvChanged = EnvironmentChanged
+    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready CanaryStarted CanaryPromoted
+    CanaryRolledBack CanaryAborted; EnvChanged = EnvironmentChanged
 };
 
 impl From<Event> for api::ProcessEvent {

@@ -6,6 +6,7 @@
 //! neither holds the other back.
 
 pub(crate) mod answers;
+mod canaries;
 mod events;
 mod health;
 mod modules;
