@@ -143,7 +143,8 @@
 //! | [`client`] | the library | `sys`, `wire`, `ring`, `tls`, `rpc` |
 //! | [`gateway`] | gRPC for others | `sys`, `wire`, `guard`, `tls`, `meter`, `access`, `rpc`, `client` |
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `tls`, `rpc` |
-//! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `tls`, `rpc`, `client`, `sdk` |
+//! | [`schema`] | JSON Schemas of configurations, which strangers write | `sys`, `wire` |
+//! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `tls`, `rpc`, `client`, `sdk`, `schema` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `guard`, `tls`, `meter`, `rpc`, `sdk` |
 //! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `client`, `provider`, `registry`, `module` |
@@ -267,6 +268,8 @@ pub mod registry;
 pub mod ring;
 #[cfg(feature = "gateway")]
 pub mod rpc;
+#[cfg(feature = "gateway")]
+pub mod schema;
 #[cfg(feature = "gateway")]
 pub mod sdk;
 pub mod sys;

@@ -10,7 +10,7 @@ use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::config;
-use crate::config::discovery;
+use crate::config::{discovery, plugins};
 use crate::host;
 use crate::registry::discovery::{Found, Origin, Sources};
 use crate::registry::settings::DiscoverySettings;
@@ -70,26 +70,29 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
 
 /// Where providers are discovered: the configuration is read again for that.
 fn sources(settings: &DiscoverySettings, config: Option<PathBuf>, state: Option<PathBuf>) -> Sources {
-    let (plugins, interval) = (settings.plugin_path.clone(), settings.auto_refresh_interval);
+    let (directory, interval) = (settings.plugin_path.clone(), settings.auto_refresh_interval);
     let mut used = Vec::new();
     // The configuration was read just now; it is looked at again by the clock alone.
-    if config.is_some() && (plugins.is_some() || interval.is_some() || settings.is_environment_used) {
+    if config.is_some() && (directory.is_some() || interval.is_some() || settings.is_environment_used) {
         used.push(Origin::Config);
     }
-    used.extend(plugins.as_ref().map(|_| Origin::Plugin));
+    used.extend(directory.as_ref().map(|_| Origin::Plugin));
     used.extend(settings.is_environment_used.then_some(Origin::Environment));
-    let (settings, directory) = (settings.clone(), plugins.clone());
+    let (settings, watched) = (settings.clone(), directory.clone());
     let look_at = move |origin| match origin {
         Origin::Config => {
             let load = |path: &PathBuf| config::load(path, state.as_deref());
             let config = config.as_ref().map(load).transpose()?.unwrap_or_default();
             Ok(discovery::of_config(config.providers.definitions))
         }
-        Origin::Plugin => directory.as_deref().map_or_else(|| Ok(Found::default()), discovery::of_plugins),
+        Origin::Plugin => match directory.as_deref() {
+            Some(directory) => plugins::of_plugins(directory, &settings.policy),
+            None => Ok(Found::default()),
+        },
         Origin::Environment => discovery::of_environment(&settings),
         Origin::Api => Ok(Found::default()),
     };
-    Sources { used, look_at: Arc::new(look_at), plugins, interval }
+    Sources { used, look_at: Arc::new(look_at), plugins: watched, interval }
 }
 
 #[cfg(test)]

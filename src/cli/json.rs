@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::text;
 use crate::sys::signal;
-use crate::wire::error::Error;
+use crate::wire::error::{Detail, Error};
 pub use crate::wire::json::{base64, event, exit, time};
 use crate::wire::process::{Process, StartFailure};
 use crate::wire::reply::{Chunk, Gap, Item, Service, Upgraded};
@@ -88,6 +88,10 @@ pub fn error(e: &Error) -> Value {
     let mut out = json!({ "code": e.code.name(), "message": e.message, "hint": e.hint });
     if !e.reason.is_empty() {
         out["reason"] = e.reason.as_str().into();
+    }
+    if !e.details.is_empty() {
+        let detail = |d: &Detail| json!({ "path": d.path, "message": d.message });
+        out["details"] = e.details.iter().map(detail).collect();
     }
     out
 }

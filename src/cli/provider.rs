@@ -18,7 +18,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, quoted};
 use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, Provider, ProviderAnswer, ProviderCall, ProviderEnvironment, ProviderName,
-    SET_DEFAULT,
+    SCHEMA_LEN_MAX, SET_DEFAULT,
 };
 use crate::wire::provider_rules::{ShownStderr, Tls};
 use crate::wire::remote_end::{EndFiles, RemoteEnd};
@@ -39,6 +39,7 @@ macro_rules! definition_options {
                              machine alone; elsewhere with --client-cert FILE, --client-key FILE and
                              --client-ca FILE (of PEM, on the service's machine)
       --config JSON          Its configuration: an object, or @FILE, or @- for standard input
+      --schema JSON          A JSON Schema that the configuration has to fit, or @FILE (repeat it)
       --source FILE          The file that the configuration comes from
       --user USER            As whom it runs
       --group GROUP          With this group
@@ -116,6 +117,7 @@ pub struct Given {
     pub set: Option<String>,
     definition: Definition,
     config: Option<String>,
+    schemas: Vec<String>,
     allowed: Vec<String>,
     is_clear: bool,
     unwrap: bool,
@@ -179,6 +181,7 @@ impl Given {
             "--client-key" => self.files.key = path_of(option, arguments)?,
             "--client-ca" => self.files.ca = path_of(option, arguments)?,
             "--config" => self.config = Some(arguments.value(option)?),
+            "--schema" => self.schemas.push(arguments.value(option)?),
             "--source" => definition.source_file_path = arguments.value(option)?,
             "--user" => definition.user = Some(arguments.value(option)?),
             "--group" => definition.group = Some(arguments.value(option)?),
@@ -255,6 +258,7 @@ impl Given {
             })?;
         }
         definition.config = self.config.as_deref().map(config).transpose()?.unwrap_or_default();
+        definition.schemas = self.schemas.iter().map(|given| schema(given)).collect::<Result<_, _>>()?;
         definition.environment = match (self.is_clear, self.allowed) {
             (true, allowed) if allowed.is_empty() => ProviderEnvironment::Clear,
             (false, allowed) if allowed.is_empty() => ProviderEnvironment::Inherit,
@@ -272,6 +276,12 @@ fn config(given: &str) -> Result<Vec<u8>, Error> {
             .hint("write --config '{\"key\": \"value\"}', or --config @FILE")
     })?;
     Ok(value::to_struct(map)?.encode_to_vec())
+}
+
+/// A schema; whether it is one is looked at by the host.
+fn schema(given: &str) -> Result<String, Error> {
+    let text = text::given("--schema", given, SCHEMA_LEN_MAX)?;
+    String::from_utf8(text).map_err(|_| Error::usage("the schema is not UTF-8 text"))
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {

@@ -13,6 +13,10 @@ mod guard;
 #[cfg(feature = "gateway")]
 mod modules;
 mod needs;
+#[cfg(feature = "gateway")]
+pub mod plugins;
+#[cfg(feature = "gateway")]
+mod policy;
 mod processes;
 #[cfg(feature = "gateway")]
 mod providers;

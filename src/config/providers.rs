@@ -192,7 +192,7 @@ pub(super) fn set_proof(table: &mut Section<'_>, definition: &mut Definition) ->
 }
 
 /// Limits and landlock, as those of a process are written.
-fn confine(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
+pub(super) fn confine(table: &mut Section<'_>, definition: &mut Definition) -> Result<(), Error> {
     let mut spec = Spec::new([""; 0]);
     for key in ["limits", "landlock_read", "landlock_write", "landlock_optional"] {
         if let (Some(value), Some(field)) = (table.value(key), fields::field(key)) {

@@ -1,9 +1,12 @@
 //! `[registry]`: when calls of a provider are refused, and how long its users may take to leave it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::discovery;
-use crate::config::section::Section;
+use crate::config::section::{At, Section};
+use crate::config::{discovery, policy};
 use crate::guard::breaker::BreakerSettings;
 use crate::registry::health::HealthSettings;
 use crate::registry::settings::RegistrySettings;
@@ -13,7 +16,9 @@ use crate::wire::registry::INTERVAL_MIN;
 pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let or = RegistrySettings::default();
     let breaker = section.section("circuit_breaker")?.map(breaker).transpose()?.unwrap_or(or.breaker);
-    let discovery = section.section("discovery")?.map(discovery::read).transpose()?.unwrap_or_default();
+    let mut discovery = section.section("discovery")?.map(discovery::read).transpose()?.unwrap_or_default();
+    discovery.policy = section.section("plugins")?.map(policy::read).transpose()?.unwrap_or_default();
+    let schemas = section.section("schemas")?.map(schemas).transpose()?.unwrap_or_default();
     let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
@@ -26,7 +31,21 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
         graceful_shutdown_timeout = span("graceful_shutdown_timeout", graceful_shutdown_timeout)?;
         lifecycle.finish()?;
     }
-    Ok(RegistrySettings { breaker, health, discovery, dispose_timeout, graceful_shutdown_timeout })
+    Ok(RegistrySettings { breaker, health, discovery, schemas, dispose_timeout, graceful_shutdown_timeout })
+}
+
+/// `[registry.schemas]`: `TYPE = "FILE"`. They are read where they are used, so that a bad one harms its own
+/// type alone.
+fn schemas(section: Section<'_>) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let source = section.source();
+    let here = source.path.parent().unwrap_or(Path::new(""));
+    let one = |(kind, path): (At<String>, At<Cow<'_, str>>)| {
+        if path.value.is_empty() || path.value.contains('\0') {
+            return Err(source.bad(&path, "it is the path of a schema"));
+        }
+        Ok((kind.value, here.join(&*path.value)))
+    };
+    section.texts()?.into_iter().map(one).collect()
 }
 
 fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {

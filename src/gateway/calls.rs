@@ -365,7 +365,7 @@ fn reply(item: StreamItem) -> Reply {
     match item {
         StreamItem::Chunk(chunk) => Reply::Chunk(chunk),
         StreamItem::Gap(gap) => Reply::Gap(gap),
-        StreamItem::Ended(item) => Reply::Item(item),
+        StreamItem::Ended(item) => Reply::Item(*item),
     }
 }
 

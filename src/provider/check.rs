@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::provider::alias::Phase;
+use crate::provider::config;
 use crate::provider::failure::Failure;
-use crate::provider::references;
 use crate::provider::{Alias, Providers};
 use crate::wire::error::Error;
 use crate::wire::provider::{Definition, ProviderAnswer, ProviderName};
@@ -23,9 +23,14 @@ impl Providers {
     pub fn could_start(&self, name: &ProviderName, definition: &Definition) -> Result<(), Error> {
         let look = || {
             self.site.check(definition)?;
-            references::resolved(&definition.config).map(drop)
+            config::given(definition).map(drop)
         };
         look().map_err(|failure: Failure| failure.error(name))
+    }
+
+    /// Whether its configuration fits, as far as that is seen before it is started.
+    pub fn fits(name: &ProviderName, definition: &Definition) -> Result<(), Error> {
+        config::check(definition).map_err(|failure| failure.error(name))
     }
 
     /// Takes down the end of a run that has ended by itself, and returns how; none: it goes on, or its end is

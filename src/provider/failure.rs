@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::wire::error::{Code, EXECUTABLE_MISMATCH, Error};
+use crate::wire::error::{Code, Detail, EXECUTABLE_MISMATCH, Error};
 use crate::wire::id::quoted;
 use crate::wire::process::{End, Exit};
 use crate::wire::provider::ProviderName;
@@ -130,6 +130,8 @@ pub enum Failure {
     /// Its configuration names what is not there.
     BadConfig {
         why: String,
+        /// Each fault where it is.
+        details: Vec<Detail>,
     },
     /// It did not end by itself.
     Killed,
@@ -286,7 +288,9 @@ impl Failure {
     #[must_use]
     pub fn error(&self, name: &ProviderName) -> Error {
         let (message, hint) = self.words(name);
-        Error::new(self.code(), format!("provider {name}: {message}")).hint(hint).reason(self.reason())
+        let details = if let Self::BadConfig { details, .. } = self { details.clone() } else { Vec::new() };
+        let e = Error::new(self.code(), format!("provider {name}: {message}"));
+        e.hint(hint).reason(self.reason()).details(details)
     }
 
     /// As a client is told that wants to hear more than the definition says. It is in the hint: messages go
@@ -399,9 +403,13 @@ impl Failure {
             Self::Crashed { ending } => {
                 (format!("ended in the middle of the call: {}", ending.text()), "the next call starts it again".into())
             }
-            Self::BadConfig { why } => (
-                format!("its configuration cannot be resolved: {why}"),
-                "variables are those that the service was started with".into(),
+            Self::BadConfig { why, .. } => (
+                format!("its configuration {why}"),
+                if why.starts_with("cannot be resolved") {
+                    "variables are those that the service was started with".into()
+                } else {
+                    "--json shows each place that is wrong, as a JSON pointer".into()
+                },
             ),
             Self::Killed => ("did not end by itself and was killed".into(), logs()),
             Self::Busy { max } => (format!("has {max} calls waiting already"), "come again in a moment".into()),

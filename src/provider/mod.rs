@@ -14,6 +14,7 @@ mod binary;
 mod calls;
 mod cancel;
 mod check;
+mod config;
 mod current;
 mod dial;
 mod end;
@@ -152,12 +153,12 @@ impl Providers {
         if shown < ShownStderr::All {
             return Ok(answer);
         }
-        let config = definition.map(|d| d.config.clone()).unwrap_or_default();
+        let definition = definition.unwrap_or_default();
         // The call is done, whether or not this can be told.
         let said = self
             .site
             .client()
-            .map(|mut client| said::since(&mut client, &self.process_of(&name), begun, &config));
+            .map(|mut client| said::since(&mut client, &self.process_of(&name), begun, &definition));
         let said = said.unwrap_or_default();
         Ok(if said.is_empty() { answer } else { ProviderAnswer::Said(said, Box::new(answer)) })
     }
@@ -526,6 +527,7 @@ fn differs(present: &Definition, given: &Definition) -> String {
     }
     let parts = [
         ("configuration", present.config != given.config),
+        ("schema", present.schemas != given.schemas),
         ("source file", present.source_file_path != given.source_file_path),
         ("user or group", (&present.user, &present.group) != (&given.user, &given.group)),
         ("working directory", present.cwd != given.cwd),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::sys::files::{self, NEW_SUFFIX};
 use crate::wire::error::{Code, Error};
 use crate::wire::note::ProviderNote;
-use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName};
+use crate::wire::provider::{CONFIG_LEN_MAX, ProviderName, SCHEMA_LEN_MAX, SCHEMAS_MAX};
 
 /// What is noted about a provider.
 pub trait Note: Sized {
@@ -23,8 +23,8 @@ pub trait Note: Sized {
 }
 
 impl Note for ProviderNote {
-    /// A configuration and what is around it.
-    const LEN_MAX: u64 = CONFIG_LEN_MAX as u64 + (256 << 10);
+    /// A configuration, its schemas, and what is around them.
+    const LEN_MAX: u64 = (CONFIG_LEN_MAX + SCHEMAS_MAX * SCHEMA_LEN_MAX) as u64 + (256 << 10);
 
     fn encode(&self) -> Vec<u8> {
         self.encode()

@@ -134,7 +134,7 @@ pub fn ending(client: &mut Client, target: &str, definition: &Definition) -> End
     let exit = status(client, target).ok().filter(|p| p.pid.is_none()).and_then(|p| p.exit);
     let output = client.output(Output { target: target.to_owned(), kind: StreamKind::Stderr });
     let bytes: Vec<u8> = output.unwrap_or_default().iter().flat_map(|chunk| chunk.data.to_vec()).collect();
-    let text = secrets::tail(&bytes, 0, STDERR_LEN_MAX, &definition.config);
+    let text = secrets::tail(&bytes, 0, STDERR_LEN_MAX, definition);
     let lines: Vec<_> = text.lines().collect();
     let stderr = lines[lines.len().saturating_sub(STDERR_LINES_MAX)..].join("\n");
     Ending { exit, stderr, shown: definition.stderr }

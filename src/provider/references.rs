@@ -3,13 +3,10 @@
 
 use std::path::PathBuf;
 
-use prost::Message;
 use serde_json::{Map, Value};
 
-use crate::provider::failure::Failure;
-use crate::sdk::value;
 use crate::sys::{files, procfs, system};
-use crate::wire::error::Error;
+use crate::wire::error::Detail;
 
 /// What a secret is named by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,17 +99,17 @@ impl ServiceVariables {
     }
 }
 
-/// A configuration, an encoded `Struct`, with every reference replaced by what it stands for.
-pub fn resolved(config: &[u8]) -> Result<Vec<u8>, Failure> {
-    let bad = |e: Error| Failure::BadConfig { why: e.message };
-    let mut map = value::to_json(value::decode(config).map_err(bad)?);
-    if all_in(&map).is_empty() {
-        return Ok(config.to_vec());
-    }
-    for value in map.values_mut() {
-        replace(value).map_err(|why| Failure::BadConfig { why })?;
-    }
-    Ok(value::to_struct(map).map_err(bad)?.encode_to_vec())
+/// Replaces every reference in a configuration by what it stands for. Those that stand for nothing stay;
+/// they come back with the reason.
+pub fn replace_all(map: &mut Map<String, Value>) -> Vec<Detail> {
+    let mut missing = Vec::new();
+    map.iter_mut().for_each(|(key, value)| replace(value, &pointer("", key), &mut missing));
+    missing
+}
+
+/// The JSON pointer of what has this key there.
+fn pointer(path: &str, key: &str) -> String {
+    format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// All references in a configuration.
@@ -132,15 +129,23 @@ fn collect(value: &Value, all: &mut Vec<Reference>) {
     }
 }
 
-fn replace(value: &mut Value) -> Result<(), String> {
+fn replace(value: &mut Value, path: &str, missing: &mut Vec<Detail>) {
     if let Some(reference) = Reference::of(value) {
-        *value = Value::String(reference.resolve()?);
-        return Ok(());
+        match reference.resolve() {
+            Ok(text) => *value = Value::String(text),
+            Err(message) => missing.push(Detail { path: path.to_owned(), message }),
+        }
+        return;
     }
     match value {
-        Value::Object(map) => map.values_mut().try_for_each(replace),
-        Value::Array(list) => list.iter_mut().try_for_each(replace),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        Value::Object(map) => {
+            map.iter_mut().for_each(|(key, value)| replace(value, &pointer(path, key), missing));
+        }
+        Value::Array(list) => {
+            let all = list.iter_mut().enumerate();
+            all.for_each(|(at, value)| replace(value, &format!("{path}/{at}"), missing));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -158,18 +163,23 @@ mod tests {
         let path = scratch.path().join("key");
         fs::write(&path, "sk-canary-123\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let encoded =
-            |config: &Value| value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec();
+        let replaced = |config: &Value| {
+            let mut config = config.as_object().unwrap().clone();
+            let missing = replace_all(&mut config);
+            (Value::Object(config), missing)
+        };
         let config =
             json!({ "api": [{ "key": { "$file": path } }], "n": 1, "other": { "$env": "A", "b": 1 } });
-        let found = value::to_json(value::decode(&resolved(&encoded(&config)).unwrap()).unwrap());
-        assert_eq!(found["api"][0]["key"], "sk-canary-123");
+        let (found, missing) = replaced(&config);
+        assert_eq!((&found["api"][0]["key"], missing.len()), (&json!("sk-canary-123"), 0));
         assert_eq!(found["other"], json!({ "$env": "A", "b": 1 }), "that is no reference");
-        let bad = json!({ "key": { "$env": "PROVOST_NO_SUCH_VARIABLE" } });
-        let refused = resolved(&encoded(&bad)).unwrap_err();
-        assert!(refused.message().contains("PROVOST_NO_SUCH_VARIABLE is not set"), "{refused:?}");
+        let bad = json!({ "a/b": [{ "$env": "PROVOST_NO_SUCH_VARIABLE" }], "c": { "$env": "PROVOST_NONE" } });
+        let (found, missing) = replaced(&bad);
+        let paths: Vec<_> = missing.iter().map(|detail| detail.path.as_str()).collect();
+        assert_eq!((found, paths), (bad, vec!["/a~1b/0", "/c"]));
+        assert!(missing[0].message.contains("PROVOST_NO_SUCH_VARIABLE is not set"), "{missing:?}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(resolved(&encoded(&config)).is_err(), "others may read it");
+        assert_eq!(replaced(&config).1.len(), 1, "others may read it");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::provider::cancel::Cancel;
 use crate::provider::dial::Open;
 use crate::provider::failure::Failure;
 use crate::provider::run::{Run, Site, WriteNote, check_pins, wait_until_usable};
-use crate::provider::{Providers, references, secrets};
+use crate::provider::{Providers, config, secrets};
 use crate::wire::id::ProcessId;
 use crate::wire::note::{InitState, ProviderNote};
 use crate::wire::provider::{Definition, ProviderName};
@@ -28,7 +28,7 @@ impl Site {
         write: WriteNote<'_>,
     ) -> Result<Run, Failure> {
         // Nothing is connected to that cannot be configured.
-        references::resolved(&definition.config)?;
+        config::given(definition)?;
         let before = self.notes.read(name).ok();
         let cancel = Cancel::default();
         let connection = Connection::remote(end, definition.timeouts.health, cancel.clone());
@@ -54,12 +54,12 @@ impl Site {
 
 /// Gives it its configuration.
 fn initialise(connection: &Connection, name: &ProviderName, definition: &Definition) -> Result<(), Failure> {
-    let config = references::resolved(&definition.config)?;
+    let config = config::given(definition)?;
     let (source, timeout) = (&definition.source_file_path, definition.timeouts.init);
     connection.init(name.alias(), &config, source, timeout).map_err(|failure| match failure {
         // It may repeat what it was given.
         Failure::InitFailed { status, ending } => {
-            Failure::InitFailed { status: secrets::redact(&status, &definition.config), ending }
+            Failure::InitFailed { status: secrets::redact(&status, definition), ending }
         }
         other => other,
     })

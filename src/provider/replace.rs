@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::provider::alias::Phase;
+use crate::provider::config;
 use crate::provider::failure::Failure;
 use crate::provider::launch;
 use crate::provider::process::forget;
@@ -32,6 +33,7 @@ impl Providers {
         let alias = self.find(name)?;
         let definition = alias.definition();
         self.site.check(&definition)?;
+        config::given(&definition)?;
         self.replace_by(&alias, &definition)?;
         Ok(ProviderAnswer::Provider(Box::new(self.show(&alias))))
     }
@@ -42,11 +44,16 @@ impl Providers {
         let redefined = || {
             let alias = self.find(name)?;
             self.site.check(&definition)?;
+            config::check(&definition)?;
             let definition = Arc::new(definition);
             if definition.swap {
                 return self.replace_by(&alias, &definition);
             }
             let was_running = matches!(alias.current.lock().phase(), Phase::Ready(_) | Phase::Starting);
+            if was_running {
+                // What runs is to run again.
+                config::given(&definition)?;
+            }
             alias.calls.drain(definition.timeouts.fetch, || {
                 // First: when the old process is gone, whoever waits for that starts the next one.
                 *alias.definition.lock() = Arc::clone(&definition);

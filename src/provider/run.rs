@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::provider::binary;
 use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
+use crate::provider::config;
 use crate::provider::failure::{Ending, Failure};
 use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
@@ -21,7 +22,6 @@ use crate::provider::process::{
     bad_handshake, binary_of, ending, follow, forget, forget_all, name_of, spawn, status, until_stopped,
 };
 use crate::provider::proof::{NotOpen, Proof};
-use crate::provider::references;
 use crate::provider::secrets;
 use crate::provider::users::Users;
 use crate::sdk::handshake::{Features, PortReader};
@@ -202,7 +202,7 @@ impl Site {
         }
         let path = binary::find(definition, &self.directories)?;
         // Nothing is started that cannot be configured.
-        references::resolved(&definition.config)?;
+        config::given(definition)?;
         let mut client = self.client()?;
         // What has a name is left of a host that died in the middle, or has ended.
         forget_all(&mut client, names)?;
@@ -244,12 +244,12 @@ impl Site {
         let about = check_pins(&connection, definition)?;
         (note.port, note.init) = (Some(number), InitState::Intended);
         write(note)?;
-        let config = references::resolved(&definition.config)?;
+        let config = config::given(definition)?;
         connection.init(name.alias(), &config, &definition.source_file_path, timeouts.init).map_err(
             |failure| match failure {
                 // It may repeat what it was given.
                 Failure::InitFailed { status, ending } => {
-                    Failure::InitFailed { status: secrets::redact(&status, &definition.config), ending }
+                    Failure::InitFailed { status: secrets::redact(&status, definition), ending }
                 }
                 other => other,
             },

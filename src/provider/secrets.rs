@@ -1,12 +1,15 @@
-//! Secrets of a configuration do not go into errors: a provider may have printed them. They are looked for
-//! before anything is cut: half of one would not be found.
+//! Secrets of a configuration do not go into errors: a provider may have printed them. They are what has a
+//! name that says so, what it refers to, and what its schemas call `writeOnly`. They are looked for before
+//! anything is cut: half of one would not be found.
 
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
 use crate::provider::references;
+use crate::schema;
 use crate::sdk::value;
+use crate::wire::provider::Definition;
 
 /// What a key contains whose value is a secret.
 const SECRET_KEYS: [&str; 6] = ["pass", "secret", "token", "key", "credential", "auth"];
@@ -15,18 +18,18 @@ const LEN_MIN: usize = 4;
 /// What stands for one.
 const HIDDEN: &[u8] = b"[hidden]";
 
-/// The text without the secrets of this configuration, a `Struct`.
-pub fn redact(text: &str, config: &[u8]) -> String {
-    tail(text.as_bytes(), 0, text.len(), config)
+/// The text without the secrets of this definition's configuration.
+pub fn redact(text: &str, definition: &Definition) -> String {
+    tail(text.as_bytes(), 0, text.len(), definition)
 }
 
 /// The same of the end of a text: what comes after `from`, and of that at most the last `len_max` bytes.
-pub fn tail(text: &[u8], from: usize, len_max: usize, config: &[u8]) -> String {
+pub fn tail(text: &[u8], from: usize, len_max: usize, definition: &Definition) -> String {
     if text.len() <= from {
         return String::new();
     }
     let mut at = from.max(text.len().saturating_sub(len_max));
-    let secrets = secrets(config);
+    let secrets = secrets(definition);
     // None that begins before this reaches what is shown.
     let first = at.saturating_sub(secrets.iter().map(String::len).max().unwrap_or_default());
     let mut shown = Vec::new();
@@ -62,15 +65,28 @@ fn hidden(text: &[u8], secrets: &[String]) -> Vec<Range<usize>> {
     all
 }
 
-fn secrets(config: &[u8]) -> Vec<String> {
+fn secrets(definition: &Definition) -> Vec<String> {
     let mut secrets = Vec::new();
-    if let Ok(config) = value::decode(config) {
+    if let Ok(config) = value::decode(&definition.config) {
         let config = value::to_json(config);
         let referred = references::all_in(&config).into_iter().filter_map(|r| r.resolve().ok());
         secrets.extend(referred.filter(|secret| secret.len() >= LEN_MIN));
         collect_map(&config, false, &mut secrets);
+        secrets.extend(of_schemas(definition, config).into_iter().filter(|secret| secret.len() >= LEN_MIN));
     }
     secrets
+}
+
+/// What the schemas call so, with what it refers to.
+fn of_schemas(definition: &Definition, mut config: Map<String, Value>) -> Vec<String> {
+    if definition.schemas.is_empty() {
+        return Vec::new();
+    }
+    let missing = references::replace_all(&mut config);
+    let mut config = Value::Object(config);
+    // Their names are no secrets.
+    missing.iter().filter_map(|of| config.pointer_mut(&of.path).map(Value::take)).for_each(drop);
+    definition.schemas.iter().flat_map(|text| schema::secrets(text, &config)).collect()
 }
 
 fn collect_map(map: &Map<String, Value>, is_secret: bool, secrets: &mut Vec<String>) {
@@ -98,8 +114,9 @@ mod tests {
     use prost::Message;
     use serde_json::json;
 
-    fn bytes(config: &Value) -> Vec<u8> {
-        value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec()
+    fn of(config: &Value) -> Definition {
+        let config = value::to_struct(config.as_object().unwrap().clone()).unwrap().encode_to_vec();
+        Definition { config, ..Definition::default() }
     }
 
     #[test]
@@ -109,8 +126,8 @@ mod tests {
             "list": [{ "secret": "in-a-list" }, "plain"], "tokens": ["first", ["second"]],
             "auth": { "basic": "user:pw" },
         });
-        let bytes = bytes(&config);
-        let redacted = |said: &str| redact(said, &bytes);
+        let definition = of(&config);
+        let redacted = |said: &str| redact(said, &definition);
         assert_eq!(
             redacted("cannot log in to db1 as hunter2 (hunter2-long), ab"),
             "cannot log in to db1 as [hidden] ([hidden]), ab"
@@ -119,14 +136,37 @@ mod tests {
             redacted("in-a-list plain first second user:pw"),
             "[hidden] plain [hidden] [hidden] [hidden]"
         );
-        assert_eq!(redact("hunter2", &[0xff]), "hunter2");
-        assert_eq!(redact("", &bytes), "");
+        let bad = Definition { config: vec![0xff], ..Definition::default() };
+        assert_eq!(redact("hunter2", &bad), "hunter2");
+        assert_eq!(redact("", &definition), "");
+    }
+
+    #[test]
+    fn what_a_schema_calls_write_only_is_secret() {
+        let schema = json!({
+            "$defs": { "pin": { "writeOnly": true, "type": "integer" } },
+            "properties": {
+                "dsn": { "writeOnly": true },
+                "pins": { "items": { "$ref": "#/$defs/pin" } },
+                "host": { "anyOf": [{ "type": "string" }, { "type": "null", "writeOnly": false }] },
+            },
+        });
+        let config = json!({
+            "dsn": "db://u:p@h", "pins": [4711, 12345], "host": "localhost",
+            "other": { "dsn": "db://other" },
+        });
+        let definition = Definition { schemas: vec![schema.to_string()], ..of(&config) };
+        let said = "db://u:p@h 4711 12345 localhost db://other";
+        assert_eq!(redact(said, &definition), "[hidden] [hidden] [hidden] localhost db://other");
+        // A schema that is too much hides everything.
+        let bomb = Definition { schemas: vec![json!({ "$ref": "#" }).to_string()], ..of(&config) };
+        assert_eq!(redact(said, &bomb), "[hidden] [hidden] [hidden] [hidden] [hidden]");
     }
 
     #[test]
     fn nothing_of_a_secret_is_left_where_a_text_is_cut() {
-        let bytes = bytes(&json!({ "password": "hunter2" }));
-        let shown = |from, len_max| tail(b"as hunter2, hunter2 x", from, len_max, &bytes);
+        let definition = of(&json!({ "password": "hunter2" }));
+        let shown = |from, len_max| tail(b"as hunter2, hunter2 x", from, len_max, &definition);
         assert_eq!(shown(0, 100), "as [hidden], [hidden] x");
         assert_eq!(shown(0, 13), "[hidden], [hidden] x");
         assert_eq!(shown(0, 3), "[hidden] x");
@@ -134,6 +174,6 @@ mod tests {
         assert_eq!(shown(5, 100), "[hidden], [hidden] x");
         assert_eq!(shown(15, 100), "[hidden] x");
         assert_eq!(shown(21, 100), "");
-        assert_eq!(tail(b"\xff hunter2", 0, 100, &bytes), "\u{fffd} [hidden]");
+        assert_eq!(tail(b"\xff hunter2", 0, 100, &definition), "\u{fffd} [hidden]");
     }
 }

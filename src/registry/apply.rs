@@ -46,7 +46,7 @@ impl Registry {
         let Some(sources) = self.sources.get() else { return Vec::new() };
         let mut findings = Vec::new();
         for origin in self.usual_origins() {
-            let found = look(sources, origin, &mut findings);
+            let found = self.look_at(sources, origin, &mut findings);
             for candidate in found.iter().flat_map(|found| &found.candidates) {
                 findings.push(match self.could_be(candidate) {
                     Ok(()) => candidate.finding("valid", &candidate.place),
@@ -84,7 +84,7 @@ impl Registry {
         let mut all = self.discovered.lock().found.clone();
         let present = self.present();
         for &origin in origins {
-            let Some(mut found) = look(sources, origin, &mut findings) else { continue };
+            let Some(mut found) = self.look_at(sources, origin, &mut findings) else { continue };
             let of_it = present.iter().filter(|(_, there)| there.origin == origin);
             let kept = of_it.filter_map(|(name, there)| there.kept(name, &found.bad));
             found.candidates.extend(kept.collect::<Vec<_>>());
@@ -100,8 +100,8 @@ impl Registry {
         }
         if is_dry_run {
             findings.extend(plan.remove.iter().map(removed));
-            findings.extend(plan.add.iter().map(|c| c.finding("added", &c.place)));
-            findings.extend(plan.change.iter().map(|c| c.finding("changed", &c.place)));
+            findings.extend(plan.add.iter().map(|c| c.would_be("added")));
+            findings.extend(plan.change.iter().map(|c| c.would_be("changed")));
             return findings;
         }
         {
@@ -149,7 +149,7 @@ impl Registry {
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();
         }
-        let result = match &candidate.behind {
+        let result = candidate.fits().and_then(|()| match &candidate.behind {
             Behind::Credential(_) => Ok(()),
             Behind::Process(definition) if candidate.origin == Origin::Config => {
                 self.providers.configure(vec![(candidate.name.clone(), Definition::clone(definition))]);
@@ -159,7 +159,7 @@ impl Registry {
                 let start = ProviderCall::Start(candidate.name.clone(), definition.clone());
                 self.providers.answer(start).map(drop)
             }
-        };
+        });
         let is_process = matches!(candidate.behind, Behind::Process(_));
         if is_process && self.providers.known(&candidate.name).is_none() {
             self.remove(&entry);
@@ -200,6 +200,28 @@ impl Registry {
         result
     }
 
+    /// What a source has; what is wrong there goes to the findings.
+    fn look_at(&self, sources: &Sources, origin: Origin, findings: &mut Vec<Finding>) -> Option<Found> {
+        let invalid = |place: &str, why: &str| Finding {
+            what: "invalid".to_owned(),
+            name: place.to_owned(),
+            source: origin.name().to_owned(),
+            detail: why.to_owned(),
+        };
+        match (sources.look_at)(origin) {
+            Ok(mut found) => {
+                self.add_schemas(&mut found);
+                findings.extend(found.bad.iter().map(|(place, why)| invalid(place, why)));
+                Some(found)
+            }
+            // Nothing of it goes while it cannot be read.
+            Err(e) => {
+                findings.push(invalid("", &e.message));
+                None
+            }
+        }
+    }
+
     /// What there is, for the plan.
     fn present(&self) -> BTreeMap<ProviderName, Present> {
         let one = |entry: Arc<Entry>| {
@@ -216,27 +238,6 @@ impl Registry {
     }
 }
 
-/// What a source has; what is wrong there goes to the findings.
-fn look(sources: &Sources, origin: Origin, findings: &mut Vec<Finding>) -> Option<Found> {
-    let invalid = |place: &str, why: &str| Finding {
-        what: "invalid".to_owned(),
-        name: place.to_owned(),
-        source: origin.name().to_owned(),
-        detail: why.to_owned(),
-    };
-    match (sources.look_at)(origin) {
-        Ok(found) => {
-            findings.extend(found.bad.iter().map(|(place, why)| invalid(place, why)));
-            Some(found)
-        }
-        // Nothing of it goes while it cannot be read.
-        Err(e) => {
-            findings.push(invalid("", &e.message));
-            None
-        }
-    }
-}
-
 fn removed((name, origin): &(ProviderName, Origin)) -> Finding {
     Finding {
         what: "removed".to_owned(),
@@ -247,6 +248,14 @@ fn removed((name, origin): &(ProviderName, Origin)) -> Finding {
 }
 
 impl Candidate {
+    /// What would be done, if its configuration fits.
+    fn would_be(&self, what: &str) -> Finding {
+        match self.fits() {
+            Ok(()) => self.finding(what, &self.place),
+            Err(e) => self.finding("invalid", failure::without_name(&self.name, &e.message)),
+        }
+    }
+
     fn finding(&self, what: &str, detail: &str) -> Finding {
         Finding {
             what: what.to_owned(),

@@ -77,7 +77,11 @@ pub fn not_ended(name: &ProviderName, after: Duration) -> Error {
 pub fn registration_failed(name: &ProviderName, cause: Error) -> Error {
     let why = without_name(name, &cause.message);
     let message = format!("provider {name}: cannot be registered: {why}");
-    let reason = if cause.code == Code::TimedOut { "timeout" } else { "registration_failed" };
+    let reason = match cause.reason.as_str() {
+        _ if cause.code == Code::TimedOut => "timeout",
+        "invalid_config" => "invalid_config",
+        _ => "registration_failed",
+    };
     Error { message, ..cause }.reason(reason)
 }
 

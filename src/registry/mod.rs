@@ -18,6 +18,7 @@ mod failure;
 pub mod health;
 mod monitor;
 mod refresh;
+mod schemas;
 pub mod settings;
 mod shutdown;
 
@@ -157,6 +158,8 @@ impl Registry {
         said.extend(
             shadowed.iter().map(|(name, _)| format!("provider {name} of the configuration {shadows}")),
         );
+        let (valid, bad) = self.with_schemas(valid);
+        said.extend(bad);
         let older = self.providers.configure(valid);
         said.extend(
             older
@@ -358,10 +361,16 @@ impl Registry {
     }
 
     /// Makes an entry and starts its provider; all or nothing.
-    fn register(&self, name: &ProviderName, r: Registration, cause: Cause<'_>) -> Result<wire::Entry, Error> {
+    fn register(
+        &self,
+        name: &ProviderName,
+        mut r: Registration,
+        cause: Cause<'_>,
+    ) -> Result<wire::Entry, Error> {
         if r.kind != r.definition.kind() {
             return Err(failure::unknown_type(name, &r.kind));
         }
+        self.add_schema(name, &r.kind, &mut r.definition)?;
         let (entry, is_new) = self.reserve(name, r.labels);
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();
@@ -388,9 +397,13 @@ impl Registry {
     fn provide(
         &self,
         name: &ProviderName,
-        call: ProviderCall,
+        mut call: ProviderCall,
         cause: Cause<'_>,
     ) -> Result<ProviderAnswer, Error> {
+        if let ProviderCall::Start(_, definition) = &mut call {
+            let kind = definition.kind();
+            self.add_schema(name, kind, definition)?;
+        }
         let (entry, is_new) = self.reserve(name, Vec::new());
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();

@@ -1,11 +1,14 @@
 //! What is configured about the registry.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::guard::breaker::BreakerSettings;
 use crate::registry::discovery::Candidate;
 use crate::registry::health::HealthSettings;
+use crate::wire::landlock::Landlock;
+use crate::wire::spec::Rlimit;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistrySettings {
@@ -15,6 +18,8 @@ pub struct RegistrySettings {
     pub health: HealthSettings,
     /// Where providers are discovered.
     pub discovery: DiscoverySettings,
+    /// By type, the file of the schema that configurations of entries of this type have to fit.
+    pub schemas: BTreeMap<String, PathBuf>,
     /// How long the users of a provider may take to leave it before it is disposed of all the same.
     pub dispose_timeout: Duration,
     /// How long the end of all of them may take, when the service ends or a person asks for it.
@@ -32,6 +37,22 @@ pub struct DiscoverySettings {
     pub is_environment_used: bool,
     /// Beside the rules that are known.
     pub rules: Vec<EnvironmentRule>,
+    pub policy: PluginPolicy,
+}
+
+/// How much of what it asks for in its manifest a plugin may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginPolicy {
+    /// The variables of the service that it may get or refer to; none: any, but for some.
+    pub variables: Option<Vec<String>>,
+    /// Where the files are that it may refer to; none: anywhere.
+    pub files: Option<Vec<PathBuf>>,
+    /// Its executable has to be pinned.
+    pub is_pinned: bool,
+    /// The highest limits. It has them, too, where it does not ask for lower ones.
+    pub limits: Vec<Rlimit>,
+    /// What it may reach; everything, if this names nothing.
+    pub landlock: Landlock,
 }
 
 /// What a variable of the service stands for, where it is set.
@@ -47,6 +68,7 @@ impl Default for RegistrySettings {
             breaker: BreakerSettings::default(),
             health: HealthSettings::default(),
             discovery: DiscoverySettings::default(),
+            schemas: BTreeMap::new(),
             dispose_timeout: Duration::from_secs(30),
             graceful_shutdown_timeout: Duration::from_secs(30),
         }

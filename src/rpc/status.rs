@@ -11,7 +11,7 @@ use prost_types::Any;
 use crate::rpc::api::Invalid;
 use crate::rpc::services::status::bad_request::FieldViolation;
 use crate::rpc::services::status::{BadRequest, ErrorInfo, RetryInfo, Status};
-use crate::wire::error::{ADMIN_ONLY, Code, Error};
+use crate::wire::error::{ADMIN_ONLY, Code, Detail, Error};
 
 /// The domain of our reasons.
 const DOMAIN: &str = "provost.internal";
@@ -77,7 +77,20 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::Failed | Code::Partial => RpcStatusCode::ABORTED,
     };
     let reason = if error.reason.is_empty() { &error.code.name().to_uppercase() } else { &error.reason };
-    detailed(code, reason, error, None)
+    detailed(code, reason, error, details(error))
+}
+
+/// What is wrong in what was given, as much of it as a header has room for.
+fn details(error: &Error) -> Option<Any> {
+    let mut room = MESSAGE_LEN_MAX;
+    let fits = |d: &&Detail| {
+        let len = d.path.len() + d.message.len();
+        room = room.saturating_sub(len);
+        room > 0
+    };
+    let violation = |d: &Detail| FieldViolation { field: cut(&d.path), description: cut(&d.message) };
+    let field_violations: Vec<_> = error.details.iter().take_while(fits).map(violation).collect();
+    (!field_violations.is_empty()).then(|| any(BAD_REQUEST, &BadRequest { field_violations }))
 }
 
 impl From<Error> for RpcStatus {
@@ -135,11 +148,14 @@ fn is_exact(reason: &str) -> bool {
 
 /// The error that a status is.
 pub(crate) fn error(status: &RpcStatus) -> Error {
-    let info = Status::decode(status.details())
-        .ok()
-        .and_then(|s| s.details.into_iter().find(|any| any.type_url == ERROR_INFO))
-        .and_then(|any| ErrorInfo::decode(any.value.as_slice()).ok())
+    let sent = Status::decode(status.details()).map(|s| s.details).unwrap_or_default();
+    let value = |name: &str| sent.iter().find(|any| any.type_url == name).map(|any| any.value.as_slice());
+    let info = value(ERROR_INFO)
+        .and_then(|value| ErrorInfo::decode(value).ok())
         .filter(|info| info.domain == DOMAIN);
+    let request = value(BAD_REQUEST).and_then(|value| BadRequest::decode(value).ok()).unwrap_or_default();
+    let detail = |v: FieldViolation| Detail { path: v.field, message: v.description };
+    let details = request.field_violations.into_iter().map(detail).collect();
     let hint = info.as_ref().and_then(|info| info.metadata.get("hint").cloned()).unwrap_or_default();
     let reason = info.as_ref().map(|info| info.reason.clone()).filter(|reason| is_exact(reason));
     let named = info.and_then(|info| {
@@ -160,7 +176,7 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
     });
     let message =
         if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    Error { hint, reason: reason.unwrap_or_default(), ..Error::new(code, message) }
+    Error::new(code, message).hint(hint).reason(reason.unwrap_or_default()).details(details)
 }
 
 #[cfg(test)]
@@ -172,7 +188,8 @@ mod tests {
         for code in Code::ALL {
             let sent = Error::new(code, "what happened").hint("what to do");
             assert_eq!(error(&of(&sent)), sent);
-            let exact = sent.reason("crashed");
+            let detail = |path: &str| Detail { path: path.to_owned(), message: "is not there".to_owned() };
+            let exact = sent.reason("crashed").details(vec![detail(""), detail("/a/0")]);
             assert_eq!(error(&of(&exact)), exact);
         }
     }

@@ -132,12 +132,24 @@ pub struct Error {
     pub hint: String,
     /// For programs, more exact than the code: `crashed`. Empty: there is nothing more exact.
     pub reason: String,
+    /// What is wrong in what was given, each where it is. Most errors have none, and are small.
+    pub details: Box<[Detail]>,
+}
+
+/// One thing that is wrong in what was given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Detail {
+    /// JSON pointer; empty: the whole of it.
+    pub path: String,
+    /// Never has the value itself.
+    pub message: String,
 }
 
 impl Error {
     /// An error without a next step.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: String::new(), reason: String::new() }
+        let (message, hint, reason) = (message.into(), String::new(), String::new());
+        Self { code, message, hint, reason, details: Box::default() }
     }
 
     /// A request that is wrong in itself.
@@ -164,17 +176,27 @@ impl Error {
         self
     }
 
+    /// Adds what is wrong in what was given.
+    #[must_use]
+    pub fn details(self, details: Vec<Detail>) -> Self {
+        Self { details: details.into(), ..self }
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::Error {
+        let detail = |d: &Detail| v1::ErrorDetail { path: d.path.clone(), message: d.message.clone() };
         v1::Error {
             code: self.code.to_wire() as i32,
             message: self.message.clone(),
             hint: self.hint.clone(),
             reason: self.reason.clone(),
+            details: self.details.iter().map(detail).collect(),
         }
     }
 
     pub(in crate::wire) fn from_wire(e: v1::Error) -> Self {
-        Self { code: Code::from_wire(e.code), message: e.message, hint: e.hint, reason: e.reason }
+        let detail = |d: v1::ErrorDetail| Detail { path: d.path, message: d.message };
+        let details = e.details.into_iter().map(detail).collect();
+        Self::new(Code::from_wire(e.code), e.message).hint(e.hint).reason(e.reason).details(details)
     }
 }
 

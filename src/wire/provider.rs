@@ -20,6 +20,10 @@ pub const SET_DEFAULT: &str = "default";
 pub const HOST: &str = "provost.host";
 /// The longest configuration, in bytes of its encoding.
 pub const CONFIG_LEN_MAX: usize = 1 << 20;
+/// The most schemas that a configuration has to fit.
+pub const SCHEMAS_MAX: usize = 2;
+/// The longest schema, in bytes.
+pub const SCHEMA_LEN_MAX: usize = 128 << 10;
 /// The most segments of a path.
 pub const SEGMENTS_MAX: usize = 64;
 /// The longest segment, in bytes.
@@ -166,6 +170,8 @@ pub struct Definition {
     pub swap: bool,
     /// Where it runs already; none: the host runs it.
     pub remote: Option<RemoteEnd>,
+    /// JSON Schemas that the configuration has to fit, as JSON.
+    pub schemas: Vec<String>,
 }
 
 /// Whose variables a provider gets.
@@ -302,6 +308,7 @@ impl Definition {
             cookie: self.cookie,
             swap: self.swap,
             remote: self.remote.as_ref().map(RemoteEnd::to_wire),
+            schemas: self.schemas.clone(),
         }
     }
 
@@ -323,6 +330,11 @@ impl Definition {
         if w.config.len() > CONFIG_LEN_MAX {
             let len = w.config.len();
             return Err(Error::usage(format!("a configuration of {len} bytes is over {CONFIG_LEN_MAX}")));
+        }
+        if w.schemas.len() > SCHEMAS_MAX || w.schemas.iter().any(|schema| schema.len() > SCHEMA_LEN_MAX) {
+            let e =
+                format!("a configuration has at most {SCHEMAS_MAX} schemas of {SCHEMA_LEN_MAX} bytes each");
+            return Err(Error::usage(e));
         }
         let landlock = Landlock::from_wire(w.landlock);
         landlock.check()?;
@@ -348,6 +360,7 @@ impl Definition {
             cookie: w.cookie,
             swap: w.swap,
             remote,
+            schemas: w.schemas,
         })
     }
 }

@@ -320,7 +320,8 @@ fn interval(ms: u64) -> Result<Option<Duration>, Error> {
     }
 }
 
-fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, String)>, Error> {
+/// Labels, if they are not too many or too long.
+pub fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, String)>, Error> {
     if labels.len() > LABELS_MAX {
         return Err(Error::usage(format!("{} labels are more than {LABELS_MAX}", labels.len())));
     }

@@ -12,14 +12,14 @@ use crate::harness::{Options, Registry, SOON, Scratch, fixture, procfs, wait};
 const CANARY: &str = "sk-canary-123";
 
 /// A service that watches a directory of plugins, which is there.
-fn watching(scratch: &Scratch, more: &str) -> Registry {
+pub fn watching(scratch: &Scratch, more: &str) -> Registry {
     let plugins = scratch.file("plugins");
     fs::create_dir_all(&plugins).expect("the directory is ours");
     Registry::configured(scratch, &format!("[registry.discovery]\nplugin_path = '{plugins}'\n{more}"))
 }
 
 /// Puts a folder there, or changes its manifest.
-fn put(scratch: &Scratch, name: &str, more: &str) -> String {
+pub fn put(scratch: &Scratch, name: &str, more: &str) -> String {
     let folder = scratch.file(&format!("plugins/{name}"));
     let run = format!("{folder}/run");
     if !Path::new(&run).exists() {
@@ -32,18 +32,18 @@ fn put(scratch: &Scratch, name: &str, more: &str) -> String {
     folder
 }
 
-fn until_ready(registry: &Registry, name: &str) -> u32 {
+pub fn until_ready(registry: &Registry, name: &str) -> u32 {
     wait::until("it is there", SOON, || registry.cli(&["has", name]).code == 0);
     wait::until("it is ready", SOON, || registry.status(name) == "ready");
     registry.pid(name)
 }
 
-fn until_said(registry: &Registry, what: &str) {
+pub fn until_said(registry: &Registry, what: &str) {
     wait::until(what, SOON, || String::from_utf8_lossy(&registry.0.output("provost.host")).contains(what));
 }
 
 /// What a discovery says, as pairs of what and name.
-fn findings(registry: &Registry, code: i32, args: &[&str]) -> Vec<(String, String)> {
+pub fn findings(registry: &Registry, code: i32, args: &[&str]) -> Vec<(String, String)> {
     let out = registry.cli(&[args, &["--json"]].concat());
     out.expect(code);
     let text = |value: &Value| value.as_str().expect("it is text").to_owned();

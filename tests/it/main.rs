@@ -95,6 +95,8 @@ mod i_health;
 #[cfg(feature = "gateway")]
 mod i_modules;
 #[cfg(feature = "gateway")]
+mod i_plugins;
+#[cfg(feature = "gateway")]
 mod i_registry;
 #[cfg(feature = "gateway")]
 mod i_remote;
@@ -104,6 +106,8 @@ mod i_replace;
 mod i_restored;
 #[cfg(feature = "gateway")]
 mod i_scale;
+#[cfg(feature = "gateway")]
+mod i_schemas;
 #[cfg(feature = "gateway")]
 mod i_sdk;
 #[cfg(feature = "gateway")]

@@ -15,7 +15,7 @@ pub enum StreamItem {
     /// Output bytes that were overwritten before they could be sent.
     Gap(Gap),
     /// Nothing more comes of this target: it is at rest, or its error says why not.
-    Ended(Item),
+    Ended(Box<Item>),
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Followed {
         for item in session.items(Request::Status(stream.targets))? {
             let offset = offsets.next();
             let Some(process) = item.process.as_ref().filter(|_| item.error.is_none()) else {
-                ready.push_back(StreamItem::Ended(item));
+                ready.push_back(StreamItem::Ended(Box::new(item)));
                 continue;
             };
             if cursors.iter().any(|cursor| cursor.id == process.id) {
@@ -62,8 +62,8 @@ impl Followed {
             };
             cursors.push(Cursor { id: process.id, label: process.label(), next });
         }
-        if let (true, Some(StreamItem::Ended(Item { error: Some(e), .. }))) =
-            (cursors.is_empty(), ready.front())
+        if let (true, Some(StreamItem::Ended(item))) = (cursors.is_empty(), ready.front())
+            && let Some(e) = &item.error
         {
             return Err(e.clone());
         }

@@ -52,7 +52,7 @@ impl SentStream {
                 if let Some(process) = &item.process {
                     self.followed.cursors.retain(|cursor| cursor.id != process.id);
                 }
-                self.followed.ready.push_back(StreamItem::Ended(item));
+                self.followed.ready.push_back(StreamItem::Ended(Box::new(item)));
             }
             _ => {}
         }
@@ -102,7 +102,7 @@ impl SentStream {
         for item in self.followed.session.items(Request::Status(ids))? {
             if item.error.is_some() {
                 self.followed.cursors.retain(|cursor| cursor.id.to_string() != item.target);
-                self.followed.ready.push_back(StreamItem::Ended(item));
+                self.followed.ready.push_back(StreamItem::Ended(Box::new(item)));
             }
         }
         self.followed.ended = self.followed.cursors.is_empty();

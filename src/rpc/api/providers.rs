@@ -86,6 +86,7 @@ pub(super) fn definition(spec: api::ProviderSpec) -> Result<v1::ProviderDefiniti
             key: end.key_file,
             ca: end.ca_file,
         }),
+        schemas: spec.schemas,
     })
 }
 
@@ -194,6 +195,7 @@ impl From<&Definition> for api::ProviderSpec {
             .into(),
             cookie: d.cookie,
             remote: d.remote.as_ref().map(Into::into),
+            schemas: d.schemas.clone(),
         }
     }
 }
@@ -386,6 +388,7 @@ mod tests {
             landlock: Landlock { read: vec!["/usr".into()], write: Vec::new(), optional: true },
             tls: Tls::Required,
             cookie: true,
+            schemas: vec!["{}".into(), "true".into()],
             ..Definition::default()
         };
         let end = RemoteEnd::new("localhost:1", None).unwrap();
