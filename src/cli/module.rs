@@ -23,7 +23,9 @@ pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| j
     .writes()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 8] = ["list", "connections", "stats", "show", "schema", "call", "drain", "canary"];
+/// With those that follow `canary`: shells complete them, too.
+const VERBS: [&str; 11] =
+    ["list", "connections", "stats", "show", "schema", "call", "drain", "canary", "start", "status", "abort"];
 const SUMMARY: &str = "Call modules that programs have registered, and show them";
 const HELP: &str = "\
 Usage: provost module list|connections|stats

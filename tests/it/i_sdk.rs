@@ -1,9 +1,16 @@
 //! Providers of modules in Rust, made with the SDK (docs/words-module.rs).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use provost::sdk::module::canary::{Canary, Rollout};
+use provost::sdk::module::definition::{Failure, Module};
+use provost::sdk::module::provider::Provider;
 use serde_json::json;
 
 use crate::harness::{Running, SOON, binary, wait};
@@ -82,4 +89,70 @@ fn what_was_drained_stays_away() {
     plane.cli(&["drain", &id, "--deadline", "500ms"]).expect(0);
     wait::until("it is gone", SOON, || plane.connections().is_empty());
     assert!(!wait::holds_within(BACK, || !plane.connections().is_empty()), "it stays away");
+}
+
+/// A module that says its version, or fails while `is_bad`.
+fn version(version: &'static str, is_bad: &Arc<AtomicBool>) -> Module {
+    let is_bad = Arc::clone(is_bad);
+    let answer = move |()| match is_bad.load(Ordering::Acquire) {
+        true => Err(Failure::new("as wanted")),
+        false => Ok(version.to_owned()),
+    };
+    Module::new("version", answer).version(version)
+}
+
+#[test]
+fn a_new_version_goes_to_one_service_after_the_other_and_back_in_reverse_order() {
+    let mut planes = [Plane::start(), Plane::start()];
+    // In the order in which they are taken.
+    planes.sort_by_key(|plane| plane.address.parse::<SocketAddr>().expect("it is one"));
+    let (good, bad) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let provider = Provider::new("app").heartbeat(Duration::from_millis(300), Duration::from_secs(15));
+    let provider = planes.iter().fold(provider, |provider, plane| provider.instance(&plane.address));
+    let mut running = provider.module(version("1.0", &good)).start().expect("it starts");
+    assert!(running.wait_active(SOON));
+    let canary = Canary::default().window(Duration::from_secs(1)).min_calls(10);
+    // Calls go on at both meanwhile.
+    let mut roll_out = |new: Module| {
+        let (is_over, failed) = (AtomicBool::new(false), AtomicU32::new(0));
+        let rollout = thread::scope(|scope| {
+            for plane in &planes {
+                let (is_over, failed, bad, last) = (&is_over, &failed, &bad, &planes[1]);
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::Acquire) {
+                        let out = plane.cli(&["call", "app.version"]);
+                        failed.fetch_add(u32::from(out.code != 0), Ordering::AcqRel);
+                        // The last service has it now.
+                        if last.modules().contains("\t3.0\t") {
+                            bad.store(true, Ordering::Release);
+                        }
+                    }
+                });
+            }
+            let rollout = running.roll_out(vec![new], canary);
+            is_over.store(true, Ordering::Release);
+            rollout.expect("nothing is wrong with it")
+        });
+        (rollout, failed.into_inner())
+    };
+    let versions = || planes.each_ref().map(|plane| plane.call("app.version", &json!({})));
+    assert_eq!(versions(), ["1.0", "1.0"]);
+    assert_eq!(roll_out(version("2.0", &good)), (Rollout::Promoted, 0), "no call was lost");
+    assert_eq!(versions(), ["2.0", "2.0"]);
+    let (rollout, failed) = roll_out(version("3.0", &bad));
+    let Rollout::RolledBack { reason } = rollout else { panic!("{rollout:?}") };
+    let begin = format!("Instance {} failed health check: ", planes[1].address);
+    assert!(reason.starts_with(&begin) && reason.contains("calls failed"), "{reason}");
+    assert!(failed > 0);
+    assert_eq!(versions(), ["2.0", "2.0"]);
+    // What a service does not take is not tried at the next one.
+    let other = Module::new("version", |n: i64| Ok(n)).version("4.0");
+    let bad_name = vec![Module::new("a b", |()| Ok(1i64))];
+    let refused = running.roll_out(bad_name, canary).expect("it is tried");
+    let Rollout::RolledBack { reason } = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("Registration failed: a b"), "{reason}");
+    assert_eq!(versions(), ["2.0", "2.0"]);
+    assert!(running.roll_out(vec![other.clone(), other], canary).is_err());
+    running.stop();
+    wait::until("its modules are gone", SOON, || planes.iter().all(|plane| plane.connections().is_empty()));
 }

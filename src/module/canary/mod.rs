@@ -6,7 +6,6 @@
 //! takes all back, the last one first. Members are known by where they execute: one that registers again is
 //! the same.
 
-mod counts;
 #[cfg(test)]
 mod tests;
 pub mod track;
@@ -14,11 +13,11 @@ mod view;
 
 use std::collections::VecDeque;
 
-use crate::module::canary::counts::Counts;
+use crate::sdk::module::counts::{Counts, Limits};
 use crate::wire::canary::{CanaryOrder, CanaryStep};
 use crate::wire::time::{Timestamp, millis};
 
-pub use crate::module::canary::counts::Call;
+pub use crate::sdk::module::counts::Call;
 
 /// The most steps that are kept: the latest.
 const STEPS_MAX: usize = 200;
@@ -283,13 +282,18 @@ impl Canary {
                     let out = seen.iter().find(|s| s.executor == tried.executor).and_then(|s| s.out.as_ref());
                     let is_over = now_ms >= begun_ms + millis(self.order.window);
                     let is_out = out.filter(|_| is_over).map(|out| format!("it gets no calls: {out}"));
-                    counts.breach(&self.order).or(is_out)
+                    counts.breach(&self.limits()).or(is_out)
                 }
-                Outcome::Promoted => counts.breach(&self.order),
+                Outcome::Promoted => counts.breach(&self.limits()),
                 Outcome::RolledBack => None,
             };
             why.map(|why| (tried.executor.clone(), why))
         })
+    }
+
+    fn limits(&self) -> Limits {
+        let CanaryOrder { success_ratio, latency, min_calls, .. } = self.order;
+        Limits { success_ratio, latency, min_calls }
     }
 
     /// Whether it has had its time and its calls. That they are good enough is asked elsewhere.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::module::canary::counts::Counts;
 use crate::module::canary::{CAUSE, Canary, Now, Outcome, Seen, Stage, Standing, Tried, What};
+use crate::sdk::module::counts::Counts;
 use crate::wire::canary::{Canary as Shown, CanaryMember};
 use crate::wire::time::{Timestamp, millis};
 

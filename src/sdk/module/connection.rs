@@ -1,5 +1,6 @@
 //! The connection to one running service, on a thread of its own: registers, shows with heartbeats that the
-//! provider lives, and begins again when the service is lost, for ever.
+//! provider lives, and begins again when the service is lost, for ever. What it registers can be exchanged
+//! while it runs: the service gets the new registration in the place of the old one, and nothing between.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +58,6 @@ pub struct Status {
 
 /// What all connections of a provider have in common.
 pub(in crate::sdk::module) struct Common {
-    pub request: proto::RegisterRequest,
     pub heartbeat: Duration,
     /// For so long the service may leave heartbeats without an acknowledgement.
     pub silence: Duration,
@@ -71,8 +71,27 @@ pub(in crate::sdk::module) struct Common {
 /// One connection, shared with whoever looks at it.
 pub(in crate::sdk::module) struct Connection {
     pub address: SocketAddr,
-    status: Mutex<Status>,
+    inner: Mutex<Inner>,
     changed: Condvar,
+}
+
+struct Inner {
+    status: Status,
+    offer: Offer,
+    /// The number of the last offer that the service has accepted.
+    registered: u64,
+    /// The offer that it has refused, and why.
+    refused: Option<(u64, String)>,
+}
+
+/// What is to be registered.
+#[derive(Clone)]
+struct Offer {
+    request: Arc<proto::RegisterRequest>,
+    /// Grows with each.
+    number: u64,
+    /// Set when there is another one.
+    is_old: Arc<Stop>,
 }
 
 /// Why a session with the service has ended.
@@ -81,30 +100,67 @@ enum Ended {
     Stopped,
     /// The service has drained us.
     Drained,
+    /// Something else is to be registered.
+    Exchanged,
     /// Why; how long it was good for does not matter once it was.
     Lost { why: String, was_active: bool },
 }
 
 impl Connection {
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: SocketAddr, request: Arc<proto::RegisterRequest>) -> Self {
         let status =
             Status { state: State::Disconnected, connection_id: String::new(), last_error: String::new() };
-        Self { address, status: Mutex::new(status), changed: Condvar::new() }
+        let offer = Offer { request, number: 1, is_old: Arc::default() };
+        let inner = Inner { status, offer, registered: 0, refused: None };
+        Self { address, inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
     pub fn status(&self) -> Status {
-        self.status.lock().clone()
+        self.inner.lock().status.clone()
+    }
+
+    /// What it has registered, or is to register.
+    pub fn request(&self) -> Arc<proto::RegisterRequest> {
+        Arc::clone(&self.inner.lock().offer.request)
+    }
+
+    /// Has this registered in the place of what is; what was offered has a number.
+    pub fn exchange(&self, request: Arc<proto::RegisterRequest>) -> u64 {
+        let mut inner = self.inner.lock();
+        let number = inner.offer.number + 1;
+        let before = std::mem::replace(&mut inner.offer, Offer { request, number, is_old: Arc::default() });
+        drop(inner);
+        before.is_old.set();
+        number
+    }
+
+    /// Waits until the service knows what was offered, and the provider lives, until the deadline
+    /// (monotonic ms) at most. An error is the reason why not.
+    pub fn wait_exchanged(&self, number: u64, deadline_ms: u64) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        loop {
+            match &inner.refused {
+                Some((refused, why)) if *refused == number => return Err(why.clone()),
+                _ if inner.registered >= number && inner.status.state == State::Active => return Ok(()),
+                _ => {}
+            }
+            let left = deadline_ms.saturating_sub(clock::now_ms());
+            if left == 0 {
+                return Err(format!("it is not registered in time ({})", inner.status.last_error));
+            }
+            self.changed.wait_for(&mut inner, Duration::from_millis(left));
+        }
     }
 
     /// Waits until it is in this state, until the deadline (monotonic ms) at most; whether it is.
     pub fn wait_for(&self, state: State, deadline_ms: u64) -> bool {
-        let mut status = self.status.lock();
-        while status.state != state {
+        let mut inner = self.inner.lock();
+        while inner.status.state != state {
             let left = deadline_ms.saturating_sub(clock::now_ms());
             if left == 0 {
                 return false;
             }
-            self.changed.wait_for(&mut status, Duration::from_millis(left));
+            self.changed.wait_for(&mut inner, Duration::from_millis(left));
         }
         true
     }
@@ -117,8 +173,10 @@ impl Connection {
             let (why, was_active) = match self.session(common) {
                 Ended::Stopped | Ended::Drained => break,
                 Ended::Lost { why, was_active } => (why, was_active),
+                // A session goes on with it.
+                Ended::Exchanged => continue,
             };
-            self.status.lock().last_error = why;
+            self.inner.lock().status.last_error = why;
             self.enter(State::Reconnecting);
             if was_active {
                 pause = common.pause;
@@ -131,7 +189,7 @@ impl Connection {
     }
 
     fn enter(&self, state: State) {
-        self.status.lock().state = state;
+        self.inner.lock().status.state = state;
         self.changed.notify_all();
     }
 
@@ -143,32 +201,81 @@ impl Connection {
                 Err(e) => return lost(format!("cannot connect to {}: {e}", self.address)),
             };
         let client = ModuleProviderClient(channel.client);
-        let registered = match self.register(&client, &common.request) {
-            Ok(registered) => registered,
-            Err(why) => return lost(why),
-        };
+        // Kept until another registration has taken its place: its end is the end of its modules.
+        let mut before: Option<Stream<'_>> = None;
+        loop {
+            let offer = self.inner.lock().offer.clone();
+            let opened = self.open(&client, &offer, before.is_some());
+            let (id, sender, receiver) = match (opened, &before) {
+                (Ok(opened), _) => opened,
+                (Err(why), Some(stream)) if !Arc::ptr_eq(&stream.offer.request, &offer.request) => {
+                    self.refuse(offer.number, why, &stream.offer.request);
+                    continue;
+                }
+                (Err(why), _) => return lost(why),
+            };
+            let mut stream =
+                Stream { id, offer, sender, receiver, common, is_active: false, is_draining: false };
+            drop(before.take());
+            match stream.carry(self) {
+                Ended::Exchanged => {
+                    self.enter(State::Registering);
+                    before = Some(stream);
+                }
+                Ended::Stopped => {
+                    // As existing providers do: the stream first.
+                    let deadline_ms = clock::now_ms() + millis(CALL_TIMEOUT);
+                    let _ = block::wait(stream.sender.close(), Some(deadline_ms));
+                    deregister(&client, &stream.offer.request, &stream.id);
+                    return Ended::Stopped;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Registers, and opens the control stream: its id and both of its ends. `is_exchange`: the modules of
+    /// before are to stay whatever comes of it.
+    fn open(
+        &self,
+        client: &ModuleProviderClient,
+        offer: &Offer,
+        is_exchange: bool,
+    ) -> Result<Opened, String> {
+        let registered = self.register(client, &offer.request)?;
         let id = registered.connection_id;
         if !registered.success {
-            // What was accepted of it is of no use to anybody.
-            let rejected = registered.results.iter().filter(|result| !result.accepted);
+            let (accepted, rejected): (Vec<_>, Vec<_>) =
+                registered.results.iter().partition(|result| result.accepted);
             let why: Vec<_> =
-                rejected.map(|r| format!("{}: {}", r.module_name, r.rejection_reason)).collect();
-            deregister(&client, &common.request, &id);
-            return lost(format!("Registration failed: {}", why.join(", ")));
+                rejected.iter().map(|r| format!("{}: {}", r.module_name, r.rejection_reason)).collect();
+            if !is_exchange {
+                // What was accepted of it is of no use to anybody.
+                deregister(client, &offer.request, &id);
+            } else if !accepted.is_empty() {
+                // What comes next takes the place of that part.
+                self.inner.lock().status.connection_id = id;
+            }
+            return Err(format!("Registration failed: {}", why.join(", ")));
         }
-        self.status.lock().connection_id.clone_from(&id);
-        let (sender, receiver) = match client.control_plane(CallOption::default()) {
-            Ok(stream) => stream,
-            Err(e) => return lost(format!("cannot open the control stream: {e}")),
-        };
-        let mut stream = Stream { id: &id, sender, receiver, common, is_active: false, is_draining: false };
-        let ended = stream.carry(self);
-        if matches!(ended, Ended::Stopped) {
-            // As existing providers do: the stream first.
-            let _ = block::wait(stream.sender.close(), Some(clock::now_ms() + millis(CALL_TIMEOUT)));
-            deregister(&client, &common.request, &id);
+        let mut inner = self.inner.lock();
+        inner.status.connection_id.clone_from(&id);
+        inner.registered = offer.number;
+        drop(inner);
+        let stream = client.control_plane(CallOption::default());
+        let (sender, receiver) = stream.map_err(|e| format!("cannot open the control stream: {e}"))?;
+        Ok((id, sender, receiver))
+    }
+
+    /// The service does not take what was offered: what it had before is offered again.
+    fn refuse(&self, number: u64, why: String, before: &Arc<proto::RegisterRequest>) {
+        let mut inner = self.inner.lock();
+        inner.refused = Some((number, why));
+        if inner.offer.number == number {
+            inner.offer.request = Arc::clone(before);
         }
-        ended
+        drop(inner);
+        self.changed.notify_all();
     }
 
     fn register(
@@ -176,7 +283,7 @@ impl Connection {
         client: &ModuleProviderClient,
         request: &proto::RegisterRequest,
     ) -> Result<proto::RegisterResponse, String> {
-        let before = self.status.lock().connection_id.clone();
+        let before = self.inner.lock().status.connection_id.clone();
         let mut headers = MetadataBuilder::new();
         if !before.is_empty() {
             headers.add_str(REPLACES, &before).map_err(|e| e.to_string())?;
@@ -185,6 +292,10 @@ impl Connection {
         answered(client.register(request, option)).map_err(|why| format!("cannot register: {why}"))
     }
 }
+
+/// The id of a connection, and both ends of its control stream.
+type Opened =
+    (String, ClientDuplexSender<proto::ControlMessage>, ClientDuplexReceiver<proto::ControlMessage>);
 
 fn answered<A: Unpin>(call: grpcio::Result<ClientUnaryReceiver<A>>) -> Result<A, String> {
     let call = call.map_err(|e| e.to_string())?;
@@ -204,7 +315,9 @@ fn deregister(client: &ModuleProviderClient, request: &proto::RegisterRequest, i
 
 /// An open control stream.
 struct Stream<'s> {
-    id: &'s str,
+    id: String,
+    /// What was registered.
+    offer: Offer,
     sender: ClientDuplexSender<proto::ControlMessage>,
     receiver: ClientDuplexReceiver<proto::ControlMessage>,
     common: &'s Common,
@@ -220,7 +333,7 @@ impl Stream<'_> {
             let now_ms = clock::now_ms();
             if now_ms >= beat_ms {
                 beat_ms = now_ms + millis(self.common.heartbeat);
-                let namespace = self.common.request.namespace.clone();
+                let namespace = self.offer.request.namespace.clone();
                 let timestamp = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
                 if !self.send(Payload::Heartbeat(proto::Heartbeat { namespace, timestamp })) {
                     return self.ended("a heartbeat could not be sent");
@@ -230,10 +343,11 @@ impl Stream<'_> {
                 return self.ended("heartbeats are not acknowledged");
             }
             let received = {
-                let next = select(self.receiver.try_next(), Box::pin(self.common.stop.wait()));
-                match block::wait(next, Some(beat_ms)) {
+                let other = select(Box::pin(self.common.stop.wait()), Box::pin(self.offer.is_old.wait()));
+                match block::wait(select(self.receiver.try_next(), other), Some(beat_ms)) {
                     None => continue,
-                    Some(Either::Right(_)) => return Ended::Stopped,
+                    Some(Either::Right((Either::Left(_), _))) => return Ended::Stopped,
+                    Some(Either::Right((Either::Right(_), _))) => return Ended::Exchanged,
                     Some(Either::Left((received, _))) => received,
                 }
             };
@@ -272,7 +386,7 @@ impl Stream<'_> {
     fn send(&mut self, payload: Payload) -> bool {
         let message = proto::ControlMessage {
             protocol_version: PROTOCOL_VERSION,
-            connection_id: self.id.to_owned(),
+            connection_id: self.id.clone(),
             payload: Some(payload),
         };
         let deadline_ms = clock::now_ms() + millis(self.common.silence);

@@ -88,7 +88,6 @@ fn serve(mute: Mute) -> (Server, SocketAddr) {
 /// A connection to it that is in this state when `enough`, and then stops.
 fn run_until(address: SocketAddr, enough: impl Fn() -> bool) -> Status {
     let common = Arc::new(Common {
-        request: proto::RegisterRequest { namespace: "n".to_owned(), ..proto::RegisterRequest::default() },
         heartbeat: Duration::from_millis(50),
         silence: Duration::from_millis(200),
         pause: Duration::from_millis(1),
@@ -96,7 +95,8 @@ fn run_until(address: SocketAddr, enough: impl Fn() -> bool) -> Status {
         calls: Arc::default(),
         stop: Stop::default(),
     });
-    let connection = Arc::new(Connection::new(address));
+    let request = proto::RegisterRequest { namespace: "n".to_owned(), ..proto::RegisterRequest::default() };
+    let connection = Arc::new(Connection::new(address, Arc::new(request)));
     let (ours, theirs) = (Arc::clone(&connection), Arc::clone(&common));
     let thread = thread::spawn("conn", move || ours.run(&theirs)).unwrap();
     let deadline_ms = clock::now_ms() + 30_000;

@@ -18,6 +18,7 @@ use crate::rpc::services::constellation::{ModuleExecutor, module_executor_servic
 use crate::rpc::{block, pending};
 use crate::sdk::module::definition::{Call, Failure, Module};
 use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
+use crate::sdk::module::record::Record;
 use crate::sys::{clock, thread};
 use crate::wire::error::Error;
 use crate::wire::time::millis;
@@ -31,14 +32,18 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(in crate::sdk::module) struct Executor {
     server: Server,
     pub port: u16,
-    calls: Arc<AtomicUsize>,
+    record: Arc<Record>,
 }
 
 impl Executor {
-    /// Port 0 is any that is free.
-    pub fn start(address: SocketAddr, modules: Arc<Vec<Module>>) -> Result<Self, Error> {
-        let calls = Arc::default();
-        let service = Served { modules, calls: Arc::clone(&calls) };
+    /// Port 0 is any that is free. `calls` counts what is under way, here and elsewhere.
+    pub fn start(
+        address: SocketAddr,
+        modules: Arc<Vec<Module>>,
+        calls: &Arc<AtomicUsize>,
+    ) -> Result<Self, Error> {
+        let record = Arc::<Record>::default();
+        let service = Served { modules, calls: Arc::clone(calls), record: Arc::clone(&record) };
         let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
         let arguments = ChannelBuilder::new(Arc::clone(&env))
             .max_receive_message_len(MESSAGE_LEN_MAX)
@@ -55,12 +60,12 @@ impl Executor {
             .add_listening_port(address.to_string(), ServerCredentials::insecure())
             .map_err(|e| Error::failed(&format!("listen on {address}"), &e))?;
         server.start();
-        Ok(Self { server, port, calls })
+        Ok(Self { server, port, record })
     }
 
-    /// How many calls are under way.
-    pub fn calls(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.calls)
+    /// How calls of it go.
+    pub fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record)
     }
 
     /// Takes no more calls, and leaves those that are under way some time.
@@ -73,6 +78,7 @@ impl Executor {
 struct Served {
     modules: Arc<Vec<Module>>,
     calls: Arc<AtomicUsize>,
+    record: Arc<Record>,
 }
 
 /// A call that is under way, however it ends.
@@ -93,6 +99,7 @@ impl ModuleExecutor for Served {
         sink: UnarySink<proto::ExecuteResponse>,
     ) {
         let (modules, calls) = (Arc::clone(&self.modules), Arc::clone(&self.calls));
+        let record = Arc::clone(&self.record);
         let is_full = calls.fetch_add(1, Ordering::AcqRel) >= CALLS_MAX;
         let counted = Counted(calls);
         if is_full {
@@ -102,9 +109,13 @@ impl ModuleExecutor for Served {
         }
         let started = thread::spawn_for_others("execute", move || {
             let _counted = counted;
+            let begun_ms = record.begin();
             let answer = request.decode().map(|request| execute(&modules, request)).map_err(|e| {
                 RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, format!("not understood: {e}"))
             });
+            let is_good =
+                |answer: &proto::ExecuteResponse| matches!(answer.result, Some(Outcome::OutputData(_)));
+            record.end(begun_ms, !answer.as_ref().is_ok_and(is_good));
             pending::answer(sink, answer);
         });
         // Without a thread the sink is gone, and the call is cancelled.
@@ -158,7 +169,8 @@ mod tests {
             let room = black_box([7u8; 1 << 19]);
             Ok(i64::from(room[room.len() / 2]))
         });
-        let executor = Executor::start(([127, 0, 0, 1], 0).into(), Arc::new(vec![deep])).unwrap();
+        let executor =
+            Executor::start(([127, 0, 0, 1], 0).into(), Arc::new(vec![deep]), &Arc::default()).unwrap();
         let address = ([127, 0, 0, 1], executor.port).into();
         let (timeout, len_max) = (Duration::from_secs(20), MESSAGE_LEN_MAX);
         let channel = LocalChannel::connect(address, timeout, environment(), len_max).unwrap();

@@ -20,11 +20,14 @@
 //!
 //! `docs/modules.md` is the guide, `docs/words-module.rs` a whole provider.
 
+pub mod canary;
 mod connection;
+pub(crate) mod counts;
 pub mod definition;
 mod executor;
 pub(crate) mod protocol;
 pub mod provider;
+mod record;
 pub mod schema;
 mod stop;
 mod trace;

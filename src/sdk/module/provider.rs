@@ -8,10 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::rpc::services::constellation as proto;
+use crate::sdk::module::canary::{self, Canary, Fleet, Rollout};
 use crate::sdk::module::connection::{Common, Connection};
+use crate::sdk::module::counts::Counts;
 use crate::sdk::module::definition::Module;
 use crate::sdk::module::executor::Executor;
 use crate::sdk::module::protocol::PROTOCOL_VERSION;
+use crate::sdk::module::record::Record;
 use crate::sdk::module::stop::Stop;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
@@ -23,6 +26,8 @@ pub use crate::sdk::module::connection::{State, Status};
 
 /// The most services of one provider.
 const INSTANCES_MAX: usize = 64;
+/// How long a service may take to know another version.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is to be provided, and how. Methods change it; nothing happens before it is started.
 #[derive(Clone)]
@@ -97,26 +102,26 @@ impl Provider {
     pub fn start(self) -> Result<Running, Error> {
         let addresses = self.check()?;
         let declared = self.modules.iter().map(declaration).collect::<Result<_, _>>()?;
-        let executor = Executor::start(self.executor, Arc::new(self.modules))?;
-        let request = proto::RegisterRequest {
+        let calls = Arc::default();
+        let executor = Executor::start(self.executor, Arc::new(self.modules), &calls)?;
+        let request = Arc::new(proto::RegisterRequest {
             namespace: self.namespace,
             modules: declared,
             protocol_version: PROTOCOL_VERSION,
             executor_url: format!("{}:{}", self.executor_host, executor.port),
             group_id: self.group,
-        };
+        });
         let common = Arc::new(Common {
-            request,
             heartbeat: self.heartbeat,
             silence: self.heartbeat_limit,
             pause: self.pause,
             pause_max: self.pause_max,
-            calls: executor.calls(),
+            calls,
             stop: Stop::default(),
         });
         let (mut connections, mut threads) = (Vec::new(), Vec::new());
         for address in addresses {
-            let connection = Arc::new(Connection::new(address));
+            let connection = Arc::new(Connection::new(address, Arc::clone(&request)));
             let (ours, theirs) = (Arc::clone(&connection), Arc::clone(&common));
             let started = thread::spawn("module-conn", move || ours.run(&theirs));
             threads.push(started.map_err(|e| {
@@ -125,7 +130,8 @@ impl Provider {
             })?);
             connections.push(connection);
         }
-        Ok(Running { common, connections, threads, executor })
+        let (host, address) = (self.executor_host, SocketAddr::new(self.executor.ip(), 0));
+        Ok(Running { common, connections, threads, executors: vec![executor], host, address })
     }
 
     /// Starts it, and stops it at SIGTERM or SIGINT. Call it from `main`, before other threads are started,
@@ -152,14 +158,7 @@ impl Provider {
                 self.heartbeat, self.heartbeat_limit
             )));
         }
-        if self.modules.is_empty() {
-            return Err(Error::usage("the provider has no modules"));
-        }
-        if let Some(twice) = self.modules.iter().enumerate().find_map(|(n, module)| {
-            self.modules[..n].iter().any(|other| other.name == module.name).then_some(&module.name)
-        }) {
-            return Err(Error::usage(format!("there are two modules called {twice}")));
-        }
+        check_modules(&self.modules)?;
         let mut addresses = Vec::new();
         for instance in &self.instances {
             let found = instance
@@ -175,6 +174,18 @@ impl Provider {
         }
         Ok(addresses)
     }
+}
+
+fn check_modules(modules: &[Module]) -> Result<(), Error> {
+    if modules.is_empty() {
+        return Err(Error::usage("the provider has no modules"));
+    }
+    if let Some(twice) = modules.iter().enumerate().find_map(|(n, module)| {
+        modules[..n].iter().any(|other| other.name == module.name).then_some(&module.name)
+    }) {
+        return Err(Error::usage(format!("there are two modules called {twice}")));
+    }
+    Ok(())
 }
 
 fn declaration(module: &Module) -> Result<proto::ModuleDeclaration, Error> {
@@ -193,14 +204,53 @@ pub struct Running {
     common: Arc<Common>,
     connections: Vec<Arc<Connection>>,
     threads: Vec<JoinHandle<()>>,
-    executor: Executor,
+    /// The last one has the latest version. Others are there while a service has an earlier one.
+    executors: Vec<Executor>,
+    /// By which services reach them.
+    host: String,
+    /// Of those to come: any free port of the same.
+    address: SocketAddr,
 }
 
 impl Running {
-    /// Where it executes.
+    /// Where it executes the latest version.
     #[must_use]
     pub fn executor_port(&self) -> u16 {
-        self.executor.port
+        self.executors.last().map_or(0, |executor| executor.port)
+    }
+
+    /// Gives these modules to one service after the other in the place of those that it has, and watches how
+    /// calls go there, which takes a window for each. They have an executor of their own, at another port.
+    /// What an error says was found before anything was changed.
+    pub fn roll_out(&mut self, modules: Vec<Module>, canary: Canary) -> Result<Rollout, Error> {
+        let limits = canary.limits()?;
+        check_modules(&modules)?;
+        let declared = modules.iter().map(declaration).collect::<Result<_, _>>()?;
+        let executor = Executor::start(self.address, Arc::new(modules), &self.common.calls)?;
+        let old: Vec<_> = self.connections.iter().map(|connection| connection.request()).collect();
+        let like = old.first().map(|request| (**request).clone()).unwrap_or_default();
+        let new = Arc::new(proto::RegisterRequest {
+            modules: declared,
+            executor_url: format!("{}:{}", self.host, executor.port),
+            ..like
+        });
+        let mut services = Services {
+            connections: &self.connections,
+            old,
+            new,
+            record: executor.record(),
+            latency: limits.latency,
+        };
+        let rollout = canary::roll_out(&mut services, &canary, &limits);
+        match &rollout {
+            Rollout::Promoted => {
+                let before = std::mem::replace(&mut self.executors, vec![executor]);
+                before.into_iter().for_each(Executor::stop);
+            }
+            Rollout::PartialFailure { promoted, .. } if !promoted.is_empty() => self.executors.push(executor),
+            Rollout::RolledBack { .. } | Rollout::PartialFailure { .. } => executor.stop(),
+        }
+        Ok(rollout)
     }
 
     /// How each of its connections is.
@@ -220,7 +270,58 @@ impl Running {
     pub fn stop(self) {
         self.common.stop.set();
         self.threads.into_iter().for_each(|thread| _ = thread.join());
-        self.executor.stop();
+        self.executors.into_iter().for_each(Executor::stop);
+    }
+}
+
+/// The services of a provider in a rollout.
+struct Services<'r> {
+    connections: &'r [Arc<Connection>],
+    /// What each had before.
+    old: Vec<Arc<proto::RegisterRequest>>,
+    new: Arc<proto::RegisterRequest>,
+    record: Arc<Record>,
+    latency: Duration,
+}
+
+impl Fleet for Services<'_> {
+    fn services(&self) -> Vec<SocketAddr> {
+        self.connections.iter().map(|connection| connection.address).collect()
+    }
+
+    fn upgrade(&mut self, n: usize) -> Result<(), String> {
+        // Who is not well before is not asked.
+        self.fault(n).map_or(Ok(()), Err)?;
+        let number = self.connections[n].exchange(Arc::clone(&self.new));
+        self.connections[n].wait_exchanged(number, clock::now_ms() + millis(EXCHANGE_TIMEOUT))
+    }
+
+    fn restore(&mut self, n: usize) {
+        let number = self.connections[n].exchange(Arc::clone(&self.old[n]));
+        // A service that is lost gets it when it is back.
+        let _ = self.connections[n].wait_exchanged(number, clock::now_ms() + millis(EXCHANGE_TIMEOUT));
+    }
+
+    fn fault(&self, n: usize) -> Option<String> {
+        let status = self.connections[n].status();
+        let why = || format!("it is {:?}: {}", status.state, status.last_error);
+        (status.state != State::Active).then(why)
+    }
+
+    fn begin(&mut self) {
+        self.record.watch(self.latency);
+    }
+
+    fn counts(&self) -> Counts {
+        self.record.counts()
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
+
+    fn wait(&mut self, until_ms: u64) {
+        self.record.wait(until_ms);
     }
 }
 

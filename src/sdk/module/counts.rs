@@ -1,8 +1,18 @@
-//! How calls of one member went, and whether that is good enough.
+//! How calls of a new version went, and whether that is good enough: for a canary of the service's, and for
+//! one of a provider's.
 
 use std::time::Duration;
 
-use crate::wire::canary::{CanaryOrder, Part};
+use crate::wire::canary::Part;
+
+/// What calls have to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub success_ratio: Part,
+    pub latency: Duration,
+    /// Fewer say nothing.
+    pub min_calls: u32,
+}
 
 /// How one call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,21 +66,21 @@ impl Counts {
     }
 
     /// Why these are not good enough, once there are enough of them.
-    pub fn breach(&self, order: &CanaryOrder) -> Option<String> {
-        if self.calls < u64::from(order.min_calls) {
+    pub fn breach(&self, limits: &Limits) -> Option<String> {
+        if self.calls < u64::from(limits.min_calls) {
             return None;
         }
         let is_enough = |bad: u64| {
             let good = u128::from(self.calls - bad) * u128::from(Part::WHOLE);
-            good >= u128::from(self.calls) * u128::from(order.success_ratio.ten_thousandths())
+            good >= u128::from(self.calls) * u128::from(limits.success_ratio.ten_thousandths())
         };
         let calls = self.calls;
         if !is_enough(self.failures) {
-            let least = order.success_ratio;
+            let least = limits.success_ratio;
             return Some(format!("{} of {calls} calls failed, and {least} have to succeed", self.failures));
         }
         if !is_enough(self.slow) {
-            return Some(format!("{} of {calls} calls took longer than {:?}", self.slow, order.latency));
+            return Some(format!("{} of {calls} calls took longer than {:?}", self.slow, limits.latency));
         }
         None
     }
@@ -82,7 +92,8 @@ mod tests {
 
     #[test]
     fn enough_calls_have_to_succeed_in_time() {
-        let order = CanaryOrder { min_calls: 20, ..CanaryOrder::new("n", "2") };
+        let success_ratio = Part::of(9500).unwrap();
+        let limits = Limits { success_ratio, latency: Duration::from_secs(5), min_calls: 20 };
         let counts = |calls, failures, slow| Counts { calls, failures, slow, ..Counts::default() };
         for (counts, why) in [
             (counts(19, 19, 19), None),
@@ -93,9 +104,9 @@ mod tests {
             (counts(1000, 51, 0), Some("51 of 1000 calls failed, and 0.95 have to succeed")),
             (counts(u64::MAX, 0, 0), None),
         ] {
-            assert_eq!(counts.breach(&order).as_deref(), why, "{counts:?}");
+            assert_eq!(counts.breach(&limits).as_deref(), why, "{counts:?}");
         }
-        assert!(counts(19, 0, 0).with_overdue(2).breach(&order).is_some());
+        assert!(counts(19, 0, 0).with_overdue(2).breach(&limits).is_some());
     }
 
     #[test]
