@@ -60,6 +60,12 @@
 //! stands (`engine/board.rs`), which wakes those that this concerns. Circles are found by `wire/order.rs`,
 //! which also gives the order in which `cli/plan.rs` goes.
 //!
+//! # Processes with a schedule
+//!
+//! Which time is next is computed from the definition (`wire/schedule.rs`) and on record, with what it leads
+//! to when it has come (`engine/process/due.rs`, pure). One thread waits for the first of all of them
+//! (`engine/schedules.rs`) and tells that process, which starts its run as a client would.
+//!
 //! # Upgrade
 //!
 //! A new binary is tried as an engine first (`keeper/upgrade.rs`). If it comes up, the keeper becomes it by
@@ -152,9 +158,9 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `log_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`; `context`, which every
-//! process shares; `process`; `table`, `logs` and `history`; `reconcile`; `restore` and `store_writer`;
-//! `service`; and above all `internal`, `ended` and `takeover`.
+//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`;
+//! `context`, which every process shares; `process`; `table`, `logs`, `schedules` and `history`; `reconcile`;
+//! `restore` and `store_writer`; `service`; and above all `internal`, `ended` and `takeover`.
 //!
 //! # Threads
 //!
@@ -167,6 +173,7 @@
 //! | `proc-ID` | `engine/process/worker/mod.rs` | one process's record | output, the exec, the tree's end, messages, one deadline |
 //! | `store` | `engine/store_writer.rs` | the database | marks, questions, one deadline |
 //! | `logs` | `engine/logs/mod.rs` | the files that output is written to | marks, one deadline |
+//! | `schedules` | `engine/schedules.rs` | nothing; knows when the first schedule is due | a timer of the wall clock, which also tells that this was set |
 //! | `log-old` | `engine/logs/old.rs` | old files of logs, while there is something to do | a rotation |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
@@ -200,6 +207,7 @@
 //! | needs, board, standing | which others a process needs; where each tells how it stands; how it stands there |
 //! | held, leaving | its start waits for others; its stop waits until those that need it are gone |
 //! | job | a process that is ready when it has ended with success |
+//! | scheduled, due, missed | it rests until its schedule says; that time has come; it passed without a run of its own |
 //! | definition, spec | how a process is to be run; the value that has it, checked |
 //! | declared, outdated | a configuration says that it is to be; its run is of an older definition |
 //! | process, run | what a client asked to keep, by UUID; each of its starts has the next run number |

@@ -67,7 +67,7 @@ const LAYERS: [(&str, &[&str]); 33] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 23] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 25] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -78,9 +78,14 @@ const ENGINE_LAYERS: [(&str, &[&str]); 23] = [
     ("src/engine/write_queue.rs", &["audit_memory", "store"]),
     ("src/engine/log_queue.rs", &[]),
     ("src/engine/retention.rs", &["settings", "store"]),
-    ("src/engine/context.rs", &["board", "feed", "log_queue", "reserve", "retention", "write_queue"]),
+    ("src/engine/schedule_queue.rs", &[]),
+    (
+        "src/engine/context.rs",
+        &["board", "feed", "log_queue", "reserve", "retention", "schedule_queue", "write_queue"],
+    ),
     ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
     ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),
+    ("src/engine/schedules.rs", &["context", "process", "table"]),
     ("src/engine/table", &["process", "table"]),
     ("src/engine/history", &["context", "history", "settings", "store", "write_queue"]),
     ("src/engine/reconcile.rs", &["process", "settings", "store"]),
@@ -108,6 +113,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 23] = [
             "reserve",
             "restore",
             "retention",
+            "schedule_queue",
             "service",
             "settings",
             "store",
@@ -117,7 +123,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 23] = [
     ),
     (
         "src/engine/mod.rs",
-        &["ended", "history", "logs", "process", "service", "settings", "store", "takeover"],
+        &["ended", "history", "logs", "process", "schedules", "service", "settings", "store", "takeover"],
     ),
 ];
 

@@ -229,6 +229,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Unready
         | EventKind::CanaryPromoted
         | EventKind::CanaryRolledBack
+        | EventKind::Missed
         | EventKind::TakenOver => false,
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 40] = [
+pub const FIELDS: [&str; 43] = [
     "id",
     "name",
     "instance",
@@ -53,6 +53,9 @@ pub const FIELDS: [&str; 40] = [
     "log_trouble",
     "log_lost",
     "log_files",
+    "next_run_at",
+    "schedule",
+    "schedule_zone",
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::wire::time::Timestamp;
 
 pub fn process(p: &Process) -> Value {
     let maybe_time = |at: Option<Timestamp>| at.map(time);
-    json!({
+    let mut out = json!({
         "id": p.id.to_string(),
         "name": p.name.as_ref().map(|n| n.as_str()),
         "instance": p.instance,
@@ -54,7 +54,12 @@ pub fn process(p: &Process) -> Value {
         "log_trouble": (!p.log_trouble.is_empty()).then_some(&p.log_trouble),
         "log_lost": p.log_lost,
         "log_files": p.log_files,
-    })
+    });
+    // The macro above takes no more.
+    out["next_run_at"] = json!(maybe_time(p.next_run_at));
+    out["schedule"] = json!(p.schedule.when);
+    out["schedule_zone"] = json!(p.schedule.zone.as_ref().filter(|_| p.schedule.is_on()));
+    out
 }
 
 fn start_failure(f: &StartFailure) -> Value {

@@ -40,7 +40,9 @@ pub fn has_failed(process: &Process) -> bool {
     let end = process.exit.as_ref().map(|exit| exit.end);
     match process.state {
         State::Failed | State::Backoff => true,
-        State::Stopped => !process.unfit.is_empty() || matches!(end, Some(End::Code(code)) if code != 0),
+        State::Stopped | State::Scheduled => {
+            !process.unfit.is_empty() || matches!(end, Some(End::Code(code)) if code != 0)
+        }
         State::Running | State::Starting => {
             process.restarts > 0 && end.is_some_and(|end| end != End::Code(0))
         }

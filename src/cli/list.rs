@@ -23,8 +23,15 @@ use crate::wire::time::Timestamp;
 const REDRAW: Duration = Duration::from_secs(1);
 
 /// All states, for an option.
-const STATES: [State; 6] =
-    [State::Stopped, State::Starting, State::Running, State::Stopping, State::Backoff, State::Failed];
+const STATES: [State; 7] = [
+    State::Stopped,
+    State::Starting,
+    State::Running,
+    State::Stopping,
+    State::Backoff,
+    State::Failed,
+    State::Scheduled,
+];
 
 pub const COMMAND: Command = Command::new("list", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "List processes";
@@ -36,7 +43,8 @@ UUID, name, state, pid, run, restarts, start of the latest run, command; '-' sta
 
 Options:
   -a, --all                  Also what the service runs for itself
-      --state STATE,..       Only those that are stopped, starting, running, stopping, backoff or failed
+      --state STATE,..       Only those that are stopped, starting, running, stopping, backoff, failed
+                             or scheduled
       --label K[=V]          Only those with this label; may be repeated, then all have to be there
       --table                The table in a pipe, too
       --format TEXT          A line for each with its fields in place: any that --json has, as {name},
@@ -84,7 +92,8 @@ fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
 fn states(text: &str) -> Result<Vec<State>, Error> {
     let one = |name: &str| {
         STATES.into_iter().find(|state| state.name() == name).ok_or_else(|| {
-            values::bad("--state", name, "write stopped, starting, running, stopping, backoff or failed")
+            let all = "write stopped, starting, running, stopping, backoff, failed or scheduled";
+            values::bad("--state", name, all)
         })
     };
     text.split(',').map(one).collect()

@@ -12,6 +12,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::escape::escape;
 use crate::cli::json;
 use crate::cli::log_lines::{Line, Lines, moment};
+use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::values;
@@ -39,6 +40,7 @@ Options:
       --since WHEN           Lines from then on: a duration back from now, as 10m, or a time as
                              2026-01-31T12:00:00Z
       --until WHEN           Lines up to then
+      --run N                Lines of this run only; last: of the latest. Not of files without times
       --grep RE              Lines that this regular expression matches
       --level LEVEL          Lines of this level and above: trace, debug, info, warn, error or fatal.
                              A line without one is of the level of the line before
@@ -72,6 +74,7 @@ struct LogsArgs {
     targets: Vec<String>,
     wanted: Wanted,
     tail: Option<usize>,
+    run: Option<Which>,
     follow: bool,
     timestamps: bool,
     prefix: bool,
@@ -87,7 +90,7 @@ struct Wanted {
 }
 
 fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
-    let (mut wanted, mut tail) = (Wanted::default(), None);
+    let (mut wanted, mut tail, mut run) = (Wanted::default(), None, None);
     let (mut follow, mut timestamps, mut prefix) = (false, false, false);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
@@ -101,6 +104,7 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
                 let all = "write trace, debug, info, warn, error or fatal";
                 wanted.level = Some(found.ok_or_else(|| values::bad(&option, &value, all))?);
             }
+            "--run" => run = Some(arguments.value(&option)?.parse()?),
             "--tail" => tail = Some(arguments.number(&option)?),
             "--follow" | "-f" => follow = true,
             "--timestamps" => timestamps = true,
@@ -108,7 +112,10 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(LogsArgs { targets: arguments.targets()?, wanted, tail, follow, timestamps, prefix })
+    if run.is_some() && follow {
+        return Err(arguments.usage("--run and --follow exclude one another".into()));
+    }
+    Ok(LogsArgs { targets: arguments.targets()?, wanted, tail, run, follow, timestamps, prefix })
 }
 
 fn when(option: &str, text: &str) -> Result<Timestamp, Error> {
@@ -130,6 +137,8 @@ struct Source {
     /// The next one, with the time by which it is ordered.
     next: Option<(Timestamp, Line)>,
     level: usize,
+    /// The one that is meant; none: all.
+    run: Option<Run>,
 }
 
 impl Source {
@@ -141,7 +150,7 @@ impl Source {
                 return Ok(());
             };
             let at = line.at.unwrap_or(last);
-            if wanted.takes(&line, &mut self.level) {
+            if self.run.is_none_or(|run| run.has(line.at)) && wanted.takes(&line, &mut self.level) {
                 self.next = Some((at, line));
                 return Ok(());
             }
@@ -181,7 +190,9 @@ fn run(args: LogsArgs, session: &mut Session) -> Result<u8, Error> {
         let chunks = client.output(Output { target: id.to_string(), kind: StreamKind::Both })?;
         let end = chunks.last().map(|chunk| chunk.offset + chunk.data.len() as u64);
         ends.push((id, end.unwrap_or(definition.process.output_end)));
-        sources.extend(sources_of(definition, &chunks, &args.wanted, session.remote.is_given()));
+        let run = args.run.map(|which| Run::of(&mut client, &definition.process, which)).transpose()?;
+        let new = sources_of(definition, &chunks, &args.wanted, session.remote.is_given());
+        sources.extend(new.into_iter().map(|source| Source { run, ..source }));
     }
     let mut last_ones = VecDeque::new();
     let mut show = |shown: (ProcessId, Line), session: &mut Session| match args.tail {
@@ -238,7 +249,7 @@ fn earliest(sources: &[Source]) -> Option<usize> {
 fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_remote: bool) -> Vec<Source> {
     let (process, log) = (&definition.process, &definition.spec.log);
     let is_first = chunks.first().is_none_or(|chunk| chunk.offset == 0);
-    let source = |lines| Source { id: process.id, lines, next: None, level: LEVEL_DEFAULT };
+    let source = |lines| Source { id: process.id, lines, next: None, level: LEVEL_DEFAULT, run: None };
     let files = if is_remote { &[][..] } else { &process.log_files[..] };
     let of = |stderr: bool| -> Vec<Chunk> {
         chunks.iter().filter(|chunk| chunk.stderr == stderr).cloned().collect()

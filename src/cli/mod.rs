@@ -60,7 +60,9 @@ mod remote;
 mod remove;
 mod restart;
 mod run;
+mod runs;
 mod scale;
+mod schedule;
 mod serve;
 mod session;
 mod show;
@@ -118,6 +120,7 @@ const COMMANDS: &[&Command] = &[
     &output::COMMAND,
     &stream::COMMAND,
     &logs::COMMAND,
+    &schedule::COMMAND,
     &env::COMMAND,
     &events::COMMAND,
     &history::COMMAND,

@@ -6,6 +6,7 @@ use crate::cli::escape::escape;
 use crate::cli::json;
 use crate::cli::labels::Extras;
 use crate::cli::last_lines::last_lines;
+use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
 use crate::cli::stream;
 use crate::cli::stream::StreamArgs;
@@ -27,12 +28,14 @@ shown as their escapes.
 Options:
       --stdout               Standard output only
       --stderr               Standard error only
+      --run N                Of this run only; last: of the latest
   -n, --tail N               The last N lines only
   -f, --follow               Go on with what comes, as 'provost stream' does, until ctrl-c
       --raw                  Byte for byte on a terminal, too
 
 Examples:
   provost output --tail 20 web
+  provost output --run last nightly
 ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,23 +43,29 @@ struct OutputArgs {
     target: String,
     kind: StreamKind,
     tail: Option<usize>,
+    run: Option<Which>,
     raw: bool,
     follow: bool,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<OutputArgs, Error> {
     let (mut kind, mut tail, mut raw, mut follow) = (StreamKind::Both, None, false, false);
+    let mut run = None;
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--stdout" => kind = values::narrow(kind, StreamKind::Stdout),
             "--stderr" => kind = values::narrow(kind, StreamKind::Stderr),
             "--follow" | "-f" => follow = true,
             "--tail" | "-n" => tail = Some(arguments.number(&option)?),
+            "--run" => run = Some(arguments.value(&option)?.parse()?),
             "--raw" => raw = true,
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    Ok(OutputArgs { target: arguments.one_target()?, kind, tail, raw, follow })
+    if run.is_some() && follow {
+        return Err(arguments.usage("--run and --follow exclude one another".into()));
+    }
+    Ok(OutputArgs { target: arguments.one_target()?, kind, tail, run, raw, follow })
 }
 
 fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
@@ -65,7 +74,12 @@ fn run(args: OutputArgs, session: &mut Session) -> Result<u8, Error> {
         let (tail, raw, extras) = (args.tail, args.raw, Extras::default());
         return stream::run(StreamArgs { stream, tail, until_end: false, extras, raw }, session);
     }
-    let mut chunks = session.client()?.output(Output { target: args.target, kind: args.kind })?;
+    let mut client = session.client()?;
+    let run = args.run.map(|which| Run::of_target(&mut client, &args.target, which)).transpose()?;
+    let mut chunks = client.output(Output { target: args.target, kind: args.kind })?;
+    if let Some(run) = run {
+        run.cut(&mut chunks);
+    }
     if let Some(lines) = args.tail {
         chunks = last_lines(chunks, lines);
     }

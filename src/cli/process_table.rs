@@ -76,7 +76,7 @@ impl Column {
     fn cell(self, p: &Process, now: Timestamp) -> String {
         match self {
             Self::Name => p.label(),
-            Self::State => state(p),
+            Self::State => state(p, now),
             Self::Exit => last_exit(p),
             Self::Pid => p.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
             Self::Run => p.run.to_string(),
@@ -106,15 +106,20 @@ fn colour_of(state: State) -> Option<u8> {
         State::Starting | State::Stopping => Some(CYAN),
         State::Backoff => Some(YELLOW),
         State::Failed => Some(RED),
+        State::Scheduled => Some(CYAN),
     }
 }
 
-fn state(p: &Process) -> String {
+fn state(p: &Process, now: Timestamp) -> String {
     match (p.state, p.ready, p.stuck) {
         (State::Running, false, _) => "running, not ready".to_owned(),
         (State::Running, true, _) if p.outdated => "running, outdated".to_owned(),
         (State::Starting, _, _) if !p.waits_for.is_empty() => "starting, waits".to_owned(),
         (State::Stopping, _, true) => "stopping, stuck".to_owned(),
+        (State::Scheduled, _, _) if p.next_run_at.is_some() => {
+            let until = p.next_run_at.map(|at| text::until(at, now)).unwrap_or_default();
+            format!("scheduled, in {until}")
+        }
         (state, _, _) => state.name().to_owned(),
     }
 }

@@ -29,8 +29,10 @@ use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::process::{Exit, Process};
-use crate::wire::reply::{Chunk, Item};
-use crate::wire::request::{Numbering, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Wait};
+use crate::wire::reply::{Chunk, Definition, Item};
+use crate::wire::request::{
+    Numbering, OutdatedRun, Remove, Signal, Since, Start, Stop, Stream, StreamKind, Update, Wait,
+};
 use crate::wire::spec::{Scope, Spec};
 
 /// Output kept when no option says how much, in bytes. A process is never held back, so what it writes faster
@@ -61,6 +63,8 @@ with all it started, a third one kills it. If this command is killed, the proces
 The process is never held back: output that nobody reads in time, beyond --output-limit, is missed,
 and told on standard error to the byte; then the exit code is 122, unless the program's own is not 0.
 When the reader of the output has gone, the program gets SIGPIPE, and what that does not end is stopped.
+With --name, the next one of this name is another run of the same process, once the last one has ended:
+'provost history' has all of them, 'provost output --run N' shows one.
 
 Options:
       --rm                   Forget the process when it has ended
@@ -101,13 +105,19 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let id = ProcessId::new();
     let command = args.spec.command.clone();
-    let start = Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single };
-    let items = client.start(start).map_err(|e| suggest::shell(e, "run", &command))?;
+    let held = held(&mut client, &args.spec)?;
+    let id = held.as_ref().map_or(id, |held| held.process.id);
+    let since = held.as_ref().map_or(Since::Start, |held| Since::Offset(held.process.output_end));
+    let items = match held {
+        Some(held) => next_run(&mut client, held, *args.spec),
+        None => client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single }),
+    };
+    let items = items.map_err(|e| suggest::shell(e, "run", &command))?;
     let started = outcome(items).map_err(|e| suggest::shell(e, "run", &command));
     if started.is_ok() {
         pass_on(signals, client.address().clone(), id)?;
     }
-    let code = started.and_then(|_| follow(&mut client, id, session));
+    let code = started.and_then(|_| follow(&mut client, id, since, session));
     if args.remove {
         let remove = Remove { targets: vec![id.to_string()], force: true };
         if let (Err(e), Ok(_)) = (client.remove(remove), &code) {
@@ -115,6 +125,36 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
         }
     }
     code
+}
+
+/// The process that is called so already.
+fn held(client: &mut Client, spec: &Spec) -> Result<Option<Definition>, Error> {
+    let Some(name) = &spec.name else { return Ok(None) };
+    match client.definitions(vec![name.as_str().to_owned()]) {
+        Ok(found) => Ok(found.into_iter().next()),
+        Err(e) if e.code == Code::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Starts another run of a process that rests, in the way that is given now.
+fn next_run(client: &mut Client, held: Definition, mut spec: Spec) -> Result<Vec<Item>, Error> {
+    let Definition { process, spec: before } = held;
+    let label = process.label();
+    if !process.state.is_at_rest() {
+        let e = format!("{label} is {}, and has one run at a time", process.state.name());
+        return Err(Error::new(Code::Refused, e).hint(format!("wait for it: provost wait {label}")));
+    }
+    if before.declared || before.schedule.is_on() {
+        let why = if before.declared { "is declared in the configuration" } else { "has a schedule" };
+        return Err(Error::new(Code::Refused, format!("{label} {why}, and is run as it says"))
+            .hint(format!("to run it now: provost start {label}")));
+    }
+    spec.output_bytes = before.output_bytes;
+    let target = process.id.to_string();
+    let update = Update { target: target.clone(), spec, outdated: OutdatedRun::Continue };
+    outcome(client.update(update)?)?;
+    client.start_again(vec![target])
 }
 
 /// The process of an answer about one.
@@ -127,9 +167,9 @@ fn outcome(items: Vec<Item>) -> Result<Process, Error> {
 }
 
 /// Shows the output to its end, then tells the exit code.
-fn follow(client: &mut Client, id: ProcessId, session: &mut Session) -> Result<u8, Error> {
+fn follow(client: &mut Client, id: ProcessId, since: Since, session: &mut Session) -> Result<u8, Error> {
     let targets = vec![id.to_string()];
-    let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since: Since::Start };
+    let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since };
     let (mut has_missed, mut nobody_reads, mut is_stopped) = (false, false, None);
     for item in client.stream(stream)? {
         match item? {

@@ -77,6 +77,13 @@ How the process is run:
       --after NAME,..        ... when those of these that are being started are ready
       --on-dependency WHAT   When one that it requires ends: restart (default), stop or ignore
       --in-group NAME        The group that it is in: @NAME means all of them
+      --schedule WHEN        Run it then, each time once, and not now: five fields of cron, as '0 3 * * *',
+                             @every 10m, @hourly, @daily, @weekly, @monthly or @yearly
+      --schedule-zone ZONE   The time zone that is meant, as Europe/Berlin (the service's)
+      --schedule-overlap W   Where the run before has not ended: forbid (default) the next, or replace it
+      --schedule-missed W    What was missed without a service, or by a clock that was set: skip (default),
+                             or run it once
+      --schedule-jitter D    Each run begins up to so much later, by chance
       --autostart            Start it again with the service, as after a reboot (what has a name)
       --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated

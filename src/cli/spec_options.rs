@@ -16,6 +16,7 @@ use crate::wire::id::quoted;
 use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::OnDependency;
 use crate::wire::probes::{Liveness, Readiness};
+use crate::wire::schedule::{Missed, Overlap};
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Spec};
 
 pub struct Launch {
@@ -44,6 +45,7 @@ impl Launch {
         if !self.take_environment(option, arguments)?
             && !self.take_rights(option, arguments)?
             && !self.take_rules(option, arguments)?
+            && !self.take_schedule(option, arguments)?
         {
             return Ok(false);
         }
@@ -174,6 +176,28 @@ impl Launch {
             }
             "--log-prefix" => self.log().prefix = Some(arguments.value(option)?),
             _ => return self.take_probes(option, arguments),
+        }
+        Ok(true)
+    }
+
+    fn take_schedule(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
+        let schedule = Arc::make_mut(&mut self.spec.schedule);
+        match option {
+            "--schedule" => schedule.when = Some(arguments.value(option)?),
+            "--schedule-zone" => schedule.zone = Some(arguments.value(option)?),
+            "--schedule-overlap" => {
+                let value = arguments.value(option)?;
+                let found = Overlap::ALL.into_iter().find(|overlap| overlap.name() == value);
+                let all = "write forbid or replace; a process has one run at a time";
+                schedule.overlap = found.ok_or_else(|| values::bad(option, &value, all))?;
+            }
+            "--schedule-missed" => {
+                let value = arguments.value(option)?;
+                let found = Missed::ALL.into_iter().find(|missed| missed.name() == value);
+                schedule.missed = found.ok_or_else(|| values::bad(option, &value, "write skip or run"))?;
+            }
+            "--schedule-jitter" => schedule.jitter = arguments.duration(option)?,
+            _ => return Ok(false),
         }
         Ok(true)
     }

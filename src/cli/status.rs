@@ -28,7 +28,8 @@ const HELP: &str = "\
 Usage: provost status [OPTIONS] [TARGET...]
 
 Without a target, of all of them; of what has failed, also its last three lines. Exit code 0 when all of
-them are running, 3 when one is not, 4 when there is no such process.
+them are running, or wait for their schedule after a run that went well, 3 when one is not, 4 when there is
+no such process.
 
 Options:
       --format TEXT          A line for each with its fields in place, as of 'provost list'
@@ -78,7 +79,11 @@ fn run(args: StatusArgs, session: &mut Session) -> Result<u8, Error> {
         }
     };
     applied::notice(session);
-    let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(|p| p.state == State::Running);
+    let runs = |p: &Process| match p.state {
+        State::Scheduled => !last_output::has_failed(p),
+        state => state == State::Running,
+    };
+    let all_run = items.iter().filter_map(|i| i.process.as_ref()).all(runs);
     Ok(match counts.exit_code() {
         0 if !all_run => Code::No.exit_code(),
         code => code,

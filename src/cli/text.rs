@@ -251,9 +251,12 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             facts.extend(last_end(process));
             facts.extend(process.next_attempt_at.map(|at| format!("next attempt in {}", until(at, now))));
         }
-        State::Stopped | State::Failed => {
+        State::Stopped | State::Failed | State::Scheduled => {
             facts.push(last_end(process).unwrap_or_else(|| no_end(process).into()));
         }
+    }
+    if process.state.is_at_rest() {
+        facts.extend(process.next_run_at.map(|at| format!("next run in {}", until(at, now))));
     }
     if facts.is_empty() {
         return process.state.name().to_owned();

@@ -217,7 +217,8 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
                 in_brackets(p)
             )]
         }
-        State::Stopped => {
+        State::Stopped | State::Scheduled if p.run == 0 => vec!["has not run yet".to_owned()],
+        State::Stopped | State::Scheduled => {
             let ago = p.stopped_at.map(|at| format!(" {} ago", text::age(at, now))).unwrap_or_default();
             let how = match stopper {
                 _ if p.start_failure.is_some() => "could not be started".to_owned(),
@@ -237,7 +238,21 @@ fn what_next(p: &Process, now: Timestamp) -> Option<String> {
     match p.state {
         State::Backoff => p.next_attempt_at.map(|at| format!("next attempt in {}", text::until(at, now))),
         State::Stopping => text::stop_progress(p, now),
-        State::Failed | State::Stopped => Some(format!("it stays so until 'provost start {label}'")),
+        State::Failed | State::Stopped | State::Scheduled => Some(match p.next_run_at {
+            Some(at) => {
+                let when = p.schedule.when.as_deref().unwrap_or_default();
+                let zone = p.schedule.zone.as_deref().map(|zone| format!(" {zone}")).unwrap_or_default();
+                format!(
+                    "it runs next in {}, as its schedule says: {}",
+                    text::until(at, now),
+                    text::escaped(&format!("{when}{zone}"))
+                )
+            }
+            None if p.schedule.is_on() => {
+                format!("its schedule is suspended until 'provost start {label}', which also runs it at once")
+            }
+            None => format!("it stays so until 'provost start {label}'"),
+        }),
         State::Running | State::Starting => None,
     }
 }

@@ -179,5 +179,7 @@ pub(crate) fn process(name: &str) -> Process {
         log_trouble: String::new(),
         log_lost: 0,
         log_files: Vec::new(),
+        next_run_at: None,
+        schedule: std::sync::Arc::default(),
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
 use crate::engine::retention::Retention;
+use crate::engine::schedule_queue::ScheduleQueue;
 use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
@@ -38,6 +39,8 @@ pub struct Context {
     pub retention: Retention,
     /// Whose output is to be written to a log.
     pub logs: LogQueue,
+    /// When each process with a schedule is due.
+    pub schedules: ScheduleQueue,
     /// For the service's log.
     pub notify: Notify,
     /// `None`: processes get no cgroups.

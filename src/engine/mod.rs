@@ -21,6 +21,8 @@ pub mod reconcile;
 pub mod reserve;
 mod restore;
 pub mod retention;
+pub mod schedule_queue;
+mod schedules;
 pub mod service;
 pub mod settings;
 pub mod store;
@@ -71,6 +73,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let _ = engine.itself.set(Arc::downgrade(&engine));
     keep_history(&engine, &sinks, opened)?;
     logs::start(&engine.context, &engine.table).map_err(no_thread)?;
+    schedules::start(&engine.context, &engine.table).map_err(no_thread)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
     thread::spawn("listener", move || {

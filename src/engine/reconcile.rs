@@ -26,6 +26,9 @@ const CAUSE_AUTOSTART: &str = "autostart";
 /// Why what a person wanted is not started with the service.
 const NOT_STARTED: &str = "; not started again, since it has no name or was started with --no-autostart";
 
+/// The same of what has a schedule.
+const NOT_STARTED_YET: &str = "; its schedule says when it runs again";
+
 /// Compares what the keeper holds with what the store keeps, and returns the processes in which the store is
 /// to follow: it does not know them, knows them otherwise, or is alone in knowing them.
 #[must_use]
@@ -133,6 +136,10 @@ fn has_run(kept: &Kept) -> bool {
     !kept.record.state.is_at_rest() && kept.record.state != State::Backoff
 }
 
+fn why_not_started(kept: &Kept) -> &'static str {
+    if kept.spec.schedule.is_on() { NOT_STARTED_YET } else { NOT_STARTED }
+}
+
 fn is_to_start(kept: &Kept) -> bool {
     kept.wanted && kept.spec.starts_with_the_service()
 }
@@ -140,7 +147,11 @@ fn is_to_start(kept: &Kept) -> bool {
 /// The record with what its run has become by now, if nothing survived.
 fn past(kept: &Kept, now: Now) -> Record {
     let mut past = Record {
-        state: if kept.record.state == State::Failed { State::Failed } else { State::Stopped },
+        state: match kept.record.state {
+            State::Failed => State::Failed,
+            _ if kept.record.next_run_at.is_some() => State::Scheduled,
+            _ => State::Stopped,
+        },
         pid: None,
         start_ticks: None,
         tree: None,
@@ -197,7 +208,7 @@ fn leave(survivors: &Survivors, past: Record) -> Restored {
 /// What survived is ended before anything is started.
 fn end(kept: &Kept, survivors: &Survivors, mut past: Record, now: Now) -> Restored {
     let is_to_start = is_to_start(kept);
-    let next = if kept.wanted && !is_to_start { NOT_STARTED } else { "" };
+    let next = if kept.wanted && !is_to_start { why_not_started(kept) } else { "" };
     let pids = survivors.listed();
     let events = vec![lost(format!("its service ended, and pid {pids} went on: ended now{next}"))];
     past.wanted = is_to_start;
@@ -215,7 +226,7 @@ fn go_on_alone(kept: &Kept, mut past: Record, now: Now) -> Restored {
         Some("its service ended, and it with it".to_owned())
     } else if kept.wanted && !is_to_start {
         // Also what was stopped with the service in good order: a person wanted it, and will miss it.
-        Some(format!("its service ended{NOT_STARTED}"))
+        Some(format!("its service ended{}", why_not_started(kept)))
     } else if has_run {
         Some("its service ended while it was being stopped".to_owned())
     } else {

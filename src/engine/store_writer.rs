@@ -238,6 +238,7 @@ mod tests {
     use crate::engine::process::handle::Process;
     use crate::engine::reserve::Reserve;
     use crate::engine::retention::Retention;
+    use crate::engine::schedule_queue::ScheduleQueue;
     use crate::engine::settings::HistorySettings;
     use crate::sys::memory::memfd_create;
     use crate::sys::socket::seqpacket_pair;
@@ -254,6 +255,7 @@ mod tests {
             board: Arc::default(),
             write_queue: WriteQueue::new(Some(dir.to_owned())),
             logs: LogQueue::new(None),
+            schedules: ScheduleQueue::default(),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
             no_cgroup: AtomicBool::new(false),

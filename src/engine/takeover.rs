@@ -21,6 +21,7 @@ use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
 use crate::engine::restore::restore_all;
 use crate::engine::retention::Retention;
+use crate::engine::schedule_queue::ScheduleQueue;
 use crate::engine::service::{Allow, Engine, Reload, RunOnDemand, Upgrades};
 use crate::engine::settings::{GatewaySource, HistorySettings, OrphanPolicy, SinkSettings};
 use crate::engine::store::Opened;
@@ -121,6 +122,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         write_queue: WriteQueue::new(options.state.clone()).with_audit(audit),
         retention: Retention::new(options.history),
         logs: LogQueue::new(options.state.as_deref()),
+        schedules: ScheduleQueue::default(),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
         no_cgroup: AtomicBool::new(false),

@@ -33,6 +33,7 @@ pub mod spin;
 pub mod system;
 pub mod terminal;
 pub mod thread;
+pub mod timer;
 #[cfg(feature = "gateway")]
 pub mod watch;
 

@@ -75,6 +75,8 @@ pub enum EventKind {
     Unfit,
     /// A running process said that it is ready no more.
     Unready,
+    /// A time of a schedule passed without a run of its own.
+    Missed,
     /// A new version of modules is to be tried.
     CanaryStarted,
     /// A member of it has passed, or all have.
@@ -93,7 +95,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 35] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 36] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -125,6 +127,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 35] = [
     (EventKind::CircuitBreakerIsolated, v1::EventKind::CircuitBreakerIsolated, "circuit-breaker-isolated"),
     (EventKind::Unfit, v1::EventKind::Unfit, "unfit"),
     (EventKind::Unready, v1::EventKind::Unready, "unready"),
+    (EventKind::Missed, v1::EventKind::Missed, "missed"),
     (EventKind::CanaryStarted, v1::EventKind::CanaryStarted, "canary-started"),
     (EventKind::CanaryPromoted, v1::EventKind::CanaryPromoted, "canary-promoted"),
     (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
@@ -182,6 +185,7 @@ impl EventKind {
             | Self::Updated
             | Self::Unfit
             | Self::Unready
+            | Self::Missed
             | Self::CanaryStarted
             | Self::CanaryPromoted
             | Self::CanaryRolledBack

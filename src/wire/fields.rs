@@ -14,6 +14,7 @@ use crate::wire::field_values::{
 use crate::wire::log_fields::LOG_FIELDS;
 use crate::wire::needs::OnDependency;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
+use crate::wire::schedule_fields::SCHEDULE_FIELDS;
 use crate::wire::spec::{
     EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, RestartPolicy, RestartRules, Rlimit, Scope, Spec, StopRules,
 };
@@ -22,7 +23,10 @@ use crate::wire::time::DURATION_MAX;
 use crate::wire::values::{duration_text, sha256, size, size_text};
 
 /// All of them, in the order in which they are shown.
-pub const FIELDS: &[Field] = &joined::<{ OWN.len() + LOG_FIELDS.len() }>(OWN, &LOG_FIELDS);
+pub const FIELDS: &[Field] =
+    &joined::<{ BEFORE_SCHEDULE.len() + SCHEDULE_FIELDS.len() }>(BEFORE_SCHEDULE, &SCHEDULE_FIELDS);
+
+const BEFORE_SCHEDULE: &[Field] = &joined::<{ OWN.len() + LOG_FIELDS.len() }>(OWN, &LOG_FIELDS);
 
 const fn joined<const N: usize>(first: &[Field], second: &[Field]) -> [Field; N] {
     let mut all = [first[0]; N];

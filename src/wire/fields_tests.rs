@@ -4,6 +4,7 @@ use super::*;
 use crate::wire::landlock::Landlock;
 use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::Needs;
+use crate::wire::schedule::{Missed, Overlap, Schedule};
 
 /// Every field of a spec, none as by default.
 fn full() -> Spec {
@@ -62,6 +63,13 @@ fn full() -> Spec {
         gzip: true,
         format: LogFormat::Time,
         prefix: Some("{stream} ".into()),
+    });
+    spec.schedule = Arc::new(Schedule {
+        when: Some("0 3 * * *".into()),
+        zone: Some("Europe/Berlin".into()),
+        overlap: Overlap::Replace,
+        missed: Missed::Run,
+        jitter: Duration::from_secs(300),
     });
     spec
 }

@@ -43,6 +43,8 @@ pub mod remote_end;
 pub mod reply;
 pub mod request;
 pub mod role;
+pub mod schedule;
+mod schedule_fields;
 pub mod secrets;
 pub mod spec;
 pub mod stop;

@@ -1,10 +1,12 @@
 //! A process as it is shown: its state, its last end, and what comes next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::proto::{same_variants, v1};
+use crate::wire::schedule::Schedule;
 use crate::wire::spec::{RestartPolicy, pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
@@ -22,8 +24,10 @@ pub enum State {
     Stopping,
     /// The last run failed; another attempt is due.
     Backoff,
-    /// It failed too often; only a person starts it again.
+    /// It failed too often; only a person starts it again, or its schedule.
     Failed,
+    /// Nothing runs until its schedule says.
+    Scheduled,
 }
 
 impl State {
@@ -37,17 +41,18 @@ impl State {
             Self::Stopping => "stopping",
             Self::Backoff => "backoff",
             Self::Failed => "failed",
+            Self::Scheduled => "scheduled",
         }
     }
 
-    /// Whether nothing happens from here without a person.
+    /// Whether nothing happens from here without a person, or a schedule.
     #[must_use]
     pub fn is_at_rest(self) -> bool {
-        matches!(self, Self::Stopped | Self::Failed)
+        matches!(self, Self::Stopped | Self::Failed | Self::Scheduled)
     }
 }
 
-same_variants!(State: Stopped, Starting, Running, Stopping, Backoff, Failed);
+same_variants!(State: Stopped, Starting, Running, Stopping, Backoff, Failed, Scheduled);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +245,10 @@ pub struct Process {
     pub log_lost: u64,
     /// The files of its log: of standard output, then of standard error, or one for both.
     pub log_files: Vec<String>,
+    /// When it runs by itself next; none: it does not.
+    pub next_run_at: Option<Timestamp>,
+    /// With the time zone that is meant.
+    pub schedule: Arc<Schedule>,
 }
 
 impl Process {
@@ -291,6 +300,8 @@ impl Process {
             log_trouble: self.log_trouble.clone(),
             log_lost: self.log_lost,
             log_files: self.log_files.clone(),
+            next_run_at: Timestamp::to_wire(self.next_run_at),
+            schedule: self.schedule.to_wire(),
         }
     }
 
@@ -336,6 +347,8 @@ impl Process {
             log_trouble: w.log_trouble,
             log_lost: w.log_lost,
             log_files: w.log_files,
+            next_run_at: Timestamp::from_wire(w.next_run_at),
+            schedule: Arc::new(Schedule::from_wire(w.schedule)),
         })
     }
 }

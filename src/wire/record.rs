@@ -82,6 +82,10 @@ pub struct Record {
     pub output_from: u64,
     /// The last restarts and signals that had a key.
     pub orders: Orders,
+    /// When it runs by itself next; none: its schedule is suspended, or it has none.
+    pub next_run_at: Option<Timestamp>,
+    /// The last time of its schedule that has come.
+    pub last_due_at: Option<Timestamp>,
 }
 
 /// The keys of the last orders, the newest at the end.
@@ -251,6 +255,8 @@ impl Record {
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
             orders: self.orders.0.iter().flat_map(|key| *key.as_bytes()).collect(),
+            next_run_at: Timestamp::to_wire(self.next_run_at),
+            last_due_at: Timestamp::to_wire(self.last_due_at),
         }
         .encode_to_vec()
     }
@@ -307,6 +313,8 @@ impl Record {
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,
             orders: Orders::from_bytes(&w.orders),
+            next_run_at: Timestamp::from_wire(w.next_run_at),
+            last_due_at: Timestamp::from_wire(w.last_due_at),
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::wire::log::Log;
 use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
+use crate::wire::schedule::Schedule;
 pub use crate::wire::stop::{Scope, StopRules};
 use crate::wire::time::{DURATION_MAX, millis};
 use crate::wire::values::sha256;
@@ -103,6 +104,8 @@ pub struct Spec {
     pub declared: bool,
     /// Into which files output is written.
     pub log: Arc<Log>,
+    /// When it runs by itself.
+    pub schedule: Arc<Schedule>,
 }
 
 /// Where a child's environment starts from.
@@ -215,13 +218,14 @@ impl Spec {
             autostart: None,
             declared: false,
             log: Arc::default(),
+            schedule: Arc::default(),
         }
     }
 
     /// Whether a service that begins again starts it again.
     #[must_use]
     pub fn starts_with_the_service(&self) -> bool {
-        self.autostart.unwrap_or(self.name.is_some())
+        self.autostart.unwrap_or(self.name.is_some()) && !self.schedule.is_on()
     }
 
     /// Whether it can be run at all, as far as that is known without running it.
@@ -274,7 +278,23 @@ impl Spec {
         }
         self.landlock.check()?;
         self.log.check(self.output_bytes)?;
+        self.check_schedule()?;
         self.check_numbers()
+    }
+
+    fn check_schedule(&self) -> Result<(), Error> {
+        self.schedule.check()?;
+        if self.schedule.is_on() && self.restart.policy == RestartPolicy::Always {
+            let e =
+                "what has a schedule ends, and is started again by that: restart = \"always\" has no place";
+            return Err(Error::usage(e).hint("restart = \"on-failure\" tries a run again that has failed"));
+        }
+        if self.schedule.is_on() && self.autostart == Some(true) {
+            let e =
+                "what has a schedule is started by that, and not with the service: autostart has no place";
+            return Err(Error::usage(e).hint("schedule_missed = \"run\" makes up for what was missed"));
+        }
+        Ok(())
     }
 
     fn check_numbers(&self) -> Result<(), Error> {
@@ -376,6 +396,7 @@ impl Spec {
             autostart: self.autostart,
             declared: self.declared,
             log: self.log.to_wire(),
+            schedule: self.schedule.to_wire(),
         }
     }
 
@@ -422,6 +443,7 @@ impl Spec {
             autostart: w.autostart,
             declared: w.declared,
             log: Arc::new(Log::from_wire(w.log)),
+            schedule: Arc::new(Schedule::from_wire(w.schedule)),
         };
         spec.check()?;
         Ok(spec)

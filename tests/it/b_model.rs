@@ -60,7 +60,10 @@ impl Model {
             Step::Seen(State::Stopped, run) => !self.runs && self.run == run,
             // On its way down: not there yet, or already on its way up again.
             Step::Seen(State::Stopping, run) => self.run == run,
-            Step::Seen(State::Backoff | State::Failed, _) | Step::Runs | Step::MayRun | Step::Rests => false,
+            Step::Seen(State::Backoff | State::Failed | State::Scheduled, _)
+            | Step::Runs
+            | Step::MayRun
+            | Step::Rests => false,
         }
     }
 

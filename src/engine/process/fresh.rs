@@ -51,6 +51,8 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         events: Vec::new(),
         output_from: 0,
         orders: Orders::default(),
+        next_run_at: None,
+        last_due_at: None,
     }
 }
 

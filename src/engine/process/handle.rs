@@ -35,6 +35,9 @@ use crate::wire::time::Timestamp;
 /// How much of a command line is shown, in bytes.
 const COMMAND_SHOWN_MAX: usize = 4096;
 
+/// When it is tried again to start what is due, where there is no thread for it, ms.
+const DUE_AGAIN_MS: u64 = 1000;
+
 /// What a process's thread is told.
 #[derive(Debug)]
 pub enum Msg {
@@ -63,12 +66,16 @@ pub enum Msg {
     },
     /// From the last engine, through the keeper.
     Resume(Inherited),
+    /// A time of its schedule may have come, or the clock was set.
+    Due,
 }
 
 /// What a person may want of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     Start,
+    /// Be started by its schedule from now on.
+    Schedule,
     Stop(StopOrder),
     /// `key`: one that has come before is not done again.
     Restart {
@@ -261,6 +268,7 @@ impl Process {
             for msg in queue {
                 match msg {
                     Msg::Ask { answer, .. } => answer.give(self.show(), Some(error.clone())),
+                    Msg::Due => self.put_schedule(Some(Timestamp(Timestamp::now().0 + DUE_AGAIN_MS))),
                     // Something runs that nobody would look after: the next engine takes it over, more slowly
                     // each time.
                     Msg::Resume(_) | Msg::Spawned { .. } | Msg::NotSpawned { .. } | Msg::Exited { .. } => {
@@ -318,6 +326,7 @@ impl Process {
         let mut inner = self.inner.lock();
         inner.activity = Activity::Removed;
         self.context.board.remove(self.id);
+        self.put_schedule(None);
         let queue = std::mem::take(&mut inner.queue);
         drop(inner);
         for msg in queue {
@@ -406,6 +415,11 @@ impl Process {
         self.context.board.put(self.id, standing(&self.record(), &self.spec(), Going::Stays));
     }
 
+    /// It is due then, by its schedule.
+    pub fn put_schedule(&self, due: Option<Timestamp>) {
+        self.context.schedules.put(self.id, due);
+    }
+
     /// As clients see it.
     pub fn show(&self) -> Shown {
         let (record, spec) = (self.record(), self.spec());
@@ -453,6 +467,12 @@ impl Process {
             log_trouble: self.log.trouble(),
             log_lost: self.log.lost() + unwritten,
             log_files: self.context.logs.files(&spec.log, &self.label()),
+            next_run_at: record.next_run_at,
+            schedule: if spec.schedule.is_on() {
+                Arc::new(spec.schedule.with_zone())
+            } else {
+                Arc::clone(&spec.schedule)
+            },
             unfit: record.unfit,
             status: record.status,
             halted: false,

@@ -85,6 +85,8 @@ pub enum Input {
     TreeEmpty,
     /// The deadline has come.
     Deadline,
+    /// Its schedule is kept from now on, or is no longer.
+    Schedule,
 }
 
 /// Whether a failed spawn left a child whose exit is still to come.

@@ -2,6 +2,7 @@
 //! the thread that does it, and `handle.rs` is how everybody else holds the process.
 
 pub mod bonds;
+pub mod due;
 pub mod env;
 pub mod executable;
 pub mod failure;

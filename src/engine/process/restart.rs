@@ -41,7 +41,7 @@ pub fn failed(record: &Record, rules: &RestartRules) -> bool {
 #[must_use]
 pub fn is_done(record: &Record, spec: &Spec) -> bool {
     spec.ready == Some(Readiness::Exit)
-        && record.state == State::Stopped
+        && matches!(record.state, State::Stopped | State::Scheduled)
         && record.run > 0
         && record.stop.then == AfterStop::Decide
         && !failed(record, &spec.restart)

@@ -22,7 +22,7 @@ pub fn standing(record: &Record, spec: &Spec, going: Going) -> Standing {
     let is_active = match record.state {
         State::Running | State::Stopping => true,
         State::Starting => record.waits_for.is_empty(),
-        State::Stopped | State::Failed | State::Backoff => false,
+        State::Stopped | State::Scheduled | State::Failed | State::Backoff => false,
     };
     Standing {
         name: record.name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),

@@ -21,6 +21,10 @@
 //! | stopping | ended by itself, to be restarted, or the service ends | a client stopped it, or it ended by itself in the case above |
 //! | backoff | the next attempt is due | the next attempt is due, in the case above |
 //! | failed | restarted too often: a later service may start it | stopped by a client since, or it gave up in the case above |
+//! | scheduled | never | it has a schedule, and no run |
+//!
+//! A schedule is not known here: while one is kept, the record has `next_run_at`, and what would be stopped
+//! is `scheduled`. The thread starts it when that has come.
 
 use std::time::Duration;
 
@@ -90,7 +94,7 @@ impl Step<'_> {
             Input::Spawned { pid } => self.reported_spawned(pid),
             Input::SpawnFailed { failure, child } => match self.record.state {
                 State::Starting | State::Running | State::Stopping => self.spawn_failed(failure, child),
-                State::Stopped | State::Failed | State::Backoff => {}
+                State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
             },
             Input::Executed => self.reported_executed(),
             Input::Ready => self.reported_ready(),
@@ -103,12 +107,17 @@ impl Step<'_> {
             Input::TreeEmpty => match self.record.state {
                 State::Stopping if self.record.pid.is_none() => self.end_of_run(),
                 State::Starting | State::Running | State::Stopping => {}
-                State::Stopped | State::Failed | State::Backoff => {}
+                State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
+            },
+            Input::Schedule => match self.record.state {
+                State::Stopped | State::Scheduled => self.enter_quietly(self.at_rest()),
+                State::Failed | State::Backoff => {}
+                State::Starting | State::Running | State::Stopping => {}
             },
             Input::Deadline => match self.record.state {
                 State::Stopping => self.grace_over(),
                 State::Backoff => self.start(),
-                State::Starting | State::Running | State::Stopped | State::Failed => {}
+                State::Starting | State::Running | State::Stopped | State::Scheduled | State::Failed => {}
             },
         }
     }
@@ -118,7 +127,7 @@ impl Step<'_> {
     fn asked_to_start(&mut self) {
         self.record.wanted = true;
         match self.record.state {
-            State::Stopped | State::Failed | State::Backoff => self.start_over(),
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => self.start_over(),
             State::Starting | State::Running => {}
             State::Stopping => self.set_then(AfterStop::Run),
         }
@@ -127,7 +136,7 @@ impl Step<'_> {
     fn asked_to_restart(&mut self) {
         self.record.wanted = true;
         match self.record.state {
-            State::Stopped | State::Failed | State::Backoff => self.start_over(),
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => self.start_over(),
             State::Starting | State::Running => self.begin_stop(StopOrder::default(), AfterStop::Run),
             State::Stopping => self.set_then(AfterStop::Run),
         }
@@ -137,15 +146,20 @@ impl Step<'_> {
         self.record.wanted &= order.for_now;
         match self.record.state {
             // Of an earlier service, and left alone until a client stops it.
-            State::Stopped | State::Failed if self.record.left => {
+            State::Stopped | State::Scheduled | State::Failed if self.record.left => {
                 self.record.left = false;
                 self.record.leader_gone = true;
                 self.begin_stop(StopOrder { scope: Some(Scope::Tree), ..order }, AfterStop::Rest);
                 self.look(Whom::All);
             }
             State::Stopped | State::Failed => {}
-            State::Backoff => {
+            State::Scheduled if self.record.next_run_at.is_some() => {}
+            State::Scheduled => {
                 self.enter(State::Stopped);
+                self.add_event(EventKind::Stopped, "its schedule is suspended");
+            }
+            State::Backoff => {
+                self.enter(self.at_rest());
                 self.add_event(EventKind::Stopped, "while it waited for its next attempt");
             }
             State::Starting | State::Running => self.begin_stop(order, AfterStop::Rest),
@@ -161,7 +175,7 @@ impl Step<'_> {
             State::Starting | State::Stopping if self.record.pid == Some(pid) => {}
             State::Starting => self.spawned(pid),
             State::Stopping => self.spawned_too_late(pid),
-            State::Running | State::Stopped | State::Failed | State::Backoff => {}
+            State::Running | State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -176,7 +190,8 @@ impl Step<'_> {
                 }
                 self.add_event(EventKind::Started, "");
             }
-            State::Running | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
+            State::Running | State::Stopping => {}
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -189,7 +204,7 @@ impl Step<'_> {
                 self.add_event(EventKind::Ready, again);
             }
             State::Running | State::Starting | State::Stopping => {}
-            State::Stopped | State::Failed | State::Backoff => {}
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -200,7 +215,7 @@ impl Step<'_> {
                 self.add_event(EventKind::Unready, why);
             }
             State::Running | State::Starting | State::Stopping => {}
-            State::Stopped | State::Failed | State::Backoff => {}
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -210,7 +225,7 @@ impl Step<'_> {
         let counts = match self.record.state {
             State::Running => true,
             State::Stopping => is_asked && !self.record.leader_gone,
-            State::Starting | State::Stopped | State::Failed | State::Backoff => false,
+            State::Starting | State::Stopped | State::Scheduled | State::Failed | State::Backoff => false,
         };
         let until = self.now.mono_ms.saturating_add(millis(time));
         if counts && self.record.deadline.is_some_and(|deadline| deadline < until) {
@@ -240,7 +255,8 @@ impl Step<'_> {
                 self.add_event(EventKind::Unfit, why);
                 self.begin_stop(StopOrder::default(), AfterStop::Decide);
             }
-            State::Starting | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
+            State::Starting | State::Stopping => {}
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -262,7 +278,7 @@ impl Step<'_> {
                 self.ended(exit);
                 self.look(Whom::Untold);
             }
-            State::Stopped | State::Failed | State::Backoff => {}
+            State::Stopped | State::Scheduled | State::Failed | State::Backoff => {}
         }
     }
 
@@ -518,7 +534,7 @@ impl Step<'_> {
                 self.record.attempts = 0;
                 self.start();
             }
-            AfterStop::Rest => self.rest(State::Stopped, EventKind::Stopped, ""),
+            AfterStop::Rest => self.rest(self.at_rest(), EventKind::Stopped, ""),
             AfterStop::Decide => self.decide(),
         }
     }
@@ -526,6 +542,10 @@ impl Step<'_> {
     fn rest(&mut self, state: State, kind: EventKind, detail: &str) {
         self.enter_quietly(state);
         self.add_event(kind, detail);
+    }
+
+    fn at_rest(&self) -> State {
+        if self.record.next_run_at.is_some() { State::Scheduled } else { State::Stopped }
     }
 
     fn decide(&mut self) {
@@ -536,11 +556,14 @@ impl Step<'_> {
         match next {
             Next::Rest => {
                 // What has done its work is not wanted any more; what failed is, by a later service.
-                self.record.wanted &= restart::failed(self.record, &self.rules.restart);
-                self.rest(State::Stopped, EventKind::Stopped, "by itself");
+                // With a schedule, neither is: that says when it is started.
+                let is_scheduled = self.record.next_run_at.is_some();
+                self.record.wanted &= restart::failed(self.record, &self.rules.restart) && !is_scheduled;
+                self.rest(self.at_rest(), EventKind::Stopped, "by itself");
             }
             Next::GiveUp => {
                 let n = self.record.window_restarts;
+                self.record.wanted &= self.record.next_run_at.is_none();
                 self.record.cause = "restart limit".to_owned();
                 self.rest(State::Failed, EventKind::GaveUp, &restart::gave_up(n));
             }

@@ -410,3 +410,36 @@ fn what_is_to_end_may_ask_for_more_until_it_is_killed() {
     sim.put(Input::Extend(Duration::from_secs(300)));
     assert_eq!(sim.record.deadline, deadline);
 }
+
+#[test]
+fn what_has_a_schedule_rests_until_that_says() {
+    let mut sim = Sim::new(RestartPolicy::OnFailure);
+    sim.put(Input::Schedule);
+    assert_eq!(sim.record.state, State::Stopped, "it has none");
+    sim.record.next_run_at = Some(Timestamp(9));
+    sim.put(Input::Schedule);
+    assert_eq!((sim.record.state, sim.record.wanted), (State::Scheduled, false));
+    for input in [Input::Deadline, Input::TreeEmpty, Input::Executed] {
+        assert_eq!((sim.put(input), sim.record.state), (Transition::default(), State::Scheduled));
+    }
+    let for_now = StopOrder { for_now: true, ..StopOrder::default() };
+    assert_eq!(sim.put(Input::Stop(for_now)), Transition::default(), "the service ends, and nothing else");
+    // A run that succeeds, one that fails, and one that is stopped with its service.
+    sim.rules.restart.max_restarts = Some(0);
+    for (code, state) in [(0, State::Scheduled), (1, State::Failed)] {
+        assert_eq!(sim.put(Input::Start).actions, [Action::Spawn]);
+        sim.put(Input::Spawned { pid: 7 });
+        sim.put(Input::Executed);
+        sim.end(code);
+        assert_eq!((sim.record.state, sim.record.wanted), (state, false));
+    }
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    sim.put(Input::Stop(for_now));
+    sim.end(0);
+    assert_eq!(sim.record.state, State::Scheduled);
+    // Suspended.
+    sim.record.next_run_at = None;
+    let suspended = sim.put(Input::Stop(StopOrder::default()));
+    assert_eq!((sim.record.state, kinds(&suspended)), (State::Stopped, vec![EventKind::Stopped]));
+}

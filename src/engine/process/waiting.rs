@@ -39,7 +39,9 @@ impl Until {
                 State::Running => WaitDecision::Done,
                 // That is for the others to say: it is told so.
                 State::Starting if !record.waits_for.is_empty() => WaitDecision::Done,
-                State::Stopped | State::Failed | State::Backoff => WaitDecision::NotRunning,
+                State::Stopped | State::Scheduled | State::Failed | State::Backoff => {
+                    WaitDecision::NotRunning
+                }
                 State::Stopping if record.stuck => WaitDecision::NotGone,
                 State::Starting | State::Stopping => WaitDecision::NotYet,
             },

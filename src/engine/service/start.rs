@@ -21,6 +21,7 @@ use crate::wire::record::Record;
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Numbering, Start};
 use crate::wire::spec::Spec;
+use crate::wire::time::Timestamp;
 
 impl Engine {
     /// Makes what is not there yet, starts it, and tells of all. A client that asks again after a broken
@@ -30,6 +31,7 @@ impl Engine {
             return Err(ending().into());
         }
         self.check_needs(&r.spec, None)?;
+        let is_scheduled = r.spec.schedule.times(Timestamp::now())?.is_some();
         self.make(&r)?;
         let all: Vec<_> = r.ids.iter().filter_map(|&id| self.table.get(id)).collect();
         // Not those that the first request has started already; what failed under it is tried again, and
@@ -39,9 +41,12 @@ impl Engine {
             let has_failed = record.start_failure.is_some() && record.pid.is_none();
             record.run == 0 || record.state == State::Starting || has_failed
         };
-        self.pull_up(&all, asked);
+        if !is_scheduled {
+            self.pull_up(&all, asked);
+        }
+        let what = if is_scheduled { Ask::Schedule } else { Ask::Start };
         let to_start: Vec<_> = all.iter().filter(|p| is_to_start(p)).cloned().collect();
-        let answers = self.ask_all(&to_start, &Ask::Start, asked, replies)?;
+        let answers = self.ask_all(&to_start, &what, asked, replies)?;
         let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);
         if let Some((tag, mut error)) = failed {
             if all.len() > 1 {

@@ -16,6 +16,7 @@ mod processes;
 mod providers;
 pub(crate) mod registry;
 pub(crate) mod requests;
+mod schedules;
 mod specs;
 mod values;
 

@@ -1,5 +1,8 @@
 //! Processes as the public messages show them, and back.
 
+use std::sync::Arc;
+
+use crate::rpc::api::schedules;
 use crate::rpc::api::values::{Pairs, duration, proto, proto_time, same_names, time};
 use crate::rpc::services::public as api;
 use crate::wire::error::{Code, Error};
@@ -9,7 +12,7 @@ use crate::wire::spec::RestartPolicy;
 use crate::wire::time::Timestamp;
 
 pub(super) const STATES: Pairs<State, api::ProcessState> =
-    same_names!(State as ProcessState: Stopped Starting Running Stopping Backoff Failed);
+    same_names!(State as ProcessState: Stopped Starting Running Stopping Backoff Failed Scheduled);
 
 pub(super) const POLICIES: Pairs<RestartPolicy, api::RestartPolicy> =
     same_names!(RestartPolicy as RestartPolicy: Never OnFailure Always);
@@ -106,6 +109,8 @@ impl From<Process> for api::ManagedProcess {
             log_trouble: p.log_trouble,
             log_lost_bytes: p.log_lost,
             log_files: p.log_files,
+            next_run_time: p.next_run_at.map(proto_time),
+            schedule: schedules::rules(&p.schedule),
         }
     }
 }
@@ -159,6 +164,8 @@ impl TryFrom<api::ManagedProcess> for Process {
             log_trouble: p.log_trouble,
             log_lost: p.log_lost_bytes,
             log_files: p.log_files,
+            next_run_at: p.next_run_time.map(time),
+            schedule: Arc::new(p.schedule.map(schedules::shown).unwrap_or_default()),
         })
     }
 }
@@ -199,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::wire::id::ProcessId;
+    use crate::wire::schedule::{Missed, Overlap, Schedule};
 
     #[test]
     fn a_process_and_what_went_wrong_with_it_come_back() {
@@ -252,6 +260,14 @@ mod tests {
             log_trouble: "no space".into(),
             log_lost: 15,
             log_files: vec!["/var/log/web".into()],
+            next_run_at: Some(Timestamp(18)),
+            schedule: Arc::new(Schedule {
+                when: Some("@daily".into()),
+                zone: Some("UTC".into()),
+                overlap: Overlap::Replace,
+                missed: Missed::Run,
+                jitter: Duration::from_secs(9),
+            }),
         };
         for code in Code::ALL {
             let item = Item {

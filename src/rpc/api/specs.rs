@@ -3,6 +3,7 @@
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::probes;
 use crate::rpc::api::processes::{POLICIES, labels, variables};
+use crate::rpc::api::schedules;
 use crate::rpc::api::values::{Invalid, Pairs, ms, proto, same_names};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
@@ -59,6 +60,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         live_rules: spec.liveness_rules.map(probes::live_rules).transpose()?,
         landlock: spec.landlock.map(landlock),
         log: spec.log.map(log).transpose()?,
+        schedule: spec.schedule.map(schedules::to_wire).transpose()?,
     })
 }
 
@@ -223,6 +225,7 @@ impl From<&Spec> for api::ProcessSpec {
             executable_sha256: text(&spec.executable_sha256),
             landlock: (&spec.landlock).into(),
             log: (*spec.log != Log::default()).then(|| log_rules(&spec.log)),
+            schedule: schedules::rules(&spec.schedule),
         }
     }
 }

@@ -15,15 +15,19 @@ use crate::wire::spec::Scope;
 impl Worker {
     pub(super) fn ask(&mut self, what: Ask, cause: &str, answer: AnswerTo) {
         match what {
-            Ask::Start | Ask::Restart { .. } if self.process.context.is_stopping() => {
+            Ask::Start | Ask::Schedule | Ask::Restart { .. } if self.process.context.is_stopping() => {
                 answer.give(self.process.show(), Some(context::ending()));
             }
             Ask::Start => {
-                if self.record.run == 0 {
-                    cause.clone_into(&mut self.record.cause);
-                    self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);
-                }
+                self.is_new(cause);
                 self.go(Ask::Start, cause, Some(answer));
+            }
+            Ask::Schedule => {
+                self.is_new(cause);
+                self.keep_schedule();
+                self.record.wanted = false;
+                self.apply(Input::Schedule, cause);
+                answer.give(self.process.show(), None);
             }
             Ask::Restart { key } if self.record.orders.has(key) => self.do_now(what, cause, Some(answer)),
             Ask::Restart { .. } => match self.no_next_run(&self.process.spec()) {
@@ -46,10 +50,19 @@ impl Worker {
         }
     }
 
+    /// Puts on record that it has become known, if it has just now.
+    fn is_new(&mut self, cause: &str) {
+        if self.record.run == 0 && self.record.cause.is_empty() {
+            cause.clone_into(&mut self.record.cause);
+            self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);
+        }
+    }
+
     /// A start, a stop or a restart. `answer` is given when that is done.
     pub(super) fn do_now(&mut self, what: Ask, cause: &str, answer: Option<AnswerTo>) {
         let until = match what {
             Ask::Start => {
+                self.keep_schedule();
                 self.apply(Input::Start, cause);
                 Until::Running { run: self.record.run }
             }
@@ -60,16 +73,20 @@ impl Worker {
             }
             Ask::Restart { key } => {
                 let run = self.record.run;
+                self.keep_schedule();
                 key.into_iter().for_each(|key| self.record.orders.add(key));
                 self.apply(Input::Restart, cause);
                 Until::Running { run: run + 1 }
             }
             Ask::Stop(order) => {
                 let run = self.record.run;
+                if !order.for_now {
+                    self.plan(None);
+                }
                 self.apply(Input::Stop(order), cause);
                 Until::Gone { run }
             }
-            Ask::Signal { .. } | Ask::Update { .. } | Ask::Remove => return,
+            Ask::Schedule | Ask::Signal { .. } | Ask::Update { .. } | Ask::Remove => return,
         };
         self.waiting.extend(answer.map(|answer| Waiting { until, answer }));
         self.answer();

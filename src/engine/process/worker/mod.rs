@@ -15,6 +15,7 @@ mod needs;
 mod output;
 mod probes;
 mod resume;
+mod schedule;
 mod update;
 
 use std::collections::VecDeque;
@@ -58,7 +59,7 @@ const PREPARE: &str = "prepare";
 pub fn run(process: Arc<Process>, record: Record) {
     process.here(Waker::for_this_thread());
     let rules = Rules::from(&*process.spec());
-    let was_wanted = record.wanted;
+    let was_wanted = (record.wanted, record.next_run_at.is_some());
     // Of what was started without one, or by an earlier service, the tree is found by other means.
     let cgroup = process.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
     let cgroup = cgroup.filter(|cgroup| !record.state.is_at_rest() && cgroup.exists());
@@ -89,6 +90,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         is_starting: false,
         is_settled: false,
         was_wanted,
+        left_out_for: 0,
         foreign: None,
         unreaped_until: None,
     };
@@ -116,8 +118,10 @@ struct Worker {
     is_starting: bool,
     /// It runs, and the stack that it took to come to this is given back.
     is_settled: bool,
-    /// As of the last commit.
-    was_wanted: bool,
+    /// As of the last commit: whether a client, and its schedule, want it to run.
+    was_wanted: (bool, bool),
+    /// The last run for which it was told that a time was left out.
+    left_out_for: u64,
     /// The process itself, where it is not the keeper's child.
     foreign: Option<PidFd>,
     /// Until when it is waited for that somebody reaps it, which shows how it ended (monotonic ms).
@@ -245,6 +249,7 @@ impl Worker {
             // Of a run that is no longer the present one.
             Msg::Spawned { .. } | Msg::NotSpawned { .. } => {}
             Msg::Resume(inherited) => self.resume(inherited),
+            Msg::Due => self.look_at_schedule(),
         }
     }
 
@@ -357,8 +362,9 @@ impl Worker {
         self.process.context.feed.commit(&self.process.memory, &mut self.record, events, Timestamp::now());
         self.process.publish(&self.record);
         self.put_standing();
-        let is_promised = self.record.wanted != self.was_wanted;
-        self.was_wanted = self.record.wanted;
+        let is_wanted = (self.record.wanted, self.record.next_run_at.is_some());
+        let is_promised = is_wanted != self.was_wanted;
+        self.was_wanted = is_wanted;
         self.process.mark(is_promised);
         if self.record.state.is_at_rest() {
             // The begin of a line need not wait for its end any more.

@@ -72,7 +72,7 @@ impl Worker {
 
     /// From the end of its tree on, the pipes are read for as long as it says.
     pub(super) fn note_end_of_tree(&mut self) {
-        if matches!(self.record.state, State::Stopped | State::Failed | State::Backoff) {
+        if matches!(self.record.state, State::Stopped | State::Scheduled | State::Failed | State::Backoff) {
             let spares = self.record.stop.scope.killed() != Scope::Tree;
             self.pipes.tree_ended(spares, clock::now_ms());
         }
@@ -90,7 +90,7 @@ impl Worker {
                 self.start_probes();
             }
             State::Starting => self.note_others_again(),
-            State::Stopped | State::Backoff | State::Failed => {}
+            State::Stopped | State::Scheduled | State::Backoff | State::Failed => {}
         }
     }
 

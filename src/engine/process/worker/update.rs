@@ -67,6 +67,10 @@ impl Worker {
         self.prepare(spec, &Vec::new())?;
         let laid =
             self.process.memory.lay_spec(spec).map_err(|e| Error::failed("keep the definition", &e))?;
+        let is_rescheduled = spec.schedule != present.schedule;
+        if is_rescheduled {
+            self.reschedule(&present, spec)?;
+        }
         // On record first, then in force: whoever asked and got no answer asks again.
         let is_for_next_run = changed.iter().any(|field| field.effect == Effect::NextRun);
         self.record.outdated |= is_for_next_run && !self.is_without_run();
@@ -104,6 +108,9 @@ impl Worker {
             self.note_others();
         }
         self.process.publish(&self.record);
+        if is_rescheduled {
+            self.apply_quietly(Input::Schedule);
+        }
         // Again, since the store may have looked in between.
         self.process.mark(true);
         if self.record.state == State::Running {
