@@ -45,10 +45,16 @@ fn the_example_runs_in_order_and_a_change_restarts_what_changed() {
         assert!(seq(first, "ready") < seq(then, "started"), "{first} {then}");
     }
     let tree = service.ok(&["graph"]);
-    assert!(tree.starts_with("nginx: running") && tree.contains("\n  requires app: running"), "{tree}");
+    assert!(tree.contains("\nnginx: running") && tree.contains("\n  requires app: running"), "{tree}");
     assert!(tree.contains("\n    requires migrate: stopped (exit code 0)"), "{tree}");
     let chain = service.ok(&["graph", "--times"]);
     assert!(chain.starts_with("nginx @") && chain.contains("\n  app @"), "{chain}");
+
+    // The nightly job waits for its time, and can be run before.
+    assert!(tree.starts_with("nightly: scheduled"), "{tree}");
+    service.ok(&["start", "nightly"]);
+    assert_eq!(service.until_state("nightly", "scheduled")["exit"]["code"], 0);
+    assert_eq!(service.output("nightly"), b"copied\n");
 
     // As applied, until the file is changed.
     wait::until("it is applied", LATER, || service.cli(&["wait", "provost.apply"]).code == 0);
