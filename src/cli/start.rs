@@ -82,7 +82,14 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
             if instances.is_some_and(|n| !(1..=INSTANCES_MAX).contains(&n)) {
                 return Err(Error::usage(format!("--instances is outside 1 to {INSTANCES_MAX}")));
             }
-            What::New { spec: Box::new(launch.finish(program)?), instances }
+            let spec = launch.finish(program)?;
+            if spec.schedule.is_on() && until.is_some() {
+                return Err(Error::usage(
+                    "--wait has nothing to wait for: what has a schedule runs at its time",
+                )
+                .hint("'provost start TARGET' runs it at once, too"));
+            }
+            What::New { spec: Box::new(spec), instances }
         }
         None => {
             if let Some(option) = launch.first_seen().or(instances.map(|_| "--instances")) {
@@ -251,5 +258,7 @@ mod tests {
         assert!(parsed("--timeout 3s -- a").is_err());
         assert!(parsed("--instances 0 -- a").is_err());
         assert!(parsed("--wait=soon -- a").is_err());
+        assert!(parsed("--schedule @daily -- a").is_ok());
+        assert!(hint("--schedule @daily --wait -- a").contains("provost start TARGET"));
     }
 }

@@ -25,7 +25,7 @@ impl Worker {
             Ask::Schedule => {
                 self.is_new(cause);
                 self.keep_schedule();
-                self.record.wanted = false;
+                self.record.wanted &= self.record.run > 0;
                 self.apply(Input::Schedule, cause);
                 answer.give(self.process.show(), None);
             }
