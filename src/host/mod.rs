@@ -8,7 +8,7 @@
 //! | `events` | what is told to the engine of providers | calls and checks |
 //! | `exits` | how far it has read the service's events | processes that end |
 //! | `refresh` | when providers are discovered again | changes in the directory of plugins; the time |
-//! | `health`, `check` | who is to be checked when; one check | the time; that provider |
+//! | `health`, `check` | who is to be checked when; some checks of a round | the time; those providers |
 //! | `handshake`, `provider` | one start; one provider in a recovery or a shutdown | that provider |
 //!
 //! A question is answered on the thread of its connection. The host may end at any moment: the engine starts

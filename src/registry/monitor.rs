@@ -1,24 +1,32 @@
-//! Says when which provider is to be asked how it is. One thread has the schedule, which is pure, and sleeps
-//! until somebody is due; each check is made on a thread that lasts as long as it does, so a slow provider
-//! delays nobody. One provider is never checked twice at a time.
+//! Says when which provider is to be asked how it is. Checks come in rounds: who is checked in the same
+//! interval is asked in the same moment, so what rests is woken once in an interval, and not once for each
+//! provider. One thread has the schedule, which is pure, and sleeps until a round; a few threads make the
+//! checks of a round and end with it. Where none of them gets on, there are more: a slow provider delays
+//! nobody. One provider is never checked twice at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use crate::sys::{clock, thread};
 use crate::wire::error::Error;
 use crate::wire::provider::ProviderName;
 use crate::wire::time::millis;
 
-/// Checks at once; what is due beyond them waits.
-const CHECKS_MAX: usize = 128;
+/// Threads that begin a round: providers answer in less than a millisecond, and two or three that do not are
+/// no obstacle.
+const THREADS: usize = 4;
+/// The most threads; what is due beyond what they can do waits.
+const THREADS_MAX: usize = 128;
+/// How long nothing may get on before there are twice as many, ms.
+const PATIENCE_MS: u64 = 50;
 /// Messages that wait for the thread.
 const QUEUE_MAX: usize = 4096;
-/// An interval is longer or shorter by up to this part of it, so that checks do not come all at once.
+/// A round is late by less than this part of the interval, so that services do not keep step.
 const JITTER_PART: u64 = 10;
 
 /// Checks a provider; whether it runs, and so is to be checked again.
@@ -32,11 +40,8 @@ pub struct Monitor(Sender<MonitorMsg>);
 enum MonitorMsg {
     Watch(ProviderName, Duration),
     Unwatch(ProviderName),
-    /// A check has ended; whether there is to be a next one.
-    Done {
-        name: ProviderName,
-        runs: bool,
-    },
+    /// A thread has nothing more to check.
+    Ended,
 }
 
 /// What the thread reads.
@@ -61,17 +66,19 @@ impl Monitor {
 
     /// Begins to check.
     pub fn begin(&self, queue: MonitorQueue, check: CheckOf) -> Result<(), Error> {
-        let to = self.0.clone();
-        thread::spawn("health", move || run(&to, &queue, &check))
+        let checks = Arc::new(Checks { work: Mutex::default(), check, to: self.0.clone() });
+        thread::spawn("health", move || run(&queue, &checks))
             .map(drop)
             .map_err(|e| Error::failed("start a thread", &e))
     }
 }
 
-fn run(to: &Sender<MonitorMsg>, queue: &MonitorQueue, check: &CheckOf) {
+fn run(queue: &MonitorQueue, checks: &Arc<Checks>) {
     let mut schedule = Schedule::new(RandomState::new().hash_one("health"));
+    // How many waited at the last look, and when to look again.
+    let (mut waited, mut look_at): (usize, Option<u64>) = (0, None);
     loop {
-        let message = match schedule.next_ms() {
+        let message = match [schedule.next_ms(), look_at].into_iter().flatten().min() {
             None => queue.0.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => queue.0.recv_timeout(Duration::from_millis(at.saturating_sub(clock::now_ms()))),
         };
@@ -79,21 +86,74 @@ fn run(to: &Sender<MonitorMsg>, queue: &MonitorQueue, check: &CheckOf) {
         match message {
             Ok(MonitorMsg::Watch(name, interval)) => schedule.watch(name, millis(interval), now),
             Ok(MonitorMsg::Unwatch(name)) => schedule.unwatch(&name),
-            Ok(MonitorMsg::Done { name, runs }) => schedule.done(&name, runs, now),
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(MonitorMsg::Ended) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        for name in schedule.take_due(now) {
-            let (to, check, whose) = (to.clone(), Arc::clone(check), name.clone());
-            let work = move || {
-                let runs = check(&whose);
-                let _ = to.send(MonitorMsg::Done { name: whose, runs });
-            };
-            if thread::spawn("check", work).is_err() {
-                // Without a thread now, there may be one at the next turn.
-                schedule.done(&name, true, now);
-            }
+        let mut work = checks.work.lock();
+        for (name, runs) in work.ended.drain(..) {
+            schedule.done(&name, runs, now);
         }
+        work.waiting.extend(schedule.take_due(now));
+        let is_look = look_at.is_none_or(|at| at <= now);
+        let is_stuck = look_at.is_some() && is_look && work.waiting.len() >= waited;
+        checks.add_threads(&mut work, is_stuck);
+        if work.threads == 0 {
+            // Without a thread now, there may be one at the next turn.
+            work.waiting.drain(..).for_each(|name| schedule.done(&name, true, now));
+        }
+        if is_look {
+            (waited, look_at) = (work.waiting.len(), (!work.waiting.is_empty()).then_some(now + PATIENCE_MS));
+        }
+    }
+}
+
+/// What is to be checked now, shared with the threads that do it.
+struct Checks {
+    work: Mutex<Work>,
+    check: CheckOf,
+    to: Sender<MonitorMsg>,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    waiting: VecDeque<ProviderName>,
+    /// Who was checked, and whether they run.
+    ended: Vec<(ProviderName, bool)>,
+    threads: usize,
+}
+
+impl Work {
+    /// How many threads are missing. `is_stuck`: none of those that there are gets on.
+    fn missing(&self, is_stuck: bool) -> usize {
+        let wanted = if is_stuck { self.threads * 2 } else { THREADS };
+        wanted.clamp(THREADS, THREADS_MAX).saturating_sub(self.threads).min(self.waiting.len())
+    }
+}
+
+impl Checks {
+    fn add_threads(self: &Arc<Self>, work: &mut Work, is_stuck: bool) {
+        for _ in 0..work.missing(is_stuck) {
+            let ours = Arc::clone(self);
+            if thread::spawn("check", move || ours.run()).is_err() {
+                return;
+            }
+            work.threads += 1;
+        }
+    }
+
+    fn run(&self) {
+        while let Some(name) = self.next() {
+            let runs = (self.check)(&name);
+            self.work.lock().ended.push((name, runs));
+        }
+        let _ = self.to.send(MonitorMsg::Ended);
+    }
+
+    fn next(&self) -> Option<ProviderName> {
+        let mut work = self.work.lock();
+        let next = work.waiting.pop_front();
+        work.threads -= usize::from(next.is_none());
+        next
     }
 }
 
@@ -101,7 +161,6 @@ fn run(to: &Sender<MonitorMsg>, queue: &MonitorQueue, check: &CheckOf) {
 #[derive(Debug)]
 struct Schedule {
     turns: BTreeMap<ProviderName, Turn>,
-    under_way: usize,
     seed: u64,
 }
 
@@ -116,11 +175,11 @@ struct Turn {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        Self { turns: BTreeMap::new(), under_way: 0, seed }
+        Self { turns: BTreeMap::new(), seed }
     }
 
     fn watch(&mut self, name: ProviderName, interval_ms: u64, now_ms: u64) {
-        let at_ms = now_ms.saturating_add(self.jittered(interval_ms));
+        let at_ms = self.next_round(interval_ms, now_ms);
         let turn =
             self.turns.entry(name).or_insert(Turn { at_ms, interval_ms, is_under_way: false, stays: None });
         turn.interval_ms = interval_ms;
@@ -138,29 +197,23 @@ impl Schedule {
         }
     }
 
-    /// Those that are to be checked now, as many as may be at once; who has waited longest comes first.
+    /// Those that are to be checked now; who has waited longest comes first.
     fn take_due(&mut self, now_ms: u64) -> Vec<ProviderName> {
         let is_due = |turn: &Turn| !turn.is_under_way && turn.at_ms <= now_ms;
         let mut due: Vec<_> = self.turns.iter_mut().filter(|(_, turn)| is_due(turn)).collect();
         due.sort_by_key(|(_, turn)| turn.at_ms);
-        due.truncate(CHECKS_MAX - self.under_way);
-        let names: Vec<_> = due
-            .into_iter()
-            .map(|(name, turn)| {
-                turn.is_under_way = true;
-                name.clone()
-            })
-            .collect();
-        self.under_way += names.len();
-        names
+        let take = |(name, turn): (&ProviderName, &mut Turn)| {
+            turn.is_under_way = true;
+            name.clone()
+        };
+        due.into_iter().map(take).collect()
     }
 
     fn done(&mut self, name: &ProviderName, runs: bool, now_ms: u64) {
         let Some(interval_ms) = self.turns.get(name).filter(|t| t.is_under_way).map(|t| t.interval_ms) else {
             return;
         };
-        self.under_way -= 1;
-        let at_ms = now_ms.saturating_add(self.jittered(interval_ms));
+        let at_ms = self.next_round(interval_ms, now_ms);
         match self.turns.get_mut(name) {
             Some(turn) if turn.stays.unwrap_or(runs) => {
                 *turn = Turn { at_ms, interval_ms, is_under_way: false, stays: None };
@@ -169,26 +222,34 @@ impl Schedule {
         }
     }
 
-    /// When somebody is due; none while as many as may be are under way.
+    /// When somebody is due.
     fn next_ms(&self) -> Option<u64> {
-        let waiting = self.turns.values().filter(|turn| !turn.is_under_way).map(|turn| turn.at_ms);
-        if self.under_way >= CHECKS_MAX { None } else { waiting.min() }
+        self.turns.values().filter(|turn| !turn.is_under_way).map(|turn| turn.at_ms).min()
     }
 
-    fn jittered(&mut self, interval_ms: u64) -> u64 {
-        // A congruential generator: enough to spread checks.
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let part = (interval_ms / JITTER_PART).max(1);
-        interval_ms.saturating_sub(part) + (self.seed >> 33) % (2 * part)
+    /// When all who have this interval are checked next.
+    fn next_round(&self, interval_ms: u64, now_ms: u64) -> u64 {
+        let begin = self.seed % interval_ms;
+        let round = now_ms.saturating_sub(begin) / interval_ms;
+        let at = |round: u64| {
+            // One step of a congruential generator: enough to spread rounds.
+            let random = (self.seed ^ round).wrapping_mul(6_364_136_223_846_793_005) >> 33;
+            begin + round * interval_ms + random % (interval_ms / JITTER_PART).max(1)
+        };
+        if at(round) > now_ms { at(round) } else { at(round + 1) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use crossbeam_channel::unbounded;
+
     use super::*;
 
     fn name(n: usize) -> ProviderName {
-        ProviderName::new("", &format!("p{n}")).unwrap()
+        ProviderName::new("", &format!("p{n:03}")).unwrap()
     }
 
     #[test]
@@ -197,27 +258,44 @@ mod tests {
         assert_eq!(schedule.next_ms(), None, "nobody wakes it");
         schedule.watch(name(1), 1000, 0);
         let first = schedule.next_ms().unwrap();
-        assert!((900..1100).contains(&first) && schedule.take_due(first - 1).is_empty());
+        assert!((1..1100).contains(&first) && schedule.take_due(first - 1).is_empty());
         assert_eq!(schedule.take_due(first), [name(1)]);
         assert!(schedule.take_due(first + 10_000).is_empty() && schedule.next_ms().is_none());
         schedule.done(&name(1), true, first + 10_000);
         let second = schedule.next_ms().unwrap();
-        assert!((first + 10_900..first + 11_100).contains(&second));
+        assert!((first + 10_001..first + 11_100).contains(&second));
         assert_eq!(schedule.take_due(second), [name(1)]);
         schedule.done(&name(1), false, second);
-        assert_eq!((schedule.next_ms(), schedule.under_way), (None, 0), "it does not run any more");
+        assert!(schedule.turns.is_empty(), "it does not run any more");
     }
 
     #[test]
-    fn so_many_at_once_and_who_has_waited_longest_is_next() {
+    fn who_has_the_same_interval_is_due_in_the_same_round_whenever_it_came() {
+        for seed in [0, 1, 77, u64::MAX] {
+            let mut schedule = Schedule::new(seed);
+            (0..100).for_each(|n| schedule.watch(name(n), 30_000, 100_000 + 100 * n as u64));
+            let (mut last, mut rounds) = (130_000, BTreeSet::new());
+            for _ in 0..20 {
+                let at = schedule.next_ms().unwrap();
+                let due = schedule.take_due(at);
+                // Those that came after the first round are not in it.
+                assert!(due.len() == 100 || at < 133_000, "{} at {at}", due.len());
+                assert!(at < 133_000 || (27_000..=33_000).contains(&(at - last)), "{at} after {last}");
+                // They take a different time each.
+                due.iter().enumerate().for_each(|(n, name)| schedule.done(name, true, at + 10 * n as u64));
+                last = at;
+                rounds.insert((at - seed % 30_000) % 30_000);
+            }
+            assert!(rounds.len() > 10, "they are not regular to the millisecond: {rounds:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_next() {
         let mut schedule = Schedule::new(1);
-        (0..CHECKS_MAX + 10).for_each(|n| schedule.watch(name(n), 10, 0));
-        schedule.watch(name(CHECKS_MAX + 10), 5, 0);
-        let first = schedule.take_due(100);
-        assert!(first.len() == CHECKS_MAX && first[0] == name(CHECKS_MAX + 10));
-        assert_eq!(schedule.next_ms(), None);
-        schedule.done(&name(CHECKS_MAX + 10), true, 100);
-        assert_eq!(schedule.take_due(1000).len(), 1);
+        schedule.watch(name(1), 10_000, 0);
+        schedule.watch(name(2), 100, 0);
+        assert_eq!(schedule.take_due(20_000), [name(2), name(1)]);
     }
 
     #[test]
@@ -227,7 +305,7 @@ mod tests {
         schedule.take_due(100);
         schedule.unwatch(&name(1));
         schedule.done(&name(1), true, 100);
-        assert_eq!((schedule.next_ms(), schedule.under_way), (None, 0));
+        assert!(schedule.turns.is_empty());
         // It runs again before the check has found that it did not.
         schedule.watch(name(1), 10, 0);
         schedule.take_due(200);
@@ -235,5 +313,38 @@ mod tests {
         schedule.watch(name(1), 20, 200);
         schedule.done(&name(1), false, 200);
         assert!(schedule.next_ms().is_some());
+    }
+
+    #[test]
+    fn a_round_has_a_few_threads_and_twice_as_many_where_none_gets_on() {
+        let work = |waiting: usize, threads| Work {
+            waiting: (0..waiting).map(name).collect(),
+            ended: Vec::new(),
+            threads,
+        };
+        assert_eq!([0, 1, 3, 100].map(|waiting| work(waiting, 0).missing(false)), [0, 1, 3, THREADS]);
+        assert_eq!(work(100, THREADS).missing(false), 0);
+        assert_eq!(work(100, THREADS).missing(true), THREADS);
+        assert_eq!((work(2, THREADS).missing(true), work(900, THREADS_MAX).missing(true)), (2, 0));
+    }
+
+    /// Those that hang fill all threads of a round, again and again, and the last one is checked all the
+    /// same.
+    #[test]
+    fn providers_that_hang_do_not_keep_others_from_their_check() {
+        const HANG: usize = 3 * THREADS;
+        let ((checked, was_checked), (go_on, goes_on)) = (unbounded(), bounded::<()>(0));
+        let (monitor, queue) = Monitor::new();
+        let check = move |provider: &ProviderName| {
+            if (0..HANG).any(|n| *provider == name(n)) {
+                let _ = goes_on.recv();
+            }
+            checked.send(provider.clone()).is_ok()
+        };
+        monitor.begin(queue, Arc::new(check)).unwrap();
+        (0..=HANG).for_each(|n| monitor.watch(&name(n), Duration::from_millis(100)));
+        let well: Vec<_> = (0..3).map(|_| was_checked.recv().unwrap()).collect();
+        assert!(well.iter().all(|provider| *provider == name(HANG)), "{well:?}");
+        drop(go_on);
     }
 }

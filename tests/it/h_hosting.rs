@@ -37,8 +37,8 @@ fn idle_providers_wake_nobody_and_are_asked_again_as_if_nothing_were() {
         switches() == before
     });
     let first = switches();
-    wait::pass(Duration::from_secs(5));
-    assert_eq!(switches(), first, "keeper, engine and host wake in 5 s");
+    wait::pass(Duration::from_secs(10));
+    assert_eq!(switches(), first, "keeper, engine and host wake in 10 s");
     assert_eq!((hosting.pid("idle7"), hosting.fetch("idle7", &["inits"])), (before, json!(1)));
     // What has ended meanwhile is started again, in silence.
     let ended = hosting.pid("idle8");

@@ -1,6 +1,7 @@
 //! Providers are asked how they are while nobody calls them, and what ends is known when it ends.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -60,6 +61,30 @@ fn a_provider_that_hangs_is_degraded_and_delays_no_other() {
     fs::write(&state, "degraded").expect("it is ours");
     wait::until("it says so", SOON, || registry.status("sick") == "degraded");
     assert_eq!(health_changes(&registry, "sick")[2..], ["degraded: so so"]);
+}
+
+/// Of those that were started one after the other, too.
+#[test]
+fn a_round_of_checks_wakes_the_one_who_has_the_schedule_a_few_times_for_all() {
+    const PROVIDERS: usize = 24;
+    /// For the round and the ends of its threads, and for looks where the machine is slow.
+    const WAITS_MAX: u64 = 16;
+    let interval = Duration::from_secs(2);
+    let scratch = Scratch::new();
+    let registry = Registry::configured(&scratch, "[registry.health]\ncheck_interval = '2s'\n");
+    let names: Vec<_> = (0..PROVIDERS).map(|n| format!("p{n}")).collect();
+    names.iter().for_each(|name| registry.register(name));
+    let host = registry.0.pid("provost.host");
+    let at = || -> Vec<_> { names.iter().map(|name| checked_at(&registry, name)).collect() };
+    let (before, begin) = (procfs::waits_of(host, "health"), Instant::now());
+    for _ in 0..3 {
+        let last = at();
+        wait::until("all are checked", SOON, || at().iter().zip(&last).all(|(at, last)| at != last));
+    }
+    let waits = procfs::waits_of(host, "health") - before;
+    // It may have been looked for less often than there were rounds.
+    let rounds = begin.elapsed().as_secs() / interval.as_secs() + 2;
+    assert!(waits <= WAITS_MAX * rounds, "{waits} waits in {rounds} rounds of {PROVIDERS} checks");
 }
 
 #[test]

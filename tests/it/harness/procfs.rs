@@ -137,15 +137,20 @@ pub fn are_held_up(pid: u32, name: &str) -> bool {
 
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
 pub fn switches(pid: u32) -> u64 {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    tasks
-        .flatten()
-        .map(|task| {
-            let path = task.path().join("status");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            sum_of(&text, "voluntary_ctxt_switches:") + sum_of(&text, "nonvoluntary_ctxt_switches:")
-        })
-        .sum()
+    let count =
+        |text: &str| sum_of(text, "voluntary_ctxt_switches:") + sum_of(text, "nonvoluntary_ctxt_switches:");
+    task_statuses(pid).iter().map(|text| count(text)).sum()
+}
+
+/// How often the threads of this name have waited so far.
+pub fn waits_of(pid: u32, name: &str) -> u64 {
+    let is_called = |text: &&String| text.lines().any(|line| line == format!("Name:\t{name}"));
+    task_statuses(pid).iter().filter(is_called).map(|text| sum_of(text, "voluntary_ctxt_switches:")).sum()
+}
+
+fn task_statuses(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect()
 }
 
 /// What a process has of memory for itself, in KiB: its share without the files that it maps. Of those, a
