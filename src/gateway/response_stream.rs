@@ -5,10 +5,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use futures_util::Sink;
 use grpcio::{RpcStatus, ServerStreamingSink, WriteFlags};
+use parking_lot::Mutex;
 
 use crate::client::Canceller;
 use crate::rpc::block;
@@ -42,7 +44,48 @@ impl Wake for Hangup {
     }
 }
 
-impl<A> ResponseStream<A> {
+/// The end of a call on its way. Completion threads bring it on, and wake the call's thread when it is out:
+/// to wake that for each step would cost the client as much as all of the call's own work.
+struct Closing<A> {
+    sink: Mutex<Option<ServerStreamingSink<A>>>,
+    thread: Thread,
+}
+
+impl<A: Send + 'static> Closing<A> {
+    /// Comes back when it is out, or cancels the call.
+    fn run(sink: ServerStreamingSink<A>) {
+        let deadline = Instant::now() + Duration::from_millis(END_MS);
+        let closing = Arc::new(Self { sink: Mutex::new(Some(sink)), thread: thread::current() });
+        Arc::clone(&closing).go_on();
+        while closing.sink.lock().is_some() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(closing.sink.lock().take());
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    fn go_on(self: Arc<Self>) {
+        let mut sink = self.sink.lock();
+        let waker = Waker::from(Arc::clone(&self));
+        if let Some(open) = sink.as_mut()
+            && Pin::new(open).poll_close(&mut Context::from_waker(&waker)).is_ready()
+        {
+            *sink = None;
+            self.thread.unpark();
+        }
+    }
+}
+
+impl<A: Send + 'static> Wake for Closing<A> {
+    fn wake(self: Arc<Self>) {
+        self.go_on();
+    }
+}
+
+impl<A: Send + 'static> ResponseStream<A> {
     pub fn new(sink: ServerStreamingSink<A>, stall: Duration) -> Self {
         Self { sink, stall_ms: millis(stall) }
     }
@@ -79,15 +122,11 @@ impl<A> ResponseStream<A> {
 
     /// Ends the call. Whether the client receives the end is not checked.
     pub fn finish(mut self, result: Result<(), RpcStatus>) {
-        let deadline = Some(clock::now_ms() + END_MS);
         match result {
-            Ok(()) => {
-                let _ =
-                    block::wait(poll_fn(|context| Pin::new(&mut self.sink).poll_close(context)), deadline);
-            }
+            Ok(()) => Closing::run(self.sink),
             // A message that is not out by now never will be.
             Err(status) if self.flush().is_ok() => {
-                let _ = block::wait(self.sink.fail(status), deadline);
+                let _ = block::wait(self.sink.fail(status), Some(clock::now_ms() + END_MS));
             }
             Err(_) => {}
         }
