@@ -113,6 +113,10 @@ impl Port {
                     None if Some(*uid) == user(self.leader) => continue,
                     None => Stranger::OfUser(*uid),
                 };
+                if self.is_ending(*inode, by)? {
+                    let e = io::Error::new(io::ErrorKind::ConnectionReset, "who listened there has ended");
+                    return Err(e.into());
+                }
                 return Err(NotConnected::Taken { port: self.number, by });
             }
         }
@@ -120,6 +124,22 @@ impl Port {
         inodes.sort_unstable();
         Ok(inodes)
     }
+}
+
+impl Port {
+    /// Whether what looks like a stranger's listener is one that just goes: of the provider, or of nobody in
+    /// a moment.
+    fn is_ending(self, inode: u64, by: Stranger) -> io::Result<bool> {
+        let owner = if let Stranger::Process(pid) = by { pid } else { self.leader };
+        Ok(!has_memory(owner) || listeners(self.number)?.iter().all(|listener| listener.inode != inode))
+    }
+}
+
+/// Whether it is more than the rest of a process: what ends gives up its memory, and with that its
+/// environment, before its descriptors.
+fn has_memory(pid: u32) -> bool {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    pages.split(' ').next().is_some_and(|pages| !pages.is_empty() && pages != "0")
 }
 
 /// As whom a process runs.
@@ -185,9 +205,18 @@ mod tests {
         let refused = others.connect_by(|| panic!("nobody is connected to")).unwrap_err();
         let by = Stranger::Process(ours);
         assert!(matches!(refused, NotConnected::Taken { port, by: b } if port == number && b == by));
-        drop(listener);
-        assert!(others.listeners().unwrap().is_empty(), "nobody listens");
+        // Of the two, one has ended, and is not reaped yet.
         other.kill().unwrap();
+        let is_over = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+        while !is_over(other.id()) {
+            std::thread::yield_now();
+        }
+        let inode = port(ours).listeners().unwrap()[0];
+        let is_ending = |port: Port, by| port.is_ending(inode, by).unwrap();
+        assert!(!is_ending(others, Stranger::Process(ours)) && is_ending(others, Stranger::OfUser(0)));
+        drop(listener);
+        assert!(is_ending(others, Stranger::Process(ours)), "it has just gone");
+        assert!(others.listeners().unwrap().is_empty(), "nobody listens");
         other.wait().unwrap();
     }
 

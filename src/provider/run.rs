@@ -214,7 +214,8 @@ impl Site {
         note.proof = launch.proof.clone();
         let process = spawn(&mut client, names[0].clone(), definition, (&path, id), &launch)?;
         self.set_up(definition, name, &process, (launch, &mut note, write)).map_err(|failure| {
-            if matches!(failure, Failure::Unavailable { .. } | Failure::NotProven { .. }) {
+            let is_broken = matches!(failure, Failure::Unavailable { .. } | Failure::NotProven { .. });
+            if is_broken || matches!(failure, Failure::NotHealthy { .. }) {
                 // Its connection broke: its end may not be known yet.
                 let _ = client.wait(until_stopped(&id.to_string(), END_BECOMES_KNOWN));
             }
@@ -239,7 +240,8 @@ impl Site {
         let pid = process.pid.unwrap_or_default();
         let port = Port { number, leader: pid, id: process.id };
         let cancel = Cancel::default();
-        let connection = connect(port, deadline.max(clock::now_ms() + 1000), &cancel, &proof)?;
+        let deadline = deadline.max(clock::now_ms() + 1000);
+        let connection = connect(port, deadline, (&mut self.client()?, &cancel), &proof)?;
         wait_until_usable(&connection, definition)?;
         let about = check_pins(&connection, definition)?;
         (note.port, note.init) = (Some(number), InitState::Intended);
@@ -431,8 +433,14 @@ impl Site {
     }
 }
 
-/// Connects, again and again while the port refuses: the line may come before the listener.
-fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<Connection, Failure> {
+/// Connects, again and again while the port refuses: the line may come before the listener. Not to one that
+/// has ended.
+fn connect(
+    port: Port,
+    deadline: u64,
+    (client, cancel): (&mut Client, &Cancel),
+    proof: &Proof,
+) -> Result<Connection, Failure> {
     let mut pause = CONNECT_PAUSE_MS;
     loop {
         let left = Duration::from_millis(deadline.saturating_sub(clock::now_ms()).max(1));
@@ -452,8 +460,12 @@ fn connect(port: Port, deadline: u64, cancel: &Cancel, proof: &Proof) -> Result<
                 let why = format!("nothing can be reached on port {}: {e}", port.number);
                 return Err(Failure::NotHealthy { why, ending: Ending::default() });
             }
-            _ => {
-                let _ = poll::wait(&mut [], Some((clock::now_ms() + pause).min(deadline)));
+            e => {
+                let left = Duration::from_millis(pause.min(deadline.saturating_sub(clock::now_ms())));
+                let items = client.wait(until_stopped(&port.id.to_string(), left))?;
+                if items.iter().all(|item| item.error.is_none()) {
+                    return Err(Failure::Unavailable { message: e.to_string() });
+                }
                 pause = (pause * 2).min(CONNECT_PAUSE_MAX_MS);
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::g_clients::installed;
-use crate::harness::{Options, Output, SOON, Scratch, Service, binary, cli, fixture, procfs, wait};
+use crate::harness::{Options, Output, SOON, Scratch, Service, binary, cli, fixture, procfs, rounds, wait};
 
 /// A service with a directory of provider binaries.
 pub struct Hosting(pub Service);
@@ -253,6 +253,20 @@ fn h6_an_end_is_told_with_exit_and_last_words_and_the_next_call_works() {
     ended.expect(1);
     assert!(ended.err().contains("SIGKILL"), "{ended:?}");
     assert_eq!(hosting.fetch("rude", &["inits"]), 1);
+}
+
+/// Its port is looked at while it goes, or when it has gone: that is no stranger's, and nothing to wait for.
+#[test]
+fn h6_one_that_ends_as_it_reports_its_port_has_crashed() {
+    let hosting = Hosting::start();
+    let binary = hosting.rude("exit-at-port");
+    // Longer than a command may take here.
+    let patient = ["--retries", "0", "--handshake-timeout", "5m"];
+    for n in 0..rounds(10) {
+        let alias = format!("a{n}");
+        let start = [&["start", &alias, "--binary", &binary], &patient[..]].concat();
+        assert_eq!(hosting.reason(1, &start), "crashed");
+    }
 }
 
 #[test]
