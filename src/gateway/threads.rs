@@ -161,7 +161,7 @@ mod tests {
     /// Which thread does it.
     fn work_on(threads: &Threads) -> ThreadId {
         let (to, from) = bounded(1);
-        assert!(threads.run(to, |to| drop(to.send(std::thread::current().id()))).is_ok());
+        assert!(threads.run(to, |to| _ = to.send(std::thread::current().id())).is_ok());
         from.recv().unwrap()
     }
 
@@ -185,7 +185,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let give = |to: Sender<()>| threads.run(to, |to| drop(to.send(())));
+                    let give = |to: Sender<()>| threads.run(to, |to| _ = to.send(()));
                     for _ in 0..CALLS {
                         // There are more callers than threads.
                         while give(to.clone()).is_err() {

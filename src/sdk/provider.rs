@@ -100,7 +100,7 @@ impl From<Failure> for RpcStatus {
 
 /// What an author writes. Calls come from several threads at once.
 pub trait Provider: Send + Sync + 'static {
-    /// Takes the configuration. Called once before any fetch; again only if it has failed.
+    /// Takes the configuration. Called before any fetch; again if it has failed, or for another host.
     fn init(&self, init: Init) -> Result<(), Failure>;
 
     /// The value at this path. A value that is not a map is usually wrapped as `{"value": x}`.
@@ -128,6 +128,7 @@ pub fn serve(provider: impl Provider) -> Result<(), Error> {
     let service = Served {
         provider: Arc::new(provider),
         calls: Arc::default(),
+        is_initialised: Arc::default(),
         cookie: asked.cookie.clone(),
         end: Arc::new(End { is_asked: AtomicBool::new(false), waker: Waker::for_this_thread() }),
     };
@@ -198,6 +199,8 @@ struct End {
 struct Served<P> {
     provider: Arc<P>,
     calls: Arc<AtomicUsize>,
+    /// There was an Init that was taken.
+    is_initialised: Arc<AtomicBool>,
     /// Known to this launch and its host.
     cookie: Option<Arc<Zeroizing<String>>>,
     end: Arc<End>,
@@ -205,9 +208,13 @@ struct Served<P> {
 
 impl<P> Clone for Served<P> {
     fn clone(&self) -> Self {
-        let (provider, calls, end) =
-            (Arc::clone(&self.provider), Arc::clone(&self.calls), Arc::clone(&self.end));
-        Self { provider, calls, cookie: self.cookie.clone(), end }
+        Self {
+            provider: Arc::clone(&self.provider),
+            calls: Arc::clone(&self.calls),
+            is_initialised: Arc::clone(&self.is_initialised),
+            cookie: self.cookie.clone(),
+            end: Arc::clone(&self.end),
+        }
     }
 }
 
@@ -268,13 +275,15 @@ impl<P: Provider> ProviderService for Served<P> {
         request: Encoded<proto::InitRequest>,
         sink: UnarySink<proto::InitResponse>,
     ) {
-        self.answer(request, sink, |provider, request| {
+        let is_initialised = Arc::clone(&self.is_initialised);
+        self.answer(request, sink, move |provider, request| {
             if request.alias.is_empty() {
                 return Err(Failure::Invalid("the alias is empty".to_owned()));
             }
             let config = value::to_json(request.config.unwrap_or_default());
             let source_file_path = request.source_file_path;
             provider.init(Init { alias: request.alias, config, source_file_path })?;
+            is_initialised.store(true, Ordering::Release);
             Ok(proto::InitResponse {})
         });
     }
@@ -285,7 +294,11 @@ impl<P: Provider> ProviderService for Served<P> {
         request: Encoded<proto::FetchRequest>,
         sink: UnarySink<proto::FetchResponse>,
     ) {
-        self.answer(request, sink, |provider, request| {
+        let is_initialised = Arc::clone(&self.is_initialised);
+        self.answer(request, sink, move |provider, request| {
+            if !is_initialised.load(Ordering::Acquire) {
+                return Err(Failure::NotInitialised("there was no Init yet".to_owned()));
+            }
             let value = provider.fetch(&request.path)?;
             let value = value::to_struct(value).map_err(|e| Failure::Internal(e.message))?;
             Ok(proto::FetchResponse { value: Some(value) })

@@ -80,6 +80,8 @@ mod h_providers;
 #[cfg(feature = "gateway")]
 mod h_rules;
 #[cfg(feature = "gateway")]
+mod h_sdk;
+#[cfg(feature = "gateway")]
 mod h_tls;
 #[cfg(feature = "gateway")]
 mod h_tree;
