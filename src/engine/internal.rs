@@ -135,12 +135,16 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
 }
 
 /// Runs the gateway once somebody connects to the socket for gRPC on this machine; from then on it is kept
-/// like the others. A thread (`grpc-wait`), there only while that is still to come.
+/// like the others. A thread (`grpc-wait`), there only while that is still to come. The caller waits for
+/// nobody: it may be about to hear the keeper's word that who has something run on demand waits for.
 pub fn await_grpc(engine: &Arc<Engine>, name: &'static str) -> io::Result<()> {
-    let spec = engine.on_demand.lock().iter().find(|spec| is_called(spec, name)).cloned();
-    let Some(spec) = spec.filter(|_| engine.grpc.is_some()) else { return Ok(()) };
+    if engine.grpc.is_none() {
+        return Ok(());
+    }
     let engine = Arc::clone(engine);
     thread::spawn("grpc-wait", move || {
+        let spec = engine.on_demand.lock().iter().find(|spec| is_called(spec, name)).cloned();
+        let Some(spec) = spec else { return };
         engine.upgrades.wait();
         let mut said = String::new();
         // It may be there already, made under an earlier engine. One of that name which is run in another way

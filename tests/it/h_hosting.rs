@@ -4,14 +4,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::h_providers::{Hosting, has_call};
+use crate::harness::cli::run;
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, LATER, Options, SOON, Scratch, fixture, procfs, rounds, wait};
+use crate::harness::{
+    Gateway, LATER, Options, Running, SOON, Scratch, binary, fixture, procfs, rounds, wait,
+};
 
 #[test]
 fn idle_providers_wake_nobody_and_are_asked_again_as_if_nothing_were() {
@@ -195,4 +199,28 @@ fn a_provider_gets_no_more_rights_than_it_begins_with() {
     hosting.start_alias("rude", &hosting.rude("fine"));
     let pid = hosting.pid("rude");
     assert_eq!(procfs::status_line(pid, "NoNewPrivs").as_deref(), Some("1"));
+}
+
+/// A connection may wait in the socket for the engine, and what it asks for is the first thing that the
+/// engine does.
+#[test]
+fn the_host_is_there_for_the_very_first_request() {
+    let serve = || {
+        let scratch = Scratch::new();
+        let socket = scratch.file("engine.sock");
+        let mut command = Command::new(binary());
+        command.args(["serve", "--socket", &socket, "--state", &scratch.file("state")]);
+        let service = Running::new(command);
+        wait::until("there is a socket", SOON, || Path::new(&socket).exists());
+        let mut list = Command::new(binary());
+        list.args(["--socket", &socket, "provider", "list"]);
+        run(list, LATER).expect(0);
+        service.signal("TERM");
+        assert_eq!(service.end(LATER).code, 0);
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..rounds(5)).for_each(|_| serve()));
+        }
+    });
 }
