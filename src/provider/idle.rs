@@ -1,11 +1,12 @@
-//! Looks after what is open but not used: one thread, as long as there is something to look after.
+//! Looks after what is open but not used: one thread, as long as there is something to look after. With it
+//! goes what calls have taken of memory.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::sys::{clock, thread};
+use crate::sys::{clock, memory, system, thread};
 
 /// When it is looked again if there were uses while it was looked, ms: under load there always are.
 const AGAIN_MS: u64 = 1000;
@@ -68,6 +69,9 @@ impl Shared {
             // What came meanwhile may not have been seen.
             state.wakes_at = next.or((state.uses != uses).then_some(now + AGAIN_MS));
         }
+        drop(state);
+        system::trim_malloc();
+        memory::forget_code();
     }
 }
 

@@ -34,12 +34,19 @@ fn idle_providers_wake_nobody_and_are_asked_again_as_if_nothing_were() {
     let before = hosting.pid("idle7");
     let ours = [hosting.0.keeper_pid(), hosting.0.engine_pid(), hosting.host_pid()];
     let switches = || ours.map(procfs::switches);
+    let host = hosting.host_pid();
+    let in_use = [procfs::private_kib(host), procfs::files_kib(host)];
     // Connections that nobody uses are closed after 5 s, and with the last one the threads of the C core end.
     wait::until("they have come to rest", LATER, || {
         let before = switches();
         wait::pass(Duration::from_millis(1500));
         switches() == before
     });
+    let at_rest = [procfs::private_kib(host), procfs::files_kib(host)];
+    assert!(
+        at_rest[0] < in_use[0] && at_rest[1] < in_use[1] / 2,
+        "its memory, and its code there, in KiB: {in_use:?} in use, {at_rest:?} at rest"
+    );
     let first = switches();
     wait::pass(Duration::from_secs(10));
     assert_eq!(switches(), first, "keeper, engine and host wake in 10 s");

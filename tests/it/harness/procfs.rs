@@ -160,6 +160,12 @@ pub fn private_kib(pid: u32) -> u64 {
     sum_of(&text, "Pss:").saturating_sub(sum_of(&text, "Pss_File:"))
 }
 
+/// What of its files, its own code above all, is in the memory of a process, in KiB.
+pub fn files_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    sum_of(&text, "RssFile:")
+}
+
 /// Resident memory in KiB.
 pub fn rss_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
