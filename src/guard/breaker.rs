@@ -268,6 +268,21 @@ impl Breaker {
         self.phase = Phase::Open { until_ms, why: shortened(why) };
     }
 
+    /// Counts what has failed before an earlier program has left it, the oldest first.
+    pub fn resume_closed(&mut self, failures: impl IntoIterator<Item = u64>) {
+        self.phase = Phase::Closed { failures: failures.into_iter().collect() };
+    }
+
+    /// When the failures of the window were (monotonic ms).
+    #[must_use]
+    pub fn failed_at(&self) -> Vec<u64> {
+        if let Phase::Closed { failures } = &self.phase {
+            failures.iter().copied().collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     #[must_use]
     pub fn state(&self) -> BreakerState {
         match &self.phase {

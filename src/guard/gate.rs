@@ -31,6 +31,8 @@ pub struct BreakerStatus {
     pub openings: u32,
     /// Why calls do not pass; none: they do.
     pub rejection: Option<Rejection>,
+    /// When those in the window were (monotonic ms).
+    pub failed_at: Vec<u64>,
 }
 
 impl Gate {
@@ -71,6 +73,7 @@ impl Gate {
                 failures: breaker.failures(now),
                 openings: breaker.openings(),
                 rejection: breaker.rejection(),
+                failed_at: breaker.failed_at(),
             }
         })
     }

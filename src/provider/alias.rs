@@ -189,6 +189,12 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         is_taken
     }
 
+    /// A run of an earlier host has ended by itself: its start counts here.
+    pub fn ended_before(&mut self, now_ms: u64) {
+        self.crashes += 1;
+        self.count_start(now_ms);
+    }
+
     /// Takes the run away to be stopped; no other thread gets it any more. None: there is none, or another
     /// thread is at it.
     pub fn take(&mut self) -> Option<R> {

@@ -33,17 +33,6 @@ impl Providers {
         config::check(definition).map_err(|failure| failure.error(name))
     }
 
-    /// Takes down the end of a run that has ended by itself, and returns how; none: it goes on, or its end is
-    /// known already.
-    pub fn take_end(&self, name: &ProviderName) -> Option<String> {
-        let alias = self.find(name).ok()?;
-        let Phase::Ready(run) = alias.current.lock().phase().clone() else { return None };
-        let ending = self.site.end_of(&run).ok()??;
-        let how = ending.text();
-        let is_news = alias.current.lock().ended(&run, Failure::Crashed { ending });
-        is_news.then_some(how)
-    }
-
     fn check_alias(&self, alias: &Alias, timeout: Duration) -> Result<Option<ProviderAnswer>, Failure> {
         let Phase::Ready(run) = alias.current.lock().phase().clone() else { return Ok(None) };
         let was_open = run.is_connected();
@@ -56,7 +45,7 @@ impl Providers {
             Err(failure @ (Failure::Unavailable { .. } | Failure::NotProven { .. })) => {
                 let Some(ending) = self.site.look_after(&run)? else { return Err(failure) };
                 let why = Failure::Crashed { ending };
-                alias.current.lock().ended(&run, why.clone());
+                alias.ended(&run, &why);
                 return Err(why);
             }
             Err(failure) => return Err(failure),

@@ -18,10 +18,12 @@ mod config;
 mod current;
 mod dial;
 mod end;
+mod ended;
 mod failure;
 mod idle;
 #[cfg(test)]
 mod interleaving_tests;
+mod last_end;
 mod launch;
 mod limit;
 mod notes;
@@ -49,6 +51,7 @@ use crate::provider::alias::Phase;
 use crate::provider::current::{Current, Starts};
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
+use crate::provider::last_end::LastEnd;
 use crate::provider::limit::Calls;
 pub use crate::provider::notes::{Note, Notes};
 use crate::provider::run::{Recovered, Run, Site};
@@ -98,6 +101,7 @@ struct Alias {
     calls: Calls,
     /// Locked while it is replaced, for one replacement at a time.
     replacing: Mutex<()>,
+    last_end: Mutex<Option<LastEnd>>,
 }
 
 impl Providers {
@@ -127,7 +131,10 @@ impl Providers {
             let alias = Alias::new(name.clone(), note.definition.clone());
             match self.site.recover(note) {
                 Recovered::Run(run) => alias.current.lock().started(Ok(Arc::new(*run)), false),
-                Recovered::Crashed => alias.current.lock().crashes += 1,
+                Recovered::Ended(end) => {
+                    alias.current.lock().ended_before(clock::now_ms());
+                    *alias.last_end.lock() = Some(end);
+                }
                 Recovered::None => {}
             }
             alias.calls.touch();
@@ -365,7 +372,7 @@ impl Providers {
             match self.site.look_after(&run)? {
                 Some(ending) => {
                     let why = Failure::Crashed { ending };
-                    alias.current.lock().ended(&run, why.clone());
+                    alias.ended(&run, &why);
                     if !was_lost {
                         return Err(why);
                     }
@@ -462,6 +469,7 @@ impl Alias {
             current: Current::default(),
             calls: Calls::default(),
             replacing: Mutex::default(),
+            last_end: Mutex::default(),
         }
     }
 

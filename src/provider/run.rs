@@ -15,6 +15,7 @@ use crate::provider::calls::{About, Connection};
 use crate::provider::cancel::Cancel;
 use crate::provider::config;
 use crate::provider::failure::{Ending, Failure};
+use crate::provider::last_end::{LastEnd, own_end};
 use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner::Port;
@@ -58,8 +59,8 @@ pub enum HowEnded {
 #[derive(Debug)]
 pub enum Recovered {
     Run(Box<Run>),
-    /// It ended by itself while it was looked at.
-    Crashed,
+    /// It has ended by itself meanwhile, or before.
+    Ended(LastEnd),
     None,
 }
 
@@ -319,9 +320,13 @@ impl Site {
         if found.is_some() {
             let _ = client.wait(until_stopped(&target, END_BECOMES_KNOWN));
         }
-        let is_crashed = found.is_some() && status(&mut client, &target).is_ok_and(|p| !runs(&p));
+        let ended = Some(()).filter(|()| note.init == InitState::Done);
+        let end = ended.and_then(|()| own_end(&mut client, process, number)).map(|(end, at)| {
+            let known = ending(&mut client, &target, &note.definition);
+            LastEnd { process, how: Ending { exit: end.exit, ..known }.text(), at }
+        });
         let _ = forget(&mut client, &target);
-        if is_crashed { Recovered::Crashed } else { Recovered::None }
+        end.map_or(Recovered::None, Recovered::Ended)
     }
 
     fn find_again(note: &ProviderNote, found: &Process) -> Option<Run> {

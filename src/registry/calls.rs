@@ -14,7 +14,7 @@ use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{ProviderAnswer, ProviderCall, ProviderName};
 use crate::wire::registry::Check;
-use crate::wire::time::Timestamp;
+use crate::wire::time::{Timestamp, millis};
 
 /// Why a crash counts that no call was in the middle of.
 const CRASHED: &str = "its process ended by itself";
@@ -201,6 +201,8 @@ impl Registry {
             match news {
                 News::Crashed(count) => {
                     crashes = count;
+                    entry.facts.lock().counted = self.providers.last_end(&entry.name).map(|end| end.process);
+                    entry.set_unsaved();
                     let of_call = error.filter(|e| e.reason == "crashed");
                     tell(
                         EventKind::ProviderError,
@@ -286,11 +288,21 @@ impl Registry {
         }
     }
 
-    /// Tells what has ended while the entries were taken on: what came of it by then was nobody's.
+    /// Tells what has ended while no host ran, or while the entries were taken on: what came of it by then
+    /// was nobody's.
     pub(super) fn look_for_ends(&self) {
+        let period = self.settings.breaker.monitoring_period;
         for entry in self.of_set(None) {
-            let crashes = self.look(&entry, None, CAUSE_EXIT);
-            (0..crashes).for_each(|_| entry.gate.fail(CRASHED));
+            let end = self.providers.last_end(&entry.name);
+            let e = end.as_ref().map(|end| failure::ended(&entry.name, &end.how));
+            let crashes = self.look(&entry, e.as_ref(), CAUSE_EXIT);
+            let why = e.as_ref().map_or(CRASHED, |e| without_name(&entry.name, &e.message));
+            // What is older than the window would not count any more if somebody had seen it.
+            let is_late =
+                end.is_some_and(|end| Timestamp::now().0.saturating_sub(end.at.0) >= millis(period));
+            if !is_late {
+                (0..crashes).for_each(|_| entry.gate.fail(why));
+            }
             self.settle(&entry);
             self.ended(&entry.name);
         }

@@ -20,6 +20,7 @@ use crate::registry::settings::RegistrySettings;
 use crate::sys::clock;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
+use crate::wire::id::ProcessId;
 use crate::wire::json::time;
 use crate::wire::provider::{Provider, ProviderName, ProviderState};
 use crate::wire::registry::{self as wire, Check};
@@ -113,6 +114,8 @@ pub struct Facts {
     /// From one check of its health to the next, where a person has set it; zero: it is not checked.
     pub interval: Option<Duration>,
     pub seen: Seen,
+    /// The last of its processes that has ended by itself and was counted.
+    pub counted: Option<ProcessId>,
 }
 
 pub struct Entry {
@@ -125,7 +128,7 @@ pub struct Entry {
     users: RwLock<()>,
     /// Locked while the note is written, so that the last one written is of the last state.
     pub saving: Mutex<()>,
-    /// The breaker has changed since the note was written.
+    /// The breaker has changed since the note was written, or a run has ended.
     is_unsaved: Arc<AtomicBool>,
 }
 
@@ -146,6 +149,9 @@ impl Entry {
         } else if let Some(until) = note.open_until {
             let left = until.0.saturating_sub(Timestamp::now().0);
             breaker.resume_open(clock::now_ms().saturating_add(left), &note.reason, note.openings);
+        } else {
+            let ago = |at: &Timestamp| Timestamp::now().0.saturating_sub(at.0);
+            breaker.resume_closed(note.failures.iter().map(|at| clock::now_ms().saturating_sub(ago(at))));
         }
         // That was told when it happened.
         breaker.take_changes();
@@ -194,7 +200,12 @@ impl Entry {
         self.facts.lock().life = life;
     }
 
-    /// Whether the note is older than the breaker; asking settles it.
+    /// The note is to be written when what is under way has come to its end.
+    pub fn set_unsaved(&self) {
+        self.is_unsaved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the note is older than the entry; asking settles it.
     pub fn take_unsaved(&self) -> bool {
         self.is_unsaved.swap(false, Ordering::Relaxed)
     }
@@ -219,7 +230,9 @@ impl Entry {
                 is_held: status.state == BreakerState::Isolated,
                 openings: status.openings,
                 reason: rejection.map(|r| r.why).unwrap_or_default(),
+                failures: status.failed_at.into_iter().map(wall).collect(),
             },
+            counted: facts.counted,
             interval: facts.interval,
             kind: facts.kind,
             version: facts.version,

@@ -197,6 +197,8 @@ impl Registry {
             (false, true) => Life::Stopped,
             (false, false) => Life::Live,
         };
+        let last_end = self.providers.last_end(&name).map(|end| end.process);
+        let is_counted = last_end.is_some() && last_end == note.counted;
         let facts = Facts {
             life,
             origin,
@@ -208,7 +210,9 @@ impl Registry {
             check: None,
             health: HealthState::default(),
             interval: note.interval,
-            seen: self.seen(&name).without_crashes(),
+            // An end that the earlier host has counted is no news.
+            seen: if is_counted { self.seen(&name) } else { self.seen(&name).without_crashes() },
+            counted: note.counted,
         };
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);
@@ -452,6 +456,7 @@ impl Registry {
             health: HealthState::default(),
             interval: None,
             seen: Seen::default(),
+            counted: None,
         };
         let note = BreakerNote::default();
         let entry = Arc::new(Entry::new(name.clone(), facts, &note, &self.settings, &self.events));
@@ -502,8 +507,8 @@ impl Registry {
     fn begin_disposal(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         let mut facts = entry.facts.lock();
         match facts.life {
-            Life::Registering | Life::Disposing => Err(failure::busy(&entry.name)),
-            Life::Gone => Err(failure::not_found(&entry.name)),
+            // Its name is taken until it is out of the table.
+            Life::Registering | Life::Disposing | Life::Gone => Err(failure::busy(&entry.name)),
             Life::Live | Life::Stopped | Life::Disposed => {
                 facts.life = Life::Disposing;
                 Ok(())

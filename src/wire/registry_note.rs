@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::wire::error::Error;
+use crate::wire::id::ProcessId;
 use crate::wire::proto::v1;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
@@ -27,6 +28,8 @@ pub struct RegistryNote {
     pub version: String,
     /// Of a credential: what it is named by.
     pub credential: Option<String>,
+    /// The last of its processes that has ended by itself and was counted.
+    pub counted: Option<ProcessId>,
 }
 
 /// What is known of an entry's breaker.
@@ -37,6 +40,8 @@ pub struct BreakerNote {
     pub reason: String,
     pub openings: u32,
     pub is_held: bool,
+    /// By the wall clock, the failures that it counts.
+    pub failures: Vec<Timestamp>,
 }
 
 impl RegistryNote {
@@ -56,12 +61,15 @@ impl RegistryNote {
             r#type: self.kind.clone(),
             version: self.version.clone(),
             credential: self.credential.clone().unwrap_or_default(),
+            counted: self.counted.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+            failures_at: self.breaker.failures.iter().map(|at| at.0).collect(),
         }
         .encode_to_vec()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let w = v1::RegistryNote::decode(bytes).map_err(|e| Error::failed("decode the note", &e))?;
+        let counted = (!w.counted.is_empty()).then(|| ProcessId::from_wire(&w.counted)).transpose()?;
         Ok(Self {
             registered_at: Timestamp(w.registered_at),
             source: w.source,
@@ -73,11 +81,13 @@ impl RegistryNote {
                 reason: w.breaker_reason,
                 openings: w.openings,
                 is_held: w.held,
+                failures: w.failures_at.into_iter().map(Timestamp).collect(),
             },
             interval: w.interval_ms.map(Duration::from_millis),
             kind: w.r#type,
             version: w.version,
             credential: (!w.credential.is_empty()).then_some(w.credential),
+            counted,
         })
     }
 }
@@ -99,11 +109,13 @@ mod tests {
                 reason: "down".into(),
                 openings: 3,
                 is_held: true,
+                failures: vec![Timestamp(3), Timestamp(4)],
             },
             interval: Some(Duration::ZERO),
             kind: "files".into(),
             version: "1".into(),
             credential: Some("$env:A".into()),
+            counted: Some(ProcessId::new()),
         };
         for note in [note, RegistryNote::default()] {
             assert_eq!(RegistryNote::decode(&note.encode()), Ok(note));

@@ -1,8 +1,6 @@
 //! Many clients at one process. All they did and all they were answered must fit one order of events in which
-//! every request happened between its question and its answer: the history is linearizable (Wing and Gong's
-//! search).
+//! every request happened between its question and its answer: the history is linearizable (`linear.rs`).
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -12,9 +10,9 @@ use provost::wire::reply::Item;
 use provost::wire::request::Stop;
 
 use crate::harness::{Random, Service, procfs, rounds};
+use crate::linear::{Model, Op, Request, history, in_order, linearize};
 
-/// A step of the model. A request is one or more of them, since others may come in between: a restart is a
-/// rest, a run, and a look at what is there when it is answered.
+/// A step of the model: a restart is a rest, a run, and a look at what is there when it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Runs afterwards, at least for an instant.
@@ -25,15 +23,6 @@ enum Step {
     Rests,
     /// Was seen so.
     Seen(State, u64),
-}
-
-/// A step with the time between its question and its answer, and the step it comes after, if any.
-#[derive(Clone, Copy, Debug)]
-struct Op {
-    step: Step,
-    asked: u64,
-    answered: u64,
-    after: Option<usize>,
 }
 
 /// What a client may ask for.
@@ -47,13 +36,14 @@ enum Verb {
 
 /// What the model knows: whether it runs, and the number of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Model {
+struct Runs {
     runs: bool,
     run: u64,
 }
 
-impl Model {
-    /// Whether this is what would be seen now. A look changes nothing, so it may as well happen now as later.
+impl Model for Runs {
+    type Step = Step;
+
     fn shows(self, step: Step) -> bool {
         match step {
             Step::Seen(State::Running | State::Starting, run) => self.runs && self.run == run,
@@ -67,7 +57,6 @@ impl Model {
         }
     }
 
-    /// What a step that was asked for may lead to.
     fn after(self, step: Step) -> Vec<Self> {
         let started = if self.runs { self } else { Self { runs: true, run: self.run + 1 } };
         match step {
@@ -78,73 +67,11 @@ impl Model {
             Step::Seen(..) => vec![],
         }
     }
-}
 
-/// The steps of a history that have happened, in one attempt to order it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Done {
-    bits: Vec<u64>,
-    count: usize,
-}
-
-impl Done {
-    fn has(&self, n: usize) -> bool {
-        self.bits[n / 64] >> (n % 64) & 1 == 1
+    /// Run numbers only grow: what was seen of an earlier run can no longer be explained.
+    fn is_over(self, step: Step) -> bool {
+        matches!(step, Step::Seen(_, run) if run < self.run)
     }
-
-    fn add(&mut self, n: usize) {
-        self.bits[n / 64] |= 1 << (n % 64);
-        self.count += 1;
-    }
-
-    /// The steps that may come next: asked before the first answer that is still to be explained.
-    fn next(&self, ops: &[Op]) -> Vec<usize> {
-        let open = || (0..ops.len()).filter(|&n| !self.has(n));
-        let horizon = open().map(|n| ops[n].answered).min().unwrap_or(0);
-        open()
-            .filter(|&n| ops[n].asked <= horizon && ops[n].after.is_none_or(|before| self.has(before)))
-            .collect()
-    }
-}
-
-/// Where the search gives up, in attempts: a history that has an order needs some ten thousands.
-const ATTEMPTS_MAX: usize = 1_000_000;
-
-/// Looks for one order that explains everything. The error says how far the best attempt came, and what it
-/// could not explain.
-fn linearize(ops: &[Op], begin: Model) -> Result<(), String> {
-    let mut seen = HashSet::new();
-    let mut best = (0, String::new());
-    let mut todo = vec![(Done { bits: vec![0; ops.len().div_ceil(64)], count: 0 }, begin)];
-    while let Some((mut done, model)) = todo.pop() {
-        while let Some(n) = done.next(ops).into_iter().find(|&n| model.shows(ops[n].step)) {
-            done.add(n);
-        }
-        if done.count == ops.len() {
-            println!("an order of {} steps was found in {} attempts", ops.len(), seen.len());
-            return Ok(());
-        }
-        if done.count > best.0 {
-            let open = done.next(ops).into_iter().map(|n| format!("\n  {:?}", ops[n]));
-            best = (done.count, format!("{model:?}, and none of these fits:{}", open.collect::<String>()));
-        }
-        // Run numbers only grow: what was seen of an earlier run can no longer be explained.
-        let is_late = |n: usize| matches!(ops[n].step, Step::Seen(_, run) if run < model.run && !done.has(n));
-        if seen.len() > ATTEMPTS_MAX || (0..ops.len()).any(is_late) || !seen.insert((done.clone(), model)) {
-            continue;
-        }
-        // The one that was answered first is tried first: it lies on top.
-        let mut steps = done.next(ops);
-        steps.sort_by_key(|&n| std::cmp::Reverse(ops[n].answered));
-        for n in steps {
-            for next in model.after(ops[n].step) {
-                let mut now_done = done.clone();
-                now_done.add(n);
-                todo.push((now_done, next));
-            }
-        }
-    }
-    Err(format!("after {} of {} steps in {} attempts: {}", best.0, ops.len(), seen.len(), best.1))
 }
 
 /// The steps of one request by its answer.
@@ -168,11 +95,11 @@ fn steps(verb: Verb, item: &Item) -> Vec<Step> {
 const ASKS: u32 = 50;
 
 /// One client: asks at random and writes down what it was told.
-fn client(mut client: Client, id: &str, seed: u64, clock: &AtomicU64) -> Vec<Vec<Op>> {
+fn client(mut client: Client, id: &str, seed: u64, clock: &AtomicU64) -> Vec<Request<Step>> {
     let mut random = Random::seeded(seed);
     let tick = || clock.fetch_add(1, Ordering::SeqCst);
     let target = || vec![id.to_owned()];
-    let mut history = Vec::new();
+    let mut requests = Vec::new();
     for _ in 0..ASKS {
         let verb = [Verb::Start, Verb::Stop, Verb::Restart, Verb::Status][random.below(4) as usize];
         let asked = tick();
@@ -184,10 +111,9 @@ fn client(mut client: Client, id: &str, seed: u64, clock: &AtomicU64) -> Vec<Vec
         };
         let answered = tick();
         let items = answer.expect("the service answers");
-        let steps = steps(verb, &items[0]).into_iter();
-        history.push(steps.map(|step| Op { step, asked, answered, after: None }).collect());
+        requests.push((steps(verb, &items[0]), asked, answered));
     }
-    history
+    requests
 }
 
 #[test]
@@ -226,16 +152,9 @@ fn contest(service: &Service) {
         (histories, watcher.join().expect("it only looks"))
     });
     assert!(most <= 1, "{most} instances at once");
-    let mut ops: Vec<Op> = Vec::new();
-    for steps in histories.into_iter().flatten() {
-        for (n, op) in steps.into_iter().enumerate() {
-            let after = (n > 0).then(|| ops.len() - 1);
-            ops.push(Op { after, ..op });
-        }
-    }
-    if let Err(why) = linearize(&ops, Model { runs: true, run: 1 }) {
-        let history: String = in_order(&ops);
-        std::fs::write(service.scratch().file("history"), history).expect("the directory is ours");
+    let ops = history(histories.into_iter().flatten());
+    if let Err(why) = linearize(&ops, Runs { runs: true, run: 1 }) {
+        std::fs::write(service.scratch().file("history"), in_order(&ops)).expect("the directory is ours");
         panic!("no order explains the history, which is in the kept directory: {why}");
     }
     let process = service.status_json(&id);
@@ -251,17 +170,11 @@ fn contest(service: &Service) {
     );
 }
 
-fn in_order(ops: &[Op]) -> String {
-    let mut ops = ops.to_vec();
-    ops.sort_by_key(|op| op.answered);
-    ops.iter().map(|op| format!("\n  {:>5} to {:>5}: {:?}", op.asked, op.answered, op.step)).collect()
-}
-
 /// The search itself: it must be able to say no.
 #[test]
 fn b12_the_search_finds_what_cannot_be() {
     let op = |step, asked, answered| Op { step, asked, answered, after: None };
-    let begin = Model { runs: false, run: 0 };
+    let begin = Runs { runs: false, run: 0 };
     let run = |asked, answered| {
         [op(Step::Runs, asked, answered), op(Step::Seen(State::Running, 1), asked, answered)]
     };

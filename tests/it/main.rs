@@ -93,7 +93,11 @@ mod i_discovery;
 #[cfg(feature = "gateway")]
 mod i_elsewhere;
 #[cfg(feature = "gateway")]
+mod i_ends;
+#[cfg(feature = "gateway")]
 mod i_health;
+#[cfg(feature = "gateway")]
+mod i_linear;
 #[cfg(feature = "gateway")]
 mod i_modules;
 #[cfg(feature = "gateway")]
@@ -135,6 +139,7 @@ mod k_habits_viewer;
 mod k_jobs;
 mod k_upgrade;
 mod l_scale;
+mod linear;
 #[cfg(feature = "gateway")]
 mod m_access;
 mod m_audit;

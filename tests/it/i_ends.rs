@@ -1,0 +1,67 @@
+//! Providers whose process ends while no host runs: the next host finds what has ended, tells it, and counts
+//! it as if it had been there, once.
+
+use crate::harness::{Registry, SOON, procfs, wait};
+
+/// Ends the host; the next one is run when somebody asks.
+fn kill_host(registry: &Registry) {
+    let host = registry.0.pid("provost.host");
+    procfs::signal("KILL", host);
+    wait::until("the host is gone", SOON, || !procfs::alive(host));
+}
+
+/// What was told of its crashes.
+fn crashes(registry: &Registry) -> Vec<String> {
+    let events = registry.events("app").into_iter().filter(|event| event["kind"] == "provider-error");
+    events.map(|event| event["detail"].as_str().expect("it is text").to_owned()).collect()
+}
+
+#[test]
+fn what_ends_while_no_host_runs_counts_for_the_breaker_once() {
+    let registry = Registry::start();
+    registry.register("app");
+    for n in 1..=5 {
+        let pid = registry.pid("app");
+        kill_host(&registry);
+        procfs::signal("KILL", pid);
+        registry.0.until_state("provider.default.app", "stopped");
+        let breaker = registry.entry("app")["breaker"].clone();
+        if n == 5 {
+            assert_eq!(breaker["state"], "open", "{breaker}");
+            break;
+        }
+        assert_eq!((&breaker["state"], breaker["failures"].as_u64()), (&"closed".into(), Some(n)));
+        wait::until("it is told", SOON, || crashes(&registry).len() == n as usize);
+        // Another host has nothing to add.
+        kill_host(&registry);
+        assert_eq!(registry.entry("app")["breaker"]["failures"].as_u64(), Some(n));
+        registry.fetch("app").expect(0);
+    }
+    assert_eq!(registry.fetch_reason(6, "app"), "circuit_open");
+    registry.kinds_until("app", "circuit-breaker-opened");
+    let all = crashes(&registry);
+    assert!(all.len() == 5 && all.iter().all(|why| why.contains("SIGKILL")), "{all:?}");
+}
+
+#[test]
+fn what_was_seen_before_the_host_ended_is_not_counted_again() {
+    let registry = Registry::start();
+    registry.register("app");
+    registry.kill("app");
+    wait::until("it is told", SOON, || crashes(&registry).len() == 1);
+    kill_host(&registry);
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 1);
+    registry.fetch("app").expect(0);
+    assert_eq!(crashes(&registry).len(), 1);
+}
+
+#[test]
+fn what_a_person_stops_while_no_host_runs_is_no_crash() {
+    let registry = Registry::start();
+    registry.register("app");
+    kill_host(&registry);
+    registry.0.ok(&["stop", "provider.default.app"]);
+    assert_eq!(registry.entry("app")["breaker"]["failures"], 0);
+    registry.fetch("app").expect(0);
+    assert_eq!(crashes(&registry), [""; 0]);
+}
