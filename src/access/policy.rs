@@ -41,8 +41,8 @@ pub fn needs(request: &Request) -> Role {
         // It decides who else comes in.
         Request::Reload => Role::Admin,
         Request::Module(call) => match call {
-            ModuleCall::List | ModuleCall::Connections => Role::Viewer,
-            ModuleCall::Call(_) => Role::Operator,
+            ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected => Role::Viewer,
+            ModuleCall::Call(_) | ModuleCall::Batch(_) => Role::Operator,
             ModuleCall::Canary(CanaryCall::Status(_)) => Role::Viewer,
             ModuleCall::Canary(CanaryCall::Start(_) | CanaryCall::Abort(_)) => Role::Admin,
             ModuleCall::Drain { .. } => Role::Admin,
@@ -168,8 +168,8 @@ pub fn verb(request: &Request) -> &'static str {
         Request::GatewaySetup { .. } => "take what the gateway works with",
         Request::Reload => "reload the configuration",
         Request::Module(call) => match call {
-            ModuleCall::List | ModuleCall::Connections => "list modules",
-            ModuleCall::Call(_) => "call a module",
+            ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected => "list modules",
+            ModuleCall::Call(_) | ModuleCall::Batch(_) => "call a module",
             ModuleCall::Canary(CanaryCall::Status(_)) => "see canaries of modules",
             ModuleCall::Canary(CanaryCall::Start(_)) => "start a canary of modules",
             ModuleCall::Canary(CanaryCall::Abort(_)) => "abort a canary of modules",
@@ -227,6 +227,7 @@ mod tests {
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::canary::CanaryOrder;
     use crate::wire::id::{ProcessId, UpgradeId};
+    use crate::wire::module::ModuleBatch;
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::{Definition, ProviderName};
     use crate::wire::registry::{Discovery, Registration, RegistryCall, Whom};
@@ -297,7 +298,9 @@ mod tests {
             (Request::Host, [yes, yes, yes], no),
             (Request::Module(ModuleCall::List), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Connections), [yes, yes, yes], no),
+            (Request::Module(ModuleCall::Expected), [yes, yes, yes], no),
             (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),
+            (Request::Module(ModuleCall::Batch(ModuleBatch::sample(Vec::new()))), [no, yes, yes], no),
             (Request::Module(drain), [no, no, yes], yes),
             (canary(CanaryCall::Status(String::new())), [yes, yes, yes], no),
             (canary(CanaryCall::Start(CanaryOrder::new("a", "2"))), [no, no, yes], yes),

@@ -10,10 +10,12 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::Client;
-use crate::wire::error::Error;
+use crate::wire::error::{Code, Error};
 use crate::wire::health::{Health, Reconciled, Sink, Store};
 use crate::wire::id::GATEWAY;
+use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleExpectation};
 use crate::wire::process::{Process, State};
+use crate::wire::provider::HOST;
 use crate::wire::request::List;
 use crate::wire::time::Timestamp;
 
@@ -23,8 +25,8 @@ const SUMMARY: &str = "Show whether the service is well: its database, its sinks
 const HELP: &str = "\
 Usage: provost doctor
 
-A line for each part: the database, each sink, the gateway for gRPC, and what was found at the start. Exits
-with 3 when one of them is not well.
+A line for each part: the database, each sink, the gateway for gRPC, modules that are expected, and what was
+found at the start. Exits with 3 when one of them is not well.
 
 Examples:
   provost doctor
@@ -54,11 +56,13 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let health = client.health()?;
     let gateway = gateway(&mut client);
     let gateway_fails = gateway.as_ref().is_some_and(|p| matches!(p.state, State::Failed | State::Backoff));
-    let is_well = is_well(&health) && !gateway_fails;
+    let modules = modules(&mut client, session);
+    let is_well = is_well(&health) && !gateway_fails && modules.is_well();
     if session.is_json() {
         let mut object = in_json(&health);
         object["well"] = is_well.into();
         object["gateway"] = gateway.as_ref().map(gateway_json).into();
+        object["modules"] = modules.in_json();
         session.object(&object);
     } else {
         session.out.line(&store(&health.store));
@@ -66,9 +70,96 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
             session.out.line(&self::sink(sink));
         }
         session.out.line(&format!("gateway: {}", gateway_state(gateway.as_ref())));
+        modules.lines().iter().for_each(|line| session.out.line(line));
         session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));
     }
     Ok(if is_well { 0 } else { 3 })
+}
+
+/// How the modules are that the configuration expects.
+enum Modules {
+    /// None is expected.
+    None,
+    Expected(Vec<ModuleExpectation>),
+    /// There is a host, and it does not tell.
+    Unknown(Error),
+}
+
+/// Asks the host, if there is one.
+fn modules(client: &mut Client, session: &Session) -> Modules {
+    let list = List { pattern: Some(HOST.to_owned()), all: true, ..List::default() };
+    let host = client.list(list).ok().and_then(|all| all.into_iter().find(|p| p.internal));
+    let answer = match host {
+        None => return Modules::None,
+        Some(host) if matches!(host.state, State::Failed | State::Backoff) => {
+            Err(Error::new(Code::Failed, text::state(&host, Timestamp::now())))
+        }
+        Some(_) => ask_host(session),
+    };
+    match answer {
+        Ok(ModuleAnswer::Expected(all)) if !all.is_empty() => Modules::Expected(all),
+        Ok(_) => Modules::None,
+        // It has no module plane, or one that expects nothing.
+        Err(e) if matches!(e.code, Code::Refused | Code::Usage) => Modules::None,
+        Err(e) => Modules::Unknown(e),
+    }
+}
+
+fn ask_host(session: &Session) -> Result<ModuleAnswer, Error> {
+    let mut host = if session.remote.is_given() {
+        session.client()?
+    } else {
+        Client::connect_to_host(&session.socket()?)?
+    };
+    host.module(ModuleCall::Expected)
+}
+
+impl Modules {
+    fn is_well(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Expected(all) => all.iter().all(|one| one.missing_since.is_none()),
+            Self::Unknown(_) => false,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let all = match self {
+            Self::None => return Vec::new(),
+            Self::Unknown(e) => {
+                return vec![format!("modules: the host does not tell: {}", text::escaped(&e.message))];
+            }
+            Self::Expected(all) => all,
+        };
+        let missing = all.iter().filter_map(|one| {
+            let since = json::time(one.missing_since?);
+            Some(format!(
+                "module {}: missing since {since}: {}",
+                text::escaped(&one.name),
+                text::escaped(&one.why)
+            ))
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            vec![format!("modules: all {} that are expected", all.len())]
+        } else {
+            missing
+        }
+    }
+
+    fn in_json(&self) -> Value {
+        match self {
+            Self::None => json!([]),
+            Self::Unknown(_) => Value::Null,
+            Self::Expected(all) => all
+                .iter()
+                .map(|one| {
+                    let since = one.missing_since.map(json::time);
+                    json!({ "name": one.name, "missing_since": since, "why": one.why })
+                })
+                .collect(),
+        }
+    }
 }
 
 /// The process that speaks gRPC, where it has begun and we may see it.
@@ -210,5 +301,25 @@ mod tests {
             Store { state: "degraded".into(), why: "no room".into(), unrecorded: 3, ..Store::default() };
         assert!(!is_well(&health));
         assert!(store(&health.store).contains("no room; 3 changes"));
+    }
+
+    #[test]
+    fn a_module_that_is_missing_is_not_well() {
+        let one = |name: &str, missing_since, why: &str| ModuleExpectation {
+            name: name.into(),
+            missing_since,
+            why: why.into(),
+        };
+        let there = Modules::Expected(vec![one("a.b", None, "")]);
+        assert!(there.is_well() && there.lines() == ["modules: all 1 that are expected"]);
+        let missing = Modules::Expected(vec![
+            one("a.b", None, ""),
+            one("a.c", Some(Timestamp(0)), "nobody has registered it"),
+        ]);
+        assert!(!missing.is_well());
+        let line = "module a.c: missing since 1970-01-01T00:00:00.000Z: nobody has registered it";
+        assert_eq!(missing.lines(), [line]);
+        let unknown = Modules::Unknown(Error::new(Code::Failed, "x"));
+        assert!(!unknown.is_well() && unknown.in_json().is_null() && Modules::None.is_well());
     }
 }

@@ -230,6 +230,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::CanaryPromoted
         | EventKind::CanaryRolledBack
         | EventKind::Missed
+        | EventKind::ModuleMissing
+        | EventKind::ModuleBack
         | EventKind::TakenOver => false,
     }
 }

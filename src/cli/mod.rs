@@ -47,6 +47,8 @@ mod lookup;
 mod manual;
 #[cfg(feature = "gateway")]
 mod module;
+#[cfg(feature = "gateway")]
+mod module_batch;
 mod output;
 mod plan;
 mod process_table;

@@ -8,6 +8,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::canary;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::manual::Positional;
+use crate::cli::module_batch;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -18,6 +19,7 @@ use crate::wire::id::quoted;
 use crate::wire::module::{
     INPUT_LEN_MAX, ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo, ModuleOrder,
 };
+use crate::wire::module::{ModuleBatch, PARALLEL};
 
 pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .writes()
@@ -30,7 +32,7 @@ const SUMMARY: &str = "Call modules that programs have registered, and show them
 const HELP: &str = "\
 Usage: provost module list|connections|stats
        provost module show|schema NAMESPACE.NAME
-       provost module call NAMESPACE.NAME [--input JSON] [OPTIONS]
+       provost module call NAMESPACE.NAME [--input JSON | --batch @FILE] [OPTIONS]
        provost module drain CONNECTION [OPTIONS]
        provost module canary start NAMESPACE --version V [OPTIONS]
        provost module canary status [NAMESPACE] [--watch]
@@ -43,12 +45,18 @@ executes a module and why others do not, 'stats' how calls went. 'drain' gives a
 calls. 'canary start' tries the members of a group that have modules of version V: one after the other
 gets a share of the calls. Who passes takes its turns; the first that fails takes all back. 'canary
 status' shows each step. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
-1: it failed, or what is watched was not promoted.
+1: it failed, or what is watched was not promoted; 8: some of a batch failed.
+
+'--batch' calls once for each input and prints a line for each, in their order: the answer, or an
+empty one if that call failed, whose reason goes to standard error. With --json the lines are objects
+with the input's number and 'output' or 'error'.
 
 Options:
       --input JSON           The input, or @FILE, or @- for standard input (default: {})
+      --batch JSON           Inputs instead: a JSON array, or one JSON value on each line; @FILE, @-
+      --parallel N           How many of a batch at once, 64 at most (8)
       --tagged               Print the answer with its types
-      --timeout D            How long the call may take (30s)
+      --timeout D            How long each call may take (30s)
       --metadata KEY=VALUE   For the executor, as traceparent=...; can be given again
       --reason TEXT          Why it is drained
       --deadline D           How long what is drained may go on (30s)
@@ -63,6 +71,7 @@ Options:
 
 Examples:
   provost module call demo.add --input '{\"a\": 6, \"b\": 7}'
+  provost module call demo.add --batch @sums.jsonl --parallel 16
   provost module canary start demo --version 2.0 --share 10%
 ";
 
@@ -83,15 +92,23 @@ enum Order {
         order: ModuleOrder,
         input: String,
     },
+    /// With the inputs as they were given.
+    Batch {
+        batch: ModuleBatch,
+        inputs: String,
+    },
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
-    let (mut input, mut tagged, mut reason) = ("{}".to_owned(), false, String::new());
+    let (mut input, mut tagged, mut reason) = (None, false, String::new());
+    let (mut inputs, mut parallel) = (None, None);
     let (mut timeout, mut deadline, mut metadata) = (TIMEOUT, TIMEOUT, Vec::new());
     let mut canary = canary::Options::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--input" => input = arguments.value(&option)?,
+            "--input" => input = Some(arguments.value(&option)?),
+            "--batch" => inputs = Some(arguments.value(&option)?),
+            "--parallel" => parallel = Some(arguments.number(&option)?),
             "--tagged" => tagged = true,
             "--timeout" => timeout = arguments.duration(&option)?,
             "--metadata" => {
@@ -128,7 +145,20 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
         "show" => Order::Show(of("module")?),
         "call" => {
             let name = of("module")?;
-            Order::Call { order: ModuleOrder { name, input: Vec::new(), timeout, tagged, metadata }, input }
+            let order = ModuleOrder { name, input: Vec::new(), timeout, tagged, metadata };
+            match (inputs, input) {
+                (Some(_), Some(_)) => {
+                    return Err(arguments.usage("'--batch' has the inputs: leave '--input' out".into()));
+                }
+                (None, _) if parallel.is_some() => {
+                    return Err(arguments.usage("'--parallel' is for '--batch'".into()));
+                }
+                (Some(inputs), None) => {
+                    let parallel = parallel.unwrap_or(PARALLEL);
+                    Order::Batch { batch: ModuleBatch { order, inputs: Vec::new(), parallel }, inputs }
+                }
+                (None, input) => Order::Call { order, input: input.unwrap_or_else(|| "{}".to_owned()) },
+            }
         }
         "drain" => Order::Ask(ModuleCall::Drain { connection: of("connection")?, reason, deadline }),
         other => {
@@ -140,14 +170,15 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 }
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
-    if let Order::Watch(namespace) = &order {
-        return watch(namespace, session);
+    match order {
+        Order::Batch { batch, inputs } => module_batch::run(&batch, &inputs, host(session)?, session),
+        Order::Watch(namespace) => watch(&namespace, session),
+        order => carry_out(order, session).map(|()| 0),
     }
-    carry_out(order, session).map(|()| 0)
 }
 
 fn watch(namespace: &str, session: &mut Session) -> Result<u8, Error> {
-    let mut client = client(session)?;
+    let mut client = host(session)?;
     let status = ModuleCall::Canary(CanaryCall::Status(namespace.to_owned()));
     let read = || match client.module(status.clone())? {
         ModuleAnswer::Canaries(all) if all.is_empty() && !namespace.is_empty() => {
@@ -166,6 +197,7 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
         Order::Show(name) => return show(&name, session),
         Order::Stats => return stats(session),
         Order::Watch(namespace) => return watch(&namespace, session).map(drop),
+        Order::Batch { .. } => return Err(not_understood()),
         Order::Call { order, input } => {
             let input = text::given("--input", &input, INPUT_LEN_MAX)?;
             ModuleCall::Call(ModuleOrder { input, ..order })
@@ -210,16 +242,18 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
             let is_json = session.is_json();
             stdout::value(&mut session.out, is_json, &value);
         }
+        ModuleAnswer::Outcome(_) | ModuleAnswer::Expected(_) => return Err(not_understood()),
         ModuleAnswer::Done => session.answer(|| json!({ "drained": true }), || "it drains".to_owned()),
     }
     Ok(())
 }
 
 fn ask(call: ModuleCall, session: &Session) -> Result<ModuleAnswer, Error> {
-    client(session)?.module(call)
+    host(session)?.module(call)
 }
 
-fn client(session: &Session) -> Result<Client, Error> {
+/// A connection to the host, here or elsewhere.
+fn host(session: &Session) -> Result<Client, Error> {
     if session.remote.is_given() { session.client() } else { Client::connect_to_host(&session.socket()?) }
 }
 
@@ -340,6 +374,11 @@ mod tests {
         };
         let call = Order::Call { order, input: "1".into() };
         assert_eq!(parsed("call a.b --input 1 --timeout 2s --tagged --metadata k=v=w"), Ok(call));
+        let Ok(Order::Batch { batch, inputs }) = parsed("call a.b --batch @f --parallel 3 --timeout 2s")
+        else {
+            panic!("it is a batch")
+        };
+        assert_eq!((&*inputs, batch.parallel, batch.order.timeout), ("@f", 3, timeout));
         let (connection, reason, deadline) = ("c".to_owned(), "r".to_owned(), Duration::from_secs(1));
         let drain = ModuleCall::Drain { connection, reason, deadline };
         assert_eq!(parsed("drain c --reason r --deadline 1s"), Ok(Order::Ask(drain)));
@@ -383,7 +422,17 @@ mod tests {
 
     #[test]
     fn what_is_incomplete_is_refused() {
-        for line in ["x", "call", "schema", "drain", "list more", "call a.b c", "call a.b --metadata =v"] {
+        for line in [
+            "x",
+            "call",
+            "schema",
+            "drain",
+            "list more",
+            "call a.b c",
+            "call a.b --metadata =v",
+            "call a.b --batch @f --input 1",
+            "call a.b --parallel 3",
+        ] {
             assert!(parsed(line).is_err_and(|e| e.code == Code::Usage), "{line}");
         }
     }

@@ -49,6 +49,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::Event;
 use crate::wire::health::Health;
 use crate::wire::id::OrderKey;
+use crate::wire::module::ModuleBatch;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
 use crate::wire::provider::{HOST, ProviderAnswer, ProviderCall};
@@ -269,6 +270,18 @@ impl Client {
     /// Asks the host about modules, to whose socket this client is connected: see [`host_socket`].
     pub fn module(&mut self, call: ModuleCall) -> Result<ModuleAnswer, Error> {
         self.one(Request::Module(call), |reply| if let Reply::Module(it) = reply { Some(it) } else { None })
+    }
+
+    /// Has the host execute a module with each of several inputs; what came of each, in their order.
+    pub fn module_batch(&mut self, batch: ModuleBatch) -> Result<Vec<Result<Vec<u8>, Error>>, Error> {
+        let inputs = batch.inputs.len();
+        let replies = self.call(Request::Module(ModuleCall::Batch(batch)))?;
+        let outcomes = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Module(ModuleAnswer::Outcome(outcome)) => Some(outcome),
+            _ => None,
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        if outcomes.len() == inputs { Ok(outcomes) } else { Err(no_answer()) }
     }
 
     /// Forgets for whom it has asked, and who could have cancelled that. False: it was cancelled.

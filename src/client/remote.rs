@@ -306,6 +306,7 @@ fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -
             client.list_module_connections(&api::ListModuleConnectionsRequest {}, option).map(unary)
         }
         ModuleCall::Call(order) => client.call_module(&order.into(), option).map(unary),
+        ModuleCall::Batch(batch) => client.call_module_batch(&batch.into(), option).map(streamed),
         ModuleCall::Canary(CanaryCall::Start(order)) => {
             client.start_module_canary(&order.into(), option).map(unary)
         }
@@ -316,6 +317,9 @@ fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -
         ModuleCall::Canary(CanaryCall::Status(namespace)) => {
             let request = api::ListModuleCanariesRequest { namespace: namespace.clone() };
             client.list_module_canaries(&request, option).map(unary)
+        }
+        ModuleCall::Expected => {
+            client.list_expected_modules(&api::ListExpectedModulesRequest {}, option).map(unary)
         }
         ModuleCall::Drain { connection, reason, deadline } => {
             let request = api::DrainModuleConnectionRequest {

@@ -59,15 +59,15 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::GatewaySetup { .. }
         | Request::Reload
         | Request::Upgrade(_) => Repeat::Safe,
-        Request::Module(ModuleCall::List | ModuleCall::Connections | ModuleCall::Drain { .. }) => {
-            Repeat::Safe
-        }
+        Request::Module(
+            ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected | ModuleCall::Drain { .. },
+        ) => Repeat::Safe,
         // For their key.
         Request::Restart(_) | Request::Signal(_) => Repeat::Safe,
         Request::Module(ModuleCall::Canary(CanaryCall::Status(_))) => Repeat::Safe,
         // What has begun once, or ended, does not do it again.
         Request::Module(ModuleCall::Canary(CanaryCall::Start(_) | CanaryCall::Abort(_))) => Repeat::Unsafe,
-        Request::Module(ModuleCall::Call(_)) => Repeat::Unsafe,
+        Request::Module(ModuleCall::Call(_) | ModuleCall::Batch(_)) => Repeat::Unsafe,
     }
 }
 

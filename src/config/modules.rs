@@ -1,22 +1,42 @@
-//! `[modules]`: where providers of modules register, and how long they may be silent.
+//! `[modules]`: where providers of modules register, and how long they may be silent. A key that is not there
+//! reads its variable of the environment, as the protocol's own server does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::access::roles::typed;
 use crate::config::grpc::files;
 use crate::config::section::Section;
+use crate::module::names::{check_module, check_namespace};
 use crate::module::settings::{ModuleLimits, ModuleSettings};
 use crate::wire::error::Error;
 
-pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<ModuleSettings, Error> {
+/// What the variables are called that stand for keys.
+const VARIABLE_PREFIX: &str = "CONSTELLATION_PROVIDER_";
+/// Where providers register if nothing is said.
+const PORT_DEFAULT: u16 = 9090;
+
+pub fn read(section: Section<'_>, state: Option<&Path>) -> Result<ModuleSettings, Error> {
+    read_with(section, state, &|name| std::env::var(name).ok())
+}
+
+fn read_with(
+    mut section: Section<'_>,
+    state: Option<&Path>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<ModuleSettings, Error> {
+    let mut variables = Variables { get: variable, notices: Vec::new() };
     let listen = section.text("listen")?;
     let is_secured = section.boolean("tls")?.unwrap_or(false);
     let tls = is_secured.then(|| files(&mut section, state)).transpose()?;
-    let listen = listen
-        .map(|text| {
+    let listen = match listen {
+        None => {
+            let port = variables.read("listen", "PORT", |text| text.parse().ok().filter(|port| *port != 0));
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(PORT_DEFAULT)))
+        }
+        Some(text) => {
             let address = text.value.parse::<SocketAddr>().map_err(|_| {
                 section.bad(&text, "'listen' is an address and a port, as \"127.0.0.1:9090\"")
             })?;
@@ -25,27 +45,82 @@ pub fn read(mut section: Section<'_>, state: Option<&Path>) -> Result<ModuleSett
                     .bad(&text, "'listen' of [modules] is without TLS an address of this machine alone")
                     .hint("write 127.0.0.1:PORT or [::1]:PORT, or 'tls = true' for mutual TLS"));
             }
-            Ok(address)
-        })
-        .transpose()?;
+            address
+        }
+    };
     let range = Duration::from_millis(100)..=Duration::from_secs(3600);
     let or = ModuleLimits::default();
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let mut time = |key: &'static str, name: &str, default: Duration| {
+        let seconds = |text: &str| text.parse().ok().map(Duration::from_secs).filter(|t| range.contains(t));
+        Ok::<_, Error>(match section.duration(key, range.clone())? {
+            Some(time) => time,
+            None => variables.read(key, name, seconds).unwrap_or(default),
+        })
+    };
+    let heartbeat_timeout = time("heartbeat_timeout", "HEARTBEAT_TIMEOUT", or.heartbeat_timeout)?;
+    let control_timeout = time("control_timeout", "CONTROL_PLANE_TIMEOUT", or.control_timeout)?;
+    let report_interval = time("report_interval", "REPORT_INTERVAL", or.report_interval)?;
+    let reserved = match section.texts_of("reserved")? {
+        Some(all) => all.into_iter().map(|text| text.value.into_owned()).collect(),
+        None => variables.read("reserved", "RESERVED_NS", names).unwrap_or(or.reserved),
+    };
     let limits = ModuleLimits {
-        heartbeat_timeout: section
-            .duration("heartbeat_timeout", range.clone())?
-            .unwrap_or(or.heartbeat_timeout),
-        control_timeout: section.duration("control_timeout", range.clone())?.unwrap_or(or.control_timeout),
-        report_interval: section.duration("report_interval", range)?.unwrap_or(or.report_interval),
-        reserved: section
-            .texts_of("reserved")?
-            .map_or(or.reserved, |all| all.into_iter().map(|text| text.value.into_owned()).collect()),
+        heartbeat_timeout,
+        control_timeout,
+        report_interval,
+        reserved,
         namespaces: namespaces(section.section("namespaces")?)?,
         member_calls: section.integer("member_calls", 1..=1000)?.map_or(or.member_calls, small),
         member_queue: section.integer("member_queue", 0..=1000)?.map_or(or.member_queue, small),
+        expect: expected(section.section("expect")?)?,
+        expect_grace: section.duration("expect_grace", range)?.unwrap_or(or.expect_grace),
     };
     section.finish()?;
-    Ok(ModuleSettings { listen, tls, limits })
+    Ok(ModuleSettings { listen: Some(listen), tls, limits, notices: variables.notices })
+}
+
+/// Variables that stand for keys that are not in the file.
+struct Variables<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+    /// Which have been used, and which could not be.
+    notices: Vec<String>,
+}
+
+impl Variables<'_> {
+    /// What this one has, if it is set. One that cannot be read is none, as for the protocol's own server.
+    fn read<T>(&mut self, key: &str, name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let name = format!("{VARIABLE_PREFIX}{name}");
+        let text = (self.get)(&name).filter(|text| !text.is_empty())?;
+        let value = parse(text.trim());
+        self.notices.push(match value {
+            Some(_) => format!("'{key}' of [modules] is {text:.80}, from {name}"),
+            None => format!("'{key}' of [modules] is as without {name}, which cannot be read: {text:.80}"),
+        });
+        value
+    }
+}
+
+/// Names with commas between.
+fn names(text: &str) -> Option<Vec<String>> {
+    let all = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Some(all.map(str::to_owned).collect())
+}
+
+/// `NAMESPACE = ["NAME", ...]`: which modules of it there are to be; none: any.
+fn expected(section: Option<Section<'_>>) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    let Some(section) = section else { return Ok(BTreeMap::new()) };
+    let at = section.source();
+    let mut all = BTreeMap::new();
+    for (namespace, names) in section.lists()? {
+        check_namespace(&namespace.value).map_err(|why| at.bad(&namespace, &why))?;
+        let checked = names.into_iter().map(|name| {
+            check_module(&name.value).map_err(|why| at.bad(&name, &why))?;
+            Ok::<_, Error>(name.value.into_owned())
+        });
+        all.insert(namespace.value.clone(), checked.collect::<Result<_, _>>()?);
+    }
+    Ok(all)
 }
 
 /// `NAMESPACE = ["dns:NAME", ...]`: which certificates may have it.
@@ -64,8 +139,6 @@ fn namespaces(section: Option<Section<'_>>) -> Result<BTreeMap<String, BTreeSet<
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::section::Source;
     use crate::config::top;
@@ -74,7 +147,17 @@ mod tests {
         let source = Source { path: Path::new("/etc/provost/provost.toml"), text };
         let mut file = top(&source)?;
         let section = file.section("modules")?;
-        read(section.expect("it is there"), Some(Path::new("/state")))
+        read_with(section.expect("it is there"), Some(Path::new("/state")), &|_| None)
+    }
+
+    fn parsed_with(text: &str, variables: &[(&str, &str)]) -> ModuleSettings {
+        let source = Source { path: Path::new("/etc/provost/provost.toml"), text };
+        let section = top(&source).unwrap().section("modules").unwrap().expect("it is there");
+        let variable = |name: &str| {
+            let name = name.strip_prefix(VARIABLE_PREFIX).expect("they begin with it");
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        read_with(section, None, &variable).unwrap()
     }
 
     #[test]
@@ -88,6 +171,10 @@ mod tests {
             reserved = ['stdlib', 'ours']
             member_calls = 5
             member_queue = 6
+            expect_grace = '7s'
+            [modules.expect]
+            demo = ['add', 'words']
+            'ml.vision' = []
             [modules.namespaces]
             'ml.vision' = ['host.example', 'uri:x']",
         );
@@ -103,11 +190,60 @@ mod tests {
             .into(),
             member_calls: 5,
             member_queue: 6,
+            expect: [
+                ("demo".to_owned(), ["add".to_owned(), "words".to_owned()].into()),
+                ("ml.vision".to_owned(), [].into()),
+            ]
+            .into(),
+            expect_grace: Duration::from_secs(7),
         };
-        assert_eq!(
-            settings,
-            Ok(ModuleSettings { listen: Some(([127, 0, 0, 1], 9090).into()), tls: None, limits })
-        );
+        let listen = Some(([127, 0, 0, 1], 9090).into());
+        assert_eq!(settings, Ok(ModuleSettings { listen, tls: None, limits, notices: Vec::new() }));
+    }
+
+    #[test]
+    fn without_a_key_its_default_holds() {
+        let settings = parsed("[modules]").unwrap();
+        let limits = &settings.limits;
+        assert_eq!(settings.listen, Some(([127, 0, 0, 1], 9090).into()));
+        let times = [limits.heartbeat_timeout, limits.control_timeout, limits.report_interval];
+        assert_eq!(times.map(|time| time.as_secs()), [15, 30, 30]);
+        assert_eq!(limits.reserved, ["stdlib"]);
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_reads_its_variable() {
+        let variables = [
+            ("PORT", "9999"),
+            ("HEARTBEAT_TIMEOUT", "1"),
+            ("CONTROL_PLANE_TIMEOUT", "2"),
+            ("REPORT_INTERVAL", "3"),
+            ("RESERVED_NS", "stdlib, ours"),
+        ];
+        let settings = parsed_with("[modules]", &variables);
+        let limits = &settings.limits;
+        assert_eq!(settings.listen, Some(([127, 0, 0, 1], 9999).into()));
+        let times = [limits.heartbeat_timeout, limits.control_timeout, limits.report_interval];
+        assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3]);
+        assert_eq!(limits.reserved, ["stdlib", "ours"]);
+        let from = "'heartbeat_timeout' of [modules] is 1, from CONSTELLATION_PROVIDER_HEARTBEAT_TIMEOUT";
+        assert!(settings.notices.len() == 5 && settings.notices.iter().any(|notice| notice == from));
+        // The file comes first, and what cannot be read is none.
+        let settings = parsed_with("[modules]\nlisten = '127.0.0.1:1'\nheartbeat_timeout = '9s'", &variables);
+        assert_eq!(settings.listen, Some(([127, 0, 0, 1], 1).into()));
+        assert_eq!((settings.limits.heartbeat_timeout.as_secs(), settings.notices.len()), (9, 3));
+        for bad in ["abc", "-1", "0", "1.5", "99999999"] {
+            let settings = parsed_with("[modules]", &[("HEARTBEAT_TIMEOUT", bad)]);
+            assert_eq!(settings.limits, ModuleLimits::default());
+            assert!(settings.notices[0].contains("cannot be read"), "{:?}", settings.notices);
+        }
+    }
+
+    #[test]
+    fn what_is_expected_has_the_names_of_modules() {
+        for bad in ["demo = ['a.b']", "'a..b' = ['c']", "demo = 'add'", "demo = ['']"] {
+            assert!(parsed(&format!("[modules.expect]\n{bad}")).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -67,8 +67,10 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("DiscoverProviders", "", asked(api::DiscoverProvidersRequest::default())),
         ("ValidateProviders", "", asked(api::ValidateProvidersRequest::default())),
         ("CallModule", "", asked(api::CallModuleRequest { name: "a.b".to_owned(), ..Default::default() })),
+        ("CallModuleBatch", "", asked(api::CallModuleBatchRequest { name: "a.b".to_owned(), ..Default::default() })),
         ("ListModules", "", asked(api::ListModulesRequest::default())),
         ("ListModuleConnections", "", asked(api::ListModuleConnectionsRequest::default())),
+        ("ListExpectedModules", "", asked(api::ListExpectedModulesRequest::default())),
         ("DrainModuleConnection", "", asked(api::DrainModuleConnectionRequest {
             connection: "c".to_owned(), ..Default::default()
         })),

@@ -24,6 +24,7 @@ use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::OrderKey;
+use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 
@@ -147,7 +148,7 @@ impl Calls {
         self.on_thread(ctx, sink, move |ours, user, response, running| {
             let mut engine = ours.gateway.engine();
             let request = ours.admit(&user, decoded(request)?, &mut engine)?;
-            let client = engine.client()?;
+            let client = engine.client_for(&request)?;
             client.on_behalf_of(Some(ours.caller.behalf(&ours.gateway, &user)?));
             let canceller = client.canceller();
             running.waits(&canceller);
@@ -316,6 +317,11 @@ impl Source {
             Request::Definitions(_) => {
                 let mut replies = client.call(request)?;
                 replies.retain(|reply| matches!(reply, Reply::Definition(_) | Reply::Item(_)));
+                Self::Kept(replies.into_iter())
+            }
+            Request::Module(ModuleCall::Batch(_)) => {
+                let mut replies = client.call(request)?;
+                replies.retain(|reply| matches!(reply, Reply::Module(ModuleAnswer::Outcome(_))));
                 Self::Kept(replies.into_iter())
             }
             Request::Stream(r) => Self::Output(client.stream_shared(r)?),

@@ -67,8 +67,10 @@ methods! { RegistryService:
 
 methods! { ModuleService:
     call_module: later(CallModuleRequest) -> ServerStreamingSink<CallModuleResponse>;
+    call_module_batch: as_it_comes(CallModuleBatchRequest) -> ServerStreamingSink<CallModuleBatchResponse>;
     list_modules: of_host(ListModulesRequest) -> UnarySink<ListModulesResponse>;
     list_module_connections: of_host(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
+    list_expected_modules: of_host(ListExpectedModulesRequest) -> UnarySink<ListExpectedModulesResponse>;
     drain_module_connection: of_host(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
     start_module_canary: of_host(StartModuleCanaryRequest) -> UnarySink<StartModuleCanaryResponse>;
     abort_module_canary: of_host(AbortModuleCanaryRequest) -> UnarySink<AbortModuleCanaryResponse>;

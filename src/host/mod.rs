@@ -41,6 +41,7 @@ use crate::sys::thread;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
+use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::provider::{Definition, HOST, ProviderName};
 use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Request, Until, Wait};
@@ -175,6 +176,17 @@ impl Service for Host {
                         }
                         Reply::Registry(last)
                     }
+                }
+            }
+            Request::Module(ModuleCall::Batch(batch)) => {
+                let outcome = |outcome| {
+                    replies.send(&Reply::Module(ModuleAnswer::Outcome(outcome)), More::Follows)?;
+                    replies.flush()
+                };
+                let ended = self.modules.batch(batch.clone(), outcome);
+                match ended {
+                    Ok(ended) => ended.map(|()| Reply::Module(ModuleAnswer::Done))?,
+                    Err(e) => Reply::Error(e),
                 }
             }
             Request::Module(call) => {

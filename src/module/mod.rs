@@ -3,12 +3,14 @@
 //!
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
-//! | `modules` | `listener.rs`, `tls_listener.rs` | the listening socket, how many are connected | connections |
+//! | `modules` | `plain_listener.rs` | the listening socket, all connections without TLS | they, their gRPC server |
+//! | the same | `tls_listener.rs` | the listening socket, how many are connected | connections |
 //! | `modules-conn` | `tls_listener.rs` | one connection with TLS and its gRPC server | its two sockets |
 //! | `grpc-N` | `server.rs` | registrations and control streams | the C core |
 //! | `modules-time` | `shared.rs` | nothing | the next deadline, what changes it |
 //! | `modules-notes` | `shared.rs` | the notes | registrations, their ends |
 //! | `modules-probe` | `probe.rs` | probes of executors | probes that are due, their answers |
+//! | `batch-N` | `batch.rs` | one call of a batch after the other | executors |
 //!
 //! A call runs on the thread of whoever asks. What is known of providers is in memory (`plane/mod.rs`, pure).
 //! What the next host has to know of registrations is in notes (`notes.rs`): it restores them, and they are
@@ -16,19 +18,23 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod call;
 mod canaries;
 mod canary;
 mod convert;
 mod executor;
 mod executors;
+mod helpers;
 #[cfg(test)]
 mod invariants;
 mod listener;
-mod names;
+pub mod names;
 mod notes;
 mod outbox;
 mod owner;
+mod plain_listener;
+mod plain_pump;
 mod plane;
 mod probe;
 mod recorder;
@@ -41,6 +47,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::module::batch::Outcome;
 use crate::module::call::call;
 use crate::module::notes::Notes;
 use crate::module::plane::connection::Module;
@@ -49,6 +56,7 @@ use crate::module::shared::{Say, Shared, Tell};
 use crate::sys::thread;
 use crate::tls::material;
 use crate::wire::error::{Code, Error};
+use crate::wire::module::ModuleBatch;
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo};
 
 /// The module plane of a host.
@@ -66,6 +74,7 @@ impl Modules {
         tell: Tell,
     ) -> Result<(Self, Option<SocketAddr>), Error> {
         let Some(address) = settings.listen else { return Ok((Self { shared: None }, None)) };
+        settings.notices.iter().for_each(|notice| say(notice));
         let tls = settings.tls.as_ref().map(material::server).transpose()?;
         let listener = listener::open(address, tls.is_some())?;
         let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say, tell));
@@ -83,12 +92,26 @@ impl Modules {
         Ok((Self { shared: Some(shared) }, Some(address)))
     }
 
-    /// Answers one question of theirs. A call takes as long as its executor needs, within its timeout.
-    pub fn answer(&self, question: ModuleCall, who: &str) -> Result<ModuleAnswer, Error> {
-        let shared = self.shared.as_ref().ok_or_else(|| {
+    fn shared(&self) -> Result<&Arc<Shared>, Error> {
+        self.shared.as_ref().ok_or_else(|| {
             Error::new(Code::Refused, "this service has no module plane")
                 .hint("'listen' of [modules] in the configuration says where providers register")
-        })?;
+        })
+    }
+
+    /// Executes a batch. `each` is given what came of each input, in their order; its error, which is the
+    /// inner one, ends it. The outer one is that nothing could be executed.
+    pub fn batch<C>(
+        &self,
+        all: ModuleBatch,
+        each: impl FnMut(Outcome) -> Result<(), C>,
+    ) -> Result<Result<(), C>, Error> {
+        Ok(batch::batch(self.shared()?, all, each))
+    }
+
+    /// Answers one question of theirs. A call takes as long as its executor needs, within its timeout.
+    pub fn answer(&self, question: ModuleCall, who: &str) -> Result<ModuleAnswer, Error> {
+        let shared = self.shared()?;
         match question {
             ModuleCall::List => Ok(ModuleAnswer::Modules(shared.with(|plane| {
                 let all = plane.modules().into_iter().map(|(name, offered)| ModuleInfo {
@@ -122,8 +145,10 @@ impl Modules {
                 });
                 all.collect()
             }))),
+            ModuleCall::Expected => Ok(ModuleAnswer::Expected(shared.with(|plane| plane.expectations()))),
             ModuleCall::Call(order) => call(shared, &order).map(ModuleAnswer::Value),
             ModuleCall::Canary(call) => canaries::answer(shared, call, who),
+            ModuleCall::Batch(_) => Err(Error::new(Code::Refused, "a batch has more than one answer")),
             ModuleCall::Drain { connection, reason, deadline } => {
                 if shared.drain(&connection, &reason, deadline) {
                     return Ok(ModuleAnswer::Done);

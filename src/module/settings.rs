@@ -18,6 +18,8 @@ pub struct ModuleSettings {
     /// With mutual TLS, by these files; none: without TLS, on this machine.
     pub tls: Option<Files>,
     pub limits: ModuleLimits,
+    /// What the environment says of them: for the log.
+    pub notices: Vec<String>,
 }
 
 /// How long providers may be silent, and what they may not have.
@@ -37,6 +39,10 @@ pub struct ModuleLimits {
     pub member_calls: u32,
     /// The most calls that wait for one, by provider of the module.
     pub member_queue: u32,
+    /// Which modules of a namespace there are to be; none: any of it.
+    pub expect: BTreeMap<String, BTreeSet<String>>,
+    /// How long one of them may be missing before that is said.
+    pub expect_grace: Duration,
 }
 
 impl ModuleLimits {
@@ -56,6 +62,8 @@ impl Default for ModuleLimits {
             namespaces: BTreeMap::new(),
             member_calls: 64,
             member_queue: 64,
+            expect: BTreeMap::new(),
+            expect_grace: Duration::from_secs(30),
         }
     }
 }

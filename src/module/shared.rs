@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use crate::module::convert;
 use crate::module::executors::Executors;
+use crate::module::helpers::Helpers;
 use crate::module::notes::Notes;
 use crate::module::outbox::Outbox;
 use crate::module::owner::Owner;
+use crate::module::plane::expected::Change;
 use crate::module::plane::register::Registration;
 use crate::module::plane::turns::{Ended, Member, NoMember, Nobody};
 use crate::module::plane::{Plane, Unbound};
@@ -36,6 +38,9 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 /// Where an event of the service goes: its kind, its cause, and more in words.
 pub type Tell = Arc<dyn Fn(EventKind, &str, &str) + Send + Sync>;
 
+/// The cause of events about modules that are expected.
+const CAUSE_EXPECTED: &str = "modules.expect";
+
 /// The plane behind its lock, and what belongs to it.
 pub struct Shared {
     plane: Mutex<Plane>,
@@ -45,6 +50,7 @@ pub struct Shared {
     streams: Mutex<HashMap<String, Arc<Outbox>>>,
     pub executors: Executors,
     pub recorder: Recorder,
+    pub helpers: Helpers,
     notes: Notes,
     prober: Prober,
     /// A member may take a call that could not be taken before.
@@ -63,6 +69,7 @@ impl Shared {
             streams: Mutex::default(),
             executors: Executors::default(),
             recorder: Recorder::default(),
+            helpers: Helpers::default(),
             notes,
             prober: Prober::default(),
             freed: Condvar::new(),
@@ -290,6 +297,7 @@ impl Shared {
             self.write_note(&r.connection_id);
             // Calls may wait for a module that nobody executes any more.
             self.freed.notify_all();
+            self.changed.notify_all();
         }
         if is_gone {
             self.executors.forget(&r.connection_id);
@@ -343,7 +351,7 @@ impl Shared {
         self.changed.notify_all();
         self.freed.notify_all();
         let deadline_ms = i64::try_from(deadline_ms).unwrap_or(i64::MAX);
-        self.tell(id, Payload::DrainRequest(proto::DrainRequest { reason: reason.to_owned(), deadline_ms }));
+        self.send(id, Payload::DrainRequest(proto::DrainRequest { reason: reason.to_owned(), deadline_ms }));
         true
     }
 
@@ -355,6 +363,8 @@ impl Shared {
             self.executors.forget(id);
             self.recorder.note(id);
             self.freed.notify_all();
+            // Something that is expected may have gone with it.
+            self.changed.notify_all();
         }
     }
 
@@ -369,8 +379,16 @@ impl Shared {
                 self.freed.notify_all();
                 self.end_stream(id, Some(RpcStatus::with_message(RpcStatusCode::NOT_FOUND, why.clone())));
             }
+            for (name, change) in sweep.expected {
+                let (kind, what) = match change {
+                    Change::Missing(why) => (EventKind::ModuleMissing, format!("{name}: {why}")),
+                    Change::Back => (EventKind::ModuleBack, name),
+                };
+                (self.say)(&format!("{}: {what}", kind.name()));
+                (self.tell)(kind, CAUSE_EXPECTED, &what);
+            }
             for (id, active_modules) in sweep.reports {
-                self.tell(&id, Payload::ActiveModulesReport(proto::ActiveModulesReport { active_modules }));
+                self.send(&id, Payload::ActiveModulesReport(proto::ActiveModulesReport { active_modules }));
             }
             if !sweep.probes.is_empty() {
                 self.prober.want(sweep.probes);
@@ -387,7 +405,7 @@ impl Shared {
         }
     }
 
-    fn tell(&self, id: &str, payload: Payload) {
+    fn send(&self, id: &str, payload: Payload) {
         let outbox = self.streams.lock().get(id).cloned();
         if let Some(outbox) = outbox {
             let (protocol_version, connection_id) = (PROTOCOL_VERSION, id.to_owned());

@@ -12,6 +12,8 @@ pub mod clock;
 pub mod confine;
 pub mod datagram;
 pub mod descriptor;
+#[cfg(feature = "gateway")]
+pub mod epoll;
 pub mod files;
 #[cfg(feature = "gateway")]
 pub mod grpc;

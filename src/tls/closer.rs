@@ -18,7 +18,7 @@ struct Closing {
 
 impl Closer {
     /// The thread that is woken when the connection is to end.
-    pub(super) fn wakes(&self, pump: Waker) {
+    pub fn wakes(&self, pump: Waker) {
         self.0.lock().pump = Some(pump);
     }
 

@@ -77,6 +77,10 @@ pub enum EventKind {
     Unready,
     /// A time of a schedule passed without a run of its own.
     Missed,
+    /// Nobody executes a module that is expected.
+    ModuleMissing,
+    /// Somebody does again.
+    ModuleBack,
     /// A new version of modules is to be tried.
     CanaryStarted,
     /// A member of it has passed, or all have.
@@ -95,7 +99,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 36] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 38] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -128,6 +132,8 @@ const KINDS: [(EventKind, v1::EventKind, &str); 36] = [
     (EventKind::Unfit, v1::EventKind::Unfit, "unfit"),
     (EventKind::Unready, v1::EventKind::Unready, "unready"),
     (EventKind::Missed, v1::EventKind::Missed, "missed"),
+    (EventKind::ModuleMissing, v1::EventKind::ModuleMissing, "module-missing"),
+    (EventKind::ModuleBack, v1::EventKind::ModuleBack, "module-back"),
     (EventKind::CanaryStarted, v1::EventKind::CanaryStarted, "canary-started"),
     (EventKind::CanaryPromoted, v1::EventKind::CanaryPromoted, "canary-promoted"),
     (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
@@ -186,6 +192,8 @@ impl EventKind {
             | Self::Unfit
             | Self::Unready
             | Self::Missed
+            | Self::ModuleMissing
+            | Self::ModuleBack
             | Self::CanaryStarted
             | Self::CanaryPromoted
             | Self::CanaryRolledBack
@@ -198,7 +206,12 @@ impl EventKind {
     pub fn is_of_modules(self) -> bool {
         matches!(
             self,
-            Self::CanaryStarted | Self::CanaryPromoted | Self::CanaryRolledBack | Self::CanaryAborted
+            Self::ModuleMissing
+                | Self::ModuleBack
+                | Self::CanaryStarted
+                | Self::CanaryPromoted
+                | Self::CanaryRolledBack
+                | Self::CanaryAborted
         )
     }
 

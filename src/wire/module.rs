@@ -7,6 +7,7 @@ use crate::wire::error::Error;
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::module_answer::What as AnswerBody;
 use crate::wire::proto::v1::module_call::What as CallBody;
+use crate::wire::proto::v1::module_outcome::What as OutcomeBody;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
@@ -18,6 +19,13 @@ const METADATA_LEN_MAX: usize = 8 << 10;
 /// The longest a call may take.
 pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The most inputs of one batch, and all of them together in bytes: one frame.
+pub const INPUTS_MAX: usize = 1000;
+pub const INPUTS_LEN_MAX: usize = 3 << 20;
+/// How many are executed at once, if nothing is said, and at most.
+pub const PARALLEL: u32 = 8;
+pub const PARALLEL_MAX: u32 = 64;
+
 /// One question about modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModuleCall {
@@ -27,6 +35,10 @@ pub enum ModuleCall {
     Connections,
     /// Have one executed.
     Call(ModuleOrder),
+    /// The same with each of several inputs.
+    Batch(ModuleBatch),
+    /// How what is expected is.
+    Expected,
     /// Give a connection nothing new, and end it by then.
     Drain { connection: String, reason: String, deadline: Duration },
     /// Have a new version tried by a share of the calls.
@@ -45,6 +57,17 @@ pub struct ModuleOrder {
     pub tagged: bool,
     /// For the executor: `traceparent` and the like.
     pub metadata: Vec<(String, String)>,
+}
+
+/// A module that is to be executed with each of several inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleBatch {
+    /// How each is called; its input is not used, and its time is that of each.
+    pub order: ModuleOrder,
+    /// JSON each.
+    pub inputs: Vec<Vec<u8>>,
+    /// How many are executed at once.
+    pub parallel: u32,
 }
 
 /// A module, as it is shown.
@@ -97,8 +120,22 @@ pub enum ModuleAnswer {
     Connections(Vec<ModuleConnection>),
     /// JSON.
     Value(Vec<u8>),
+    /// The same of the next input of a batch, or why there is none.
+    Outcome(Result<Vec<u8>, Error>),
+    Expected(Vec<ModuleExpectation>),
     Done,
     Canaries(Vec<Canary>),
+}
+
+/// A module that is expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleExpectation {
+    /// `demo.add`; `demo.*`: any of the namespace.
+    pub name: String,
+    /// Since when nobody executes it; none: somebody does, or not for long.
+    pub missing_since: Option<Timestamp>,
+    /// Why it is missing; empty: it is not.
+    pub why: String,
 }
 
 impl ModuleCall {
@@ -106,13 +143,9 @@ impl ModuleCall {
         let what = match self {
             Self::List => CallBody::List(true),
             Self::Connections => CallBody::Connections(true),
-            Self::Call(order) => CallBody::Call(v1::ModuleOrder {
-                name: order.name.clone(),
-                input: order.input.clone(),
-                timeout_ms: millis(order.timeout),
-                tagged: order.tagged,
-                metadata: pairs_to_wire(&order.metadata),
-            }),
+            Self::Call(order) => CallBody::Call(order.to_wire()),
+            Self::Expected => CallBody::Expected(true),
+            Self::Batch(batch) => CallBody::Batch(batch.to_wire()),
             Self::Drain { connection, reason, deadline } => CallBody::Drain(v1::ModuleDrain {
                 connection: connection.clone(),
                 reason: reason.clone(),
@@ -127,27 +160,9 @@ impl ModuleCall {
         Ok(match w.what.ok_or_else(|| Error::usage("the host does not know this question"))? {
             CallBody::List(_) => Self::List,
             CallBody::Connections(_) => Self::Connections,
-            CallBody::Call(order) => {
-                let len = order.input.len();
-                if len > INPUT_LEN_MAX {
-                    return Err(Error::usage(format!("an input of {len} bytes is over {INPUT_LEN_MAX}")));
-                }
-                let timeout = Duration::from_millis(order.timeout_ms).min(CALL_TIMEOUT_MAX);
-                let metadata = pairs_from_wire(order.metadata);
-                let len: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
-                if metadata.len() > METADATA_MAX || len > METADATA_LEN_MAX {
-                    return Err(Error::usage(format!(
-                        "a call has at most {METADATA_MAX} metadata of {METADATA_LEN_MAX} bytes together"
-                    )));
-                }
-                Self::Call(ModuleOrder {
-                    name: order.name,
-                    input: order.input,
-                    timeout,
-                    tagged: order.tagged,
-                    metadata,
-                })
-            }
+            CallBody::Expected(_) => Self::Expected,
+            CallBody::Call(order) => Self::Call(ModuleOrder::from_wire(order)?),
+            CallBody::Batch(batch) => Self::Batch(ModuleBatch::from_wire(batch)?),
             CallBody::Drain(drain) => Self::Drain {
                 connection: drain.connection,
                 reason: drain.reason,
@@ -163,9 +178,81 @@ impl ModuleCall {
         match self {
             Self::Drain { connection, .. } => Some(format!("drain module connection {connection:.80}")),
             Self::Canary(call) => call.change(),
-            Self::List | Self::Connections | Self::Call(_) => None,
+            Self::List | Self::Connections | Self::Expected | Self::Call(_) | Self::Batch(_) => None,
         }
     }
+}
+
+impl ModuleOrder {
+    fn to_wire(&self) -> v1::ModuleOrder {
+        v1::ModuleOrder {
+            name: self.name.clone(),
+            input: self.input.clone(),
+            timeout_ms: millis(self.timeout),
+            tagged: self.tagged,
+            metadata: pairs_to_wire(&self.metadata),
+        }
+    }
+
+    fn from_wire(w: v1::ModuleOrder) -> Result<Self, Error> {
+        check_input(&w.input)?;
+        let timeout = Duration::from_millis(w.timeout_ms).min(CALL_TIMEOUT_MAX);
+        let metadata = pairs_from_wire(w.metadata);
+        let len: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if metadata.len() > METADATA_MAX || len > METADATA_LEN_MAX {
+            return Err(Error::usage(format!(
+                "a call has at most {METADATA_MAX} metadata of {METADATA_LEN_MAX} bytes together"
+            )));
+        }
+        Ok(Self { name: w.name, input: w.input, timeout, tagged: w.tagged, metadata })
+    }
+}
+
+/// Refuses an input that is too long.
+fn check_input(input: &[u8]) -> Result<(), Error> {
+    let len = input.len();
+    if len > INPUT_LEN_MAX {
+        return Err(Error::usage(format!("an input of {len} bytes is over {INPUT_LEN_MAX}")));
+    }
+    Ok(())
+}
+
+impl ModuleBatch {
+    fn to_wire(&self) -> v1::ModuleBatch {
+        let order = Some(self.order.to_wire());
+        v1::ModuleBatch { order, inputs: self.inputs.clone(), parallel: self.parallel }
+    }
+
+    fn from_wire(w: v1::ModuleBatch) -> Result<Self, Error> {
+        w.inputs.iter().try_for_each(|input| check_input(input))?;
+        let len: usize = w.inputs.iter().map(Vec::len).sum();
+        if w.inputs.len() > INPUTS_MAX || len > INPUTS_LEN_MAX {
+            let e = format!("a batch has at most {INPUTS_MAX} inputs of {INPUTS_LEN_MAX} bytes together");
+            return Err(Error::usage(e).hint("ask for the others in batches of their own"));
+        }
+        let order = ModuleOrder::from_wire(w.order.unwrap_or_default())?;
+        Ok(Self { order, inputs: w.inputs, parallel: w.parallel.clamp(1, PARALLEL_MAX) })
+    }
+}
+
+fn outcome_to_wire(outcome: &Result<Vec<u8>, Error>) -> v1::ModuleOutcome {
+    let what = match outcome {
+        Ok(json) => OutcomeBody::Value(json.clone()),
+        Err(e) => {
+            let v1::Error { code, message, hint, reason, .. } = e.to_wire();
+            OutcomeBody::Failure(v1::ModuleFailure { code, message, hint, reason })
+        }
+    };
+    v1::ModuleOutcome { what: Some(what) }
+}
+
+fn outcome_from_wire(w: v1::ModuleOutcome) -> Result<Result<Vec<u8>, Error>, Error> {
+    Ok(match w.what.ok_or_else(|| Error::usage("an outcome that is not understood"))? {
+        OutcomeBody::Value(json) => Ok(json),
+        OutcomeBody::Failure(v1::ModuleFailure { code, message, hint, reason }) => {
+            Err(Error::from_wire(v1::Error { code, message, hint, reason, ..v1::Error::default() }))
+        }
+    })
 }
 
 impl ModuleAnswer {
@@ -190,6 +277,10 @@ impl ModuleAnswer {
                 connections: all.iter().map(ModuleConnection::to_wire).collect(),
             }),
             Self::Value(json) => AnswerBody::Value(json.clone()),
+            Self::Outcome(outcome) => AnswerBody::Outcome(outcome_to_wire(outcome)),
+            Self::Expected(all) => AnswerBody::Expected(v1::ModuleExpectations {
+                expectations: all.iter().map(ModuleExpectation::to_wire).collect(),
+            }),
             Self::Done => AnswerBody::Done(true),
             Self::Canaries(all) => AnswerBody::Canaries(canary::list_to_wire(all)),
         };
@@ -217,9 +308,24 @@ impl ModuleAnswer {
                 Self::Connections(list.connections.into_iter().map(ModuleConnection::from_wire).collect())
             }
             AnswerBody::Value(json) => Self::Value(json),
+            AnswerBody::Outcome(outcome) => Self::Outcome(outcome_from_wire(outcome)?),
+            AnswerBody::Expected(all) => {
+                Self::Expected(all.expectations.into_iter().map(ModuleExpectation::from_wire).collect())
+            }
             AnswerBody::Done(_) => Self::Done,
             AnswerBody::Canaries(all) => Self::Canaries(canary::list_from_wire(all)?),
         })
+    }
+}
+
+impl ModuleExpectation {
+    fn to_wire(&self) -> v1::ModuleExpectation {
+        let missing_since_ms = self.missing_since.map(|at| at.0);
+        v1::ModuleExpectation { name: self.name.clone(), missing_since_ms, why: self.why.clone() }
+    }
+
+    fn from_wire(w: v1::ModuleExpectation) -> Self {
+        Self { name: w.name, missing_since: w.missing_since_ms.map(Timestamp), why: w.why }
     }
 }
 
@@ -264,6 +370,17 @@ impl ModuleConnection {
 }
 
 #[cfg(test)]
+impl ModuleBatch {
+    /// With these inputs.
+    pub(crate) fn sample(inputs: Vec<Vec<u8>>) -> Self {
+        let metadata = vec![("k".to_owned(), "v".to_owned())];
+        let timeout = Duration::from_secs(1);
+        let order = ModuleOrder { name: "a.b".into(), input: Vec::new(), timeout, tagged: true, metadata };
+        Self { order, inputs, parallel: 3 }
+    }
+}
+
+#[cfg(test)]
 impl ModuleConnection {
     /// With all that there can be.
     pub(crate) fn sample() -> Self {
@@ -289,6 +406,7 @@ impl ModuleConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::error::Code;
 
     #[test]
     fn questions_and_answers_survive_the_wire() {
@@ -302,7 +420,8 @@ mod tests {
         let deadline = Duration::from_secs(1);
         let drain = ModuleCall::Drain { connection: "c".into(), reason: "r".into(), deadline };
         let canary = ModuleCall::Canary(CanaryCall::Abort("a".into()));
-        for call in [ModuleCall::List, ModuleCall::Connections, ModuleCall::Call(order), drain, canary] {
+        let plain = [ModuleCall::List, ModuleCall::Connections, ModuleCall::Expected];
+        for call in plain.into_iter().chain([ModuleCall::Call(order), drain, canary]) {
             assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
         }
         let info = ModuleInfo {
@@ -319,6 +438,11 @@ mod tests {
             ModuleAnswer::Modules(vec![info]),
             ModuleAnswer::Connections(vec![ModuleConnection::sample()]),
             ModuleAnswer::Value(b"1".to_vec()),
+            ModuleAnswer::Expected(vec![ModuleExpectation {
+                name: "a.b".into(),
+                missing_since: Some(Timestamp(7)),
+                why: "w".into(),
+            }]),
             ModuleAnswer::Done,
             ModuleAnswer::Canaries(vec![Canary::sample()]),
         ] {
@@ -346,5 +470,33 @@ mod tests {
             metadata,
         });
         assert!(ModuleCall::from_wire(call.to_wire()).is_err());
+    }
+
+    #[test]
+    fn batches_and_outcomes_survive_the_wire() {
+        let call = ModuleCall::Batch(ModuleBatch::sample(vec![b"1".to_vec(), b"{}".to_vec()]));
+        assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
+        for outcome in [Ok(b"1".to_vec()), Err(Error::new(Code::TimedOut, "m").hint("h").reason("r"))] {
+            let answer = ModuleAnswer::Outcome(outcome);
+            assert_eq!(ModuleAnswer::from_wire(answer.to_wire()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_batch_has_limits() {
+        let read = |batch: ModuleBatch| ModuleBatch::from_wire(batch.to_wire());
+        for (inputs, fits) in [
+            (vec![vec![b'1']; INPUTS_MAX], true),
+            (vec![vec![b'1']; INPUTS_MAX + 1], false),
+            (vec![vec![b'1'; INPUT_LEN_MAX]; 3], true),
+            (vec![vec![b'1'; INPUT_LEN_MAX]; 4], false),
+            (vec![vec![b'1'; INPUT_LEN_MAX + 1]], false),
+        ] {
+            assert_eq!(read(ModuleBatch::sample(inputs)).is_ok(), fits);
+        }
+        for (asked, got) in [(0, 1), (7, 7), (1000, PARALLEL_MAX)] {
+            let batch = ModuleBatch { parallel: asked, ..ModuleBatch::sample(Vec::new()) };
+            assert_eq!(read(batch).map(|batch| batch.parallel), Ok(got));
+        }
     }
 }

@@ -163,9 +163,11 @@ call("ValidateProviders")
 call("ShutDownProviders")
 
 # This service has no module plane.
+plain = ("ListModules", "ListModuleConnections", "ListExpectedModules")
 canaries = ("StartModuleCanary", "AbortModuleCanary", "ListModuleCanaries")
-for name in ("CallModule", "ListModules", "ListModuleConnections", "DrainModuleConnection", *canaries):
+for name in ("CallModule", "CallModuleBatch", "DrainModuleConnection", *plain, *canaries):
     fields = {"CallModule": {"name": "math.add"}, "DrainModuleConnection": {"connection": "c"}}
+    fields["CallModuleBatch"] = {"name": "math.add"}
     fields["StartModuleCanary"] = {"namespace": "math", "version": "2"}
     fields["AbortModuleCanary"] = {"namespace": "math"}
     refused("FAILED_PRECONDITION", name, **fields.get(name, {}))

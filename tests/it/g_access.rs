@@ -73,9 +73,9 @@ fn request(line: &Line, target: &str) -> Vec<u8> {
         }
         "DiscoverProviders" => vec![2 << 3, u8::from(line.what == "(dry run)")],
         "ListEntries" | "ValidateProviders" | "ListModules" | "ListModuleConnections" => vec![],
-        "ListModuleCanaries" => vec![],
+        "ListModuleCanaries" | "ListExpectedModules" => vec![],
         "StartModuleCanary" | "AbortModuleCanary" => [text_field(1, b"a"), text_field(2, b"2")].concat(),
-        "CallModule" | "DrainModuleConnection" => text_field(1, b"a.b"),
+        "CallModule" | "CallModuleBatch" | "DrainModuleConnection" => text_field(1, b"a.b"),
         method if method.ends_with("Provider") || method.contains("FetchValue") => provider(),
         "ProviderInfo" | "ProviderHealth" => provider(),
         _ => targets,

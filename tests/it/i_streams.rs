@@ -1,7 +1,9 @@
 //! A thousand providers that do nothing but be there: what their control streams cost.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+
+use serde_json::json;
 
 use crate::h2::{
     ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, SETTINGS, fields, frame, literals, message,
@@ -81,4 +83,29 @@ fn a_thousand_idle_control_streams_cost_no_threads() {
     assert!(threads < THREADS_MAX, "{threads} threads");
     drop(streams);
     wait::until("they are gone", LATER, || plane.connections().is_empty());
+}
+
+#[test]
+fn a_connection_without_tls_is_metered_and_the_log_says_why_it_ended() {
+    let plane = Plane::start();
+    plane.python("adder", &["demo"]);
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(5000);
+    for (bytes, why) in [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), "what came first was not HTTP/2"),
+        (
+            [PREFACE, &frame(SETTINGS, 0, 0, &[]), &pings].concat(),
+            "it sent too many frames that carry nothing",
+        ),
+    ] {
+        let mut socket = TcpStream::connect(&plane.address).expect("it listens");
+        socket.set_read_timeout(Some(LATER)).expect("a limit is set");
+        // It may be ended before all of it is taken.
+        let _ = socket.write_all(&bytes);
+        let ended = socket.read_to_end(&mut Vec::new());
+        assert!(!ended.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "it goes on");
+        wait::until(why, LATER, || plane.log("provost.host").contains(&format!("connection ended: {why}")));
+    }
+    // Nobody else has noticed.
+    assert_eq!(plane.call("demo.add", &json!({ "a": 6, "b": 7 })), 13);
+    assert_eq!(plane.connections()[0]["state"], "active");
 }

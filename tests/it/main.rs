@@ -87,6 +87,8 @@ mod h_tls;
 mod h_tree;
 mod harness;
 #[cfg(feature = "gateway")]
+mod i_batch;
+#[cfg(feature = "gateway")]
 mod i_canary;
 #[cfg(feature = "gateway")]
 mod i_discovery;
@@ -94,6 +96,8 @@ mod i_discovery;
 mod i_elsewhere;
 #[cfg(feature = "gateway")]
 mod i_ends;
+#[cfg(feature = "gateway")]
+mod i_expected;
 #[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]

@@ -101,6 +101,11 @@ impl Connection {
         })
     }
 
+    /// Whether it is known to answer calls, as far as it is not ejected for a while.
+    pub(super) fn is_proven(&self) -> bool {
+        self.state.takes_calls() && self.reach == Reach::Answers
+    }
+
     /// Whether the next host is to know of it: one that drains is not to come back.
     pub fn is_kept(&self) -> bool {
         self.state.takes_calls()

@@ -7,6 +7,8 @@
 mod canaries;
 pub mod canary_news;
 pub mod connection;
+mod expect;
+pub mod expected;
 mod pool;
 pub mod register;
 mod state;
@@ -20,6 +22,7 @@ use crate::module::executor::ExecutorAddress;
 use crate::module::owner::Owner;
 use crate::module::plane::canary_news::CanaryNews;
 use crate::module::plane::connection::{Connection, Counters, Module, Reach};
+use crate::module::plane::expected::{Change, Expected};
 use crate::module::plane::pool::Pool;
 use crate::module::plane::state::{Event, State};
 use crate::module::settings::ModuleLimits;
@@ -42,6 +45,8 @@ pub struct Sweep {
     pub reports: Vec<(String, Vec<String>)>,
     /// Executors that are to be probed.
     pub probes: Vec<(String, ExecutorAddress)>,
+    /// What has changed about modules that are expected.
+    pub expected: Vec<(String, Change)>,
 }
 
 /// A module, over all that have registered it.
@@ -67,10 +72,12 @@ pub struct Plane {
     stale: BTreeSet<String>,
     /// What nobody was given yet.
     news: Vec<CanaryNews>,
+    expected: Vec<Expected>,
 }
 
 impl Plane {
     pub fn new(limits: ModuleLimits) -> Self {
+        let expected = Expected::all(&limits);
         Self {
             limits,
             connections: HashMap::new(),
@@ -79,6 +86,7 @@ impl Plane {
             canaries: BTreeMap::new(),
             stale: BTreeSet::new(),
             news: Vec::new(),
+            expected,
         }
     }
 
@@ -214,6 +222,7 @@ impl Plane {
             self.remove(&id);
             sweep.ended.push((id, why.to_owned()));
         }
+        sweep.expected = self.look_for_expected(now_ms);
         let report_ms = millis(self.limits.report_interval);
         for (id, connection) in &mut self.connections {
             if connection.state == State::Active && now_ms >= connection.next_report_ms {
@@ -239,7 +248,7 @@ impl Plane {
             };
             c.probe_due().map_or(deadline_ms, |due| due.min(deadline_ms))
         });
-        dues.chain(self.canaries.values().filter_map(Track::due)).min()
+        dues.chain(self.canaries.values().filter_map(Track::due)).chain(self.expected_due()).min()
     }
 
     /// Puts a connection at the end of the pools of its modules.

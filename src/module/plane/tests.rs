@@ -1,5 +1,7 @@
 //! Tests of the plane: ownership, turns, and what time does.
 
+use std::time::Duration;
+
 use super::*;
 use crate::module::plane::register::{Declared, Registration};
 use crate::module::plane::turns::{Ended, Member, NoMember, Nobody, Said};
@@ -419,4 +421,33 @@ fn who_waits_keeps_its_place_while_members_change() {
     plane.remove("b");
     [waiting, later].iter().for_each(|number| plane.leave_queue("x.m", *number));
     assert!(plane.pools.is_empty());
+}
+
+#[test]
+fn what_is_expected_is_missing_only_when_nobody_has_answered_for_it_for_its_time() {
+    let (expect, expect_grace) = ([("x".into(), ["m".into()].into())].into(), Duration::from_secs(1));
+    let mut plane = Plane::new(ModuleLimits { expect, expect_grace, ..ModuleLimits::default() });
+    let look = |plane: &mut Plane, now_ms| plane.sweep(now_ms).expected;
+    assert_eq!(look(&mut plane, 0), []);
+    assert_eq!(plane.sweep_due(), Some(1000));
+    // It is there before its time is over, once it has answered.
+    register(&mut plane, "a", registration("x", None, 1, &["m"]));
+    assert_eq!(look(&mut plane, 900), []);
+    plane.probed("a", Ok(()), 900);
+    assert_eq!(look(&mut plane, 1000), []);
+    plane.remove("a");
+    assert_eq!((look(&mut plane, 2000), look(&mut plane, 2999)), (Vec::new(), Vec::new()));
+    let name = "x.m".to_owned();
+    let why = "nobody has registered it".to_owned();
+    assert_eq!(look(&mut plane, 3000), [(name.clone(), Change::Missing(why.clone()))]);
+    let shown = plane.expectations();
+    assert!(shown.len() == 1 && shown[0].missing_since.is_some() && shown[0].why == why, "{shown:?}");
+    assert_eq!(look(&mut plane, 9000), [], "it is told once");
+    register(&mut plane, "b", registration("x", None, 2, &["other"]));
+    register(&mut plane, "b", registration("x", None, 2, &["m"]));
+    assert_eq!(look(&mut plane, 9001), []);
+    assert_eq!(plane.expectations()[0].why, "localhost:2: it was not asked yet");
+    plane.probed("b", Ok(()), 9002);
+    assert_eq!(look(&mut plane, 9002), [(name, Change::Back)]);
+    assert_eq!(plane.expectations()[0].missing_since, None);
 }

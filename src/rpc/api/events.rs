@@ -11,8 +11,8 @@ const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind a
     Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
     Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
     ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
-    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready CanaryStarted CanaryPromoted
-    CanaryRolledBack CanaryAborted Missed; EnvChanged = EnvironmentChanged
+    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready ModuleMissing ModuleBack CanaryStarted
+    CanaryPromoted CanaryRolledBack CanaryAborted Missed; EnvChanged = EnvironmentChanged
 };
 
 impl From<Event> for api::ProcessEvent {

@@ -7,11 +7,14 @@ use prost_types::Duration as ProtoDuration;
 
 use crate::rpc::api::answers::Answer;
 use crate::rpc::api::pages::Paged;
+use crate::rpc::api::processes::CODES;
 use crate::rpc::api::requests::Ask;
 use crate::rpc::api::values::{Invalid, duration, ms, proto, proto_time, time};
 use crate::rpc::services::public as api;
-use crate::wire::error::Error;
-use crate::wire::module::{ModuleAnswer, ModuleConnection, ModuleInfo, ModuleOrder};
+use crate::rpc::services::public::call_module_batch_response::Outcome;
+use crate::wire::error::{Code, Error};
+use crate::wire::module::{ModuleAnswer, ModuleConnection, ModuleExpectation, ModuleInfo, ModuleOrder};
+use crate::wire::module::{ModuleBatch, PARALLEL};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::module_call::What;
 use crate::wire::proto::v1::request::Body;
@@ -59,6 +62,36 @@ impl From<&ModuleOrder> for api::CallModuleRequest {
     }
 }
 
+impl Ask for api::CallModuleBatchRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        needed("name", &self.name)?;
+        let metadata = self.metadata.into_iter().map(|(key, value)| v1::EnvVar { key, value });
+        let order = v1::ModuleOrder {
+            name: self.name,
+            input: Vec::new(),
+            timeout_ms: limit("timeout", self.timeout)?,
+            tagged: self.tagged,
+            metadata: metadata.collect(),
+        };
+        let parallel = if self.parallel == 0 { PARALLEL } else { self.parallel };
+        Ok(ask(What::Batch(v1::ModuleBatch { order: Some(order), inputs: self.inputs, parallel })))
+    }
+}
+
+impl From<&ModuleBatch> for api::CallModuleBatchRequest {
+    fn from(batch: &ModuleBatch) -> Self {
+        let order = &batch.order;
+        Self {
+            name: order.name.clone(),
+            inputs: batch.inputs.clone(),
+            timeout: Some(proto(order.timeout)),
+            tagged: order.tagged,
+            metadata: order.metadata.iter().cloned().collect(),
+            parallel: batch.parallel,
+        }
+    }
+}
+
 impl Ask for api::ListModulesRequest {
     fn body(self) -> Result<Body, Invalid> {
         Ok(ask(What::List(true)))
@@ -68,6 +101,12 @@ impl Ask for api::ListModulesRequest {
 impl Ask for api::ListModuleConnectionsRequest {
     fn body(self) -> Result<Body, Invalid> {
         Ok(ask(What::Connections(true)))
+    }
+}
+
+impl Ask for api::ListExpectedModulesRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        Ok(ask(What::Expected(true)))
     }
 }
 
@@ -89,6 +128,32 @@ impl Answer for api::CallModuleResponse {
 
     fn take(self) -> Result<Vec<Reply>, Error> {
         Ok(vec![Reply::Module(ModuleAnswer::Value(self.output))])
+    }
+}
+
+impl Answer for api::CallModuleBatchResponse {
+    fn put(&mut self, reply: Reply) {
+        self.outcome = match reply {
+            Reply::Module(ModuleAnswer::Outcome(Ok(json))) => Some(Outcome::Output(json)),
+            Reply::Module(ModuleAnswer::Outcome(Err(e))) => {
+                let error = api::TargetError { code: CODES.number(e.code), message: e.message, hint: e.hint };
+                Some(Outcome::Failure(api::ModuleCallFailure { error: Some(error), reason: e.reason }))
+            }
+            _ => None,
+        };
+    }
+
+    fn take(self) -> Result<Vec<Reply>, Error> {
+        let outcome = match self.outcome {
+            None => return Ok(Vec::new()),
+            Some(Outcome::Output(json)) => Ok(json),
+            Some(Outcome::Failure(failure)) => {
+                let e = failure.error.unwrap_or_default();
+                let code = CODES.known(e.code).unwrap_or(Code::Failed);
+                Err(Error::new(code, e.message).hint(e.hint).reason(failure.reason))
+            }
+        };
+        Ok(vec![Reply::Module(ModuleAnswer::Outcome(outcome))])
     }
 }
 
@@ -118,6 +183,19 @@ impl Answer for api::ListModuleConnectionsResponse {
     }
 }
 
+impl Answer for api::ListExpectedModulesResponse {
+    fn put(&mut self, reply: Reply) {
+        if let Reply::Module(ModuleAnswer::Expected(all)) = reply {
+            self.modules = all.into_iter().map(Into::into).collect();
+        }
+    }
+
+    fn take(self) -> Result<Vec<Reply>, Error> {
+        let all = self.modules.into_iter().map(Into::into).collect();
+        Ok(vec![Reply::Module(ModuleAnswer::Expected(all))])
+    }
+}
+
 impl Answer for api::DrainModuleConnectionResponse {
     fn put(&mut self, _: Reply) {}
 
@@ -129,6 +207,7 @@ impl Answer for api::DrainModuleConnectionResponse {
 impl Paged for api::CallModuleResponse {}
 impl Paged for api::ListModulesResponse {}
 impl Paged for api::ListModuleConnectionsResponse {}
+impl Paged for api::ListExpectedModulesResponse {}
 impl Paged for api::DrainModuleConnectionResponse {}
 
 fn latency(us: u64) -> Option<ProtoDuration> {
@@ -166,6 +245,18 @@ impl From<api::RegisteredModule> for ModuleInfo {
             errors: m.errors,
             mean_latency_us: latency_us(m.mean_latency),
         }
+    }
+}
+
+impl From<ModuleExpectation> for api::ExpectedModule {
+    fn from(e: ModuleExpectation) -> Self {
+        Self { name: e.name, missing_since_time: e.missing_since.map(proto_time), reason: e.why }
+    }
+}
+
+impl From<api::ExpectedModule> for ModuleExpectation {
+    fn from(e: api::ExpectedModule) -> Self {
+        Self { name: e.name, missing_since: e.missing_since_time.map(time), why: e.reason }
     }
 }
 
@@ -232,6 +323,19 @@ mod tests {
         let Ok(Request::Module(ModuleCall::Call(order))) = bare else { panic!("{bare:?}") };
         assert_eq!((&*order.input, order.timeout), (&b"{}"[..], Duration::from_secs(30)));
         assert_eq!(api::CallModuleRequest::default().request().unwrap_err().field, "name");
+    }
+
+    #[test]
+    fn a_batch_and_its_outcomes_come_back_from_their_public_messages() {
+        let batch = ModuleBatch::sample(vec![b"1".to_vec()]);
+        let request = api::CallModuleBatchRequest::from(&batch).request();
+        assert_eq!(request, Ok(Request::Module(ModuleCall::Batch(batch))));
+        for outcome in [Ok(b"1".to_vec()), Err(Error::new(Code::TimedOut, "m").hint("h").reason("r"))] {
+            let reply = Reply::Module(ModuleAnswer::Outcome(outcome));
+            let mut answer = api::CallModuleBatchResponse::default();
+            answer.put(reply.clone());
+            assert_eq!(answer.take(), Ok(vec![reply]));
+        }
     }
 
     #[test]
