@@ -158,9 +158,10 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `store`; then `feed` and `write_queue`;
-//! `context`, which every process shares; `process`; `table`, `logs`, `schedules` and `history`; `reconcile`;
-//! `restore` and `store_writer`; `service`; and above all `internal`, `ended` and `takeover`.
+//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `store`; then `feed` and
+//! `write_queue`; `context`, which every process shares; `process`; `table`, `logs`, `schedules` and
+//! `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal`, `ended` and
+//! `takeover`.
 //!
 //! # Threads
 //!
@@ -177,6 +178,7 @@
 //! | `log-old` | `engine/logs/old.rs` | old files of logs, while there is something to do | a rotation |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
+//! | `drain` | `engine/drain.rs` | pipes of runs that are over, while somebody writes to them | output |
 //! | `ended` | `engine/ended.rs` | nothing; forgets what has ended and has no name | a process that comes to rest, one deadline |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |
 //!

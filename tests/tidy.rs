@@ -67,7 +67,7 @@ const LAYERS: [(&str, &[&str]); 33] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 25] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 26] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -79,9 +79,10 @@ const ENGINE_LAYERS: [(&str, &[&str]); 25] = [
     ("src/engine/log_queue.rs", &[]),
     ("src/engine/retention.rs", &["settings", "store"]),
     ("src/engine/schedule_queue.rs", &[]),
+    ("src/engine/drain.rs", &[]),
     (
         "src/engine/context.rs",
-        &["board", "feed", "log_queue", "reserve", "retention", "schedule_queue", "write_queue"],
+        &["board", "drain", "feed", "log_queue", "reserve", "retention", "schedule_queue", "write_queue"],
     ),
     ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
     ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::engine::board::Board;
+use crate::engine::drain::Drain;
 use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::reserve::Reserve;
@@ -45,6 +46,10 @@ pub struct Context {
     pub notify: Notify,
     /// `None`: processes get no cgroups.
     pub cgroups: Option<Root>,
+    /// What runs is to go on when the service dies, and to be adopted.
+    pub adopts: bool,
+    /// Pipes that nobody else reads.
+    pub drain: Arc<Drain>,
     /// The last one that was to be made could not be.
     pub no_cgroup: AtomicBool,
     /// What a child's environment starts from.

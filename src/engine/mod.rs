@@ -9,6 +9,7 @@
 pub mod audit_memory;
 mod board;
 pub mod context;
+mod drain;
 mod ended;
 pub mod feed;
 pub mod history;

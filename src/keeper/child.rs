@@ -80,6 +80,10 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
         let _ = [1, 2].map(|number| child::give(number, launch.uid(), launch.gid()));
     }
 
+    if launch.outlives() {
+        [1, 2].into_iter().try_for_each(hold_open).map_err(at(Step::Descriptors))?;
+    }
+
     if let Some(mask) = launch.umask() {
         child::umask(mask);
     }
@@ -121,6 +125,13 @@ fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
             Some(_) | None => exec(packed(launch.candidates)?, argv, env),
         },
     ))
+}
+
+/// Opens a pipe anew, to write and to read: as long as the child has it, nobody who writes dies of SIGPIPE,
+/// and what is in it waits for whoever opens it next. It still ends when nobody is left who could write.
+fn hold_open(number: i32) -> io::Result<()> {
+    let both = File::options().read(true).write(true).open(format!("/proc/self/fd/{number}"))?;
+    child::dup_to(both.as_fd(), number)
 }
 
 /// Leaves only those files in reach that the launch names, if it names any.

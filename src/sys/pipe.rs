@@ -1,7 +1,9 @@
 //! Pipes between processes.
 
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use crate::sys::cerr;
 
@@ -46,6 +48,28 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// The inode of a pipe, which both of its ends have.
+pub fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: zero is a valid stat, and a place for the kernel to write to.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        cerr(libc::fstat(fd.as_raw_fd(), &raw mut stat))?;
+        Ok(stat.st_ino)
+    }
+}
+
+/// Opens the reading end of the pipe with this inode anew, which this process has open.
+pub fn open_of(pid: u32, inode: u64) -> Option<OwnedFd> {
+    let name = format!("pipe:[{inode}]");
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.filter_map(Result::ok);
+    let has_it = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == &*name);
+    all.filter(has_it).find_map(|entry| {
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(entry.path()).ok()?;
+        // It may be another one by now.
+        (self::inode(file.as_fd()).ok()? == inode).then(|| OwnedFd::from(file))
+    })
+}
+
 fn is_file(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: zero is a valid stat, and a place for the kernel to write to.
     unsafe {
@@ -65,9 +89,7 @@ pub fn widen_pipe(pipe: BorrowedFd<'_>, len: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_full_pipe_is_not_waited_for() {

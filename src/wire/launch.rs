@@ -36,6 +36,7 @@ const NO_NEW_PRIVS: u64 = 1 << 6;
 const BY_DESCRIPTOR: u64 = 1 << 7;
 const LANDLOCK_OPTIONAL: u64 = 1 << 8;
 const MERGE_STREAMS: u64 = 1 << 9;
+const OUTLIVES: u64 = 1 << 10;
 
 /// The launch of one run, as the engine makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -66,6 +67,8 @@ pub struct Launch {
     pub landlock_optional: bool,
     /// Standard error is the pipe of standard output.
     pub merge_streams: bool,
+    /// It is to go on writing when nobody of ours reads.
+    pub outlives: bool,
     /// Paths to try, in order.
     pub candidates: Strings,
 }
@@ -93,7 +96,8 @@ impl Launch {
                 | flag(self.no_new_privs, NO_NEW_PRIVS)
                 | flag(self.by_descriptor, BY_DESCRIPTOR)
                 | flag(self.landlock_optional, LANDLOCK_OPTIONAL)
-                | flag(self.merge_streams, MERGE_STREAMS),
+                | flag(self.merge_streams, MERGE_STREAMS)
+                | flag(self.outlives, OUTLIVES),
             self.uid.unwrap_or(0).into(),
             self.gid.unwrap_or(0).into(),
             self.umask.unwrap_or(0).into(),
@@ -235,6 +239,12 @@ impl<'m> Laid<'m> {
         self.flagged(MERGE_STREAMS)
     }
 
+    /// Whether it is to go on writing when nobody of ours reads.
+    #[must_use]
+    pub fn outlives(&self) -> bool {
+        self.flagged(OUTLIVES)
+    }
+
     /// Supplementary groups; `None`: as they are.
     #[must_use]
     pub fn groups(&self) -> Option<Vec<u32>> {
@@ -269,6 +279,7 @@ impl<'m> Laid<'m> {
             writable: Strings::from_bytes(self.writable.to_vec())?,
             landlock_optional: self.landlock_optional(),
             merge_streams: self.merge_streams(),
+            outlives: self.outlives(),
             candidates: Strings::from_bytes(self.candidates.to_vec())?,
         })
     }
@@ -304,6 +315,7 @@ mod tests {
             no_new_privs: true,
             by_descriptor: true,
             merge_streams: true,
+            outlives: true,
             rlimits: vec![(7, 1, u64::MAX), (0, 2, 3)],
             ..Launch::default()
         };

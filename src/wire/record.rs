@@ -58,6 +58,8 @@ pub struct Record {
     /// Whose tree the last run is or was, until nothing is left of it: its group and session are known by
     /// this, also after its end, to another engine and to another service.
     pub tree: Option<Leader>,
+    /// The pipes of its output, by their inodes, where the run is to outlive its service.
+    pub pipes: Option<[u64; 2]>,
     /// It is not the keeper's child but a survivor of another one.
     pub adopted: bool,
     /// Survivors of an earlier service were left alone, by policy: nothing is started beside them.
@@ -128,6 +130,7 @@ impl Orders {
 // | `waits_for`, `is_blocked` | starting, before it is spawned |
 // | `unfit` | of the present run, or of the last one; a start clears it |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
+// | `pipes` | starting once it is spawned, running, stopping; a start clears it |
 // | `tree` | starting once it is spawned, running, stopping; and as long as `left` holds |
 // | `outdated` | starting once it is spawned, running, stopping; a start clears it |
 // | `start_failure` | of the present run, or of the last one; a start clears it |
@@ -244,6 +247,8 @@ impl Record {
             left: self.left,
             tree_pid: self.tree.map_or(0, |leader| leader.pid),
             tree_ticks: self.tree.map_or(0, |leader| leader.start_ticks),
+            stdout_pipe: self.pipes.map_or(0, |[stdout, _]| stdout),
+            stderr_pipe: self.pipes.map_or(0, |[_, stderr]| stderr),
             own: self.internal,
             outdated: self.outdated,
             was_ready: self.was_ready,
@@ -301,6 +306,7 @@ impl Record {
             start_ticks: (w.start_ticks != 0).then_some(w.start_ticks),
             adopted: w.adopted,
             left: w.left,
+            pipes: (w.stdout_pipe != 0).then_some([w.stdout_pipe, w.stderr_pipe]),
             tree: (w.tree_pid != 0).then_some(Leader { pid: w.tree_pid, start_ticks: w.tree_ticks }),
             internal: w.own,
             outdated: w.outdated,

@@ -247,6 +247,68 @@ fn the_end_of_an_adopted_process_is_seen() {
     assert_eq!(bad["exit"]["code"], 7, "{bad}");
 }
 
+/// A program that writes goes on writing when nobody reads, and what it wrote is there: over the death of the
+/// whole service, and of an engine of the next one, to its last word.
+#[test]
+fn an_adopted_process_goes_on_writing() {
+    for options in both_ways() {
+        let (service, _config) = with_policy("adopt", options);
+        let script =
+            "trap 'echo bye >&2; exit 5' USR1; while echo $((n=n+1)); do sleep 0.01; done; echo broken >&2";
+        for user in ["root", "nobody"] {
+            let name = format!("web-{user}");
+            service.start(&["--name", &name, "--user", user, "--", "sh", "-c", script]);
+            let pid = service.pid(&name);
+            let counted = || -> Vec<u64> {
+                let output = String::from_utf8_lossy(&service.output(&name)).into_owned();
+                output.lines().filter_map(|line| line.parse().ok()).collect()
+            };
+            wait::until("it counts", SOON, || counted().len() > 5);
+            service.until_store("sound");
+            let before = counted().last().copied();
+            service.kill_service();
+            service.serve_again();
+            assert_eq!(service.pid(&name), pid, "it is adopted");
+            wait::until("it counts on", SOON, || counted().len() > 50);
+            service.kill_engine();
+            let seen = counted().len();
+            wait::until("and on", SOON, || counted().len() > seen + 50);
+            let all = counted();
+            assert!(
+                all[0] <= before.expect("it has counted") + 200 && all.is_sorted_by(|a, b| a + 1 == *b),
+                "{all:?}"
+            );
+            procfs::signal("USR1", pid);
+            let ended = service.until_state(&name, "stopped");
+            assert!(String::from_utf8_lossy(&service.output(&name)).contains("bye"), "its last word");
+            let is_seen = ended["exit"]["code"] == 5;
+            assert!(is_seen || procfs::kernel() < (6, 15), "{ended}");
+            service.ok(&["remove", &name]);
+        }
+    }
+}
+
+/// Somebody outside the tree has the pipe when its run is over: it is never left in a full pipe.
+#[test]
+fn who_writes_to_a_run_that_is_over_goes_on() {
+    let (service, config) = with_policy("adopt", Options::new().without_cgroups());
+    let (file, name) = (config.file("written"), nap(31));
+    let write = format!("while printf %1000s x; do echo >>{file}; done # {name}");
+    let id = service.start(&["--", "sh", "-c", &format!("setsid env -i sh -c '{write}' & exit 0")]);
+    service.cli(&["wait", &id]).expect(0);
+    let len = || fs::metadata(&file).map_or(0, |meta| meta.len());
+    for _ in 0..2 {
+        // Twenty pipes full.
+        let before = len();
+        wait::until("it goes on", SOON, || len() > before + 1300);
+        // The next run lets go of the pipes of this one.
+        service.ok(&["start", &id]);
+    }
+    for pid in procfs::with_command(&name) {
+        procfs::signal("KILL", pid);
+    }
+}
+
 /// There is nothing to adopt where the process itself has ended: what is left of its tree is.
 #[test]
 fn adopted_is_only_what_has_its_leader() {

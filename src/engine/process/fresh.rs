@@ -38,6 +38,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         wanted: false,
         start_ticks: None,
         tree: None,
+        pipes: None,
         adopted: false,
         left: false,
         internal: false,

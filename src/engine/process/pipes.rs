@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::ring::{Ring, Source, Taken};
 use crate::sys::clock;
-use crate::sys::pipe::widen_pipe;
+use crate::sys::pipe::{self, widen_pipe};
 
 /// How long after the end of a tree its pipes are read while somebody outside its tree holds them open, ms.
 const DRAIN_MS: u64 = 2000;
@@ -98,4 +98,10 @@ impl Pipes {
             let _ = widen_pipe(pipe.as_fd(), WIDE);
         }
     }
+}
+
+/// The inodes of the pipes of a run.
+pub fn inodes((stdout, stderr): &(OwnedFd, OwnedFd)) -> Option<[u64; 2]> {
+    let inode = |pipe: &OwnedFd| pipe::inode(pipe.as_fd()).ok();
+    Some([inode(stdout)?, inode(stderr)?])
 }

@@ -138,6 +138,7 @@ pub fn prepare(
         writable: all(&landlock.write)?,
         landlock_optional: landlock.optional,
         merge_streams: spec.merge_streams,
+        outlives: false,
     })
 }
 

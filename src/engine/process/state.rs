@@ -327,6 +327,7 @@ impl Step<'_> {
         record.pid = None;
         record.start_ticks = None;
         record.adopted = false;
+        record.pipes = None;
         (record.ready, record.was_ready) = (false, false);
         record.start_failure = None;
         record.unfit.clear();

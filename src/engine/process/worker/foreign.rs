@@ -6,11 +6,13 @@ use std::os::fd::AsFd;
 use crate::engine::process::input::Input;
 use crate::engine::process::worker::Worker;
 use crate::engine::process::worker::exit::exit_of;
+use crate::sys::pipe::open_of;
 use crate::sys::poll::PollFd;
 use crate::sys::{clock, procfs};
 use crate::wire::event::CAUSE_RECONCILER;
 use crate::wire::keeper::Ended;
 use crate::wire::leader::Leader;
+use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 
 /// How long it is waited for that somebody reaps it, where its end cannot be seen before, ms.
@@ -25,7 +27,19 @@ impl Worker {
         if self.foreign.is_none() {
             return self.lost();
         }
+        self.reopen_pipes();
         self.resume_state();
+    }
+
+    /// It goes on writing into pipes that nobody of ours has: whoever of its tree has them lets us in.
+    fn reopen_pipes(&mut self) {
+        let Some(inodes) = self.record.pipes else { return };
+        let pids = self.tree.pids(Scope::Tree);
+        let leader = self.tree.leader.pid;
+        let open =
+            |inode| [leader].into_iter().chain(pids.iter().copied()).find_map(|pid| open_of(pid, inode));
+        let [stdout, stderr] = inodes.map(open);
+        (self.pipes.stdout, self.pipes.stderr) = (stdout, stderr);
     }
 
     /// Its end, or, from then on, that it was reaped.
@@ -75,7 +89,10 @@ impl Worker {
 
     fn forget_foreign(&mut self) {
         (self.foreign, self.unreaped_until) = (None, None);
+        self.drain();
         self.probes.end();
         self.tree.leader_gone = true;
+        self.pipes.run_ended(self.record.run);
+        self.close_pipes_if_done();
     }
 }

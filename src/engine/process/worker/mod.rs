@@ -29,7 +29,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{Msg, Process};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
-use crate::engine::process::pipes::Pipes;
+use crate::engine::process::pipes::{Pipes, inodes};
 use crate::engine::process::probe::Probes;
 use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
@@ -261,6 +261,7 @@ impl Worker {
         self.tree.leader_gone = false;
         self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
         self.record.tree = Some(leader).filter(|leader| leader.pid != 0);
+        self.record.pipes = pipes.as_ref().filter(|_| self.process.context.adopts).and_then(inodes);
         let is_captured = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });
@@ -411,6 +412,7 @@ impl Worker {
         let more = self.prepare_probes(&spec)?;
         let (process, context) = (&self.process, &self.process.context);
         let mut launch = self.prepare(&spec, &more)?;
+        launch.outlives = context.adopts;
         let program = executable::checked(&spec, &mut launch)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;
         // A cgroup that cannot be made is no reason not to run: the tree is then found by other means.

@@ -89,7 +89,10 @@ impl Worker {
     /// Lets the keeper close its ends of a run that has ended.
     pub(super) fn close_pipes(&mut self) {
         let run = self.pipes.owed.take();
-        self.pipes = Pipes::default();
+        let Pipes { stdout, stderr, .. } = std::mem::take(&mut self.pipes);
+        if self.process.context.adopts {
+            self.process.context.drain.read_on(stdout.into_iter().chain(stderr));
+        }
         if let Some(run) = run {
             self.acknowledge(run);
         }
