@@ -158,7 +158,7 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `store`; then `feed` and
+//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `look`, `store`; then `feed` and
 //! `write_queue`; `context`, which every process shares; `process`; `table`, `logs`, `schedules` and
 //! `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal`, `ended` and
 //! `takeover`.

@@ -67,7 +67,7 @@ const LAYERS: [(&str, &[&str]); 33] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 26] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 27] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -80,17 +80,34 @@ const ENGINE_LAYERS: [(&str, &[&str]); 26] = [
     ("src/engine/retention.rs", &["settings", "store"]),
     ("src/engine/schedule_queue.rs", &[]),
     ("src/engine/drain.rs", &[]),
+    ("src/engine/look.rs", &[]),
     (
         "src/engine/context.rs",
-        &["board", "drain", "feed", "log_queue", "reserve", "retention", "schedule_queue", "write_queue"],
+        &[
+            "board",
+            "drain",
+            "feed",
+            "log_queue",
+            "look",
+            "reserve",
+            "retention",
+            "schedule_queue",
+            "write_queue",
+        ],
     ),
-    ("src/engine/process", &["board", "context", "log_queue", "memory", "process", "reserve", "write_queue"]),
+    (
+        "src/engine/process",
+        &["board", "context", "log_queue", "look", "memory", "process", "reserve", "write_queue"],
+    ),
     ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),
     ("src/engine/schedules.rs", &["context", "process", "table"]),
     ("src/engine/table", &["process", "table"]),
     ("src/engine/history", &["context", "history", "settings", "store", "write_queue"]),
     ("src/engine/reconcile.rs", &["process", "settings", "store"]),
-    ("src/engine/restore.rs", &["context", "memory", "process", "reconcile", "settings", "store", "table"]),
+    (
+        "src/engine/restore.rs",
+        &["context", "look", "memory", "process", "reconcile", "settings", "store", "table"],
+    ),
     (
         "src/engine/store_writer.rs",
         &["context", "history", "reconcile", "retention", "settings", "store", "table", "write_queue"],

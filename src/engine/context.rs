@@ -13,6 +13,7 @@ use crate::engine::board::Board;
 use crate::engine::drain::Drain;
 use crate::engine::feed::Feed;
 use crate::engine::log_queue::LogQueue;
+use crate::engine::look::Looks;
 use crate::engine::reserve::Reserve;
 use crate::engine::retention::Retention;
 use crate::engine::schedule_queue::ScheduleQueue;
@@ -48,6 +49,8 @@ pub struct Context {
     pub cgroups: Option<Root>,
     /// What runs is to go on when the service dies, and to be adopted.
     pub adopts: bool,
+    /// How trees are found where there are no cgroups.
+    pub looks: Arc<Looks>,
     /// Pipes that nobody else reads.
     pub drain: Arc<Drain>,
     /// The last one that was to be made could not be.

@@ -16,6 +16,7 @@ pub mod history;
 pub mod internal;
 pub mod log_queue;
 pub mod logs;
+mod look;
 pub mod memory;
 pub mod process;
 pub mod reconcile;

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::engine::context::Context;
+use crate::engine::look::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::memory::Memory;
 use crate::engine::process::handle::{Inherited, Process};
 use crate::engine::process::now::Now;
-use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::worker;
 use crate::engine::reconcile::{RestoreOutcome, Restored, Survivors, restore};
@@ -125,6 +125,7 @@ fn end_unknown(
         leader: Leader::default(),
         leader_gone: true,
         notified: Vec::new(),
+        looks: Arc::clone(&context.looks),
     };
     let until = clock::now_ms() + GONE_MS;
     for tree in [Some(tree(None)), survivors.cgroup.map(|cgroup| tree(Some(cgroup)))].into_iter().flatten() {

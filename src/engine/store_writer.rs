@@ -258,6 +258,7 @@ mod tests {
             schedules: ScheduleQueue::default(),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
+            looks: Arc::default(),
             drain: Arc::default(),
             no_cgroup: AtomicBool::new(false),
             adopts: false,

@@ -125,6 +125,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         schedules: ScheduleQueue::default(),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
+        looks: Arc::default(),
         drain: Arc::default(),
         no_cgroup: AtomicBool::new(false),
         adopts: options.orphans == OrphanPolicy::Adopt,

@@ -71,6 +71,27 @@ fn what_a_leader_left_is_ended_over_the_death_of_an_engine() {
     }
 }
 
+/// Without a cgroup whoever was a descendant at the stop is of the tree, though nothing else shows it:
+/// neither session nor environment, and no parent any more.
+#[test]
+fn who_hides_without_a_cgroup_is_ended_with_its_parents() {
+    let service = Options::new().without_cgroups().start();
+    let hidden = [82005, 82006].map(|n| format!("{n}.{}", std::process::id()));
+    let [mild, stubborn] = &hidden;
+    let script = format!(
+        "setsid env -i sleep {mild} & setsid env -i sh -c \"trap '' TERM; sleep {stubborn} & wait; wait\" & exec sleep 82000"
+    );
+    let id = service.start(&["--stop-timeout", "500ms", "--", "sh", "-c", &script]);
+    let found =
+        || hidden.iter().flat_map(|nap| procfs::with_command(&format!("sleep {nap}"))).collect::<Vec<_>>();
+    wait::until("the tree is there", SOON, || found().len() == 3);
+    let all = found();
+    service.ok(&["stop", &id]);
+    let left: Vec<_> = all.into_iter().filter(|&pid| procfs::alive(pid)).collect();
+    left.iter().for_each(|&pid| procfs::signal("KILL", pid));
+    assert_eq!(left, Vec::<u32>::new(), "stopped means gone");
+}
+
 /// A service in another pid namespace sees none of our processes in its /proc, and takes nothing away.
 #[test]
 fn a_service_of_another_namespace_leaves_our_cgroups_alone() {

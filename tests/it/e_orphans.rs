@@ -297,16 +297,25 @@ fn who_writes_to_a_run_that_is_over_goes_on() {
     let id = service.start(&["--", "sh", "-c", &format!("setsid env -i sh -c '{write}' & exit 0")]);
     service.cli(&["wait", &id]).expect(0);
     let len = || fs::metadata(&file).map_or(0, |meta| meta.len());
-    for _ in 0..2 {
+    let goes_on = || {
         // Twenty pipes full.
         let before = len();
         wait::until("it goes on", SOON, || len() > before + 1300);
-        // The next run lets go of the pipes of this one.
-        service.ok(&["start", &id]);
-    }
-    for pid in procfs::with_command(&name) {
-        procfs::signal("KILL", pid);
-    }
+    };
+    goes_on();
+    let first = procfs::with_command(&name);
+    // The next run lets go of the pipes of this one.
+    service.ok(&["start", &id]);
+    service.cli(&["wait", &id]).expect(0);
+    procfs::with_command(&name)
+        .into_iter()
+        .filter(|pid| !first.contains(pid))
+        .for_each(|pid| procfs::signal("KILL", pid));
+    goes_on();
+    wait::until("both are gone", SOON, || {
+        procfs::with_command(&name).into_iter().for_each(|pid| procfs::signal("KILL", pid));
+        procfs::with_command(&name).is_empty()
+    });
 }
 
 /// There is nothing to adopt where the process itself has ended: what is left of its tree is.

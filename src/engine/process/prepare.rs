@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+use crate::engine::look::{PROVOST_ID, PROVOST_SERVICE};
 use crate::engine::process::env::{self, Layers, Vars};
 use crate::engine::process::failure;
 use crate::engine::process::users::{self, Credentials, LOGIN, Wanted};
@@ -25,13 +26,9 @@ const PATH_DEFAULT_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 const PATH_DIRS_MAX: usize = 1000;
 /// The longest file name on Linux, in bytes.
 const FILE_NAME_LEN_MAX: usize = 255;
-/// The variables that tell a child who it is.
-pub const PROVOST_ID: &str = "PROVOST_ID";
 const PROVOST_NAME: &str = "PROVOST_NAME";
 const PROVOST_RUN: &str = "PROVOST_RUN";
 const PROVOST_INSTANCE: &str = "PROVOST_INSTANCE";
-/// ... and whose: a later service finds by it what has outlived an earlier one.
-pub const PROVOST_SERVICE: &str = "PROVOST_SERVICE";
 
 /// Who the child is.
 #[derive(Clone, Debug, PartialEq, Eq)]

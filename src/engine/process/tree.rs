@@ -1,14 +1,17 @@
 //! Everything a process started, as far as the kernel lets us know it: its cgroup where it has one; else its
-//! process group, its session, and whoever carries its PROVOST_ID, unless from another service. Signals go
+//! process group, its session, whoever carries its PROVOST_ID, unless from another service, and whom these
+//! have started, as long as they are there, and from a stop on also after that. Signals go
 //! through pidfds that were checked after they were opened, so no number that somebody else got meanwhile is
 //! ever hit.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::engine::process::prepare::{PROVOST_ID, PROVOST_SERVICE};
+use crate::engine::look::{Look, Looks, Seen};
 use crate::engine::process::state::Whom;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Cgroup, Watch};
@@ -39,8 +42,10 @@ pub struct Tree {
     pub leader: Leader,
     /// Whether the process itself has ended and been reaped.
     pub leader_gone: bool,
-    /// Who got the signal of the present stop.
+    /// Who got the signal of the present stop: it is of the tree whatever becomes of its parents.
     pub notified: Vec<Leader>,
+    /// Shared by all trees.
+    pub looks: Arc<Looks>,
 }
 
 /// What tells when (some of) the rest is gone.
@@ -182,9 +187,7 @@ impl Tree {
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
         match (scope.killed(), &self.cgroup) {
             (Scope::Tree, Some(cgroup)) => cgroup.pids().unwrap_or_default(),
-            (scope, _) => (procfs::pids().into_iter().flatten())
-                .filter(|&pid| procfs::stat(pid).is_some_and(|s| self.is_of(scope, &s).unwrap_or(false)))
-                .collect(),
+            (scope, _) => self.of_scope(scope, &self.looks.look()).iter().map(|stat| stat.pid).collect(),
         }
     }
 
@@ -201,7 +204,11 @@ impl Tree {
                 .filter_map(|pid| checked(pid, |_| cgroup.holds(pid)).transpose())
                 .collect(),
             (Scope::Tree, None) | (Scope::Group | Scope::Mixed, _) => {
-                procfs::pids()?.filter_map(|pid| self.member(scope, pid).transpose()).collect()
+                let look = self.looks.look();
+                let found = self.of_scope(scope, &look).into_iter();
+                let same = |stat: Stat| checked(stat.pid, move |s| Ok(s.start_ticks == stat.start_ticks));
+                let failed = look.failed.map(|errno| Err(io::Error::from_raw_os_error(errno)));
+                found.filter_map(|stat| same(stat).transpose()).chain(failed).collect()
             }
         };
         let (mut members, mut error) = (Vec::new(), None);
@@ -214,52 +221,71 @@ impl Tree {
         error.filter(|_| members.is_empty()).map_or(Ok(members), Err)
     }
 
-    fn member(&self, scope: Scope, pid: u32) -> io::Result<Option<Member>> {
-        // A service that was started from within a tree that it is to end has its mark, and is not of it.
-        if pid == std::process::id() || pid == system::parent_pid() {
-            return Ok(None);
+    /// Those of the scope, among all that were seen.
+    fn of_scope(&self, scope: Scope, look: &Look) -> Vec<Stat> {
+        // A service that was started from within a tree that it is to end has its mark, and is not of it; nor
+        // are its other children.
+        let is_ours = |pid: u32| pid == std::process::id() || pid == system::parent_pid();
+        let has_number = self.has_number(look);
+        let others = || look.seen.iter().filter(|seen| !is_ours(seen.stat.pid));
+        let is = |seen: &&Seen| self.is_of(scope, seen, has_number);
+        let mut found: BTreeMap<u32, Stat> = others().filter(is).map(|s| (s.stat.pid, s.stat)).collect();
+        if scope != Scope::Tree {
+            return found.into_values().collect();
         }
-        match procfs::look(pid)? {
-            Some(s) if self.is_of(scope, &s)? => checked(pid, |s| self.is_of(scope, s)),
-            Some(_) | None => Ok(None),
+        // Whom they have started, and whom those have.
+        loop {
+            let is_child = |stat: &Stat| {
+                let parent = found.get(&stat.parent);
+                parent.is_some_and(|parent| parent.start_ticks <= stat.start_ticks)
+            };
+            let more: Vec<Stat> = (others().map(|seen| seen.stat))
+                .filter(|stat| !found.contains_key(&stat.pid) && is_child(stat))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more.into_iter().map(|stat| (stat.pid, stat)));
         }
+        found.into_values().collect()
     }
 
-    fn is_of(&self, scope: Scope, s: &Stat) -> io::Result<bool> {
-        if s.is_zombie() || s.start_ticks < self.leader.start_ticks {
-            return Ok(false);
+    fn is_of(&self, scope: Scope, seen: &Seen, has_number: bool) -> bool {
+        let s = &seen.stat;
+        if s.start_ticks < self.leader.start_ticks {
+            return false;
         }
         let leader = self.leader.pid;
         // Another one with the leader's number belongs to somebody else; and number 0 is the kernel's own.
         let may = leader != 0 && (s.pid != leader || s.start_ticks == self.leader.start_ticks);
         // Itself in any case: before it has a session of its own, it is still in the keeper's group.
         if may && s.pid == leader {
-            return Ok(true);
+            return true;
         }
         match scope {
-            Scope::Leader => Ok(false),
-            Scope::Group => Ok(may && s.group == leader && self.has_number()?),
-            Scope::Tree if may && (s.group == leader || s.session == leader) && self.has_number()? => {
-                Ok(true)
+            Scope::Leader => false,
+            Scope::Group => may && s.group == leader && has_number,
+            Scope::Tree | Scope::Mixed if may && (s.group == leader || s.session == leader) && has_number => {
+                true
             }
-            Scope::Tree | Scope::Mixed => self.is_marked(s.pid),
+            Scope::Tree | Scope::Mixed => {
+                self.is_marked(seen)
+                    || self.notified.contains(&Leader { pid: s.pid, start_ticks: s.start_ticks })
+            }
         }
     }
 
     /// Whether the leader's number is not another's by now. The kernel gives it out again when group and
     /// session of this number are empty, so a group that another one leads is not the leader's.
-    fn has_number(&self) -> io::Result<bool> {
-        Ok(procfs::look(self.leader.pid)?.is_none_or(|s| s.start_ticks == self.leader.start_ticks))
+    fn has_number(&self, look: &Look) -> bool {
+        let mut others = look.seen.iter().map(|seen| &seen.stat).filter(|s| s.pid == self.leader.pid);
+        others.all(|s| s.start_ticks == self.leader.start_ticks)
     }
 
-    fn is_marked(&self, pid: u32) -> io::Result<bool> {
-        let env = procfs::variables(pid)?;
-        let value = |key: &str| {
-            env.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
-        };
+    fn is_marked(&self, seen: &Seen) -> bool {
         let is = |value: &[u8], wanted: &dyn ToString| value == wanted.to_string().as_bytes();
-        Ok(value(PROVOST_ID).is_some_and(|id| is(id, &self.id))
-            && value(PROVOST_SERVICE).is_none_or(|service| is(service, &self.service)))
+        seen.id.as_ref().is_some_and(|id| is(id, &self.id))
+            && seen.service.as_ref().is_none_or(|service| is(service, &self.service))
     }
 
     fn leader_if_there(&self) -> Option<PidFd> {
@@ -327,6 +353,7 @@ mod tests {
             leader,
             leader_gone: false,
             notified: Vec::new(),
+            looks: Arc::default(),
         }
     }
 

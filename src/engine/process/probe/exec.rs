@@ -187,6 +187,7 @@ mod tests {
             leader: Leader::default(),
             leader_gone: false,
             notified: Vec::new(),
+            looks: std::sync::Arc::default(),
         }
     }
 

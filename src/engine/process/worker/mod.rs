@@ -72,6 +72,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         leader: record.leader().unwrap_or_default(),
         leader_gone: record.leader_gone,
         notified: Vec::new(),
+        looks: Arc::clone(&process.context.looks),
     };
     let worker = Worker {
         process,
