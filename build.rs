@@ -40,7 +40,7 @@ const SERVICES: [&str; 11] = [
 ];
 /// Unary methods that may take long. Their handlers get a sink for a stream, of which they use one message:
 /// the same bytes go over the wire, but grpcio tells only a stream's handler that the client has gone.
-const LONG: [&str; 20] = [
+const LONG: [&str; 21] = [
     "Start",
     "StartAgain",
     "Update",
@@ -58,6 +58,7 @@ const LONG: [&str; 20] = [
     "ShutDownProviders",
     "RegisterProvider",
     "ChangeEntries",
+    "CallChain",
     "DiscoverProviders",
     "ValidateProviders",
     "CallModule",

@@ -51,6 +51,8 @@ pub fn needs(request: &Request) -> Role {
             Verb::Show | Verb::Health | Verb::Validate => Role::Viewer,
             Verb::Discover(discovery) if discovery.is_dry_run => Role::Viewer,
             Verb::Start | Verb::Stop | Verb::Restart | Verb::Reset => Role::Operator,
+            // As a call of a provider is.
+            Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => Role::Operator,
             // To register a provider is to execute code; to hold one is to take it from everybody.
             Verb::Register(_)
             | Verb::Unregister
@@ -192,6 +194,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Release => "release a circuit breaker",
             Verb::ShutDown => "shut down the registry",
             Verb::Discover(_) | Verb::Validate => "discover providers",
+            Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => "call a provider",
             Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
         Request::Provider(call) => match call.plain() {
@@ -312,6 +315,7 @@ mod tests {
             (registry(Verb::Stop), [no, yes, yes], yes),
             (registry(Verb::Restart), [no, yes, yes], yes),
             (registry(Verb::Reset), [no, yes, yes], yes),
+            (registry(Verb::Permit(None)), [no, yes, yes], yes),
             (registry(Verb::Register(Box::new(registration))), [no, no, yes], yes),
             (registry(Verb::Unregister), [no, no, yes], yes),
             (registry(Verb::Initialize), [no, no, yes], yes),

@@ -98,6 +98,9 @@ pub fn error(e: &Error) -> Value {
         let detail = |d: &Detail| json!({ "path": d.path, "message": d.message });
         out["details"] = e.details.iter().map(detail).collect();
     }
+    if e.retry_after_ms > 0 {
+        out["retry_after_ms"] = e.retry_after_ms.into();
+    }
     out
 }
 

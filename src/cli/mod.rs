@@ -57,6 +57,8 @@ mod progress;
 mod provider;
 #[cfg(feature = "gateway")]
 mod registry;
+#[cfg(feature = "gateway")]
+mod registry_entry;
 mod reload;
 mod remote;
 mod remove;

@@ -238,6 +238,16 @@ impl Given {
 }
 
 impl Given {
+    /// How a value is to be printed: unwrapped, and raw.
+    pub fn of_value(&self) -> (bool, bool) {
+        (self.unwrap, self.raw)
+    }
+
+    /// Whether that was said.
+    pub fn is_of_value(&self) -> bool {
+        self.unwrap || self.raw
+    }
+
     /// How the provider is run.
     pub fn definition(self, arguments: &Arguments) -> Result<Definition, Error> {
         let mut definition = self.definition;
@@ -386,7 +396,7 @@ fn object(p: &Provider) -> Value {
 }
 
 /// Prints a value: for people on a terminal, for programs on one line elsewhere.
-fn show_value(bytes: &[u8], unwrap: bool, raw: bool, session: &mut Session) -> Result<(), Error> {
+pub(super) fn show_value(bytes: &[u8], unwrap: bool, raw: bool, session: &mut Session) -> Result<(), Error> {
     let mut map = value::to_json(value::decode(bytes)?);
     let value = match map.remove("value") {
         Some(inner) if unwrap && map.is_empty() => inner,

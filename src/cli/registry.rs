@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::events;
 use crate::cli::json;
 use crate::cli::manual::Positional;
-use crate::cli::provider::{Given, definition_options, host};
+use crate::cli::provider::{Given, definition_options, host, show_value};
+use crate::cli::registry_entry::{finding_line, line, list, object};
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -17,18 +18,16 @@ use crate::cli::values;
 use crate::client::{FeedItem, host_socket};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
-use crate::wire::provider::{ProviderName, SET_DEFAULT, TYPE_REMOTE};
-use crate::wire::registry::{
-    Discovery, Entry, Finding, Registration, RegistryAnswer, RegistryCall, Verb, Whom,
-};
+use crate::wire::permit::{Chain, Outcome, Report, Wanted};
+use crate::wire::provider::{ProviderName, SET_DEFAULT};
+use crate::wire::registry::{Discovery, Finding, Registration, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::request::Events;
-use crate::wire::time::{Timestamp, millis};
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .destroys()
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 25] = [
     "list",
     "show",
     "names",
@@ -50,6 +49,9 @@ const VERBS: [&str; 22] = [
     "monitor",
     "hold",
     "release",
+    "permit",
+    "report",
+    "chain",
     "events",
 ];
 const SUMMARY: &str = "Register providers, and see and change how they are";
@@ -67,6 +69,9 @@ Usage: provost registry list|names
        provost registry validate
        provost registry hold NAME --reason TEXT
        provost registry release NAME
+       provost registry permit NAME [--expires DURATION]
+       provost registry report PERMIT ok|failed|ignored [--reason TEXT]
+       provost registry chain NAME[,NAME...] [SEGMENT...] [--timeout DURATION] [--permit]
        provost registry events [NAME] [--follow]
 
 The registry has an entry for every provider: those of the configuration, and those that were
@@ -80,9 +85,13 @@ they are again and again ('monitor', by default all of them as [registry.health]
 'discover' looks what providers the configuration, the folders of plugins and the environment have
 ([registry.discovery]), in some of these or in all, and sees to it: what is new comes, what differs
 is changed, what has gone goes. 'refresh' does so in all of these that are used, and answers only what
-has changed. 'validate' says of each whether it could be. A list is a table on a
-terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has' says no; 4: no such provider;
-6: refused; 126, 127: the binary cannot be executed, or is not there.
+has changed. 'validate' says of each whether it could be. Who calls what an entry stands for without
+Provost, such as the service behind a key, asks with 'permit' before and says with 'report' after
+how that went: so the breaker counts. 'chain' tries providers in turn, those that are not well last,
+and prints the value of the first that has one, or gives a permit of the first that lets calls
+through. A list is a table on a terminal, and elsewhere one JSON object per line. Exit codes: 3: 'has'
+says no; 4: no such provider or permit; 6: refused; 126, 127: the binary cannot be executed, or is not
+there.
 
 Options:
       --all                  All of them instead of one
@@ -94,7 +103,11 @@ Options:
       --environment          Of 'discover': the environment of the service
       --dry-run              Only say what 'discover' would do
       --interval DURATION    From one check of its health to the next
-      --reason TEXT          Why the circuit breaker is held open
+      --reason TEXT          Why the circuit breaker is held open, or why a call has failed
+      --expires DURATION     How long a permit is good; then it is given back (30s)
+      --timeout DURATION     How long all of a chain may take (as long as its providers)
+      --permit               Of 'chain': a permit instead of a value
+      --unwrap, --raw        Of 'chain': as 'provost provider fetch' has them
       --label K=V            A note about the provider (repeat it)
       --type TYPE            What kind of provider it is (process, or with --address remote)
 ",
@@ -102,6 +115,7 @@ Options:
     "
 Examples:
   provost registry register app --binary files --config '{\"directory\": \"/etc/app\"}'
+  provost registry chain first,second database.json port --unwrap --timeout 2s
   provost registry events --follow
 "
 );
@@ -115,6 +129,8 @@ pub enum Order {
     Do(RegistryCall),
     Discover(RegistryCall),
     Refresh(RegistryCall),
+    Permit(RegistryCall),
+    Chain { call: RegistryCall, unwrap: bool, raw: bool },
     Events { events: Events, of: Option<ProviderName> },
 }
 
@@ -127,6 +143,9 @@ struct Options {
     labels: Vec<(String, String)>,
     kind: Option<String>,
     interval: Option<Duration>,
+    expires: Option<Duration>,
+    timeout: Option<Duration>,
+    is_permit: bool,
     discovery: Discovery,
 }
 
@@ -145,8 +164,9 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--dry-run" => options.discovery.is_dry_run = true,
             "--interval" => options.interval = Some(arguments.duration(&option)?),
             "--type" => options.kind = Some(arguments.value(&option)?),
-            // Those are for values, of which there are none here.
-            "--unwrap" | "--raw" => return Err(arguments.unknown(&option)),
+            "--expires" => options.expires = Some(arguments.duration(&option)?),
+            "--timeout" => options.timeout = Some(arguments.duration(&option)?),
+            "--permit" => options.is_permit = true,
             _ => options.given.take(&option, arguments)?,
         }
     }
@@ -172,6 +192,14 @@ impl Options {
             },
             _ => false,
         };
+        if self.given.is_of_value() && verb != "chain" {
+            return Err(arguments.usage("--unwrap and --raw are for the value of a 'chain'".into()));
+        }
+        match verb.as_str() {
+            "chain" => return self.chain(arguments),
+            "report" => return self.report(arguments),
+            _ => {}
+        }
         let alias = arguments.next_value();
         arguments.no_values()?;
         let set = self.given.set.clone();
@@ -224,6 +252,7 @@ impl Options {
             "reset" => Order::Do(call(Verb::Reset)),
             "health" => Order::Do(call(Verb::Health)),
             "release" => Order::Do(call(Verb::Release)),
+            "permit" => Order::Permit(call(Verb::Permit(self.expires))),
             "monitor" if is_started => Order::Do(call(Verb::Monitor(self.interval))),
             "monitor" => Order::Do(call(Verb::Unmonitor)),
             "hold" => {
@@ -237,6 +266,34 @@ impl Options {
                 Order::Do(call(Verb::Register(Box::new(registration))))
             }
         })
+    }
+}
+
+impl Options {
+    fn report(self, arguments: &mut Arguments) -> Result<Order, Error> {
+        let (permit, outcome) = (arguments.next_value(), arguments.next_value());
+        arguments.no_values()?;
+        let (Some(permit), Some(outcome)) = (permit, outcome) else {
+            return Err(arguments.usage("'report' takes a permit, and how the call has ended".into()));
+        };
+        let outcome = Outcome::from_name(&outcome)?;
+        let report = Report { permit, outcome, reason: self.reason.unwrap_or_default() };
+        Ok(Order::Do(RegistryCall { whom: Whom::All(None), verb: Verb::Report(report) }))
+    }
+
+    fn chain(self, arguments: &mut Arguments) -> Result<Order, Error> {
+        let names = arguments.next_value().ok_or_else(|| arguments.usage("no name is given".into()))?;
+        let set = self.given.set.as_deref().unwrap_or(SET_DEFAULT);
+        let name = |alias: &str| ProviderName::new(set, alias).map_err(|e| e.reason("invalid_name"));
+        let names = names.split(',').map(name).collect::<Result<_, _>>()?;
+        let (path, (unwrap, raw)) = (arguments.values(), self.given.of_value());
+        let wanted = match self.is_permit {
+            true if path.is_empty() => Wanted::Permit(self.expires),
+            true => return Err(arguments.usage("a permit has no path".into())),
+            false => Wanted::Value(path),
+        };
+        let verb = Verb::Chain(Chain { names, wanted, timeout: self.timeout });
+        Ok(Order::Chain { call: RegistryCall { whom: Whom::All(None), verb }, unwrap, raw })
     }
 }
 
@@ -280,6 +337,19 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             }
             Ok(found(&findings, session))
         }
+        Order::Permit(call) => {
+            show_permit(&ask(call, session)?, session);
+            Ok(0)
+        }
+        Order::Chain { call, unwrap, raw } => {
+            let answer = ask(call, session)?;
+            for (name, e) in &answer.failures {
+                stdout::notice(&format!("{name} was passed over: {}", e.message));
+            }
+            show_permit(&answer, session);
+            answer.value.map_or(Ok(()), |value| show_value(&value.value, unwrap, raw, session))?;
+            Ok(0)
+        }
         Order::Do(call) => {
             let is_of_all = matches!(call.whom, Whom::All(_));
             let answer = ask(call, session)?;
@@ -293,6 +363,21 @@ fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
             Ok(if is_of_all && !answer.failures.is_empty() { Code::Partial.exit_code() } else { 0 })
         }
     }
+}
+
+/// The permit, if it is one: for people and scripts its name alone.
+fn show_permit(answer: &RegistryAnswer, session: &mut Session) {
+    let Some(permit) = &answer.permit else { return };
+    let object = || {
+        json!({
+            "permit": permit.id,
+            "set": permit.name.set(),
+            "name": permit.name.alias(),
+            "expires_at": json::time(permit.expires_at),
+            "probe": permit.is_probe,
+        })
+    };
+    session.answer(object, || permit.id.clone());
 }
 
 /// Tells what a discovery has found; the exit code.
@@ -312,89 +397,6 @@ fn ask(call: RegistryCall, session: &Session) -> Result<RegistryAnswer, Error> {
         return session.client().map(|_| RegistryAnswer::default());
     }
     host(session)?.registry(call)
-}
-
-/// A table for people on a terminal, and JSON elsewhere.
-fn list(entries: &[Entry], session: &mut Session) {
-    if session.is_json() || !session.out.is_terminal() {
-        entries.iter().for_each(|entry| session.object(&object(entry)));
-        return;
-    }
-    let rows = entries.iter().map(|e| {
-        let dash = || "-".to_owned();
-        let pid = e.provider.pid.map_or_else(dash, |pid| pid.to_string());
-        let health = e.check.as_ref().map_or_else(dash, |check| check.health.clone());
-        let (name, age) = (e.provider.name.to_string(), text::age(e.registered_at, Timestamp::now()));
-        [name, e.kind.clone(), e.status.clone(), health, e.breaker.state.clone(), e.source.clone(), pid, age]
-    });
-    let header = ["NAME", "TYPE", "STATUS", "HEALTH", "BREAKER", "SOURCE", "PID", "AGE"];
-    stdout::table(&mut session.out, header, rows.collect());
-}
-
-/// "app: ready, process of api, pid 123, breaker open until 2026-01-01T00:00:00.000Z: crashed".
-fn line(e: &Entry) -> String {
-    let p = &e.provider;
-    let mut line = format!("{}: {}, {} of {}", p.name, e.status, e.kind, e.source);
-    if let Some(pid) = p.pid {
-        line.push_str(&format!(", pid {pid}"));
-    }
-    if e.kind == TYPE_REMOTE {
-        line.push_str(&format!(", at {}", p.binary));
-    }
-    if let Some(check) = &e.check {
-        line.push_str(&format!(", health {}: {}", check.health, check.message));
-    }
-    if e.breaker.state != "closed" {
-        line.push_str(&format!(", breaker {}", e.breaker.state));
-        if let Some(at) = e.breaker.next_probe_at {
-            line.push_str(&format!(", next probe at {}", json::time(at)));
-        }
-        line.push_str(&format!(": {}", e.breaker.reason));
-    } else if !p.reason.is_empty() {
-        line.push_str(&format!(": {}", p.reason));
-    }
-    line
-}
-
-/// "app: added, of plugin: /etc/provost/plugins/app".
-fn finding_line(f: &Finding) -> String {
-    let name = if f.name.is_empty() { String::new() } else { format!("{}: ", f.name) };
-    let detail = if f.detail.is_empty() { String::new() } else { format!(": {}", f.detail) };
-    format!("{name}{}, of {}{detail}", f.what, f.source)
-}
-
-fn object(e: &Entry) -> Value {
-    let p = &e.provider;
-    let check = e.check.as_ref().map(|c| {
-        json!({ "at": json::time(c.at), "status": c.health, "message": c.message, "latency_ms": c.latency_ms })
-    });
-    let is_remote = e.kind == TYPE_REMOTE;
-    json!({
-        "set": p.name.set(),
-        "name": p.name.alias(),
-        "type": e.kind,
-        "status": e.status,
-        "source": e.source,
-        "shadows": e.shadows,
-        "registered_at": json::time(e.registered_at),
-        "labels": json::pairs(&e.labels),
-        "health": check,
-        "breaker": {
-            "state": e.breaker.state,
-            "failures": e.breaker.failures,
-            "reason": e.breaker.reason,
-            "next_probe_at": e.breaker.next_probe_at.map(json::time),
-        },
-        "check_interval_ms": e.interval.map(millis),
-        "binary": if is_remote { "" } else { &p.binary },
-        "address": if is_remote { &p.binary } else { "" },
-        "pid": p.pid,
-        "port": p.port,
-        "version": if e.version.is_empty() { &p.version } else { &e.version },
-        "starts": p.starts,
-        "process": p.process,
-        "reason": p.reason,
-    })
 }
 
 /// What happened to providers: of the events of the service those that are about them.
@@ -463,13 +465,23 @@ mod tests {
         };
         assert_eq!((r.kind.as_str(), r.definition.binary.as_str()), ("process", "/b"));
         assert_eq!(r.labels, [("team".to_owned(), "x".to_owned())]);
+        let report = Report { permit: "p".into(), outcome: Outcome::Failed, reason: "down".into() };
+        let report = Order::Do(call(Whom::All(None), Verb::Report(report)));
+        assert_eq!(parsed("report p failed --reason down"), Ok(report));
+        let permit = call(name("", "a"), Verb::Permit(Some(Duration::from_secs(5))));
+        assert_eq!(parsed("permit a --expires 5s"), Ok(Order::Permit(permit)));
+        let names = vec![ProviderName::new("", "a").unwrap(), ProviderName::new("", "b").unwrap()];
+        let wanted = Wanted::Value(vec!["x".into(), "y".into()]);
+        let chain = Verb::Chain(Chain { names, wanted, timeout: Some(Duration::from_secs(1)) });
+        let chain = Order::Chain { call: call(Whom::All(None), chain), unwrap: true, raw: false };
+        assert_eq!(parsed("chain a,b x y --timeout 1s --unwrap"), Ok(chain));
         let files = "--client-cert /c --client-key /k --client-ca /a";
         let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =
             parsed(&format!("register a --address build.example:1 {files}"))
         else {
             panic!("it is a registration");
         };
-        assert_eq!((r.kind.as_str(), r.definition.what().as_str()), (TYPE_REMOTE, "build.example:1"));
+        assert_eq!((r.kind.as_str(), r.definition.what().as_str()), ("remote", "build.example:1"));
         let events = Events { since: 3, follow: true, target: None };
         assert_eq!(parsed("events --since 3 --follow"), Ok(Order::Events { events, of: None }));
     }
@@ -482,6 +494,12 @@ mod tests {
             "stop",
             "stop a --all",
             "unregister --all",
+            "report p",
+            "report p well",
+            "chain",
+            "chain a,,b x",
+            "chain a x --permit",
+            "permit",
             "register a",
             "register a --binary /b --address localhost:1",
             "register a --address 192.0.2.7:1",

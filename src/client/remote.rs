@@ -187,6 +187,9 @@ impl RemoteLink {
                     Question::Change(r) => client.change_entries(&r, option).map(unary),
                     Question::Discover(r) => client.discover_providers(&r, option).map(unary),
                     Question::Validate(r) => client.validate_providers(&r, option).map(unary),
+                    Question::Permit(r) => client.permit_call(&r, option).map(unary),
+                    Question::Report(r) => client.report_call(&r, option).map(unary),
+                    Question::Chain(r) => client.call_chain(&r, option).map(unary),
                 }
             }
             Request::Note(_)

@@ -66,6 +66,11 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("DiscoverProviders", " (dry run)", asked(api::DiscoverProvidersRequest { dry_run: true, ..Default::default() })),
         ("DiscoverProviders", "", asked(api::DiscoverProvidersRequest::default())),
         ("ValidateProviders", "", asked(api::ValidateProvidersRequest::default())),
+        ("PermitCall", "", asked(api::PermitCallRequest { target: target(), ..Default::default() })),
+        ("ReportCall", "", asked(api::ReportCallRequest {
+            permit: "p".to_owned(), outcome: api::CallOutcome::Ok.into(), ..Default::default()
+        })),
+        ("CallChain", "", asked(api::CallChainRequest { targets: vec![target().unwrap_or_default()], ..Default::default() })),
         ("CallModule", "", asked(api::CallModuleRequest { name: "a.b".to_owned(), ..Default::default() })),
         ("CallModuleBatch", "", asked(api::CallModuleBatchRequest { name: "a.b".to_owned(), ..Default::default() })),
         ("ListModules", "", asked(api::ListModulesRequest::default())),

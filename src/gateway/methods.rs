@@ -63,6 +63,9 @@ methods! { RegistryService:
     change_entries: later(ChangeEntriesRequest) -> ServerStreamingSink<ChangeEntriesResponse>;
     discover_providers: later(DiscoverProvidersRequest) -> ServerStreamingSink<DiscoverProvidersResponse>;
     validate_providers: later(ValidateProvidersRequest) -> ServerStreamingSink<ValidateProvidersResponse>;
+    permit_call: of_host(PermitCallRequest) -> UnarySink<PermitCallResponse>;
+    report_call: of_host(ReportCallRequest) -> UnarySink<ReportCallResponse>;
+    call_chain: later(CallChainRequest) -> ServerStreamingSink<CallChainResponse>;
 }
 
 methods! { ModuleService:

@@ -315,6 +315,7 @@ impl Providers {
         if is_ours {
             alias.calls.touch();
             self.watch(alias);
+            self.close_unused();
         }
         result
     }

@@ -17,7 +17,7 @@ use crate::wire::provider::{Definition, ProviderName};
 use crate::wire::remote_end::RemoteEnd;
 
 /// The most channels that stay open, beside those of calls that are under way.
-const OPEN_MAX: usize = 256;
+const OPEN_MAX: usize = 128;
 
 impl Site {
     /// Brings one to where it can be asked.

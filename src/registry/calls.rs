@@ -12,7 +12,7 @@ use crate::registry::{Cause, Registry};
 use crate::sys::clock;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
-use crate::wire::provider::{ProviderAnswer, ProviderCall, ProviderName};
+use crate::wire::provider::{ProviderAnswer, ProviderCall, ProviderName, TYPE_PROCESS, TYPE_REMOTE};
 use crate::wire::registry::Check;
 use crate::wire::time::{Timestamp, millis};
 
@@ -30,7 +30,7 @@ impl Registry {
         call: ProviderCall,
         cause: Cause<'_>,
     ) -> Result<ProviderAnswer, Error> {
-        let permit = entry.gate.enter().map_err(|r| failure::circuit_open(&entry.name, &r))?;
+        let permit = self.enter_gate(entry)?;
         let _user = entry.enter()?;
         self.permitted(entry, permit, cause, || self.providers.answer(call))
     }
@@ -40,7 +40,7 @@ impl Registry {
         if !matches!(entry.life(), Life::Live | Life::Stopped) {
             return Err(failure::disposed(&entry.name));
         }
-        let permit = entry.gate.enter().map_err(|r| failure::circuit_open(&entry.name, &r))?;
+        let permit = self.enter_gate(entry)?;
         let settings = &self.settings.health;
         let ask = || {
             let ask_once = || match self.providers.check(&entry.name, settings.timeout) {
@@ -251,7 +251,7 @@ impl Registry {
     }
 
     /// Takes a sign of how a provider is, and tells where that is another than before.
-    fn sign(&self, entry: &Arc<Entry>, sign: Sign<'_>, message: &str, cause: Cause<'_>) {
+    pub(super) fn sign(&self, entry: &Arc<Entry>, sign: Sign<'_>, message: &str, cause: Cause<'_>) {
         let status = {
             let mut facts = entry.facts.lock();
             if !facts.health.take(sign, &self.settings.health) {
@@ -320,5 +320,33 @@ impl Registry {
             self.sign(&entry, Sign::Fails, why, CAUSE_EXIT);
         }
         self.settle(&entry);
+    }
+
+    /// Of a type that says only how it is run it is what its definition says by now.
+    pub(super) fn kind_of(&self, name: &ProviderName, noted: String) -> String {
+        match noted.as_str() {
+            "" | TYPE_PROCESS | TYPE_REMOTE => self
+                .providers
+                .definition(name)
+                .map_or(TYPE_PROCESS, |definition| definition.kind())
+                .to_owned(),
+            _ => noted,
+        }
+    }
+
+    /// Writes the note where the breaker has changed.
+    pub(super) fn settle(&self, entry: &Arc<Entry>) {
+        if entry.take_unsaved() {
+            self.save(entry);
+        }
+    }
+
+    /// The lock is held while the note is written: it is there for that alone. A note that cannot be written
+    /// now is written with the next change.
+    pub(super) fn save(&self, entry: &Arc<Entry>) {
+        let _saving = entry.saving.lock();
+        if entry.life() != Life::Gone {
+            let _ = self.notes.write(&entry.name, &entry.note());
+        }
     }
 }

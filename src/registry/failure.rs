@@ -51,6 +51,11 @@ pub fn invalid_config(name: &ProviderName, why: &str) -> Error {
     Error::new(Code::Usage, format!("provider {name}: {why}")).reason("invalid_config")
 }
 
+/// A permit is of one provider; what is reported is a permit, and a chain names its own.
+pub fn of_no_entry() -> Error {
+    Error::usage("a permit is for one provider; a report and a chain are for none")
+}
+
 /// Another thread registers it or takes it away.
 pub fn busy(name: &ProviderName) -> Error {
     Error::new(Code::Refused, format!("provider {name}: is being registered or taken away"))
@@ -109,7 +114,10 @@ pub fn circuit_open(name: &ProviderName, rejection: &Rejection) -> Error {
             )
         }
     };
-    Error::new(Code::Refused, format!("provider {name}: {message}")).hint(hint).reason("circuit_open")
+    let mut e = Error::new(Code::Refused, format!("provider {name}: {message}"));
+    let left_ms = rejection.retry_ms.map(|at| at.saturating_sub(clock::now_ms()).max(1));
+    e.retry_after_ms = left_ms.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX));
+    e.hint(hint).reason("circuit_open")
 }
 
 /// A moment of the monotonic clock by the wall clock, for people.

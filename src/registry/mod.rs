@@ -10,6 +10,7 @@
 
 mod apply;
 mod calls;
+mod chain;
 pub mod discovery;
 mod entry;
 mod events;
@@ -17,6 +18,8 @@ mod exits;
 mod failure;
 pub mod health;
 mod monitor;
+mod permit_table;
+mod permits;
 mod refresh;
 mod schemas;
 pub mod settings;
@@ -37,13 +40,13 @@ use crate::registry::events::Events;
 use crate::registry::exits::Exits;
 use crate::registry::health::{HealthSettings, HealthState};
 use crate::registry::monitor::Monitor;
+use crate::registry::permit_table::Permits;
 use crate::registry::refresh::When;
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState, TYPE_PROCESS,
-    TYPE_REMOTE,
 };
 use crate::wire::registry::{self as wire, Registration, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
@@ -84,6 +87,7 @@ pub struct Registry {
     discovered: Mutex<Discovered>,
     /// Locked during a discovery, for one at a time.
     discovering: Mutex<()>,
+    permits: Permits,
 }
 
 /// What looks at providers that run, while nobody calls them.
@@ -113,6 +117,7 @@ impl Registry {
             sources: OnceLock::new(),
             discovered: Mutex::default(),
             discovering: Mutex::default(),
+            permits: Permits::default(),
         })
     }
 
@@ -227,26 +232,18 @@ impl Registry {
         }
     }
 
-    /// Of a type that says only how it is run it is what its definition says by now.
-    fn kind_of(&self, name: &ProviderName, noted: String) -> String {
-        match noted.as_str() {
-            "" | TYPE_PROCESS | TYPE_REMOTE => self
-                .providers
-                .definition(name)
-                .map_or(TYPE_PROCESS, |definition| definition.kind())
-                .to_owned(),
-            _ => noted,
-        }
-    }
-
     /// Answers a question about the registry.
-    pub fn answer(&self, call: RegistryCall, cause: Cause<'_>) -> Result<RegistryAnswer, Error> {
+    pub fn answer(self: &Arc<Self>, call: RegistryCall, cause: Cause<'_>) -> Result<RegistryAnswer, Error> {
         let RegistryCall { whom, verb } = call;
         match (whom, verb) {
             (Whom::One(name), Verb::Register(registration)) => {
                 self.register(&name, *registration, cause).map(one)
             }
             (Whom::One(name), Verb::Unregister) => self.unregister(&self.find(&name)?, cause).map(one),
+            (Whom::One(name), Verb::Permit(expiry)) => {
+                let permit = Some(self.permit(&self.find(&name)?, expiry)?);
+                Ok(RegistryAnswer { permit, ..RegistryAnswer::default() })
+            }
             (Whom::One(name), verb) => {
                 let entry = self.find(&name)?;
                 self.act(&entry, &verb, cause)?;
@@ -260,8 +257,10 @@ impl Registry {
                 let entries = self.of_set(set.as_deref());
                 let failures = self.dispose_all(&entries, cause);
                 let entries = entries.iter().map(|entry| self.show(entry)).collect();
-                Ok(RegistryAnswer { entries, failures, findings: Vec::new() })
+                Ok(RegistryAnswer { entries, failures, ..RegistryAnswer::default() })
             }
+            (Whom::All(_), Verb::Report(report)) => self.report(report, cause).map(one),
+            (Whom::All(_), Verb::Chain(chain)) => self.chain(chain, cause),
             (Whom::All(_), Verb::Discover(discovery)) => {
                 let findings = self.discover(&discovery, cause);
                 Ok(RegistryAnswer { findings, ..RegistryAnswer::default() })
@@ -305,6 +304,8 @@ impl Registry {
         let name = || entry.name.clone();
         match verb {
             Verb::Show | Verb::Discover(_) | Verb::Validate => {}
+            // They are asked for otherwise.
+            Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => return Err(failure::of_no_entry()),
             Verb::Initialize | Verb::Dispose | Verb::ShutDown if entry.is_credential() => {
                 return Err(failure::credential(&entry.name));
             }
@@ -361,7 +362,7 @@ impl Registry {
         });
         let failures: Vec<_> = failures.into_inner().into_iter().collect();
         let entries = entries.iter().map(|entry| self.show(entry)).collect();
-        RegistryAnswer { entries, failures, findings: Vec::new() }
+        RegistryAnswer { entries, failures, ..RegistryAnswer::default() }
     }
 
     /// Makes an entry and starts its provider; all or nothing.
@@ -574,22 +575,6 @@ impl Registry {
         let shadows = self.discovered.lock().shadowed.get(&entry.name).cloned().unwrap_or_default();
         let shadows = shadows.iter().map(|origin| origin.name().to_owned()).collect();
         wire::Entry { shadows, ..entry.show(provider, &self.settings.health) }
-    }
-
-    /// Writes the note where the breaker has changed.
-    fn settle(&self, entry: &Arc<Entry>) {
-        if entry.take_unsaved() {
-            self.save(entry);
-        }
-    }
-
-    /// The lock is held while the note is written: it is there for that alone. A note that cannot be written
-    /// now is written with the next change.
-    fn save(&self, entry: &Arc<Entry>) {
-        let _saving = entry.saving.lock();
-        if entry.life() != Life::Gone {
-            let _ = self.notes.write(&entry.name, &entry.note());
-        }
     }
 }
 

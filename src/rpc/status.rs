@@ -58,9 +58,14 @@ impl Reason {
             Self::Throttled { for_ms } => Duration::from_millis(for_ms),
             Self::Credentials | Self::Role | Self::TooLarge | Self::Internal => return None,
         };
-        let retry = RetryInfo { retry_delay: after.try_into().ok() };
-        Some(any(RETRY_INFO, &retry))
+        Some(any(RETRY_INFO, &RetryInfo { retry_delay: after.try_into().ok() }))
     }
+}
+
+/// None: it is not known when.
+fn retry(after_ms: u32) -> Option<Any> {
+    let after = Duration::from_millis(after_ms.into());
+    (after_ms > 0).then(|| any(RETRY_INFO, &RetryInfo { retry_delay: after.try_into().ok() }))
 }
 
 /// The status that an error is.
@@ -77,7 +82,7 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::Failed | Code::Partial => RpcStatusCode::ABORTED,
     };
     let reason = if error.reason.is_empty() { &error.code.name().to_uppercase() } else { &error.reason };
-    detailed(code, reason, error, details(error))
+    detailed(code, reason, error, details(error).or_else(|| retry(error.retry_after_ms)))
 }
 
 /// What is wrong in what was given, as much of it as a header has room for.
@@ -156,6 +161,8 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
     let request = value(BAD_REQUEST).and_then(|value| BadRequest::decode(value).ok()).unwrap_or_default();
     let detail = |v: FieldViolation| Detail { path: v.field, message: v.description };
     let details = request.field_violations.into_iter().map(detail).collect();
+    let retry = value(RETRY_INFO).and_then(|v| RetryInfo::decode(v).ok()?.retry_delay);
+    let after = retry.and_then(|delay| Duration::try_from(delay).ok()).unwrap_or_default();
     let hint = info.as_ref().and_then(|info| info.metadata.get("hint").cloned()).unwrap_or_default();
     let reason = info.as_ref().map(|info| info.reason.clone()).filter(|reason| is_exact(reason));
     let named = info.and_then(|info| {
@@ -176,7 +183,8 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
     });
     let message =
         if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
-    Error::new(code, message).hint(hint).reason(reason.unwrap_or_default()).details(details)
+    let error = Error::new(code, message).hint(hint).reason(reason.unwrap_or_default()).details(details);
+    Error { retry_after_ms: u32::try_from(after.as_millis()).unwrap_or(u32::MAX), ..error }
 }
 
 #[cfg(test)]
@@ -189,8 +197,10 @@ mod tests {
             let sent = Error::new(code, "what happened").hint("what to do");
             assert_eq!(error(&of(&sent)), sent);
             let detail = |path: &str| Detail { path: path.to_owned(), message: "is not there".to_owned() };
-            let exact = sent.reason("crashed").details(vec![detail(""), detail("/a/0")]);
+            let exact = sent.clone().reason("crashed").details(vec![detail(""), detail("/a/0")]);
             assert_eq!(error(&of(&exact)), exact);
+            let later = Error { retry_after_ms: 1500, ..sent };
+            assert_eq!(error(&of(&later)), later);
         }
     }
 

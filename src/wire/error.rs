@@ -134,6 +134,8 @@ pub struct Error {
     pub reason: String,
     /// What is wrong in what was given, each where it is. Most errors have none, and are small.
     pub details: Box<[Detail]>,
+    /// In milliseconds, when it makes sense to ask again; 0: that is not known.
+    pub retry_after_ms: u32,
 }
 
 /// One thing that is wrong in what was given.
@@ -149,7 +151,7 @@ impl Error {
     /// An error without a next step.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let (message, hint, reason) = (message.into(), String::new(), String::new());
-        Self { code, message, hint, reason, details: Box::default() }
+        Self { code, message, hint, reason, details: Box::default(), retry_after_ms: 0 }
     }
 
     /// A request that is wrong in itself.
@@ -190,13 +192,16 @@ impl Error {
             hint: self.hint.clone(),
             reason: self.reason.clone(),
             details: self.details.iter().map(detail).collect(),
+            retry_after_ms: self.retry_after_ms,
         }
     }
 
     pub(in crate::wire) fn from_wire(e: v1::Error) -> Self {
         let detail = |d: v1::ErrorDetail| Detail { path: d.path, message: d.message };
         let details = e.details.into_iter().map(detail).collect();
-        Self::new(Code::from_wire(e.code), e.message).hint(e.hint).reason(e.reason).details(details)
+        let retry_after_ms = e.retry_after_ms;
+        let error = Self::new(Code::from_wire(e.code), e.message).hint(e.hint).reason(e.reason);
+        Self { retry_after_ms, ..error.details(details) }
     }
 }
 

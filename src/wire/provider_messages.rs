@@ -58,7 +58,8 @@ impl ProviderCall {
     }
 }
 
-fn checked_path(segments: Vec<String>) -> Result<Vec<String>, Error> {
+/// Checks that a path is not too long.
+pub(in crate::wire) fn checked_path(segments: Vec<String>) -> Result<Vec<String>, Error> {
     if segments.len() > SEGMENTS_MAX || segments.iter().any(|s| s.len() > SEGMENT_LEN_MAX) {
         return Err(Error::usage(format!(
             "a path has at most {SEGMENTS_MAX} segments of {SEGMENT_LEN_MAX} bytes each"

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
+use crate::wire::permit::{Chain, ChainValue, Permit, Report, checked_expiry};
+#[cfg(test)]
+use crate::wire::permit::{Outcome, Wanted};
 use crate::wire::proto::v1;
 use crate::wire::provider::{Definition, Provider, ProviderName, check_set};
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
@@ -72,6 +75,12 @@ pub enum Verb {
     Discover(Discovery),
     /// Look what providers there are to be, and whether they can be.
     Validate,
+    /// Let somebody make a call of what it stands for; the permit is good for so long, or as configured.
+    Permit(Option<Duration>),
+    /// Such a call has ended.
+    Report(Report),
+    /// Use the first of several that can be used.
+    Chain(Chain),
 }
 
 /// Where providers are looked for, and whether anything is done.
@@ -161,6 +170,10 @@ pub struct RegistryAnswer {
     pub failures: Vec<(ProviderName, Error)>,
     /// Of a discovery.
     pub findings: Vec<Finding>,
+    /// The right to one call.
+    pub permit: Option<Permit>,
+    /// Of a chain.
+    pub value: Option<ChainValue>,
 }
 
 impl Verb {
@@ -186,6 +199,9 @@ impl Verb {
             Self::ShutDown => "shut down",
             Self::Discover(_) => "discover",
             Self::Validate => "validate",
+            Self::Permit(_) => "permit",
+            Self::Report(_) => "report",
+            Self::Chain(_) => "chain",
         }
     }
 
@@ -209,6 +225,9 @@ impl Verb {
             Self::ShutDown => v1::RegistryVerb::ShutDown,
             Self::Discover(_) => v1::RegistryVerb::Discover,
             Self::Validate => v1::RegistryVerb::Validate,
+            Self::Permit(_) => v1::RegistryVerb::Permit,
+            Self::Report(_) => v1::RegistryVerb::Report,
+            Self::Chain(_) => v1::RegistryVerb::Chain,
         }
     }
 }
@@ -223,7 +242,9 @@ impl RegistryCall {
             Whom::All(None) => "all providers".to_owned(),
         };
         match &self.verb {
+            // As a call of a provider, the next three change nothing.
             Verb::Show | Verb::Health | Verb::Validate => None,
+            Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => None,
             Verb::Discover(discovery) if discovery.is_dry_run => None,
             Verb::Discover(_) => Some("discover providers".to_owned()),
             Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.what())),
@@ -254,6 +275,9 @@ impl RegistryCall {
                 wire.dry_run = discovery.is_dry_run;
             }
             Verb::Monitor(interval) => wire.interval_ms = interval.map_or(0, millis),
+            Verb::Permit(expiry) => wire.expires_ms = expiry.map_or(0, millis),
+            Verb::Report(report) => wire.report = Some(report.to_wire()),
+            Verb::Chain(chain) => wire.chain = Some(chain.to_wire()),
             _ => {}
         }
         wire
@@ -297,9 +321,12 @@ impl RegistryCall {
                 Verb::Discover(Discovery { sources: w.sources, is_dry_run: w.dry_run })
             }
             v1::RegistryVerb::Validate => Verb::Validate,
+            v1::RegistryVerb::Permit => Verb::Permit(checked_expiry(w.expires_ms)?),
+            v1::RegistryVerb::Report => Verb::Report(Report::from_wire(w.report.unwrap_or_default())?),
+            v1::RegistryVerb::Chain => Verb::Chain(Chain::from_wire(w.chain.unwrap_or_default())?),
         };
         let name = |e: Error| e.reason("invalid_name");
-        let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_)) {
+        let whom = if !w.alias.is_empty() || matches!(verb, Verb::Register(_) | Verb::Permit(_)) {
             Whom::One(ProviderName::new(&w.set, &w.alias).map_err(name)?)
         } else {
             let set = (!w.set.is_empty()).then_some(w.set);
@@ -342,7 +369,7 @@ impl Registration {
 }
 
 impl Entry {
-    fn to_wire(&self) -> v1::RegistryEntry {
+    pub(super) fn to_wire(&self) -> v1::RegistryEntry {
         let name = &self.provider.name;
         let check = self.check.clone().unwrap_or_default();
         v1::RegistryEntry {
@@ -368,7 +395,7 @@ impl Entry {
         }
     }
 
-    fn from_wire(w: v1::RegistryEntry) -> Result<Self, Error> {
+    pub(super) fn from_wire(w: v1::RegistryEntry) -> Result<Self, Error> {
         let none = || Error::usage("an entry of the registry without its provider");
         let check = Timestamp::from_wire(w.checked_at).map(|at| Check {
             at,
@@ -398,7 +425,7 @@ impl Entry {
 }
 
 impl Finding {
-    fn to_wire(&self) -> v1::RegistryFinding {
+    pub(super) fn to_wire(&self) -> v1::RegistryFinding {
         v1::RegistryFinding {
             what: self.what.clone(),
             name: self.name.clone(),
@@ -407,55 +434,8 @@ impl Finding {
         }
     }
 
-    fn from_wire(w: v1::RegistryFinding) -> Self {
+    pub(super) fn from_wire(w: v1::RegistryFinding) -> Self {
         Self { what: w.what, name: w.name, source: w.source, detail: w.detail }
-    }
-}
-
-impl RegistryAnswer {
-    /// The rest of an answer that was sent in parts.
-    #[must_use]
-    pub fn and(mut self, rest: Self) -> Self {
-        self.entries.extend(rest.entries);
-        self.failures.extend(rest.failures);
-        self.findings.extend(rest.findings);
-        self
-    }
-
-    /// The same answer in parts, each with so many entries at most.
-    #[must_use]
-    pub fn in_parts(mut self, entries_max: usize) -> Vec<Self> {
-        let mut parts = Vec::new();
-        while self.entries.len() > entries_max {
-            let rest = self.entries.split_off(entries_max);
-            parts.push(Self { entries: std::mem::replace(&mut self.entries, rest), ..Self::default() });
-        }
-        parts.push(self);
-        parts
-    }
-
-    pub(in crate::wire) fn to_wire(&self) -> v1::RegistryAnswer {
-        let failure = |(name, e): &(ProviderName, Error)| v1::RegistryFailure {
-            set: name.set().to_owned(),
-            alias: name.alias().to_owned(),
-            error: Some(e.to_wire()),
-        };
-        v1::RegistryAnswer {
-            entries: self.entries.iter().map(Entry::to_wire).collect(),
-            failures: self.failures.iter().map(failure).collect(),
-            findings: self.findings.iter().map(Finding::to_wire).collect(),
-        }
-    }
-
-    pub(in crate::wire) fn from_wire(w: v1::RegistryAnswer) -> Result<Self, Error> {
-        let failure = |f: v1::RegistryFailure| {
-            Ok((ProviderName::new(&f.set, &f.alias)?, Error::from_wire(f.error.unwrap_or_default())))
-        };
-        Ok(Self {
-            entries: w.entries.into_iter().map(Entry::from_wire).collect::<Result<_, _>>()?,
-            failures: w.failures.into_iter().map(failure).collect::<Result<_, Error>>()?,
-            findings: w.findings.into_iter().map(Finding::from_wire).collect(),
-        })
     }
 }
 
@@ -488,6 +468,14 @@ impl Verb {
             Self::ShutDown,
             Self::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
             Self::Validate,
+            Self::Permit(None),
+            Self::Permit(Some(Duration::from_secs(1))),
+            Self::Report(Report { permit: "p".into(), outcome: Outcome::Failed, reason: "down".into() }),
+            Self::Chain(Chain {
+                names: vec![ProviderName::new("ci", "app").expect("it is a name")],
+                wanted: Wanted::Value(vec!["x".into()]),
+                timeout: Some(Duration::from_secs(1)),
+            }),
         ]
     }
 }
@@ -561,7 +549,8 @@ mod tests {
             detail: String::new(),
         };
         let failures = vec![(name(), Error::usage("no"))];
-        let answer = RegistryAnswer { entries: vec![entry], failures, findings: vec![finding] };
+        let answer =
+            RegistryAnswer { entries: vec![entry], failures, findings: vec![finding], ..Default::default() };
         assert_eq!(RegistryAnswer::from_wire(answer.to_wire()), Ok(answer.clone()));
         // Sent in parts it is the same.
         let three = answer.clone().and(answer.clone()).and(answer);

@@ -38,6 +38,10 @@ fn every_method_of_the_registry_and_every_role() {
         ("DiscoverProviders", vec![0x10, 1], [yes, yes, yes]),
         ("DiscoverProviders", vec![], [no, no, yes]),
         ("ValidateProviders", vec![], [yes, yes, yes]),
+        ("PermitCall", text_field(1, &nothing), [no, yes, yes]),
+        // `CallOutcome outcome = 2`.
+        ("ReportCall", [text_field(1, b"none"), vec![0x10, 1]].concat(), [no, yes, yes]),
+        ("CallChain", text_field(1, &nothing), [no, yes, yes]),
     ];
     let proto = include_str!("../../proto/provost/v1/registry_service.proto");
     let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());

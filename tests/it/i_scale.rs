@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use provost::Client;
 use provost::wire::provider::{Definition, ProviderName};
 use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
+use provost::wire::remote_end::RemoteEnd;
 
-use crate::harness::{LATER, Registry, procfs, rounds, wait};
+use crate::harness::{LATER, Registry, Scratch, procfs, rounds, wait};
+use crate::i_elsewhere::Elsewhere;
 
 /// Threads that register at the same time.
 const CLIENTS: u32 = 8;
@@ -106,4 +108,46 @@ fn registrations_that_come_and_go_leave_nothing() {
     let left: Vec<_> =
         procfs::with_command("rude fine").into_iter().filter(|&p| registry.0.is_marked(p)).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// With `PROVOST_TEST_ROUNDS=10` there are ten thousand.
+#[test]
+fn thousands_that_run_elsewhere_take_memory_in_proportion_and_few_descriptors() {
+    const DESCRIPTORS_MAX: usize = 700;
+    let (scratch, there) = (Scratch::new(), Elsewhere::start("fine"));
+    let registry = Registry::configured(&scratch, "[registry.health]\ncheck_interval = '15s'\n");
+    let end = RemoteEnd::new(&there.address(), None).expect("it is on this machine");
+    let definition = Definition { remote: Some(end), ..Definition::default() };
+    let pid = || registry.0.pid("provost.host");
+    let add = |from: u32, to: u32| {
+        by_clients(&registry, to - from, |host, n| {
+            let r =
+                Registration { kind: "remote".into(), definition: definition.clone(), labels: Vec::new() };
+            call(host, &format!("there{}", from + n), Verb::Register(Box::new(r)));
+        });
+        assert!(procfs::fd_count(pid()) < DESCRIPTORS_MAX, "{}", procfs::fd_count(pid()));
+        procfs::private_kib(pid())
+    };
+    let all = rounds(1000);
+    // What is made once is there after the first tenth; then there are two equal parts.
+    let (first, half) = (all / 10, all / 10 + all * 9 / 20);
+    let begin = Instant::now();
+    let (before, middle, after) = (add(0, first), add(first, half), add(half, all));
+    let (one, other) = (middle.saturating_sub(before), after.saturating_sub(middle));
+    println!("{all} after {:?}: {before} KiB, then {one} and {other} more", begin.elapsed());
+    assert!(other <= one + one / 2 + (4 << 10), "it grows faster than they do: {one}, {other} KiB");
+    assert!((one + other) / u64::from(all) < 24, "{} KiB for {all}", one + other);
+    // They are checked, each by a channel that is given back, and are found all at once.
+    let entries = || {
+        let whole = RegistryCall { whom: Whom::All(None), verb: Verb::Show };
+        registry.host().registry(whole).expect("it is answered").entries
+    };
+    wait::until("all are checked", LATER, || {
+        assert!(procfs::fd_count(pid()) < DESCRIPTORS_MAX, "{}", procfs::fd_count(pid()));
+        let entries = entries();
+        assert_eq!(entries.len(), all as usize);
+        entries.iter().all(|e| e.check.as_ref().is_some_and(|check| check.health == "ok"))
+    });
+    let last = registry.entry(&format!("there{}", all - 1));
+    assert_eq!(last["status"], "ready");
 }

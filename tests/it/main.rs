@@ -105,6 +105,8 @@ mod i_linear;
 #[cfg(feature = "gateway")]
 mod i_modules;
 #[cfg(feature = "gateway")]
+mod i_permits;
+#[cfg(feature = "gateway")]
 mod i_plugins;
 #[cfg(feature = "gateway")]
 mod i_registry;

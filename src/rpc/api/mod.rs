@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod modules;
 pub(crate) mod pages;
+mod permits;
 mod probes;
 mod processes;
 mod providers;

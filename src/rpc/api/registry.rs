@@ -146,6 +146,9 @@ pub(crate) enum Question {
     Change(api::ChangeEntriesRequest),
     Discover(api::DiscoverProvidersRequest),
     Validate(api::ValidateProvidersRequest),
+    Permit(api::PermitCallRequest),
+    Report(api::ReportCallRequest),
+    Chain(api::CallChainRequest),
 }
 
 impl From<&RegistryCall> for Question {
@@ -178,6 +181,12 @@ impl From<&RegistryCall> for Question {
                 });
             }
             Verb::Validate => return Self::Validate(api::ValidateProvidersRequest {}),
+            Verb::Permit(expiry) => {
+                let target = Some(api::ProviderTarget { set, alias });
+                return Self::Permit(api::PermitCallRequest { target, expiry: expiry.map(proto) });
+            }
+            Verb::Report(report) => return Self::Report(report.into()),
+            Verb::Chain(chain) => return Self::Chain(chain.into()),
             Verb::Unregister => change(api::EntryAction::Unregister),
             Verb::Initialize => change(api::EntryAction::Initialize),
             Verb::Dispose => change(api::EntryAction::Dispose),
@@ -273,7 +282,7 @@ impl From<api::DiscoveryFinding> for Finding {
     }
 }
 
-fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
+pub(super) fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
     api::EntryFailure {
         target: Some((&name).into()),
         error: Some(api::TargetError { code: CODES.number(e.code), message: e.message, hint: e.hint }),
@@ -281,7 +290,7 @@ fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
     }
 }
 
-fn failure_back(sent: api::EntryFailure) -> Result<(ProviderName, Error), Error> {
+pub(super) fn failure_back(sent: api::EntryFailure) -> Result<(ProviderName, Error), Error> {
     let (target, e) = (sent.target.unwrap_or_default(), sent.error.unwrap_or_default());
     let code = CODES.known(e.code).unwrap_or(Code::Failed);
     let error = Error { reason: sent.reason, ..Error::new(code, e.message).hint(e.hint) };
@@ -312,7 +321,7 @@ macro_rules! entries {
     };
 }
 
-entries! { RegisterProviderResponse ListEntriesResponse }
+entries! { RegisterProviderResponse ListEntriesResponse ReportCallResponse }
 
 impl Answer for api::ChangeEntriesResponse {
     fn put(&mut self, reply: Reply) {
@@ -325,7 +334,7 @@ impl Answer for api::ChangeEntriesResponse {
     fn take(self) -> Result<Vec<Reply>, Error> {
         let entries = entries_back(self.entries)?;
         let failures = self.failures.into_iter().map(failure_back).collect::<Result<_, _>>()?;
-        Ok(vec![Reply::Registry(RegistryAnswer { entries, failures, findings: Vec::new() })])
+        Ok(vec![Reply::Registry(RegistryAnswer { entries, failures, ..RegistryAnswer::default() })])
     }
 }
 
@@ -367,6 +376,9 @@ mod tests {
             Question::Change(r) => r.request(),
             Question::Discover(r) => r.request(),
             Question::Validate(r) => r.request(),
+            Question::Permit(r) => r.request(),
+            Question::Report(r) => r.request(),
+            Question::Chain(r) => r.request(),
         }
     }
 
@@ -374,7 +386,10 @@ mod tests {
     fn every_question_comes_back_from_its_public_message() {
         let name = || ProviderName::new("ci", "app").unwrap();
         for verb in Verb::samples() {
-            let is_of_all = matches!(verb, Verb::ShutDown | Verb::Validate | Verb::Discover(_));
+            let is_of_all = matches!(
+                verb,
+                Verb::ShutDown | Verb::Validate | Verb::Discover(_) | Verb::Report(_) | Verb::Chain(_)
+            );
             let whom = if is_of_all { Whom::All(None) } else { Whom::One(name()) };
             let call = RegistryCall { whom, verb };
             assert_eq!(asked((&call).into()), Ok(Request::Registry(call)));
@@ -431,7 +446,7 @@ mod tests {
             provider,
         };
         let e = Error::new(Code::Refused, "no").hint("later").reason("circuit_open");
-        let given = RegistryAnswer { entries: vec![entry], failures: vec![(name, e)], findings: Vec::new() };
+        let given = RegistryAnswer { entries: vec![entry], failures: vec![(name, e)], ..Default::default() };
         let mut answer = api::ChangeEntriesResponse::default();
         answer.put(Reply::Registry(given.clone()));
         assert_eq!(answer.take(), Ok(vec![Reply::Registry(given)]));
