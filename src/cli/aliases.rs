@@ -10,7 +10,7 @@ use crate::wire::id::quoted;
 pub const ALIASES: [(&str, &[&str]); 7] = [
     ("ls", &["list"]),
     ("ps", &["list"]),
-    ("top", &["list", "--watch"]),
+    ("top", &["list", "--usage", "--watch"]),
     ("tail", &["output", "--tail", "10"]),
     ("rm", &["remove"]),
     ("delete", &["remove"]),

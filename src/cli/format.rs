@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 43] = [
+pub const FIELDS: [&str; 44] = [
     "id",
     "name",
     "instance",
@@ -46,6 +46,7 @@ pub const FIELDS: [&str; 43] = [
     "own",
     "outdated",
     "halted",
+    "usage",
     "waits_for",
     "blocked",
     "unfit",

@@ -7,7 +7,7 @@ use crate::cli::text;
 use crate::sys::signal;
 use crate::wire::error::{Detail, Error};
 pub use crate::wire::json::{base64, event, exit, time};
-use crate::wire::process::{Process, StartFailure};
+use crate::wire::process::{Process, StartFailure, Usage};
 use crate::wire::reply::{Chunk, Gap, Item, Service, Upgraded};
 use crate::wire::time::Timestamp;
 
@@ -47,6 +47,7 @@ pub fn process(p: &Process) -> Value {
         "own": p.internal,
         "outdated": p.outdated,
         "halted": p.halted,
+        "usage": p.usage.map(usage),
         "waits_for": (!p.waits_for.is_empty()).then_some(&p.waits_for),
         "blocked": p.is_blocked,
         "unfit": (!p.unfit.is_empty()).then_some(&p.unfit),
@@ -127,6 +128,14 @@ pub fn run_begins(p: &Process) -> Value {
         "offset": p.run_output_start,
         "run": p.run,
         "pid": p.pid,
+    })
+}
+
+/// What a process takes of the machine; sizes in bytes.
+fn usage(u: Usage) -> Value {
+    json!({
+        "cpu_ms": u.cpu_ms, "memory": u.memory, "processes": u.processes, "threads": u.threads,
+        "descriptors": u.descriptors, "read": u.read, "written": u.written,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::cli::values;
 use crate::client::Client;
 use crate::sys::thread;
 use crate::wire::error::Error;
-use crate::wire::process::{Process, State};
+use crate::wire::process::{Process, State, Usage};
 use crate::wire::request::{Events, List};
 use crate::wire::time::Timestamp;
 
@@ -39,7 +39,8 @@ const HELP: &str = "\
 Usage: provost list [OPTIONS] [PATTERN]
 
 On a terminal a table that fits it. Else a line for each, without a header, its fields set apart by tabs:
-UUID, name, state, pid, run, restarts, start of the latest run, command; '-' stands for nothing.
+UUID, name, state, pid, run, restarts, start of the latest run, command; '-' stands for nothing. With
+--usage, before the command: processor time in ms, memory in bytes, processes, threads, descriptors.
 
 Options:
   -a, --all                  Also what the service runs for itself
@@ -49,12 +50,16 @@ Options:
       --table                The table in a pipe, too
       --format TEXT          A line for each with its fields in place: any that --json has, as {name},
                              {pid} or {exit.code}; \\t and \\n are understood
-  -w, --watch                Show it again whenever something changes, until ctrl-c
+      --usage                What each takes of the machine with all it started: time on processors, resident
+                             memory, processes, threads, open descriptors; with --json also bytes from and to
+                             storage
+  -w, --watch                Show it again whenever something changes, until ctrl-c; with --usage each second
 
 Examples:
   provost list --state failed,backoff
   provost list --label tier=front 'web-*'
   provost list --format '{name} {pid}'
+  provost list --usage --watch
 ";
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,6 +84,7 @@ fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
                 let (key, value) = label.split_once('=').unzip();
                 args.labels.push((key.unwrap_or(&label).to_owned(), value.map(str::to_owned)));
             }
+            "--usage" => args.list.usage = true,
             "--table" => args.is_table = true,
             "--format" => args.format = Some(arguments.value(&option)?.parse()?),
             "--watch" | "-w" => args.is_watched = true,
@@ -130,7 +136,7 @@ impl ListArgs {
             }
             lines.iter().for_each(|line| session.out.line(line));
         } else {
-            processes.iter().for_each(|p| session.out.line(&line(p)));
+            processes.iter().for_each(|p| session.out.line(&line(p, self.list.usage)));
         }
     }
 }
@@ -182,6 +188,10 @@ fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<
         }
         let news = if is_screen {
             match news_come.recv_timeout(REDRAW) {
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) if args.list.usage => {
+                    processes = args.read(client)?;
+                    continue;
+                }
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => continue,
                 news => news.ok(),
             }
@@ -199,9 +209,10 @@ fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<
     }
 }
 
-fn line(p: &Process) -> String {
+fn line(p: &Process, is_usage: bool) -> String {
     let maybe = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-    [
+    let used = |what: &dyn Fn(&Usage) -> u64| maybe(p.usage.as_ref().map(|usage| what(usage).to_string()));
+    let mut fields = vec![
         p.id.to_string(),
         maybe(p.name.as_ref().map(ToString::to_string)),
         p.state.name().to_owned(),
@@ -209,9 +220,13 @@ fn line(p: &Process) -> String {
         p.run.to_string(),
         p.restarts.to_string(),
         maybe(p.started_at.map(json::time)),
-        text::quoted_command(&p.command),
-    ]
-    .join("\t")
+    ];
+    if is_usage {
+        fields.extend([used(&|u| u.cpu_ms), used(&|u| u.memory), used(&|u| u.processes.into())]);
+        fields.extend([used(&|u| u.threads.into()), used(&|u| u.descriptors.into())]);
+    }
+    fields.push(text::quoted_command(&p.command));
+    fields.join("\t")
 }
 
 #[cfg(test)]
@@ -245,7 +260,7 @@ mod tests {
     fn a_plain_line_has_eight_fields() {
         let mut p = process("web");
         p.name = None;
-        let line = line(&p);
+        let line = line(&p, false);
         let fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(fields[1..], ["-", "running", "1", "1", "0", "1970-01-01T00:00:00.001Z", "true"]);
     }

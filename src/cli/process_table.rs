@@ -2,10 +2,11 @@
 //! the command and the name are cut.
 
 use std::env;
+use std::time::Duration;
 
 use crate::cli::text;
 use crate::sys::signal;
-use crate::wire::process::{End, Process, State};
+use crate::wire::process::{End, Process, State, Usage};
 use crate::wire::time::Timestamp;
 
 /// How wide the command stays at least, as long as there are other columns to leave out.
@@ -51,14 +52,42 @@ enum Column {
     Restarts,
     Age,
     Command,
+    /// What it takes of the machine, where that was asked for.
+    Cpu,
+    Memory,
+    Processes,
+    Threads,
+    Descriptors,
 }
 
 impl Column {
     /// From left to right.
     const ALL: [Self; 8] =
         [Self::Name, Self::State, Self::Pid, Self::Run, Self::Restarts, Self::Age, Self::Exit, Self::Command];
+    /// The same where it is asked for what they take of the machine.
+    const USAGE: [Self; 10] = [
+        Self::Name,
+        Self::State,
+        Self::Pid,
+        Self::Cpu,
+        Self::Memory,
+        Self::Processes,
+        Self::Threads,
+        Self::Descriptors,
+        Self::Age,
+        Self::Command,
+    ];
     /// Those that are left out where there is no room, the first one first.
-    const TO_SPARE: [Self; 5] = [Self::Run, Self::Restarts, Self::Pid, Self::Command, Self::Age];
+    const TO_SPARE: [Self; 8] = [
+        Self::Run,
+        Self::Restarts,
+        Self::Threads,
+        Self::Descriptors,
+        Self::Processes,
+        Self::Pid,
+        Self::Command,
+        Self::Age,
+    ];
 
     fn title(self) -> &'static str {
         match self {
@@ -70,11 +99,22 @@ impl Column {
             Self::Restarts => "RESTARTS",
             Self::Age => "AGE",
             Self::Command => "COMMAND",
+            Self::Cpu => "CPU TIME",
+            Self::Memory => "MEMORY",
+            Self::Processes => "PROCS",
+            Self::Threads => "THREADS",
+            Self::Descriptors => "FDS",
         }
     }
 
     fn cell(self, p: &Process, now: Timestamp) -> String {
+        let used = |what: &dyn Fn(&Usage) -> String| p.usage.as_ref().map_or_else(|| "-".into(), what);
         match self {
+            Self::Cpu => used(&|u| text::span(Duration::from_millis(u.cpu_ms))),
+            Self::Memory => used(&|u| text::bytes(u.memory)),
+            Self::Processes => used(&|u| u.processes.to_string()),
+            Self::Threads => used(&|u| u.threads.to_string()),
+            Self::Descriptors => used(&|u| u.descriptors.to_string()),
             Self::Name => p.label(),
             Self::State => state(p, now),
             Self::Exit => last_exit(p),
@@ -95,6 +135,7 @@ impl Column {
             Self::State => colour_of(p.state),
             Self::Exit => is_failure(p).then_some(RED),
             Self::Name | Self::Pid | Self::Run | Self::Restarts | Self::Age | Self::Command => None,
+            Self::Cpu | Self::Memory | Self::Processes | Self::Threads | Self::Descriptors => None,
         }
     }
 }
@@ -178,8 +219,9 @@ fn layout(processes: &[Process], now: Timestamp, width: Option<usize>) -> (Vec<C
         let cells = processes.iter().map(|p| text::width(&column.cell(p, now)));
         cells.chain([text::width(column.title())]).max().unwrap_or(0)
     };
-    let mut columns = Column::ALL.to_vec();
-    let mut widths = Column::ALL.map(natural).to_vec();
+    let is_usage = processes.iter().any(|p| p.usage.is_some());
+    let mut columns = if is_usage { Column::USAGE.to_vec() } else { Column::ALL.to_vec() };
+    let mut widths: Vec<usize> = columns.iter().map(|&column| natural(column)).collect();
     let Some(width) = width else { return (columns, widths) };
     let total = |widths: &[usize]| widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
     let at_least = |columns: &[Column], widths: &[usize]| {
@@ -229,6 +271,17 @@ mod tests {
         assert!(shown[2].contains("'a\\u{1b}[31m\\n' xxx") && shown[2].ends_with('…'), "{}", shown[2]);
         assert!(lines(&all, Timestamp(1), Colours::Yes, None)[1].contains("\x1b[32mrunning\x1b[0m"));
         assert!(lines(&all, Timestamp(1), Colours::Yes, None)[2].contains("\x1b[31mexited 4"));
+    }
+
+    #[test]
+    fn what_they_take_stands_where_it_was_asked_for() {
+        let (mut web, db) = (process("web"), failed("db"));
+        web.usage =
+            Some(Usage { cpu_ms: 61_000, memory: 12_345_678, processes: 2, threads: 3, ..Usage::default() });
+        let shown = lines(&[web, db], Timestamp(60_001), Colours::No, Some(100));
+        assert_eq!(shown[0], "NAME  STATE    PID  CPU TIME   MEMORY    PROCS  THREADS  FDS  AGE    COMMAND");
+        assert_eq!(shown[1], "web   running  1    1 min 1 s  11.7 MiB  2      3        0    1 min  true");
+        assert!(shown[2].starts_with("db    failed   -    -          -         -"), "{}", shown[2]);
     }
 
     #[test]

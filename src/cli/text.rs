@@ -117,6 +117,20 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
     span(Duration::from_millis(now.0.saturating_sub(then.0)))
 }
 
+/// A size for people: `512 B`, `11.7 MiB`.
+pub fn bytes(size: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut tenths = u128::from(size) * 10;
+    let mut unit = "B";
+    for next in UNITS {
+        if tenths < 10 * 1024 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, next);
+    }
+    if unit == "B" { format!("{size} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
 /// From now to then.
 pub fn until(then: Timestamp, now: Timestamp) -> String {
     age(now, then)
@@ -301,6 +315,12 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [["a", "b"], ["äöü", "c"]].map(|row| row.map(str::to_owned));
         assert_eq!(columns(&rows), ["a    b", "äöü  c"]);
+    }
+
+    #[test]
+    fn sizes_have_a_unit_that_suits_them() {
+        let shown = [0, 1023, 1024, 12_345_678, u64::MAX].map(bytes);
+        assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "11.7 MiB", "16383.9 PiB"]);
     }
 
     #[test]

@@ -164,6 +164,7 @@ pub(crate) fn process(name: &str) -> Process {
         output_end: 100,
         stuck: false,
         halted: false,
+        usage: None,
         labels: Vec::new(),
         cwd: "/".into(),
         user: None,

@@ -36,6 +36,7 @@ pub mod system;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod usage;
 #[cfg(feature = "gateway")]
 pub mod watch;
 

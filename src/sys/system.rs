@@ -82,6 +82,13 @@ pub fn end_at_panic() {
     }));
 }
 
+/// In what /proc counts the time on processors.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: asks for a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|&n| n > 0).unwrap_or(100)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

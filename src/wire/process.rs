@@ -225,6 +225,8 @@ pub struct Process {
     pub outdated: bool,
     /// A signal has halted it. Looked at for a status alone.
     pub halted: bool,
+    /// What it takes of the machine, where that was asked for and anything of it is there.
+    pub usage: Option<Usage>,
     /// Why its latest run was ended by a probe; empty: it was not.
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
@@ -249,6 +251,49 @@ pub struct Process {
     pub next_run_at: Option<Timestamp>,
     /// With the time zone that is meant.
     pub schedule: Arc<Schedule>,
+}
+
+/// What a process and all that it started take of the machine at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Time on processors of those that are there, ms.
+    pub cpu_ms: u64,
+    /// Resident memory in bytes; what several share is counted for each.
+    pub memory: u64,
+    pub processes: u32,
+    pub threads: u32,
+    /// Open descriptors, of those that the service may look at.
+    pub descriptors: u32,
+    /// Bytes read from storage.
+    pub read: u64,
+    /// Bytes written to storage.
+    pub written: u64,
+}
+
+impl Usage {
+    fn to_wire(self) -> v1::Usage {
+        v1::Usage {
+            cpu_ms: self.cpu_ms,
+            memory_bytes: self.memory,
+            processes: self.processes,
+            threads: self.threads,
+            descriptors: self.descriptors,
+            read_bytes: self.read,
+            written_bytes: self.written,
+        }
+    }
+
+    fn from_wire(w: v1::Usage) -> Self {
+        Self {
+            cpu_ms: w.cpu_ms,
+            memory: w.memory_bytes,
+            processes: w.processes,
+            threads: w.threads,
+            descriptors: w.descriptors,
+            read: w.read_bytes,
+            written: w.written_bytes,
+        }
+    }
 }
 
 impl Process {
@@ -290,6 +335,7 @@ impl Process {
             own: self.internal,
             outdated: self.outdated,
             halted: self.halted,
+            usage: self.usage.map(Usage::to_wire),
             unfit: self.unfit.clone(),
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
@@ -337,6 +383,7 @@ impl Process {
             internal: w.own,
             outdated: w.outdated,
             halted: w.halted,
+            usage: w.usage.map(Usage::from_wire),
             unfit: w.unfit,
             status: w.status,
             waits_for: w.waits_for,

@@ -180,6 +180,8 @@ pub struct List {
     pub after: Option<ProcessId>,
     /// At most so many; 0: all.
     pub max: u32,
+    /// With what each takes of the machine, which takes a look at all its processes.
+    pub usage: bool,
 }
 
 /// Which of a process's streams.
@@ -315,7 +317,7 @@ impl Request {
             Self::List(r) => {
                 let after = r.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
                 let pattern = r.pattern.clone().unwrap_or_default();
-                Body::List(v1::List { pattern, all: r.all, after, max: r.max })
+                Body::List(v1::List { pattern, all: r.all, after, max: r.max, usage: r.usage })
             }
             Self::Output(r) => {
                 Body::Output(v1::Output { target: r.target.clone(), kind: r.kind.to_wire() as i32 })
@@ -396,7 +398,7 @@ impl Request {
             Body::Status(r) => Self::Status(checked(r.targets)?),
             Body::List(r) => {
                 let after = (!r.after.is_empty()).then(|| ProcessId::from_wire(&r.after)).transpose()?;
-                Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max })
+                Self::List(List { pattern: text(r.pattern), all: r.all, after, max: r.max, usage: r.usage })
             }
             Body::Output(r) => {
                 Self::Output(Output { target: r.target, kind: known("kind", StreamKind::asked(r.kind))? })

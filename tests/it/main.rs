@@ -144,6 +144,7 @@ mod k_habits_stream;
 mod k_habits_viewer;
 mod k_jobs;
 mod k_upgrade;
+mod k_usage;
 mod l_scale;
 mod linear;
 #[cfg(feature = "gateway")]

@@ -476,6 +476,7 @@ impl Process {
             unfit: record.unfit,
             status: record.status,
             halted: false,
+            usage: None,
             outdated: record.outdated && !record.state.is_at_rest() && record.state != State::Backoff,
         }
     }

@@ -12,13 +12,15 @@ mod start;
 mod streams;
 mod upgrade;
 mod upgrades;
+mod usage;
 mod who;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use crate::engine::process::handle::Ask;
+use crate::engine::process::handle::{Ask, Process};
 use crate::engine::process::input::StopOrder;
 use crate::engine::service::engine::{Answer, Asked, Failure};
 use crate::engine::service::who::Who;
@@ -215,8 +217,14 @@ impl Engine {
         if r.max > 0 {
             found.truncate(r.max as usize);
         }
+        let mut look = r.usage.then(|| usage::Look::new(&self.context));
         for some in found.chunks(LIST_BATCH) {
-            let shown = some.iter().map(|p| p.show()).collect();
+            let show = |p: &Arc<Process>| {
+                let mut shown = p.show();
+                shown.usage = look.as_mut().and_then(|look| look.at(&shown));
+                shown
+            };
+            let shown = some.iter().map(show).collect();
             replies.send(&Reply::Processes(shown), More::Follows)?;
         }
         Ok(Reply::Done)

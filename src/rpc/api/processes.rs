@@ -1,15 +1,16 @@
 //! Processes as the public messages show them, and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::rpc::api::schedules;
 use crate::rpc::api::values::{Pairs, duration, proto, proto_time, same_names, time};
 use crate::rpc::services::public as api;
 use crate::wire::error::{Code, Error};
-use crate::wire::process::{End, Exit, Process, StartFailure, State};
+use crate::wire::process::{End, Exit, Process, StartFailure, State, Usage};
 use crate::wire::reply::Item;
 use crate::wire::spec::RestartPolicy;
-use crate::wire::time::Timestamp;
+use crate::wire::time::{Timestamp, millis};
 
 pub(super) const STATES: Pairs<State, api::ProcessState> =
     same_names!(State as ProcessState: Stopped Starting Running Stopping Backoff Failed Scheduled);
@@ -99,6 +100,7 @@ impl From<Process> for api::ManagedProcess {
             internal: p.internal,
             outdated: p.outdated,
             halted: p.halted,
+            usage: p.usage.map(Into::into),
             unfit: p.unfit,
             status_text: p.status,
             waits_for: p.waits_for,
@@ -154,6 +156,7 @@ impl TryFrom<api::ManagedProcess> for Process {
             internal: p.internal,
             outdated: p.outdated,
             halted: p.halted,
+            usage: p.usage.map(Into::into),
             unfit: p.unfit,
             status: p.status_text,
             waits_for: p.waits_for,
@@ -197,6 +200,34 @@ impl TryFrom<api::TargetResult> for Item {
                 .map(|e| Error::new(CODES.known(e.code).unwrap_or(Code::Failed), e.message).hint(e.hint)),
             unrecorded: (!result.unrecorded.is_empty()).then_some(result.unrecorded),
         })
+    }
+}
+
+impl From<Usage> for api::ProcessUsage {
+    fn from(usage: Usage) -> Self {
+        Self {
+            processor_time: Some(proto(Duration::from_millis(usage.cpu_ms))),
+            memory_bytes: usage.memory,
+            processes: usage.processes,
+            threads: usage.threads,
+            descriptors: usage.descriptors,
+            read_bytes: usage.read,
+            written_bytes: usage.written,
+        }
+    }
+}
+
+impl From<api::ProcessUsage> for Usage {
+    fn from(usage: api::ProcessUsage) -> Self {
+        Self {
+            cpu_ms: millis(duration(usage.processor_time)),
+            memory: usage.memory_bytes,
+            processes: usage.processes,
+            threads: usage.threads,
+            descriptors: usage.descriptors,
+            read: usage.read_bytes,
+            written: usage.written_bytes,
+        }
     }
 }
 
@@ -250,6 +281,15 @@ mod tests {
             internal: true,
             outdated: true,
             halted: true,
+            usage: Some(Usage {
+                cpu_ms: 1234,
+                memory: 1 << 20,
+                processes: 2,
+                threads: 3,
+                descriptors: 4,
+                read: 5,
+                written: 6,
+            }),
             unfit: "it was late".into(),
             status: "half way".into(),
             waits_for: "db (starting)".into(),

@@ -184,7 +184,8 @@ impl Ask for api::ListRequest {
         };
         // One more than goes into the page tells whether there is another page.
         let max = Page::new(self.page_size, "").size() + 1;
-        Ok(Body::List(v1::List { pattern: self.pattern, all: self.include_internal, after, max }))
+        let (pattern, all, usage) = (self.pattern, self.include_internal, self.usage);
+        Ok(Body::List(v1::List { pattern, all, after, max, usage }))
     }
 }
 
@@ -273,6 +274,7 @@ sent_as! {
     List as ListRequest(r) => {
         pattern: r.pattern.clone().unwrap_or_default(),
         include_internal: r.all,
+        usage: r.usage,
         ..Self::default()
     };
     Output as OutputRequest(r) => { target: r.target.clone(), selection: SELECTIONS.number(r.kind) };
