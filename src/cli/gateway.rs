@@ -9,7 +9,7 @@ use crate::cli::serve::take_name;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::client::Address;
-use crate::gateway;
+use crate::gateway::{self, Serves};
 use crate::sys::socket::inherited;
 use crate::wire::error::Error;
 
@@ -27,23 +27,25 @@ Options:
       --local                It serves programs on this machine alone
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<(), Error> {
-    // Only to tell one that has to be replaced: what it works with comes from the engine.
-    let mut is_said = false;
+fn parse(arguments: &mut Arguments) -> Result<Serves, Error> {
+    // The address tells one that has to be replaced: what it works with comes from the engine.
+    let mut serves = None;
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--listen" => drop(arguments.value(&option)?),
-            "--local" => {}
+            "--listen" => {
+                arguments.value(&option)?;
+                serves = Some(Serves::Network);
+            }
+            "--local" => serves = Some(Serves::ThisMachine),
             _ => return Err(arguments.unknown(&option)),
         }
-        is_said = true;
     }
     arguments.no_values()?;
-    if is_said { Ok(()) } else { Err(arguments.usage("there is neither --listen nor --local".into())) }
+    serves.ok_or_else(|| arguments.usage("there is neither --listen nor --local".into()))
 }
 
 /// The gateway, in its own process, as the engine starts it. Only an error or a signal ends it.
-fn run((): (), session: &mut Session) -> Result<u8, Error> {
+fn run(serves: Serves, session: &mut Session) -> Result<u8, Error> {
     take_name();
     let socket = session.socket()?;
     // Its standard input is the way to the engine.
@@ -53,7 +55,7 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     })?;
     let address = Address::of_gateway(end, socket.clone());
     let say = Arc::new(|line: &str| stdout::log(line));
-    match gateway::run(gateway::Options { address, socket, say })? {}
+    match gateway::run(gateway::Options { address, socket, serves, say })? {}
 }
 
 #[cfg(test)]
@@ -63,8 +65,8 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        assert_eq!(parsed("--socket /s --listen 127.0.0.1:1"), Ok(()));
-        assert_eq!(parsed("--local"), Ok(()));
+        assert_eq!(parsed("--socket /s --listen 127.0.0.1:1"), Ok(Serves::Network));
+        assert_eq!(parsed("--local"), Ok(Serves::ThisMachine));
         assert!(parsed("--socket /s").is_err());
     }
 }

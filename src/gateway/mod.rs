@@ -92,19 +92,34 @@ pub struct Options {
     pub address: Address,
     /// Where the service listens, for messages.
     pub socket: PathBuf,
+    /// For whom it was started.
+    pub serves: Serves,
     pub say: Say,
+}
+
+/// For whom a gateway is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Others, over the network.
+    Network,
+    /// Programs on this machine alone.
+    ThisMachine,
 }
 
 /// Runs until a signal or an error ends it.
 pub fn run(options: Options) -> Result<Infallible, Error> {
     let signals = SignalFd::new(&[signal::TERM, signal::INT, signal::HUP])
         .map_err(|e| Error::failed("receive signals", &e))?;
-    let Options { address, socket, say } = options;
+    let Options { address, socket, serves, say } = options;
     // Before there is another thread, which would keep what this one gives up.
     confine::drop_capabilities()
         .and_then(|()| landlock::open_nothing())
         .map_err(|e| Error::failed("give up what it does not need", &e))?;
     let Setup { mut network, service_uid, groups } = setup(&address, true)?;
+    if serves == Serves::Network && network.is_none() {
+        // A file that is just being written may be empty: the next attempt sees what has become of it.
+        return Err(Error::usage("the configuration has no [grpc] at the moment"));
+    }
     let users = network.as_mut().map(|network| std::mem::take(&mut network.users)).unwrap_or_default();
     let gateway = Arc::new(Gateway {
         limits: network.as_ref().map_or_else(Limits::default, |network| network.limits),
