@@ -9,24 +9,29 @@ use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::suggest;
+use crate::cli::values;
+use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::Process;
+use crate::wire::reply::Item;
 use crate::wire::request::{Until, Wait};
 
 pub const COMMAND: Command =
     Command::new("restart", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).writes();
 const SUMMARY: &str = "Stop processes and start them; what is stopped is started";
 const HELP: &str = "\
-Usage: provost restart [--one-by-one [--timeout D]] TARGET...
+Usage: provost restart [--wait[=WHAT] | --one-by-one] [--timeout D] TARGET...
 
 Each keeps its UUID and its name, and gets the next run number.
 
 Options:
+      --wait[=WHAT]          Wait until it is ready (or running)
       --one-by-one           Each only when the one before is ready; the first failure ends it
       --timeout D            How long each may take to be ready (exit code 5)
 
 Examples:
   provost restart web
+  provost restart --wait --timeout 30s web
   provost restart --one-by-one --timeout 30s 'worker-*'
 ";
 
@@ -38,37 +43,63 @@ struct RestartArgs {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Pace {
-    AtOnce,
+    AtOnce { wait: Option<Until>, timeout: Option<Duration> },
     OneByOne { timeout: Option<Duration> },
 }
 
 fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
-    let (mut one_by_one, mut timeout) = (false, None);
+    let (mut one_by_one, mut wait, mut timeout) = (false, None, None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--one-by-one" => one_by_one = true,
+            "--wait" => {
+                wait = Some(values::until_up(arguments.glued_value().as_deref())?.unwrap_or(Until::Ready))
+            }
             "--timeout" => timeout = Some(arguments.duration(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    if timeout.is_some() && !one_by_one {
-        return Err(arguments.usage("--timeout goes with --one-by-one".into()));
+    if one_by_one && wait.is_some() {
+        return Err(arguments.usage("--one-by-one waits for each anyway: leave out --wait".into()));
     }
-    let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce };
+    if timeout.is_some() && !one_by_one && wait.is_none() {
+        return Err(arguments.usage("--timeout goes with --wait or --one-by-one".into()));
+    }
+    let pace = if one_by_one { Pace::OneByOne { timeout } } else { Pace::AtOnce { wait, timeout } };
     Ok(RestartArgs { targets: arguments.targets()?, pace })
 }
 
 fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
     match args.pace {
-        Pace::AtOnce => {
+        Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
-            let items = in_order(client.restart(args.targets.clone())?, &args.targets);
+            let mut items = in_order(client.restart(args.targets.clone())?, &args.targets);
+            if let Some(until) = wait {
+                items = waited(&mut client, items, until, timeout)?;
+            }
             drop(progress);
             Ok(report_states(session, &items).exit_code())
         }
         Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),
     }
+}
+
+/// What could not be restarted, and how it went on with the others.
+fn waited(
+    client: &mut Client,
+    items: Vec<Item>,
+    until: Until,
+    timeout: Option<Duration>,
+) -> Result<Vec<Item>, Error> {
+    let (failed, done): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.error.is_some());
+    let id = |item: &Item| Some(item.process.as_ref()?.id.to_string());
+    let targets: Vec<_> = done.iter().filter_map(id).collect();
+    let waited = match targets.is_empty() {
+        true => Vec::new(),
+        false => in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets),
+    };
+    Ok([failed, waited].concat())
 }
 
 fn one_by_one(
@@ -114,8 +145,13 @@ mod tests {
     fn targets_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
         let args = |pace| Ok(RestartArgs { targets: vec!["web-*".into()], pace });
-        assert_eq!(parsed("web-*"), args(Pace::AtOnce));
+        assert_eq!(parsed("web-*"), args(Pace::AtOnce { wait: None, timeout: None }));
         assert_eq!(parsed("--one-by-one web-*"), args(Pace::OneByOne { timeout: None }));
-        assert!(parsed("--timeout 3s web-*").is_err());
+        let timeout = Some(Duration::from_secs(3));
+        assert_eq!(
+            parsed("--wait --timeout 3s web-*"),
+            args(Pace::AtOnce { wait: Some(Until::Ready), timeout })
+        );
+        assert!(parsed("--timeout 3s web-*").is_err() && parsed("--wait --one-by-one web-*").is_err());
     }
 }

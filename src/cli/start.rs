@@ -62,7 +62,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--instances" => instances = Some(arguments.number(&option)?),
-            "--wait" => wait = Some(wait_for(arguments.glued_value().as_deref())?),
+            "--wait" => wait = Some(values::until_up(arguments.glued_value().as_deref())?),
             "--timeout" => timeout = Some(arguments.duration(&option)?),
             _ if launch.take(&option, arguments)? => {}
             _ if program.is_none() => return Err(suggest::dashes(arguments, &option)),
@@ -103,15 +103,6 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
         }
     };
     Ok(StartArgs { what, until, timeout })
-}
-
-fn wait_for(what: Option<&str>) -> Result<Option<Until>, Error> {
-    match what {
-        None => Ok(None),
-        Some("running") => Ok(Some(Until::Running)),
-        Some("ready") => Ok(Some(Until::Ready)),
-        Some(other) => Err(values::bad("--wait", other, "write --wait=running or --wait=ready")),
-    }
 }
 
 fn before_the_dashes(value: &str) -> Error {

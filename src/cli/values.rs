@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::sys::{limits, signal};
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
-use crate::wire::request::StreamKind;
+use crate::wire::request::{StreamKind, Until};
 use crate::wire::spec::{RestartPolicy, Rlimit, Scope};
 pub use crate::wire::values::{closest, sha256};
 use crate::wire::{stop, values};
@@ -115,6 +115,16 @@ pub fn max_restarts(option: &str, text: &str) -> Result<Option<u32>, Error> {
 /// Narrows the choice of streams by one more option.
 pub fn narrow(kind: StreamKind, to: StreamKind) -> StreamKind {
     if kind == StreamKind::Both || kind == to { to } else { StreamKind::Both }
+}
+
+/// What `--wait` waits for; none: nothing is said.
+pub fn until_up(what: Option<&str>) -> Result<Option<Until>, Error> {
+    match what {
+        None => Ok(None),
+        Some("running") => Ok(Some(Until::Running)),
+        Some("ready") => Ok(Some(Until::Ready)),
+        Some(other) => Err(bad("--wait", other, "write --wait=running or --wait=ready")),
+    }
 }
 
 #[cfg(test)]
