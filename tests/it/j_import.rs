@@ -29,7 +29,10 @@ fn conf(dir: &str) -> String {
          process_name=%(program_name)s_%(process_num)02d\nnumprocs=10\nnumprocs_start=3\npriority=10\n\
          [program:user]\ncommand={dir}/say user\nuser=nobody\numask=027\ndirectory=/tmp\nstartsecs=0\n\
          environment=A=\"one, two\",HOME_OF=\"%(ENV_HOME)s\",PCT=\"5%%\"\nautorestart=true\nstopasgroup=true\n\
-         [program:once]\ncommand={dir}/say once\nautorestart=false\nexitcodes=0,2\nstdout_logfile={dir}/once.log\n\
+         [program:once]\ncommand={dir}/say once\nautorestart=false\nexitcodes=0,2\n\
+         stdout_logfile={dir}/once.log\nstdout_logfile_maxbytes=1MB\nstdout_logfile_backups=3\n\
+         [program:noisy]\ncommand={dir}/say noisy\nredirect_stderr=true\nstdout_logfile={dir}/%(program_name)s.log\n\
+         [program:brief]\ncommand=sh -c \"exit 2\"\nexitcodes=2\nstartsecs=0\n\
          [program:later]\ncommand={dir}/say later\nautostart=false\n"
     );
     text
@@ -40,6 +43,8 @@ const SAY: &str = "#!/bin/sh
 { for word; do echo \"arg $word\"; done; pwd; umask; id -u
 env | grep -E '^(A|HOME_OF|PCT|GLOBAL|HERE)=' | sort; } > \"$(dirname \"$0\")/$SIDE.$1.new\"
 mv \"$(dirname \"$0\")/$SIDE.$1.new\" \"$(dirname \"$0\")/$SIDE.$1\"
+echo \"said $1\"
+echo \"erred $1\" >&2
 exec sleep 73001
 ";
 
@@ -76,7 +81,7 @@ fn what_supervisord_runs_is_imported_and_runs_the_same() {
     let mut oracle = Command::new("/usr/bin/supervisord");
     oracle.args(["-n", "-c", &path]).env("SIDE", "theirs").current_dir("/");
     let oracle = Running::new(oracle);
-    let count = 2 + 10 + 1 + 1 + 2;
+    let count = 2 + 10 + 1 + 1 + 2 + 1;
     wait::until("supervisord runs all", LATER, || said(&dir, "theirs").len() == count);
 
     let service = Service::new();
@@ -89,12 +94,19 @@ fn what_supervisord_runs_is_imported_and_runs_the_same() {
         "stop_signal = \"INT\"",
         "stop_timeout = \"3s\"",
         "autostart = false",
-        &format!("stdout_logfile = {dir}/once.log"),
+        &format!("log_stdout = \"{dir}/once.log\"\nlog_size = \"1 MiB\"\nlog_keep = 3\n"),
+        &format!("log = \"{dir}/noisy.log\""),
     ] {
         assert!(toml.contains(line), "{line}\n{toml}");
     }
     let ours = scratch.file("provost.toml");
-    fs::write(&ours, toml).unwrap();
+    // Else both write to one file.
+    fs::write(
+        &ours,
+        toml.replace(&format!("{dir}/once.log"), &format!("{dir}/once.ours"))
+            .replace("noisy.log", "noisy.ours"),
+    )
+    .unwrap();
     service.cli(&["apply", "--dry-run", &ours]).expect(3);
     service.ok(&["env", "set", "SIDE=ours"]);
     service.ok(&["apply", "--yes", &ours]);
@@ -104,8 +116,93 @@ fn what_supervisord_runs_is_imported_and_runs_the_same() {
     assert!(own.remove("later").is_some());
     assert_eq!(own, theirs);
     assert_eq!(service.cli(&["status", "--json", "@worker"]).json().len(), 10);
+    let text = |name: &str| fs::read_to_string(scratch.file(name)).unwrap_or_default();
+    for (ours, theirs, said) in [
+        ("once.ours", "once.log", &["said once"][..]),
+        ("noisy.ours", "noisy.log", &["said noisy", "erred noisy"]),
+    ] {
+        wait::until("both have written", SOON, || {
+            [ours, theirs].iter().all(|file| said.iter().all(|line| text(file).contains(line)))
+        });
+        assert_eq!(text(ours).lines().count(), said.len(), "{}", text(ours));
+        assert_eq!(text(theirs).lines().count(), said.len(), "{}", text(theirs));
+    }
+    behave_alike(&service, &path);
     procfs::signal("TERM", oracle.pid());
     oracle.end(LATER);
+}
+
+/// What the two do with the same programs when those are killed, stopped and started again.
+fn behave_alike(service: &Service, conf: &str) {
+    let ctl = |args: &[&str]| {
+        let mut command = Command::new("/usr/bin/supervisorctl");
+        command.args(["-c", conf]).args(args);
+        run(command, LATER).out()
+    };
+    let their_pid = |name: &str| ctl(&["pid", name]).parse::<u32>().unwrap_or(0);
+    let our_pid = |name: &str| service.status_json(name)["pid"].as_u64().unwrap_or(0) as u32;
+    // Killed, an ordinary one comes again; one that is never restarted does not.
+    for (name, theirs, comes_again) in [("left", "pair:left", true), ("once", "once", false)] {
+        let before = (our_pid(name), their_pid(theirs));
+        assert!(before.0 != 0 && before.1 != 0, "{name} {before:?}");
+        procfs::signal("KILL", before.0);
+        procfs::signal("KILL", before.1);
+        wait::until("it is known", LATER, || {
+            let now = (our_pid(name), their_pid(theirs));
+            let is_there =
+                |pid: u32, before: u32| if comes_again { pid != 0 && pid != before } else { pid == 0 };
+            is_there(now.0, before.0) && is_there(now.1, before.1)
+        });
+    }
+    // Ended with a code that is expected: both leave it at that.
+    let theirs = ctl(&["status", "brief"]);
+    let ours = service.status_json("brief");
+    assert!(theirs.contains("EXITED"), "{theirs}");
+    assert_eq!(
+        (&ours["state"], &ours["exit"]["code"], &ours["run"]),
+        (&"stopped".into(), &2.into(), &1.into())
+    );
+    // Stopped with the signal that is said, a group as a whole, and started again.
+    ctl(&["stop", "pair:*"]);
+    service.ok(&["stop", "@pair"]);
+    for (name, theirs) in [("left", "pair:left"), ("right", "pair:right")] {
+        assert!(ctl(&["status", theirs]).contains("STOPPED"));
+        let status = service.status_json(name);
+        assert_eq!((&status["state"], &status["exit"]["signal"]), (&"stopped".into(), &"SIGINT".into()));
+    }
+    ctl(&["start", "pair:*"]);
+    service.ok(&["start", "@pair"]);
+    assert!(their_pid("pair:left") != 0 && our_pid("left") != 0);
+}
+
+#[test]
+fn a_dump_of_pm2_is_imported() {
+    let service = Service::new();
+    let dir = service.scratch().path().to_str().unwrap().to_owned();
+    let entry = |n: u32| {
+        serde_json::json!({
+            "name": "api", "pm_exec_path": format!("{dir}/api.sh"), "exec_interpreter": "sh", "pm_cwd": dir,
+            "args": ["x y"], "exec_mode": "fork_mode", "instances": 2, "autorestart": true, "kill_timeout": 3000,
+            "pm_out_log_path": format!("{dir}/api-out-{n}.log"), "pm_err_log_path": format!("{dir}/api-error-{n}.log"),
+            "env": { "MODE": "production", "HOME": "/root", "name": "api" }, "status": "online", "watch": true,
+        })
+    };
+    fs::write(service.scratch().file("api.sh"), "echo \"$MODE $1 $PWD\"; exec sleep 73004\n").unwrap();
+    let path = service.scratch().file("dump.pm2");
+    fs::write(&path, serde_json::Value::from(vec![entry(0), entry(1)]).to_string()).unwrap();
+    let ours = service.scratch().file("provost.toml");
+    let toml = service.ok(&["import", &path]);
+    assert!(toml.contains("# not carried over: watch = true"), "{toml}");
+    fs::write(&ours, toml).unwrap();
+    service.ok(&["apply", "--yes", &ours]);
+    for n in [1, 2] {
+        let log = format!("{dir}/api-{n}-out.log");
+        let said = format!("production x y {dir}\n");
+        wait::until("its log is written", SOON, || fs::read_to_string(&log).is_ok_and(|text| text == said));
+    }
+    // Stopped as pm2 does it.
+    service.ok(&["stop", "api-1"]);
+    assert_eq!(service.status_json("api-1")["exit"]["signal"], "SIGINT");
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn process(name: String, entry: &Map<String, Value>) -> Result<Imports, Error> {
         process.set("stop_timeout", "1600ms");
     }
     process.set("stop_signal", "INT");
+    logs(&mut process, entry);
     if string(entry, "status").is_some_and(|status| status == "stopped") {
         process.set("autostart", false);
     }
@@ -118,6 +119,32 @@ fn process(name: String, entry: &Map<String, Value>) -> Result<Imports, Error> {
         }
     }
     Ok(process)
+}
+
+/// Its files for output. Each instance of a process has files of its own here.
+fn logs(process: &mut Imports, entry: &Map<String, Value>) {
+    let mut any = false;
+    for (from, to) in [("pm_out_log_path", "log_stdout"), ("pm_err_log_path", "log_stderr")] {
+        let Some(path) = string(entry, from).filter(|path| path.starts_with('/') && path != "/dev/null")
+        else {
+            continue;
+        };
+        let (directory, file) = path.rsplit_once('/').unwrap_or(("", &path));
+        // pm2 puts the number of the instance before the ending.
+        let file = file.strip_prefix(&process.name).map_or_else(
+            || file.to_owned(),
+            |rest| {
+                let (stem, ending) = rest.rsplit_once('.').unwrap_or((rest, "log"));
+                let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-');
+                format!("{{name}}{stem}.{ending}")
+            },
+        );
+        process.set(to, format!("{directory}/{file}"));
+        any = true;
+    }
+    if any {
+        process.note("pm2 lets logs grow; here a file of 50 MiB is followed by another, and 5 old ones stay");
+    }
 }
 
 /// Whether it is an entry's own key, which pm2 repeats among the variables.
@@ -155,6 +182,7 @@ mod tests {
             format!(
                 "{{\"name\":\"api\",\"pm_exec_path\":\"/srv/api.js\",\"exec_interpreter\":\"node\",\"pm_cwd\":\"/srv\",\
                  \"node_args\":[\"--inspect\"],\"args\":\"-p 80\",\"exec_mode\":\"cluster_mode\",\"kill_timeout\":3000,\
+                 \"pm_out_log_path\":\"/root/.pm2/logs/api-out-0.log\",\"pm_err_log_path\":\"/var/log/errors.log\",\
                  \"env\":{{\"NODE_ENV\":\"production\",\"HOME\":\"/root\",\"name\":\"api\"}}{more}}}"
             )
         };
@@ -166,6 +194,8 @@ mod tests {
             "cwd = \"/srv\"",
             "instances = 2",
             "stop_timeout = \"3s\"",
+            "log_stdout = \"/root/.pm2/logs/{name}-out.log\"",
+            "log_stderr = \"/var/log/errors.log\"",
             "[process.api.env]\nNODE_ENV = \"production\"\n",
             "# exec_mode = cluster: instances here",
         ] {

@@ -11,13 +11,14 @@ use serde_json::{Map, Value};
 
 use crate::cli::import::imported::{Imported, Imports, read, words};
 use crate::cli::import::ini::{Section, expand, sections};
+use crate::cli::import::supervisord_logs;
 use crate::cli::text;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::values::duration_text;
 
 /// Keys of a program that are carried over below.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 26] = [
     "command",
     "process_name",
     "numprocs",
@@ -39,22 +40,20 @@ const KNOWN: [&str; 22] = [
     "redirect_stderr",
     "stdout_logfile",
     "stderr_logfile",
-    "serverurl",
-];
-/// ... and what has to do with logs.
-const LOGS: [&str; 12] = [
     "stdout_logfile_maxbytes",
     "stdout_logfile_backups",
+    "stderr_logfile_maxbytes",
+    "stderr_logfile_backups",
+    "serverurl",
+];
+/// ... and what has to do with logs, and nothing here.
+const LOGS: [&str; 6] = [
     "stdout_capture_maxbytes",
     "stdout_events_enabled",
     "stdout_syslog",
-    "stderr_logfile_maxbytes",
-    "stderr_logfile_backups",
     "stderr_capture_maxbytes",
     "stderr_events_enabled",
     "stderr_syslog",
-    "stdout_logfile",
-    "stderr_logfile",
 ];
 /// The priority of a program that has none.
 const PRIORITY: i64 = 999;
@@ -214,14 +213,16 @@ fn other(section: &Section, here: &Path, imported: &mut Imported) -> Result<(), 
 struct Program<'a> {
     name: &'a str,
     section: &'a Section,
+    /// The directory of its file.
+    here: &'a Path,
     names: BTreeMap<String, String>,
 }
 
 impl<'a> Program<'a> {
-    fn new(name: &'a str, section: &'a Section, here: &Path) -> Result<Self, Error> {
+    fn new(name: &'a str, section: &'a Section, here: &'a Path) -> Result<Self, Error> {
         let mut names = names(here);
         names.insert("program_name".to_owned(), name.to_owned());
-        Ok(Self { name, section, names })
+        Ok(Self { name, section, here, names })
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -311,6 +312,9 @@ impl<'a> Program<'a> {
         if !self.flag("autostart", true)? {
             process.set("autostart", false);
         }
+        let get = |key: &str| self.get(key).map(|value| expand(value, names)).transpose();
+        supervisord_logs::carry_over(&get, self.here, &mut process)
+            .map_err(|e| Error { message: format!("[program:{}]: {}", self.name, e.message), ..e })?;
         self.rest(&mut process);
         Ok(process)
     }
@@ -378,15 +382,11 @@ impl<'a> Program<'a> {
     /// What is not carried over.
     fn rest(&self, process: &mut Imports) {
         let logs: Vec<_> = (LOGS.iter())
-            .filter(|key| self.get(key).is_some_and(|v| !["AUTO", "NONE", "0", "false"].contains(&v)))
+            .filter(|key| self.get(key).is_some_and(|v| !["0", "false"].contains(&v)))
             .map(|key| format!("{key} = {}", self.get(key).unwrap_or_default()))
             .collect();
         if !logs.is_empty() {
-            let note = format!(
-                "not carried over, since the service keeps output itself ('provost output'): {}",
-                logs.join(", ")
-            );
-            process.note(note);
+            process.note(format!("not carried over: {}", logs.join(", ")));
         }
         for (key, value) in &self.section.keys {
             if !KNOWN.contains(&key.as_str()) && !LOGS.contains(&key.as_str()) {
