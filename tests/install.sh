@@ -23,6 +23,7 @@ missing_packages() {
     done
     # Debian's Python makes no virtual environments without this.
     [ "$kind" != tests ] || python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv '
+    [ "$kind" != tests ] || python3 -c 'import jsonschema' 2>/dev/null || printf 'python3-jsonschema '
 }
 
 # The libraries of the test clients come from elsewhere, when their programs are there.

@@ -47,6 +47,7 @@ const LAYERS: [(&str, &[&str]); 33] = [
     ),
     ("src/cli", &["cli", "client", "sys", "wire"]),
     ("src/cli/apply.rs", &["cli", "client", "config", "sys", "wire"]),
+    ("src/cli/config.rs", &["cli", "config", "sys", "wire"]),
     ("src/cli/cert.rs", &["access", "cli", "client", "config", "sys", "tls", "wire"]),
     ("src/cli/user.rs", &["access", "cli", "client", "config", "gateway", "sys", "wire"]),
     ("src/cli/remote.rs", &["cli", "client", "config", "sys", "tls", "wire"]),

@@ -17,6 +17,7 @@ mod canary;
 mod cert;
 mod command;
 mod completions;
+mod config;
 mod config_page;
 mod doctor;
 mod engine;
@@ -112,6 +113,7 @@ const COMMANDS: &[&Command] = &[
     &update::COMMAND,
     &apply::COMMAND,
     &import::COMMAND,
+    &config::COMMAND,
     &remove::COMMAND,
     &signal::COMMAND,
     &wait::COMMAND,

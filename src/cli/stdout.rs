@@ -105,7 +105,6 @@ pub fn value(out: &mut Out, is_json: bool, value: &Value) {
 }
 
 /// A table on a terminal; else a line for each row, its fields set apart by tabs, without the header.
-#[cfg(feature = "gateway")]
 pub fn table<const N: usize>(out: &mut Out, header: [&str; N], rows: Vec<[String; N]>) {
     if out.is_terminal() {
         let all: Vec<_> = [header.map(str::to_owned)].into_iter().chain(rows).collect();

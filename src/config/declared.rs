@@ -42,6 +42,16 @@ pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
     needs::settle(all.declarations, &all.seen)
 }
 
+/// The files of a configuration: itself, or `provost.toml` in its directory, then those beside it.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if path.is_dir() {
+        let main = path.join("provost.toml");
+        let others = in_dir(path)?.into_iter().filter(|file| *file != main);
+        return Ok(main.exists().then(|| main.clone()).into_iter().chain(others).collect());
+    }
+    Ok([vec![path.to_owned()], in_dir(&beside(path))?].concat())
+}
+
 /// The same for the configuration of a service, of which these are the sections; and what was read of the
 /// files beside it.
 pub fn with_beside(path: &Path, sections: Sections<'_>) -> Result<(Vec<Declaration>, Vec<Read>), Error> {

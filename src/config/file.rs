@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::section::{Section, Source};
@@ -29,10 +30,15 @@ pub fn text(path: &Path) -> Result<String, Error> {
 
 /// The table that the whole file is.
 pub fn top<'a>(source: &'a Source<'a>) -> Result<Section<'a>, Error> {
+    Ok(Section::new(source, String::new(), 0, parsed(source)?))
+}
+
+/// The same as a plain table.
+pub fn parsed<'a>(source: &Source<'a>) -> Result<DeTable<'a>, Error> {
     // The parser itself refuses nesting deeper than 80.
     let table = DeTable::parse(source.text).map_err(|e| {
         let message: String = e.message().replace('\n', ", ").chars().take(200).collect();
         source.error(e.span().map_or(0, |span| span.start), &message)
-    })?;
-    Ok(Section::new(source, String::new(), 0, table.into_inner()))
+    });
+    table.map(Spanned::into_inner)
 }

@@ -13,6 +13,7 @@ mod guard;
 #[cfg(feature = "gateway")]
 mod modules;
 mod needs;
+pub mod origin;
 #[cfg(feature = "gateway")]
 pub mod plugins;
 #[cfg(feature = "gateway")]
@@ -20,10 +21,12 @@ mod policy;
 mod processes;
 #[cfg(feature = "gateway")]
 mod providers;
+pub mod reference;
 #[cfg(feature = "gateway")]
 mod registry;
 #[cfg(feature = "gateway")]
 mod remote;
+pub mod schema;
 mod section;
 mod sinks;
 

@@ -27,10 +27,15 @@ impl Source<'_> {
     /// An error at this byte.
     pub fn error(&self, at: usize, message: &str) -> Error {
         let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
+        let line = self.line(at);
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let path = quoted(&self.path.to_string_lossy());
         Error::usage(format!("{path}, line {line}, column {column}: {message}"))
+    }
+
+    /// The line that this byte is in, from 1.
+    pub fn line(&self, at: usize) -> usize {
+        self.text.get(..at).unwrap_or(self.text).matches('\n').count() + 1
     }
 
     /// An error about a value of this file.
@@ -329,7 +334,7 @@ fn json_map(table: DeTable<'_>) -> Map<String, Value> {
 }
 
 /// Dates are texts, as they are written.
-fn json_value(value: DeValue<'_>) -> Value {
+pub fn json_value(value: DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => text.into_owned().into(),
         DeValue::Boolean(is) => is.into(),

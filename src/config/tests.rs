@@ -435,3 +435,36 @@ fn the_documentation_agrees() {
         }
     }
 }
+
+/// The parser gives up long before the stack does.
+#[test]
+fn f7_nesting_without_end_is_refused() {
+    for (open, close) in [("[", "]"), ("{ a = ", " }")] {
+        let depth = 100_000;
+        let text = format!("x = {}1{}", open.repeat(depth), close.repeat(depth));
+        let (message, _) = refusal(&text);
+        assert!(message.starts_with("1, column "), "{message}");
+    }
+    let dotted = format!("{}x = 1", "a.".repeat(100_000));
+    assert!(refusal(&dotted).0.starts_with("1, column "));
+}
+
+#[test]
+fn f8_what_is_doubled_or_huge_or_no_text_is_refused() {
+    for (text, place) in [
+        ("orphans = 'kill'\norphans = 'kill'", "2, column 1"),
+        ("[history]\nkeep = '1d'\n[history]\n", "3, column "),
+        ("[process.a]\ncommand = ['a']\n[process.a]\ncommand = ['b']", "3, column "),
+        ("[history]\nkeep_events = 99999999999999999999999999", "2, column "),
+        ("[history]\nkeep_events = -1", "2, column "),
+        ("[process.a]\ncommand = ['a']\nready_tcp = 18446744073709551617", "3, column "),
+        ("[process.a]\ncommand = [\"a\\u0000b\"]", "1, column "),
+        ("x = \"\\ud800\"", "1, column "),
+    ] {
+        let (message, _) = refusal(text);
+        assert!(message.starts_with(place), "{text}: {message}");
+    }
+    let scratch = Scratch::new();
+    let bad = scratch.file("provost.toml", b"orphans = '\xff'", 0o600);
+    assert!(load(&bad, None).unwrap_err().message.contains("is not UTF-8 text: byte 11"));
+}

@@ -5,7 +5,7 @@ use crate::wire::spec::Spec;
 /// What the name of a variable holds whose value is not shown.
 const SECRET: [&str; 5] = ["PASSWORD", "SECRET", "TOKEN", "KEY", "CREDENTIAL"];
 /// What is shown in place of such a value.
-const HIDDEN: &str = "***";
+pub const HIDDEN: &str = "***";
 
 /// Whether the values of a variable of this name are not for everybody's eyes.
 #[must_use]

@@ -1,0 +1,190 @@
+//! `provost config`: every value of a configuration and where it comes from, and the schema of such a file
+//! for editors. It reads, and asks no service.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cli::arguments::Arguments;
+use crate::cli::command::{Command, job};
+use crate::cli::manual::Positional;
+use crate::cli::session::Session;
+use crate::cli::{state, stdout, text};
+use crate::config::origin::{Origin, Shown, shown};
+use crate::config::schema::schema;
+use crate::sys::system;
+use crate::wire::error::Error;
+use crate::wire::id::quoted;
+
+pub const COMMAND: Command = Command::new("config", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
+    .takes(Positional::OneOf(&["show", "schema"]));
+const SUMMARY: &str = "Show every setting and where it comes from";
+const HELP: &str = "\
+Usage: provost config [show] [--set] [FILE]
+       provost config schema
+
+'show' prints all that can be configured, with the files in conf.d beside: the section, the key, the value,
+and where it comes from, a line of a file or the default. FILE is else the one that 'provost serve' reads.
+Secret values are shown as ***. Nothing is checked beyond TOML: 'provost apply --dry-run' does that.
+
+'schema' prints the JSON Schema of such a file, for editors.
+
+Options:
+      --set                  Only what a file or the environment says
+
+Examples:
+  provost config show --set
+  provost config schema
+";
+
+#[derive(Debug, PartialEq, Eq)]
+enum ConfigArgs {
+    Show { file: Option<PathBuf>, only: Which },
+    Schema,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    All,
+    Set,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<ConfigArgs, Error> {
+    let mut only = Which::All;
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--set" => only = Which::Set,
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    let what = arguments.next_value();
+    let args = match what.as_deref() {
+        None => ConfigArgs::Show { file: None, only },
+        Some("show") => ConfigArgs::Show { file: arguments.next_value().map(PathBuf::from), only },
+        Some("schema") if only == Which::All => ConfigArgs::Schema,
+        Some(other) => {
+            let other = quoted(other);
+            return Err(arguments.usage(format!("there is no 'provost config {}'", other.trim_matches('\''))));
+        }
+    };
+    arguments.no_values()?;
+    Ok(args)
+}
+
+fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
+    let (file, only) = match args {
+        ConfigArgs::Schema => {
+            session.out.line(&serde_json::to_string_pretty(&schema()).expect("it is made of texts"));
+            return Ok(0);
+        }
+        ConfigArgs::Show { file, only } => (file, only),
+    };
+    let is_given = file.is_some();
+    let file = match file {
+        Some(file) => Some(text::absolute("configuration", &file)?),
+        None => state::default_config(),
+    };
+    let rows = shown(file.as_deref())?;
+    let rows: Vec<_> =
+        rows.into_iter().filter(|row| only == Which::All || row.origin != Origin::Default).collect();
+    let places =
+        places(session, file, is_given)?.into_iter().filter(|place| only == Which::All || place.1 != DEFAULT);
+    let mut lines: Vec<[String; 4]> = Vec::new();
+    for (key, from, value) in places {
+        if session.is_json() {
+            session.object(&json!({ "section": "", "key": key, "value": value, "from": from, "file": null, "line": null }));
+        } else {
+            lines.push([String::new(), key.to_owned(), value, from]);
+        }
+    }
+    for row in rows {
+        if session.is_json() {
+            session.object(&object(&row));
+        } else {
+            lines.push([row.section.clone(), row.key.clone(), value(&row), from(&row.origin)]);
+        }
+    }
+    if !session.is_json() {
+        stdout::table(&mut session.out, ["SECTION", "KEY", "VALUE", "FROM"], lines);
+    }
+    Ok(0)
+}
+
+const DEFAULT: &str = "default";
+
+/// What is no key of a file: where the service is reached, what it keeps, and the file itself. Each with
+/// where that comes from.
+fn places(
+    session: &Session,
+    file: Option<PathBuf>,
+    is_given: bool,
+) -> Result<Vec<(&'static str, String, String)>, Error> {
+    let from = |is_given: bool, variable: &str| match env::var_os(variable) {
+        _ if is_given => "command line".to_owned(),
+        Some(value) if !value.is_empty() => format!("environment: {variable}"),
+        Some(_) | None => DEFAULT.to_owned(),
+    };
+    // Those of a user; root's own places are fixed.
+    let user = |variable| if system::euid() == 0 { "" } else { variable };
+    let socket = session.socket()?;
+    let state = state::directory(&socket).map_or_else(|_| "none".to_owned(), |path| shown_path(&path));
+    let config = file.map_or_else(|| "none".to_owned(), |path| shown_path(&path));
+    Ok(vec![
+        ("--socket", from(session.socket.is_some(), "PROVOST_SOCKET"), shown_path(&socket)),
+        ("--state", from(false, user("XDG_STATE_HOME")), state),
+        ("--config", from(is_given, user("XDG_CONFIG_HOME")), config),
+    ])
+}
+
+fn value(row: &Shown) -> String {
+    match (&row.value, &row.origin) {
+        // A sentence of the reference.
+        (Value::String(text), Origin::Default) => text.clone(),
+        (value, _) => text::escaped(&value.to_string()).into_owned(),
+    }
+}
+
+/// Without quotes, so that it can be copied.
+fn shown_path(path: &Path) -> String {
+    text::escaped(&path.to_string_lossy()).into_owned()
+}
+
+fn from(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => DEFAULT.to_owned(),
+        Origin::File { path, line } => format!("{}:{line}", shown_path(path)),
+    }
+}
+
+fn object(row: &Shown) -> Value {
+    let (file, line) = match &row.origin {
+        Origin::Default => (None, None),
+        Origin::File { path, line } => (Some(path.to_string_lossy()), Some(line)),
+    };
+    json!({
+        "section": row.section,
+        "key": row.key,
+        "value": row.value,
+        "from": from(&row.origin),
+        "file": file,
+        "line": line,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_decides() {
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        assert_eq!(parsed(""), Ok(ConfigArgs::Show { file: None, only: Which::All }));
+        let file = Some("a.toml".into());
+        assert_eq!(parsed("show --set a.toml"), Ok(ConfigArgs::Show { file, only: Which::Set }));
+        assert_eq!(parsed("schema"), Ok(ConfigArgs::Schema));
+        for bad in ["a.toml", "schema x", "schema --set", "show a b"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+}
