@@ -232,6 +232,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Missed
         | EventKind::ModuleMissing
         | EventKind::ModuleBack
+        | EventKind::Forked
         | EventKind::TakenOver => false,
     }
 }

@@ -84,6 +84,8 @@ How the process is run:
       --schedule-missed W    What was missed without a service, or by a clock that was set: skip (default),
                              or run it once
       --schedule-jitter D    Each run begins up to so much later, by chance
+      --forking              It puts itself into the background, and ends with 0 when it has
+      --pid-file PATH        ... and this file names the process that goes on there
       --autostart            Start it again with the service, as after a reboot (what has a name)
       --no-autostart         Do not (what has no name)
       --label K=V            Anything to remember; may be repeated

@@ -142,12 +142,12 @@ const IN_FOREGROUND: [(&str, &str); 6] = [
 ];
 
 fn foreground(p: &Process) -> String {
-    let what =
+    const WHAT: &str =
         "it put itself into the background, and what it left behind was ended: run it in the foreground";
     let program = p.command.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
     match IN_FOREGROUND.iter().find(|(name, _)| *name == program) {
-        Some((_, command)) => format!("{what}: {command}"),
-        None => what.to_owned(),
+        Some((_, command)) => format!("{WHAT}: {command}"),
+        None => format!("{WHAT}, or give forking = true and its pid_file"),
     }
 }
 

@@ -159,6 +159,7 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
         }
         ToEngine::NotSpawned { id, run, step, errno } => (id, Msg::NotSpawned { run, step, errno }),
         ToEngine::Exited { id, run, ended } => (id, Msg::Exited { run, ended }),
+        ToEngine::Lost { id, run } => (id, Msg::Lost { run }),
         ToEngine::StopAll { hurry } => return stop_all(engine, hurry),
         ToEngine::Upgrade(outcome) => return engine.upgrades.decided(outcome),
         // Only at the beginning.

@@ -123,6 +123,7 @@ fn end_unknown(
         service,
         cgroup,
         leader: Leader::default(),
+        first_ticks: None,
         leader_gone: true,
         notified: Vec::new(),
         looks: Arc::clone(&context.looks),

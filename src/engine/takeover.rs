@@ -327,6 +327,8 @@ fn receive_list(link: &Link, upgrades: &Upgrades) -> Result<Vec<Listed>, Error> 
             ToEngine::Hello { .. }
             | ToEngine::Spawned { .. }
             | ToEngine::NotSpawned { .. }
+            // The new engine asks again.
+            | ToEngine::Lost { .. }
             | ToEngine::StopAll { .. } => {}
         }
     }

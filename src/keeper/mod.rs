@@ -42,10 +42,12 @@ use crate::sys::cgroup::{Root, name_of_ours};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
+use crate::sys::procfs;
 use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{child as children, clock, memory, procfs, system};
 use crate::wire::error::{Code, Error};
+use crate::wire::id::ProcessId;
 use crate::wire::keeper::{CGROUP_PREFIX, Ended, MESSAGE_LEN, Program, Step, ToEngine, ToKeeper, VERSION};
 use crate::wire::time::Timestamp;
 use crate::wire::upgrade::Version;
@@ -296,6 +298,7 @@ impl Keeper<'_> {
             return;
         }
         let ended = Ended {
+            pid: reaped.pid,
             status: reaped.status,
             user_us: reaped.user_us,
             system_us: reaped.system_us,
@@ -303,9 +306,10 @@ impl Keeper<'_> {
             at: Timestamp::now().0,
             at_mono: clock::now_ms(),
         };
-        // `None` is an orphan that came to us: reaped, and nobody asks for it.
-        if let Some(id) = self.table.ended(reaped.pid, ended) {
-            self.outbox.push(Outgoing::Exited(id));
+        match self.table.ended(ended) {
+            Some(id) => self.outbox.push(Outgoing::Exited(id)),
+            // An orphan that came to us. Nobody asks for it, unless it turns out to be a main process.
+            None => self.table.orphan_ended(ended),
         }
     }
 
@@ -379,6 +383,7 @@ impl Keeper<'_> {
                 // Told at once: while it executes, the engine can prepare.
                 self.flush();
             }
+            ToKeeper::Main { id, run, pid } => self.take_main(id, run, pid),
             ToKeeper::Ack { id, run } => self.table.acknowledge(id, run),
             ToKeeper::Forget { id } => self.table.forget(id),
             ToKeeper::Ready => self.engine_ready(),
@@ -390,6 +395,22 @@ impl Keeper<'_> {
             }
             ToKeeper::Upgrade { id } => self.begin_upgrade(id, fds),
             ToKeeper::NotExecuted { errno } => self.upgrade_engine_not_executed(errno),
+        }
+    }
+
+    /// A process has forked, and this one goes on for it. If we are its parent, we hear of its end.
+    fn take_main(&mut self, id: ProcessId, run: u64, pid: u32) {
+        if !self.table.is_run(id, run) {
+            return;
+        }
+        let ended = self.table.take_orphan(pid);
+        let is_there = children::is_child(pid) || procfs::stat(pid).is_some_and(|stat| !stat.is_zombie());
+        if (ended.is_none() && !is_there) || !self.table.set_main(id, pid) {
+            self.table.unset_main(id);
+            return self.outbox.push(Outgoing::Plain(ToEngine::Lost { id, run }));
+        }
+        if let Some(id) = ended.and_then(|ended| self.table.ended(ended)) {
+            self.outbox.push(Outgoing::Exited(id));
         }
     }
 
@@ -502,7 +523,8 @@ impl Keeper<'_> {
                         let _ = root.cgroup(&name).kill();
                     }
                 }
-                for pid in self.table.pids() {
+                // A main process whose parent is another may have given its number away by now.
+                for pid in self.table.pids().filter(|&pid| children::is_child(pid)) {
                     let _ = children::signal_child(pid, signal::KILL);
                 }
                 self.stop = Stop::Done;

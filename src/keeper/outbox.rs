@@ -10,6 +10,7 @@ use crate::keeper::table::Table;
 use crate::sys::clock;
 use crate::sys::errno::ETOOMANYREFS;
 use crate::sys::pidfd::PidFd;
+use crate::sys::procfs::is_gone;
 use crate::sys::socket::{Blocking, sendmsg};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{Step, ToEngine};
@@ -118,8 +119,12 @@ fn entry(channel: BorrowedFd<'_>, table: &Table, id: ProcessId) -> io::Result<()
     if let Some((stdout, stderr)) = &held.pipes {
         fds.extend([stdout.as_fd(), stderr.as_fd()]);
     }
-    // We are its parent and have not reaped it, so this is certainly the one.
-    let pidfd = if held.pid == 0 { None } else { Some(PidFd::open(held.pid)?) };
+    // We are its parent and have not reaped it, so this is certainly the one. A main process may have another
+    // parent, and be gone: who asked for that knows it by its start time.
+    let pidfd = match held.pid {
+        0 => None,
+        pid => PidFd::open(pid).map(Some).or_else(is_gone)?,
+    };
     fds.extend(pidfd.as_ref().map(AsFd::as_fd));
     sendmsg(channel, &message.encode(), &fds, Blocking::Never)
 }

@@ -1,7 +1,7 @@
 //! What the keeper holds of each process: its memory, its pipes, its number, and its end until the engine has
 //! it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -11,6 +11,9 @@ use crate::wire::keeper::{Ended, Open};
 
 /// Room made at the start, so that the table rarely grows later.
 const CAPACITY: usize = 1024;
+/// How many ends of orphans are remembered: as many programs may put themselves into the background and end
+/// there at once before the engine has heard of the first.
+const ORPHANS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub struct Held {
@@ -42,11 +45,17 @@ impl Held {
 pub struct Table {
     held: HashMap<ProcessId, Held>,
     by_pid: HashMap<u32, ProcessId>,
+    /// The last ends of processes that are none of these, the newest at the end.
+    orphans: VecDeque<Ended>,
 }
 
 impl Table {
     pub fn new() -> Self {
-        Self { held: HashMap::with_capacity(CAPACITY), by_pid: HashMap::with_capacity(CAPACITY) }
+        Self {
+            held: HashMap::with_capacity(CAPACITY),
+            by_pid: HashMap::with_capacity(CAPACITY),
+            orphans: VecDeque::new(),
+        }
     }
 
     /// Holds a process's memory from now on. One that is held already keeps what it has.
@@ -101,9 +110,47 @@ impl Table {
         pidfd
     }
 
-    /// Notes the end of the run with this number; `None`: it is an orphan's.
-    pub fn ended(&mut self, pid: u32, ended: Ended) -> Option<ProcessId> {
-        let id = self.by_pid.remove(&pid)?;
+    /// Whether this is its present run.
+    pub fn is_run(&self, id: ProcessId, run: u64) -> bool {
+        self.held.get(&id).is_some_and(|held| held.run == run)
+    }
+
+    /// Its run is of this process from here on. False: that one is another's.
+    pub fn set_main(&mut self, id: ProcessId, pid: u32) -> bool {
+        if self.by_pid.get(&pid).is_some_and(|of| *of != id) {
+            return false;
+        }
+        self.unset_main(id);
+        let Some(held) = self.held.get_mut(&id) else { return false };
+        (held.pid, held.ended) = (pid, None);
+        self.by_pid.insert(pid, id);
+        true
+    }
+
+    /// The process of its run is not there any more, as far as we are to know.
+    pub fn unset_main(&mut self, id: ProcessId) {
+        if let Some(held) = self.held.get_mut(&id) {
+            self.by_pid.remove(&held.pid);
+            held.pid = 0;
+        }
+    }
+
+    pub fn orphan_ended(&mut self, ended: Ended) {
+        if self.orphans.len() == ORPHANS_MAX {
+            self.orphans.pop_front();
+        }
+        self.orphans.push_back(ended);
+    }
+
+    /// How an orphan of this number has ended, the latest of them.
+    pub fn take_orphan(&mut self, pid: u32) -> Option<Ended> {
+        let at = self.orphans.iter().rposition(|ended| ended.pid == pid)?;
+        self.orphans.remove(at)
+    }
+
+    /// Notes the end of the run of this process; `None`: it is an orphan's.
+    pub fn ended(&mut self, ended: Ended) -> Option<ProcessId> {
+        let id = self.by_pid.remove(&ended.pid)?;
         let held = self.held.get_mut(&id)?;
         held.pid = 0;
         held.ended = Some(ended);

@@ -350,6 +350,17 @@ pub struct Reaped {
     pub max_rss_kib: u64,
 }
 
+/// Whether it is our child, dead or alive, and not reaped: then its number cannot be another's.
+#[must_use]
+pub fn is_child(pid: u32) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: zero is a valid siginfo, and a place for the kernel to write to.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &raw mut info, flags) == 0
+    }
+}
+
 /// Reaps one child that has ended, if there is one.
 pub fn reap() -> io::Result<Option<Reaped>> {
     let mut status = 0;

@@ -28,6 +28,15 @@ const HASHED_LEN: usize = 64 << 10;
 /// The most symbolic links on one path, as in path_resolution(7).
 const LINKS_MAX: u32 = 40;
 
+/// The first `max` bytes of a regular file, and when it was changed, ms since the epoch.
+pub fn beginning(path: &Path, max: u64) -> Result<(Vec<u8>, i64), String> {
+    let file = open(path)?;
+    let meta = file.metadata().map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok((bytes, meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000))
+}
+
 /// A regular file of at most `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     content(&open(path)?, max)

@@ -89,6 +89,8 @@ pub enum EventKind {
     CanaryRolledBack,
     /// A person has ended it.
     CanaryAborted,
+    /// Another process of its tree is its main one from here on.
+    Forked,
 }
 
 /// An event that has no number and no time yet.
@@ -99,7 +101,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 38] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 39] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -138,6 +140,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 38] = [
     (EventKind::CanaryPromoted, v1::EventKind::CanaryPromoted, "canary-promoted"),
     (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
     (EventKind::CanaryAborted, v1::EventKind::CanaryAborted, "canary-aborted"),
+    (EventKind::Forked, v1::EventKind::Forked, "forked"),
 ];
 
 /// The detail of a `Ready` of a run that was ready before.
@@ -197,7 +200,8 @@ impl EventKind {
             | Self::CanaryStarted
             | Self::CanaryPromoted
             | Self::CanaryRolledBack
-            | Self::CanaryAborted => false,
+            | Self::CanaryAborted
+            | Self::Forked => false,
         }
     }
 

@@ -501,6 +501,20 @@ const OWN: &[Field] = &[
         set: |s, v| text(v).map(|group| Arc::make_mut(&mut s.needs).in_group = Some(group)),
     },
     Field {
+        key: "forking",
+        effect: Effect::NextRun,
+        takes: "true: it puts itself into the background",
+        get: |s| s.background.forking.then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.background.forking = is),
+    },
+    Field {
+        key: "pid_file",
+        effect: Effect::NextRun,
+        takes: "an absolute path: the file that names the process which goes on there",
+        get: |s| s.background.pid_file.clone().map(Into::into),
+        set: |s, v| text(v).map(|path| s.background.pid_file = Some(path)),
+    },
+    Field {
         key: "labels",
         effect: Effect::InPlace,
         takes: "a table of strings",

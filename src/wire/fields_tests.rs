@@ -1,6 +1,7 @@
 //! A definition that is shown is read as what it was, and a value of another kind is refused.
 
 use super::*;
+use crate::wire::background::Background;
 use crate::wire::landlock::Landlock;
 use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::Needs;
@@ -71,6 +72,7 @@ fn full() -> Spec {
         missed: Missed::Run,
         jitter: Duration::from_secs(300),
     });
+    spec.background = Background { forking: true, pid_file: Some("/run/a.pid".into()) };
     spec
 }
 

@@ -160,6 +160,7 @@ impl Process {
             stderr: stderr.cast_unsigned(),
             notify: self.notify.unwrap_or(0).cast_unsigned(),
             ended: self.ended.map(|e| internal::ProcessEnd {
+                pid: e.pid,
                 status: e.status,
                 user_us: e.user_us,
                 system_us: e.system_us,
@@ -181,6 +182,7 @@ impl Process {
             pipes: (stdout != 0 && stderr != 0).then_some((stdout, stderr)),
             notify: (w.notify != 0).then(|| fd(w.notify)),
             ended: w.ended.map(|e| Ended {
+                pid: e.pid,
                 status: e.status,
                 user_us: e.user_us,
                 system_us: e.system_us,
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     fn example() -> Handover {
-        let ended = Ended { status: 9, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: 5 };
+        let ended = Ended { pid: 7, status: 9, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: 5 };
         let process = |pid, pipes, ended| Process {
             id: ProcessId::new(),
             run: 7,

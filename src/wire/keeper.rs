@@ -52,6 +52,10 @@ pub enum ToKeeper {
     NotExecuted { errno: i32 },
     /// Hold this socket of the process too: what it says there must outlive this engine. fds: the socket.
     HoldNotify { id: ProcessId },
+    /// The main process of the run is this one from here on: it has forked, and goes on in the background.
+    /// Sent again, it asks how that one has ended. Answered by [`ToEngine::Exited`] once it has, or by
+    /// [`ToEngine::Lost`] if another is its parent, or was.
+    Main { id: ProcessId, run: u64, pid: u32 },
 }
 
 /// From the keeper to the engine.
@@ -100,6 +104,11 @@ pub enum ToEngine {
     },
     /// How the last upgrade stands.
     Upgrade(UpgradeOutcome),
+    /// What [`ToKeeper::Main`] named is not there, and how it ended is not known.
+    Lost {
+        id: ProcessId,
+        run: u64,
+    },
     /// What [`ToKeeper::HoldNotify`] gave, after the entries. fds: the socket.
     Notify {
         id: ProcessId,
@@ -135,6 +144,8 @@ pub struct ByteRange {
 /// How a child ended, as wait4(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Ended {
+    /// Whose end it is; 0: an older program tells, which knows of one process for each run.
+    pub pid: u32,
     /// The raw wait status.
     pub status: i32,
     pub user_us: u64,
@@ -266,6 +277,7 @@ impl Writer {
         (self.u32(e.status.cast_unsigned()).u64(e.user_us).u64(e.system_us).u64(e.max_rss_kib))
             .u64(e.at)
             .u64(e.at_mono)
+            .u32(e.pid)
     }
 }
 
@@ -298,6 +310,7 @@ impl Reader<'_> {
             max_rss_kib: self.u64()?,
             at: self.u64()?,
             at_mono: self.u64()?,
+            pid: self.u32()?,
         })
     }
 }
@@ -323,6 +336,7 @@ impl ToKeeper {
             Self::NotExecuted { errno } => Writer::new(9).u32(errno.cast_unsigned()),
             Self::StopTakes { ms } => Writer::new(10).u64(*ms),
             Self::HoldNotify { id } => Writer::new(11).bytes(id.as_bytes()),
+            Self::Main { id, run, pid } => Writer::new(12).bytes(id.as_bytes()).u64(*run).u32(*pid),
         }
         .buf
     }
@@ -349,6 +363,7 @@ impl ToKeeper {
             9 => Self::NotExecuted { errno: r.u32()?.cast_signed() },
             10 => Self::StopTakes { ms: r.u64()? },
             11 => Self::HoldNotify { id: r.id()? },
+            12 => Self::Main { id: r.id()?, run: r.u64()?, pid: r.u32()? },
             _ => return None,
         })
     }
@@ -386,6 +401,7 @@ impl ToEngine {
                 Writer::new(8).bytes(id.as_bytes()).u32(kind).u32(number.cast_unsigned()).bytes(&before.0)
             }
             Self::Notify { id } => Writer::new(9).bytes(id.as_bytes()),
+            Self::Lost { id, run } => Writer::new(10).bytes(id.as_bytes()).u64(*run),
         }
         .buf
     }
@@ -429,6 +445,7 @@ impl ToEngine {
                 before: Version(r.bytes()?),
             }),
             9 => Self::Notify { id: r.id()? },
+            10 => Self::Lost { id: r.id()?, run: r.u64()? },
             _ => return None,
         })
     }
@@ -441,7 +458,8 @@ mod tests {
     #[test]
     fn every_message_survives() {
         let id = ProcessId::new();
-        let ended = Ended { status: 256, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: u64::MAX };
+        let ended =
+            Ended { pid: 6, status: 256, user_us: 1, system_us: 2, max_rss_kib: 3, at: 4, at_mono: u64::MAX };
         for m in [
             ToKeeper::Hello { version: 1 },
             ToKeeper::Hold { id },
@@ -460,6 +478,7 @@ mod tests {
             ToKeeper::NotExecuted { errno: 8 },
             ToKeeper::StopTakes { ms: 300_000 },
             ToKeeper::HoldNotify { id },
+            ToKeeper::Main { id, run: 3, pid: 4 },
         ] {
             assert_eq!(ToKeeper::decode(&m.encode()), Some(m));
         }
@@ -479,6 +498,7 @@ mod tests {
             ToEngine::Exited { id, run: 3, ended },
             ToEngine::StopAll { hurry: true },
             ToEngine::Notify { id },
+            ToEngine::Lost { id, run: 3 },
             ToEngine::Upgrade(UpgradeOutcome {
                 id: UpgradeId::new(),
                 result: UpgradeResult::NotExecuted { errno: 8 },

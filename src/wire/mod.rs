@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod background;
 pub mod buffer;
 pub mod canary;
 mod change;

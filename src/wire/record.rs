@@ -72,6 +72,11 @@ pub struct Record {
     pub was_ready: bool,
     /// Why the latest run was ended by a probe; empty: it was not.
     pub unfit: String,
+    /// It is to put itself into the background, and has not yet.
+    pub awaits_main: bool,
+    /// When the first process of the run started, in clock ticks since boot, where another is the main one by
+    /// now.
+    pub first_ticks: Option<u64>,
     /// What it last said of itself; empty: nothing.
     pub status: String,
     /// For whom its start waits; empty: for nobody.
@@ -127,6 +132,8 @@ impl Orders {
 // | `deadline`, `deadline_at` | running: until when it has to be ready; stopping: of the grace period, then of |
 // | | SIGKILL; backoff: the next attempt |
 // | `status` | running, stopping |
+// | `awaits_main` | running; a start sets it where the definition says so |
+// | `first_ticks` | running, stopping; a start clears it |
 // | `waits_for`, `is_blocked` | starting, before it is spawned |
 // | `unfit` | of the present run, or of the last one; a start clears it |
 // | `left` | stopped, failed, backoff, and starting until it is spawned |
@@ -253,6 +260,8 @@ impl Record {
             outdated: self.outdated,
             was_ready: self.was_ready,
             unfit: self.unfit.clone(),
+            awaits_main: self.awaits_main,
+            first_ticks: self.first_ticks.unwrap_or(0),
             status: self.status.clone(),
             waits_for: self.waits_for.clone(),
             blocked: self.is_blocked,
@@ -312,6 +321,8 @@ impl Record {
             outdated: w.outdated,
             was_ready: w.was_ready,
             unfit: w.unfit,
+            awaits_main: w.awaits_main,
+            first_ticks: (w.first_ticks != 0).then_some(w.first_ticks),
             status: w.status,
             waits_for: w.waits_for,
             is_blocked: w.blocked,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::wire::background::Background;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 use crate::wire::landlock::Landlock;
@@ -106,6 +107,8 @@ pub struct Spec {
     pub log: Arc<Log>,
     /// When it runs by itself.
     pub schedule: Arc<Schedule>,
+    /// Whether it puts itself into the background.
+    pub background: Background,
 }
 
 /// Where a child's environment starts from.
@@ -219,6 +222,7 @@ impl Spec {
             declared: false,
             log: Arc::default(),
             schedule: Arc::default(),
+            background: Background::default(),
         }
     }
 
@@ -331,7 +335,13 @@ impl Spec {
         self.ready_rules.check()?;
         self.live.as_ref().map_or(Ok(()), Liveness::check)?;
         self.live_rules.check()?;
+        let speaks = self.ready == Some(Readiness::Notify) || self.live == Some(Liveness::Notify);
+        self.background.check(speaks)?;
+        if self.background.forking && self.ready == Some(Readiness::Exit) {
+            return Err(Error::usage("what is ready when it has ended does not go on in the background"));
+        }
         if self.ready.is_none()
+            && !self.background.forking
             && (self.ready_rules.timeout.is_some() || self.ready_rules.fail_line.is_some())
         {
             return Err(Error::usage(
@@ -397,6 +407,8 @@ impl Spec {
             declared: self.declared,
             log: self.log.to_wire(),
             schedule: self.schedule.to_wire(),
+            forking: self.background.forking,
+            pid_file: text(&self.background.pid_file),
         }
     }
 
@@ -444,6 +456,7 @@ impl Spec {
             declared: w.declared,
             log: Arc::new(Log::from_wire(w.log)),
             schedule: Arc::new(Schedule::from_wire(w.schedule)),
+            background: Background { forking: w.forking, pid_file: text(w.pid_file) },
         };
         spec.check()?;
         Ok(spec)

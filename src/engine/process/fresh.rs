@@ -44,6 +44,8 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         internal: false,
         outdated: false,
         was_ready: false,
+        awaits_main: false,
+        first_ticks: None,
         unfit: String::new(),
         status: String::new(),
         waits_for: String::new(),

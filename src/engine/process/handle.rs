@@ -64,6 +64,10 @@ pub enum Msg {
         run: u64,
         ended: Ended,
     },
+    /// From the keeper: the main process is gone, and nobody saw how it ended.
+    Lost {
+        run: u64,
+    },
     /// From the last engine, through the keeper.
     Resume(Inherited),
     /// A time of its schedule may have come, or the clock was set.
@@ -271,7 +275,11 @@ impl Process {
                     Msg::Due => self.put_schedule(Some(Timestamp(Timestamp::now().0 + DUE_AGAIN_MS))),
                     // Something runs that nobody would look after: the next engine takes it over, more slowly
                     // each time.
-                    Msg::Resume(_) | Msg::Spawned { .. } | Msg::NotSpawned { .. } | Msg::Exited { .. } => {
+                    Msg::Resume(_)
+                    | Msg::Spawned { .. }
+                    | Msg::NotSpawned { .. }
+                    | Msg::Exited { .. }
+                    | Msg::Lost { .. } => {
                         panic!("{}", error.message)
                     }
                 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::sys::signal;
+use crate::wire::leader::Leader;
 use crate::wire::probes::Readiness;
 use crate::wire::process::{Exit, StartFailure};
 use crate::wire::spec::{RestartRules, Scope, Spec, StopRules};
@@ -18,15 +19,19 @@ pub struct Rules {
     pub ready_limit: Option<Duration>,
     /// ... which is its end, with success.
     pub is_job: bool,
+    /// Whether it puts itself into the background.
+    pub forks: bool,
 }
 
 impl From<&Spec> for Rules {
     fn from(spec: &Spec) -> Self {
+        let forks = spec.background.forking;
         Self {
+            forks,
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
-            proves_ready: spec.ready.is_some(),
-            ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some()),
+            proves_ready: spec.ready.is_some() || forks,
+            ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some() || forks),
             is_job: spec.ready == Some(Readiness::Exit),
         }
     }
@@ -77,6 +82,8 @@ pub enum Input {
     NewLimit,
     /// A probe says that the run has failed, and why.
     Unfit(String),
+    /// Another process of its tree is its main one from here on; how that is known.
+    Forked(Leader, String),
     /// The process itself ended.
     Exited(Exit),
     /// The process itself ended, and how was not seen.

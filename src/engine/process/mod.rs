@@ -15,6 +15,7 @@ pub mod pipes;
 pub mod prepare;
 pub mod probe;
 pub mod restart;
+pub mod search;
 pub mod standing;
 pub mod state;
 pub mod tree;

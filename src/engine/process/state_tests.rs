@@ -23,6 +23,7 @@ impl Sim {
             proves_ready: false,
             ready_limit: None,
             is_job: false,
+            forks: false,
         };
         Self { record: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
     }
@@ -394,6 +395,29 @@ fn what_is_not_ready_has_so_long_and_may_ask_for_more() {
     sim.put(Input::NewLimit);
     assert_eq!(sim.record.deadline, None, "it was ready in its time");
     assert_eq!(sim.put(Input::Ready).events[0].detail, READY_AGAIN);
+}
+
+#[test]
+fn a_process_that_forks_is_followed_to_its_main_process() {
+    let mut sim = Sim::new(RestartPolicy::Never);
+    (sim.rules.forks, sim.rules.proves_ready) = (true, true);
+    sim.put(Input::Start);
+    sim.put(Input::Spawned { pid: 7 });
+    sim.put(Input::Executed);
+    sim.record.start_ticks = Some(70);
+    assert!(sim.record.awaits_main && !sim.record.ready);
+    let main = Leader { pid: 9, start_ticks: 90 };
+    let Transition { actions, events } = sim.put(Input::Forked(main, "named".into()));
+    assert!(actions.is_empty() && events[0].kind == EventKind::Forked);
+    let record = &sim.record;
+    assert_eq!((record.pid, record.start_ticks, record.first_ticks), (Some(9), Some(90), Some(70)));
+    assert!(!record.awaits_main && record.state == State::Running);
+    // The next one does not make the tree younger, and one that comes too late changes nothing.
+    sim.put(Input::Forked(Leader { pid: 11, start_ticks: 110 }, "said".into()));
+    assert_eq!((sim.record.pid, sim.record.first_ticks), (Some(11), Some(70)));
+    sim.put(Input::Stop(StopOrder::default()));
+    sim.put(Input::Forked(main, "named".into()));
+    assert_eq!(sim.record.pid, Some(11));
 }
 
 #[test]

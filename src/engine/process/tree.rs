@@ -40,6 +40,8 @@ pub struct Tree {
     pub service: Uuid,
     pub cgroup: Option<Cgroup>,
     pub leader: Leader,
+    /// When the first process of the run started, in clock ticks since boot, where the leader is another.
+    pub first_ticks: Option<u64>,
     /// Whether the process itself has ended and been reaped.
     pub leader_gone: bool,
     /// Who got the signal of the present stop: it is of the tree whatever becomes of its parents.
@@ -183,6 +185,15 @@ impl Tree {
         members.iter().filter(|member| is_refused(member)).map(|member| member.identity.pid).collect()
     }
 
+    /// The process of this number, if it is alive and of the tree. An error: there were no means to look.
+    pub fn find(&self, pid: u32) -> io::Result<Option<(Leader, PidFd)>> {
+        let member = match &self.cgroup {
+            Some(cgroup) => checked(pid, |_| cgroup.holds(pid))?,
+            None => self.member(Scope::Tree, pid)?,
+        };
+        Ok(member.map(|member| (member.identity, member.fd)))
+    }
+
     /// Numbers of what is left, for people.
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
         match (scope.killed(), &self.cgroup) {
@@ -252,7 +263,7 @@ impl Tree {
 
     fn is_of(&self, scope: Scope, seen: &Seen, has_number: bool) -> bool {
         let s = &seen.stat;
-        if s.start_ticks < self.leader.start_ticks {
+        if s.start_ticks < self.first_ticks.unwrap_or(self.leader.start_ticks) {
             return false;
         }
         let leader = self.leader.pid;
@@ -351,6 +362,7 @@ mod tests {
             service: Uuid::nil(),
             cgroup: None,
             leader,
+            first_ticks: None,
             leader_gone: false,
             notified: Vec::new(),
             looks: Arc::default(),

@@ -61,6 +61,8 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         landlock: spec.landlock.map(landlock),
         log: spec.log.map(log).transpose()?,
         schedule: spec.schedule.map(schedules::to_wire).transpose()?,
+        forking: spec.forking,
+        pid_file: spec.pid_file,
     })
 }
 
@@ -226,6 +228,8 @@ impl From<&Spec> for api::ProcessSpec {
             landlock: (&spec.landlock).into(),
             log: (*spec.log != Log::default()).then(|| log_rules(&spec.log)),
             schedule: schedules::rules(&spec.schedule),
+            forking: spec.background.forking,
+            pid_file: text(&spec.background.pid_file),
         }
     }
 }

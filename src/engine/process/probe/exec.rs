@@ -51,7 +51,8 @@ impl ExecAttempt {
             };
             match beside::spawn(&mut command(OsStr::from_bytes(candidate.to_bytes()), launch), place) {
                 Ok(child) => {
-                    let tree = Tree { cgroup, notified: Vec::new(), leader_gone: false, ..process.clone() };
+                    let own = Tree { first_ticks: None, leader_gone: false, ..process.clone() };
+                    let tree = Tree { cgroup, notified: Vec::new(), ..own };
                     let pidfd = PidFd::open(child.id());
                     return Self::new(child, pidfd, tree).map_err(|e| format!("cannot look after it: {e}"));
                 }
@@ -185,6 +186,7 @@ mod tests {
             service: uuid::Uuid::nil(),
             cgroup: None,
             leader: Leader::default(),
+            first_ticks: None,
             leader_gone: false,
             notified: Vec::new(),
             looks: std::sync::Arc::default(),

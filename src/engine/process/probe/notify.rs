@@ -32,6 +32,8 @@ pub enum Word {
     Unwell,
     /// It needs so much longer.
     Extend(Duration),
+    /// Its main process has this number.
+    MainPid(u32),
 }
 
 impl NotifySocket {
@@ -87,6 +89,7 @@ fn words(message: &[u8]) -> Vec<Word> {
         ("STATUS", status) => Some(Word::Status(status.chars().filter(|c| !c.is_control()).collect())),
         ("WATCHDOG", "1") => Some(Word::Watchdog),
         ("WATCHDOG", "trigger") => Some(Word::Unwell),
+        ("MAINPID", pid) => Some(Word::MainPid(pid.parse().ok()?)),
         ("EXTEND_TIMEOUT_USEC", us) => Some(Word::Extend(Duration::from_micros(us.parse().ok()?))),
         _ => None,
     };
@@ -113,7 +116,8 @@ mod tests {
 
     #[test]
     fn rubbish_says_nothing() {
-        assert!(words(b"READY\nREADY=0\nEXTEND_TIMEOUT_USEC=-1\n\xff\0=").is_empty());
+        assert!(words(b"READY\nREADY=0\nEXTEND_TIMEOUT_USEC=-1\nMAINPID=-1\nMAINPID=x\n\xff\0=").is_empty());
         assert_eq!(words(b"WATCHDOG=1\nWATCHDOG=trigger"), [Word::Watchdog, Word::Unwell]);
+        assert_eq!(words(b"MAINPID=77"), [Word::MainPid(77)]);
     }
 }

@@ -54,6 +54,11 @@ impl Worker {
     /// It has ended. The kernel tells how, before it was reaped or (from 6.15 on) after that.
     pub(super) fn foreign_ended(&mut self) {
         let Some(process) = &self.foreign else { return self.unreaped_until = None };
+        if !self.record.adopted {
+            // The main process of one that went into the background: the keeper says how, if it is its parent.
+            self.foreign = None;
+            return self.tell_main();
+        }
         let Leader { pid, start_ticks } = self.tree.leader;
         // In this order: it may be reaped in between.
         let status = procfs::unreaped_status(pid, start_ticks).or_else(|| process.exit_status());
@@ -70,6 +75,7 @@ impl Worker {
         self.forget_foreign();
         // What it used was not told.
         let ended = Ended {
+            pid: self.tree.leader.pid,
             status,
             user_us: 0,
             system_us: 0,

@@ -8,6 +8,7 @@
 
 mod answers;
 mod asks;
+mod background;
 mod exit;
 mod foreign;
 mod left_behind;
@@ -31,6 +32,7 @@ use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{Pipes, inodes};
 use crate::engine::process::probe::Probes;
+use crate::engine::process::search::Search;
 use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::Waiting;
@@ -70,6 +72,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         service: process.context.feed.service(),
         cgroup,
         leader: record.leader().unwrap_or_default(),
+        first_ticks: record.first_ticks,
         leader_gone: record.leader_gone,
         notified: Vec::new(),
         looks: Arc::clone(&process.context.looks),
@@ -94,6 +97,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         left_out_for: 0,
         foreign: None,
         unreaped_until: None,
+        search: None,
     };
     worker.run();
 }
@@ -123,10 +127,12 @@ struct Worker {
     was_wanted: (bool, bool),
     /// The last run for which it was told that a time was left out.
     left_out_for: u64,
-    /// The process itself, where it is not the keeper's child.
+    /// The process itself, where it is not the keeper's child, or not the one that the keeper made.
     foreign: Option<PidFd>,
     /// Until when it is waited for that somebody reaps it, which shows how it ended (monotonic ms).
     unreaped_until: Option<u64>,
+    /// What it put into the background is looked for.
+    search: Option<Search>,
 }
 
 impl Worker {
@@ -159,7 +165,12 @@ impl Worker {
             [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let more = [self.pipes.exec_look_at, self.bonds.due(), self.unreaped_until];
         let held = self.held_until();
-        let deadline = deadlines.into_iter().chain(more).chain([held]).flatten().min();
+        let deadline = deadlines
+            .into_iter()
+            .chain(more)
+            .chain([held, self.search.as_ref().map(Search::due)])
+            .flatten()
+            .min();
         let paused = self.pipes.paused_until.is_some() || held.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
         let (stdout, stderr, executed, foreign, rest, probes) = {
@@ -224,6 +235,9 @@ impl Worker {
         if self.bonds.due().is_some_and(|due| due <= now) {
             self.go_if_alone();
         }
+        if self.search.as_ref().is_some_and(|search| search.due() <= now) {
+            self.look_for_main();
+        }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
             self.close_pipes();
@@ -247,8 +261,9 @@ impl Worker {
             }
             Msg::Exited { run, ended } if run == self.record.run => self.exited(ended),
             Msg::Exited { run, .. } => self.acknowledge(run),
+            Msg::Lost { run } if run == self.record.run => self.main_lost(),
             // Of a run that is no longer the present one.
-            Msg::Spawned { .. } | Msg::NotSpawned { .. } => {}
+            Msg::Spawned { .. } | Msg::NotSpawned { .. } | Msg::Lost { .. } => {}
             Msg::Resume(inherited) => self.resume(inherited),
             Msg::Due => self.look_at_schedule(),
         }
@@ -259,6 +274,7 @@ impl Worker {
     fn spawned(&mut self, pid: u32, leader: Leader, pipes: Option<(OwnedFd, OwnedFd)>) {
         self.spawn_pending = false;
         self.tree.leader = leader;
+        self.tree.first_ticks = None;
         self.tree.leader_gone = false;
         self.record.start_ticks = Some(leader.start_ticks).filter(|&ticks| ticks != 0);
         self.record.tree = Some(leader).filter(|leader| leader.pid != 0);
@@ -300,12 +316,19 @@ impl Worker {
     }
 
     fn exited(&mut self, ended: Ended) {
+        if self.is_of_another(&ended) {
+            return;
+        }
         // The end of the exec pipe and the end of the child may come in either order.
         if self.record.start_failure.is_none() && self.process.memory.failure(self.record.run).is_some()
             || self.record.state == State::Starting
         {
             self.executed();
         }
+        if self.is_to_be_followed(&ended) {
+            return self.search_for_main(ended);
+        }
+        self.foreign = None;
         self.drain();
         self.probes.end();
         self.tree.leader_gone = true;
@@ -346,6 +369,7 @@ impl Worker {
                 inputs.extend(self.act(action));
             }
             inputs.extend(self.end_of_waiting());
+            inputs.extend(self.end_of_search());
         }
         if self.record.state.is_at_rest()
             && let Some(cgroup) = &self.tree.cgroup

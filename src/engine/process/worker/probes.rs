@@ -176,6 +176,7 @@ impl Worker {
                 self.is_unfit("it said itself that it is not well");
             }
             Word::Unwell => {}
+            Word::MainPid(pid) => self.said_main(pid),
             Word::Extend(time) => self.apply_quietly(Input::Extend(time.min(DURATION_MAX))),
         }
     }

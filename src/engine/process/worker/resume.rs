@@ -45,12 +45,16 @@ impl Worker {
         if let Some((stdout, stderr)) = pipes {
             self.pipes = Pipes::new(stdout, stderr);
         }
-        if leader.pid != 0 {
+        // A main process that is another's child is known by what is on record alone.
+        if leader.pid != 0 && self.record.first_ticks.is_none() {
             self.tree.leader = leader;
             self.record.tree = Some(leader);
         }
         if self.record.adopted {
             return self.look_after();
+        }
+        if self.record.first_ticks.is_some() && !self.record.leader_gone {
+            return self.resume_main(pid, ended);
         }
         if pid != 0 {
             if self.record.pid.is_none() {

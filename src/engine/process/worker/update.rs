@@ -130,7 +130,7 @@ impl Worker {
     /// what has to show that it is well.
     fn look_again(&mut self, spec: &Spec) {
         self.probes.end();
-        if spec.ready.is_some() || self.record.ready {
+        if spec.ready.is_some() || self.record.ready || self.record.awaits_main {
             self.start_probes();
         } else {
             self.is_ready();
