@@ -68,7 +68,7 @@ instances = 5
 ";
 
 #[test]
-fn only_what_differs_is_touched() {
+fn k3_only_what_differs_is_touched() {
     let service = Service::new();
     service.start(&["--name", "by-hand", "--", "sleep", "1000"]);
     let path = config(&service, FIRST);
@@ -114,7 +114,7 @@ fn only_what_differs_is_touched() {
 }
 
 #[test]
-fn what_is_wrong_in_a_file_changes_nothing() {
+fn k1_what_is_wrong_in_a_file_changes_nothing() {
     let service = Service::new();
     service.start(&["--name", "by-hand", "--", "sleep", "1000"]);
     for (text, code, says) in [
@@ -177,7 +177,7 @@ fn a_service_begins_with_what_is_declared() {
 /// Whatever ends an apply or the engine in the middle: the next apply does what is left, and nothing runs
 /// twice.
 #[test]
-fn an_apply_that_is_killed_is_finished_by_the_next() {
+fn k4_an_apply_that_is_killed_is_finished_by_the_next() {
     let service = Service::new();
     let file = |round: u32| {
         let one =

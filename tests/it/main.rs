@@ -129,11 +129,15 @@ mod i_streams;
 #[cfg(feature = "gateway")]
 mod i_tls;
 mod j_apply;
+mod j_config;
 mod j_declared;
 mod j_example;
+mod j_forking;
 mod j_import;
 mod j_needs;
 mod j_ready;
+mod j_total;
+mod k_guide;
 mod k_habits;
 #[cfg(feature = "gateway")]
 mod k_habits_addressed;
