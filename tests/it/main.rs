@@ -137,6 +137,7 @@ mod j_import;
 mod j_needs;
 mod j_ready;
 mod j_total;
+mod k_container;
 mod k_guide;
 mod k_habits;
 #[cfg(feature = "gateway")]
