@@ -12,12 +12,13 @@ pub const ANY: &str = "*";
 pub const LIST: &str = "[]";
 
 /// Sections whose keys are names, and what each of those takes.
-const NAMES: [(&[&str], &str); 5] = [
+const NAMES: [(&[&str], &str); 6] = [
     (&["local", "group_roles"], ROLE),
     (&["grpc", "certificate_roles"], ROLE),
     (&["grpc", "user_roles"], ROLE),
     (&["grpc", "demo_users"], "string"),
     (&["modules", "namespaces"], "list of strings"),
+    (&["registry", "schemas"], "string"),
 ];
 const ROLE: &str = "`viewer`, `operator`, `admin`";
 

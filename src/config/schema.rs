@@ -116,8 +116,16 @@ fn taken(takes: &str, range: &str) -> Value {
         json!({ "type": "object" })
     } else if begins(&["list of strings", "a list of"]) {
         json!({ "type": "array", "items": { "type": "string" } })
+    } else if begins(&["as those of"]) {
+        // Of several keys, each of its own kind.
+        json!({})
     } else if begins(&["duration", "a duration"]) {
-        json!({ "type": "string", "pattern": DURATION })
+        let span = json!({ "type": "string", "pattern": DURATION });
+        if takes.ends_with("or \"infinity\"") {
+            json!({ "anyOf": [span, { "const": "infinity" }] })
+        } else {
+            span
+        }
     } else if takes == "size" {
         json!({ "type": "string", "pattern": SIZE })
     } else if begins(&["a size"]) {
@@ -217,7 +225,8 @@ mod tests {
     /// The file is what is made; `provost config schema` prints it.
     #[test]
     fn the_file_for_editors_is_up_to_date() {
-        let file = include_str!("../../packaging/provost.schema.json");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/provost.schema.json");
+        let file = std::fs::read_to_string(path).unwrap();
         let made = serde_json::to_string_pretty(&schema()).unwrap();
         assert!(file.trim_end() == made, "provost config schema > packaging/provost.schema.json");
     }
