@@ -42,7 +42,6 @@ use crate::sys::cgroup::{Root, name_of_ours};
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
-use crate::sys::procfs;
 use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
 use crate::sys::{child as children, clock, memory, procfs, system};

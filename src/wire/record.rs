@@ -216,6 +216,16 @@ impl Record {
         self.tree.or(running.map(|(pid, start_ticks)| Leader { pid, start_ticks }))
     }
 
+    /// Its main process is this one from here on.
+    pub fn follow(&mut self, main: Leader) {
+        self.awaits_main = false;
+        // Unknown where it had ended before anybody could look.
+        self.first_ticks = self.first_ticks.or(self.start_ticks).or(Some(1));
+        self.pid = Some(main.pid);
+        self.start_ticks = (main.start_ticks != 0).then_some(main.start_ticks);
+        self.tree = Some(main).filter(|main| main.start_ticks != 0).or(self.tree);
+    }
+
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         internal::Record {

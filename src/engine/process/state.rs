@@ -33,7 +33,6 @@ use crate::engine::process::now::Now;
 use crate::engine::process::restart::{self, Next};
 use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent, READY_AGAIN};
-use crate::wire::leader::Leader;
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::Scope;
@@ -103,7 +102,11 @@ impl Step<'_> {
             Input::Extend(time) => self.extended(time),
             Input::NewLimit => self.limited(),
             Input::Unfit(why) => self.reported_unfit(&why),
-            Input::Forked(main, how) => self.reported_fork(main, &how),
+            Input::Forked(main, how) if self.record.state == State::Running => {
+                self.record.follow(main);
+                self.add_event(EventKind::Forked, &how);
+            }
+            Input::Forked(..) => {}
             Input::Exited(exit) => self.reported_end(Some(exit)),
             Input::Lost => self.reported_end(None),
             Input::TreeEmpty => match self.record.state {
@@ -262,22 +265,6 @@ impl Step<'_> {
         }
     }
 
-    fn reported_fork(&mut self, main: Leader, how: &str) {
-        match self.record.state {
-            State::Running => {
-                let record = &mut *self.record;
-                record.awaits_main = false;
-                // Unknown where it had ended before anybody could look.
-                record.first_ticks = record.first_ticks.or(record.start_ticks).or(Some(1));
-                record.pid = Some(main.pid);
-                record.start_ticks = (main.start_ticks != 0).then_some(main.start_ticks);
-                record.tree = Some(main).filter(|main| main.start_ticks != 0).or(record.tree);
-                self.add_event(EventKind::Forked, how);
-            }
-            State::Starting | State::Stopping | State::Stopped | State::Failed | State::Backoff => {}
-        }
-    }
-
     /// `None`: how it ended was not seen.
     fn reported_end(&mut self, exit: Option<Exit>) {
         match self.record.state {
@@ -352,8 +339,7 @@ impl Step<'_> {
         record.status.clear();
         record.waits_for.clear();
         record.is_blocked = false;
-        record.awaits_main = self.rules.forks;
-        record.first_ticks = None;
+        (record.awaits_main, record.first_ticks) = (self.rules.forks, None);
         record.leader_gone = false;
         record.stuck = false;
         record.outdated = false;

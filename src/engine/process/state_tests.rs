@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::process::fresh::fresh;
 use crate::wire::id::ProcessId;
+use crate::wire::leader::Leader;
 use crate::wire::process::End;
 use crate::wire::spec::{RestartPolicy, RestartRules, StopRules};
 
