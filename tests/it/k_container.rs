@@ -1,5 +1,5 @@
-//! As the first process of a container: it reaps what nobody else is the parent of, and takes that for nobody's
-//! death.
+//! As the first process of a container: it reaps what nobody else is the parent of, and takes that for
+//! nobody's death.
 
 use std::process::Command;
 

@@ -55,7 +55,8 @@ impl Worker {
     pub(super) fn foreign_ended(&mut self) {
         let Some(process) = &self.foreign else { return self.unreaped_until = None };
         if !self.record.adopted {
-            // The main process of one that went into the background: the keeper says how, if it is its parent.
+            // The main process of one that went into the background: the keeper says how, if it is its
+            // parent.
             self.foreign = None;
             return self.tell_main();
         }
