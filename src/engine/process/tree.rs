@@ -189,7 +189,15 @@ impl Tree {
     pub fn find(&self, pid: u32) -> io::Result<Option<(Leader, PidFd)>> {
         let member = match &self.cgroup {
             Some(cgroup) => checked(pid, |_| cgroup.holds(pid))?,
-            None => self.member(Scope::Tree, pid)?,
+            None => {
+                let look = self.looks.look();
+                let found = self.of_scope(Scope::Tree, &look).into_iter().find(|stat| stat.pid == pid);
+                match (found, look.failed) {
+                    (Some(stat), _) => checked(pid, |s| Ok(s.start_ticks == stat.start_ticks))?,
+                    (None, Some(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                    (None, None) => None,
+                }
+            }
         };
         Ok(member.map(|member| (member.identity, member.fd)))
     }
