@@ -72,10 +72,16 @@ impl ModuleProvider for Server {
         let outbox = Arc::new(Outbox::default());
         ctx.spawn(async move {
             let mut bound = Bound { shared, owner, outbox: Arc::clone(&outbox), id: None };
-            let reading = Box::pin(async { bound.read(requests).await });
+            let reading = Box::pin(async {
+                let mut requests = requests;
+                (bound.read(&mut requests).await, requests)
+            });
             let writing = Box::pin(write(&outbox, sink));
             // When the provider has said its last word, what is said to it still goes out.
-            if let Either::Left((status, writing)) = select(reading, writing).await {
+            if let Either::Left(((status, requests), writing)) = select(reading, writing).await {
+                // Requests dropped now cancel the call, and no status arrives: only for who reads nothing.
+                let is_read = status.as_ref().is_none_or(|s| s.code() != RpcStatusCode::RESOURCE_EXHAUSTED);
+                let _kept = is_read.then_some(requests);
                 outbox.end(status);
                 writing.await;
             }
@@ -126,7 +132,7 @@ struct Bound {
 
 impl Bound {
     /// Takes messages until there are no more; why the stream ends, if not well.
-    async fn read(&mut self, mut requests: RequestStream<proto::ControlMessage>) -> Option<RpcStatus> {
+    async fn read(&mut self, requests: &mut RequestStream<proto::ControlMessage>) -> Option<RpcStatus> {
         loop {
             match requests.try_next().await {
                 Ok(Some(message)) => {

@@ -101,6 +101,8 @@ mod i_expected;
 #[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]
+mod i_intruders;
+#[cfg(feature = "gateway")]
 mod i_linear;
 #[cfg(feature = "gateway")]
 mod i_modules;
