@@ -315,7 +315,7 @@ mod tests {
             (registry(Verb::Stop), [no, yes, yes], yes),
             (registry(Verb::Restart), [no, yes, yes], yes),
             (registry(Verb::Reset), [no, yes, yes], yes),
-            (registry(Verb::Permit(None)), [no, yes, yes], yes),
+            (registry(Verb::Permit(None)), [no, yes, yes], no),
             (registry(Verb::Register(Box::new(registration))), [no, no, yes], yes),
             (registry(Verb::Unregister), [no, no, yes], yes),
             (registry(Verb::Initialize), [no, no, yes], yes),

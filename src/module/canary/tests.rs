@@ -211,7 +211,7 @@ fn without_anybody_else_nothing_goes_back() {
         canary.look(&only, at(0));
         assert!(canary.shown(&only, 0).next.contains("takes all calls"));
         if is_aborted {
-            canary.abort("uid 1", &only, at(1));
+            canary.abort_by("uid 1", &only, at(1));
         } else {
             calls(&mut canary, "a", MIN_CALLS, MIN_CALLS, 1);
             canary.look(&only, at(1));
@@ -235,7 +235,7 @@ fn it_can_be_aborted_at_each_step() {
             calls(&mut canary, "b", MIN_CALLS / 2, 0, WINDOW + 1);
         }
         news(&mut canary);
-        canary.abort("uid 7", &seen, at(WINDOW + 2));
+        canary.abort_by("uid 7", &seen, at(WINDOW + 2));
         let back: &[&str] = if steps == 0 {
             &["aborted", "rolled-back a"]
         } else {
@@ -272,7 +272,7 @@ fn a_canary_goes_on_from_its_note_with_the_trial_begun_again() {
     assert_eq!((&*a.standing, a.calls, a.mean_latency_us), ("promoted", 20, 4000));
     assert_eq!(again.due(), Some(5 + WINDOW));
     // One that has ended holds its version back as before.
-    again.abort("uid 1", &seen, at(6));
+    again.abort_by("uid 1", &seen, at(6));
     let mut third = Track::default();
     again.shown(&[], 0).into_iter().for_each(|shown| third.restore(shown, 10, at(7)));
     assert_eq!(third.standing(&member("a", "2")), Standing::Held);
@@ -286,7 +286,7 @@ fn another_canary_lets_its_own_version_in_and_keeps_others_out() {
     for version in ["2", "3"] {
         track.begin(CanaryOrder { version: version.into(), ..order() }, "uid 0", 1, at(0));
         track.look(&seen, at(0));
-        track.abort("uid 0", &seen, at(1));
+        track.abort_by("uid 0", &seen, at(1));
         track.look(&seen, at(1));
     }
     assert_eq!([track.standing(&seen[2]), track.standing(&seen[3])], [Standing::Held; 2]);
@@ -296,7 +296,7 @@ fn another_canary_lets_its_own_version_in_and_keeps_others_out() {
     assert_eq!([track.standing(&seen[2]), track.standing(&seen[3])], [Standing::OnTrial, Standing::Held]);
     // Those that are held are nobody to go back to.
     let held = [seen[2].clone(), seen[3].clone()];
-    track.abort("uid 0", &held, at(3));
+    track.abort_by("uid 0", &held, at(3));
     assert_eq!(track.standing(&seen[2]), Standing::Usual);
 }
 
@@ -308,7 +308,7 @@ fn no_more_versions_are_held_than_may_be() {
         let seen = [member("old", "1"), member("new", &version)];
         track.begin(CanaryOrder { version, ..order() }, "uid 0", n, at(0));
         track.look(&seen, at(0));
-        track.abort("uid 0", &seen, at(1));
+        track.abort_by("uid 0", &seen, at(1));
     }
     assert!(track.shown(&[], 0).len() <= 18, "{}", track.shown(&[], 0).len());
     assert_eq!(track.standing(&member("x", "v39")), Standing::Held);
@@ -358,7 +358,7 @@ proptest! {
                     let some: Vec<&str> = some.into_iter().map(|n| names[n]).collect();
                     seen = group(&some);
                 }
-                Event::Abort if canary.is_running() => canary.abort("uid 0", &seen, at(now)),
+                Event::Abort if canary.is_running() => canary.abort_by("uid 0", &seen, at(now)),
                 Event::Abort => {}
             }
             canary.look(&seen, at(now));

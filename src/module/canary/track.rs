@@ -76,7 +76,7 @@ impl Track {
     }
 
     /// Ends the one that runs; whether there was one.
-    pub fn abort(&mut self, by: &str, seen: &[Seen], now: Now) -> bool {
+    pub fn abort_by(&mut self, by: &str, seen: &[Seen], now: Now) -> bool {
         let seen = self.without_held(seen);
         let Some(running) = self.running() else { return false };
         running.abort(by, &seen, now);

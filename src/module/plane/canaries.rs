@@ -39,7 +39,7 @@ impl Plane {
     pub fn abort_canary(&mut self, namespace: &str, by: &str, now_ms: u64) -> Result<(), CanaryRefused> {
         let seen = self.seen(namespace);
         let track = self.canaries.get_mut(namespace).ok_or(CanaryRefused::NotRunning)?;
-        if !track.abort(by, &seen, now(now_ms)) {
+        if !track.abort_by(by, &seen, now(now_ms)) {
             return Err(CanaryRefused::NotRunning);
         }
         self.touch(namespace);
