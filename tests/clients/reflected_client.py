@@ -150,6 +150,11 @@ assert call("ProviderHealth", target=app)["status"] == "PROVIDER_HEALTH_STATUS_O
 assert [provider["target"]["alias"] for provider in call("ListProviders")["providers"]] == ["app"]
 call("ResetProvider", target=app)
 assert call("ReplaceProvider", target=app)["provider"]["pid"] != started["pid"]
+permit = call("PermitCall", target=app)["permit"]["id"]
+call("ReportCall", permit=permit, outcome="CALL_OUTCOME_OK")
+refused("NOT_FOUND", "ReportCall", permit=permit, outcome="CALL_OUTCOME_OK")
+value = call("CallChain", targets=[{"alias": "nobody"}, app], path=["pid"])
+assert value["target"]["alias"] == "app" and value["value"]["value"], value
 call("StopProvider", target=app)
 
 other = {"alias": "other"}

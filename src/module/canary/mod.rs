@@ -362,7 +362,7 @@ impl Canary {
     }
 
     /// Ends it as somebody wants.
-    pub fn abort(&mut self, by: &str, seen: &[Seen], now: Now) {
+    pub fn abort_by(&mut self, by: &str, seen: &[Seen], now: Now) {
         by.clone_into(&mut self.cause);
         self.step(What::Aborted, "", &format!("by {by}"), now);
         self.go_back(seen, now);

@@ -79,7 +79,7 @@ impl Track {
     pub fn abort_by(&mut self, by: &str, seen: &[Seen], now: Now) -> bool {
         let seen = self.without_held(seen);
         let Some(running) = self.running() else { return false };
-        running.abort(by, &seen, now);
+        running.abort_by(by, &seen, now);
         true
     }
 
