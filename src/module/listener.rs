@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use grpcio::{ChannelBuilder, EnvBuilder, Environment, ServerBuilder};
-use rustls::ServerConfig;
 
 use crate::meter::unfinished::Budget;
+use crate::module::credentials::Credentials;
 use crate::module::owner::Owner;
 use crate::module::plain_listener::{PlainLimits, PlainListener};
 use crate::module::server::Server as Answers;
@@ -37,15 +37,15 @@ pub fn open(address: SocketAddr, is_secured: bool) -> Result<TcpListener, Error>
 }
 
 /// Serves what connects, on a thread of its own, until the process ends.
-pub fn run(listener: TcpListener, tls: Option<Arc<ServerConfig>>, shared: &Arc<Shared>) -> Result<(), Error> {
+pub fn run(listener: TcpListener, tls: Option<Credentials>, shared: &Arc<Shared>) -> Result<(), Error> {
     let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
     let failed = |e: io::Error| Error::failed("start a thread", &e);
     let (calls_max, message_len_max) = (CALLS_MAX as u32, MESSAGE_LEN_MAX as u64);
-    if let Some(tls) = tls {
+    if let Some(credentials) = tls {
         let unfinished = Budget::default();
         let parts = Arc::new(ServerParts { env, arguments, calls_max, message_len_max, unfinished });
         let shared = Arc::clone(shared);
-        let accepting = move || tls_listener::accept_all(&listener, &tls, &parts, &shared);
+        let accepting = move || tls_listener::accept_all(&listener, credentials, &parts, &shared);
         return thread::spawn("modules", accepting).map(drop).map_err(failed);
     }
     let answers = Answers { shared: Arc::clone(shared), owner: Owner::default() };

@@ -4,7 +4,7 @@
 //! | thread | where | owns | woken by |
 //! |---|---|---|---|
 //! | `modules` | `plain_listener.rs` | the listening socket, all connections without TLS | they, their gRPC server |
-//! | the same | `tls_listener.rs` | the listening socket, how many are connected | connections |
+//! | the same | `tls_listener.rs` | the listening socket, who is connected | connections, files of certificates that change |
 //! | `modules-conn` | `tls_listener.rs` | one connection with TLS and its gRPC server | its two sockets |
 //! | `grpc-N` | `server.rs` | registrations and control streams | the C core |
 //! | `modules-time` | `shared.rs` | nothing | the next deadline, what changes it |
@@ -23,6 +23,7 @@ mod call;
 mod canaries;
 mod canary;
 mod convert;
+mod credentials;
 mod executor;
 mod executors;
 mod helpers;
@@ -49,12 +50,12 @@ use std::sync::Arc;
 
 use crate::module::batch::Outcome;
 use crate::module::call::call;
+use crate::module::credentials::Credentials;
 use crate::module::notes::Notes;
 use crate::module::plane::connection::Module;
 use crate::module::settings::ModuleSettings;
 use crate::module::shared::{Say, Shared, Tell};
 use crate::sys::thread;
-use crate::tls::material;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleBatch;
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo};
@@ -75,7 +76,7 @@ impl Modules {
     ) -> Result<(Self, Option<SocketAddr>), Error> {
         let Some(address) = settings.listen else { return Ok((Self { shared: None }, None)) };
         settings.notices.iter().for_each(|notice| say(notice));
-        let tls = settings.tls.as_ref().map(material::server).transpose()?;
+        let tls = settings.tls.map(Credentials::read).transpose()?;
         let listener = listener::open(address, tls.is_some())?;
         let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say, tell));
         let threads: [(_, fn(&Shared)); 3] = [

@@ -15,6 +15,7 @@ use crate::guard::slots::{Slot, SlotLimits, Slots};
 use crate::meter::complaint::complaint;
 use crate::meter::unfinished::Budget;
 use crate::meter::{FrameMeter, Quotas};
+use crate::module::credentials::{Credentials, Live};
 use crate::module::owner::Owner;
 use crate::module::server::Server as Answers;
 use crate::module::shared::Shared;
@@ -53,21 +54,28 @@ pub struct ServerParts {
 /// Lets providers in until the process ends.
 pub fn accept_all(
     listener: &TcpListener,
-    tls: &Arc<ServerConfig>,
+    mut credentials: Credentials,
     parts: &Arc<ServerParts>,
     shared: &Arc<Shared>,
 ) {
     let slots = Slots::new(LIMITS);
-    let mut shut_until = None;
+    let mut shut_until: Option<u64> = None;
     loop {
         // Shut, the listener is not looked at: it would be ready all the time.
         let looked_at = shut_until.is_none().then(|| listener.as_fd());
-        let _ = poll::wait(&mut [PollFd::maybe(looked_at, PollFd::readable)], shut_until);
+        let mut fds = [PollFd::maybe(looked_at, PollFd::readable), PollFd::readable(credentials.as_fd())];
+        let _ = poll::wait(&mut fds, shut_until.into_iter().chain(credentials.due_ms()).min());
+        let now_ms = clock::now_ms();
+        credentials.look(now_ms).into_iter().for_each(|line| shared.say(&line));
+        if shut_until.is_some_and(|at| now_ms < at) {
+            continue;
+        }
         let let_in = || -> io::Result<()> {
             while let Some((tcp, address)) = next_connection(|| listener.accept())? {
                 let Some(slot) = slots.take(address.ip()) else { continue };
                 let connection = Connection {
-                    tls: Arc::clone(tls),
+                    tls: credentials.server(),
+                    live: credentials.live(),
                     parts: Arc::clone(parts),
                     shared: Arc::clone(shared),
                     address: address.ip(),
@@ -82,6 +90,7 @@ pub fn accept_all(
 
 struct Connection {
     tls: Arc<ServerConfig>,
+    live: Live,
     parts: Arc<ServerParts>,
     shared: Arc<Shared>,
     address: IpAddr,
@@ -100,6 +109,9 @@ impl Connection {
             Ok((tunnel, peer)) => {
                 let say = |why: &dyn std::fmt::Display| {
                     self.shared.say(&format!("modules: {} ({}): {why}", self.address, peer.shown()));
+                };
+                let Some(_entered) = self.live.enter(&peer, tunnel.closer()) else {
+                    return say(&"refused: its certificate is not let in any more");
                 };
                 match self.carry(tunnel, &peer) {
                     Ok(ended) => complaint(&ended)

@@ -1,12 +1,14 @@
 //! The module plane beyond this machine: mutual TLS, and namespaces that belong to certificates.
 
+use std::fs;
+
 use provost::tls::material::{self, Files};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::g_hoard::Hoarder;
 use crate::h2::Peer;
-use crate::harness::{SOON, wait};
-use crate::plane::Plane;
+use crate::harness::{SOON, Scratch, wait};
+use crate::plane::{Plane, certificates};
 
 fn host_says(plane: &Plane, what: &str) -> bool {
     let output = plane.service.cli(&["output", "provost.host"]);
@@ -64,4 +66,45 @@ fn half_requests_of_a_provider_are_bounded_and_the_log_says_so() {
     wait::until("the log says why", SOON, || {
         host_says(&plane, "connection ended: it sent too much of requests that it did not end")
     });
+}
+
+#[test]
+fn renewed_files_are_read_and_only_who_was_revoked_is_ended() {
+    let (plane, files) = Plane::secured_with("", |dir| {
+        for name in ["gone", "other"] {
+            certificates(dir, &["init", "--client", name]);
+        }
+        // So there is a list from the start.
+        certificates(dir, &["revoke", &format!("{dir}/gone.pem")]);
+    });
+    let dir = files.path().to_str().expect("the path is text");
+    let others = Scratch::new();
+    for (from, to) in [("ca.pem", "ca.pem"), ("other.pem", "client.pem"), ("other.key", "client.key")] {
+        fs::copy(files.path().join(from), others.path().join(to)).expect("both are ours");
+    }
+    let own = [("CERTIFICATES", dir)];
+    let other = [("CERTIFICATES", others.path().to_str().expect("the path is text"))];
+    let (revoked, kept) = (plane.outside(&["one"], &own), plane.outside(&["two"], &other));
+    // Another certificate of the service: nobody is ended, and the next one comes in with it.
+    for name in ["server.pem", "server.key"] {
+        fs::remove_file(files.path().join(name)).expect("it is there");
+    }
+    certificates(dir, &["init"]);
+    wait::until("it is read", SOON, || host_says(&plane, "modules: certificates are read again"));
+    let next = plane.outside(&["three"], &other);
+    let id_of = |all: &[Value], namespace: &str| {
+        all.iter().find(|c| c["namespace"] == namespace).map(|c| c["id"].clone())
+    };
+    let before = plane.connections();
+    assert_eq!(before.len(), 3);
+    certificates(dir, &["revoke", &format!("{dir}/client.pem")]);
+    wait::until("its connection is ended", SOON, || host_says(&plane, "1 connections ended of providers"));
+    wait::until("its modules are gone", SOON, || plane.connections().len() == 2);
+    let refused = plane.begin(&["one"], &own).end(SOON);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    for (provider, namespace) in [(&kept, "two"), (&next, "three")] {
+        assert_eq!(plane.call(&format!("{namespace}.who"), &json!({})), provider.pid());
+        assert_eq!(id_of(&plane.connections(), namespace), id_of(&before, namespace));
+    }
+    drop(revoked);
 }

@@ -28,6 +28,14 @@ pub fn provider(address: &str, args: &[&str], variables: &[(&str, &str)]) -> Run
     Running::new(command)
 }
 
+/// `provost cert`, in this directory.
+#[track_caller]
+pub fn certificates(dir: &str, args: &[&str]) {
+    let mut command = Command::new(binary());
+    command.arg("cert").args(&args[..1]).args(["--dir", dir]).args(&args[1..]);
+    run(command, SOON).expect(0);
+}
+
 /// A service with a module plane, and its providers as processes of its own.
 pub struct Plane {
     pub service: Service,
@@ -55,11 +63,15 @@ impl Plane {
     /// With mutual TLS, on all addresses: its certificates, and those of the client `client.provost`, are in
     /// the directory that is returned, too.
     pub fn secured(settings: &str) -> (Self, Scratch) {
+        Self::secured_with(settings, |_| ())
+    }
+
+    /// The same, with more done in that directory before the service begins.
+    pub fn secured_with(settings: &str, prepare: impl FnOnce(&str)) -> (Self, Scratch) {
         let (files, port) = (Scratch::new(), free_port());
         let dir = files.path().to_str().expect("the path is text").to_owned();
-        let mut init = Command::new(binary());
-        init.args(["cert", "init", "--dir", &dir]);
-        run(init, SOON).expect(0);
+        certificates(&dir, &["init"]);
+        prepare(&dir);
         let config = files.file("provost.toml");
         let text =
             format!("[modules]\nlisten = '0.0.0.0:{port}'\ntls = true\ncertificates = '{dir}'\n{settings}");
