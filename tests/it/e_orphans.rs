@@ -293,10 +293,12 @@ fn an_adopted_process_goes_on_writing() {
 fn who_writes_to_a_run_that_is_over_goes_on() {
     let (service, config) = with_policy("adopt", Options::new().without_cgroups());
     let (file, name) = (config.file("written"), nap(31));
-    let write = format!("while printf %1000s x; do echo >>{file}; done # {name}");
-    let id = service.start(&["--", "sh", "-c", &format!("setsid env -i sh -c '{write}' & exit 0")]);
+    let write = format!("while printf %1000s x; do echo >>{file}'$PROVOST_RUN'; done # {name}");
+    // It ends when the writer has no mark any more: until then that is of its tree, and ended with it.
+    let written = format!("while [ ! -s {file}$PROVOST_RUN ]; do sleep 0.01; done");
+    let id = service.start(&["--", "sh", "-c", &format!("setsid env -i sh -c '{write}' & {written}")]);
     service.cli(&["wait", &id]).expect(0);
-    let len = || fs::metadata(&file).map_or(0, |meta| meta.len());
+    let len = || fs::metadata(format!("{file}1")).map_or(0, |meta| meta.len());
     let goes_on = || {
         // Twenty pipes full.
         let before = len();
