@@ -70,6 +70,11 @@ impl Worker {
         search.go_on(now);
     }
 
+    /// Before a run: what is in the file now is of an earlier one, however young it is.
+    pub(super) fn note_old_pid_file(&mut self, path: Option<&str>) {
+        self.old_pid_file = path.and_then(|path| files::beginning(path.as_ref(), PID_FILE_LEN).ok());
+    }
+
     fn named(&self, path: &str) -> Named {
         let (bytes, changed_at) = match files::beginning(path.as_ref(), PID_FILE_LEN) {
             Ok(found) => found,
@@ -84,11 +89,12 @@ impl Worker {
             Ok(Some((main, pidfd))) => Named::Main(main, pidfd),
             Err(e) => Named::Nobody(format!("names pid {pid}, which cannot be looked at: {e}")),
             Ok(None) => {
+                let is_of_before = self.old_pid_file.as_ref() == Some(&(bytes, changed_at));
                 let is_there = procfs::stat(pid).is_some_and(|stat| !stat.is_zombie());
                 let begun = self.record.started_at.map_or(0, |at| at.0).saturating_sub(FILE_TIME_MS);
                 if is_there {
                     Named::Nobody(format!("names pid {pid}, which is not of it"))
-                } else if u64::try_from(changed_at).is_ok_and(|at| at >= begun) {
+                } else if !is_of_before && u64::try_from(changed_at).is_ok_and(|at| at >= begun) {
                     Named::Gone(pid)
                 } else {
                     Named::Nobody(format!("is old: pid {pid} is gone"))

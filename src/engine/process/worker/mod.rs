@@ -98,6 +98,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         foreign: None,
         unreaped_until: None,
         search: None,
+        old_pid_file: None,
     };
     worker.run();
 }
@@ -133,6 +134,8 @@ struct Worker {
     unreaped_until: Option<u64>,
     /// What it put into the background is looked for.
     search: Option<Search>,
+    /// What was in its pid file when the present run began, and since when (ms).
+    old_pid_file: Option<(Vec<u8>, i64)>,
 }
 
 impl Worker {
@@ -434,6 +437,7 @@ impl Worker {
         }
         self.note_others();
         let spec = self.process.spec();
+        self.note_old_pid_file(spec.background.pid_file.as_deref());
         let more = self.prepare_probes(&spec)?;
         let (process, context) = (&self.process, &self.process.context);
         let mut launch = self.prepare(&spec, &more)?;
