@@ -25,7 +25,8 @@
 //!   the first connection on this machine.
 //! * [`host`] holds the [`provider`]s: executables that give out configuration values over gRPC. It listens
 //!   for the same frames as the engine, beside it, and reaches processes through the client library, so the
-//!   engine knows nothing of providers. The engine runs it when a client asks for it.
+//!   engine knows nothing of providers. It makes the probes by gRPC, too. The engine runs it when a client or
+//!   such a probe asks for it.
 //! * [`cli`] and other programs talk to the engine through [`Client`], a typed call for every request: over
 //!   the unix socket, or from another machine through its gateway.
 //!
@@ -153,7 +154,7 @@
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `tls`, `rpc`, `client`, `sdk`, `schema` |
 //! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `guard`, `tls`, `meter`, `rpc`, `sdk` |
-//! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `client`, `provider`, `registry`, `module` |
+//! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `rpc`, `client`, `provider`, `registry`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
@@ -178,6 +179,7 @@
 //! | `log-old` | `engine/logs/old.rs` | old files of logs, while there is something to do | a rotation |
 //! | `sink-NAME` | `engine/history/sinks/worker.rs` | what is on its way to one sink | new events, one deadline |
 //! | `grpc-wait` | `engine/internal.rs` | nothing; there until somebody connects for gRPC on this machine | that connection |
+//! | `host-run` | `engine/context.rs` | nothing; there until the host executes that a probe by gRPC needs | the host's start |
 //! | `drain` | `engine/drain.rs` | pipes of runs that are over, while somebody writes to them | output |
 //! | `ended` | `engine/ended.rs` | nothing; forgets what has ended and has no name | a process that comes to rest, one deadline |
 //! | `internal` | `engine/internal.rs` | what the service runs for itself, if anything | those processes, an upgrade's end |

@@ -34,7 +34,10 @@ const LAYERS: [(&str, &[&str]); 34] = [
     ("src/provider", &["client", "provider", "rpc", "schema", "sdk", "sys", "tls", "wire"]),
     ("src/registry", &["client", "guard", "provider", "registry", "sys", "wire"]),
     ("src/module", &["guard", "meter", "module", "rpc", "sdk", "sys", "tls", "wire"]),
-    ("src/host", &["access", "client", "host", "listener", "module", "provider", "registry", "sys", "wire"]),
+    (
+        "src/host",
+        &["access", "client", "host", "listener", "module", "provider", "registry", "rpc", "sys", "wire"],
+    ),
     ("src/guard", &["guard", "sys"]),
     ("src/meter", &["guard", "meter", "rpc", "sys", "tls"]),
     ("src/gateway", &["access", "client", "gateway", "guard", "meter", "rpc", "sys", "tls", "wire"]),

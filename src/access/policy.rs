@@ -40,6 +40,8 @@ pub fn needs(request: &Request) -> Role {
         }
         // It decides who else comes in.
         Request::Reload => Role::Admin,
+        // It connects to what it is told.
+        Request::GrpcProbe(_) => Role::Admin,
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected => Role::Viewer,
             ModuleCall::Call(_) | ModuleCall::Batch(_) => Role::Operator,
@@ -137,6 +139,7 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
         | Request::Health
         | Request::Module(_)
         | Request::Registry(_)
+        | Request::GrpcProbe(_)
         | Request::Provider(_) => OwnRule::NotAsked,
     }
 }
@@ -169,6 +172,7 @@ pub fn verb(request: &Request) -> &'static str {
         Request::GrpcListener => "take the socket for gRPC",
         Request::GatewaySetup { .. } => "take what the gateway works with",
         Request::Reload => "reload the configuration",
+        Request::GrpcProbe(_) => "probe by gRPC",
         Request::Module(call) => match call {
             ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected => "list modules",
             ModuleCall::Call(_) | ModuleCall::Batch(_) => "call a module",
@@ -229,6 +233,7 @@ mod tests {
     use super::*;
     use crate::wire::audit::{AuditLog, Note};
     use crate::wire::canary::CanaryOrder;
+    use crate::wire::grpc_probe::GrpcProbe;
     use crate::wire::id::{ProcessId, UpgradeId};
     use crate::wire::module::ModuleBatch;
     use crate::wire::module::ModuleOrder;
@@ -241,7 +246,7 @@ mod tests {
     use crate::wire::spec::{Scope, Spec};
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 29;
+    const REQUESTS: usize = 30;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -267,6 +272,7 @@ mod tests {
         let drain = ModuleCall::Drain { connection, reason, deadline: Duration::ZERO };
         let canary = |call| Request::Module(ModuleCall::Canary(call));
         let registry = |verb| Request::Registry(RegistryCall { whom: Whom::All(None), verb });
+        let probe = GrpcProbe { end: "127.0.0.1:1".to_owned(), timeout: Duration::ZERO };
         let (kind, labels) = ("process".to_owned(), Vec::new());
         let registration = Registration { kind, definition: Definition::default(), labels };
         let (yes, no) = (true, false);
@@ -297,6 +303,7 @@ mod tests {
             (Request::GrpcListener, [no, no, yes], no),
             (Request::GatewaySetup { listens: true }, [no, no, yes], no),
             (Request::Reload, [no, no, yes], yes),
+            (Request::GrpcProbe(probe), [no, no, yes], no),
             (Request::Upgrade(Upgrade { id: UpgradeId::new(), path: None }), [no, no, yes], yes),
             (Request::Host, [yes, yes, yes], no),
             (Request::Module(ModuleCall::List), [yes, yes, yes], no),

@@ -11,6 +11,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
+use crate::config;
 use crate::config::origin::{Origin, Shown, shown};
 use crate::config::schema::schema;
 use crate::sys::system;
@@ -26,7 +27,8 @@ Usage: provost config [show] [--set] [FILE]
 
 'show' prints all that can be configured, with the files in conf.d beside: the section, the key, the value,
 and where it comes from, a line of a file or the default. FILE is else the one that 'provost serve' reads.
-Secret values are shown as ***. Nothing is checked beyond TOML: 'provost apply --dry-run' does that.
+Secret values are shown as ***. What 'provost apply' or the service would refuse is named behind them, with
+the same words and exit code.
 
 'schema' prints the JSON Schema of such a file, for editors.
 
@@ -86,6 +88,7 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
         None => state::default_config(),
     };
     let rows = shown(file.as_deref())?;
+    let checked = file.as_deref().map_or(Ok(()), |file| check(file, session));
     let rows: Vec<_> =
         rows.into_iter().filter(|row| only == Which::All || row.origin != Origin::Default).collect();
     let places =
@@ -108,7 +111,17 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
     if !session.is_json() {
         stdout::table(&mut session.out, ["SECTION", "KEY", "VALUE", "FROM"], lines);
     }
-    Ok(0)
+    checked.map(|()| 0)
+}
+
+/// As apply reads it, then as the service does.
+fn check(file: &Path, session: &Session) -> Result<(), Error> {
+    config::processes(file)?;
+    if file.is_dir() {
+        return Ok(());
+    }
+    let state = session.socket().and_then(|socket| state::directory(&socket)).ok();
+    config::load(file, state.as_deref()).map(drop)
 }
 
 const DEFAULT: &str = "default";

@@ -54,6 +54,8 @@ How the process is run:
       --ready-notify         ... when it says READY=1 at NOTIFY_SOCKET, as sd_notify(3) does
       --ready-http URL       ... when http://ADDRESS:PORT/PATH answers with 200 to 399
       --ready-exec COMMAND   ... when /bin/sh -c COMMAND ends with 0
+      --ready-grpc END       ... when 127.0.0.1:PORT or unix:/PATH says by grpc.health.v1 that it serves;
+                             END#SERVICE asks for one of its services
       --ready-exit           ... when it has ended with success: a job that others wait for
       --ready-timeout D      Not ready by then: the run has failed
       --fail-line TEXT       A line of its output with this: the run has failed, at once
@@ -66,6 +68,7 @@ How the process is run:
       --live-tcp PORT        It is well as long as this port takes connections
       --live-http URL        ... as this URL answers with 200 to 399
       --live-exec COMMAND    ... as this ends with 0
+      --live-grpc END        ... as this says by gRPC that it serves
       --live-notify          ... as it says WATCHDOG=1 in each interval
       --live-interval D      Between two probes (10s)
       --live-attempt D       How long one may take (1s)

@@ -198,7 +198,8 @@ impl RemoteLink {
             | Request::GrpcListener
             | Request::GatewaySetup { .. }
             | Request::Reload
-            | Request::Announce(_) => {
+            | Request::Announce(_)
+            | Request::GrpcProbe(_) => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));
             }

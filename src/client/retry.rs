@@ -58,6 +58,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::GrpcListener
         | Request::GatewaySetup { .. }
         | Request::Reload
+        | Request::GrpcProbe(_)
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Module(
             ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected | ModuleCall::Drain { .. },
@@ -106,6 +107,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Remove(_)
         | Request::Stream(_)
         | Request::Follow(_)
+        | Request::GrpcProbe(_)
         | Request::Provider(_)
         | Request::Module(_)
         | Request::Registry(_)

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -21,7 +22,7 @@ use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
 use crate::sys::socket::{Blocking, sendmsg};
-use crate::sys::system;
+use crate::sys::{system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::{CGROUP_PREFIX, ToKeeper};
@@ -61,6 +62,8 @@ pub struct Context {
     pub stopping: AtomicBool,
     /// For who looks after what has ended.
     pub ended: Ended,
+    /// Who probes by gRPC.
+    pub host: Arc<HostWay>,
     /// How many starts have no executing program yet.
     pub starting: AtomicUsize,
 }
@@ -130,6 +133,50 @@ impl Ended {
         if self.is_awaited.load(Ordering::Acquire) && self.is_awaited.swap(false, Ordering::AcqRel) {
             let thread = self.thread.lock().clone();
             thread.iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// The way to the host of providers, which is run when somebody wants it.
+pub struct HostWay {
+    /// Where it listens.
+    pub socket: PathBuf,
+    run: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    is_begun: AtomicBool,
+}
+
+impl fmt::Debug for HostWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostWay").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl HostWay {
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket, run: OnceLock::new(), is_begun: AtomicBool::new(false) }
+    }
+
+    /// Once, when the engine is there: how it is run, which may wait until its program executes.
+    pub fn is_run_by(&self, run: Box<dyn Fn() + Send + Sync>) {
+        // Only the first counts.
+        let _ = self.run.set(run);
+    }
+
+    /// Has it run, by a thread that is there for that (`host-run`): who wants it goes on meanwhile.
+    pub fn want(self: &Arc<Self>) {
+        if self.run.get().is_none() || self.is_begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let way = Arc::clone(self);
+        let begun = thread::spawn("host-run", move || {
+            if let Some(run) = way.run.get() {
+                run();
+            }
+            way.is_begun.store(false, Ordering::Release);
+        });
+        if begun.is_err() {
+            // Whoever wants it says so again.
+            self.is_begun.store(false, Ordering::Release);
         }
     }
 }

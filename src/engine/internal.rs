@@ -24,6 +24,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::{GATEWAY, ProcessId};
 use crate::wire::probes::Readiness;
 use crate::wire::process::{End, State};
+use crate::wire::provider::HOST;
 use crate::wire::record::Record;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::Spec;
@@ -132,6 +133,16 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
         None => make(engine, spec.clone())?,
     };
     ask(&process, Ask::Start, CAUSE).error.map_or(Ok(()), Err)
+}
+
+/// Has the host of providers run, for a probe; who wants it asks again.
+pub fn run_host(engine: &Weak<Engine>) {
+    let Some(engine) = engine.upgrade().filter(|engine| !engine.context.is_stopping()) else { return };
+    if let Err(e) = run_on_demand(&engine, HOST) {
+        engine.context.say(&format!("no probe by gRPC can be made: {}", e.message));
+        // Not at the pace of the probes.
+        let _ = poll::wait(&mut [], Some(clock::now_ms() + RETRY_MS));
+    }
 }
 
 /// Runs the gateway once somebody connects to the socket for gRPC on this machine; from then on it is kept

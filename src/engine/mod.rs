@@ -73,6 +73,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let engine = Arc::new(engine);
     // Nobody else has it yet.
     let _ = engine.itself.set(Arc::downgrade(&engine));
+    let ours = Arc::downgrade(&engine);
+    engine.context.host.is_run_by(Box::new(move || internal::run_host(&ours)));
     keep_history(&engine, &sinks, opened)?;
     logs::start(&engine.context, &engine.table).map_err(no_thread)?;
     schedules::start(&engine.context, &engine.table).map_err(no_thread)?;

@@ -230,7 +230,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use super::*;
-    use crate::engine::context::{Ended, Link, Notify};
+    use crate::engine::context::{Ended, HostWay, Link, Notify};
     use crate::engine::feed::Feed;
     use crate::engine::log_queue::LogQueue;
     use crate::engine::memory::Memory;
@@ -267,6 +267,7 @@ mod tests {
             stopping: AtomicBool::new(false),
             ended: Ended::default(),
             starting: AtomicUsize::new(0),
+            host: Arc::new(HostWay::new(dir.join("host.sock"))),
         };
         let opened = Opened::open(dir).unwrap();
         context.feed.begin(opened.loaded.service, 0, &[]);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::engine::audit_memory::AuditMemory;
-use crate::engine::context::{Context, Ended, Link, Notify};
+use crate::engine::context::{Context, Ended, HostWay, Link, Notify};
 use crate::engine::feed::{Feed, LEN as FEED_LEN};
 use crate::engine::log_queue::LogQueue;
 use crate::engine::memory::Memory;
@@ -133,6 +133,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         stopping: AtomicBool::new(false),
         ended: Ended::default(),
         starting: AtomicUsize::new(0),
+        host: Arc::new(HostWay::new(options.gateway.host.clone())),
     });
     let table = Table::default();
     let mut taken = open_listed(&context, listed)?;

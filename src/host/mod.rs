@@ -16,6 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+mod probe;
+
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -194,6 +196,7 @@ impl Service for Host {
                 self.record(&envelope, &who, result.as_ref().err());
                 result.map_or_else(Reply::Error, Reply::Module)
             }
+            Request::GrpcProbe(probe) => probe::check(probe).map_or_else(Reply::Error, |()| Reply::Done),
             _ => Reply::Error(
                 Error::new(Code::Refused, "the host answers only about providers and modules")
                     .hint("the engine's socket is beside this one"),

@@ -4,6 +4,9 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::sys::cerr;
 use crate::sys::socket::PeerCredentials;
@@ -88,12 +91,35 @@ pub fn connect_at_once(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// Connects to the unix socket of this path, or fails: also where its queue is full, for which connect(2)
+/// would wait. The stream does not block.
+pub fn connect_to_socket_at_once(path: &Path) -> io::Result<UnixStream> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: the descriptor that is returned is new and ours; the address lives through the call, holds the
+    // path and the NUL behind it, and its length is its own.
+    unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let socket = OwnedFd::from_raw_fd(cerr(libc::socket(libc::AF_UNIX, kind, 0))?);
+        let mut to: libc::sockaddr_un = std::mem::zeroed();
+        to.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        if bytes.len() >= to.sun_path.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (place, byte) in to.sun_path.iter_mut().zip(bytes) {
+            *place = byte.cast_signed();
+        }
+        let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        cerr(libc::connect(socket.as_raw_fd(), (&raw const to).cast(), len))?;
+        Ok(UnixStream::from(socket))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
     use std::os::fd::AsFd;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
     #[test]
     fn a_datagram_names_its_sender() {
@@ -104,6 +130,28 @@ mod tests {
         let (len, sender) = receive(b.as_fd(), &mut bytes).unwrap();
         assert_eq!((&bytes[..len], sender.unwrap().pid), (&b"hello"[..], std::process::id()));
         assert_eq!(receive(b.as_fd(), &mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_not_waited_for() {
+        let dir = std::env::temp_dir().join(format!("provost-full-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut connected = Vec::new();
+        let error = loop {
+            match connect_to_socket_at_once(&path) {
+                Ok(stream) => connected.push(stream),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!((error.kind(), connected.is_empty()), (io::ErrorKind::WouldBlock, false));
+        drop(listener);
+        let error = connect_to_socket_at_once(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        std::fs::remove_dir_all(&dir).unwrap();
+        let error = connect_to_socket_at_once(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Request {
             | Self::Follow(_)
             | Self::AuditLog(_)
             | Self::Announce(_)
+            | Self::GrpcProbe(_)
             | Self::Host
             | Self::GrpcListener
             | Self::GatewaySetup { .. } => return None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::sys::limits;
+use crate::wire::grpc_probe::GrpcEnd;
 use crate::wire::probes::{HttpUrl, Liveness, Readiness, THRESHOLD_MAX};
 use crate::wire::spec::{Rlimit, Spec};
 use crate::wire::values::{duration, duration_text, size};
@@ -47,6 +48,11 @@ pub(in crate::wire) fn threshold(value: &Value) -> Result<u32, String> {
 pub(in crate::wire) fn url(value: &Value) -> Result<String, String> {
     let url = text(value)?;
     HttpUrl::parse(&url).map(|_| url).map_err(|e| format!("a URL of an address of this kind: {}", e.message))
+}
+
+pub(in crate::wire) fn grpc_end(value: &Value) -> Result<String, String> {
+    let end = text(value)?;
+    GrpcEnd::parse(&end).map(|_| end).map_err(|e| format!("a server of this kind: {}", e.message))
 }
 
 pub(in crate::wire) fn names_value(names: &[String]) -> Option<Value> {
@@ -103,8 +109,8 @@ pub(in crate::wire) fn limit((resource, value): &(String, String)) -> Result<Rli
 #[must_use]
 pub fn alternatives(key: &str) -> &'static [&'static str] {
     let all: [&'static [&'static str]; 2] = [
-        &["ready_line", "ready_tcp", "ready_notify", "ready_http", "ready_exec", "ready_exit"],
-        &["live_tcp", "live_http", "live_exec", "live_notify"],
+        &["ready_line", "ready_tcp", "ready_notify", "ready_http", "ready_exec", "ready_exit", "ready_grpc"],
+        &["live_tcp", "live_http", "live_exec", "live_notify", "live_grpc"],
     ];
     all.into_iter().find(|keys| keys.contains(&key)).unwrap_or_default()
 }

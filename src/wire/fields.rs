@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::wire::field::{Effect, Field};
 use crate::wire::field_values::{
-    DURATION, LIMITS, THRESHOLD, flag, limit, limit_text, live, names_value, pairs, pairs_value, ready, span,
-    text, texts, threshold, time, url,
+    DURATION, LIMITS, THRESHOLD, flag, grpc_end, limit, limit_text, live, names_value, pairs, pairs_value,
+    ready, span, text, texts, threshold, time, url,
 };
 use crate::wire::log_fields::LOG_FIELDS;
 use crate::wire::needs::OnDependency;
@@ -334,6 +334,13 @@ const OWN: &[Field] = &[
         set: |s, v| ready(s, Readiness::Exec(texts(v)?)),
     },
     Field {
+        key: "ready_grpc",
+        effect: Effect::InPlace,
+        takes: "a server that says by grpc.health.v1 that it serves: \"127.0.0.1:PORT\" or \"unix:/PATH\", #SERVICE",
+        get: |s| if let Some(Readiness::Grpc(end)) = &s.ready { Some(end.clone().into()) } else { None },
+        set: |s, v| ready(s, Readiness::Grpc(grpc_end(v)?)),
+    },
+    Field {
         key: "ready_exit",
         effect: Effect::InPlace,
         takes: "true: it is a job, ready when it has ended with success",
@@ -419,6 +426,13 @@ const OWN: &[Field] = &[
         takes: "a list of strings: a program that ends with 0, and its arguments",
         get: |s| if let Some(Liveness::Exec(c)) = &s.live { Some(c.clone().into()) } else { None },
         set: |s, v| live(s, Liveness::Exec(texts(v)?)),
+    },
+    Field {
+        key: "live_grpc",
+        effect: Effect::InPlace,
+        takes: "a server that says by grpc.health.v1 that it serves: \"127.0.0.1:PORT\" or \"unix:/PATH\", #SERVICE",
+        get: |s| if let Some(Liveness::Grpc(end)) = &s.live { Some(end.clone().into()) } else { None },
+        set: |s, v| live(s, Liveness::Grpc(grpc_end(v)?)),
     },
     Field {
         key: "live_notify",

@@ -90,7 +90,7 @@ fn again(spec: &Spec) -> Spec {
 fn every_field_of_a_spec_is_shown_and_read() {
     assert_eq!(again(&full()), full());
     let shown = FIELDS.iter().filter(|field| (field.get)(&full()).is_some()).count();
-    assert_eq!(shown, FIELDS.len() - 8, "all but five of six kinds of readiness, and three of four of life");
+    assert_eq!(shown, FIELDS.len() - 10, "all but six of seven kinds of readiness, and four of five of life");
     let mut other = full();
     for ready in [
         Readiness::Line("up".into()),
@@ -98,13 +98,17 @@ fn every_field_of_a_spec_is_shown_and_read() {
         Readiness::Http("http://127.0.0.1:1/".into()),
         Readiness::Exec(vec!["a".into(), "b c".into()]),
         Readiness::Exit,
+        Readiness::Grpc("127.0.0.1:1#a.B".into()),
     ] {
         other.ready = Some(ready);
         assert_eq!(again(&other), other);
     }
-    for live in
-        [Liveness::Http("http://127.0.0.1:1/".into()), Liveness::Exec(vec!["a".into()]), Liveness::Notify]
-    {
+    for live in [
+        Liveness::Http("http://127.0.0.1:1/".into()),
+        Liveness::Exec(vec!["a".into()]),
+        Liveness::Notify,
+        Liveness::Grpc("unix:/a".into()),
+    ] {
         other.live = Some(live);
         assert_eq!(again(&other), other);
     }
@@ -147,6 +151,8 @@ fn values_of_another_kind_are_refused() {
         ("ready_tcp", 0.into()),
         ("ready_http", "https://127.0.0.1/".into()),
         ("ready_exec", "a b".into()),
+        ("ready_grpc", "10.0.0.1:1".into()),
+        ("live_grpc", "unix:a".into()),
         ("ready_successes", 0.into()),
         ("live_failures", 1001.into()),
     ] {

@@ -15,6 +15,7 @@ pub mod field;
 pub mod field_values;
 pub mod fields;
 pub mod frame;
+pub mod grpc_probe;
 pub mod handover;
 pub mod health;
 pub mod host;

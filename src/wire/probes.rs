@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::wire::error::Error;
+use crate::wire::grpc_probe::{self, GrpcEnd};
 use crate::wire::id::quoted;
 use crate::wire::proto::v1;
 use crate::wire::time::{DURATION_MAX, millis};
@@ -33,6 +34,8 @@ pub enum Readiness {
     Exec(Vec<String>),
     /// It has ended with success: a job that others wait for.
     Exit,
+    /// This server says by grpc.health.v1 that it is serving, see [`GrpcEnd`].
+    Grpc(String),
 }
 
 /// What shows that a process is still well.
@@ -46,6 +49,8 @@ pub enum Liveness {
     Exec(Vec<String>),
     /// It says WATCHDOG=1 at least once in each interval.
     Notify,
+    /// As with readiness.
+    Grpc(String),
 }
 
 /// How readiness is looked for.
@@ -155,6 +160,7 @@ impl Readiness {
                 let address = HttpUrl::parse(url).ok()?.address;
                 address.ip().is_loopback().then(|| address.port())
             }
+            Self::Grpc(end) => GrpcEnd::parse(end).ok()?.port(),
             Self::Line(_) | Self::Notify | Self::Exec(_) | Self::Exit => None,
         }
     }
@@ -165,6 +171,7 @@ impl Readiness {
             Self::Tcp(port) => check_port(*port),
             Self::Http(url) => HttpUrl::parse(url).map(drop),
             Self::Exec(command) => check_command(command),
+            Self::Grpc(end) => grpc_probe::check(end),
             Self::Notify | Self::Exit => Ok(()),
         }
     }
@@ -179,6 +186,7 @@ impl Readiness {
                 Self::Http(url) => By::Http(url.clone()),
                 Self::Exec(command) => By::Exec(v1::ProbeCommand { command: command.clone() }),
                 Self::Exit => By::Exit(true),
+                Self::Grpc(end) => By::Grpc(end.clone()),
             }),
         }
     }
@@ -193,6 +201,7 @@ impl Readiness {
             Some(By::Http(url)) => Some(Self::Http(url)),
             Some(By::Exec(exec)) => Some(Self::Exec(exec.command)),
             Some(By::Exit(true)) => Some(Self::Exit),
+            Some(By::Grpc(end)) => Some(Self::Grpc(end)),
         })
     }
 }
@@ -203,6 +212,7 @@ impl Liveness {
             Self::Tcp(port) => check_port(*port),
             Self::Http(url) => HttpUrl::parse(url).map(drop),
             Self::Exec(command) => check_command(command),
+            Self::Grpc(end) => grpc_probe::check(end),
             Self::Notify => Ok(()),
         }
     }
@@ -215,6 +225,7 @@ impl Liveness {
                 Self::Http(url) => By::Http(url.clone()),
                 Self::Exec(command) => By::Exec(v1::ProbeCommand { command: command.clone() }),
                 Self::Notify => By::Notify(true),
+                Self::Grpc(end) => By::Grpc(end.clone()),
             }),
         }
     }
@@ -227,6 +238,7 @@ impl Liveness {
             Some(By::Http(url)) => Some(Self::Http(url)),
             Some(By::Exec(exec)) => Some(Self::Exec(exec.command)),
             Some(By::Notify(true)) => Some(Self::Notify),
+            Some(By::Grpc(end)) => Some(Self::Grpc(end)),
         })
     }
 }

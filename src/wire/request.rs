@@ -9,6 +9,7 @@ use prost::Message;
 use crate::wire::audit::{AuditLog, Note};
 use crate::wire::error::Error;
 use crate::wire::event::Event;
+use crate::wire::grpc_probe::GrpcProbe;
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::module::ModuleCall;
 use crate::wire::proto::v1::request::Body;
@@ -84,6 +85,8 @@ pub enum Request {
     Reload,
     /// About modules: of the host.
     Module(ModuleCall),
+    /// How a server of gRPC is: of the host, asked by the engine.
+    GrpcProbe(GrpcProbe),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -361,6 +364,7 @@ impl Request {
             Self::GatewaySetup { listens } => Body::GatewaySetup(*listens),
             Self::Reload => Body::Reload(true),
             Self::Module(call) => Body::Module(call.to_wire()),
+            Self::GrpcProbe(probe) => Body::GrpcProbe(probe.to_wire()),
         }
     }
 
@@ -429,6 +433,7 @@ impl Request {
             Body::GatewaySetup(listens) => Self::GatewaySetup { listens },
             Body::Reload(_) => Self::Reload,
             Body::Module(call) => Self::Module(ModuleCall::from_wire(call)?),
+            Body::GrpcProbe(probe) => Self::GrpcProbe(GrpcProbe::from_wire(probe)?),
         })
     }
 }

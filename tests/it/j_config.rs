@@ -120,6 +120,17 @@ fn every_value_is_shown_with_where_it_comes_from() {
     assert!(lines.iter().all(|line| !line.ends_with("default")), "{lines:?}");
     // The service's own values are there without any file.
     assert!(config(&["show"]).expect(0).out().contains("history\tkeep\t\"30d\"\tdefault"));
+    // What apply and the service refuse, with their words, behind what stands there.
+    fs::write(&path, "[process.web]\ncommand = [\"web\"]\nrestrt = \"always\"\n").unwrap();
+    let shown = config(&["show", "--set", &path]);
+    assert!(shown.expect(2).out().contains("process.web\trestrt\t\"always\""));
+    assert!(shown.err().contains("line 3, column 1: unknown key 'restrt' in [process.web]"), "{shown:?}");
+    assert!(shown.err().contains("the nearest key there is: restart"), "{shown:?}");
+    let mut apply = Command::new(binary());
+    apply.args(["apply", "--dry-run", &path]);
+    assert_eq!(cli::run(apply, Duration::from_secs(20)).expect(2).err(), shown.err());
+    fs::write(&path, "[history]\nkeep = \"5 weeks\"\n").unwrap();
+    assert!(config(&["show", &path]).expect(2).err().contains("line 2"));
     fs::write(&path, "orphans = [").unwrap();
     assert!(
         config(&["show", &path]).expect(2).err().contains("line 1"),

@@ -135,6 +135,8 @@ mod j_config;
 mod j_declared;
 mod j_example;
 mod j_forking;
+#[cfg(feature = "gateway")]
+mod j_grpc;
 mod j_import;
 mod j_needs;
 mod j_ready;

@@ -154,8 +154,8 @@ impl Engine {
                 Ok(Reply::Done)
             }
             Request::Announce(events) => self.announced(events),
-            Request::Provider(_) | Request::Registry(_) | Request::Module(_) => {
-                let e = Error::new(Code::Refused, "the engine knows nothing of providers and modules");
+            Request::Provider(_) | Request::Registry(_) | Request::Module(_) | Request::GrpcProbe(_) => {
+                let e = Error::new(Code::Refused, "the engine knows nothing of providers, modules and gRPC");
                 Err(e.hint("their host does, at its own socket, which 'provost provider' finds").into())
             }
             // A note is nothing but its line in the audit.

@@ -24,6 +24,7 @@ pub(super) fn readiness(probe: api::ReadinessProbe) -> Result<v1::Ready, Invalid
         Some(Probe::HttpUrl(url)) => By::Http(url),
         Some(Probe::Exec(exec)) => By::Exec(command(exec)),
         Some(Probe::Exit(true)) => By::Exit(true),
+        Some(Probe::Grpc(end)) => By::Grpc(end),
         None | Some(Probe::Notify(false) | Probe::Exit(false)) => return Err(unknown("spec.readiness")),
     };
     Ok(v1::Ready { by: Some(by) })
@@ -37,6 +38,7 @@ pub(super) fn liveness(probe: api::LivenessProbe) -> Result<v1::Live, Invalid> {
         Some(Probe::HttpUrl(url)) => By::Http(url),
         Some(Probe::Exec(exec)) => By::Exec(command(exec)),
         Some(Probe::Notify(true)) => By::Notify(true),
+        Some(Probe::Grpc(end)) => By::Grpc(end),
         None | Some(Probe::Notify(false)) => return Err(unknown("spec.liveness")),
     };
     Ok(v1::Live { by: Some(by) })
@@ -76,6 +78,7 @@ impl From<&Readiness> for api::ReadinessProbe {
             Readiness::Http(url) => Probe::HttpUrl(url.clone()),
             Readiness::Exec(command) => Probe::Exec(api::ProbeCommand { command: command.clone() }),
             Readiness::Exit => Probe::Exit(true),
+            Readiness::Grpc(end) => Probe::Grpc(end.clone()),
         };
         Self { probe: Some(probe) }
     }
@@ -89,6 +92,7 @@ impl From<&Liveness> for api::LivenessProbe {
             Liveness::Http(url) => Probe::HttpUrl(url.clone()),
             Liveness::Exec(command) => Probe::Exec(api::ProbeCommand { command: command.clone() }),
             Liveness::Notify => Probe::Notify(true),
+            Liveness::Grpc(end) => Probe::Grpc(end.clone()),
         };
         Self { probe: Some(probe) }
     }

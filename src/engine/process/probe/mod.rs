@@ -3,6 +3,7 @@
 //! looked at while nothing is due: output, messages and ends wake the thread by themselves.
 
 pub mod exec;
+pub mod grpc;
 pub mod line;
 pub mod net;
 pub mod notify;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crate::engine::process::probe::line::LineProbe;
 use crate::engine::process::probe::notify::NotifySocket;
-use crate::engine::process::probe::repeated::{Pace, Repeated, StartExec, Target, text};
+use crate::engine::process::probe::repeated::{Means, Pace, Repeated, Target, text};
 use crate::ring::Ring;
 use crate::sys::poll::PollFd;
 use crate::wire::probes::{HttpUrl, Liveness, Readiness};
@@ -21,7 +22,7 @@ use crate::wire::time::millis;
 
 /// Between two probes of readiness, where the definition does not say: over the network.
 const NET_INTERVAL: Duration = Duration::from_millis(50);
-/// ... and by a program.
+/// ... and by another program: one of its own, or the host by gRPC.
 const EXEC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All that is looked at for one process.
@@ -75,6 +76,7 @@ fn target(ready: &Readiness) -> Option<(Target, Duration)> {
         Readiness::Tcp(port) => Some((Target::Tcp(*port), NET_INTERVAL)),
         Readiness::Http(url) => HttpUrl::parse(url).ok().map(|url| (Target::Http(url), NET_INTERVAL)),
         Readiness::Exec(command) => Some((Target::Exec(command.clone()), EXEC_INTERVAL)),
+        Readiness::Grpc(end) => Some((Target::Grpc(end.clone()), EXEC_INTERVAL)),
         Readiness::Line(_) | Readiness::Notify | Readiness::Exit => None,
     }
 }
@@ -100,7 +102,9 @@ impl Probes {
         self.ready = spec.ready.as_ref().and_then(|ready| match ready {
             Readiness::Line(text) => Some(Ready::Line(LineProbe::new(text, output_from))),
             Readiness::Notify | Readiness::Exit => Some(Ready::ByItself),
-            Readiness::Tcp(_) | Readiness::Http(_) | Readiness::Exec(_) => target(ready).map(repeated),
+            Readiness::Tcp(_) | Readiness::Http(_) | Readiness::Exec(_) | Readiness::Grpc(_) => {
+                target(ready).map(repeated)
+            }
         });
         self.successes = rules.successes;
         let fail_line = rules.fail_line.as_ref().filter(|_| self.ready.is_some());
@@ -144,6 +148,7 @@ impl Probes {
             Some(Liveness::Tcp(port)) => repeated(Target::Tcp(*port)),
             Some(Liveness::Http(url)) => HttpUrl::parse(url).ok().map(Target::Http).and_then(repeated),
             Some(Liveness::Exec(command)) => repeated(Target::Exec(command.clone())),
+            Some(Liveness::Grpc(end)) => repeated(Target::Grpc(end.clone())),
             Some(Liveness::Notify) => Some(Live::Watchdog { interval: rules.interval, due: first }),
         };
     }
@@ -190,9 +195,9 @@ impl Probes {
     }
 
     /// Does what is due.
-    pub fn go_on(&mut self, now: u64, taken: &[u64], exec: StartExec<'_>) -> Option<Finding> {
+    pub fn go_on(&mut self, now: u64, taken: &[u64], means: &Means<'_>) -> Option<Finding> {
         if let Some(Ready::Repeated(probe)) = &mut self.ready {
-            match probe.go_on(now, taken, exec) {
+            match probe.go_on(now, taken, means) {
                 Some(Ok(())) => probe.in_a_row += 1,
                 Some(Err(_)) => probe.in_a_row = 0,
                 None => {}
@@ -202,7 +207,7 @@ impl Probes {
             }
         }
         if let Some(probe) = &mut self.recheck {
-            match probe.go_on(now, taken, exec) {
+            match probe.go_on(now, taken, means) {
                 Some(Ok(())) => probe.in_a_row = 0,
                 Some(Err(_)) => probe.in_a_row += 1,
                 None => {}
@@ -213,7 +218,7 @@ impl Probes {
         }
         match &mut self.live {
             Some(Live::Repeated(probe)) => {
-                match probe.go_on(now, &[], exec) {
+                match probe.go_on(now, &[], means) {
                     Some(Ok(())) => probe.in_a_row = 0,
                     Some(Err(_)) => probe.in_a_row += 1,
                     None => {}

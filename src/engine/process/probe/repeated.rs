@@ -1,10 +1,14 @@
-//! A probe that is made again and again, at its pace: over the network, or by a program.
+//! A probe that is made again and again, at its pace: over the network, by a program, or by the host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::context::HostWay;
 use crate::engine::process::probe::exec::ExecAttempt;
+use crate::engine::process::probe::grpc::{GrpcAttempt, MARGIN_MS, Unseen};
 use crate::engine::process::probe::net::{NetAttempt, is_listened_to};
 use crate::sys::poll::PollFd;
+use crate::wire::grpc_probe::GrpcEnd;
 use crate::wire::probes::HttpUrl;
 use crate::wire::time::millis;
 
@@ -14,6 +18,8 @@ pub enum Target {
     Tcp(u16),
     Http(HttpUrl),
     Exec(Vec<String>),
+    /// As the definition has it.
+    Grpc(String),
 }
 
 /// How often.
@@ -24,8 +30,12 @@ pub struct Pace {
     pub attempt: Duration,
 }
 
-/// Starts the program of a probe, as the process would be started.
-pub type StartExec<'a> = &'a dyn Fn(&[String]) -> Result<ExecAttempt, String>;
+/// Who makes what a thread cannot make by itself.
+pub struct Means<'a> {
+    /// Starts the program of a probe, as the process would be started.
+    pub exec: &'a dyn Fn(&[String]) -> Result<ExecAttempt, String>,
+    pub host: &'a Arc<HostWay>,
+}
 
 #[derive(Debug)]
 pub struct Repeated {
@@ -46,6 +56,20 @@ pub struct Repeated {
 enum Attempt {
     Net(NetAttempt),
     Exec(ExecAttempt),
+    Grpc(GrpcAttempt),
+}
+
+/// Why there is no attempt.
+enum NotBegun {
+    /// It has failed at once.
+    Failed(String),
+    Unseen(Unseen),
+}
+
+impl From<String> for NotBegun {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
 }
 
 impl Repeated {
@@ -63,24 +87,28 @@ impl Repeated {
             None => Vec::new(),
             Some(Attempt::Net(attempt)) => vec![attempt.poll_fd()],
             Some(Attempt::Exec(attempt)) => attempt.poll_fds(),
+            Some(Attempt::Grpc(attempt)) => vec![attempt.poll_fd()],
         }
     }
 
     /// Begins an attempt that is due, goes on with one that is under way, gives up one that takes too long.
-    /// Some: one is over, and how it went. `taken`: who had the port before the process.
-    pub fn go_on(&mut self, now: u64, taken: &[u64], exec: StartExec<'_>) -> Option<Result<(), String>> {
+    /// Some: one is over, and how it went. `taken`: who had the port before the process. An attempt that
+    /// could not be made counts for nothing.
+    pub fn go_on(&mut self, now: u64, taken: &[u64], means: &Means<'_>) -> Option<Result<(), String>> {
         let outcome = match &mut self.attempt {
             None if now < self.due => return None,
             None => {
                 self.next = now + millis(self.pace.interval);
-                match self.begin(taken, exec) {
+                match self.begin(taken, means) {
                     Ok(attempt) => {
+                        let margin = if matches!(attempt, Attempt::Grpc(_)) { MARGIN_MS } else { 0 };
                         self.attempt = Some(attempt);
-                        self.due = now + millis(self.pace.attempt);
+                        self.due = now + millis(self.pace.attempt) + margin;
                         // It may be over already: a port of this machine answers at once.
-                        return self.go_on(now, taken, exec);
+                        return self.go_on(now, taken, means);
                     }
-                    Err(why) => Err(why),
+                    Err(NotBegun::Failed(why)) => Err(why),
+                    Err(NotBegun::Unseen(unseen)) => return self.pass_over(unseen, now),
                 }
             }
             Some(Attempt::Net(attempt)) => match attempt.go_on() {
@@ -93,6 +121,15 @@ impl Repeated {
                 None if now < self.due => return None,
                 None => Err(format!("not done within {}, and killed", text(self.pace.attempt))),
             },
+            Some(Attempt::Grpc(attempt)) => match attempt.go_on() {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(unseen)) => return self.pass_over(unseen, now),
+                None if now < self.due => return None,
+                None => {
+                    let silent = Unseen("the host of providers has not answered".to_owned());
+                    return self.pass_over(silent, now);
+                }
+            },
         };
         self.attempt = None;
         self.due = self.next.max(now);
@@ -102,19 +139,34 @@ impl Repeated {
         Some(outcome)
     }
 
-    fn begin(&self, taken: &[u64], exec: StartExec<'_>) -> Result<Attempt, String> {
+    /// Nobody has looked, which is no word about the process.
+    fn pass_over(&mut self, Unseen(why): Unseen, now: u64) -> Option<Result<(), String>> {
+        self.attempt = None;
+        self.due = self.next.max(now);
+        self.last = why;
+        None
+    }
+
+    fn begin(&self, taken: &[u64], means: &Means<'_>) -> Result<Attempt, NotBegun> {
         match &self.target {
             Target::Tcp(port) => {
                 is_listened_to(*port, taken)?;
-                NetAttempt::tcp(*port).map(Attempt::Net)
+                Ok(Attempt::Net(NetAttempt::tcp(*port)?))
             }
             Target::Http(url) => {
                 if url.address.ip().is_loopback() {
                     is_listened_to(url.address.port(), taken)?;
                 }
-                NetAttempt::http(url).map(Attempt::Net)
+                Ok(Attempt::Net(NetAttempt::http(url)?))
             }
-            Target::Exec(command) => exec(command).map(Attempt::Exec),
+            Target::Exec(command) => Ok(Attempt::Exec((means.exec)(command)?)),
+            Target::Grpc(end) => {
+                if let Some(port) = GrpcEnd::parse(end).ok().and_then(|end| end.port()) {
+                    is_listened_to(port, taken)?;
+                }
+                let begun = GrpcAttempt::begin(means.host, end, self.pace.attempt);
+                begun.map(Attempt::Grpc).map_err(NotBegun::Unseen)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::engine::process::probe::Finding;
 use crate::engine::process::probe::exec::{CGROUP, ExecAttempt};
 use crate::engine::process::probe::net::listeners;
 use crate::engine::process::probe::notify::{NotifySocket, Word};
+use crate::engine::process::probe::repeated::Means;
 use crate::engine::process::worker::Worker;
 use crate::sys::socket::PeerCredentials;
 use crate::sys::{clock, procfs, system};
@@ -108,7 +109,8 @@ impl Worker {
             let launch = self.prepare(&spec, &Vec::new()).map_err(|e| e.message)?;
             ExecAttempt::start(&launch, &tree)
         };
-        let finding = probes.go_on(clock::now_ms(), &self.taken, &start);
+        let means = Means { exec: &start, host: &self.process.context.host };
+        let finding = probes.go_on(clock::now_ms(), &self.taken, &means);
         self.probes = probes;
         self.found(finding);
     }
