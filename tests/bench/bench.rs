@@ -40,7 +40,7 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 12] = [
     "starts",
     "idle",
     "commands",
@@ -52,6 +52,7 @@ const GROUPS: [&str; 11] = [
     "declared",
     "grpc",
     "providers",
+    "registry",
 ];
 
 fn main() -> ExitCode {
@@ -139,6 +140,9 @@ fn run(args: &[&str]) -> Outcome {
     }
     if wanted("providers") {
         take("providers", grpc::measure_providers(dir, &mut table), &mut table);
+    }
+    if wanted("registry") {
+        take("registry", grpc::measure_registry(dir, &mut table), &mut table);
     }
     println!("{}", table.summary());
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }

@@ -75,7 +75,12 @@ impl Caller {
 
     /// Over this unix socket.
     pub fn local(path: &Path) -> Outcome<Self> {
-        let channel = grpc::channel(builder(), "localhost", UnixStream::connect(path)?)?;
+        Self::over(UnixStream::connect(path)?)
+    }
+
+    /// Over a stream that is connected already.
+    pub fn over(stream: UnixStream) -> Outcome<Self> {
+        let channel = grpc::channel(builder(), "localhost", stream)?;
         Ok(Self { client: Client::new(channel), option: CallOption::default() })
     }
 

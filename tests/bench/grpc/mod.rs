@@ -7,6 +7,7 @@ mod client;
 mod crowd;
 mod providers;
 mod raw;
+mod registry;
 mod server;
 mod site;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 pub use crate::grpc::attack::attack;
 pub use crate::grpc::crowd::idle;
 pub use crate::grpc::providers::{PROVIDER, measure as measure_providers, provide};
+pub use crate::grpc::registry::measure as measure_registry;
 pub use crate::grpc::server::echo;
 
 use crate::grpc::site::Site;

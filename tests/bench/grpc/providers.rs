@@ -7,8 +7,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,8 @@ use grpcio::{Method, MethodType};
 use provost::Client;
 use provost::client::{grpc_socket, host_socket};
 use provost::provider::{Notes, Providers};
-use provost::sdk::provider::{Failure, Info, Init, Provider, serve};
+use provost::sdk::provider::{Failure, Health, Info, Init, Provider, serve};
+use provost::sdk::value;
 use provost::wire::provider::{Definition, HOST, ProviderAnswer, ProviderCall, ProviderName};
 use provost::wire::registry::{RegistryCall, Verb, Whom};
 use serde_json::{Map, Value};
@@ -43,7 +46,9 @@ static FETCH_VALUE: Method<Vec<u8>, Vec<u8>> =
 
 /// The provider that is asked, and what for.
 const ALIAS: &str = "asked";
-const KEY: &str = "database";
+pub const KEY: &str = "database";
+/// How often it was asked how it is, under this key as its one value.
+pub const CHECKS: &str = "checks";
 /// Calls one after the other: rounds, and calls of each kind in a round.
 const ROUNDS: u32 = 30;
 const ROW: u32 = 100;
@@ -60,8 +65,9 @@ const SETTLE: Duration = Duration::from_secs(8);
 const IDLE: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The provider: one value.
-struct One;
+/// The provider: one value, and how often it was asked how it is.
+#[derive(Default)]
+struct One(AtomicU64);
 
 impl Provider for One {
     fn init(&self, _: Init) -> Result<(), Failure> {
@@ -69,11 +75,20 @@ impl Provider for One {
     }
 
     fn fetch(&self, path: &[String]) -> Result<Map<String, Value>, Failure> {
+        if path == [CHECKS] {
+            let count = Value::from(self.0.load(Ordering::Relaxed));
+            return Ok([(CHECKS.to_owned(), count)].into_iter().collect());
+        }
         if path != [KEY] {
             return Err(Failure::NotFound(path.join("/")));
         }
         let fields = [("host", Value::from("db.example.net")), ("port", Value::from(5432))];
         Ok(fields.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
+    }
+
+    fn health(&self) -> Health {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Health::Ok(String::new())
     }
 
     fn info(&self) -> Info {
@@ -83,7 +98,7 @@ impl Provider for One {
 
 /// The program.
 pub fn provide() -> Outcome {
-    serve(One).map_err(|e| e.message.into())
+    serve(One::default()).map_err(|e| e.message.into())
 }
 
 pub fn measure(dir: &Path, table: &mut Table) -> Outcome {
@@ -102,13 +117,13 @@ pub fn measure(dir: &Path, table: &mut Table) -> Outcome {
 }
 
 /// Puts this program where providers are executed from.
-fn install(dir: &Path) -> Outcome<PathBuf> {
+pub(super) fn install(dir: &Path) -> Outcome<PathBuf> {
     let binary = dir.join(PROVIDER);
     fs::copy(std::env::current_exe()?, &binary)?;
     Ok(binary)
 }
 
-fn name(alias: &str) -> Outcome<ProviderName> {
+pub(super) fn name(alias: &str) -> Outcome<ProviderName> {
     Ok(ProviderName::new("", alias)?)
 }
 
@@ -190,17 +205,22 @@ fn repeat<T>(samples: &mut Samples, mut call: impl FnMut() -> Outcome<T>) -> Out
 /// The code of the host here, with what runs.
 fn inside(site: &Site, dir: &Path) -> Outcome<Providers> {
     let socket = Path::new(site.service.socket());
-    let copy = dir.join("notes");
-    let notes = Notes::open(&copy)?;
-    for note in fs::read_dir(host_socket(socket).with_extension("notes"))? {
-        let note = note?;
-        fs::copy(note.path(), copy.join(note.file_name()))?;
-    }
+    let notes = Notes::open(&copied(&host_socket(socket).with_extension("notes"), &dir.join("notes"))?)?;
     let providers = Providers::new(socket.to_owned(), Vec::new(), notes);
     match providers.recover().pop() {
         Some(bad) => Err(bad.into()),
         None => Ok(providers),
     }
+}
+
+/// Another directory with the same files, for the same owner alone.
+pub(super) fn copied(from: &Path, to: &Path) -> Outcome<PathBuf> {
+    fs::DirBuilder::new().mode(0o700).create(to)?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    Ok(to.to_owned())
 }
 
 /// From nothing to the first value.
@@ -220,28 +240,46 @@ fn first_values(host: &mut Client, binary: &Path, table: &mut Table) -> Outcome 
 }
 
 /// A provider without a host.
-struct Bare(Child);
+pub(super) struct Bare {
+    child: Child,
+    pub address: SocketAddr,
+}
 
 impl Bare {
+    /// Starts one and gives it its configuration.
+    pub fn start(binary: &Path) -> Outcome<Self> {
+        let mut command = Command::new(binary);
+        let child = command.env(MARK, binary).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut bare = Self { child, address: SocketAddr::new(LOOPBACK.parse()?, 0) };
+        let mut line = String::new();
+        BufReader::new(bare.child.stdout.take().ok_or("it has an output")?).read_line(&mut line)?;
+        bare.address.set_port(line.trim().strip_prefix("PROVIDER_PORT=").ok_or("no port")?.parse()?);
+        // An alias and an empty configuration.
+        Caller::plain(bare.address).call(&INIT, &[targets(ALIAS), vec![2 << 3 | 2, 0]].concat())?;
+        Ok(bare)
+    }
+
     /// Starts one and asks it.
     fn first_value(binary: &Path) -> Outcome<Self> {
-        let mut command = Command::new(binary);
-        let mut child = Self(command.env(MARK, binary).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
-        let mut line = String::new();
-        BufReader::new(child.0.stdout.take().ok_or("it has an output")?).read_line(&mut line)?;
-        let port = line.trim().strip_prefix("PROVIDER_PORT=").ok_or("no port")?.parse()?;
-        let caller = Caller::plain(SocketAddr::new(LOOPBACK.parse()?, port));
-        // An alias and an empty configuration.
-        caller.call(&INIT, &[targets(ALIAS), vec![2 << 3 | 2, 0]].concat())?;
-        caller.call(&FETCH, &targets(KEY))?;
-        Ok(child)
+        let bare = Self::start(binary)?;
+        Caller::plain(bare.address).call(&FETCH, &targets(KEY))?;
+        Ok(bare)
+    }
+
+    /// The number that it has under this key.
+    pub fn count(&self, key: &str) -> Outcome<u64> {
+        let answer = Caller::plain(self.address).call(&FETCH, &targets(key))?;
+        // `FetchResponse`: the value is its first field, after a tag and a length of one byte.
+        let value = value::to_json(value::decode(answer.get(2..).ok_or("no value")?)?);
+        let count = value.get(key).and_then(Value::as_f64).ok_or("no number")?;
+        Ok(count as u64)
     }
 }
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
