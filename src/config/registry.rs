@@ -57,7 +57,14 @@ fn breaker(mut section: Section<'_>) -> Result<BreakerSettings, Error> {
     let span = |section: &mut Section<'_>, key, or| {
         Ok::<_, Error>(section.duration(key, seconds(1)..=seconds(86_400))?.unwrap_or(or))
     };
+    let percent = |section: &mut Section<'_>, key| {
+        Ok::<_, Error>(section.integer(key, 1..=100)?.and_then(|n| u32::try_from(n).ok()))
+    };
     let settings = BreakerSettings {
+        failure_percent: percent(&mut section, "failure_percent")?,
+        slow_after: section.duration("slow_after", Duration::from_millis(1)..=seconds(3600))?,
+        slow_percent: percent(&mut section, "slow_percent")?.unwrap_or(or.slow_percent),
+        calls_needed: number(&mut section, "calls_needed", or.calls_needed)?,
         failure_threshold: number(&mut section, "failure_threshold", or.failure_threshold)?,
         monitoring_period: span(&mut section, "monitoring_period", or.monitoring_period)?,
         recovery_timeout: span(&mut section, "recovery_timeout", or.recovery_timeout)?,
@@ -113,11 +120,16 @@ mod tests {
     fn what_is_given_is_taken_and_the_rest_is_as_by_default() {
         assert_eq!(read(""), Ok(RegistrySettings::default()));
         let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
+                    failure_percent = 50\nslow_after = \"1s\"\nslow_percent = 80\ncalls_needed = 10\n\
                     [registry.health]\ncheck_interval = \"0s\"\nretries = 0\n\
                     [registry.lifecycle]\ndispose_timeout = \"1m\"\n";
         let breaker = BreakerSettings {
             failure_threshold: 3,
             recovery_timeout: seconds(2),
+            failure_percent: Some(50),
+            slow_after: Some(seconds(1)),
+            slow_percent: 80,
+            calls_needed: 10,
             ..BreakerSettings::default()
         };
         let health =
@@ -133,6 +145,8 @@ mod tests {
             "[registry.circuit_breaker]\nfailure_threshold = 0\n",
             "[registry.circuit_breaker]\nrecovery_timeout = \"1ms\"\n",
             "[registry.circuit_breaker]\nprobes = 1\nprobes_needed = 2\n",
+            "[registry.circuit_breaker]\nfailure_percent = 101\n",
+            "[registry.circuit_breaker]\nslow_after = \"0s\"\n",
             "[registry.lifecycle]\nx = 1\n",
             "[registry.health]\ncheck_interval = \"99ms\"\n",
             "[registry.health]\nfailure_threshold = 0\n",

@@ -2,14 +2,19 @@
 //! the caller says what time it is, and is told what has changed. `gate.rs` shares one between threads.
 //!
 //! Failures are counted over a rolling window, which a success does not empty: what is killed and comes back
-//! five times in a minute is broken, though it answers in between. A result counts only for the period of
-//! the breaker in which its call began.
+//! five times in a minute is broken, though it answers in between. Where it is wanted, the share of calls of
+//! the window that fail counts, too (`share.rs`), or of those that are slow. A result counts only for the
+//! period of the breaker in which its call began.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::guard::share::{Limit, Share};
+
 /// How many times the recovery timeout the pause grows to, where a provider keeps failing.
 const PAUSE_GROWTH_MAX: u64 = 8;
+/// Why it opens, where that is no error.
+const SLOW: &str = "its calls are slow";
 /// The pause is longer by up to this part of it, so that many breakers do not probe in one moment.
 const JITTER_PART: u64 = 10;
 /// The longest error that is kept of a failure, in characters.
@@ -21,6 +26,14 @@ pub struct BreakerSettings {
     /// Failures within the monitoring period that open it; at least 1.
     pub failure_threshold: u32,
     pub monitoring_period: Duration,
+    /// The share of calls in the period that fail, in percent, that opens it; none: the share does not count.
+    pub failure_percent: Option<u32>,
+    /// A call that takes longer is slow; none: calls may take as long as they do.
+    pub slow_after: Option<Duration>,
+    /// The share of calls in the period that are slow, in percent, that opens it.
+    pub slow_percent: u32,
+    /// So many calls in the period it takes for a share to count; at least 1.
+    pub calls_needed: u32,
     /// How long it is open before a call is let through again.
     pub recovery_timeout: Duration,
     /// In how much time a probe has to be answered.
@@ -36,6 +49,10 @@ impl Default for BreakerSettings {
         Self {
             failure_threshold: 5,
             monitoring_period: Duration::from_secs(60),
+            failure_percent: None,
+            slow_after: None,
+            slow_percent: 100,
+            calls_needed: 20,
             recovery_timeout: Duration::from_secs(300),
             probe_timeout: Duration::from_secs(30),
             probes: 1,
@@ -84,6 +101,7 @@ pub enum Outcome {
 pub struct Pass {
     period: u64,
     is_probe: bool,
+    begun_ms: u64,
 }
 
 impl Pass {
@@ -124,9 +142,10 @@ pub enum Change {
 
 #[derive(Clone, Debug)]
 enum Phase {
-    /// When the failures of the window were.
+    /// When the failures of the window were, and how its calls went.
     Closed {
         failures: VecDeque<u64>,
+        share: Share,
     },
     Open {
         until_ms: u64,
@@ -142,6 +161,12 @@ enum Phase {
     Isolated {
         why: String,
     },
+}
+
+impl Phase {
+    fn closed(failures: VecDeque<u64>) -> Self {
+        Self::Closed { failures, share: Share::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -161,7 +186,7 @@ impl Breaker {
     /// A closed one. Different seeds make for different pauses.
     #[must_use]
     pub fn new(settings: BreakerSettings, seed: u64) -> Self {
-        let phase = Phase::Closed { failures: VecDeque::new() };
+        let phase = Phase::closed(VecDeque::new());
         Self { settings, phase, period: 0, openings: 0, seed, changes: Vec::new() }
     }
 
@@ -178,7 +203,7 @@ impl Breaker {
         }
         let rejected = |state, retry_ms, why: &String| Rejection { state, retry_ms, why: why.clone() };
         match &mut self.phase {
-            Phase::Closed { .. } => Ok(Pass { period: self.period, is_probe: false }),
+            Phase::Closed { .. } => Ok(Pass { period: self.period, is_probe: false, begun_ms: now_ms }),
             Phase::Open { until_ms, why } => Err(rejected(BreakerState::Open, Some(*until_ms), why)),
             Phase::HalfOpen { in_flight, until_ms, why, .. } if *in_flight >= probes => {
                 Err(rejected(BreakerState::HalfOpen, Some(*until_ms), why))
@@ -186,7 +211,7 @@ impl Breaker {
             Phase::HalfOpen { in_flight, until_ms, .. } => {
                 *in_flight += 1;
                 *until_ms = now_ms.saturating_add(probe_ms);
-                Ok(Pass { period: self.period, is_probe: true })
+                Ok(Pass { period: self.period, is_probe: true, begun_ms: now_ms })
             }
             Phase::Isolated { why } => Err(rejected(BreakerState::Isolated, None, why)),
         }
@@ -199,8 +224,16 @@ impl Breaker {
             return;
         }
         let needed = self.settings.probes_needed.max(1);
+        let took = Duration::from_millis(now_ms.saturating_sub(pass.begun_ms));
+        let is_slow = self.settings.slow_after.is_some_and(|limit| took > limit);
         match (&mut self.phase, outcome) {
-            (Phase::Closed { .. }, Outcome::Failure(why)) => self.count(&why, now_ms),
+            (Phase::Closed { .. }, Outcome::Failure(why)) => {
+                self.count(&why, now_ms);
+                self.count_share(Some(&why), is_slow, now_ms);
+            }
+            (Phase::Closed { .. }, Outcome::Success) => self.count_share(None, is_slow, now_ms),
+            // It is as slow as it was.
+            (Phase::HalfOpen { .. }, Outcome::Success) if is_slow => self.open(1, SLOW, now_ms),
             (Phase::HalfOpen { .. }, Outcome::Failure(why)) => self.open(1, &why, now_ms),
             (Phase::HalfOpen { in_flight, succeeded, .. }, Outcome::Success) => {
                 *in_flight -= 1;
@@ -211,8 +244,7 @@ impl Breaker {
             }
             // The next one may probe instead.
             (Phase::HalfOpen { in_flight, .. }, Outcome::Ignored) => *in_flight -= 1,
-            (Phase::Closed { .. }, Outcome::Success | Outcome::Ignored)
-            | (Phase::Open { .. } | Phase::Isolated { .. }, _) => {}
+            (Phase::Closed { .. }, Outcome::Ignored) | (Phase::Open { .. } | Phase::Isolated { .. }, _) => {}
         }
     }
 
@@ -255,7 +287,7 @@ impl Breaker {
     /// Forgets failures. What a person holds open stays so.
     pub fn reset(&mut self) {
         match &mut self.phase {
-            Phase::Closed { failures } => failures.clear(),
+            Phase::Closed { .. } => self.phase = Phase::closed(VecDeque::new()),
             Phase::Open { .. } | Phase::HalfOpen { .. } => self.close(),
             Phase::Isolated { .. } => {}
         }
@@ -270,13 +302,13 @@ impl Breaker {
 
     /// Counts what has failed before an earlier program has left it, the oldest first.
     pub fn resume_closed(&mut self, failures: impl IntoIterator<Item = u64>) {
-        self.phase = Phase::Closed { failures: failures.into_iter().collect() };
+        self.phase = Phase::closed(failures.into_iter().collect());
     }
 
     /// When the failures of the window were (monotonic ms).
     #[must_use]
     pub fn failed_at(&self) -> Vec<u64> {
-        if let Phase::Closed { failures } = &self.phase {
+        if let Phase::Closed { failures, .. } = &self.phase {
             failures.iter().copied().collect()
         } else {
             Vec::new()
@@ -307,7 +339,7 @@ impl Breaker {
     /// Failures in the window.
     #[must_use]
     pub fn failures(&self, now_ms: u64) -> u32 {
-        let Phase::Closed { failures } = &self.phase else { return 0 };
+        let Phase::Closed { failures, .. } = &self.phase else { return 0 };
         let oldest = now_ms.saturating_sub(millis(self.settings.monitoring_period));
         u32::try_from(failures.iter().filter(|&&at| at > oldest || oldest == 0).count()).unwrap_or(u32::MAX)
     }
@@ -326,7 +358,7 @@ impl Breaker {
     fn count(&mut self, why: &str, now_ms: u64) {
         let (threshold, window) =
             (self.settings.failure_threshold.max(1), millis(self.settings.monitoring_period));
-        let Phase::Closed { failures } = &mut self.phase else { return };
+        let Phase::Closed { failures, .. } = &mut self.phase else { return };
         failures.push_back(now_ms);
         while failures.front().is_some_and(|&at| now_ms.saturating_sub(at) >= window) {
             failures.pop_front();
@@ -335,6 +367,27 @@ impl Breaker {
         let count = u32::try_from(failures.len()).unwrap_or(u32::MAX);
         if count >= threshold {
             self.open(count, why, now_ms);
+        }
+    }
+
+    /// A call has ended, with this error or without. Opens it where too many of the window have failed, or
+    /// were slow.
+    fn count_share(&mut self, error: Option<&str>, is_slow: bool, now_ms: u64) {
+        let s = &self.settings;
+        if s.failure_percent.is_none() && s.slow_after.is_none() {
+            return;
+        }
+        let Phase::Closed { share, .. } = &mut self.phase else { return };
+        share.add(millis(s.monitoring_period), (error.is_some(), is_slow), now_ms);
+        let of = |percent| Limit { percent, calls: s.calls_needed };
+        let opens = match error {
+            Some(why) if s.failure_percent.is_some_and(|p| share.is_failing(of(p))) => Some(why.to_owned()),
+            _ if s.slow_after.is_some() && share.is_slow(of(s.slow_percent)) => Some(SLOW.to_owned()),
+            _ => None,
+        };
+        if let Some(why) = opens {
+            let failures = self.failures(now_ms);
+            self.open(failures, &why, now_ms);
         }
     }
 
@@ -352,7 +405,7 @@ impl Breaker {
 
     fn close(&mut self) {
         self.openings = 0;
-        self.enter(Phase::Closed { failures: VecDeque::new() }, Change::Closed);
+        self.enter(Phase::closed(VecDeque::new()), Change::Closed);
     }
 
     fn enter(&mut self, phase: Phase, change: Change) {

@@ -86,6 +86,71 @@ fn so_many_probes_as_are_set_and_so_many_successes_as_are_needed() {
 }
 
 #[test]
+fn i9_the_share_of_failed_calls_opens_it_from_enough_calls_on() {
+    let settings = BreakerSettings {
+        failure_threshold: 1000,
+        failure_percent: Some(50),
+        calls_needed: 10,
+        ..BreakerSettings::default()
+    };
+    let mut breaker = Breaker::new(settings, 1);
+    let call = |breaker: &mut Breaker, outcome: Outcome, now| {
+        let pass = breaker.ask(now).expect("it is closed");
+        breaker.report(pass, outcome, now);
+    };
+    // Nine failures are too few calls; what says nothing is no call.
+    (0..9).for_each(|n| call(&mut breaker, Outcome::Failure("down".into()), n));
+    (0..9).for_each(|n| call(&mut breaker, Outcome::Ignored, n));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    // They are forgotten with their window, and of the next calls fewer than half fail.
+    for n in 0..1000 {
+        let bad = matches!(n % 5, 2 | 4);
+        let outcome = if bad { Outcome::Failure("down".into()) } else { Outcome::Success };
+        call(&mut breaker, outcome, 70_000 + n);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    let mut now = 72_000;
+    while breaker.state() == BreakerState::Closed {
+        call(&mut breaker, Outcome::Failure("worse".into()), now);
+        now += 1;
+    }
+    assert_eq!(now, 72_200, "600 of 1,200");
+    let changes = breaker.take_changes();
+    assert!(
+        matches!(&changes[..], [Change::Opened { failures: 600, why, .. }] if why == "worse"),
+        "{changes:?}"
+    );
+}
+
+#[test]
+fn the_share_of_slow_calls_opens_it_and_a_slow_probe_does_not_close_it() {
+    let settings = BreakerSettings {
+        slow_after: Some(Duration::from_millis(100)),
+        slow_percent: 80,
+        calls_needed: 5,
+        ..BreakerSettings::default()
+    };
+    let mut breaker = Breaker::new(settings, 1);
+    let call = |breaker: &mut Breaker, now, took| {
+        let pass = breaker.ask(now).expect("it lets calls through");
+        breaker.report(pass, Outcome::Success, now + took);
+    };
+    (0..10).for_each(|n| call(&mut breaker, n * 1000, 100));
+    assert_eq!(breaker.state(), BreakerState::Closed, "none was slower than that");
+    let mut now = 70_000;
+    (0..5).for_each(|n| call(&mut breaker, now + n * 1000, if n == 0 { 1 } else { 101 }));
+    assert_eq!(breaker.state(), BreakerState::Open);
+    let changes = breaker.take_changes();
+    assert!(matches!(&changes[..], [Change::Opened { failures: 0, why, .. }] if why == SLOW), "{changes:?}");
+    now = breaker.rejection().and_then(|r| r.retry_ms).expect("it is open");
+    call(&mut breaker, now, 101);
+    assert_eq!(breaker.state(), BreakerState::Open, "it is as slow as it was");
+    now = breaker.rejection().and_then(|r| r.retry_ms).expect("it is open");
+    call(&mut breaker, now, 100);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
 fn i14_a_call_that_says_nothing_does_not_count_and_gives_the_probe_back() {
     let mut closed = breaker();
     for now in 0..100 {
@@ -154,6 +219,10 @@ fn half_open_is_left_within_the_probe_deadline_from_every_interleaving() {
         probe_timeout: Duration::from_millis(10),
         probes: 2,
         probes_needed: 2,
+        failure_percent: Some(60),
+        slow_after: Some(Duration::from_millis(5)),
+        slow_percent: 80,
+        calls_needed: 3,
     };
     let mut seen = [0; 4];
     for seed in 0..2000 {

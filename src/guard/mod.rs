@@ -5,5 +5,6 @@
 pub mod breaker;
 pub mod gate;
 pub mod retry_budget;
+pub mod share;
 pub mod slots;
 pub mod token_bucket;

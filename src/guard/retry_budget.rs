@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_calls_bring_one_retry_and_time_brings_a_few() {
+    fn i16_ten_calls_bring_one_retry_and_time_brings_a_few() {
         let mut budget = RetryBudget::default();
         let spent = |budget: &mut RetryBudget, now_ms| (0..20).filter(|_| budget.spend(now_ms)).count();
         assert_eq!(spent(&mut budget, 0), 10);

@@ -27,6 +27,10 @@ const TEXT_LEN_MAX: usize = 4096;
 const OUTLIER: BreakerSettings = BreakerSettings {
     failure_threshold: 5,
     monitoring_period: Duration::from_secs(30),
+    failure_percent: None,
+    slow_after: None,
+    slow_percent: 100,
+    calls_needed: 1,
     recovery_timeout: Duration::from_secs(10),
     probe_timeout: Duration::from_secs(30),
     probes: 1,

@@ -153,7 +153,7 @@ fn only_members_that_have_a_module_execute_it() {
 }
 
 #[test]
-fn who_is_silent_is_gone_and_nobody_else() {
+fn i1_i2_who_is_silent_is_gone_in_its_time_and_nobody_else() {
     let mut plane = plane();
     for (id, namespace, port) in [("a", "x", 1), ("b", "y", 2), ("c", "z", 3)] {
         register(&mut plane, id, registration(namespace, None, port, &["m"]));
@@ -292,7 +292,7 @@ fn an_executor_is_probed_and_one_that_is_deaf_gets_no_calls_until_it_answers() {
 }
 
 #[test]
-fn what_was_restored_is_there_while_its_executor_answers() {
+fn i17_what_was_restored_is_there_while_its_executor_answers() {
     let mut plane = plane();
     let r = registration("x", None, 1, &["m"]);
     assert!(plane.restore(r, "a", Timestamp(5), 0).results[0].1.is_ok());
@@ -326,7 +326,7 @@ fn a_provider_that_registers_again_takes_the_place_of_what_was_restored() {
 }
 
 #[test]
-fn a_member_that_keeps_failing_is_ejected_for_a_while() {
+fn i11_a_member_that_keeps_failing_is_ejected_for_a_while_unless_it_is_the_last() {
     let mut plane = plane();
     register(&mut plane, "a", registration("x", Some("g"), 1, &["m"]));
     register(&mut plane, "b", registration("x", Some("g"), 2, &["m"]));
@@ -342,6 +342,13 @@ fn a_member_that_keeps_failing_is_ejected_for_a_while() {
     }
     let why = plane.connections()["a"].out().unwrap();
     assert!(why.contains("ejected after failures: cannot connect"), "{why}");
+    // The other one is the last of them: however often it fails, it is asked.
+    for now in 20..30 {
+        let member = next_at(&mut plane, "x.m", &[], now).unwrap();
+        assert_eq!(member.id, "b");
+        end(&mut plane, member, Said::Broken, now);
+    }
+    assert_eq!(plane.connections()["b"].out(), None);
     let later: Vec<_> = (0..2)
         .map(|_| {
             let member = next_at(&mut plane, "x.m", &[], 12_000).unwrap();
@@ -355,7 +362,7 @@ fn a_member_that_keeps_failing_is_ejected_for_a_while() {
 }
 
 #[test]
-fn calls_over_the_limit_of_a_member_wait_in_their_order() {
+fn i15_calls_over_the_limit_of_a_member_wait_in_their_order() {
     let limits = ModuleLimits { member_calls: 1, member_queue: 2, ..ModuleLimits::default() };
     let mut plane = Plane::new(limits);
     register(&mut plane, "a", registration("x", None, 1, &["m"]));
@@ -374,7 +381,7 @@ fn calls_over_the_limit_of_a_member_wait_in_their_order() {
 }
 
 #[test]
-fn retries_have_a_budget_that_calls_earn() {
+fn i16_retries_have_a_budget_that_calls_earn() {
     let mut plane = plane();
     register(&mut plane, "a", registration("x", None, 1, &["m"]));
     assert_eq!((0..20).filter(|_| plane.may_retry("x.m", 0)).count(), 10);

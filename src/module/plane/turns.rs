@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::breaker::{Outcome, Pass};
+use crate::guard::breaker::{BreakerState, Outcome, Pass};
 use crate::module::canary::track::Track;
 use crate::module::canary::{Call, Standing};
 use crate::module::executor::ExecutorAddress;
 use crate::module::plane::Plane;
-use crate::module::plane::connection::{Module, Reach};
+use crate::module::plane::connection::{Connection, Module, Reach};
 use crate::module::plane::state::State;
 use crate::wire::canary::Part;
 use crate::wire::time::millis;
@@ -182,6 +182,19 @@ impl Plane {
         Err(if is_busy { Nobody::Busy } else { Nobody::Out })
     }
 
+    /// Whether no other member of its group could be used. One without a group is alone anyway.
+    fn is_last_of_its_group(&self, id: &str) -> bool {
+        let Some(it) = self.connections.get(id).filter(|it| it.group.is_some()) else { return false };
+        let is_usable = |c: &Connection| {
+            c.state.takes_calls()
+                && !matches!(c.reach, Reach::Deaf(_))
+                && c.breaker.state() == BreakerState::Closed
+        };
+        let mut others =
+            self.connections.iter().filter(|(other, c)| *other != id && c.namespace == it.namespace);
+        !others.any(|(_, c)| is_usable(c))
+    }
+
     /// Why nobody takes a call, in words.
     pub fn why_none(&self, nobody: Nobody, qualified: &str, tried: &[String]) -> NoMember {
         let why = self.reasons(qualified, tried);
@@ -255,6 +268,7 @@ impl Plane {
     pub fn done(&mut self, member: Member, ended: Ended, now_ms: u64) -> Option<bool> {
         let patient_ms = millis(self.limits.heartbeat_timeout);
         self.count(&member, &ended, now_ms);
+        let is_last = self.is_last_of_its_group(&member.id);
         let connection = self.connections.get_mut(&member.id)?;
         connection.in_flight = connection.in_flight.saturating_sub(1);
         let error = ended.error.clone().unwrap_or_default();
@@ -269,6 +283,8 @@ impl Plane {
         }
         let outcome = match ended.said {
             Said::Answered => Outcome::Success,
+            // Calls that may fail are better than none.
+            Said::Unreached | Said::Silent | Said::Broken if is_last => Outcome::Ignored,
             Said::Unreached | Said::Silent | Said::Broken => Outcome::Failure(error),
             Said::Nothing => Outcome::Ignored,
         };
