@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// The most starts within the window; after that it has failed until the window has passed.
 const STARTS_MAX: usize = 5;
 /// The window, ms.
-const WINDOW_MS: u64 = 60_000;
+pub const WINDOW_MS: u64 = 60_000;
 
 /// What is so now. `R` is a run that can be used, `F` why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,10 +189,22 @@ impl<R: Clone + PartialEq, F: Clone> Machine<R, F> {
         is_taken
     }
 
-    /// A run of an earlier host has ended by itself: its start counts here.
-    pub fn ended_before(&mut self, now_ms: u64) {
+    /// When earlier hosts have started it, within the window, the oldest first: that counts here.
+    pub fn started_before(&mut self, at_ms: &[u64]) {
+        self.recent.extend(at_ms);
+    }
+
+    /// A run of an earlier host has ended by itself, for this reason.
+    pub fn ended_before(&mut self, now_ms: u64, why: F) {
         self.crashes += 1;
-        self.count_start(now_ms);
+        // Where nobody knows of its start, it was now.
+        if self.recent.is_empty() {
+            self.recent.push_back(now_ms);
+        }
+        self.starts += 1;
+        if self.recent.len() >= STARTS_MAX {
+            self.phase = self.failed(why);
+        }
     }
 
     /// Takes the run away to be stopped; no other thread gets it any more. None: there is none, or another
@@ -285,6 +297,24 @@ mod tests {
         start(&mut machine, 1, Ok(9));
         machine.ended(&8, "of another run");
         assert_eq!(machine.get(2), Decision::Use(9));
+    }
+
+    #[test]
+    fn starts_of_earlier_hosts_count() {
+        let mut machine = M::default();
+        machine.started_before(&[0, 1000, 2000, 3000]);
+        machine.ended_before(4000, "crashed");
+        start(&mut machine, 5000, Ok(1));
+        machine.ended(&1, "again");
+        assert_eq!(machine.get(6000), Decision::Fail("again"));
+        assert_eq!(machine.get(WINDOW_MS), Decision::Start, "the first of them is too long ago");
+        let mut machine = M::default();
+        machine.started_before(&[0, 1, 2, 3, 4]);
+        machine.ended_before(5, "crashed");
+        assert_eq!(machine.get(6), Decision::Fail("crashed"));
+        let mut machine = M::default();
+        machine.ended_before(5, "crashed");
+        assert_eq!((machine.get(6), machine.starts, machine.crashes), (Decision::Start, 1, 1));
     }
 
     #[test]

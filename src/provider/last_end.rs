@@ -1,12 +1,18 @@
-//! The last run of a provider that has ended by itself. What ended while no host ran, the next one finds
-//! among the events of the service.
+//! The last run of a provider that has ended by itself, and its last starts. What happened before this host,
+//! or while there was none, it finds among the events of the service.
+
+use std::collections::BTreeMap;
 
 use crate::client::{Client, FeedItem};
 use crate::provider::failure::Ending;
 use crate::wire::event::EventKind;
 use crate::wire::id::ProcessId;
+use crate::wire::provider::ProviderName;
 use crate::wire::request::Events;
 use crate::wire::time::Timestamp;
+
+/// The most events that are read for starts: those of a minute of a storm.
+const EVENTS_MAX: u64 = 20_000;
 
 /// Which it was, and how and when it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +37,22 @@ pub fn own_end(client: &mut Client, process: ProcessId, run: u64) -> Option<(End
         }
     }
     None
+}
+
+/// When providers were started since then (monotonic ms), whoever their host was.
+pub fn starts_since(client: &mut Client, since_ms: u64) -> BTreeMap<ProviderName, Vec<u64>> {
+    let mut starts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let Ok(last) = client.service().map(|service| service.last_event) else { return starts };
+    let events = Events { since: last.saturating_sub(EVENTS_MAX), follow: false, target: None };
+    let Ok(feed) = client.events(events) else { return starts };
+    for item in feed {
+        let Ok(FeedItem::Event(event)) = item else { continue };
+        if event.kind == EventKind::Started
+            && event.mono_ms > since_ms
+            && let Some(name) = ProviderName::of_process(&event.name)
+        {
+            starts.entry(name).or_default().push(event.mono_ms);
+        }
+    }
+    starts
 }

@@ -44,14 +44,15 @@ mod users;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::provider::alias::Phase;
+use crate::provider::alias::{Phase, WINDOW_MS};
 use crate::provider::current::{Current, Starts};
 pub use crate::provider::failure::Failure;
 use crate::provider::idle::Idle;
-use crate::provider::last_end::LastEnd;
+use crate::provider::last_end::{LastEnd, starts_since};
 use crate::provider::limit::Calls;
 pub use crate::provider::notes::{Note, Notes};
 use crate::provider::run::{Recovered, Run, Site};
@@ -73,6 +74,8 @@ const DISCARD_MS: u64 = 2000;
 const PROCESSES_MAX: usize = 1000;
 /// The most providers, with those that run elsewhere.
 const PROVIDERS_MAX: usize = 20_000;
+/// The most for which something is done at the same moment.
+const AT_ONCE_MAX: usize = 256;
 /// At least so long it is not looked again what is due, ms: with many connections something always is.
 const LOOK_MIN_MS: u64 = 250;
 
@@ -126,13 +129,17 @@ impl Providers {
     pub fn recover(&self) -> Vec<String> {
         let (notes, bad) = self.site.notes.all();
         let notes = Vec::from_iter(notes);
+        let since = clock::now_ms().saturating_sub(WINDOW_MS);
+        let starts = self.site.client().map(|mut client| starts_since(&mut client, since));
+        let starts = starts.unwrap_or_default();
         // All at once: one that does not answer is not to hold up the others.
         for_each(&notes, |(name, note)| {
             let alias = Alias::new(name.clone(), note.definition.clone());
+            alias.current.lock().started_before(starts.get(name).map_or(&[], Vec::as_slice));
             match self.site.recover(note) {
                 Recovered::Run(run) => alias.current.lock().started(Ok(Arc::new(*run)), false),
-                Recovered::Ended(end) => {
-                    alias.current.lock().ended_before(clock::now_ms());
+                Recovered::Ended(end, why) => {
+                    alias.current.lock().ended_before(clock::now_ms(), why);
                     *alias.last_end.lock() = Some(end);
                 }
                 Recovered::None => {}
@@ -515,16 +522,23 @@ impl Alias {
     }
 }
 
-/// Does the work for each, on a thread of its own as long as there are threads.
+/// Does the work for each, for many at once: a few that take long do not hold up the others.
 pub fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
-    let work = &work;
+    let next = AtomicUsize::new(0);
+    let run = || {
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(one);
+        }
+    };
     std::thread::scope(|scope| {
-        for one in all {
+        for _ in 1..all.len().min(AT_ONCE_MAX) {
             let named = std::thread::Builder::new().name("provider".into());
-            if named.spawn_scoped(scope, move || work(one)).is_err() {
-                work(one);
+            // Those that there are do all of it.
+            if named.spawn_scoped(scope, run).is_err() {
+                break;
             }
         }
+        run();
     });
 }
 

@@ -58,7 +58,7 @@ impl<N: Note> Notes<N> {
     }
 
     pub fn write(&self, name: &ProviderName, note: &N) -> Result<(), Error> {
-        files::replace(&self.path(name), 0o600, &note.encode())
+        files::replace_for_now(&self.path(name), 0o600, &note.encode())
             .map_err(|e| Error::failed(&format!("note what provider {name} is"), &e))
     }
 

@@ -60,7 +60,7 @@ pub enum HowEnded {
 pub enum Recovered {
     Run(Box<Run>),
     /// It has ended by itself meanwhile, or before.
-    Ended(LastEnd),
+    Ended(LastEnd, Failure),
     None,
 }
 
@@ -323,10 +323,11 @@ impl Site {
         let ended = Some(()).filter(|()| note.init == InitState::Done);
         let end = ended.and_then(|()| own_end(&mut client, process, number)).map(|(end, at)| {
             let known = ending(&mut client, &target, &note.definition);
-            LastEnd { process, how: Ending { exit: end.exit, ..known }.text(), at }
+            let ending = Ending { exit: end.exit, ..known };
+            (LastEnd { process, how: ending.text(), at }, Failure::Crashed { ending })
         });
         let _ = forget(&mut client, &target);
-        end.map_or(Recovered::None, Recovered::Ended)
+        end.map_or(Recovered::None, |(end, why)| Recovered::Ended(end, why))
     }
 
     fn find_again(note: &ProviderNote, found: &Process) -> Option<Run> {

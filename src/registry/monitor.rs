@@ -4,7 +4,7 @@
 //! checks of a round and end with it. Where none of them gets on, there are more: a slow provider delays
 //! nobody. One provider is never checked twice at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,6 +161,8 @@ impl Checks {
 #[derive(Debug)]
 struct Schedule {
     turns: BTreeMap<ProviderName, Turn>,
+    /// Those that are not under way, by when they are due.
+    due: BTreeSet<(u64, ProviderName)>,
     seed: u64,
 }
 
@@ -175,56 +177,64 @@ struct Turn {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        Self { turns: BTreeMap::new(), seed }
+        Self { turns: BTreeMap::new(), due: BTreeSet::new(), seed }
     }
 
     fn watch(&mut self, name: ProviderName, interval_ms: u64, now_ms: u64) {
         let at_ms = self.next_round(interval_ms, now_ms);
-        let turn =
-            self.turns.entry(name).or_insert(Turn { at_ms, interval_ms, is_under_way: false, stays: None });
-        turn.interval_ms = interval_ms;
-        if turn.is_under_way {
-            turn.stays = Some(true);
-        } else {
-            turn.at_ms = at_ms;
+        match self.turns.get_mut(&name) {
+            Some(turn) if turn.is_under_way => (turn.interval_ms, turn.stays) = (interval_ms, Some(true)),
+            _ => self.set(name, at_ms, interval_ms),
         }
     }
 
     fn unwatch(&mut self, name: &ProviderName) {
         match self.turns.get_mut(name) {
             Some(turn) if turn.is_under_way => turn.stays = Some(false),
-            _ => drop(self.turns.remove(name)),
+            _ => self.remove(name),
         }
     }
 
     /// Those that are to be checked now; who has waited longest comes first.
     fn take_due(&mut self, now_ms: u64) -> Vec<ProviderName> {
-        let is_due = |turn: &Turn| !turn.is_under_way && turn.at_ms <= now_ms;
-        let mut due: Vec<_> = self.turns.iter_mut().filter(|(_, turn)| is_due(turn)).collect();
-        due.sort_by_key(|(_, turn)| turn.at_ms);
-        let take = |(name, turn): (&ProviderName, &mut Turn)| {
-            turn.is_under_way = true;
-            name.clone()
-        };
-        due.into_iter().map(take).collect()
+        let mut taken = Vec::new();
+        while self.next_ms().is_some_and(|at| at <= now_ms) {
+            let Some((_, name)) = self.due.pop_first() else { break };
+            if let Some(turn) = self.turns.get_mut(&name) {
+                turn.is_under_way = true;
+            }
+            taken.push(name);
+        }
+        taken
     }
 
     fn done(&mut self, name: &ProviderName, runs: bool, now_ms: u64) {
-        let Some(interval_ms) = self.turns.get(name).filter(|t| t.is_under_way).map(|t| t.interval_ms) else {
-            return;
-        };
-        let at_ms = self.next_round(interval_ms, now_ms);
-        match self.turns.get_mut(name) {
-            Some(turn) if turn.stays.unwrap_or(runs) => {
-                *turn = Turn { at_ms, interval_ms, is_under_way: false, stays: None };
-            }
-            _ => drop(self.turns.remove(name)),
+        let Some(turn) = self.turns.get(name).filter(|turn| turn.is_under_way) else { return };
+        let (interval_ms, stays) = (turn.interval_ms, turn.stays.unwrap_or(runs));
+        if stays {
+            self.set(name.clone(), self.next_round(interval_ms, now_ms), interval_ms);
+        } else {
+            self.remove(name);
+        }
+    }
+
+    fn set(&mut self, name: ProviderName, at_ms: u64, interval_ms: u64) {
+        let turn = Turn { at_ms, interval_ms, is_under_way: false, stays: None };
+        if let Some(before) = self.turns.insert(name.clone(), turn) {
+            self.due.remove(&(before.at_ms, name.clone()));
+        }
+        self.due.insert((at_ms, name));
+    }
+
+    fn remove(&mut self, name: &ProviderName) {
+        if let Some(before) = self.turns.remove(name) {
+            self.due.remove(&(before.at_ms, name.clone()));
         }
     }
 
     /// When somebody is due.
     fn next_ms(&self) -> Option<u64> {
-        self.turns.values().filter(|turn| !turn.is_under_way).map(|turn| turn.at_ms).min()
+        self.due.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// When all who have this interval are checked next.
@@ -242,8 +252,6 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use crossbeam_channel::unbounded;
 
     use super::*;

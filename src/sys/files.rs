@@ -84,6 +84,17 @@ pub const NEW_SUFFIX: &str = "~new";
 /// It is on the disk when this returns, and belongs to whom the old one did: who may read that may be
 /// another user than ours. Its directory is to be locked against others who do the same.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    put(path, mode, bytes, File::sync_all)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
+/// The same for what is of no use when the machine has ended: no disk is waited for.
+pub fn replace_for_now(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    put(path, mode, bytes, |_| Ok(()))
+}
+
+fn put(path: &Path, mode: u32, bytes: &[u8], keep: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(NEW_SUFFIX);
     let new = Path::new(&new);
@@ -110,13 +121,12 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     };
     let written = give(&file)
         .and_then(|()| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
+        .and_then(|()| keep(&file))
         .and_then(|()| fs::rename(new, path));
     if written.is_err() {
         let _ = fs::remove_file(new);
     }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    written.and_then(|()| File::open(dir)?.sync_all())
+    written
 }
 
 /// The password in such a file, without the end of its line.

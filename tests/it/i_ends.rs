@@ -1,7 +1,7 @@
 //! Providers whose process ends while no host runs: the next host finds what has ended, tells it, and counts
 //! it as if it had been there, once.
 
-use crate::harness::{Registry, SOON, procfs, wait};
+use crate::harness::{Registry, SOON, Scratch, procfs, wait};
 
 /// Ends the host; the next one is run when somebody asks.
 fn kill_host(registry: &Registry) {
@@ -70,4 +70,28 @@ fn what_a_person_stops_while_no_host_runs_is_no_crash() {
     assert_eq!(registry.entry("app")["breaker"]["failures"], 0);
     registry.fetch("app").expect(0);
     assert_eq!(crashes(&registry), [""; 0]);
+}
+
+#[test]
+fn starts_and_ends_of_before_count_for_the_limit_of_starts() {
+    let scratch = Scratch::new();
+    // The breaker is not to be first.
+    let registry = Registry::configured(&scratch, "[registry.circuit_breaker]\nfailure_threshold = 100\n");
+    registry.register("app");
+    for n in 1..=5 {
+        let pid = registry.pid("app");
+        kill_host(&registry);
+        procfs::signal("KILL", pid);
+        wait::until("it has ended", SOON, || !procfs::alive(pid));
+        until_failures(&registry, n);
+        if n < 5 {
+            registry.fetch("app").expect(0);
+        }
+    }
+    // The fifth start in a minute was the last one, though no host has seen more than one of them.
+    assert_eq!(registry.status("app"), "error");
+    assert_eq!(registry.fetch_reason(1, "app"), "crashed");
+    assert_eq!(registry.entry("app")["pid"], serde_json::json!(null));
+    registry.ok(&["reset", "app"]);
+    registry.fetch("app").expect(0);
 }
