@@ -152,7 +152,7 @@
 //! | [`sdk`] | for authors of providers; the pieces of their protocol | `sys`, `wire`, `tls`, `rpc` |
 //! | [`schema`] | JSON Schemas of configurations, which strangers write | `sys`, `wire` |
 //! | [`provider`] | the provider host: aliases, starts, calls, ends | `sys`, `wire`, `tls`, `rpc`, `client`, `sdk`, `schema` |
-//! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider` |
+//! | [`registry`] | the registry of providers: entries, breakers, events | `sys`, `wire`, `client`, `guard`, `provider`, `module` |
 //! | [`module`] | the module plane: who has registered what, and calls | `sys`, `wire`, `guard`, `tls`, `meter`, `rpc`, `sdk` |
 //! | [`host`] | the process that holds them | `sys`, `wire`, `listener`, `access`, `rpc`, `client`, `provider`, `registry`, `module` |
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |

@@ -32,7 +32,7 @@ const LAYERS: [(&str, &[&str]); 34] = [
     ("src/sdk", &["rpc", "sdk", "sys", "tls", "wire"]),
     ("src/schema", &["schema", "sys", "wire"]),
     ("src/provider", &["client", "provider", "rpc", "schema", "sdk", "sys", "tls", "wire"]),
-    ("src/registry", &["client", "guard", "provider", "registry", "sys", "wire"]),
+    ("src/registry", &["client", "guard", "module", "provider", "registry", "sys", "wire"]),
     ("src/module", &["guard", "meter", "module", "rpc", "sdk", "sys", "tls", "wire"]),
     (
         "src/host",

@@ -274,7 +274,7 @@ mod tests {
         let registry = |verb| Request::Registry(RegistryCall { whom: Whom::All(None), verb });
         let probe = GrpcProbe { end: "127.0.0.1:1".to_owned(), timeout: Duration::ZERO };
         let (kind, labels) = ("process".to_owned(), Vec::new());
-        let registration = Registration { kind, definition: Definition::default(), labels };
+        let registration = Registration { kind, definition: Definition::default(), namespace: None, labels };
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [

@@ -248,6 +248,17 @@ impl Given {
         self.unwrap || self.raw
     }
 
+    /// How nothing is run.
+    pub fn nothing(self, arguments: &Arguments) -> Result<Definition, Error> {
+        let given = Self { set: None, ..self };
+        if given.address.is_some() || given.config.is_some() || given.definition != Definition::default() {
+            return Err(
+                arguments.usage("a namespace is executed by its members: nothing else is given".into())
+            );
+        }
+        Ok(given.definition)
+    }
+
     /// How the provider is run.
     pub fn definition(self, arguments: &Arguments) -> Result<Definition, Error> {
         let mut definition = self.definition;

@@ -20,7 +20,9 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::permit::{Chain, Outcome, Report, Wanted};
 use crate::wire::provider::{ProviderName, SET_DEFAULT};
-use crate::wire::registry::{Discovery, Finding, Registration, RegistryAnswer, RegistryCall, Verb, Whom};
+use crate::wire::registry::{
+    Discovery, Finding, Registration, RegistryAnswer, RegistryCall, TYPE_MODULE, Verb, Whom,
+};
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -59,7 +61,7 @@ const HELP: &str = concat!(
     "\
 Usage: provost registry list|names
        provost registry show|has NAME
-       provost registry register NAME --binary FILE|--address HOST:PORT [OPTIONS]
+       provost registry register NAME --binary FILE|--address HOST:PORT|--namespace NS [OPTIONS]
        provost registry unregister|replace NAME
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
        provost registry shutdown
@@ -109,6 +111,7 @@ Options:
       --permit               Of 'chain': a permit instead of a value
       --unwrap, --raw        Of 'chain': as 'provost provider fetch' has them
       --label K=V            A note about the provider (repeat it)
+      --namespace NS         Of 'register': a namespace of the module plane, in the place of a binary
       --type TYPE            What kind of provider it is (process, or with --address remote)
 ",
     definition_options!(),
@@ -142,6 +145,7 @@ struct Options {
     reason: Option<String>,
     labels: Vec<(String, String)>,
     kind: Option<String>,
+    namespace: Option<String>,
     interval: Option<Duration>,
     expires: Option<Duration>,
     timeout: Option<Duration>,
@@ -163,6 +167,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--environment" => options.source("environment"),
             "--dry-run" => options.discovery.is_dry_run = true,
             "--interval" => options.interval = Some(arguments.duration(&option)?),
+            "--namespace" => options.namespace = Some(arguments.value(&option)?),
             "--type" => options.kind = Some(arguments.value(&option)?),
             "--expires" => options.expires = Some(arguments.duration(&option)?),
             "--timeout" => options.timeout = Some(arguments.duration(&option)?),
@@ -260,9 +265,17 @@ impl Options {
                 Order::Do(call(Verb::Hold(self.reason.ok_or_else(none)?)))
             }
             _ => {
-                let definition = self.given.definition(arguments)?;
-                let kind = self.kind.unwrap_or_else(|| definition.kind().to_owned());
-                let registration = Registration { kind, definition, labels: self.labels };
+                let (definition, kind) = match &self.namespace {
+                    Some(_) => (self.given.nothing(arguments)?, TYPE_MODULE.to_owned()),
+                    None => {
+                        let definition = self.given.definition(arguments)?;
+                        let kind = definition.kind().to_owned();
+                        (definition, kind)
+                    }
+                };
+                let kind = self.kind.unwrap_or(kind);
+                let (namespace, labels) = (self.namespace, self.labels);
+                let registration = Registration { kind, definition, namespace, labels };
                 Order::Do(call(Verb::Register(Box::new(registration))))
             }
         })
@@ -482,6 +495,12 @@ mod tests {
             panic!("it is a registration");
         };
         assert_eq!((r.kind.as_str(), r.definition.what().as_str()), ("remote", "build.example:1"));
+        let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =
+            parsed("register a --namespace x.y")
+        else {
+            panic!("it is a registration");
+        };
+        assert_eq!((r.kind.as_str(), r.namespace.as_deref()), ("module", Some("x.y")));
         let events = Events { since: 3, follow: true, target: None };
         assert_eq!(parsed("events --since 3 --follow"), Ok(Order::Events { events, of: None }));
     }
@@ -503,6 +522,7 @@ mod tests {
             "register a",
             "register a --binary /b --address localhost:1",
             "register a --address 192.0.2.7:1",
+            "register a --namespace x --binary /b",
             "register a --address build.example:1 --client-key /k",
             "hold a",
             "monitor",

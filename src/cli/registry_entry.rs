@@ -7,7 +7,7 @@ use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
 use crate::wire::provider::TYPE_REMOTE;
-use crate::wire::registry::{Entry, Finding};
+use crate::wire::registry::{Entry, Finding, TYPE_MODULE};
 use crate::wire::time::{Timestamp, millis};
 
 /// A table for people on a terminal, and JSON elsewhere.
@@ -37,6 +37,9 @@ pub fn line(e: &Entry) -> String {
     if e.kind == TYPE_REMOTE {
         line.push_str(&format!(", at {}", p.binary));
     }
+    if e.kind == TYPE_MODULE {
+        line.push_str(&format!(", namespace {}", p.binary));
+    }
     if let Some(check) = &e.check {
         line.push_str(&format!(", health {}: {}", check.health, check.message));
     }
@@ -64,7 +67,7 @@ pub fn object(e: &Entry) -> Value {
     let check = e.check.as_ref().map(|c| {
         json!({ "at": json::time(c.at), "status": c.health, "message": c.message, "latency_ms": c.latency_ms })
     });
-    let is_remote = e.kind == TYPE_REMOTE;
+    let (is_remote, is_module) = (e.kind == TYPE_REMOTE, e.kind == TYPE_MODULE);
     json!({
         "set": p.name.set(),
         "name": p.name.alias(),
@@ -82,7 +85,8 @@ pub fn object(e: &Entry) -> Value {
             "next_probe_at": e.breaker.next_probe_at.map(json::time),
         },
         "check_interval_ms": e.interval.map(millis),
-        "binary": if is_remote { "" } else { &p.binary },
+        "binary": if is_remote || is_module { "" } else { &p.binary },
+        "namespace": if is_module { &p.binary } else { "" },
         "address": if is_remote { &p.binary } else { "" },
         "pid": p.pid,
         "port": p.port,

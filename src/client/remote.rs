@@ -183,7 +183,7 @@ impl RemoteLink {
                 let client = RegistryServiceClient(client.0.clone());
                 match Question::from(call) {
                     Question::Register(r) => client.register_provider(&r, option).map(unary),
-                    Question::List(r) => client.list_entries(&r, option).map(unary),
+                    Question::List(r) => Ok(paged(client, r, option, RegistryServiceClient::list_entries)),
                     Question::Change(r) => client.change_entries(&r, option).map(unary),
                     Question::Discover(r) => client.discover_providers(&r, option).map(unary),
                     Question::Validate(r) => client.validate_providers(&r, option).map(unary),
@@ -337,13 +337,14 @@ fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -
 }
 
 /// One page after the other, until the last.
-fn paged<Q, A>(
-    client: ProcessServiceClient,
+fn paged<C, Q, A>(
+    client: C,
     request: Q,
     option: CallOption,
-    method: fn(&ProcessServiceClient, &Q, CallOption) -> grpcio::Result<grpcio::ClientUnaryReceiver<A>>,
+    method: fn(&C, &Q, CallOption) -> grpcio::Result<grpcio::ClientUnaryReceiver<A>>,
 ) -> Answers
 where
+    C: Clone + Send + Sync + 'static,
     Q: NextPage + Send + 'static,
     A: Answer + Paged + Unpin,
 {

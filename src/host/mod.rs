@@ -80,7 +80,7 @@ pub struct Options {
 struct Host {
     socket: PathBuf,
     registry: Arc<Registry>,
-    modules: Modules,
+    modules: Arc<Modules>,
 }
 
 /// Runs until a signal or an error ends it. Providers are left alone then, unless the service ends, too: the
@@ -99,6 +99,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let (events, noted) = (Arc::clone(&registry), ours.with_extension("modules"));
     let tell = Arc::new(move |kind, cause: &str, detail: &str| events.tell_of_modules(kind, cause, detail));
     let (modules, address) = Modules::start(modules, &noted, Arc::clone(&say), tell)?;
+    let modules = Arc::new(modules);
+    registry.use_modules(&modules);
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }
@@ -181,6 +183,11 @@ impl Service for Host {
                 }
             }
             Request::Module(ModuleCall::Batch(batch)) => {
+                // All of it is one call: what came of it says nothing of the members by itself.
+                let permit = self.registry.permit_module(&batch.order.name);
+                if let Err(e) = permit {
+                    return replies.send(&Reply::Error(e), More::Last);
+                }
                 let outcome = |outcome| {
                     replies.send(&Reply::Module(ModuleAnswer::Outcome(outcome)), More::Follows)?;
                     replies.flush()
@@ -190,6 +197,10 @@ impl Service for Host {
                     Ok(ended) => ended.map(|()| Reply::Module(ModuleAnswer::Done))?,
                     Err(e) => Reply::Error(e),
                 }
+            }
+            Request::Module(ModuleCall::Call(order)) => {
+                let call = || self.modules.answer(ModuleCall::Call(order.clone()), &who);
+                self.registry.call_module(&order.name, &who, call).map_or_else(Reply::Error, Reply::Module)
             }
             Request::Module(call) => {
                 let result = self.modules.answer(call.clone(), &who);

@@ -100,6 +100,22 @@ impl Modules {
         })
     }
 
+    /// How many members of this namespace take calls, and why each of the others does not.
+    #[must_use]
+    pub fn members(&self, namespace: &str) -> (usize, Vec<String>) {
+        let Some(shared) = &self.shared else { return (0, Vec::new()) };
+        shared.with(|plane| {
+            let (mut well, mut others) = (0, Vec::new());
+            for (_, c) in plane.connections().into_iter().filter(|(_, c)| c.namespace == namespace) {
+                match c.out() {
+                    None => well += 1,
+                    Some(why) => others.push(format!("{}: {why}", c.executor)),
+                }
+            }
+            (well, others)
+        })
+    }
+
     /// Executes a batch. `each` is given what came of each input, in their order; its error, which is the
     /// inner one, ends it. The outer one is that nothing could be executed.
     pub fn batch<C>(

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::provider::for_each;
 use crate::registry::discovery::{Behind, Candidate, Found, Origin, Plan, Present, Sources, plan};
 use crate::registry::entry::{Entry, Facts, Life};
+use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
@@ -226,8 +227,10 @@ impl Registry {
     fn present(&self) -> BTreeMap<ProviderName, Present> {
         let one = |entry: Arc<Entry>| {
             let facts = entry.facts.lock().clone();
-            let behind = match facts.credential {
-                Some(reference) => Some(Behind::Credential(reference)),
+            let behind = match facts.stands_for {
+                Some(StandsFor::Secret(reference)) => Some(Behind::Credential(reference)),
+                // No source brings one.
+                Some(StandsFor::Namespace(_)) => None,
                 None => self.providers.definition(&entry.name).map(|d| Behind::Process(Box::new(d))),
             };
             let Facts { origin, kind, version, labels, .. } = facts;

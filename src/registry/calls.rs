@@ -42,7 +42,11 @@ impl Registry {
         }
         let permit = self.enter_gate(entry)?;
         let settings = &self.settings.health;
+        let namespace = entry.namespace();
         let ask = || {
+            if let Some(namespace) = &namespace {
+                return self.members(&entry.name, namespace);
+            }
             let ask_once = || match self.providers.check(&entry.name, settings.timeout) {
                 Ok(None) => Err(failure::not_running(&entry.name)),
                 Ok(Some(answer)) => Ok(answer),
@@ -60,7 +64,17 @@ impl Registry {
             }
             result
         };
-        self.permitted(entry, permit, cause, ask).map(drop)
+        let result = self.permitted(entry, permit, cause, ask);
+        if let Err(e) = &result
+            && is_of_the_provider(e)
+            // A crash is told as such, and of checks that fail in a row the first one is.
+            && e.reason != "crashed"
+            && entry.facts.lock().health.failures() == 1
+        {
+            let why = format!("a check of its health has failed: {}", without_name(&entry.name, &e.message));
+            self.events.tell(EventKind::ProviderError, &entry.name, cause, &why);
+        }
+        result.map(drop)
     }
 
     /// Makes a call that may be made. A result that says that the provider does not work counts, and so does
@@ -267,7 +281,7 @@ impl Registry {
     pub(super) fn is_checked(&self, name: &ProviderName) -> bool {
         let Ok(entry) = self.find(name) else { return false };
         let _ = self.check(&entry, CAUSE_MONITOR);
-        self.is_running(&entry) && entry.interval(&self.settings.health).is_some()
+        self.can_be_checked(&entry) && entry.interval(&self.settings.health).is_some()
     }
 
     /// Has it checked in this interval; zero: no more.
@@ -281,7 +295,8 @@ impl Registry {
     pub(super) fn schedule(&self, entry: &Arc<Entry>) {
         let Some(watch) = self.watch.get() else { return };
         match entry.interval(&self.settings.health).filter(|_| {
-            matches!(entry.life(), Life::Live | Life::Stopped | Life::Registering) && self.is_running(entry)
+            matches!(entry.life(), Life::Live | Life::Stopped | Life::Registering)
+                && self.can_be_checked(entry)
         }) {
             Some(interval) => watch.monitor.watch(&entry.name, interval),
             None => watch.monitor.unwatch(&entry.name),

@@ -62,8 +62,8 @@ impl Registry {
         left: Option<Duration>,
         cause: Cause<'_>,
     ) -> Result<Vec<u8>, Error> {
-        if entry.is_credential() {
-            return Err(failure::credential(&entry.name));
+        if entry.is_passive() {
+            return Err(failure::passive(&entry.name, entry.namespace()));
         }
         let (ours, theirs, cause) = (Arc::clone(self), Arc::clone(entry), cause.to_owned());
         let call = ProviderCall::Fetch(entry.name.clone(), path.to_vec());

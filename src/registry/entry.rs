@@ -11,12 +11,12 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::guard::breaker::{Breaker, BreakerState, Change};
 use crate::guard::gate::Gate;
 use crate::guard::retry_budget::RetryBudget;
-use crate::provider::references::Reference;
 use crate::registry::discovery::{Behind, Candidate, Origin};
 use crate::registry::events::Events;
 use crate::registry::failure::{disposed, wall};
 use crate::registry::health::{FAILED, HealthSettings, HealthState};
 use crate::registry::settings::RegistrySettings;
+use crate::registry::stands_for::StandsFor;
 use crate::sys::clock;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
@@ -26,6 +26,7 @@ use crate::wire::provider::{Provider, ProviderName, ProviderState};
 use crate::wire::registry::{self as wire, Check};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
+use crate::wire::values::duration_text;
 
 /// How a provider calls itself that works, but not well.
 const DEGRADED: &str = "degraded";
@@ -107,8 +108,8 @@ pub struct Facts {
     pub kind: String,
     /// Of the plugin that it comes from.
     pub version: String,
-    /// What it names, where it is a credential.
-    pub credential: Option<Reference>,
+    /// What it stands for, where nothing of ours runs for it.
+    pub stands_for: Option<StandsFor>,
     pub check: Option<Check>,
     pub health: HealthState,
     /// From one check of its health to the next, where a person has set it; zero: it is not checked.
@@ -157,9 +158,10 @@ impl Entry {
         breaker.take_changes();
         let is_unsaved = Arc::new(AtomicBool::new(false));
         let (unsaved, events, whose) = (Arc::clone(&is_unsaved), events.clone(), name.clone());
+        let window = settings.breaker.monitoring_period;
         let tell = move |change: Change| {
             unsaved.store(true, Ordering::Relaxed);
-            let (kind, detail) = event_of(&change);
+            let (kind, detail) = event_of(&change, window);
             events.tell(kind, &whose, CAUSE_BREAKER, &detail);
         };
         let gate = Arc::new(Gate::new(breaker, Box::new(tell)));
@@ -236,7 +238,7 @@ impl Entry {
             interval: facts.interval,
             kind: facts.kind,
             version: facts.version,
-            credential: facts.credential.map(|reference| reference.text()),
+            credential: facts.stands_for.map(|it| it.text()),
         }
     }
 
@@ -247,16 +249,25 @@ impl Entry {
         facts.kind.clone_from(&candidate.kind);
         facts.version.clone_from(&candidate.version);
         facts.labels.clone_from(&candidate.labels);
-        facts.credential = match &candidate.behind {
+        facts.stands_for = match &candidate.behind {
             Behind::Process(_) => None,
-            Behind::Credential(reference) => Some(reference.clone()),
+            Behind::Credential(reference) => Some(StandsFor::Secret(reference.clone())),
         };
     }
 
-    /// Whether it only names a secret: nothing runs for it.
+    /// Whether it only stands for something: nothing of ours runs for it.
     #[must_use]
-    pub fn is_credential(&self) -> bool {
-        self.facts.lock().credential.is_some()
+    pub fn is_passive(&self) -> bool {
+        self.facts.lock().stands_for.is_some()
+    }
+
+    /// The namespace that it is.
+    #[must_use]
+    pub fn namespace(&self) -> Option<String> {
+        match &self.facts.lock().stands_for {
+            Some(StandsFor::Namespace(namespace)) => Some(namespace.clone()),
+            Some(StandsFor::Secret(_)) | None => None,
+        }
     }
 
     /// From one check of its health to the next; none: it is not checked.
@@ -266,22 +277,17 @@ impl Entry {
         (!interval.is_zero()).then_some(interval)
     }
 
-    /// As it is shown, with its provider.
+    /// As it is shown, with its provider. `is_there`: what it stands for, if it does so.
     #[must_use]
-    pub fn show(&self, provider: Provider, settings: &HealthSettings) -> wire::Entry {
+    pub fn show(&self, provider: Provider, is_there: Option<bool>, settings: &HealthSettings) -> wire::Entry {
         let interval = self.interval(settings);
         let facts = self.facts.lock().clone();
         let breaker = self.gate.status();
         let rejection = breaker.rejection;
         wire::Entry {
-            status: match &facts.credential {
-                Some(reference) if facts.life == Life::Live => {
-                    if reference.resolve().is_ok() {
-                        "ready"
-                    } else {
-                        "error"
-                    }
-                }
+            status: match is_there {
+                Some(true) if facts.life == Life::Live => "ready",
+                Some(false) if facts.life == Life::Live => "error",
                 _ => status(facts.life, provider.state, facts.health.status()),
             }
             .to_owned(),
@@ -321,12 +327,13 @@ fn status(life: Life, state: ProviderState, health: &str) -> &'static str {
 }
 
 /// A change of a breaker as an event tells it.
-fn event_of(change: &Change) -> (EventKind, String) {
+fn event_of(change: &Change, window: Duration) -> (EventKind, String) {
     match change {
         Change::Opened { failures, why, retry_ms } => {
             let failures =
                 if *failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") };
-            let detail = format!("{failures}, next probe at {}, the last one: {why}", time(wall(*retry_ms)));
+            let (window, next) = (duration_text(window), time(wall(*retry_ms)));
+            let detail = format!("{failures} within {window}, next probe at {next}, the last one: {why}");
             (EventKind::CircuitBreakerOpened, detail)
         }
         Change::HalfOpened => (EventKind::CircuitBreakerHalfOpen, String::new()),

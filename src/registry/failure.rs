@@ -39,11 +39,20 @@ pub fn ended(name: &ProviderName, how: &str) -> Error {
     Error::new(Code::Failed, format!("provider {name}: ended by itself: {how}")).reason("crashed")
 }
 
-/// It only names a secret.
-pub fn credential(name: &ProviderName) -> Error {
-    Error::new(Code::Refused, format!("provider {name}: is a credential: nothing runs for it"))
-        .hint("a plugin or a provider of the configuration that has this name takes its place")
-        .reason("credential")
+/// It only stands for something: a namespace, or a secret.
+pub fn passive(name: &ProviderName, namespace: Option<String>) -> Error {
+    match namespace {
+        Some(namespace) => {
+            let message =
+                format!("provider {name}: is namespace {namespace} of modules: nothing runs for it");
+            Error::new(Code::Refused, message)
+                .hint("'provost module call' calls its modules")
+                .reason("module")
+        }
+        None => Error::new(Code::Refused, format!("provider {name}: is a credential: nothing runs for it"))
+            .hint("a plugin or a provider of the configuration that has this name takes its place")
+            .reason("credential"),
+    }
 }
 
 /// What it is to be made of is not good.
@@ -66,7 +75,7 @@ pub fn busy(name: &ProviderName) -> Error {
 pub fn unknown_type(name: &ProviderName, kind: &str) -> Error {
     let message = format!("provider {name}: there is no type {}", crate::wire::id::quoted(kind));
     Error::new(Code::Usage, message)
-        .hint("there are 'process', with a binary, and 'remote', with an address")
+        .hint("there are 'process', with a binary, 'remote', with an address, and 'module', with a namespace")
         .reason("invalid_config")
 }
 

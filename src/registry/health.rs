@@ -68,6 +68,12 @@ impl HealthState {
         &self.status
     }
 
+    /// How often it has failed in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Whether the status is another one after this.
     pub fn take(&mut self, sign: Sign<'_>, settings: &HealthSettings) -> bool {
         let status = match sign {

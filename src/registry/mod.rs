@@ -18,12 +18,15 @@ mod exits;
 mod failure;
 pub mod health;
 mod monitor;
+mod passive;
 mod permit_table;
 mod permits;
 mod refresh;
+mod removal;
 mod schemas;
 pub mod settings;
 mod shutdown;
+mod stands_for;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,7 +35,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::provider::references::Reference;
+use crate::module::Modules;
 use crate::provider::{Note, Notes, Providers, for_each};
 use crate::registry::discovery::{Discovered, Origin, Sources};
 use crate::registry::entry::{Entry, Facts, Life, Seen};
@@ -43,6 +46,7 @@ use crate::registry::monitor::Monitor;
 use crate::registry::permit_table::Permits;
 use crate::registry::refresh::When;
 use crate::registry::settings::RegistrySettings;
+use crate::registry::stands_for::StandsFor;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{
@@ -88,6 +92,9 @@ pub struct Registry {
     /// Locked during a discovery, for one at a time.
     discovering: Mutex<()>,
     permits: Permits,
+    modules: OnceLock<Arc<Modules>>,
+    /// Entries that are namespaces of the module plane, by these.
+    namespaces: Mutex<BTreeMap<String, Arc<Entry>>>,
 }
 
 /// What looks at providers that run, while nobody calls them.
@@ -118,6 +125,8 @@ impl Registry {
             discovered: Mutex::default(),
             discovering: Mutex::default(),
             permits: Permits::default(),
+            modules: OnceLock::new(),
+            namespaces: Mutex::default(),
         })
     }
 
@@ -211,7 +220,7 @@ impl Registry {
             labels: note.labels,
             kind: self.kind_of(&name, note.kind),
             version: note.version,
-            credential: note.credential.as_deref().and_then(Reference::from_text),
+            stands_for: note.credential.as_deref().and_then(StandsFor::from_text),
             check: None,
             health: HealthState::default(),
             interval: note.interval,
@@ -222,6 +231,9 @@ impl Registry {
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);
         self.entries.lock().insert(name.clone(), Arc::clone(&entry));
+        if let Some(namespace) = entry.namespace() {
+            self.namespaces.lock().insert(namespace, Arc::clone(&entry));
+        }
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();
         }
@@ -230,6 +242,12 @@ impl Registry {
             self.events.tell(EventKind::ProviderRegistered, &name, "configuration", origin.name());
             self.save(&entry);
         }
+    }
+
+    /// Whether there is an entry of this name.
+    #[must_use]
+    pub fn has(&self, name: &ProviderName) -> bool {
+        self.find(name).is_ok()
     }
 
     /// Answers a question about the registry.
@@ -285,8 +303,8 @@ impl Registry {
         let entry = call.name().and_then(|name| self.entries.lock().get(name).cloned());
         // The provider host says that there is none.
         let Some(entry) = entry else { return self.providers.answer(call) };
-        if entry.is_credential() {
-            return Err(failure::credential(&entry.name));
+        if entry.is_passive() {
+            return Err(failure::passive(&entry.name, entry.namespace()));
         }
         match call.plain() {
             ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
@@ -306,11 +324,11 @@ impl Registry {
             Verb::Show | Verb::Discover(_) | Verb::Validate => {}
             // They are asked for otherwise.
             Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => return Err(failure::of_no_entry()),
-            Verb::Initialize | Verb::Dispose | Verb::ShutDown if entry.is_credential() => {
-                return Err(failure::credential(&entry.name));
+            Verb::Initialize | Verb::Dispose | Verb::ShutDown if entry.is_passive() => {
+                return Err(failure::passive(&entry.name, entry.namespace()));
             }
-            Verb::Start | Verb::Stop | Verb::Restart | Verb::Replace if entry.is_credential() => {
-                return Err(failure::credential(&entry.name));
+            Verb::Start | Verb::Stop | Verb::Restart | Verb::Replace if entry.is_passive() => {
+                return Err(failure::passive(&entry.name, entry.namespace()));
             }
             // Only the name of one that is to be made is given.
             Verb::Register(_) => return Err(failure::already_exists(&entry.name)),
@@ -332,7 +350,7 @@ impl Registry {
                 self.change(entry, ProviderCall::Reset(name()), None, cause)?;
             }
             // Nobody is started to be asked how they are.
-            Verb::Health if self.is_running(entry) => self.check(entry, cause)?,
+            Verb::Health if self.can_be_checked(entry) => self.check(entry, cause)?,
             Verb::Health => {}
             Verb::Monitor(interval) => {
                 let interval = interval.or_else(|| {
@@ -350,11 +368,12 @@ impl Registry {
 
     fn act_on_all(&self, entries: &[Arc<Entry>], verb: &Verb, cause: Cause<'_>) -> RegistryAnswer {
         let failures = Mutex::new(BTreeMap::new());
-        // Nothing runs for those that only name a secret.
-        let entries: Vec<_> = entries
-            .iter()
-            .filter(|e| matches!(verb, Verb::Show | Verb::Health) || !e.is_credential())
-            .collect();
+        // Nothing runs for those that only stand for something.
+        let needs_a_process = matches!(
+            verb,
+            Verb::Initialize | Verb::Dispose | Verb::Start | Verb::Stop | Verb::Restart | Verb::Replace
+        );
+        let entries: Vec<_> = entries.iter().filter(|e| !needs_a_process || !e.is_passive()).collect();
         for_each(&entries, |entry| {
             if let Err(e) = self.act(entry, verb, cause) {
                 failures.lock().insert(entry.name.clone(), e);
@@ -372,7 +391,10 @@ impl Registry {
         mut r: Registration,
         cause: Cause<'_>,
     ) -> Result<wire::Entry, Error> {
-        if r.kind != r.definition.kind() {
+        if r.kind == wire::TYPE_MODULE {
+            return self.register_namespace(name, r, cause);
+        }
+        if r.kind != r.definition.kind() || r.namespace.is_some() {
             return Err(failure::unknown_type(name, &r.kind));
         }
         self.add_schema(name, &r.kind, &mut r.definition)?;
@@ -413,7 +435,7 @@ impl Registry {
         if let Some(watch) = self.watch.get() {
             watch.exits.begin();
         }
-        if !is_new && entry.is_credential() {
+        if !is_new && entry.is_passive() {
             return Err(failure::already_exists(name));
         }
         if !is_new {
@@ -452,7 +474,7 @@ impl Registry {
             labels,
             kind: TYPE_PROCESS.to_owned(),
             version: String::new(),
-            credential: None,
+            stands_for: None,
             check: None,
             health: HealthState::default(),
             interval: None,
@@ -475,72 +497,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Waits for the users, ends the provider, and forgets it.
-    fn unregister(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<wire::Entry, Error> {
-        self.begin_disposal(entry)?;
-        let ended = entry.alone(self.settings.dispose_timeout, || {
-            let ended = self.providers.forget(&entry.name);
-            self.look(entry, None, cause);
-            ended
-        });
-        if let Err(e) = &ended {
-            self.events.tell(EventKind::ProviderError, &entry.name, cause, &e.message);
-        }
-        self.remove(entry);
-        self.events.tell(EventKind::ProviderUnregistered, &entry.name, cause, "");
-        ended.map(|()| self.show(entry))
-    }
-
-    /// Waits for the users and ends the provider; the entry stays.
-    fn dispose(&self, entry: &Arc<Entry>, cause: Cause<'_>) -> Result<(), Error> {
-        if entry.life() == Life::Disposed {
-            return Ok(());
-        }
-        self.begin_disposal(entry)?;
-        let ended = entry.alone(self.settings.dispose_timeout, || self.providers.dispose(&entry.name));
-        entry.set_life(Life::Disposed);
-        self.look(entry, ended.as_ref().err(), cause);
-        self.save(entry);
-        ended
-    }
-
-    /// One thread at a time takes an entry away.
-    fn begin_disposal(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        let mut facts = entry.facts.lock();
-        match facts.life {
-            // Its name is taken until it is out of the table.
-            Life::Registering | Life::Disposing | Life::Gone => Err(failure::busy(&entry.name)),
-            Life::Live | Life::Stopped | Life::Disposed => {
-                facts.life = Life::Disposing;
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends all of a set at once and forgets them, without waiting for their users.
-    fn shut_down(&self, set: Option<String>, cause: Cause<'_>) -> Result<ProviderAnswer, Error> {
-        // One that is being registered or taken away is left to the thread that does so.
-        let mut entries = self.of_set(set.as_deref());
-        entries.retain(|entry| self.begin_disposal(entry).is_ok());
-        let answer = self.providers.answer(ProviderCall::ShutDown(set));
-        for entry in &entries {
-            self.look(entry, None, cause);
-            self.remove(entry);
-            self.events.tell(EventKind::ProviderUnregistered, &entry.name, cause, "");
-        }
-        answer
-    }
-
-    /// Takes the entry out of the table; its name is free.
-    fn remove(&self, entry: &Arc<Entry>) {
-        entry.set_life(Life::Gone);
-        {
-            let _saving = entry.saving.lock();
-            self.notes.forget(&entry.name);
-        }
-        self.entries.lock().remove(&entry.name);
-    }
-
     fn find(&self, name: &ProviderName) -> Result<Arc<Entry>, Error> {
         self.entries.lock().get(name).cloned().ok_or_else(|| failure::not_found(name))
     }
@@ -554,6 +510,11 @@ impl Registry {
         self.providers.known(&entry.name).is_some_and(|(p, _)| p.state == ProviderState::Ready)
     }
 
+    /// Whether it makes sense to ask how it is: nobody is started for it.
+    fn can_be_checked(&self, entry: &Entry) -> bool {
+        entry.namespace().is_some() || self.is_running(entry)
+    }
+
     fn seen(&self, name: &ProviderName) -> Seen {
         self.providers.known(name).map(|(provider, crashes)| Seen::of(&provider, crashes)).unwrap_or_default()
     }
@@ -563,7 +524,7 @@ impl Registry {
         let provider = provider.unwrap_or_else(|| Provider {
             name: entry.name.clone(),
             state: ProviderState::Idle,
-            binary: String::new(),
+            binary: entry.namespace().unwrap_or_default(),
             pid: None,
             port: None,
             kind: String::new(),
@@ -574,7 +535,7 @@ impl Registry {
         });
         let shadows = self.discovered.lock().shadowed.get(&entry.name).cloned().unwrap_or_default();
         let shadows = shadows.iter().map(|origin| origin.name().to_owned()).collect();
-        wire::Entry { shadows, ..entry.show(provider, &self.settings.health) }
+        wire::Entry { shadows, ..entry.show(provider, self.is_there(entry), &self.settings.health) }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::guard::gate;
 use crate::registry::entry::Entry;
 use crate::registry::health::Sign;
 use crate::registry::permit_table::{Held, PERMITS_MAX};
+use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
 use crate::sys::clock;
 use crate::wire::error::{Code, Error};
@@ -31,7 +32,10 @@ impl Registry {
     pub(super) fn permit(&self, entry: &Arc<Entry>, expiry: Option<Duration>) -> Result<Permit, Error> {
         drop(entry.enter()?);
         let missing = |why: String| failure::invalid_config(&entry.name, &why);
-        entry.facts.lock().credential.as_ref().map_or(Ok(()), |c| c.resolve().map(drop)).map_err(missing)?;
+        let stands_for = entry.facts.lock().stands_for.clone();
+        if let Some(StandsFor::Secret(reference)) = stands_for {
+            reference.resolve().map(drop).map_err(missing)?;
+        }
         let permit = self.enter_gate(entry)?;
         let is_probe = permit.is_probe();
         let longest = self.settings.breaker.probe_timeout;

@@ -66,7 +66,7 @@ impl Registry {
     /// Ends them, and returns those that it is done with, however that went.
     fn end_all(&self, entries: &[Arc<Entry>], cause: Cause<'_>) -> (Vec<Arc<Entry>>, Failures) {
         let (mut ending, mut failures) = (Vec::new(), Failures::new());
-        for entry in entries.iter().filter(|entry| !entry.is_credential()) {
+        for entry in entries.iter().filter(|entry| !entry.is_passive()) {
             match self.begin_disposal(entry) {
                 Ok(()) => ending.push(Arc::clone(entry)),
                 Err(e) if entry.life() != Life::Gone => drop(failures.insert(entry.name.clone(), e)),

@@ -19,6 +19,10 @@ const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 pub const SOURCES: [&str; 3] = ["config", "plugin", "environment"];
 /// The type of an entry that only names a secret.
 pub const TYPE_CREDENTIAL: &str = "credential";
+/// The type of an entry that is a namespace of the module plane.
+pub const TYPE_MODULE: &str = "module";
+/// The longest namespace, in bytes.
+const NAMESPACE_LEN_MAX: usize = 256;
 /// The most labels of an entry.
 const LABELS_MAX: usize = 64;
 /// The longest key or value of a label, in bytes.
@@ -110,7 +114,10 @@ pub struct Finding {
 pub struct Registration {
     /// Of which type it is.
     pub kind: String,
+    /// How it is run; nothing, if it is a namespace.
     pub definition: Definition,
+    /// The namespace of the module plane that it is.
+    pub namespace: Option<String>,
     /// What people note about it.
     pub labels: Vec<(String, String)>,
 }
@@ -247,7 +254,7 @@ impl RegistryCall {
             Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => None,
             Verb::Discover(discovery) if discovery.is_dry_run => None,
             Verb::Discover(_) => Some("discover providers".to_owned()),
-            Verb::Register(r) => Some(format!("register {whom}: {}", r.definition.what())),
+            Verb::Register(r) => Some(format!("register {whom}: {}", r.what())),
             Verb::Hold(reason) => Some(format!("hold the breaker of {whom}: {reason}")),
             Verb::Release => Some(format!("release the breaker of {whom}")),
             Verb::Monitor(_) => Some(format!("check the health of {whom}")),
@@ -266,7 +273,8 @@ impl RegistryCall {
         match &self.verb {
             Verb::Register(r) => {
                 wire.r#type.clone_from(&r.kind);
-                wire.definition = Some(r.definition.to_wire());
+                wire.definition = r.namespace.is_none().then(|| r.definition.to_wire());
+                wire.namespace = r.namespace.clone().unwrap_or_default();
                 wire.labels = pairs_to_wire(&r.labels);
             }
             Verb::Hold(reason) => wire.reason.clone_from(reason),
@@ -283,18 +291,13 @@ impl RegistryCall {
         wire
     }
 
-    pub(in crate::wire) fn from_wire(w: v1::RegistryCall) -> Result<Self, Error> {
+    pub(in crate::wire) fn from_wire(mut w: v1::RegistryCall) -> Result<Self, Error> {
         let known = v1::RegistryVerb::try_from(w.verb);
         let verb = match known.map_err(|_| Error::usage("the registry does not know this question"))? {
             v1::RegistryVerb::Show => Verb::Show,
-            v1::RegistryVerb::Register => Verb::Register(Box::new(
-                Registration {
-                    kind: w.r#type,
-                    definition: Definition::from_wire(w.definition.unwrap_or_default())?,
-                    labels: checked_labels(pairs_from_wire(w.labels))?,
-                }
-                .with_kind(),
-            )),
+            v1::RegistryVerb::Register => {
+                Verb::Register(Box::new(Registration::from_wire(&mut w)?.with_kind()))
+            }
             v1::RegistryVerb::Unregister => Verb::Unregister,
             v1::RegistryVerb::Initialize => Verb::Initialize,
             v1::RegistryVerb::Dispose => Verb::Dispose,
@@ -362,9 +365,37 @@ pub fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, Stri
 }
 
 impl Registration {
-    /// Where no type is said, it is that of the definition.
+    fn from_wire(w: &mut v1::RegistryCall) -> Result<Self, Error> {
+        let (kind, labels) = (std::mem::take(&mut w.r#type), std::mem::take(&mut w.labels));
+        let namespace = Some(std::mem::take(&mut w.namespace)).filter(|namespace| !namespace.is_empty());
+        if namespace.as_ref().is_some_and(|namespace| namespace.len() > NAMESPACE_LEN_MAX) {
+            return Err(Error::usage(format!("a namespace has at most {NAMESPACE_LEN_MAX} bytes")));
+        }
+        let definition = match (w.definition.take(), &namespace) {
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("a namespace is executed by its members: it has no definition"));
+            }
+            (None, Some(_)) => Definition::default(),
+            (definition, None) => Definition::from_wire(definition.unwrap_or_default())?,
+        };
+        Ok(Self { kind, definition, namespace, labels: checked_labels(pairs_from_wire(labels))? })
+    }
+
+    /// Where no type is said, it is that of what there is.
     fn with_kind(self) -> Self {
-        if self.kind.is_empty() { Self { kind: self.definition.kind().to_owned(), ..self } } else { self }
+        if !self.kind.is_empty() {
+            return self;
+        }
+        let kind = if self.namespace.is_some() { TYPE_MODULE } else { self.definition.kind() };
+        Self { kind: kind.to_owned(), ..self }
+    }
+
+    /// What it is, in a word: the binary, the address, or the namespace.
+    fn what(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("namespace {namespace}"),
+            None => self.definition.what(),
+        }
     }
 }
 
@@ -446,11 +477,19 @@ impl Verb {
         let registration = Registration {
             kind: "process".into(),
             definition: Definition { binary: "files".into(), ..Definition::default() },
+            namespace: None,
             labels: vec![("team".into(), "a".into())],
+        };
+        let namespace = Registration {
+            kind: TYPE_MODULE.into(),
+            definition: Definition::default(),
+            namespace: Some("orders".into()),
+            labels: Vec::new(),
         };
         vec![
             Self::Show,
             Self::Register(Box::new(registration)),
+            Self::Register(Box::new(namespace)),
             Self::Unregister,
             Self::Initialize,
             Self::Dispose,

@@ -125,7 +125,8 @@ impl Ask {
 
     fn call(self, name: &str) -> RegistryCall {
         let definition = Definition { binary: "fine".into(), ..Definition::default() };
-        let registration = Registration { kind: TYPE_PROCESS.into(), definition, labels: Vec::new() };
+        let registration =
+            Registration { kind: TYPE_PROCESS.into(), definition, namespace: None, labels: Vec::new() };
         let verb = match self {
             Self::Register => Verb::Register(Box::new(registration)),
             Self::Unregister => Verb::Unregister,

@@ -63,7 +63,7 @@ fn members_of_a_group_take_turns_and_the_death_of_one_is_not_noticed() {
 }
 
 #[test]
-fn who_is_silent_loses_its_modules_and_nobody_else_does() {
+fn i1_who_is_silent_loses_its_modules_and_nobody_else_does() {
     let plane = Plane::start();
     plane.python("quiet", &["quiet", "", "silent"]);
     plane.python("talker", &["talker"]);

@@ -57,7 +57,7 @@ fn expect_refused(registry: &Registry, bad: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_folder_that_others_can_change_or_that_leads_elsewhere_is_not_used() {
+fn h19_a_folder_that_others_can_change_or_that_leads_elsewhere_is_not_used() {
     let scratch = Scratch::new();
     let registry = watching(&scratch, "");
     let elsewhere = Scratch::new();
@@ -106,7 +106,7 @@ fn a_folder_that_others_can_change_or_that_leads_elsewhere_is_not_used() {
 }
 
 #[test]
-fn a_manifest_that_is_a_bomb_or_a_lie_is_refused() {
+fn h19_a_manifest_that_is_a_bomb_or_a_lie_is_refused() {
     let scratch = Scratch::new();
     let registry = watching(&scratch, "");
     put_bad(&scratch, "pipe", "", |folder| {

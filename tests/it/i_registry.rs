@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use provost::wire::error::Code;
 use provost::wire::provider::{Definition, ProviderCall, ProviderName};
 use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::cli::Running;
 use crate::harness::{Registry, SOON, Scratch, procfs, wait};
 
 fn name(alias: &str) -> ProviderName {
@@ -132,6 +133,36 @@ fn i9_five_kills_in_a_minute_open_the_breaker_and_a_probe_closes_it() {
 }
 
 #[test]
+fn i8_a_listener_that_is_halted_or_dies_holds_up_nobody() {
+    let registry = Registry::start();
+    registry.register("app");
+    let follow = || registry.0.background(&["registry", "events", "app", "--follow"]);
+    let (halted, dies, reads) = (follow(), follow(), follow());
+    let seen = |listener: &Running| listener.stdout_text().lines().count();
+    let all = [&halted, &dies, &reads];
+    wait::until("they listen", SOON, || all.iter().all(|listener| seen(listener) >= 2));
+    halted.signal("STOP");
+    dies.signal("KILL");
+    for n in 0..100 {
+        registry.ok(&["hold", "app", "--reason", &format!("number {n}")]);
+    }
+    registry.ok(&["unregister", "app"]);
+    let is_over = |listener: &Running| listener.stdout_text().contains("provider-unregistered");
+    wait::until("the one that reads has all", SOON, || is_over(&reads));
+    halted.signal("CONT");
+    wait::until("the halted one has all, too", SOON, || is_over(&halted));
+    let numbers = |text: String| {
+        let number = |line: &str| {
+            let event: Value = serde_json::from_str(line).expect("it is JSON");
+            event["seq"].as_u64().expect("it is a number")
+        };
+        text.lines().map(number).collect::<Vec<_>>()
+    };
+    let (one, other) = (numbers(halted.stdout_text()), numbers(reads.stdout_text()));
+    assert!(one == other && one.is_sorted() && one.len() >= 104, "{one:?} {other:?}");
+}
+
+#[test]
 fn of_32_who_register_one_name_one_wins() {
     let registry = Registry::start();
     // The host is run before they begin.
@@ -146,6 +177,7 @@ fn of_32_who_register_one_name_one_wins() {
                     let r = Registration {
                         kind: "process".into(),
                         definition: definition.clone(),
+                        namespace: None,
                         labels: Vec::new(),
                     };
                     let verb = Verb::Register(Box::new(r));

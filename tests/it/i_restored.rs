@@ -13,7 +13,7 @@ const SETTINGS: &str = "heartbeat_timeout = '3s'\n";
 const LONG: Duration = Duration::from_secs(5);
 
 #[test]
-fn under_a_provider_that_never_registers_again_calls_go_on_after_the_host_is_killed() {
+fn i17_under_a_provider_that_never_registers_again_calls_go_on_after_the_host_is_killed() {
     let plane = Plane::with(SETTINGS);
     let provider = plane.outside(&["demo"], &[]);
     assert_eq!(plane.call("demo.who", &json!({})), provider.pid());
@@ -98,7 +98,7 @@ fn who_is_killed_in_the_middle_of_a_call_is_followed_by_another_member() {
 }
 
 #[test]
-fn calls_over_the_limit_of_a_member_wait_or_are_refused() {
+fn i15_calls_over_the_limit_of_a_member_wait_or_are_refused() {
     for (queue, code) in [(1, 0), (0, 6)] {
         let plane = Plane::with(&format!("member_calls = 1\nmember_queue = {queue}\n"));
         let _provider = plane.outside(&["work"], &[]);

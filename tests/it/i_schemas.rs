@@ -151,7 +151,7 @@ fn a_reference_is_looked_at_by_what_it_stands_for_and_never_shown() {
 }
 
 #[test]
-fn a_schema_that_is_a_bomb_harms_its_own_plugin_alone() {
+fn h19_a_schema_that_is_a_bomb_harms_its_own_plugin_alone() {
     let scratch = Scratch::new();
     let registry = watching(&scratch, "");
     let doubling: Vec<_> = (0..40)

@@ -86,7 +86,7 @@ fn a_thousand_idle_control_streams_cost_no_threads() {
 }
 
 #[test]
-fn a_connection_without_tls_is_metered_and_the_log_says_why_it_ended() {
+fn i6_a_connection_without_tls_is_metered_and_the_log_says_why_it_ended() {
     let plane = Plane::start();
     plane.python("adder", &["demo"]);
     let pings = frame(PING, 0, 0, &[0; 8]).repeat(5000);

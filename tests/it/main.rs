@@ -107,6 +107,8 @@ mod i_linear;
 #[cfg(feature = "gateway")]
 mod i_modules;
 #[cfg(feature = "gateway")]
+mod i_namespaces;
+#[cfg(feature = "gateway")]
 mod i_permits;
 #[cfg(feature = "gateway")]
 mod i_plugins;

@@ -38,7 +38,7 @@ impl Page {
     }
 
     /// Takes this page out of everything, and says what the next one begins after.
-    fn cut<T: Message>(
+    pub(super) fn cut<T: Message>(
         &self,
         all: &mut Vec<T>,
         begin: impl FnOnce(&str, &[T]) -> Option<usize>,

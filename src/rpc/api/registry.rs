@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::rpc::api::answers::Answer;
-use crate::rpc::api::pages::Paged;
+use crate::rpc::api::pages::{NextPage, Page, Paged};
 use crate::rpc::api::processes::{CODES, labels};
 use crate::rpc::api::providers::definition;
 use crate::rpc::api::requests::Ask;
 use crate::rpc::api::values::{Invalid, Pairs, duration, ms, proto, proto_time, same_names, time};
 use crate::rpc::services::public as api;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, Detail, Error};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::provider::ProviderName;
@@ -70,13 +70,21 @@ impl Ask for api::RegisterProviderRequest {
     fn body(self) -> Result<Body, Invalid> {
         let target = self.target.unwrap_or_default();
         check_name(&target.set, &target.alias, "target")?;
-        let spec = self.spec.ok_or_else(|| Invalid::because("spec", "it is missing"))?;
+        let definition = match self.spec {
+            Some(_) if !self.namespace.is_empty() => {
+                return Err(Invalid::because("namespace", "it is given, and a spec"));
+            }
+            Some(spec) => Some(definition(spec)?),
+            None if self.namespace.is_empty() => return Err(Invalid::because("spec", "it is missing")),
+            None => None,
+        };
         Ok(Body::Registry(v1::RegistryCall {
             set: target.set,
             alias: target.alias,
             verb: v1::RegistryVerb::Register.into(),
             r#type: self.r#type,
-            definition: Some(definition(spec)?),
+            definition,
+            namespace: self.namespace,
             labels: self.labels.into_iter().map(|l| v1::EnvVar { key: l.key, value: l.value }).collect(),
             ..Default::default()
         }))
@@ -84,6 +92,10 @@ impl Ask for api::RegisterProviderRequest {
 }
 
 impl Ask for api::ListEntriesRequest {
+    fn page(&self) -> Page {
+        Page::new(self.page_size, &self.page_token)
+    }
+
     fn body(self) -> Result<Body, Invalid> {
         let (set, alias, verb) = (self.set, self.alias, v1::RegistryVerb::Show.into());
         Ok(Body::Registry(v1::RegistryCall { set, alias, verb, ..Default::default() }))
@@ -164,14 +176,17 @@ impl From<&RegistryCall> for Question {
             ..Default::default()
         };
         Self::Change(match &call.verb {
-            Verb::Show => return Self::List(api::ListEntriesRequest { set, alias }),
+            Verb::Show => {
+                return Self::List(api::ListEntriesRequest { set, alias, ..Default::default() });
+            }
             Verb::Register(registration) => {
-                let Registration { kind, definition, labels: notes } = &**registration;
+                let Registration { kind, definition, namespace, labels: notes } = &**registration;
                 return Self::Register(Box::new(api::RegisterProviderRequest {
                     target: Some(api::ProviderTarget { set, alias }),
-                    spec: Some(definition.into()),
+                    spec: namespace.is_none().then(|| definition.into()),
                     labels: labels(notes.clone()),
                     r#type: kind.clone(),
+                    namespace: namespace.clone().unwrap_or_default(),
                 }));
             }
             Verb::Discover(discovery) => {
@@ -285,6 +300,12 @@ impl From<api::DiscoveryFinding> for Finding {
 pub(super) fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
     api::EntryFailure {
         target: Some((&name).into()),
+        retry_delay: (e.retry_after_ms > 0).then(|| proto(Duration::from_millis(e.retry_after_ms.into()))),
+        details: e
+            .details
+            .into_iter()
+            .map(|d| api::ErrorDetail { path: d.path, message: d.message })
+            .collect(),
         error: Some(api::TargetError { code: CODES.number(e.code), message: e.message, hint: e.hint }),
         reason: e.reason,
     }
@@ -293,7 +314,13 @@ pub(super) fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
 pub(super) fn failure_back(sent: api::EntryFailure) -> Result<(ProviderName, Error), Error> {
     let (target, e) = (sent.target.unwrap_or_default(), sent.error.unwrap_or_default());
     let code = CODES.known(e.code).unwrap_or(Code::Failed);
-    let error = Error { reason: sent.reason, ..Error::new(code, e.message).hint(e.hint) };
+    let details = sent.details.into_iter().map(|d| Detail { path: d.path, message: d.message }).collect();
+    let retry_ms = duration(sent.retry_delay).as_millis();
+    let error = Error {
+        reason: sent.reason,
+        retry_after_ms: u32::try_from(retry_ms).unwrap_or(u32::MAX),
+        ..Error::new(code, e.message).hint(e.hint).details(details)
+    };
     Ok((ProviderName::new(&target.set, &target.alias)?, error))
 }
 
@@ -315,13 +342,46 @@ macro_rules! entries {
                 let entries = entries_back(self.entries)?;
                 Ok(vec![Reply::Registry(RegistryAnswer { entries, ..RegistryAnswer::default() })])
             }
-        }
-
-        impl Paged for api::$answer {})*
+        })*
     };
 }
 
 entries! { RegisterProviderResponse ListEntriesResponse ReportCallResponse }
+
+impl Paged for api::RegisterProviderResponse {}
+impl Paged for api::ReportCallResponse {}
+
+impl NextPage for api::ListEntriesRequest {
+    fn begin_at(&mut self, token: String) {
+        self.page_token = token;
+    }
+}
+
+impl Paged for api::ListEntriesResponse {
+    /// The token is the name of the last entry: they are in the order of their names.
+    fn cut(&mut self, page: &Page) -> Result<(), Invalid> {
+        let name_of = |entry: &api::RegistryEntry| {
+            let target = entry.provider.as_ref().and_then(|provider| provider.target.clone());
+            target.map(|target| (target.set, target.alias)).unwrap_or_default()
+        };
+        let begin = |token: &str, all: &[api::RegistryEntry]| {
+            let (set, alias) = token.split_once('/')?;
+            let last = ProviderName::new(set, alias).ok()?;
+            let last = (last.set().to_owned(), last.alias().to_owned());
+            Some(all.partition_point(|entry| name_of(entry) <= last))
+        };
+        let token = |_, last: &api::RegistryEntry| {
+            let (set, alias) = name_of(last);
+            format!("{set}/{alias}")
+        };
+        self.next_page_token = page.cut(&mut self.entries, begin, token)?;
+        Ok(())
+    }
+
+    fn next_page(&self) -> &str {
+        &self.next_page_token
+    }
+}
 
 impl Answer for api::ChangeEntriesResponse {
     fn put(&mut self, reply: Reply) {
@@ -411,6 +471,31 @@ mod tests {
     }
 
     #[test]
+    fn pages_hold_every_entry_once_also_when_some_go_in_between() {
+        let entry = |n: u32| api::RegistryEntry {
+            provider: Some(api::HostedProvider {
+                target: Some(api::ProviderTarget { set: "ci".into(), alias: format!("app{n:04}") }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let page = |from: u32, page_size, page_token: &str| {
+            let (entries, token) = ((from..2500).map(entry).collect(), page_token.to_owned());
+            let mut answer = api::ListEntriesResponse { entries, next_page_token: String::new() };
+            let request = api::ListEntriesRequest { page_size, page_token: token, ..Default::default() };
+            answer.cut(&request.page()).map(|()| answer)
+        };
+        let first = page(0, 0, "").unwrap();
+        assert_eq!((first.entries.len(), first.next_page_token.as_str()), (1000, "ci/app0999"));
+        // Those before it have gone, and itself.
+        let next = page(1000, 1400, &first.next_page_token).unwrap();
+        assert_eq!((next.entries[0].clone(), next.entries.len()), (entry(1000), 1400));
+        let last = page(0, 0, next.next_page()).unwrap();
+        assert_eq!((last.entries.len(), last.next_page()), (100, ""));
+        assert_eq!(page(0, 0, "no token").unwrap_err().field, "page_token");
+    }
+
+    #[test]
     fn an_answer_comes_back() {
         let name = ProviderName::new("ci", "app").unwrap();
         let provider = Provider {
@@ -445,7 +530,9 @@ mod tests {
             interval: Some(Duration::from_secs(30)),
             provider,
         };
-        let e = Error::new(Code::Refused, "no").hint("later").reason("circuit_open");
+        let detail = Detail { path: "/port".into(), message: "is not known".into() };
+        let e = Error::new(Code::Refused, "no").hint("later").reason("circuit_open").details(vec![detail]);
+        let e = Error { retry_after_ms: 1500, ..e };
         let given = RegistryAnswer { entries: vec![entry], failures: vec![(name, e)], ..Default::default() };
         let mut answer = api::ChangeEntriesResponse::default();
         answer.put(Reply::Registry(given.clone()));

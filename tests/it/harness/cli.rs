@@ -193,6 +193,11 @@ impl Running {
         self.stdout.lock().len()
     }
 
+    /// What has come on standard output so far.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.lock()).into_owned()
+    }
+
     /// What has come on standard error so far.
     pub fn stderr_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr.lock()).into_owned()
