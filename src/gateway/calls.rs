@@ -134,7 +134,7 @@ impl Calls {
                 response.watch(&client.canceller())?;
                 Ok(ours.call(&user, request, &how, client)?)
             })?;
-            Ok(response.send(answer)?)
+            Ok(Some(answer))
         });
     }
 
@@ -162,7 +162,7 @@ impl Calls {
                     }
                     some => some,
                 };
-                let Some(item) = item else { return Ok(()) };
+                let Some(item) = item else { return Ok(None) };
                 // What is read where it lies is not ended by the canceller.
                 if running.is_over() {
                     return Err(Stop::Failed(RunningCall::over()));
@@ -174,11 +174,14 @@ impl Calls {
         });
     }
 
+    /// What `work` comes to is the last message, if there is one more.
     fn on_thread<A: Send + 'static>(
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,
-        work: impl FnOnce(&Self, User, &mut ResponseStream<A>, &RunningCall) -> Result<(), Stop> + Send + 'static,
+        work: impl FnOnce(&Self, User, &mut ResponseStream<A>, &RunningCall) -> Result<Option<A>, Stop>
+        + Send
+        + 'static,
     ) {
         let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
         let entry = self.caller.enter(ctx.request_headers());
@@ -202,7 +205,7 @@ impl Calls {
                 })
             });
             match result {
-                Ok(()) => response.finish(Ok(())),
+                Ok(last) => response.finish(Ok(last)),
                 Err(Stop::Failed(status)) => response.finish(Err(status)),
                 // There is no client left to be told.
                 Err(Stop::Gone) => drop(response),

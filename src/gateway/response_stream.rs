@@ -46,21 +46,21 @@ impl Wake for Hangup {
 
 /// The end of a call on its way. Completion threads bring it on, and wake the call's thread when it is out:
 /// to wake that for each step would cost the client as much as all of the call's own work.
-struct Closing<A> {
-    sink: Mutex<Option<ServerStreamingSink<A>>>,
+struct Closing<F> {
+    end: Mutex<Option<Pin<Box<F>>>>,
     thread: Thread,
 }
 
-impl<A: Send + 'static> Closing<A> {
+impl<F: Future<Output = grpcio::Result<()>> + Send + 'static> Closing<F> {
     /// Comes back when it is out, or cancels the call.
-    fn run(sink: ServerStreamingSink<A>) {
+    fn run(end: F) {
         let deadline = Instant::now() + Duration::from_millis(END_MS);
-        let closing = Arc::new(Self { sink: Mutex::new(Some(sink)), thread: thread::current() });
+        let closing = Arc::new(Self { end: Mutex::new(Some(Box::pin(end))), thread: thread::current() });
         Arc::clone(&closing).go_on();
-        while closing.sink.lock().is_some() {
+        while closing.end.lock().is_some() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                drop(closing.sink.lock().take());
+                drop(closing.end.lock().take());
                 return;
             }
             thread::park_timeout(left);
@@ -68,18 +68,18 @@ impl<A: Send + 'static> Closing<A> {
     }
 
     fn go_on(self: Arc<Self>) {
-        let mut sink = self.sink.lock();
+        let mut end = self.end.lock();
         let waker = Waker::from(Arc::clone(&self));
-        if let Some(open) = sink.as_mut()
-            && Pin::new(open).poll_close(&mut Context::from_waker(&waker)).is_ready()
+        if let Some(open) = end.as_mut()
+            && open.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
         {
-            *sink = None;
+            *end = None;
             self.thread.unpark();
         }
     }
 }
 
-impl<A: Send + 'static> Wake for Closing<A> {
+impl<F: Future<Output = grpcio::Result<()>> + Send + 'static> Wake for Closing<F> {
     fn wake(self: Arc<Self>) {
         self.go_on();
     }
@@ -120,15 +120,22 @@ impl<A: Send + 'static> ResponseStream<A> {
         }
     }
 
-    /// Ends the call. Whether the client receives the end is not checked.
-    pub fn finish(mut self, result: Result<(), RpcStatus>) {
+    /// Ends the call, with a last message if there is one. Whether the client receives the end is not checked.
+    pub fn finish(mut self, result: Result<Option<A>, RpcStatus>) {
         match result {
-            Ok(()) => Closing::run(self.sink),
-            // A message that is not out by now never will be.
-            Err(status) if self.flush().is_ok() => {
-                let _ = block::wait(self.sink.fail(status), Some(clock::now_ms() + END_MS));
+            Ok(None) => Closing::run(poll_fn(move |context| Pin::new(&mut self.sink).poll_close(context))),
+            // The end follows at once: to see the message out before takes as long as to send it.
+            Ok(Some(last)) => {
+                if self.send(last).is_ok() {
+                    Closing::run(self.sink.fail(RpcStatus::ok()));
+                }
             }
-            Err(_) => {}
+            // A message that is not out by now never will be.
+            Err(status) => {
+                if self.flush().is_ok() {
+                    Closing::run(self.sink.fail(status));
+                }
+            }
         }
     }
 }
