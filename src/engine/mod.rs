@@ -53,9 +53,8 @@ use crate::listener::{self, Limits, Service, Ways};
 use crate::sys::memory::forget_code;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::Waker;
-use crate::sys::signal;
 use crate::sys::socket::{Blocking, recvmsg};
-use crate::sys::thread;
+use crate::sys::{rest, signal, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
@@ -78,6 +77,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     keep_history(&engine, &sinks, opened)?;
     logs::start(&engine.context, &engine.table).map_err(no_thread)?;
     schedules::start(&engine.context, &engine.table).map_err(no_thread)?;
+    rest::begin().map_err(no_thread)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
     thread::spawn("listener", move || {

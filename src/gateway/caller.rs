@@ -15,8 +15,8 @@ use crate::gateway::shared::Gateway;
 use crate::gateway::shares::{Holder, Place};
 use crate::gateway::threads::busy;
 use crate::rpc::status::{self, Reason};
-use crate::sys::clock;
 use crate::sys::socket::PeerCredentials;
+use crate::sys::{clock, rest};
 use crate::tls::identity::Peer;
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::Behalf;
@@ -82,6 +82,7 @@ impl Caller {
 
     /// For what needs no credentials: those that are given are to be good all the same.
     pub fn enter_freely(&self, metadata: &Metadata) -> Result<Option<Entry>, RpcStatus> {
+        rest::used();
         let remembered = match self {
             Self::Remote { remembered, .. } => remembered,
             Self::Local(peer, _) => return Ok(Some(Entry::Known(format!("uid {}", peer.uid).into()))),

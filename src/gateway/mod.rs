@@ -70,7 +70,7 @@ use crate::meter::unfinished::Budget;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
-use crate::sys::{clock, confine, landlock, memory, socket, thread};
+use crate::sys::{clock, confine, landlock, memory, rest, socket, thread};
 use crate::wire::error::{Code, Error};
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
@@ -154,6 +154,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     behind::begin(&gateway)?;
     gateway.log.event(&format!("{READY} on {}", addresses.join(" and ")));
     memory::forget_code();
+    rest::begin().map_err(|e| Error::failed("start a thread", &e))?;
     if network.as_ref().is_some_and(|network| network.is_demo) {
         gateway.log.event("the users are those of a demonstration: everybody knows their passwords");
     }

@@ -39,7 +39,7 @@ use crate::registry::discovery::Sources;
 use crate::registry::settings::RegistrySettings;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
-use crate::sys::thread;
+use crate::sys::{rest, thread};
 use crate::wire::audit::{Note, fit};
 use crate::wire::envelope::{Behalf, Envelope};
 use crate::wire::error::{Code, Error};
@@ -116,6 +116,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     let listener =
         open(&ours, mode).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;
     let service: Arc<dyn Service> = host;
+    rest::begin().map_err(|e| Error::failed("start a thread", &e))?;
     let said = Arc::clone(&say);
     thread::spawn("listener", move || {
         let ready = || said(&format!("{READY} on {}", ours.display()));

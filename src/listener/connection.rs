@@ -9,6 +9,7 @@ use crate::listener::channel::{Channel, Closed, End, not_understood};
 use crate::listener::limits::Limits;
 use crate::listener::replies::Replies;
 use crate::listener::slots::Slot;
+use crate::sys::rest;
 use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame;
@@ -79,6 +80,7 @@ impl Connection {
         self.greet()?;
         loop {
             let envelope = self.channel.receive(Envelope::decode)?;
+            rest::used();
             let mut replies = Replies::new(&mut self.channel);
             match envelope {
                 Ok(envelope) => self.service.call(envelope, &self.caller, &mut replies)?,

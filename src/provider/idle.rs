@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::sys::{clock, memory, system, thread};
+use crate::sys::{clock, rest, thread};
 
 /// When it is looked again if there were uses while it was looked, ms: under load there always are.
 const AGAIN_MS: u64 = 1000;
@@ -70,8 +70,7 @@ impl Shared {
             state.wakes_at = next.or((state.uses != uses).then_some(now + AGAIN_MS));
         }
         drop(state);
-        system::trim_malloc();
-        memory::forget_code();
+        rest::give_back();
     }
 }
 

@@ -27,6 +27,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod procfs;
+pub mod rest;
 pub mod signal;
 pub mod socket;
 pub mod spares;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{LATER, Options, SOON, Service, cli, fixture, wait};
+use crate::harness::{LATER, Options, SOON, Service, cli, fixture, procfs, wait};
 
 /// A log's files, the oldest first, and what is in them.
 pub fn files(log: &str) -> Vec<(String, Vec<u8>)> {
@@ -323,20 +323,9 @@ fn an_idle_log_wakes_nobody() {
     let fifo = parrot(&service, "web", &["--log", &log]);
     say(&fifo, "one");
     until_lines(&log, 1);
-    let switches = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", service.engine_pid())).expect("it runs").flatten();
-        let count = |path: std::path::PathBuf| {
-            let text = fs::read_to_string(path.join("status")).unwrap_or_default();
-            let line =
-                text.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap_or_default();
-            line.split_whitespace().last().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
-        };
-        tasks.map(|task| count(task.path())).sum::<u64>()
-    };
-    wait::pass(Duration::from_millis(1500));
-    let before = switches();
+    let before = procfs::at_rest(&[service.engine_pid()]);
     wait::pass(Duration::from_secs(3));
-    assert_eq!(switches() - before, 0, "an idle engine wakes");
+    assert_eq!(procfs::switches(service.engine_pid()) - before, 0, "an idle engine wakes");
 }
 
 #[test]

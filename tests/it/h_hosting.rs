@@ -33,31 +33,22 @@ fn idle_providers_wake_nobody_and_are_asked_again_as_if_nothing_were() {
     });
     let before = hosting.pid("idle7");
     let ours = [hosting.0.keeper_pid(), hosting.0.engine_pid(), hosting.host_pid()];
-    let switches = || ours.map(procfs::switches);
-    let host = hosting.host_pid();
-    let in_use = [procfs::private_kib(host), procfs::files_kib(host)];
-    // Connections that nobody uses are closed after 5 s, and with the last one the threads of the C core end.
-    wait::until("they have come to rest", LATER, || {
-        let before = switches();
-        wait::pass(Duration::from_millis(1500));
-        switches() == before
+    let (host, engine) = (hosting.host_pid(), hosting.0.engine_pid());
+    let memory = || [procfs::private_kib(host), procfs::files_kib(host), procfs::files_kib(engine)];
+    let in_use = memory();
+    wait::until("code and memory are given back", LATER, || {
+        let [private, code, engine_code] = memory();
+        private < in_use[0] && code < in_use[1] / 2 && engine_code < in_use[2] / 2
     });
-    let at_rest = [procfs::private_kib(host), procfs::files_kib(host)];
-    assert!(
-        at_rest[0] < in_use[0] && at_rest[1] < in_use[1] / 2,
-        "its memory, and its code there, in KiB: {in_use:?} in use, {at_rest:?} at rest"
-    );
-    let first = switches();
+    // Connections that nobody uses are closed after 5 s, and with the last one the threads of the C core end.
+    let first = procfs::at_rest(&ours);
     wait::pass(Duration::from_secs(10));
-    assert_eq!(switches(), first, "keeper, engine and host wake in 10 s");
+    let now: u64 = ours.map(procfs::switches).iter().sum();
+    assert_eq!(now, first, "keeper, engine and host wake in 10 s");
     assert_eq!((hosting.pid("idle7"), hosting.fetch("idle7", &["inits"])), (before, json!(1)));
     // What has ended meanwhile is started again, in silence.
     let ended = hosting.pid("idle8");
-    wait::until("they have come to rest again", LATER, || {
-        let before = switches();
-        wait::pass(Duration::from_millis(1500));
-        switches() == before
-    });
+    procfs::at_rest(&ours);
     procfs::signal("KILL", ended);
     wait::until("it has gone", SOON, || !Path::new(&format!("/proc/{ended}")).exists());
     assert_ne!(hosting.pid("idle8"), ended);

@@ -301,12 +301,9 @@ fn who_is_ready_is_not_looked_at() {
     service.ok(&["start", "--name", "line", "--ready-line", "up", "--", "sh", "-c", "echo up; sleep 71111"]);
     service.ok(&["wait", "--for", "ready", "--timeout", "20s", "said", "line"]);
     let engine = service.engine_pid();
-    let switches = || procfs::switches(engine);
-    // The last client's connection has ended by then.
-    wait::pass(Duration::from_millis(500));
-    let before = switches();
+    let before = procfs::at_rest(&[engine]);
     wait::pass(Duration::from_secs(2));
-    assert_eq!(switches(), before, "threads of the engine have woken for nothing");
+    assert_eq!(procfs::switches(engine), before, "threads of the engine have woken for nothing");
 }
 
 /// More than its socket holds, and more time than it has by its definition.

@@ -239,15 +239,10 @@ fn a_process_that_waits_for_its_schedule_wakes_nobody() {
     let engine = service.engine_pid();
     assert!(procfs::has_thread(engine, "schedules"));
     assert_eq!(service.below(), Vec::<u32>::new());
-    let switches = || procfs::switches(service.keeper_pid()) + procfs::switches(engine);
-    wait::until("the start has died down", LATER, || {
-        let before = switches();
-        wait::pass(Duration::from_millis(500));
-        switches() == before
-    });
-    let before = switches();
+    let pids = [service.keeper_pid(), engine];
+    let before = procfs::at_rest(&pids);
     wait::pass(Duration::from_secs(2));
-    assert_eq!(switches() - before, 0, "wake-ups in 2 s");
+    assert_eq!(pids.map(procfs::switches).iter().sum::<u64>() - before, 0, "wake-ups in 2 s");
 }
 
 #[test]

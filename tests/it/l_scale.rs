@@ -30,13 +30,7 @@ fn l1_five_hundred_sleepers_cost_nothing() {
     // Nothing happens, so nobody wakes up.
     let pids = [service.keeper_pid(), service.engine_pid()];
     let switches = || pids.map(procfs::switches).iter().sum::<u64>();
-    // What follows the start on its way to the disk comes first.
-    wait::until("the start has died down", LATER, || {
-        let before = switches();
-        wait::pass(Duration::from_millis(500));
-        switches() == before
-    });
-    let (first, rss) = (switches(), pids.map(procfs::rss_kib));
+    let (first, rss) = (procfs::at_rest(&pids), pids.map(procfs::rss_kib));
     wait::pass(Duration::from_secs(3));
     assert_eq!(switches() - first, 0, "wake-ups in 3 s");
     println!("resident: keeper {} KiB, engine {} KiB", rss[0], rss[1]);

@@ -160,14 +160,7 @@ fn two_hundred_idle_children_cost_nothing() {
     service.ok(&["start", "--name", "idle", "--instances", "200", "--", "sleep", "85000"]);
     let (keeper, engine) = (service.keeper_pid(), service.engine_pid());
     let count = || procfs::switches(keeper) + procfs::switches(engine);
-    // Connections of the start may still be closing, and a busy disk may keep its thread waiting for a
-    // second.
-    wait::until("the start has died down", SOON, || {
-        let before = count();
-        wait::pass(Duration::from_secs(2));
-        count() == before
-    });
-    let before = count();
+    let before = procfs::at_rest(&[keeper, engine]);
     wait::pass(Duration::from_secs(10));
     let after = count();
     let (keeper_kib, engine_kib) = (procfs::private_kib(keeper), procfs::private_kib(engine));

@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::{LATER, wait};
 
 /// The first fields of /proc/PID/stat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +143,19 @@ pub fn switches(pid: u32) -> u64 {
     let count =
         |text: &str| sum_of(text, "voluntary_ctxt_switches:") + sum_of(text, "nonvoluntary_ctxt_switches:");
     task_statuses(pid).iter().map(|text| count(text)).sum()
+}
+
+/// Looks until these have nothing left to do, and returns their context switches. What work took of memory is
+/// given back three to six seconds after it, by which they wake up once more.
+#[track_caller]
+pub fn at_rest(pids: &[u32]) -> u64 {
+    let all = || pids.iter().map(|&pid| switches(pid)).sum();
+    let mut seen: u64 = all();
+    wait::until("nothing wakes up any more", LATER, || {
+        wait::pass(Duration::from_millis(3500));
+        seen == std::mem::replace(&mut seen, all())
+    });
+    seen
 }
 
 /// How often the threads of this name have waited so far.
