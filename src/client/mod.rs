@@ -290,6 +290,12 @@ impl Client {
         self.0.rest()
     }
 
+    /// Sends a request that the next call makes. False: there is no connection at hand, and nothing was sent.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn ask_ahead(&mut self, request: &Request) -> bool {
+        self.0.ask_ahead(request)
+    }
+
     /// Waits until the connection that there is has ended.
     #[cfg(feature = "gateway")]
     pub(crate) fn until_lost(&self) {
@@ -394,6 +400,30 @@ mod tests {
         client.status(vec!["a".into()]).unwrap();
         client.status(vec!["a".into()]).unwrap();
         assert_eq!(server.finish().requests.len(), 2);
+    }
+
+    #[cfg(feature = "gateway")]
+    #[test]
+    fn what_was_sent_ahead_is_sent_once_and_again_only_when_the_connection_breaks() {
+        let answer = |name| Act::Answer(vec![item(name, None)]);
+        let server = FakeServer::new(vec![vec![answer("a"), answer("b"), Act::Hangup], vec![answer("c")]]);
+        let mut client = client(&server);
+        for name in ["a", "b", "c"] {
+            assert!(client.ask_ahead(&Request::Status(vec![name.into()])));
+            assert_eq!(client.status(vec![name.into()]).unwrap()[0].target, name);
+        }
+        let asked = server.finish().requests;
+        assert_eq!(asked, ["a", "b", "c", "c"].map(|name| Request::Status(vec![name.into()])));
+    }
+
+    #[cfg(feature = "gateway")]
+    #[test]
+    fn an_answer_that_nobody_waited_for_is_nobody_elses() {
+        let answer = |name| Act::Answer(vec![item(name, None)]);
+        let server = FakeServer::new(vec![vec![answer("a")], vec![answer("b")]]);
+        let mut client = client(&server);
+        assert!(client.ask_ahead(&Request::Status(vec!["a".into()])) && client.rest());
+        assert_eq!(client.status(vec!["b".into()]).unwrap()[0].target, "b");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Session {
     /// None after a stream took it over, or when it broke.
     pub link: Option<Connection>,
     canceller: Option<Canceller>,
+    /// The next request was sent on it already.
+    is_asked: bool,
     /// The cause that the service records for every request, if it is not the caller itself.
     pub on_behalf_of: Option<Behalf>,
 }
@@ -26,13 +28,19 @@ pub(super) struct Session {
 impl Session {
     pub fn open(address: &Address) -> Result<Self, Error> {
         let (address, link) = (address.clone(), Some(address.open()?));
-        Ok(Self { address, link, canceller: None, on_behalf_of: None })
+        Ok(Self { address, link, canceller: None, is_asked: false, on_behalf_of: None })
     }
 
     /// A session with the same service that has the connection of this one.
     pub fn hand_over(&mut self) -> Self {
         let (address, on_behalf_of) = (self.address.clone(), self.on_behalf_of.clone());
-        Self { address, link: self.link.take(), canceller: self.canceller.clone(), on_behalf_of }
+        Self {
+            address,
+            link: self.link.take(),
+            canceller: self.canceller.clone(),
+            is_asked: false,
+            on_behalf_of,
+        }
     }
 
     pub fn canceller(&mut self) -> Canceller {
@@ -48,7 +56,21 @@ impl Session {
     #[cfg(feature = "gateway")]
     pub fn rest(&mut self) -> bool {
         self.on_behalf_of = None;
+        // An answer that nobody has waited for would be taken for the next one's.
+        if std::mem::take(&mut self.is_asked) {
+            self.link = None;
+        }
         self.canceller.take().is_none_or(|canceller| canceller.let_go())
+    }
+
+    /// Sends a request that has no key, and that [`Session::call`] is then called with. False: there is no
+    /// connection, and nothing was sent.
+    #[cfg(feature = "gateway")]
+    pub fn ask_ahead(&mut self, request: &Request) -> bool {
+        let Some(mut link) = self.link.take() else { return false };
+        self.is_asked = link.send(request, self.on_behalf_of.as_ref(), None).is_ok();
+        self.link = self.is_asked.then_some(link);
+        self.is_asked
     }
 
     pub fn items(&mut self, request: Request) -> Result<Vec<Item>, Error> {
@@ -146,7 +168,9 @@ impl Session {
         if let Some(canceller) = &self.canceller {
             link.watch(canceller).map_err(Fault::Final)?;
         }
-        link.send(request, self.on_behalf_of.as_ref(), key)?;
+        if !std::mem::take(&mut self.is_asked) {
+            link.send(request, self.on_behalf_of.as_ref(), key)?;
+        }
         Ok(link)
     }
 }

@@ -22,11 +22,16 @@ use crate::rpc::api::requests::Ask;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
 use crate::rpc::status::{self, Reason};
+use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::OrderKey;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
+
+/// The longest request that is sent ahead, in bytes: a completion thread, which is everyone's, reads it, and it
+/// fits into the socket of a connection at rest.
+const AHEAD_MAX: usize = 4096;
 
 /// The calls of one connection: the rights of other callers are not within reach.
 #[derive(Clone)]
@@ -93,7 +98,7 @@ impl Calls {
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
                 ours.caller.share(&mut place, &user)?;
-                ours.gateway.with_engine(|engine| ours.ask(&user, request, engine))
+                ours.gateway.with(None, |engine| ours.ask(&user, request, engine))
             });
             ours.answer(sink, result);
         });
@@ -126,16 +131,43 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        self.on_thread(ctx, sink, move |ours, user, response, running| {
-            let answer = ours.gateway.with_engine(|engine| -> Result<A, Stop> {
-                let (request, how) = ours.asked(&user, request, engine)?;
-                let client = engine.client_for(&request)?;
-                running.waits(&client.canceller());
-                response.watch(&client.canceller())?;
-                Ok(ours.call(&user, request, &how, client)?)
-            })?;
-            Ok(Some(answer))
-        });
+        self.on_thread(ctx, sink, |_| Asked::Encoded(request), Self::wait);
+    }
+
+    /// The same of the host, which has the request before that thread runs, if that takes no wait.
+    pub fn ahead<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: ServerStreamingSink<A>)
+    where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        self.on_thread(ctx, sink, |user| self.ask_ahead(user, request), Self::wait);
+    }
+
+    /// Waits for the one answer.
+    fn wait<Q, A>(
+        &self,
+        user: User,
+        asked: Asked<Q>,
+        response: &mut ResponseStream<A>,
+        running: &RunningCall,
+    ) -> Result<Option<A>, Stop>
+    where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        let (engine, read) = match asked {
+            Asked::Encoded(request) => (None, read(request)),
+            Asked::Read(read) => (None, read),
+            Asked::Sent(engine, request, how) => (Some(*engine), Ok((*request, how))),
+        };
+        self.gateway.with(engine, |engine| {
+            let (request, how) = read?;
+            self.admit(&user, &request, engine)?;
+            let client = engine.client_for(&request)?;
+            running.waits(&client.canceller());
+            response.watch(&client.canceller())?;
+            Ok(Some(self.call(&user, request, &how, client)?))
+        })
     }
 
     /// Answers as things happen: on a thread of its own, until there is nothing more to come or the client
@@ -145,61 +177,75 @@ impl Calls {
         Q: Ask,
         A: Answer,
     {
-        self.on_thread(ctx, sink, move |ours, user, response, running| {
-            let mut engine = ours.gateway.engine();
-            let request = ours.admit(&user, decoded(request)?, &mut engine)?;
-            let client = engine.client_for(&request)?;
-            client.on_behalf_of(Some(ours.caller.behalf(&ours.gateway, &user)?));
-            let canceller = client.canceller();
-            running.waits(&canceller);
-            response.watch(&canceller)?;
-            let mut source = Source::of(request, client)?;
-            loop {
-                let item = match source.next_ready() {
-                    None => {
-                        response.watch(&canceller)?;
-                        source.next()
+        self.on_thread(
+            ctx,
+            sink,
+            |_| request,
+            |ours, user, request, response, running| {
+                let mut engine = ours.gateway.engine();
+                let (request, _) = read(request)?;
+                ours.admit(&user, &request, &mut engine)?;
+                let client = engine.client_for(&request)?;
+                client.on_behalf_of(Some(ours.caller.behalf(&ours.gateway, &user)?));
+                let canceller = client.canceller();
+                running.waits(&canceller);
+                response.watch(&canceller)?;
+                let mut source = Source::of(request, client)?;
+                loop {
+                    let item = match source.next_ready() {
+                        None => {
+                            response.watch(&canceller)?;
+                            source.next()
+                        }
+                        some => some,
+                    };
+                    let Some(item) = item else { return Ok(None) };
+                    // What is read where it lies is not ended by the canceller.
+                    if running.is_over() {
+                        return Err(Stop::Failed(RunningCall::over()));
                     }
-                    some => some,
-                };
-                let Some(item) = item else { return Ok(None) };
-                // What is read where it lies is not ended by the canceller.
-                if running.is_over() {
-                    return Err(Stop::Failed(RunningCall::over()));
+                    let mut answer = A::default();
+                    answer.put(item?);
+                    response.send(answer)?;
                 }
-                let mut answer = A::default();
-                answer.put(item?);
-                response.send(answer)?;
-            }
-        });
+            },
+        );
     }
 
-    /// What `work` comes to is the last message, if there is one more.
-    fn on_thread<A: Send + 'static>(
+    /// `begin`: what can be done without a wait, for a user whose password need not be checked. `work` comes
+    /// to the last message, if there is one more.
+    fn on_thread<A: Send + 'static, T: Send + 'static>(
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,
-        work: impl FnOnce(&Self, User, &mut ResponseStream<A>, &RunningCall) -> Result<Option<A>, Stop>
+        begin: impl FnOnce(Option<&User>) -> T,
+        work: impl FnOnce(&Self, User, T, &mut ResponseStream<A>, &RunningCall) -> Result<Option<A>, Stop>
         + Send
         + 'static,
     ) {
         let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
-        let entry = self.caller.enter(ctx.request_headers());
-        let entered = entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, None)?, entry)));
+        let entered = self.caller.enter(ctx.request_headers()).and_then(|entry| {
+            let known = if let Entry::Known(user) = &entry { Some(user) } else { None };
+            Ok((self.place(&self.gateway.lasting, known)?, entry))
+        });
         let (mut place, entry) = match entered {
             Ok(entered) => entered,
             Err(status) => return fail(ctx, sink, status),
         };
+        let begun = begin(if let Entry::Known(user) = &entry { Some(user) } else { None });
         let refused = self.gateway.threads.run(sink, move |sink| {
             let mut response = ResponseStream::new(sink, ours.gateway.limits.stall);
             let result = caught(|| {
                 let user = match entry {
                     Entry::Known(user) => user,
-                    Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
+                    Entry::Login(login) => {
+                        let user = ours.caller.verify(&ours.gateway, &login)?;
+                        ours.caller.share(&mut place, &user)?;
+                        user
+                    }
                 };
-                ours.caller.share(&mut place, &user)?;
                 let running = ours.caller.begin(&ours.gateway, &user, generation)?;
-                work(&ours, user, &mut response, &running).map_err(|stop| match stop {
+                work(&ours, user, begun, &mut response, &running).map_err(|stop| match stop {
                     Stop::Failed(_) if running.is_over() => Stop::Failed(RunningCall::over()),
                     stop => stop,
                 })
@@ -216,17 +262,33 @@ impl Calls {
         }
     }
 
-    /// The request, if this user may make it. A refusal is put on record.
-    fn admit(&self, user: &User, asked: impl Ask, engine: &mut Engine) -> Result<Request, RpcStatus> {
-        let request = asked.request().map_err(|e| status::invalid(&e))?;
+    /// Sends a request whose user may make it, if it is short and a connection to the host is at rest: the
+    /// thread then wakes up while the host is at work. Whatever else there is to do or to say, that does.
+    fn ask_ahead<Q: Ask>(&self, user: Option<&User>, request: Encoded<Q>) -> Asked<Q> {
+        let Some(user) = user.filter(|_| request.len() <= AHEAD_MAX) else { return Asked::Encoded(request) };
+        let Some(mut engine) = self.gateway.rested() else { return Asked::Encoded(request) };
+        let (request, how) = match read(request) {
+            Ok(read) => read,
+            Err(status) => return Asked::Read(Err(status)),
+        };
+        let is_allowed = |behalf: &Behalf| policy::allow(behalf.role, &request).is_ok();
+        let behalf = self.caller.behalf(&self.gateway, user).ok().filter(is_allowed);
+        if behalf.is_some_and(|behalf| engine.ask_host_ahead(&request, behalf)) {
+            return Asked::Sent(Box::new(engine), Box::new(request), how);
+        }
+        self.gateway.rest(engine);
+        Asked::Read(Ok((request, how)))
+    }
+
+    /// Whether this user may make the request. A refusal is put on record.
+    fn admit(&self, user: &User, request: &Request, engine: &mut Engine) -> Result<(), RpcStatus> {
         let role = self.caller.role(&self.gateway, user);
-        let role = role.inspect_err(|status| self.note(user, &request, status.message(), engine))?;
-        policy::allow(role, &request).map_err(|e| {
+        let role = role.inspect_err(|status| self.note(user, request, status.message(), engine))?;
+        policy::allow(role, request).map_err(|e| {
             self.gateway.log.say(&format!("{}: refused: {}", self.caller.who(user), e.message));
-            self.note(user, &request, &e.message, engine);
+            self.note(user, request, &e.message, engine);
             status::refusal(Reason::Role, &e)
-        })?;
-        Ok(request)
+        })
     }
 
     /// Puts a refusal on record, whatever was asked for.
@@ -240,21 +302,10 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        let (request, how) = self.asked(user, request, engine)?;
+        let (request, how) = read(request)?;
+        self.admit(user, &request, engine)?;
         let client = engine.client_for(&request)?;
         self.call(user, request, &how, client)
-    }
-
-    /// The request, if this user may make it, and what else it says.
-    fn asked<Q: Ask>(
-        &self,
-        user: &User,
-        request: Encoded<Q>,
-        engine: &mut Engine,
-    ) -> Result<(Request, How), RpcStatus> {
-        let asked = decoded(request)?;
-        let how = How { page: asked.page(), key: asked.key().map_err(|e| status::invalid(&e))? };
-        Ok((self.admit(user, asked, engine)?, how))
     }
 
     fn call<A: Answer + Paged>(
@@ -292,12 +343,24 @@ struct How {
     key: Option<OrderKey>,
 }
 
-/// Requests are decoded only after the credentials were found good.
-fn decoded<Q: Ask>(request: Encoded<Q>) -> Result<Q, RpcStatus> {
-    request.decode().map_err(|_| {
+/// What a call has asked for.
+enum Asked<Q> {
+    /// As it came.
+    Encoded(Encoded<Q>),
+    /// What it says, or what is wrong with it.
+    Read(Result<(Request, How), RpcStatus>),
+    /// The host has it, and answers on a connection of this engine.
+    Sent(Box<Engine>, Box<Request>, How),
+}
+
+/// What a request says. To be called only after the credentials were found good.
+fn read<Q: Ask>(request: Encoded<Q>) -> Result<(Request, How), RpcStatus> {
+    let asked = request.decode().map_err(|_| {
         let e = Error::usage("the request cannot be decoded");
-        e.hint("is it of provost.v1, and not compressed?").into()
-    })
+        e.hint("is it of provost.v1, and not compressed?")
+    })?;
+    let how = How { page: asked.page(), key: asked.key().map_err(|e| status::invalid(&e))? };
+    Ok((asked.request().map_err(|e| status::invalid(&e))?, how))
 }
 
 /// Where the messages of a stream come from.

@@ -47,7 +47,7 @@ methods! { ProcessService:
 // What may start a provider takes a while.
 methods! { ProviderService:
     start_provider: later(StartProviderRequest) -> ServerStreamingSink<StartProviderResponse>;
-    fetch_value: later(FetchValueRequest) -> ServerStreamingSink<FetchValueResponse>;
+    fetch_value: ahead(FetchValueRequest) -> ServerStreamingSink<FetchValueResponse>;
     provider_info: later(ProviderInfoRequest) -> ServerStreamingSink<ProviderInfoResponse>;
     provider_health: later(ProviderHealthRequest) -> ServerStreamingSink<ProviderHealthResponse>;
     list_providers: of_host(ListProvidersRequest) -> UnarySink<ListProvidersResponse>;
@@ -69,7 +69,7 @@ methods! { RegistryService:
 }
 
 methods! { ModuleService:
-    call_module: later(CallModuleRequest) -> ServerStreamingSink<CallModuleResponse>;
+    call_module: ahead(CallModuleRequest) -> ServerStreamingSink<CallModuleResponse>;
     call_module_batch: as_it_comes(CallModuleBatchRequest) -> ServerStreamingSink<CallModuleBatchResponse>;
     list_modules: of_host(ListModulesRequest) -> UnarySink<ListModulesResponse>;
     list_module_connections: of_host(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::client::{Address, Client};
 use crate::sys::thread;
+use crate::wire::envelope::Behalf;
 use crate::wire::error::Error;
 use crate::wire::request::Request;
 
@@ -58,6 +59,14 @@ impl Engine {
     /// The call is over, and the next one is another's. False: its connections are of no use any more.
     pub fn rest(&mut self) -> bool {
         self.client.iter_mut().chain(&mut self.host).all(Client::rest)
+    }
+
+    /// Sends the host a request that the next call of it makes, if a connection is at hand.
+    pub fn ask_host_ahead(&mut self, request: &Request, behalf: Behalf) -> bool {
+        self.host.as_mut().is_some_and(|host| {
+            host.on_behalf_of(Some(behalf));
+            host.ask_ahead(request)
+        })
     }
 
     /// The one that answers this request.

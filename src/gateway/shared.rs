@@ -106,17 +106,30 @@ impl Gateway {
         Engine::new(self.address.clone())
     }
 
-    /// The same for one that leaves them as they were: where all went well, the next such call has them.
-    pub fn with_engine<T, E>(&self, work: impl FnOnce(&mut Engine) -> Result<T, E>) -> Result<T, E> {
-        let rested = self.rested.lock().pop();
-        let mut engine = rested.unwrap_or_else(|| self.engine());
-        let result = work(&mut engine)?;
+    /// One whose connections are at rest, if there is one.
+    pub fn rested(&self) -> Option<Engine> {
+        self.rested.lock().pop()
+    }
+
+    /// The next call has its connections, which are as they were.
+    pub fn rest(&self, mut engine: Engine) {
         if engine.rest() {
             let mut rested = self.rested.lock();
             if rested.len() < RESTED_MAX {
                 rested.push(engine);
             }
         }
+    }
+
+    /// For a call that leaves them as they were, where all goes well; with its own or one at rest.
+    pub fn with<T, E>(
+        &self,
+        engine: Option<Engine>,
+        work: impl FnOnce(&mut Engine) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut engine = engine.or_else(|| self.rested()).unwrap_or_else(|| self.engine());
+        let result = work(&mut engine)?;
+        self.rest(engine);
         Ok(result)
     }
 }
