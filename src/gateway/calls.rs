@@ -29,8 +29,8 @@ use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 
-/// The longest request that is sent ahead, in bytes: a completion thread, which is everyone's, reads it, and it
-/// fits into the socket of a connection at rest.
+/// The longest request that is sent ahead, in bytes: a completion thread, which is everyone's, reads it, and
+/// it fits into the socket of a connection at rest.
 const AHEAD_MAX: usize = 4096;
 
 /// The calls of one connection: the rights of other callers are not within reach.

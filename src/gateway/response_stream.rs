@@ -120,7 +120,8 @@ impl<A: Send + 'static> ResponseStream<A> {
         }
     }
 
-    /// Ends the call, with a last message if there is one. Whether the client receives the end is not checked.
+    /// Ends the call, with a last message if there is one. Whether the client receives the end is not
+    /// checked.
     pub fn finish(mut self, result: Result<Option<A>, RpcStatus>) {
         match result {
             Ok(None) => Closing::run(poll_fn(move |context| Pin::new(&mut self.sink).poll_close(context))),

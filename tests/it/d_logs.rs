@@ -323,9 +323,10 @@ fn an_idle_log_wakes_nobody() {
     let fifo = parrot(&service, "web", &["--log", &log]);
     say(&fifo, "one");
     until_lines(&log, 1);
-    let before = procfs::at_rest(&[service.engine_pid()]);
+    let engine = service.engine_pid();
+    let before = procfs::at_rest(&[engine]);
     wait::pass(Duration::from_secs(3));
-    assert_eq!(procfs::switches(service.engine_pid()) - before, 0, "an idle engine wakes");
+    assert_eq!(procfs::switches(engine) - before, 0, "an idle engine wakes");
 }
 
 #[test]

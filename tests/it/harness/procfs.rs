@@ -152,7 +152,7 @@ pub fn at_rest(pids: &[u32]) -> u64 {
     let all = || pids.iter().map(|&pid| switches(pid)).sum();
     let mut seen: u64 = all();
     wait::until("nothing wakes up any more", LATER, || {
-        wait::pass(Duration::from_millis(3500));
+        wait::pass(Duration::from_secs(5));
         seen == std::mem::replace(&mut seen, all())
     });
     seen
