@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::keeper::spawn_log::Expected;
 use crate::keeper::spawn_slots::Needs;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
@@ -23,6 +24,8 @@ pub struct ChildSetup<'a> {
     pub program: Option<BorrowedFd<'a>>,
     pub launch: ByteRange,
     pub run: u64,
+    /// Where it is put on record; none: it is not.
+    pub spawn: Option<Expected<'a>>,
     pub stdin: &'a File,
     /// The soft limit of descriptors that the service was started with: the keeper has raised its own.
     pub nofile: (u64, u64),
@@ -32,6 +35,12 @@ pub struct ChildSetup<'a> {
 
 /// The step, and its errno.
 type Failed = (Step, i32);
+
+/// The first act: whoever finds that the service is gone knows of this one from here on. Until then it holds
+/// the lock of the service's place, as one of its descriptors.
+pub fn record(setup: &ChildSetup<'_>) -> io::Result<()> {
+    setup.spawn.map_or(Ok(()), |spawn| spawn.record())
+}
 
 /// Becomes the program, or records why not and ends.
 pub fn run(setup: &ChildSetup<'_>) -> ! {
@@ -43,7 +52,8 @@ pub fn run(setup: &ChildSetup<'_>) -> ! {
     }
 }
 
-/// Records that there are no descriptors of its own for it, and ends. Does nothing to those that it sees.
+/// Records that there is no record or are no descriptors of its own for it, and ends. Does nothing to those
+/// that it sees.
 pub fn refuse(setup: &ChildSetup<'_>, e: &io::Error) -> Infallible {
     let errno = e.raw_os_error().unwrap_or(errno::EINVAL);
     end(setup, Window::map_known(setup.needs.memory, 0, PAGE), (Step::Descriptors, errno))

@@ -278,12 +278,13 @@ fn take<'n>(
     handed: &Handed,
     left: Handover,
     signals: SignalFd,
-    spawner: Spawner,
+    mut spawner: Spawner,
     notify: &'n mut dyn FnMut(Notice),
 ) -> Keeper<'n> {
     let taken =
         |number: RawFd| descriptor::take(number).expect("it was looked at: inherited, and named once");
     let file = |number: RawFd| File::from(taken(number));
+    spawner.record_spawns(&left.socket, notify);
     let mut keeper = Keeper::new(
         Resources {
             grpc: left.grpc.map(|(path, listener)| GrpcSocket::inherited(path, taken(listener))),

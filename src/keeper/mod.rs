@@ -17,6 +17,7 @@ mod outbox;
 mod resources;
 mod socket_dir;
 mod spawn;
+mod spawn_log;
 mod spawn_slots;
 mod state;
 mod table;
@@ -36,6 +37,7 @@ use crate::keeper::outbox::{Outgoing, not_spawned};
 use crate::keeper::resources::{GatewayPair, Resources, receive_signals};
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
 use crate::keeper::spawn::{Given, Spawner};
+use crate::keeper::spawn_log::NewRun;
 use crate::keeper::state::{Keeper, Stop};
 use crate::keeper::upgrade::started_from;
 use crate::sys::cgroup::{Root, name_of_ours};
@@ -97,8 +99,9 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     if std::process::id() != 1 {
         system::become_subreaper().map_err(|e| cannot("become the reaper of orphans", &e))?;
     }
-    let spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
+    let mut spawner = Spawner::new(nofile).map_err(|e| cannot("prepare to fork", &e))?;
     let (socket_dir, listener) = SocketDir::claim(&options.socket, options.is_open)?;
+    spawner.record_spawns(socket_dir.socket(), notify);
     let checked = check_engine(&options.engine_arguments);
     if let Some(state) = options.state.as_ref().filter(|state| checked.is_ok() || socket_dir::has_lock(state))
     {
@@ -359,17 +362,18 @@ impl Keeper<'_> {
                     self.table.hold_notify(id, socket);
                 }
             }
-            ToKeeper::Spawn { id, run, launch, program, has_stdin } => {
+            ToKeeper::Spawn { id, run, launch, program, has_stdin, service } => {
                 // The last ones first.
                 let stdin = if has_stdin { fds.pop().map(File::from) } else { None };
                 let program = if program == Program::Descriptor { fds.pop() } else { None };
                 let mut fds = fds.into_iter();
                 let given = Given { until_exec: fds.next(), cgroup: fds.next(), program, stdin };
+                let new_run = NewRun { service, id, run };
                 let message = match self.table.get(id) {
                     Some(held) if held.pid != 0 => return,
                     // Its memory came when there was no descriptor left to take it.
                     None => not_spawned(id, run, Step::Memory, &io::Error::from_raw_os_error(EMFILE)),
-                    Some(held) => match self.resources.spawner.spawn(&held.memory, run, launch, &given) {
+                    Some(held) => match self.resources.spawner.spawn(&held.memory, new_run, launch, &given) {
                         Err((step, e)) => not_spawned(id, run, step, &e),
                         Ok(spawned) => {
                             let pid = spawned.pid;

@@ -10,7 +10,8 @@
 //! 4. The worker sends `Spawn` with these descriptors to the keeper (`wire/keeper.rs` has the messages).
 //! 5. `keeper/mod.rs` receives it and calls [`Spawner::spawn`], here: the pipes of the output are made.
 //! 6. `keeper/spawn_slots.rs` puts the child's descriptors at low numbers, if a slot is free.
-//! 7. `sys/child.rs` clones the child, into its cgroup if it has one.
+//! 7. `sys/child.rs` clones the child, into its cgroup if it has one. First of all it puts itself on
+//!    record (`keeper/spawn_log.rs`).
 //! 8. `keeper/child.rs` is the child: session, limits, user, descriptors, then the exec. A step that fails is
 //!    written to the process's memory.
 //! 9. `keeper/table.rs` keeps the pid and the read ends of the pipes; `keeper/outbox.rs` reports the pid to
@@ -21,13 +22,17 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use crate::keeper::child::{self as setup, ChildSetup};
+use crate::keeper::notice::Notice;
+use crate::keeper::spawn_log::{NewRun, SpawnLog};
 use crate::keeper::spawn_slots::{Needs, SpawnSlots};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::pipe::pipe;
 use crate::sys::signal::Ignored;
 use crate::wire::keeper::{ByteRange, Step};
+use crate::wire::spawn_record::spawn_log_path;
 
 /// What every spawn uses.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Spawner {
     nofile: (u64, u64),
     ignored: Ignored,
     spawn_slots: Option<SpawnSlots>,
+    /// None: nobody is put on record.
+    spawns: Option<SpawnLog>,
 }
 
 /// A child that was just spawned, and our ends of its pipes.
@@ -68,7 +75,20 @@ impl Spawner {
         let (alone, null) = (SingleThreaded::claim()?, File::open("/dev/null")?);
         let ignored = Ignored::now();
         ignored.block();
-        Ok(Self { alone, null, nofile, ignored, spawn_slots: SpawnSlots::new(nofile.1) })
+        Ok(Self { alone, null, nofile, ignored, spawn_slots: SpawnSlots::new(nofile.1), spawns: None })
+    }
+
+    /// Spawns are on record from now on, beside this socket. Without that the service works, and a later one
+    /// may not know all that is left of it.
+    pub fn record_spawns(&mut self, socket: &Path, notify: &mut dyn FnMut(Notice)) {
+        let path = spawn_log_path(socket);
+        match SpawnLog::open(&path) {
+            Ok(spawns) => self.spawns = Some(spawns),
+            Err(e) => {
+                let text = format!("spawns are not on record: cannot open {}: {e}", path.display());
+                notify(Notice::Failure(text));
+            }
+        }
     }
 
     /// The token that lets the keeper fork its engine.
@@ -90,6 +110,9 @@ impl Spawner {
 
     /// A child was reaped: nothing is kept for it any more.
     pub fn reaped(&mut self, pid: u32) {
+        if let Some(spawns) = &mut self.spawns {
+            spawns.ended(pid);
+        }
         if let Some(spawn_slots) = &mut self.spawn_slots {
             spawn_slots.reaped(pid);
         }
@@ -99,7 +122,7 @@ impl Spawner {
     pub fn spawn(
         &mut self,
         memory: &File,
-        run: u64,
+        new_run: NewRun,
         launch: ByteRange,
         given: &Given,
     ) -> Result<SpawnedChild, (Step, io::Error)> {
@@ -111,28 +134,37 @@ impl Spawner {
             stderr: child_err.as_fd(),
             until_exec: given.until_exec.as_ref().map(AsFd::as_fd),
         };
+        // Where there is no room on record, it is spawned all the same: a full disk holds nobody up.
         let setup = ChildSetup {
             needs,
             program: given.program.as_ref().map(AsFd::as_fd),
             launch,
-            run,
+            run: new_run.run,
+            spawn: self.spawns.as_mut().and_then(|spawns| spawns.expect(new_run).ok()),
             stdin: given.stdin.as_ref().unwrap_or(&self.null),
             nofile: self.nofile,
             ignored: self.ignored,
         };
         let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
+        let is_on_record = setup.spawn.is_some();
         // A slot has no number for either: such a child, which is rare, gets a copy of everything.
         let is_plain = given.program.is_none() && given.stdin.is_none();
         let slots = self.spawn_slots.as_mut().filter(|_| is_plain);
         let filled = slots.and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
         let spawned = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {
-                Fork::Child => setup::run(&setup),
+                Fork::Child => {
+                    let Ok(()) = setup::record(&setup).map_err(|e| setup::refuse(&setup, &e));
+                    setup::run(&setup)
+                }
                 Fork::Parent { pid, pidfd } => (pid, pidfd),
             }),
             Some((at, spawn_slots)) => fork_in_slot(&self.alone, cgroup, spawn_slots, at, &setup),
         };
         let (pid, pidfd) = spawned.map_err(|e| (Step::Fork, e))?;
+        if let Some(spawns) = self.spawns.as_mut().filter(|_| is_on_record) {
+            spawns.spawned(pid);
+        }
         Ok(SpawnedChild { pid, pidfd, stdout, stderr })
     }
 }
@@ -146,7 +178,8 @@ fn fork_in_slot(
     setup: &ChildSetup<'_>,
 ) -> io::Result<(u32, OwnedFd)> {
     let own = ChildSetup { needs: spawn_slots.needs(at), stdin: spawn_slots.null(), ..*setup };
-    match fork_with_low(alone, cgroup, spawn_slots.first_high(), |e| setup::refuse(&own, &e)) {
+    let first = || setup::record(&own);
+    match fork_with_low(alone, cgroup, spawn_slots.first_high(), first, |e| setup::refuse(&own, &e)) {
         Ok(Fork::Child) => {
             spawn_slots.leave(at);
             setup::run(&own)

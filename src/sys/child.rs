@@ -55,20 +55,21 @@ pub fn fork(_: &SingleThreaded, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fo
     clone3(0, cgroup)
 }
 
-/// The same, but the child gets the descriptors below `first` and no others, so that it costs the same
-/// however many there are above: it starts with the parent's table and copies the low end of it as its first
-/// act. Until then the parent must leave open, and as it is, what the child is to have. If it cannot have a
-/// table of its own, the child runs `refuse`, which sees the parent's descriptors and must neither open,
-/// close nor change any.
+/// The same, but the child gets the descriptors below `first_high` and no others, so that it costs the same
+/// however many there are above: it starts with the parent's table, does `first` with it, and then copies the
+/// low end of it. Until then the parent must leave open, and as it is, what the child is to have. If that
+/// fails, or it cannot have a table of its own, the child runs `refuse`. Both see the parent's descriptors
+/// and must neither open, close nor change any.
 pub fn fork_with_low(
     _: &SingleThreaded,
     cgroup: Option<BorrowedFd<'_>>,
-    first: u32,
+    first_high: u32,
+    first: impl FnOnce() -> io::Result<()>,
     refuse: impl FnOnce(io::Error) -> Infallible,
 ) -> io::Result<Fork> {
     let fork = clone3(libc::CLONE_FILES as u64, cgroup)?;
     if let Fork::Child = fork {
-        let Ok(()) = keep_below(first).map_err(refuse);
+        let Ok(()) = first().and_then(|()| keep_below(first_high)).map_err(refuse);
     }
     Ok(fork)
 }

@@ -4,6 +4,8 @@
 //! The layout is frozen: after an upgrade an old keeper meets a new engine. A message that one side does not
 //! know is answered by nothing and logged; [`VERSION`] grows when that is not enough.
 
+use uuid::Uuid;
+
 use crate::wire::id::{ProcessId, UpgradeId};
 use crate::wire::upgrade::{UpgradeOutcome, UpgradeResult, Version};
 
@@ -33,8 +35,8 @@ pub enum ToKeeper {
     Hold { id: ProcessId },
     /// Run the launch at this place of the process's memory. fds: the end of a pipe for the child to keep
     /// open until its exec; a cgroup directory, or none; the file to execute, if the launch says so; and its
-    /// standard input, if it is not /dev/null.
-    Spawn { id: ProcessId, run: u64, launch: ByteRange, program: Program, has_stdin: bool },
+    /// standard input, if it is not /dev/null. `service`: whose database knows it, for the record of spawns.
+    Spawn { id: ProcessId, run: u64, launch: ByteRange, program: Program, has_stdin: bool, service: Uuid },
     /// The end of this run is recorded; it need not be told again.
     Ack { id: ProcessId, run: u64 },
     /// Drop everything of this process. Refused (by nothing happening) while it runs.
@@ -321,12 +323,13 @@ impl ToKeeper {
         match self {
             Self::Hello { version } => Writer::new(1).u32(*version),
             Self::Hold { id } => Writer::new(2).bytes(id.as_bytes()),
-            Self::Spawn { id, run, launch, program, has_stdin } => {
+            Self::Spawn { id, run, launch, program, has_stdin, service } => {
                 (Writer::new(3).bytes(id.as_bytes()).u64(*run))
                     .u64(launch.offset)
                     .u64(launch.len)
                     .u32(u32::from(*program == Program::Descriptor))
                     .u32(u32::from(*has_stdin))
+                    .bytes(service.as_bytes())
             }
             Self::Ack { id, run } => Writer::new(4).bytes(id.as_bytes()).u64(*run),
             Self::Forget { id } => Writer::new(5).bytes(id.as_bytes()),
@@ -354,6 +357,7 @@ impl ToKeeper {
                 launch: ByteRange { offset: r.u64()?, len: r.u64()? },
                 program: if r.u32()? == 0 { Program::ByPath } else { Program::Descriptor },
                 has_stdin: r.u32()? != 0,
+                service: r.bytes().map(Uuid::from_bytes)?,
             },
             4 => Self::Ack { id: r.id()?, run: r.u64()? },
             5 => Self::Forget { id: r.id()? },
@@ -469,6 +473,7 @@ mod tests {
                 launch: ByteRange { offset: 1 << 40, len: 9 },
                 program: Program::Descriptor,
                 has_stdin: true,
+                service: Uuid::from_bytes([5; 16]),
             },
             ToKeeper::Ack { id, run: 8 },
             ToKeeper::Forget { id },

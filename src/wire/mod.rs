@@ -50,6 +50,7 @@ pub mod role;
 pub mod schedule;
 mod schedule_fields;
 pub mod secrets;
+pub mod spawn_record;
 pub mod spec;
 pub mod stop;
 pub mod strings;

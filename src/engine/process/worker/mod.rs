@@ -460,6 +460,7 @@ impl Worker {
             launch: range,
             program: if program.is_some() { Program::Descriptor } else { Program::ByPath },
             has_stdin: stdin.is_some(),
+            service: context.feed.service(),
         };
         let others = cgroup.iter().map(AsFd::as_fd).chain(program.iter().map(AsFd::as_fd));
         let others = others.chain(stdin.map(AsFd::as_fd));
