@@ -161,8 +161,8 @@
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
 //! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `look`, `store`; then `feed` and
 //! `write_queue`; `context`, which every process shares; `process`; `table`, `logs`, `schedules` and
-//! `history`; `reconcile`; `restore` and `store_writer`; `service`; and above all `internal`, `ended` and
-//! `takeover`.
+//! `history`; `reconcile`; `survivors`; `restore` and `store_writer`; `service`; and above all `internal`,
+//! `ended` and `takeover`.
 //!
 //! # Threads
 //!

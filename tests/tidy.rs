@@ -71,7 +71,7 @@ const LAYERS: [(&str, &[&str]); 34] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 27] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 28] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -110,8 +110,9 @@ const ENGINE_LAYERS: [(&str, &[&str]); 27] = [
     ("src/engine/reconcile.rs", &["process", "settings", "store"]),
     (
         "src/engine/restore.rs",
-        &["context", "look", "memory", "process", "reconcile", "settings", "store", "table"],
+        &["context", "memory", "process", "reconcile", "settings", "store", "survivors", "table"],
     ),
+    ("src/engine/survivors.rs", &["context", "look", "reconcile", "store"]),
     (
         "src/engine/store_writer.rs",
         &["context", "history", "reconcile", "retention", "settings", "store", "table", "write_queue"],

@@ -147,6 +147,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
     let on_demand = on_demand(&config, &args, &socket)?;
     let gateway = gateway_source(&args, &socket);
     let options = engine::Options {
+        socket,
         cgroups: args.cgroups,
         exe: args.exe,
         state: args.state,

@@ -1,12 +1,23 @@
 //! One look at all processes, for whoever wants to know at the same time: where there are no cgroups, each
 //! stop has to find its tree in /proc, and thousands that stop together would each read all of it.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::sys::clock;
+use crate::sys::environ::{Environ, Reader};
 use crate::sys::procfs::{self, Stat};
+
+/// How often /proc is read in one look, until that shows nobody new: who was started meanwhile may have got a
+/// number that was passed already, and who started it may be gone.
+const PASSES_MAX: u32 = 4;
+/// How long one look waits for those of whom it cannot be seen yet who they are, for all of them together,
+/// ms: an exec takes some microseconds, if nothing else wants the processor.
+const SETTLE_MS: u64 = 2000;
 
 /// The variables that tell a child who it is.
 pub const PROVOST_ID: &str = "PROVOST_ID";
@@ -20,6 +31,8 @@ pub struct Seen {
     /// What its environment says it is of: the process, and the service.
     pub id: Option<Vec<u8>>,
     pub service: Option<Vec<u8>>,
+    /// It was in the middle of an exec all the time: it may be of anybody.
+    pub is_unsettled: bool,
 }
 
 /// All processes that could be seen.
@@ -28,6 +41,8 @@ pub struct Look {
     pub seen: Vec<Seen>,
     /// Why one could not be looked at, as an error number.
     pub failed: Option<i32>,
+    /// Somebody new who carries a mark came to light until the end: there may be more.
+    pub is_cut: bool,
 }
 
 /// Looks that are shared. A look that was begun before it was asked for does not count: what is asked about
@@ -51,7 +66,7 @@ struct Inner {
 impl Looks {
     /// A look that was begun after this was called.
     pub fn look(&self) -> Arc<Look> {
-        self.share(|| Look::take().unwrap_or_else(|e| Look { seen: Vec::new(), failed: e.raw_os_error() }))
+        self.share(|| Look::take().unwrap_or_else(|e| Look { failed: e.raw_os_error(), ..Look::default() }))
     }
 
     fn share(&self, take: impl FnOnce() -> Look) -> Arc<Look> {
@@ -86,28 +101,66 @@ impl Looks {
 }
 
 impl Look {
-    fn take() -> io::Result<Self> {
-        let mut look = Self::default();
-        for pid in procfs::pids()? {
-            match Seen::of(pid) {
-                Ok(Some(seen)) => look.seen.push(seen),
-                Ok(None) => {}
-                Err(e) => look.failed = e.raw_os_error(),
+    /// Looks at all processes, until there is nobody new.
+    pub fn take() -> io::Result<Self> {
+        let until = clock::now_ms() + SETTLE_MS;
+        let (mut look, mut reader, mut listed) = (Self::default(), Reader::default(), HashSet::new());
+        let mut unsettled = Vec::new();
+        for _ in 0..PASSES_MAX {
+            let (before, open_before) = (look.seen.len(), unsettled.len());
+            // A number that is passed a second time within one look is the same process's: numbers are given
+            // out in turn.
+            for pid in procfs::pids()?.filter(|&pid| listed.insert(pid)) {
+                unsettled.extend(look.see(pid, &mut reader));
+            }
+            let is_of_us = |seen: &Seen| seen.id.is_some();
+            look.is_cut = look.seen[before..].iter().any(is_of_us) || unsettled.len() > open_before;
+            if look.seen.len() == before && !look.is_cut {
+                break;
             }
         }
+        while !unsettled.is_empty() && clock::now_ms() < until {
+            thread::yield_now();
+            unsettled = unsettled.into_iter().filter_map(|pid| look.see(pid, &mut reader)).collect();
+        }
+        let stats = unsettled.into_iter().filter_map(|pid| procfs::stat(pid).filter(|s| !s.is_zombie()));
+        look.seen.extend(stats.map(|stat| Seen { stat, id: None, service: None, is_unsettled: true }));
         Ok(look)
+    }
+
+    /// Looks at one, who is given back if it has to be looked at again.
+    fn see(&mut self, pid: u32, reader: &mut Reader) -> Option<u32> {
+        match Seen::of(pid, reader) {
+            Ok(Some(seen)) if seen.is_unsettled => return Some(pid),
+            Ok(seen) => self.seen.extend(seen),
+            Err(e) => self.failed = e.raw_os_error(),
+        }
+        None
+    }
+
+    /// Whether one descends from another, as far as it was seen.
+    pub fn descends(&self, stat: &Stat, ancestor: u32) -> bool {
+        let parents: HashMap<u32, u32> =
+            self.seen.iter().map(|seen| (seen.stat.pid, seen.stat.parent)).collect();
+        // The parents of a look were not all there at one moment, so they may go in a circle.
+        let mut line = std::iter::successors(Some(stat.parent), |pid| parents.get(pid).copied());
+        line.by_ref().take(parents.len()).any(|pid| pid == ancestor)
     }
 }
 
 impl Seen {
-    fn of(pid: u32) -> io::Result<Option<Self>> {
+    fn of(pid: u32, reader: &mut Reader) -> io::Result<Option<Self>> {
         let Some(stat) = procfs::look(pid)?.filter(|stat| !stat.is_zombie()) else { return Ok(None) };
-        let env = procfs::variables(pid)?;
+        let (env, is_unsettled) = match reader.look(pid)? {
+            Environ::Is(env) => (env, false),
+            Environ::Nothing | Environ::Hidden => (&[][..], false),
+            Environ::Unsettled => (&[][..], true),
+        };
         let value = |key: &str| {
             let is = |v: &[u8]| v.strip_prefix(key.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
             env.split(|&b| b == 0).find_map(is)
         };
-        Ok(Some(Self { stat, id: value(PROVOST_ID), service: value(PROVOST_SERVICE) }))
+        Ok(Some(Self { stat, id: value(PROVOST_ID), service: value(PROVOST_SERVICE), is_unsettled }))
     }
 }
 

@@ -29,6 +29,7 @@ pub mod service;
 pub mod settings;
 pub mod store;
 mod store_writer;
+mod survivors;
 pub mod table;
 mod takeover;
 pub mod write_queue;

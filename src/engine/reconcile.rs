@@ -61,6 +61,8 @@ pub struct Survivors {
     pub leader: Option<Leader>,
     /// Whether it is one of them.
     pub has_leader: bool,
+    /// The last run that was spawned, where that is on record; 0: nothing is known of one.
+    pub run: u64,
     /// Where the earlier service had them, if anything lives there.
     pub cgroup: Option<Cgroup>,
 }
@@ -118,7 +120,12 @@ pub struct Restored {
 /// believed.
 #[must_use]
 pub fn restore(kept: &Kept, survivors: &Survivors, policy: OrphanPolicy, now: Now) -> Restored {
-    let past = past(kept, now);
+    let mut past = past(kept, now);
+    if survivors.run > past.run {
+        // It was spawned, and its service did not live to store more of it.
+        past.run = survivors.run;
+        past.pipes = None;
+    }
     if policy == OrphanPolicy::Adopt && survivors.has_leader {
         return adopt(kept, survivors, past);
     }

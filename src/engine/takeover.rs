@@ -19,7 +19,7 @@ use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
-use crate::engine::restore::restore_all;
+use crate::engine::restore::{Past, restore_all};
 use crate::engine::retention::Retention;
 use crate::engine::schedule_queue::ScheduleQueue;
 use crate::engine::service::{Allow, Engine, Reload, RunOnDemand, Upgrades};
@@ -47,6 +47,8 @@ use crate::wire::upgrade::Version;
 /// What every engine is given.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Where the service listens.
+    pub socket: PathBuf,
     /// The directory that it made for cgroups.
     pub cgroups: Option<PathBuf>,
     /// The path that the service was started from.
@@ -142,7 +144,8 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         None
     } else {
         "the service began".clone_into(&mut report.why);
-        begin(&context, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
+        let past = Past { socket: &options.socket, policy: options.orphans };
+        begin(&context, &table, options.state.as_deref(), past, &mut taken, &mut report)?
     };
     sweep_cgroups(&context, &table);
     for process in table.others() {
@@ -236,7 +239,7 @@ fn begin(
     context: &Arc<Context>,
     table: &Table,
     state: Option<&Path>,
-    orphans: OrphanPolicy,
+    past: Past<'_>,
     taken: &mut Vec<(Arc<Process>, Inherited)>,
     report: &mut Reconciled,
 ) -> Result<Option<Opened>, Error> {
@@ -246,7 +249,7 @@ fn begin(
         return Ok(None);
     };
     let opened = Opened::open(state)?;
-    taken.extend(restore_all(context, table, &opened, orphans, report)?);
+    taken.extend(restore_all(context, table, &opened, past, report)?);
     report.notices.clone_from(&opened.notices);
     Ok(Some(opened))
 }

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::sys::descriptor::{AtExec, at_exec};
+use crate::sys::procfs::{self, Program};
 use crate::sys::{O_NOFOLLOW, child, clock, poll, system};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
@@ -21,6 +22,13 @@ const DIRECTORY_MODE: u32 = 0o750;
 const OPEN_DIRECTORY_MODE: u32 = 0o755;
 /// How long the engine of a keeper that was killed may take to be gone, ms.
 const DYING_MS: u64 = 1000;
+/// How long a lock may be held by what a dead keeper left, ms: its children, until they have descriptors of
+/// their own.
+const LEFT_MS: u64 = 5000;
+/// How long by a keeper that still seems to live, ms: one that was just killed does for a moment.
+const LIVING_MS: u64 = 500;
+/// How long to wait between two attempts to lock, ms: nothing tells of a lock that is given up.
+const LOCK_PAUSE_MS: u64 = 10;
 /// What is taken from the mode of a new socket: it is 0660 from its first moment.
 const SOCKET_UMASK: u32 = 0o117;
 /// The same where groups have roles: 0666.
@@ -169,8 +177,8 @@ fn take_lock(socket: &Path) -> Result<File, Error> {
     })
 }
 
-/// Locks a file and writes our number into it. `taken`: what to say when somebody else, of this number, has
-/// it.
+/// Locks a file and writes our number into it. Waits for what a keeper that was killed has left behind.
+/// `taken`: what to say when somebody else, of this number, has it.
 fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
     let mut lock = OpenOptions::new()
         .read(true)
@@ -181,10 +189,17 @@ fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
         .custom_flags(O_NOFOLLOW)
         .open(path)
         .map_err(|e| failed("open the lock", path, &e))?;
-    if !system::try_lock(&lock).map_err(|e| failed("lock", path, &e))? {
+    let begin = clock::now_ms();
+    while !system::try_lock(&lock).map_err(|e| failed("lock", path, &e))? {
         let mut pid = String::new();
-        let _ = (&mut lock).take(16).read_to_string(&mut pid);
-        return Err(taken(pid.trim()));
+        let _ = lock.seek(SeekFrom::Start(0)).and_then(|_| (&mut lock).take(16).read_to_string(&mut pid));
+        let keeper = pid.trim().parse().ok().and_then(procfs::stat);
+        let is_there = keeper.is_some_and(|stat| stat.program != Program::Nothing);
+        let now = clock::now_ms();
+        if now >= begin + if is_there { LIVING_MS } else { LEFT_MS } {
+            return Err(taken(pid.trim()));
+        }
+        let _ = poll::wait(&mut [], Some(now + LOCK_PAUSE_MS));
     }
     let write = |lock: &mut File| -> io::Result<()> {
         lock.set_len(0)?;

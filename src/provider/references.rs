@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::sys::{files, procfs, system};
+use crate::sys::environ::{self, Environ};
+use crate::sys::{files, system};
 use crate::wire::error::Detail;
 
 /// What a secret is named by.
@@ -74,12 +75,13 @@ impl ServiceVariables {
     pub fn read() -> Result<Self, String> {
         let keeper = system::parent_pid();
         let cannot = |e| format!("the variables of the service cannot be read: {e}");
-        let all = procfs::variables(keeper).map_err(cannot)?;
-        if all.is_empty() {
-            // It is so, too, where we may not look, or nobody is there any more.
-            std::fs::read(format!("/proc/{keeper}/environ")).map_err(cannot)?;
+        match environ::Reader::default().settle(keeper).map_err(cannot)? {
+            Environ::Is(all) => Ok(Self(all.to_vec())),
+            // Nobody is there any more, or we may not look: then this says why.
+            Environ::Nothing | Environ::Hidden | Environ::Unsettled => {
+                std::fs::read(format!("/proc/{keeper}/environ")).map_err(cannot).map(Self)
+            }
         }
-        Ok(Self(all))
     }
 
     /// As the kernel shows them: each ended by NUL.

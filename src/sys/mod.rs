@@ -12,6 +12,7 @@ pub mod clock;
 pub mod confine;
 pub mod datagram;
 pub mod descriptor;
+pub mod environ;
 #[cfg(feature = "gateway")]
 pub mod epoll;
 pub mod files;

@@ -4,19 +4,18 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::thread;
 
-use crate::sys::clock;
 use crate::sys::errno::is_want;
 use crate::sys::system;
 
 /// The kernel's PF_FORKNOEXEC, among the flags of /proc/PID/stat.
 const FORKED_ONLY: u64 = 0x40;
-/// PF_EXITING and PF_KTHREAD: those have no program, and get none.
-const WITHOUT_PROGRAM: u64 = 0x4 | 0x20_0000;
-/// How long an exec may take from the end of the old program to the environment of the new one, in
-/// milliseconds: some microseconds, if nothing else wants the processor.
-const EXEC_MS: u64 = 2000;
+/// PF_EXITING: of the first thread.
+const EXITING: u64 = 0x4;
+/// PF_KTHREAD.
+const KERNEL: u64 = 0x20_0000;
+/// What proc(5) numbers as the last field that is read here, and one more.
+const FIELDS: usize = 52;
 
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +28,31 @@ pub struct Stat {
     pub session: u32,
     /// Whether it runs a program of its own: a fork that has not come to its exec still runs its parent's.
     pub has_executed: bool,
-    /// The middle of an exec, as far as we may see: the old program is gone, the new one's environment not
-    /// there yet.
-    pub is_between_programs: bool,
+    /// What it executes, as far as that says something of its environment.
+    pub program: Program,
     /// How many threads it has.
     pub threads: u32,
     /// When it started, in clock ticks since boot: with the number, its identity.
     pub start_ticks: u64,
+    /// Time on processors since it began, in clock ticks.
+    pub cpu_ticks: u64,
+    /// Resident memory, in pages.
+    pub pages: u64,
+}
+
+/// What is known of a process's program by the numbers in /proc/PID/stat, which are all of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// It has none, and gets none: it is the kernel's, or ends.
+    Nothing,
+    /// Its first thread has ended; the others go on.
+    Headless,
+    /// The middle of an exec: where the code begins is written after the environment was laid down.
+    Between,
+    /// It has one, and this many bytes of environment.
+    WithEnvironment(u64),
+    /// We may not see.
+    Hidden,
 }
 
 impl Stat {
@@ -71,19 +88,37 @@ pub fn look(pid: u32) -> io::Result<Option<Stat>> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let pid = text.split(' ').next()?.parse().ok()?;
     // The name in parentheses may hold anything; what follows the last one is regular.
-    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let mut number = || fields.next()?.parse::<u64>().ok();
-    let parent = u32::try_from(number()?).ok()?;
-    let group = u32::try_from(number()?).ok()?;
-    let session = u32::try_from(number()?).ok()?;
-    let flags = fields.nth(2)?.parse::<u64>().ok()?;
-    let threads = fields.nth(10)?.parse().ok()?;
-    let start_ticks = fields.nth(1)?.parse().ok()?;
-    // env_end of proc(5).
-    let is_between_programs = flags & WITHOUT_PROGRAM == 0 && state != 'Z' && fields.nth(28) == Some("0");
-    let has_executed = flags & FORKED_ONLY == 0;
-    Some(Stat { pid, state, parent, group, session, has_executed, is_between_programs, threads, start_ticks })
+    let mut words = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = words.next()?.chars().next()?;
+    // By their numbers in proc(5). Some may be negative; those are of no use here.
+    let mut fields = [None; FIELDS];
+    for (number, word) in (4..FIELDS).zip(words) {
+        fields[number] = word.parse::<u64>().ok();
+    }
+    let small = |number: usize| u32::try_from(fields[number]?).ok();
+    let (flags, threads) = (fields[9]?, small(20)?);
+    let is_ending = flags & EXITING != 0 || state == 'Z';
+    let program = match (fields[26], fields[50].zip(fields[51])) {
+        _ if flags & KERNEL != 0 || (is_ending && threads <= 1) => Program::Nothing,
+        _ if is_ending => Program::Headless,
+        (Some(0), _) => Program::Between,
+        // 1 stands for what may not be seen.
+        (Some(2..), Some((start, end))) => Program::WithEnvironment(end.saturating_sub(start)),
+        (Some(_) | None, _) => Program::Hidden,
+    };
+    Some(Stat {
+        pid,
+        state,
+        parent: small(4)?,
+        group: small(5)?,
+        session: small(6)?,
+        has_executed: flags & FORKED_ONLY == 0,
+        program,
+        threads,
+        start_ticks: fields[22]?,
+        cpu_ticks: fields[14]?.saturating_add(fields[15]?),
+        pages: fields[24]?,
+    })
 }
 
 /// The wait status of a process that has ended and is not reaped yet. `None`: it is no such process, or we
@@ -134,40 +169,14 @@ pub fn boot_id() -> String {
     id.trim().chars().take(64).collect()
 }
 
-/// The environment that a process was started with, each variable ended by NUL; at most 256 KiB of it, and
-/// nothing of one that is gone or not ours to see. In the middle of an exec it has none for a moment, which
-/// is waited for. An error: we lack the means to look.
-pub fn variables(pid: u32) -> io::Result<Vec<u8>> {
-    const READ_MAX: u64 = 256 << 10;
-    let until = clock::now_ms() + EXEC_MS;
-    let mut empty = 0;
-    loop {
-        let mut env = Vec::new();
-        let read = fs::File::open(format!("/proc/{pid}/environ"))
-            .and_then(|file| file.take(READ_MAX).read_to_end(&mut env));
-        if read.map(Some).or_else(is_gone)?.is_none() {
-            return Ok(Vec::new());
-        }
-        if !env.is_empty() {
-            return Ok(env);
-        }
-        let is_between_programs = look(pid)?.is_some_and(|s| s.is_between_programs);
-        // Once it may have been the old program's memory, which went between the two calls.
-        empty += u32::from(!is_between_programs);
-        if empty > 1 || clock::now_ms() >= until {
-            return Ok(env);
-        }
-        thread::yield_now();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_with_parentheses_is_read() {
-        let text = "12 (a) (b)) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 777 1 1";
+        // Field 25 of proc(5) is the last one.
+        let text = "12 (a) (b)) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 777 1 88 1";
         let want = Stat {
             pid: 12,
             state: 'S',
@@ -175,22 +184,40 @@ mod tests {
             group: 12,
             session: 12,
             has_executed: true,
-            is_between_programs: false,
+            program: Program::Hidden,
             threads: 3,
             start_ticks: 777,
+            cpu_ticks: 11,
+            pages: 88,
         };
         assert_eq!(parse_stat(text), Some(want));
         let forked = text.replace("4194304", "4194368");
         assert_eq!(parse_stat(&forked), Some(Stat { has_executed: false, ..want }));
-        // The 29th behind the start time is the end of the environment; two are there.
-        let exec = |env_end: u64| format!("{text}{} {env_end} 0", " 9".repeat(26));
-        assert_eq!(parse_stat(&exec(7)), Some(want));
-        assert_eq!(parse_stat(&exec(0)), Some(Stat { is_between_programs: true, ..want }));
-        assert_eq!(parse_stat(&exec(0).replace("4194304", "4194308")), Some(want), "it is exiting");
-        assert!(!stat(std::process::id()).unwrap().is_between_programs);
         assert_eq!(parse_stat("12 (a"), None);
         assert!(Stat { state: 'Z', threads: 1, ..want }.is_zombie());
         assert!(!Stat { state: 'Z', threads: 2, ..want }.is_zombie());
         assert_eq!(stat(std::process::id()).unwrap().pid, std::process::id());
+    }
+
+    #[test]
+    fn the_middle_of_an_exec_is_seen_by_where_the_code_begins() {
+        let program = |state: char, flags: u64, threads: u32, code: u64, env: (u64, u64)| {
+            let (before, between) = ("4 5 6 7 8 20 0", " 9".repeat(23));
+            let (start, end) = env;
+            let numbers =
+                format!("{flags} 1 2 3 {before} {threads} 0 777 1 88 1 {code}{between} {start} {end} 0");
+            parse_stat(&format!("12 (a) {state} 1 12 12 0 -1 {numbers}")).unwrap().program
+        };
+        let sound = 0x40_0000;
+        assert_eq!(program('S', 0, 1, sound, (7, 9)), Program::WithEnvironment(2));
+        assert_eq!(program('S', 0, 1, sound, (7, 7)), Program::WithEnvironment(0));
+        assert_eq!(program('S', 0, 1, 0, (7, 7)), Program::Between, "its environment is being laid down");
+        assert_eq!(program('S', 0, 1, 0, (0, 0)), Program::Between);
+        assert_eq!(program('S', 0, 1, 1, (0, 0)), Program::Hidden);
+        assert_eq!(program('R', EXITING, 1, 0, (0, 0)), Program::Nothing);
+        assert_eq!(program('Z', EXITING, 1, 0, (0, 0)), Program::Nothing);
+        assert_eq!(program('Z', EXITING, 2, 0, (0, 0)), Program::Headless);
+        assert_eq!(program('S', KERNEL, 1, 0, (0, 0)), Program::Nothing);
+        assert!(matches!(stat(std::process::id()).unwrap().program, Program::WithEnvironment(1..)));
     }
 }

@@ -8,6 +8,7 @@ mod a_crash;
 mod a_engine_ends;
 mod a_keeper;
 mod a_recover;
+mod a_spawns;
 mod a_sweep;
 mod a_total;
 mod b_batch;

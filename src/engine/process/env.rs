@@ -29,13 +29,15 @@ pub struct Layers<'a> {
     pub instance: &'a Vars,
 }
 
-/// One environment out of all layers. Variables stand in the order in which they were first seen.
+/// One environment out of all layers. First comes who the child is: whoever looks for what is ours reads no
+/// more than the begin. The others stand in the order in which they were first seen.
 ///
 /// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of
 /// one variable, however long it is.
 pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
     let mut env = Environment::default();
-    for (key, value) in layers.base.iter().chain(layers.global).chain(layers.instance) {
+    let instance = layers.instance;
+    for (key, value) in instance.iter().chain(layers.base).chain(layers.global).chain(instance) {
         env.set(key, value.into())?;
     }
     for (key, value) in layers.spec {
@@ -47,7 +49,7 @@ pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Er
             }
         }
     }
-    for (key, value) in layers.instance {
+    for (key, value) in instance {
         env.set(key, value.into())?;
     }
     Ok(env.vars)
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_win_and_the_order_is_that_of_first_sight() {
+    fn later_layers_win_and_who_it_is_comes_first() {
         let merged = merge(&Layers {
             base: &vars(&[("A", "base"), ("B", "base"), ("C", "base"), ("PROVOST_ID", "outer")]),
             global: &vars(&[("B", "global"), ("D", "global")]),
@@ -175,10 +177,10 @@ mod tests {
         })
         .unwrap();
         let expected = vars(&[
+            ("PROVOST_ID", "mine"),
             ("A", "base"),
             ("B", "global"),
             ("C", "spec"),
-            ("PROVOST_ID", "mine"),
             ("D", "global"),
             ("E", "again"),
         ]);

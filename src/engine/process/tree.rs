@@ -15,6 +15,7 @@ use crate::engine::look::{Look, Looks, Seen};
 use crate::engine::process::state::Whom;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Cgroup, Watch};
+use crate::sys::errno::EAGAIN;
 use crate::sys::pidfd::PidFd;
 use crate::sys::procfs::{self, Stat};
 use crate::sys::{clock, signal, system};
@@ -130,11 +131,15 @@ impl Tree {
     fn hunt(&self, scope: Scope) -> io::Result<()> {
         let until = clock::now_ms() + HUNT_MS;
         loop {
-            let members = self.members(scope)?;
+            let is_over = clock::now_ms() >= until;
+            let members = match self.members(scope) {
+                // Somebody may be there who cannot be recognised yet.
+                Err(e) if e.raw_os_error() == Some(EAGAIN) && !is_over => continue,
+                members => members?,
+            };
             if members.is_empty() {
                 return Ok(());
             }
-            let is_over = clock::now_ms() >= until;
             let moving = || members.iter().filter(|m| !m.is_stopped);
             let stopped = each(moving(), |member| member.fd.signal(signal::STOP));
             let killed = if moving().next().is_none() || is_over {
@@ -192,9 +197,9 @@ impl Tree {
             None => {
                 let look = self.looks.look();
                 let found = self.of_scope(Scope::Tree, &look).into_iter().find(|stat| stat.pid == pid);
-                match (found, look.failed) {
+                match (found, self.unknown(&look)) {
                     (Some(stat), _) => checked(pid, |s| Ok(s.start_ticks == stat.start_ticks))?,
-                    (None, Some(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                    (None, Some(e)) => return Err(e),
                     (None, None) => None,
                 }
             }
@@ -226,8 +231,8 @@ impl Tree {
                 let look = self.looks.look();
                 let found = self.of_scope(scope, &look).into_iter();
                 let same = |stat: Stat| checked(stat.pid, move |s| Ok(s.start_ticks == stat.start_ticks));
-                let failed = look.failed.map(|errno| Err(io::Error::from_raw_os_error(errno)));
-                found.filter_map(|stat| same(stat).transpose()).chain(failed).collect()
+                let unknown = self.unknown(&look).map(Err);
+                found.filter_map(|stat| same(stat).transpose()).chain(unknown).collect()
             }
         };
         let (mut members, mut error) = (Vec::new(), None);
@@ -238,6 +243,23 @@ impl Tree {
             }
         }
         error.filter(|_| members.is_empty()).map_or(Ok(members), Err)
+    }
+
+    /// Why somebody of the tree may not have been recognised in a look.
+    fn unknown(&self, look: &Look) -> Option<io::Error> {
+        let may_be_ours = |seen: &Seen| seen.is_unsettled && self.may_hold(&seen.stat, look);
+        let is_unknown = look.is_cut || look.seen.iter().any(may_be_ours);
+        look.failed.or(is_unknown.then_some(EAGAIN)).map(io::Error::from_raw_os_error)
+    }
+
+    /// Whether a process may be of the tree, whoever it turns out to be. The keeper becomes the parent of all
+    /// orphans: so who does not descend from it can only be of a tree that is older.
+    fn may_hold(&self, stat: &Stat, look: &Look) -> bool {
+        let keeper = system::parent_pid();
+        let first = self.first_ticks.unwrap_or(self.leader.start_ticks);
+        let mut keepers = look.seen.iter().filter(|seen| seen.stat.pid == keeper);
+        let is_older = keepers.next().is_none_or(|keeper| first < keeper.stat.start_ticks);
+        stat.start_ticks >= first && (is_older || look.descends(stat, keeper))
     }
 
     /// Those of the scope, among all that were seen.
