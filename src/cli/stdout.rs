@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use crate::cli::text;
+use crate::sys::closed::is_stdout_closed;
+use crate::sys::errno::EBADF;
 use crate::sys::pipe::write_at_once;
 use crate::sys::terminal;
 use crate::sys::terminal::Size;
@@ -71,6 +73,10 @@ impl Out {
     }
 
     fn put(&mut self, bytes: &[u8]) {
+        if is_stdout_closed() && !bytes.is_empty() {
+            // The runtime has put something in its place that takes everything.
+            self.failure = Some(io::Error::from_raw_os_error(EBADF));
+        }
         if self.failure.is_none() && !bytes.is_empty() {
             let mut stdout = io::stdout().lock();
             self.failure = stdout.write_all(bytes).and_then(|()| stdout.flush()).err();

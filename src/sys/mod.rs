@@ -8,6 +8,7 @@ pub mod beside;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod closed;
 #[cfg(feature = "gateway")]
 pub mod confine;
 pub mod datagram;
@@ -39,7 +40,6 @@ pub mod terminal;
 pub mod thread;
 pub mod timer;
 pub mod usage;
-#[cfg(feature = "gateway")]
 pub mod watch;
 
 /// Turns the -1 of a system call into its errno.

@@ -1,6 +1,8 @@
 //! Following output and events as people expect it: from what is new, over stops and starts, until ctrl-c.
 
-use crate::harness::{Options, SOON, Service, wait};
+use std::process::Command;
+
+use crate::harness::{LATER, Options, SOON, Service, cli, wait};
 
 fn service() -> Service {
     Options::new().without_cgroups().start()
@@ -166,4 +168,39 @@ fn another_stream_does_not_break_a_character() {
         let texts: Vec<_> = chunks.iter().map(|chunk| (&chunk["stream"], &chunk["text"])).collect();
         assert_eq!(serde_json::json!(texts), serde_json::json!([["stderr", "x"], ["stdout", "안"]]));
     }
+}
+
+/// An answer that has nowhere to go is no success; what prints nothing is.
+#[test]
+fn a_command_without_a_standard_output_fails_if_it_has_something_to_say() {
+    let service = service();
+    service.start(&["--name", "web", "--", "sh", "-c", "echo up; exec sleep 84009"]);
+    wait::until("it has said something", SOON, || service.ok(&["output", "web"]) == "up");
+    let closed = |args: &[&str]| {
+        let provost = service.command(args);
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" >&-", "sh"]).arg(provost.get_program()).args(provost.get_args());
+        command.env("PROVOST_SOCKET", service.socket());
+        cli::run(command, LATER)
+    };
+    let saying = [
+        &["list"][..],
+        &["list", "--json"],
+        &["status", "web"],
+        &["events"],
+        &["output", "web"],
+        &["version"],
+        &["help"],
+        &["show", "web"],
+        &["audit"],
+        &["doctor"],
+        &["why", "web"],
+        &["env", "--json"],
+    ];
+    for args in saying {
+        let out = closed(args);
+        let says_so = out.err().contains("standard output");
+        assert!(out.code == 1 && says_so || service.ok(args).is_empty(), "{args:?}: {out:?}");
+    }
+    closed(&["env", "set", "QUIET=1"]).expect(0);
 }
