@@ -118,7 +118,7 @@ impl StoreWriter {
     }
 
     fn write(&mut self, mut marks: Marks, up_to: WriteSeq) {
-        let is_large = marks.dirty.len() >= TRIMMED_FROM;
+        let (is_large, removed) = (marks.dirty.len() >= TRIMMED_FROM, marks.removed);
         loop {
             match self.write_once(&marks) {
                 Ok(0) => break,
@@ -133,6 +133,9 @@ impl StoreWriter {
         if is_large {
             // What was taken for many at once would stay with us, in pages that are nearly empty.
             system::trim_malloc();
+        }
+        if removed && let Some(store) = &mut self.store {
+            store.overwrite_removed();
         }
         if self.write_queue().written(up_to, self.stored) {
             self.context.say("the database works again: everything is recorded");
@@ -174,6 +177,9 @@ impl StoreWriter {
         };
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
+        if !change.remove.is_empty() || change.env.is_some() {
+            self.context.write_queue.has_removed();
+        }
         self.context.write_queue.audit_written(&audit);
         self.stored = seen;
         self.write_queue().left_out(written.left_out as u64 + missed);

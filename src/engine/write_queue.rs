@@ -144,6 +144,8 @@ pub struct Marks {
     /// is written, what it does not hold is deleted.
     pub dirty: BTreeSet<ProcessId>,
     pub env: bool,
+    /// Something was removed in an earlier write, and is still in the log.
+    pub removed: bool,
     events: bool,
     pub cursors: BTreeMap<String, u64>,
     pub audit: BTreeMap<u64, AuditLine>,
@@ -230,6 +232,11 @@ impl WriteQueue {
             inner.thread.iter().for_each(Waker::wake);
         }
         inner.marked
+    }
+
+    /// What a write has removed is soon to be overwritten where it still lies.
+    pub fn has_removed(&self) {
+        self.change(Haste::Later, |marks| marks.removed = true);
     }
 
     /// How far the write with this number is. The thread hurries where the caller has to wait for it.
@@ -383,6 +390,7 @@ impl WriteQueue {
         let mut inner = self.inner.lock();
         inner.marks.dirty.extend(older.dirty);
         inner.marks.env |= older.env;
+        inner.marks.removed |= older.removed;
         inner.marks.events = true;
         for (sink, seq) in older.cursors {
             inner.marks.cursors.entry(sink).or_insert(seq);

@@ -2,6 +2,8 @@
 //! once, and numbers go on. Ended here in every way: the engine alone, everything at once as in a power cut,
 //! and in good order.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::harness::{SOON, Service, rounds, wait};
@@ -282,4 +284,26 @@ fn kept_nowhere_is_said() {
     expect_once(&service, "web", 1);
     cut_power(&service);
     assert_eq!(service.list_json(), Vec::<Value>::new());
+}
+
+/// What was removed is in no file of the database after a moment: not in its free pages, not in the log.
+#[test]
+fn values_of_what_was_removed_are_overwritten() {
+    let service = Service::new();
+    let secrets = ["hush-of-a-process", "hush-of-the-environment"];
+    service.start(&["--name", "web", "--env", &format!("TOKEN={}", secrets[0]), "--", "sleep", "80000"]);
+    service.ok(&["env", "set", &format!("TOKEN={}", secrets[1])]);
+    service.until_store("sound");
+    let files = || {
+        let dir = fs::read_dir(service.state_dir()).expect("it is there");
+        let files = dir.filter_map(|file| fs::read(file.ok()?.path()).ok());
+        files.collect::<Vec<_>>().concat()
+    };
+    let is_in = |secret: &str| files().windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
+    assert!(secrets.iter().all(|secret| is_in(secret)), "they are kept while they are of use");
+    service.ok(&["remove", "--force", "web"]);
+    service.ok(&["env", "unset", "TOKEN"]);
+    for secret in secrets {
+        wait::until(&format!("{secret} is gone"), SOON, || !is_in(secret));
+    }
 }

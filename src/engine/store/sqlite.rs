@@ -108,6 +108,12 @@ impl Sqlite {
         self.conn.busy_timeout(BUSY_TIMEOUT).and(emptied).map_err(self.failed("empty the log of"))
     }
 
+    /// What was removed lies on in the log until that is moved into the database and cut off.
+    pub fn overwrite_removed(&mut self) {
+        // With a reader in the way, the log is overwritten later, as always.
+        let _ = self.empty_log();
+    }
+
     fn failed(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
         move |e| StoreError::sqlite(doing, self.directory.database(), &e)
     }
@@ -304,6 +310,8 @@ fn set_up(conn: &Connection) -> rusqlite::Result<()> {
         ));
     }
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // Values are secrets now and then: what is deleted is overwritten.
+    conn.pragma(None, "secure_delete", "ON", |_| Ok(()))?;
     conn.pragma_update(None, "journal_size_limit", WAL_LEN_AT_REST)
 }
 
