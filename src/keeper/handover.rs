@@ -20,6 +20,7 @@ use crate::keeper::notice::Notice;
 use crate::keeper::outbox::Outgoing;
 use crate::keeper::resources::{GatewayPair, Resources, receive_signals};
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
+use crate::keeper::socket_watch::SocketWatch;
 use crate::keeper::spawn::Spawner;
 use crate::keeper::state::Keeper;
 use crate::keeper::table::Held;
@@ -285,10 +286,13 @@ fn take<'n>(
         |number: RawFd| descriptor::take(number).expect("it was looked at: inherited, and named once");
     let file = |number: RawFd| File::from(taken(number));
     spawner.record_spawns(&left.socket, notify);
+    let grpc = left.grpc.map(|(path, listener)| GrpcSocket::inherited(path, taken(listener)));
+    let socket_dir = SocketDir::inherited(left.socket, file(left.lock));
     let mut keeper = Keeper::new(
         Resources {
-            grpc: left.grpc.map(|(path, listener)| GrpcSocket::inherited(path, taken(listener))),
-            socket_dir: SocketDir::inherited(left.socket, file(left.lock)),
+            sockets: SocketWatch::new(&socket_dir, grpc.as_ref()),
+            grpc,
+            socket_dir,
             listener: taken(left.listener),
             global: file(left.global),
             // An engine that has none yet gets it with the next one.

@@ -14,8 +14,10 @@ mod handover;
 mod notice;
 mod notify;
 mod outbox;
+mod renewal;
 mod resources;
 mod socket_dir;
+mod socket_watch;
 mod spawn;
 mod spawn_log;
 mod spawn_slots;
@@ -36,6 +38,7 @@ pub use crate::keeper::notice::Notice;
 use crate::keeper::outbox::{Outgoing, not_spawned};
 use crate::keeper::resources::{GatewayPair, Resources, receive_signals};
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
+use crate::keeper::socket_watch::SocketWatch;
 use crate::keeper::spawn::{Given, Spawner};
 use crate::keeper::spawn_log::NewRun;
 use crate::keeper::state::{Keeper, Stop};
@@ -120,9 +123,11 @@ pub fn serve(options: &Options, notify: &mut dyn FnMut(Notice)) -> Result<u8, Er
     let mut engine_arguments = engine_arguments(cgroups.as_ref());
     engine_arguments.extend(options.engine_arguments.iter().cloned());
     let grpc = options.grpc_socket.as_deref().map(|path| GrpcSocket::open(path, options.is_open));
+    let grpc = grpc.transpose()?;
     Keeper::new(
         Resources {
-            grpc: grpc.transpose()?,
+            sockets: SocketWatch::new(&socket_dir, grpc.as_ref()),
+            grpc,
             socket_dir,
             listener,
             global,
@@ -190,6 +195,8 @@ struct Woken {
     signalled: bool,
     /// The engine has sent something.
     messages: bool,
+    /// A socket may have lost its name.
+    sockets: bool,
 }
 
 impl Keeper<'_> {
@@ -200,7 +207,7 @@ impl Keeper<'_> {
             if self.stop == Stop::Done {
                 return Ok(self.end());
             }
-            let Woken { have_left, signalled, messages } = self.wait()?;
+            let Woken { have_left, signalled, messages, sockets } = self.wait()?;
             if have_left {
                 // First: who is at its end may have left before.
                 self.resources.spawner.clear_left_slots();
@@ -210,6 +217,9 @@ impl Keeper<'_> {
             }
             if messages {
                 self.take_messages();
+            }
+            if sockets {
+                self.renew_sockets();
             }
             self.flush();
             self.hurry_if_due();
@@ -235,7 +245,8 @@ impl Keeper<'_> {
         };
         let upgrade_at = self.attempt.as_ref().and_then(Attempt::deadline);
         let retry_at = self.outbox.retry_at();
-        let deadline = [start_at, stop_at, upgrade_at, retry_at].into_iter().flatten().min();
+        let renew_at = self.resources.sockets.due();
+        let deadline = [start_at, stop_at, upgrade_at, retry_at, renew_at].into_iter().flatten().min();
         let channel = self.engine.channel().map(AsFd::as_fd);
         let room = channel.filter(|_| !self.outbox.is_empty() && retry_at.is_none());
         let mut fds = [
@@ -243,10 +254,13 @@ impl Keeper<'_> {
             PollFd::maybe(channel, PollFd::readable),
             PollFd::maybe(self.resources.spawner.have_left(), PollFd::readable),
             PollFd::maybe(room, PollFd::writable),
+            PollFd::maybe(self.resources.sockets.as_fd(), PollFd::readable),
         ];
         wait(&mut fds, deadline)
             .map_err(|e| Error::new(Code::Failed, format!("the keeper cannot wait: {e}")))?;
-        Ok(Woken { signalled: fds[0].is_ready(), messages: fds[1].is_ready(), have_left: fds[2].is_ready() })
+        let [signalled, messages, have_left, _, watched] = fds.each_ref().map(PollFd::is_ready);
+        let sockets = watched || renew_at.is_some_and(|at| at <= clock::now_ms());
+        Ok(Woken { signalled, messages, have_left, sockets })
     }
 
     fn start_engine_if_due(&mut self) {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::keeper::socket_dir::{GrpcSocket, SocketDir};
+use crate::keeper::socket_watch::SocketWatch;
 use crate::keeper::spawn::Spawner;
 use crate::sys::cgroup::Root;
 use crate::sys::signal::{self, SignalFd};
@@ -28,6 +29,7 @@ pub struct Resources {
     pub engine_arguments: Vec<String>,
     pub spawner: Spawner,
     pub signals: SignalFd,
+    pub sockets: SocketWatch,
 }
 
 /// The two ends of the gateway's way to the engine: connections come over it, as descriptors, and nobody else

@@ -37,8 +37,47 @@ const OPEN_SOCKET_UMASK: u32 = 0o111;
 /// A place that is ours until it is dropped.
 #[derive(Debug)]
 pub struct SocketDir {
-    socket: PathBuf,
+    socket: Bound,
+    is_open: bool,
     lock: File,
+}
+
+/// A socket in the file system, which goes when it is dropped, if it is still the one that was bound.
+#[derive(Debug)]
+pub struct Bound {
+    path: PathBuf,
+    /// Device and inode; none: it went before it was looked at.
+    identity: Option<(u64, u64)>,
+}
+
+impl Bound {
+    /// The one that is there.
+    fn at(path: PathBuf) -> Self {
+        let identity = identity(&path);
+        Self { path, identity }
+    }
+
+    /// Whether it is where clients look for it.
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl SocketDir {
@@ -54,25 +93,46 @@ impl SocketDir {
         if !socket.is_absolute() || socket.file_name().is_none() {
             return Err(Error::usage(format!("socket path {shown} is not an absolute path of a file")));
         }
-        let directory = socket.parent().expect("an absolute path of a file has a parent");
-        match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("make the directory of the socket", directory, &e));
-            }
-            _ => {}
-        }
-        let lock = take_lock(socket)?;
+        make_directory(socket, false)?;
+        let lock = take_lock(socket, AwaitLock::OfTheDead)?;
         clear_stale(socket)?;
-        if is_open {
-            open_directory(directory)?;
-        }
+        make_directory(socket, is_open)?;
         let listener = bind(socket, is_open).map_err(|e| failed("listen on the socket", socket, &e))?;
-        Ok((Self { socket: socket.to_owned(), lock }, listener))
+        Ok((Self { socket: Bound::at(socket.to_owned()), is_open, lock }, listener))
     }
 
     /// The place that this process held as another program, with its lock.
     pub fn inherited(socket: PathBuf, lock: File) -> Self {
-        Self { socket, lock }
+        // As open as it is: nobody else made it.
+        let is_open = fs::symlink_metadata(&socket).is_ok_and(|meta| meta.mode() & 0o002 != 0);
+        Self { socket: Bound::at(socket), is_open, lock }
+    }
+
+    /// Whether the socket is where clients look for it.
+    pub fn is_there(&self) -> bool {
+        self.socket.is_there()
+    }
+
+    /// Whether others than our own user and group get as far as the socket.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Makes the socket again, which somebody has taken away. Whose place it is, is decided by the lock, also
+    /// if that was taken away: then it is taken again.
+    pub fn renew(&mut self) -> Result<OwnedFd, Error> {
+        let socket = self.socket.path().to_owned();
+        make_directory(&socket, self.is_open)?;
+        let ours = self.lock.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+        if identity(&lock_path(&socket)) != ours {
+            self.lock = take_lock(&socket, AwaitLock::Never)?;
+        }
+        expect_nothing_at(&socket)?;
+        let listener =
+            bind(&socket, self.is_open).map_err(|e| failed("listen on the socket", &socket, &e))?;
+        // The one before has no name any more.
+        self.socket = Bound::at(socket);
+        Ok(listener)
     }
 
     /// What keeps others out for as long as it is open.
@@ -82,14 +142,14 @@ impl SocketDir {
 
     /// Where the socket is.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.socket.path()
     }
 }
 
 /// The socket for gRPC on this machine, listened to from the start; whoever serves it comes and goes.
 #[derive(Debug)]
 pub struct GrpcSocket {
-    path: PathBuf,
+    bound: Bound,
     listener: OwnedFd,
 }
 
@@ -105,35 +165,33 @@ impl GrpcSocket {
             Ok(_) | Err(_) => {}
         }
         let listener = bind(path, is_open).map_err(|e| failed("listen on the socket", path, &e))?;
-        Ok(Self { path: path.to_owned(), listener })
+        Ok(Self { bound: Bound::at(path.to_owned()), listener })
+    }
+
+    /// Listens there again, if nothing is in the way.
+    pub fn again(path: &Path, is_open: bool) -> Result<Self, Error> {
+        expect_nothing_at(path)?;
+        Self::open(path, is_open)
     }
 
     /// The one that this process held as another program.
     pub fn inherited(path: PathBuf, listener: OwnedFd) -> Self {
-        Self { path, listener }
+        Self { bound: Bound::at(path), listener }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.bound.path()
+    }
+
+    /// Whether it is where clients look for it.
+    pub fn is_there(&self) -> bool {
+        self.bound.is_there()
     }
 
     /// What connections wait in.
     pub fn listener(&self) -> &OwnedFd {
         &self.listener
-    }
-}
-
-impl Drop for GrpcSocket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-impl Drop for SocketDir {
-    fn drop(&mut self) {
-        // The lock file stays: removing it would let two services lock two files of one name.
-        let _ = fs::remove_file(&self.socket);
     }
 }
 
@@ -156,7 +214,7 @@ pub fn has_lock(directory: &Path) -> bool {
 /// Locks the directory of the store until this process and all it becomes by exec are gone: the descriptor is
 /// left open on purpose, and over an exec. Children close it at theirs.
 pub fn lock_state(directory: &Path) -> Result<(), Error> {
-    let lock = lock(&directory.join(STATE_LOCK), |pid| {
+    let lock = lock(&directory.join(STATE_LOCK), AwaitLock::OfTheDead, |pid| {
         let at = quoted(&directory.to_string_lossy());
         let hint = "use that one, stop it with SIGTERM to that pid, or choose another directory with --state";
         Error::new(Code::Refused, format!("another provost keeps its state in {at} (keeper pid {pid})"))
@@ -167,19 +225,33 @@ pub fn lock_state(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn take_lock(socket: &Path) -> Result<File, Error> {
+/// The lock of a place. It stays when the place is given up: removing it would let two services lock two
+/// files of one name.
+fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.to_owned();
     path.as_mut_os_string().push(".lock");
-    lock(&path, |pid| {
+    path
+}
+
+fn take_lock(socket: &Path, awaits: AwaitLock) -> Result<File, Error> {
+    lock(&lock_path(socket), awaits, |pid| {
         let at = quoted(&socket.to_string_lossy());
         Error::new(Code::Refused, format!("another provost serves {at} already (keeper pid {pid})"))
             .hint("use it, stop it with SIGTERM to that pid, or choose another place with --socket")
     })
 }
 
-/// Locks a file and writes our number into it. Waits for what a keeper that was killed has left behind.
+/// Whether to wait for a lock that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AwaitLock {
+    Never,
+    /// What a keeper that was killed has left behind is on its way out.
+    OfTheDead,
+}
+
+/// Locks a file and writes our number into it.
 /// `taken`: what to say when somebody else, of this number, has it.
-fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
+fn lock(path: &Path, awaits: AwaitLock, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
     let mut lock = OpenOptions::new()
         .read(true)
         .write(true)
@@ -196,7 +268,12 @@ fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
         let keeper = pid.trim().parse().ok().and_then(procfs::stat);
         let is_there = keeper.is_some_and(|stat| stat.program != Program::Nothing);
         let now = clock::now_ms();
-        if now >= begin + if is_there { LIVING_MS } else { LEFT_MS } {
+        let limit = match awaits {
+            AwaitLock::Never => 0,
+            AwaitLock::OfTheDead if is_there => LIVING_MS,
+            AwaitLock::OfTheDead => LEFT_MS,
+        };
+        if now >= begin + limit {
             return Err(taken(pid.trim()));
         }
         let _ = poll::wait(&mut [], Some(now + LOCK_PAUSE_MS));
@@ -210,18 +287,30 @@ fn lock(path: &Path, taken: impl Fn(&str) -> Error) -> Result<File, Error> {
     Ok(lock)
 }
 
+/// What may be in the way.
+const NO_SOCKET: &str = "something that is no socket is there";
+
+fn expect_nothing_at(socket: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(socket) {
+        Ok(meta) if meta.file_type().is_socket() => Err(in_the_way(socket, "another socket is there")),
+        Ok(_) => Err(in_the_way(socket, NO_SOCKET)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn in_the_way(socket: &Path, what: &str) -> Error {
+    let shown = quoted(&socket.to_string_lossy());
+    Error::new(Code::Refused, format!("cannot listen on {shown}: {what}"))
+        .hint("take it away, or choose another place with --socket")
+}
+
 /// Takes away a socket that a dead service left. Anything else in its place is somebody's, and stays.
 fn clear_stale(socket: &Path) -> Result<(), Error> {
-    let shown = quoted(&socket.to_string_lossy());
-    let in_the_way = |what: &str| {
-        Error::new(Code::Refused, format!("cannot listen on {shown}: {what}"))
-            .hint("take it away, or choose another place with --socket")
-    };
     match fs::symlink_metadata(socket) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(failed("look at", socket, &e)),
         Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(in_the_way("something that is no socket is there"));
+            return Err(in_the_way(socket, NO_SOCKET));
         }
         Ok(_) => {}
     }
@@ -232,11 +321,23 @@ fn clear_stale(socket: &Path) -> Result<(), Error> {
         let _ = poll::wait(&mut [], Some(clock::now_ms() + 10));
     }
     match UnixStream::connect(socket) {
-        Ok(_) => Err(in_the_way("another program listens there")),
+        Ok(_) => Err(in_the_way(socket, "another program listens there")),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(socket).map_err(|e| failed("take away the stale socket", socket, &e))
         }
         Err(e) => Err(failed("connect to the socket that is there", socket, &e)),
+    }
+}
+
+/// Makes the directory of the socket if it is missing.
+fn make_directory(socket: &Path, is_open: bool) -> Result<(), Error> {
+    let directory = socket.parent().expect("an absolute path of a file has a parent");
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("make the directory of the socket", directory, &e))
+        }
+        _ if is_open => open_directory(directory),
+        _ => Ok(()),
     }
 }
 

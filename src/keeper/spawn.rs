@@ -91,6 +91,11 @@ impl Spawner {
         }
     }
 
+    /// The same after somebody has taken away what is beside the socket.
+    pub fn renew_log(&mut self, socket: &Path) -> io::Result<()> {
+        self.spawns.as_mut().map_or(Ok(()), |spawns| spawns.renew(&spawn_log_path(socket)))
+    }
+
     /// The token that lets the keeper fork its engine.
     pub fn alone(&self) -> &SingleThreaded {
         &self.alone

@@ -4,13 +4,15 @@
 //! process has ended, so the file is as long as many live at once.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use uuid::Uuid;
 
+use crate::sys::descriptor::replace;
 use crate::sys::{O_NOFOLLOW, clock, procfs};
 use crate::wire::id::ProcessId;
 use crate::wire::spawn_record::{LOG_LEN_MAX, RECORD_LEN, SpawnRecord, is_trusted, this_boot};
@@ -59,13 +61,7 @@ pub struct Expected<'b> {
 impl SpawnLog {
     /// To be called with the lock of the place held.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = (OpenOptions::new().read(true).write(true).create(true).truncate(false))
-            .mode(0o600)
-            .custom_flags(O_NOFOLLOW)
-            .open(path)?;
-        if !is_trusted(&file)? {
-            return Err(io::Error::other("it is no file of ours alone"));
-        }
+        let file = open(path)?;
         let mut bytes = Vec::new();
         (&file).take(LOG_LEN_MAX).read_to_end(&mut bytes)?;
         let (boot, (records, _)) = (this_boot(), bytes.as_chunks::<RECORD_LEN>());
@@ -87,6 +83,19 @@ impl SpawnLog {
             ended: ended.into_iter().map(|(at, _)| at).collect(),
             file,
         })
+    }
+
+    /// Has the file at this path again, after somebody has taken it away.
+    pub fn renew(&mut self, path: &Path) -> io::Result<()> {
+        if fs::exists(path)? {
+            return Ok(());
+        }
+        let file = open(path)?;
+        let mut bytes = vec![0; self.len as usize * RECORD_LEN];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        file.write_all_at(&bytes, 0)?;
+        // At the same number: a child that has come no further yet writes there.
+        replace(self.file.as_fd(), file.as_fd())
     }
 
     /// Somebody is about to be spawned. An error: there is no room for more.
@@ -147,6 +156,13 @@ impl SpawnLog {
         self.len += GROWTH;
         Ok(self.unused)
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW);
+    let file = options.open(path)?;
+    if is_trusted(&file)? { Ok(file) } else { Err(io::Error::other("it is no file of ours alone")) }
 }
 
 impl Expected<'_> {

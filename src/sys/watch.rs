@@ -1,4 +1,4 @@
-//! inotify(7): learns that something in a directory has changed, without looking.
+//! inotify(7): learns that something in a directory, or about a file, has changed, without looking.
 
 use std::ffi::CString;
 use std::io;
@@ -22,7 +22,6 @@ impl Watch {
 
     /// Also watches this directory: for files that were written, came, went or got other rights.
     pub fn add(&self, directory: &Path) -> io::Result<()> {
-        let path = CString::new(directory.as_os_str().as_bytes())?;
         let mask = libc::IN_CLOSE_WRITE
             | libc::IN_MOVED_FROM
             | libc::IN_MOVED_TO
@@ -30,6 +29,19 @@ impl Watch {
             | libc::IN_DELETE
             | libc::IN_ATTRIB
             | libc::IN_ONLYDIR;
+        self.add_with(directory, mask)
+    }
+
+    /// Also watches this one file, whatever kind it is: that a name of it went, or its rights changed.
+    pub fn add_file(&self, file: &Path) -> io::Result<()> {
+        self.add_with(
+            file,
+            libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF | libc::IN_DONT_FOLLOW,
+        )
+    }
+
+    fn add_with(&self, path: &Path, mask: u32) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: the path is a C string that lives through the call.
         cerr(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) }).map(drop)
     }
@@ -72,6 +84,20 @@ impl AsFd for Watch {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_socket_that_loses_its_name_is_noticed_and_others_beside_it_are_not() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [socket, other] = ["socket", "other"].map(|name| scratch.path().join(name));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let watch = Watch::new().unwrap();
+        watch.add_file(&socket).unwrap();
+        fs::write(&other, "x").unwrap();
+        fs::remove_file(&other).unwrap();
+        assert!(!watch.drain());
+        fs::remove_file(&socket).unwrap();
+        assert!(watch.drain());
+    }
 
     #[test]
     fn a_replaced_file_is_noticed() {

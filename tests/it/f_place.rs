@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::harness::{
     LATER, Options, Output, SOON, Scratch, Service, as_nobody, binary, cli, open_binary, procfs, rounds,
-    serve,
+    serve, wait,
 };
 
 fn mode(path: &str) -> u32 {
@@ -220,4 +220,52 @@ fn f14_no_abstract_sockets() {
         assert!(!ours.iter().any(|o| o == inode), "a network socket: {line}");
     }
     assert!(procfs::alive(service.keeper_pid()));
+}
+
+/// Whatever was taken away, there is one service, and clients find it again.
+#[test]
+fn f23_a_socket_that_was_removed_is_made_again() {
+    let scratch = Scratch::new();
+    let (dir, socket) = (scratch.file("run"), scratch.file("run/engine.sock"));
+    let service = Options::new().at(&socket).start();
+    let id = service.start(&["--name", "web", "--", "sleep", "73001"]);
+    let pid = service.pid(&id);
+    let takings: [(&str, &dyn Fn()); 4] = [
+        ("the socket", &|| fs::remove_file(&socket).expect("it was there")),
+        ("renamed", &|| fs::rename(&socket, scratch.file("away")).expect("it was there")),
+        ("the lock, too", &|| {
+            fs::remove_file(format!("{socket}.lock")).expect("it was there");
+            fs::remove_file(&socket).expect("it was there");
+        }),
+        // Something may be made again in there meanwhile.
+        ("the directory", &|| drop(fs::remove_dir_all(&dir))),
+    ];
+    for (what, take) in takings {
+        take();
+        wait::until(&format!("{what}: it answers"), SOON, || service.cli(&["version"]).code == 0);
+        assert_eq!((mode(&dir), mode(&socket)), (0o750, 0o660), "{what}");
+        assert_eq!(service.pid(&id), pid, "{what}: nothing else has changed");
+        let second = cli::run(serve(&socket), LATER);
+        assert!(second.code == 6 && second.err().contains("serves"), "{what}: {second:?}");
+        service.ok(&["version"]);
+    }
+    service.end();
+    assert!(!fs::exists(&socket).expect("the directory is ours"), "the last one that was made");
+}
+
+#[test]
+fn f23_what_is_in_the_place_of_a_removed_socket_is_left_alone() {
+    let scratch = Scratch::new();
+    let socket = scratch.file("engine.sock");
+    let service = Options::new().at(&socket).start();
+    // At one moment, so that the place is never free.
+    fs::write(scratch.file("theirs"), "theirs").expect("the directory is ours");
+    fs::rename(scratch.file("theirs"), &socket).expect("the directory is ours");
+    wait::until("it says so", SOON, || service.log().contains("something that is no socket is there"));
+    fs::remove_file(&socket).expect("it is there");
+    wait::until("it answers", SOON, || service.cli(&["version"]).code == 0);
+    fs::write(scratch.file("theirs"), "theirs").expect("the directory is ours");
+    fs::rename(scratch.file("theirs"), &socket).expect("the directory is ours");
+    service.end();
+    assert_eq!(fs::read_to_string(&socket).expect("it is there"), "theirs");
 }
