@@ -1,7 +1,7 @@
 //! One look at all processes, for whoever wants to know at the same time: where there are no cgroups, each
 //! stop has to find its tree in /proc, and thousands that stop together would each read all of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -138,6 +138,27 @@ impl Look {
         None
     }
 
+    /// These, and whom they have started, and whom those have, as far as `may_be` says.
+    pub fn family(
+        &self,
+        mut found: BTreeMap<u32, Stat>,
+        may_be: impl Fn(u32) -> bool,
+    ) -> BTreeMap<u32, Stat> {
+        loop {
+            let is_child = |stat: &Stat| {
+                let parent = found.get(&stat.parent);
+                parent.is_some_and(|parent| parent.start_ticks <= stat.start_ticks)
+            };
+            let more: Vec<Stat> = (self.seen.iter().map(|seen| seen.stat))
+                .filter(|stat| !found.contains_key(&stat.pid) && may_be(stat.pid) && is_child(stat))
+                .collect();
+            if more.is_empty() {
+                return found;
+            }
+            found.extend(more.into_iter().map(|stat| (stat.pid, stat)));
+        }
+    }
+
     /// Whether one descends from another, as far as it was seen.
     pub fn descends(&self, stat: &Stat, ancestor: u32) -> bool {
         let parents: HashMap<u32, u32> =
@@ -166,6 +187,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
@@ -199,6 +222,28 @@ mod tests {
         });
         assert_eq!(taken.load(Ordering::SeqCst), 2, "one for all ten");
         assert!(looks.inner.lock().last.is_none(), "nothing is kept");
+    }
+
+    #[test]
+    fn a_family_has_its_grandchildren() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 71801 & echo $!; read _"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let grandchild: u32 = line.trim().parse().unwrap();
+        let look = Looks::default().look();
+        let family = |pid: u32| {
+            let one = look.seen.iter().filter(|seen| seen.stat.pid == pid).map(|seen| (pid, seen.stat));
+            look.family(one.collect(), |_| true).into_keys().collect::<Vec<_>>()
+        };
+        let found = (family(child.id()), family(grandchild), family(std::process::id()));
+        let _ = Command::new("kill").arg(line.trim()).status();
+        drop(child.stdin.take());
+        let _ = child.wait();
+        assert_eq!((found.0, found.1), (vec![child.id(), grandchild], vec![grandchild]));
+        assert!(found.2.contains(&grandchild));
     }
 
     #[test]

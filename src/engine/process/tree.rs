@@ -270,24 +270,8 @@ impl Tree {
         let has_number = self.has_number(look);
         let others = || look.seen.iter().filter(|seen| !is_ours(seen.stat.pid));
         let is = |seen: &&Seen| self.is_of(scope, seen, has_number);
-        let mut found: BTreeMap<u32, Stat> = others().filter(is).map(|s| (s.stat.pid, s.stat)).collect();
-        if scope != Scope::Tree {
-            return found.into_values().collect();
-        }
-        // Whom they have started, and whom those have.
-        loop {
-            let is_child = |stat: &Stat| {
-                let parent = found.get(&stat.parent);
-                parent.is_some_and(|parent| parent.start_ticks <= stat.start_ticks)
-            };
-            let more: Vec<Stat> = (others().map(|seen| seen.stat))
-                .filter(|stat| !found.contains_key(&stat.pid) && is_child(stat))
-                .collect();
-            if more.is_empty() {
-                break;
-            }
-            found.extend(more.into_iter().map(|stat| (stat.pid, stat)));
-        }
+        let found: BTreeMap<u32, Stat> = others().filter(is).map(|s| (s.stat.pid, s.stat)).collect();
+        let found = if scope == Scope::Tree { look.family(found, |pid| !is_ours(pid)) } else { found };
         found.into_values().collect()
     }
 

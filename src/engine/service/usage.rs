@@ -1,19 +1,22 @@
 //! What processes and all that they started take of the machine: looked at when somebody asks, and only then.
 
+use std::sync::Arc;
+
 use crate::engine::context::Context;
-use crate::sys::usage::{self, Families};
+use crate::engine::look;
+use crate::sys::usage;
 use crate::wire::process::{Process, Usage};
 
 /// One look at the machine, for many processes.
 pub(super) struct Look<'a> {
     context: &'a Context,
-    /// Made for the first process that has no cgroup.
-    families: Option<Families>,
+    /// Taken for the first process that has no cgroup.
+    look: Option<Arc<look::Look>>,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn new(context: &'a Context) -> Self {
-        Self { context, families: None }
+        Self { context, look: None }
     }
 
     /// What all that belongs to the process take; none: nothing of it is there.
@@ -36,7 +39,12 @@ impl<'a> Look<'a> {
         let cgroup = self.context.cgroups.as_ref().map(|root| root.cgroup(&process.id.to_string()));
         let found = cgroup.and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
         match process.pid {
-            Some(pid) if found.is_empty() => self.families.get_or_insert_with(Families::look).of(pid),
+            Some(pid) if found.is_empty() => {
+                let look = self.look.get_or_insert_with(|| self.context.looks.look());
+                let one = look.seen.iter().filter(|seen| seen.stat.pid == pid);
+                let family = look.family(one.map(|seen| (pid, seen.stat)).collect(), |_| true);
+                family.into_keys().collect()
+            }
             Some(_) | None => found,
         }
     }
