@@ -9,7 +9,7 @@ use provost::Spec;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{Numbering, Output, Start, StreamKind, Wait};
 
-use crate::harness::{LATER, Options, Service, cli, procfs, rounds};
+use crate::harness::{LATER, Options, SOON, Service, cli, procfs, rounds, wait};
 use crate::raw::Peer;
 
 /// The shell's own descriptors, listed by another program; the last command keeps the shell from becoming it.
@@ -273,4 +273,15 @@ fn c17_a_child_has_its_own_session_and_no_terminal() {
 fn terminal(pid: u32) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     text.rsplit_once(") ").expect("a stat line").1.split(' ').nth(4).expect("field 7").to_owned()
+}
+
+#[test]
+fn a_reference_to_what_is_not_set_is_told_in_the_log() {
+    let service = Service::new();
+    let args = ["--name", "web", "--env", "URL=http://${NO_SUCH_HOST}/", "--env", "TWICE=${URL}", "--"];
+    service.ok(&[&["run"], &args[..], &["sh", "-c", "echo $URL"]].concat());
+    wait::until("it says so", SOON, || service.log().contains("refers to"));
+    let said = "web: URL refers to ${NO_SUCH_HOST}, which is not set and stands for nothing";
+    assert_eq!(service.log().matches("refers to").count(), 1, "{}", service.log());
+    assert!(service.log().contains(said), "{}", service.log());
 }

@@ -34,7 +34,7 @@ pub struct Layers<'a> {
 ///
 /// Every limit is checked before memory is taken for a value: a chain of `A=${A}${A}` ends at the limit of
 /// one variable, however long it is.
-pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Error> {
+pub fn merge<'a>(layers: &Layers<'a>) -> Result<Merged<'a>, Error> {
     let mut env = Environment::default();
     let instance = layers.instance;
     for (key, value) in instance.iter().chain(layers.base).chain(layers.global).chain(instance) {
@@ -52,7 +52,18 @@ pub fn merge<'a>(layers: &Layers<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Er
     for (key, value) in instance {
         env.set(key, value.into())?;
     }
-    Ok(env.vars)
+    Ok(Merged { vars: env.vars, unset: env.unset })
+}
+
+/// Of so many references that stand for nothing it is said.
+const UNSET_MAX: usize = 8;
+
+/// What layers come to.
+#[derive(Debug)]
+pub struct Merged<'a> {
+    pub vars: Vec<(&'a str, Cow<'a, str>)>,
+    /// Values that refer to what is not set, and those names.
+    pub unset: Vec<(&'a str, String)>,
 }
 
 /// An environment under construction.
@@ -61,6 +72,8 @@ struct Environment<'a> {
     vars: Vec<(&'a str, Cow<'a, str>)>,
     /// Where each name stands in `vars`.
     index: HashMap<&'a str, usize>,
+    /// References that stand for nothing, at most [`UNSET_MAX`].
+    unset: Vec<(&'a str, String)>,
     /// What `vars` costs in the kernel, in bytes.
     total_len: usize,
 }
@@ -94,7 +107,7 @@ impl<'a> Environment<'a> {
     /// `value` with each `${NAME}` replaced by what the environment holds now, once: what was put in is not
     /// looked at again. A name that is not set gives nothing; whatever is not exactly a reference stays as it
     /// is.
-    fn expand(&self, key: &str, value: &str) -> Result<String, Error> {
+    fn expand(&mut self, key: &'a str, value: &str) -> Result<String, Error> {
         let mut out = String::new();
         let mut rest = value;
         while let Some(at) = rest.find("${") {
@@ -102,7 +115,11 @@ impl<'a> Environment<'a> {
             push(&mut out, key, before)?;
             match split_reference(reference) {
                 Some((name, after)) => {
-                    push(&mut out, key, self.get(name).unwrap_or_default())?;
+                    match self.get(name) {
+                        Some(value) => push(&mut out, key, value)?,
+                        None if self.unset.len() < UNSET_MAX => self.unset.push((key, name.to_owned())),
+                        None => {}
+                    }
                     rest = after;
                 }
                 None => {
@@ -154,7 +171,7 @@ mod tests {
 
     /// The merged layers as owned text.
     fn merge(layers: &Layers<'_>) -> Result<Vec<(String, String)>, Error> {
-        let merged = super::merge(layers)?;
+        let merged = super::merge(layers)?.vars;
         Ok(merged.into_iter().map(|(k, v)| (k.to_owned(), v.into_owned())).collect())
     }
 
@@ -260,6 +277,14 @@ mod tests {
         spec.extend((0..1000).map(|n| (format!("B{n}"), "${A}".to_owned())));
         let error = merge(&Layers { spec: &spec, ..NOTHING }).unwrap_err();
         assert!(error.message.contains("the environment takes over"), "{error}");
+    }
+
+    #[test]
+    fn references_to_what_is_not_set_are_told() {
+        let spec = vars(&[("A", "${B}x${C}"), ("D", "${A}${E}"), ("F", "$G ${")]);
+        let base = vars(&[("C", "")]);
+        let merged = super::merge(&Layers { base: &base, spec: &spec, ..NOTHING }).unwrap();
+        assert_eq!(merged.unset, [("A", "B".to_owned()), ("D", "E".to_owned())]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::engine::look::{PROVOST_ID, PROVOST_SERVICE};
-use crate::engine::process::env::{self, Layers, Vars};
+use crate::engine::process::env::{self, Layers, Merged, Vars};
 use crate::engine::process::failure;
 use crate::engine::process::users::{self, Credentials, LOGIN, Wanted};
 use crate::sys::landlock;
@@ -70,13 +70,21 @@ pub fn is_inherited(key: &str) -> bool {
     key != PROVOST_INSTANCE
 }
 
+/// A launch, and what is odd about it.
+#[derive(Debug)]
+pub struct Prepared {
+    pub launch: Launch,
+    /// Variables that refer to what is not set, and those names.
+    pub unset: Variables,
+}
+
 /// Resolves a spec against this host and the environments of the moment.
 pub fn prepare(
     spec: &Spec,
     identity: &Identity,
     global_env: &Vars,
     service_env: &Vars,
-) -> Result<Launch, Error> {
+) -> Result<Prepared, Error> {
     let instance = identity.variables();
     let wanted = Wanted { user: spec.user.as_deref(), group: spec.group.as_deref(), groups: &spec.groups };
     let (credentials, login) = users::look_up(&wanted)?;
@@ -94,7 +102,7 @@ pub fn prepare(
     } else {
         base
     };
-    let env = env::merge(&Layers {
+    let Merged { vars: env, unset } = env::merge(&Layers {
         base,
         global: global_env,
         spec: &spec.env,
@@ -117,7 +125,8 @@ pub fn prepare(
     let (mut argv, mut strings) = (Strings::default(), Strings::with_capacity(strings_len));
     spec.command.iter().try_for_each(|arg| argv.push(&[arg]))?;
     env.iter().try_for_each(|(key, value)| strings.push(&[key, "=", value]))?;
-    Ok(Launch {
+    let unset = unset.into_iter().map(|(key, name)| (key.to_owned(), name)).collect();
+    let launch = Launch {
         candidates: candidates(&spec.command[0], path, cwd)?,
         argv,
         env: strings,
@@ -136,7 +145,8 @@ pub fn prepare(
         landlock_optional: landlock.optional,
         merge_streams: spec.merge_streams,
         outlives: false,
-    })
+    };
+    Ok(Prepared { launch, unset })
 }
 
 /// What `Spec::check` did for the spec alone, for all that the kernel will see.
@@ -246,7 +256,8 @@ mod tests {
     fn prepared(change: impl FnOnce(&mut Spec)) -> Result<Launch, Error> {
         let mut spec = Spec::new(["prog", "a b", "$HOME"]);
         change(&mut spec);
-        prepare(&spec, &identity(), &vars(&[("G", "global")]), &vars(&[("PATH", "/x:/y"), ("S", "own")]))
+        let own = vars(&[("PATH", "/x:/y"), ("S", "own")]);
+        prepare(&spec, &identity(), &vars(&[("G", "global")]), &own).map(|prepared| prepared.launch)
     }
 
     #[test]
@@ -254,14 +265,14 @@ mod tests {
         let identity = identity();
         assert!(!is_inherited("PROVOST_INSTANCE"), "an outer service's");
         let outer = vars(&[("PROVOST_NAME", "outer"), ("PROVOST_ID", "outer")]);
-        let launch = prepare(&Spec::new(["x"]), &identity, &[], &outer).unwrap();
+        let launch = prepare(&Spec::new(["x"]), &identity, &[], &outer).unwrap().launch;
         let id = format!("PROVOST_ID={}", identity.id);
         for expected in [id.as_str(), "PROVOST_NAME=web-2", "PROVOST_RUN=7", "PROVOST_INSTANCE=2"] {
             assert!(texts(&launch.env).contains(&expected), "{expected} in {:?}", texts(&launch.env));
         }
         assert_eq!(launch.env.count(), 5);
         let single = Identity { name: None, instance: None, ..identity };
-        let launch = prepare(&Spec::new(["x"]), &single, &[], &outer).unwrap();
+        let launch = prepare(&Spec::new(["x"]), &single, &[], &outer).unwrap().launch;
         assert!(texts(&launch.env).contains(&"PROVOST_NAME="));
         assert_eq!(launch.env.count(), 4);
     }
@@ -284,7 +295,7 @@ mod tests {
         let env = |user: Option<&str>, env: &[(&str, &str)]| {
             let mut spec = Spec::new(["/x"]);
             (spec.user, spec.env) = (user.map(str::to_owned), vars(env));
-            let launch = prepare(&spec, &identity(), &[], &service).unwrap();
+            let launch = prepare(&spec, &identity(), &[], &service).unwrap().launch;
             texts(&launch.env).join(" ")
         };
         let as_root = env(Some("root"), &[]);

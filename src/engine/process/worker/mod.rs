@@ -31,6 +31,7 @@ use crate::engine::process::handle::{Msg, Process};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{Pipes, inodes};
+use crate::engine::process::prepare::Prepared;
 use crate::engine::process::probe::Probes;
 use crate::engine::process::search::Search;
 use crate::engine::process::state::{Action, Transition, step};
@@ -440,7 +441,8 @@ impl Worker {
         self.note_old_pid_file(spec.background.pid_file.as_deref());
         let more = self.prepare_probes(&spec)?;
         let (process, context) = (&self.process, &self.process.context);
-        let mut launch = self.prepare(&spec, &more)?;
+        let Prepared { mut launch, unset } = self.prepare(&spec, &more)?;
+        self.tell_unset(&unset);
         launch.outlives = context.adopts;
         let program = executable::checked(&spec, &mut launch)?;
         let range = process.memory.lay_launch(&launch).map_err(|e| unlaunched(&e))?;

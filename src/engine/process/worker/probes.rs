@@ -106,8 +106,8 @@ impl Worker {
         let mut probes = std::mem::take(&mut self.probes);
         let start = |command: &[String]| {
             let spec = Spec { command: command.to_vec(), ..Spec::clone(&spec) };
-            let launch = self.prepare(&spec, &Vec::new()).map_err(|e| e.message)?;
-            ExecAttempt::start(&launch, &tree)
+            let prepared = self.prepare(&spec, &Vec::new()).map_err(|e| e.message)?;
+            ExecAttempt::start(&prepared.launch, &tree)
         };
         let means = Means { exec: &start, host: &self.process.context.host };
         let finding = probes.go_on(clock::now_ms(), &self.taken, &means);

@@ -8,7 +8,7 @@ use crate::engine::memory::LogPosition;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
-use crate::engine::process::prepare::{self, Identity, Variables};
+use crate::engine::process::prepare::{self, Identity, Prepared, Variables};
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::sys::clock;
@@ -16,7 +16,6 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::field::Effect;
 use crate::wire::fields;
-use crate::wire::launch::Launch;
 use crate::wire::process::State;
 use crate::wire::record::AfterStop;
 use crate::wire::record::cut;
@@ -142,7 +141,7 @@ impl Worker {
         if self.record.state != State::Running {
             return None;
         }
-        let missing = |launch: Launch| Some(failure::explain(&failure::missing(&launch)?, spec));
+        let missing = |next: Prepared| Some(failure::explain(&failure::missing(&next.launch)?, spec));
         let e = self.prepare(spec, &Vec::new()).map_or_else(Some, missing)?;
         let why = e.message.strip_prefix("cannot start: ").unwrap_or(&e.message);
         let message = format!("it runs on, since it could not start again: {why}");
@@ -150,7 +149,7 @@ impl Worker {
     }
 
     /// What a run with this spec would be.
-    pub(super) fn prepare(&self, spec: &Spec, more: &Variables) -> Result<Launch, Error> {
+    pub(super) fn prepare(&self, spec: &Spec, more: &Variables) -> Result<Prepared, Error> {
         let (process, context) = (&self.process, &self.process.context);
         let identity = Identity {
             id: process.id,
@@ -163,5 +162,13 @@ impl Worker {
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
         prepare::prepare(spec, &identity, &global_env, &context.service_env)
+    }
+
+    /// Says what values refer to in vain: once, and not at each attempt of a crash loop.
+    pub(super) fn tell_unset(&self, unset: &Variables) {
+        for (key, name) in unset.iter().filter(|_| self.record.attempts == 0) {
+            let what = format!("{key} refers to ${{{name}}}, which is not set and stands for nothing");
+            self.process.context.say(&format!("{}: {what}", self.process.label()));
+        }
     }
 }
