@@ -210,8 +210,8 @@ fn on_demand(config: &config::Config, args: &EngineArgs, socket: &Path) -> Resul
     Ok(specs)
 }
 
-/// What the service runs for itself: the gateway, and the host where modules are registered or providers
-/// are discovered, if that is configured.
+/// What the service runs for itself: the gateway, and the host where modules are registered, or providers
+/// are discovered or run from the start, if that is configured.
 #[cfg(feature = "gateway")]
 fn internal_processes(config: &config::Config, args: &EngineArgs, socket: &Path) -> Result<Vec<Spec>, Error> {
     let mut specs: Vec<_> = gateway_specs(config, socket)?.always.into_iter().collect();
@@ -219,7 +219,7 @@ fn internal_processes(config: &config::Config, args: &EngineArgs, socket: &Path)
     let is_discovering = discovery.plugin_path.is_some()
         || discovery.auto_refresh_interval.is_some()
         || discovery.is_environment_used;
-    if config.modules.listen.is_some() || is_discovering {
+    if config.modules.listen.is_some() || is_discovering || !config.providers.from_start().is_empty() {
         specs.push(host_spec(config, args, socket)?);
     }
     Ok(specs)

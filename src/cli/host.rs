@@ -59,12 +59,23 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     });
     let config = config.unwrap_or_default();
     let (settings, modules, registry) = (config.providers, config.modules, config.registry);
+    let from_start = settings.from_start();
     let directories = settings.directories(args.state.clone());
     let state = args.state;
     let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions, groups) = (session.socket()?, settings.definitions, config.local.group_roles);
     let sources = sources(&registry.discovery, args.config, state);
-    let options = host::Options { socket, directories, definitions, modules, registry, sources, groups, say };
+    let options = host::Options {
+        socket,
+        directories,
+        definitions,
+        from_start,
+        modules,
+        registry,
+        sources,
+        groups,
+        say,
+    };
     match host::run(options)? {}
 }
 
@@ -83,7 +94,7 @@ fn sources(settings: &DiscoverySettings, config: Option<PathBuf>, state: Option<
         Origin::Config => {
             let load = |path: &PathBuf| config::load(path, state.as_deref());
             let config = config.as_ref().map(load).transpose()?.unwrap_or_default();
-            Ok(discovery::of_config(config.providers.definitions))
+            Ok(discovery::of_config(config.providers))
         }
         Origin::Plugin => match directory.as_deref() {
             Some(directory) => plugins::of_plugins(directory, &settings.policy),

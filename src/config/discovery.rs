@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::providers::definition;
 use crate::config::section::Section;
 use crate::provider::references::{Reference, ServiceVariables};
+use crate::provider::settings::ProviderSettings;
 use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::{DiscoverySettings, EnvironmentRule, PluginPolicy};
 use crate::wire::error::{Code, Error};
@@ -60,6 +61,7 @@ fn rule(mut table: Section<'_>) -> Result<EnvironmentRule, Error> {
 fn of_variable(variable: &str, name: ProviderName, kind: &str, behind: Behind) -> Candidate {
     Candidate {
         name,
+        is_lazy: false,
         origin: Origin::Environment,
         kind: kind.to_owned(),
         version: String::new(),
@@ -77,8 +79,10 @@ pub(super) fn name_of(table: &mut Section<'_>) -> Result<ProviderName, Error> {
 
 /// The providers of the configuration, as they are discovered.
 #[must_use]
-pub fn of_config(definitions: Vec<(ProviderName, Definition)>) -> Found {
+pub fn of_config(settings: ProviderSettings) -> Found {
+    let ProviderSettings { definitions, lazy, .. } = settings;
     let candidate = |(name, definition): (ProviderName, Definition)| Candidate {
+        is_lazy: lazy.contains(&name),
         name,
         origin: Origin::Config,
         kind: definition.kind().to_owned(),

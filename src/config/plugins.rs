@@ -121,6 +121,7 @@ fn plugin(folder: &Path, policy: &PluginPolicy) -> Result<Candidate, Error> {
         version,
         labels,
         behind: Behind::Process(Box::new(definition)),
+        is_lazy: false,
         place: folder.to_string_lossy().into_owned(),
     })
 }

@@ -51,13 +51,16 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
         .transpose()?;
     let allow_external = section.flag("allow_external")?.unwrap_or(false);
     let source = section.source();
-    let (mut definitions, mut known) = (Vec::new(), BTreeSet::new());
+    let (mut definitions, mut known, mut lazy) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for (alias, mut table) in section.tables()? {
         let set = table.text("set")?;
         let set = set.as_ref().map_or(SET_DEFAULT, |set| &*set.value);
         let name =
             ProviderName::new(set, &alias.value).map_err(|e| source.bad(&alias, &e.message).hint(e.hint))?;
         let is_enabled = table.flag("enabled")?.unwrap_or(true);
+        if table.flag("lazy")?.unwrap_or(false) {
+            lazy.insert(name.clone());
+        }
         let types = [(TYPE_PROCESS, false), (TYPE_REMOTE, true)];
         let mut definition = match table.choice("type", &types)? {
             Some(true) => remote(&mut table)?,
@@ -73,7 +76,7 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
             definitions.push((name, definition));
         }
     }
-    Ok(ProviderSettings { directories, allow_external, definitions })
+    Ok(ProviderSettings { directories, allow_external, definitions, lazy })
 }
 
 /// How a provider is run, by the keys of its table.
@@ -249,6 +252,7 @@ mod tests {
             tls = 'required'
             cookie = true
             swap = true
+            lazy = true
             [providers.other]
             binary = '/usr/bin/x'
             env_clear = true
@@ -277,6 +281,8 @@ mod tests {
         assert_eq!((app.limits[0].soft, app.limits[0].hard, app.landlock.read.len()), (64, 128, 2));
         assert_eq!((app.timeouts.term, app.timeouts.init.as_secs()), (Duration::from_millis(10), 30));
         assert!(app.tls == Tls::Required && app.cookie && app.swap);
+        let from_start: Vec<_> = settings.from_start().iter().map(|name| name.alias().to_owned()).collect();
+        assert_eq!(from_start, ["other", "there", "here"]);
         let [_, (_, other), (_, there), (_, here)] = &settings.definitions[..] else {
             panic!("{settings:?}")
         };

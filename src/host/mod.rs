@@ -65,6 +65,8 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Providers that are known from the start.
     pub definitions: Vec<(ProviderName, Definition)>,
+    /// Those of them that run from the start.
+    pub from_start: Vec<ProviderName>,
     /// Where modules are registered, and how.
     pub modules: ModuleSettings,
     /// How entries of the registry are kept.
@@ -86,7 +88,8 @@ struct Host {
 /// Runs until a signal or an error ends it. Providers are left alone then, unless the service ends, too: the
 /// next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, modules, registry, sources, groups, say } = options;
+    let Options { socket, directories, definitions, from_start, modules, registry, sources, groups, say } =
+        options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
@@ -111,6 +114,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         let wait = Wait { targets: vec![HOST.to_owned()], until: Until::Running, timeout: Some(KNOWN_MAX) };
         let _ = engine.wait(wait);
     }
+    registry.run_from_the_start(from_start)?;
     registry.discover_from(sources)?;
     let mode = if groups.is_empty() { 0o600 } else { 0o666 };
     let listener =

@@ -1,5 +1,6 @@
 //! What is configured about providers.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::wire::provider::{Definition, ProviderName};
@@ -13,11 +14,20 @@ pub struct ProviderSettings {
     pub directories: Option<Vec<PathBuf>>,
     /// Binaries may be anywhere.
     pub allow_external: bool,
-    /// Those that are known from the start, each once. They run when they are needed.
+    /// Those that are known from the start, each once.
     pub definitions: Vec<(ProviderName, Definition)>,
+    /// Those of them that run when they are needed; the others do from the start.
+    pub lazy: BTreeSet<ProviderName>,
 }
 
 impl ProviderSettings {
+    /// Those that run from the start.
+    #[must_use]
+    pub fn from_start(&self) -> Vec<ProviderName> {
+        let names = self.definitions.iter().map(|(name, _)| name);
+        names.filter(|name| !self.lazy.contains(name)).cloned().collect()
+    }
+
     /// Where binaries are executed from by a service with this state.
     #[must_use]
     pub fn directories(&self, state: Option<PathBuf>) -> Vec<PathBuf> {

@@ -11,6 +11,7 @@ use crate::registry::discovery::{Behind, Candidate, Found, Origin, Plan, Present
 use crate::registry::entry::{Entry, Facts, Life};
 use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
+use crate::sys::thread;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{Definition, ProviderCall, ProviderName};
@@ -139,6 +140,35 @@ impl Registry {
         findings.extend(done.into_inner());
     }
 
+    /// Has those of the configuration running that do not wait until they are needed, unless a person has
+    /// stopped them, a few at a time.
+    pub fn run_from_the_start(self: &Arc<Self>, names: Vec<ProviderName>) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let ours = Arc::clone(self);
+        let run = move |name: &ProviderName| {
+            // One that was registered in its place is not meant.
+            let is_meant = |entry: &Arc<Entry>| {
+                entry.life() == Life::Live
+                    && entry.facts.lock().origin == Origin::Config
+                    && !ours.is_running(entry)
+            };
+            let Some(entry) = ours.find(name).ok().filter(is_meant) else { return };
+            if let Err(e) = ours.start(&entry, Origin::Config.name()) {
+                (ours.say)(&e.message);
+                // One that was started, and failed, is told of already.
+                if !failure::is_of_the_provider(&e) {
+                    let why = failure::without_name(name, &e.message);
+                    ours.events.tell(EventKind::ProviderError, name, Origin::Config.name(), why);
+                }
+            }
+        };
+        thread::spawn("provider", move || names.chunks(STARTS_MAX).for_each(|some| for_each(some, &run)))
+            .map(drop)
+            .map_err(|e| Error::failed("start a thread", &e))
+    }
+
     /// Makes an entry of a candidate. One of a plugin is started; one that only could not be started this
     /// time is known all the same.
     fn add(&self, candidate: &Candidate, cause: Cause<'_>) -> Result<(), Error> {
@@ -154,7 +184,7 @@ impl Registry {
             Behind::Credential(_) => Ok(()),
             Behind::Process(definition) if candidate.origin == Origin::Config => {
                 self.providers.configure(vec![(candidate.name.clone(), Definition::clone(definition))]);
-                Ok(())
+                if candidate.is_lazy { Ok(()) } else { self.providers.run(&candidate.name) }
             }
             Behind::Process(definition) => {
                 let start = ProviderCall::Start(candidate.name.clone(), definition.clone());

@@ -61,6 +61,8 @@ pub struct Candidate {
     pub version: String,
     pub labels: Vec<(String, String)>,
     pub behind: Behind,
+    /// It runs when it is needed, and not before.
+    pub is_lazy: bool,
     /// Where it was found, for people: a file, or a variable.
     pub place: String,
 }
@@ -177,6 +179,7 @@ impl Present {
             version: self.version.clone(),
             labels: self.labels.clone(),
             place: place.clone(),
+            is_lazy: true,
             behind,
         })
     }
@@ -206,6 +209,7 @@ mod tests {
             version: String::new(),
             labels: Vec::new(),
             behind: Behind::Process(Box::new(Definition { binary: binary.into(), ..Definition::default() })),
+            is_lazy: false,
             place: String::new(),
         }
     }

@@ -136,7 +136,7 @@ fn one_of_the_configuration_is_started_when_it_is_asked() {
     let config = scratch.file("provost.toml");
     fs::write(scratch.file("motd"), "hello\n").expect("the directory is ours");
     let text = format!(
-        "[providers.files]\nbinary = '{}'\nallow_external = true\nconfig = {{ directory = '.' }}\n",
+        "[providers.files]\nbinary = '{}'\nallow_external = true\nlazy = true\nconfig = {{ directory = '.' }}\n",
         example.display()
     );
     fs::write(&config, text).expect("the directory is ours");

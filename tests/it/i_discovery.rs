@@ -113,9 +113,11 @@ binary = 'fine'
 config = { password = { '$env' = 'APP_KEY' } }
 env_clear = true
 [providers.refusing]
+lazy = true
 binary = 'refusing'
 config = { nested = [{ password = { '$env' = 'APP_KEY' } }], password = { '$env' = 'APP_KEY' } }
 [providers.missing]
+lazy = true
 binary = 'fine'
 config = { password = { '$env' = 'NO_SUCH_KEY' } }
 ";
@@ -176,7 +178,7 @@ config = { password = { '$env' = 'NO_SUCH_KEY' } }
 #[test]
 fn of_one_name_the_configuration_is_over_a_plugin_and_a_registration_over_both() {
     let scratch = Scratch::new();
-    let registry = watching(&scratch, "[providers.app]\nbinary = 'fine'\n");
+    let registry = watching(&scratch, "[providers.app]\nbinary = 'fine'\nlazy = true\n");
     put(&scratch, "app", "");
     put(&scratch, "mine", "");
     until_ready(&registry, "mine");
@@ -203,7 +205,7 @@ fn the_configuration_is_read_again_when_it_is_asked_for() {
     registry.fetch("a").expect(0);
     registry.fetch("b").expect(0);
     let (a, b) = (registry.pid("a"), registry.pid("b"));
-    let text = "[providers.a]\nbinary = 'fine'\nconfig = { n = 1 }\n[providers.c]\nbinary = 'fine'\n\
+    let text = "[providers.a]\nbinary = 'fine'\nconfig = { n = 1 }\n[providers.c]\nbinary = 'fine'\nlazy = true\n\
                 [providers.d]\nbinary = 'fine'\nenabled = false\n[providers.b]\nbinary = 'fine'\n";
     fs::write(&config, text).expect("it is ours");
     let expected = vec![("added".to_owned(), "c".to_owned()), ("changed".into(), "a".into())];

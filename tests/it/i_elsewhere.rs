@@ -244,16 +244,31 @@ fn a_name_is_looked_up_by_a_program_of_its_own() {
 }
 
 #[test]
-fn one_of_the_configuration_is_met_when_it_is_asked() {
+fn one_of_the_configuration_is_met_with_the_service_or_when_it_is_asked() {
     let (scratch, there) = (Scratch::new(), Elsewhere::start("fine"));
-    let text =
-        format!("[providers.app]\ntype = 'remote'\naddress = '{}'\nconfig = {{ n = 1 }}\n", there.address());
+    let one = |name: &str, more: &str| {
+        let address = there.address();
+        format!("[providers.{name}]\ntype = 'remote'\naddress = '{address}'\nconfig = {{ n = 1 }}\n{more}")
+    };
+    let text = one("app", "lazy = true\n") + &one("eager", "");
     let registry = Registry::configured(&scratch, &text);
+    // The other one is there with the service, though nobody has asked for it.
+    let is_said = || registry.ok(&["events"]).contains("provider-started");
+    wait::until("it is initialised", SOON, is_said);
+    assert_eq!(registry.status("eager"), "ready");
     let entry = registry.entry("app");
     assert_eq!(
         (&entry["type"], &entry["source"], &entry["status"]),
         (&json!("remote"), &json!("config"), &json!("idle"))
     );
-    assert_eq!(fetched(&registry, "app", "inits"), "1");
+    // One provider is behind both.
+    assert_eq!(fetched(&registry, "app", "inits"), "2");
     assert_eq!(registry.status("app"), "ready");
+    // A person has the last word, also with the next host.
+    registry.ok(&["stop", "eager"]);
+    let host = registry.0.pid("provost.host");
+    procfs::signal("KILL", host);
+    wait::until("the host is gone", SOON, || !procfs::alive(host));
+    wait::until("the next host answers", SOON, || registry.cli(&["has", "eager"]).code == 0);
+    assert_eq!(registry.status("eager"), "stopped");
 }

@@ -244,7 +244,7 @@ fn only_the_host_tells_what_happens_to_providers() {
 #[test]
 fn what_was_registered_is_over_what_the_configuration_says() {
     let scratch = Scratch::new();
-    let text = "[providers.app]\nbinary = 'exit-early'\n";
+    let text = "[providers.app]\nbinary = 'exit-early'\nlazy = true\n";
     let registry = Registry::configured(&scratch, text);
     let app = |what: &str| registry.entry("app")[what].clone();
     assert_eq!((app("source"), app("status")), (json!("config"), json!("idle")));
