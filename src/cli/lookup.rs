@@ -16,7 +16,7 @@ const SUMMARY: &str = "The addresses of a name; the host of providers asks for t
 const HELP: &str = "\
 Usage: provost lookup NAME
 
-'provost host' runs this by itself for the name of a remote provider.
+'provost host' runs this by itself for the name of a remote provider or an executor of modules.
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<String, Error> {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::access::roles::typed;
 use crate::config::grpc::files;
 use crate::config::section::Section;
+use crate::module::executor::ExecutorAddress;
 use crate::module::names::{check_module, check_namespace};
-use crate::module::settings::{ModuleLimits, ModuleSettings};
+use crate::module::settings::{Elsewhere, ModuleLimits, ModuleSettings};
+use crate::tls::material::Files;
 use crate::wire::error::Error;
 
 /// What the variables are called that stand for keys.
@@ -71,6 +73,7 @@ fn read_with(
         report_interval,
         reserved,
         namespaces: namespaces(section.section("namespaces")?)?,
+        elsewhere: section.section("executors")?.map(|s| elsewhere(s, state)).transpose()?,
         member_calls: section.integer("member_calls", 1..=1000)?.map_or(or.member_calls, small),
         member_queue: section.integer("member_queue", 0..=1000)?.map_or(or.member_queue, small),
         expect: expected(section.section("expect")?)?,
@@ -78,6 +81,37 @@ fn read_with(
     };
     section.finish()?;
     Ok(ModuleSettings { listen: Some(listen), tls, limits, notices: variables.notices })
+}
+
+/// `[modules.executors]`: hosts that are spoken to with TLS, by their names or addresses.
+fn elsewhere(mut section: Section<'_>, state: Option<&Path>) -> Result<Elsewhere, Error> {
+    let mut hosts = BTreeSet::new();
+    for host in section.texts_of("hosts")?.unwrap_or_default() {
+        // Read as providers write it, with a port that does not matter.
+        let read = ExecutorAddress::parse(&format!("{}:1", host.value)).ok();
+        let read = read.ok_or_else(|| {
+            section.bad(
+                &host,
+                "'hosts' are names or addresses, as \"vision.example\", \"10.0.0.7\" or \"[::1]\"",
+            )
+        })?;
+        hosts.insert(read.host().to_owned());
+    }
+    if hosts.is_empty() {
+        return Err(section.error("[modules.executors] needs 'hosts'"));
+    }
+    let dir = section.path("certificates")?.or_else(|| state.map(|state| state.join("certs")));
+    let mut named = |key: &'static str, name: &str| match section.path(key)? {
+        Some(path) => Ok(path),
+        None => dir
+            .as_ref()
+            .map(|dir| dir.join(name))
+            .ok_or_else(|| section.error(&format!("[modules.executors] needs '{key}', or 'certificates'"))),
+    };
+    let (certificate, key) = (named("certificate", "client.pem")?, named("key", "client.key")?);
+    let (ca, crl) = (named("ca", "ca.pem")?, section.path("crl")?);
+    section.finish()?;
+    Ok(Elsewhere { hosts, files: Files { certificate, key, ca, crl } })
 }
 
 /// Variables that stand for keys that are not in the file.
@@ -172,6 +206,10 @@ mod tests {
             member_calls = 5
             member_queue = 6
             expect_grace = '7s'
+            [modules.executors]
+            hosts = ['10.0.0.7', '[2001:DB8::1]', 'Vision.Example']
+            certificates = '/c'
+            key = '/k'
             [modules.expect]
             demo = ['add', 'words']
             'ml.vision' = []
@@ -188,6 +226,15 @@ mod tests {
                 ["dns:host.example".to_owned(), "uri:x".to_owned()].into(),
             )]
             .into(),
+            elsewhere: Some(Elsewhere {
+                hosts: ["10.0.0.7", "2001:db8::1", "vision.example"].map(str::to_owned).into(),
+                files: Files {
+                    certificate: "/c/client.pem".into(),
+                    key: "/k".into(),
+                    ca: "/c/ca.pem".into(),
+                    crl: None,
+                },
+            }),
             member_calls: 5,
             member_queue: 6,
             expect: [
@@ -236,6 +283,14 @@ mod tests {
             let settings = parsed_with("[modules]", &[("HEARTBEAT_TIMEOUT", bad)]);
             assert_eq!(settings.limits, ModuleLimits::default());
             assert!(settings.notices[0].contains("cannot be read"), "{:?}", settings.notices);
+        }
+    }
+
+    #[test]
+    fn hosts_of_executors_are_names_or_addresses() {
+        for bad in ["", "hosts = []", "hosts = ['a b']", "hosts = ['10.0.0.1:1']", "hosts = ['2001:db8::1']"]
+        {
+            assert!(parsed(&format!("[modules.executors]\n{bad}")).is_err(), "{bad}");
         }
     }
 

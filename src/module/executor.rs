@@ -1,7 +1,7 @@
 //! Where a provider executes its modules: `HOST:PORT`, read by one strict parser for the check and the call.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where no port is given.
 const PORT_DEFAULT: u16 = 9090;
@@ -28,10 +28,12 @@ impl ExecutorAddress {
         let bad = || format!("executor_url is not HOST:PORT: {text:.80}");
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
-            host.parse::<Ipv6Addr>().map_err(|_| bad())?;
+            // One address has many spellings.
+            let host = host.parse::<Ipv6Addr>().map_err(|_| bad())?.to_string();
             (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(bad)?) })
         } else {
-            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+            let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+            (host.to_ascii_lowercase(), port)
         };
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let is_v6 = text.starts_with('[');
@@ -49,18 +51,30 @@ impl ExecutorAddress {
                 .filter(|&port| port != 0)
                 .ok_or_else(|| format!("Port out of range in executor_url (1 to 65535): {digits:.20}"))?,
         };
-        Ok(Self { host: host.to_ascii_lowercase(), port })
+        Ok(Self { host, port })
     }
 
-    /// Every address of this machine that it means, in the order in which they are tried; none: it is not on
-    /// this machine. `localhost` is not looked up.
-    pub fn loopback(&self) -> Vec<SocketAddr> {
-        let all = if self.host == "localhost" {
-            vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
-        } else {
-            self.host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback).into_iter().collect()
-        };
-        all.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect()
+    /// In lower case; an address of version 6 is without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Every address that it means, as far as nobody has to be asked: `localhost` is not looked up. None: it
+    /// is another name.
+    pub fn literals(&self) -> Vec<IpAddr> {
+        if self.host == "localhost" {
+            return vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        }
+        self.host.parse().into_iter().collect()
+    }
+
+    /// Whether it is on this machine by what it says.
+    pub fn is_here(&self) -> bool {
+        self.literals().first().is_some_and(IpAddr::is_loopback)
     }
 }
 
@@ -83,6 +97,7 @@ mod tests {
         for (text, shown) in [
             ("localhost:9091", "localhost:9091"),
             (" Host ", "host:9090"),
+            ("[2001:DB8:0::1]:1", "[2001:db8::1]:1"),
             ("[::1]:1", "[::1]:1"),
             ("[::1]", "[::1]:9090"),
             ("127.0.0.1:65535", "127.0.0.1:65535"),
@@ -116,8 +131,14 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_loopback() {
-        let count = |text| ExecutorAddress::parse(text).unwrap().loopback().len();
-        assert_eq!([count("localhost"), count("127.0.0.2"), count("[::1]")], [2, 1, 1]);
-        assert_eq!([count("example.com"), count("10.0.0.1"), count("localhost.example")], [0, 0, 0]);
+        let of = |text| {
+            let address = ExecutorAddress::parse(text).unwrap();
+            (address.literals().len(), address.is_here())
+        };
+        assert_eq!(["localhost", "127.0.0.2", "[::1]"].map(of), [(2, true), (1, true), (1, true)]);
+        assert_eq!(
+            ["example.com", "10.0.0.1", "[2001:db8::1]"].map(of),
+            [(0, false), (1, false), (1, false)]
+        );
     }
 }

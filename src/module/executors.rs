@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grpcio::{CallOption, RpcStatusCode};
 use parking_lot::Mutex;
 
+use crate::module::dial::Dialer;
 use crate::module::executor::ExecutorAddress;
 use crate::rpc::block;
 use crate::rpc::client_threads::environment;
@@ -18,8 +20,6 @@ use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
 use crate::sys::clock;
 use crate::wire::time::millis;
 
-/// How long a connection may take, on this machine.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Added to a call's time, so that the C core's own word about the deadline comes first, ms.
 const MARGIN_MS: u64 = 500;
 
@@ -39,12 +39,16 @@ pub enum ExecuteFailure {
 }
 
 /// The connections, by the id of the provider's connection.
-#[derive(Default)]
 pub struct Executors {
+    dialer: Arc<Dialer>,
     channels: Mutex<HashMap<String, LocalChannel>>,
 }
 
 impl Executors {
+    pub fn new(dialer: Arc<Dialer>) -> Self {
+        Self { dialer, channels: Mutex::default() }
+    }
+
     /// Has a module executed and waits for what comes of it.
     pub fn execute(
         &self,
@@ -53,16 +57,17 @@ impl Executors {
         request: &ExecuteRequest,
         timeout: Duration,
     ) -> Result<Vec<u8>, ExecuteFailure> {
+        let deadline_ms = clock::now_ms() + millis(timeout);
         let channel = self
-            .channel(id, address)
+            .channel(id, address, timeout)
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot connect: {e}")))?;
+        let left = Duration::from_millis(deadline_ms.saturating_sub(clock::now_ms()));
         // Held until the end: the connection ends with its last holder, whatever is under way over it.
         let client = ModuleExecutorClient(channel.client);
         let call = client
-            .execute(request, CallOption::default().timeout(timeout))
+            .execute(request, CallOption::default().timeout(left))
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot call: {e}")))?;
-        let deadline = clock::now_ms() + millis(timeout) + MARGIN_MS;
-        let response = match block::wait(call, Some(deadline)) {
+        let response = match block::wait(call, Some(deadline_ms + MARGIN_MS)) {
             None => return Err(ExecuteFailure::Deadline),
             Some(Ok(response)) => response,
             Some(Err(grpcio::Error::RpcFailure(status))) => {
@@ -92,26 +97,16 @@ impl Executors {
         self.channels.lock().remove(id);
     }
 
-    fn channel(&self, id: &str, address: &ExecutorAddress) -> io::Result<LocalChannel> {
+    /// One that is connected already, or a new one that may take so long.
+    fn channel(&self, id: &str, address: &ExecutorAddress, within: Duration) -> io::Result<LocalChannel> {
         let known = self.channels.lock().get(id).cloned();
         if let Some(channel) = known.filter(|channel| !channel.is_lost()) {
             return Ok(channel);
         }
         // Without the lock: one that does not answer holds up nobody else.
-        let channel = connect(address)?;
+        let socket = self.dialer.connect(address, within)?;
+        let channel = LocalChannel::over(socket, &address.to_string(), environment(), MESSAGE_LEN_MAX)?;
         self.channels.lock().insert(id.to_owned(), channel.clone());
         Ok(channel)
     }
-}
-
-/// To the first of the addresses that answers.
-fn connect(address: &ExecutorAddress) -> io::Result<LocalChannel> {
-    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for each in address.loopback() {
-        match LocalChannel::connect(each, CONNECT_TIMEOUT, environment(), MESSAGE_LEN_MAX) {
-            Ok(channel) => return Ok(channel),
-            Err(e) => failure = e,
-        }
-    }
-    Err(failure)
 }

@@ -10,6 +10,7 @@
 //! | `modules-time` | `shared.rs` | nothing | the next deadline, what changes it |
 //! | `modules-notes` | `shared.rs` | the notes | registrations, their ends |
 //! | `modules-probe` | `probe.rs` | probes of executors | probes that are due, their answers |
+//! | `modules-dial`, `tls` | `probe.rs`, `dial.rs` | a connection with TLS while it is made; its bytes | its sockets |
 //! | `batch-N` | `batch.rs` | one call of a batch after the other | executors |
 //!
 //! A call runs on the thread of whoever asks. What is known of providers is in memory (`plane/mod.rs`, pure).
@@ -24,7 +25,8 @@ mod canaries;
 mod canary;
 mod convert;
 mod credentials;
-mod executor;
+mod dial;
+pub mod executor;
 mod executors;
 mod helpers;
 #[cfg(test)]

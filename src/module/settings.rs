@@ -35,6 +35,8 @@ pub struct ModuleLimits {
     pub reserved: Vec<String>,
     /// Which certificates may have a namespace, with those below it, by their typed names.
     pub namespaces: BTreeMap<String, BTreeSet<String>>,
+    /// Hosts with executors that are spoken to with TLS; none: executors are on this machine.
+    pub elsewhere: Option<Elsewhere>,
     /// The most calls of one provider at once.
     pub member_calls: u32,
     /// The most calls that wait for one, by provider of the module.
@@ -43,6 +45,14 @@ pub struct ModuleLimits {
     pub expect: BTreeMap<String, BTreeSet<String>>,
     /// How long one of them may be missing before that is said.
     pub expect_grace: Duration,
+}
+
+/// Hosts whose executors are spoken to with mutual TLS, and what is shown to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// As providers name them, in lower case.
+    pub hosts: BTreeSet<String>,
+    pub files: Files,
 }
 
 impl ModuleLimits {
@@ -60,6 +70,7 @@ impl Default for ModuleLimits {
             report_interval: Duration::from_secs(30),
             reserved: vec!["stdlib".to_owned()],
             namespaces: BTreeMap::new(),
+            elsewhere: None,
             member_calls: 64,
             member_queue: 64,
             expect: BTreeMap::new(),

@@ -11,6 +11,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::module::convert;
+use crate::module::dial::Dialer;
 use crate::module::executors::Executors;
 use crate::module::helpers::Helpers;
 use crate::module::notes::Notes;
@@ -63,15 +64,16 @@ pub struct Shared {
 impl Shared {
     /// With what an earlier host has left in the notes.
     pub fn new(limits: ModuleLimits, notes: Notes, say: Say, tell: Tell) -> Self {
+        let dialer = Arc::new(Dialer::new(limits.elsewhere.clone()));
         let shared = Self {
             plane: Mutex::new(Plane::new(limits)),
             changed: Condvar::new(),
             streams: Mutex::default(),
-            executors: Executors::default(),
+            executors: Executors::new(Arc::clone(&dialer)),
             recorder: Recorder::default(),
             helpers: Helpers::default(),
             notes,
-            prober: Prober::default(),
+            prober: Prober::new(dialer),
             freed: Condvar::new(),
             boot: boot_id(),
             say,

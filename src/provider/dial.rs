@@ -2,16 +2,11 @@
 //! on this machine both prove who they are. Certificates are read each time: a new one is good from the next
 //! channel on.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-use grpcio::Environment;
-use parking_lot::Mutex;
 
 use crate::provider::proof::NotOpen;
 use crate::rpc::local_channel::LocalChannel;
@@ -23,17 +18,7 @@ use crate::wire::error::Code;
 use crate::wire::host::Host;
 use crate::wire::remote_end::{EndFiles, RemoteEnd};
 use crate::wire::time::millis;
-
-/// How long a name may be looked up, ms.
-const LOOKUP_MAX_MS: u64 = 5000;
-/// How long an address is good for, ms: a name service that is slow is not to be asked for each channel.
-const KNOWN_MS: u64 = 30_000;
-/// The most names that are known.
-const KNOWN_MAX: usize = 1024;
-/// The most that are looked up at once: each is a process.
-const LOOKUPS_MAX: usize = 64;
-/// The longest answer, in bytes.
-const ANSWER_LEN_MAX: usize = 16 << 10;
+use grpcio::Environment;
 
 /// Channels that are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -109,43 +94,8 @@ fn connect(end: &RemoteEnd, deadline_ms: u64) -> Result<TcpStream, NotOpen> {
 
 /// Of this host, by a program of our own where it is a name.
 fn addresses(host: &Host, deadline_ms: u64) -> Result<Vec<IpAddr>, NotOpen> {
-    /// What was found, and until when it is good.
-    type Known = BTreeMap<String, (Vec<IpAddr>, u64)>;
-    static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
-    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
-    if let Some(ip) = host.literal() {
-        return Ok(vec![ip]);
+    match host.literal() {
+        Some(ip) => Ok(vec![ip]),
+        None => lookup::addresses(&host.name, deadline_ms).map_err(NotOpen::Taken),
     }
-    let now = clock::now_ms();
-    if let Some((found, _)) = KNOWN.lock().get(&host.name).filter(|(_, until)| now < *until) {
-        return Ok(found.clone());
-    }
-    let cannot = |why: &str| NotOpen::Taken(format!("the name {} cannot be looked up: {why}", host.name));
-    if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
-        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
-        return Err(cannot("too many are being looked up"));
-    }
-    let mut command = Command::new(lookup::OURSELVES);
-    let answer = lookup::output_of(
-        command.args(["lookup", &host.name]),
-        deadline_ms.min(now + LOOKUP_MAX_MS),
-        ANSWER_LEN_MAX,
-    );
-    UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
-    let answer = answer.map_err(|e| match e.kind() {
-        ErrorKind::TimedOut => cannot("nobody has answered in time"),
-        ErrorKind::NotFound => cannot("it has no address"),
-        _ => cannot(&e.to_string()),
-    })?;
-    let text = String::from_utf8_lossy(&answer);
-    let found: Vec<IpAddr> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    if found.is_empty() {
-        return Err(cannot("it has no address"));
-    }
-    let mut known = KNOWN.lock();
-    if known.len() >= KNOWN_MAX {
-        known.clear();
-    }
-    known.insert(host.name.clone(), (found.clone(), now + KNOWN_MS));
-    Ok(found)
 }

@@ -1,21 +1,74 @@
-//! The output of a program that has so long for it: for what a thread cannot give up, such as a look-up of a
-//! name in the C library.
+//! The addresses of a name, looked up by a program of our own that has so long for it: a thread could not
+//! give up a look-up in the C library, and a static program had better not load more of that.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd};
 
 /// This program itself, also where its file was replaced.
-pub const OURSELVES: &str = "/proc/self/exe";
+const OURSELVES: &str = "/proc/self/exe";
 /// How much is read at once.
 const READ_LEN: usize = 4 << 10;
+/// How long a name may be looked up, ms.
+const LOOKUP_MAX_MS: u64 = 5000;
+/// How long an address is good for, ms: a name service that is slow is not to be asked for each connection.
+const KNOWN_MS: u64 = 30_000;
+/// The most names that are known.
+const KNOWN_MAX: usize = 1024;
+/// The most that are looked up at once: each is a process.
+const LOOKUPS_MAX: usize = 64;
+/// The longest answer, in bytes.
+const ANSWER_LEN_MAX: usize = 16 << 10;
+
+/// All addresses that a name has, by `provost lookup`, until the deadline (monotonic ms) at most; why not, in
+/// words.
+pub fn addresses(name: &str, deadline_ms: u64) -> Result<Vec<IpAddr>, String> {
+    /// What was found, and until when it is good.
+    type Known = BTreeMap<String, (Vec<IpAddr>, u64)>;
+    static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
+    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+    let now = clock::now_ms();
+    if let Some((found, _)) = KNOWN.lock().get(name).filter(|(_, until)| now < *until) {
+        return Ok(found.clone());
+    }
+    let cannot = |why: &str| format!("the name {name} cannot be looked up: {why}");
+    if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        return Err(cannot("too many are being looked up"));
+    }
+    let mut command = Command::new(OURSELVES);
+    let answer =
+        output_of(command.args(["lookup", name]), deadline_ms.min(now + LOOKUP_MAX_MS), ANSWER_LEN_MAX);
+    UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    let answer = answer.map_err(|e| match e.kind() {
+        ErrorKind::TimedOut => cannot("nobody has answered in time"),
+        ErrorKind::NotFound => cannot("it has no address"),
+        _ => cannot(&e.to_string()),
+    })?;
+    let text = String::from_utf8_lossy(&answer);
+    let found: Vec<IpAddr> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    if found.is_empty() {
+        return Err(cannot("it has no address"));
+    }
+    let mut known = KNOWN.lock();
+    if known.len() >= KNOWN_MAX {
+        known.clear();
+    }
+    known.insert(name.to_owned(), (found.clone(), now + KNOWN_MS));
+    Ok(found)
+}
 
 /// What a program of ours has printed by its end, if that is before the deadline (monotonic ms); else it is
 /// killed. Nothing of it stays.
-pub fn output_of(command: &mut Command, deadline_ms: u64, len_max: usize) -> io::Result<Vec<u8>> {
+fn output_of(command: &mut Command, deadline_ms: u64, len_max: usize) -> io::Result<Vec<u8>> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut read = || {
         let mut stdout = child.stdout.take().ok_or(ErrorKind::BrokenPipe)?;

@@ -4,7 +4,9 @@
 module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, who, fail, hang, once, trace and words, and
 says so. "again": when its stream ends, it registers again. Their version is $VERSION (1.0); of "who" every $FAIL_EVERY-th call
 fails, and each takes $SLOW seconds. Its proto folder is in $PROTO, for TLS its certificates in
-$CERTIFICATES, of which it shows none with $ANONYMOUS; with $EXECUTOR it names the executor at that port instead of its own, with $HANG "once" hangs. SIGTERM: it takes
+$CERTIFICATES, of which it shows none with $ANONYMOUS; with $EXECUTOR it names the executor at that port instead of its own,
+with $ELSEWHERE one of that host, with $HANG "once" hangs; with $SECURED (HOST=DIRECTORY) it executes at that host, with TLS
+and the server's certificates of that directory. SIGTERM: it takes
 its modules back and ends."""
 
 import itertools
@@ -91,7 +93,16 @@ class Executor(services.ModuleExecutorServicer):
 
 executor = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
 services.add_ModuleExecutorServicer_to_server(Executor(), executor)
-port = executor.add_insecure_port("127.0.0.1:0")
+host = "localhost"
+if "SECURED" in os.environ:
+    host, directory = os.environ["SECURED"].split("=", 1)
+    key, certificate, authority = (
+        open(os.path.join(directory, name), "rb").read() for name in ("server.key", "server.pem", "ca.pem")
+    )
+    shown = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+    port = executor.add_secure_port(f"{host}:0", shown)
+else:
+    port = executor.add_insecure_port("127.0.0.1:0")
 if mode == "deaf":
     port = 1
 port = int(os.environ.get("EXECUTOR", port))
@@ -125,7 +136,7 @@ def register(metadata=()):
                                                 version=os.environ.get("VERSION", "1.0"))
                      for name, (given, result, _) in MODULES.items()],
             protocol_version=1,
-            executor_url=f"localhost:{port}",
+            executor_url=f"{os.environ.get('ELSEWHERE', host)}:{port}",
             group_id=group,
         ),
         metadata=metadata,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::g_hoard::Hoarder;
 use crate::h2::Peer;
-use crate::harness::{SOON, Scratch, wait};
+use crate::harness::{SOON, Scratch, procfs, wait};
 use crate::plane::{Plane, certificates};
 
 fn host_says(plane: &Plane, what: &str) -> bool {
@@ -107,4 +107,67 @@ fn renewed_files_are_read_and_only_who_was_revoked_is_ended() {
         assert_eq!(id_of(&plane.connections(), namespace), id_of(&before, namespace));
     }
     drop(revoked);
+}
+
+#[test]
+fn executors_of_named_hosts_are_spoken_to_with_mutual_tls_alone() {
+    const HOST: &str = "127.0.0.2";
+    let files = Scratch::new();
+    let dir = files.path().to_str().expect("the path is text");
+    certificates(dir, &["init", "--host", HOST]);
+    let named = format!("[modules.executors]\nhosts = ['{HOST}']\ncertificates = '{dir}'\n");
+    let plane = Plane::with(&format!("heartbeat_timeout = '2s'\n{named}"));
+    let secured = format!("{HOST}={dir}");
+    let provider = plane.outside(&["far"], &[("SECURED", &secured)]);
+    assert_eq!(plane.call("far.who", &json!({})), provider.pid());
+    assert!(plane.connections()[0]["executor"].as_str().is_some_and(|at| at.starts_with(HOST)));
+    // One that shows a certificate of another authority is deaf.
+    let others = Scratch::new();
+    let other_dir = others.path().to_str().expect("the path is text");
+    certificates(other_dir, &["init", "--host", HOST]);
+    let other = plane.outside(&["other"], &[("SECURED", &format!("{HOST}={other_dir}"))]);
+    let state = |namespace: &str| {
+        let all = plane.connections();
+        all.iter().find(|c| c["namespace"] == namespace).map(|c| c["state"].clone())
+    };
+    wait::until("it is deaf", SOON, || state("other") == Some("deaf".into()));
+    plane.cli(&["call", "other.who"]).expect(1);
+    assert!(other.is_running());
+    assert_eq!(state("far"), Some("active".into()));
+    // A host that is not named is refused, also one of this machine's network.
+    let refused = plane.begin(&["else"], &[("ELSEWHERE", "10.255.255.1")]).end(SOON);
+    refused.expect(3);
+    assert!(refused.out().contains("or of a host that [modules.executors] names"), "{refused:?}");
+}
+
+#[test]
+fn a_named_host_of_executors_is_looked_up_by_a_program_of_its_own() {
+    const NOWHERE: &str = "nowhere.invalid";
+    // As the configuration of this machine says, not a name service.
+    let listed = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let names = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let of_here = listed.lines().map(names).filter(|words| words.first().is_some_and(|ip| ip == "127.0.0.1"));
+    let name = of_here.flat_map(|words| words.into_iter().skip(1)).find(|name| name != "localhost");
+    let host = name.unwrap_or_else(|| "localhost".to_owned());
+    let files = Scratch::new();
+    let dir = files.path().to_str().expect("the path is text");
+    certificates(dir, &["init", "--host", &host]);
+    let hosts = format!("hosts = ['{}', '{NOWHERE}']", host.to_uppercase());
+    let plane = Plane::with(&format!("[modules.executors]\n{hosts}\ncertificates = '{dir}'\n"));
+    let provider = plane.outside(&["far"], &[("SECURED", &format!("{host}={dir}"))]);
+    assert_eq!(plane.call("far.who", &json!({})), provider.pid());
+    // One whose name has no address is deaf, and says so.
+    let lost = plane.outside(&["lost"], &[("ELSEWHERE", NOWHERE)]);
+    wait::until("it is deaf", SOON, || {
+        let all = plane.connections();
+        let reason = all.iter().find(|c| c["namespace"] == "lost").map(|c| c["reason"].to_string());
+        reason.is_some_and(|why| why.contains("the name nowhere.invalid cannot be looked up"))
+    });
+    let out = plane.cli(&["call", "lost.who"]);
+    assert!(out.expect(1).err().contains("cannot be looked up"), "{out:?}");
+    drop(lost);
+    wait::until("no look-up is left", SOON, || {
+        let all = procfs::with_command(&format!("lookup {NOWHERE}"));
+        all.into_iter().all(|pid| !plane.service.is_marked(pid))
+    });
 }

@@ -158,8 +158,10 @@ impl Plane {
             return Err(format!("protocol_version {} is below {PROTOCOL_VERSION}", r.protocol_version));
         }
         let executor = ExecutorAddress::parse(&r.executor_url)?;
-        if executor.loopback().is_empty() {
-            let why = "executor_url has to be of this machine (localhost, 127.0.0.1 or [::1])";
+        let elsewhere = self.limits.elsewhere.as_ref();
+        if !executor.is_here() && !elsewhere.is_some_and(|e| e.hosts.contains(executor.host())) {
+            let why = "executor_url has to be of this machine (localhost, 127.0.0.1 or [::1]), or of a host that \
+                       [modules.executors] names";
             return Err(format!("{why}: {executor}"));
         }
         check_namespace(&r.namespace)?;
