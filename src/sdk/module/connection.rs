@@ -8,27 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use futures_util::{SinkExt, TryStreamExt};
-use grpcio::{
-    CallOption, ClientDuplexReceiver, ClientDuplexSender, ClientUnaryReceiver, MetadataBuilder, WriteFlags,
-};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 use crate::rpc::block;
-use crate::rpc::client_threads::environment;
-use crate::rpc::local_channel::LocalChannel;
-use crate::rpc::services::constellation as proto;
-use crate::rpc::services::constellation::ModuleProviderClient;
-use crate::rpc::services::constellation::control_message::Payload;
-use crate::sdk::module::protocol::{MESSAGE_LEN_MAX, PROTOCOL_VERSION, REPLACES};
 use crate::sdk::module::stop::Stop;
+use crate::sdk::module::transport::{Control, FromService, Registration, Service, ToService, Transport};
 use crate::sys::clock;
 use crate::wire::time::{Timestamp, millis};
 
-/// How long connecting, and a call that registers or deregisters, may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a control stream may take to go out, ms.
+const CLOSE_MS: u64 = 10_000;
 /// Pauses are longer or shorter by up to this part of them, so that many providers do not come at one moment.
 const JITTER_PART: u64 = 5;
 
@@ -63,6 +53,9 @@ pub(in crate::sdk::module) struct Common {
     pub silence: Duration,
     pub pause: Duration,
     pub pause_max: Duration,
+    /// So many in a row that fail are the end; none: it is tried for ever.
+    pub attempts: Option<u32>,
+    pub transport: Arc<dyn Transport>,
     /// Calls that are under way.
     pub calls: Arc<AtomicUsize>,
     pub stop: Stop,
@@ -87,7 +80,7 @@ struct Inner {
 /// What is to be registered.
 #[derive(Clone)]
 struct Offer {
-    request: Arc<proto::RegisterRequest>,
+    registration: Arc<Registration>,
     /// Grows with each.
     number: u64,
     /// Set when there is another one.
@@ -107,10 +100,10 @@ enum Ended {
 }
 
 impl Connection {
-    pub fn new(address: SocketAddr, request: Arc<proto::RegisterRequest>) -> Self {
+    pub fn new(address: SocketAddr, registration: Arc<Registration>) -> Self {
         let status =
             Status { state: State::Disconnected, connection_id: String::new(), last_error: String::new() };
-        let offer = Offer { request, number: 1, is_old: Arc::default() };
+        let offer = Offer { registration, number: 1, is_old: Arc::default() };
         let inner = Inner { status, offer, registered: 0, refused: None };
         Self { address, inner: Mutex::new(inner), changed: Condvar::new() }
     }
@@ -120,15 +113,16 @@ impl Connection {
     }
 
     /// What it has registered, or is to register.
-    pub fn request(&self) -> Arc<proto::RegisterRequest> {
-        Arc::clone(&self.inner.lock().offer.request)
+    pub fn offered(&self) -> Arc<Registration> {
+        Arc::clone(&self.inner.lock().offer.registration)
     }
 
     /// Has this registered in the place of what is; what was offered has a number.
-    pub fn exchange(&self, request: Arc<proto::RegisterRequest>) -> u64 {
+    pub fn exchange(&self, registration: Arc<Registration>) -> u64 {
         let mut inner = self.inner.lock();
         let number = inner.offer.number + 1;
-        let before = std::mem::replace(&mut inner.offer, Offer { request, number, is_old: Arc::default() });
+        let offer = Offer { registration, number, is_old: Arc::default() };
+        let before = std::mem::replace(&mut inner.offer, offer);
         drop(inner);
         before.is_old.set();
         number
@@ -167,7 +161,7 @@ impl Connection {
 
     /// Until it is stopped or drained.
     pub fn run(&self, common: &Common) {
-        let mut pause = common.pause;
+        let (mut pause, mut failures) = (common.pause, 0);
         while !common.stop.is_set() {
             self.enter(State::Registering);
             let (why, was_active) = match self.session(common) {
@@ -176,11 +170,17 @@ impl Connection {
                 // A session goes on with it.
                 Ended::Exchanged => continue,
             };
+            if was_active {
+                (pause, failures) = (common.pause, 0);
+            }
+            failures += 1;
+            if common.attempts.is_some_and(|most| failures >= most) {
+                let why = format!("given up after {failures} attempts: {why}");
+                self.inner.lock().status.last_error = why;
+                break;
+            }
             self.inner.lock().status.last_error = why;
             self.enter(State::Reconnecting);
-            if was_active {
-                pause = common.pause;
-            }
             let until_ms = clock::now_ms() + jittered(millis(pause));
             let _ = block::wait(common.stop.wait(), Some(until_ms));
             pause = (pause * 2).min(common.pause_max);
@@ -195,27 +195,24 @@ impl Connection {
 
     fn session(&self, common: &Common) -> Ended {
         let lost = |why: String| Ended::Lost { why, was_active: false };
-        let channel =
-            match LocalChannel::connect(self.address, CONNECT_TIMEOUT, environment(), MESSAGE_LEN_MAX) {
-                Ok(channel) => channel,
-                Err(e) => return lost(format!("cannot connect to {}: {e}", self.address)),
-            };
-        let client = ModuleProviderClient(channel.client);
+        let service = match common.transport.connect(self.address) {
+            Ok(service) => service,
+            Err(why) => return lost(why),
+        };
         // Kept until another registration has taken its place: its end is the end of its modules.
         let mut before: Option<Stream<'_>> = None;
         loop {
             let offer = self.inner.lock().offer.clone();
-            let opened = self.open(&client, &offer, before.is_some());
-            let (id, sender, receiver) = match (opened, &before) {
+            let opened = self.open(&*service, &offer, before.is_some());
+            let (id, control) = match (opened, &before) {
                 (Ok(opened), _) => opened,
-                (Err(why), Some(stream)) if !Arc::ptr_eq(&stream.offer.request, &offer.request) => {
-                    self.refuse(offer.number, why, &stream.offer.request);
+                (Err(why), Some(stream)) if !Arc::ptr_eq(&stream.offer.registration, &offer.registration) => {
+                    self.refuse(offer.number, why, &stream.offer.registration);
                     continue;
                 }
                 (Err(why), _) => return lost(why),
             };
-            let mut stream =
-                Stream { id, offer, sender, receiver, common, is_active: false, is_draining: false };
+            let mut stream = Stream { id, offer, control, common, is_active: false, is_draining: false };
             drop(before.take());
             match stream.carry(self) {
                 Ended::Exchanged => {
@@ -224,9 +221,8 @@ impl Connection {
                 }
                 Ended::Stopped => {
                     // As existing providers do: the stream first.
-                    let deadline_ms = clock::now_ms() + millis(CALL_TIMEOUT);
-                    let _ = block::wait(stream.sender.close(), Some(deadline_ms));
-                    deregister(&client, &stream.offer.request, &stream.id);
+                    let _ = block::wait(stream.control.close(), Some(clock::now_ms() + CLOSE_MS));
+                    service.deregister(&stream.offer.registration, &stream.id);
                     return Ended::Stopped;
                 }
                 ended => return ended,
@@ -238,20 +234,24 @@ impl Connection {
     /// before are to stay whatever comes of it.
     fn open(
         &self,
-        client: &ModuleProviderClient,
+        service: &dyn Service,
         offer: &Offer,
         is_exchange: bool,
-    ) -> Result<Opened, String> {
-        let registered = self.register(client, &offer.request)?;
+    ) -> Result<(String, Box<dyn Control>), String> {
+        let before = self.inner.lock().status.connection_id.clone();
+        let registered = service
+            .register(&offer.registration, &before)
+            .map_err(|why| format!("cannot register: {why}"))?;
         let id = registered.connection_id;
         if !registered.success {
             let (accepted, rejected): (Vec<_>, Vec<_>) =
-                registered.results.iter().partition(|result| result.accepted);
-            let why: Vec<_> =
-                rejected.iter().map(|r| format!("{}: {}", r.module_name, r.rejection_reason)).collect();
+                registered.results.into_iter().partition(|(_, result)| result.is_ok());
+            let why =
+                rejected.into_iter().filter_map(|(name, result)| Some(format!("{name}: {}", result.err()?)));
+            let why: Vec<_> = why.collect();
             if !is_exchange {
                 // What was accepted of it is of no use to anybody.
-                deregister(client, &offer.request, &id);
+                service.deregister(&offer.registration, &id);
             } else if !accepted.is_empty() {
                 // What comes next takes the place of that part.
                 self.inner.lock().status.connection_id = id;
@@ -262,55 +262,21 @@ impl Connection {
         inner.status.connection_id.clone_from(&id);
         inner.registered = offer.number;
         drop(inner);
-        let stream = client.control_plane(CallOption::default());
-        let (sender, receiver) = stream.map_err(|e| format!("cannot open the control stream: {e}"))?;
-        Ok((id, sender, receiver))
+        let control = service.control(&id, &offer.registration.namespace);
+        let control = control.map_err(|why| format!("cannot open the control stream: {why}"))?;
+        Ok((id, control))
     }
 
     /// The service does not take what was offered: what it had before is offered again.
-    fn refuse(&self, number: u64, why: String, before: &Arc<proto::RegisterRequest>) {
+    fn refuse(&self, number: u64, why: String, before: &Arc<Registration>) {
         let mut inner = self.inner.lock();
         inner.refused = Some((number, why));
         if inner.offer.number == number {
-            inner.offer.request = Arc::clone(before);
+            inner.offer.registration = Arc::clone(before);
         }
         drop(inner);
         self.changed.notify_all();
     }
-
-    fn register(
-        &self,
-        client: &ModuleProviderClient,
-        request: &proto::RegisterRequest,
-    ) -> Result<proto::RegisterResponse, String> {
-        let before = self.inner.lock().status.connection_id.clone();
-        let mut headers = MetadataBuilder::new();
-        if !before.is_empty() {
-            headers.add_str(REPLACES, &before).map_err(|e| e.to_string())?;
-        }
-        let option = CallOption::default().timeout(CALL_TIMEOUT).headers(headers.build());
-        answered(client.register(request, option)).map_err(|why| format!("cannot register: {why}"))
-    }
-}
-
-/// The id of a connection, and both ends of its control stream.
-type Opened =
-    (String, ClientDuplexSender<proto::ControlMessage>, ClientDuplexReceiver<proto::ControlMessage>);
-
-fn answered<A: Unpin>(call: grpcio::Result<ClientUnaryReceiver<A>>) -> Result<A, String> {
-    let call = call.map_err(|e| e.to_string())?;
-    let answer = block::wait(call, Some(clock::now_ms() + 2 * millis(CALL_TIMEOUT)));
-    answer.ok_or("no answer in time")?.map_err(|e| e.to_string())
-}
-
-/// What comes of it does not matter: the end of the stream does the same.
-fn deregister(client: &ModuleProviderClient, request: &proto::RegisterRequest, id: &str) {
-    let request = proto::DeregisterRequest {
-        namespace: request.namespace.clone(),
-        module_names: request.modules.iter().map(|module| module.name.clone()).collect(),
-        connection_id: id.to_owned(),
-    };
-    let _ = answered(client.deregister(&request, CallOption::default().timeout(CALL_TIMEOUT)));
 }
 
 /// An open control stream.
@@ -318,8 +284,7 @@ struct Stream<'s> {
     id: String,
     /// What was registered.
     offer: Offer,
-    sender: ClientDuplexSender<proto::ControlMessage>,
-    receiver: ClientDuplexReceiver<proto::ControlMessage>,
+    control: Box<dyn Control>,
     common: &'s Common,
     is_active: bool,
     is_draining: bool,
@@ -333,9 +298,8 @@ impl Stream<'_> {
             let now_ms = clock::now_ms();
             if now_ms >= beat_ms {
                 beat_ms = now_ms + millis(self.common.heartbeat);
-                let namespace = self.offer.request.namespace.clone();
-                let timestamp = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
-                if !self.send(Payload::Heartbeat(proto::Heartbeat { namespace, timestamp })) {
+                let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
+                if !self.send(ToService::Heartbeat(now)) {
                     return self.ended("a heartbeat could not be sent");
                 }
             }
@@ -344,7 +308,7 @@ impl Stream<'_> {
             }
             let received = {
                 let other = select(Box::pin(self.common.stop.wait()), Box::pin(self.offer.is_old.wait()));
-                match block::wait(select(self.receiver.try_next(), other), Some(beat_ms)) {
+                match block::wait(select(self.control.next(), other), Some(beat_ms)) {
                     None => continue,
                     Some(Either::Right((Either::Left(_), _))) => return Ended::Stopped,
                     Some(Either::Right((Either::Right(_), _))) => return Ended::Exchanged,
@@ -359,39 +323,33 @@ impl Stream<'_> {
                     }
                 }
                 Ok(None) => return self.ended("the service has ended the control stream"),
-                Err(e) => return self.ended(&e.to_string()),
+                Err(why) => return self.ended(&why),
             }
         }
     }
 
     /// False: it could not be answered.
-    fn take(&mut self, message: proto::ControlMessage, connection: &Connection) -> bool {
-        match message.payload {
-            Some(Payload::HeartbeatAck(_)) if !self.is_active => {
+    fn take(&mut self, message: FromService, connection: &Connection) -> bool {
+        match message {
+            FromService::HeartbeatAck if !self.is_active => {
                 self.is_active = true;
                 connection.enter(State::Active);
             }
-            Some(Payload::DrainRequest(_)) => {
+            FromService::Drain(_) => {
                 self.is_draining = true;
                 connection.enter(State::Draining);
                 let in_flight = self.common.calls.load(Ordering::Acquire);
-                let in_flight_count = i32::try_from(in_flight).unwrap_or(i32::MAX);
-                return self.send(Payload::DrainAck(proto::DrainAck { accepted: true, in_flight_count }));
+                let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+                return self.send(ToService::DrainAck { accepted: true, in_flight });
             }
-            _ => {}
+            FromService::HeartbeatAck | FromService::ActiveModules(_) | FromService::Unknown => {}
         }
         true
     }
 
-    fn send(&mut self, payload: Payload) -> bool {
-        let message = proto::ControlMessage {
-            protocol_version: PROTOCOL_VERSION,
-            connection_id: self.id.clone(),
-            payload: Some(payload),
-        };
+    fn send(&mut self, message: ToService) -> bool {
         let deadline_ms = clock::now_ms() + millis(self.common.silence);
-        let sent = block::wait(self.sender.send((message, WriteFlags::default())), Some(deadline_ms));
-        matches!(sent, Some(Ok(())))
+        block::wait(self.control.send(message), Some(deadline_ms)) == Some(true)
     }
 
     fn ended(&self, why: &str) -> Ended {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use futures_util::TryStreamExt;
 use grpcio::{
     DuplexSink, EnvBuilder, RequestStream, RpcContext, Server, ServerBuilder, ServerCredentials, UnarySink,
 };
@@ -9,7 +10,10 @@ use grpcio::{
 use super::*;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
+use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::{ModuleProvider, module_provider_service};
+use crate::sdk::module::grpc::Grpc;
+use crate::sdk::module::protocol::REPLACES;
 use crate::sys::thread;
 
 #[test]
@@ -92,11 +96,13 @@ fn run_until(address: SocketAddr, enough: impl Fn() -> bool) -> Status {
         silence: Duration::from_millis(200),
         pause: Duration::from_millis(1),
         pause_max: Duration::from_millis(1),
+        attempts: None,
+        transport: Arc::new(Grpc),
         calls: Arc::default(),
         stop: Stop::default(),
     });
-    let request = proto::RegisterRequest { namespace: "n".to_owned(), ..proto::RegisterRequest::default() };
-    let connection = Arc::new(Connection::new(address, Arc::new(request)));
+    let offer = Registration { namespace: "n".to_owned(), ..Registration::default() };
+    let connection = Arc::new(Connection::new(address, Arc::new(offer)));
     let (ours, theirs) = (Arc::clone(&connection), Arc::clone(&common));
     let thread = thread::spawn("conn", move || ours.run(&theirs)).unwrap();
     let deadline_ms = clock::now_ms() + 30_000;

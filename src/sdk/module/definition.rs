@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::sdk::module::schema::Type;
+use crate::sdk::module::serializer::Serializer;
 use crate::sdk::module::trace::type_of;
-use crate::sdk::module::value;
 
 /// Why a module gives no output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,21 +125,25 @@ impl Module {
         Self { description: description.to_owned(), ..self }
     }
 
-    /// Executes it: input and output are JSON with tags.
-    pub(in crate::sdk::module) fn run(&self, input: &[u8], call: &Call) -> Result<Vec<u8>, Failure> {
+    /// Executes it: input and output are bytes as the serializer has them.
+    pub(in crate::sdk::module) fn run(
+        &self,
+        serializer: &dyn Serializer,
+        input: &[u8],
+        call: &Call,
+    ) -> Result<Vec<u8>, Failure> {
         let (of, output) = self.types.as_ref().map_err(|why| Failure::new(why.clone()))?;
         let read = |why: String| Failure::of_input(format!("Failed to deserialize input: {why}"));
-        let tagged: Value = serde_json::from_slice(input).map_err(|e| read(e.to_string()))?;
-        let mut plain = value::to_plain(&tagged, &Type::Record(of.parameters())).map_err(read)?;
+        let mut plain = serializer.read(input, &Type::Record(of.parameters())).map_err(read)?;
         if !matches!(of, Type::Record(_)) {
             plain = plain["input"].take();
         }
         let value = (self.execute)(plain, call)?;
         let value =
             if value.is_null() && *output == Type::Record(BTreeMap::new()) { json!({}) } else { value };
-        let tagged = value::to_tagged(&value, output)
-            .map_err(|why| Failure::new(format!("the output does not fit: {why}")))?;
-        Ok(tagged.to_string().into_bytes())
+        serializer
+            .write(&value, output)
+            .map_err(|why| Failure::new(format!("the output does not fit: {why}")))
     }
 }
 
@@ -148,6 +152,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::sdk::module::serializer::TaggedJson;
+    use crate::sdk::module::value;
 
     #[derive(Serialize, Deserialize)]
     struct Given {
@@ -161,7 +167,7 @@ mod tests {
             Type::Record(_) => value::to_tagged(input, &of).unwrap(),
             _ => value::to_tagged(&json!({ "input": input }), &Type::Record(of.parameters())).unwrap(),
         };
-        let tagged = module.run(input.to_string().as_bytes(), &Call::default())?;
+        let tagged = module.run(&TaggedJson, input.to_string().as_bytes(), &Call::default())?;
         Ok(value::to_plain(&serde_json::from_slice(&tagged).unwrap(), &output).unwrap())
     }
 
@@ -185,7 +191,7 @@ mod tests {
         });
         assert_eq!(plain(&fail, &json!(0)), Err(Failure::new("no")));
         assert!(plain(&fail, &json!(1)).is_err_and(|e| e.code == "RUNTIME_ERROR"));
-        let bad = fail.run(b"{}", &Call::default()).unwrap_err();
+        let bad = fail.run(&TaggedJson, b"{}", &Call::default()).unwrap_err();
         assert!(
             bad.code == "TYPE_ERROR" && bad.message.starts_with("Failed to deserialize input"),
             "{bad:?}"

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::rpc::services::constellation as proto;
 use crate::sdk::module::canary::{self, Canary, Fleet, Rollout};
 use crate::sdk::module::connection::{Common, Connection};
 use crate::sdk::module::counts::Counts;
 use crate::sdk::module::definition::Module;
-use crate::sdk::module::executor::Executor;
-use crate::sdk::module::protocol::PROTOCOL_VERSION;
+use crate::sdk::module::executor::{Executor, Parts};
+use crate::sdk::module::grpc::Grpc;
 use crate::sdk::module::record::Record;
+use crate::sdk::module::serializer::{Serializer, TaggedJson};
 use crate::sdk::module::stop::Stop;
+use crate::sdk::module::transport::{Declaration, Registration, Transport};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::{clock, thread};
@@ -26,6 +27,8 @@ pub use crate::sdk::module::connection::{State, Status};
 
 /// The most services of one provider.
 const INSTANCES_MAX: usize = 64;
+/// Of a service, where none is given.
+const PORT_DEFAULT: u16 = 9090;
 /// How long a service may take to know another version.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -43,6 +46,9 @@ pub struct Provider {
     heartbeat_limit: Duration,
     pause: Duration,
     pause_max: Duration,
+    attempts: Option<u32>,
+    transport: Arc<dyn Transport>,
+    serializer: Arc<dyn Serializer>,
 }
 
 impl Provider {
@@ -59,6 +65,9 @@ impl Provider {
             heartbeat_limit: Duration::from_secs(15),
             pause: Duration::from_millis(500),
             pause_max: Duration::from_secs(3),
+            attempts: None,
+            transport: Arc::new(Grpc),
+            serializer: Arc::new(TaggedJson),
         }
     }
 
@@ -72,8 +81,8 @@ impl Provider {
         self
     }
 
-    /// A service to register with, as HOST:PORT; every address that the name has when the provider starts.
-    /// Can be given again.
+    /// A service to register with, as HOST:PORT, or HOST with port 9090; every address that the name has when
+    /// the provider starts, of version 4 and 6. Can be given again.
     pub fn instance(mut self, address: &str) -> Self {
         self.instances.push(address.to_owned());
         self
@@ -97,31 +106,48 @@ impl Provider {
         Self { pause: first, pause_max: longest, ..self }
     }
 
+    /// A service that could not be registered with so many times in a row is given up.
+    pub fn attempts(self, most: u32) -> Self {
+        Self { attempts: Some(most), ..self }
+    }
+
+    /// Another way to services than gRPC, as [`Memory`](crate::sdk::module::memory::Memory) for tests.
+    pub fn transport(self, transport: impl Transport) -> Self {
+        Self { transport: Arc::new(transport), ..self }
+    }
+
+    /// How values are written, if not as services do.
+    pub fn serializer(self, serializer: impl Serializer) -> Self {
+        Self { serializer: Arc::new(serializer), ..self }
+    }
+
     /// Starts the executor and a thread for each service. Services that cannot be reached are tried again and
     /// again.
     pub fn start(self) -> Result<Running, Error> {
         let addresses = self.check()?;
         let declared = self.modules.iter().map(declaration).collect::<Result<_, _>>()?;
-        let calls = Arc::default();
-        let executor = Executor::start(self.executor, Arc::new(self.modules), &calls)?;
-        let request = Arc::new(proto::RegisterRequest {
+        let (transport, serializer) = (Arc::clone(&self.transport), self.serializer);
+        let parts = Parts { transport, serializer, calls: Arc::default() };
+        let executor = Executor::start(self.executor, self.modules, &parts)?;
+        let offer = Arc::new(Registration {
             namespace: self.namespace,
-            modules: declared,
-            protocol_version: PROTOCOL_VERSION,
+            group: self.group,
             executor_url: format!("{}:{}", self.executor_host, executor.port),
-            group_id: self.group,
+            modules: declared,
         });
         let common = Arc::new(Common {
             heartbeat: self.heartbeat,
             silence: self.heartbeat_limit,
             pause: self.pause,
             pause_max: self.pause_max,
-            calls,
+            attempts: self.attempts,
+            transport: self.transport,
+            calls: Arc::clone(&parts.calls),
             stop: Stop::default(),
         });
         let (mut connections, mut threads) = (Vec::new(), Vec::new());
         for address in addresses {
-            let connection = Arc::new(Connection::new(address, Arc::clone(&request)));
+            let connection = Arc::new(Connection::new(address, Arc::clone(&offer)));
             let (ours, theirs) = (Arc::clone(&connection), Arc::clone(&common));
             let started = thread::spawn("module-conn", move || ours.run(&theirs));
             threads.push(started.map_err(|e| {
@@ -131,7 +157,7 @@ impl Provider {
             connections.push(connection);
         }
         let (host, address) = (self.executor_host, SocketAddr::new(self.executor.ip(), 0));
-        Ok(Running { common, connections, threads, executors: vec![executor], host, address })
+        Ok(Running { common, connections, threads, executors: vec![executor], parts, host, address })
     }
 
     /// Starts it, and stops it at SIGTERM or SIGINT. Call it from `main`, before other threads are started,
@@ -161,10 +187,13 @@ impl Provider {
         check_modules(&self.modules)?;
         let mut addresses = Vec::new();
         for instance in &self.instances {
-            let found = instance
+            let found = with_port(instance)
                 .to_socket_addrs()
                 .map_err(|e| Error::failed(&format!("find the service {instance}"), &e))?;
             addresses.extend(found.filter(|address| !addresses.contains(address)).collect::<Vec<_>>());
+        }
+        if self.instances.is_empty() {
+            addresses.extend(self.transport.only_service());
         }
         if addresses.is_empty() || addresses.len() > INSTANCES_MAX {
             let count = addresses.len();
@@ -173,6 +202,18 @@ impl Provider {
             )));
         }
         Ok(addresses)
+    }
+}
+
+/// With the port of the protocol, if there is none.
+fn with_port(instance: &str) -> String {
+    let has_port = instance.rsplit_once(':').is_some_and(|(host, port)| {
+        port.bytes().all(|c| c.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']'))
+    });
+    match instance.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, PORT_DEFAULT).to_string(),
+        Err(_) if has_port => instance.to_owned(),
+        Err(_) => format!("{instance}:{PORT_DEFAULT}"),
     }
 }
 
@@ -188,12 +229,12 @@ fn check_modules(modules: &[Module]) -> Result<(), Error> {
     Ok(())
 }
 
-fn declaration(module: &Module) -> Result<proto::ModuleDeclaration, Error> {
-    let (input, output) = module.types.as_ref().map_err(|why| Error::usage(why.clone()))?;
-    Ok(proto::ModuleDeclaration {
+fn declaration(module: &Module) -> Result<Declaration, Error> {
+    let (input, output) = module.types.clone().map_err(Error::usage)?;
+    Ok(Declaration {
         name: module.name.clone(),
-        input_schema: Some(input.to_wire()),
-        output_schema: Some(output.to_wire()),
+        input,
+        output,
         version: module.version.clone(),
         description: module.description.clone(),
     })
@@ -206,6 +247,7 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     /// The last one has the latest version. Others are there while a service has an earlier one.
     executors: Vec<Executor>,
+    parts: Parts,
     /// By which services reach them.
     host: String,
     /// Of those to come: any free port of the same.
@@ -226,10 +268,10 @@ impl Running {
         let limits = canary.limits()?;
         check_modules(&modules)?;
         let declared = modules.iter().map(declaration).collect::<Result<_, _>>()?;
-        let executor = Executor::start(self.address, Arc::new(modules), &self.common.calls)?;
-        let old: Vec<_> = self.connections.iter().map(|connection| connection.request()).collect();
-        let like = old.first().map(|request| (**request).clone()).unwrap_or_default();
-        let new = Arc::new(proto::RegisterRequest {
+        let executor = Executor::start(self.address, modules, &self.parts)?;
+        let old: Vec<_> = self.connections.iter().map(|connection| connection.offered()).collect();
+        let like = old.first().map(|offer| (**offer).clone()).unwrap_or_default();
+        let new = Arc::new(Registration {
             modules: declared,
             executor_url: format!("{}:{}", self.host, executor.port),
             ..like
@@ -278,8 +320,8 @@ impl Running {
 struct Services<'r> {
     connections: &'r [Arc<Connection>],
     /// What each had before.
-    old: Vec<Arc<proto::RegisterRequest>>,
-    new: Arc<proto::RegisterRequest>,
+    old: Vec<Arc<Registration>>,
+    new: Arc<Registration>,
     record: Arc<Record>,
     latency: Duration,
 }
@@ -350,6 +392,31 @@ mod tests {
             let e = provider.start().map(drop).unwrap_err();
             assert!(e.message.contains(why), "{why}: {e:?}");
         }
+    }
+
+    #[test]
+    fn a_service_without_a_port_has_that_of_the_protocol() {
+        for (given, read) in [
+            ("host", "host:9090"),
+            ("host:1", "host:1"),
+            ("10.0.0.1", "10.0.0.1:9090"),
+            ("[::1]", "[::1]:9090"),
+            ("::1", "[::1]:9090"),
+            ("[::1]:7", "[::1]:7"),
+        ] {
+            assert_eq!(with_port(given), read);
+        }
+    }
+
+    #[test]
+    fn a_service_is_given_up_after_so_many_attempts_if_that_is_wanted() {
+        let pause = Duration::from_millis(1);
+        let running = provider().reconnect(pause, pause).attempts(3).start().unwrap();
+        let connection = Arc::clone(&running.connections[0]);
+        running.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let status = connection.status();
+        assert_eq!(status.state, State::Disconnected);
+        assert!(status.last_error.starts_with("given up after 3 attempts: cannot connect"), "{status:?}");
     }
 
     #[test]
