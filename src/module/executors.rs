@@ -73,6 +73,10 @@ impl Executors {
             Some(Err(grpcio::Error::RpcFailure(status))) => {
                 return Err(match status.code() {
                     RpcStatusCode::UNAVAILABLE => ExecuteFailure::Unreached(status.message().to_owned()),
+                    // We have not: an executor that ends says so of calls that it has not begun.
+                    RpcStatusCode::CANCELLED => {
+                        ExecuteFailure::Unreached("the executor has given the call up".to_owned())
+                    }
                     RpcStatusCode::DEADLINE_EXCEEDED => ExecuteFailure::Deadline,
                     RpcStatusCode::RESOURCE_EXHAUSTED => {
                         ExecuteFailure::TooLarge(format!("RESOURCE_EXHAUSTED: {}", status.message()))

@@ -136,6 +136,8 @@ mod i_streams;
 #[cfg(feature = "gateway")]
 mod i_tls;
 mod j_apply;
+mod i_soak;
+#[cfg(feature = "gateway")]
 mod j_config;
 mod j_declared;
 mod j_example;
