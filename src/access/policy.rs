@@ -47,7 +47,7 @@ pub fn needs(request: &Request) -> Role {
             ModuleCall::Call(_) | ModuleCall::Batch(_) => Role::Operator,
             ModuleCall::Canary(CanaryCall::Status(_)) => Role::Viewer,
             ModuleCall::Canary(CanaryCall::Start(_) | CanaryCall::Abort(_)) => Role::Admin,
-            ModuleCall::Drain { .. } => Role::Admin,
+            ModuleCall::Drain { .. } | ModuleCall::Allow(_) => Role::Admin,
         },
         Request::Registry(call) => match &call.verb {
             Verb::Show | Verb::Health | Verb::Validate => Role::Viewer,
@@ -180,6 +180,7 @@ pub fn verb(request: &Request) -> &'static str {
             ModuleCall::Canary(CanaryCall::Start(_)) => "start a canary of modules",
             ModuleCall::Canary(CanaryCall::Abort(_)) => "abort a canary of modules",
             ModuleCall::Drain { .. } => "drain a provider of modules",
+            ModuleCall::Allow(_) => "allow other types of a module",
         },
         Request::Announce(_) => "add events",
         Request::Registry(call) => match &call.verb {
@@ -312,6 +313,7 @@ mod tests {
             (Request::Module(ModuleCall::Call(order)), [no, yes, yes], no),
             (Request::Module(ModuleCall::Batch(ModuleBatch::sample(Vec::new()))), [no, yes, yes], no),
             (Request::Module(drain), [no, no, yes], yes),
+            (Request::Module(ModuleCall::Allow("a.b".into())), [no, no, yes], yes),
             (canary(CanaryCall::Status(String::new())), [yes, yes, yes], no),
             (canary(CanaryCall::Start(CanaryOrder::new("a", "2"))), [no, no, yes], yes),
             (canary(CanaryCall::Abort("a".into())), [no, no, yes], yes),

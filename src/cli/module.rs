@@ -26,14 +26,27 @@ pub const COMMAND: Command = Command::new("module", SUMMARY, HELP, |arguments| j
     .takes(Positional::OneOf(&VERBS))
     .codes(Codes::Program);
 /// With those that follow `canary`: shells complete them, too.
-const VERBS: [&str; 11] =
-    ["list", "connections", "stats", "show", "schema", "call", "drain", "canary", "start", "status", "abort"];
+const VERBS: [&str; 12] = [
+    "list",
+    "connections",
+    "stats",
+    "show",
+    "schema",
+    "call",
+    "drain",
+    "allow",
+    "canary",
+    "start",
+    "status",
+    "abort",
+];
 const SUMMARY: &str = "Call modules that programs have registered, and show them";
 const HELP: &str = "\
 Usage: provost module list|connections|stats
        provost module show|schema NAMESPACE.NAME
        provost module call NAMESPACE.NAME [--input JSON | --batch @FILE] [OPTIONS]
        provost module drain CONNECTION [OPTIONS]
+       provost module allow NAMESPACE.NAME
        provost module canary start NAMESPACE --version V [OPTIONS]
        provost module canary status [NAMESPACE] [--watch]
        provost module canary abort NAMESPACE
@@ -42,10 +55,11 @@ Programs register modules with a running service and execute them for it (docs/m
 checks the input against the module's types, has it executed by one of those that have registered it,
 and prints the answer as JSON: indented on a terminal, on one line in a pipe. 'show' tells who
 executes a module and why others do not, 'stats' how calls went. 'drain' gives a connection no new
-calls. 'canary start' tries the members of a group that have modules of version V: one after the other
-gets a share of the calls. Who passes takes its turns; the first that fails takes all back. 'canary
-status' shows each step. Exit codes: 2: the input does not fit; 4: no such module; 5: timed out;
-1: it failed, or what is watched was not promoted; 8: some of a batch failed.
+calls. 'allow' lets the next registration of a module change its types so that callers may fail, which
+is refused else. 'canary start' tries the members of a group that have modules of version V: one after
+the other gets a share of the calls. Who passes takes its turns; the first that fails takes all back.
+'canary status' shows each step. Exit codes: 2: the input does not fit; 4: no such module; 5: timed
+out; 1: it failed, or what is watched was not promoted; 8: some of a batch failed.
 
 '--batch' calls once for each input and prints a line for each, in their order: the answer, or an
 empty one if that call failed, whose reason goes to standard error. With --json the lines are objects
@@ -160,6 +174,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
                 (None, input) => Order::Call { order, input: input.unwrap_or_else(|| "{}".to_owned()) },
             }
         }
+        "allow" => Order::Ask(ModuleCall::Allow(of("module")?)),
         "drain" => Order::Ask(ModuleCall::Drain { connection: of("connection")?, reason, deadline }),
         other => {
             let e = format!("there is no 'provost module {}'", quoted(other).trim_matches('\''));
@@ -207,6 +222,7 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
         ModuleCall::Canary(CanaryCall::Status(namespace)) => namespace.clone(),
         _ => String::new(),
     };
+    let is_allowed = matches!(call, ModuleCall::Allow(_));
     match ask(call, session)? {
         ModuleAnswer::Canaries(all) if all.is_empty() && !asked.is_empty() => {
             return Err(canary::none(&asked));
@@ -243,6 +259,10 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
             stdout::value(&mut session.out, is_json, &value);
         }
         ModuleAnswer::Outcome(_) | ModuleAnswer::Expected(_) => return Err(not_understood()),
+        ModuleAnswer::Done if is_allowed => {
+            let line = "its types may change at its next registration";
+            session.answer(|| json!({ "allowed": true }), || line.to_owned());
+        }
         ModuleAnswer::Done => session.answer(|| json!({ "drained": true }), || "it drains".to_owned()),
     }
     Ok(())
@@ -260,7 +280,12 @@ fn host(session: &Session) -> Result<Client, Error> {
 /// The types of one module.
 fn schema(name: &str, session: &mut Session) -> Result<(), Error> {
     let found = find(name, session)?;
-    session.answer(|| module(&found), || text::escaped(&found.signature).into_owned());
+    let lines = || {
+        let all = [&found.signature, &found.changes].into_iter().filter(|line| !line.is_empty());
+        let all: Vec<_> = all.map(|line| text::escaped(line).into_owned()).collect();
+        all.join("\nchanged: ")
+    };
+    session.answer(|| module(&found), lines);
     Ok(())
 }
 
@@ -294,6 +319,9 @@ fn show(name: &str, session: &mut Session) -> Result<(), Error> {
         let mut lines = vec![found.signature.clone()];
         if !found.description.is_empty() {
             lines.push(found.description.clone());
+        }
+        if !found.changes.is_empty() {
+            lines.push(format!("changed: {}", found.changes));
         }
         lines.push(format!(
             "{} calls, {} failed, {} ms",
@@ -336,7 +364,7 @@ fn module(m: &ModuleInfo) -> Value {
     json!({
         "name": m.name, "signature": m.signature, "version": m.version, "description": m.description,
         "members": m.members, "requests": m.requests, "errors": m.errors,
-        "mean_latency_us": m.mean_latency_us,
+        "mean_latency_us": m.mean_latency_us, "changes": m.changes,
     })
 }
 

@@ -325,6 +325,10 @@ fn module(client: &ModuleServiceClient, call: &ModuleCall, option: CallOption) -
         ModuleCall::Expected => {
             client.list_expected_modules(&api::ListExpectedModulesRequest {}, option).map(unary)
         }
+        ModuleCall::Allow(name) => {
+            let request = api::AllowModuleChangeRequest { name: name.clone() };
+            client.allow_module_change(&request, option).map(unary)
+        }
         ModuleCall::Drain { connection, reason, deadline } => {
             let request = api::DrainModuleConnectionRequest {
                 connection: connection.clone(),

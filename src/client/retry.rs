@@ -63,6 +63,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         Request::Module(
             ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected | ModuleCall::Drain { .. },
         ) => Repeat::Safe,
+        Request::Module(ModuleCall::Allow(_)) => Repeat::Safe,
         // For their key.
         Request::Restart(_) | Request::Signal(_) => Repeat::Safe,
         Request::Module(ModuleCall::Canary(CanaryCall::Status(_))) => Repeat::Safe,

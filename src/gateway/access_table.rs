@@ -79,6 +79,7 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("DrainModuleConnection", "", asked(api::DrainModuleConnectionRequest {
             connection: "c".to_owned(), ..Default::default()
         })),
+        ("AllowModuleChange", "", asked(api::AllowModuleChangeRequest { name: "a.b".to_owned() })),
         ("StartModuleCanary", "", asked(api::StartModuleCanaryRequest {
             namespace: "a".to_owned(), version: "2".to_owned(), ..Default::default()
         })),

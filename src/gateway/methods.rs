@@ -75,6 +75,7 @@ methods! { ModuleService:
     list_module_connections: of_host(ListModuleConnectionsRequest) -> UnarySink<ListModuleConnectionsResponse>;
     list_expected_modules: of_host(ListExpectedModulesRequest) -> UnarySink<ListExpectedModulesResponse>;
     drain_module_connection: of_host(DrainModuleConnectionRequest) -> UnarySink<DrainModuleConnectionResponse>;
+    allow_module_change: of_host(AllowModuleChangeRequest) -> UnarySink<AllowModuleChangeResponse>;
     start_module_canary: of_host(StartModuleCanaryRequest) -> UnarySink<StartModuleCanaryResponse>;
     abort_module_canary: of_host(AbortModuleCanaryRequest) -> UnarySink<AbortModuleCanaryResponse>;
     list_module_canaries: of_host(ListModuleCanariesRequest) -> UnarySink<ListModuleCanariesResponse>;

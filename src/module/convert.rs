@@ -1,5 +1,7 @@
 //! Registrations as the wire has them, and as the plane does.
 
+use prost::Message;
+
 use crate::module::owner::Owner;
 use crate::module::plane::connection::Connection;
 use crate::module::plane::register::{Declared, Registration};
@@ -9,6 +11,7 @@ use crate::sdk::module::schema::Type;
 
 /// What a provider asks for, as a program on this machine.
 pub fn registration(request: proto::RegisterRequest) -> Registration {
+    let len = request.encoded_len();
     let schema = |schema: Option<proto::TypeSchema>, what: &str| {
         schema.map_or_else(|| Err(format!("Missing {what}")), |schema| Type::from_wire(&schema))
     };
@@ -20,6 +23,7 @@ pub fn registration(request: proto::RegisterRequest) -> Registration {
         description: module.description,
     });
     Registration {
+        len,
         namespace: request.namespace,
         group: Some(request.group_id).filter(|group| !group.is_empty()),
         executor_url: request.executor_url,

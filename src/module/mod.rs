@@ -23,6 +23,7 @@ mod batch;
 mod call;
 mod canaries;
 mod canary;
+mod change;
 mod convert;
 mod credentials;
 mod dial;
@@ -142,6 +143,7 @@ impl Modules {
                     requests: offered.counters.requests,
                     errors: offered.counters.errors,
                     mean_latency_us: offered.counters.mean_us(),
+                    changes: offered.changes,
                 });
                 all.collect()
             }))),
@@ -167,6 +169,14 @@ impl Modules {
             ModuleCall::Expected => Ok(ModuleAnswer::Expected(shared.with(|plane| plane.expectations()))),
             ModuleCall::Call(order) => call(shared, &order).map(ModuleAnswer::Value),
             ModuleCall::Canary(call) => canaries::answer(shared, call, who),
+            ModuleCall::Allow(name) => {
+                if shared.with(|plane| plane.allow_change(&name)) {
+                    shared.say(&format!("{name:.200}: its types may change, {who:.80} says"));
+                    return Ok(ModuleAnswer::Done);
+                }
+                Err(Error::new(Code::NotFound, format!("there is no module {name:.200}"))
+                    .hint("'provost module list' shows all"))
+            }
             ModuleCall::Batch(_) => Err(Error::new(Code::Refused, "a batch has more than one answer")),
             ModuleCall::Drain { connection, reason, deadline } => {
                 if shared.drain(&connection, &reason, deadline) {

@@ -15,6 +15,11 @@ impl Owner {
         Self(names.iter().cloned().collect())
     }
 
+    /// Whether it is a program on this machine.
+    pub fn is_local(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// As a note has it.
     pub fn from_text(text: &str) -> Self {
         Self(text.split(SEPARATOR).filter(|name| !name.is_empty()).map(str::to_owned).collect())

@@ -39,6 +39,9 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 /// Where an event of the service goes: its kind, its cause, and more in words.
 pub type Tell = Arc<dyn Fn(EventKind, &str, &str) + Send + Sync>;
 
+/// Woken so late it was held up, as the threads that read heartbeats were, ms.
+const LATE_MS: u64 = 500;
+
 /// The cause of events about modules that are expected.
 const CAUSE_EXPECTED: &str = "modules.expect";
 
@@ -149,7 +152,7 @@ impl Shared {
     pub fn until_noted(&self) -> Result<(), Error> {
         let (noted, is_noted) = bounded(1);
         let busy = || Error::new(Code::Failed, "too many registrations are under way").hint("try it again");
-        if !self.recorder.submit(Box::new(move || _ = noted.send(()))) {
+        if !self.recorder.submit(0, Box::new(move || _ = noted.send(()))) {
             return Err(busy());
         }
         is_noted.recv().map_err(|_| busy())
@@ -275,6 +278,9 @@ impl Shared {
             "{namespace:.200} at {executor:.200}: registered {accepted} of {}",
             registered.results.len()
         ));
+        for (name, what) in &registered.changes {
+            (self.say)(&format!("{namespace:.200}.{name}: its types have changed: {what}"));
+        }
         proto::RegisterResponse {
             success: accepted == registered.results.len(),
             results: registered
@@ -397,12 +403,14 @@ impl Shared {
             }
             let mut plane = self.plane.lock();
             // Under the lock: what was registered meanwhile is seen now or wakes us.
-            match plane.sweep_due() {
-                None => self.changed.wait(&mut plane),
-                Some(due) => {
-                    let left = due.saturating_sub(clock::now_ms());
-                    self.changed.wait_for(&mut plane, Duration::from_millis(left));
-                }
+            let Some(due) = plane.sweep_due() else {
+                self.changed.wait(&mut plane);
+                continue;
+            };
+            let left = due.saturating_sub(clock::now_ms());
+            self.changed.wait_for(&mut plane, Duration::from_millis(left));
+            if clock::now_ms() > due + LATE_MS {
+                plane.excuse(clock::now_ms());
             }
         }
     }

@@ -43,6 +43,8 @@ pub enum ModuleCall {
     Drain { connection: String, reason: String, deadline: Duration },
     /// Have a new version tried by a share of the calls.
     Canary(CanaryCall),
+    /// Let the next registration of this module change its types so that callers may fail.
+    Allow(String),
 }
 
 /// A module that is to be executed.
@@ -86,6 +88,8 @@ pub struct ModuleInfo {
     pub errors: u64,
     /// Of those that have an answer.
     pub mean_latency_us: u64,
+    /// How its types differ from those of the registration before, in words; empty: they do not.
+    pub changes: String,
 }
 
 /// A provider of modules, as it is shown.
@@ -152,6 +156,7 @@ impl ModuleCall {
                 deadline_ms: millis(*deadline),
             }),
             Self::Canary(call) => CallBody::Canary(call.to_wire()),
+            Self::Allow(name) => CallBody::Allow(name.clone()),
         };
         v1::ModuleCall { what: Some(what) }
     }
@@ -169,6 +174,7 @@ impl ModuleCall {
                 deadline: Duration::from_millis(drain.deadline_ms).min(CALL_TIMEOUT_MAX),
             },
             CallBody::Canary(call) => Self::Canary(CanaryCall::from_wire(call)?),
+            CallBody::Allow(name) => Self::Allow(name),
         })
     }
 
@@ -178,6 +184,7 @@ impl ModuleCall {
         match self {
             Self::Drain { connection, .. } => Some(format!("drain module connection {connection:.80}")),
             Self::Canary(call) => call.change(),
+            Self::Allow(name) => Some(format!("allow other types of module {name:.80}")),
             Self::List | Self::Connections | Self::Expected | Self::Call(_) | Self::Batch(_) => None,
         }
     }
@@ -270,6 +277,7 @@ impl ModuleAnswer {
                         requests: m.requests,
                         errors: m.errors,
                         mean_latency_us: m.mean_latency_us,
+                        changes: m.changes.clone(),
                     })
                     .collect(),
             }),
@@ -301,6 +309,7 @@ impl ModuleAnswer {
                         requests: m.requests,
                         errors: m.errors,
                         mean_latency_us: m.mean_latency_us,
+                        changes: m.changes,
                     })
                     .collect(),
             ),
@@ -420,7 +429,12 @@ mod tests {
         let deadline = Duration::from_secs(1);
         let drain = ModuleCall::Drain { connection: "c".into(), reason: "r".into(), deadline };
         let canary = ModuleCall::Canary(CanaryCall::Abort("a".into()));
-        let plain = [ModuleCall::List, ModuleCall::Connections, ModuleCall::Expected];
+        let plain = [
+            ModuleCall::List,
+            ModuleCall::Connections,
+            ModuleCall::Expected,
+            ModuleCall::Allow("a.b".into()),
+        ];
         for call in plain.into_iter().chain([ModuleCall::Call(order), drain, canary]) {
             assert_eq!(ModuleCall::from_wire(call.to_wire()), Ok(call));
         }
@@ -433,6 +447,7 @@ mod tests {
             requests: 5,
             errors: 1,
             mean_latency_us: 9,
+            changes: "c".into(),
         };
         for answer in [
             ModuleAnswer::Modules(vec![info]),

@@ -5,7 +5,8 @@ module.py ADDRESS NAMESPACE GROUP [silent|deaf|unwilling|again]: registers add, 
 says so. "again": when its stream ends, it registers again. Their version is $VERSION (1.0); of "who" every $FAIL_EVERY-th call
 fails, and each takes $SLOW seconds. Its proto folder is in $PROTO, for TLS its certificates in
 $CERTIFICATES, of which it shows none with $ANONYMOUS; with $EXECUTOR it names the executor at that port instead of its own,
-with $ELSEWHERE one of that host, with $HANG "once" hangs; with $SECURED (HOST=DIRECTORY) it executes at that host, with TLS
+with $ELSEWHERE one of that host, with $HANG "once" hangs, with $MORE (c, or c?)
+"add" has one more field; with $SECURED (HOST=DIRECTORY) it executes at that host, with TLS
 and the server's certificates of that directory. SIGTERM: it takes
 its modules back and ends."""
 
@@ -72,6 +73,11 @@ MODULES = {
     ),
 }
 
+
+# "add" can be declared with one more field, "c"; with "?" it may be left out.
+if "MORE" in os.environ:
+    more = INT if os.environ["MORE"] == "c" else messages.TypeSchema(option=messages.OptionType(inner_type=INT))
+    MODULES["add"] = (record(a=INT, b=INT, c=more), *MODULES["add"][1:])
 
 here = threading.local()
 

@@ -170,9 +170,9 @@ call("ShutDownProviders")
 # This service has no module plane.
 plain = ("ListModules", "ListModuleConnections", "ListExpectedModules")
 canaries = ("StartModuleCanary", "AbortModuleCanary", "ListModuleCanaries")
-for name in ("CallModule", "CallModuleBatch", "DrainModuleConnection", *plain, *canaries):
+for name in ("CallModule", "CallModuleBatch", "DrainModuleConnection", "AllowModuleChange", *plain, *canaries):
     fields = {"CallModule": {"name": "math.add"}, "DrainModuleConnection": {"connection": "c"}}
-    fields["CallModuleBatch"] = {"name": "math.add"}
+    fields["CallModuleBatch"] = fields["AllowModuleChange"] = {"name": "math.add"}
     fields["StartModuleCanary"] = {"namespace": "math", "version": "2"}
     fields["AbortModuleCanary"] = {"namespace": "math"}
     refused("FAILED_PRECONDITION", name, **fields.get(name, {}))

@@ -75,7 +75,9 @@ fn request(line: &Line, target: &str) -> Vec<u8> {
         "ListEntries" | "ValidateProviders" | "ListModules" | "ListModuleConnections" => vec![],
         "ListModuleCanaries" | "ListExpectedModules" => vec![],
         "StartModuleCanary" | "AbortModuleCanary" => [text_field(1, b"a"), text_field(2, b"2")].concat(),
-        "CallModule" | "CallModuleBatch" | "DrainModuleConnection" => text_field(1, b"a.b"),
+        "CallModule" | "CallModuleBatch" | "DrainModuleConnection" | "AllowModuleChange" => {
+            text_field(1, b"a.b")
+        }
         "PermitCall" | "CallChain" => provider(),
         "ReportCall" => [text_field(1, b"none"), vec![2 << 3, 1]].concat(),
         method if method.ends_with("Provider") || method.contains("FetchValue") => provider(),

@@ -94,6 +94,8 @@ mod i_batch;
 #[cfg(feature = "gateway")]
 mod i_canary;
 #[cfg(feature = "gateway")]
+mod i_changes;
+#[cfg(feature = "gateway")]
 mod i_discovery;
 #[cfg(feature = "gateway")]
 mod i_elsewhere;

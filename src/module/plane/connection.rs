@@ -57,11 +57,15 @@ impl Counters {
 #[derive(Debug)]
 pub struct Connection {
     pub owner: Owner,
+    /// Of its registration, in bytes.
+    pub len: usize,
     pub namespace: String,
     pub group: Option<String>,
     pub executor: ExecutorAddress,
     /// By name, without the namespace.
     pub modules: BTreeMap<String, Arc<Module>>,
+    /// How types of modules differ from those of the registration that this one has replaced, in words.
+    pub changes: BTreeMap<String, String>,
     pub state: State,
     pub reach: Reach,
     pub registered_at: Timestamp,

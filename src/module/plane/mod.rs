@@ -28,6 +28,9 @@ use crate::module::plane::state::{Event, State};
 use crate::module::settings::ModuleLimits;
 use crate::wire::time::{Timestamp, millis};
 
+/// Which part of the limit of heartbeats others have when it was this process that was late.
+const EXCUSE_PART: u64 = 3;
+
 /// Why a control stream is none of a connection's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unbound {
@@ -56,6 +59,8 @@ pub struct Offered {
     /// How many execute it now.
     pub members: usize,
     pub counters: Counters,
+    /// How its types differ from those that it had before, in words; empty: they do not.
+    pub changes: String,
 }
 
 #[derive(Debug)]
@@ -73,6 +78,8 @@ pub struct Plane {
     /// What nobody was given yet.
     news: Vec<CanaryNews>,
     expected: Vec<Expected>,
+    /// Modules, by qualified name, whose next registration may break callers.
+    allowed: BTreeSet<String>,
 }
 
 impl Plane {
@@ -87,6 +94,7 @@ impl Plane {
             stale: BTreeSet::new(),
             news: Vec::new(),
             expected,
+            allowed: BTreeSet::new(),
         }
     }
 
@@ -105,12 +113,26 @@ impl Plane {
                     module: Arc::clone(module),
                     members: 0,
                     counters: Counters::default(),
+                    changes: String::new(),
                 });
+                if let Some(changes) = connection.changes.get(name) {
+                    offered.changes.clone_from(changes);
+                }
                 offered.members += usize::from(connection.out().is_none());
                 connection.counters.get(name).into_iter().for_each(|each| offered.counters.add(each));
             }
         }
         all
+    }
+
+    /// The next registration of this module may change its types so that callers fail; whether there is one.
+    pub fn allow_change(&mut self, qualified: &str) -> bool {
+        let mut allowed = std::mem::take(&mut self.allowed);
+        allowed.insert(qualified.to_owned());
+        // Those that are gone are free to come back as they like.
+        allowed.retain(|name| self.module(name).is_some());
+        self.allowed = allowed;
+        self.allowed.contains(qualified)
     }
 
     pub fn connection(&self, id: &str) -> Option<&Connection> {
@@ -200,6 +222,15 @@ impl Plane {
             self.join(id);
         }
         (results, is_gone)
+    }
+
+    /// This process was held up: what has come meanwhile is not read yet. Whoever would be gone has a moment
+    /// more.
+    pub fn excuse(&mut self, now_ms: u64) {
+        let until_ms = now_ms + millis(self.limits.heartbeat_timeout) / EXCUSE_PART;
+        for connection in self.connections.values_mut().filter(|c| c.state.takes_calls()) {
+            connection.deadline_ms = connection.deadline_ms.max(until_ms);
+        }
     }
 
     /// What has to end, and who is to be told something.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::guard::breaker::{Breaker, BreakerSettings};
 use crate::module::canary::Standing;
+use crate::module::change::{differences, text};
 use crate::module::executor::ExecutorAddress;
 use crate::module::names::{check_module, check_namespace, is_reserved};
 use crate::module::owner::Owner;
@@ -20,7 +21,13 @@ use crate::wire::time::{Timestamp, millis};
 /// The most connections.
 const CONNECTIONS_MAX: usize = 2000;
 /// The most modules of one registration.
-const MODULES_MAX: usize = 1000;
+pub const MODULES_MAX: usize = 1000;
+/// The longest name of a group, in bytes.
+const GROUP_LEN_MAX: usize = 200;
+/// What all registrations that hold may come to, in bytes of their messages.
+const REGISTRATIONS_LEN_MAX: usize = 16 << 20;
+/// The most connections of one certificate.
+const CONNECTIONS_OF_ONE_MAX: usize = 500;
 /// The longest version and description together, in bytes.
 const TEXT_LEN_MAX: usize = 4096;
 /// A member that fails so often within so long is ejected for so long, and up to eight times that.
@@ -49,6 +56,8 @@ pub struct Registration {
     /// The connection that this one follows, if the provider says so.
     pub replaces: Option<String>,
     pub owner: Owner,
+    /// Of its message, in bytes.
+    pub len: usize,
 }
 
 /// One module of a registration; a schema that cannot be read is the reason why not.
@@ -68,6 +77,8 @@ pub struct Registered {
     pub results: Vec<(String, Result<(), String>)>,
     /// The connection in whose place it came.
     pub replaced: Option<String>,
+    /// By module, how its types differ from those of that one, in words.
+    pub changes: BTreeMap<String, String>,
 }
 
 /// What a connection begins as.
@@ -76,6 +87,14 @@ struct Begin {
     state: State,
     registered_at: Timestamp,
     deadline_ms: u64,
+}
+
+impl Registered {
+    /// Nothing of it was taken, for this reason.
+    fn rejected(r: Registration, why: &str) -> Self {
+        let results = r.modules.into_iter().map(|module| (module.name, Err(why.to_owned()))).collect();
+        Self { results, replaced: None, changes: BTreeMap::new() }
+    }
 }
 
 impl Plane {
@@ -101,12 +120,12 @@ impl Plane {
     fn enter(&mut self, r: Registration, id: &str, begin: Begin, now_ms: u64) -> Registered {
         let executor = match self.check_whole(&r) {
             Ok(executor) => executor,
-            Err(why) => {
-                let results = r.modules.into_iter().map(|module| (module.name, Err(why.clone()))).collect();
-                return Registered { results, replaced: None };
-            }
+            Err(why) => return Registered::rejected(r, &why),
         };
         let replaced = self.replaced(&r, &executor);
+        if let Err(why) = self.check_room(&r, replaced.as_deref()) {
+            return Registered::rejected(r, &why);
+        }
         let (mut accepted, mut results) = (BTreeMap::new(), Vec::new());
         for declared in r.modules {
             let name = declared.name.clone();
@@ -121,17 +140,36 @@ impl Plane {
             results.push((name, result));
         }
         if accepted.is_empty() && !results.is_empty() {
-            return Registered { results, replaced: None };
+            return Registered { results, replaced: None, changes: BTreeMap::new() };
+        }
+        let changes = match replaced.as_deref().map(|old| self.changes(old, &accepted)) {
+            None => BTreeMap::new(),
+            Some(Ok(changes)) => changes,
+            Some(Err(broken)) => {
+                // Whole: what callers have stays as it is.
+                let results = results.into_iter().map(|(name, result)| {
+                    let other = "another module of this registration is refused".to_owned();
+                    let why = || broken.get(&name).cloned().unwrap_or(other);
+                    let result = result.and_then(|()| Err(why()));
+                    (name, result)
+                });
+                return Registered { results: results.collect(), replaced: None, changes: BTreeMap::new() };
+            }
+        };
+        for name in changes.keys() {
+            self.allowed.remove(&format!("{}.{name}", r.namespace));
         }
         if let Some(old) = &replaced {
             self.remove(old);
         }
         let connection = Connection {
             owner: r.owner,
+            len: r.len,
             namespace: r.namespace,
             group: r.group,
             executor,
             modules: accepted,
+            changes: changes.clone(),
             state: begin.state,
             reach: Reach::Unproven,
             registered_at: begin.registered_at,
@@ -149,7 +187,7 @@ impl Plane {
         };
         self.connections.insert(id.to_owned(), connection);
         self.join(id);
-        Registered { results, replaced }
+        Registered { results, replaced, changes }
     }
 
     /// What rejects all modules of a request.
@@ -166,13 +204,30 @@ impl Plane {
         }
         check_namespace(&r.namespace)?;
         r.owner.check(&r.namespace, &self.limits.namespaces)?;
+        if r.group.as_ref().is_some_and(|group| group.len() > GROUP_LEN_MAX) {
+            return Err(format!("group_id has more than {GROUP_LEN_MAX} bytes"));
+        }
         if r.modules.len() > MODULES_MAX {
             return Err(format!("a registration has at most {MODULES_MAX} modules"));
         }
-        if self.connections.len() >= CONNECTIONS_MAX {
+        Ok(executor)
+    }
+
+    /// What connections may take, beside the one that is replaced.
+    fn check_room(&self, r: &Registration, replaced: Option<&str>) -> Result<(), String> {
+        let others =
+            || self.connections.iter().filter(|(id, _)| Some(id.as_str()) != replaced).map(|(_, c)| c);
+        if others().count() >= CONNECTIONS_MAX {
             return Err(format!("there are {CONNECTIONS_MAX} connections already"));
         }
-        Ok(executor)
+        let own = others().filter(|c| c.owner == r.owner).count();
+        if !r.owner.is_local() && own >= CONNECTIONS_OF_ONE_MAX {
+            return Err(format!("this certificate has {CONNECTIONS_OF_ONE_MAX} connections already"));
+        }
+        if others().map(|c| c.len).sum::<usize>() + r.len > REGISTRATIONS_LEN_MAX {
+            return Err(format!("all registrations together have more than {REGISTRATIONS_LEN_MAX} bytes"));
+        }
+        Ok(())
     }
 
     /// The connection in whose place a registration comes: one of the same executor in the same namespace, or
@@ -185,6 +240,33 @@ impl Plane {
                 && c.group == r.group
         };
         self.connections.iter().find(|(id, c)| is_same(id, c)).map(|(id, _)| id.clone())
+    }
+
+    /// How the types of modules differ from those of the connection that is replaced, in words. Where callers
+    /// would fail, and nobody has allowed it, an error has the reason by module.
+    fn changes(
+        &self,
+        old: &str,
+        accepted: &BTreeMap<String, Arc<Module>>,
+    ) -> Result<BTreeMap<String, String>, BTreeMap<String, String>> {
+        let (mut changes, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        let Some(old) = self.connections.get(old) else { return Ok(changes) };
+        for (name, before) in &old.modules {
+            let found = accepted.get(name).map(|after| differences(before, after)).unwrap_or_default();
+            if found.is_empty() {
+                continue;
+            }
+            let (qualified, what) = (format!("{}.{name}", old.namespace), text(&found));
+            if found.iter().any(|one| one.is_breaking) && !self.allowed.contains(&qualified) {
+                let why = format!(
+                    "its types change so that callers may fail: {what} ('provost module allow {qualified}' lets it)"
+                );
+                broken.insert(name.clone(), why);
+            } else {
+                changes.insert(name.clone(), what);
+            }
+        }
+        if broken.is_empty() { Ok(changes) } else { Err(broken) }
     }
 
     fn check_one(

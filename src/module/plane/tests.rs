@@ -29,6 +29,7 @@ pub fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&s
         protocol_version: PROTOCOL_VERSION,
         replaces: None,
         owner: Owner::default(),
+        len: 0,
     }
 }
 
@@ -125,6 +126,42 @@ fn of_a_request_that_is_accepted_in_part_exactly_that_part_is_kept() {
 }
 
 #[test]
+fn i6_what_registrations_take_has_limits() {
+    let mut plane = plane();
+    let of = |n: usize, len: usize| Registration { len, ..registration(&format!("n{n}"), None, 1, &["m"]) };
+    assert!(register(&mut plane, "a", of(0, 16 << 20)).is_empty());
+    assert!(register(&mut plane, "b", of(1, 1))[0].contains("all registrations together"));
+    plane.remove("a");
+    for n in 0..2000 {
+        assert!(register(&mut plane, &n.to_string(), of(n, 1)).is_empty());
+    }
+    assert!(register(&mut plane, "b", of(2000, 1))[0].contains("2000 connections already"));
+    (0..2000).for_each(|n| drop(plane.remove(&n.to_string())));
+    // One certificate leaves some for others.
+    let owner = Owner::new(&["dns:a".to_owned()]);
+    let own = |n: usize| Registration { owner: owner.clone(), ..of(n, 1) };
+    let all = (0..600).filter(|n| register(&mut plane, &n.to_string(), own(*n)).is_empty());
+    assert_eq!(all.count(), 500);
+    assert!(register(&mut plane, "b", of(700, 1)).is_empty());
+    let group = Registration { group: Some("g".repeat(201)), ..of(701, 1) };
+    assert!(register(&mut plane, "c", group)[0].contains("group_id"));
+}
+
+#[test]
+fn i2_whoever_would_be_gone_has_a_moment_more_when_it_was_this_process_that_was_late() {
+    let mut plane = plane();
+    for (id, namespace, port) in [("a", "x", 1), ("b", "y", 2)] {
+        register(&mut plane, id, registration(namespace, None, port, &["m"]));
+        plane.bind(id, &Owner::default(), 0).unwrap();
+    }
+    plane.excuse(60_000);
+    plane.heartbeat("a", 60_001);
+    assert!(plane.sweep(65_000).ended.is_empty());
+    assert_eq!(plane.sweep(65_001).ended[0].0, "b");
+    assert_eq!(plane.sweep(75_002).ended[0].0, "a");
+}
+
+#[test]
 fn turns_are_exactly_fair_when_members_come_and_go() {
     let mut plane = plane();
     for (n, id) in ["a", "b", "c"].into_iter().enumerate() {
@@ -136,6 +173,34 @@ fn turns_are_exactly_fair_when_members_come_and_go() {
     plane.remove("a");
     let turns: Vec<_> = (0..4).map(|_| turn(&mut plane, "ns.m")).collect();
     assert_eq!(turns, ["c", "b", "c", "b"]);
+}
+
+#[test]
+fn types_that_break_callers_are_refused_until_they_are_allowed_once() {
+    let mut plane = plane();
+    assert!(!plane.allow_change("ns.m"), "there is none");
+    assert!(register(&mut plane, "a", registration("ns", None, 1, &["m", "n"])).is_empty());
+    let other = |output: Type| {
+        let mut r = registration("ns", None, 1, &["m", "n", "b ad"]);
+        r.modules[0].output = Ok(output);
+        r
+    };
+    let why = register(&mut plane, "b", other(Type::Float));
+    assert!(why[0].contains("output: Float, was Int") && why[0].contains("module allow ns.m"), "{why:?}");
+    assert!(why[1].contains("another module") && why[2].contains("alphanumeric"), "{why:?}");
+    assert_eq!(plane.connections().into_keys().collect::<Vec<_>>(), ["a"]);
+    assert!(plane.allow_change("ns.m"));
+    assert_eq!(register(&mut plane, "c", other(Type::Float)).len(), 1);
+    assert_eq!(plane.modules()["ns.m"].changes, "output: Float, was Int");
+    assert_eq!(register(&mut plane, "d", other(Type::String)).len(), 3, "it was allowed once");
+    // What callers do not notice needs nobody's word, and the same types are no change.
+    assert_eq!(register(&mut plane, "e", other(Type::Int)).len(), 1);
+    assert_eq!(plane.modules()["ns.m"].changes, "output: Int, was Float");
+    assert_eq!(register(&mut plane, "f", other(Type::Int)).len(), 1);
+    assert_eq!(plane.modules()["ns.m"].changes, "");
+    // Whoever comes when nobody is there begins anew.
+    plane.remove("f");
+    assert_eq!(register(&mut plane, "g", other(Type::String)).len(), 1);
 }
 
 #[test]

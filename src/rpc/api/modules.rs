@@ -119,6 +119,13 @@ impl Ask for api::DrainModuleConnectionRequest {
     }
 }
 
+impl Ask for api::AllowModuleChangeRequest {
+    fn body(self) -> Result<Body, Invalid> {
+        needed("name", &self.name)?;
+        Ok(ask(What::Allow(self.name)))
+    }
+}
+
 impl Answer for api::CallModuleResponse {
     fn put(&mut self, reply: Reply) {
         if let Reply::Module(ModuleAnswer::Value(json)) = reply {
@@ -204,6 +211,15 @@ impl Answer for api::DrainModuleConnectionResponse {
     }
 }
 
+impl Answer for api::AllowModuleChangeResponse {
+    fn put(&mut self, _: Reply) {}
+
+    fn take(self) -> Result<Vec<Reply>, Error> {
+        Ok(vec![Reply::Module(ModuleAnswer::Done)])
+    }
+}
+
+impl Paged for api::AllowModuleChangeResponse {}
 impl Paged for api::CallModuleResponse {}
 impl Paged for api::ListModulesResponse {}
 impl Paged for api::ListModuleConnectionsResponse {}
@@ -229,6 +245,7 @@ impl From<ModuleInfo> for api::RegisteredModule {
             requests: m.requests,
             errors: m.errors,
             mean_latency: latency(m.mean_latency_us),
+            changes: m.changes,
         }
     }
 }
@@ -244,6 +261,7 @@ impl From<api::RegisteredModule> for ModuleInfo {
             requests: m.requests,
             errors: m.errors,
             mean_latency_us: latency_us(m.mean_latency),
+            changes: m.changes,
         }
     }
 }
