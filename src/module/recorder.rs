@@ -7,6 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The most registrations and deregistrations that wait.
 const JOBS_MAX: usize = 1000;
+/// What they may come to, in bytes of their messages: in memory they are some times as large.
+const JOBS_LEN_MAX: usize = 8 << 20;
 
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,19 +29,21 @@ pub struct Recorder {
 
 #[derive(Default)]
 struct Inner {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(usize, Job)>,
+    jobs_len: usize,
     /// Connections that have changed.
     notes: BTreeSet<String>,
     canaries_changed: bool,
 }
 
 impl Recorder {
-    /// False: too much waits already, and this was not taken in.
-    pub fn submit(&self, job: Job) -> bool {
+    /// `len`: of its message. False: too much waits already, and this was not taken in.
+    pub fn submit(&self, len: usize, job: Job) -> bool {
         let mut inner = self.inner.lock();
-        let has_room = inner.jobs.len() < JOBS_MAX;
+        let has_room = inner.jobs.len() < JOBS_MAX && inner.jobs_len + len <= JOBS_LEN_MAX;
         if has_room {
-            inner.jobs.push_back(job);
+            inner.jobs_len += len;
+            inner.jobs.push_back((len, job));
             self.changed.notify_one();
         }
         has_room
@@ -67,10 +71,26 @@ impl Recorder {
             if std::mem::take(&mut inner.canaries_changed) {
                 return Work::Canaries;
             }
-            if let Some(job) = inner.jobs.pop_front() {
+            if let Some((len, job)) = inner.jobs.pop_front() {
+                inner.jobs_len -= len;
                 return Work::Job(job);
             }
             self.changed.wait(&mut inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_has_a_limit_in_number_and_in_bytes() {
+        let recorder = Recorder::default();
+        let nothing = || -> Job { Box::new(|| ()) };
+        assert!(recorder.submit(JOBS_LEN_MAX, nothing()) && !recorder.submit(1, nothing()));
+        assert!(matches!(recorder.next(), Work::Job(_)));
+        assert!((0..JOBS_MAX).all(|_| recorder.submit(1, nothing())));
+        assert!(!recorder.submit(0, nothing()));
     }
 }

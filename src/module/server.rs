@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use futures_util::{SinkExt, TryStreamExt};
 use grpcio::{DuplexSink, RequestStream, RpcContext, RpcStatus, RpcStatusCode, UnarySink, WriteFlags};
+use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::module::convert::registration;
 use crate::module::outbox::{Next, Outbox};
 use crate::module::owner::Owner;
 use crate::module::plane::Unbound;
-use crate::module::plane::register::Registration;
+use crate::module::plane::register::{MODULES_MAX, Registration};
 use crate::module::shared::Shared;
 use crate::rpc::codec::Encoded;
 use crate::rpc::pending;
@@ -20,6 +22,9 @@ use crate::rpc::services::constellation::ModuleProvider;
 use crate::rpc::services::constellation::control_message::Payload;
 use crate::sdk::module::protocol::REPLACES;
 use crate::sdk::module::schema::DEPTH_MAX;
+
+/// What a registration calls its modules, and a deregistration their names.
+const MODULES_FIELD: u32 = 2;
 
 /// Answers providers.
 #[derive(Clone)]
@@ -38,10 +43,11 @@ impl ModuleProvider for Server {
     ) {
         let replaces = ctx.request_headers().iter().find(|(key, _)| *key == REPLACES);
         let replaces = replaces.and_then(|(_, value)| Some(std::str::from_utf8(value).ok()?.to_owned()));
+        let len = request.len();
         match decoded(request) {
             Ok(request) => {
                 let r = Registration { replaces, owner: self.owner.clone(), ..registration(request) };
-                self.submit(sink, move |shared| shared.register(r));
+                self.submit(sink, len, move |shared| shared.register(r));
             }
             Err(status) => pending::answer(sink, Err(status)),
         }
@@ -53,10 +59,11 @@ impl ModuleProvider for Server {
         request: Encoded<proto::DeregisterRequest>,
         sink: UnarySink<proto::DeregisterResponse>,
     ) {
+        let len = request.len();
         match decoded(request) {
             Ok(request) => {
                 let owner = self.owner.clone();
-                self.submit(sink, move |shared| shared.deregister(&request, &owner));
+                self.submit(sink, len, move |shared| shared.deregister(&request, &owner));
             }
             Err(status) => pending::answer(sink, Err(status)),
         }
@@ -94,10 +101,11 @@ impl Server {
     fn submit<A: Send + 'static>(
         &self,
         sink: UnarySink<A>,
+        len: usize,
         work: impl FnOnce(&Shared) -> A + Send + 'static,
     ) {
         let shared = Arc::clone(&self.shared);
-        self.shared.recorder.submit(Box::new(move || pending::answer(sink, Ok(work(&shared)))));
+        self.shared.recorder.submit(len, Box::new(move || pending::answer(sink, Ok(work(&shared)))));
     }
 }
 
@@ -199,11 +207,31 @@ impl Drop for Bound {
     }
 }
 
-fn decoded<M: prost::Message + Default>(request: Encoded<M>) -> Result<M, RpcStatus> {
-    request.decode().map_err(|e| {
-        let why = format!("the message cannot be read (schemas have at most {DEPTH_MAX} levels): {e}");
-        RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, why)
-    })
+/// The message, if it has no more modules than it may: they are counted before anything is unfolded, since
+/// two bytes of a message may be hundreds in memory.
+fn decoded<M: Message + Default>(request: Encoded<M>) -> Result<M, RpcStatus> {
+    let refused = |why: String| RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, why);
+    let unread = |e: &dyn std::fmt::Display| {
+        refused(format!("the message cannot be read (schemas have at most {DEPTH_MAX} levels): {e}"))
+    };
+    let bytes = request.into_bytes().map_err(|e| unread(&e))?;
+    if count_of(MODULES_FIELD, &bytes) > MODULES_MAX {
+        return Err(refused(format!("a registration has at most {MODULES_MAX} modules")));
+    }
+    M::decode(&*bytes).map_err(|e| unread(&e))
+}
+
+/// How often a message has a field, as far as it can be read.
+fn count_of(field: u32, mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let Ok((tag, kind)) = decode_key(&mut bytes) else { break };
+        count += usize::from(tag == field);
+        if skip_field(kind, tag, &mut bytes, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    count
 }
 
 #[cfg(test)]
@@ -215,6 +243,22 @@ mod tests {
     use super::*;
     use crate::module::notes::Notes;
     use crate::module::settings::ModuleLimits;
+
+    #[test]
+    fn modules_are_counted_before_they_are_unfolded() {
+        let named = |name: &str| proto::ModuleDeclaration { name: name.to_owned(), ..Default::default() };
+        let request = |count: usize| proto::RegisterRequest {
+            namespace: "n".to_owned(),
+            modules: (0..count).map(|_| named("m")).collect(),
+            protocol_version: 1,
+            ..proto::RegisterRequest::default()
+        };
+        let read = |count: usize| decoded(Encoded::new(&request(count)));
+        assert_eq!(read(MODULES_MAX).map(|r| r.modules.len()).map_err(|e| e.code()), Ok(MODULES_MAX));
+        assert!(read(MODULES_MAX + 1).is_err_and(|e| e.message().contains("at most 1000 modules")));
+        // What cannot be read is not counted to its end.
+        assert_eq!(count_of(MODULES_FIELD, &[2 << 3 | 2, 0, 2 << 3 | 2, 9, 1]), 2);
+    }
 
     #[test]
     fn a_heartbeat_of_a_connection_that_is_gone_is_not_acknowledged() {

@@ -32,6 +32,18 @@ impl<M: Message + Default> Encoded<M> {
         }
     }
 
+    /// As it has come.
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>> {
+        match self.bytes {
+            Bytes::Received(mut reader) => {
+                let mut bytes = Vec::with_capacity(reader.len());
+                reader.read_to_end(&mut bytes).map_err(|e| Error::Codec(Box::new(e)))?;
+                Ok(bytes)
+            }
+            Bytes::ToSend(bytes) => Ok(bytes),
+        }
+    }
+
     pub(crate) fn decode(self) -> Result<M> {
         match self.bytes {
             Bytes::Received(reader) => decode(reader),

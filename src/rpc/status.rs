@@ -75,6 +75,8 @@ pub(crate) fn of(error: &Error) -> RpcStatus {
         Code::NotFound => RpcStatusCode::NOT_FOUND,
         Code::TimedOut => RpcStatusCode::DEADLINE_EXCEEDED,
         Code::Refused if error.reason == ADMIN_ONLY => RpcStatusCode::PERMISSION_DENIED,
+        // Too much is under way, and it may be asked again.
+        Code::Refused if error.reason == "busy" => RpcStatusCode::RESOURCE_EXHAUSTED,
         Code::Refused | Code::No | Code::CannotExecute | Code::ProgramNotFound => {
             RpcStatusCode::FAILED_PRECONDITION
         }
@@ -190,6 +192,13 @@ pub(crate) fn error(status: &RpcStatus) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_busy_is_exhausted() {
+        let sent = Error::new(Code::Refused, "too many calls").reason("busy");
+        let status = of(&sent);
+        assert_eq!((status.code(), error(&status)), (RpcStatusCode::RESOURCE_EXHAUSTED, sent));
+    }
 
     #[test]
     fn every_code_comes_back_with_its_hint() {

@@ -19,7 +19,7 @@ const THREADS_MAX: usize = 50;
 const ID_LEN: usize = 36;
 
 /// A provider whose control stream is acknowledged, as bare frames.
-fn provider(address: &str, namespace: &str, executor: &str) -> TcpStream {
+pub fn provider(address: &str, namespace: &str, executor: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).expect("it listens");
     socket.set_read_timeout(Some(LATER)).expect("a limit is set");
     socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("it is read");

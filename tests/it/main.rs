@@ -106,6 +106,8 @@ mod i_expected;
 #[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]
+mod i_hostile;
+#[cfg(feature = "gateway")]
 mod i_intruders;
 #[cfg(feature = "gateway")]
 mod i_linear;
@@ -134,12 +136,12 @@ mod i_sdk;
 #[cfg(feature = "gateway")]
 mod i_shutdown;
 #[cfg(feature = "gateway")]
+mod i_soak;
+#[cfg(feature = "gateway")]
 mod i_streams;
 #[cfg(feature = "gateway")]
 mod i_tls;
 mod j_apply;
-mod i_soak;
-#[cfg(feature = "gateway")]
 mod j_config;
 mod j_declared;
 mod j_example;
