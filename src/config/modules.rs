@@ -11,9 +11,10 @@ use crate::config::grpc::files;
 use crate::config::section::Section;
 use crate::module::executor::ExecutorAddress;
 use crate::module::names::{check_module, check_namespace};
-use crate::module::settings::{Elsewhere, ModuleLimits, ModuleSettings};
+use crate::module::settings::{BEATS_PER_TIMEOUT, Elsewhere, ModuleLimits, ModuleSettings};
 use crate::tls::material::Files;
 use crate::wire::error::Error;
+use crate::wire::values::duration_text;
 
 /// What the variables are called that stand for keys.
 const VARIABLE_PREFIX: &str = "CONSTELLATION_PROVIDER_";
@@ -62,12 +63,24 @@ fn read_with(
     };
     let heartbeat_timeout = time("heartbeat_timeout", "HEARTBEAT_TIMEOUT", or.heartbeat_timeout)?;
     let control_timeout = time("control_timeout", "CONTROL_PLANE_TIMEOUT", or.control_timeout)?;
+    let at_most = heartbeat_timeout / BEATS_PER_TIMEOUT;
+    let default = or.heartbeat_interval.min(at_most);
+    let heartbeat_interval = time("heartbeat_interval", "HEARTBEAT_INTERVAL", default)?;
     let report_interval = time("report_interval", "REPORT_INTERVAL", or.report_interval)?;
     let reserved = match section.texts_of("reserved")? {
         Some(all) => all.into_iter().map(|text| text.value.into_owned()).collect(),
         None => variables.read("reserved", "RESERVED_NS", names).unwrap_or(or.reserved),
     };
+    if heartbeat_interval > at_most {
+        let e = format!(
+            "'heartbeat_interval' is {}, and {BEATS_PER_TIMEOUT} are to fit into 'heartbeat_timeout', {}",
+            duration_text(heartbeat_interval),
+            duration_text(heartbeat_timeout)
+        );
+        return Err(section.error(&e).hint("make the one shorter or the other longer"));
+    }
     let limits = ModuleLimits {
+        heartbeat_interval,
         heartbeat_timeout,
         control_timeout,
         report_interval,
@@ -199,6 +212,7 @@ mod tests {
         let settings = parsed(
             "[modules]
             listen = '127.0.0.1:9090'
+            heartbeat_interval = '200ms'
             heartbeat_timeout = '1s'
             control_timeout = '2s'
             report_interval = '3s'
@@ -217,6 +231,7 @@ mod tests {
             'ml.vision' = ['host.example', 'uri:x']",
         );
         let limits = ModuleLimits {
+            heartbeat_interval: Duration::from_millis(200),
             heartbeat_timeout: Duration::from_secs(1),
             control_timeout: Duration::from_secs(2),
             report_interval: Duration::from_secs(3),
@@ -255,6 +270,7 @@ mod tests {
         assert_eq!(settings.listen, Some(([127, 0, 0, 1], 9090).into()));
         let times = [limits.heartbeat_timeout, limits.control_timeout, limits.report_interval];
         assert_eq!(times.map(|time| time.as_secs()), [15, 30, 30]);
+        assert_eq!(limits.heartbeat_interval.as_secs(), 5);
         assert_eq!(limits.reserved, ["stdlib"]);
     }
 
@@ -262,7 +278,8 @@ mod tests {
     fn a_key_that_is_not_there_reads_its_variable() {
         let variables = [
             ("PORT", "9999"),
-            ("HEARTBEAT_TIMEOUT", "1"),
+            ("HEARTBEAT_INTERVAL", "1"),
+            ("HEARTBEAT_TIMEOUT", "4"),
             ("CONTROL_PLANE_TIMEOUT", "2"),
             ("REPORT_INTERVAL", "3"),
             ("RESERVED_NS", "stdlib, ours"),
@@ -271,19 +288,30 @@ mod tests {
         let limits = &settings.limits;
         assert_eq!(settings.listen, Some(([127, 0, 0, 1], 9999).into()));
         let times = [limits.heartbeat_timeout, limits.control_timeout, limits.report_interval];
-        assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3]);
+        assert_eq!(times.map(|time| time.as_secs()), [4, 2, 3]);
+        assert_eq!(limits.heartbeat_interval.as_secs(), 1);
         assert_eq!(limits.reserved, ["stdlib", "ours"]);
-        let from = "'heartbeat_timeout' of [modules] is 1, from CONSTELLATION_PROVIDER_HEARTBEAT_TIMEOUT";
-        assert!(settings.notices.len() == 5 && settings.notices.iter().any(|notice| notice == from));
+        let from = "'heartbeat_timeout' of [modules] is 4, from CONSTELLATION_PROVIDER_HEARTBEAT_TIMEOUT";
+        assert!(settings.notices.len() == 6 && settings.notices.iter().any(|notice| notice == from));
         // The file comes first, and what cannot be read is none.
         let settings = parsed_with("[modules]\nlisten = '127.0.0.1:1'\nheartbeat_timeout = '9s'", &variables);
         assert_eq!(settings.listen, Some(([127, 0, 0, 1], 1).into()));
-        assert_eq!((settings.limits.heartbeat_timeout.as_secs(), settings.notices.len()), (9, 3));
+        assert_eq!((settings.limits.heartbeat_timeout.as_secs(), settings.notices.len()), (9, 4));
         for bad in ["abc", "-1", "0", "1.5", "99999999"] {
             let settings = parsed_with("[modules]", &[("HEARTBEAT_TIMEOUT", bad)]);
             assert_eq!(settings.limits, ModuleLimits::default());
             assert!(settings.notices[0].contains("cannot be read"), "{:?}", settings.notices);
         }
+    }
+
+    #[test]
+    fn three_heartbeats_fit_into_what_one_may_be_late() {
+        let fits = |text: &str| parsed(&format!("[modules]\n{text}"));
+        let limits = fits("heartbeat_timeout = '2s'").unwrap().limits;
+        assert_eq!(limits.heartbeat_interval, Duration::from_secs(2) / 3);
+        let e = fits("heartbeat_timeout = '2s'\nheartbeat_interval = '1s'").unwrap_err();
+        assert!(e.message.contains("3 are to fit into 'heartbeat_timeout', 2s"), "{e:?}");
+        assert!(fits("heartbeat_timeout = '3s'\nheartbeat_interval = '1s'").is_ok());
     }
 
     #[test]

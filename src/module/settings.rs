@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::tls::material::Files;
 use crate::wire::time::millis;
 
-/// How often an executor that does not answer is probed in the time that it has to answer again.
-const PROBES_PER_TIMEOUT: u64 = 5;
+/// How many heartbeats at least fit into the time that one may be late.
+pub const BEATS_PER_TIMEOUT: u32 = 3;
 
 /// Settings of the module plane; without an address there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,10 @@ pub struct ModuleSettings {
 /// How long providers may be silent, and what they may not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleLimits {
-    /// Between two heartbeats.
+    /// Between two heartbeats, as providers are to send them; executors that have to be watched are probed
+    /// as often.
+    pub heartbeat_interval: Duration,
+    /// The most between two heartbeats.
     pub heartbeat_timeout: Duration,
     /// Between a registration and its control stream.
     pub control_timeout: Duration,
@@ -58,13 +61,14 @@ pub struct Elsewhere {
 impl ModuleLimits {
     /// How long until an executor that has to be watched is probed again.
     pub fn probe_interval_ms(&self) -> u64 {
-        millis(self.heartbeat_timeout) / PROBES_PER_TIMEOUT
+        millis(self.heartbeat_interval)
     }
 }
 
 impl Default for ModuleLimits {
     fn default() -> Self {
         Self {
+            heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(15),
             control_timeout: Duration::from_secs(30),
             report_interval: Duration::from_secs(30),
