@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::module::executors::ExecuteFailure;
@@ -28,14 +28,22 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
         shared.with(|plane| plane.module(&order.name)).ok_or_else(|| none(&order.name, NoMember::Unknown))?;
     // Members of a group have the same types, so this is done once.
     let input = tagged_input(&order.input, &module.input);
-    let input = input.map_err(|why| Failure::Input(why).error(order))?.to_string().into_bytes();
+    let input = input.map_err(|why| Failure::Input(why).error(order))?;
+    let (_, name) = order.name.rsplit_once('.').unwrap_or(("", &order.name));
+    let mut request = ExecuteRequest {
+        module_name: name.to_owned(),
+        input_data: input.to_string().into_bytes(),
+        execution_id: String::new(),
+        metadata: order.metadata.iter().cloned().collect(),
+    };
     let mut tried: Vec<String> = Vec::new();
     loop {
         let member = shared.member(&order.name, &tried, deadline).map_err(|why| none(&order.name, why))?;
         let (id, begun) = (member.id.clone(), clock::now_ns());
         // It may have waited for its turn, or another member may have had the most of its time.
         let left_ms = deadline.saturating_sub(clock::now_ms());
-        let result = execute(shared, &member, order, input.clone(), left_ms)
+        request.execution_id = Uuid::new_v4().to_string();
+        let result = execute(shared, &member, &request, left_ms)
             .and_then(|output| shown(&output, &module, order.tagged));
         shared.done(member, ended(&result, left_ms, begun));
         match result {
@@ -74,37 +82,30 @@ fn ended(result: &Result<Vec<u8>, Failure>, left_ms: u64, begun_ns: u64) -> Ende
 fn execute(
     shared: &Shared,
     member: &Member,
-    order: &ModuleOrder,
-    input_data: Vec<u8>,
+    request: &ExecuteRequest,
     left_ms: u64,
 ) -> Result<Vec<u8>, Failure> {
-    let request = ExecuteRequest {
-        module_name: member.name.clone(),
-        input_data,
-        execution_id: Uuid::new_v4().to_string(),
-        metadata: order.metadata.iter().cloned().collect(),
-    };
     if left_ms == 0 {
         return Err(Failure::Execute(ExecuteFailure::Deadline));
     }
     let left = Duration::from_millis(left_ms);
-    shared.executors.execute(&member.id, &member.executor, &request, left).map_err(Failure::Execute)
+    shared.executors.execute(&member.id, &member.executor, request, left).map_err(Failure::Execute)
 }
 
 /// What is given back of an output that is of the module's type.
 fn shown(output: &[u8], module: &Module, tagged: bool) -> Result<Vec<u8>, Failure> {
     let output: Value = serde_json::from_slice(output).map_err(|e| Failure::Output(e.to_string()))?;
-    let plain = value::to_plain(&output, &module.output).map_err(Failure::Output)?;
-    let shown = if tagged { output } else { plain };
-    Ok(shown.to_string().into_bytes())
+    let shown = tagged.then(|| output.clone());
+    let plain = value::to_plain(output, &module.output).map_err(Failure::Output)?;
+    Ok(shown.unwrap_or(plain).to_string().into_bytes())
 }
 
 /// The input as executors take it: a record of the parameters. What is no record is the one called `input`.
 fn tagged_input(input: &[u8], of: &Type) -> Result<Value, String> {
     let input: Value = serde_json::from_slice(input).map_err(|e| format!("it is no JSON: {e}"))?;
     match of {
-        Type::Record(_) => value::to_tagged(&input, of),
-        _ => value::to_tagged(&json!({ "input": input }), &Type::Record(of.parameters())),
+        Type::Record(_) => value::to_tagged(input, of),
+        _ => value::to_tagged(value::object([("input", input)]), &Type::Record(of.parameters())),
     }
 }
 

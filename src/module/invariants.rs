@@ -113,9 +113,9 @@ proptest! {
 
     #[test]
     fn cvalue_serialization_round_trip_fidelity((of, value) in typed()) {
-        let bytes = to_tagged(&value, &of).unwrap().to_string();
+        let bytes = to_tagged(value.clone(), &of).unwrap().to_string();
         let tagged: Value = serde_json::from_str(&bytes).unwrap();
-        prop_assert_eq!(to_plain(&tagged, &of), Ok(value));
+        prop_assert_eq!(to_plain(tagged, &of), Ok(value));
     }
 }
 

@@ -40,7 +40,7 @@ use crate::table::Table;
 const SERVICES: u32 = 200;
 
 /// The groups, by the words that select them. Without a word all of them run.
-const GROUPS: [&str; 12] = [
+const GROUPS: [&str; 13] = [
     "starts",
     "idle",
     "commands",
@@ -53,6 +53,7 @@ const GROUPS: [&str; 12] = [
     "grpc",
     "providers",
     "registry",
+    "modules",
 ];
 
 fn main() -> ExitCode {
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ["tell", report, tag] => programs::tell(report, tag),
         ["echo", socket] => programs::echo(socket),
         ["sweep", dir] => sweep::sweep(dir),
+        ["module", addresses] => grpc::module(addresses),
         ["grpc-echo"] => grpc::echo(),
         ["grpc-idle", address, certificates, count] => grpc::idle(address, certificates, count),
         ["grpc-attack", kind, address, certificates] => grpc::attack(kind, address, certificates),
@@ -143,6 +145,9 @@ fn run(args: &[&str]) -> Outcome {
     }
     if wanted("registry") {
         take("registry", grpc::measure_registry(dir, &mut table), &mut table);
+    }
+    if wanted("modules") {
+        take("modules", grpc::measure_modules(dir, &mut table), &mut table);
     }
     println!("{}", table.summary());
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }

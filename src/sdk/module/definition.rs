@@ -141,9 +141,7 @@ impl Module {
         let value = (self.execute)(plain, call)?;
         let value =
             if value.is_null() && *output == Type::Record(BTreeMap::new()) { json!({}) } else { value };
-        serializer
-            .write(&value, output)
-            .map_err(|why| Failure::new(format!("the output does not fit: {why}")))
+        serializer.write(value, output).map_err(|why| Failure::new(format!("the output does not fit: {why}")))
     }
 }
 
@@ -164,11 +162,11 @@ mod tests {
     fn plain(module: &Module, input: &Value) -> Result<Value, Failure> {
         let (of, output) = module.types.clone().unwrap();
         let input = match of {
-            Type::Record(_) => value::to_tagged(input, &of).unwrap(),
-            _ => value::to_tagged(&json!({ "input": input }), &Type::Record(of.parameters())).unwrap(),
+            Type::Record(_) => value::to_tagged(input.clone(), &of).unwrap(),
+            _ => value::to_tagged(json!({ "input": input }), &Type::Record(of.parameters())).unwrap(),
         };
         let tagged = module.run(&TaggedJson, input.to_string().as_bytes(), &Call::default())?;
-        Ok(value::to_plain(&serde_json::from_slice(&tagged).unwrap(), &output).unwrap())
+        Ok(value::to_plain(serde_json::from_slice(&tagged).unwrap(), &output).unwrap())
     }
 
     #[test]

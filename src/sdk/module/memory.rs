@@ -100,8 +100,8 @@ impl Memory {
         let none = || Failure { code: "MODULE_NOT_FOUND", message: format!("Module not found: {name}") };
         let (module, execute) = self.find(name).ok_or_else(none)?;
         let parameters = match &module.input {
-            of @ Type::Record(_) => self.serializer.write(input, of),
-            of => self.serializer.write(&json!({ "input": input }), &Type::Record(of.parameters())),
+            of @ Type::Record(_) => self.serializer.write(input.clone(), of),
+            of => self.serializer.write(json!({ "input": input }), &Type::Record(of.parameters())),
         };
         let given = parameters.map_err(Failure::of_input)?;
         let output = execute.execute(&module.name, &given, &Call::default())?;
@@ -346,7 +346,7 @@ mod tests {
     struct Plain;
 
     impl Serializer for Plain {
-        fn write(&self, value: &Value, _: &Type) -> Result<Vec<u8>, String> {
+        fn write(&self, value: Value, _: &Type) -> Result<Vec<u8>, String> {
             Ok(value.to_string().into_bytes())
         }
 

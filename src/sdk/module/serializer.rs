@@ -8,7 +8,7 @@ use crate::sdk::module::value;
 /// Values of modules as bytes, and back. Values are plain JSON, as `docs/modules.md` has it.
 pub trait Serializer: Send + Sync + 'static {
     /// The bytes of a value of this type; an error names the place that does not fit.
-    fn write(&self, value: &Value, of: &Type) -> Result<Vec<u8>, String>;
+    fn write(&self, value: Value, of: &Type) -> Result<Vec<u8>, String>;
 
     /// The value of this type that the bytes have.
     fn read(&self, bytes: &[u8], of: &Type) -> Result<Value, String>;
@@ -19,12 +19,12 @@ pub trait Serializer: Send + Sync + 'static {
 pub struct TaggedJson;
 
 impl Serializer for TaggedJson {
-    fn write(&self, value: &Value, of: &Type) -> Result<Vec<u8>, String> {
+    fn write(&self, value: Value, of: &Type) -> Result<Vec<u8>, String> {
         value::to_tagged(value, of).map(|tagged| tagged.to_string().into_bytes())
     }
 
     fn read(&self, bytes: &[u8], of: &Type) -> Result<Value, String> {
         let tagged = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        value::to_plain(&tagged, of)
+        value::to_plain(tagged, of)
     }
 }

@@ -46,121 +46,146 @@ fn variants_of(variants: &[Type]) -> Map<String, Value> {
     variants.iter().enumerate().map(|(n, t)| (format!("variant{n}"), tagged_type(t))).collect()
 }
 
-/// A plain value with tags, for an executor.
-pub(crate) fn to_tagged(value: &Value, of: &Type) -> Result<Value, Misfit> {
-    tag(value, of, "")
+/// An object of what is there: values may be large, and are not copied.
+pub(crate) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn tag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
-    let not = |what: &str| misfit(path, &format!("it is {}, not {what}", kind(value)));
+/// A plain value with tags, for an executor.
+pub(crate) fn to_tagged(mut value: Value, of: &Type) -> Result<Value, Misfit> {
+    tag(&mut value, of, "")
+}
+
+/// Takes out of the value what is large.
+fn tag(value: &mut Value, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let kind = kind(value);
+    let not = |what: &str| misfit(path, &format!("it is {kind}, not {what}"));
+    let tagged = |tag: &str, value: Value| object([("tag", tag.into()), ("value", value)]);
     Ok(match of {
-        Type::String => json!({ "tag": "CString", "value": value.as_str().ok_or_else(|| not("a string"))? }),
-        Type::Int => {
-            json!({ "tag": "CInt", "value": whole(value).ok_or_else(|| not("a whole number of 64 bits"))? })
-        }
-        Type::Float => json!({ "tag": "CFloat", "value": finite(value).ok_or_else(|| not("a number"))? }),
-        Type::Bool => json!({ "tag": "CBoolean", "value": value.as_bool().ok_or_else(|| not("a boolean"))? }),
+        Type::String => match value {
+            Value::String(text) => tagged("CString", std::mem::take(text).into()),
+            _ => return Err(not("a string")),
+        },
+        Type::Int => tagged("CInt", whole(value).ok_or_else(|| not("a whole number of 64 bits"))?.into()),
+        Type::Float => tagged("CFloat", Value::Number(finite(value).ok_or_else(|| not("a number"))?)),
+        Type::Bool => tagged("CBoolean", value.as_bool().ok_or_else(|| not("a boolean"))?.into()),
         Type::Record(fields) => {
-            let object = value.as_object().ok_or_else(|| not("an object"))?;
-            if let Some(name) = object.keys().find(|name| !fields.contains_key(*name)) {
+            let object_of = value.as_object_mut().ok_or_else(|| not("an object"))?;
+            if let Some(name) = object_of.keys().find(|name| !fields.contains_key(*name)) {
                 return Err(misfit(&field(path, name), "there is no such field"));
             }
-            let mut tagged = Map::new();
+            let mut inner = Map::new();
             for (name, t) in fields {
-                let value = match (object.get(name), t) {
+                let value = match (object_of.get_mut(name), t) {
                     (Some(value), _) => value,
-                    (None, Type::Option(_)) => &Value::Null,
+                    (None, Type::Option(_)) => &mut Value::Null,
                     (None, _) => return Err(misfit(&field(path, name), "it is missing")),
                 };
-                tagged.insert(name.clone(), tag(value, t, &field(path, name))?);
+                inner.insert(name.clone(), tag(value, t, &field(path, name))?);
             }
             let structure = tagged_type(of)["structure"].take();
-            json!({ "tag": "CProduct", "value": tagged, "structure": structure })
+            object([("tag", "CProduct".into()), ("value", inner.into()), ("structure", structure)])
         }
         Type::List(t) => {
-            let all = value.as_array().ok_or_else(|| not("an array"))?.iter().enumerate();
-            let tagged =
+            let all = value.as_array_mut().ok_or_else(|| not("an array"))?.iter_mut().enumerate();
+            let inner =
                 all.map(|(n, value)| tag(value, t, &element(path, n))).collect::<Result<Vec<_>, _>>()?;
-            json!({ "tag": "CList", "value": tagged, "subtype": tagged_type(t) })
+            object([("tag", "CList".into()), ("value", inner.into()), ("subtype", tagged_type(t))])
         }
         Type::Map(key, t) => {
-            let pairs = tag_pairs(value, key, t, path)?;
-            json!({ "tag": "CMap", "value": pairs, "keysType": tagged_type(key), "valuesType": tagged_type(t) })
+            let pairs = tag_pairs(value, key, t, path)?.into();
+            let types = (tagged_type(key), tagged_type(t));
+            object([("tag", "CMap".into()), ("value", pairs), ("keysType", types.0), ("valuesType", types.1)])
         }
         Type::Union(variants) => {
             let names = (0..variants.len()).map(|n| format!("variant{n}"));
-            let object = value.as_object().filter(|object| object.len() == 1);
-            let chosen = object.and_then(|object| {
-                let (name, value) = object.iter().next()?;
+            let only = value.as_object_mut().filter(|object| object.len() == 1);
+            let chosen = only.and_then(|object| {
+                let (name, value) = object.iter_mut().next()?;
                 names.zip(variants).find(|(variant, _)| variant == name).map(|(name, t)| (name, t, value))
             });
             let last = variants.len() - 1;
             let (name, t, value) =
                 chosen.ok_or_else(|| not(&format!("an object with one of variant0 to variant{last}")))?;
             let inner = tag(value, t, &field(path, &name))?;
-            json!({ "tag": "CUnion", "value": inner, "structure": variants_of(variants), "unionTag": name })
+            let structure = variants_of(variants).into();
+            let tag = ("tag", "CUnion".into());
+            object([tag, ("value", inner), ("structure", structure), ("unionTag", name.into())])
         }
-        Type::Option(t) if value.is_null() => json!({ "tag": "CNone", "innerType": tagged_type(t) }),
+        Type::Option(t) if value.is_null() => {
+            object([("tag", "CNone".into()), ("innerType", tagged_type(t))])
+        }
         Type::Option(t) => {
-            json!({ "tag": "CSome", "value": tag(value, t, path)?, "innerType": tagged_type(t) })
+            let inner = tag(value, t, path)?;
+            object([("tag", "CSome".into()), ("value", inner), ("innerType", tagged_type(t))])
         }
     })
 }
 
 /// Pairs of a map: of an object where the keys are text, of an array of arrays of two else.
-fn tag_pairs(value: &Value, key: &Type, of: &Type, path: &str) -> Result<Vec<Value>, Misfit> {
+fn tag_pairs(value: &mut Value, key: &Type, of: &Type, path: &str) -> Result<Vec<Value>, Misfit> {
+    let kind = kind(value);
     if *key == Type::String {
-        let not = || misfit(path, &format!("it is {}, not an object", kind(value)));
-        let pairs = value.as_object().ok_or_else(not)?.iter().map(|(name, value)| {
+        let not = || misfit(path, &format!("it is {kind}, not an object"));
+        let pairs = value.as_object_mut().ok_or_else(not)?.iter_mut().map(|(name, value)| {
             let value = tag(value, of, &field(path, name))?;
-            Ok(json!({ "key": { "tag": "CString", "value": name }, "value": value }))
+            let key = object([("tag", "CString".into()), ("value", name.clone().into())]);
+            Ok(object([("key", key), ("value", value)]))
         });
         return pairs.collect();
     }
-    let not = || misfit(path, &format!("it is {}, not an array of pairs", kind(value)));
-    let pairs = value.as_array().ok_or_else(not)?.iter().enumerate().map(|(n, pair)| {
+    let not = || misfit(path, &format!("it is {kind}, not an array of pairs"));
+    let pairs = value.as_array_mut().ok_or_else(not)?.iter_mut().enumerate().map(|(n, pair)| {
         let path = element(path, n);
-        let [k, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default() else {
+        let Some([k, value]) = pair.as_array_mut().map(Vec::as_mut_slice) else {
             return Err(misfit(&path, "it is no array of a key and a value"));
         };
-        Ok(json!({ "key": tag(k, key, &element(&path, 0))?, "value": tag(value, of, &element(&path, 1))? }))
+        let key = tag(k, key, &element(&path, 0))?;
+        Ok(object([("key", key), ("value", tag(value, of, &element(&path, 1))?)]))
     });
     pairs.collect()
 }
 
 /// The plain form of a value with tags, if it is of this type.
-pub(crate) fn to_plain(value: &Value, of: &Type) -> Result<Value, Misfit> {
-    untag(value, of, "")
+pub(crate) fn to_plain(mut value: Value, of: &Type) -> Result<Value, Misfit> {
+    untag(&mut value, of, "")
 }
 
-fn untag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
-    let tag = value["tag"].as_str().ok_or_else(|| misfit(path, "it is no object with a tag"))?;
-    let inner = &value["value"];
-    let not = |what: &str| misfit(path, &format!("it is a {tag:.20}, not {what}"));
-    Ok(match (of, tag) {
-        (Type::String, "CString") => inner.as_str().ok_or_else(|| not("text"))?.into(),
+/// Takes out of the value what is large.
+fn untag(value: &mut Value, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let mut nothing = Value::Null;
+    let known = value["tag"].as_str().ok_or_else(|| misfit(path, "it is no object with a tag"))?;
+    let tag = format!("{known:.20}");
+    let not = |what: &str| misfit(path, &format!("it is a {tag}, not {what}"));
+    let inner = value.get_mut("value").unwrap_or(&mut nothing);
+    Ok(match (of, &*tag) {
+        (Type::String, "CString") => match inner {
+            Value::String(text) => std::mem::take(text).into(),
+            _ => return Err(not("text")),
+        },
         (Type::Int, "CInt") => whole(inner).ok_or_else(|| not("a whole number of 64 bits"))?.into(),
         (Type::Float, "CFloat") => finite(inner).map(Value::Number).ok_or_else(|| not("a finite number"))?,
         (Type::Bool, "CBoolean") => inner.as_bool().ok_or_else(|| not("a boolean"))?.into(),
         (Type::Record(fields), "CProduct") => {
-            let object = inner.as_object().ok_or_else(|| not("fields"))?;
+            let object = inner.as_object_mut().ok_or_else(|| not("fields"))?;
             if let Some(name) = object.keys().find(|name| !fields.contains_key(*name)) {
                 return Err(misfit(&field(path, name), "the type has no such field"));
             }
             let plain = fields.iter().map(|(name, t)| {
                 let path = field(path, name);
-                let value = object.get(name).ok_or_else(|| misfit(&path, "it is missing"))?;
+                let value = object.get_mut(name).ok_or_else(|| misfit(&path, "it is missing"))?;
                 Ok((name.clone(), untag(value, t, &path)?))
             });
             Value::Object(plain.collect::<Result<_, Misfit>>()?)
         }
         (Type::List(t), "CList") => {
-            let all = inner.as_array().ok_or_else(|| not("elements"))?.iter().enumerate();
+            let all = inner.as_array_mut().ok_or_else(|| not("elements"))?.iter_mut().enumerate();
             Value::Array(all.map(|(n, value)| untag(value, t, &element(path, n))).collect::<Result<_, _>>()?)
         }
         (Type::Map(key, t), "CMap") => untag_pairs(inner, key, t, path)?,
         (Type::Union(variants), "CUnion") => {
             let name = value["unionTag"].as_str().ok_or_else(|| not("a union with a unionTag"))?;
+            let inner = &value["value"];
             if value["structure"].get(name).is_none() {
                 return Err(misfit(path, "its unionTag is not in its structure"));
             }
@@ -169,9 +194,12 @@ fn untag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
             let ours = name.strip_prefix("variant").and_then(|n| n.parse().ok());
             let ours = ours.filter(|n| *n < variants.len());
             let order = ours.into_iter().chain((0..variants.len()).filter(|n| Some(*n) != ours));
-            let fitting = order.into_iter().find_map(|n| Some((n, untag(inner, &variants[n], path).ok()?)));
+            let fitting = order.into_iter().find_map(|n| {
+                // One that does not fit may have taken something out.
+                Some((n, untag(&mut inner.clone(), &variants[n], path).ok()?))
+            });
             let (n, plain) = fitting.ok_or_else(|| misfit(path, "it is of none of the union's types"))?;
-            json!({ format!("variant{n}"): plain })
+            object([(&*format!("variant{n}"), plain)])
         }
         (Type::Option(_), "CNone") => Value::Null,
         (Type::Option(t), "CSome") => untag(inner, t, path)?,
@@ -179,15 +207,16 @@ fn untag(value: &Value, of: &Type, path: &str) -> Result<Value, Misfit> {
     })
 }
 
-fn untag_pairs(pairs: &Value, key: &Type, of: &Type, path: &str) -> Result<Value, Misfit> {
-    let pairs =
-        pairs.as_array().ok_or_else(|| misfit(path, "a map is an array of pairs"))?.iter().enumerate();
+fn untag_pairs(pairs: &mut Value, key: &Type, of: &Type, path: &str) -> Result<Value, Misfit> {
+    let pairs = pairs.as_array_mut().ok_or_else(|| misfit(path, "a map is an array of pairs"))?;
+    let pairs = pairs.iter_mut().enumerate();
     let plain = pairs.map(|(n, pair)| {
         let path = element(path, n);
-        Ok((
-            untag(&pair["key"], key, &field(&path, "key"))?,
-            untag(&pair["value"], of, &field(&path, "value"))?,
-        ))
+        let mut part = |name: &str, of: &Type| {
+            let mut nothing = Value::Null;
+            untag(pair.get_mut(name).unwrap_or(&mut nothing), of, &field(&path, name))
+        };
+        Ok((part("key", key)?, part("value", of)?))
     });
     let plain = plain.collect::<Result<Vec<_>, Misfit>>()?;
     if *key != Type::String {
@@ -259,8 +288,9 @@ mod tests {
             (json!({ "variant1": 7 }), Type::Union(vec![Type::String, Type::Int])),
             (json!(7), option),
         ] {
-            let tagged = to_tagged(&value, &of).unwrap_or_else(|why| panic!("{value}: {why}"));
-            assert_eq!(to_plain(&tagged, &of), Ok(value), "{tagged}");
+            let tagged = to_tagged(value.clone(), &of).unwrap_or_else(|why| panic!("{value}: {why}"));
+            let shown = tagged.to_string();
+            assert_eq!(to_plain(tagged, &of), Ok(value), "{shown}");
         }
     }
 
@@ -268,7 +298,7 @@ mod tests {
     fn the_tagged_form_is_that_of_existing_executors() {
         let of = record(&[("a", Type::Int), ("o", Type::Option(Box::new(Type::String)))]);
         assert_eq!(
-            to_tagged(&json!({ "a": 6 }), &of).unwrap(),
+            to_tagged(json!({ "a": 6 }), &of).unwrap(),
             json!({
                 "tag": "CProduct",
                 "value": {
@@ -297,7 +327,7 @@ mod tests {
             (json!({ "ports": [{ "number": 18_446_744_073_709_551_615_u64 }] }), "not a whole"),
             (json!(1), "it is a number, not an object"),
         ] {
-            let found = to_tagged(&value, &ports).unwrap_err();
+            let found = to_tagged(value, &ports).unwrap_err();
             assert!(found.starts_with(why) || found.contains(why), "{found}");
         }
         let tagged = |value: Value| json!({ "tag": "CList", "value": [value], "subtype": { "tag": "CInt" } });
@@ -307,14 +337,14 @@ mod tests {
             (json!({ "tag": "CInt", "value": 1e21 }), "not a whole number"),
             (json!(5), "[0]: it is no object with a tag"),
         ] {
-            let found = to_plain(&tagged(value), &list(Type::Int)).unwrap_err();
+            let found = to_plain(tagged(value), &list(Type::Int)).unwrap_err();
             assert!(found.contains(why), "{found}");
         }
     }
 
     #[test]
     fn what_existing_sdks_write_is_read() {
-        let read = |value: Value, of: Type| to_plain(&value, &of);
+        let read = |value: Value, of: Type| to_plain(value, &of);
         assert_eq!(read(json!({ "tag": "CFloat", "value": 1 }), Type::Float), Ok(json!(1)));
         assert_eq!(read(json!({ "tag": "CInt", "value": 1.0 }), Type::Int), Ok(json!(1)));
         let union = json!({

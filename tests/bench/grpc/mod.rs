@@ -5,6 +5,7 @@ mod attack;
 mod calls;
 mod client;
 mod crowd;
+mod modules;
 mod providers;
 mod raw;
 mod registry;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 pub use crate::grpc::attack::attack;
 pub use crate::grpc::crowd::idle;
+pub use crate::grpc::modules::{measure as measure_modules, module};
 pub use crate::grpc::providers::{PROVIDER, measure as measure_providers, provide};
 pub use crate::grpc::registry::measure as measure_registry;
 pub use crate::grpc::server::echo;

@@ -22,7 +22,7 @@ pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 /// CANCEL, as the payload of RST_STREAM.
 pub const CANCEL: [u8; 4] = [0, 0, 0, 8];
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long an end may say nothing in the middle of something.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
