@@ -32,7 +32,7 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
     let (_, name) = order.name.rsplit_once('.').unwrap_or(("", &order.name));
     let mut request = ExecuteRequest {
         module_name: name.to_owned(),
-        input_data: input.to_string().into_bytes(),
+        input_data: input,
         execution_id: String::new(),
         metadata: order.metadata.iter().cloned().collect(),
     };
@@ -94,19 +94,23 @@ fn execute(
 
 /// What is given back of an output that is of the module's type.
 fn shown(output: &[u8], module: &Module, tagged: bool) -> Result<Vec<u8>, Failure> {
-    let output: Value = serde_json::from_slice(output).map_err(|e| Failure::Output(e.to_string()))?;
-    let shown = tagged.then(|| output.clone());
-    let plain = value::to_plain(output, &module.output).map_err(Failure::Output)?;
-    Ok(shown.unwrap_or(plain).to_string().into_bytes())
+    let shown = |output: Value| {
+        let whole = tagged.then(|| output.to_string());
+        let plain = value::to_plain(output, &module.output)?;
+        Ok(whole.unwrap_or_else(|| plain.to_string()).into_bytes())
+    };
+    value::read(output, shown).map_err(Failure::Output)
 }
 
 /// The input as executors take it: a record of the parameters. What is no record is the one called `input`.
-fn tagged_input(input: &[u8], of: &Type) -> Result<Value, String> {
-    let input: Value = serde_json::from_slice(input).map_err(|e| format!("it is no JSON: {e}"))?;
-    match of {
-        Type::Record(_) => value::to_tagged(input, of),
-        _ => value::to_tagged(value::object([("input", input)]), &Type::Record(of.parameters())),
-    }
+fn tagged_input(input: &[u8], of: &Type) -> Result<Vec<u8>, String> {
+    value::read(input, |input| {
+        let tagged = match of {
+            Type::Record(_) => value::to_tagged(input, of),
+            _ => value::to_tagged(value::object([("input", input)]), &Type::Record(of.parameters())),
+        };
+        Ok(tagged?.to_string().into_bytes())
+    })
 }
 
 impl Failure {

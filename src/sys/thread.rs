@@ -32,6 +32,16 @@ pub fn spawn_for_others(name: &str, work: impl FnOnce() + Send + 'static) -> io:
     Builder::new().name(name.to_owned()).stack_size(USUAL_STACK_LEN).spawn(work)
 }
 
+/// Does this with as much room as threads usually have, and waits for it.
+pub fn with_room<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
+    std::thread::scope(|scope| {
+        let thread = Builder::new().name(name.to_owned()).stack_size(USUAL_STACK_LEN);
+        let result = thread.spawn_scoped(scope, work)?.join();
+        result.map_err(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Gives the stack's memory below the present frame back to the system: what a deep call has used once would
 /// stay with a thread that then waits for days. Only for threads that [`spawn`] made, and not from a deep
 /// call.

@@ -24,7 +24,6 @@ impl Serializer for TaggedJson {
     }
 
     fn read(&self, bytes: &[u8], of: &Type) -> Result<Value, String> {
-        let tagged = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        value::to_plain(tagged, of)
+        value::read(bytes, |tagged| value::to_plain(tagged, of))
     }
 }

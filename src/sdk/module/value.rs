@@ -3,7 +3,13 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::sdk::module::schema::Type;
+use crate::sdk::module::schema::{DEPTH_MAX, Type};
+use crate::sys::thread;
+
+/// The most levels of JSON: a level of a value has three at most, in a map with tags.
+const JSON_DEPTH_MAX: usize = 3 * DEPTH_MAX;
+/// More than so many are looked at with more room than threads of ours have.
+const SHALLOW_MAX: usize = 24;
 
 /// What does not fit: where, and why.
 type Misfit = String;
@@ -44,6 +50,45 @@ fn tagged_type(of: &Type) -> Value {
 
 fn variants_of(variants: &[Type]) -> Map<String, Value> {
     variants.iter().enumerate().map(|(n, t)| (format!("variant{n}"), tagged_type(t))).collect()
+}
+
+/// Reads JSON and makes something of it, with as much room as its levels take: whoever sends them may want
+/// our stack to overflow.
+pub(crate) fn read<T: Send>(
+    bytes: &[u8],
+    work: impl FnOnce(Value) -> Result<T, String> + Send,
+) -> Result<T, String> {
+    let read = || work(serde_json::from_slice(bytes).map_err(|e| e.to_string())?);
+    match depth_of(bytes) {
+        depth if depth > JSON_DEPTH_MAX => Err(format!("it is nested deeper than {DEPTH_MAX} levels")),
+        depth if depth > SHALLOW_MAX => thread::with_room("deep", read).map_err(|e| e.to_string())?,
+        _ => read(),
+    }
+}
+
+/// How deep brackets are nested, outside of strings. Of what is no JSON it may be anything.
+fn depth_of(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut rest) = (0usize, 0, bytes.iter());
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = rest.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => _ = rest.next(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// An object of what is there: values may be large, and are not copied.
@@ -343,15 +388,44 @@ mod tests {
     }
 
     #[test]
+    fn values_of_all_levels_fit_the_stack_of_our_threads_and_deeper_ones_are_refused() {
+        /// A type and a value around others.
+        type Wrap = (fn(Type) -> Type, fn(Value) -> Value);
+        let wraps: [Wrap; 3] = [
+            (|of| Type::List(Box::new(of)), |v| json!([v])),
+            (|of| Type::Map(Box::new(Type::Int), Box::new(of)), |v| json!([[1, v]])),
+            (|of| Type::Record([("a".to_owned(), of)].into()), |v| json!({ "a": v })),
+        ];
+        for (of, wrap) in wraps {
+            let deepest = (1..DEPTH_MAX).fold(Type::Int, |inner, _| of(inner));
+            let plain = (1..DEPTH_MAX).fold(json!(7), |inner, _| wrap(inner)).to_string();
+            let work = move || {
+                let tagged = read(plain.as_bytes(), |value| Ok(to_tagged(value, &deepest)?.to_string()));
+                let back = read(tagged.unwrap().as_bytes(), |value| to_plain(value, &deepest)).unwrap();
+                assert_eq!(back.to_string(), plain);
+            };
+            thread::spawn("levels", work).unwrap().join().unwrap();
+        }
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"{"tag":"CList","value":["#, "]}")] {
+            let deep = format!("{}1{}", open.repeat(10_000), close.repeat(10_000));
+            let work = move || read(deep.as_bytes(), Ok);
+            let refused = thread::spawn("levels", move || assert!(work().is_err())).unwrap();
+            refused.join().unwrap();
+        }
+        assert_eq!(depth_of(br#"{"a]}": ["\"[[["]}"#), 2);
+        assert!(read(b"]", Ok).is_err());
+    }
+
+    #[test]
     fn what_existing_sdks_write_is_read() {
-        let read = |value: Value, of: Type| to_plain(value, &of);
-        assert_eq!(read(json!({ "tag": "CFloat", "value": 1 }), Type::Float), Ok(json!(1)));
-        assert_eq!(read(json!({ "tag": "CInt", "value": 1.0 }), Type::Int), Ok(json!(1)));
+        let plain = |value: Value, of: Type| to_plain(value, &of);
+        assert_eq!(plain(json!({ "tag": "CFloat", "value": 1 }), Type::Float), Ok(json!(1)));
+        assert_eq!(plain(json!({ "tag": "CInt", "value": 1.0 }), Type::Int), Ok(json!(1)));
         let union = json!({
             "tag": "CUnion", "value": { "tag": "CInt", "value": 3 }, "unionTag": "Count",
             "structure": { "Count": { "tag": "CInt" }, "Name": { "tag": "CString" } },
         });
-        assert_eq!(read(union, Type::Union(vec![Type::String, Type::Int])), Ok(json!({ "variant1": 3 })));
-        assert!(read(json!({ "tag": "CFloat", "value": null }), Type::Float).is_err());
+        assert_eq!(plain(union, Type::Union(vec![Type::String, Type::Int])), Ok(json!({ "variant1": 3 })));
+        assert!(plain(json!({ "tag": "CFloat", "value": null }), Type::Float).is_err());
     }
 }
