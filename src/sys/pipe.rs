@@ -70,6 +70,17 @@ pub fn open_of(pid: u32, inode: u64) -> Option<OwnedFd> {
     })
 }
 
+/// The inode of the pipe that a process has open at this number, if to read and to write at once: so nobody
+/// opens one who means to be heard by others.
+pub fn inode_of_both_ways(pid: u32, number: u32) -> Option<u64> {
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
+    let to = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+    let inode = to.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok()?;
+    (flags & libc::O_ACCMODE == libc::O_RDWR).then_some(inode)
+}
+
 fn is_file(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: zero is a valid stat, and a place for the kernel to write to.
     unsafe {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use crate::engine::process::input::Input;
 use crate::engine::process::worker::Worker;
 use crate::engine::process::worker::exit::exit_of;
-use crate::sys::pipe::open_of;
+use crate::sys::pipe::{inode_of_both_ways, open_of};
 use crate::sys::poll::PollFd;
 use crate::sys::{clock, procfs};
 use crate::wire::event::CAUSE_RECONCILER;
@@ -33,9 +33,12 @@ impl Worker {
 
     /// It goes on writing into pipes that nobody of ours has: whoever of its tree has them lets us in.
     fn reopen_pipes(&mut self) {
-        let Some(inodes) = self.record.pipes else { return };
-        let pids = self.tree.pids(Scope::Tree);
         let leader = self.tree.leader.pid;
+        // Of a run that was not stored: as it was given them, which nobody else does so.
+        let given = || Some([inode_of_both_ways(leader, 1)?, inode_of_both_ways(leader, 2)?]);
+        let Some(inodes) = self.record.pipes.or_else(given) else { return };
+        self.record.pipes = Some(inodes);
+        let pids = self.tree.pids(Scope::Tree);
         let open =
             |inode| [leader].into_iter().chain(pids.iter().copied()).find_map(|pid| open_of(pid, inode));
         let [stdout, stderr] = inodes.map(open);
