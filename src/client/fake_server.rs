@@ -86,7 +86,10 @@ fn serve(mut socket: UnixStream, acts: Vec<Act>, seen: &mut Seen) {
     assert!(Hello::decode(&inbox.next()).is_ok());
     let mut out = Vec::new();
     frame::put(&mut out, &Hello::ours().encode()).unwrap();
-    socket.write_all(&out).unwrap();
+    // A client that has rested meanwhile is gone.
+    if socket.write_all(&out).is_err() {
+        return;
+    }
     for act in acts {
         let envelope = Envelope::decode(&inbox.next()).unwrap();
         seen.requests.push(envelope.request);
