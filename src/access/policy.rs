@@ -65,6 +65,8 @@ pub fn needs(request: &Request) -> Role {
             | Verb::Release
             | Verb::Monitor(_)
             | Verb::Unmonitor
+            | Verb::Refresh(_)
+            | Verb::StopRefresh
             | Verb::ShutDown
             | Verb::Discover(_) => Role::Admin,
         },
@@ -198,7 +200,7 @@ pub fn verb(request: &Request) -> &'static str {
             Verb::Hold(_) => "hold a circuit breaker",
             Verb::Release => "release a circuit breaker",
             Verb::ShutDown => "shut down the registry",
-            Verb::Discover(_) | Verb::Validate => "discover providers",
+            Verb::Discover(_) | Verb::Validate | Verb::Refresh(_) | Verb::StopRefresh => "discover providers",
             Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => "call a provider",
             Verb::Monitor(_) | Verb::Unmonitor => "change how a provider is monitored",
         },
@@ -239,7 +241,8 @@ mod tests {
     use crate::wire::module::ModuleBatch;
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::{Definition, ProviderName};
-    use crate::wire::registry::{Discovery, Registration, RegistryCall, Whom};
+    use crate::wire::registration::Registration;
+    use crate::wire::registry::{Discovery, RegistryCall, Whom};
     use crate::wire::request::{
         Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
         StreamKind, Update, Upgrade, Wait,
@@ -334,6 +337,8 @@ mod tests {
             (registry(Verb::Release), [no, no, yes], yes),
             (registry(Verb::Monitor(None)), [no, no, yes], yes),
             (registry(Verb::Unmonitor), [no, no, yes], yes),
+            (registry(Verb::Refresh(None)), [no, no, yes], yes),
+            (registry(Verb::StopRefresh), [no, no, yes], yes),
             (registry(Verb::ShutDown), [no, no, yes], yes),
             (registry(Verb::Validate), [yes, yes, yes], no),
             (registry(Verb::Discover(Discovery::default())), [no, no, yes], yes),

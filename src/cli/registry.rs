@@ -20,9 +20,8 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::permit::{Chain, Outcome, Report, Wanted};
 use crate::wire::provider::{ProviderName, SET_DEFAULT};
-use crate::wire::registry::{
-    Discovery, Finding, Registration, RegistryAnswer, RegistryCall, TYPE_MODULE, Verb, Whom,
-};
+use crate::wire::registration::{Registration, TYPE_MODULE};
+use crate::wire::registry::{Discovery, Entry, Finding, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
@@ -59,7 +58,8 @@ const VERBS: [&str; 25] = [
 const SUMMARY: &str = "Register providers, and see and change how they are";
 const HELP: &str = concat!(
     "\
-Usage: provost registry list|names
+Usage: provost registry list [--capability NAME]
+       provost registry names
        provost registry show|has NAME
        provost registry register NAME --binary FILE|--address HOST:PORT|--namespace NS [OPTIONS]
        provost registry unregister|replace NAME
@@ -67,7 +67,7 @@ Usage: provost registry list|names
        provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
        provost registry discover [--config] [--plugins] [--environment] [--dry-run]
-       provost registry refresh
+       provost registry refresh [start|stop] [--interval DURATION]
        provost registry validate
        provost registry hold NAME --reason TEXT
        provost registry release NAME
@@ -87,7 +87,8 @@ they are again and again ('monitor', by default all of them as [registry.health]
 'discover' looks what providers the configuration, the folders of plugins and the environment have
 ([registry.discovery]), in some of these or in all, and sees to it: what is new comes, what differs
 is changed, what has gone goes. 'refresh' does so in all of these that are used, and answers only what
-has changed. 'validate' says of each whether it could be. Who calls what an entry stands for without
+has changed; 'refresh start' does so again and again, until 'refresh stop' or the end of the host.
+'validate' says of each whether it could be. Who calls what an entry stands for without
 Provost, such as the service behind a key, asks with 'permit' before and says with 'report' after
 how that went: so the breaker counts. 'chain' tries providers in turn, those that are not well last,
 and prints the value of the first that has one, or gives a permit of the first that lets calls
@@ -99,12 +100,13 @@ Options:
       --all                  All of them instead of one
       --set NAME             The set that the name is in (default: default); where no name is given,
                              only this set
+      --capability NAME      Of 'list': only those that can that (repeat it)
       --follow               Go on as events happen
       --since SEQ            Events after this number; else all that are kept
       --plugins              Of 'discover': the folders of plugins ('--config': the configuration)
       --environment          Of 'discover': the environment of the service
       --dry-run              Only say what 'discover' would do
-      --interval DURATION    From one check of its health to the next
+      --interval DURATION    From one check of its health to the next, or from one look of 'refresh'
       --reason TEXT          Why the circuit breaker is held open, or why a call has failed
       --expires DURATION     How long a permit is good; then it is given back (30s)
       --timeout DURATION     How long all of a chain may take (as long as its providers)
@@ -126,15 +128,26 @@ Examples:
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub enum Order {
-    List(RegistryCall),
+    /// Only those that have all of these capabilities.
+    List {
+        call: RegistryCall,
+        capabilities: Vec<String>,
+    },
     Names(RegistryCall),
     Has(RegistryCall),
     Do(RegistryCall),
     Discover(RegistryCall),
     Refresh(RegistryCall),
     Permit(RegistryCall),
-    Chain { call: RegistryCall, unwrap: bool, raw: bool },
-    Events { events: Events, of: Option<ProviderName> },
+    Chain {
+        call: RegistryCall,
+        unwrap: bool,
+        raw: bool,
+    },
+    Events {
+        events: Events,
+        of: Option<ProviderName>,
+    },
 }
 
 #[derive(Default)]
@@ -146,6 +159,7 @@ struct Options {
     labels: Vec<(String, String)>,
     kind: Option<String>,
     namespace: Option<String>,
+    capabilities: Vec<String>,
     interval: Option<Duration>,
     expires: Option<Duration>,
     timeout: Option<Duration>,
@@ -167,6 +181,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--environment" => options.source("environment"),
             "--dry-run" => options.discovery.is_dry_run = true,
             "--interval" => options.interval = Some(arguments.duration(&option)?),
+            "--capability" => options.capabilities.push(arguments.value(&option)?),
             "--namespace" => options.namespace = Some(arguments.value(&option)?),
             "--type" => options.kind = Some(arguments.value(&option)?),
             "--expires" => options.expires = Some(arguments.duration(&option)?),
@@ -190,12 +205,17 @@ impl Options {
             return Err(arguments.usage(e));
         }
         let is_started = match verb.as_str() {
+            "refresh" if arguments.first_value().is_some() => match arguments.next_value().as_deref() {
+                Some("start") => Some(true),
+                Some("stop") => Some(false),
+                _ => return Err(arguments.usage("'refresh' takes 'start', 'stop', or nothing".into())),
+            },
             "monitor" => match arguments.next_value().as_deref() {
-                Some("start") => true,
-                Some("stop") => false,
+                Some("start") => Some(true),
+                Some("stop") => Some(false),
                 _ => return Err(arguments.usage("'monitor' takes 'start' or 'stop'".into())),
             },
-            _ => false,
+            _ => None,
         };
         if self.given.is_of_value() && verb != "chain" {
             return Err(arguments.usage("--unwrap and --raw are for the value of a 'chain'".into()));
@@ -235,7 +255,7 @@ impl Options {
         let call = |verb| RegistryCall { whom: whom.clone(), verb };
         Ok(match verb.as_str() {
             "events" => Order::Events { events: self.events, of },
-            "list" => Order::List(call(Verb::Show)),
+            "list" => Order::List { call: call(Verb::Show), capabilities: self.capabilities },
             "names" => Order::Names(call(Verb::Show)),
             "has" => Order::Has(call(Verb::Show)),
             "show" => Order::Do(call(Verb::Show)),
@@ -243,6 +263,8 @@ impl Options {
                 let e = "'refresh' takes no sources and no --dry-run: that is for 'discover'";
                 return Err(arguments.usage(e.into()));
             }
+            "refresh" if is_started == Some(true) => Order::Do(call(Verb::Refresh(self.interval))),
+            "refresh" if is_started == Some(false) => Order::Do(call(Verb::StopRefresh)),
             "refresh" => Order::Refresh(call(Verb::Discover(Discovery::default()))),
             "discover" => Order::Discover(call(Verb::Discover(self.discovery))),
             "validate" => Order::Discover(call(Verb::Validate)),
@@ -258,7 +280,7 @@ impl Options {
             "health" => Order::Do(call(Verb::Health)),
             "release" => Order::Do(call(Verb::Release)),
             "permit" => Order::Permit(call(Verb::Permit(self.expires))),
-            "monitor" if is_started => Order::Do(call(Verb::Monitor(self.interval))),
+            "monitor" if is_started == Some(true) => Order::Do(call(Verb::Monitor(self.interval))),
             "monitor" => Order::Do(call(Verb::Unmonitor)),
             "hold" => {
                 let none = || arguments.usage("there is no --reason".into());
@@ -317,9 +339,11 @@ fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
     match order {
         Order::Events { events, of } => follow(events, of.as_ref(), session),
-        Order::List(call) => {
+        Order::List { call, capabilities } => {
             let answer = ask(call, session)?;
-            list(&answer.entries, session);
+            let has_all = |e: &Entry| capabilities.iter().all(|wanted| e.capabilities.contains(wanted));
+            let entries: Vec<_> = answer.entries.into_iter().filter(has_all).collect();
+            list(&entries, session);
             Ok(0)
         }
         Order::Names(call) => {
@@ -456,7 +480,12 @@ mod tests {
     fn verbs_names_and_options_are_read() {
         let name = |set, alias| Whom::One(ProviderName::new(set, alias).unwrap());
         let call = |whom, verb| RegistryCall { whom, verb };
-        assert_eq!(parsed("list"), Ok(Order::List(call(Whom::All(None), Verb::Show))));
+        let list = |capabilities: &[&str]| {
+            let capabilities = capabilities.iter().map(ToString::to_string).collect();
+            Ok(Order::List { call: call(Whom::All(None), Verb::Show), capabilities })
+        };
+        assert_eq!(parsed("list"), list(&[]));
+        assert_eq!(parsed("list --capability chat --capability embed"), list(&["chat", "embed"]));
         let of_set = call(Whom::All(Some("ci".into())), Verb::Stop);
         assert_eq!(parsed("stop --all --set ci"), Ok(Order::Do(of_set)));
         assert_eq!(parsed("show a --set ci"), Ok(Order::Do(call(name("ci", "a"), Verb::Show))));
@@ -469,6 +498,9 @@ mod tests {
         let refresh = call(Whom::All(None), Verb::Discover(Discovery::default()));
         assert_eq!(parsed("refresh"), Ok(Order::Refresh(refresh)));
         assert!(parsed("refresh --plugins").is_err() && parsed("refresh a").is_err());
+        let again = call(Whom::All(None), Verb::Refresh(Some(Duration::from_secs(2))));
+        assert_eq!(parsed("refresh start --interval 2s"), Ok(Order::Do(again)));
+        assert_eq!(parsed("refresh stop"), Ok(Order::Do(call(Whom::All(None), Verb::StopRefresh))));
         let hold = call(name("", "a"), Verb::Hold("x".into()));
         assert_eq!(parsed("hold a --reason x"), Ok(Order::Do(hold)));
         let Ok(Order::Do(RegistryCall { verb: Verb::Register(r), .. })) =

@@ -7,7 +7,8 @@ use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
 use crate::wire::provider::TYPE_REMOTE;
-use crate::wire::registry::{Entry, Finding, TYPE_MODULE};
+use crate::wire::registration::TYPE_MODULE;
+use crate::wire::registry::{Entry, Finding};
 use crate::wire::time::{Timestamp, millis};
 
 /// A table for people on a terminal, and JSON elsewhere.
@@ -77,6 +78,7 @@ pub fn object(e: &Entry) -> Value {
         "shadows": e.shadows,
         "registered_at": json::time(e.registered_at),
         "labels": json::pairs(&e.labels),
+        "capabilities": e.capabilities,
         "health": check,
         "breaker": {
             "state": e.breaker.state,

@@ -2,6 +2,7 @@
 //! (`policy.rs`). Whoever can put a folder there has one more provider run by the service, so it is looked at
 //! who that can be, and nothing outside of the folder is taken.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Component, Path};
 
@@ -11,7 +12,7 @@ use crate::config::discovery::name_of;
 use crate::config::file::top;
 use crate::config::policy;
 use crate::config::providers::{config_of, confine, environment_of, set_proof, set_timeouts};
-use crate::config::section::{Section, Source};
+use crate::config::section::{At, Section, Source};
 use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::PluginPolicy;
 use crate::schema;
@@ -19,7 +20,8 @@ use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::provider::{Definition, SCHEMA_LEN_MAX, TYPE_REMOTE};
-use crate::wire::registry::{TYPE_CREDENTIAL, checked_labels};
+use crate::wire::registration::checked_labels;
+use crate::wire::registry::TYPE_CREDENTIAL;
 use crate::wire::values::sha256;
 
 /// What a folder's manifest is called.
@@ -32,8 +34,10 @@ const FOLDERS_MAX: usize = 1000;
 const TYPE_PLUGIN: &str = "plugin";
 /// Types that are something else than an executable.
 const TYPES_TAKEN: [&str; 3] = [TYPE_CREDENTIAL, TYPE_REMOTE, "module"];
-/// The longest type or version, in bytes.
+/// The longest type, version or capability, in bytes.
 const TEXT_LEN_MAX: usize = 128;
+/// The most capabilities of a plugin.
+const CAPABILITIES_MAX: usize = 64;
 
 /// The plugins in this directory, one folder each. What is wrong with one is told, and the others are there.
 pub fn of_plugins(directory: &Path, policy: &PluginPolicy) -> Result<Found, Error> {
@@ -87,6 +91,7 @@ fn plugin(folder: &Path, policy: &PluginPolicy) -> Result<Candidate, Error> {
         return Err(table.error(&format!("the type {} is no executable's", quoted(&kind))));
     }
     let version = short(&mut table, "version")?;
+    let capabilities = capabilities(&mut table)?;
     let executable = table.required("executable")?;
     if !is_inside(folder, &executable.value) {
         return Err(table.bad(&executable, "'executable' is a path in the folder, and leads nowhere else"));
@@ -119,11 +124,29 @@ fn plugin(folder: &Path, policy: &PluginPolicy) -> Result<Candidate, Error> {
         origin: Origin::Plugin,
         kind: if kind.is_empty() { TYPE_PLUGIN.to_owned() } else { kind },
         version,
+        capabilities,
         labels,
         behind: Behind::Process(Box::new(definition)),
         is_lazy: false,
         place: folder.to_string_lossy().into_owned(),
     })
+}
+
+/// What it can: a word or two each.
+fn capabilities(table: &mut Section<'_>) -> Result<Vec<String>, Error> {
+    let all = table.texts_of("capabilities")?.unwrap_or_default();
+    if all.len() > CAPABILITIES_MAX {
+        return Err(table.error(&format!("{} capabilities are more than {CAPABILITIES_MAX}", all.len())));
+    }
+    let one = |text: At<Cow<'_, str>>| {
+        let is_one = (1..=TEXT_LEN_MAX).contains(&text.value.len()) && !text.value.contains(char::is_control);
+        if !is_one {
+            let why = format!("a capability is one line of 1 to {TEXT_LEN_MAX} bytes");
+            return Err(table.bad(&text, &why));
+        }
+        Ok(text.value.into_owned())
+    };
+    all.into_iter().map(one).collect()
 }
 
 /// A word or two that are shown; empty where there are none.

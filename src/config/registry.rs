@@ -22,16 +22,25 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
-    let (mut dispose_timeout, mut graceful_shutdown_timeout) =
-        (or.dispose_timeout, or.graceful_shutdown_timeout);
+    let (mut init_timeout, mut dispose_timeout, mut graceful_shutdown_timeout) =
+        (or.init_timeout, or.dispose_timeout, or.graceful_shutdown_timeout);
     if let Some(mut lifecycle) = lifecycle {
         let mut span =
             |key, or| Ok::<_, Error>(lifecycle.duration(key, seconds(1)..=seconds(3600))?.unwrap_or(or));
+        init_timeout = span("init_timeout", init_timeout)?;
         dispose_timeout = span("dispose_timeout", dispose_timeout)?;
         graceful_shutdown_timeout = span("graceful_shutdown_timeout", graceful_shutdown_timeout)?;
         lifecycle.finish()?;
     }
-    Ok(RegistrySettings { breaker, health, discovery, schemas, dispose_timeout, graceful_shutdown_timeout })
+    Ok(RegistrySettings {
+        breaker,
+        health,
+        discovery,
+        schemas,
+        init_timeout,
+        dispose_timeout,
+        graceful_shutdown_timeout,
+    })
 }
 
 /// `[registry.schemas]`: `TYPE = "FILE"`. They are read where they are used, so that a bad one harms its own
@@ -122,7 +131,7 @@ mod tests {
         let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
                     failure_percent = 50\nslow_after = \"1s\"\nslow_percent = 80\ncalls_needed = 10\n\
                     [registry.health]\ncheck_interval = \"0s\"\nretries = 0\n\
-                    [registry.lifecycle]\ndispose_timeout = \"1m\"\n";
+                    [registry.lifecycle]\ninit_timeout = \"5s\"\ndispose_timeout = \"1m\"\n";
         let breaker = BreakerSettings {
             failure_threshold: 3,
             recovery_timeout: seconds(2),
@@ -135,7 +144,9 @@ mod tests {
         let health =
             HealthSettings { check_interval: Duration::ZERO, retries: 0, ..HealthSettings::default() };
         let or = RegistrySettings::default();
-        assert_eq!(read(text), Ok(RegistrySettings { breaker, health, dispose_timeout: seconds(60), ..or }));
+        let (init_timeout, dispose_timeout) = (seconds(5), seconds(60));
+        let settings = RegistrySettings { breaker, health, init_timeout, dispose_timeout, ..or };
+        assert_eq!(read(text), Ok(settings));
     }
 
     #[test]

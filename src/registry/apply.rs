@@ -24,7 +24,8 @@ impl Registry {
     /// Looks at all sources that are used by themselves, and says in the log what is wrong.
     pub fn refresh(&self, cause: Cause<'_>) {
         let Some(sources) = self.sources.get() else { return };
-        let findings = self.discover_in(&sources.used.clone(), false, cause);
+        let used = if sources.used.is_empty() { self.usual_origins() } else { sources.used.clone() };
+        let findings = self.discover_in(&used, false, cause);
         let lines: BTreeSet<_> = findings
             .iter()
             .filter(|finding| matches!(finding.what.as_str(), "invalid" | "shadowed"))
@@ -263,8 +264,8 @@ impl Registry {
                 Some(StandsFor::Namespace(_)) => None,
                 None => self.providers.definition(&entry.name).map(|d| Behind::Process(Box::new(d))),
             };
-            let Facts { origin, kind, version, labels, .. } = facts;
-            (entry.name.clone(), Present { origin, kind, version, labels, behind })
+            let Facts { origin, kind, version, capabilities, labels, .. } = facts;
+            (entry.name.clone(), Present { origin, kind, version, capabilities, labels, behind })
         };
         let is_one = |entry: &Arc<Entry>| !matches!(entry.life(), Life::Gone);
         self.of_set(None).into_iter().filter(is_one).map(one).collect()

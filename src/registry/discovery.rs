@@ -59,6 +59,8 @@ pub struct Candidate {
     pub kind: String,
     /// As a manifest says; else empty.
     pub version: String,
+    /// As a manifest says.
+    pub capabilities: Vec<String>,
     pub labels: Vec<(String, String)>,
     pub behind: Behind,
     /// It runs when it is needed, and not before.
@@ -107,6 +109,7 @@ pub struct Present {
     pub origin: Origin,
     pub kind: String,
     pub version: String,
+    pub capabilities: Vec<String>,
     pub labels: Vec<(String, String)>,
     pub behind: Option<Behind>,
 }
@@ -177,6 +180,7 @@ impl Present {
             origin: self.origin,
             kind: self.kind.clone(),
             version: self.version.clone(),
+            capabilities: self.capabilities.clone(),
             labels: self.labels.clone(),
             place: place.clone(),
             is_lazy: true,
@@ -189,7 +193,7 @@ impl Candidate {
     fn is_like(&self, there: &Present) -> bool {
         there.behind.as_ref() == Some(&self.behind)
             && (there.origin, &there.kind, &there.version) == (self.origin, &self.kind, &self.version)
-            && there.labels == self.labels
+            && (&there.labels, &there.capabilities) == (&self.labels, &self.capabilities)
     }
 }
 
@@ -207,6 +211,7 @@ mod tests {
             origin,
             kind: "process".into(),
             version: String::new(),
+            capabilities: Vec::new(),
             labels: Vec::new(),
             behind: Behind::Process(Box::new(Definition { binary: binary.into(), ..Definition::default() })),
             is_lazy: false,
@@ -219,6 +224,7 @@ mod tests {
             origin: c.origin,
             kind: c.kind.clone(),
             version: c.version.clone(),
+            capabilities: c.capabilities.clone(),
             labels: c.labels.clone(),
             behind: Some(c.behind.clone()),
         };

@@ -108,6 +108,8 @@ pub struct Facts {
     pub kind: String,
     /// Of the plugin that it comes from.
     pub version: String,
+    /// As its manifest says.
+    pub capabilities: Vec<String>,
     /// What it stands for, where nothing of ours runs for it.
     pub stands_for: Option<StandsFor>,
     pub check: Option<Check>,
@@ -238,6 +240,7 @@ impl Entry {
             interval: facts.interval,
             kind: facts.kind,
             version: facts.version,
+            capabilities: facts.capabilities,
             credential: facts.stands_for.map(|it| it.text()),
         }
     }
@@ -248,6 +251,7 @@ impl Entry {
         facts.origin = candidate.origin;
         facts.kind.clone_from(&candidate.kind);
         facts.version.clone_from(&candidate.version);
+        facts.capabilities.clone_from(&candidate.capabilities);
         facts.labels.clone_from(&candidate.labels);
         facts.stands_for = match &candidate.behind {
             Behind::Process(_) => None,
@@ -293,6 +297,7 @@ impl Entry {
             .to_owned(),
             kind: facts.kind,
             version: facts.version,
+            capabilities: with_type(facts.capabilities, &provider.kind),
             shadows: Vec::new(),
             source: facts.origin.name().to_owned(),
             registered_at: facts.registered_at,
@@ -308,6 +313,14 @@ impl Entry {
             provider,
         }
     }
+}
+
+/// What it can: its type as it says itself is one more thing.
+fn with_type(mut capabilities: Vec<String>, kind: &str) -> Vec<String> {
+    if !kind.is_empty() && !capabilities.iter().any(|known| known == kind) {
+        capabilities.push(kind.to_owned());
+    }
+    capabilities
 }
 
 /// The status of an entry, from where it is in its life and how its provider is.

@@ -62,7 +62,7 @@ pub fn invalid_config(name: &ProviderName, why: &str) -> Error {
 
 /// A permit is of one provider; what is reported is a permit, and a chain names its own.
 pub fn of_no_entry() -> Error {
-    Error::usage("a permit is for one provider; a report and a chain are for none")
+    Error::usage("a permit is for one provider; a report, a chain and a refresh are for none")
 }
 
 /// Another thread registers it or takes it away.

@@ -44,7 +44,7 @@ use crate::registry::exits::Exits;
 use crate::registry::health::{HealthSettings, HealthState};
 use crate::registry::monitor::Monitor;
 use crate::registry::permit_table::Permits;
-use crate::registry::refresh::When;
+use crate::registry::refresh::{Refresh, When};
 use crate::registry::settings::RegistrySettings;
 use crate::registry::stands_for::StandsFor;
 use crate::wire::error::Error;
@@ -52,7 +52,8 @@ use crate::wire::event::EventKind;
 use crate::wire::provider::{
     Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState, TYPE_PROCESS,
 };
-use crate::wire::registry::{self as wire, Registration, RegistryAnswer, RegistryCall, Verb, Whom};
+use crate::wire::registration::{Registration, TYPE_MODULE};
+use crate::wire::registry::{self as wire, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::registry_note::{BreakerNote, RegistryNote};
 use crate::wire::time::Timestamp;
 
@@ -69,6 +70,8 @@ impl Note for RegistryNote {
     }
 }
 
+/// From one look at what there is to be to the next, where nobody has said otherwise.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// The cause of what discovery does by itself.
 const CAUSE_DISCOVERY: &str = "discovery";
 
@@ -92,6 +95,7 @@ pub struct Registry {
     /// Locked during a discovery, for one at a time.
     discovering: Mutex<()>,
     permits: Permits,
+    refreshing: Refresh,
     modules: OnceLock<Arc<Modules>>,
     /// Entries that are namespaces of the module plane, by these.
     namespaces: Mutex<BTreeMap<String, Arc<Entry>>>,
@@ -125,6 +129,7 @@ impl Registry {
             discovered: Mutex::default(),
             discovering: Mutex::default(),
             permits: Permits::default(),
+            refreshing: Refresh::default(),
             modules: OnceLock::new(),
             namespaces: Mutex::default(),
         })
@@ -141,7 +146,17 @@ impl Registry {
         let is_used = !sources.used.is_empty();
         let _ = self.sources.set(sources);
         let ours = Arc::clone(self);
-        if is_used { refresh::begin(when, move || ours.refresh(CAUSE_DISCOVERY)) } else { Ok(()) }
+        if is_used { self.refreshing.begin(when, move || ours.refresh(CAUSE_DISCOVERY)) } else { Ok(()) }
+    }
+
+    /// Looks there by itself from now on, in this interval, or in that of the configuration.
+    fn refresh_again(self: &Arc<Self>, interval: Option<Duration>) -> Result<(), Error> {
+        let sources = self.sources.get();
+        let interval = interval.or_else(|| sources.and_then(|s| s.interval)).unwrap_or(REFRESH_INTERVAL);
+        let plugins = sources.and_then(|sources| sources.plugins.clone());
+        let ours = Arc::clone(self);
+        let when = When { plugins, interval: Some(interval) };
+        self.refreshing.begin(when, move || ours.refresh(CAUSE_DISCOVERY))
     }
 
     /// Looks at providers that run from now on. `socket` is the service's.
@@ -220,6 +235,7 @@ impl Registry {
             labels: note.labels,
             kind: self.kind_of(&name, note.kind),
             version: note.version,
+            capabilities: note.capabilities,
             stands_for: note.credential.as_deref().and_then(StandsFor::from_text),
             check: None,
             health: HealthState::default(),
@@ -283,6 +299,13 @@ impl Registry {
                 let findings = self.discover(&discovery, cause);
                 Ok(RegistryAnswer { findings, ..RegistryAnswer::default() })
             }
+            (Whom::All(_), Verb::Refresh(interval)) => {
+                self.refresh_again(interval).map(|()| RegistryAnswer::default())
+            }
+            (Whom::All(_), Verb::StopRefresh) => {
+                self.refreshing.stop();
+                Ok(RegistryAnswer::default())
+            }
             (Whom::All(_), Verb::Validate) => {
                 Ok(RegistryAnswer { findings: self.validate(), ..RegistryAnswer::default() })
             }
@@ -324,6 +347,7 @@ impl Registry {
             Verb::Show | Verb::Discover(_) | Verb::Validate => {}
             // They are asked for otherwise.
             Verb::Permit(_) | Verb::Report(_) | Verb::Chain(_) => return Err(failure::of_no_entry()),
+            Verb::Refresh(_) | Verb::StopRefresh => return Err(failure::of_no_entry()),
             Verb::Initialize | Verb::Dispose | Verb::ShutDown if entry.is_passive() => {
                 return Err(failure::passive(&entry.name, entry.namespace()));
             }
@@ -391,7 +415,7 @@ impl Registry {
         mut r: Registration,
         cause: Cause<'_>,
     ) -> Result<wire::Entry, Error> {
-        if r.kind == wire::TYPE_MODULE {
+        if r.kind == TYPE_MODULE {
             return self.register_namespace(name, r, cause);
         }
         if r.kind != r.definition.kind() || r.namespace.is_some() {
@@ -474,6 +498,7 @@ impl Registry {
             labels,
             kind: TYPE_PROCESS.to_owned(),
             version: String::new(),
+            capabilities: Vec::new(),
             stands_for: None,
             check: None,
             health: HealthState::default(),

@@ -13,7 +13,8 @@ use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
 use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, ProviderAnswer, ProviderHealth, ProviderName};
-use crate::wire::registry::{Entry as ShownEntry, Registration, TYPE_MODULE};
+use crate::wire::registration::{Registration, TYPE_MODULE};
+use crate::wire::registry::Entry as ShownEntry;
 
 impl Registry {
     /// Knows of the module plane, whose namespaces may be entries.

@@ -4,9 +4,12 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sys::poll::{self, PollFd};
+use parking_lot::Mutex;
+
+use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::watch::Watch;
 use crate::sys::{clock, thread};
 use crate::wire::error::Error;
@@ -27,15 +30,46 @@ pub struct When {
     pub interval: Option<Duration>,
 }
 
-/// Begins: looks at once, and again when it is time.
-pub fn begin(when: When, look: impl Fn() + Send + 'static) -> Result<(), Error> {
-    thread::spawn("refresh", move || run(&when, &look))
-        .map(drop)
-        .map_err(|e| Error::failed("start a thread", &e))
+/// What looks, while it does. At most one thread does so.
+#[derive(Debug, Default)]
+pub struct Refresh(Arc<Mutex<Turn>>);
+
+#[derive(Debug, Default)]
+struct Turn {
+    /// Of the thread that looks; one with another number ends.
+    number: u64,
+    waker: Option<Waker>,
 }
 
-fn run(when: &When, look: &impl Fn()) {
-    loop {
+impl Refresh {
+    /// Begins: looks at once, and again when it is time. What has looked before ends.
+    pub fn begin(&self, when: When, look: impl Fn() + Send + 'static) -> Result<(), Error> {
+        let number = self.stop();
+        let turn = Arc::clone(&self.0);
+        let run = move || {
+            {
+                let mut turn = turn.lock();
+                if turn.number != number {
+                    return;
+                }
+                turn.waker = Some(Waker::for_this_thread());
+            }
+            run(&when, &look, &|| turn.lock().number == number);
+        };
+        thread::spawn("refresh", run).map(drop).map_err(|e| Error::failed("start a thread", &e))
+    }
+
+    /// Ends it. A look that is under way comes to its end. Returns the number of the next one.
+    pub fn stop(&self) -> u64 {
+        let mut turn = self.0.lock();
+        turn.number += 1;
+        turn.waker.take().iter().for_each(Waker::wake);
+        turn.number
+    }
+}
+
+fn run(when: &When, look: &impl Fn(), goes_on: &impl Fn() -> bool) {
+    while goes_on() {
         // Watched before it is looked, so that no change falls in between.
         let watch = when.plugins.as_deref().and_then(watch);
         look();
@@ -44,7 +78,7 @@ fn run(when: &When, look: &impl Fn()) {
             return;
         }
         let mut fds: Vec<_> = watch.iter().map(|watch| PollFd::readable(watch.as_fd())).collect();
-        if poll::wait(&mut fds, next).is_err() {
+        if poll::wait(&mut fds, next).is_err() || !goes_on() {
             return;
         }
         let until = clock::now_ms() + QUIET_MAX_MS;

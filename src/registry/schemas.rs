@@ -7,15 +7,21 @@ use crate::registry::{Registry, failure};
 use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::provider::{Definition, ProviderName, SCHEMA_LEN_MAX, SCHEMAS_MAX};
+use crate::wire::provider_rules::Timeouts;
 
 impl Registry {
-    /// Adds the schema of its type, where there is one.
+    /// Adds what is configured for all of its type: how long it may take for its configuration, and the
+    /// schema, where there is one.
     pub(super) fn add_schema(
         &self,
         name: &ProviderName,
         kind: &str,
         definition: &mut Definition,
     ) -> Result<(), Error> {
+        let init = &mut definition.timeouts.init;
+        if *init == Timeouts::default().init {
+            *init = self.settings.init_timeout;
+        }
         let Some(path) = self.settings.schemas.get(kind) else { return Ok(()) };
         let bad = |why: &str| {
             let e = format!("the schema of type {kind}, {}: {why}", path.display());

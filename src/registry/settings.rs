@@ -20,6 +20,8 @@ pub struct RegistrySettings {
     pub discovery: DiscoverySettings,
     /// By type, the file of the schema that configurations of entries of this type have to fit.
     pub schemas: BTreeMap<String, PathBuf>,
+    /// How long a provider may take for its configuration, where its own definition does not say.
+    pub init_timeout: Duration,
     /// How long the users of a provider may take to leave it before it is disposed of all the same.
     pub dispose_timeout: Duration,
     /// How long the end of all of them may take, when the service ends or a person asks for it.
@@ -69,6 +71,7 @@ impl Default for RegistrySettings {
             health: HealthSettings::default(),
             discovery: DiscoverySettings::default(),
             schemas: BTreeMap::new(),
+            init_timeout: Duration::from_secs(30),
             dispose_timeout: Duration::from_secs(30),
             graceful_shutdown_timeout: Duration::from_secs(30),
         }

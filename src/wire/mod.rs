@@ -40,6 +40,7 @@ pub mod provider;
 mod provider_messages;
 pub mod provider_rules;
 pub mod record;
+pub mod registration;
 pub mod registry;
 mod registry_answer;
 pub mod registry_note;

@@ -8,25 +8,22 @@ use crate::wire::permit::{Chain, ChainValue, Permit, Report, checked_expiry};
 #[cfg(test)]
 use crate::wire::permit::{Outcome, Wanted};
 use crate::wire::proto::v1;
-use crate::wire::provider::{Definition, Provider, ProviderName, check_set};
+#[cfg(test)]
+use crate::wire::provider::Definition;
+use crate::wire::provider::{Provider, ProviderName, check_set};
+use crate::wire::registration::Registration;
 use crate::wire::spec::{pairs_from_wire, pairs_to_wire};
 use crate::wire::time::{Timestamp, millis};
 
 /// The shortest time from one check of a provider's health to the next, and the longest.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// The shortest time from one look at what providers there are to be to the next.
+const LOOK_MIN: Duration = Duration::from_secs(1);
 /// Where providers are discovered.
 pub const SOURCES: [&str; 3] = ["config", "plugin", "environment"];
 /// The type of an entry that only names a secret.
 pub const TYPE_CREDENTIAL: &str = "credential";
-/// The type of an entry that is a namespace of the module plane.
-pub const TYPE_MODULE: &str = "module";
-/// The longest namespace, in bytes.
-const NAMESPACE_LEN_MAX: usize = 256;
-/// The most labels of an entry.
-const LABELS_MAX: usize = 64;
-/// The longest key or value of a label, in bytes.
-const LABEL_LEN_MAX: usize = 256;
 /// The longest reason why a breaker is held, in bytes.
 const REASON_LEN_MAX: usize = 256;
 
@@ -73,6 +70,10 @@ pub enum Verb {
     /// Check its health again and again, in this interval, or in that of the configuration.
     Monitor(Option<Duration>),
     Unmonitor,
+    /// Look again and again what providers there are to be, in this interval, or in that of the
+    /// configuration.
+    Refresh(Option<Duration>),
+    StopRefresh,
     /// Dispose of all of them within a time.
     ShutDown,
     /// Look what providers there are to be, and see to it.
@@ -109,19 +110,6 @@ pub struct Finding {
     pub detail: String,
 }
 
-/// An entry to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// Of which type it is.
-    pub kind: String,
-    /// How it is run; nothing, if it is a namespace.
-    pub definition: Definition,
-    /// The namespace of the module plane that it is.
-    pub namespace: Option<String>,
-    /// What people note about it.
-    pub labels: Vec<(String, String)>,
-}
-
 /// An entry as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -135,6 +123,8 @@ pub struct Entry {
     pub shadows: Vec<String>,
     /// Of the plugin that it comes from, as its manifest says.
     pub version: String,
+    /// What it can, as its manifest says, and the type that it says itself.
+    pub capabilities: Vec<String>,
     pub registered_at: Timestamp,
     pub labels: Vec<(String, String)>,
     /// The last check of its health.
@@ -203,6 +193,8 @@ impl Verb {
             Self::Release => "release",
             Self::Monitor(_) => "monitor",
             Self::Unmonitor => "unmonitor",
+            Self::Refresh(_) => "refresh",
+            Self::StopRefresh => "stop to refresh",
             Self::ShutDown => "shut down",
             Self::Discover(_) => "discover",
             Self::Validate => "validate",
@@ -229,6 +221,8 @@ impl Verb {
             Self::Release => v1::RegistryVerb::Release,
             Self::Monitor(_) => v1::RegistryVerb::Monitor,
             Self::Unmonitor => v1::RegistryVerb::Unmonitor,
+            Self::Refresh(_) => v1::RegistryVerb::Refresh,
+            Self::StopRefresh => v1::RegistryVerb::StopRefresh,
             Self::ShutDown => v1::RegistryVerb::ShutDown,
             Self::Discover(_) => v1::RegistryVerb::Discover,
             Self::Validate => v1::RegistryVerb::Validate,
@@ -259,6 +253,8 @@ impl RegistryCall {
             Verb::Release => Some(format!("release the breaker of {whom}")),
             Verb::Monitor(_) => Some(format!("check the health of {whom}")),
             Verb::Unmonitor => Some(format!("check the health of {whom} no more")),
+            Verb::Refresh(_) => Some("discover providers again and again".to_owned()),
+            Verb::StopRefresh => Some("discover providers no more".to_owned()),
             verb => Some(format!("{} {whom} in the registry", verb.name())),
         }
     }
@@ -282,7 +278,9 @@ impl RegistryCall {
                 wire.sources.clone_from(&discovery.sources);
                 wire.dry_run = discovery.is_dry_run;
             }
-            Verb::Monitor(interval) => wire.interval_ms = interval.map_or(0, millis),
+            Verb::Monitor(interval) | Verb::Refresh(interval) => {
+                wire.interval_ms = interval.map_or(0, millis);
+            }
             Verb::Permit(expiry) => wire.expires_ms = expiry.map_or(0, millis),
             Verb::Report(report) => wire.report = Some(report.to_wire()),
             Verb::Chain(chain) => wire.chain = Some(chain.to_wire()),
@@ -315,6 +313,11 @@ impl RegistryCall {
             v1::RegistryVerb::Release => Verb::Release,
             v1::RegistryVerb::Monitor => Verb::Monitor(interval(w.interval_ms)?),
             v1::RegistryVerb::Unmonitor => Verb::Unmonitor,
+            v1::RegistryVerb::Refresh | v1::RegistryVerb::StopRefresh if !w.alias.is_empty() => {
+                return Err(Error::usage("all are refreshed, and not one"));
+            }
+            v1::RegistryVerb::Refresh => Verb::Refresh(look_interval(w.interval_ms)?),
+            v1::RegistryVerb::StopRefresh => Verb::StopRefresh,
             v1::RegistryVerb::ShutDown => Verb::ShutDown,
             v1::RegistryVerb::Discover => {
                 if let Some(source) = w.sources.iter().find(|source| !SOURCES.contains(&source.as_str())) {
@@ -350,52 +353,12 @@ fn interval(ms: u64) -> Result<Option<Duration>, Error> {
     }
 }
 
-/// Labels, if they are not too many or too long.
-pub fn checked_labels(labels: Vec<(String, String)>) -> Result<Vec<(String, String)>, Error> {
-    if labels.len() > LABELS_MAX {
-        return Err(Error::usage(format!("{} labels are more than {LABELS_MAX}", labels.len())));
-    }
-    match labels.iter().find(|(k, v)| k.is_empty() || k.len().max(v.len()) > LABEL_LEN_MAX) {
-        Some((key, _)) => {
-            let e = format!("the label {} has no key, or more than {LABEL_LEN_MAX} bytes", quoted(key));
-            Err(Error::usage(e))
-        }
-        None => Ok(labels),
-    }
-}
-
-impl Registration {
-    fn from_wire(w: &mut v1::RegistryCall) -> Result<Self, Error> {
-        let (kind, labels) = (std::mem::take(&mut w.r#type), std::mem::take(&mut w.labels));
-        let namespace = Some(std::mem::take(&mut w.namespace)).filter(|namespace| !namespace.is_empty());
-        if namespace.as_ref().is_some_and(|namespace| namespace.len() > NAMESPACE_LEN_MAX) {
-            return Err(Error::usage(format!("a namespace has at most {NAMESPACE_LEN_MAX} bytes")));
-        }
-        let definition = match (w.definition.take(), &namespace) {
-            (Some(_), Some(_)) => {
-                return Err(Error::usage("a namespace is executed by its members: it has no definition"));
-            }
-            (None, Some(_)) => Definition::default(),
-            (definition, None) => Definition::from_wire(definition.unwrap_or_default())?,
-        };
-        Ok(Self { kind, definition, namespace, labels: checked_labels(pairs_from_wire(labels))? })
-    }
-
-    /// Where no type is said, it is that of what there is.
-    fn with_kind(self) -> Self {
-        if !self.kind.is_empty() {
-            return self;
-        }
-        let kind = if self.namespace.is_some() { TYPE_MODULE } else { self.definition.kind() };
-        Self { kind: kind.to_owned(), ..self }
-    }
-
-    /// What it is, in a word: the binary, the address, or the namespace.
-    fn what(&self) -> String {
-        match &self.namespace {
-            Some(namespace) => format!("namespace {namespace}"),
-            None => self.definition.what(),
-        }
+/// The same of looks at what there is to be.
+fn look_interval(ms: u64) -> Result<Option<Duration>, Error> {
+    match Duration::from_millis(ms) {
+        Duration::ZERO => Ok(None),
+        interval if (LOOK_MIN..=INTERVAL_MAX).contains(&interval) => Ok(Some(interval)),
+        _ => Err(Error::usage("it is looked every 1s to 1d")),
     }
 }
 
@@ -423,6 +386,7 @@ impl Entry {
             interval_ms: self.interval.map_or(0, millis),
             shadows: self.shadows.clone(),
             version: self.version.clone(),
+            capabilities: self.capabilities.clone(),
         }
     }
 
@@ -440,6 +404,7 @@ impl Entry {
             source: w.source,
             shadows: w.shadows,
             version: w.version,
+            capabilities: w.capabilities,
             registered_at: Timestamp(w.registered_at),
             labels: pairs_from_wire(w.labels),
             check,
@@ -481,7 +446,7 @@ impl Verb {
             labels: vec![("team".into(), "a".into())],
         };
         let namespace = Registration {
-            kind: TYPE_MODULE.into(),
+            kind: "module".into(),
             definition: Definition::default(),
             namespace: Some("orders".into()),
             labels: Vec::new(),
@@ -504,6 +469,9 @@ impl Verb {
             Self::Monitor(None),
             Self::Monitor(Some(Duration::from_secs(1))),
             Self::Unmonitor,
+            Self::Refresh(None),
+            Self::Refresh(Some(Duration::from_secs(1))),
+            Self::StopRefresh,
             Self::ShutDown,
             Self::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
             Self::Validate,
@@ -531,7 +499,9 @@ mod tests {
     #[test]
     fn every_question_comes_back_and_bad_ones_are_refused() {
         for verb in Verb::samples() {
-            let call = RegistryCall { whom: Whom::One(name()), verb };
+            let is_of_all = matches!(verb, Verb::Refresh(_) | Verb::StopRefresh);
+            let whom = if is_of_all { Whom::All(None) } else { Whom::One(name()) };
+            let call = RegistryCall { whom, verb };
             assert_eq!(RegistryCall::from_wire(call.to_wire()), Ok(call));
         }
         for set in [None, Some("ci".to_owned())] {
@@ -568,6 +538,7 @@ mod tests {
             status: "ready".into(),
             source: "api".into(),
             shadows: vec!["config".into()],
+            capabilities: vec!["chat".into()],
             version: "1.2".into(),
             registered_at: Timestamp(1),
             labels: Vec::new(),

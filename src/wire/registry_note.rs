@@ -26,6 +26,8 @@ pub struct RegistryNote {
     pub kind: String,
     /// Of the plugin that it comes from.
     pub version: String,
+    /// What it can, as its manifest says.
+    pub capabilities: Vec<String>,
     /// Of a credential: what it is named by.
     pub credential: Option<String>,
     /// The last of its processes that has ended by itself and was counted.
@@ -60,6 +62,7 @@ impl RegistryNote {
             interval_ms: self.interval.map(millis),
             r#type: self.kind.clone(),
             version: self.version.clone(),
+            capabilities: self.capabilities.clone(),
             credential: self.credential.clone().unwrap_or_default(),
             counted: self.counted.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
             failures_at: self.breaker.failures.iter().map(|at| at.0).collect(),
@@ -86,6 +89,7 @@ impl RegistryNote {
             interval: w.interval_ms.map(Duration::from_millis),
             kind: w.r#type,
             version: w.version,
+            capabilities: w.capabilities,
             credential: (!w.credential.is_empty()).then_some(w.credential),
             counted,
         })
@@ -114,6 +118,7 @@ mod tests {
             interval: Some(Duration::ZERO),
             kind: "files".into(),
             version: "1".into(),
+            capabilities: vec!["chat".into()],
             credential: Some("$env:A".into()),
             counted: Some(ProcessId::new()),
         };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -224,6 +225,49 @@ fn the_configuration_is_read_again_when_it_is_asked_for() {
     let found = findings(&registry, 8, &["discover", "--config"]);
     assert_eq!(found, [("invalid".to_owned(), String::new())]);
     assert_eq!(registry.pid("b"), b);
+}
+
+#[test]
+fn looks_are_begun_and_ended_while_it_runs() {
+    let scratch = Scratch::new();
+    let one = |name: &str| format!("[providers.{name}]\nbinary = 'fine'\nlazy = true\n");
+    let registry = Registry::configured(&scratch, &one("a"));
+    registry.host();
+    assert_eq!(registry.ok(&["names"]), "a");
+    let config = scratch.file("provost.toml");
+    let write = |text: String| fs::write(&config, text).expect("it is ours");
+    write(one("a") + &one("b"));
+    registry.ok(&["refresh", "start", "--interval", "1s"]);
+    wait::until("it is looked at once", SOON, || registry.ok(&["names"]) == "a\nb");
+    write(one("b"));
+    wait::until("it is looked again", SOON, || registry.ok(&["names"]) == "b");
+    // Another interval, and still one who looks.
+    registry.ok(&["refresh", "start", "--interval", "2s"]);
+    registry.ok(&["refresh", "stop"]);
+    write(one("b") + &one("c"));
+    let is_as_it_was = || registry.ok(&["names"]) == "b";
+    assert!(!wait::holds_within(Duration::from_secs(4), || !is_as_it_was()));
+    registry.ok(&["refresh"]);
+    assert_eq!(registry.ok(&["names"]), "b\nc");
+    registry.cli(&["refresh", "start", "--interval", "1ms"]).expect(2);
+}
+
+#[test]
+fn what_a_manifest_says_that_it_can_is_what_is_listed() {
+    let scratch = Scratch::new();
+    let registry = watching(&scratch, "");
+    put(&scratch, "chats", "capabilities = ['chat', 'embed']\n");
+    put(&scratch, "embeds", "capabilities = ['embed']\n");
+    until_ready(&registry, "chats");
+    until_ready(&registry, "embeds");
+    let list = |wanted: &[&str]| {
+        let all = registry.cli(&[&["list"], wanted].concat()).json();
+        all.iter().map(|e| e["name"].as_str().expect("it is text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&["--capability", "embed"]), ["chats", "embeds"]);
+    assert_eq!(list(&["--capability", "embed", "--capability", "chat"]), ["chats"]);
+    assert_eq!(list(&["--capability", "sing"]), [""; 0]);
+    assert_eq!(registry.entry("embeds")["capabilities"], json!(["embed"]));
 }
 
 #[test]

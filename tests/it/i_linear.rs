@@ -10,7 +10,8 @@ use std::thread;
 use provost::Client;
 use provost::wire::error::Error;
 use provost::wire::provider::{Definition, ProviderName, TYPE_PROCESS};
-use provost::wire::registry::{Registration, RegistryAnswer, RegistryCall, Verb, Whom};
+use provost::wire::registration::Registration;
+use provost::wire::registry::{RegistryAnswer, RegistryCall, Verb, Whom};
 
 use crate::harness::{Random, Registry};
 use crate::linear::{Model, Op, Request, history, in_order, linearize};

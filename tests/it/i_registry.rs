@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use provost::wire::error::Code;
 use provost::wire::provider::{Definition, ProviderCall, ProviderName};
-use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
+use provost::wire::registration::Registration;
+use provost::wire::registry::{RegistryCall, Verb, Whom};
 use serde_json::{Value, json};
 
 use crate::harness::cli::Running;

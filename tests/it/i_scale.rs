@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use provost::Client;
 use provost::wire::provider::{Definition, ProviderName};
-use provost::wire::registry::{Registration, RegistryCall, Verb, Whom};
+use provost::wire::registration::Registration;
+use provost::wire::registry::{RegistryCall, Verb, Whom};
 use provost::wire::remote_end::RemoteEnd;
 
 use crate::harness::{LATER, Registry, Scratch, procfs, rounds, wait};

@@ -13,9 +13,8 @@ use crate::wire::error::{Code, Detail, Error};
 use crate::wire::proto::v1;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::provider::ProviderName;
-use crate::wire::registry::{
-    Breaker, Check, Entry, Finding, Registration, RegistryAnswer, RegistryCall, Verb, Whom,
-};
+use crate::wire::registration::Registration;
+use crate::wire::registry::{Breaker, Check, Entry, Finding, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::reply::Reply;
 
 const STATUSES: Pairs<&str, api::EntryStatus> = Pairs(&[
@@ -46,6 +45,7 @@ const CIRCUITS: Pairs<&str, api::CircuitState> = Pairs(&[
 
 const ACTIONS: Pairs<v1::RegistryVerb, api::EntryAction> = same_names! { v1::RegistryVerb as EntryAction:
     Unregister Initialize Dispose Start Stop Restart Replace Reset Health Hold Release Monitor Unmonitor ShutDown
+    Refresh StopRefresh
 };
 
 /// The public number of a word; 0 for one that it has none for.
@@ -112,6 +112,9 @@ impl Ask for api::ChangeEntriesRequest {
         match verb {
             v1::RegistryVerb::Unregister if self.alias.is_empty() => {
                 return Err(Invalid::because("alias", "it is missing: one is unregistered at a time"));
+            }
+            v1::RegistryVerb::Refresh | v1::RegistryVerb::StopRefresh if !self.alias.is_empty() => {
+                return Err(Invalid::because("alias", "all are refreshed, and not one"));
             }
             v1::RegistryVerb::ShutDown if !self.alias.is_empty() => {
                 return Err(Invalid::because("alias", "all are shut down; DISPOSE is for one"));
@@ -220,6 +223,11 @@ impl From<&RegistryCall> for Question {
                 ..change(api::EntryAction::Monitor)
             },
             Verb::Unmonitor => change(api::EntryAction::Unmonitor),
+            Verb::Refresh(interval) => api::ChangeEntriesRequest {
+                check_interval: interval.map(proto),
+                ..change(api::EntryAction::Refresh)
+            },
+            Verb::StopRefresh => change(api::EntryAction::StopRefresh),
             Verb::ShutDown => change(api::EntryAction::ShutDown),
         })
     }
@@ -235,6 +243,7 @@ impl From<Entry> for api::RegistryEntry {
             register_time: Some(proto_time(e.registered_at)),
             labels: labels(e.labels),
             plugin_version: e.version,
+            capabilities: e.capabilities,
             check: e.check.map(|check| api::EntryCheck {
                 time: Some(proto_time(check.at)),
                 health: check.health,
@@ -265,6 +274,7 @@ impl TryFrom<api::RegistryEntry> for Entry {
             source: word(&SOURCES, e.source),
             shadows: e.shadows.into_iter().map(|source| word(&SOURCES, source)).collect(),
             version: e.plugin_version,
+            capabilities: e.capabilities,
             registered_at: e.register_time.map_or_else(Default::default, time),
             labels: e.labels.into_iter().map(|label| (label.key, label.value)).collect(),
             check: e.check.map(|check| Check {
@@ -448,7 +458,13 @@ mod tests {
         for verb in Verb::samples() {
             let is_of_all = matches!(
                 verb,
-                Verb::ShutDown | Verb::Validate | Verb::Discover(_) | Verb::Report(_) | Verb::Chain(_)
+                Verb::ShutDown
+                    | Verb::Validate
+                    | Verb::Discover(_)
+                    | Verb::Refresh(_)
+                    | Verb::StopRefresh
+                    | Verb::Report(_)
+                    | Verb::Chain(_)
             );
             let whom = if is_of_all { Whom::All(None) } else { Whom::One(name()) };
             let call = RegistryCall { whom, verb };
@@ -523,6 +539,7 @@ mod tests {
             source: "plugin".into(),
             shadows: vec!["environment".into()],
             version: "1.2".into(),
+            capabilities: vec!["chat".into()],
             registered_at: Timestamp(1),
             labels: vec![("team".into(), "a".into())],
             check: Some(check),

@@ -23,7 +23,8 @@ use provost::registry::Registry;
 use provost::registry::settings::RegistrySettings;
 use provost::wire::audit::Note;
 use provost::wire::provider::{Definition, HOST, ProviderCall};
-use provost::wire::registry::{Registration, RegistryAnswer, RegistryCall, Verb, Whom};
+use provost::wire::registration::Registration;
+use provost::wire::registry::{RegistryAnswer, RegistryCall, Verb, Whom};
 use provost::wire::remote_end::RemoteEnd;
 
 use crate::grpc::client::Caller;
