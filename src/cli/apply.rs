@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::environment;
 use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::plan::{Action, Difference, Step, Wanted, plan};
@@ -18,7 +19,7 @@ use crate::config;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Definition, Item};
-use crate::wire::request::{List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
+use crate::wire::request::{EnvChange, List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
 
 pub const COMMAND: Command = Command::new("apply", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .destroys()
@@ -27,7 +28,7 @@ const SUMMARY: &str = "Make the processes be what the configuration declares";
 const HELP: &str = "\
 Usage: provost apply [OPTIONS] [FILE|DIR]
 
-Reads the sections [process.NAME] of FILE (that of the service if none is given) and of conf.d/*.toml
+Reads [environment] and the sections [process.NAME] of FILE (that of the service if none is given) and of conf.d/*.toml
 beside it; of DIR, all *.toml in it. Shows what would change, field by field, then asks, then does it.
 Only what differs is touched, and restarted only where it must be. What was declared and is no more is
 removed; what was started by hand is left alone. What is wrong in a file changes nothing. Where something
@@ -90,7 +91,9 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
             wanted.push(Wanted { spec, section, instance });
         }
     }
+    let environment = config::environment(&path)?;
     let mut client = session.client()?;
+    let environment = environment.map(|all| Variables::new(&mut client, &all)).transpose()?.flatten();
     let present = present(&mut client)?;
     let mut steps = plan(&present, &wanted)?;
     if args.at_start {
@@ -100,16 +103,30 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         };
         steps.retain(|step| !is_left_out(step));
     }
-    show(&steps, wanted.len(), session);
+    let is_done = steps.is_empty() && environment.is_none();
+    show(environment.as_ref(), &steps, wanted.len(), session);
     match args.mode {
-        Mode::DryRun if steps.is_empty() => return Ok(0),
-        _ if steps.is_empty() => {
+        Mode::DryRun if is_done => return Ok(0),
+        _ if is_done => {
             applied::note(session, &path, age);
             return Ok(0);
         }
         Mode::DryRun => return Ok(Code::No.exit_code()),
         Mode::Yes => {}
         Mode::Ask => ask()?,
+    }
+    // First: who starts has it already.
+    if let Some(Variables { change, .. }) = environment {
+        let unrecorded = client.env(change)?.unrecorded;
+        if let Some(why) = unrecorded {
+            stdout::notice(&format!("{ENVIRONMENT}: done, but it is not recorded: {why}"));
+        }
+        match session.is_json() {
+            true => {
+                session.object(&json!({ "action": ENVIRONMENT, "name": null, "done": true, "error": null }))
+            }
+            false => session.out.line(&format!("{ENVIRONMENT}: done")),
+        }
     }
     let mut failed = 0;
     for step in &steps {
@@ -123,6 +140,24 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
+/// What is to be done about the variables that every process gets.
+const ENVIRONMENT: &str = "environment";
+
+struct Variables {
+    change: EnvChange,
+    differences: Vec<Difference>,
+}
+
+impl Variables {
+    /// None: they are as they are to be.
+    fn new(client: &mut Client, wanted: &[(String, String)]) -> Result<Option<Self>, Error> {
+        let present = client.env(EnvChange::default())?.env;
+        let change = environment::change(&present, wanted);
+        let differences = environment::differences(&present, &change);
+        Ok((!differences.is_empty()).then_some(Self { change, differences }))
+    }
+}
+
 fn present(client: &mut Client) -> Result<Vec<Definition>, Error> {
     let all = client.list(List { pattern: None, all: false, ..Default::default() })?;
     let ids: Vec<_> = all.iter().map(|p| p.id.to_string()).collect();
@@ -133,16 +168,23 @@ fn present(client: &mut Client) -> Result<Vec<Definition>, Error> {
     Ok(present)
 }
 
-fn show(steps: &[Step], declared: usize, session: &mut Session) {
+fn show(environment: Option<&Variables>, steps: &[Step], declared: usize, session: &mut Session) {
+    let variables = environment.map(|variables| &variables.differences[..]).unwrap_or_default();
     if session.is_json() {
+        if !variables.is_empty() {
+            session.object(&object(ENVIRONMENT, None, variables));
+        }
         for step in steps {
             session.object(&shown(step));
         }
-    } else if steps.is_empty() {
+    } else if steps.is_empty() && variables.is_empty() {
         session.out.line(&format!("nothing to do: {declared} processes are as they are declared"));
     } else {
         let header = ["ACTION", "PROCESS", "FIELD", "IS", "IS TO BE"].map(str::to_owned);
-        let rows: Vec<_> = [header].into_iter().chain(steps.iter().flat_map(rows)).collect();
+        let steps =
+            steps.iter().flat_map(|step| rows([step.action.name(), step.name.as_str()], &step.differences));
+        let variables = if variables.is_empty() { Vec::new() } else { rows([ENVIRONMENT, ""], variables) };
+        let rows: Vec<_> = [header].into_iter().chain(variables).chain(steps).collect();
         text::columns(&rows).iter().for_each(|line| session.out.line(line));
     }
     // Before it is done.
@@ -150,11 +192,14 @@ fn show(steps: &[Step], declared: usize, session: &mut Session) {
 }
 
 fn shown(step: &Step) -> Value {
-    let differences = step.differences.iter();
+    object(step.action.name(), Some(step.name.as_str()), &step.differences)
+}
+
+fn object(action: &str, name: Option<&str>, differences: &[Difference]) -> Value {
     json!({
-        "action": step.action.name(),
-        "name": step.name.as_str(),
-        "changes": differences.map(|d| json!({ "field": d.field, "before": d.before, "after": d.after }))
+        "action": action,
+        "name": name,
+        "changes": differences.iter().map(|d| json!({ "field": d.field, "before": d.before, "after": d.after }))
             .collect::<Vec<_>>(),
     })
 }
@@ -162,16 +207,16 @@ fn shown(step: &Step) -> Value {
 /// The longest value in the table, in characters.
 const VALUE_LEN_MAX: usize = 48;
 
-fn rows(step: &Step) -> Vec<[String; 5]> {
+fn rows(first: [&str; 2], differences: &[Difference]) -> Vec<[String; 5]> {
     let value = |value: &Option<Value>| {
         text::cut(&text::escaped(&Difference::cell(value.as_ref())), VALUE_LEN_MAX).into_owned()
     };
-    let first = [step.action.name().to_owned(), step.name.as_str().to_owned()];
+    let first = first.map(str::to_owned);
     let row = |n: usize, d: &Difference| {
         let [action, name] = if n == 0 { first.clone() } else { Default::default() };
         [action, name, d.field.clone(), value(&d.before), value(&d.after)]
     };
-    let rows: Vec<_> = step.differences.iter().enumerate().map(|(n, d)| row(n, d)).collect();
+    let rows: Vec<_> = differences.iter().enumerate().map(|(n, d)| row(n, d)).collect();
     if rows.is_empty() {
         let [action, name] = first;
         return vec![[action, name, String::new(), String::new(), String::new()]];

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
@@ -47,6 +49,7 @@ Options:
       --state STATE,..       Only those that are stopped, starting, running, stopping, backoff, failed
                              or scheduled
       --label K[=V]          Only those with this label; may be repeated, then all have to be there
+      --count                Only how many run; with --state, how many are in these states
       --table                The table in a pipe, too
       --format TEXT          A line for each with its fields in place: any that --json has, as {name},
                              {pid} or {exit.code}; \\t and \\n are understood
@@ -59,6 +62,7 @@ Examples:
   provost list --state failed,backoff
   provost list --label tier=front 'web-*'
   provost list --format '{name} {pid}'
+  provost list --count 'web-*'
   provost list --usage --watch
 ";
 
@@ -69,6 +73,7 @@ struct ListArgs {
     states: Vec<State>,
     labels: Vec<(String, Option<String>)>,
     format: Option<Format>,
+    is_count: bool,
     is_table: bool,
     is_watched: bool,
 }
@@ -85,11 +90,18 @@ fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
                 args.labels.push((key.unwrap_or(&label).to_owned(), value.map(str::to_owned)));
             }
             "--usage" => args.list.usage = true,
+            "--count" => args.is_count = true,
             "--table" => args.is_table = true,
             "--format" => args.format = Some(arguments.value(&option)?.parse()?),
             "--watch" | "-w" => args.is_watched = true,
             _ => return Err(arguments.unknown(&option)),
         }
+    }
+    if args.is_count && (args.is_table || args.is_watched || args.format.is_some() || args.list.usage) {
+        return Err(arguments.usage("--count prints a number and nothing else".into()));
+    }
+    if args.is_count && args.states.is_empty() {
+        args.states.push(State::Running);
     }
     args.list.pattern = arguments.optional_target()?;
     Ok(args)
@@ -120,7 +132,12 @@ impl ListArgs {
     }
 
     fn print(&self, processes: &[Process], session: &mut Session) {
-        if session.is_json() {
+        if self.is_count {
+            match session.is_json() {
+                true => session.object(&json!({ "count": processes.len() })),
+                false => session.out.line(&processes.len().to_string()),
+            }
+        } else if session.is_json() {
             processes.iter().for_each(|p| session.object(&json::process(p)));
         } else if let Some(format) = &self.format {
             processes.iter().for_each(|p| session.out.line(&format.line(p)));

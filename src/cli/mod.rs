@@ -23,6 +23,7 @@ mod doctor;
 mod engine;
 mod env;
 mod env_file;
+mod environment;
 mod escape;
 mod events;
 mod following;

@@ -187,6 +187,8 @@ fn changed(args: &UpdateArgs, before: &Spec) -> Result<Spec, Error> {
     }
     let mut after = read(&fields)?;
     after.name.clone_from(&before.name);
+    // It is a configuration's still, and the next apply shows what is different by now.
+    after.declared = before.declared;
     let is_given = |key: &str| args.options.iter().any(|option| key_of(option) == key);
     let is_unset = |key: &str| args.unset.iter().any(|field| field.key == key);
     if is_given("env") && !is_unset("env") {

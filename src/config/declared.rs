@@ -19,8 +19,18 @@ const DIR: &str = "conf.d";
 const FILES_MAX: usize = 1000;
 
 /// What else stands in the configuration: it is for the service, and may name secrets that we may not read.
-pub(super) const OTHERS: [&str; 9] =
-    ["orphans", "history", "local", "sink", "grpc", "remote", "providers", "modules", "registry"];
+pub(super) const OTHERS: [&str; 10] = [
+    "environment",
+    "orphans",
+    "history",
+    "local",
+    "sink",
+    "grpc",
+    "remote",
+    "providers",
+    "modules",
+    "registry",
+];
 
 /// The sections `[defaults]` and `[process]` of one file.
 pub type Sections<'a> = (Option<Section<'a>>, Option<Section<'a>>);

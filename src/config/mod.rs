@@ -6,6 +6,7 @@
 mod declared;
 #[cfg(feature = "gateway")]
 pub mod discovery;
+mod environment;
 mod file;
 #[cfg(feature = "gateway")]
 mod grpc;
@@ -61,6 +62,7 @@ use crate::wire::role::GroupRoles;
 
 use crate::config::declared::Read;
 pub use crate::config::declared::processes;
+pub use crate::config::environment::environment;
 use crate::config::guard::guard;
 pub use crate::config::processes::Declaration;
 
@@ -188,6 +190,8 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<R
     let (grpc, remotes) = (file.section("grpc")?, file.section("remote")?);
     let (providers, modules) = (file.section("providers")?, file.section("modules")?);
     let registry = file.section("registry")?;
+    // It is what apply brings about.
+    file.section("environment")?.map(environment::variables).transpose()?;
     let declared = (file.section("defaults")?, file.section("process")?);
     file.finish()?;
     #[cfg(not(feature = "gateway"))]

@@ -125,7 +125,12 @@ fn hidden(given: &Given) -> Value {
         }
     }
     let mut value = given.value.clone();
-    cover(&mut value, given.pattern.last().is_some_and(|part| part == "demo_users"));
+    let is_secret = match given.pattern.last().map(String::as_str) {
+        Some("demo_users") => true,
+        Some("environment") => secrets::is_secret(&given.key),
+        Some(_) | None => false,
+    };
+    cover(&mut value, is_secret);
     value
 }
 

@@ -12,7 +12,8 @@ pub const ANY: &str = "*";
 pub const LIST: &str = "[]";
 
 /// Sections whose keys are names, and what each of those takes.
-const NAMES: [(&[&str], &str); 6] = [
+const NAMES: [(&[&str], &str); 7] = [
+    (&["environment"], "string"),
     (&["local", "group_roles"], ROLE),
     (&["grpc", "certificate_roles"], ROLE),
     (&["grpc", "user_roles"], ROLE),

@@ -82,7 +82,6 @@ impl<'a> Section<'a> {
         self.source.error(self.at, message)
     }
 
-    #[cfg(feature = "gateway")]
     pub fn source(&self) -> &'a Source<'a> {
         self.source
     }
@@ -285,7 +284,6 @@ impl<'a> Section<'a> {
     }
 
     /// All keys, whatever they are, with the text of each.
-    #[cfg(feature = "gateway")]
     pub fn texts(mut self) -> Result<Vec<Text<'a>>, Error> {
         let table = std::mem::take(&mut self.table);
         let one = |(key, value): (At<String>, _)| match value {

@@ -1,9 +1,10 @@
 //! Processes that a file declares: what `apply` shows is what it does, and nothing else is touched.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 
-use crate::harness::{LATER, Options, SOON, Scratch, Service, rounds, wait};
+use crate::harness::{LATER, Options, SOON, Scratch, Service, procfs, rounds, wait};
 
 /// Writes the configuration, and returns its path.
 fn config(service: &Service, text: &str) -> String {
@@ -204,4 +205,71 @@ fn k4_an_apply_that_is_killed_is_finished_by_the_next() {
         }
     }
     assert!(service.list_json().iter().all(|p| p["state"] == "running"));
+}
+
+/// The variables that every process gets, as a whole: shown first, without secrets, and nothing is restarted.
+#[test]
+fn the_environment_is_declared_as_a_whole() {
+    let service = Service::new();
+    let path = service.scratch().file("provost.toml");
+    let process = "[process.web]\ncommand = ['sleep', '82001']\nautostart = true\n";
+    let declare = |variables: &str| fs::write(&path, format!("{variables}{process}")).expect("it is ours");
+    service.ok(&["env", "set", "OLD=1", "SITE=a"]);
+    declare("");
+    service.ok(&["apply", "--yes", &path]);
+    assert_eq!(service.ok(&["env"]), "OLD=1\nSITE=a", "nothing is said of it");
+    let pid = service.pid("web");
+    declare("[environment]\nSITE = 'b'\nAPI_KEY = 'cheese'\n");
+    let shown = service.cli(&["apply", "--dry-run", &path]);
+    let text = shown.expect(3).out();
+    assert!(text.contains("environment") && text.contains("OLD") && text.contains("***"), "{text}");
+    assert!(!text.contains("cheese") && !text.contains("web"), "{text}");
+    assert_eq!(service.ok(&["env"]), "OLD=1\nSITE=a", "it was only shown");
+    service.ok(&["apply", "--yes", &path]);
+    service.cli(&["apply", "--dry-run", &path]).expect(0);
+    assert_eq!(service.ok(&["env"]).lines().collect::<BTreeSet<_>>(), ["API_KEY=cheese", "SITE=b"].into());
+    assert_eq!(service.pid("web"), pid, "nothing is restarted for it");
+    service.ok(&["restart", "web"]);
+    assert_eq!(procfs::variable(service.pid("web"), "SITE").as_deref(), Some("b"));
+    assert_eq!(procfs::variable(service.pid("web"), "OLD"), None);
+    let shown = service.ok(&["config", "show", "--set", &path]);
+    assert!(shown.contains("environment\tSITE\t\"b\"") && !shown.contains("cheese"), "{shown}");
+    declare("[environment]\n'A B' = 'x'\n");
+    let refused = service.cli(&["apply", "--yes", &path]);
+    assert!(refused.expect(2).err().contains("line 2"), "{refused:?}");
+    declare("[environment]\n");
+    service.ok(&["apply", "--yes", &path]);
+    assert_eq!(service.ok(&["env"]), "");
+    // By hand the same.
+    let file = service.scratch().file("common.env");
+    fs::write(&file, "# all of it\nexport A=1\nB='2 3'\n").expect("it is ours");
+    service.ok(&["env", "set", "OLD=1", "A=0"]);
+    service.ok(&["env", "replace", &file]);
+    assert_eq!(service.ok(&["env"]).lines().collect::<BTreeSet<_>>(), ["A=1", "B=2 3"].into());
+}
+
+#[test]
+fn what_was_updated_by_hand_stays_declared_and_the_next_apply_shows_it() {
+    let service = Service::new();
+    let path = service.scratch().file("provost.toml");
+    fs::write(
+        &path,
+        "[process.web]\ncommand = ['sleep', '82002']\n[process.db]\ncommand = ['sleep', '82002']\n",
+    )
+    .expect("it is ours");
+    service.ok(&["apply", "--yes", &path]);
+    assert_eq!(service.ok(&["list", "--count"]), "2");
+    service.ok(&["update", "web", "--env", "A=1"]);
+    let text = service.cli(&["apply", "--dry-run", &path]).expect(3).out();
+    assert!(text.contains("web") && text.contains("env") && !text.contains("db"), "{text}");
+    service.ok(&["apply", "--yes", &path]);
+    service.cli(&["apply", "--dry-run", &path]).expect(0);
+    service.ok(&["update", "web", "--env", "A=2"]);
+    service.ok(&["stop", "db"]);
+    assert_eq!(service.ok(&["list", "--count"]), "1");
+    assert_eq!(service.ok(&["list", "--count", "--state", "stopped,running"]), "2");
+    assert_eq!(service.ok(&["list", "--count", "d*"]), "0");
+    fs::write(&path, "").expect("it is ours");
+    service.ok(&["apply", "--yes", &path]);
+    assert!(service.list_json().is_empty(), "what is declared no more is removed, also after an update");
 }
