@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_load_other_code_and_our_own_are_not_given() {
+    fn c11_manifests_are_given_no_variable_of_the_loader() {
         let none = PluginPolicy::default();
         for bad in ["LD_PRELOAD", "LD_AUDIT", "PROVOST_LAUNCH", "GLIBC_TUNABLES", "PERL5LIB", "BASH_ENV"] {
             assert!(refused(&none, allowing(&["PATH", bad])).contains(bad), "{bad}");

@@ -11,7 +11,7 @@ use crate::keeper::notify::NOTIFY_KEY;
 use crate::sys::child::{self, Fork, SingleThreaded, fork};
 use crate::sys::socket::{Blocking, sendmsg, seqpacket_pair};
 use crate::sys::system::{TUNABLES, TUNABLES_KEY};
-use crate::sys::{clock, signal};
+use crate::sys::{clock, limits, signal};
 use crate::wire::keeper::{ENGINE_FD, ToKeeper};
 
 /// An engine that lived this long was healthy, ms.
@@ -22,6 +22,10 @@ const SHORT_RUNS_FREE: u32 = 3;
 const DELAY_MS: u64 = 10;
 /// Where the doubling ends, ms.
 const DELAY_MAX_MS: u64 = 1000;
+
+/// No core, in which everybody's variables would be: less than a page is written to no file, and one byte is
+/// the only limit that counts for a handler, too.
+const CORE_LEN_MAX: u64 = 1;
 
 /// The engine's life. The keeper's loop owns it.
 #[derive(Debug)]
@@ -89,6 +93,9 @@ fn become_engine(channel: &OwnedFd, exe: &Path, arguments: &[String]) -> io::Err
     let first = u32::try_from(ENGINE_FD).expect("a small number");
     let prepare = || -> io::Result<()> {
         child::setsid()?;
+        if let Some(core) = limits::rlimit_number("core") {
+            child::set_rlimit(core, CORE_LEN_MAX, CORE_LEN_MAX)?;
+        }
         // The channel may sit at that very number; then dup2 would leave its close-on-exec flag.
         let channel = channel.try_clone()?;
         child::close_on_exec_from(first)?;

@@ -1,6 +1,8 @@
 //! Starts while something has run out or fails: descriptors, processes, memory, the steps between fork and
 //! exec. What cannot start says why, leaves nothing half made, and everything else goes on.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{LATER, Options, Output, Running, SOON, Service, procfs, wait};
@@ -272,4 +274,85 @@ fn c4_without_threads_nothing_runs_unseen() {
     assert_eq!(service.engine_pid(), engine);
     service.ok(&["stop", &known]);
     service.start(&["--", "sleep", "71003"]);
+}
+
+/// A cgroup of the machine with a limit of processes, which is gone with it.
+struct Crowd(String);
+
+impl Crowd {
+    fn new(name: &str) -> Self {
+        let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        let root = roots.into_iter().find(|root| Path::new(root).join("cgroup.procs").exists());
+        let path = format!("{}/provost-{name}-{}", root.expect("there are cgroups"), std::process::id());
+        fs::create_dir(&path).expect("tests run as root");
+        Self(path)
+    }
+
+    /// So many more than there are now, threads and processes.
+    fn limit(&self, more: Option<i64>) {
+        let present = fs::read_to_string(format!("{}/pids.current", self.0)).expect("pids are limited");
+        let present: i64 = present.trim().parse().expect("a number");
+        let max = more.map_or_else(|| "max".to_owned(), |more| (present + more).to_string());
+        fs::write(format!("{}/pids.max", self.0), max).expect("tests run as root");
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        wait::holds_within(LATER, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// What cannot start says so, and what is to run is tried again until there is room; whatever was asked
+/// meanwhile is answered.
+#[test]
+fn c3_at_the_limit_of_processes_a_start_fails_and_a_restart_waits() {
+    let crowd = Crowd::new("c3");
+    let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", crowd.0);
+    let service = Options::new().without_cgroups().through(&["sh", "-c", &enter, "sh"]).start();
+    let before = service.below();
+    service.start(&[
+        "--name",
+        "web",
+        "--restart",
+        "always",
+        "--restart-delay",
+        "50ms",
+        "--restart-delay-max",
+        "50ms",
+        "--max-restarts",
+        "none",
+        "--",
+        "sleep",
+        "71006",
+    ]);
+    let (engine, pid) = (service.engine_pid(), service.pid("web"));
+    // One step after another finds no room: the client's thread, the process's, the child.
+    let mut running = before.len() + 1;
+    for more in 0..6 {
+        crowd.limit(Some(more));
+        let start = service.cli(&["start", "--", "sleep", "71007"]);
+        crowd.limit(None);
+        match start.code {
+            0 => running += 1,
+            code => {
+                assert!(matches!(code, 1 | 6 | 7), "{start:?}");
+                assert!(start.err().starts_with("provost: "), "{start:?}");
+            }
+        }
+        wait::until("what was answered is what there is", LATER, || service.below().len() == running);
+    }
+    assert!(running < before.len() + 7, "no start was refused");
+    // Its place is gone by the time that it wants to come back.
+    crowd.limit(Some(-1));
+    procfs::signal("KILL", pid);
+    wait::until("it has ended", LATER, || !procfs::alive(pid));
+    wait::pass(Duration::from_millis(500));
+    crowd.limit(None);
+    wait::until("it is back", LATER, || service.state("web") == "running" && service.pid("web") != pid);
+    let web = service.status_json("web");
+    assert!(service.events_of(&web).iter().any(|event| event["kind"] == "start-failed"), "{web}");
+    assert_eq!(service.engine_pid(), engine, "the engine was never lost");
+    service.cli(&["run", "--", "true"]).expect(0);
+    service.end();
 }

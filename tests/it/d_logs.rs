@@ -140,6 +140,39 @@ fn d14_a_log_follows_no_link() {
     assert_eq!(fs::read(&target).expect("it is there"), b"untouched");
 }
 
+/// Neither by its words nor by what somebody puts in its way while it is written.
+#[test]
+fn f18_a_log_leads_out_of_no_directory() {
+    let service = Service::new();
+    for path in ["../web.log", "a/../../web.log", "/var/log/../../etc/web", "./web", "a//../b", ".."] {
+        for option in ["--log", "--log-stdout", "--log-stderr"] {
+            let refused = service.cli(&["start", "--name", "web", option, path, "--", "true"]);
+            assert!(refused.expect(2).err().contains("'..'"), "{path}: {refused:?}");
+        }
+        let config = service.scratch().file("provost.toml");
+        let text = format!("[process.web]\ncommand = ['true']\n[process.web.log]\nfile = '{path}'\n");
+        fs::write(&config, text).expect("it is ours");
+        assert_ne!(service.cli(&["apply", "--yes", &config]).code, 0, "{path}");
+    }
+    assert!(service.list_json().is_empty());
+    let (outside, dir) = (service.scratch().file("outside"), format!("{}/logs/web", service.state_dir()));
+    fs::create_dir(&outside).expect("it is ours");
+    let fifo = parrot(&service, "web", &["--log", "web/a.log", "--log-size", "4096"]);
+    say(&fifo, "one");
+    until_lines(&format!("{dir}/a.log"), 1);
+    fs::rename(&dir, service.scratch().file("moved")).expect("it is there");
+    symlink(&outside, &dir).expect("it is ours");
+    // More than a file takes, so that another one has to be opened.
+    for n in 0..3 {
+        say(&fifo, &format!("{n}{}", "x".repeat(3000)));
+    }
+    wait::until("the trouble is shown", SOON, || !service.status_json("web")["log_trouble"].is_null());
+    assert_eq!(fs::read_dir(&outside).expect("it is there").count(), 0);
+    fs::remove_file(&dir).expect("it is a link");
+    fs::create_dir(&dir).expect("it is ours");
+    wait::until("it is well", LATER, || service.status_json("web")["log_trouble"].is_null());
+}
+
 #[test]
 fn d10_others_may_take_a_log_away() {
     let service = Service::new();

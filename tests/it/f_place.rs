@@ -269,3 +269,119 @@ fn f23_what_is_in_the_place_of_a_removed_socket_is_left_alone() {
     service.end();
     assert_eq!(fs::read_to_string(&socket).expect("it is there"), "theirs");
 }
+
+/// Everything below a directory, with its mode.
+fn below(dir: &str) -> Vec<(String, fs::Metadata)> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{dir}: {e}"));
+    entries
+        .flat_map(|entry| {
+            let path = entry.expect("it can be read").path().to_str().expect("text").to_owned();
+            let found = fs::symlink_metadata(&path).expect("it is there");
+            let more = if found.is_dir() { below(&path) } else { Vec::new() };
+            [vec![(path, found)], more].concat()
+        })
+        .collect()
+}
+
+/// Whatever the service makes, under a mask that closes nothing: the database, logs, notes, sockets.
+#[test]
+fn j3_what_the_service_makes_is_closed_under_any_mask() {
+    let wrap = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
+    let service = Options::new().through(&wrap).start();
+    service.start(&["--name", "web", "--log", "web.log", "--", "sh", "-c", "echo x; exec sleep 73001"]);
+    service.cli(&["provider", "info", "app"]);
+    let log = format!("{}/logs/web.log", service.state_dir());
+    wait::until("its line is there", LATER, || fs::read(&log).is_ok_and(|text| text == b"x\n"));
+    let all = below(&service.state_dir());
+    assert!(all.iter().any(|(path, _)| path.ends_with(".db")), "{all:?}");
+    for (path, found) in &all {
+        let open = match (found.is_dir(), path.contains("/logs")) {
+            (true, _) => 0o027,
+            (false, true) => 0o137,
+            (false, false) => 0o177,
+        };
+        assert_eq!(found.mode() & open, 0, "{path}: {:o}", found.mode());
+    }
+    service.end();
+}
+
+/// Nothing is made where others may make things, too, but what a definition names.
+#[test]
+fn j6_no_file_is_made_where_others_may_make_theirs() {
+    let scratch = Scratch::new();
+    let (trace, socket) = (scratch.file("trace"), scratch.file("run/engine.sock"));
+    let calls =
+        "trace=openat,open,creat,mkdir,mkdirat,mknodat,linkat,symlinkat,rename,renameat,renameat2,bind";
+    let wrap = ["strace", "-f", "-qq", "-s", "256", "-o", &trace, "-e", calls];
+    let service = Options::new().through(&wrap).at(&socket).start();
+    service.start(&["--name", "web", "--log", "web.log", "--ready-notify", "--", "sleep", "73002"]);
+    service.cli(&["run", "--", "true"]).expect(0);
+    service.cli(&["provider", "info", "app"]);
+    service.kill_engine();
+    service.ok(&["list"]);
+    service.end();
+    let trace = fs::read_to_string(&trace).expect("strace wrote it");
+    let (ours, state) = (scratch.path().to_str().expect("text"), service.scratch().path());
+    let state = state.to_str().expect("text");
+    let is_foreign = |path: &&str| {
+        ["/tmp", "/var/tmp", "/dev/shm"].iter().any(|open| path.starts_with(open))
+            && !path.starts_with(ours)
+            && !path.starts_with(state)
+    };
+    let makes =
+        |line: &&str| line.contains("O_CREAT") || !(line.contains("openat(") || line.contains("open("));
+    assert!(trace.contains(&socket), "the trace has what is made");
+    for line in trace.lines().filter(makes) {
+        let foreign = line.split('"').skip(1).step_by(2).find(is_foreign);
+        assert_eq!(foreign, None, "{line}");
+    }
+}
+
+/// One of another user: it cannot signal, trace or read the programs of the service.
+#[test]
+fn j7_a_process_of_another_user_reaches_nothing_of_the_service() {
+    const REACH: &str = "import ctypes, os, sys\n\
+        c = ctypes.CDLL(None, use_errno=True)\n\
+        for pid in map(int, sys.argv[1:]):\n\
+        \x20 for sig in 0, 15, 9, 19:\n\
+        \x20   try: os.kill(pid, sig); print('signalled', pid, sig)\n\
+        \x20   except PermissionError: pass\n\
+        \x20 for name in 'mem', 'environ', 'maps', 'fd/0':\n\
+        \x20   try: open('/proc/%d/%s' % (pid, name), 'rb').read(1); print('read', name)\n\
+        \x20   except PermissionError: pass\n\
+        \x20 if c.ptrace(16, pid, None, None) != -1: print('traced', pid)\n\
+        print('done')";
+    let service = Service::new();
+    service.cli(&["provider", "info", "app"]);
+    let mut ours = vec![service.keeper_pid(), service.engine_pid()];
+    let all = service.cli(&["list", "--all", "--json"]).json();
+    ours.extend(all.iter().filter_map(|p| p["pid"].as_u64()).map(|pid| u32::try_from(pid).expect("a pid")));
+    let pids: Vec<_> = ours.iter().map(ToString::to_string).collect();
+    let mut args = vec!["run", "--user", "nobody", "--cwd", "/", "--", "/usr/bin/python3", "-c", REACH];
+    args.extend(pids.iter().map(String::as_str));
+    assert_eq!(service.cli(&args).expect(0).out(), "done");
+    assert!(ours.iter().all(|pid| procfs::alive(*pid)));
+}
+
+/// What the programs of the service hold is in no core of theirs, whatever the limit is; their processes have
+/// the limit that the service has, or that their definition says.
+#[test]
+fn j2_the_programs_of_the_service_leave_no_core() {
+    let core = |pid: u32| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("it is there");
+        line.split_whitespace().nth(4).expect("the soft limit").to_owned()
+    };
+    let service = Options::new().through(&["prlimit", "--core=unlimited"]).start();
+    service.cli(&["provider", "info", "app"]);
+    assert_eq!(core(service.engine_pid()), "1", "less than a page: no file");
+    let all = service.cli(&["list", "--all", "--json"]).json();
+    let own: Vec<_> = all.iter().filter_map(|p| p["pid"].as_u64()).collect();
+    assert!(!own.is_empty(), "the host runs");
+    for pid in own {
+        assert_eq!(core(u32::try_from(pid).expect("a pid")), "1");
+    }
+    service.start(&["--name", "web", "--", "sleep", "73003"]);
+    service.start(&["--name", "none", "--limit", "core=0", "--", "sleep", "73003"]);
+    assert_eq!((core(service.pid("web")), core(service.pid("none"))), ("unlimited".into(), "0".into()));
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use provost::client::{grpc_socket, host_socket};
 
 use crate::g_clients::installed;
-use crate::harness::{LATER, Options, Output, Running, Scratch, Service, cli, open_binary, wait};
+use crate::harness::{LATER, Options, Output, Running, Scratch, Service, cli, open_binary, procfs, wait};
 
 const VIEWERS: &str = "61001";
 const OPERATORS: &str = "61002";
@@ -159,7 +159,7 @@ fn members_speak_grpc_as_their_group_may() {
 }
 
 #[test]
-fn a_member_has_a_share_of_the_connections() {
+fn j9_a_member_has_a_share_of_the_connections() {
     let stage = Stage::new();
     stage.service.start(&["--name", "web", "--", "sleep", "76119"]);
     let ask = |uid, args: &[&str]| stage.command(uid, &[VIEWERS], &stage.binary, args);
@@ -207,4 +207,65 @@ fn without_groups_all_is_closed_and_a_closed_directory_is_told_of() {
     fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).expect("it is ours");
     let refused = serve(&config);
     assert!(refused.expect(2).err().contains("there is no group 'no-such-group'"), "{refused:?}");
+}
+
+/// What changes how a program is loaded has another program run in its name: who may not define one, sets it
+/// nowhere.
+#[test]
+fn c11_variables_of_the_loader_are_only_for_who_defines_programs() {
+    let stage = Stage::new();
+    stage.service.start(&["--name", "web", "--env", "A=1", "--", "sleep", "76120"]);
+    for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "BASH_ENV", "IFS", "PATH"] {
+        let pair = format!("{name}=/tmp/x");
+        for groups in [&[VIEWERS][..], &[OPERATORS]] {
+            for args in [
+                &["env", "set", &pair][..],
+                &["update", "web", "--env", &pair],
+                &["start", "--env", &pair, "--", "true"],
+                &["run", "--env", &pair, "--", "true"],
+            ] {
+                let refused = stage.cli(groups, args);
+                assert!(matches!(refused.code, 6 | 125), "{args:?}: {refused:?}");
+                assert!(refused.err().contains("that needs admin"), "{args:?}: {refused:?}");
+            }
+        }
+    }
+    // By their restart it gets what it was defined with, and nothing of theirs.
+    let mut restart = stage.command(65534, &[OPERATORS], &stage.binary, &["restart", "web"]);
+    restart.env("LD_BIND_NOW", "1");
+    cli::run(restart, LATER).expect(0);
+    let environ = fs::read(format!("/proc/{}/environ", stage.service.pid("web"))).expect("it runs");
+    let environ = String::from_utf8_lossy(&environ).into_owned();
+    assert!(environ.contains("A=1") && !environ.contains("LD_BIND_NOW"), "{environ}");
+    stage.cli(&[ADMINS], &["env", "set", "LD_BIND_NOW=1"]).expect(0);
+    stage.service.ok(&["restart", "web"]);
+    let environ = fs::read(format!("/proc/{}/environ", stage.service.pid("web"))).expect("it runs");
+    assert!(String::from_utf8_lossy(&environ).contains("LD_BIND_NOW=1"));
+}
+
+/// A service of root runs what names no user as root: to define such a process takes an admin, and so does
+/// to change whose it is.
+#[test]
+fn j5_only_who_may_define_programs_has_one_run_as_the_service() {
+    let stage = Stage::new();
+    let uid = |name: &str| {
+        let pid = stage.service.pid(name);
+        procfs::status_line(pid, "Uid").unwrap_or_else(|| panic!("{name} does not run"))
+    };
+    stage.service.start(&["--name", "web", "--user", "nobody", "--", "sleep", "76121"]);
+    assert!(uid("web").starts_with("65534"), "{}", uid("web"));
+    let define = [
+        &["start", "--name", "mine", "--", "sleep", "76121"][..],
+        &["start", "--name", "mine", "--user", "root", "--", "sleep", "76121"],
+        &["run", "--", "true"],
+        &["update", "web", "--user", "root"],
+    ];
+    for args in define {
+        let refused = stage.cli(&[OPERATORS], args);
+        assert!(refused.err().contains("that needs admin"), "{args:?}: {refused:?}");
+    }
+    stage.cli(&[OPERATORS], &["restart", "web"]).expect(0);
+    assert!(uid("web").starts_with("65534"), "whose it is stays: {}", uid("web"));
+    stage.cli(&[ADMINS], define[0]).expect(0);
+    assert!(uid("mine").starts_with('0'), "{}", uid("mine"));
 }

@@ -234,7 +234,7 @@ fn the_environment_is_declared_as_a_whole() {
     assert_eq!(procfs::variable(service.pid("web"), "OLD"), None);
     let shown = service.ok(&["config", "show", "--set", &path]);
     assert!(shown.contains("environment\tSITE\t\"b\"") && !shown.contains("cheese"), "{shown}");
-    declare("[environment]\n'A B' = 'x'\n");
+    declare("[environment]\n'A=B' = 'x'\n");
     let refused = service.cli(&["apply", "--yes", &path]);
     assert!(refused.expect(2).err().contains("line 2"), "{refused:?}");
     declare("[environment]\n");

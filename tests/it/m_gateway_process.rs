@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -192,4 +193,33 @@ fn after_an_upgrade_it_is_the_new_program() {
     let now = stage.until_ready();
     stage.service.kill_engine();
     assert!(!wait::holds_within(Duration::from_millis(300), || stage.until_ready() != now));
+}
+
+/// They are done one after another, each is answered, and nobody notices.
+#[test]
+fn k2_a_thousand_reloads_at_once_change_nothing() {
+    let stage = Stage::new();
+    let web = stage.service.start(&["--", "sleep", "74001"]);
+    let (gateway, pid) = (stage.until_ready(), stage.service.pid(&web));
+    stage.service.client().reload().expect("it is as the configuration says");
+    let before = stage.service.footprint();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = stage.service.client();
+                for _ in 0..125 {
+                    client.reload().expect("it is as the configuration says");
+                }
+            });
+        }
+    });
+    assert_eq!((stage.until_ready(), stage.service.pid(&web)), (gateway, pid));
+    stage.service.until_footprint(before);
+    // Also while it is wrong half of the time.
+    for n in 0..20 {
+        let right = grpc(stage.port);
+        stage.configure(if n % 2 == 0 { "[grpc" } else { &right });
+        assert_eq!(stage.service.client().reload().is_ok(), n % 2 == 1, "{n}");
+    }
+    assert_eq!(stage.until_ready(), gateway);
 }
