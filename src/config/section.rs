@@ -347,7 +347,6 @@ pub fn json_value(value: DeValue<'_>) -> Value {
 }
 
 /// A key that stands for itself, and its text.
-#[cfg(feature = "gateway")]
 pub type Text<'a> = (At<String>, At<Cow<'a, str>>);
 
 /// A list of texts.
