@@ -21,6 +21,9 @@ use crate::wire::time::millis;
 /// A member that had less time than this says nothing by its silence, ms.
 const FAIR_MS: u64 = 500;
 
+/// What the tags of a small value take, in bytes.
+const TAGS_LEN: usize = 1024;
+
 /// What a call is given back, as JSON.
 pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
     let deadline = clock::now_ms() + millis(order.timeout);
@@ -94,22 +97,24 @@ fn execute(
 
 /// What is given back of an output that is of the module's type.
 fn shown(output: &[u8], module: &Module, tagged: bool) -> Result<Vec<u8>, Failure> {
+    let len = output.len();
     let shown = |output: Value| {
-        let whole = tagged.then(|| output.to_string());
+        let whole = tagged.then(|| value::to_json(&output, len));
         let plain = value::to_plain(output, &module.output)?;
-        Ok(whole.unwrap_or_else(|| plain.to_string()).into_bytes())
+        Ok(whole.unwrap_or_else(|| value::to_json(&plain, len)))
     };
     value::read(output, shown).map_err(Failure::Output)
 }
 
 /// The input as executors take it: a record of the parameters. What is no record is the one called `input`.
 fn tagged_input(input: &[u8], of: &Type) -> Result<Vec<u8>, String> {
+    let len = input.len() + TAGS_LEN;
     value::read(input, |input| {
         let tagged = match of {
             Type::Record(_) => value::to_tagged(input, of),
             _ => value::to_tagged(value::object([("input", input)]), &Type::Record(of.parameters())),
         };
-        Ok(tagged?.to_string().into_bytes())
+        Ok(value::to_json(&tagged?, len))
     })
 }
 

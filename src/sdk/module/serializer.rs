@@ -20,7 +20,7 @@ pub struct TaggedJson;
 
 impl Serializer for TaggedJson {
     fn write(&self, value: Value, of: &Type) -> Result<Vec<u8>, String> {
-        value::to_tagged(value, of).map(|tagged| tagged.to_string().into_bytes())
+        value::to_tagged(value, of).map(|tagged| value::to_json(&tagged, 0))
     }
 
     fn read(&self, bytes: &[u8], of: &Type) -> Result<Value, String> {

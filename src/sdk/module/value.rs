@@ -1,6 +1,8 @@
 //! Values of modules: plain JSON for people, JSON with tags for executors. Both ways go by the type, so that
 //! nothing is guessed, rounded or replaced; what does not fit is an error that names its place.
 
+use memchr::memchr2;
+use serde::Serialize;
 use serde_json::{Map, Number, Value, json};
 
 use crate::sdk::module::schema::{DEPTH_MAX, Type};
@@ -68,27 +70,81 @@ pub(crate) fn read<T: Send>(
 
 /// How deep brackets are nested, outside of strings. Of what is no JSON it may be anything.
 fn depth_of(bytes: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut rest) = (0usize, 0, bytes.iter());
-    while let Some(byte) = rest.next() {
+    let (mut depth, mut deepest, mut rest) = (0usize, 0, bytes);
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
             b'[' | b'{' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(byte) = rest.next() {
-                    match byte {
-                        b'"' => break,
-                        b'\\' => _ = rest.next(),
-                        _ => {}
-                    }
-                }
-            }
+            b'"' => rest = behind_string(rest),
             _ => {}
         }
     }
     deepest
+}
+
+/// What follows the end of a string that has begun.
+fn behind_string(mut bytes: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', bytes) {
+        let is_end = bytes[at] == b'"';
+        // Behind a backslash, one more is of the string.
+        bytes = bytes.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
+        if is_end {
+            return bytes;
+        }
+    }
+    &[]
+}
+
+/// The value as JSON, of about this length. What it differs in from serde_json's own: a string of a megabyte
+/// is not looked at byte by byte for what is to be escaped.
+pub(crate) fn to_json(value: &Value, len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len);
+    write(value, &mut out);
+    out
+}
+
+fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::String(text) => write_string(text, out),
+        Value::Array(all) => {
+            out.push(b'[');
+            for (n, value) in all.iter().enumerate() {
+                out.extend((n > 0).then_some(b','));
+                write(value, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(all) => {
+            out.push(b'{');
+            for (n, (name, value)) in all.iter().enumerate() {
+                out.extend((n > 0).then_some(b','));
+                write_string(name, out);
+                out.push(b':');
+                write(value, out);
+            }
+            out.push(b'}');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => write_other(value, out),
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    // Without an end at the first one found, which the compiler makes many bytes at a time of.
+    let is_escaped = text.bytes().fold(false, |is, b| is | (b < b' ') | (b == b'"') | (b == b'\\'));
+    if is_escaped {
+        return write_other(text, out);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn write_other<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("memory takes it, and every key is a string");
 }
 
 /// An object of what is there: values may be large, and are not copied.
@@ -315,6 +371,30 @@ mod tests {
 
     fn list(of: Type) -> Type {
         Type::List(Box::new(of))
+    }
+
+    #[test]
+    fn what_is_written_is_what_serde_json_writes() {
+        for text in [
+            r#"{"a":"é\u0000\n\"\\x","b":[],"c":{},"d":[null,true,-1,1.5e300,"",["x",{"\t":"y"}]]}"#,
+            r#""a long string without anything in it that is to be escaped \u00e9 \/""#,
+            r#""\u001f""#,
+            r#""\"""#,
+            "[[],[[]]]",
+            "7",
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(String::from_utf8(to_json(&value, 0)).unwrap(), value.to_string(), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels_are_counted_outside_of_strings() {
+        for (text, depth) in
+            [("[[]]", 2), (r#"{"[[[\"[[":[]}"#, 2), (r#"["\\",[[]]]"#, 3), (r#"["["#, 1), (r#"["\"#, 1)]
+        {
+            assert_eq!(depth_of(text.as_bytes()), depth, "{text}");
+        }
     }
 
     #[test]
