@@ -120,8 +120,8 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         (message.as_str(), hint.as_str()),
         (
             "1, column 1: unknown key 'wibble'",
-            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, registry, defaults, \
-             process"
+            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, registry, environment, \
+             defaults, process"
         )
     );
     // What reads the declarations alone passes over the rest, and has to know of it.
