@@ -50,13 +50,30 @@ fn a_validator_takes_what_the_service_takes() {
         include_str!("../../packaging/demo.toml").to_owned(),
         String::new(),
     ];
-    let reference = include_str!("../../docs/config.md");
-    texts.extend(
-        reference.split("```toml\n").skip(1).map(|part| part.split("```").next().unwrap().to_owned()),
-    );
+    texts.extend(examples());
     assert!(texts.len() > 8, "{}", texts.len());
     for (text, said) in texts.iter().zip(said_of(&texts)) {
         assert_eq!(said, "taken", "{text}");
+    }
+}
+
+/// What the reference shows.
+fn examples() -> impl Iterator<Item = String> {
+    let reference = include_str!("../../docs/config.md");
+    reference.split("```toml\n").skip(1).map(|part| part.split("```").next().unwrap().to_owned())
+}
+
+#[test]
+fn the_examples_of_the_reference_are_taken_but_for_what_is_not_on_this_machine() {
+    let scratch = Scratch::new();
+    let path = scratch.file("provost.toml");
+    for text in examples() {
+        fs::write(&path, &text).unwrap();
+        let said = config(&["show", &path]);
+        let foreign =
+            ["No such file or directory", "there is no group", "there is no user", "is not declared"];
+        let is_foreign = said.code == 2 && foreign.iter().any(|why| said.err().contains(why));
+        assert!(said.code == 0 || is_foreign, "{text}\n{}", said.err());
     }
 }
 
