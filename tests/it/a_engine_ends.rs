@@ -63,19 +63,18 @@ impl Drop for Memory {
 fn a11_an_engine_killed_for_its_memory_is_replaced() {
     let service = Service::new();
     service.ok(&["start", "--name", "nap", "--instances", "5", "--", "sleep", "64001"]);
-    let limited = |engine: u32| {
+    let limited = || {
         let memory = Memory::new()?;
-        // Its memory stays where it was taken; whatever it takes from now on is too much.
         memory.set("memory.limit_in_bytes", "65536")?;
-        memory.set("cgroup.procs", &engine.to_string())?;
         Ok::<_, String>(memory)
     };
-    let engine = service.engine_pid();
-    let memory = match limited(engine) {
+    let memory = match limited() {
         Ok(memory) => memory,
         Err(why) => return println!("skipped: no memory can be taken from it: {why}"),
     };
     expect_as_after_a_kill(&service, "OOM", |engine| {
+        // Its memory stays where it was taken; whatever it takes from now on is too much.
+        memory.set("cgroup.procs", &engine.to_string()).expect("the engine runs");
         wait::until("it wants more than there is", LATER, || {
             service.cli(&["list", "--json"]).expect(0);
             service.engine_now() != Some(engine)

@@ -140,22 +140,28 @@ pub fn are_held_up(pid: u32, name: &str) -> bool {
 
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
 pub fn switches(pid: u32) -> u64 {
+    switches_by_thread(pid).iter().map(|(_, count)| count).sum()
+}
+
+fn switches_by_thread(pid: u32) -> Vec<(u64, u64)> {
     let count =
         |text: &str| sum_of(text, "voluntary_ctxt_switches:") + sum_of(text, "nonvoluntary_ctxt_switches:");
-    task_statuses(pid).iter().map(|text| count(text)).sum()
+    task_statuses(pid).iter().map(|text| (sum_of(text, "Pid:"), count(text))).collect()
 }
 
 /// Looks until these have nothing left to do, and returns their context switches. What work took of memory is
 /// given back three to six seconds after it, by which they wake up once more.
 #[track_caller]
 pub fn at_rest(pids: &[u32]) -> u64 {
-    let all = || pids.iter().map(|&pid| switches(pid)).sum();
-    let mut seen: u64 = all();
+    // Thread by thread: what one that has ended takes away would hide that another has woken.
+    let all = || pids.iter().map(|&pid| switches_by_thread(pid)).collect::<Vec<_>>();
+    let mut seen = all();
     wait::until("nothing wakes up any more", LATER, || {
         wait::pass(Duration::from_secs(5));
-        seen == std::mem::replace(&mut seen, all())
+        let before = std::mem::replace(&mut seen, all());
+        before == seen
     });
-    seen
+    pids.iter().map(|&pid| switches(pid)).sum()
 }
 
 /// How often the threads of this name have waited so far.
