@@ -128,9 +128,11 @@ pub fn run_on_demand(engine: &Engine, name: &str) -> Result<(), Error> {
         let e = format!("this service has no {name}");
         return Err(Error::new(Code::Refused, e).hint("it was built without gateway, and so without gRPC"));
     };
-    let process = match held(engine).into_iter().find(|p| is_called(&p.spec(), name)) {
+    let there = || held(engine).into_iter().find(|p| is_called(&p.spec(), name));
+    let process = match there() {
         Some(process) => process,
-        None => make(engine, spec.clone())?,
+        // Whoever follows the configuration may have made it meanwhile.
+        None => make(engine, spec.clone()).or_else(|e| there().ok_or(e))?,
     };
     ask(&process, Ask::Start, CAUSE).error.map_or(Ok(()), Err)
 }
