@@ -20,7 +20,6 @@ const FILES_MAX: usize = 1000;
 
 /// What else stands in the configuration: it is for the service, and may name secrets that we may not read.
 pub(super) const OTHERS: [&str; 10] = [
-    "environment",
     "orphans",
     "history",
     "local",
@@ -30,6 +29,7 @@ pub(super) const OTHERS: [&str; 10] = [
     "providers",
     "modules",
     "registry",
+    "environment",
 ];
 
 /// The sections `[defaults]` and `[process]` of one file.
