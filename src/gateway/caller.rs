@@ -42,6 +42,16 @@ pub(super) enum Entry {
     Login(Credentials),
 }
 
+impl Entry {
+    /// The user, if there is nothing to verify.
+    pub fn known(&self) -> Option<&User> {
+        match self {
+            Self::Known(user) => Some(user),
+            Self::Login(_) => None,
+        }
+    }
+}
+
 /// The header with user and password.
 pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 

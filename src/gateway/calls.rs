@@ -52,7 +52,7 @@ impl Calls {
     {
         let (ours, deadline) = (self.clone(), ctx.deadline());
         let entry = self.caller.enter(ctx.request_headers()).and_then(|entry| {
-            let known = if let Entry::Known(user) = &entry { Some(user) } else { None };
+            let known = entry.known();
             let shares = if known.is_some() { &self.gateway.quick } else { &self.gateway.lasting };
             Ok((self.place(shares, known)?, entry))
         });
@@ -162,6 +162,7 @@ impl Calls {
         };
         self.gateway.with(engine, |engine| {
             let (request, how) = read?;
+            // One that was sent ahead, too: its caller may have lost the role since.
             self.admit(&user, &request, engine)?;
             let client = engine.client_for(&request)?;
             running.waits(&client.canceller());
@@ -224,15 +225,13 @@ impl Calls {
         + 'static,
     ) {
         let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
-        let entered = self.caller.enter(ctx.request_headers()).and_then(|entry| {
-            let known = if let Entry::Known(user) = &entry { Some(user) } else { None };
-            Ok((self.place(&self.gateway.lasting, known)?, entry))
-        });
+        let entry = self.caller.enter(ctx.request_headers());
+        let entered = entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, entry.known())?, entry)));
         let (mut place, entry) = match entered {
             Ok(entered) => entered,
             Err(status) => return fail(ctx, sink, status),
         };
-        let begun = begin(if let Entry::Known(user) = &entry { Some(user) } else { None });
+        let begun = begin(entry.known());
         let refused = self.gateway.threads.run(sink, move |sink| {
             let mut response = ResponseStream::new(sink, ours.gateway.limits.stall);
             let result = caught(|| {

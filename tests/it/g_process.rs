@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::h2::{OK, PERMISSION_DENIED, Peer, expect_service, login, login_of, text_field, tls};
 use crate::harness::cli;
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, Options, SOON, procfs, rounds, wait};
+use crate::harness::{Gateway, LATER, Options, SOON, procfs, rounds, wait};
 
 fn targets(name: &str) -> Vec<u8> {
     text_field(1, name.as_bytes())
@@ -25,6 +25,16 @@ fn start(name: &str, variable: (&str, &str)) -> Vec<u8> {
     let (key, value) = (text_field(1, variable.0.as_bytes()), text_field(2, variable.1.as_bytes()));
     let args = [text_field(1, b"sleep"), text_field(1, b"76020"), text_field(2, name.as_bytes())];
     text_field(1, &[args.concat(), text_field(3, &[key, value].concat())].concat())
+}
+
+/// It is confined, and may read nothing of /proc.
+#[test]
+fn a_gateway_that_nobody_calls_gives_its_code_back() {
+    let gateway = Gateway::start();
+    gateway.cli(User::Admin, &["list"]).expect(0);
+    let in_use = procfs::files_kib(gateway.pid());
+    wait::until("it is given back", LATER, || procfs::files_kib(gateway.pid()) < in_use / 2);
+    gateway.cli(User::Admin, &["list"]).expect(0);
 }
 
 /// What the children are: they must not notice anything.

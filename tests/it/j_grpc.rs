@@ -42,20 +42,11 @@ fn what_a_server_says_by_grpc_is_its_readiness_and_its_life() {
     let service = Service::new();
     assert_eq!(host(&service), None);
     let at = address();
-    let options = [
-        "--restart",
-        "always",
-        "--ready-grpc",
-        &at,
-        "--ready-interval",
-        "50ms",
-        "--live-grpc",
-        &at,
-        "--live-interval",
-        "50ms",
-        "--live-failures",
-        "2",
-    ];
+    let options = format!(
+        "--restart always --ready-grpc {at} --ready-interval 50ms \
+         --live-grpc {at} --live-interval 50ms --live-failures 2"
+    );
+    let options: Vec<&str> = options.split(' ').collect();
     serve(&service, "shop", &options, &[&at, "not-serving"]);
     wait::until("it listens", LATER, || service.output("shop").ends_with(b"listening\n"));
     wait::until("it was asked", LATER, || {
@@ -105,22 +96,11 @@ fn a_service_at_a_socket_is_asked_about_by_its_name() {
 fn what_happens_to_the_host_is_no_word_about_the_process() {
     let service = Service::new();
     let at = address();
-    let options = [
-        "--restart",
-        "always",
-        "--ready-grpc",
-        &at,
-        "--ready-interval",
-        "50ms",
-        "--live-grpc",
-        &at,
-        "--live-interval",
-        "20ms",
-        "--live-attempt",
-        "200ms",
-        "--live-failures",
-        "1",
-    ];
+    let options = format!(
+        "--restart always --ready-grpc {at} --ready-interval 50ms --live-grpc {at} \
+         --live-interval 20ms --live-attempt 200ms --live-failures 1"
+    );
+    let options: Vec<&str> = options.split(' ').collect();
     serve(&service, "shop", &options, &[&at]);
     until_ready(&service, "shop");
     let (pid, first) = (service.pid("shop"), host(&service).unwrap());
