@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::section::{At, Section};
 use crate::config::{discovery, policy};
 use crate::guard::breaker::BreakerSettings;
-use crate::registry::health::HealthSettings;
+use crate::registry::health::{CHECK_INTERVAL, HealthSettings};
 use crate::registry::settings::RegistrySettings;
 use crate::wire::error::Error;
 use crate::wire::registry::INTERVAL_MIN;
@@ -19,7 +19,10 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let mut discovery = section.section("discovery")?.map(discovery::read).transpose()?.unwrap_or_default();
     discovery.policy = section.section("plugins")?.map(policy::read).transpose()?.unwrap_or_default();
     let schemas = section.section("schemas")?.map(schemas).transpose()?.unwrap_or_default();
-    let health = section.section("health")?.map(health).transpose()?.unwrap_or(or.health);
+    let health = section.section("health")?.map(health).transpose()?;
+    let mut health = health.unwrap_or(or.health);
+    // Who wants the registry wants it to look.
+    health.check_interval.get_or_insert(CHECK_INTERVAL);
     let lifecycle = section.section("lifecycle")?;
     section.finish()?;
     let (mut init_timeout, mut dispose_timeout, mut graceful_shutdown_timeout) =
@@ -100,7 +103,7 @@ fn health(mut section: Section<'_>) -> Result<HealthSettings, Error> {
     }
     let timeout = section.duration("timeout", Duration::from_millis(10)..=seconds(300))?;
     let settings = HealthSettings {
-        check_interval: interval.unwrap_or(or.check_interval),
+        check_interval: interval,
         timeout: timeout.unwrap_or(or.timeout),
         retries: number(&mut section, "retries", 0..=10, or.retries)?,
         failure_threshold: number(&mut section, "failure_threshold", 1..=1000, or.failure_threshold)?,
@@ -128,6 +131,10 @@ mod tests {
     #[test]
     fn what_is_given_is_taken_and_the_rest_is_as_by_default() {
         assert_eq!(read(""), Ok(RegistrySettings::default()));
+        let interval = |text| read(text).map(|settings| settings.health.check_interval);
+        assert_eq!(interval(""), Ok(None));
+        assert_eq!(interval("[registry]\n"), Ok(Some(seconds(30))));
+        assert_eq!(interval("[registry.health]\nretries = 0\n"), Ok(Some(seconds(30))));
         let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
                     failure_percent = 50\nslow_after = \"1s\"\nslow_percent = 80\ncalls_needed = 10\n\
                     [registry.health]\ncheck_interval = \"0s\"\nretries = 0\n\
@@ -142,7 +149,7 @@ mod tests {
             ..BreakerSettings::default()
         };
         let health =
-            HealthSettings { check_interval: Duration::ZERO, retries: 0, ..HealthSettings::default() };
+            HealthSettings { check_interval: Some(Duration::ZERO), retries: 0, ..HealthSettings::default() };
         let or = RegistrySettings::default();
         let (init_timeout, dispose_timeout) = (seconds(5), seconds(60));
         let settings = RegistrySettings { breaker, health, init_timeout, dispose_timeout, ..or };

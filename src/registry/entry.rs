@@ -277,8 +277,8 @@ impl Entry {
     /// From one check of its health to the next; none: it is not checked.
     #[must_use]
     pub fn interval(&self, settings: &HealthSettings) -> Option<Duration> {
-        let interval = self.facts.lock().interval.unwrap_or(settings.check_interval);
-        (!interval.is_zero()).then_some(interval)
+        let interval = self.facts.lock().interval.or(settings.check_interval);
+        interval.filter(|interval| !interval.is_zero())
     }
 
     /// As it is shown, with its provider. `is_there`: what it stands for, if it does so.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+/// From one check to the next, where nobody has said another interval.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// What a provider is called that answers no more.
 pub const FAILED: &str = "failed";
 /// What it says as long as all is well.
@@ -11,8 +13,9 @@ pub const OK: &str = "ok";
 /// When and how providers are asked how they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// From one check to the next; zero: only those are checked whose monitoring was started.
-    pub check_interval: Duration,
+    /// From one check to the next of all; zero or none: only those are checked whose monitoring was started.
+    /// Where none was given, registering one with the registry starts it.
+    pub check_interval: Option<Duration>,
     /// Of one try.
     pub timeout: Duration,
     /// How often a check that failed is made again before it counts.
@@ -26,7 +29,7 @@ pub struct HealthSettings {
 impl Default for HealthSettings {
     fn default() -> Self {
         Self {
-            check_interval: Duration::from_secs(30),
+            check_interval: None,
             timeout: Duration::from_secs(5),
             retries: 1,
             failure_threshold: 3,

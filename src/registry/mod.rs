@@ -41,7 +41,7 @@ use crate::registry::discovery::{Discovered, Origin, Sources};
 use crate::registry::entry::{Entry, Facts, Life, Seen};
 use crate::registry::events::Events;
 use crate::registry::exits::Exits;
-use crate::registry::health::{HealthSettings, HealthState};
+use crate::registry::health::{CHECK_INTERVAL, HealthState};
 use crate::registry::monitor::Monitor;
 use crate::registry::permit_table::Permits;
 use crate::registry::refresh::{Refresh, When};
@@ -377,10 +377,8 @@ impl Registry {
             Verb::Health if self.can_be_checked(entry) => self.check(entry, cause)?,
             Verb::Health => {}
             Verb::Monitor(interval) => {
-                let interval = interval.or_else(|| {
-                    Some(self.settings.health.check_interval).filter(|interval| !interval.is_zero())
-                });
-                self.monitor(entry, interval.unwrap_or(HealthSettings::default().check_interval));
+                let of_all = self.settings.health.check_interval.filter(|interval| !interval.is_zero());
+                self.monitor(entry, interval.or(of_all).unwrap_or(CHECK_INTERVAL));
             }
             Verb::Unmonitor => self.monitor(entry, Duration::ZERO),
             Verb::Hold(reason) => entry.gate.hold(reason),
@@ -429,7 +427,12 @@ impl Registry {
         if !is_new {
             return Err(failure::already_exists(name));
         }
-        entry.facts.lock().kind = r.kind;
+        let is_unsaid = self.settings.health.check_interval.is_none();
+        {
+            let mut facts = entry.facts.lock();
+            facts.kind = r.kind;
+            facts.interval = is_unsaid.then_some(CHECK_INTERVAL);
+        }
         let started = self.providers.answer(ProviderCall::Start(name.clone(), Box::new(r.definition)));
         let result = started.and_then(|_| self.made(&entry, None, cause));
         match result {

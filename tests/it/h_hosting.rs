@@ -19,10 +19,7 @@ use crate::harness::{
 
 #[test]
 fn idle_providers_wake_nobody_and_are_asked_again_as_if_nothing_were() {
-    let scratch = Scratch::new();
-    let config = scratch.file("provost.toml");
-    fs::write(&config, "[registry.health]\ncheck_interval = '0s'\n").expect("the directory is ours");
-    let hosting = Hosting::of(Options::new().alone().serve(&["--config", &config]).start());
+    let hosting = Hosting::of(Options::new().alone().start());
     let rude = hosting.rude("fine");
     let names: Vec<_> = (0..30).map(|n| format!("idle{n}")).collect();
     thread::scope(|scope| {

@@ -88,6 +88,18 @@ fn a_round_of_checks_wakes_the_one_who_has_the_schedule_a_few_times_for_all() {
 }
 
 #[test]
+fn without_a_word_of_the_registry_only_its_own_entries_are_asked() {
+    let registry = Registry::start();
+    registry.register("registered");
+    registry.0.ok(&["provider", "start", "started", "--binary", "fine"]);
+    let interval = |name| registry.entry(name)["check_interval_ms"].clone();
+    assert_eq!([interval("registered"), interval("started")], [json!(30_000), json!(null)]);
+    registry.ok(&["monitor", "stop", "registered"]);
+    registry.ok(&["monitor", "start", "started"]);
+    assert_eq!([interval("registered"), interval("started")], [json!(null), json!(30_000)]);
+}
+
+#[test]
 fn monitoring_is_stopped_and_started_for_one_and_for_all() {
     let scratch = Scratch::new();
     let registry = Registry::configured(&scratch, QUICK);

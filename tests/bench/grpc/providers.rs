@@ -321,10 +321,10 @@ fn crowd(host: &mut Client, binary: &Path, pids: &[u32], table: &mut Table) -> O
         Some(host::wakeups(&silent).saturating_sub(before) as f64)
     };
     let what = format!("wake-ups in {} s, {CROWD} providers idle", IDLE.as_secs());
-    table.row(format!("{what}, checked every 30 s"), "").ours(woken()).done();
-    host.registry(RegistryCall { whom: Whom::All(None), verb: Verb::Unmonitor })?;
+    table.row(&*what, "").ours(woken()).goal(Goal::Value(0.0)).done();
+    host.registry(RegistryCall { whom: Whom::All(None), verb: Verb::Monitor(None) })?;
     pass(SETTLE);
-    table.row(format!("{what}, not checked"), "").ours(woken()).goal(Goal::Value(0.0)).done();
+    table.row(format!("{what}, checked every 30 s"), "").ours(woken()).done();
 
     let begin = Instant::now();
     host.provider(ProviderCall::ShutDown(None))?;
