@@ -233,6 +233,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::ModuleMissing
         | EventKind::ModuleBack
         | EventKind::Forked
+        | EventKind::EndsService
         | EventKind::TakenOver => false,
     }
 }

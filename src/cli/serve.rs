@@ -140,6 +140,7 @@ pub fn report(notice: Notice) {
             format!("the engine ended ({how}); another one is started in {restart_in_ms} ms")
         }
         Notice::Stopping { signal } => format!("{}: stopping all processes", signal::name(signal)),
+        Notice::Ending { code } => format!("stopping all processes, to end with exit code {code}"),
         Notice::Upgrading => "upgrading: the engine of the other binary is started".to_owned(),
         Notice::Upgraded { before, after } => {
             format!("upgraded from {before} to {after} (keeper pid {})", std::process::id())

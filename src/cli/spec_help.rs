@@ -87,6 +87,8 @@ How the process is run:
       --schedule-missed W    What was missed without a service, or by a clock that was set: skip (default),
                              or run it once
       --schedule-jitter D    Each run begins up to so much later, by chance
+      --essential            When it has ended for good and nobody has stopped it, the service ends too,
+                             with its exit code: for containers
       --forking              It puts itself into the background, and ends with 0 when it has
       --pid-file PATH        ... and this file names the process that goes on there
       --autostart            Start it again with the service, as after a reboot (what has a name)

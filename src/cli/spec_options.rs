@@ -175,6 +175,7 @@ impl Launch {
                     found.ok_or_else(|| values::bad(option, &value, "write raw, time or json"))?;
             }
             "--log-prefix" => self.log().prefix = Some(arguments.value(option)?),
+            "--essential" => self.spec.essential = true,
             "--forking" => self.spec.background.forking = true,
             "--pid-file" => self.spec.background.pid_file = Some(arguments.value(option)?),
             _ => return self.take_probes(option, arguments),

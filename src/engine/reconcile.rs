@@ -174,6 +174,7 @@ fn past(kept: &Kept, now: Now) -> Record {
         wanted: kept.wanted,
         events: Vec::new(),
         output_from: 0,
+        ends_service: None,
         ..kept.record.clone()
     };
     if has_run(kept) {

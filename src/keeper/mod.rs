@@ -405,12 +405,10 @@ impl Keeper<'_> {
             ToKeeper::Forget { id } => self.table.forget(id),
             ToKeeper::Ready => self.engine_ready(),
             ToKeeper::StopTakes { ms } => self.stop.lasts_until(clock::now_ms().saturating_add(ms)),
-            ToKeeper::AllStopped => {
-                if self.stop != Stop::No {
-                    self.stop = Stop::Done;
-                }
-            }
+            ToKeeper::AllStopped if self.stop == Stop::No => {}
+            ToKeeper::AllStopped => self.stop = Stop::Done,
             ToKeeper::Upgrade { id } => self.begin_upgrade(id, fds),
+            ToKeeper::EndService { code } => self.end_with(code),
             ToKeeper::NotExecuted { errno } => self.upgrade_engine_not_executed(errno),
         }
     }
@@ -515,6 +513,17 @@ impl Keeper<'_> {
         self.report_stop();
     }
 
+    /// The engine says so. What a signal has begun goes on as it is.
+    fn end_with(&mut self, code: u8) {
+        if self.stop == Stop::No {
+            self.stop = Stop::Orderly { until: clock::now_ms() + ORDERLY_MS };
+            self.exit_code = code;
+            (self.notify)(Notice::Ending { code });
+            self.notifier.stopping();
+            self.report_stop();
+        }
+    }
+
     fn report_stop(&mut self) {
         let hurry = match self.stop {
             Stop::No | Stop::Done => return,
@@ -559,7 +568,7 @@ impl Keeper<'_> {
             }
             root.remove();
         }
-        u8::from(self.table.is_running())
+        if self.exit_code == 0 { u8::from(self.table.is_running()) } else { self.exit_code }
     }
     /// Kills the engine and waits until it is gone, so that no zombie of ours comes to init.
     fn end_engine(&self) {

@@ -22,6 +22,8 @@ pub enum Notice {
     },
     /// The service was asked to stop.
     Stopping { signal: u32 },
+    /// What is essential has ended: the service ends with this exit code.
+    Ending { code: u8 },
     /// Another binary is tried.
     Upgrading,
     /// The service runs it now.

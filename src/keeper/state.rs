@@ -56,6 +56,8 @@ pub struct Keeper<'n> {
     pub engine_is_up: bool,
     pub started_at: Timestamp,
     pub stop: Stop,
+    /// What the service ends with, if everything else goes well.
+    pub exit_code: u8,
     pub announced: bool,
     /// An upgrade in progress.
     pub attempt: Option<Attempt>,
@@ -82,6 +84,7 @@ impl<'n> Keeper<'n> {
             engine_is_up: false,
             started_at: Timestamp::now(),
             stop: Stop::No,
+            exit_code: 0,
             announced: false,
             attempt: None,
             outcome: None,

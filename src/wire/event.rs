@@ -91,6 +91,8 @@ pub enum EventKind {
     CanaryAborted,
     /// Another process of its tree is its main one from here on.
     Forked,
+    /// It was essential and has ended for good: the service ends.
+    EndsService,
 }
 
 /// An event that has no number and no time yet.
@@ -101,7 +103,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 39] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 40] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -141,6 +143,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 39] = [
     (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
     (EventKind::CanaryAborted, v1::EventKind::CanaryAborted, "canary-aborted"),
     (EventKind::Forked, v1::EventKind::Forked, "forked"),
+    (EventKind::EndsService, v1::EventKind::EndsService, "ends-service"),
 ];
 
 /// The detail of a `Ready` of a run that was ready before.
@@ -201,7 +204,8 @@ impl EventKind {
             | Self::CanaryPromoted
             | Self::CanaryRolledBack
             | Self::CanaryAborted
-            | Self::Forked => false,
+            | Self::Forked
+            | Self::EndsService => false,
         }
     }
 

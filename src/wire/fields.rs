@@ -529,6 +529,13 @@ const OWN: &[Field] = &[
         set: |s, v| text(v).map(|path| s.background.pid_file = Some(path)),
     },
     Field {
+        key: "essential",
+        effect: Effect::InPlace,
+        takes: "true: when it has ended for good, the service ends too, with its exit code",
+        get: |s| s.essential.then(|| true.into()),
+        set: |s, v| flag(v).map(|is| s.essential = is),
+    },
+    Field {
         key: "labels",
         effect: Effect::InPlace,
         takes: "a table of strings",

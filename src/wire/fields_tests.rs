@@ -72,6 +72,7 @@ fn full() -> Spec {
         missed: Missed::Run,
         jitter: Duration::from_secs(300),
     });
+    spec.essential = true;
     spec.background = Background { forking: true, pid_file: Some("/run/a.pid".into()) };
     spec
 }

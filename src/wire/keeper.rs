@@ -58,6 +58,8 @@ pub enum ToKeeper {
     /// Sent again, it asks how that one has ended. Answered by [`ToEngine::Exited`] once it has, or by
     /// [`ToEngine::Lost`] if another is its parent, or was.
     Main { id: ProcessId, run: u64, pid: u32 },
+    /// What is essential has ended for good: end the service in order, and with this exit code.
+    EndService { code: u8 },
 }
 
 /// From the keeper to the engine.
@@ -340,6 +342,7 @@ impl ToKeeper {
             Self::StopTakes { ms } => Writer::new(10).u64(*ms),
             Self::HoldNotify { id } => Writer::new(11).bytes(id.as_bytes()),
             Self::Main { id, run, pid } => Writer::new(12).bytes(id.as_bytes()).u64(*run).u32(*pid),
+            Self::EndService { code } => Writer::new(13).u32(u32::from(*code)),
         }
         .buf
     }
@@ -368,6 +371,7 @@ impl ToKeeper {
             10 => Self::StopTakes { ms: r.u64()? },
             11 => Self::HoldNotify { id: r.id()? },
             12 => Self::Main { id: r.id()?, run: r.u64()?, pid: r.u32()? },
+            13 => Self::EndService { code: u8::try_from(r.u32()?).ok()? },
             _ => return None,
         })
     }

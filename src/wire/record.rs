@@ -93,6 +93,8 @@ pub struct Record {
     pub next_run_at: Option<Timestamp>,
     /// The last time of its schedule that has come.
     pub last_due_at: Option<Timestamp>,
+    /// It was essential and has ended for good: the service ends with this exit code.
+    pub ends_service: Option<u8>,
 }
 
 /// The keys of the last orders, the newest at the end.
@@ -281,6 +283,7 @@ impl Record {
             orders: self.orders.0.iter().flat_map(|key| *key.as_bytes()).collect(),
             next_run_at: Timestamp::to_wire(self.next_run_at),
             last_due_at: Timestamp::to_wire(self.last_due_at),
+            ends_service: self.ends_service.map(u32::from),
         }
         .encode_to_vec()
     }
@@ -342,6 +345,7 @@ impl Record {
             orders: Orders::from_bytes(&w.orders),
             next_run_at: Timestamp::from_wire(w.next_run_at),
             last_due_at: Timestamp::from_wire(w.last_due_at),
+            ends_service: w.ends_service.and_then(|code| u8::try_from(code).ok()),
         })
     }
 }

@@ -109,6 +109,8 @@ pub struct Spec {
     pub schedule: Arc<Schedule>,
     /// Whether it puts itself into the background.
     pub background: Background,
+    /// Whether the service ends, with its exit code, when it has ended for good and nobody has stopped it.
+    pub essential: bool,
 }
 
 /// Where a child's environment starts from.
@@ -223,6 +225,7 @@ impl Spec {
             log: Arc::default(),
             schedule: Arc::default(),
             background: Background::default(),
+            essential: false,
         }
     }
 
@@ -292,6 +295,9 @@ impl Spec {
             let e =
                 "what has a schedule ends, and is started again by that: restart = \"always\" has no place";
             return Err(Error::usage(e).hint("restart = \"on-failure\" tries a run again that has failed"));
+        }
+        if self.schedule.is_on() && self.essential {
+            return Err(Error::usage("what has a schedule ends and comes again: essential has no place"));
         }
         if self.schedule.is_on() && self.autostart == Some(true) {
             let e =
@@ -409,6 +415,7 @@ impl Spec {
             schedule: self.schedule.to_wire(),
             forking: self.background.forking,
             pid_file: text(&self.background.pid_file),
+            essential: self.essential,
         }
     }
 
@@ -457,6 +464,7 @@ impl Spec {
             log: Arc::new(Log::from_wire(w.log)),
             schedule: Arc::new(Schedule::from_wire(w.schedule)),
             background: Background { forking: w.forking, pid_file: text(w.pid_file) },
+            essential: w.essential,
         };
         spec.check()?;
         Ok(spec)

@@ -153,6 +153,7 @@ mod j_needs;
 mod j_ready;
 mod j_total;
 mod k_container;
+mod k_essential;
 mod k_guide;
 mod k_habits;
 #[cfg(feature = "gateway")]

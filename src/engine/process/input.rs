@@ -21,6 +21,8 @@ pub struct Rules {
     pub is_job: bool,
     /// Whether it puts itself into the background.
     pub forks: bool,
+    /// Whether the service ends when it has ended for good.
+    pub is_essential: bool,
 }
 
 impl From<&Spec> for Rules {
@@ -33,6 +35,7 @@ impl From<&Spec> for Rules {
             proves_ready: spec.ready.is_some() || forks,
             ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some() || forks),
             is_job: spec.ready == Some(Readiness::Exit),
+            is_essential: spec.essential,
         }
     }
 }

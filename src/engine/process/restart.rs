@@ -1,6 +1,7 @@
 //! What follows the end of a run that nobody asked for. Pure: rules, record and time in, decision out.
 
 use crate::engine::process::now::Now;
+use crate::sys::errno::ENOENT;
 use crate::wire::probes::Readiness;
 use crate::wire::process::{End, State};
 use crate::wire::record::{AfterStop, Record};
@@ -45,6 +46,20 @@ pub fn is_done(record: &Record, spec: &Spec) -> bool {
         && record.run > 0
         && record.stop.then == AfterStop::Decide
         && !failed(record, &spec.restart)
+}
+
+/// With which exit code a service ends that this process was essential for: its own, or as a shell has it.
+#[must_use]
+pub fn end_code(record: &Record) -> u8 {
+    if let Some(failure) = &record.start_failure {
+        return if failure.errno == ENOENT { 127 } else { 126 };
+    }
+    match record.exit.map(|exit| exit.end) {
+        Some(End::Code(0)) if !record.unfit.is_empty() => 1,
+        Some(End::Code(code)) => code,
+        Some(End::Signal(signal)) => 128_u8.saturating_add(signal),
+        None => 1,
+    }
 }
 
 /// Decides. Changes nothing; [`count`] does.
@@ -197,5 +212,22 @@ mod tests {
         record.start_failure =
             Some(StartFailure { step: "prepare".to_owned(), errno: 2, object: String::new() });
         assert_eq!(next(&record, &rules, at(0)), Next::Run { after_ms: 100 }, "nothing was started");
+    }
+
+    #[test]
+    fn a_service_ends_as_what_was_essential_for_it() {
+        let of = |end| Record { exit: end, ..fresh(ProcessId::new(), None, None) };
+        let exit = |end| Some(Exit::with(end));
+        assert_eq!(end_code(&of(exit(End::Code(3)))), 3);
+        assert_eq!(end_code(&of(exit(End::Code(0)))), 0);
+        assert_eq!(end_code(&of(exit(End::Signal(9)))), 137);
+        assert_eq!(end_code(&of(None)), 1, "how it ended was not seen");
+        let unfit = Record { unfit: "port 80".to_owned(), ..of(exit(End::Code(0))) };
+        assert_eq!(end_code(&unfit), 1, "a success of what has failed is none");
+        let failed = |errno| {
+            let failure = StartFailure { step: "exec".to_owned(), errno, object: String::new() };
+            Record { start_failure: Some(failure), ..of(exit(End::Code(3))) }
+        };
+        assert_eq!((end_code(&failed(2)), end_code(&failed(13))), (127, 126));
     }
 }

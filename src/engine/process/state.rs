@@ -26,11 +26,13 @@
 //! A schedule is not known here: while one is kept, the record has `next_run_at`, and what would be stopped
 //! is `scheduled`. The thread starts it when that has come.
 
+mod end;
+
 use std::time::Duration;
 
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
-use crate::engine::process::restart::{self, Next};
+use crate::engine::process::restart;
 use crate::sys::signal;
 use crate::wire::event::{EventKind, NewEvent, READY_AGAIN};
 use crate::wire::process::{Exit, StartFailure, State};
@@ -52,6 +54,8 @@ pub enum Action {
     Kill { scope: Scope },
     /// See whether anything of the scope is left; if not, `TreeEmpty` follows.
     Look { scope: Scope },
+    /// The service is to end, with this exit code.
+    EndService { code: u8 },
 }
 
 /// Who of a scope gets the signal of a stop: everybody, or those that did not get it in this stop yet.
@@ -339,6 +343,7 @@ impl Step<'_> {
         record.status.clear();
         record.waits_for.clear();
         record.is_blocked = false;
+        record.ends_service = None;
         (record.awaits_main, record.first_ticks) = (self.rules.forks, None);
         record.leader_gone = false;
         record.stuck = false;
@@ -527,64 +532,6 @@ impl Step<'_> {
             self.record.ready |= !self.rules.proves_ready;
             self.record.unfit.clear();
             self.add_event(EventKind::Stuck, "it did not stop, and is left running");
-        }
-    }
-
-    fn end_of_run(&mut self) {
-        self.record.stuck = false;
-        if !self.record.left {
-            self.record.tree = None;
-        }
-        match self.record.stop.then {
-            AfterStop::Run => {
-                self.add_event(EventKind::Stopped, "to be started again");
-                self.record.attempts = 0;
-                self.start();
-            }
-            AfterStop::Rest => self.rest(self.at_rest(), EventKind::Stopped, ""),
-            AfterStop::Decide => self.decide(),
-        }
-    }
-
-    fn rest(&mut self, state: State, kind: EventKind, detail: &str) {
-        self.enter_quietly(state);
-        self.add_event(kind, detail);
-    }
-
-    fn at_rest(&self) -> State {
-        if self.record.next_run_at.is_some() { State::Scheduled } else { State::Stopped }
-    }
-
-    fn decide(&mut self) {
-        let next = restart::next(self.record, &self.rules.restart, self.now);
-        if restart::failed(self.record, &self.rules.restart) && next != Next::Rest {
-            self.add_event(EventKind::AttemptFailed, &restart::plan(next, self.record, &self.rules.restart));
-        }
-        match next {
-            Next::Rest => {
-                // What has done its work is not wanted any more; what failed is, by a later service.
-                // With a schedule, neither is: that says when it is started.
-                let is_scheduled = self.record.next_run_at.is_some();
-                self.record.wanted &= restart::failed(self.record, &self.rules.restart) && !is_scheduled;
-                self.rest(self.at_rest(), EventKind::Stopped, "by itself");
-            }
-            Next::GiveUp => {
-                let n = self.record.window_restarts;
-                self.record.wanted &= self.record.next_run_at.is_none();
-                self.record.cause = "restart limit".to_owned();
-                self.rest(State::Failed, EventKind::GaveUp, &restart::gave_up(n));
-            }
-            Next::Run { after_ms } => {
-                restart::count(self.record, &self.rules.restart, self.now);
-                self.record.cause = "restart policy".to_owned();
-                if after_ms == 0 {
-                    self.start();
-                    self.record.cause = "restart policy".to_owned();
-                } else {
-                    self.enter_quietly(State::Backoff);
-                    self.set_deadline(after_ms);
-                }
-            }
         }
     }
 }

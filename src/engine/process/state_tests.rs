@@ -25,6 +25,7 @@ impl Sim {
             ready_limit: None,
             is_job: false,
             forks: false,
+            is_essential: false,
         };
         Self { record: fresh(ProcessId::new(), None, None), rules, ms: 1000 }
     }
@@ -467,4 +468,31 @@ fn what_has_a_schedule_rests_until_that_says() {
     sim.record.next_run_at = None;
     let suspended = sim.put(Input::Stop(StopOrder::default()));
     assert_eq!((sim.record.state, kinds(&suspended)), (State::Stopped, vec![EventKind::Stopped]));
+}
+
+#[test]
+fn what_is_essential_ends_the_service_when_it_has_ended_for_good() {
+    let essential = |policy| {
+        let mut sim = Sim::running(policy);
+        sim.rules.is_essential = true;
+        sim
+    };
+    let mut sim = essential(RestartPolicy::Never);
+    let ended = sim.end(3);
+    assert_eq!(ended.actions, [Action::EndService { code: 3 }]);
+    assert_eq!(kinds(&ended), [EventKind::Stopped, EventKind::EndsService]);
+    assert_eq!((sim.record.ends_service, sim.record.wanted), (Some(3), true));
+    assert_eq!(sim.put(Input::Start).actions, [Action::Spawn]);
+    assert_eq!(sim.record.ends_service, None);
+    let mut sim = essential(RestartPolicy::OnFailure);
+    sim.rules.restart.max_restarts = Some(1);
+    assert_eq!(sim.end(3).actions, [Action::Spawn], "its policy comes first");
+    sim.put(Input::Spawned { pid: 8 });
+    sim.put(Input::Executed);
+    let ended = sim.end(4);
+    assert_eq!(kinds(&ended), [EventKind::AttemptFailed, EventKind::GaveUp, EventKind::EndsService]);
+    assert_eq!(ended.actions, [Action::EndService { code: 4 }]);
+    let mut sim = essential(RestartPolicy::Never);
+    sim.put(Input::Stop(StopOrder::default()));
+    assert!(sim.end(3).actions.is_empty() && sim.record.ends_service.is_none(), "a client stops it");
 }

@@ -12,7 +12,7 @@ const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind a
     Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
     ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
     CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready ModuleMissing ModuleBack CanaryStarted
-    CanaryPromoted CanaryRolledBack CanaryAborted Missed Forked; EnvChanged = EnvironmentChanged
+    CanaryPromoted CanaryRolledBack CanaryAborted Missed Forked EndsService; EnvChanged = EnvironmentChanged
 };
 
 impl From<Event> for api::ProcessEvent {

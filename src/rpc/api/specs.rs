@@ -62,6 +62,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         log: spec.log.map(log).transpose()?,
         schedule: spec.schedule.map(schedules::to_wire).transpose()?,
         forking: spec.forking,
+        essential: spec.essential,
         pid_file: spec.pid_file,
     })
 }
@@ -229,6 +230,7 @@ impl From<&Spec> for api::ProcessSpec {
             log: (*spec.log != Log::default()).then(|| log_rules(&spec.log)),
             schedule: schedules::rules(&spec.schedule),
             forking: spec.background.forking,
+            essential: spec.essential,
             pid_file: text(&spec.background.pid_file),
         }
     }

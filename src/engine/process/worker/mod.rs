@@ -419,6 +419,12 @@ impl Worker {
                 None
             }
             Action::Look { scope } => self.looked(scope),
+            Action::EndService { code } => {
+                let label = self.process.label();
+                self.process.context.say(&format!("{label} is essential and has ended: the service ends"));
+                self.send_to_keeper(&ToKeeper::EndService { code });
+                None
+            }
         }
     }
 

@@ -94,7 +94,12 @@ impl Worker {
                 self.start_probes();
             }
             State::Starting => self.note_others_again(),
-            State::Stopped | State::Scheduled | State::Backoff | State::Failed => {}
+            // The last engine may have ended before it could ask for that.
+            State::Stopped | State::Failed => {
+                let asked = self.record.ends_service.map(|code| Action::EndService { code });
+                asked.into_iter().for_each(|action| drop(self.act(action)));
+            }
+            State::Scheduled | State::Backoff => {}
         }
     }
 
