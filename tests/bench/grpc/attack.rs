@@ -11,14 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use provost::sys::thread;
+use provost::wire::json::base64;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::grpc::LOOPBACK;
 use crate::grpc::client::{Caller, STATUS, targets};
-use crate::grpc::raw::{CANCEL, END_HEADERS, HEADERS, RST_STREAM, Raw, call, frame, message};
+use crate::grpc::raw::{
+    CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, PIECE, RST_STREAM, Raw, call, frame, message, whole,
+};
 use crate::grpc::server::serve;
-use crate::grpc::site::{Site, client_tls, text};
+use crate::grpc::site::{Site, client_tls, login, text};
 use crate::programs::our_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
@@ -46,19 +49,39 @@ struct Kind {
     calls: u32,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 11] = [
     Kind { name: "slow", what: "slow handshakes", unit: "bytes", threads: 1, calls: 500 },
     Kind { name: "storm", what: "a storm of handshakes", unit: "handshakes", threads: 4, calls: 500 },
     Kind { name: "reset", what: "a storm of resets", unit: "streams", threads: 4, calls: 3000 },
     Kind { name: "bomb", what: "compressed bombs", unit: "bombs", threads: 2, calls: 500 },
     Kind { name: "streams", what: "10000 streams at once", unit: "streams", threads: 2, calls: 500 },
+    Kind { name: "even", what: "streams with false numbers", unit: "streams", threads: 2, calls: 500 },
+    Kind { name: "watch", what: "watches without a login", unit: "watches", threads: 4, calls: 500 },
+    Kind { name: "guess", what: "logins with invented names", unit: "logins", threads: 4, calls: 500 },
+    Kind { name: "half", what: "requests without an end", unit: "bytes", threads: 3, calls: 500 },
+    Kind { name: "unread", what: "answers that nobody takes", unit: "calls", threads: 4, calls: 500 },
+    Kind { name: "large", what: "large requests without a login", unit: "requests", threads: 4, calls: 500 },
 ];
+/// What the gateway may take more than before, while it is attacked, MiB.
+const MORE: f64 = 64.0;
 /// Connections of the slow, and how many of them are begun in a turn at most.
 const SLOW: usize = 200;
 const SLOW_BEGUN: usize = 10;
 /// Streams that are opened before the answers are looked at.
 const BURST: u32 = 100;
 const STREAMS: u32 = 10_000;
+/// Calls of a connection that are left open: less than it may have.
+const OPEN: u32 = 99;
+/// Of a request that is never ended, bytes.
+const HALF: usize = 1 << 20;
+/// Of a request that is not allowed, bytes.
+const LARGE: usize = 1 << 20;
+/// How long a connection with open calls is kept.
+const KEPT: Duration = Duration::from_millis(500);
+/// Methods that take a login.
+const START: &str = "/provost.v1.ProcessService/Start";
+const LIST: &str = "/provost.v1.ProcessService/Status";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
     for Kind { name, what, unit, calls, .. } in KINDS {
@@ -79,7 +102,8 @@ pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
         program.wait()?;
         let row = table.row(format!("{what}, {} {unit}/s", count.trim()), "us");
         row.ours(p99(&under_attack)).bare(p99(&quiet)).goal(Goal::BareTimes(3.0)).done();
-        table.row("... memory of the gateway", "MiB").ours(Some(after)).bare(Some(before)).done();
+        let row = table.row("... memory of the gateway", "MiB").ours(Some(after)).bare(Some(before));
+        row.goal(Goal::Value(before + MORE)).done();
     }
     Ok(())
 }
@@ -113,6 +137,12 @@ pub fn attack(kind: &str, address: &str, certificates: &str) -> Outcome {
         "storm" => Attacker::storm,
         "reset" => Attacker::reset,
         "bomb" => Attacker::bomb,
+        "even" => Attacker::even,
+        "watch" => Attacker::watch,
+        "guess" => Attacker::guess,
+        "half" => Attacker::half,
+        "unread" => Attacker::unread,
+        "large" => Attacker::large,
         _ => Attacker::streams,
     };
     println!("ready");
@@ -226,5 +256,90 @@ impl Attacker {
             self.done(1);
         }
         raw.finish(1)
+    }
+
+    /// The highest even number first, and then streams below it.
+    fn even(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(METHOD, &[]);
+        raw.write(&frame(HEADERS, END_HEADERS, 0x7fff_fffe, &headers))?;
+        for stream in 0..STREAMS {
+            raw.write(&frame(HEADERS, END_HEADERS, 1 + 2 * stream, &headers))?;
+            self.done(1);
+        }
+        raw.finish(1)
+    }
+
+    /// Calls that each wait for a change that does not come.
+    fn watch(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(WATCH, &[]);
+        for stream in (1..).step_by(2).take(OPEN as usize) {
+            let begin = frame(HEADERS, END_HEADERS, stream, &headers);
+            raw.write(&[begin, message(stream, false, &[])].concat())?;
+            self.done(1);
+        }
+        raw.idle(KEPT)
+    }
+
+    /// Logins of users who are not there, each under another name.
+    fn guess(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        for stream in (1..).step_by(2) {
+            let name = format!("{}-{}", std::process::id(), self.count.load(Ordering::Relaxed));
+            let login = format!("Basic {}", base64(format!("{name}:of nobody").as_bytes()));
+            let headers = call(LIST, &[("authorization", &login)]);
+            let begin = frame(HEADERS, END_HEADERS, stream, &headers);
+            raw.write(&[begin, message(stream, false, &[])].concat())?;
+            raw.finish(stream)?;
+            self.done(1);
+        }
+        Ok(())
+    }
+
+    /// As much of large requests as the gateway has room for, and the end of none.
+    fn half(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(START, &[]);
+        let streams: Vec<u32> = (1..).step_by(2).take(OPEN as usize).collect();
+        for &stream in &streams {
+            raw.write(&frame(HEADERS, END_HEADERS, stream, &headers))?;
+        }
+        // What is left of it is less than a piece, and never comes.
+        for piece in whole(false, &vec![0; HALF]).chunks_exact(PIECE) {
+            for &stream in &streams {
+                raw.send(stream, piece)?;
+                self.done(piece.len() as u64);
+            }
+        }
+        raw.idle(KEPT)
+    }
+
+    /// Calls with large answers that find no room at our end.
+    fn unread(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(LIST, &[("authorization", &login())]);
+        for stream in (1..).step_by(2).take(OPEN as usize) {
+            let begin = frame(HEADERS, END_HEADERS, stream, &headers);
+            raw.write(&[begin, message(stream, false, &targets("*"))].concat())?;
+            self.done(1);
+        }
+        raw.idle(KEPT)
+    }
+
+    /// Requests that take time to understand, from somebody who may not ask.
+    fn large(&self) -> Outcome {
+        let mut raw = Raw::connect(self.address, &self.tls)?;
+        let headers = call(START, &[]);
+        // Fields of two bytes that nobody knows.
+        let request = [0x78, 1].repeat(LARGE / 2);
+        for stream in (1..).step_by(2) {
+            raw.write(&frame(HEADERS, END_HEADERS, stream, &headers))?;
+            whole(false, &request).chunks(PIECE).try_for_each(|piece| raw.send(stream, piece))?;
+            raw.write(&frame(DATA, END_STREAM, stream, &[]))?;
+            raw.finish(stream)?;
+            self.done(1);
+        }
+        Ok(())
     }
 }

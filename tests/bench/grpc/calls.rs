@@ -9,9 +9,11 @@ use provost::Client;
 use provost::Spec;
 use provost::wire::request::Wait;
 
+use crate::grpc::cipher;
 use crate::grpc::client::{CHECK, Caller, STATUS, STREAM, stream_of, targets};
 use crate::grpc::server::{ECHO, Echo, FLOW, want};
 use crate::grpc::site::{self, Site, text};
+use crate::host;
 use crate::ours::only;
 use crate::programs::{Reports, our_path};
 use crate::sample::{Outcome, Samples};
@@ -42,7 +44,7 @@ pub fn measure(site: &mut Site, dir: &Path, table: &mut Table) -> Outcome {
     let ours = site.caller(site.address)?;
     let question = targets(TARGET);
     let answer_len = ours.call(&STATUS, &question)?.len() as u64;
-    let ends = Ends { bare: &bare, ours: &ours, question, answer_len };
+    let ends = Ends { bare: &bare, ours: &ours, bare_pid: echo.pid(), question, answer_len };
     latencies(&ends, &mut Client::connect_to(&site.address()?)?, table)?;
     rates(&ends, table)?;
     let reports = Reports::new(dir, "stream.sock")?;
@@ -58,6 +60,7 @@ type Figure = fn(&Samples) -> Option<f64>;
 struct Ends<'a> {
     bare: &'a Caller,
     ours: &'a Caller,
+    bare_pid: u32,
     question: Vec<u8>,
     /// The status that comes back: the bare server answers with as many bytes.
     answer_len: u64,
@@ -140,18 +143,25 @@ fn python(site: &mut Site, echo: &Echo, reports: &Reports, dir: &Path, table: &m
     table.row("health check, by Python's grpcio", "us").ours(Some(*ours)).bare(Some(*bare)).done();
     let row =
         table.row("output kept, by Python's grpcio", "MB/s").ours(Some(*stream)).bare(Some(*bare_stream));
-    row.goal(Goal::BareShare(0.5)).done();
+    row.done();
     site.service.remove(&id)
 }
 
 /// What a process has written, to a client: after it has ended, and while it writes as fast as it can.
 fn streams(site: &mut Site, ends: &Ends<'_>, reports: &Reports, table: &mut Table) -> Outcome {
     let [mut bare, mut kept, mut flood, mut writer, mut delivered] = [(); 5].map(|()| Samples::default());
+    // The client of both is this program.
+    let us = std::process::id();
+    let engine = site.service.client.service()?.engine_pid;
+    let theirs = [us, ends.bare_pid];
+    let all = [us, engine, site.pid()?];
+    let (mut bare_cost, mut cost) = (Cost::default(), Cost::default());
     for _ in 0..STREAM_ROUNDS {
-        bare.push(megabytes_per_second(ends.bare.receive(&FLOW, &want(KEPT))?));
+        let received = bare_cost.of(&theirs, || ends.bare.receive(&FLOW, &want(KEPT)))?;
+        bare.push(megabytes_per_second(received));
 
         let id = self::kept(site, reports)?;
-        let received = ends.ours.receive(&STREAM, &stream_of(&id))?;
+        let received = cost.of(&all, || ends.ours.receive(&STREAM, &stream_of(&id)))?;
         if received.0 < KEPT * 9 / 10 {
             return Err(format!("{} bytes came of {KEPT} that are kept", received.0).into());
         }
@@ -167,7 +177,12 @@ fn streams(site: &mut Site, ends: &Ends<'_>, reports: &Reports, table: &mut Tabl
         site.service.remove(&id)?;
     }
     let row = table.row("output kept, 64 MiB, to a client", "MB/s").ours(kept.median()).bare(bare.median());
-    row.goal(Goal::BareShare(0.5)).done();
+    row.done();
+    let (bare_cost, cipher) = (bare_cost.per_gigabyte(), cipher::cost()?);
+    table.row("... AES-GCM of it, both ends", "ms/GB").ours(Some(cipher)).done();
+    let row = table.row("... processor time of all processes", "ms/GB");
+    let goal = Goal::Value(2.0 * bare_cost + cipher);
+    row.ours(Some(cost.per_gigabyte())).bare(Some(bare_cost)).goal(goal).done();
     let row =
         table.row("output of a flood, as much as comes", "MB/s").ours(flood.median()).bare(bare.median());
     row.done();
@@ -195,6 +210,33 @@ fn rest(site: &mut Site, id: &str) -> Outcome {
     let targets = vec![id.to_owned()];
     site.service.client.wait(Wait { targets, timeout: Some(LIMIT), ..Wait::default() })?;
     Ok(())
+}
+
+/// What bytes have cost of the processors.
+#[derive(Default)]
+struct Cost {
+    processor_ms: u64,
+    bytes: u64,
+}
+
+impl Cost {
+    /// Takes in what these processes take to receive it.
+    fn of(
+        &mut self,
+        pids: &[u32],
+        receive: impl FnOnce() -> Outcome<(u64, Duration)>,
+    ) -> Outcome<(u64, Duration)> {
+        let time = || pids.iter().map(|&pid| host::processor_ms(pid)).sum::<u64>();
+        let before = time();
+        let received = receive()?;
+        self.processor_ms += time().saturating_sub(before);
+        self.bytes += received.0;
+        Ok(received)
+    }
+
+    fn per_gigabyte(&self) -> f64 {
+        self.processor_ms as f64 * 1e9 / self.bytes as f64
+    }
 }
 
 fn megabytes_per_second((bytes, took): (u64, Duration)) -> f64 {

@@ -3,6 +3,7 @@
 
 mod attack;
 mod calls;
+mod cipher;
 mod client;
 mod crowd;
 mod modules;

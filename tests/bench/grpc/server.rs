@@ -85,6 +85,10 @@ impl Echo {
         Ok(Self { program, address: format!("{LOOPBACK}:{line}").parse()? })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.program.id()
+    }
+
     pub fn end(mut self) -> Outcome {
         drop(self.program.stdin.take());
         self.program.wait()?;
