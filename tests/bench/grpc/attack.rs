@@ -85,21 +85,23 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 pub fn measure(site: &Site, dir: &Path, table: &mut Table) -> Outcome {
     for Kind { name, what, unit, calls, .. } in KINDS {
-        // Each attack has a gateway of its own, which knows nothing of the address that it comes from.
-        let gateway = site.another()?;
+        // Each attack has a service of its own, which knows nothing of the address that it comes from.
+        let mut gateway = site.another()?;
         gateway.ready(&site.tls()?)?;
+        gateway.fill()?;
         let good = site.caller(gateway.address)?;
         good.check()?;
-        let (quiet, before) = (ask(&good, CALLS)?, gateway.memory());
+        let (quiet, before) = (ask(&good, CALLS)?, gateway.memory()?);
         let (address, certificates) = (gateway.address.to_string(), text(&site.certificates)?);
         let ours = our_path()?;
         let args = [&LAST[..], &[&ours, "grpc-attack", name, &address, certificates]].concat();
         let (mut program, _) = serve(&args, dir)?;
-        let (under_attack, after) = (ask(&good, calls)?, gateway.memory());
+        let (under_attack, after) = (ask(&good, calls)?, gateway.memory()?);
         drop(program.stdin.take());
         let mut count = String::new();
         program.stdout.take().ok_or("it has an output")?.read_to_string(&mut count)?;
         program.wait()?;
+        gateway.end()?;
         let row = table.row(format!("{what}, {} {unit}/s", count.trim()), "us");
         row.ours(p99(&under_attack)).bare(p99(&quiet)).goal(Goal::BareTimes(3.0)).done();
         let row = table.row("... memory of the gateway", "MiB").ours(Some(after)).bare(Some(before));

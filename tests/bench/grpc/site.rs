@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,6 @@ use crate::grpc::raw::Raw;
 use crate::host;
 use crate::ours::{BINARY, Provost, only};
 use crate::sample::{Outcome, pass, until};
-use crate::sweep::MARK;
 
 /// The process that the service runs as its gateway.
 pub const GATEWAY: &str = "provost.gateway";
@@ -40,9 +39,9 @@ pub struct Site {
     dir: PathBuf,
 }
 
-/// One more gateway of the same service, which nobody has seen yet.
+/// One more service with the same certificates and users, whose gateway nobody has seen yet.
 pub struct Another {
-    program: Child,
+    service: Provost,
     pub address: SocketAddr,
 }
 
@@ -67,13 +66,13 @@ impl Site {
         Caller::secure(address, &self.tls()?, &login())
     }
 
-    /// Starts one more gateway, and does not wait for it.
+    /// Starts one more service, and does not wait for its gateway.
     pub fn another(&self) -> Outcome<Another> {
         let (config, address) = configure(&self.dir)?;
-        let mut command = Command::new(BINARY);
-        command.args(["gateway", "--socket", self.service.socket(), "--config", text(&config)?]);
-        command.env(MARK, &self.dir).stdin(Stdio::null()).stdout(Stdio::null());
-        Ok(Another { program: command.stderr(Stdio::null()).spawn()?, address })
+        let dir = self.dir.join(address.port().to_string());
+        fs::create_dir(&dir)?;
+        let service = Provost::serve_with(&dir, &["--config", text(&config)?])?;
+        Ok(Another { service, address })
     }
 
     /// Where the client library finds it.
@@ -94,18 +93,26 @@ impl Site {
 
     /// Of the gateway.
     pub fn pid(&mut self) -> Outcome<u32> {
-        let process = only(self.service.client.status(vec![GATEWAY.to_owned()])?)?;
-        Ok(process.pid.ok_or("the gateway does not run")?)
+        gateway_pid(&mut self.service)
     }
 }
 
 impl Another {
-    /// Its memory (PSS), MiB.
-    pub fn memory(&self) -> f64 {
-        host::usage(&[self.program.id()]).pss_mib
+    /// The memory (PSS) of its gateway, MiB.
+    pub fn memory(&mut self) -> Outcome<f64> {
+        Ok(host::usage(&[gateway_pid(&mut self.service)?]).pss_mib)
     }
 
-    /// Waits until it lets us in.
+    /// Processes that can be asked for.
+    pub fn fill(&mut self) -> Outcome {
+        self.service.fill(SERVICES)
+    }
+
+    pub fn end(self) -> Outcome {
+        self.service.end()
+    }
+
+    /// Waits until its gateway lets us in.
     pub fn ready(&self, tls: &Arc<ClientConfig>) -> Outcome {
         let begin = Instant::now();
         while Raw::connect(self.address, tls).is_err() {
@@ -118,11 +125,9 @@ impl Another {
     }
 }
 
-impl Drop for Another {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
-    }
+fn gateway_pid(service: &mut Provost) -> Outcome<u32> {
+    let process = only(service.client.status(vec![GATEWAY.to_owned()])?)?;
+    Ok(process.pid.ok_or("the gateway does not run")?)
 }
 
 /// The value of `authorization` that all calls have.
