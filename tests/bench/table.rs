@@ -135,7 +135,7 @@ impl Row {
                 let ratio = ours / self.rivals[kind as usize]?;
                 (ratio, limit, format!("<= {limit} x {}: {ratio:.2}", kind.name()))
             }
-            Goal::Value(limit) => (ours, limit, format!("<= {limit}")),
+            Goal::Value(limit) => (ours, limit, format!("<= {}", number(Some(limit)))),
         };
         let reached = figure <= limit;
         Some(GoalResult { reached, text: if reached { text } else { format!("{text}  MISSED") } })

@@ -170,7 +170,7 @@ fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
         "[grpc]\nlisten = \"{address}\"\ncertificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
          ca = \"certs/ca.pem\"\nusers = \"users\"\n\
          [grpc.certificate_roles]\n\"client.provost\" = \"admin\"\n[grpc.user_roles]\n{USER} = \"admin\"\n\
-         [grpc.limits]\nconnections = 2000\n"
+         [grpc.limits]\nconnections = 2000\nconnections_each = 2000\n"
     );
     fs::write(&config, text)?;
     Ok((config, address))
