@@ -95,9 +95,9 @@ pub fn error(e: &Error) -> Value {
     if !e.reason.is_empty() {
         out["reason"] = e.reason.as_str().into();
     }
-    if !e.details.is_empty() {
+    if !e.wrong().is_empty() {
         let detail = |d: &Detail| json!({ "path": d.path, "message": d.message });
-        out["details"] = e.details.iter().map(detail).collect();
+        out["details"] = e.wrong().iter().map(detail).collect();
     }
     if e.retry_after_ms > 0 {
         out["retry_after_ms"] = e.retry_after_ms.into();

@@ -123,6 +123,7 @@ pub fn table<const N: usize>(out: &mut Out, header: [&str; N], rows: Vec<[String
 /// Tells what went wrong, and the next step.
 pub fn complain(e: &Error) {
     let mut text = format!("provost: {}\n", text::escaped(&e.message));
+    e.marked().lines().for_each(|line| text.push_str(&format!("provost: {}\n", text::escaped(line))));
     if !e.hint.is_empty() {
         text.push_str(&format!("provost: hint: {}\n", text::escaped(&e.hint)));
     }

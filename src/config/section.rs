@@ -14,7 +14,11 @@ use toml::de::{DeTable, DeValue};
 
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
+use crate::wire::secrets::is_secret;
 use crate::wire::values::{self, duration_text, size_text};
+
+/// The most of a line that is shown of it, in characters.
+const EXCERPT_LEN_MAX: usize = 96;
 
 /// The file that is read, for messages.
 pub struct Source<'a> {
@@ -31,6 +35,25 @@ impl Source<'_> {
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let path = quoted(&self.path.to_string_lossy());
         Error::usage(format!("{path}, line {line}, column {column}: {message}"))
+            .excerpt(self.excerpt(line, column))
+    }
+
+    /// The line with a mark below the column. One that may hold a secret is not shown: what is said of an
+    /// error goes into logs.
+    fn excerpt(&self, line: usize, column: usize) -> String {
+        let text = self.text.lines().nth(line - 1).unwrap_or_default();
+        if text.trim().is_empty() || is_secret(text) {
+            return String::new();
+        }
+        let skipped = (column - 1).saturating_sub(EXCERPT_LEN_MAX / 2);
+        // Each takes one column, so that the mark stands where it should.
+        let shown: String = (text.chars().skip(skipped).take(EXCERPT_LEN_MAX))
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let (number, ellipsis) = (line.to_string(), if skipped > 0 { "…" } else { "" });
+        let (margin, before) =
+            (" ".repeat(number.len()), " ".repeat(ellipsis.chars().count() + column - 1 - skipped));
+        format!("{number} | {ellipsis}{}\n{margin} | {before}^", shown.trim_end())
     }
 
     /// The line that this byte is in, from 1.
@@ -366,4 +389,28 @@ fn entries(table: DeTable<'_>) -> impl Iterator<Item = (At<String>, At<DeValue<'
 fn a(name: &str) -> String {
     let vowel = name.starts_with(['a', 'e', 'i', 'o', 'u']);
     format!("{} {name}", if vowel { "an" } else { "a" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_stands_below_what_is_wrong() {
+        let excerpt = |text: &str, at: usize| {
+            let source = Source { path: Path::new("f"), text };
+            source.error(at, "bad").marked().to_owned()
+        };
+        assert_eq!(excerpt("a = 1\n\tb = 2\n", 7), "2 |  b = 2\n  |  ^");
+        assert_eq!(excerpt("ä = x", 5), "1 | ä = x\n  |     ^");
+        // At the end of the text, and of a line that is longer than is shown.
+        assert_eq!(excerpt("a =", 3), "1 | a =\n  |    ^");
+        let long = format!("a = '{}' x", "y".repeat(200));
+        let [line, mark] = [0, 1].map(|n| excerpt(&long, long.len() - 1).lines().nth(n).unwrap().to_owned());
+        assert_eq!(line.chars().count(), mark.chars().count());
+        assert!(line.ends_with("yy' x") && line.contains("| …y"), "{line}");
+        for secret in ["API_KEY = 3", "env = { DB_PASSWORD = 'x', 3 }", ""] {
+            assert_eq!(excerpt(secret, 0), "", "{secret}");
+        }
+    }
 }

@@ -157,11 +157,9 @@ fn check_engine(arguments: &[String]) -> Result<(), Error> {
     let mut lines = said.lines().map(|line| line.strip_prefix("provost: ").unwrap_or(line));
     let message = lines.next().unwrap_or("the engine cannot be started");
     let code = checked.status.code().and_then(|code| u8::try_from(code).ok()).and_then(Code::from_exit_code);
-    let error = Error::new(code.unwrap_or(Code::Failed), message);
-    Err(match lines.find_map(|line| line.strip_prefix("hint: ")) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    let (hints, marked): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("hint: "));
+    let hint = hints.first().and_then(|line| line.strip_prefix("hint: ")).unwrap_or_default();
+    Err(Error::new(code.unwrap_or(Code::Failed), message).hint(hint).excerpt(marked.join("\n")))
 }
 
 /// What every engine is given. A path that is no text is left out: then an upgrade has to be told where to.

@@ -96,7 +96,7 @@ fn details(error: &Error) -> Option<Any> {
         room > 0
     };
     let violation = |d: &Detail| FieldViolation { field: cut(&d.path), description: cut(&d.message) };
-    let field_violations: Vec<_> = error.details.iter().take_while(fits).map(violation).collect();
+    let field_violations: Vec<_> = error.wrong().iter().take_while(fits).map(violation).collect();
     (!field_violations.is_empty()).then(|| any(BAD_REQUEST, &BadRequest { field_violations }))
 }
 

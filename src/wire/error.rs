@@ -132,10 +132,17 @@ pub struct Error {
     pub hint: String,
     /// For programs, more exact than the code: `crashed`. Empty: there is nothing more exact.
     pub reason: String,
-    /// What is wrong in what was given, each where it is. Most errors have none, and are small.
-    pub details: Box<[Detail]>,
+    /// What most errors do not have: so they are small.
+    pub more: Option<Box<More>>,
     /// In milliseconds, when it makes sense to ask again; 0: that is not known.
     pub retry_after_ms: u32,
+}
+
+/// What is known of an error about a text or a value that was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    details: Vec<Detail>,
+    excerpt: String,
 }
 
 /// One thing that is wrong in what was given.
@@ -151,7 +158,7 @@ impl Error {
     /// An error without a next step.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let (message, hint, reason) = (message.into(), String::new(), String::new());
-        Self { code, message, hint, reason, details: Box::default(), retry_after_ms: 0 }
+        Self { code, message, hint, reason, more: None, retry_after_ms: 0 }
     }
 
     /// A request that is wrong in itself.
@@ -180,8 +187,33 @@ impl Error {
 
     /// Adds what is wrong in what was given.
     #[must_use]
-    pub fn details(self, details: Vec<Detail>) -> Self {
-        Self { details: details.into(), ..self }
+    pub fn details(mut self, details: Vec<Detail>) -> Self {
+        if !details.is_empty() || self.more.is_some() {
+            self.more.get_or_insert_default().details = details;
+        }
+        self
+    }
+
+    /// What is wrong in what was given, each where it is.
+    #[must_use]
+    pub fn wrong(&self) -> &[Detail] {
+        self.more.as_ref().map(|more| &more.details[..]).unwrap_or_default()
+    }
+
+    /// Adds lines of the text that is wrong, with a mark below the place. They stay with whoever has the
+    /// text, and are sent to nobody.
+    #[must_use]
+    pub fn excerpt(mut self, lines: String) -> Self {
+        if !lines.is_empty() {
+            self.more.get_or_insert_default().excerpt = lines;
+        }
+        self
+    }
+
+    /// Those lines, if there are any.
+    #[must_use]
+    pub fn marked(&self) -> &str {
+        self.more.as_ref().map(|more| &more.excerpt[..]).unwrap_or_default()
     }
 
     pub(in crate::wire) fn to_wire(&self) -> v1::Error {
@@ -191,7 +223,7 @@ impl Error {
             message: self.message.clone(),
             hint: self.hint.clone(),
             reason: self.reason.clone(),
-            details: self.details.iter().map(detail).collect(),
+            details: self.wrong().iter().map(detail).collect(),
             retry_after_ms: self.retry_after_ms,
         }
     }

@@ -312,9 +312,9 @@ pub(super) fn failure((name, e): (ProviderName, Error)) -> api::EntryFailure {
         target: Some((&name).into()),
         retry_delay: (e.retry_after_ms > 0).then(|| proto(Duration::from_millis(e.retry_after_ms.into()))),
         details: e
-            .details
-            .into_iter()
-            .map(|d| api::ErrorDetail { path: d.path, message: d.message })
+            .wrong()
+            .iter()
+            .map(|d| api::ErrorDetail { path: d.path.clone(), message: d.message.clone() })
             .collect(),
         error: Some(api::TargetError { code: CODES.number(e.code), message: e.message, hint: e.hint }),
         reason: e.reason,
