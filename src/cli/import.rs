@@ -6,6 +6,7 @@ mod ini;
 mod pm2;
 mod procfile;
 mod supervisord;
+mod supervisord_files;
 mod supervisord_logs;
 
 use std::path::{Path, PathBuf};

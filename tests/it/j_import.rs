@@ -175,6 +175,98 @@ fn behave_alike(service: &Service, conf: &str) {
     assert!(their_pid("pair:left") != 0 && our_pid("left") != 0);
 }
 
+/// What people write who know supervisord well: indented keys, comments of both kinds, keys for all sections,
+/// sections in several files, patterns, and names of every kind in values.
+const TRICKY: &str = r#"[DEFAULT]
+stopwaitsecs = 7
+[supervisord]
+environment = BASE="/srv/base",MODE=test
+umask = 027
+directory = /tmp
+minfds = 2048
+[include]
+files = conf.d/*/?.conf conf.d/[x-z]*.ini
+  none/*.conf
+
+[program:indented]
+    command = /bin/echo one ; a comment
+      two            # another one
+      "three;3#3"
+    ; a line of its own
+    directory = %(ENV_BASE)s/%(program_name)s
+    user = nobody
+    environment =
+      A = "1, 2",
+      B = '%(ENV_MODE)s',
+      PATH = %(here)s/bin:/bin
+[program:own]
+environment = PORT="80%(process_num)02d",NAME='%(group_name)s'
+command = /bin/serve --port %(ENV_PORT)s --of %(numprocs)d -n %(process_num)3d "%(host_node_name)s"
+process_name = own-%(process_num)-2d
+process_name = own-%(process_num)03d
+numprocs = 3
+numprocs_start = 9
+stdout_logfile = /var/log/%(program_name)s-%(process_num)d.log
+stopsignal = 2
+priority = 20
+[program:first]
+command = a
+priority = 3
+autostart = %(ENV_YES)s
+exitcodes = 0, 3
+[program:second]
+command: b
+priority: 1
+autorestart = FALSE
+[program:third]
+command = c 'd e'f \ g
+priority = 900
+startsecs = 0
+autorestart = true
+killasgroup = yes
+[group:late]
+programs = first,
+  second
+[group:early]
+programs = split
+priority = 7
+[program:split]
+command = one
+startretries = 5
+startsecs = 4
+"#;
+
+#[test]
+fn a_file_is_read_as_supervisord_itself_reads_it() {
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.file("conf.d/in")).unwrap();
+    fs::create_dir_all(scratch.file("conf.d/.hidden")).unwrap();
+    let more = "[program:split]\ncommand = two %(here)s\n[program:also]\ncommand=cat\n[include]\nfiles=*\n";
+    for (name, text) in [
+        ("supervisord.conf", TRICKY),
+        ("conf.d/in/b.conf", more),
+        ("conf.d/in/bb.conf", "[program:not]\ncommand=a\n"),
+        ("conf.d/.hidden/c.conf", "[program:hidden]\ncommand=a\n"),
+        ("conf.d/y1.ini", "[program:also]\nstopsignal=sighup\n"),
+    ] {
+        fs::write(scratch.file(name), text).unwrap();
+    }
+    let conf = scratch.file("supervisord.conf");
+    let mut import = Command::new(crate::harness::binary());
+    import.args(["import", &conf]).env("YES", "no");
+    let toml = run(import, SOON).expect(0).out();
+    let ours = scratch.file("provost.toml");
+    fs::write(&ours, &toml).unwrap();
+    let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/supervisord_oracle.py");
+    let mut python = Command::new("/usr/bin/python3");
+    python.args([oracle, &conf, &ours]).env("YES", "no");
+    let differences = run(python, SOON).expect(0).out();
+    assert_eq!(differences, "", "{toml}");
+    assert!(toml.contains("# included none/*.conf: there is no such file"), "{toml}");
+    assert!(toml.contains("[defaults.limits]\nnofile = \"2048\""), "{toml}");
+    assert!(toml.contains("after = [\"@own\"]"), "all of a program are called by its name\n{toml}");
+}
+
 #[test]
 fn a_dump_of_pm2_is_imported() {
     let service = Service::new();

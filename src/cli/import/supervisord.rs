@@ -1,18 +1,18 @@
-//! supervisord.conf, by supervisord's own rules: includes, expansions, instances, groups, priorities. What it
+//! supervisord.conf, by supervisord's own rules: expansions, instances, groups, priorities. What it
 //! does otherwise than a process here does is said beside it.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::cli::import::imported::{Imported, Imports, read, words};
-use crate::cli::import::ini::{Section, expand, sections};
+use crate::cli::import::imported::{Imported, Imports, words};
+use crate::cli::import::ini::{Meaning, Names, Section, expand};
+use crate::cli::import::supervisord_files::{self, names};
 use crate::cli::import::supervisord_logs;
 use crate::cli::text;
+use crate::sys::signal;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::values::duration_text;
@@ -60,141 +60,123 @@ const PRIORITY: i64 = 999;
 /// The most copies of one program.
 const NUMPROCS_MAX: u32 = 1000;
 
+/// The most that a process can wait for by name.
+const AFTER_MAX: usize = 64;
+/// Keys of supervisord's own section that are about supervisord alone.
+const DAEMON: [&str; 13] = [
+    "logfile",
+    "logfile_maxbytes",
+    "logfile_backups",
+    "loglevel",
+    "pidfile",
+    "nodaemon",
+    "silent",
+    "identifier",
+    "childlogdir",
+    "nocleanup",
+    "strip_ansi",
+    "minfds",
+    "minprocs",
+];
+
+/// A program in one of its groups; it may be in several, and is there once in each.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    /// Of `[group:NAME]`; a program alone is its own group, which has no name here.
+    name: Option<String>,
+    priority: Option<i64>,
+}
+
 pub fn import(path: &Path) -> Result<Imported, Error> {
-    let mut all = Vec::new();
     let path = text::absolute("the file", path)?;
-    load(&path, &mut all)?;
-    let mut imported = Imported::default();
-    let groups = groups(&all);
-    let mut ranked: Vec<(i64, Vec<Imports>)> = Vec::new();
-    for (here, section) in &all {
-        let Some(name) = section.name.strip_prefix("program:") else {
-            other(section, here, &mut imported)?;
+    let here = path.parent().unwrap_or(Path::new("/"));
+    let (all, notes) = supervisord_files::load(&path)?;
+    let mut imported = Imported { notes, ..Imported::default() };
+    let mut names = names(here);
+    // What it gives to every program stands in values, too.
+    for (key, value) in all.iter().find(|s| s.name == "supervisord").map_or(Ok(Map::new()), |section| {
+        pairs(&expand(section.get("environment").unwrap_or_default(), &names)?)
+    })? {
+        names.insert(format!("ENV_{key}"), Meaning::Text(value.as_str().unwrap_or_default().to_owned()));
+    }
+    let mut ranked: Vec<((i64, i64), Vec<Imports>)> = Vec::new();
+    for section in &all {
+        let Some(name) = section.name.strip_prefix("program:").map(str::trim) else {
+            other(section, &names, &mut imported)?;
             continue;
         };
-        let group = groups.get(name.trim());
-        let program = Program::new(name.trim(), section, here)?;
-        let priority = program.integer("priority", PRIORITY)?;
-        ranked.push((priority, program.processes(group.map(String::as_str))?));
+        for group in groups(&all, name, &names)? {
+            let program = Program::new(name, section, here, &names, group.name.as_deref());
+            let own = program.integer("priority", PRIORITY)?;
+            // First by that of the group, then by its own.
+            let rank = if group.name.is_some() { group.priority.unwrap_or(PRIORITY) } else { own };
+            ranked.push(((rank, own), program.processes()?));
+        }
     }
-    ranked.sort_by_key(|(priority, _)| *priority);
-    let mut before: Vec<(i64, Vec<String>)> = Vec::new();
-    let mut taken: Vec<(i64, Imports)> = Vec::new();
-    for (priority, processes) in ranked {
-        taken.extend(processes.into_iter().map(|process| (priority, process)));
-    }
-    imported.processes = taken.iter().map(|(_, process)| process.clone()).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let ranks = ranked.iter().flat_map(|(rank, processes)| processes.iter().map(|_| *rank));
+    let ranks: Vec<_> = ranks.collect();
+    imported.processes = ranked.into_iter().flat_map(|(_, processes)| processes).collect();
     imported.name();
-    for ((priority, _), process) in taken.iter().zip(&mut imported.processes) {
-        match before.last_mut() {
-            Some((last, names)) if last == priority => names.push(process.name.clone()),
-            _ => before.push((*priority, vec![process.name.clone()])),
-        }
-        // Those of the next lower priority; what is before them, they wait for themselves.
-        if let Some((_, names)) = before.len().checked_sub(2).map(|at| &before[at]) {
-            process.set("after", names.iter().take(64).cloned().collect::<Vec<_>>());
-        }
-    }
+    in_order(&ranks, &mut imported.processes);
     Ok(imported)
 }
 
-/// The sections of a file and of those that it includes, each with the directory of its file.
-fn load(path: &Path, all: &mut Vec<(PathBuf, Section)>) -> Result<(), Error> {
-    let here = path.parent().unwrap_or(Path::new("/")).to_owned();
-    let found = sections(&read(path)?, &path.to_string_lossy())?;
-    let include = found.iter().find(|section| section.name == "include").cloned();
-    all.extend(found.into_iter().filter(|section| section.name != "include").map(|s| (here.clone(), s)));
-    let Some(include) = include else { return Ok(()) };
-    for pattern in include.get("files").unwrap_or_default().split_whitespace() {
-        let pattern = expand(pattern, &names(&here))?;
-        for file in matching(&here.join(pattern))? {
-            let inside = file.parent().unwrap_or(Path::new("/")).to_owned();
-            let found = sections(&read(&file)?, &file.to_string_lossy())?;
-            // As with supervisord, what is included includes nothing.
-            all.extend(found.into_iter().filter(|s| s.name != "include").map(|s| (inside.clone(), s)));
+/// Has each wait for those of the next lower rank; what is before them, they wait for themselves. All of a
+/// group are called by its name.
+fn in_order(ranks: &[(i64, i64)], processes: &mut [Imports]) {
+    let group = |process: &Imports| process.fields.get("in_group").and_then(Value::as_str).map(str::to_owned);
+    let mut of_group: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+    for (rank, process) in ranks.iter().zip(&*processes) {
+        of_group.entry(group(process).unwrap_or_default()).or_default().push(*rank);
+    }
+    let mut before: Vec<((i64, i64), Vec<String>)> = Vec::new();
+    for (rank, process) in ranks.iter().zip(processes) {
+        let all_of = group(process).filter(|group| {
+            let ranks = &of_group[group];
+            ranks.len() > 1 && ranks.iter().all(|other| other == rank)
+        });
+        let name = all_of.map_or_else(|| process.name.clone(), |group| format!("@{group}"));
+        match before.last_mut() {
+            Some((last, names)) if last == rank => {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            _ => before.push((*rank, vec![name])),
+        }
+        let Some((_, names)) = before.len().checked_sub(2).map(|at| &before[at]) else { continue };
+        if names.len() > AFTER_MAX {
+            process
+                .note(format!("waits for {AFTER_MAX} of the {} with the next lower priority", names.len()));
+        }
+        process.set("after", names.iter().take(AFTER_MAX).cloned().collect::<Vec<_>>());
+    }
+}
+
+/// The groups of a program; one that is in none is alone.
+fn groups(all: &[Section], program: &str, names: &Names) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    for section in all {
+        let Some(name) = section.name.strip_prefix("group:").map(str::trim) else { continue };
+        let programs = expand(section.get("programs").unwrap_or_default(), names)?;
+        if programs.split([',', '\n']).any(|one| one.trim() == program) {
+            let priority = section.get("priority").map(|text| {
+                let bad =
+                    || Error::usage(format!("[{}]: bad value {} of priority", section.name, quoted(text)));
+                expand(text, names)?.trim().parse::<i64>().map_err(|_| bad())
+            });
+            groups.push(Group { name: Some(name.to_owned()), priority: priority.transpose()? });
         }
     }
-    Ok(())
-}
-
-/// Files whose last part fits the pattern; stars elsewhere are not followed.
-fn matching(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
-    let name = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let directory = pattern.parent().unwrap_or(Path::new("/"));
-    if directory.to_string_lossy().contains(['*', '?', '[']) || name.contains(['?', '[']) {
-        let e = format!("cannot include {}: only '*' in the name of a file is followed", text::path(pattern));
-        return Err(Error::usage(e).hint("import the files one by one"));
-    }
-    let mut found: Vec<PathBuf> = (fs::read_dir(directory).into_iter().flatten().flatten())
-        .filter(|entry| fits(&name, &entry.file_name().to_string_lossy()))
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    Ok(found)
-}
-
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let parts: Vec<_> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last) && !name.starts_with('.')
-}
-
-/// What may stand in every value.
-fn names(here: &Path) -> BTreeMap<String, String> {
-    let variables = env::vars_os().filter_map(|(key, value)| {
-        Some((format!("ENV_{}", key.into_string().ok()?), value.into_string().ok()?))
-    });
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    let here = here.to_string_lossy().into_owned();
-    variables.chain([("here".to_owned(), here), ("host_node_name".to_owned(), host)]).collect()
-}
-
-/// The group of each program that is in one.
-fn groups(all: &[(PathBuf, Section)]) -> BTreeMap<String, String> {
-    let mut groups = BTreeMap::new();
-    for (_, section) in all {
-        let Some(group) = section.name.strip_prefix("group:") else { continue };
-        for program in section.get("programs").unwrap_or_default().split([',', '\n']) {
-            groups.insert(program.trim().to_owned(), group.trim().to_owned());
-        }
-    }
-    groups
+    Ok(if groups.is_empty() { vec![Group::default()] } else { groups })
 }
 
 /// What is no program.
-fn other(section: &Section, here: &Path, imported: &mut Imported) -> Result<(), Error> {
+fn other(section: &Section, names: &Names, imported: &mut Imported) -> Result<(), Error> {
     match section.name.as_str() {
-        "supervisord" => {
-            let names = names(here);
-            if let Some(environment) = section.get("environment") {
-                let env = pairs(&expand(environment, &names)?)?;
-                imported.defaults.insert("env".to_owned(), env.into());
-            }
-            if let Some(umask) = section.get("umask").filter(|umask| *umask != "022") {
-                imported.defaults.insert("umask".to_owned(), format!("{umask:0>3}").into());
-            }
-            if let Some(directory) = section.get("directory") {
-                imported.defaults.insert("cwd".to_owned(), expand(directory, &names)?.into());
-            }
-            if let Some(user) = section.get("user") {
-                imported.notes.push(format!("supervisord ran as user {user}: run the service as that user"));
-            }
-        }
-        name if name.starts_with("group:") => {
-            if section.get("priority").is_some() {
-                let note = format!("not carried over: the priority of [{name}]; those of its programs are");
-                imported.notes.push(note);
-            }
-        }
+        "supervisord" => supervisord(section, names, imported)?,
+        name if name.starts_with("group:") => {}
         name if name.starts_with("eventlistener:") || name.starts_with("fcgi-program:") => {
             imported.notes.push(format!("not carried over: [{name}], which there is nothing for here"));
         }
@@ -210,23 +192,88 @@ fn other(section: &Section, here: &Path, imported: &mut Imported) -> Result<(), 
     Ok(())
 }
 
+/// What supervisord's own section gives to all programs.
+fn supervisord(section: &Section, names: &Names, imported: &mut Imported) -> Result<(), Error> {
+    let get = |key: &str| section.get(key).map(|value| expand(value, names)).transpose();
+    if let Some(environment) = get("environment")? {
+        let env = pairs(&environment)?;
+        if !env.is_empty() {
+            imported.defaults.insert("env".to_owned(), env.into());
+        }
+    }
+    if let Some(umask) = get("umask")?.filter(|umask| umask != "022") {
+        imported.defaults.insert("umask".to_owned(), format!("{umask:0>3}").into());
+    }
+    if let Some(directory) = get("directory")? {
+        imported.defaults.insert("cwd".to_owned(), directory.into());
+    }
+    if let Some(user) = get("user")? {
+        imported.notes.push(format!("supervisord ran as user {user}: run the service as that user"));
+    }
+    // It raises its own limits, which its programs have then.
+    let mut limits = Map::new();
+    for (key, limit, least) in [("minfds", "nofile", 1024), ("minprocs", "nproc", 200)] {
+        let Some(value) = get(key)? else { continue };
+        let bad = || Error::usage(format!("[supervisord]: bad value {} of {key}", quoted(&value)));
+        let value = value.trim().parse::<u64>().map_err(|_| bad())?;
+        if value > least {
+            limits.insert(limit.to_owned(), value.to_string().into());
+        }
+    }
+    if !limits.is_empty() {
+        imported.defaults.insert("limits".to_owned(), limits.into());
+    }
+    if section.get("strip_ansi").is_some_and(|value| parsed_flag(value) == Some(true)) {
+        imported.notes.push("not carried over: strip_ansi; escape sequences stay in the logs".to_owned());
+    }
+    let known = ["environment", "umask", "directory", "user"];
+    for (key, value) in &section.keys {
+        if !known.contains(&key.as_str()) && !DAEMON.contains(&key.as_str()) {
+            imported.notes.push(format!("not carried over: [supervisord] {key} = {value}"));
+        }
+    }
+    Ok(())
+}
+
+fn parsed_flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
 struct Program<'a> {
     name: &'a str,
     section: &'a Section,
-    /// The directory of its file.
+    /// The directory of the configuration.
     here: &'a Path,
-    names: BTreeMap<String, String>,
+    group: Option<&'a str>,
+    names: Names,
 }
 
 impl<'a> Program<'a> {
-    fn new(name: &'a str, section: &'a Section, here: &'a Path) -> Result<Self, Error> {
-        let mut names = names(here);
-        names.insert("program_name".to_owned(), name.to_owned());
-        Ok(Self { name, section, here, names })
+    fn new(
+        name: &'a str,
+        section: &'a Section,
+        here: &'a Path,
+        names: &Names,
+        group: Option<&'a str>,
+    ) -> Self {
+        let mut names = names.clone();
+        for (key, text) in [("program_name", name), ("group_name", group.unwrap_or(name))] {
+            names.insert(key.to_owned(), Meaning::Text(text.to_owned()));
+        }
+        Self { name, section, here, group, names }
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
-        self.section.get(key)
+    /// A value with what its names stand for.
+    fn get(&self, key: &str) -> Result<Option<String>, Error> {
+        self.section.get(key).map(|value| expand(value, &self.names).map_err(|e| self.in_it(e))).transpose()
+    }
+
+    fn in_it(&self, e: Error) -> Error {
+        Error { message: format!("[program:{}]: {}", self.name, e.message), ..e }
     }
 
     fn bad(&self, key: &str, value: &str) -> Error {
@@ -234,13 +281,8 @@ impl<'a> Program<'a> {
     }
 
     fn integer(&self, key: &str, default: i64) -> Result<i64, Error> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(value) => {
-                let expanded = expand(value, &self.names)?;
-                expanded.trim().parse().map_err(|_| self.bad(key, &expanded))
-            }
-        }
+        let Some(value) = self.get(key)? else { return Ok(default) };
+        value.trim().parse().map_err(|_| self.bad(key, &value))
     }
 
     fn count(&self, key: &str, default: u32, max: u32) -> Result<u32, Error> {
@@ -249,79 +291,74 @@ impl<'a> Program<'a> {
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool, Error> {
-        match self.get(key).map(str::to_ascii_lowercase).as_deref() {
-            None => Ok(default),
-            Some("true" | "yes" | "on" | "1" | "t") => Ok(true),
-            Some("false" | "no" | "off" | "0" | "f" | "none") => Ok(false),
-            Some(other) => Err(self.bad(key, other)),
-        }
+        let Some(value) = self.get(key)? else { return Ok(default) };
+        parsed_flag(&value).ok_or_else(|| self.bad(key, &value))
     }
 
     /// A section for each of its processes.
-    fn processes(&self, group: Option<&str>) -> Result<Vec<Imports>, Error> {
+    fn processes(&self) -> Result<Vec<Imports>, Error> {
         let numprocs = self.count("numprocs", 1, NUMPROCS_MAX)?;
         let first = self.count("numprocs_start", 0, u32::MAX)?;
-        let template = self.get("process_name").unwrap_or("%(program_name)s");
+        let template = self.section.get("process_name").unwrap_or("%(program_name)s");
         if numprocs > 1 && !template.contains("%(process_num)") {
-            let e = format!(
-                "[program:{}]: numprocs is {numprocs}, and process_name has no %(process_num)",
-                self.name
-            );
-            return Err(Error::usage(e));
+            let e = format!("numprocs is {numprocs}, and process_name has no %(process_num)");
+            return Err(self.in_it(Error::usage(e)));
         }
-        let group = group.or(Some(self.name).filter(|_| numprocs > 1));
         let mut all = Vec::new();
         for n in first..first.saturating_add(numprocs) {
             let mut names = self.names.clone();
-            names.insert("process_num".to_owned(), n.to_string());
-            names.insert("numprocs".to_owned(), numprocs.to_string());
-            names.insert("group_name".to_owned(), group.unwrap_or(self.name).to_owned());
-            all.push(self.process(expand(template, &names)?, group, &names)?);
+            names.insert("process_num".to_owned(), Meaning::Number(n.into()));
+            names.insert("numprocs".to_owned(), Meaning::Number(numprocs.into()));
+            all.push(
+                self.process(template, numprocs, names)
+                    .map_err(|e| if e.message.starts_with("[program:") { e } else { self.in_it(e) })?,
+            );
         }
         Ok(all)
     }
 
-    fn process(
-        &self,
-        name: String,
-        group: Option<&str>,
-        names: &BTreeMap<String, String>,
-    ) -> Result<Imports, Error> {
-        let mut process = Imports { name, ..Imports::default() };
-        let lacking = || Error::usage(format!("[program:{}] has no command", self.name));
-        let command = words(&expand(self.get("command").ok_or_else(lacking)?, names)?)?;
-        process.set("command", command);
-        if let Some(directory) = self.get("directory") {
-            process.set("cwd", expand(directory, names)?);
+    fn process(&self, template: &str, numprocs: u32, mut names: Names) -> Result<Imports, Error> {
+        let raw = |key: &str| self.section.get(key);
+        let env = pairs(&expand(raw("environment").unwrap_or_default(), &names)?)?;
+        // What the program gets stands in its values, too.
+        for (key, value) in &env {
+            names.insert(format!("ENV_{key}"), Meaning::Text(value.as_str().unwrap_or_default().to_owned()));
         }
-        if let Some(user) = self.get("user") {
-            process.set("user", expand(user, names)?);
+        let get = |key: &str| raw(key).map(|value| expand(value, &names)).transpose();
+        let mut process = Imports { name: expand(template, &names)?, ..Imports::default() };
+        let command = get("command")?.ok_or_else(|| Error::usage("there is no command"))?;
+        process.set("command", words(&command)?);
+        if let Some(directory) = get("directory")? {
+            let absolute = self.here.join(&directory);
+            if absolute.as_os_str() != directory.as_str() {
+                process.note(format!("directory = {directory}: taken from the directory of the file"));
+            }
+            process.set("cwd", absolute.to_string_lossy().into_owned());
+        }
+        if let Some(user) = self.get("user")? {
+            process.set("user", user);
             process.note("user also sets HOME, LOGNAME, SHELL and USER here, and takes the user's groups");
         }
-        if let Some(umask) = self.get("umask") {
+        if let Some(umask) = self.get("umask")? {
             process.set("umask", format!("{umask:0>3}"));
         }
-        if let Some(group) = group {
+        if let Some(group) = self.group.or(Some(self.name).filter(|_| numprocs > 1)) {
             process.set("in_group", group);
         }
-        if let Some(environment) = self.get("environment") {
-            process.set_env(pairs(&expand(environment, names)?)?);
-        }
+        process.set_env(env);
         self.restarts(&mut process)?;
         self.stop(&mut process)?;
         if !self.flag("autostart", true)? {
             process.set("autostart", false);
         }
-        let get = |key: &str| self.get(key).map(|value| expand(value, names)).transpose();
-        supervisord_logs::carry_over(&get, self.here, &mut process)
-            .map_err(|e| Error { message: format!("[program:{}]: {}", self.name, e.message), ..e })?;
+        supervisord_logs::carry_over(&get, self.here, &mut process)?;
         self.rest(&mut process);
         Ok(process)
     }
 
     /// startsecs, startretries, autorestart, exitcodes.
     fn restarts(&self, process: &mut Imports) -> Result<(), Error> {
-        let autorestart = self.get("autorestart").unwrap_or("unexpected").to_ascii_lowercase();
+        let autorestart = self.get("autorestart")?.unwrap_or("unexpected".to_owned()).to_ascii_lowercase();
         let policy = match autorestart.as_str() {
             "unexpected" => "on-failure",
             _ if self.flag("autorestart", true)? => "always",
@@ -338,18 +375,20 @@ impl<'a> Program<'a> {
                 process.set("max_restarts", "none");
             } else {
                 process.set("max_restarts", retries.max(1));
+                if retries == 0 {
+                    process.note("startretries = 0: here it is tried once again");
+                }
                 // As long as its attempts take with the pauses between, 1 s, then 2 s, and so on.
                 process
                     .set("restart_window", seconds(startsecs * (retries + 1) + retries * (retries + 1) / 2));
                 process.set("reset_after", seconds(startsecs));
             }
-        } else if self.get("startretries").is_some() || self.get("startsecs").is_some() {
+        } else if ["startretries", "startsecs"].iter().any(|key| self.section.get(key).is_some()) {
             process.note("not carried over: startretries; what is never restarted is not tried again at its start either");
         }
-        if let Some(codes) = self.get("exitcodes") {
-            let codes = codes.split(',').map(|code| code.trim().parse::<u8>());
-            let codes =
-                codes.collect::<Result<Vec<_>, _>>().map_err(|_| self.bad("exitcodes", codes_text(self)))?;
+        if let Some(text) = self.get("exitcodes")? {
+            let codes = text.split(',').map(|code| code.trim().parse::<u8>());
+            let codes = codes.collect::<Result<Vec<_>, _>>().map_err(|_| self.bad("exitcodes", &text))?;
             if codes != [0] {
                 process.set("success_codes", codes);
             }
@@ -358,16 +397,24 @@ impl<'a> Program<'a> {
     }
 
     fn stop(&self, process: &mut Imports) -> Result<(), Error> {
-        if let Some(signal) = self.get("stopsignal") {
-            let name = signal.to_ascii_uppercase();
-            process.set("stop_signal", name.trim_start_matches("SIG"));
+        if let Some(text) = self.get("stopsignal")? {
+            let signal = text.to_ascii_uppercase();
+            let name = signal.trim().trim_start_matches("SIG");
+            if signal::number(name).is_none() {
+                return Err(self.bad("stopsignal", &text));
+            }
+            process.set("stop_signal", name);
         }
         let wait = self.count("stopwaitsecs", 10, 86_400 * 300)?;
         if wait != 10 {
             process.set("stop_timeout", duration_text(Duration::from_secs(u64::from(wait))));
         }
         let as_group = self.flag("stopasgroup", false)?;
-        if as_group || self.flag("killasgroup", as_group)? {
+        let kill_as_group = self.flag("killasgroup", as_group)?;
+        if as_group && !kill_as_group {
+            return Err(Error::usage("stopasgroup without killasgroup is refused by supervisord, too"));
+        }
+        if kill_as_group {
             process.set("stop_scope", "group");
             if !as_group {
                 process.note("killasgroup without stopasgroup: here the group gets both signals");
@@ -382,8 +429,8 @@ impl<'a> Program<'a> {
     /// What is not carried over.
     fn rest(&self, process: &mut Imports) {
         let logs: Vec<_> = (LOGS.iter())
-            .filter(|key| self.get(key).is_some_and(|v| !["0", "false"].contains(&v)))
-            .map(|key| format!("{key} = {}", self.get(key).unwrap_or_default()))
+            .filter(|key| self.section.get(key).is_some_and(|v| v != "0" && parsed_flag(v) != Some(false)))
+            .map(|key| format!("{key} = {}", self.section.get(key).unwrap_or_default()))
             .collect();
         if !logs.is_empty() {
             process.note(format!("not carried over: {}", logs.join(", ")));
@@ -393,14 +440,10 @@ impl<'a> Program<'a> {
                 process.note(format!("not carried over: {key} = {value}"));
             }
         }
-        if let Some(url) = self.get("serverurl") {
+        if let Some(url) = self.section.get("serverurl").filter(|url| !url.eq_ignore_ascii_case("auto")) {
             process.note(format!("not carried over: serverurl = {url}"));
         }
     }
-}
-
-fn codes_text<'a>(program: &Program<'a>) -> &'a str {
-    program.section.get("exitcodes").unwrap_or_default()
 }
 
 /// `A="1",B=2`: as supervisord reads it, values in quotes or without.
@@ -413,7 +456,7 @@ fn pairs(text: &str) -> Result<Map<String, Value>, Error> {
         let (value, left) = match after.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 let end = after[1..].find(quote).ok_or_else(bad)? + 1;
-                (after[1..end].to_owned(), &after[end + 1..])
+                (after[1..end].trim_matches(['"', '\'']).to_owned(), &after[end + 1..])
             }
             _ => {
                 let end = after.find([',', '\n']).unwrap_or(after.len());
@@ -440,13 +483,5 @@ mod tests {
         let shown: Vec<_> = env.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap())).collect();
         assert_eq!(shown, ["A=1, 2", "B=c d", "C=x\"y", "D=/a:b"]);
         assert!(pairs("A").is_err() && pairs("A=\"x").is_err());
-    }
-
-    #[test]
-    fn stars_stand_for_parts_of_a_name() {
-        assert!(fits("*.conf", "web.conf") && fits("a*b*.ini", "a-b.ini") && fits("x", "x"));
-        assert!(
-            !fits("*.conf", "web.conf~") && !fits("*.conf", ".conf") && !fits("a*", "b") && !fits("x", "xy")
-        );
     }
 }
