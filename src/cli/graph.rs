@@ -73,11 +73,14 @@ fn run(mut args: GraphArgs, session: &mut Session) -> Result<u8, Error> {
     };
     if args.is_timed {
         let spans = spans(&mut client)?;
-        let Some(&last) = tops.iter().max_by_key(|&&at| spans.get(&graph.name(at)).map(|span| span.ready))
-        else {
+        let last = |at: usize| spans.get(&graph.name(at)).and_then(|all| all.last()).copied();
+        let Some(&top) = tops.iter().max_by_key(|&&at| last(at).map(|span| span.ready)) else {
             return Ok(0);
         };
-        graph.chain(last, &spans, session);
+        graph.print_chain(
+            &chain(top, &graph.needs, |at| spans.get(&graph.name(at)).map(Vec::as_slice).unwrap_or_default()),
+            session,
+        );
         return Ok(0);
     }
     let now = Timestamp::now();
@@ -190,21 +193,10 @@ impl<'a> Graph<'a> {
         session.out.line(&format!("{indent}{how}{}: {}{above}", process.label(), text::state(process, now)));
     }
 
-    /// From one to whom it waited for longest, and so on.
-    fn chain(&self, last: usize, spans: &BTreeMap<String, Span>, session: &mut Session) {
-        let (mut chain, mut at) = (vec![last], last);
-        let ready = |at: usize| spans.get(&self.name(at)).map(|span| span.ready);
-        while let Some((_, need)) = self.needs[at].iter().max_by_key(|(_, need)| ready(*need)) {
-            if chain.contains(need) {
-                break;
-            }
-            at = *need;
-            chain.push(at);
-        }
-        let first = chain.iter().filter_map(|at| spans.get(&self.name(*at))).map(|span| span.started).min();
-        for (depth, at) in chain.iter().enumerate() {
-            let (name, first) = (self.name(*at), first.unwrap_or(0));
-            let span = spans.get(&name);
+    fn print_chain(&self, chain: &[(usize, Option<Span>)], session: &mut Session) {
+        let first = chain.iter().filter_map(|(_, span)| *span).map(|span| span.started).min().unwrap_or(0);
+        for (depth, (at, span)) in chain.iter().enumerate() {
+            let name = self.name(*at);
             if session.is_json() {
                 session.object(&json!({
                     "name": name,
@@ -225,18 +217,44 @@ impl<'a> Graph<'a> {
     }
 }
 
+/// From one to whom its last start waited for longest, and so on; each with the run that was waited for. That
+/// need not be the last one: what was restarted since was not.
+fn chain<'a>(
+    top: usize,
+    needs: &[Vec<(&'static str, usize)>],
+    spans: impl Fn(usize) -> &'a [Span],
+) -> Vec<(usize, Option<Span>)> {
+    let mut chain = vec![(top, spans(top).last().copied())];
+    while let Some((at, span)) = chain.last().copied() {
+        let waited_for = |need: usize| {
+            let is_before =
+                |run: &&Span| span.is_none_or(|s| run.ready.is_some_and(|ready| ready <= s.started));
+            spans(need).iter().rev().find(is_before).copied()
+        };
+        let is_new = |need: &usize| chain.iter().all(|(other, _)| other != need);
+        let found = needs[at].iter().map(|(_, need)| *need).filter(is_new);
+        let found = found.filter_map(|need| Some((need, waited_for(need)?)));
+        let Some((need, run)) = found.max_by_key(|(_, run)| run.ready) else { break };
+        chain.push((need, Some(run)));
+    }
+    chain
+}
+
 fn ms(ms: u64) -> String {
     if ms < 1000 { format!("{ms}ms") } else { format!("{}.{:03}s", ms / 1000, ms % 1000) }
 }
 
-/// When the last run of a process began and was ready, by the monotonic clock, ms.
+/// When a run of a process began and was ready, by the monotonic clock, ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     started: u64,
     ready: Option<u64>,
 }
 
-fn spans(client: &mut Client) -> Result<BTreeMap<String, Span>, Error> {
+/// Of each process its runs, the first one first.
+type Spans = BTreeMap<String, Vec<Span>>;
+
+fn spans(client: &mut Client) -> Result<Spans, Error> {
     let mut spans = BTreeMap::new();
     for item in client.events(Events { since: 0, follow: false, target: None })? {
         if let FeedItem::Event(event) = item? {
@@ -246,17 +264,18 @@ fn spans(client: &mut Client) -> Result<BTreeMap<String, Span>, Error> {
     Ok(spans)
 }
 
-fn note(spans: &mut BTreeMap<String, Span>, event: &Event) {
+fn note(spans: &mut Spans, event: &Event) {
     let Some(id) = event.id else { return };
     let name = if event.name.is_empty() { id.to_string() } else { event.name.clone() };
     match event.kind {
         EventKind::Started => {
             // What has no measure of readiness is ready at once; another says so later.
-            spans.insert(name, Span { started: event.mono_ms, ready: Some(event.mono_ms) });
+            let span = Span { started: event.mono_ms, ready: Some(event.mono_ms) };
+            spans.entry(name).or_default().push(span);
         }
         // What it took to come back is not of its start.
         EventKind::Ready if event.detail != READY_AGAIN => {
-            if let Some(span) = spans.get_mut(&name) {
+            if let Some(span) = spans.get_mut(&name).and_then(|all| all.last_mut()) {
                 span.ready = Some(event.mono_ms);
             }
         }
@@ -270,7 +289,7 @@ mod tests {
     use crate::wire::id::ProcessId;
 
     #[test]
-    fn the_last_run_counts() {
+    fn every_run_has_its_times() {
         let mut spans = BTreeMap::new();
         let id = Some(ProcessId::new());
         for (kind, mono_ms) in [
@@ -285,8 +304,27 @@ mod tests {
         let again =
             Event { id, name: "web".into(), kind: EventKind::Ready, mono_ms: 90, detail, ..Event::default() };
         note(&mut spans, &again);
-        assert_eq!(spans["web"], Span { started: 50, ready: Some(75) });
+        let run = |started, ready| Span { started, ready: Some(ready) };
+        assert_eq!(spans["web"], [run(10, 30), run(50, 75)]);
         assert_eq!((ms(999), ms(1234)), ("999ms".into(), "1.234s".into()));
+    }
+
+    #[test]
+    fn a_chain_is_of_the_runs_that_were_waited_for() {
+        let run = |started, ready| Span { started, ready: Some(ready) };
+        // The database was restarted since; the cache is one that was not there yet.
+        let (web, job) = ([run(1, 2), run(60, 60)], [run(40, 60)]);
+        let (db, cache) = ([run(10, 40), run(70, 90)], [run(80, 80)]);
+        let all: [&[Span]; 4] = [&web, &job, &db, &cache];
+        let needs = [vec![("requires", 1), ("wants", 3)], vec![("requires", 2)], vec![("after", 0)], vec![]];
+        assert_eq!(
+            chain(0, &needs, |at| all[at]),
+            [(0, Some(run(60, 60))), (1, Some(run(40, 60))), (2, Some(run(10, 40)))]
+        );
+        // One that waits has not started: all that it waits for counts.
+        let none: [&[Span]; 2] = [&[], &db];
+        let needs = [vec![("requires", 1)], vec![]];
+        assert_eq!(chain(0, &needs, |at| none[at]), [(0, None), (1, Some(run(70, 90)))]);
     }
 
     #[test]
