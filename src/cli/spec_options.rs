@@ -60,7 +60,7 @@ impl Launch {
 
     /// Whether it was said when the process is ready.
     pub fn has_readiness(&self) -> bool {
-        self.spec.ready.is_some()
+        self.spec.ready.is_some() || self.spec.background.forking
     }
 
     /// What was said, of a process that is there already: the options, and a spec with their values.

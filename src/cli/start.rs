@@ -238,6 +238,7 @@ mod tests {
         assert_eq!(until("-- a"), None);
         assert_eq!(until("--wait -- a"), Some(Until::Running));
         assert_eq!(until("--wait --ready-line up -- a"), Some(Until::Ready));
+        assert_eq!(until("--wait --forking --pid-file /a -- a"), Some(Until::Ready));
         assert_eq!(until("--wait=running --ready-line up -- a"), Some(Until::Running));
     }
 

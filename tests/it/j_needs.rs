@@ -337,3 +337,46 @@ fn who_needs_another_follows_also_when_that_ends_without_an_engine() {
         shown["state"] == "running" && shown["pid"] != web
     });
 }
+
+/// Whoever is asked, and whatever: it is answered at once, the others wait on, and go on when they can.
+#[test]
+fn every_command_is_answered_while_something_waits() {
+    let service = Service::new();
+    let gate = service.scratch().file("gate");
+    let sleep = "command = ['sleep', '72070']";
+    let text = format!(
+        "{}[process.web]\n{sleep}\nrequires = ['db']\n[process.top]\n{sleep}\nrequires = ['web']\n",
+        gated("db", &gate, "")
+    );
+    let path = config(&service, &text);
+    let all = ["db", "web", "top"];
+    for (asked, who) in all.iter().enumerate() {
+        for (command, code) in [
+            (&["start"][..], 0),
+            (&["restart"], 0),
+            (&["restart", "--wait=ready", "--timeout", "50ms"], 5),
+            (&["update", "--env", "A=b"], 0),
+            (&["remove"], 6),
+            (&["stop"], 0),
+            (&["remove", "--force"], 0),
+        ] {
+            service.ok(&["apply", "--yes", &path]);
+            service.ok(&[&["start"][..], &all].concat());
+            wait::until("they wait", SOON, || waits_for(&service, "top").starts_with("web ("));
+            service.cli(&[command, &[who]].concat()).expect(code);
+            // Who has been stopped or taken away, and who needs it, stays.
+            let has_gone = ["stop", "remove"].contains(&command[0]) && code == 0;
+            let goes_on = if has_gone { &all[..asked] } else { &all[..] };
+            fs::write(&gate, "").unwrap();
+            if !goes_on.is_empty() {
+                let waited = [&["wait", "--for", "ready", "--timeout", "20s"][..], goes_on].concat();
+                service.cli(&waited).expect(0);
+            }
+            for who in &all[if has_gone { asked + 1 } else { all.len() }..] {
+                assert_eq!(service.state(who), "starting", "{command:?} {who}");
+            }
+            service.ok(&["stop", "*"]);
+            fs::remove_file(&gate).unwrap();
+        }
+    }
+}
