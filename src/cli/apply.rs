@@ -225,7 +225,7 @@ fn rows(first: [&str; 2], differences: &[Difference]) -> Vec<[String; 5]> {
 }
 
 /// On a terminal; elsewhere nobody could answer.
-fn ask() -> Result<(), Error> {
+pub fn ask() -> Result<(), Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::new(Code::Refused, "nothing was changed: there is no terminal to ask at")
             .hint("--yes does it without a question, --dry-run only shows it"));

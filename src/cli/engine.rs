@@ -11,6 +11,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::serve::take_name;
+use crate::cli::service_settings;
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::client::host_socket;
@@ -131,7 +132,10 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
     let config = args.config.as_deref().map(load).transpose();
     if args.is_check {
         config?;
-        return engine::check(args.state.as_deref()).map(|()| 0);
+        engine::check(args.state.as_deref())?;
+        // What holds from the begin of the service on.
+        args.config.map_or(Ok(()), |path| service_settings::note(&session.socket()?, &path))?;
+        return Ok(0);
     }
     // It was good when the service began; one that was spoilt since is no reason to leave everything alone,
     // or to end what it began.

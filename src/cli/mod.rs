@@ -70,6 +70,7 @@ mod runs;
 mod scale;
 mod schedule;
 mod serve;
+mod service_settings;
 mod session;
 mod show;
 mod signal;

@@ -1,21 +1,26 @@
-//! `provost reload`: has the gateway be what the configuration says by now, and read its files again.
+//! `provost reload`: has the service be what its own sections of the configuration say by now, and the
+//! gateway read its files again. What differs is shown first.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::cli::apply;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::manual::Positional;
+use crate::cli::service_settings::{self, Change, Takes};
 use crate::cli::session::Session;
-use crate::cli::text;
+use crate::cli::{state, stdout, text};
 use crate::client::{Client, StreamItem};
 use crate::sys::{signal, thread};
 use crate::wire::error::{Code, Error};
-use crate::wire::id::GATEWAY;
+use crate::wire::id::{GATEWAY, UpgradeId};
 use crate::wire::process::Process;
+use crate::wire::provider::HOST;
 use crate::wire::reply::Item;
-use crate::wire::request::{Signal, Since, Stream, StreamKind, Until, Wait};
+use crate::wire::request::{Signal, Since, Stream, StreamKind, Until, Upgrade, Wait};
 use crate::wire::spec::Scope;
 
 /// How long the gateway may take to say what came of it.
@@ -26,51 +31,152 @@ const REPORTS: [&str; 2] = ["reloaded", "not reloaded"];
 pub const COMMAND: Command = Command::new("reload", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .writes()
     .takes(Positional::Nothing);
-const SUMMARY: &str = "Have the gateway follow the configuration and its files";
+const SUMMARY: &str = "Have the service follow its own settings and their files";
 const HELP: &str = "\
-Usage: provost reload
+Usage: provost reload [OPTIONS]
 
-Has the gateway read certificates, users and roles again. Where the configuration has [grpc] by now,
-has it no more, or has another 'listen', user or grace in it, the gateway begins, ends or begins anew.
-Says what came of it. What cannot be read leaves everything as it was: then the command fails and
-says why. Without a gateway there is nothing to reload.
+Shows which of the service's own settings differ from those that hold, then makes these hold. Processes
+are not touched: that is 'provost apply'. For most settings another engine begins, as in an upgrade; for
+those of [providers], [modules] and [registry] the host begins anew, if it runs. The gateway reads
+certificates, users and roles again; where the configuration has [grpc] by now, has it no more, or has
+another 'listen', user or grace in it, the gateway begins, ends or begins anew. Says what came of it. What
+cannot be read leaves everything as it was: then the command fails and says why.
+
+Options:
+      --dry-run              Only show it; exit code 3 if there is something to do
+      --yes                  Do not ask, as it does on a terminal where a setting differs
 
 Examples:
-  provost reload
+  provost reload --dry-run
+  provost reload --yes
 ";
+/// The program that the engine is, whatever has become of its path.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
-fn parse(arguments: &mut Arguments) -> Result<(), Error> {
-    arguments.nothing()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Ask,
+    DryRun,
+    Yes,
 }
 
-fn run((): (), session: &mut Session) -> Result<u8, Error> {
+fn parse(arguments: &mut Arguments) -> Result<Mode, Error> {
+    let mut mode = Mode::Ask;
+    while let Some(option) = arguments.next_option()? {
+        match option.as_str() {
+            "--dry-run" => mode = Mode::DryRun,
+            "--yes" if mode == Mode::Ask => mode = Mode::Yes,
+            "--yes" => {}
+            _ => return Err(arguments.unknown(&option)),
+        }
+    }
+    arguments.no_values()?;
+    Ok(mode)
+}
+
+fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
+    if session.remote.is_given() {
+        // Only files are read again: what else there is would cut the way to it.
+        if mode == Mode::DryRun {
+            return Err(Error::usage("what differs is told on the service's own machine alone"));
+        }
+        let mut client = session.client()?;
+        let present = gateway(&mut client)?;
+        let said = match present {
+            None => NOTHING.to_owned(),
+            Some(gateway) => files_again(&mut client, &gateway)?,
+        };
+        return Ok(say(session, &[], &said));
+    }
+    let refused = |e: Error| Error { message: format!("not reloaded: {}", e.message), ..e };
+    let socket = session.socket()?;
+    let config = state::of_service(&socket).config;
+    let changes = match &config {
+        Some(config) => service_settings::changes(&socket, config).map_err(refused)?,
+        None => Vec::new(),
+    };
+    // In a pipe the outcome is what is looked for.
+    let is_shown = session.out.is_terminal() || mode == Mode::DryRun;
+    if is_shown && !session.is_json() && !changes.is_empty() {
+        service_settings::table(&changes).iter().for_each(|line| session.out.line(line));
+        session.out.flush();
+    }
+    match mode {
+        Mode::DryRun if changes.is_empty() => {
+            return Ok(say(session, &[], "nothing differs from what holds"));
+        }
+        Mode::DryRun => {
+            if session.is_json() {
+                session.object(&json!({ "reloaded": false, "detail": "", "changes": objects(&changes) }));
+            }
+            return Ok(Code::No.exit_code());
+        }
+        Mode::Ask if !changes.is_empty() && io::stdin().is_terminal() => apply::ask()?,
+        Mode::Ask | Mode::Yes => {}
+    }
     let mut client = session.client()?;
     let before = gateway(&mut client)?;
-    // From another machine only files are read again: what else there is would cut the way to it.
-    if !session.remote.is_given() {
-        client.reload().map_err(|e| Error { message: format!("not reloaded: {}", e.message), ..e })?;
+    client.reload().map_err(refused)?;
+    let takes = |what: Takes| changes.iter().any(|change| change.takes == what);
+    let is_host_new = takes(Takes::Host);
+    if takes(Takes::Engine) || is_host_new {
+        // It has whatever is to run run, by what it reads.
+        client.upgrade(Upgrade { id: UpgradeId::new(), path: Some(OWN_PROGRAM.to_owned()) })?;
     }
-    let after = gateway(&mut client)?;
-    let gateway = match (before, after) {
-        (None, None) => return Ok(say(session, "there is nothing to reload: the service runs no gateway")),
-        (Some(_), None) => {
-            return Ok(say(session, "reloaded: the gateway has ended, as the configuration says"));
-        }
-        (Some(before), Some(gateway)) if before.id == gateway.id => gateway,
+    if is_host_new
+        && let Ok(host) = only(client.status(vec![HOST.to_owned()])?)
+        && host.pid.is_some()
+    {
+        only(client.restart(vec![host.id.to_string()])?)?;
+    }
+    let mut said = gateway_after(&mut client, before)?;
+    if let Some(config) = config {
+        service_settings::note(&socket, &config)?;
+    }
+    let is_ours = |change: &&Change| matches!(change.takes, Takes::Engine | Takes::Host);
+    let count = changes.iter().filter(is_ours).count();
+    if count > 0 {
+        let gateway =
+            said.strip_prefix("reloaded").map(|how| format!("; {}", how.trim_start_matches([':', ' '])));
+        said = format!("reloaded: {count} settings hold now{}", gateway.unwrap_or_default());
+    }
+    let waiting: Vec<_> = (changes.iter().filter(|change| change.takes == Takes::Service))
+        .map(|change| change.setting.as_str())
+        .collect();
+    if !waiting.is_empty() {
+        stdout::notice(&format!("{} holds from the next start of the service on", waiting.join(", ")));
+    }
+    Ok(say(session, &changes, &said))
+}
+
+/// There is no gateway, and no setting differs.
+const NOTHING: &str = "there is nothing to reload: the service runs no gateway";
+
+fn objects(changes: &[Change]) -> Vec<Value> {
+    changes.iter().map(service_settings::object).collect()
+}
+
+/// What has become of the gateway.
+fn gateway_after(client: &mut Client, before: Option<Process>) -> Result<String, Error> {
+    let after = gateway(client)?;
+    match (before, after) {
+        (None, None) => Ok(NOTHING.to_owned()),
+        (Some(_), None) => Ok("reloaded: the gateway has ended, as the configuration says".to_owned()),
+        (Some(before), Some(gateway)) if before.id == gateway.id => files_again(client, &gateway),
         (_, Some(gateway)) => {
-            until_ready(&mut client, &gateway)?;
-            return Ok(say(session, "reloaded: the gateway has begun, as the configuration says"));
+            until_ready(client, &gateway)?;
+            Ok("reloaded: the gateway has begun, as the configuration says".to_owned())
         }
-    };
+    }
+}
+
+/// Has the gateway read its files again; its word about it.
+fn files_again(client: &mut Client, gateway: &Process) -> Result<String, Error> {
     let id = vec![gateway.id.to_string()];
     only(client.signal(Signal { targets: id.clone(), signal: signal::HUP, scope: Scope::Leader })?)?;
     let since = Since::Offset(gateway.output_end);
-    let report = report(&mut client, Stream { targets: id, kind: StreamKind::Both, since })?;
-    if report.starts_with(REPORTS[0]) {
-        Ok(say(session, &report))
-    } else {
-        Err(Error::new(Code::Failed, report))
-    }
+    let report = report(client, Stream { targets: id, kind: StreamKind::Both, since })?;
+    if report.starts_with(REPORTS[0]) { Ok(report) } else { Err(Error::new(Code::Failed, report)) }
 }
 
 /// The gateway, if there is one.
@@ -98,8 +204,14 @@ fn only(mut items: Vec<Item>) -> Result<Process, Error> {
     }
 }
 
-fn say(session: &mut Session, line: &str) -> u8 {
-    let object = || json!({ "reloaded": line.starts_with(REPORTS[0]), "detail": line });
+fn say(session: &mut Session, changes: &[Change], line: &str) -> u8 {
+    let object = || {
+        let mut object = json!({ "reloaded": line.starts_with(REPORTS[0]), "detail": line });
+        if !changes.is_empty() {
+            object["changes"] = objects(changes).into();
+        }
+        object
+    };
     session.answer(object, || text::escaped(line).into_owned());
     0
 }
@@ -134,6 +246,16 @@ fn found(output: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let parsed = |line: &str| parse(&mut Arguments::of(line));
+        assert_eq!(
+            ["", "--yes", "--yes --dry-run"].map(|line| parsed(line).unwrap()),
+            [Mode::Ask, Mode::Yes, Mode::DryRun]
+        );
+        assert!(parsed("x").is_err());
+    }
 
     #[test]
     fn a_report_is_a_whole_line() {

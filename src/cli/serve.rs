@@ -9,7 +9,6 @@ use crate::cli::manual::Positional;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text, values};
 use crate::client::grpc_socket;
-#[cfg(feature = "gateway")]
 use crate::config;
 use crate::keeper::{Cgroups, Notice, Options, serve};
 use crate::sys::{signal, system};
@@ -31,7 +30,7 @@ Options:
                              $XDG_STATE_HOME/provost else; with --socket, a directory in there for each
                              socket); none: nothing outlives it
       --config FILE          Settings (/etc/provost/provost.toml for root, if it is there)
-      --cgroups WHEN         auto (default): a cgroup for each process where possible; off
+      --cgroups WHEN         auto: a cgroup for each process where possible; off. Else as [service] has it
 
 Examples:
   provost serve
@@ -40,21 +39,21 @@ Examples:
 
 #[derive(Debug, PartialEq, Eq)]
 struct ServeArgs {
-    cgroups: Cgroups,
+    cgroups: Option<Cgroups>,
     state: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<ServeArgs, Error> {
-    let (mut cgroups, mut state, mut config) = (Cgroups::Auto, None, None);
+    let (mut cgroups, mut state, mut config) = (None, None, None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--state" => state = Some(arguments.value(&option)?.into()),
             "--config" => config = Some(arguments.value(&option)?.into()),
             "--cgroups" => {
                 cgroups = match arguments.value(&option)?.as_str() {
-                    "auto" => Cgroups::Auto,
-                    "off" => Cgroups::Off,
+                    "auto" => Some(Cgroups::Auto),
+                    "off" => Some(Cgroups::Off),
                     other => return Err(values::bad(&option, other, "write auto or off")),
                 }
             }
@@ -92,7 +91,10 @@ fn run(args: ServeArgs, session: &mut Session) -> Result<u8, Error> {
     let engine_arguments = [own_socket, given("--state", &state)?, given("--config", &config)?].concat();
     let (has_grpc, is_open) = local(config.as_deref());
     let grpc_socket = has_grpc.then(|| beside(&socket)).transpose()?;
-    let cgroups = args.cgroups;
+    let cgroups = args.cgroups.unwrap_or_else(|| match config.as_deref().and_then(config::cgroups) {
+        Some(config::Cgroups::Off) => Cgroups::Off,
+        Some(config::Cgroups::Auto) | None => Cgroups::Auto,
+    });
     serve(&Options { socket, grpc_socket, is_open, cgroups, state, engine_arguments }, &mut report)
 }
 
@@ -158,7 +160,8 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        let args = ServeArgs { cgroups: Cgroups::Off, state: Some("/d".into()), config: Some("f".into()) };
+        let args =
+            ServeArgs { cgroups: Some(Cgroups::Off), state: Some("/d".into()), config: Some("f".into()) };
         assert_eq!(parsed("--cgroups off --socket /s --state /d --config f"), Ok(args));
         assert!(parsed("--cgroups no").is_err());
         assert!(parsed("now").is_err());

@@ -19,8 +19,9 @@ const DIR: &str = "conf.d";
 const FILES_MAX: usize = 1000;
 
 /// What else stands in the configuration: it is for the service, and may name secrets that we may not read.
-pub(super) const OTHERS: [&str; 10] = [
+pub(super) const OTHERS: [&str; 11] = [
     "orphans",
+    "service",
     "history",
     "local",
     "sink",

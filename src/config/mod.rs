@@ -180,10 +180,15 @@ pub fn local(path: &Path) -> Result<LocalSettings, Error> {
 fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<Read>), Error> {
     let source = Source { path, text };
     let mut file = top(&source)?;
-    let orphans = file.choice(
-        "orphans",
-        &[("adopt", OrphanPolicy::Adopt), ("kill", OrphanPolicy::Kill), ("leave", OrphanPolicy::Leave)],
-    )?;
+    let mut orphans = file.choice("orphans", &ORPHANS)?;
+    if let Some(section) = file.section("service")? {
+        let twice = section.error("'orphans' stands at the top of the file already");
+        let own = service(section)?.orphans;
+        if orphans.is_some() && own.is_some() {
+            return Err(twice.hint("keep the one in [service]"));
+        }
+        orphans = orphans.or(own);
+    }
     let history = file.section("history")?.map(history).transpose()?;
     let local = file.section("local")?.map(local_settings).transpose()?;
     let entries = file.sections("sink", SINKS_MAX)?;
@@ -223,6 +228,40 @@ fn parse(path: &Path, text: &str, state: Option<&Path>) -> Result<(Config, Vec<R
         processes,
     };
     Ok((config, beside))
+}
+
+/// What `[service]` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ServiceSettings {
+    orphans: Option<OrphanPolicy>,
+    cgroups: Option<Cgroups>,
+}
+
+/// Whether processes get cgroups of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cgroups {
+    /// Where that is possible.
+    Auto,
+    Off,
+}
+
+const ORPHANS: [(&str, OrphanPolicy); 3] =
+    [("adopt", OrphanPolicy::Adopt), ("kill", OrphanPolicy::Kill), ("leave", OrphanPolicy::Leave)];
+
+fn service(mut section: Section<'_>) -> Result<ServiceSettings, Error> {
+    let orphans = section.choice("orphans", &ORPHANS)?;
+    let cgroups = section.choice("cgroups", &[("auto", Cgroups::Auto), ("off", Cgroups::Off)])?;
+    section.finish()?;
+    Ok(ServiceSettings { orphans, cgroups })
+}
+
+/// Of `[service]` what has to be known before there is an engine. What is wrong with it is said by the look
+/// at all of the file.
+#[must_use]
+pub fn cgroups(path: &Path) -> Option<Cgroups> {
+    let text = text(path).ok()?;
+    let source = Source { path, text: &text };
+    service(top(&source).ok()?.section("service").ok()??).ok()?.cgroups
 }
 
 fn local_settings(mut section: Section<'_>) -> Result<LocalSettings, Error> {

@@ -3,6 +3,7 @@
 //! who reads it.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -34,6 +35,8 @@ pub struct Shown {
     pub key: String,
     pub value: Value,
     pub origin: Origin,
+    /// Of the value as it stands there, also where that is hidden.
+    pub digest: u64,
 }
 
 /// Something that a file says.
@@ -82,24 +85,36 @@ fn rows(section: &[String], pattern: &[String], known: &[Setting], given: &[Give
     let common = |key: &str| given.iter().rev().find(|one| one.pattern == ["defaults"] && one.key == key);
     let kind = own("kind").and_then(|kind| kind.value.as_str());
     let mut rows = Vec::new();
-    let row =
-        |key: &str, value, origin| Shown { section: section.join("."), key: key.to_owned(), value, origin };
+    let row = |key: &str, value, origin, digest| Shown {
+        section: section.join("."),
+        key: key.to_owned(),
+        value,
+        origin,
+        digest,
+    };
+    let said = |one: &Given| row(&one.key, hidden(one), one.origin.clone(), digest(&one.value));
     for setting in known.iter().filter(|setting| setting.path == pattern && setting.key != ANY) {
         if setting.variant.as_deref().is_some_and(|variant| kind != Some(variant)) {
             continue;
         }
         let is_process = pattern == ["process", ANY];
         match own(&setting.key).or_else(|| common(&setting.key).filter(|_| is_process)) {
-            Some(one) => rows.push(row(&one.key, hidden(one), one.origin.clone())),
+            Some(one) => rows.push(said(one)),
             // What is said for all is shown where it holds.
             None if pattern == ["defaults"] => {}
-            None => rows.push(row(&setting.key, setting.default_text().into(), Origin::Default)),
+            None => rows.push(row(&setting.key, setting.default_text().into(), Origin::Default, 0)),
         }
     }
     let is_known = |key: &str| rows.iter().any(|row| row.key == key);
     let others: Vec<_> = given.iter().filter(|one| one.section == *section && !is_known(&one.key)).collect();
-    rows.extend(others.into_iter().map(|one| row(&one.key, hidden(one), one.origin.clone())));
+    rows.extend(others.into_iter().map(said));
     rows
+}
+
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Without what is not for everybody's eyes.

@@ -111,6 +111,20 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn the_service_has_a_section_and_an_older_place_for_one_of_its_keys() {
+    let scratch = Scratch::new();
+    let write = |text: &str| scratch.file("provost.toml", text, 0o644);
+    let path = write("[service]\norphans = 'leave'\ncgroups = 'off'\n");
+    assert_eq!(load(&path, None).unwrap().orphans, OrphanPolicy::Leave);
+    assert_eq!(cgroups(&path), Some(Cgroups::Off));
+    assert_eq!(cgroups(&write("[service]\n")), None);
+    let (message, hint) = refusal("orphans = 'kill'\n[service]\norphans = 'kill'\n");
+    assert_eq!(message, "2, column 1: 'orphans' stands at the top of the file already");
+    assert_eq!(hint, "keep the one in [service]");
+    assert_eq!(refusal("[service]\nsocket = 'x'\n").1, "keys there: orphans, cgroups");
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
     let (message, hint) = refusal("orphans = 'kill'\n[history]\n  keep_event = 3\n");
     assert_eq!(message, "3, column 3: unknown key 'keep_event' in [history]");
@@ -120,7 +134,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         (message.as_str(), hint.as_str()),
         (
             "1, column 1: unknown key 'wibble'",
-            "keys there: orphans, history, local, sink, grpc, remote, providers, modules, registry, environment, \
+            "keys there: orphans, service, history, local, sink, grpc, remote, providers, modules, registry, environment, \
              defaults, process"
         )
     );

@@ -151,6 +151,7 @@ mod j_grpc;
 mod j_import;
 mod j_needs;
 mod j_ready;
+mod j_reload;
 mod j_total;
 mod k_container;
 mod k_essential;
