@@ -77,8 +77,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let written = Rc::default();
     let mut config = Config::new();
     config.service_generator(Box::new(Grpcio { written: Rc::clone(&written) }));
-    // Output is shared, not copied, on its way through a process.
-    config.bytes([".provost.internal.v1.Chunk.data", ".provost.v1.OutputChunk.data"]);
+    // Output and values of modules are shared, not copied, on their way through a process.
+    config.bytes([
+        ".provost.internal.v1.Chunk.data",
+        ".provost.v1.OutputChunk.data",
+        ".constellation.provider.v1.ExecuteRequest.input_data",
+        ".constellation.provider.v1.ExecuteResponse.output_data",
+    ]);
     // The older name has the same messages.
     config.extern_path(".grpc.reflection.v1alpha", "crate::rpc::services::reflection");
     config.compile_fds(set)?;

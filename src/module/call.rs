@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use uuid::Uuid;
+use bytes::Bytes;
 
 use crate::module::executors::ExecuteFailure;
 use crate::module::plane::connection::Module;
 use crate::module::plane::turns::{Ended, Member, NoMember, Said};
+use crate::module::request;
 use crate::module::shared::Shared;
+use crate::rpc::codec::Encoded;
 use crate::rpc::services::constellation::ExecuteRequest;
+use crate::sdk::module::json::{Json, object};
 use crate::sdk::module::schema::Type;
 use crate::sdk::module::value;
 use crate::sys::clock;
@@ -30,22 +32,13 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
     let module =
         shared.with(|plane| plane.module(&order.name)).ok_or_else(|| none(&order.name, NoMember::Unknown))?;
     // Members of a group have the same types, so this is done once.
-    let input = tagged_input(&order.input, &module.input);
-    let input = input.map_err(|why| Failure::Input(why).error(order))?;
-    let (_, name) = order.name.rsplit_once('.').unwrap_or(("", &order.name));
-    let mut request = ExecuteRequest {
-        module_name: name.to_owned(),
-        input_data: input,
-        execution_id: String::new(),
-        metadata: order.metadata.iter().cloned().collect(),
-    };
+    let mut request = encoded(order, &module.input).map_err(|why| Failure::Input(why).error(order))?;
     let mut tried: Vec<String> = Vec::new();
     loop {
         let member = shared.member(&order.name, &tried, deadline).map_err(|why| none(&order.name, why))?;
         let (id, begun) = (member.id.clone(), clock::now_ns());
         // It may have waited for its turn, or another member may have had the most of its time.
         let left_ms = deadline.saturating_sub(clock::now_ms());
-        request.execution_id = Uuid::new_v4().to_string();
         let result = execute(shared, &member, &request, left_ms)
             .and_then(|output| shown(&output, &module, order.tagged));
         shared.done(member, ended(&result, left_ms, begun));
@@ -55,6 +48,7 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
                 if shared.with(|plane| plane.may_retry(&order.name, clock::now_ms())) =>
             {
                 tried.push(id);
+                request = request::again(request).map_err(|e| Failure::Input(e.to_string()).error(order))?;
             }
             result => return result.map_err(|failure| failure.error(order)),
         }
@@ -85,9 +79,9 @@ fn ended(result: &Result<Vec<u8>, Failure>, left_ms: u64, begun_ns: u64) -> Ende
 fn execute(
     shared: &Shared,
     member: &Member,
-    request: &ExecuteRequest,
+    request: &Encoded<ExecuteRequest>,
     left_ms: u64,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Bytes, Failure> {
     if left_ms == 0 {
         return Err(Failure::Execute(ExecuteFailure::Deadline));
     }
@@ -98,23 +92,24 @@ fn execute(
 /// What is given back of an output that is of the module's type.
 fn shown(output: &[u8], module: &Module, tagged: bool) -> Result<Vec<u8>, Failure> {
     let len = output.len();
-    let shown = |output: Value| {
-        let whole = tagged.then(|| value::to_json(&output, len));
+    let shown = |output: Json<'_>| {
+        let whole = tagged.then(|| output.to_bytes(len));
         let plain = value::to_plain(output, &module.output)?;
-        Ok(whole.unwrap_or_else(|| value::to_json(&plain, len)))
+        Ok(whole.unwrap_or_else(|| plain.to_bytes(len)))
     };
     value::read(output, shown).map_err(Failure::Output)
 }
 
-/// The input as executors take it: a record of the parameters. What is no record is the one called `input`.
-fn tagged_input(input: &[u8], of: &Type) -> Result<Vec<u8>, String> {
-    let len = input.len() + TAGS_LEN;
-    value::read(input, |input| {
+/// The message with the input as executors take it: a record of the parameters. What is no record is the one
+/// called `input`.
+fn encoded(order: &ModuleOrder, of: &Type) -> Result<Encoded<ExecuteRequest>, String> {
+    let len = order.input.len() + TAGS_LEN;
+    value::read(&order.input, |input| {
         let tagged = match of {
             Type::Record(_) => value::to_tagged(input, of),
-            _ => value::to_tagged(value::object([("input", input)]), &Type::Record(of.parameters())),
+            _ => value::to_tagged(object([("input", input)]), &Type::Record(of.parameters())),
         };
-        Ok(value::to_json(&tagged?, len))
+        Ok(request::message(&request::head(order), &tagged?, len))
     })
 }
 

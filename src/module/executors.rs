@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use grpcio::{CallOption, RpcStatusCode};
 use parking_lot::Mutex;
 
@@ -13,9 +14,10 @@ use crate::module::dial::Dialer;
 use crate::module::executor::ExecutorAddress;
 use crate::rpc::block;
 use crate::rpc::client_threads::environment;
+use crate::rpc::codec::Encoded;
 use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::constellation::execute_response::Result as Outcome;
-use crate::rpc::services::constellation::{ExecuteRequest, ModuleExecutorClient};
+use crate::rpc::services::constellation::{ExecuteRequest, MODULE_EXECUTOR_EXECUTE};
 use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
 use crate::sys::clock;
 use crate::wire::time::millis;
@@ -54,18 +56,19 @@ impl Executors {
         &self,
         id: &str,
         address: &ExecutorAddress,
-        request: &ExecuteRequest,
+        request: &Encoded<ExecuteRequest>,
         timeout: Duration,
-    ) -> Result<Vec<u8>, ExecuteFailure> {
+    ) -> Result<Bytes, ExecuteFailure> {
         let deadline_ms = clock::now_ms() + millis(timeout);
         let channel = self
             .channel(id, address, timeout)
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot connect: {e}")))?;
         let left = Duration::from_millis(deadline_ms.saturating_sub(clock::now_ms()));
-        // Held until the end: the connection ends with its last holder, whatever is under way over it.
-        let client = ModuleExecutorClient(channel.client);
-        let call = client
-            .execute(request, CallOption::default().timeout(left))
+        // The channel is held until the end: the connection ends with its last holder, whatever is under way
+        // over it.
+        let call = channel
+            .client
+            .unary_call_async(&MODULE_EXECUTOR_EXECUTE, request, CallOption::default().timeout(left))
             .map_err(|e| ExecuteFailure::Unreached(format!("cannot call: {e}")))?;
         let response = match block::wait(call, Some(deadline_ms + MARGIN_MS)) {
             None => return Err(ExecuteFailure::Deadline),

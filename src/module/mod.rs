@@ -42,6 +42,7 @@ mod plain_pump;
 mod plane;
 mod probe;
 mod recorder;
+mod request;
 mod server;
 pub mod settings;
 mod shared;

@@ -4,64 +4,66 @@
 use std::io::Read;
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use grpcio::{Error, GrpcSlice, MessageReader, Result};
 use prost::Message;
 
 /// A request as it crosses the wire. The channel's limit on messages has been applied to it.
 pub(crate) struct Encoded<M> {
-    bytes: Bytes,
+    content: Content,
     message: PhantomData<fn() -> M>,
 }
 
-enum Bytes {
+enum Content {
     Received(MessageReader),
-    ToSend(Vec<u8>),
+    ToSend(GrpcSlice),
 }
 
 impl<M: Message + Default> Encoded<M> {
     /// To be sent.
     pub(crate) fn new(message: &M) -> Self {
-        Self { bytes: Bytes::ToSend(message.encode_to_vec()), message: PhantomData }
+        Self::of(message.encode_to_vec())
+    }
+
+    /// To be sent, in bytes already. They are not copied if their vector has no room for more.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { content: Content::ToSend(GrpcSlice::from(bytes)), message: PhantomData }
     }
 
     /// In bytes.
     pub(crate) fn len(&self) -> usize {
-        match &self.bytes {
-            Bytes::Received(reader) => reader.len(),
-            Bytes::ToSend(bytes) => bytes.len(),
+        match &self.content {
+            Content::Received(reader) => reader.len(),
+            Content::ToSend(slice) => slice.len(),
         }
     }
 
     /// As it has come.
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>> {
-        match self.bytes {
-            Bytes::Received(mut reader) => {
-                let mut bytes = Vec::with_capacity(reader.len());
-                reader.read_to_end(&mut bytes).map_err(|e| Error::Codec(Box::new(e)))?;
-                Ok(bytes)
-            }
-            Bytes::ToSend(bytes) => Ok(bytes),
+        match self.content {
+            Content::Received(reader) => read(reader),
+            Content::ToSend(slice) => Ok(slice.as_slice().to_vec()),
         }
     }
 
     pub(crate) fn decode(self) -> Result<M> {
-        match self.bytes {
-            Bytes::Received(reader) => decode(reader),
-            Bytes::ToSend(bytes) => M::decode(bytes.as_slice()).map_err(|e| Error::Codec(Box::new(e))),
+        match self.content {
+            Content::Received(reader) => decode(reader),
+            Content::ToSend(slice) => M::decode(slice.as_slice()).map_err(|e| Error::Codec(Box::new(e))),
         }
     }
 }
 
 /// Takes over what has come, unread.
 pub(crate) fn receive<M>(reader: MessageReader) -> Result<Encoded<M>> {
-    Ok(Encoded { bytes: Bytes::Received(reader), message: PhantomData })
+    Ok(Encoded { content: Content::Received(reader), message: PhantomData })
 }
 
 /// Hands out what is to be sent.
 pub(crate) fn send<M>(encoded: &Encoded<M>, slice: &mut GrpcSlice) -> Result<()> {
-    match &encoded.bytes {
-        Bytes::ToSend(bytes) => *slice = GrpcSlice::from(bytes.as_slice()),
-        Bytes::Received(_) => return Err(Error::Codec("a request that has come is not sent on".into())),
+    match &encoded.content {
+        Content::ToSend(known) => *slice = known.clone(),
+        Content::Received(_) => return Err(Error::Codec("a request that has come is not sent on".into())),
     }
     Ok(())
 }
@@ -72,9 +74,14 @@ pub(crate) fn encode<M: Message>(message: &M, slice: &mut GrpcSlice) -> Result<(
     Ok(())
 }
 
-/// The channel's limit on messages has been applied before this is called.
-pub(crate) fn decode<M: Message + Default>(mut reader: MessageReader) -> Result<M> {
+/// The channel's limit on messages has been applied before this is called. Fields of the type `Bytes` are
+/// parts of what was read, not copies.
+pub(crate) fn decode<M: Message + Default>(reader: MessageReader) -> Result<M> {
+    M::decode(Bytes::from(read(reader)?)).map_err(|e| Error::Codec(Box::new(e)))
+}
+
+fn read(mut reader: MessageReader) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(reader.len());
     reader.read_to_end(&mut bytes).map_err(|e| Error::Codec(Box::new(e)))?;
-    M::decode(bytes.as_slice()).map_err(|e| Error::Codec(Box::new(e)))
+    Ok(bytes)
 }

@@ -165,8 +165,9 @@ mod tests {
             Type::Record(_) => value::to_tagged(input.clone(), &of).unwrap(),
             _ => value::to_tagged(json!({ "input": input }), &Type::Record(of.parameters())).unwrap(),
         };
-        let tagged = module.run(&TaggedJson, input.to_string().as_bytes(), &Call::default())?;
-        Ok(value::to_plain(serde_json::from_slice(&tagged).unwrap(), &output).unwrap())
+        let tagged = module.run(&TaggedJson, &input.to_bytes(0), &Call::default())?;
+        let tagged: Value = serde_json::from_slice(&tagged).unwrap();
+        Ok(value::to_plain(tagged, &output).unwrap().into())
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod tests {
         let channel = LocalChannel::connect(address, timeout, environment(), len_max).unwrap();
         let request = proto::ExecuteRequest {
             module_name: "deep".to_owned(),
-            input_data: json!({ "tag": "CProduct", "value": {}, "structure": {} }).to_string().into_bytes(),
+            input_data: json!({ "tag": "CProduct", "value": {}, "structure": {} }).to_string().into(),
             ..proto::ExecuteRequest::default()
         };
         let client = ModuleExecutorClient(channel.client);

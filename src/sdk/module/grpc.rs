@@ -238,7 +238,7 @@ fn executed(execute: &dyn Execute, request: proto::ExecuteRequest) -> proto::Exe
     let begun = Instant::now();
     let call = Call { execution_id: request.execution_id, metadata: request.metadata.into_iter().collect() };
     let result = match execute.execute(&request.module_name, &request.input_data, &call) {
-        Ok(output) => Outcome::OutputData(output),
+        Ok(output) => Outcome::OutputData(output.into()),
         Err(Failure { code, message }) => {
             let (code, stack_trace) = (code.to_owned(), String::new());
             Outcome::Error(proto::ExecutionError { code, message, stack_trace })

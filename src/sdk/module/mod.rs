@@ -26,6 +26,7 @@ pub(crate) mod counts;
 pub mod definition;
 mod executor;
 pub mod grpc;
+pub(crate) mod json;
 pub mod memory;
 pub(crate) mod protocol;
 pub mod provider;

@@ -20,10 +20,10 @@ pub struct TaggedJson;
 
 impl Serializer for TaggedJson {
     fn write(&self, value: Value, of: &Type) -> Result<Vec<u8>, String> {
-        value::to_tagged(value, of).map(|tagged| value::to_json(&tagged, 0))
+        value::to_tagged(value, of).map(|tagged| tagged.to_bytes(0))
     }
 
     fn read(&self, bytes: &[u8], of: &Type) -> Result<Value, String> {
-        value::read(bytes, |tagged| value::to_plain(tagged, of))
+        value::read(bytes, |tagged| value::to_plain(tagged, of).map(Value::from))
     }
 }
