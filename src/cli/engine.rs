@@ -51,12 +51,13 @@ use crate::wire::spec::{EnvBase, RestartPolicy, Rlimit};
 /// What makes the processes that the configuration declares.
 const APPLY: &str = "provost.apply";
 /// The environment of the host, beside the service's, which providers may be given parts of. Its C core
-/// looks for nothing that an idle channel might have to say.
+/// looks for nothing that an idle channel might have to say. Of other arenas than the first one, malloc_trim
+/// leaves what is free at the end.
 #[cfg(feature = "gateway")]
 const HOST_ENV: [(&str, &str); 3] = [
     ("GRPC_DNS_RESOLVER", "native"),
     ("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0"),
-    ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.pthread.stack_cache_size=1048576"),
+    ("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.pthread.stack_cache_size=1048576"),
 ];
 /// Whom the gateway runs as where root runs the service, if there is such a user.
 #[cfg(feature = "gateway")]

@@ -59,7 +59,7 @@ use crate::module::notes::Notes;
 use crate::module::plane::connection::Module;
 use crate::module::settings::ModuleSettings;
 use crate::module::shared::{Say, Shared, Tell};
-use crate::sys::thread;
+use crate::sys::{system, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::module::ModuleBatch;
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleConnection, ModuleInfo};
@@ -82,6 +82,8 @@ impl Modules {
         settings.notices.iter().for_each(|notice| say(notice));
         let tls = settings.tls.map(Credentials::read).transpose()?;
         let listener = listener::open(address, tls.is_some())?;
+        // Values may be large; the host gives it back when it is at rest.
+        system::keep_freed();
         let shared = Arc::new(Shared::new(settings.limits, Notes::open(notes)?, say, tell));
         let threads: [(_, fn(&Shared)); 3] = [
             ("modules-time", Shared::keep_time),

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::gateway::User;
-use crate::harness::{Gateway, Options, SOON, Scratch, free_port, procfs, wait};
+use crate::harness::{Gateway, LATER, Options, SOON, Scratch, free_port, procfs, wait};
 use crate::plane::{Plane, provider};
 
 /// Sums of which the second and the last do not fit.
@@ -55,6 +55,24 @@ fn as_many_of_a_batch_are_executed_at_once_as_is_asked() {
     // Those that had not begun may find the module gone with its provider.
     assert_eq!(out.err().matches("provost: input ").count(), 6, "{out:?}");
     assert_ne!(out.code, 0, "{out:?}");
+}
+
+#[test]
+fn what_large_values_take_is_given_back() {
+    let plane = Plane::start();
+    let _words = plane.outside(&["demo"], &[]);
+    let host = plane.service.pid("provost.host");
+    plane.cli(&["call", "demo.words", "--input", "\"a b\""]).expect(0);
+    let before = procfs::private_kib(host);
+    let files = Scratch::new();
+    let path = files.file("texts.json");
+    let text = format!("é{}", "x".repeat(900 << 10));
+    fs::write(&path, json!([text, text, text]).to_string()).expect("the directory is ours");
+    for _ in 0..3 {
+        let all = plane.cli(&["call", "demo.words", "--batch", &format!("@{path}")]).expect(0).json();
+        assert_eq!(all, [json!([text]), json!([text]), json!([text])]);
+    }
+    wait::until("the host has given it back", LATER, || procfs::private_kib(host) < before + (4 << 10));
 }
 
 #[test]
