@@ -232,6 +232,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Missed
         | EventKind::ModuleMissing
         | EventKind::ModuleBack
+        | EventKind::ModuleDeaf
         | EventKind::Forked
         | EventKind::EndsService
         | EventKind::TakenOver => false,

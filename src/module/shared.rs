@@ -44,6 +44,8 @@ const LATE_MS: u64 = 500;
 
 /// The cause of events about modules that are expected.
 const CAUSE_EXPECTED: &str = "modules.expect";
+/// The same of an executor that does not answer.
+const CAUSE_PROBED: &str = "probe";
 
 /// The plane behind its lock, and what belongs to it.
 pub struct Shared {
@@ -187,10 +189,13 @@ impl Shared {
         self.prober.run(|id, result| {
             let why = result.clone().err();
             if let Some(what) = self.with(|plane| plane.probed(id, result, clock::now_ms())) {
-                (self.say)(&match why {
-                    None => format!("{what} answers"),
-                    Some(why) => format!("{what} gets no calls: {why}"),
-                });
+                match why {
+                    None => (self.say)(&format!("{what} answers")),
+                    Some(why) => {
+                        (self.say)(&format!("{what} gets no calls: {why}"));
+                        (self.tell)(EventKind::ModuleDeaf, CAUSE_PROBED, &format!("{what}: {why}"));
+                    }
+                }
                 self.freed.notify_all();
             }
             // When it is probed again.

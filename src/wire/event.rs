@@ -81,6 +81,8 @@ pub enum EventKind {
     ModuleMissing,
     /// Somebody does again.
     ModuleBack,
+    /// A provider of modules beats, and its executor does not answer.
+    ModuleDeaf,
     /// A new version of modules is to be tried.
     CanaryStarted,
     /// A member of it has passed, or all have.
@@ -103,7 +105,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 40] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 41] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -138,6 +140,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 40] = [
     (EventKind::Missed, v1::EventKind::Missed, "missed"),
     (EventKind::ModuleMissing, v1::EventKind::ModuleMissing, "module-missing"),
     (EventKind::ModuleBack, v1::EventKind::ModuleBack, "module-back"),
+    (EventKind::ModuleDeaf, v1::EventKind::ModuleDeaf, "module-deaf"),
     (EventKind::CanaryStarted, v1::EventKind::CanaryStarted, "canary-started"),
     (EventKind::CanaryPromoted, v1::EventKind::CanaryPromoted, "canary-promoted"),
     (EventKind::CanaryRolledBack, v1::EventKind::CanaryRolledBack, "canary-rolled-back"),
@@ -200,6 +203,7 @@ impl EventKind {
             | Self::Missed
             | Self::ModuleMissing
             | Self::ModuleBack
+            | Self::ModuleDeaf
             | Self::CanaryStarted
             | Self::CanaryPromoted
             | Self::CanaryRolledBack
@@ -216,6 +220,7 @@ impl EventKind {
             self,
             Self::ModuleMissing
                 | Self::ModuleBack
+                | Self::ModuleDeaf
                 | Self::CanaryStarted
                 | Self::CanaryPromoted
                 | Self::CanaryRolledBack

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::{LATER, Options, SOON, Scratch, free_port, wait};
 use crate::plane::{Plane, provider, until_host};
 
-fn details(plane: &Plane, kind: &str) -> Vec<Value> {
+pub fn details(plane: &Plane, kind: &str) -> Vec<Value> {
     let events = plane.service.events().into_iter().filter(|event| event["kind"] == kind);
     events.map(|event| event["detail"].clone()).collect()
 }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{SOON, procfs, wait};
+use crate::i_expected::details;
 use crate::plane::{Plane, until_host};
 
 const SETTINGS: &str = "heartbeat_timeout = '3s'\n";
@@ -78,6 +79,10 @@ fn who_beats_and_whose_executor_is_stopped_is_deaf_until_it_goes_on() {
     let out = plane.cli(&["call", "two.who"]);
     out.expect(1);
     assert!(out.err().contains("deaf, it lets connections in and says nothing"), "{out:?}");
+    let of_two = |detail: &Value| detail.as_str().is_some_and(|detail| detail.starts_with("two at "));
+    let deaf = || details(&plane, "module-deaf").into_iter().filter(of_two).collect::<Vec<_>>();
+    wait::until("it is told", SOON, || !deaf().is_empty());
+    assert_eq!(deaf(), [format!("two at localhost:{port}: it lets connections in and says nothing")]);
     executor.signal("CONT");
     wait::until("it answers again", SOON, || state() == "active");
     assert_eq!(plane.call("two.who", &json!({})), executor.pid());

@@ -11,7 +11,7 @@ const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind a
     Created Started StartFailed Ready Exited AttemptFailed GaveUp Stopping Killed Stuck Stopped Signalled
     Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
     ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
-    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready ModuleMissing ModuleBack CanaryStarted
+    CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready ModuleMissing ModuleBack ModuleDeaf CanaryStarted
     CanaryPromoted CanaryRolledBack CanaryAborted Missed Forked EndsService; EnvChanged = EnvironmentChanged
 };
 
