@@ -31,6 +31,7 @@ pub fn registration(request: proto::RegisterRequest) -> Registration {
         protocol_version: request.protocol_version,
         replaces: None,
         owner: Owner::default(),
+        channel: String::new(),
     }
 }
 

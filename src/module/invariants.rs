@@ -34,6 +34,7 @@ fn registration(namespace: &str, group: Option<&str>, port: u16) -> Registration
         protocol_version: PROTOCOL_VERSION,
         replaces: None,
         owner: Owner::default(),
+        channel: String::new(),
         len: 0,
     }
 }

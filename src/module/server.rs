@@ -46,7 +46,8 @@ impl ModuleProvider for Server {
         let len = request.len();
         match decoded(request) {
             Ok(request) => {
-                let r = Registration { replaces, owner: self.owner.clone(), ..registration(request) };
+                let (owner, channel) = (self.owner.clone(), ctx.peer());
+                let r = Registration { replaces, owner, channel, ..registration(request) };
                 self.submit(sink, len, move |shared| shared.register(r));
             }
             Err(status) => pending::answer(sink, Err(status)),
@@ -55,15 +56,15 @@ impl ModuleProvider for Server {
 
     fn deregister(
         &mut self,
-        _: RpcContext<'_>,
+        ctx: RpcContext<'_>,
         request: Encoded<proto::DeregisterRequest>,
         sink: UnarySink<proto::DeregisterResponse>,
     ) {
         let len = request.len();
         match decoded(request) {
             Ok(request) => {
-                let owner = self.owner.clone();
-                self.submit(sink, len, move |shared| shared.deregister(&request, &owner));
+                let (owner, channel) = (self.owner.clone(), ctx.peer());
+                self.submit(sink, len, move |shared| shared.deregister(&request, &owner, &channel));
             }
             Err(status) => pending::answer(sink, Err(status)),
         }

@@ -302,22 +302,34 @@ impl Shared {
         }
     }
 
-    pub fn deregister(&self, r: &proto::DeregisterRequest, owner: &Owner) -> proto::DeregisterResponse {
-        let (results, is_gone) =
-            self.with(|plane| plane.deregister(&r.connection_id, owner, &r.namespace, &r.module_names));
+    /// Without an id it is the connection that was registered over the same channel.
+    pub fn deregister(
+        &self,
+        r: &proto::DeregisterRequest,
+        owner: &Owner,
+        channel: &str,
+    ) -> proto::DeregisterResponse {
+        let (id, (results, is_gone)) = self.with(|plane| {
+            let id = match &*r.connection_id {
+                "" => plane.over(channel, owner, &r.namespace).unwrap_or_default(),
+                id => id.to_owned(),
+            };
+            let results = plane.deregister(&id, owner, &r.namespace, &r.module_names);
+            (id, results)
+        });
         // The id is what somebody has sent: only one that is theirs is worth a look at its note.
         if results.iter().any(Result::is_ok) {
-            self.write_note(&r.connection_id);
+            self.write_note(&id);
             // Calls may wait for a module that nobody executes any more.
             self.freed.notify_all();
             self.changed.notify_all();
         }
         if is_gone {
-            self.executors.forget(&r.connection_id);
-            self.end_stream(&r.connection_id, None);
+            self.executors.forget(&id);
+            self.end_stream(&id, None);
         }
         proto::DeregisterResponse {
-            success: results.iter().all(Result::is_ok),
+            success: !id.is_empty() && results.iter().all(Result::is_ok),
             results: r
                 .module_names
                 .iter()

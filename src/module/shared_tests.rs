@@ -79,9 +79,38 @@ fn a_deregistration_of_what_is_nobodys_removes_no_file() {
     // One that another version has left, and that is not understood here.
     fs::write(dir.0.join("notes").join(&unread), "?").unwrap();
     for id in [other.to_str().unwrap(), "../other", &unread] {
-        assert!(!shared.deregister(&deregister(id), &Owner::default()).success);
+        assert!(!shared.deregister(&deregister(id), &Owner::default(), "").success);
         assert!(other.exists() && dir.0.join("notes").join(&unread).exists(), "{id}");
     }
+}
+
+#[test]
+fn without_an_id_what_was_registered_over_the_same_channel_is_taken_back() {
+    let dir = Dir::new();
+    let shared = dir.shared(ModuleLimits::default());
+    let over = |channel: &str, namespace: &str| {
+        let (channel, owner) = (channel.to_owned(), Owner::default());
+        shared.register(Registration { channel, owner, ..registration(namespace, &["m"]) })
+    };
+    over("fd:1", "x");
+    // One that an earlier host has had came over none of these.
+    over("", "y");
+    let none = |r: &proto::DeregisterRequest, channel: &str| {
+        let answer = shared.deregister(r, &Owner::default(), channel);
+        (answer.success, answer.results.first().map(|r| r.error.clone()).unwrap_or_default())
+    };
+    let of = |namespace: &str| proto::DeregisterRequest { namespace: namespace.to_owned(), ..deregister("") };
+    let refused = || (false, "wrong namespace owner".to_owned());
+    assert_eq!(
+        [none(&of("x"), "fd:2"), none(&of("y"), ""), none(&of("y"), "fd:1")],
+        [(); 3].map(|()| refused())
+    );
+    assert_eq!(none(&of("nobody"), "fd:1"), (false, "not found".to_owned()));
+    let nothing = proto::DeregisterRequest { module_names: Vec::new(), ..of("x") };
+    assert_eq!([none(&nothing, "fd:2").0, none(&nothing, "fd:1").0], [false, true]);
+    assert_eq!(none(&of("x"), "fd:1"), (true, String::new()));
+    assert!(shared.with(|plane| plane.connections().len() == 1));
+    assert_eq!(fs::read_dir(dir.0.join("notes")).unwrap().count(), 1);
 }
 
 #[test]
@@ -99,7 +128,7 @@ fn a_call_that_waits_for_a_module_is_answered_when_that_is_taken_back() {
     while shared.with(|plane| plane.waiting("x.m")) == 0 {
         std::thread::yield_now();
     }
-    assert!(shared.deregister(&deregister(&id), &Owner::default()).success);
+    assert!(shared.deregister(&deregister(&id), &Owner::default(), "").success);
     assert_eq!(answers.recv_timeout(SOON), Ok(Err(NoMember::Unknown)));
     waiting.join().unwrap();
 }

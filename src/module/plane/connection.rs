@@ -57,6 +57,8 @@ impl Counters {
 #[derive(Debug)]
 pub struct Connection {
     pub owner: Owner,
+    /// Over which it was registered; empty: over none that is there now.
+    pub channel: String,
     /// Of its registration, in bytes.
     pub len: usize,
     pub namespace: String,

@@ -196,6 +196,13 @@ impl Plane {
         Some(connection)
     }
 
+    /// The connection of this namespace that was registered over this channel.
+    pub fn over(&self, channel: &str, owner: &Owner, namespace: &str) -> Option<String> {
+        let is_it = |c: &Connection| c.channel == channel && c.owner == *owner && c.namespace == namespace;
+        let found = self.connections.iter().find(|(_, c)| is_it(c));
+        found.filter(|_| !channel.is_empty()).map(|(id, _)| id.clone())
+    }
+
     /// Takes modules back. For each name why it was not removed, if it was not; whether the connection is
     /// gone with its last module.
     pub fn deregister(

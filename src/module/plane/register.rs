@@ -56,6 +56,8 @@ pub struct Registration {
     /// The connection that this one follows, if the provider says so.
     pub replaces: Option<String>,
     pub owner: Owner,
+    /// Over which it came, as the C core calls it; empty: over none that is there now.
+    pub channel: String,
     /// Of its message, in bytes.
     pub len: usize,
 }
@@ -164,6 +166,7 @@ impl Plane {
         }
         let connection = Connection {
             owner: r.owner,
+            channel: r.channel,
             len: r.len,
             namespace: r.namespace,
             group: r.group,

@@ -29,6 +29,7 @@ pub fn registration(namespace: &str, group: Option<&str>, port: u16, names: &[&s
         protocol_version: PROTOCOL_VERSION,
         replaces: None,
         owner: Owner::default(),
+        channel: String::new(),
         len: 0,
     }
 }
