@@ -193,6 +193,16 @@ impl Arguments {
         self.parser.optional_value().map(text)
     }
 
+    /// The value of the option just read, if one is glued to it or the next word is no option.
+    pub fn value_if_given(&mut self) -> Option<String> {
+        if let Some(value) = self.glued_value() {
+            return Some(value);
+        }
+        let mut words = self.parser.try_raw_args()?;
+        let is_value = words.peek().is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-"));
+        if is_value { words.next().map(text) } else { None }
+    }
+
     /// The value of the option just read, as a duration.
     pub fn duration(&mut self, option: &str) -> Result<Duration, Error> {
         values::duration(option, &self.value(option)?)

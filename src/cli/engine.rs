@@ -222,6 +222,7 @@ fn internal_processes(config: &config::Config, args: &EngineArgs, socket: &Path)
     let mut specs: Vec<_> = gateway_specs(config, socket)?.always.into_iter().collect();
     let discovery = &config.registry.discovery;
     let is_discovering = discovery.plugin_path.is_some()
+        || discovery.config_path.is_some()
         || discovery.auto_refresh_interval.is_some()
         || discovery.is_environment_used;
     if config.modules.listen.is_some() || is_discovering || !config.providers.from_start().is_empty() {

@@ -82,28 +82,31 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
 /// Where providers are discovered: the configuration is read again for that.
 fn sources(settings: &DiscoverySettings, config: Option<PathBuf>, state: Option<PathBuf>) -> Sources {
     let (directory, interval) = (settings.plugin_path.clone(), settings.auto_refresh_interval);
+    let places: Vec<_> = settings.config_path.iter().map(|path| (Origin::Config, path.clone())).collect();
+    let is_any = directory.is_some() || interval.is_some() || settings.is_environment_used;
     let mut used = Vec::new();
     // The configuration was read just now; it is looked at again by the clock alone.
-    if config.is_some() && (directory.is_some() || interval.is_some() || settings.is_environment_used) {
+    if config.is_some() && (is_any || !places.is_empty()) {
         used.push(Origin::Config);
     }
     used.extend(directory.as_ref().map(|_| Origin::Plugin));
     used.extend(settings.is_environment_used.then_some(Origin::Environment));
     let (settings, watched) = (settings.clone(), directory.clone());
-    let look_at = move |origin| match origin {
+    let look_at = move |origin, at: Option<&Path>| match origin {
         Origin::Config => {
-            let load = |path: &PathBuf| config::load(path, state.as_deref());
-            let config = config.as_ref().map(load).transpose()?.unwrap_or_default();
-            Ok(discovery::of_config(config.providers))
+            let state = state.as_deref();
+            let own = || config.as_deref().map(|path| Ok(config::load(path, state)?.providers));
+            let providers = at.map(|path| config::load_providers(path, state)).or_else(own).transpose()?;
+            Ok(discovery::of_config(providers.unwrap_or_default()))
         }
-        Origin::Plugin => match directory.as_deref() {
+        Origin::Plugin => match at.or(directory.as_deref()) {
             Some(directory) => plugins::of_plugins(directory, &settings.policy),
             None => Ok(Found::default()),
         },
         Origin::Environment => discovery::of_environment(&settings),
         Origin::Api => Ok(Found::default()),
     };
-    Sources { used, look_at: Arc::new(look_at), plugins: watched, interval }
+    Sources { used, look_at: Arc::new(look_at), places, plugins: watched, interval }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `provost registry`: every provider there is, and what becomes of it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::cli::provider::{Given, definition_options, host, show_value};
 use crate::cli::registry_entry::{finding_line, line, list, object};
 use crate::cli::session::Session;
 use crate::cli::stdout;
-use crate::cli::text;
+use crate::cli::text::{self, absolute};
 use crate::cli::values;
 use crate::client::{FeedItem, host_socket};
 use crate::wire::error::{Code, Error};
@@ -66,7 +67,7 @@ Usage: provost registry list [--capability NAME]
        provost registry initialize|dispose|start|stop|restart|reset|health NAME|--all
        provost registry shutdown
        provost registry monitor start|stop [NAME] [--interval DURATION]
-       provost registry discover [--config] [--plugins] [--environment] [--dry-run]
+       provost registry discover [--config [FILE]] [--plugins [DIR]] [--environment] [--dry-run]
        provost registry refresh [start|stop] [--interval DURATION]
        provost registry validate
        provost registry hold NAME --reason TEXT
@@ -86,9 +87,11 @@ until a probe succeeds or 'reset'; 'hold' refuses them until 'release'. Those th
 they are again and again ('monitor', by default all of them as [registry.health] says). 
 'discover' looks what providers the configuration, the folders of plugins and the environment have
 ([registry.discovery]), in some of these or in all, and sees to it: what is new comes, what differs
-is changed, what has gone goes. 'refresh' does so in all of these that are used, and answers only what
-has changed; 'refresh start' does so again and again, until 'refresh stop' or the end of the host.
-'validate' says of each whether it could be. Who calls what an entry stands for without
+is changed, what has gone goes. With a FILE or a DIR that is one more place of its kind until the host
+ends; 'config_path' and 'plugin_path' of [registry.discovery] last. 'refresh' does so in all of these
+that are used, and answers only what has changed; 'refresh start' does so again and again, until
+'refresh stop' or the end of the host. 'validate' says of each whether it could be. Who calls what an
+entry stands for without
 Provost, such as the service behind a key, asks with 'permit' before and says with 'report' after
 how that went: so the breaker counts. 'chain' tries providers in turn, those that are not well last,
 and prints the value of the first that has one, or gives a permit of the first that lets calls
@@ -103,7 +106,8 @@ Options:
       --capability NAME      Of 'list': only those that can that (repeat it)
       --follow               Go on as events happen
       --since SEQ            Events after this number; else all that are kept
-      --plugins              Of 'discover': the folders of plugins ('--config': the configuration)
+      --plugins[=DIR]        Of 'discover': the folders of plugins, also those in DIR
+                             ('--config[=FILE]': the configuration, also that in FILE)
       --environment          Of 'discover': the environment of the service
       --dry-run              Only say what 'discover' would do
       --interval DURATION    From one check of its health to the next, or from one look of 'refresh'
@@ -176,8 +180,14 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--since" => options.events.since = arguments.number(&option)?,
             "--reason" => options.reason = Some(arguments.value(&option)?),
             "--label" => options.labels.push(values::pair(&option, &arguments.value(&option)?)?),
-            "--config" if arguments.first_value() == Some("discover") => options.source("config"),
-            "--plugins" => options.source("plugin"),
+            "--config" if arguments.first_value() == Some("discover") => {
+                options.source("config");
+                options.discovery.config_file = place(arguments)?;
+            }
+            "--plugins" => {
+                options.source("plugin");
+                options.discovery.plugin_directory = place(arguments)?;
+            }
             "--environment" => options.source("environment"),
             "--dry-run" => options.discovery.is_dry_run = true,
             "--interval" => options.interval = Some(arguments.duration(&option)?),
@@ -191,6 +201,17 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
         }
     }
     options.order(arguments)
+}
+
+/// Where a source is looked for beside the places that the service knows.
+fn place(arguments: &mut Arguments) -> Result<Option<String>, Error> {
+    let given = arguments.value_if_given();
+    if given.as_ref().is_some_and(String::is_empty) {
+        return Err(arguments.usage("the place to look in is empty".into()));
+    }
+    let path = given.map(|path| absolute("the place to look in", Path::new(&path))).transpose()?;
+    let text = |path: PathBuf| path.into_os_string().into_string();
+    path.map(text).transpose().map_err(|path| Error::usage(format!("{} is no UTF-8", path.display())))
 }
 
 impl Options {
@@ -492,9 +513,16 @@ mod tests {
         let monitor = Verb::Monitor(Some(Duration::from_secs(2)));
         assert_eq!(parsed("monitor start a --interval 2s"), Ok(Order::Do(call(name("", "a"), monitor))));
         assert_eq!(parsed("monitor stop"), Ok(Order::Do(call(Whom::All(None), Verb::Unmonitor))));
-        let discovery = Discovery { sources: vec!["config".into(), "plugin".into()], is_dry_run: true };
-        let discover = Order::Discover(call(Whom::All(None), Verb::Discover(discovery)));
-        assert_eq!(parsed("discover --config --plugins --dry-run"), Ok(discover));
+        let sources = vec!["config".into(), "plugin".into()];
+        let discovery = Discovery { sources, is_dry_run: true, ..Discovery::default() };
+        let discover = |discovery| Ok(Order::Discover(call(Whom::All(None), Verb::Discover(discovery))));
+        assert_eq!(parsed("discover --config --plugins --dry-run"), discover(discovery.clone()));
+        let there = Discovery {
+            config_file: Some("/a.toml".into()),
+            plugin_directory: Some("/b".into()),
+            ..discovery
+        };
+        assert_eq!(parsed("discover --config /a.toml --plugins=/b --dry-run"), discover(there));
         let refresh = call(Whom::All(None), Verb::Discover(Discovery::default()));
         assert_eq!(parsed("refresh"), Ok(Order::Refresh(refresh)));
         assert!(parsed("refresh --plugins").is_err() && parsed("refresh a").is_err());

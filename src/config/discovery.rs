@@ -21,9 +21,11 @@ const KNOWN: [(&str, &str); 2] = [("ANTHROPIC_API_KEY", "anthropic"), ("OPENAI_A
 
 /// `[registry.discovery]`.
 pub fn read(mut section: Section<'_>) -> Result<DiscoverySettings, Error> {
-    let plugin_path = section.path("plugin_path")?;
-    if plugin_path.as_ref().is_some_and(|path| !path.is_absolute()) {
-        return Err(section.error("'plugin_path' is an absolute path, or the file's own is"));
+    let (config_path, plugin_path) = (section.path("config_path")?, section.path("plugin_path")?);
+    for (key, path) in [("config_path", &config_path), ("plugin_path", &plugin_path)] {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err(section.error(&format!("'{key}' is an absolute path, or the file's own is")));
+        }
     }
     let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
     let auto_refresh_interval = section.duration("auto_refresh_interval", range)?;
@@ -34,7 +36,14 @@ pub fn read(mut section: Section<'_>) -> Result<DiscoverySettings, Error> {
     }
     section.finish()?;
     let policy = PluginPolicy::default();
-    Ok(DiscoverySettings { plugin_path, auto_refresh_interval, is_environment_used, rules, policy })
+    Ok(DiscoverySettings {
+        config_path,
+        plugin_path,
+        auto_refresh_interval,
+        is_environment_used,
+        rules,
+        policy,
+    })
 }
 
 /// `[[registry.discovery.environment]]`.
@@ -137,6 +146,7 @@ mod tests {
     fn every_setting_is_read() {
         let read = settings(
             "[registry.discovery]
+            config_path = 'more.toml'
             plugin_path = 'plugins'
             auto_refresh_interval = '1m'
             enable_environment_discovery = true
@@ -152,6 +162,7 @@ mod tests {
             config = { url = { '$env' = 'MY_URL' } }",
         )
         .unwrap();
+        assert_eq!(read.config_path, Some("/etc/more.toml".into()));
         assert_eq!(read.plugin_path, Some("/etc/plugins".into()));
         assert!(read.is_environment_used && read.auto_refresh_interval == Some(Duration::from_secs(60)));
         let [mine, app] = &read.rules[..] else { panic!("{read:?}") };

@@ -139,6 +139,16 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     Ok(config)
 }
 
+/// A file that somebody names while the service runs, of which only the providers count. They are executed.
+pub fn load_providers(path: &Path, state: Option<&Path>) -> Result<ProviderSettings, Error> {
+    let text = text(path)?;
+    let (config, beside) = parse(path, &text, state)?;
+    let with = "since it says what is executed";
+    guard(path, &text, with)?;
+    beside.iter().try_for_each(|(path, text)| guard(path, text, with))?;
+    Ok(config.providers)
+}
+
 /// The service called `name` in the first of these files that knows it. Nothing else of them is looked at:
 /// they may be meant for a service, and name secrets that we may not read.
 #[cfg(feature = "gateway")]

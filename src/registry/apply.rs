@@ -2,12 +2,13 @@
 //! with one provider is said and leaves the others alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::provider::for_each;
-use crate::registry::discovery::{Behind, Candidate, Found, Origin, Plan, Present, Sources, plan};
+use crate::registry::discovery::{Behind, Candidate, Found, Origin, Place, Plan, Present, Sources, plan};
 use crate::registry::entry::{Entry, Facts, Life};
 use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
@@ -25,7 +26,7 @@ impl Registry {
     pub fn refresh(&self, cause: Cause<'_>) {
         let Some(sources) = self.sources.get() else { return };
         let used = if sources.used.is_empty() { self.usual_origins() } else { sources.used.clone() };
-        let findings = self.discover_in(&used, false, cause);
+        let findings = self.discover_in(&used, BTreeSet::new(), false, cause);
         let lines: BTreeSet<_> = findings
             .iter()
             .filter(|finding| matches!(finding.what.as_str(), "invalid" | "shadowed"))
@@ -41,7 +42,16 @@ impl Registry {
         if origins.is_empty() {
             origins = self.usual_origins();
         }
-        self.discover_in(&origins, discovery.is_dry_run, cause)
+        let place = |origin, path: &Option<String>| Some((origin, PathBuf::from(path.as_ref()?)));
+        let config = place(Origin::Config, &discovery.config_file);
+        let places = config.into_iter().chain(place(Origin::Plugin, &discovery.plugin_directory));
+        let places: BTreeSet<_> = places.collect();
+        for (origin, _) in &places {
+            if !origins.contains(origin) {
+                origins.push(*origin);
+            }
+        }
+        self.discover_in(&origins, places, discovery.is_dry_run, cause)
     }
 
     /// What there would be, and whether it could be.
@@ -49,7 +59,7 @@ impl Registry {
         let Some(sources) = self.sources.get() else { return Vec::new() };
         let mut findings = Vec::new();
         for origin in self.usual_origins() {
-            let found = self.look_at(sources, origin, &mut findings);
+            let found = self.look_at(sources, origin, &self.places(), &mut findings);
             for candidate in found.iter().flat_map(|found| &found.candidates) {
                 findings.push(match self.could_be(candidate) {
                     Ok(()) => candidate.finding("valid", &candidate.place),
@@ -80,14 +90,22 @@ impl Registry {
     }
 
     /// The lock of what is under way is held all through: it is there so that no look overlaps another.
-    fn discover_in(&self, origins: &[Origin], is_dry_run: bool, cause: Cause<'_>) -> Vec<Finding> {
+    fn discover_in(
+        &self,
+        origins: &[Origin],
+        new: BTreeSet<Place>,
+        is_dry_run: bool,
+        cause: Cause<'_>,
+    ) -> Vec<Finding> {
         let Some(sources) = self.sources.get() else { return Vec::new() };
         let _one_at_a_time = self.discovering.lock();
         let mut findings = Vec::new();
+        let mut places = self.places();
+        places.extend(new);
         let mut all = self.discovered.lock().found.clone();
         let present = self.present();
         for &origin in origins {
-            let Some(mut found) = self.look_at(sources, origin, &mut findings) else { continue };
+            let Some(mut found) = self.look_at(sources, origin, &places, &mut findings) else { continue };
             let of_it = present.iter().filter(|(_, there)| there.origin == origin);
             let kept = of_it.filter_map(|(name, there)| there.kept(name, &found.bad));
             found.candidates.extend(kept.collect::<Vec<_>>());
@@ -110,6 +128,7 @@ impl Registry {
         {
             let mut discovered = self.discovered.lock();
             (discovered.found, discovered.shadowed) = (all, shadowed);
+            discovered.places = places;
         }
         self.carry_out(&plan, &mut findings, cause);
         findings
@@ -232,26 +251,47 @@ impl Registry {
         result
     }
 
-    /// What a source has; what is wrong there goes to the findings.
-    fn look_at(&self, sources: &Sources, origin: Origin, findings: &mut Vec<Finding>) -> Option<Found> {
+    /// Where it is looked beside the places that the service knows by itself.
+    fn places(&self) -> BTreeSet<Place> {
+        let mut places = self.discovered.lock().places.clone();
+        places.extend(self.sources.get().iter().flat_map(|sources| sources.places.clone()));
+        places
+    }
+
+    /// What a source has in all its places; what is wrong there goes to the findings.
+    fn look_at(
+        &self,
+        sources: &Sources,
+        origin: Origin,
+        places: &BTreeSet<Place>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<Found> {
         let invalid = |place: &str, why: &str| Finding {
             what: "invalid".to_owned(),
             name: place.to_owned(),
             source: origin.name().to_owned(),
             detail: why.to_owned(),
         };
-        match (sources.look_at)(origin) {
-            Ok(mut found) => {
-                self.add_schemas(&mut found);
-                findings.extend(found.bad.iter().map(|(place, why)| invalid(place, why)));
-                Some(found)
-            }
+        let mut found = match (sources.look_at)(origin, None) {
+            Ok(found) => found,
             // Nothing of it goes while it cannot be read.
             Err(e) => {
                 findings.push(invalid("", &e.message));
-                None
+                return None;
+            }
+        };
+        for (_, path) in places.iter().filter(|(of, _)| *of == origin) {
+            match (sources.look_at)(origin, Some(path)) {
+                Ok(more) => {
+                    found.candidates.extend(more.candidates);
+                    found.bad.extend(more.bad);
+                }
+                Err(e) => found.bad.push((path.display().to_string(), e.message)),
             }
         }
+        self.add_schemas(&mut found);
+        findings.extend(found.bad.iter().map(|(place, why)| invalid(place, why)));
+        Some(found)
     }
 
     /// What there is, for the plan.

@@ -77,8 +77,11 @@ pub struct Found {
     pub bad: Vec<(String, String)>,
 }
 
-/// Looks at one source; an error is about all of it.
-pub type LookAt = Arc<dyn Fn(Origin) -> Result<Found, Error> + Send + Sync>;
+/// Looks at one source, where it is for the service itself or at this path; an error is about all of it.
+pub type LookAt = Arc<dyn Fn(Origin, Option<&Path>) -> Result<Found, Error> + Send + Sync>;
+
+/// A place of a source beside the one that the service knows.
+pub type Place = (Origin, PathBuf);
 
 /// How providers are discovered.
 #[derive(Clone)]
@@ -86,6 +89,8 @@ pub struct Sources {
     /// Those that are looked at by themselves, from the start on.
     pub used: Vec<Origin>,
     pub look_at: LookAt,
+    /// Where else it is looked from the start on.
+    pub places: Vec<Place>,
     /// Which is looked at again when something in it changes.
     pub plugins: Option<PathBuf>,
     /// From one look at all of them to the next; none: none by the clock.
@@ -97,6 +102,8 @@ pub struct Sources {
 pub struct Discovered {
     /// Of each source that was looked at.
     pub found: BTreeMap<Origin, Vec<Candidate>>,
+    /// Where it is looked beside the places that are known from the start.
+    pub places: BTreeSet<Place>,
     /// What was said of them, so that it is said once.
     pub said: BTreeSet<String>,
     /// By name, the sources of candidates that are not used.

@@ -31,6 +31,8 @@ pub struct RegistrySettings {
 /// Where providers are discovered, beside the configuration itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscoverySettings {
+    /// One more file of the configuration, of which only the providers count; none: there is none.
+    pub config_path: Option<PathBuf>,
     /// The directory of plugins, one folder each; none: there are none.
     pub plugin_path: Option<PathBuf>,
     /// From one look to the next; none: only when something changes, or when a person asks.

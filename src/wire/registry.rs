@@ -24,6 +24,8 @@ const LOOK_MIN: Duration = Duration::from_secs(1);
 pub const SOURCES: [&str; 3] = ["config", "plugin", "environment"];
 /// The type of an entry that only names a secret.
 pub const TYPE_CREDENTIAL: &str = "credential";
+/// The longest path where providers are looked for, in bytes.
+const PLACE_LEN_MAX: usize = 4095;
 /// The longest reason why a breaker is held, in bytes.
 const REASON_LEN_MAX: usize = 256;
 
@@ -95,6 +97,10 @@ pub struct Discovery {
     pub sources: Vec<String>,
     /// Only say what would be done.
     pub is_dry_run: bool,
+    /// One more file of the configuration, from now on.
+    pub config_file: Option<String>,
+    /// One more directory of plugins, from now on.
+    pub plugin_directory: Option<String>,
 }
 
 /// What a discovery has found about one provider.
@@ -234,6 +240,12 @@ impl Verb {
 }
 
 impl RegistryCall {
+    /// Whether it puts itself on record, in one write with what is kept of it.
+    #[must_use]
+    pub fn has_its_own_line(&self) -> bool {
+        matches!((&self.whom, &self.verb), (Whom::One(_), Verb::Register(_)))
+    }
+
     /// What it changes, in words; none: nothing.
     #[must_use]
     pub fn change(&self) -> Option<String> {
@@ -277,6 +289,8 @@ impl RegistryCall {
             Verb::Discover(discovery) => {
                 wire.sources.clone_from(&discovery.sources);
                 wire.dry_run = discovery.is_dry_run;
+                wire.config_file = discovery.config_file.clone().unwrap_or_default();
+                wire.plugin_directory = discovery.plugin_directory.clone().unwrap_or_default();
             }
             Verb::Monitor(interval) | Verb::Refresh(interval) => {
                 wire.interval_ms = interval.map_or(0, millis);
@@ -324,7 +338,12 @@ impl RegistryCall {
                     let e = format!("providers are not looked for in {}", quoted(source));
                     return Err(Error::usage(e).hint(format!("there are: {}", SOURCES.join(", "))));
                 }
-                Verb::Discover(Discovery { sources: w.sources, is_dry_run: w.dry_run })
+                Verb::Discover(Discovery {
+                    sources: w.sources,
+                    is_dry_run: w.dry_run,
+                    config_file: place(w.config_file)?,
+                    plugin_directory: place(w.plugin_directory)?,
+                })
             }
             v1::RegistryVerb::Validate => Verb::Validate,
             v1::RegistryVerb::Permit => Verb::Permit(checked_expiry(w.expires_ms)?),
@@ -351,6 +370,18 @@ fn interval(ms: u64) -> Result<Option<Duration>, Error> {
         _ if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) => Ok(Some(interval)),
         _ => Err(Error::usage("health is checked every 100ms to 1d")),
     }
+}
+
+/// A path where providers are looked for; empty: none.
+fn place(path: String) -> Result<Option<String>, Error> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    if !path.starts_with('/') || path.len() > PLACE_LEN_MAX || path.contains('\0') {
+        let e = format!("{} is no absolute path of at most {PLACE_LEN_MAX} bytes", quoted(&path));
+        return Err(Error::usage(e));
+    }
+    Ok(Some(path))
 }
 
 /// The same of looks at what there is to be.
@@ -473,7 +504,12 @@ impl Verb {
             Self::Refresh(Some(Duration::from_secs(1))),
             Self::StopRefresh,
             Self::ShutDown,
-            Self::Discover(Discovery { sources: vec!["plugin".into()], is_dry_run: true }),
+            Self::Discover(Discovery {
+                sources: vec!["plugin".into()],
+                is_dry_run: true,
+                config_file: Some("/srv/more.toml".into()),
+                plugin_directory: Some("/srv/plugins".into()),
+            }),
             Self::Validate,
             Self::Permit(None),
             Self::Permit(Some(Duration::from_secs(1))),

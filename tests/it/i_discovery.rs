@@ -228,6 +228,57 @@ fn the_configuration_is_read_again_when_it_is_asked_for() {
 }
 
 #[test]
+fn a_person_names_one_more_file_and_one_more_directory() {
+    let scratch = Scratch::new();
+    let registry = Registry::configured(&scratch, "[providers.own]\nbinary = 'fine'\nlazy = true\n");
+    let more = scratch.file("more.toml");
+    let write = |text: &str| fs::write(&more, text).expect("the directory is ours");
+    let found = |what: &str, name: &str| vec![(what.to_owned(), name.to_owned())];
+    write("[providers.more]\nbinary = 'fine'\n");
+    // Nothing is done yet, and nothing is remembered of it.
+    let looked = findings(&registry, 0, &["discover", "--config", &more, "--dry-run"]);
+    assert_eq!(looked, found("added", "more"));
+    assert_eq!(findings(&registry, 0, &["discover"]), []);
+    assert_eq!(registry.ok(&["names"]), "own");
+    assert_eq!(findings(&registry, 0, &["discover", "--config", &more]), found("added", "more"));
+    let pid = until_ready(&registry, "more");
+    assert_eq!(registry.entry("more")["source"], "config");
+    put(&scratch, "one", "");
+    let plugins = format!("--plugins={}", scratch.file("plugins"));
+    assert_eq!(findings(&registry, 0, &["discover", &plugins]), found("added", "one"));
+    until_ready(&registry, "one");
+    // From now on they are places as the others are: what is in them stays, changes and goes.
+    assert_eq!(findings(&registry, 0, &["refresh"]), []);
+    write("[providers.more]\nbinary = 'fine'\n[providers.next]\nbinary = 'fine'\nlazy = true\n");
+    assert_eq!(findings(&registry, 0, &["discover", "--config"]), found("added", "next"));
+    assert_eq!(registry.pid("more"), pid);
+    write("[providers.next]\nbinary = 'fine'\nlazy = true\n");
+    assert_eq!(findings(&registry, 0, &["discover", "--config"]), found("removed", "more"));
+    // One that others can change is not used, and what it said before holds.
+    fs::set_permissions(&more, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    assert_eq!(findings(&registry, 8, &["discover"]), found("invalid", &more));
+    fs::remove_file(&more).expect("it is ours");
+    assert_eq!(findings(&registry, 8, &["discover", "--config"]), found("invalid", &more));
+    assert_eq!(registry.ok(&["names"]), "next\none\nown");
+    registry.cli(&["discover", "--config="]).expect(2);
+}
+
+#[test]
+fn a_configuration_names_one_more_file_that_is_looked_at_from_the_start() {
+    let scratch = Scratch::new();
+    let more = "[providers.more]\nbinary = 'fine'\nlazy = true\n[providers.own]\nbinary = 'exit-early'\n";
+    fs::write(scratch.file("more.toml"), more).expect("the directory is ours");
+    let own =
+        "[registry.discovery]\nconfig_path = 'more.toml'\n[providers.own]\nbinary = 'fine'\nlazy = true\n";
+    let registry = Registry::configured(&scratch, own);
+    wait::until("it is there", SOON, || registry.cli(&["has", "more"]).code == 0);
+    registry.fetch("more").expect(0);
+    // Of two of one name that of the configuration itself is used.
+    registry.fetch("own").expect(0);
+    until_said(&registry, "config own: shadowed");
+}
+
+#[test]
 fn looks_are_begun_and_ended_while_it_runs() {
     let scratch = Scratch::new();
     let one = |name: &str| format!("[providers.{name}]\nbinary = 'fine'\nlazy = true\n");

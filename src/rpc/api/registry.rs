@@ -142,6 +142,8 @@ impl Ask for api::DiscoverProvidersRequest {
             verb: v1::RegistryVerb::Discover.into(),
             sources: self.sources.into_iter().map(source).collect::<Result<_, _>>()?,
             dry_run: self.dry_run,
+            config_file: self.config_file,
+            plugin_directory: self.plugin_directory,
             ..Default::default()
         }))
     }
@@ -196,6 +198,8 @@ impl From<&RegistryCall> for Question {
                 return Self::Discover(api::DiscoverProvidersRequest {
                     sources: discovery.sources.iter().map(|source| number(&SOURCES, source)).collect(),
                     dry_run: discovery.is_dry_run,
+                    config_file: discovery.config_file.clone().unwrap_or_default(),
+                    plugin_directory: discovery.plugin_directory.clone().unwrap_or_default(),
                 });
             }
             Verb::Validate => return Self::Validate(api::ValidateProvidersRequest {}),
@@ -482,7 +486,7 @@ mod tests {
         assert_eq!(change(api::EntryAction::Unregister, ""), "alias");
         assert_eq!(change(api::EntryAction::Start, "a/b"), "alias");
         assert_eq!(change(api::EntryAction::ShutDown, "a"), "alias");
-        let request = api::DiscoverProvidersRequest { sources: vec![0], dry_run: true };
+        let request = api::DiscoverProvidersRequest { sources: vec![0], ..Default::default() };
         assert_eq!(request.request().unwrap_err().field, "sources");
     }
 
