@@ -35,9 +35,9 @@ pub fn needs(request: &Request) -> Role {
         // That there is a host tells nothing; whoever may ask it something has it run.
         Request::Host => Role::Viewer,
         // These are the gateway's own, and have no way in from outside.
-        Request::Note(_) | Request::GrpcListener | Request::GatewaySetup { .. } | Request::Announce(_) => {
-            Role::Admin
-        }
+        Request::Note(_) | Request::GrpcListener | Request::GatewaySetup { .. } => Role::Admin,
+        // These are the host's own.
+        Request::Announce(_) | Request::Keep(_) | Request::Documents(_) => Role::Admin,
         // It decides who else comes in.
         Request::Reload => Role::Admin,
         // It connects to what it is told.
@@ -142,6 +142,8 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
         | Request::Module(_)
         | Request::Registry(_)
         | Request::GrpcProbe(_)
+        | Request::Keep(_)
+        | Request::Documents(_)
         | Request::Provider(_) => OwnRule::NotAsked,
     }
 }
@@ -185,6 +187,8 @@ pub fn verb(request: &Request) -> &'static str {
             ModuleCall::Allow(_) => "allow other types of a module",
         },
         Request::Announce(_) => "add events",
+        Request::Keep(_) => "have a document kept",
+        Request::Documents(_) => "read documents",
         Request::Registry(call) => match &call.verb {
             Verb::Show => "list the registry",
             Verb::Register(_) => "register a provider",
@@ -234,23 +238,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wire::audit::{AuditLog, Note};
+    use crate::wire::audit::{AuditLine, AuditLog, Note};
     use crate::wire::canary::CanaryOrder;
+    use crate::wire::discovery::Discovery;
     use crate::wire::grpc_probe::GrpcProbe;
     use crate::wire::id::{ProcessId, UpgradeId};
+    use crate::wire::keep::Keep;
     use crate::wire::module::ModuleBatch;
     use crate::wire::module::ModuleOrder;
     use crate::wire::provider::{Definition, ProviderName};
     use crate::wire::registration::Registration;
-    use crate::wire::registry::{Discovery, RegistryCall, Whom};
+    use crate::wire::registry::{RegistryCall, Whom};
     use crate::wire::request::{
         Events, Follow, List, Numbering, OutdatedRun, Output, Remove, Signal, Since, Start, Stop, Stream,
         StreamKind, Update, Upgrade, Wait,
     };
     use crate::wire::spec::{Scope, Spec};
+    use crate::wire::time::Timestamp;
 
     /// How many kinds of requests there are. A new one has its row below, and is counted here.
-    const REQUESTS: usize = 30;
+    const REQUESTS: usize = 32;
 
     /// F21: every request and every role, spelled out.
     #[test]
@@ -279,6 +286,8 @@ mod tests {
         let probe = GrpcProbe { end: "127.0.0.1:1".to_owned(), timeout: Duration::ZERO };
         let (kind, labels) = ("process".to_owned(), Vec::new());
         let registration = Registration { kind, definition: Definition::default(), namespace: None, labels };
+        let line = AuditLine { seq: 0, at: Timestamp(0), who: "x".into(), what: "y".into(), result: None };
+        let keep = Keep { line: Some(line), document: None };
         let (yes, no) = (true, false);
         // viewer, operator, admin, and whether it is a change.
         let matrix = [
@@ -321,6 +330,8 @@ mod tests {
             (canary(CanaryCall::Start(CanaryOrder::new("a", "2"))), [no, no, yes], yes),
             (canary(CanaryCall::Abort("a".into())), [no, no, yes], yes),
             (Request::Announce(Vec::new()), [no, no, yes], no),
+            (Request::Keep(Box::new(keep)), [no, no, yes], no),
+            (Request::Documents("entry".into()), [no, no, yes], no),
             (registry(Verb::Show), [yes, yes, yes], no),
             (registry(Verb::Health), [yes, yes, yes], no),
             (registry(Verb::Start), [no, yes, yes], yes),

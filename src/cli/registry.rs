@@ -17,12 +17,13 @@ use crate::cli::stdout;
 use crate::cli::text::{self, absolute};
 use crate::cli::values;
 use crate::client::{FeedItem, host_socket};
+use crate::wire::discovery::Discovery;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::permit::{Chain, Outcome, Report, Wanted};
 use crate::wire::provider::{ProviderName, SET_DEFAULT};
 use crate::wire::registration::{Registration, TYPE_MODULE};
-use crate::wire::registry::{Discovery, Entry, Finding, RegistryAnswer, RegistryCall, Verb, Whom};
+use crate::wire::registry::{Entry, Finding, RegistryAnswer, RegistryCall, Verb, Whom};
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("registry", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))

@@ -49,6 +49,8 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::Event;
 use crate::wire::health::Health;
 use crate::wire::id::OrderKey;
+#[cfg(feature = "gateway")]
+use crate::wire::keep::{Document, Keep};
 use crate::wire::module::ModuleBatch;
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::process::Process;
@@ -237,6 +239,26 @@ impl Client {
     /// Puts on record that a request was refused before the service heard of it.
     pub fn note(&mut self, note: Note) -> Result<(), Error> {
         self.call(Request::Note(note)).map(drop)
+    }
+
+    /// Has a change of the host's put on record, and its document kept; returns the number of its line.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn keep(&mut self, keep: Keep) -> Result<u64, Error> {
+        let number = |reply| if let Reply::Kept(line) = reply { Some(line) } else { None };
+        self.one(Request::Keep(Box::new(keep)), number)
+    }
+
+    /// Sends what [`Client::keep`] is then called with, and does not wait for the answer.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn keep_ahead(&mut self, keep: &Keep) {
+        self.0.ask_ahead(&Request::Keep(Box::new(keep.clone())));
+    }
+
+    /// The documents of this kind that the host has had kept.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn documents(&mut self, kind: &str) -> Result<Vec<Document>, Error> {
+        let document = |reply| if let Reply::Document(document) = reply { Some(document) } else { None };
+        Ok(self.call(Request::Documents(kind.to_owned()))?.into_iter().filter_map(document).collect())
     }
 
     /// What happened, and with `follow` what happens. Takes this connection over; the next call makes a new

@@ -199,6 +199,8 @@ impl RemoteLink {
             | Request::GatewaySetup { .. }
             | Request::Reload
             | Request::Announce(_)
+            | Request::Keep(_)
+            | Request::Documents(_)
             | Request::GrpcProbe(_) => {
                 let e = Error::new(Code::Refused, "only the gateway itself asks for this");
                 return Err(Fault::Final(e));

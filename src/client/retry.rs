@@ -59,6 +59,8 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::GatewaySetup { .. }
         | Request::Reload
         | Request::GrpcProbe(_)
+        | Request::Keep(_)
+        | Request::Documents(_)
         | Request::Upgrade(_) => Repeat::Safe,
         Request::Module(
             ModuleCall::List | ModuleCall::Connections | ModuleCall::Expected | ModuleCall::Drain { .. },
@@ -97,6 +99,8 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::GrpcListener
         | Request::GatewaySetup { .. }
         | Request::Announce(_)
+        | Request::Keep(_)
+        | Request::Documents(_)
         | Request::Note(_) => Some(TIMEOUT),
         Request::Events(events) if !events.follow => Some(TIMEOUT),
         Request::Follow(follow) if follow.share => Some(TIMEOUT),

@@ -140,6 +140,7 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
 }
 
 /// A file that somebody names while the service runs, of which only the providers count. They are executed.
+#[cfg(feature = "gateway")]
 pub fn load_providers(path: &Path, state: Option<&Path>) -> Result<ProviderSettings, Error> {
     let text = text(path)?;
     let (config, beside) = parse(path, &text, state)?;

@@ -164,6 +164,7 @@ impl StoreWriter {
         });
         let env = marks.env.then(|| context.feed.env());
         let audit: Vec<_> = marks.audit.values().cloned().collect();
+        let documents: Vec<_> = marks.documents.values().cloned().collect();
         let cursors: Vec<_> = marks.cursors.iter().map(|(name, &seq)| (name.clone(), seq)).collect();
         let change = Change {
             put: put.collect(),
@@ -173,11 +174,13 @@ impl StoreWriter {
             events: &events,
             audit: &audit,
             cursors: &cursors,
+            documents: &documents,
             prune,
         };
         let store = self.store.as_mut().expect("written to only while it is open");
         let written = store.write(&change)?;
-        if !change.remove.is_empty() || change.env.is_some() {
+        let is_removed = !change.remove.is_empty() || documents.iter().any(|d| d.content.is_none());
+        if is_removed || change.env.is_some() {
             self.context.write_queue.has_removed();
         }
         self.context.write_queue.audit_written(&audit);
@@ -224,6 +227,9 @@ fn answer(store: &mut Sqlite, question: Question) {
         }
         Question::Audit { since, max, to } => {
             drop(to.send(store.audit(since, max).map_err(|e| e.message)));
+        }
+        Question::Documents { kind, to } => {
+            drop(to.send(store.documents(&kind).map_err(|e| e.message)));
         }
         Question::About { to } => drop(to.send(Ok(store.about()))),
     }

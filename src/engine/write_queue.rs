@@ -18,6 +18,7 @@ use crate::sys::clock;
 use crate::sys::poll::{self, Wait, Waker};
 use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
+use crate::wire::keep::Document;
 use crate::wire::time::Timestamp;
 
 /// How long what no answer waits for may stay unwritten, ms: one write for a start and what follows from it.
@@ -68,6 +69,11 @@ pub enum Question {
         since: u64,
         max: usize,
         to: Sender<Result<Vec<AuditLine>, String>>,
+    },
+    /// Documents of a kind; what is not written yet is written before.
+    Documents {
+        kind: String,
+        to: Sender<Result<Vec<Document>, String>>,
     },
     About {
         to: Sender<Result<About, String>>,
@@ -149,6 +155,8 @@ pub struct Marks {
     events: bool,
     pub cursors: BTreeMap<String, u64>,
     pub audit: BTreeMap<u64, AuditLine>,
+    /// By kind and key.
+    pub documents: BTreeMap<(String, String), Document>,
 }
 
 impl WriteQueue {
@@ -204,11 +212,20 @@ impl WriteQueue {
 
     /// A request for a change has come, or has got its result.
     pub fn mark_audit(&self, line: AuditLine) -> WriteSeq {
+        self.mark_kept(Some(line), None)
+    }
+
+    /// The same with a document, in one write. Without a line it is written with whatever comes next.
+    pub fn mark_kept(&self, line: Option<AuditLine>, document: Option<Document>) -> WriteSeq {
         // Most of what is asked has something else written, and waits for that.
-        let haste = if line.result.is_some() { Haste::Later } else { Haste::WithOthers };
-        self.audit.iter().for_each(|audit| audit.keep(&line));
+        let is_asked = line.as_ref().is_some_and(|line| line.result.is_none());
+        let haste = if is_asked { Haste::WithOthers } else { Haste::Later };
+        if let (Some(audit), Some(line)) = (&self.audit, &line) {
+            audit.keep(line);
+        }
         let write_seq = self.change(haste, |marks| {
-            marks.audit.insert(line.seq, line);
+            marks.audit.extend(line.map(|line| (line.seq, line)));
+            marks.documents.extend(document.map(|d| ((d.kind.clone(), d.key.clone()), d)));
         });
         self.inner.lock().limit_audit();
         write_seq
@@ -395,6 +412,9 @@ impl WriteQueue {
         for (sink, seq) in older.cursors {
             inner.marks.cursors.entry(sink).or_insert(seq);
         }
+        for (name, document) in older.documents {
+            inner.marks.documents.entry(name).or_insert(document);
+        }
         for (seq, line) in older.audit {
             inner.marks.audit.entry(seq).or_insert(line);
         }
@@ -441,6 +461,7 @@ impl Inner {
             match question {
                 Question::Events { to, .. } => drop(to.send(Err(why.clone()))),
                 Question::Audit { to, .. } => drop(to.send(Err(why.clone()))),
+                Question::Documents { to, .. } => drop(to.send(Err(why.clone()))),
                 Question::About { to } => drop(to.send(Err(why.clone()))),
             }
         }

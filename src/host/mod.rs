@@ -31,17 +31,17 @@ use std::time::Duration;
 use crate::access::policy::allow;
 use crate::client::{Client, host_socket};
 use crate::listener::{self, Caller, Closed, Limits, Replies, Service, Ways};
-use crate::module::Modules;
 use crate::module::settings::ModuleSettings;
+use crate::module::{Modules, Outcome};
 use crate::provider::{Notes, Providers};
 use crate::registry::Registry;
 use crate::registry::discovery::Sources;
+use crate::registry::records::result;
 use crate::registry::settings::RegistrySettings;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::{rest, thread};
-use crate::wire::audit::{Note, fit};
-use crate::wire::envelope::{Behalf, Envelope};
+use crate::wire::envelope::Envelope;
 use crate::wire::error::{Code, Error};
 use crate::wire::module::{ModuleAnswer, ModuleCall};
 use crate::wire::provider::{Definition, HOST, ProviderName};
@@ -80,7 +80,6 @@ pub struct Options {
 }
 
 struct Host {
-    socket: PathBuf,
     registry: Arc<Registry>,
     modules: Arc<Modules>,
 }
@@ -107,13 +106,14 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     if let Some(address) = address {
         say(&format!("modules are registered on {address}"));
     }
-    let host = Arc::new(Host { registry: Arc::clone(&registry), modules, socket: socket.clone() });
-    host.registry.recover(definitions).iter().for_each(|line| say(line));
-    // Only the host may give the names of providers, by its pid, which the engine knows once it runs.
-    if let Ok(mut engine) = Client::connect(&host.socket) {
+    let host = Arc::new(Host { registry: Arc::clone(&registry), modules });
+    // Only the host may give the names of providers, and has entries kept: by its pid, which the engine knows
+    // once it runs.
+    if let Ok(mut engine) = Client::connect(&socket) {
         let wait = Wait { targets: vec![HOST.to_owned()], until: Until::Running, timeout: Some(KNOWN_MAX) };
         let _ = engine.wait(wait);
     }
+    host.registry.recover(definitions).iter().for_each(|line| say(line));
     registry.run_from_the_start(from_start)?;
     registry.discover_from(sources)?;
     let mode = if groups.is_empty() { 0o600 } else { 0o666 };
@@ -175,7 +175,9 @@ impl Service for Host {
             }
             Request::Registry(call) => {
                 let result = self.registry.answer(call.clone(), &who);
-                self.record(&envelope, &who, result.as_ref().err());
+                if !call.has_its_own_line() {
+                    self.record(&envelope, &who, result.as_ref().err());
+                }
                 match result.map(|answer| answer.in_parts(ENTRIES_MAX)) {
                     Err(e) => Reply::Error(e),
                     Ok(mut parts) => {
@@ -188,16 +190,18 @@ impl Service for Host {
                 }
             }
             Request::Module(ModuleCall::Batch(batch)) => {
-                // All of it is one call: what came of it says nothing of the members by itself.
-                let permit = self.registry.permit_module(&batch.order.name);
-                if let Err(e) = permit {
+                // Where no call passes, none of it is tried. Each input is a call of its own then.
+                if let Err(e) = self.registry.permit_module(&batch.order.name) {
                     return replies.send(&Reply::Error(e), More::Last);
                 }
+                let (registry, name) = (Arc::clone(&self.registry), batch.order.name.clone());
+                let guard =
+                    Arc::new(move |call: &dyn Fn() -> Outcome| registry.call_module(&name, &who, call));
                 let outcome = |outcome| {
                     replies.send(&Reply::Module(ModuleAnswer::Outcome(outcome)), More::Follows)?;
                     replies.flush()
                 };
-                let ended = self.modules.batch(batch.clone(), outcome);
+                let ended = self.modules.batch(batch.clone(), guard, outcome);
                 match ended {
                     Ok(ended) => ended.map(|()| Reply::Module(ModuleAnswer::Done))?,
                     Err(e) => Reply::Error(e),
@@ -232,23 +236,15 @@ impl Host {
         let asked = envelope.on_behalf_of.as_ref().map_or(caller.role, |behalf| behalf.role.min(caller.role));
         allow(asked, &envelope.request).inspect_err(|e| {
             let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
-            self.note(&who(envelope, caller), &what, &format!("refused: {}", e.message));
+            let records = self.registry.records();
+            records.note(&who(envelope, caller), &what, &format!("refused: {}", e.message));
         })
     }
 
     /// Puts a change into the audit, which the engine keeps.
     fn record(&self, envelope: &Envelope, who: &str, error: Option<&Error>) {
         let Some(what) = envelope.request.change() else { return };
-        let result = error.map_or_else(|| "done".to_owned(), |e| format!("failed: {}", e.message));
-        self.note(who, &what, &result);
-    }
-
-    fn note(&self, who: &str, what: &str, result: &str) {
-        // Without the service there is no audit to put it into.
-        if let Ok(mut engine) = Client::connect(&self.socket) {
-            engine.on_behalf_of(Some(Behalf { who: who.to_owned(), role: Role::Viewer }));
-            let _ = engine.note(Note { what: fit(what), result: fit(result) });
-        }
+        self.registry.records().note(who, &what, &result(error));
     }
 }
 

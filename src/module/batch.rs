@@ -18,9 +18,13 @@ const OUTPUTS_LEN_MAX: usize = 64 << 20;
 /// What came of one input.
 pub type Outcome = Result<Vec<u8>, Error>;
 
+/// Has one input executed, in the way of every other call of the module: on whichever thread executes it.
+pub type Guard = Arc<dyn Fn(&dyn Fn() -> Outcome) -> Outcome + Send + Sync>;
+
 /// What the threads of one batch share.
 struct Work {
     batch: ModuleBatch,
+    guard: Guard,
     state: Mutex<State>,
     done: Condvar,
 }
@@ -38,12 +42,13 @@ struct State {
 pub fn batch<C>(
     shared: &Arc<Shared>,
     batch: ModuleBatch,
+    guard: Guard,
     mut each: impl FnMut(Outcome) -> Result<(), C>,
 ) -> Result<(), C> {
     let len = batch.inputs.len();
     let wanted = (batch.parallel as usize).min(len).saturating_sub(1);
     let state = State { next: 0, outcomes: (0..len).map(|_| None).collect(), room: OUTPUTS_LEN_MAX };
-    let work = Arc::new(Work { batch, state: Mutex::new(state), done: Condvar::new() });
+    let work = Arc::new(Work { batch, guard, state: Mutex::new(state), done: Condvar::new() });
     for n in 0..shared.helpers.take(wanted) {
         let (work, theirs) = (Arc::clone(&work), Arc::clone(shared));
         let help = move || {
@@ -93,7 +98,7 @@ impl Work {
 
     fn execute(&self, shared: &Shared, n: usize) {
         let order = ModuleOrder { input: self.batch.inputs[n].clone(), ..self.batch.order.clone() };
-        let outcome = call(shared, &order);
+        let outcome = (self.guard)(&|| call(shared, &order));
         let mut state = self.state.lock();
         state.outcomes[n] = Some(state.fit(outcome));
         self.done.notify_one();

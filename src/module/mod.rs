@@ -52,7 +52,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::module::batch::Outcome;
+pub use crate::module::batch::{Guard, Outcome};
 use crate::module::call::call;
 use crate::module::credentials::Credentials;
 use crate::module::notes::Notes;
@@ -122,14 +122,15 @@ impl Modules {
         })
     }
 
-    /// Executes a batch. `each` is given what came of each input, in their order; its error, which is the
-    /// inner one, ends it. The outer one is that nothing could be executed.
+    /// Executes a batch, each input within `guard`. `each` is given what came of each, in their order; its
+    /// error, which is the inner one, ends it. The outer one is that nothing could be executed.
     pub fn batch<C>(
         &self,
         all: ModuleBatch,
+        guard: Guard,
         each: impl FnMut(Outcome) -> Result<(), C>,
     ) -> Result<Result<(), C>, Error> {
-        Ok(batch::batch(self.shared()?, all, each))
+        Ok(batch::batch(self.shared()?, all, guard, each))
     }
 
     /// Answers one question of theirs. A call takes as long as its executor needs, within its timeout.

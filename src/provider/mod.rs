@@ -35,7 +35,7 @@ mod remote;
 mod replace;
 mod run;
 mod said;
-mod secrets;
+pub mod secrets;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -125,8 +125,8 @@ impl Providers {
     }
 
     /// Takes on what an earlier host has left: the definitions, and processes that run and are initialised.
-    /// Returns what cannot be read of it.
-    pub fn recover(&self) -> Vec<String> {
+    /// Starts up to `reset_ms` of a provider do not count any more. Returns what cannot be read of it.
+    pub fn recover(&self, reset_ms: impl Fn(&ProviderName) -> u64 + Sync) -> Vec<String> {
         let (notes, bad) = self.site.notes.all();
         let notes = Vec::from_iter(notes);
         let since = clock::now_ms().saturating_sub(WINDOW_MS);
@@ -135,7 +135,9 @@ impl Providers {
         // All at once: one that does not answer is not to hold up the others.
         for_each(&notes, |(name, note)| {
             let alias = Alias::new(name.clone(), note.definition.clone());
-            alias.current.lock().started_before(starts.get(name).map_or(&[], Vec::as_slice));
+            let mut counted = starts.get(name).cloned().unwrap_or_default();
+            counted.retain(|at| *at > reset_ms(name));
+            alias.current.lock().started_before(&counted);
             match self.site.recover(note) {
                 Recovered::Run(run) => alias.current.lock().started(Ok(Arc::new(*run)), false),
                 Recovered::Ended(end, why) => {
@@ -151,6 +153,11 @@ impl Providers {
         });
         self.end_orphans();
         bad
+    }
+
+    /// Leaves a definition as an earlier host would have, for [`Providers::recover`].
+    pub fn leave(&self, name: &ProviderName, definition: Definition) -> Result<(), Error> {
+        self.site.notes.write(name, &ProviderNote::of(definition))
     }
 
     /// Answers one question. Takes as long as the provider needs, within its timeouts.

@@ -38,23 +38,33 @@ impl Note for ProviderNote {
 /// The directory. Only this host writes there, one file for each provider, and for each provider one thread
 /// at a time.
 #[derive(Debug)]
-pub struct Notes<N>(PathBuf, PhantomData<fn() -> N>);
+pub struct Notes<N> {
+    path: PathBuf,
+    is_new: bool,
+    of: PhantomData<fn() -> N>,
+}
 
 impl<N> Clone for Notes<N> {
     fn clone(&self) -> Self {
-        Self(self.0.clone(), PhantomData)
+        Self { path: self.path.clone(), is_new: self.is_new, of: PhantomData }
     }
 }
 
 impl<N: Note> Notes<N> {
     /// Makes the directory where it is not there. Configurations may hold secrets: it is for its owner alone.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::failed(&format!("make the directory {}", path.display()), &e))
-            }
-            _ => Ok(Self(path.to_owned(), PhantomData)),
-        }
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(Error::failed(&format!("make the directory {}", path.display()), &e)),
+        };
+        Ok(Self { path: path.to_owned(), is_new, of: PhantomData })
+    }
+
+    /// Whether the directory was not there before: it is of no earlier host.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     pub fn write(&self, name: &ProviderName, note: &N) -> Result<(), Error> {
@@ -78,7 +88,7 @@ impl<N: Note> Notes<N> {
     /// All of them, and for each that cannot be read, why.
     pub fn all(&self) -> (BTreeMap<ProviderName, N>, Vec<String>) {
         let (mut notes, mut bad) = (BTreeMap::new(), Vec::new());
-        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
             // What a crash has left of a file that was being written.
             if file.ends_with(NEW_SUFFIX) {
@@ -101,7 +111,7 @@ impl<N: Note> Notes<N> {
     }
 
     fn path(&self, name: &ProviderName) -> PathBuf {
-        self.0.join(format!("{}.{}", name.set(), name.alias()))
+        self.path.join(format!("{}.{}", name.set(), name.alias()))
     }
 }
 

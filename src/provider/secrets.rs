@@ -77,6 +77,16 @@ fn secrets(definition: &Definition) -> Vec<String> {
     secrets
 }
 
+/// Whether the configuration has a secret in itself, and not only the name of one.
+pub fn are_within(definition: &Definition) -> bool {
+    let Ok(config) = value::decode(&definition.config) else { return false };
+    let config = value::to_json(config);
+    let mut named = Vec::new();
+    collect_map(&config, false, &mut named);
+    let referred: Vec<_> = references::all_in(&config).into_iter().filter_map(|r| r.resolve().ok()).collect();
+    !named.is_empty() || of_schemas(definition, config).iter().any(|secret| !referred.contains(secret))
+}
+
 /// What the schemas call so, with what it refers to.
 fn of_schemas(definition: &Definition, mut config: Map<String, Value>) -> Vec<String> {
     if definition.schemas.is_empty() {

@@ -13,10 +13,11 @@ use crate::registry::entry::{Entry, Facts, Life};
 use crate::registry::stands_for::StandsFor;
 use crate::registry::{Cause, Registry, failure};
 use crate::sys::thread;
+use crate::wire::discovery::Discovery;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{Definition, ProviderCall, ProviderName};
-use crate::wire::registry::{Discovery, Finding};
+use crate::wire::registry::Finding;
 
 /// The most that are started at a time.
 const STARTS_MAX: usize = 8;
@@ -228,11 +229,16 @@ impl Registry {
         let entry = self.find(&candidate.name)?;
         // Nobody takes it away meanwhile.
         let _user = entry.enter_to_change()?;
+        let was_running = self.is_running(&entry);
+        let mut is_restarted = false;
         let result = match &candidate.behind {
             Behind::Credential(_) => self.providers.forget(&candidate.name),
             Behind::Process(definition) => match self.providers.definition(&candidate.name) {
                 Some(present) if present == **definition => Ok(()),
-                Some(_) => self.providers.redefine(&candidate.name, Definition::clone(definition)),
+                Some(_) => {
+                    is_restarted = was_running && !definition.swap;
+                    self.providers.redefine(&candidate.name, Definition::clone(definition))
+                }
                 None => {
                     let start = ProviderCall::Start(candidate.name.clone(), definition.clone());
                     self.providers.answer(start).map(drop)
@@ -241,6 +247,9 @@ impl Registry {
         };
         if result.is_ok() {
             entry.become_of(candidate);
+        }
+        if is_restarted && result.is_ok() {
+            self.events.tell(EventKind::ProviderStopped, &candidate.name, cause, "");
         }
         self.look(&entry, result.as_ref().err(), cause);
         self.save(&entry);

@@ -134,6 +134,19 @@ impl Registry {
         result
     }
 
+    /// Forgets failures, also for the hosts that follow.
+    pub(super) fn reset(
+        &self,
+        entry: &Arc<Entry>,
+        call: ProviderCall,
+        cause: Cause<'_>,
+    ) -> Result<ProviderAnswer, Error> {
+        entry.gate.reset();
+        entry.facts.lock().reset_ms = clock::now_ms();
+        entry.set_unsaved();
+        self.change(entry, call, None, cause)
+    }
+
     /// Switches to a fresh process. The calls of one that cannot be started go on with the present one, which
     /// does not get the blame.
     pub(super) fn replace(
@@ -356,12 +369,13 @@ impl Registry {
         }
     }
 
-    /// The lock is held while the note is written: it is there for that alone. A note that cannot be written
-    /// now is written with the next change.
+    /// The lock is held while the note is written, and sent to the engine: it is there for that alone. A note
+    /// that cannot be written now is written with the next change.
     pub(super) fn save(&self, entry: &Arc<Entry>) {
         let _saving = entry.saving.lock();
         if entry.life() != Life::Gone {
             let _ = self.notes.write(&entry.name, &entry.note());
+            self.keep(entry);
         }
     }
 }

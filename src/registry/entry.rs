@@ -119,6 +119,8 @@ pub struct Facts {
     pub seen: Seen,
     /// The last of its processes that has ended by itself and was counted.
     pub counted: Option<ProcessId>,
+    /// When its failures were forgotten for the last time (monotonic ms).
+    pub reset_ms: u64,
 }
 
 pub struct Entry {
@@ -131,6 +133,8 @@ pub struct Entry {
     users: RwLock<()>,
     /// Locked while the note is written, so that the last one written is of the last state.
     pub saving: Mutex<()>,
+    /// The digest of what the engine keeps of it; none: it keeps nothing.
+    pub kept: Mutex<Option<u64>>,
     /// The breaker has changed since the note was written, or a run has ended.
     is_unsaved: Arc<AtomicBool>,
 }
@@ -168,7 +172,8 @@ impl Entry {
         };
         let gate = Arc::new(Gate::new(breaker, Box::new(tell)));
         let (facts, users, saving) = (Mutex::new(facts), RwLock::default(), Mutex::default());
-        Self { name, gate, facts, retries: Mutex::default(), users, saving, is_unsaved }
+        let (retries, kept) = (Mutex::default(), Mutex::default());
+        Self { name, gate, facts, retries, users, saving, kept, is_unsaved }
     }
 
     /// The right to use it until what is returned is dropped.
@@ -237,6 +242,7 @@ impl Entry {
                 failures: status.failed_at.into_iter().map(wall).collect(),
             },
             counted: facts.counted,
+            reset_ms: facts.reset_ms,
             interval: facts.interval,
             kind: facts.kind,
             version: facts.version,

@@ -17,11 +17,14 @@ mod events;
 mod exits;
 mod failure;
 pub mod health;
+mod kept;
 mod monitor;
 mod passive;
 mod permit_table;
 mod permits;
+pub mod records;
 mod refresh;
+mod registration;
 mod removal;
 mod schemas;
 pub mod settings;
@@ -44,17 +47,17 @@ use crate::registry::exits::Exits;
 use crate::registry::health::{CHECK_INTERVAL, HealthState};
 use crate::registry::monitor::Monitor;
 use crate::registry::permit_table::Permits;
+use crate::registry::records::Records;
 use crate::registry::refresh::{Refresh, When};
 use crate::registry::settings::RegistrySettings;
 use crate::registry::stands_for::StandsFor;
 use crate::wire::error::Error;
 use crate::wire::event::EventKind;
 use crate::wire::provider::{
-    Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState, TYPE_PROCESS,
+    Definition, Provider, ProviderAnswer, ProviderCall, ProviderName, ProviderState,
 };
-use crate::wire::registration::{Registration, TYPE_MODULE};
 use crate::wire::registry::{self as wire, RegistryAnswer, RegistryCall, Verb, Whom};
-use crate::wire::registry_note::{BreakerNote, RegistryNote};
+use crate::wire::registry_note::RegistryNote;
 use crate::wire::time::Timestamp;
 
 impl Note for RegistryNote {
@@ -86,6 +89,7 @@ pub struct Registry {
     providers: Providers,
     entries: Mutex<BTreeMap<ProviderName, Arc<Entry>>>,
     notes: Notes<RegistryNote>,
+    records: Records,
     settings: RegistrySettings,
     events: Events,
     say: Say,
@@ -116,11 +120,13 @@ impl Registry {
         settings: RegistrySettings,
         say: Say,
     ) -> Result<Self, Error> {
+        let records = Records::new(socket.clone());
         let events = Events::begin(socket)?;
         Ok(Self {
             providers,
             entries: Mutex::default(),
             notes,
+            records,
             settings,
             events,
             say,
@@ -173,9 +179,10 @@ impl Registry {
     /// Takes on what an earlier host has left, and what the configuration defines. Returns what is worth
     /// saying about it.
     pub fn recover(&self, definitions: Vec<(ProviderName, Definition)>) -> Vec<String> {
-        let mut said: Vec<_> = self.providers.recover();
-        said.iter_mut().for_each(|bad| *bad = format!("a provider is not known any more: {bad}"));
         let (mut notes, bad) = self.notes.all();
+        let (mut digests, mut said) = self.restore(&mut notes);
+        let lost = self.providers.recover(|name| notes.get(name).map_or(0, |note| note.reset_ms));
+        said.extend(lost.into_iter().map(|bad| format!("a provider is not known any more: {bad}")));
         said.extend(bad.into_iter().map(|bad| format!("an entry of the registry is lost: {bad}")));
         let configured: Vec<_> = definitions.iter().map(|(name, _)| name.clone()).collect();
         let is_api = |name: &ProviderName| {
@@ -214,6 +221,11 @@ impl Registry {
                 None => self.notes.forget(&name),
             }
         }
+        for entry in self.of_set(None) {
+            *entry.kept.lock() = digests.remove(&entry.name);
+            self.keep(&entry);
+        }
+        digests.keys().for_each(|name| self.records.forget(name));
         self.look_for_ends();
         said
     }
@@ -243,6 +255,7 @@ impl Registry {
             // An end that the earlier host has counted is no news.
             seen: if is_counted { self.seen(&name) } else { self.seen(&name).without_crashes() },
             counted: note.counted,
+            reset_ms: note.reset_ms,
         };
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);
@@ -260,6 +273,12 @@ impl Registry {
         }
     }
 
+    /// What is written about it.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
     /// Whether there is an entry of this name.
     #[must_use]
     pub fn has(&self, name: &ProviderName) -> bool {
@@ -268,10 +287,11 @@ impl Registry {
 
     /// Answers a question about the registry.
     pub fn answer(self: &Arc<Self>, call: RegistryCall, cause: Cause<'_>) -> Result<RegistryAnswer, Error> {
+        let what = call.change().filter(|_| call.has_its_own_line());
         let RegistryCall { whom, verb } = call;
         match (whom, verb) {
             (Whom::One(name), Verb::Register(registration)) => {
-                self.register(&name, *registration, cause).map(one)
+                self.register(&name, *registration, &what.unwrap_or_default(), cause).map(one)
             }
             (Whom::One(name), Verb::Unregister) => self.unregister(&self.find(&name)?, cause).map(one),
             (Whom::One(name), Verb::Permit(expiry)) => {
@@ -332,10 +352,7 @@ impl Registry {
         match call.plain() {
             ProviderCall::Stop(_) => self.change(&entry, call, Some(Life::Stopped), cause),
             ProviderCall::Replace(_) => self.replace(&entry, call, cause),
-            ProviderCall::Reset(_) => {
-                entry.gate.reset();
-                self.change(&entry, call, None, cause)
-            }
+            ProviderCall::Reset(_) => self.reset(&entry, call, cause),
             _ => self.guarded(&entry, call, cause),
         }
     }
@@ -369,10 +386,7 @@ impl Registry {
                 self.start(entry, cause)?;
             }
             Verb::Replace => drop(self.replace(entry, ProviderCall::Replace(name()), cause)?),
-            Verb::Reset => {
-                entry.gate.reset();
-                self.change(entry, ProviderCall::Reset(name()), None, cause)?;
-            }
+            Verb::Reset => drop(self.reset(entry, ProviderCall::Reset(name()), cause)?),
             // Nobody is started to be asked how they are.
             Verb::Health if self.can_be_checked(entry) => self.check(entry, cause)?,
             Verb::Health => {}
@@ -404,125 +418,6 @@ impl Registry {
         let failures: Vec<_> = failures.into_inner().into_iter().collect();
         let entries = entries.iter().map(|entry| self.show(entry)).collect();
         RegistryAnswer { entries, failures, ..RegistryAnswer::default() }
-    }
-
-    /// Makes an entry and starts its provider; all or nothing.
-    fn register(
-        &self,
-        name: &ProviderName,
-        mut r: Registration,
-        cause: Cause<'_>,
-    ) -> Result<wire::Entry, Error> {
-        if r.kind == TYPE_MODULE {
-            return self.register_namespace(name, r, cause);
-        }
-        if r.kind != r.definition.kind() || r.namespace.is_some() {
-            return Err(failure::unknown_type(name, &r.kind));
-        }
-        self.add_schema(name, &r.kind, &mut r.definition)?;
-        let (entry, is_new) = self.reserve(name, r.labels);
-        if let Some(watch) = self.watch.get() {
-            watch.exits.begin();
-        }
-        if !is_new {
-            return Err(failure::already_exists(name));
-        }
-        let is_unsaid = self.settings.health.check_interval.is_none();
-        {
-            let mut facts = entry.facts.lock();
-            facts.kind = r.kind;
-            facts.interval = is_unsaid.then_some(CHECK_INTERVAL);
-        }
-        let started = self.providers.answer(ProviderCall::Start(name.clone(), Box::new(r.definition)));
-        let result = started.and_then(|_| self.made(&entry, None, cause));
-        match result {
-            Ok(()) => Ok(self.show(&entry)),
-            Err(e) => {
-                self.events.tell(EventKind::ProviderError, name, cause, &e.message);
-                // The name is free only when nothing is left of what was started.
-                let _ = self.providers.forget(name);
-                self.remove(&entry);
-                Err(failure::registration_failed(name, e))
-            }
-        }
-    }
-
-    /// A provider like this, running: the one that there is, or a new entry.
-    fn provide(
-        &self,
-        name: &ProviderName,
-        mut call: ProviderCall,
-        cause: Cause<'_>,
-    ) -> Result<ProviderAnswer, Error> {
-        if let ProviderCall::Start(_, definition) = &mut call {
-            let kind = definition.kind();
-            self.add_schema(name, kind, definition)?;
-        }
-        let (entry, is_new) = self.reserve(name, Vec::new());
-        if let Some(watch) = self.watch.get() {
-            watch.exits.begin();
-        }
-        if !is_new && entry.is_passive() {
-            return Err(failure::already_exists(name));
-        }
-        if !is_new {
-            if entry.life() == Life::Disposed {
-                self.providers.reopen(name);
-                entry.set_life(Life::Live);
-            }
-            return self.change(&entry, call, Some(Life::Live), cause);
-        }
-        let result = self.providers.answer(call);
-        // One that only could not be started this time is known all the same, and tried again when asked.
-        if self.providers.known(name).is_none() {
-            self.remove(&entry);
-        } else {
-            entry.facts.lock().kind = self.kind_of(name, String::new());
-            self.made(&entry, result.as_ref().err(), cause)?;
-            if let Err(e) = &result
-                && failure::is_of_the_provider(e)
-            {
-                entry.gate.fail(failure::without_name(name, &e.message));
-            }
-        }
-        result
-    }
-
-    /// Finds the entry, or takes the name for a new one.
-    fn reserve(&self, name: &ProviderName, labels: Vec<(String, String)>) -> (Arc<Entry>, bool) {
-        let mut entries = self.entries.lock();
-        if let Some(entry) = entries.get(name) {
-            return (Arc::clone(entry), false);
-        }
-        let facts = Facts {
-            life: Life::Registering,
-            origin: Origin::Api,
-            registered_at: Timestamp::now(),
-            labels,
-            kind: TYPE_PROCESS.to_owned(),
-            version: String::new(),
-            capabilities: Vec::new(),
-            stands_for: None,
-            check: None,
-            health: HealthState::default(),
-            interval: None,
-            seen: Seen::default(),
-            counted: None,
-        };
-        let note = BreakerNote::default();
-        let entry = Arc::new(Entry::new(name.clone(), facts, &note, &self.settings, &self.events));
-        entries.insert(name.clone(), Arc::clone(&entry));
-        (entry, true)
-    }
-
-    /// A reserved name has become an entry, which is on record before it is answered.
-    fn made(&self, entry: &Arc<Entry>, error: Option<&Error>, cause: Cause<'_>) -> Result<(), Error> {
-        entry.set_life(Life::Live);
-        self.notes.write(&entry.name, &entry.note())?;
-        let origin = entry.facts.lock().origin;
-        self.events.tell(EventKind::ProviderRegistered, &entry.name, cause, origin.name());
-        self.look(entry, error, cause);
-        Ok(())
     }
 
     fn find(&self, name: &ProviderName) -> Result<Arc<Entry>, Error> {

@@ -10,7 +10,7 @@ use crate::module::Modules;
 use crate::registry::entry::Entry;
 use crate::registry::health::{OK, Sign};
 use crate::registry::stands_for::StandsFor;
-use crate::registry::{Cause, Registry, failure};
+use crate::registry::{Cause, Registry, failure, records};
 use crate::wire::error::{Code, Error};
 use crate::wire::provider::{Definition, ProviderAnswer, ProviderHealth, ProviderName};
 use crate::wire::registration::{Registration, TYPE_MODULE};
@@ -27,8 +27,24 @@ impl Registry {
         &self,
         name: &ProviderName,
         r: Registration,
+        what: &str,
         cause: Cause<'_>,
     ) -> Result<ShownEntry, Error> {
+        let refused = |e: &Error| self.records.note(cause, what, &records::result(Some(e)));
+        let entry = self.reserve_namespace(name, r).inspect_err(refused)?;
+        let begun = self.begin_record(&entry, None, what, cause);
+        if let Err(e) = self.made(&entry, None, cause) {
+            let e = failure::registration_failed(name, e);
+            self.take_back(&entry, begun, &e);
+            return Err(e);
+        }
+        self.records.end(begun, None);
+        self.schedule(&entry);
+        Ok(self.show(&entry))
+    }
+
+    /// The name, and the namespace for it.
+    fn reserve_namespace(&self, name: &ProviderName, r: Registration) -> Result<Arc<Entry>, Error> {
         let Some(namespace) = r.namespace.filter(|_| r.definition == Definition::default()) else {
             return Err(failure::invalid_config(
                 name,
@@ -57,12 +73,7 @@ impl Registry {
             TYPE_MODULE.clone_into(&mut facts.kind);
             facts.stands_for = Some(StandsFor::Namespace(namespace));
         }
-        if let Err(e) = self.made(&entry, None, cause) {
-            self.remove(&entry);
-            return Err(failure::registration_failed(name, e));
-        }
-        self.schedule(&entry);
-        Ok(self.show(&entry))
+        Ok(entry)
     }
 
     /// How the members of a namespace are: well, if one at least takes calls.

@@ -73,6 +73,9 @@ impl Registry {
         {
             let _saving = entry.saving.lock();
             self.notes.forget(&entry.name);
+            if entry.kept.lock().take().is_some() {
+                self.records.forget(&entry.name);
+            }
         }
         self.entries.lock().remove(&entry.name);
         if let Some(namespace) = entry.namespace() {

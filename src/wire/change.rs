@@ -75,7 +75,10 @@ impl Request {
             | Self::GrpcProbe(_)
             | Self::Host
             | Self::GrpcListener
-            | Self::GatewaySetup { .. } => return None,
+            | Self::GatewaySetup { .. }
+            | Self::Documents(_) => return None,
+            // It has its own line.
+            Self::Keep(_) => return None,
         };
         Some(fit(&text))
     }

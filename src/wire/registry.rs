@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::wire::discovery::Discovery;
 use crate::wire::error::Error;
-use crate::wire::id::quoted;
 use crate::wire::permit::{Chain, ChainValue, Permit, Report, checked_expiry};
 #[cfg(test)]
 use crate::wire::permit::{Outcome, Wanted};
@@ -20,12 +20,8 @@ pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// The shortest time from one look at what providers there are to be to the next.
 const LOOK_MIN: Duration = Duration::from_secs(1);
-/// Where providers are discovered.
-pub const SOURCES: [&str; 3] = ["config", "plugin", "environment"];
 /// The type of an entry that only names a secret.
 pub const TYPE_CREDENTIAL: &str = "credential";
-/// The longest path where providers are looked for, in bytes.
-const PLACE_LEN_MAX: usize = 4095;
 /// The longest reason why a breaker is held, in bytes.
 const REASON_LEN_MAX: usize = 256;
 
@@ -88,19 +84,6 @@ pub enum Verb {
     Report(Report),
     /// Use the first of several that can be used.
     Chain(Chain),
-}
-
-/// Where providers are looked for, and whether anything is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Discovery {
-    /// "config", "plugin" or "environment"; none: everywhere.
-    pub sources: Vec<String>,
-    /// Only say what would be done.
-    pub is_dry_run: bool,
-    /// One more file of the configuration, from now on.
-    pub config_file: Option<String>,
-    /// One more directory of plugins, from now on.
-    pub plugin_directory: Option<String>,
 }
 
 /// What a discovery has found about one provider.
@@ -286,12 +269,7 @@ impl RegistryCall {
                 wire.labels = pairs_to_wire(&r.labels);
             }
             Verb::Hold(reason) => wire.reason.clone_from(reason),
-            Verb::Discover(discovery) => {
-                wire.sources.clone_from(&discovery.sources);
-                wire.dry_run = discovery.is_dry_run;
-                wire.config_file = discovery.config_file.clone().unwrap_or_default();
-                wire.plugin_directory = discovery.plugin_directory.clone().unwrap_or_default();
-            }
+            Verb::Discover(discovery) => discovery.fill(&mut wire),
             Verb::Monitor(interval) | Verb::Refresh(interval) => {
                 wire.interval_ms = interval.map_or(0, millis);
             }
@@ -333,18 +311,7 @@ impl RegistryCall {
             v1::RegistryVerb::Refresh => Verb::Refresh(look_interval(w.interval_ms)?),
             v1::RegistryVerb::StopRefresh => Verb::StopRefresh,
             v1::RegistryVerb::ShutDown => Verb::ShutDown,
-            v1::RegistryVerb::Discover => {
-                if let Some(source) = w.sources.iter().find(|source| !SOURCES.contains(&source.as_str())) {
-                    let e = format!("providers are not looked for in {}", quoted(source));
-                    return Err(Error::usage(e).hint(format!("there are: {}", SOURCES.join(", "))));
-                }
-                Verb::Discover(Discovery {
-                    sources: w.sources,
-                    is_dry_run: w.dry_run,
-                    config_file: place(w.config_file)?,
-                    plugin_directory: place(w.plugin_directory)?,
-                })
-            }
+            v1::RegistryVerb::Discover => Verb::Discover(Discovery::from_wire(&mut w)?),
             v1::RegistryVerb::Validate => Verb::Validate,
             v1::RegistryVerb::Permit => Verb::Permit(checked_expiry(w.expires_ms)?),
             v1::RegistryVerb::Report => Verb::Report(Report::from_wire(w.report.unwrap_or_default())?),
@@ -370,18 +337,6 @@ fn interval(ms: u64) -> Result<Option<Duration>, Error> {
         _ if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) => Ok(Some(interval)),
         _ => Err(Error::usage("health is checked every 100ms to 1d")),
     }
-}
-
-/// A path where providers are looked for; empty: none.
-fn place(path: String) -> Result<Option<String>, Error> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    if !path.starts_with('/') || path.len() > PLACE_LEN_MAX || path.contains('\0') {
-        let e = format!("{} is no absolute path of at most {PLACE_LEN_MAX} bytes", quoted(&path));
-        return Err(Error::usage(e));
-    }
-    Ok(Some(path))
 }
 
 /// The same of looks at what there is to be.

@@ -32,6 +32,8 @@ pub struct RegistryNote {
     pub credential: Option<String>,
     /// The last of its processes that has ended by itself and was counted.
     pub counted: Option<ProcessId>,
+    /// When its failures were forgotten for the last time (monotonic ms); earlier starts do not count.
+    pub reset_ms: u64,
 }
 
 /// What is known of an entry's breaker.
@@ -65,6 +67,7 @@ impl RegistryNote {
             capabilities: self.capabilities.clone(),
             credential: self.credential.clone().unwrap_or_default(),
             counted: self.counted.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+            reset_ms: self.reset_ms,
             failures_at: self.breaker.failures.iter().map(|at| at.0).collect(),
         }
         .encode_to_vec()
@@ -92,6 +95,7 @@ impl RegistryNote {
             capabilities: w.capabilities,
             credential: (!w.credential.is_empty()).then_some(w.credential),
             counted,
+            reset_ms: w.reset_ms,
         })
     }
 }
@@ -121,6 +125,7 @@ mod tests {
             capabilities: vec!["chat".into()],
             credential: Some("$env:A".into()),
             counted: Some(ProcessId::new()),
+            reset_ms: 5,
         };
         for note in [note, RegistryNote::default()] {
             assert_eq!(RegistryNote::decode(&note.encode()), Ok(note));

@@ -9,6 +9,7 @@ use crate::wire::event::Event;
 use crate::wire::frame;
 use crate::wire::health::Health;
 use crate::wire::id::ProcessId;
+use crate::wire::keep::Document;
 use crate::wire::module::ModuleAnswer;
 use crate::wire::process::Process;
 use crate::wire::proto::v1;
@@ -49,6 +50,9 @@ pub enum Reply {
     Module(ModuleAnswer),
     /// About the registry.
     Registry(RegistryAnswer),
+    /// The number of the line of what is kept.
+    Kept(u64),
+    Document(Document),
     /// Nothing more to say.
     Done,
 }
@@ -244,6 +248,8 @@ impl Reply {
             Self::Provider(answer) => Body::Provider(answer.to_wire()),
             Self::Module(answer) => Body::Module(answer.to_wire()),
             Self::Registry(answer) => Body::Registry(answer.to_wire()),
+            Self::Kept(line) => Body::Kept(*line),
+            Self::Document(document) => Body::Document(document.to_wire()),
             Self::Done => Body::Done(v1::Empty {}),
         }
     }
@@ -315,6 +321,8 @@ impl Reply {
             Body::Provider(answer) => Self::Provider(ProviderAnswer::from_wire(answer)?),
             Body::Module(answer) => Self::Module(ModuleAnswer::from_wire(answer)?),
             Body::Registry(answer) => Self::Registry(RegistryAnswer::from_wire(answer)?),
+            Body::Kept(line) => Self::Kept(line),
+            Body::Document(document) => Self::Document(Document::from_wire(document)?),
             Body::Done(v1::Empty {}) => Self::Done,
         })
     }

@@ -11,6 +11,7 @@ use crate::wire::error::Error;
 use crate::wire::event::Event;
 use crate::wire::grpc_probe::GrpcProbe;
 use crate::wire::id::{ProcessId, UpgradeId};
+use crate::wire::keep::Keep;
 use crate::wire::module::ModuleCall;
 use crate::wire::proto::v1::request::Body;
 use crate::wire::proto::{same_variants, v1};
@@ -87,6 +88,10 @@ pub enum Request {
     Module(ModuleCall),
     /// How a server of gRPC is: of the host, asked by the engine.
     GrpcProbe(GrpcProbe),
+    /// A change of the host's, and what is kept of it.
+    Keep(Box<Keep>),
+    /// All documents of this kind.
+    Documents(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -365,6 +370,8 @@ impl Request {
             Self::Reload => Body::Reload(true),
             Self::Module(call) => Body::Module(call.to_wire()),
             Self::GrpcProbe(probe) => Body::GrpcProbe(probe.to_wire()),
+            Self::Keep(keep) => Body::Keep(keep.to_wire()),
+            Self::Documents(kind) => Body::Documents(kind.clone()),
         }
     }
 
@@ -434,6 +441,8 @@ impl Request {
             Body::Reload(_) => Self::Reload,
             Body::Module(call) => Self::Module(ModuleCall::from_wire(call)?),
             Body::GrpcProbe(probe) => Self::GrpcProbe(GrpcProbe::from_wire(probe)?),
+            Body::Keep(keep) => Self::Keep(Box::new(Keep::from_wire(keep)?)),
+            Body::Documents(kind) => Self::Documents(kind),
         })
     }
 }

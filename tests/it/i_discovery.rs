@@ -93,6 +93,7 @@ fn a_folder_comes_changes_and_goes_and_so_does_its_provider() {
         [
             "provider-registered",
             "provider-started",
+            "provider-stopped",
             "provider-started",
             "provider-stopped",
             "provider-unregistered"

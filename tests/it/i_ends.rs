@@ -94,4 +94,11 @@ fn starts_and_ends_of_before_count_for_the_limit_of_starts() {
     assert_eq!(registry.entry("app")["pid"], serde_json::json!(null));
     registry.ok(&["reset", "app"]);
     registry.fetch("app").expect(0);
+    // What was forgotten stays so: for the next host this end is the first one.
+    let pid = registry.pid("app");
+    kill_host(&registry);
+    procfs::signal("KILL", pid);
+    wait::until("it has ended", SOON, || !procfs::alive(pid));
+    until_failures(&registry, 1);
+    registry.fetch("app").expect(0);
 }

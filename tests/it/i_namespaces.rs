@@ -58,3 +58,31 @@ fn a_namespace_is_an_entry_with_health_breaker_and_permits() {
     registry(&["unregister", "orders"]).expect(0);
     plane.cli(&["call", "demo.who"]).expect(0);
 }
+
+#[test]
+fn each_input_of_a_batch_is_a_call_for_the_breaker_of_its_namespace() {
+    let plane = Plane::with(
+        "heartbeat_timeout = '30s'\n[registry.circuit_breaker]\nfailure_threshold = 2\nrecovery_timeout = '1s'\n",
+    );
+    let registry = |args: &[&str]| plane.service.cli(&[&["registry"], args, &["--json"]].concat());
+    let breaker = || registry(&["show", "orders"]).json()[0]["breaker"]["state"].clone();
+    let batch = || {
+        let inputs = ["[{},{},{},{}]", "--parallel", "1", "--timeout", "500ms", "--json"];
+        plane.cli(&[&["call", "demo.who", "--batch"], &inputs[..]].concat())
+    };
+    registry(&["register", "orders", "--namespace", "demo"]).expect(0);
+    let provider = plane.outside(&["demo"], &[]);
+    assert_eq!(batch().expect(0).json().len(), 4);
+    // It is there and does not answer.
+    provider.signal("STOP");
+    let all = batch().json();
+    let reasons: Vec<_> = all.iter().map(|one| &one["error"]["reason"]).collect();
+    assert!(all.len() == 4 && reasons[..2].iter().all(|r| **r != "circuit_open"), "{all:?}");
+    assert_eq!(reasons[2..], ["circuit_open", "circuit_open"], "{all:?}");
+    assert_eq!(breaker(), "open");
+    // One that begins while it is open is refused as a whole, and a later one probes.
+    batch().expect(6);
+    provider.signal("CONT");
+    wait::until("the first of a batch is the probe", SOON, || batch().code == 0);
+    assert_eq!(breaker(), "closed");
+}

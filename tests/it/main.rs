@@ -109,6 +109,7 @@ mod i_health;
 mod i_hostile;
 #[cfg(feature = "gateway")]
 mod i_intruders;
+mod i_kept;
 #[cfg(feature = "gateway")]
 mod i_linear;
 #[cfg(feature = "gateway")]

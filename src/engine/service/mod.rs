@@ -71,6 +71,10 @@ impl Engine {
             let e = Error::new(Code::Refused, "only the host of providers adds events");
             return Err(e.into());
         }
+        if matches!(envelope.request, Request::Keep(_) | Request::Documents(_)) && !self.is_host(caller) {
+            let e = Error::new(Code::Refused, "only the host of providers has documents");
+            return Err(e.into());
+        }
         if let Some(what) = envelope.request.on_record() {
             return self.audited(who, what, envelope.request, envelope.key, replies);
         }
@@ -154,6 +158,8 @@ impl Engine {
                 Ok(Reply::Done)
             }
             Request::Announce(events) => self.announced(events),
+            Request::Keep(keep) => self.keep(*keep, replies),
+            Request::Documents(kind) => self.documents(kind, replies),
             Request::Provider(_) | Request::Registry(_) | Request::Module(_) | Request::GrpcProbe(_) => {
                 let e = Error::new(Code::Refused, "the engine knows nothing of providers, modules and gRPC");
                 Err(e.hint("their host does, at its own socket, which 'provost provider' finds").into())

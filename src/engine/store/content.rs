@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::wire::audit::AuditLine;
 use crate::wire::event::Event;
 use crate::wire::id::ProcessId;
+use crate::wire::keep::Document;
 use crate::wire::leader::Leader;
 use crate::wire::process::Exit;
 use crate::wire::record::Record;
@@ -56,6 +57,8 @@ pub struct Change<'a> {
     pub audit: &'a [AuditLine],
     /// How far each sink has got.
     pub cursors: &'a [(String, u64)],
+    /// Documents as they are from now on.
+    pub documents: &'a [Document],
     /// Which events and lines of the audit are too old.
     pub prune: Prune,
 }

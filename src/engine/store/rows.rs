@@ -9,6 +9,7 @@ use crate::sys::signal;
 use crate::wire::audit::AuditLine;
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::{ProcessId, quoted};
+use crate::wire::keep::Document;
 use crate::wire::leader::Leader;
 use crate::wire::process::{End, Exit};
 use crate::wire::record::Record;
@@ -111,6 +112,31 @@ pub(super) fn put_env(conn: &Connection, env: &[(String, String)]) -> rusqlite::
         insert.execute(params![key, value, sum(&[key.as_bytes(), value.as_bytes()])])?;
     }
     Ok(())
+}
+
+/// Writes a document, or takes it away.
+pub(super) fn put_document(conn: &Connection, document: &Document) -> rusqlite::Result<()> {
+    let Document { kind, key, content } = document;
+    let Some(content) = content else {
+        return conn
+            .execute("DELETE FROM documents WHERE kind = ?1 AND key = ?2", params![kind, key])
+            .map(drop);
+    };
+    let put = "INSERT INTO documents (kind, key, revision, content, sum) VALUES (?1, ?2, 1, ?3, ?4)
+        ON CONFLICT (kind, key) DO UPDATE SET revision = revision + 1, content = ?3, sum = ?4";
+    conn.execute(put, params![kind, key, content, sum_of_document(kind, key, content)]).map(drop)
+}
+
+fn sum_of_document(kind: &str, key: &str, content: &[u8]) -> i64 {
+    sum(&[kind.as_bytes(), key.as_bytes(), content])
+}
+
+/// A document; none: it cannot be read, or its sum is wrong.
+pub(super) fn document(row: &Row<'_>) -> Option<Document> {
+    let (kind, key, content): (String, String, Vec<u8>) =
+        (row.get(0).ok()?, row.get(1).ok()?, row.get(2).ok()?);
+    let is_right = row.get::<_, i64>(3).ok()? == sum_of_document(&kind, &key, &content);
+    is_right.then_some(Document { kind, key, content: Some(content) })
 }
 
 /// A variable, or why there is none.

@@ -41,6 +41,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
 ",
 "
     CREATE TABLE audit (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, result TEXT);
+",
+"
+    CREATE TABLE documents (
+        kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, content BLOB NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (kind, key)
+    );
 "];
 
 /// The tables that are looked through at each opening: small, and what decides what runs is in them.

@@ -16,6 +16,7 @@ use crate::engine::store::rows::{self, Fact, Number, PutStatements, RUNS_MAX};
 use crate::engine::store::schema::{self, MIGRATIONS};
 use crate::wire::audit::AuditLine;
 use crate::wire::id::ProcessId;
+use crate::wire::keep::Document;
 use crate::wire::time::Timestamp;
 
 /// The oldest SQLite that will do: in earlier ones, a checkpoint and a write could meet and damage the
@@ -252,6 +253,21 @@ impl Sqlite {
         Ok(lines)
     }
 
+    /// The documents of this kind, in the order of their keys. One that cannot be believed is left out.
+    pub fn documents(&mut self, kind: &str) -> Result<Vec<Document>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<Document>> {
+            let all = self
+                .conn
+                .prepare("SELECT kind, key, content, sum FROM documents WHERE kind = ?1 ORDER BY key")?
+                .query_map([kind], |row| Ok(rows::document(row)))?
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok(all.into_iter().flatten().collect())
+        };
+        let documents = read().map_err(self.failed("read documents from the store"))?;
+        self.forget_pages();
+        Ok(documents)
+    }
+
     /// Runs of a process, newest first, at most `max` and [`RUNS_MAX`].
     pub fn runs(&mut self, of: ProcessId, max: usize) -> Result<Vec<Run>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Run>> {
@@ -344,6 +360,9 @@ fn apply(tx: &Transaction<'_>, change: &Change<'_>, has_room_for_events: bool) -
     for (sink, seq) in change.cursors {
         let put = "INSERT OR REPLACE INTO sinks (name, seq) VALUES (?1, ?2)";
         tx.execute(put, params![sink, Number(*seq)])?;
+    }
+    for document in change.documents {
+        rows::put_document(tx, document)?;
     }
     if change.audit.iter().any(|line| line.seq.is_multiple_of(PRUNE_AUDIT_EACH)) {
         prune_audit(tx, change.prune)?;

@@ -20,6 +20,7 @@ use crate::wire::audit::AuditLine;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::{Event, EventKind};
 use crate::wire::id::ProcessId;
+use crate::wire::keep::Document;
 use crate::wire::leader::Leader;
 use crate::wire::process::{End, Exit, StartFailure, State};
 use crate::wire::record::Record;
@@ -394,6 +395,31 @@ fn every_version_comes_to_the_newest() {
         assert_eq!(sinks, 1 + i64::from(from > 0), "from {from}");
         schema::check(&conn, &dir.database()).unwrap();
     }
+}
+
+#[test]
+fn documents_are_kept_by_kind_and_key_and_what_is_damaged_is_left_out() {
+    let (_dir, mut store) = new_store();
+    let document = |kind: &str, key: &str, content: Option<&[u8]>| Document {
+        kind: kind.into(),
+        key: key.into(),
+        content: content.map(<[u8]>::to_vec),
+    };
+    let (one, two) = (document("entry", "a", Some(b"one")), document("entry", "b", Some(b"")));
+    let other = document("other", "a", Some(b"else"));
+    let all = [two.clone(), one, other.clone()];
+    store.write(&Change { documents: &all, ..Change::default() }).unwrap();
+    let one = document("entry", "a", Some(b"changed"));
+    store.write(&Change { documents: std::slice::from_ref(&one), ..Change::default() }).unwrap();
+    assert_eq!(store.documents("entry").unwrap(), [one, two.clone()]);
+    let revision = "SELECT revision FROM documents WHERE kind = 'entry' AND key = 'a'";
+    assert_eq!(store.conn.query_row(revision, (), |row| row.get::<_, u32>(0)).unwrap(), 2);
+    store.conn.execute("UPDATE documents SET content = 'x' WHERE kind = 'entry' AND key = 'a'", ()).unwrap();
+    assert_eq!(store.documents("entry").unwrap(), [two]);
+    let gone = [document("entry", "b", None), document("entry", "never", None)];
+    store.write(&Change { documents: &gone, ..Change::default() }).unwrap();
+    assert_eq!(store.documents("entry").unwrap(), []);
+    assert_eq!(store.documents("other").unwrap(), [other]);
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn inside(site: &Site, dir: &Path) -> Outcome<Providers> {
     let socket = Path::new(site.service.socket());
     let notes = Notes::open(&copied(&host_socket(socket).with_extension("notes"), &dir.join("notes"))?)?;
     let providers = Providers::new(socket.to_owned(), Vec::new(), notes);
-    match providers.recover().pop() {
+    match providers.recover(|_| 0).pop() {
         Some(bad) => Err(bad.into()),
         None => Ok(providers),
     }
