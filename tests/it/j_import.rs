@@ -264,6 +264,7 @@ fn a_file_is_read_as_supervisord_itself_reads_it() {
     assert_eq!(differences, "", "{toml}");
     assert!(toml.contains("# included none/*.conf: there is no such file"), "{toml}");
     assert!(toml.contains("[defaults.limits]\nnofile = \"2048\""), "{toml}");
+    assert_eq!(toml.matches("leaves running what it has started").count(), 8, "of all but one\n{toml}");
     assert!(toml.contains("after = [\"@own\"]"), "all of a program are called by its name\n{toml}");
 }
 

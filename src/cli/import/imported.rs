@@ -78,13 +78,21 @@ impl Imported {
     pub fn to_toml(&self, path: &Path) -> String {
         let mut out = format!("# Made by 'provost import' of {}.\n", text::path(path));
         self.notes.iter().for_each(|note| out.push_str(&comment(note)));
+        // What is so of all stands there once.
+        let is_common = |note: &&String| {
+            self.processes.len() > 1 && self.processes.iter().all(|p| p.notes.contains(note))
+        };
+        let common: Vec<&String> =
+            self.processes.iter().take(1).flat_map(|p| &p.notes).filter(is_common).collect();
+        common.iter().for_each(|note| out.push_str(&comment(&format!("each: {note}"))));
         if !self.defaults.is_empty() {
             out.push('\n');
             out.push_str(&toml::section(&["defaults"], &self.defaults));
         }
         for process in &self.processes {
             out.push('\n');
-            process.notes.iter().for_each(|note| out.push_str(&comment(note)));
+            let own = process.notes.iter().filter(|note| !common.contains(note));
+            own.for_each(|note| out.push_str(&comment(note)));
             out.push_str(&toml::section(&["process", &process.name], &process.fields));
         }
         out
@@ -169,6 +177,18 @@ mod tests {
         assert_eq!(w(r#"a  "b c" d'e f'\ g "x\"y\n" '' "#), ["a", "b c", "de f g", "x\"y\\n", ""]);
         assert!(w("  ").is_empty());
         assert!(words("a 'b").is_err() && words("a \"b").is_err() && words("a \\").is_err());
+    }
+
+    #[test]
+    fn what_is_so_of_all_is_said_once() {
+        let mut all = ["a", "b"].map(|name| Imports { name: name.to_owned(), ..Imports::default() });
+        all.iter_mut().for_each(|process| process.note("it is old"));
+        all[1].note("it is blue");
+        let imported = Imported { processes: all.into(), ..Imported::default() };
+        let toml = imported.to_toml(Path::new("f"));
+        assert_eq!(toml.matches("# each: it is old\n").count(), 1, "{toml}");
+        assert_eq!(toml.matches("it is old").count(), 1, "{toml}");
+        assert!(toml.contains("# it is blue\n[process.b]"), "{toml}");
     }
 
     #[test]

@@ -113,6 +113,14 @@ pub fn import(path: &Path) -> Result<Imported, Error> {
             ranked.push(((rank, own), program.processes()?));
         }
     }
+    // Under an init that is '/', too.
+    if !imported.defaults.contains_key("cwd")
+        && !ranked.iter().flat_map(|(_, all)| all).all(|p| p.fields.contains_key("cwd"))
+    {
+        imported
+            .notes
+            .push("without 'directory' a program ran where supervisord was started; here in '/'".to_owned());
+    }
     ranked.sort_by_key(|(rank, _)| *rank);
     let ranks = ranked.iter().flat_map(|(rank, processes)| processes.iter().map(|_| *rank));
     let ranks: Vec<_> = ranks.collect();
