@@ -9,6 +9,7 @@
 //! | `exits` | how far it has read the service's events | processes that end |
 //! | `refresh` | when providers are discovered again | changes in the directory of plugins; the time |
 //! | `health`, `check` | who is to be checked when; some checks of a round | the time; those providers |
+//! | `grpc-linger` | the C core's threads between two probes by gRPC | the time |
 //! | `handshake`, `provider` | one start; one provider in a recovery or a shutdown | that provider |
 //!
 //! A question is answered on the thread of its connection. The host may end at any moment: the engine starts

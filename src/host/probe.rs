@@ -4,17 +4,19 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grpcio::{CallOption, RpcStatus, RpcStatusCode};
+use parking_lot::Mutex;
 
 use crate::rpc::block;
 use crate::rpc::client_threads::Threads;
 use crate::rpc::local_channel::LocalChannel;
 use crate::rpc::services::health::health_check_response::ServingStatus;
 use crate::rpc::services::health::{HealthCheckRequest, HealthClient};
-use crate::sys::clock;
 use crate::sys::datagram::connect_to_socket_at_once;
+use crate::sys::{clock, poll, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::grpc_probe::{GrpcAddress, GrpcEnd, GrpcProbe};
 use crate::wire::time::millis;
@@ -24,6 +26,9 @@ const ANSWER_LEN_MAX: i32 = 4 << 10;
 /// The most of what a server says that is handed on, in characters.
 const SAID_MAX: usize = 200;
 
+/// How long the threads for a probe stay after it, ms.
+const LINGER_MS: u64 = 2_000;
+
 /// Asks the server. An error with the code `Failed` is about it, any other about ourselves.
 pub fn check(probe: &GrpcProbe) -> Result<(), Error> {
     let end = GrpcEnd::parse(&probe.end)?;
@@ -32,6 +37,7 @@ pub fn check(probe: &GrpcProbe) -> Result<(), Error> {
     let socket = connect(&end.address, probe.timeout).map_err(|e| failed(format!("cannot connect: {e}")))?;
     // Dropped after the channel.
     let threads = Threads::get();
+    linger(&threads);
     let ours = |e: &dyn std::fmt::Display| Error::new(Code::Unreachable, format!("no channel: {e}"));
     let channel = LocalChannel::over(socket, "localhost", threads.environment(), ANSWER_LEN_MAX)
         .map_err(|e| ours(&e))?;
@@ -48,6 +54,35 @@ pub fn check(probe: &GrpcProbe) -> Result<(), Error> {
         },
         Some(Err(e)) => Err(failed(e.to_string())),
         None => Err(late()),
+    }
+}
+
+/// Keeps the C core's threads until no probe has come for a while: to make and end them costs more than the
+/// probe itself. At a slower pace they go in between, since they wake once a second.
+fn linger(threads: &Arc<Threads>) {
+    static KEPT: Mutex<Option<(Arc<Threads>, u64)>> = Mutex::new(None);
+    let end_at = clock::now_ms() + LINGER_MS;
+    let mut kept = KEPT.lock();
+    if let Some((_, until)) = &mut *kept {
+        *until = end_at;
+        return;
+    }
+    *kept = Some((Arc::clone(threads), end_at));
+    drop(kept);
+    let end = || loop {
+        let mut kept = KEPT.lock();
+        let Some(until) = kept.as_ref().map(|(_, until)| *until) else { return };
+        if until <= clock::now_ms() {
+            let last = kept.take();
+            drop(kept);
+            drop(last);
+            return;
+        }
+        drop(kept);
+        let _ = poll::wait(&mut [], Some(until));
+    };
+    if thread::spawn("grpc-linger", end).is_err() {
+        *KEPT.lock() = None;
     }
 }
 
