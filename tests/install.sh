@@ -9,7 +9,7 @@ set -eu
 case "${1-}" in
     build) programs='cmake:cmake g++:g++ make:make' ;;
     tests) programs='nginx:nginx redis-server:redis-server strace:strace jq:jq python3:python3 sqlite3:sqlite3
-        openssl:openssl node:nodejs npm:npm supervisord:supervisor zsh:zsh fish:fish' ;;
+        openssl:openssl node:nodejs npm:npm supervisord:supervisor systemd-notify:systemd zsh:zsh fish:fish' ;;
     bench) programs='s6-svscan:s6 runsvdir:runit supervisord:supervisor' ;;
     *) echo "usage: $0 build|tests|bench" >&2; exit 2 ;;
 esac

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{LATER, Options, SOON, Service, free_port, procfs, wait};
@@ -78,6 +79,27 @@ fn a_descendant_speaks_for_its_process_and_a_stranger_does_not() {
     fs::write(&gate, "").unwrap();
     service.ok(&["wait", "--for", "ready", "--timeout", "20s", "web"]);
     assert!(service.status_json("web")["status"].is_null(), "what a stranger says is not taken");
+}
+
+/// A program of others that says so: systemd's own, as shells use it. That of redis is in `j_example.rs`.
+#[test]
+fn what_systemd_notify_says_is_understood() {
+    if !Path::new("/usr/bin/systemd-notify").exists() {
+        panic!("systemd-notify is not installed: tests/install.sh tests");
+    }
+    let service = Service::new();
+    let script = "sleep 71120 & systemd-notify --ready --pid=$! --status='open for business'; wait";
+    let options = ["--name", "web", "--ready-notify", "--ready-timeout", "30s", "--wait"];
+    start(&service, &options, &["sh", "-c", script].map(str::to_owned));
+    let shown = service.status_json("web");
+    assert_eq!((&shown["status"], &shown["ready"]), (&"open for business".into(), &true.into()));
+    wait::until("its main process is known", SOON, || procfs::command(service.pid("web")) == "sleep 71120");
+    // More time than it has by its definition, for as long as it asks for.
+    let script =
+        "systemd-notify EXTEND_TIMEOUT_USEC=30000000; sleep 2.5; systemd-notify --ready; exec sleep 71121";
+    let options = ["--name", "slow", "--ready-notify", "--ready-timeout", "2s", "--wait"];
+    start(&service, &options, &["sh", "-c", script].map(str::to_owned));
+    assert_eq!(service.status_json("slow")["run"], 1);
 }
 
 /// The keeper holds the socket: what is said while there is no engine waits in it.
