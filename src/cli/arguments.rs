@@ -194,6 +194,7 @@ impl Arguments {
     }
 
     /// The value of the option just read, if one is glued to it or the next word is no option.
+    #[cfg(feature = "gateway")]
     pub fn value_if_given(&mut self) -> Option<String> {
         if let Some(value) = self.glued_value() {
             return Some(value);

@@ -61,7 +61,7 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
     let (settings, modules, registry) = (config.providers, config.modules, config.registry);
     let from_start = settings.from_start();
     let directories = settings.directories(args.state.clone());
-    let state = args.state;
+    let (state, labels) = (args.state, settings.labels);
     let say = Arc::new(|line: &str| stdout::log(line));
     let (socket, definitions, groups) = (session.socket()?, settings.definitions, config.local.group_roles);
     let sources = sources(&registry.discovery, args.config, state);
@@ -69,6 +69,7 @@ fn run(args: HostArgs, session: &mut Session) -> Result<u8, Error> {
         socket,
         directories,
         definitions,
+        labels,
         from_start,
         modules,
         registry,

@@ -90,15 +90,15 @@ pub(super) fn name_of(table: &mut Section<'_>) -> Result<ProviderName, Error> {
 /// The providers of the configuration, as they are discovered.
 #[must_use]
 pub fn of_config(settings: ProviderSettings) -> Found {
-    let ProviderSettings { definitions, lazy, .. } = settings;
+    let ProviderSettings { definitions, lazy, labels, .. } = settings;
     let candidate = |(name, definition): (ProviderName, Definition)| Candidate {
         is_lazy: lazy.contains(&name),
-        name,
         origin: Origin::Config,
         kind: definition.kind().to_owned(),
         version: String::new(),
         capabilities: Vec::new(),
-        labels: Vec::new(),
+        labels: labels.get(&name).cloned().unwrap_or_default(),
+        name,
         place: definition.source_file_path.clone(),
         behind: Behind::Process(Box::new(definition)),
     };

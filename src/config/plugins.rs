@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::config::discovery::name_of;
 use crate::config::file::top;
 use crate::config::policy;
-use crate::config::providers::{config_of, confine, environment_of, set_proof, set_timeouts};
+use crate::config::providers::{config_of, confine, environment_of, labels_of, set_proof, set_timeouts};
 use crate::config::section::{At, Section, Source};
 use crate::registry::discovery::{Behind, Candidate, Found, Origin};
 use crate::registry::settings::PluginPolicy;
@@ -20,7 +20,6 @@ use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::provider::{Definition, SCHEMA_LEN_MAX, TYPE_REMOTE};
-use crate::wire::registration::checked_labels;
 use crate::wire::registry::TYPE_CREDENTIAL;
 use crate::wire::values::sha256;
 
@@ -99,9 +98,7 @@ fn plugin(folder: &Path, policy: &PluginPolicy) -> Result<Candidate, Error> {
     let digits = table.text("sha256")?;
     let sha256 =
         digits.map(|text| sha256(&text.value).map_err(|e| table.bad(&text, &e.message))).transpose()?;
-    let labels = table.section("labels")?.map(Section::texts).transpose()?.unwrap_or_default();
-    let labels = labels.into_iter().map(|(key, text)| (key.value, text.value.into_owned())).collect();
-    let labels = checked_labels(labels).map_err(|e| table.error(&e.message))?;
+    let labels = labels_of(&mut table)?;
     let mut definition = Definition {
         binary: folder.join(&*executable.value).to_string_lossy().into_owned(),
         config: config_of(&mut table)?,

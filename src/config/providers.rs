@@ -1,7 +1,7 @@
 //! `[providers]`: where their binaries are, and those that are known from the start, each in a table of its
 //! own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::wire::provider::{
     CONFIG_LEN_MAX, Definition, ProviderEnvironment, ProviderName, SET_DEFAULT, TYPE_PROCESS, TYPE_REMOTE,
 };
 use crate::wire::provider_rules::{RETRIES_MAX, RETRY_DELAY_MAX, ShownStderr, Tls};
+use crate::wire::registration::checked_labels;
 use crate::wire::remote_end::{EndFiles, RemoteEnd};
 use crate::wire::spec::Spec;
 use crate::wire::values::sha256;
@@ -52,6 +53,7 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
     let allow_external = section.flag("allow_external")?.unwrap_or(false);
     let source = section.source();
     let (mut definitions, mut known, mut lazy) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut labels = BTreeMap::new();
     for (alias, mut table) in section.tables()? {
         let set = table.text("set")?;
         let set = set.as_ref().map_or(SET_DEFAULT, |set| &*set.value);
@@ -61,6 +63,7 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
         if table.flag("lazy")?.unwrap_or(false) {
             lazy.insert(name.clone());
         }
+        labels.insert(name.clone(), labels_of(&mut table)?);
         let types = [(TYPE_PROCESS, false), (TYPE_REMOTE, true)];
         let mut definition = match table.choice("type", &types)? {
             Some(true) => remote(&mut table)?,
@@ -76,7 +79,14 @@ pub fn read(mut section: Section<'_>) -> Result<ProviderSettings, Error> {
             definitions.push((name, definition));
         }
     }
-    Ok(ProviderSettings { directories, allow_external, definitions, lazy })
+    Ok(ProviderSettings { directories, allow_external, definitions, lazy, labels })
+}
+
+/// What is noted about it: the table `labels`.
+pub(super) fn labels_of(table: &mut Section<'_>) -> Result<Vec<(String, String)>, Error> {
+    let labels = table.section("labels")?.map(Section::texts).transpose()?.unwrap_or_default();
+    let labels = labels.into_iter().map(|(key, text)| (key.value, text.value.into_owned())).collect();
+    checked_labels(labels).map_err(|e| table.error(&e.message))
 }
 
 /// How a provider is run, by the keys of its table.

@@ -15,7 +15,9 @@ use crate::wire::registry::INTERVAL_MIN;
 
 pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     let or = RegistrySettings::default();
-    let breaker = section.section("circuit_breaker")?.map(breaker).transpose()?.unwrap_or(or.breaker);
+    let mut circuit_breaker = section.section("circuit_breaker")?;
+    let open_last = circuit_breaker.as_mut().map(|table| table.flag("open_last")).transpose()?.flatten();
+    let breaker = circuit_breaker.map(breaker).transpose()?.unwrap_or(or.breaker);
     let mut discovery = section.section("discovery")?.map(discovery::read).transpose()?.unwrap_or_default();
     discovery.policy = section.section("plugins")?.map(policy::read).transpose()?.unwrap_or_default();
     let schemas = section.section("schemas")?.map(schemas).transpose()?.unwrap_or_default();
@@ -37,6 +39,7 @@ pub fn read(mut section: Section<'_>) -> Result<RegistrySettings, Error> {
     }
     Ok(RegistrySettings {
         breaker,
+        opens_last: open_last.unwrap_or(false),
         health,
         discovery,
         schemas,
@@ -137,6 +140,7 @@ mod tests {
         assert_eq!(interval("[registry.health]\nretries = 0\n"), Ok(Some(seconds(30))));
         let text = "[registry.circuit_breaker]\nfailure_threshold = 3\nrecovery_timeout = \"2s\"\n\
                     failure_percent = 50\nslow_after = \"1s\"\nslow_percent = 80\ncalls_needed = 10\n\
+                    open_last = true\n\
                     [registry.health]\ncheck_interval = \"0s\"\nretries = 0\n\
                     [registry.lifecycle]\ninit_timeout = \"5s\"\ndispose_timeout = \"1m\"\n";
         let breaker = BreakerSettings {
@@ -152,7 +156,8 @@ mod tests {
             HealthSettings { check_interval: Some(Duration::ZERO), retries: 0, ..HealthSettings::default() };
         let or = RegistrySettings::default();
         let (init_timeout, dispose_timeout) = (seconds(5), seconds(60));
-        let settings = RegistrySettings { breaker, health, init_timeout, dispose_timeout, ..or };
+        let settings =
+            RegistrySettings { breaker, opens_last: true, health, init_timeout, dispose_timeout, ..or };
         assert_eq!(read(text), Ok(settings));
     }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::guard::group::Member;
 use crate::guard::share::{Limit, Share};
 
 /// How many times the recovery timeout the pause grows to, where a provider keeps failing.
@@ -180,6 +181,10 @@ pub struct Breaker {
     /// For the jitter.
     seed: u64,
     changes: Vec<Change>,
+    /// Of those that stand in for it.
+    member: Option<Member>,
+    /// No calls come to it, whatever its phase.
+    is_away: bool,
 }
 
 impl Breaker {
@@ -187,7 +192,37 @@ impl Breaker {
     #[must_use]
     pub fn new(settings: BreakerSettings, seed: u64) -> Self {
         let phase = Phase::closed(VecDeque::new());
-        Self { settings, phase, period: 0, openings: 0, seed, changes: Vec::new() }
+        Self {
+            settings,
+            phase,
+            period: 0,
+            openings: 0,
+            seed,
+            changes: Vec::new(),
+            member: None,
+            is_away: false,
+        }
+    }
+
+    /// Others stand in for it from now on: it does not open for its failures where it is the last that is
+    /// closed.
+    pub fn join(&mut self, member: Option<Member>) {
+        self.member = member;
+        self.count_in();
+    }
+
+    /// Whether calls come to it at all; where none do, the others have to do without it.
+    pub fn set_away(&mut self, is_away: bool) {
+        self.is_away = is_away;
+        self.count_in();
+    }
+
+    /// Has the others know whether it takes calls.
+    fn count_in(&mut self) {
+        let takes_calls = matches!(self.phase, Phase::Closed { .. }) && !self.is_away;
+        if let Some(member) = &mut self.member {
+            if takes_calls { member.enter() } else { member.leave() }
+        }
     }
 
     /// Whether a call may be made. A rejection costs nothing.
@@ -298,6 +333,7 @@ impl Breaker {
         self.openings = openings;
         self.period += 1;
         self.phase = Phase::Open { until_ms, why: shortened(why) };
+        self.count_in();
     }
 
     /// Counts what has failed before an earlier program has left it, the oldest first.
@@ -363,7 +399,10 @@ impl Breaker {
         while failures.front().is_some_and(|&at| now_ms.saturating_sub(at) >= window) {
             failures.pop_front();
         }
-        // No more are kept than open it.
+        // No more are kept than open it, also where it is the last one that takes calls.
+        while failures.len() > threshold as usize {
+            failures.pop_front();
+        }
         let count = u32::try_from(failures.len()).unwrap_or(u32::MAX);
         if count >= threshold {
             self.open(count, why, now_ms);
@@ -392,6 +431,9 @@ impl Breaker {
     }
 
     fn open(&mut self, failures: u32, why: &str, now_ms: u64) {
+        if self.member.as_mut().is_some_and(|member| !member.leave_to_others()) {
+            return;
+        }
         let base = millis(self.settings.recovery_timeout);
         let growth = 1u64.checked_shl(self.openings).unwrap_or(u64::MAX).clamp(1, PAUSE_GROWTH_MAX);
         let pause = base.saturating_mul(growth);
@@ -412,6 +454,7 @@ impl Breaker {
         self.phase = phase;
         self.period += 1;
         self.changes.push(change);
+        self.count_in();
     }
 
     /// SplitMix64: enough to spread probes.

@@ -266,3 +266,39 @@ fn half_open_is_left_within_the_probe_deadline_from_every_interleaving() {
     }
     assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
 }
+
+#[test]
+fn i11_the_last_of_a_group_is_never_opened_for_its_failures() {
+    let group = std::sync::Arc::new(crate::guard::group::Group::default());
+    let one = || {
+        let mut breaker = breaker();
+        breaker.join(Some(Member::of(std::sync::Arc::clone(&group))));
+        breaker
+    };
+    let (mut first, mut second) = (one(), one());
+    (0..5).for_each(|now| fail(&mut first, now));
+    (0..100).for_each(|now| fail(&mut second, now));
+    assert_eq!((first.state(), second.state()), (BreakerState::Open, BreakerState::Closed));
+    assert_eq!(second.failures(100), 5);
+    // A person may take it out, and while it is out nobody else is.
+    second.hold("repairs");
+    assert_eq!(second.state(), BreakerState::Isolated);
+    second.release();
+    first.reset();
+    (0..5).for_each(|now| fail(&mut second, now));
+    assert_eq!((first.state(), second.state()), (BreakerState::Closed, BreakerState::Open));
+    (0..100).for_each(|now| fail(&mut first, now));
+    assert_eq!(first.state(), BreakerState::Closed);
+    // One that gets no calls stands in for nobody.
+    second.reset();
+    second.set_away(true);
+    (100..200).for_each(|now| fail(&mut first, now));
+    assert_eq!(first.state(), BreakerState::Closed);
+    second.set_away(false);
+    fail(&mut first, 200);
+    assert_eq!(first.state(), BreakerState::Open);
+    drop(second);
+    let mut third = one();
+    (0..100).for_each(|now| fail(&mut third, now));
+    assert_eq!(third.state(), BreakerState::Closed);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::guard::breaker::{Breaker, BreakerState, Change, Outcome, Pass, Rejection};
+use crate::guard::group::Member;
 use crate::sys::clock;
 
 /// Is told of each change, in their order: under the breaker's lock, so it only hands on.
@@ -50,6 +51,16 @@ impl Gate {
     /// See [`Breaker::fail`].
     pub fn fail(&self, why: &str) {
         self.with(|breaker, now| breaker.fail(why, now));
+    }
+
+    /// See [`Breaker::join`].
+    pub fn join(&self, member: Option<Member>) {
+        self.with(|breaker, _| breaker.join(member));
+    }
+
+    /// See [`Breaker::set_away`].
+    pub fn set_away(&self, is_away: bool) {
+        self.with(|breaker, _| breaker.set_away(is_away));
     }
 
     pub fn hold(&self, why: &str) {

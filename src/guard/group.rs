@@ -39,8 +39,7 @@ impl Member {
     /// The same, unless nobody else does. Of two that leave at once one stays.
     pub fn leave_to_others(&mut self) -> bool {
         let is_last = |count: usize| (count > 1).then(|| count - 1);
-        if self.takes_calls
-            && self.group.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_last).is_err()
+        if self.takes_calls && self.group.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_last).is_err()
         {
             return false;
         }

@@ -4,6 +4,7 @@
 
 pub mod breaker;
 pub mod gate;
+pub mod group;
 pub mod retry_budget;
 pub mod share;
 pub mod slots;

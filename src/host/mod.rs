@@ -19,6 +19,7 @@
 
 mod probe;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -66,6 +67,8 @@ pub struct Options {
     pub directories: Vec<PathBuf>,
     /// Providers that are known from the start.
     pub definitions: Vec<(ProviderName, Definition)>,
+    /// What is noted about them.
+    pub labels: BTreeMap<ProviderName, Vec<(String, String)>>,
     /// Those of them that run from the start.
     pub from_start: Vec<ProviderName>,
     /// Where modules are registered, and how.
@@ -88,8 +91,8 @@ struct Host {
 /// Runs until a signal or an error ends it. Providers are left alone then, unless the service ends, too: the
 /// next host finds them.
 pub fn run(options: Options) -> Result<Infallible, Error> {
-    let Options { socket, directories, definitions, from_start, modules, registry, sources, groups, say } =
-        options;
+    let Options { socket, directories, definitions, labels, from_start, .. } = options;
+    let Options { modules, registry, sources, groups, say, .. } = options;
     let signals =
         SignalFd::new(&[signal::TERM, signal::INT]).map_err(|e| Error::failed("receive signals", &e))?;
     let ours = host_socket(&socket);
@@ -115,6 +118,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         let _ = engine.wait(wait);
     }
     host.registry.recover(definitions).iter().for_each(|line| say(line));
+    registry.label(&labels);
     registry.run_from_the_start(from_start)?;
     registry.discover_from(sources)?;
     let mode = if groups.is_empty() { 0o600 } else { 0o666 };

@@ -1,6 +1,6 @@
 //! What is configured about providers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::wire::provider::{Definition, ProviderName};
@@ -18,6 +18,8 @@ pub struct ProviderSettings {
     pub definitions: Vec<(ProviderName, Definition)>,
     /// Those of them that run when they are needed; the others do from the start.
     pub lazy: BTreeSet<ProviderName>,
+    /// What is noted about them.
+    pub labels: BTreeMap<ProviderName, Vec<(String, String)>>,
 }
 
 impl ProviderSettings {

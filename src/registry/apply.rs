@@ -247,6 +247,7 @@ impl Registry {
         };
         if result.is_ok() {
             entry.become_of(candidate);
+            self.join_group(&entry);
         }
         if is_restarted && result.is_ok() {
             self.events.tell(EventKind::ProviderStopped, &candidate.name, cause, "");

@@ -179,6 +179,7 @@ impl Registry {
             let mut facts = entry.facts.lock();
             if facts.life == Life::Disposed {
                 facts.life = Life::Stopped;
+                entry.gate.set_away(false);
                 self.providers.reopen(&entry.name);
             }
         }

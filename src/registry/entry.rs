@@ -207,6 +207,7 @@ impl Entry {
 
     pub fn set_life(&self, life: Life) {
         self.facts.lock().life = life;
+        self.gate.set_away(matches!(life, Life::Disposed | Life::Gone));
     }
 
     /// The note is to be written when what is under way has come to its end.

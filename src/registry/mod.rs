@@ -16,6 +16,7 @@ mod entry;
 mod events;
 mod exits;
 mod failure;
+mod groups;
 pub mod health;
 mod kept;
 mod monitor;
@@ -44,6 +45,7 @@ use crate::registry::discovery::{Discovered, Origin, Sources};
 use crate::registry::entry::{Entry, Facts, Life, Seen};
 use crate::registry::events::Events;
 use crate::registry::exits::Exits;
+use crate::registry::groups::Groups;
 use crate::registry::health::{CHECK_INTERVAL, HealthState};
 use crate::registry::monitor::Monitor;
 use crate::registry::permit_table::Permits;
@@ -100,6 +102,7 @@ pub struct Registry {
     discovering: Mutex<()>,
     permits: Permits,
     refreshing: Refresh,
+    groups: Groups,
     modules: OnceLock<Arc<Modules>>,
     /// Entries that are namespaces of the module plane, by these.
     namespaces: Mutex<BTreeMap<String, Arc<Entry>>>,
@@ -136,6 +139,7 @@ impl Registry {
             discovering: Mutex::default(),
             permits: Permits::default(),
             refreshing: Refresh::default(),
+            groups: Groups::default(),
             modules: OnceLock::new(),
             namespaces: Mutex::default(),
         })
@@ -259,6 +263,8 @@ impl Registry {
         };
         let entry = Entry::new(name.clone(), facts, &note.breaker, &self.settings, &self.events);
         let entry = Arc::new(entry);
+        self.join_group(&entry);
+        entry.gate.set_away(life == Life::Disposed);
         self.entries.lock().insert(name.clone(), Arc::clone(&entry));
         if let Some(namespace) = entry.namespace() {
             self.namespaces.lock().insert(namespace, Arc::clone(&entry));
@@ -418,6 +424,27 @@ impl Registry {
         let failures: Vec<_> = failures.into_inner().into_iter().collect();
         let entries = entries.iter().map(|entry| self.show(entry)).collect();
         RegistryAnswer { entries, failures, ..RegistryAnswer::default() }
+    }
+
+    /// Gives those of the configuration the labels that it says.
+    pub fn label(&self, labels: &BTreeMap<ProviderName, Vec<(String, String)>>) {
+        for entry in self.of_set(None) {
+            {
+                let mut facts = entry.facts.lock();
+                if facts.origin != Origin::Config {
+                    continue;
+                }
+                facts.labels = labels.get(&entry.name).cloned().unwrap_or_default();
+            }
+            self.join_group(&entry);
+        }
+    }
+
+    /// Has an entry stand in for those that have the same label, and them for it.
+    fn join_group(&self, entry: &Entry) {
+        let is_one = !self.settings.opens_last;
+        let member = is_one.then(|| self.groups.member(&entry.facts.lock().labels)).flatten();
+        entry.gate.join(member);
     }
 
     fn find(&self, name: &ProviderName) -> Result<Arc<Entry>, Error> {

@@ -146,6 +146,7 @@ impl Registry {
         };
         let note = BreakerNote::default();
         let entry = Arc::new(Entry::new(name.clone(), facts, &note, &self.settings, &self.events));
+        self.join_group(&entry);
         entries.insert(name.clone(), Arc::clone(&entry));
         (entry, true)
     }

@@ -14,6 +14,8 @@ use crate::wire::spec::Rlimit;
 pub struct RegistrySettings {
     /// When calls of a provider that fails are refused.
     pub breaker: BreakerSettings,
+    /// Also the last one of a group is opened that lets calls through.
+    pub opens_last: bool,
     /// When and how providers are asked how they are.
     pub health: HealthSettings,
     /// Where providers are discovered.
@@ -70,6 +72,7 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             breaker: BreakerSettings::default(),
+            opens_last: false,
             health: HealthSettings::default(),
             discovery: DiscoverySettings::default(),
             schemas: BTreeMap::new(),

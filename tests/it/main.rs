@@ -104,11 +104,14 @@ mod i_ends;
 #[cfg(feature = "gateway")]
 mod i_expected;
 #[cfg(feature = "gateway")]
+mod i_groups;
+#[cfg(feature = "gateway")]
 mod i_health;
 #[cfg(feature = "gateway")]
 mod i_hostile;
 #[cfg(feature = "gateway")]
 mod i_intruders;
+#[cfg(feature = "gateway")]
 mod i_kept;
 #[cfg(feature = "gateway")]
 mod i_linear;
