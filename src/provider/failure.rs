@@ -436,7 +436,7 @@ mod tests {
         );
         assert_eq!((e.code, e.reason.as_str()), (Code::Failed, "crashed"));
         for e in [quiet.error(&name), quiet.error_louder(&name, ShownStderr::Off)] {
-            assert!(!format!("{e:?}").contains("one"), "{e:?}");
+            assert!(!format!("{e:?}").contains("two"), "{e:?}");
         }
         let e = quiet.error_louder(&name, ShownStderr::OnError);
         assert!(
