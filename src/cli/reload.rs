@@ -131,7 +131,7 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     }
     let mut said = gateway_after(&mut client, before)?;
     if let Some(config) = config {
-        service_settings::note(&socket, &config)?;
+        service_settings::note_after(&changes, &socket, &config)?;
     }
     let is_ours = |change: &&Change| matches!(change.takes, Takes::Engine | Takes::Host);
     let count = changes.iter().filter(is_ours).count();

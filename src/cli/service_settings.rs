@@ -76,11 +76,19 @@ type Wanted = BTreeMap<String, (Takes, (Value, u64))>;
 
 /// Notes what holds from now on. Who may not write there has told nobody.
 pub fn note(socket: &Path, config: &Path) -> Result<(), Error> {
-    let rows: Vec<_> = (read(config)?.into_iter())
-        .map(
-            |(setting, (_, (value, digest)))| json!({ "setting": setting, "value": value, "digest": digest }),
-        )
-        .collect();
+    note_after(&[], socket, config)
+}
+
+/// The same when these changes were made: what takes another start of the service does not hold yet.
+pub fn note_after(changes: &[Change], socket: &Path, config: &Path) -> Result<(), Error> {
+    let mut settings: Settings = read(config)?.into_iter().map(|(setting, (_, is))| (setting, is)).collect();
+    let mut before = noted(socket).unwrap_or_default();
+    for Change { setting, .. } in changes.iter().filter(|change| change.takes == Takes::Service) {
+        settings.remove(setting);
+        settings.extend(before.remove_entry(setting));
+    }
+    let row = |(setting, (value, digest))| json!({ "setting": setting, "value": value, "digest": digest });
+    let rows: Vec<_> = settings.into_iter().map(row).collect();
     // For its owner alone: what is hidden of a short secret could be guessed by its digest.
     let _ = files::replace_for_now(&path(socket), 0o600, Value::from(rows).to_string().as_bytes());
     Ok(())
@@ -204,6 +212,10 @@ mod tests {
             (&Some("***".into()), &None)
         );
         assert!(named.iter().all(|(setting, _)| !setting.starts_with("process")));
+        // What a reload cannot do differs until the service begins anew.
+        note_after(&found, &socket, &config).unwrap();
+        let left: Vec<_> = changes(&socket, &config).unwrap().into_iter().map(|c| c.setting).collect();
+        assert_eq!(left, ["local.group_roles.adm", "local.grpc"]);
         assert!(table(&found).iter().all(|line| !line.contains("\"y\"")));
     }
 }

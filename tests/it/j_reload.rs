@@ -109,5 +109,7 @@ fn settings_of_the_host_restart_it_and_nothing_else() {
     fs::write(&path, format!("[local]\ngrpc = false\n{}", modules(free_port()))).unwrap();
     let said = service.cli(&["reload"]).expect(0).err();
     assert!(said.contains("local.grpc holds from the next start of the service on"), "{said}");
+    let shown = service.cli(&["reload", "--dry-run"]).expect(3).out();
+    assert!(shown.contains("next start  local.grpc") && !shown.contains("modules"), "{shown}");
     assert_eq!(service.pid("web"), pid);
 }
