@@ -21,7 +21,8 @@ pub(crate) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// Lent where it is written without escapes.
+/// Lent where it stands without escapes, in JSON or as a word of ours. What is lent is written again as it
+/// is, so it may have nothing that is to be escaped.
 pub(crate) type Text<'a> = Cow<'a, str>;
 
 impl<'a> Json<'a> {
@@ -91,15 +92,20 @@ impl<'a> Json<'a> {
     }
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
-    // Without an end at the first one found, which the compiler makes many bytes at a time of.
-    let is_escaped = text.bytes().fold(false, |is, b| is | (b < b' ') | (b == b'"') | (b == b'\\'));
-    if is_escaped {
+fn write_text(text: &Text<'_>, out: &mut Vec<u8>) {
+    let is_lent = matches!(text, Text::Borrowed(_));
+    debug_assert!(!is_lent || !is_escaped(text), "{text:.200}");
+    if !is_lent && is_escaped(text) {
         return write_other(text, out);
     }
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
+}
+
+fn is_escaped(text: &str) -> bool {
+    // Without an end at the first one found, which the compiler makes many bytes at a time of.
+    text.bytes().fold(false, |is, b| is | (b < b' ') | (b == b'"') | (b == b'\\'))
 }
 
 fn write_other<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
