@@ -64,12 +64,50 @@ pub(crate) fn read<T: Send>(
     bytes: &[u8],
     work: impl FnOnce(Json<'_>) -> Result<T, String> + Send,
 ) -> Result<T, String> {
-    let read = || work(serde_json::from_slice(bytes).map_err(|e| e.to_string())?);
+    let read = || work(serde_json::from_slice(bytes).map_err(|e| misfit(&place(bytes, &e), &e.to_string()))?);
     match depth_of(bytes) {
         depth if depth > JSON_DEPTH_MAX => Err(format!("it is nested deeper than {DEPTH_MAX} levels")),
         depth if depth > SHALLOW_MAX => thread::with_room("deep", read).map_err(|e| e.to_string())?,
         _ => read(),
     }
+}
+
+/// Where a reader of JSON is.
+enum Level<'a> {
+    /// In the field of this name, if it has come.
+    Object(Option<&'a [u8]>),
+    /// In the element of this number.
+    Array(usize),
+}
+
+/// The path to what cannot be read, as far as it is JSON up to there.
+fn place(bytes: &[u8], e: &serde_json::Error) -> String {
+    let before = bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len);
+    let end = bytes.len().min(before.sum::<usize>() + e.column());
+    let mut levels: Vec<Level<'_>> = Vec::new();
+    let mut rest = bytes;
+    while let Some((byte, behind)) = rest.split_first().filter(|_| bytes.len() - rest.len() < end) {
+        rest = behind;
+        match (byte, levels.last_mut()) {
+            (b'{', _) => levels.push(Level::Object(None)),
+            (b'[', _) => levels.push(Level::Array(0)),
+            (b'}' | b']', _) => drop(levels.pop()),
+            (b',', Some(Level::Object(name))) => *name = None,
+            (b',', Some(Level::Array(n))) => *n += 1,
+            (b'"', level) => {
+                rest = behind_string(behind);
+                if let Some(Level::Object(name @ None)) = level {
+                    *name = behind.get(..(behind.len() - rest.len()).saturating_sub(1));
+                }
+            }
+            _ => {}
+        }
+    }
+    levels.into_iter().fold(String::new(), |path, level| match level {
+        Level::Object(Some(name)) => field(&path, &String::from_utf8_lossy(name)),
+        Level::Object(None) => path,
+        Level::Array(n) => element(&path, n),
+    })
 }
 
 /// How deep brackets are nested, outside of strings. Of what is no JSON it may be anything.
@@ -341,6 +379,22 @@ mod tests {
 
     fn to_plain(value: Value, of: &Type) -> Result<Value, Misfit> {
         super::to_plain(value, of).map(Value::from)
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_place() {
+        for (bytes, why) in [
+            (&br#"{"a": 1, "ports": [1, {"n": 1e999}]}"#[..], "ports[1].n: number out of range"),
+            (b"{\"a\": [\"x,]\",\n \"\xff\"], \"b\": 1}", "a[1]: invalid unicode"),
+            (br#"[["\"]", [1, 2], ["\ud800"]]"#, "[0][2][0]: "),
+            (br#"{"a": 1, "b": tru}"#, "b: expected ident"),
+            (br#"{"a"#, "EOF while parsing"),
+            (b"nul", "expected ident"),
+            (b"", "EOF while parsing"),
+        ] {
+            let found = read(bytes, |_| Ok(())).unwrap_err();
+            assert!(found.starts_with(why), "{found}");
+        }
     }
 
     #[test]
