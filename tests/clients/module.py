@@ -8,7 +8,7 @@ $CERTIFICATES, of which it shows none with $ANONYMOUS; with $EXECUTOR it names t
 with $ELSEWHERE one of that host, with $HANG "once" hangs, with $MORE (c, or c?)
 "add" has one more field; with $SECURED (HOST=DIRECTORY) it executes at that host, with TLS
 and the server's certificates of that directory. SIGTERM: it takes
-its modules back and ends."""
+its modules back and ends. SIGUSR1: it ends its stream."""
 
 import itertools
 import json
@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from concurrent import futures
 
 import grpc
@@ -94,7 +95,10 @@ class Executor(services.ModuleExecutorServicer):
             answer = MODULES[request.module_name][2](given["value"])
             return messages.ExecuteResponse(output_data=json.dumps(answer).encode())
         except Exception as e:
-            return messages.ExecuteResponse(error=messages.ExecutionError(code="RUNTIME_ERROR", message=str(e)))
+            error = messages.ExecutionError(
+                code="RUNTIME_ERROR", message=str(e), stack_trace=traceback.format_exc(limit=-1)
+            )
+            return messages.ExecuteResponse(error=error)
 
 
 executor = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
@@ -214,6 +218,7 @@ def leave(*_):
 
 listen.is_acknowledged = False
 threading.Thread(target=beat, daemon=True).start()
+signal.signal(signal.SIGUSR1, lambda *_: outgoing.put(None))
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave).start())
 threading.Thread(target=stay, daemon=True).start()
 while True:

@@ -89,6 +89,23 @@ fn who_beats_and_whose_executor_is_stopped_is_deaf_until_it_goes_on() {
 }
 
 #[test]
+fn a_call_that_is_under_way_outlives_the_control_stream() {
+    let plane = Plane::with(SETTINGS);
+    for mode in ["", "again"] {
+        let provider = plane.outside(&["demo", "", mode], &[("SLOW", "2")]);
+        let id = plane.connections()[0]["id"].clone();
+        let running = plane.service.background(&["module", "call", "demo.who"]);
+        wait::until("it is under way", SOON, || plane.connections()[0]["in_flight"] == 1);
+        provider.signal("USR1");
+        wait::until("its connection is gone", SOON, || plane.connections().iter().all(|c| c["id"] != id));
+        let out = running.end(SOON);
+        assert_eq!((out.code, out.out()), (0, provider.pid().to_string()), "{mode}: {out:?}");
+        provider.signal("KILL");
+        wait::until("it is gone", SOON, || plane.connections().is_empty());
+    }
+}
+
+#[test]
 fn who_is_killed_in_the_middle_of_a_call_is_followed_by_another_member() {
     let plane = Plane::with(SETTINGS);
     let one = plane.outside(&["pool", "g"], &[("HANG", "1")]);
