@@ -8,7 +8,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::canary;
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::manual::Positional;
-use crate::cli::module_batch;
+use crate::cli::module_batch::{self, Batch};
 use crate::cli::session::Session;
 use crate::cli::stdout;
 use crate::cli::text;
@@ -70,6 +70,7 @@ Options:
       --batch JSON           Inputs instead: a JSON array, or one JSON value on each line; @FILE, @-
       --parallel N           How many of a batch at once, 64 at most (8)
       --tagged               Print the answer with its types
+  -v, --verbose              Show the stack trace where the module itself failed
       --timeout D            How long each call may take (30s)
       --metadata KEY=VALUE   For the executor, as traceparent=...; can be given again
       --reason TEXT          Why it is drained
@@ -105,16 +106,13 @@ enum Order {
     Call {
         order: ModuleOrder,
         input: String,
+        is_verbose: bool,
     },
-    /// With the inputs as they were given.
-    Batch {
-        batch: ModuleBatch,
-        inputs: String,
-    },
+    Batch(Batch),
 }
 
 fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
-    let (mut input, mut tagged, mut reason) = (None, false, String::new());
+    let (mut input, mut tagged, mut is_verbose, mut reason) = (None, false, false, String::new());
     let (mut inputs, mut parallel) = (None, None);
     let (mut timeout, mut deadline, mut metadata) = (TIMEOUT, TIMEOUT, Vec::new());
     let mut canary = canary::Options::default();
@@ -124,6 +122,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
             "--batch" => inputs = Some(arguments.value(&option)?),
             "--parallel" => parallel = Some(arguments.number(&option)?),
             "--tagged" => tagged = true,
+            "-v" | "--verbose" => is_verbose = true,
             "--timeout" => timeout = arguments.duration(&option)?,
             "--metadata" => {
                 let value = arguments.value(&option)?;
@@ -169,9 +168,12 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
                 }
                 (Some(inputs), None) => {
                     let parallel = parallel.unwrap_or(PARALLEL);
-                    Order::Batch { batch: ModuleBatch { order, inputs: Vec::new(), parallel }, inputs }
+                    let batch = ModuleBatch { order, inputs: Vec::new(), parallel };
+                    Order::Batch(Batch { batch, inputs, is_verbose })
                 }
-                (None, input) => Order::Call { order, input: input.unwrap_or_else(|| "{}".to_owned()) },
+                (None, input) => {
+                    Order::Call { order, input: input.unwrap_or_else(|| "{}".to_owned()), is_verbose }
+                }
             }
         }
         "allow" => Order::Ask(ModuleCall::Allow(of("module")?)),
@@ -186,7 +188,7 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
 
 fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
     match order {
-        Order::Batch { batch, inputs } => module_batch::run(&batch, &inputs, host(session)?, session),
+        Order::Batch(batch) => module_batch::run(&batch, host(session)?, session),
         Order::Watch(namespace) => watch(&namespace, session),
         order => carry_out(order, session).map(|()| 0),
     }
@@ -212,10 +214,12 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
         Order::Show(name) => return show(&name, session),
         Order::Stats => return stats(session),
         Order::Watch(namespace) => return watch(&namespace, session).map(drop),
-        Order::Batch { .. } => return Err(not_understood()),
-        Order::Call { order, input } => {
+        Order::Batch(_) => return Err(not_understood()),
+        Order::Call { order, input, is_verbose } => {
             let input = text::given("--input", &input, INPUT_LEN_MAX)?;
-            ModuleCall::Call(ModuleOrder { input, ..order })
+            let answer = ask(ModuleCall::Call(ModuleOrder { input, ..order }), session);
+            let answer = answer.map_err(|e| module_batch::brief(e, is_verbose))?;
+            return print_value(answer, session);
         }
     };
     let asked = match &call {
@@ -252,19 +256,23 @@ fn carry_out(order: Order, session: &mut Session) -> Result<(), Error> {
             });
             stdout::table(&mut session.out, header, rows.collect());
         }
-        ModuleAnswer::Value(bytes) => {
-            let value: Value =
-                serde_json::from_slice(&bytes).map_err(|e| Error::failed("read the answer", &e))?;
-            let is_json = session.is_json();
-            stdout::value(&mut session.out, is_json, &value);
+        ModuleAnswer::Value(_) | ModuleAnswer::Outcome(_) | ModuleAnswer::Expected(_) => {
+            return Err(not_understood());
         }
-        ModuleAnswer::Outcome(_) | ModuleAnswer::Expected(_) => return Err(not_understood()),
         ModuleAnswer::Done if is_allowed => {
             let line = "its types may change at its next registration";
             session.answer(|| json!({ "allowed": true }), || line.to_owned());
         }
         ModuleAnswer::Done => session.answer(|| json!({ "drained": true }), || "it drains".to_owned()),
     }
+    Ok(())
+}
+
+fn print_value(answer: ModuleAnswer, session: &mut Session) -> Result<(), Error> {
+    let ModuleAnswer::Value(bytes) = answer else { return Err(not_understood()) };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| Error::failed("read the answer", &e))?;
+    let is_json = session.is_json();
+    stdout::value(&mut session.out, is_json, &value);
     Ok(())
 }
 
@@ -400,13 +408,14 @@ mod tests {
             tagged: true,
             metadata: vec![("k".into(), "v=w".into())],
         };
-        let call = Order::Call { order, input: "1".into() };
+        let call = Order::Call { order, input: "1".into(), is_verbose: false };
         assert_eq!(parsed("call a.b --input 1 --timeout 2s --tagged --metadata k=v=w"), Ok(call));
-        let Ok(Order::Batch { batch, inputs }) = parsed("call a.b --batch @f --parallel 3 --timeout 2s")
+        let Ok(Order::Batch(Batch { batch, inputs, is_verbose })) =
+            parsed("call a.b --batch @f --parallel 3 --timeout 2s -v")
         else {
             panic!("it is a batch")
         };
-        assert_eq!((&*inputs, batch.parallel, batch.order.timeout), ("@f", 3, timeout));
+        assert_eq!((&*inputs, batch.parallel, batch.order.timeout, is_verbose), ("@f", 3, timeout, true));
         let (connection, reason, deadline) = ("c".to_owned(), "r".to_owned(), Duration::from_secs(1));
         let drain = ModuleCall::Drain { connection, reason, deadline };
         assert_eq!(parsed("drain c --reason r --deadline 1s"), Ok(Order::Ask(drain)));

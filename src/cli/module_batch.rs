@@ -14,15 +14,34 @@ use crate::wire::module::{INPUTS_LEN_MAX, INPUTS_MAX, ModuleBatch};
 /// The longest text with the inputs of a batch, in bytes.
 const TEXT_LEN_MAX: usize = 256 << 20;
 
+/// A batch as it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Without its inputs.
+    pub batch: ModuleBatch,
+    /// With which these were given.
+    pub inputs: String,
+    pub is_verbose: bool,
+}
+
+/// The error of a call; where the module itself has failed, stack traces are for who asks for them.
+pub fn brief(e: Error, is_verbose: bool) -> Error {
+    let is_trace = matches!(&*e.reason, "runtime_error" | "type_error" | "timeout");
+    if is_verbose || !is_trace || e.hint.is_empty() || e.hint.starts_with('\'') {
+        return e;
+    }
+    e.hint("'-v' shows its stack trace")
+}
+
 /// Has all of it executed, as many inputs at once as one request takes.
-pub fn run(batch: &ModuleBatch, given: &str, mut host: Client, session: &mut Session) -> Result<u8, Error> {
-    let inputs = inputs(&text::given("--batch", given, TEXT_LEN_MAX)?)?;
+pub fn run(asked: &Batch, mut host: Client, session: &mut Session) -> Result<u8, Error> {
+    let inputs = inputs(&text::given("--batch", &asked.inputs, TEXT_LEN_MAX)?)?;
     let (mut counts, mut number) = (Counts::default(), 0);
     for some in requests(inputs) {
-        let outcomes = host.module_batch(ModuleBatch { inputs: some, ..batch.clone() })?;
+        let outcomes = host.module_batch(ModuleBatch { inputs: some, ..asked.batch.clone() })?;
         for outcome in outcomes {
             number += 1;
-            tell(number, outcome, &mut counts, session)?;
+            tell(number, outcome.map_err(|e| brief(e, asked.is_verbose)), &mut counts, session)?;
         }
         session.out.flush();
         if session.out.is_broken() {

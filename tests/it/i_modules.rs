@@ -34,6 +34,12 @@ fn providers_in_python_and_node_register_are_called_and_leave() {
         assert_eq!(error["reason"], reason, "{error}");
         assert!(error["message"].as_str().is_some_and(|message| message.contains(what)), "{error}");
     }
+    // Where the module failed is for who asks for it.
+    let failed = |more: &[&str]| plane.cli(&[&["call", "demo.fail"], more].concat()).expect(1).err();
+    assert!(failed(&[]).ends_with("hint: '-v' shows its stack trace"), "{}", failed(&[]));
+    for more in [&["-v"][..], &["--verbose", "--batch", "[{}]"]] {
+        assert!(failed(more).contains("ZeroDivisionError"), "{}", failed(more));
+    }
     wait::until("it is told what is active", SOON, || {
         plane.log("adder").contains("report add fail hang once trace who words")
     });
