@@ -211,6 +211,7 @@
 //! | needs, board, standing | which others a process needs; where each tells how it stands; how it stands there |
 //! | held, leaving | its start waits for others; its stop waits until those that need it are gone |
 //! | job | a process that is ready when it has ended with success |
+//! | hook | a program beside the life of a process: before its start, when it is ready, before its stop, after its end |
 //! | scheduled, due, missed | it rests until its schedule says; that time has come; it passed without a run of its own |
 //! | definition, spec | how a process is to be run; the value that has it, checked |
 //! | declared, outdated | a configuration says that it is to be; its run is of an older definition |

@@ -235,6 +235,7 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::ModuleDeaf
         | EventKind::Forked
         | EventKind::EndsService
+        | EventKind::HookFailed
         | EventKind::TakenOver => false,
     }
 }

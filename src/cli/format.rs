@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 44] = [
+pub const FIELDS: [&str; 45] = [
     "id",
     "name",
     "instance",
@@ -54,6 +54,7 @@ pub const FIELDS: [&str; 44] = [
     "log_trouble",
     "log_lost",
     "log_files",
+    "hook",
     "next_run_at",
     "schedule",
     "schedule_zone",

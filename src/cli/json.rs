@@ -57,6 +57,7 @@ pub fn process(p: &Process) -> Value {
         "log_files": p.log_files,
     });
     // The macro above takes no more.
+    out["hook"] = json!((!p.hook.is_empty()).then_some(&p.hook));
     out["next_run_at"] = json!(maybe_time(p.next_run_at));
     out["schedule"] = json!(p.schedule.when);
     out["schedule_zone"] = json!(p.schedule.zone.as_ref().filter(|_| p.schedule.is_on()));

@@ -87,6 +87,15 @@ How the process is run:
       --schedule-missed W    What was missed without a service, or by a clock that was set: skip (default),
                              or run it once
       --schedule-jitter D    Each run begins up to so much later, by chance
+      --pre-start CMD        Run this before each start, by a shell, as the process runs: user, directory, variables
+      --post-start CMD       ... when it is ready, which it counts as after that
+      --pre-stop CMD         ... before the signal of a stop or a restart
+      --post-stop CMD        ... when nothing is left of a run
+      --pre-start-timeout D, --post-start-timeout D, --pre-stop-timeout D, --post-stop-timeout D
+                             How long that may take (1m)
+      --pre-start-failure W, --post-start-failure W, --pre-stop-failure W, --post-stop-failure W
+                             What follows when it fails: the run has failed (fail, default; not for those
+                             of a stop), nothing (ignore), or it is tried three times (retry)
       --essential            When it has ended for good and nobody has stopped it, the service ends too,
                              with its exit code: for containers
       --forking              It puts itself into the background, and ends with 0 when it has

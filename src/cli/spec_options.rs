@@ -12,6 +12,7 @@ use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
 use crate::wire::field_values;
+use crate::wire::hooks::{OnFailure, When};
 use crate::wire::id::quoted;
 use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::OnDependency;
@@ -46,6 +47,7 @@ impl Launch {
             && !self.take_rights(option, arguments)?
             && !self.take_rules(option, arguments)?
             && !self.take_schedule(option, arguments)?
+            && !self.take_hook(option, arguments)?
         {
             return Ok(false);
         }
@@ -200,6 +202,26 @@ impl Launch {
                 schedule.missed = found.ok_or_else(|| values::bad(option, &value, "write skip or run"))?;
             }
             "--schedule-jitter" => schedule.jitter = arguments.duration(option)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take_hook(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
+        let key = option.trim_start_matches('-').replace('-', "_");
+        let Some(when) = When::ALL.into_iter().find(|when| key.starts_with(when.name())) else {
+            return Ok(false);
+        };
+        let hook = Arc::make_mut(&mut self.spec.hooks).of_mut(when);
+        match key.strip_prefix(when.name()) {
+            Some("") => hook.command = by_shell(arguments.value(option)?),
+            Some("_timeout") => hook.timeout = Some(arguments.duration(option)?),
+            Some("_failure") => {
+                let value = arguments.value(option)?;
+                let found = OnFailure::ALL.into_iter().find(|what| what.name() == value);
+                let all = "write fail, ignore or retry";
+                hook.on_failure = Some(found.ok_or_else(|| values::bad(option, &value, all))?);
+            }
             _ => return Ok(false),
         }
         Ok(true)

@@ -242,6 +242,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             if !process.ready {
                 facts.push("not ready".into());
             }
+            facts.extend((!process.hook.is_empty()).then(|| format!("runs its {}", escaped(&process.hook))));
             facts.extend((!process.status.is_empty()).then(|| escaped(&process.status).into_owned()));
             facts.extend(process.halted.then(|| HALTED.to_owned()));
             if process.outdated {
@@ -251,6 +252,9 @@ pub fn state(process: &Process, now: Timestamp) -> String {
                 let (why, lost) = (escaped(&process.log_trouble), process.log_lost);
                 facts.push(format!("no log: {why}; {lost} bytes lost"));
             }
+        }
+        State::Starting | State::Stopping if !process.hook.is_empty() => {
+            facts.push(format!("runs its {}", escaped(&process.hook)));
         }
         State::Starting if !process.waits_for.is_empty() => {
             facts.push(format!("waits for {}", escaped(&process.waits_for)));

@@ -182,11 +182,15 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let ready = if p.ready { "and ready" } else { "but not ready" };
             let mut parts = vec![format!("running{since} {ready} ({pid}run {}){asked}", p.run)];
             parts.extend(p.halted.then(|| text::HALTED.to_owned()));
+            parts.extend((!p.hook.is_empty()).then(|| format!("runs its {}", text::escaped(&p.hook))));
             parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));
             parts.extend(
                 how_it_ended(p).filter(|_| p.exit.is_some()).map(|end| format!("the run before: {end}")),
             );
             parts
+        }
+        State::Starting | State::Stopping if !p.hook.is_empty() && !p.stuck => {
+            vec![format!("{}: runs its {}{asked}", p.state.name(), text::escaped(&p.hook))]
         }
         State::Starting if p.is_blocked => vec![format!(
             "waits for {}, which does not come by itself; it starts when that is ready{asked}",

@@ -176,6 +176,7 @@ pub(crate) fn process(name: &str) -> Process {
         unfit: String::new(),
         status: String::new(),
         waits_for: String::new(),
+        hook: String::new(),
         is_blocked: false,
         run_output_start: 0,
         stop_signal: 0,

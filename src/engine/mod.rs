@@ -193,7 +193,7 @@ fn stop_all(engine: &Arc<Engine>, hurry: bool) {
         // First what the service runs for itself: it lets others in.
         let (internal, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.is_internal);
         if !hurry {
-            let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec().stop.whole_time()).max();
+            let grace = |some: &[Arc<Process>]| some.iter().map(|p| p.spec().stop_time()).max();
             let graces = [grace(&internal), grace(&others)].into_iter().flatten().sum::<Duration>();
             // Who is needed goes after those who need it.
             let chain = ending.context.board.longest_wait_ms();

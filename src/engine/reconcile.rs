@@ -175,6 +175,7 @@ fn past(kept: &Kept, now: Now) -> Record {
         events: Vec::new(),
         output_from: 0,
         ends_service: None,
+        hook: None,
         ..kept.record.clone()
     };
     if has_run(kept) {

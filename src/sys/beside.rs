@@ -19,7 +19,7 @@ pub struct Place {
     pub no_new_privs: bool,
 }
 
-/// Starts the command in a session of its own, at this place.
+/// Starts the command in a session of its own, at this place. It ends with the thread that has started it.
 pub fn spawn(command: &mut Command, place: Place) -> io::Result<Child> {
     let become_it = move || {
         if let Some(mut procs) = place.procs.as_ref() {
@@ -34,7 +34,11 @@ pub fn spawn(command: &mut Command, place: Place) -> io::Result<Child> {
         place.groups.as_deref().map_or(Ok(()), child::set_groups)?;
         place.gid.map_or(Ok(()), child::set_gid)?;
         place.uid.map_or(Ok(()), child::set_uid)?;
-        if place.no_new_privs { child::set_no_new_privs() } else { Ok(()) }
+        if place.no_new_privs {
+            child::set_no_new_privs()?;
+        }
+        // Behind the change of user, which would undo it.
+        child::die_with_parent()
     };
     // SAFETY: between fork and exec only system calls are made, on what was there before the fork.
     unsafe { command.pre_exec(become_it) }.spawn()

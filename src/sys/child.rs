@@ -215,6 +215,12 @@ pub fn set_no_new_privs() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
+/// prctl(2), `PR_SET_PDEATHSIG`: SIGKILL when the thread that has forked this process ends.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: sets an attribute of this process; takes no pointers.
+    cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
+}
+
 /// Strings one behind the other, each ended by NUL, in the memory of a child that would rather not take any
 /// of its own.
 #[derive(Clone, Copy, Debug)]

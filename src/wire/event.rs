@@ -95,6 +95,8 @@ pub enum EventKind {
     Forked,
     /// It was essential and has ended for good: the service ends.
     EndsService,
+    /// A program beside its life has failed.
+    HookFailed,
 }
 
 /// An event that has no number and no time yet.
@@ -105,7 +107,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 41] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 42] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -147,6 +149,7 @@ const KINDS: [(EventKind, v1::EventKind, &str); 41] = [
     (EventKind::CanaryAborted, v1::EventKind::CanaryAborted, "canary-aborted"),
     (EventKind::Forked, v1::EventKind::Forked, "forked"),
     (EventKind::EndsService, v1::EventKind::EndsService, "ends-service"),
+    (EventKind::HookFailed, v1::EventKind::HookFailed, "hook-failed"),
 ];
 
 /// The detail of a `Ready` of a run that was ready before.
@@ -209,7 +212,8 @@ impl EventKind {
             | Self::CanaryRolledBack
             | Self::CanaryAborted
             | Self::Forked
-            | Self::EndsService => false,
+            | Self::EndsService
+            | Self::HookFailed => false,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::wire::field_values::{
     DURATION, LIMITS, THRESHOLD, flag, grpc_end, limit, limit_text, live, names_value, pairs, pairs_value,
     ready, span, text, texts, threshold, time, url,
 };
+use crate::wire::hook_fields::HOOK_FIELDS;
 use crate::wire::log_fields::LOG_FIELDS;
 use crate::wire::needs::OnDependency;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
@@ -24,6 +25,9 @@ use crate::wire::values::{duration_text, sha256, size, size_text};
 
 /// All of them, in the order in which they are shown.
 pub const FIELDS: &[Field] =
+    &joined::<{ BEFORE_HOOKS.len() + HOOK_FIELDS.len() }>(BEFORE_HOOKS, &HOOK_FIELDS);
+
+const BEFORE_HOOKS: &[Field] =
     &joined::<{ BEFORE_SCHEDULE.len() + SCHEDULE_FIELDS.len() }>(BEFORE_SCHEDULE, &SCHEDULE_FIELDS);
 
 const BEFORE_SCHEDULE: &[Field] = &joined::<{ OWN.len() + LOG_FIELDS.len() }>(OWN, &LOG_FIELDS);

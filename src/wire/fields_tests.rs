@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::background::Background;
+use crate::wire::hooks::{Hook, OnFailure, When};
 use crate::wire::landlock::Landlock;
 use crate::wire::log::{Log, LogFormat};
 use crate::wire::needs::Needs;
@@ -73,6 +74,12 @@ fn full() -> Spec {
         jitter: Duration::from_secs(300),
     });
     spec.essential = true;
+    let hooks = Arc::make_mut(&mut spec.hooks);
+    for when in When::ALL {
+        let what = if when.is_of_stop() { OnFailure::Ignore } else { OnFailure::Retry };
+        let (command, timeout) = (vec!["a".to_owned(), when.name().to_owned()], Duration::from_secs(7));
+        *hooks.of_mut(when) = Hook { command, timeout: Some(timeout), on_failure: Some(what) };
+    }
     spec.background = Background { forking: true, pid_file: Some("/run/a.pid".into()) };
     spec
 }

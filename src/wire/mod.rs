@@ -20,6 +20,8 @@ pub mod frame;
 pub mod grpc_probe;
 pub mod handover;
 pub mod health;
+mod hook_fields;
+pub mod hooks;
 pub mod host;
 pub mod id;
 pub mod json;

@@ -225,6 +225,8 @@ pub struct Process {
     pub outdated: bool,
     /// A signal has halted it. Looked at for a status alone.
     pub halted: bool,
+    /// Which hook runs; empty: none.
+    pub hook: String,
     /// What it takes of the machine, where that was asked for and anything of it is there.
     pub usage: Option<Usage>,
     /// Why its latest run was ended by a probe; empty: it was not.
@@ -335,6 +337,7 @@ impl Process {
             own: self.internal,
             outdated: self.outdated,
             halted: self.halted,
+            hook: self.hook.clone(),
             usage: self.usage.map(Usage::to_wire),
             unfit: self.unfit.clone(),
             status: self.status.clone(),
@@ -383,6 +386,7 @@ impl Process {
             internal: w.own,
             outdated: w.outdated,
             halted: w.halted,
+            hook: w.hook,
             usage: w.usage.map(Usage::from_wire),
             unfit: w.unfit,
             status: w.status,

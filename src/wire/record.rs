@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::wire::error::Error;
 use crate::wire::event::Event;
+use crate::wire::hooks::When;
 use crate::wire::id::{Name, OrderKey, ProcessId};
 use crate::wire::leader::Leader;
 use crate::wire::process::{Exit, StartFailure, State};
@@ -95,6 +96,8 @@ pub struct Record {
     pub last_due_at: Option<Timestamp>,
     /// It was essential and has ended for good: the service ends with this exit code.
     pub ends_service: Option<u8>,
+    /// The hook that runs.
+    pub hook: Option<When>,
 }
 
 /// The keys of the last orders, the newest at the end.
@@ -284,6 +287,7 @@ impl Record {
             next_run_at: Timestamp::to_wire(self.next_run_at),
             last_due_at: Timestamp::to_wire(self.last_due_at),
             ends_service: self.ends_service.map(u32::from),
+            hook: self.hook.map(|when| when as u32),
         }
         .encode_to_vec()
     }
@@ -346,6 +350,7 @@ impl Record {
             next_run_at: Timestamp::from_wire(w.next_run_at),
             last_due_at: Timestamp::from_wire(w.last_due_at),
             ends_service: w.ends_service.and_then(|code| u8::try_from(code).ok()),
+            hook: w.hook.and_then(|n| When::ALL.into_iter().find(|when| *when as u32 == n)),
         })
     }
 }

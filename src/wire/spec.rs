@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::wire::background::Background;
 use crate::wire::error::Error;
+use crate::wire::hooks::{Hooks, When};
 use crate::wire::id::{Name, quoted};
 use crate::wire::landlock::Landlock;
 use crate::wire::log::Log;
@@ -111,6 +112,8 @@ pub struct Spec {
     pub background: Background,
     /// Whether the service ends, with its exit code, when it has ended for good and nobody has stopped it.
     pub essential: bool,
+    /// What runs beside its life.
+    pub hooks: Arc<Hooks>,
 }
 
 /// Where a child's environment starts from.
@@ -226,6 +229,7 @@ impl Spec {
             schedule: Arc::default(),
             background: Background::default(),
             essential: false,
+            hooks: Arc::default(),
         }
     }
 
@@ -233,6 +237,12 @@ impl Spec {
     #[must_use]
     pub fn starts_with_the_service(&self) -> bool {
         self.autostart.unwrap_or(self.name.is_some()) && !self.schedule.is_on()
+    }
+
+    /// How long a stop may take until SIGKILL, with its hooks.
+    #[must_use]
+    pub fn stop_time(&self) -> Duration {
+        self.stop.whole_time().saturating_add(self.hooks.stop_time())
     }
 
     /// Whether it can be run at all, as far as that is known without running it.
@@ -333,6 +343,7 @@ impl Spec {
             }
         }
         self.needs.check()?;
+        self.hooks.check()?;
         self.check_probes()
     }
 
@@ -345,6 +356,9 @@ impl Spec {
         self.background.check(speaks)?;
         if self.background.forking && self.ready == Some(Readiness::Exit) {
             return Err(Error::usage("what is ready when it has ended does not go on in the background"));
+        }
+        if self.hooks.get(When::PostStart).is_some() && self.ready == Some(Readiness::Exit) {
+            return Err(Error::usage("what is ready when it has ended has no post_start"));
         }
         if self.ready.is_none()
             && !self.background.forking
@@ -416,6 +430,7 @@ impl Spec {
             forking: self.background.forking,
             pid_file: text(&self.background.pid_file),
             essential: self.essential,
+            hooks: self.hooks.to_wire(),
         }
     }
 
@@ -465,6 +480,7 @@ impl Spec {
             schedule: Arc::new(Schedule::from_wire(w.schedule)),
             background: Background { forking: w.forking, pid_file: text(w.pid_file) },
             essential: w.essential,
+            hooks: Arc::new(Hooks::from_wire(w.hooks)),
         };
         spec.check()?;
         Ok(spec)

@@ -168,6 +168,7 @@ mod k_habits_screen;
 mod k_habits_stream;
 #[cfg(feature = "gateway")]
 mod k_habits_viewer;
+mod k_hooks;
 mod k_jobs;
 mod k_upgrade;
 mod k_usage;

@@ -57,6 +57,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         next_run_at: None,
         last_due_at: None,
         ends_service: None,
+        hook: None,
     }
 }
 

@@ -471,6 +471,7 @@ impl Process {
             user: spec.user.clone(),
             internal: record.internal,
             waits_for: record.waits_for,
+            hook: record.hook.map(|when| when.name().to_owned()).unwrap_or_default(),
             is_blocked: record.is_blocked,
             log_trouble: self.log.trouble(),
             log_lost: self.log.lost() + unwritten,

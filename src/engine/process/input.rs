@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::sys::signal;
+use crate::wire::hooks::When;
 use crate::wire::leader::Leader;
 use crate::wire::probes::Readiness;
 use crate::wire::process::{Exit, StartFailure};
@@ -32,7 +33,7 @@ impl From<&Spec> for Rules {
             forks,
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
-            proves_ready: spec.ready.is_some() || forks,
+            proves_ready: spec.ready.is_some() || forks || spec.hooks.get(When::PostStart).is_some(),
             ready_limit: spec.ready_rules.timeout.filter(|_| spec.ready.is_some() || forks),
             is_job: spec.ready == Some(Readiness::Exit),
             is_essential: spec.essential,

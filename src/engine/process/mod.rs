@@ -8,6 +8,7 @@ pub mod executable;
 pub mod failure;
 pub mod fresh;
 pub mod handle;
+pub mod hook;
 pub mod input;
 pub mod log_state;
 pub mod now;

@@ -35,6 +35,6 @@ pub fn standing(record: &Record, spec: &Spec, going: Going) -> Standing {
         is_active,
         is_blocked: record.is_blocked,
         is_leaving: going == Going::Leaves,
-        stop_ms: millis(spec.stop.whole_time()),
+        stop_ms: millis(spec.stop_time()),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod answers;
 mod canaries;
 mod events;
 mod health;
+mod hooks;
 mod modules;
 pub(crate) mod pages;
 mod permits;

@@ -1,6 +1,7 @@
 //! How a process is to be run: the public message into the one that is checked and stored, and back.
 
 use crate::rpc::api::answers::Answer;
+use crate::rpc::api::hooks;
 use crate::rpc::api::probes;
 use crate::rpc::api::processes::{POLICIES, labels, variables};
 use crate::rpc::api::schedules;
@@ -63,6 +64,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         schedule: spec.schedule.map(schedules::to_wire).transpose()?,
         forking: spec.forking,
         essential: spec.essential,
+        hooks: hooks::to_wire(spec.hooks)?,
         pid_file: spec.pid_file,
     })
 }
@@ -231,6 +233,7 @@ impl From<&Spec> for api::ProcessSpec {
             schedule: schedules::rules(&spec.schedule),
             forking: spec.background.forking,
             essential: spec.essential,
+            hooks: hooks::rules(&spec.hooks),
             pid_file: text(&spec.background.pid_file),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -38,7 +38,27 @@ pub struct ExecAttempt {
 impl ExecAttempt {
     /// Starts what was prepared as if it were the process. `process`: the tree of that.
     pub fn start(launch: &Launch, process: &Tree) -> Result<Self, String> {
-        let cgroup = process.cgroup.as_ref().map(|cgroup| cgroup.below(CGROUP));
+        Self::begin(launch, process, CGROUP, Stdio::null)
+    }
+
+    /// The same, with what it says on both streams. Its cgroup is called so, and nothing else is left there.
+    pub fn start_heard(
+        launch: &Launch,
+        process: &Tree,
+        cgroup: &str,
+    ) -> Result<(Self, OwnedFd, OwnedFd), String> {
+        if let Some(left) = process.cgroup.as_ref().map(|of_process| of_process.below(cgroup)) {
+            let _ = left.kill();
+        }
+        let mut attempt = Self::begin(launch, process, cgroup, Stdio::piped)?;
+        match (attempt.child.stdout.take(), attempt.stderr.take()) {
+            (Some(stdout), Some(stderr)) => Ok((attempt, stdout.into(), stderr.into())),
+            _ => Err("what it says cannot be heard".to_owned()),
+        }
+    }
+
+    fn begin(launch: &Launch, process: &Tree, cgroup: &str, stdout: fn() -> Stdio) -> Result<Self, String> {
+        let cgroup = process.cgroup.as_ref().map(|of_process| of_process.below(cgroup));
         let cgroup = cgroup.filter(|cgroup| cgroup.create().is_ok());
         let mut error = io::Error::from_raw_os_error(errno::ENOENT);
         for candidate in launch.candidates.iter() {
@@ -49,7 +69,8 @@ impl ExecAttempt {
                 groups: launch.groups.clone(),
                 no_new_privs: launch.no_new_privs,
             };
-            match beside::spawn(&mut command(OsStr::from_bytes(candidate.to_bytes()), launch), place) {
+            let mut command = command(OsStr::from_bytes(candidate.to_bytes()), launch);
+            match beside::spawn(command.stdout(stdout()), place) {
                 Ok(child) => {
                     let own = Tree { first_ticks: None, leader_gone: false, ..process.clone() };
                     let tree = Tree { cgroup, notified: Vec::new(), ..own };
@@ -163,7 +184,7 @@ fn command(program: &OsStr, launch: &Launch) -> Command {
             command.env(OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..]));
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
 

@@ -11,6 +11,7 @@ mod asks;
 mod background;
 mod exit;
 mod foreign;
+mod hooks;
 mod left_behind;
 mod needs;
 mod output;
@@ -28,6 +29,7 @@ use crate::engine::process::bonds::Bonds;
 use crate::engine::process::executable;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{Msg, Process};
+use crate::engine::process::hook::{RunningHook, no_start};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{Pipes, inodes};
@@ -47,6 +49,7 @@ use crate::sys::pipe::pipe;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::NewEvent;
+use crate::wire::hooks::When;
 use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
@@ -100,6 +103,8 @@ pub fn run(process: Arc<Process>, record: Record) {
         unreaped_until: None,
         search: None,
         old_pid_file: None,
+        hook: None,
+        hooked: [0; 4],
     };
     worker.run();
 }
@@ -137,6 +142,10 @@ struct Worker {
     search: Option<Search>,
     /// What was in its pid file when the present run began, and since when (ms).
     old_pid_file: Option<(Vec<u8>, i64)>,
+    /// A program beside its life that runs.
+    hook: Option<RunningHook>,
+    /// The last run in which each of them is over.
+    hooked: [u64; 4],
 }
 
 impl Worker {
@@ -166,8 +175,9 @@ impl Worker {
     fn wait(&mut self) {
         let probe = self.probes.due();
         let deadlines =
-            [self.record.deadline, self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
-        let more = [self.pipes.exec_look_at, self.bonds.due(), self.unreaped_until];
+            [self.deadline(), self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
+        let hook = self.hook.as_ref().map(RunningHook::wakes);
+        let more = [self.pipes.exec_look_at, self.goes_at(), self.unreaped_until, hook];
         let held = self.held_until();
         let deadline = deadlines
             .into_iter()
@@ -177,7 +187,7 @@ impl Worker {
             .min();
         let paused = self.pipes.paused_until.is_some() || held.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
-        let (stdout, stderr, executed, foreign, rest, probes) = {
+        let (stdout, stderr, executed, foreign, rest, probes, hook) = {
             let mut fds = vec![
                 PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
@@ -189,13 +199,15 @@ impl Worker {
             let probes_at = fds.len();
             fds.extend(self.hears().map(|socket| PollFd::readable(socket.as_fd())));
             fds.extend(self.probes.poll_fds());
+            let hook_at = fds.len();
+            fds.extend(self.hook.iter().flat_map(|hook| hook.poll_fds(!paused)));
             if poll::wait(&mut fds, deadline).is_err() {
                 return;
             }
             let is_ready = |n: usize| fds[n].is_ready();
             let any_of = |fds: &[PollFd<'_>]| fds.iter().any(PollFd::is_ready);
-            let (rest, probes) = (any_of(&fds[4..probes_at]), any_of(&fds[probes_at..]));
-            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), rest, probes)
+            let (rest, probes) = (any_of(&fds[4..probes_at]), any_of(&fds[probes_at..hook_at]));
+            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), rest, probes, any_of(&fds[hook_at..]))
         };
         // First, since it came first: the program writes after its exec.
         if executed && self.spawn_pending {
@@ -222,12 +234,15 @@ impl Worker {
         if probes || self.probes.due().is_some_and(|due| due <= clock::now_ms()) {
             self.go_on_with_probes();
         }
+        if hook || self.hook.as_ref().is_some_and(|hook| hook.wakes() <= clock::now_ms()) {
+            self.go_on_with_hook();
+        }
         self.take_time();
     }
 
     fn take_time(&mut self) {
         let now = clock::now_ms();
-        let is_due = self.record.deadline.is_some_and(|d| d <= now);
+        let is_due = self.deadline().is_some_and(|d| d <= now);
         if is_due && self.record.state == State::Running {
             self.is_too_late();
         } else if is_due {
@@ -236,7 +251,7 @@ impl Worker {
             // A stop that was in vain may leave it running, be it ready or not.
             self.start_probes();
         }
-        if self.bonds.due().is_some_and(|due| due <= now) {
+        if self.goes_at().is_some_and(|due| due <= now) {
             self.go_if_alone();
         }
         if self.search.as_ref().is_some_and(|search| search.due() <= now) {
@@ -374,6 +389,7 @@ impl Worker {
             }
             inputs.extend(self.end_of_waiting());
             inputs.extend(self.end_of_search());
+            inputs.extend(self.end_of_hook());
         }
         if self.record.state.is_at_rest()
             && let Some(cgroup) = &self.tree.cgroup
@@ -440,6 +456,9 @@ impl Worker {
         // First it is told of changes, then it looks: so none is missed between.
         self.watch_others();
         if self.is_to_wait() {
+            return Ok(());
+        }
+        if self.waits_for_hook(When::PreStart).map_err(|why| no_start(&why))? {
             return Ok(());
         }
         self.note_others();
@@ -510,7 +529,12 @@ impl Worker {
         }
         // "Stopped" is said when its last words can be read.
         self.drain();
-        Some(Input::TreeEmpty)
+        (!self.is_after_end()).then_some(Input::TreeEmpty)
+    }
+
+    /// Of its state; what follows the end of a run has its own.
+    fn deadline(&self) -> Option<u64> {
+        self.record.deadline.filter(|_| !self.runs_hook(When::PostStop))
     }
 }
 

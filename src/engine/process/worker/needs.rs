@@ -12,6 +12,7 @@ use crate::engine::process::worker::Worker;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::wire::error::{Code, Error};
+use crate::wire::hooks::When;
 use crate::wire::needs::OnDependency;
 use crate::wire::process::State;
 use crate::wire::record::cut;
@@ -145,10 +146,11 @@ impl Worker {
         let order = if let Ask::Stop(order) = &what { *order } else { StopOrder::default() };
         if order.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.go_now();
-            return self.do_now(what, cause, answer);
+            self.do_now(what, cause, answer);
+            return self.end_hook_now();
         }
         let is_first = self.bonds.deferred.is_empty();
-        if is_first && (what == Ask::Start || !self.has_to_wait()) {
+        if is_first && (what == Ask::Start || !(self.has_to_wait() || self.has_pre_stop())) {
             return self.do_now(what, cause, answer);
         }
         if self.bonds.deferred.len() >= DEFERRED_MAX && !order.for_now {
@@ -179,9 +181,15 @@ impl Worker {
 
     /// Does what was deferred, if those have gone, or it itself has, or it has taken too long.
     pub(super) fn go_if_alone(&mut self) {
-        if self.bonds.due().is_some_and(|due| due <= clock::now_ms() || !self.has_to_wait()) {
+        let is_free = |due| due <= clock::now_ms() || !self.has_to_wait();
+        if self.bonds.due().is_some_and(is_free) && !self.is_before_stop() {
             self.go_now();
         }
+    }
+
+    /// When it goes whoever is left, but for the hook that runs before.
+    pub(super) fn goes_at(&self) -> Option<u64> {
+        self.bonds.due().filter(|_| !self.runs_hook(When::PreStop))
     }
 
     /// Does what was deferred, in the order in which it was ordered.

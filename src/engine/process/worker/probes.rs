@@ -13,6 +13,7 @@ use crate::engine::process::worker::Worker;
 use crate::sys::socket::PeerCredentials;
 use crate::sys::{clock, procfs, system};
 use crate::wire::error::Error;
+use crate::wire::hooks::When;
 use crate::wire::keeper::ToKeeper;
 use crate::wire::probes::{Liveness, Readiness};
 use crate::wire::process::State;
@@ -78,6 +79,10 @@ impl Worker {
         if self.record.ready {
             self.probes.look_for_end_of_ready(&spec, now);
         } else if !(was_ready && self.probes.look_for_ready_again(&spec, now)) {
+            // Then it is what follows its start that shows it.
+            if !was_ready && spec.ready.is_none() && !self.record.awaits_main {
+                return self.is_ready();
+            }
             self.probes.look_for_ready(&spec, self.record.output_from, self.record.started_mono);
             self.look_at_output();
         }
@@ -128,8 +133,15 @@ impl Worker {
     }
 
     pub(super) fn is_ready(&mut self) {
-        self.apply_quietly(Input::Ready);
-        self.start_probes();
+        let is_first = !self.record.was_ready && !self.record.ready;
+        match if is_first { self.waits_for_hook(When::PostStart) } else { Ok(false) } {
+            Ok(true) => {}
+            Ok(false) => {
+                self.apply_quietly(Input::Ready);
+                self.start_probes();
+            }
+            Err(why) => self.apply(Input::Unfit(why), "hook"),
+        }
     }
 
     fn is_unfit(&mut self, why: &str) {

@@ -21,6 +21,8 @@ use crate::wire::record::StopPhase;
 impl Worker {
     /// Goes on where the last engine stopped.
     pub(super) fn resume(&mut self, inherited: Inherited) {
+        // It has ended with the last engine, and is begun again where it is needed.
+        self.record.hook = None;
         self.go_on(inherited);
         self.note_end_of_tree();
     }
