@@ -101,7 +101,8 @@ impl Registry {
         let Some(sources) = self.sources.get() else { return Vec::new() };
         let _one_at_a_time = self.discovering.lock();
         let mut findings = Vec::new();
-        let mut places = self.places();
+        let known = self.places();
+        let mut places = known.clone();
         places.extend(new);
         let mut all = self.discovered.lock().found.clone();
         let present = self.present();
@@ -129,6 +130,9 @@ impl Registry {
         {
             let mut discovered = self.discovered.lock();
             (discovered.found, discovered.shadowed) = (all, shadowed);
+            // One that a person has mistyped is none to come back to.
+            let is_bad = |path: &PathBuf| findings.iter().any(|f| f.name == path.to_string_lossy());
+            places.retain(|place| known.contains(place) || !is_bad(&place.1));
             discovered.places = places;
         }
         self.carry_out(&plan, &mut findings, cause);

@@ -255,6 +255,10 @@ fn a_person_names_one_more_file_and_one_more_directory() {
     assert_eq!(registry.pid("more"), pid);
     write("[providers.next]\nbinary = 'fine'\nlazy = true\n");
     assert_eq!(findings(&registry, 0, &["discover", "--config"]), found("removed", "more"));
+    // What is not there is not remembered.
+    let none = scratch.file("none.toml");
+    assert_eq!(findings(&registry, 8, &["discover", "--config", &none]), found("invalid", &none));
+    assert_eq!(findings(&registry, 0, &["discover"]), []);
     // One that others can change is not used, and what it said before holds.
     fs::set_permissions(&more, fs::Permissions::from_mode(0o666)).expect("it is ours");
     assert_eq!(findings(&registry, 8, &["discover"]), found("invalid", &more));
