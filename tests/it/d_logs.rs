@@ -192,6 +192,21 @@ fn d10_others_may_take_a_log_away() {
 }
 
 #[test]
+fn a_signal_hup_to_the_service_ends_nothing_and_the_log_goes_on() {
+    let service = Service::new();
+    let log = service.scratch().file("web.log");
+    let fifo = parrot(&service, "web", &["--log", &log]);
+    say(&fifo, "first");
+    until_lines(&log, 1);
+    let (pid, keeper) = (service.pid("web"), service.keeper_pid());
+    fs::rename(&log, format!("{log}.1")).unwrap();
+    procfs::signal("HUP", keeper);
+    say(&fifo, "second");
+    assert_eq!(until_lines(&log, 1), ["second"]);
+    assert_eq!((service.pid("web"), service.keeper_pid()), (pid, keeper));
+}
+
+#[test]
 fn d13_a_log_that_is_cut_gets_no_hole() {
     let service = Service::new();
     let log = service.scratch().file("web.log");
