@@ -83,7 +83,8 @@ enum Level<'a> {
 /// The path to what cannot be read, as far as it is JSON up to there.
 fn place(bytes: &[u8], e: &serde_json::Error) -> String {
     let before = bytes.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len);
-    let end = bytes.len().min(before.sum::<usize>() + e.column());
+    // The last byte that was looked at is the one that does not fit: it opens and closes nothing.
+    let end = bytes.len().min(before.sum::<usize>() + e.column().saturating_sub(1));
     let mut levels: Vec<Level<'_>> = Vec::new();
     let mut rest = bytes;
     while let Some((byte, behind)) = rest.split_first().filter(|_| bytes.len() - rest.len() < end) {
@@ -389,7 +390,7 @@ mod tests {
             (br#"[["\"]", [1, 2], ["\ud800"]]"#, "[0][2][0]: "),
             (br#"{"a": 1, "b": tru}"#, "b: expected ident"),
             (br#"{"a"#, "EOF while parsing"),
-            (b"nul", "expected ident"),
+            (b"nul", "EOF while parsing"),
             (b"", "EOF while parsing"),
         ] {
             let found = read(bytes, |_| Ok(())).unwrap_err();
