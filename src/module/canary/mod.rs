@@ -7,6 +7,8 @@
 //! the same.
 
 #[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
 mod tests;
 pub mod track;
 mod view;

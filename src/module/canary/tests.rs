@@ -8,35 +8,35 @@ use proptest::prelude::*;
 use super::*;
 use crate::module::canary::track::Track;
 
-const WINDOW: u64 = 30_000;
-const MIN_CALLS: u32 = 20;
+pub const WINDOW: u64 = 30_000;
+pub const MIN_CALLS: u32 = 20;
 
-fn at(ms: u64) -> Now {
+pub fn at(ms: u64) -> Now {
     Now { ms, at: Timestamp(ms) }
 }
 
-fn order() -> CanaryOrder {
+pub fn order() -> CanaryOrder {
     CanaryOrder { min_calls: MIN_CALLS, ..CanaryOrder::new("n", "2") }
 }
 
-fn begun(order: CanaryOrder) -> Canary {
+pub fn begun(order: CanaryOrder) -> Canary {
     let mut canary = Canary::begin(order, "uid 0", 1, at(0));
     canary.news.clear();
     canary
 }
 
-fn member(executor: &str, version: &str) -> Seen {
+pub fn member(executor: &str, version: &str) -> Seen {
     Seen { executor: executor.to_owned(), versions: vec![version.to_owned()], out: None }
 }
 
 /// Two of the old version and these of the new one.
-fn group(new: &[&str]) -> Vec<Seen> {
+pub fn group(new: &[&str]) -> Vec<Seen> {
     let old = ["old1", "old2"].map(|executor| member(executor, "1"));
     old.into_iter().chain(new.iter().map(|executor| member(executor, "2"))).collect()
 }
 
 /// So many calls of a member, of which the first ones fail.
-fn calls(canary: &mut Canary, executor: &str, count: u32, failed: u32, now_ms: u64) -> bool {
+pub fn calls(canary: &mut Canary, executor: &str, count: u32, failed: u32, now_ms: u64) -> bool {
     let mut is_time = false;
     for n in 0..count {
         canary.begin_call(executor, now_ms);
@@ -47,12 +47,12 @@ fn calls(canary: &mut Canary, executor: &str, count: u32, failed: u32, now_ms: u
 }
 
 /// What has happened since it was last asked, as "what executor".
-fn news(canary: &mut Canary) -> Vec<String> {
+pub fn news(canary: &mut Canary) -> Vec<String> {
     let news = std::mem::take(&mut canary.news);
     news.into_iter().map(|n| format!("{} {}", n.step.what, n.step.executor).trim_end().to_owned()).collect()
 }
 
-fn standings(canary: &Canary, seen: &[Seen]) -> Vec<Standing> {
+pub fn standings(canary: &Canary, seen: &[Seen]) -> Vec<Standing> {
     seen.iter().map(|s| canary.standing(s)).collect()
 }
 

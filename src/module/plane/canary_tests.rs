@@ -4,7 +4,7 @@ use super::tests::{end, next, plane, register, registration, turn};
 use super::*;
 use crate::module::plane::canary_news::CanaryRefused;
 use crate::module::plane::register::Registration;
-use crate::module::plane::turns::{NoMember, Said};
+use crate::module::plane::turns::{Ended, NoMember, Said};
 use crate::wire::canary::CanaryOrder;
 
 fn versioned(group: &str, port: u16, version: &str) -> Registration {
@@ -131,4 +131,41 @@ fn calls_of_a_canary_are_counted_and_looked_at_when_they_are_due() {
     // From here on all take turns.
     let turns: String = (0..6).map(|_| turn(&mut plane, "ns.m")).collect();
     assert!(["a", "b", "c"].iter().all(|id| turns.matches(id).count() == 2), "{turns}");
+}
+
+#[test]
+fn a_call_that_is_tried_once_more_is_not_owed_twice() {
+    let mut plane = with_canary("50%");
+    assert_eq!(turn(&mut plane, "ns.m"), "a");
+    let again = next(&mut plane, "ns.m", &["a".to_owned()]).unwrap();
+    assert_eq!(again.id, "b");
+}
+
+#[test]
+fn who_is_promoted_takes_turns_that_are_counted_while_the_next_one_is_on_trial() {
+    let mut plane = with_canary("50%");
+    register(&mut plane, "d", versioned("g", 9, "2"));
+    plane.settle(|| 0);
+    (0..100).for_each(|_| drop(turn(&mut plane, "ns.m")));
+    let due = plane.canaries["ns"].due().unwrap();
+    plane.sweep(due);
+    plane.settle(|| due);
+    let turns: String = (0..12).map(|_| turn(&mut plane, "ns.m")).collect();
+    let count = |id: &str| turns.matches(id).count();
+    assert_eq!(["a", "b", "c", "d"].map(count), [2, 2, 2, 6], "{turns}");
+    let shown = plane.canaries("ns", due).remove(0);
+    let calls = |executor: &str| shown.members.iter().find(|m| m.executor == executor).map(|m| m.calls);
+    assert_eq!([calls("localhost:3"), calls("localhost:9")], [Some(52), Some(6)]);
+}
+
+#[test]
+fn an_answer_that_is_an_error_has_failed_and_who_drains_has_left() {
+    let mut plane = with_canary("100%");
+    let member = next(&mut plane, "ns.m", &[]).unwrap();
+    plane.done(member, Ended { said: Said::Answered, error: Some("no".to_owned()), took_us: 1 }, 1);
+    assert_eq!(plane.canaries("ns", 1)[0].members[2].failures, 1);
+    plane.bind("c", &Owner::default(), 1).unwrap();
+    assert!(plane.drain("c", 1000));
+    plane.settle(|| 2);
+    assert_eq!(plane.canaries("ns", 2)[0].steps.last().map(|step| &*step.what), Some("gone"));
 }
