@@ -199,7 +199,7 @@ fn a_signal_hup_to_the_service_ends_nothing_and_the_log_goes_on() {
     say(&fifo, "first");
     until_lines(&log, 1);
     let (pid, keeper) = (service.pid("web"), service.keeper_pid());
-    fs::rename(&log, format!("{log}.1")).unwrap();
+    fs::rename(&log, service.scratch().file("moved")).unwrap();
     procfs::signal("HUP", keeper);
     say(&fifo, "second");
     assert_eq!(until_lines(&log, 1), ["second"]);
