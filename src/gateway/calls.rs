@@ -111,8 +111,11 @@ impl Calls {
     fn answer<A: Answer>(&self, sink: UnarySink<A>, result: Result<A, RpcStatus>) {
         match result {
             Ok(answer) => {
-                let len = answer.encoded_len();
-                self.unread.keep(sink.success(answer), len, self.gateway.limits.stall);
+                let len = answer.encoded_len() as u64;
+                match self.unread.room(len) {
+                    Some(room) => room.keep(sink.success(answer), self.gateway.limits.stall),
+                    None => pending::answer(sink, Err(unread())),
+                }
             }
             Err(status) => pending::answer(sink, Err(status)),
         }
@@ -438,6 +441,11 @@ fn reply(item: StreamItem) -> Reply {
         StreamItem::Gap(gap) => Reply::Gap(gap),
         StreamItem::Ended(item) => Reply::Item(*item),
     }
+}
+
+fn unread() -> RpcStatus {
+    let e = Error::new(Code::Refused, "earlier answers of this connection are not taken yet");
+    status::refusal(Reason::Busy, &e.hint("take them first, or ask for less at once"))
 }
 
 fn expired() -> RpcStatus {

@@ -66,7 +66,7 @@ use crate::gateway::setup::Setup;
 use crate::gateway::shared::{Access, Gateway};
 use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::gateway::threads::Threads;
-use crate::meter::unfinished::Budget;
+use crate::meter::unfinished;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
@@ -121,8 +121,10 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         return Err(Error::usage("the configuration has no [grpc] at the moment"));
     }
     let users = network.as_mut().map(|network| std::mem::take(&mut network.users)).unwrap_or_default();
+    let limits = network.as_ref().map_or_else(Limits::default, |network| network.limits);
+    let message_len_max = limits.message_size as u64;
     let gateway = Arc::new(Gateway {
-        limits: network.as_ref().map_or_else(Limits::default, |network| network.limits),
+        limits,
         access: Mutex::new(network.as_ref().map(Access::of).transpose()?.map(Arc::new)),
         verifier: Arc::new(Verifier::new(users)?),
         rate_limit: RateLimit::default(),
@@ -130,7 +132,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         running: Running::default(),
         env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
         rested: Mutex::default(),
-        unfinished: Budget::default(),
+        unfinished: unfinished::budget(message_len_max),
+        unread: unread::budget(message_len_max),
         pool: Pool::new(&address).map_err(|e| Error::failed("start a thread", &e))?,
         threads: Threads::new(LASTING.network + LASTING.local),
         lasting: Shares::new(LASTING),

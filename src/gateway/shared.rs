@@ -19,7 +19,7 @@ use crate::gateway::settings::Limits;
 use crate::gateway::setup::Network;
 use crate::gateway::shares::Shares;
 use crate::gateway::threads::Threads;
-use crate::meter::unfinished::Budget;
+use crate::meter::budget::Budget;
 use crate::tls::material;
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
@@ -48,6 +48,8 @@ pub(super) struct Gateway {
     pub rested: Mutex<Vec<Engine>>,
     /// What all connections hold of requests that are not at their end.
     pub unfinished: Budget,
+    /// And of answers that their clients have not taken.
+    pub unread: Budget,
     pub threads: Threads,
     /// Whose the calls with threads of their own are.
     pub lasting: Shares,

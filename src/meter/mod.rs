@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod complaint;
 mod frames;
 pub mod unfinished;

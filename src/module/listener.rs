@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use grpcio::{ChannelBuilder, EnvBuilder, Environment, ServerBuilder};
 
-use crate::meter::unfinished::Budget;
+use crate::meter::unfinished;
 use crate::module::credentials::Credentials;
 use crate::module::owner::Owner;
 use crate::module::plain_listener::{PlainLimits, PlainListener};
@@ -42,8 +42,8 @@ pub fn run(listener: TcpListener, tls: Option<Credentials>, shared: &Arc<Shared>
     let failed = |e: io::Error| Error::failed("start a thread", &e);
     let (calls_max, message_len_max) = (CALLS_MAX as u32, MESSAGE_LEN_MAX as u64);
     if let Some(credentials) = tls {
-        let unfinished = Budget::default();
-        let parts = Arc::new(ServerParts { env, arguments, calls_max, message_len_max, unfinished });
+        let unfinished = unfinished::budget(message_len_max);
+        let parts = Arc::new(ServerParts { env, arguments, calls_max, unfinished });
         let shared = Arc::clone(shared);
         let accepting = move || tls_listener::accept_all(&listener, credentials, &parts, &shared);
         return thread::spawn("modules", accepting).map(drop).map_err(failed);

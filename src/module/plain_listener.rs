@@ -9,8 +9,9 @@ use std::os::fd::AsFd;
 
 use grpcio::Server;
 
+use crate::meter::budget::Budget;
 use crate::meter::complaint::complaint;
-use crate::meter::unfinished::Budget;
+use crate::meter::unfinished::{self, Unfinished};
 use crate::meter::{FrameMeter, Quotas};
 use crate::module::plain_pump::{End, Pump};
 use crate::module::shared::Shared;
@@ -67,6 +68,7 @@ impl<'a> PlainListener<'a> {
         shared: &'a Shared,
         limits: PlainLimits,
     ) -> io::Result<Self> {
+        let unfinished = unfinished::budget(limits.message_len_max);
         Ok(Self {
             listener,
             server,
@@ -76,7 +78,7 @@ impl<'a> PlainListener<'a> {
             all: Vec::new(),
             free: Vec::new(),
             timed: BTreeSet::new(),
-            unfinished: Budget::default(),
+            unfinished,
             room: vec![0; ROOM_LEN],
         })
     }
@@ -180,7 +182,7 @@ impl<'a> PlainListener<'a> {
             let (closer, now_ms) = (Closer::default(), clock::now_ms());
             closer.wakes(Waker::for_this_thread());
             let quotas = Quotas { calls_max: self.limits.calls_max, ..Quotas::default() };
-            let unfinished = self.unfinished.enter(closer.clone(), self.limits.message_len_max);
+            let unfinished = Unfinished::new(self.unfinished.enter(closer.clone()));
             let meter = FrameMeter::new(quotas, now_ms).also(unfinished, Box::new(|| None));
             let pump = Pump::new(tcp, address.ip(), ours, meter, closer);
             let n = self.free.pop().unwrap_or_else(|| {

@@ -12,8 +12,9 @@ use grpcio::{ChannelBuilder, Environment};
 use rustls::ServerConfig;
 
 use crate::guard::slots::{Slot, SlotLimits, Slots};
+use crate::meter::budget::Budget;
 use crate::meter::complaint::complaint;
-use crate::meter::unfinished::Budget;
+use crate::meter::unfinished::Unfinished;
 use crate::meter::{FrameMeter, Quotas};
 use crate::module::credentials::{Credentials, Live};
 use crate::module::owner::Owner;
@@ -45,8 +46,6 @@ pub struct ServerParts {
     /// The limits of every connection.
     pub arguments: fn(Arc<Environment>) -> ChannelBuilder,
     pub calls_max: u32,
-    /// The longest message from a provider, in bytes.
-    pub message_len_max: u64,
     /// What all connections hold of requests that are not at their end.
     pub unfinished: Budget,
 }
@@ -137,7 +136,7 @@ impl Connection {
         server.start();
         grpc::serve(&mut server, theirs).map_err(|e| Error::failed("hand over the socket", &e))?;
         let quotas = Quotas { calls_max: self.parts.calls_max, ..Quotas::default() };
-        let unfinished = self.parts.unfinished.enter(tunnel.closer(), self.parts.message_len_max);
+        let unfinished = Unfinished::new(self.parts.unfinished.enter(tunnel.closer()));
         // What is answered here is short, and control streams have a limit of their own on what waits.
         let meter = FrameMeter::new(quotas, clock::now_ms());
         Ok(tunnel.run(ours, &mut meter.also(unfinished, Box::new(|| None))))

@@ -12,6 +12,7 @@ use crate::harness::gateway::User;
 use crate::harness::{Gateway, Options, SOON, procfs, wait};
 
 const INVALID_ARGUMENT: u32 = 3;
+const RESOURCE_EXHAUSTED: u32 = 8;
 /// The setting of the window of a new stream.
 const INITIAL_WINDOW: u16 = 4;
 
@@ -124,6 +125,32 @@ fn an_answer_that_nobody_takes_ends_the_connection() {
     wait::until("it is told", SOON, || gateway.log().contains("it did not take the answer of a call"));
     // One that takes its answers is as good as before.
     assert_eq!(good.call("List", &login, &[]).and_then(|answer| answer.status), Some(OK));
+}
+
+#[test]
+fn answers_that_nobody_takes_leave_no_room_for_more() {
+    // Three messages of this length are kept at most: four answers of ten processes with 4 KB of arguments.
+    let gateway = Gateway::with(Options::new(), "message_size = \"64 KiB\"");
+    let start = ["start", "--name", "large", "--instances", "10", "--", "true", &"x".repeat(40_000)];
+    gateway.service().ok(&start);
+    gateway.service().ok(&["wait", "large-*"]);
+    let (login, request) = (login_of(User::Viewer), text_field(1, b"large-*"));
+    let mut peer = Peer::silent(gateway.port(), tls(&gateway)).expect("it is let in");
+    let window = |len: u32| {
+        let setting = [&INITIAL_WINDOW.to_be_bytes()[..], &len.to_be_bytes()].concat();
+        frame(SETTINGS, 0, 0, &setting)
+    };
+    peer.send(&[PREFACE, &window(0)].concat());
+    let asked: Vec<_> = (0..10).map(|_| peer.ask("Status", &login, &request)).collect();
+    let ended = |peer: &mut Peer, status: u32| {
+        let ends = asked.iter().filter_map(|&stream| peer.has_ended(stream));
+        ends.filter(|answer| answer.status == Some(status)).count()
+    };
+    wait::until("those without room are refused", SOON, || ended(&mut peer, RESOURCE_EXHAUSTED) == 6);
+    assert_eq!(ended(&mut peer, OK), 0);
+    peer.send(&window(1 << 20));
+    wait::until("the others are taken", SOON, || ended(&mut peer, OK) == 4);
+    assert_eq!(peer.call("Status", &login, &request).and_then(|answer| answer.status), Some(OK));
 }
 
 #[test]

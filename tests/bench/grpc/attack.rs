@@ -21,7 +21,7 @@ use crate::grpc::raw::{
     CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, PIECE, RST_STREAM, Raw, call, frame, message, whole,
 };
 use crate::grpc::server::serve;
-use crate::grpc::site::{Site, client_tls, login, text};
+use crate::grpc::site::{OTHER, Site, client_tls, login, text};
 use crate::programs::our_path;
 use crate::sample::{Outcome, Samples, pass};
 use crate::table::{Goal, Table};
@@ -76,7 +76,9 @@ const OPEN: u32 = 99;
 const HALF: usize = 1 << 20;
 /// Of a request that is not allowed, bytes.
 const LARGE: usize = 1 << 20;
-/// How long a connection with open calls is kept.
+/// How long a connection is kept whose answers are not taken.
+const UNREAD: Duration = Duration::from_secs(60);
+/// How long one with open calls is kept.
 const KEPT: Duration = Duration::from_millis(500);
 /// Methods that take a login.
 const START: &str = "/provost.v1.ProcessService/Start";
@@ -317,16 +319,16 @@ impl Attacker {
         raw.idle(KEPT)
     }
 
-    /// Calls with large answers that find no room at our end.
+    /// Calls with large answers that find no room at our end, by somebody who may ask.
     fn unread(&self) -> Outcome {
         let mut raw = Raw::connect(self.address, &self.tls)?;
-        let headers = call(LIST, &[("authorization", &login())]);
+        let headers = call(LIST, &[("authorization", &login(OTHER))]);
         for stream in (1..).step_by(2).take(OPEN as usize) {
             let begin = frame(HEADERS, END_HEADERS, stream, &headers);
             raw.write(&[begin, message(stream, false, &targets("*"))].concat())?;
             self.done(1);
         }
-        raw.idle(KEPT)
+        raw.idle(UNREAD)
     }
 
     /// Requests that take time to understand, from somebody who may not ask.

@@ -129,7 +129,7 @@ fn python(site: &mut Site, echo: &Echo, reports: &Reports, dir: &Path, table: &m
     let output = Command::new(python)
         .arg(script)
         .args([&echo.address.to_string(), &site.address.to_string(), text(&site.certificates)?])
-        .args([&site::login(), &id])
+        .args([&site::login(site::USER), &id])
         .args([ROUNDS, ROW, STREAM_ROUNDS].map(|n| n.to_string()))
         .arg(KEPT.to_string())
         .env(MARK, dir)

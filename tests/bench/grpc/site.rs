@@ -26,7 +26,9 @@ use crate::sample::{Outcome, pass, until};
 /// The process that the service runs as its gateway.
 pub const GATEWAY: &str = "provost.gateway";
 /// The user of all calls, and its password.
-const USER: &str = "alice";
+pub const USER: &str = "alice";
+/// Somebody else, with the same.
+pub const OTHER: &str = "bob";
 const PASSWORD: &str = "of the benchmark";
 /// How long the gateway may take to be there.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +54,9 @@ impl Site {
         fs::create_dir(&dir)?;
         let certificates = dir.join("certs");
         provost(&["cert", "init", "--dir", text(&certificates)?], "")?;
-        provost(&["user", "add", USER, "--users", text(&dir.join("users"))?], PASSWORD)?;
+        for user in [USER, OTHER] {
+            provost(&["user", "add", user, "--users", text(&dir.join("users"))?], PASSWORD)?;
+        }
         let (config, address) = configure(&dir)?;
         let service = Provost::serve_with(&dir, &["--config", text(&config)?])?;
         let mut site = Self { service, address, certificates, dir };
@@ -63,7 +67,7 @@ impl Site {
 
     /// A client of this gateway with certificate and password.
     pub fn caller(&self, address: SocketAddr) -> Outcome<Caller> {
-        Caller::secure(address, &self.tls()?, &login())
+        Caller::secure(address, &self.tls()?, &login(USER))
     }
 
     /// Starts one more service, and does not wait for its gateway.
@@ -130,9 +134,9 @@ fn gateway_pid(service: &mut Provost) -> Outcome<u32> {
     Ok(process.pid.ok_or("the gateway does not run")?)
 }
 
-/// The value of `authorization` that all calls have.
-pub fn login() -> String {
-    format!("Basic {}", base64(format!("{USER}:{PASSWORD}").as_bytes()))
+/// The value of `authorization` of this user.
+pub fn login(user: &str) -> String {
+    format!("Basic {}", base64(format!("{user}:{PASSWORD}").as_bytes()))
 }
 
 /// What a client shows that has the certificates of this directory.
@@ -169,7 +173,7 @@ fn configure(dir: &Path) -> Outcome<(PathBuf, SocketAddr)> {
     let text = format!(
         "[grpc]\nlisten = \"{address}\"\ncertificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
          ca = \"certs/ca.pem\"\nusers = \"users\"\n\
-         [grpc.certificate_roles]\n\"client.provost\" = \"admin\"\n[grpc.user_roles]\n{USER} = \"admin\"\n\
+         [grpc.certificate_roles]\n\"client.provost\" = \"admin\"\n[grpc.user_roles]\n{USER} = \"admin\"\n{OTHER} = \"viewer\"\n\
          [grpc.limits]\nconnections = 2000\nconnections_each = 2000\n"
     );
     fs::write(&config, text)?;
