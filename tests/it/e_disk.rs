@@ -458,7 +458,7 @@ fn e10_a_database_of_a_later_version_is_refused() {
     assert_eq!(output.code, 6, "{output:?}");
     let version = env!("CARGO_PKG_VERSION");
     for wanted in
-        ["version 99", &format!("({version}) knows 2"), "provost.db", "run that version or a later one"]
+        ["version 99", &format!("({version}) knows 3"), "provost.db", "run that version or a later one"]
     {
         assert!(output.err().contains(wanted), "{wanted:?}: {output:?}");
     }
