@@ -167,7 +167,7 @@ fn what_an_executor_answers_wrong_is_its_own_failure() {
         ("lone", 1, "the output does not fit: "),
         ("deep", 1, "the output does not fit: it is nested deeper than 32 levels"),
         ("fraction", 1, "it is a CInt, not a whole number of 64 bits"),
-        ("huge", 1, "the output does not fit: number out of range"),
+        ("huge", 1, "the output does not fit: value: number out of range"),
         ("over", 1, "it is a CInt, not a whole number of 64 bits"),
         ("other", 1, "it is a CString, not Int"),
         ("untagged", 1, "it is no object with a tag"),
