@@ -129,7 +129,7 @@ show version
 
 title 'Output as it comes'
 show start --name talk -- sh -c 'for n in 1 2 3; do echo "line $n"; sleep 0.1; done; echo "done" >&2'
-show stream talk --since start --prefix > "$dir/stream"
+show stream talk --since start --until-end --prefix > "$dir/stream"
 cat "$dir/stream"
 [ "$(grep -c 'line [123]' "$dir/stream")" = 3 ] || fail 'the stream has not all lines'
 
