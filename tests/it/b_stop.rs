@@ -16,17 +16,7 @@ fn b1_kill_comes_at_the_end_of_the_grace() {
     let grace = Duration::from_secs(1);
     // The upper bound is missed when the machine is busy: three attempts. The lower bound holds always.
     let on_time = (0..3).any(|_| {
-        let id = service.start(&[
-            "--stop-timeout",
-            "1s",
-            "--ready-line",
-            "up",
-            "--wait=ready",
-            "--",
-            "sh",
-            "-c",
-            STUBBORN,
-        ]);
+        let id = service.start_up(&["--stop-timeout", "1s"], STUBBORN);
         let pid = service.pid(&id);
         let begin = Instant::now();
         let stop = service.background(&["stop", &id]);
@@ -61,17 +51,7 @@ fn is_within(wanted: &[&str], all: &[String]) -> bool {
 #[test]
 fn b1_options_of_one_stop_win() {
     let service = Service::new();
-    let id = service.start(&[
-        "--stop-timeout",
-        "1h",
-        "--ready-line",
-        "up",
-        "--wait=ready",
-        "--",
-        "sh",
-        "-c",
-        STUBBORN,
-    ]);
+    let id = service.start_up(&["--stop-timeout", "1h"], STUBBORN);
     let kept = service.cli(&["stop", &id, "--no-kill", "--timeout", "300ms"]);
     kept.expect(3);
     let process = service.status_json(&id);
@@ -94,7 +74,7 @@ fn b1_options_of_one_stop_win() {
 fn what_is_left_of_a_tree_is_heard_until_it_has_gone() {
     let service = Service::new();
     let script = "(trap '' TERM; echo up; sleep 3; echo late) & wait";
-    let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", script]);
+    let id = service.start_up(&[], script);
     service.cli(&["stop", &id, "--timeout", "30s"]).expect(0);
     assert_eq!(service.output(&id), b"up\nlate\n");
 }
@@ -105,7 +85,7 @@ fn each_of_a_tree_is_told_once_to_stop() {
     let script = format!("sh -c \"{child}\" & wait");
     for service in [Service::new(), Options::new().without_cgroups().start()] {
         for _ in 0..rounds(4) {
-            let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", &script]);
+            let id = service.start_up(&[], &script);
             service.cli(&["stop", &id, "--timeout", "30s"]).expect(0);
             let said = service.output(&id);
             let said = String::from_utf8_lossy(&said);
@@ -134,7 +114,7 @@ fn what_a_stop_spares_goes_on_and_is_heard() {
 fn b1_left_overs_that_may_not_be_killed() {
     let service = Service::new();
     let script = "sh -c \"trap '' TERM; echo up; while :; do sleep 1; done\" & wait";
-    let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", script]);
+    let id = service.start_up(&[], script);
     service.cli(&["stop", &id, "--no-kill", "--timeout", "300ms"]).expect(3);
     let process = service.status_json(&id);
     assert_eq!((&process["state"], &process["stuck"]), (&"stopping".into(), &true.into()), "{process}");
@@ -182,7 +162,7 @@ const DAEMONS: &str = "setsid sh -c 'sleep 81000 & sleep 81001 & exit 0' & setsi
                        echo up; exec sleep 81003";
 
 fn expect_daemons_gone(service: &Service) -> String {
-    let id = service.start(&["--ready-line", "up", "--wait=ready", "--", "sh", "-c", DAEMONS]);
+    let id = service.start_up(&[], DAEMONS);
     wait::until("all four run", SOON, || service.tree_of(&id).len() == 4);
     let tree = service.tree_of(&id);
     let orphans =
@@ -221,17 +201,7 @@ fn b4_stubborn_daemons_are_killed() {
     for service in [Service::new(), Options::new().without_cgroups().start()] {
         let script =
             "trap '' TERM; setsid -f sh -c 'sleep 81010 & exec sleep 81011'; echo up; exec sleep 81012";
-        let id = service.start(&[
-            "--stop-timeout",
-            "300ms",
-            "--ready-line",
-            "up",
-            "--wait=ready",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ]);
+        let id = service.start_up(&["--stop-timeout", "300ms"], script);
         wait::until("all three run", SOON, || service.tree_of(&id).len() == 3);
         service.ok(&["stop", &id]);
         assert_eq!(service.tree_of(&id), Vec::<u32>::new());

@@ -25,17 +25,7 @@ fn the_end_of_what_is_essential_ends_everything_in_order_and_gives_its_code() {
         let [gate, heard] = ["gate", "heard"].map(|name| service.scratch().file(name));
         let in_order =
             format!("trap 'echo heard > {heard}; exit 0' TERM; echo up; while :; do sleep 0.02; done");
-        service.start(&[
-            "--name",
-            "other",
-            "--ready-line",
-            "up",
-            "--wait=ready",
-            "--",
-            "sh",
-            "-c",
-            &in_order,
-        ]);
+        service.start_up(&["--name", "other"], &in_order);
         service.start(&["--name", "web", "--essential", "--", "sh", "-c", &ends_when(&gate, 7)]);
         assert!(service.ok(&["show", "web"]).contains("essential = true"));
         fs::write(&gate, "").unwrap();

@@ -289,6 +289,13 @@ impl Service {
         id
     }
 
+    /// Starts a shell script with these options, and waits until it has said "up".
+    #[track_caller]
+    pub fn start_up(&self, options: &[&str], script: &str) -> String {
+        let until_up = ["--ready-line", "up", "--wait=ready", "--", "sh", "-c", script];
+        self.start(&[options, &until_up].concat())
+    }
+
     /// A process as JSON.
     #[track_caller]
     pub fn status_json(&self, target: &str) -> Value {
