@@ -21,6 +21,7 @@ pub struct Place {
 
 /// Starts the command in a session of its own, at this place. It ends with the thread that has started it.
 pub fn spawn(command: &mut Command, place: Place) -> io::Result<Child> {
+    let starter = std::process::id();
     let become_it = move || {
         if let Some(mut procs) = place.procs.as_ref() {
             // "0" is whoever writes.
@@ -38,7 +39,7 @@ pub fn spawn(command: &mut Command, place: Place) -> io::Result<Child> {
             child::set_no_new_privs()?;
         }
         // Behind the change of user, which would undo it.
-        child::die_with_parent()
+        child::die_with(starter)
     };
     // SAFETY: between fork and exec only system calls are made, on what was there before the fork.
     unsafe { command.pre_exec(become_it) }.spawn()

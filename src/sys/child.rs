@@ -215,10 +215,16 @@ pub fn set_no_new_privs() -> io::Result<()> {
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// prctl(2), `PR_SET_PDEATHSIG`: SIGKILL when the thread that has forked this process ends.
-pub fn die_with_parent() -> io::Result<()> {
+/// prctl(2), `PR_SET_PDEATHSIG`: SIGKILL when the thread that has forked this process ends. An error: the
+/// process of that thread, which is `parent`, has ended before.
+pub fn die_with(parent: u32) -> io::Result<()> {
     // SAFETY: sets an attribute of this process; takes no pointers.
-    cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
+    cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
+    if std::os::unix::process::parent_id() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
 }
 
 /// Strings one behind the other, each ended by NUL, in the memory of a child that would rather not take any
