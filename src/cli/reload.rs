@@ -76,19 +76,8 @@ fn parse(arguments: &mut Arguments) -> Result<Mode, Error> {
 
 fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     if session.remote.is_given() {
-        // Only files are read again: what else there is would cut the way to it.
-        if mode == Mode::DryRun {
-            return Err(Error::usage("what differs is told on the service's own machine alone"));
-        }
-        let mut client = session.client()?;
-        let present = gateway(&mut client)?;
-        let said = match present {
-            None => NOTHING.to_owned(),
-            Some(gateway) => files_again(&mut client, &gateway)?,
-        };
-        return Ok(say(session, &[], &said));
+        return of_remote(mode, session);
     }
-    let refused = |e: Error| Error { message: format!("not reloaded: {}", e.message), ..e };
     let socket = session.socket()?;
     let config = state::of_service(&socket).config;
     let changes = match &config {
@@ -114,31 +103,9 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         Mode::Ask if !changes.is_empty() && io::stdin().is_terminal() => apply::ask()?,
         Mode::Ask | Mode::Yes => {}
     }
-    let mut client = session.client()?;
-    let before = gateway(&mut client)?;
-    client.reload().map_err(refused)?;
-    let takes = |what: Takes| changes.iter().any(|change| change.takes == what);
-    let is_host_new = takes(Takes::Host);
-    if takes(Takes::Engine) || is_host_new {
-        // It has whatever is to run run, by what it reads.
-        client.upgrade(Upgrade { id: UpgradeId::new(), path: Some(OWN_PROGRAM.to_owned()) })?;
-    }
-    if is_host_new
-        && let Ok(host) = only(client.status(vec![HOST.to_owned()])?)
-        && host.pid.is_some()
-    {
-        only(client.restart(vec![host.id.to_string()])?)?;
-    }
-    let mut said = gateway_after(&mut client, before)?;
+    let said = make_hold(&mut session.client()?, &changes)?;
     if let Some(config) = config {
         service_settings::note_after(&changes, &socket, &config)?;
-    }
-    let is_ours = |change: &&Change| matches!(change.takes, Takes::Engine | Takes::Host);
-    let count = changes.iter().filter(is_ours).count();
-    if count > 0 {
-        let gateway =
-            said.strip_prefix("reloaded").map(|how| format!("; {}", how.trim_start_matches([':', ' '])));
-        said = format!("reloaded: {count} settings hold now{}", gateway.unwrap_or_default());
     }
     let waiting: Vec<_> = (changes.iter().filter(|change| change.takes == Takes::Service))
         .map(|change| change.setting.as_str())
@@ -147,6 +114,46 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         stdout::notice(&format!("{} holds from the next start of the service on", waiting.join(", ")));
     }
     Ok(say(session, &changes, &said))
+}
+
+fn refused(e: Error) -> Error {
+    Error { message: format!("not reloaded: {}", e.message), ..e }
+}
+
+/// Only files are read again: what else there is would cut the way to it.
+fn of_remote(mode: Mode, session: &mut Session) -> Result<u8, Error> {
+    if mode == Mode::DryRun {
+        return Err(Error::usage("what differs is told on the service's own machine alone"));
+    }
+    let mut client = session.client()?;
+    let said = match gateway(&mut client)? {
+        None => NOTHING.to_owned(),
+        Some(gateway) => files_again(&mut client, &gateway)?,
+    };
+    Ok(say(session, &[], &said))
+}
+
+/// Has the engine, the host and the gateway take them on; what has come of it.
+fn make_hold(client: &mut Client, changes: &[Change]) -> Result<String, Error> {
+    let before = gateway(client)?;
+    client.reload().map_err(refused)?;
+    let count = |what: Takes| changes.iter().filter(|change| change.takes == what).count();
+    let (of_engine, of_host) = (count(Takes::Engine), count(Takes::Host));
+    if of_engine + of_host == 0 {
+        return gateway_after(client, before);
+    }
+    // The new engine has whatever is to run run, by what it reads.
+    client.upgrade(Upgrade { id: UpgradeId::new(), path: Some(OWN_PROGRAM.to_owned()) })?;
+    if of_host > 0
+        && let Ok(host) = only(client.status(vec![HOST.to_owned()])?)
+        && host.pid.is_some()
+    {
+        only(client.restart(vec![host.id.to_string()])?)?;
+    }
+    let gateway = gateway_after(client, before)?;
+    let gateway =
+        gateway.strip_prefix(REPORTS[0]).map(|how| format!("; {}", how.trim_start_matches([':', ' '])));
+    Ok(format!("reloaded: {} settings hold now{}", of_engine + of_host, gateway.unwrap_or_default()))
 }
 
 /// There is no gateway, and no setting differs.
