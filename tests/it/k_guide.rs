@@ -26,6 +26,14 @@ fn blocks(text: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
+fn the_demo_does_what_it_says_and_ends_by_itself() {
+    let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/demo.sh"));
+    demo.arg(binary());
+    let out = cli::run(demo, LATER);
+    assert!(out.code == 0 && out.out().contains("Every step did what it said"), "{out:?}");
+}
+
+#[test]
 fn the_guide_works_as_it_is_written() {
     let service = Service::new();
     let scratch = Scratch::new();
