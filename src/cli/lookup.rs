@@ -1,4 +1,4 @@
-//! `provost lookup`: not for people. The host of providers asks it for the addresses of a name: the C library
+//! `provost lookup`: not for people. The rest of the program asks it for the addresses of a name: the C library
 //! that knows them may take as long as it likes, and a static program had better not load more of it.
 
 use std::net::ToSocketAddrs;
@@ -12,11 +12,12 @@ use crate::wire::error::{Code, Error};
 pub const COMMAND: Command = Command::new("lookup", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .takes(Positional::Hidden)
     .text_only();
-const SUMMARY: &str = "The addresses of a name; the host of providers asks for them";
+const SUMMARY: &str = "The addresses of a name; other commands ask for them";
 const HELP: &str = "\
 Usage: provost lookup NAME
 
-'provost host' runs this by itself for the name of a remote provider or an executor of modules.
+'provost engine', 'provost host' and --host run this by themselves, for the names of sinks, of remote
+providers, of executors of modules, and of services.
 ";
 
 fn parse(arguments: &mut Arguments) -> Result<String, Error> {

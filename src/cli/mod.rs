@@ -44,7 +44,6 @@ mod last_output;
 mod list;
 mod log_lines;
 mod logs;
-#[cfg(feature = "gateway")]
 mod lookup;
 mod manual;
 #[cfg(feature = "gateway")]
@@ -102,6 +101,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::command::Command;
 use crate::cli::manual::About;
 use crate::cli::session::Session;
+use crate::sys::lookup::look_up_by_command;
 use crate::wire::error::Error;
 
 /// All commands, in the order in which they are shown.
@@ -156,7 +156,6 @@ const COMMANDS: &[&Command] = &[
     &gateway::COMMAND,
     #[cfg(feature = "gateway")]
     &host::COMMAND,
-    #[cfg(feature = "gateway")]
     &lookup::COMMAND,
 ];
 
@@ -180,6 +179,7 @@ fn find(name: &str) -> Result<&'static Command, Error> {
 
 /// Runs the command that these arguments are, without the program's own name in front.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    look_up_by_command();
     let mut command = None;
     let mut session = Session::new(abouts());
     let failed = |e: &Error, command: Option<&Command>| {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::rpc::services::public::{
     ModuleServiceClient, ProcessServiceClient, ProviderServiceClient, RegistryServiceClient,
 };
 use crate::rpc::status;
-use crate::sys::{clock, grpc};
+use crate::sys::{clock, grpc, lookup};
 use crate::tls::carried::{HowEnded, carry};
 use crate::tls::material;
 use crate::tls::pump::Ended;
@@ -101,16 +101,15 @@ impl Remote {
                 "is its [grpc] section there, and is 'listen' an address that can be reached from here?",
             )
         };
-        let addresses =
-            (self.host.name.as_str(), self.host.port).to_socket_addrs().map_err(|e| unreachable(&e))?;
+        let found = lookup::addresses(&self.host.name, clock::now_ms() + millis(TIMEOUT));
         let mut last = None;
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+        for ip in found.map_err(|why| unreachable(&why))? {
+            match TcpStream::connect_timeout(&SocketAddr::new(ip, self.host.port), CONNECT_MAX) {
                 Ok(tcp) => return Ok(tcp),
                 Err(e) => last = Some(e),
             }
         }
-        Err(last.map_or_else(|| unreachable(&"the name has no address"), |e| unreachable(&e)))
+        Err(last.map_or_else(|| unreachable(&"there is no address"), |e| unreachable(&e)))
     }
 }
 

@@ -1,17 +1,21 @@
 //! The addresses of a name, looked up by a program of our own that has so long for it: a thread could not
-//! give up a look-up in the C library, and a static program had better not load more of that.
+//! give up a look-up in the C library, and a static program had better not load more of that. All that we
+//! connect to by name is looked up here: providers, executors, sinks, services on other machines.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd};
+
+/// Whether this process is the program that has the command.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
 /// This program itself, also where its file was replaced.
 const OURSELVES: &str = "/proc/self/exe";
@@ -28,18 +32,34 @@ const LOOKUPS_MAX: usize = 64;
 /// The longest answer, in bytes.
 const ANSWER_LEN_MAX: usize = 16 << 10;
 
+/// This process is the program: without this, names are looked up in the process itself, which may be any
+/// that uses the library.
+pub fn look_up_by_command() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
 /// All addresses that a name has, by `provost lookup`, until the deadline (monotonic ms) at most; why not, in
-/// words.
+/// words. Nobody is asked for an address, nor for `localhost`.
 pub fn addresses(name: &str, deadline_ms: u64) -> Result<Vec<IpAddr>, String> {
     /// What was found, and until when it is good.
     type Known = BTreeMap<String, (Vec<IpAddr>, u64)>;
     static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
     static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+    if name.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    if let Ok(ip) = name.parse() {
+        return Ok(vec![ip]);
+    }
     let now = clock::now_ms();
     if let Some((found, _)) = KNOWN.lock().get(name).filter(|(_, until)| now < *until) {
         return Ok(found.clone());
     }
     let cannot = |why: &str| format!("the name {name} cannot be looked up: {why}");
+    if !IS_PROGRAM.load(Ordering::Relaxed) {
+        let found = (name, 0).to_socket_addrs().map_err(|e| cannot(&e.to_string()))?;
+        return Ok(found.map(|address| address.ip()).collect());
+    }
     if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
         UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
         return Err(cannot("too many are being looked up"));
@@ -106,6 +126,15 @@ mod tests {
     fn shell(script: &str, within_ms: u64) -> Result<Vec<u8>, ErrorKind> {
         let mut command = Command::new("sh");
         output_of(command.args(["-c", script]), clock::now_ms() + within_ms, 8).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn nobody_is_asked_for_addresses() {
+        let late = clock::now_ms();
+        assert_eq!(addresses("192.0.2.7", late), Ok(vec![[192, 0, 2, 7].into()]));
+        assert_eq!(addresses("::1", late), Ok(vec![Ipv6Addr::LOCALHOST.into()]));
+        let here = addresses("LocalHost", late).unwrap();
+        assert_eq!(here, [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]);
     }
 
     #[test]

@@ -22,7 +22,6 @@ pub mod grpc;
 pub mod landlock;
 pub mod limits;
 pub mod listeners;
-#[cfg(feature = "gateway")]
 pub mod lookup;
 pub mod memory;
 pub mod pidfd;

@@ -349,6 +349,24 @@ fn search_engine_that_refuses_a_document() {
     assert_eq!(most, Some(1), "each was sent once");
 }
 
+/// The name of its host is looked up by a program of its own, with an end in sight; `localhost` is not.
+#[test]
+fn the_name_of_a_search_engine_is_looked_up_by_a_program_of_its_own() {
+    let (server, scratch) = (Server::start(&[]), Scratch::new());
+    let sink_at = |name: &str, host: &str| {
+        let port = server.address.port();
+        format!("[[sink]]\nkind = \"opensearch\"\nname = \"{name}\"\nurl = \"http://{host}:{port}\"\n")
+    };
+    let service =
+        with_config(&scratch, &(sink_at("here", "localhost") + &sink_at("lost", "nowhere.invalid")));
+    live(&service, "one");
+    until_delivered(&service, "here");
+    wait::until("it is known to fail", SOON, || sink(&service, "lost")["failing"].as_u64() > Some(0));
+    let doctor = service.cli(&["doctor"]).expect(3).out();
+    assert!(doctor.contains("the name nowhere.invalid cannot be looked up"), "{doctor}");
+    service.end();
+}
+
 /// Nobody is there at all; the service lives and ends without it, and what it has not got is kept for it.
 #[test]
 fn search_engine_that_is_not_there() {

@@ -199,7 +199,11 @@ fn a_client_that_is_refused_learns_why() {
     // The later of two options holds.
     let nobody = format!("localhost:{}", free_port());
     refused(with(&["--host", &nobody, "list"]), 7, &[&nobody]);
-    refused(with(&["--host", "no-such-host.invalid:1", "list"]), 7, &["no-such-host.invalid"]);
+    refused(
+        with(&["--host", "no-such-host.invalid:1", "list"]),
+        7,
+        &["the name no-such-host.invalid cannot be looked up"],
+    );
     let elsewhere = relay(gateway.port());
     refused(with(&["--host", &elsewhere, "list"]), 6, &["127.0.0.2"]);
     let other = gateway.file("other");

@@ -1,17 +1,19 @@
 //! Events as documents of an OpenSearch index, by its bulk API. Blocking calls of the sink's own thread, each
 //! with a deadline; an answer is read up to a limit, and nothing is followed to another place.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 #[cfg(feature = "gateway")]
 use std::{fs, sync::Arc};
 
 use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::uri::Scheme;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 #[cfg(feature = "gateway")]
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::time::Duration as SinkDuration;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
@@ -19,9 +21,11 @@ use uuid::Uuid;
 use crate::engine::history::sinks::bulk;
 use crate::engine::history::sinks::deliver::{Deliver, Delivery, Failed};
 use crate::engine::settings::{Login, OpenSearchSettings};
+use crate::sys::{clock, lookup};
 use crate::wire::event::Event;
 use crate::wire::id::quoted;
 use crate::wire::json::base64;
+use crate::wire::time::millis;
 
 /// Until there is a connection; the whole request may take longer.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -34,6 +38,8 @@ const REFUSAL_LEN_MAX: u64 = 4096;
 const TOO_LARGE_MAX: u32 = 5;
 /// After so many requests in a row that were taken in, larger ones are tried again.
 const GROW_AFTER: u32 = 16;
+/// The most addresses of a name that are tried: as many as the library takes.
+const ADDRESSES_MAX: usize = 16;
 /// For each direction of a connection.
 const BUFFER_LEN: usize = 16 << 10;
 
@@ -88,7 +94,7 @@ impl OpenSearch {
         let config = config.build();
         Self {
             service,
-            agent: Agent::with_parts(config, DefaultConnector::default(), OnThisThread),
+            agent: Agent::with_parts(config, DefaultConnector::default(), ByName),
             authorization: settings.login.as_ref().map(basic),
             batch: settings.batch,
             taken_in: 0,
@@ -198,20 +204,25 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Names are looked up by the sink's own thread, which may wait for that as long as the system's resolver
-/// does. Else there would be another thread for each lookup.
+/// Names are looked up as all that this program connects to.
 #[derive(Debug)]
-struct OnThisThread;
+struct ByName;
 
-impl Resolver for OnThisThread {
+impl Resolver for ByName {
     fn resolve(
         &self,
         uri: &Uri,
-        config: &Config,
+        _: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let unhurried = NextTimeout { after: SinkDuration::NotHappening, ..timeout };
-        DefaultResolver::default().resolve(uri, config, unhurried)
+        let name = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
+        let port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(port);
+        let deadline_ms = clock::now_ms().saturating_add(millis(*timeout.after));
+        let found = lookup::addresses(name, deadline_ms).map_err(io::Error::other)?;
+        let mut all = self.empty();
+        found.into_iter().take(ADDRESSES_MAX).for_each(|ip| all.push(SocketAddr::new(ip, port)));
+        Ok(all)
     }
 }
 
