@@ -72,7 +72,7 @@ const LAYERS: [(&str, &[&str]); 35] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 28] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 29] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -85,7 +85,8 @@ const ENGINE_LAYERS: [(&str, &[&str]); 28] = [
     ("src/engine/retention.rs", &["settings", "store"]),
     ("src/engine/schedule_queue.rs", &[]),
     ("src/engine/drain.rs", &[]),
-    ("src/engine/look.rs", &[]),
+    ("src/engine/limit_mark.rs", &[]),
+    ("src/engine/look.rs", &["limit_mark"]),
     (
         "src/engine/context.rs",
         &[
@@ -102,7 +103,17 @@ const ENGINE_LAYERS: [(&str, &[&str]); 28] = [
     ),
     (
         "src/engine/process",
-        &["board", "context", "log_queue", "look", "memory", "process", "reserve", "write_queue"],
+        &[
+            "board",
+            "context",
+            "limit_mark",
+            "log_queue",
+            "look",
+            "memory",
+            "process",
+            "reserve",
+            "write_queue",
+        ],
     ),
     ("src/engine/logs", &["context", "logs", "memory", "process", "table"]),
     ("src/engine/schedules.rs", &["context", "process", "table"]),
@@ -113,7 +124,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 28] = [
         "src/engine/restore.rs",
         &["context", "memory", "process", "reconcile", "settings", "store", "survivors", "table"],
     ),
-    ("src/engine/survivors.rs", &["context", "look", "reconcile", "store"]),
+    ("src/engine/survivors.rs", &["context", "limit_mark", "look", "reconcile", "store"]),
     (
         "src/engine/store_writer.rs",
         &["context", "history", "reconcile", "retention", "settings", "store", "table", "write_queue"],

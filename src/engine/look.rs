@@ -8,9 +8,10 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::engine::limit_mark::LimitMark;
 use crate::sys::clock;
 use crate::sys::environ::{Environ, Reader};
-use crate::sys::procfs::{self, Stat};
+use crate::sys::procfs::{self, Program, Stat};
 
 /// How often /proc is read in one look, until that shows nobody new: who was started meanwhile may have got a
 /// number that was passed already, and who started it may be gone.
@@ -31,6 +32,8 @@ pub struct Seen {
     /// What its environment says it is of: the process, and the service.
     pub id: Option<Vec<u8>>,
     pub service: Option<Vec<u8>>,
+    /// What its limits say, where its environment says nothing.
+    pub limit_mark: Option<LimitMark>,
     /// It was in the middle of an exec all the time: it may be of anybody.
     pub is_unsettled: bool,
 }
@@ -113,7 +116,7 @@ impl Look {
             for pid in procfs::pids()?.filter(|&pid| listed.insert(pid)) {
                 unsettled.extend(look.see(pid, &mut reader));
             }
-            let is_of_us = |seen: &Seen| seen.id.is_some();
+            let is_of_us = |seen: &Seen| seen.id.is_some() || seen.limit_mark.is_some();
             look.is_cut = look.seen[before..].iter().any(is_of_us) || unsettled.len() > open_before;
             if look.seen.len() == before && !look.is_cut {
                 break;
@@ -124,7 +127,13 @@ impl Look {
             unsettled = unsettled.into_iter().filter_map(|pid| look.see(pid, &mut reader)).collect();
         }
         let stats = unsettled.into_iter().filter_map(|pid| procfs::stat(pid).filter(|s| !s.is_zombie()));
-        look.seen.extend(stats.map(|stat| Seen { stat, id: None, service: None, is_unsettled: true }));
+        look.seen.extend(stats.map(|stat| Seen {
+            stat,
+            id: None,
+            service: None,
+            limit_mark: None,
+            is_unsettled: true,
+        }));
         Ok(look)
     }
 
@@ -181,7 +190,12 @@ impl Seen {
             let is = |v: &[u8]| v.strip_prefix(key.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
             env.split(|&b| b == 0).find_map(is)
         };
-        Ok(Some(Self { stat, id: value(PROVOST_ID), service: value(PROVOST_SERVICE), is_unsettled }))
+        let (id, service) = (value(PROVOST_ID), value(PROVOST_SERVICE));
+        let may_be_marked = id.is_none() && stat.program != Program::Nothing;
+        let limit_mark = if may_be_marked { LimitMark::of(pid)? } else { None };
+        // Limits are there also in the middle of an exec.
+        let is_unsettled = is_unsettled && limit_mark.is_none();
+        Ok(Some(Self { stat, id, service, limit_mark, is_unsettled }))
     }
 }
 

@@ -14,6 +14,7 @@ mod ended;
 pub mod feed;
 pub mod history;
 pub mod internal;
+mod limit_mark;
 pub mod log_queue;
 pub mod logs;
 mod look;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::engine::context::Context;
+use crate::engine::limit_mark::LimitMark;
 use crate::engine::look::{Look, Seen};
 use crate::engine::reconcile::Survivors;
 use crate::engine::store::Loaded;
@@ -56,6 +57,9 @@ pub fn left_behind(
         }
     }
     let service = loaded.service.to_string();
+    let ids = loaded.kept.iter().map(|k| k.record.id).chain(spawns.iter().map(|spawn| spawn.id));
+    let by_limit: HashMap<LimitMark, ProcessId> =
+        ids.map(|id| (LimitMark::new(loaded.service, id), id)).collect();
     let mut found: HashMap<ProcessId, Survivors> = HashMap::new();
     let mut of_whom: HashMap<u32, ProcessId> = HashMap::new();
     let mut others = Vec::new();
@@ -64,7 +68,8 @@ pub fn left_behind(
     for one in look.seen.iter().filter(|one| !ours.contains(&one.stat.pid)) {
         let stat = &one.stat;
         let is_leader = leaders.get(&stat.pid).filter(|(_, leader)| leader.start_ticks == stat.start_ticks);
-        let Some(id) = marked(one, &service).or(is_leader.map(|(id, _)| *id)) else {
+        let is_limited = || one.limit_mark.and_then(|mark| by_limit.get(&mark)).copied();
+        let Some(id) = marked(one, &service).or_else(is_limited).or(is_leader.map(|(id, _)| *id)) else {
             others.push(one);
             continue;
         };

@@ -1,4 +1,8 @@
-//! Resource limits: their names and numbers.
+//! Resource limits: their names and numbers, and what this process has.
+
+use std::io;
+
+use crate::sys::cerr;
 
 /// Names as in setrlimit(2) without the prefix, and numbers; the one list of them.
 const NAMES: [(&str, u32); 16] = [
@@ -21,6 +25,14 @@ const NAMES: [(&str, u32); 16] = [
 ];
 
 pub const NOFILE: u32 = libc::RLIMIT_NOFILE;
+pub const LOCKS: u32 = libc::RLIMIT_LOCKS;
+
+/// The hard limit of this process; `u64::MAX`: there is none.
+pub fn hard(resource: u32) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    cerr(unsafe { libc::getrlimit(resource, &raw mut limit) }).map(|_| limit.rlim_max)
+}
 
 /// The number of "nofile" or "NOFILE"; `None` for what is no limit.
 #[must_use]

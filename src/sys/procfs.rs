@@ -131,6 +131,16 @@ pub fn unreaped_status(pid: u32, start_ticks: u64) -> Option<i32> {
     (status != 0 || owner(stat.pid)? == system::euid()).then_some(status)
 }
 
+/// The soft limit of locks that a process has; `None`: it has none, or is gone.
+pub fn limit_of_locks(pid: u32) -> io::Result<Option<u64>> {
+    let mut buf = [0; 4096];
+    let read = fs::File::open(format!("/proc/{pid}/limits")).and_then(|mut file| file.read(&mut buf));
+    let len = read.map(Some).or_else(is_gone)?.unwrap_or(0);
+    let text = String::from_utf8_lossy(&buf[..len]);
+    let soft = text.lines().find_map(|line| line.strip_prefix("Max file locks"));
+    Ok(soft.and_then(|soft| soft.split_ascii_whitespace().next()?.parse().ok()))
+}
+
 /// What an error about one process means: that it is not there, unless it is we who lack the means to look.
 pub fn is_gone<T>(e: io::Error) -> io::Result<Option<T>> {
     if is_want(&e) { Err(e) } else { Ok(None) }

@@ -11,7 +11,7 @@ use provost::sys::environ::{Environ, Reader};
 
 use crate::e_disk::{database, hold};
 use crate::harness::{
-    LATER, Options, Random, Running, SOON, Scratch, Service, fixture, procfs, rounds, serve, wait,
+    LATER, Options, Random, Running, SOON, Scratch, Service, UNMARKED, fixture, procfs, rounds, serve, wait,
 };
 
 /// A duration for `sleep` that no other test has: its processes are found by their command line alone.
@@ -109,7 +109,7 @@ fn unstored(policy: &str, nap: &str) -> (Service, Scratch, Running) {
     let (service, scratch) = with_policy(policy, Options::new().without_cgroups());
     let options = ["--name", "web", "--restart", "always", "--restart-delay", "0", "--"];
     let script = format!("while :; do echo tick; sleep 0.1; done; : sleep {nap}");
-    let leader = ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", &script];
+    let leader = [&UNMARKED[..], &["PATH=/usr/bin:/bin", "sh", "-c", &script]].concat();
     service.start(&[&options[..], &leader].concat());
     wait::until("it has taken off its mark", SOON, || leaders(nap).len() == 1);
     service.until_store("sound");
@@ -163,6 +163,27 @@ fn a19_a_run_that_nobody_stored_is_adopted() {
     assert_eq!(leaders(&nap), Vec::<u32>::new());
 }
 
+/// Who has neither mark nor parents, nor the session of its leader, and whose leader has ended before.
+#[test]
+fn a19_an_orphan_without_a_mark_is_ended_by_the_next_service() {
+    let nap = nap(6);
+    let _sweep = Sweep(nap.clone());
+    let service = Options::new().without_cgroups().start();
+    let script = format!("(setsid env -i sleep {nap} >/dev/null 2>&1 &); exec sleep 81998");
+    service.start(&["--name", "web", "--", "sh", "-c", &script]);
+    wait::until("it has taken off its mark", SOON, || naps(&nap).len() == 1);
+    let old = naps(&nap);
+    service.until_store("sound");
+    let leader = service.pid("web");
+    service.kill_at_once(&[leader]);
+    service.serve_again();
+    service.until_state("web", "running");
+    assert!(old.iter().all(|&pid| !procfs::alive(pid)), "a second copy beside it\n{}", service.log());
+    wait::until("one is there", SOON, || naps(&nap).len() == 1);
+    service.end();
+    assert_eq!(naps(&nap), Vec::<u32>::new(), "nothing outlives the end");
+}
+
 /// A process that not even its name is known of: its client was not told that it is recorded.
 #[test]
 fn a19_a_process_that_nobody_stored_is_ended() {
@@ -170,7 +191,8 @@ fn a19_a_process_that_nobody_stored_is_ended() {
     let _sweep = Sweep(nap.clone());
     let service = Options::new().without_cgroups().start();
     let holder = hold(&database(&service), "db.execute('begin immediate')");
-    service.cli(&["start", "--name", "web", "--", "env", "-i", "sleep", &nap]).expect(0);
+    let start = ["start", "--name", "web", "--"];
+    service.cli(&[&start[..], &UNMARKED, &["sleep", &nap]].concat()).expect(0);
     wait::until("it has taken off its mark", SOON, || naps(&nap).len() == 1);
     service.kill_service();
     drop(holder);
@@ -189,7 +211,8 @@ fn a19_nothing_is_left_and_nothing_is_doubled_over_kills_of_all() {
         ["--restart", "always", "--restart-delay", "0", "--max-restarts", "none", "--stop-timeout", "5s"];
     let names = ["one", "two", "three"];
     for name in names {
-        service.start(&[&["--name", name], &options[..], &["--", "env", "-i", "sleep", &nap]].concat());
+        let sleep = ["sleep", nap.as_str()];
+        service.start(&[&["--name", name], &options[..], &["--"], &UNMARKED, &sleep].concat());
     }
     let mut random = Random::new();
     let kills = rounds(10);
@@ -289,7 +312,7 @@ fn a19_a_claim_waits_for_the_lock_of_a_dead_keeper() {
     });
     // At the first attempt, which the harness would make again.
     let serve = Running::new(serve(service.socket()));
-    wait::until("it serves", SOON, || service.cli(&["version"]).code == 0 || !serve.is_running());
+    wait::until("it serves", SOON, || service.cli(&["list"]).code == 0 || !serve.is_running());
     assert!(serve.is_running(), "{}", serve.stderr_text());
     releasing.join().expect("it does not panic").expect("it ends");
     serve.signal("TERM");

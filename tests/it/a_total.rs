@@ -270,7 +270,7 @@ fn a1_acknowledged_holds_over_kills_of_all() {
 
 #[test]
 fn a1_acknowledged_holds_over_kills_of_all_without_cgroups() {
-    kills_of_all(&["--cgroups", "off"], kills(10, 250));
+    kills_of_all(&["--cgroups", "off"], kills(10, 500));
 }
 
 /// Children live through some of the kills, and die in others; the service is killed also while it begins.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{LATER, Options, Running, SOON, Service, binary, cli, fixture, procfs, wait};
+use crate::harness::{
+    LATER, Options, Running, SOON, Service, UNMARKED_SH, binary, cli, fixture, procfs, wait,
+};
 
 /// Five grandchildren, two of them daemons; then the leader ends.
 const LEAVER: &str =
@@ -60,7 +62,7 @@ fn b5_no_restart_over_left_overs() {
 fn what_a_leader_left_is_ended_over_the_death_of_an_engine() {
     let bare = format!("82003.{}", std::process::id());
     for service in [Service::new(), Options::new().without_cgroups().start()] {
-        let script = format!("trap '' TERM; env -i sleep {bare} & exit 4");
+        let script = format!("trap '' TERM; {UNMARKED_SH} sleep {bare} & exit 4");
         let id = service.start(&["--stop-timeout", "3s", "--", "sh", "-c", &script]);
         service.until_state(&id, "stopping");
         let left = procfs::with_command(&format!("sleep {bare}"));
@@ -79,7 +81,7 @@ fn who_hides_without_a_cgroup_is_ended_with_its_parents() {
     let hidden = [82005, 82006].map(|n| format!("{n}.{}", std::process::id()));
     let [mild, stubborn] = &hidden;
     let script = format!(
-        "setsid env -i sleep {mild} & setsid env -i sh -c \"trap '' TERM; sleep {stubborn} & wait; wait\" & exec sleep 82000"
+        "setsid {UNMARKED_SH} sleep {mild} & setsid {UNMARKED_SH} sh -c \"trap '' TERM; sleep {stubborn} & wait; wait\" & exec sleep 82000"
     );
     let id = service.start(&["--stop-timeout", "500ms", "--", "sh", "-c", &script]);
     let found =
@@ -90,6 +92,30 @@ fn who_hides_without_a_cgroup_is_ended_with_its_parents() {
     let left: Vec<_> = all.into_iter().filter(|&pid| procfs::alive(pid)).collect();
     left.iter().for_each(|&pid| procfs::signal("KILL", pid));
     assert_eq!(left, Vec::<u32>::new(), "stopped means gone");
+}
+
+/// Nor has who was left by all parents before the stop, and shows nothing of ours in its environment.
+#[test]
+fn b4_b5_an_orphan_without_a_mark_is_ended_without_a_cgroup() {
+    let service = Options::new().without_cgroups().start();
+    let hidden = format!("82007.{}", std::process::id());
+    let found = || procfs::with_command(&format!("sleep {hidden}"));
+    let orphan = format!("setsid env -i sleep {hidden} >/dev/null 2>&1 &");
+    // As a daemon of a process that goes on.
+    let script = format!("({orphan}); exec sleep 82000");
+    let id = service.start(&["--", "sh", "-c", &script]);
+    let is_orphan = |pid: u32| procfs::stat(pid).is_some_and(|s| s.parent == service.keeper_pid());
+    wait::until("it is the keeper's", SOON, || matches!(found()[..], [pid] if is_orphan(pid)));
+    service.ok(&["stop", &id]);
+    assert_eq!(found(), Vec::<u32>::new(), "stopped means gone");
+    // As what a leader leaves, again and again.
+    let restart = ["--restart", "always", "--restart-delay", "10ms", "--restart-delay-max", "10ms"];
+    let options = ["--max-restarts", "3", "--", "sh", "-c"];
+    let script = format!("{orphan} exit 0");
+    let id = service.start(&[&restart[..], &options, &[&script]].concat());
+    wait::until("it has given up", SOON, || service.state(&id) == "failed");
+    assert_eq!(found(), Vec::<u32>::new(), "nothing is left of a run");
+    service.end();
 }
 
 /// A service in another pid namespace sees none of our processes in its /proc, and takes nothing away.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, cli, procfs, wait};
+use crate::harness::{LATER, Options, SOON, Scratch, Service, UNMARKED_SH, binary, cli, procfs, wait};
 
 /// A duration for `sleep` that no other test has, so that its process is found by its command line alone.
 fn nap(n: u32) -> String {
@@ -296,7 +296,7 @@ fn who_writes_to_a_run_that_is_over_goes_on() {
     let write = format!("while printf %1000s x; do echo >>{file}'$PROVOST_RUN'; done # {name}");
     // It ends when the writer has no mark any more: until then that is of its tree, and ended with it.
     let written = format!("while [ ! -s {file}$PROVOST_RUN ]; do sleep 0.01; done");
-    let id = service.start(&["--", "sh", "-c", &format!("setsid env -i sh -c '{write}' & {written}")]);
+    let id = service.start(&["--", "sh", "-c", &format!("setsid {UNMARKED_SH} sh -c '{write}' & {written}")]);
     service.cli(&["wait", &id]).expect(0);
     let len = || fs::metadata(format!("{file}1")).map_or(0, |meta| meta.len());
     let goes_on = || {
@@ -379,7 +379,7 @@ fn who_was_left_is_remembered_without_a_mark() {
         let child = nap(n);
         let _sweep = Sweep(vec![child.clone()]);
         let (service, _config) = with_policy("leave", options);
-        let script = format!("env -i sleep {child} & exec sleep 80000");
+        let script = format!("{UNMARKED_SH} sleep {child} & exec sleep 80000");
         service.start(&["--name", "web", "--", "sh", "-c", &script]);
         let found = || procfs::with_command(&format!("sleep {child}"));
         wait::until("the tree is there", SOON, || found().len() == 1);
@@ -414,7 +414,7 @@ fn kill_without_a_mark_goes_on_over_the_death_of_an_engine() {
         let child = nap(n);
         let _sweep = Sweep(vec![child.clone()]);
         let service = options.start();
-        let script = format!("(trap '' TERM; exec env -i sleep {child}) & exec sleep 80000");
+        let script = format!("(trap '' TERM; exec {UNMARKED_SH} sleep {child}) & exec sleep 80000");
         service.start(&["--name", "web", "--stop-timeout", "3s", "--", "sh", "-c", &script]);
         let found = || procfs::with_command(&format!("sleep {child}"));
         wait::until("the tree is there", SOON, || found().len() == 1);
@@ -504,7 +504,7 @@ fn a8_nothing_is_believed_from_another_boot() {
                 until $PROVOST list; do sleep 0.05; done >/dev/null 2>&1
             }}
             serve
-            $PROVOST start --name web -- env -i sleep 80000 >/dev/null
+            $PROVOST start --name web -- {UNMARKED_SH} sleep 80000 >/dev/null
             $PROVOST start --name halted -- sleep 80000 >/dev/null
             $PROVOST start -- sleep 80002 >/dev/null
             $PROVOST stop halted >/dev/null

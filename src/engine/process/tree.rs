@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::engine::limit_mark::LimitMark;
 use crate::engine::look::{Look, Looks, Seen};
 use crate::engine::process::state::Whom;
 use crate::engine::reserve::Reserve;
@@ -309,7 +310,8 @@ impl Tree {
 
     fn is_marked(&self, seen: &Seen) -> bool {
         let is = |value: &[u8], wanted: &dyn ToString| value == wanted.to_string().as_bytes();
-        seen.id.as_ref().is_some_and(|id| is(id, &self.id))
+        let by_limit = || seen.limit_mark == Some(LimitMark::new(self.service, self.id));
+        seen.id.as_ref().map_or_else(by_limit, |id| is(id, &self.id))
             && seen.service.as_ref().is_none_or(|service| is(service, &self.service))
     }
 

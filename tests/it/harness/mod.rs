@@ -39,6 +39,11 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_provost"))
 }
 
+/// In front of a program: it has neither mark, that of the environment nor that of a limit.
+pub const UNMARKED: [&str; 4] = ["prlimit", "--locks=unlimited", "env", "-i"];
+/// The same for a shell.
+pub const UNMARKED_SH: &str = "prlimit --locks=unlimited env -i";
+
 /// Ignores SIGTERM, and so does all it starts. It says `up` when it does.
 pub const STUBBORN: &str = "trap '' TERM; echo up; while :; do sleep 1; done";
 

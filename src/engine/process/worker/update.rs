@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::engine::context;
+use crate::engine::limit_mark::LimitMark;
 use crate::engine::memory::LogPosition;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
@@ -161,7 +162,12 @@ impl Worker {
         };
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
-        prepare::prepare(spec, &identity, &global_env, &context.service_env)
+        let mut prepared = prepare::prepare(spec, &identity, &global_env, &context.service_env)?;
+        // A cgroup is the better mark.
+        if context.cgroups.is_none() {
+            LimitMark::new(identity.service, identity.id).put(&mut prepared.launch.rlimits);
+        }
+        Ok(prepared)
     }
 
     /// Says what values refer to in vain: once, and not at each attempt of a crash loop.
