@@ -385,3 +385,49 @@ fn j2_the_programs_of_the_service_leave_no_core() {
     service.start(&["--name", "none", "--limit", "core=0", "--", "sleep", "73003"]);
     assert_eq!((core(service.pid("web")), core(service.pid("none"))), ("unlimited".into(), "0".into()));
 }
+
+/// The directory of the socket lies on a disk that is full: nothing that is asked for needs room there, also
+/// not of the next engine and the next service, nor does a socket that is made again.
+#[test]
+fn f24_a_full_directory_of_the_socket_hinders_nothing() {
+    let scratch = Scratch::new();
+    let disk = scratch.file("disk");
+    fs::create_dir(&disk).expect("the directory is ours");
+    // More processes than the file of spawns has had room for.
+    let script = format!(
+        r#"
+        mount -t tmpfs -o size=64k,mode=700 tmpfs {disk} || exit 9
+        export PROVOST_SOCKET={disk}/s
+        serve() {{
+            $PROVOST serve --socket {disk}/s --state {disk}.state --cgroups off 2>>{disk}.log &
+            keeper=$!
+            until $PROVOST list; do kill -0 $keeper || exit 8; sleep 0.05; done >/dev/null 2>&1
+        }}
+        fill() {{ dd if=/dev/zero of={disk}/filler$1 bs=1024 2>/dev/null; [ "$(stat -f -c %a {disk})" = 0 ] || exit 7; }}
+        serve
+        $PROVOST start --name web -- sleep 80000 >/dev/null
+        fill
+        $PROVOST start --name many --instances 80 -- sleep 80000 >/dev/null || exit 1
+        $PROVOST restart web >/dev/null || exit 2
+        kill -9 $(pgrep -P $keeper -f 'provost engine')
+        $PROVOST stop many-1 >/dev/null || exit 3
+        $PROVOST start many-1 >/dev/null || exit 4
+        rm {disk}/s
+        until $PROVOST list >/dev/null 2>&1; do sleep 0.05; done
+        old=$($PROVOST list --json | jq -r .pid)
+        kill -9 $keeper; wait $keeper 2>/dev/null
+        serve
+        fill again
+        until [ "$($PROVOST list --json | jq -r .state | sort | uniq -c | tr -d ' ')" = 81running ]; do sleep 0.05; done
+        for pid in $old; do [ ! -e /proc/$pid ] || exit 5; done
+        kill -TERM $keeper; wait $keeper; echo "end $?"
+        pgrep -c sleep
+        "#
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "sh", "-c", &script]);
+    command.env("PROVOST", binary());
+    let ended = cli::run(command, LATER);
+    let log = fs::read_to_string(format!("{disk}.log")).unwrap_or_default();
+    assert_eq!(ended.out(), "end 0\n0", "{ended:?}\n{log}");
+}
