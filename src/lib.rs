@@ -94,6 +94,9 @@
 //! thread reads the ring and sends what is new (`engine/service/streams.rs`, `ring/read.rs`).
 //! `client/stream/sent.rs` goes on at the next byte after a broken connection, and `cli/stream.rs` prints.
 //!
+//! Where a reader holds the output (`provost run --hold`), no more is taken than that one leaves room for
+//! (`engine/holds.rs`): it follows in the shared memory, and asks for more when it is ready for it.
+//!
 //! If the process has a log, its thread also marks that there is more (`engine/log_queue.rs`), and takes no
 //! more than what the writer of the files has left room for (`engine/process/worker/output.rs`). That writer,
 //! one thread for all, reads the rings and writes the files (`engine/logs/mod.rs`).

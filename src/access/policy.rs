@@ -20,7 +20,7 @@ pub fn needs(request: &Request) -> Role {
         | Request::Service
         | Request::Health => Role::Viewer,
         // What programs print may hold secrets: to see that they are well is no reason to read it.
-        Request::Output(_) | Request::Stream(_) | Request::Follow(_) => Role::Operator,
+        Request::Output(_) | Request::Stream(_) | Request::Follow(_) | Request::Hold(_) => Role::Operator,
         Request::StartAgain(_) | Request::Stop(_) | Request::Restart(_) | Request::Signal(_) => {
             Role::Operator
         }
@@ -118,6 +118,7 @@ pub fn needs_for_own(request: &Request, own: Own) -> OwnRule {
         Request::Output(_)
         | Request::Stream(_)
         | Request::Follow(_)
+        | Request::Hold(_)
         | Request::StartAgain(_)
         | Request::Stop(_)
         | Request::Restart(_)
@@ -164,6 +165,7 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Status(_) => "ask for the status",
         Request::List(_) => "list",
         Request::Output(_) | Request::Stream(_) | Request::Follow(_) => "read output",
+        Request::Hold(_) => "have output wait",
         Request::Env(change) if *change == EnvChange::default() => "see the environment",
         Request::Env(_) => "change the environment",
         Request::Events(_) => "read events",
@@ -313,6 +315,7 @@ mod tests {
             (Request::AuditLog(AuditLog::default()), [no, no, yes], no),
             (Request::Note(Note { what: "x".into(), result: "y".into() }), [no, no, yes], yes),
             (Request::Follow(Follow::default()), [no, yes, yes], no),
+            (Request::Hold(ProcessId::new()), [no, yes, yes], no),
             (Request::GrpcListener, [no, no, yes], no),
             (Request::GatewaySetup { listens: true }, [no, no, yes], no),
             (Request::Reload, [no, no, yes], yes),

@@ -1,5 +1,5 @@
-//! `provost lookup`: not for people. The rest of the program asks it for the addresses of a name: the C library
-//! that knows them may take as long as it likes, and a static program had better not load more of it.
+//! `provost lookup`: not for people. The rest of the program asks it for the addresses of a name: the C
+//! library that knows them may take as long as it likes, and a static program had better not load more of it.
 
 use std::net::ToSocketAddrs;
 

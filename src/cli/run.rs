@@ -20,7 +20,7 @@ use crate::cli::suggest;
 use crate::cli::text;
 use crate::client::Address;
 use crate::client::Client;
-use crate::client::StreamItem;
+use crate::client::{OutputStream, StreamItem};
 use crate::sys::errno;
 use crate::sys::signal;
 use crate::sys::signal::SignalFd;
@@ -39,6 +39,8 @@ use crate::wire::spec::{Scope, Spec};
 /// than it can be passed on waits there; a program that writes no more than this in all loses nothing,
 /// however slow its reader.
 const OUTPUT_BYTES: u64 = 16 << 20;
+/// The least that has to be kept of output that waits for its reader: some chunks, as they are taken.
+const HOLD_BYTES_MIN: u64 = 64 << 10;
 /// The exit code when output was missed, where the program's own is 0: it would say that all is well.
 const MISSED: u8 = 122;
 /// As a shell says that a program died of SIGPIPE.
@@ -60,14 +62,17 @@ Usage: provost run [OPTIONS] -- PROGRAM [ARG...]
 
 Standard input is empty, as for every process. Ctrl-c is passed on; a second one stops the process
 with all it started, a third one kills it. If this command is killed, the process goes on.
-The process is never held back: output that nobody reads in time, beyond --output-limit, is missed,
-and told on standard error to the byte; then the exit code is 122, unless the program's own is not 0.
+Without --hold the process is never held back: output that nobody reads in time, beyond
+--output-limit, is missed, and told on standard error to the byte; then the exit code is 122, unless
+the program's own is not 0.
 When the reader of the output has gone, the program gets SIGPIPE, and what that does not end is stopped.
 With --name, the next one of this name is another run of the same process, once the last one has ended:
 'provost history' has all of them, 'provost output --run N' shows one.
 
 Options:
       --rm                   Forget the process when it has ended
+      --hold                 The process waits for the reader of the output, as in a pipe: nothing is
+                             missed. For root and the service's own user, on its machine
 
 Examples:
   provost run -- sh -c 'echo hello; exit 3'
@@ -78,11 +83,13 @@ struct RunArgs {
     spec: Box<Spec>,
     /// Whether the process is removed when it has ended.
     remove: bool,
+    /// Whether the process waits for whoever reads its output.
+    hold: bool,
 }
 
 fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
     let program = arguments.take_program();
-    let (mut launch, mut remove) = (Launch::keeping(OUTPUT_BYTES), false);
+    let (mut launch, mut remove, mut hold) = (Launch::keeping(OUTPUT_BYTES), false, false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Value(value) => {
@@ -90,12 +97,13 @@ fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
                 return Err(e.hint(suggest::with_dashes(arguments, "run", &value)));
             }
             Argument::Option(option) if option == "--rm" => remove = true,
+            Argument::Option(option) if option == "--hold" => hold = true,
             Argument::Option(option) if launch.take(&option, arguments)? => {}
             Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     let program = program.ok_or_else(|| arguments.usage("there is no -- with a program behind it".into()))?;
-    Ok(RunArgs { spec: Box::new(launch.finish(program)?), remove })
+    Ok(RunArgs { spec: Box::new(launch.finish(program)?), remove, hold })
 }
 
 fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
@@ -108,6 +116,10 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     let held = held(&mut client, &args.spec)?;
     let id = held.as_ref().map_or(id, |held| held.process.id);
     let since = held.as_ref().map_or(Since::Start, |held| Since::Offset(held.process.output_end));
+    if args.hold {
+        // Before the first byte is there.
+        hold(client.address(), id, held.as_ref().map_or(&args.spec, |held| &held.spec))?;
+    }
     let items = match held {
         Some(held) => next_run(&mut client, held, *args.spec),
         None => client.start(Start { spec: *args.spec, ids: vec![id], numbering: Numbering::Single }),
@@ -117,7 +129,11 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     if started.is_ok() {
         pass_on(signals, client.address().clone(), id)?;
     }
-    let code = started.and_then(|_| follow(&mut client, id, since, session));
+    let code = started.and_then(|_| {
+        let stream = Stream { targets: vec![id.to_string()], kind: StreamKind::Both, since };
+        let stream = if args.hold { client.stream_held(stream)? } else { client.stream(stream)? };
+        follow(&mut client, stream, id, session)
+    });
     if args.remove {
         let remove = Remove { targets: vec![id.to_string()], force: true };
         if let (Err(e), Ok(_)) = (client.remove(remove), &code) {
@@ -135,6 +151,17 @@ fn held(client: &mut Client, spec: &Spec) -> Result<Option<Definition>, Error> {
         Err(e) if e.code == Code::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// From now on the output waits for this command, for as long as it lives.
+fn hold(address: &Address, id: ProcessId, spec: &Spec) -> Result<(), Error> {
+    if spec.output_bytes < HOLD_BYTES_MIN {
+        let least = text::bytes(HOLD_BYTES_MIN);
+        return Err(Error::usage(format!("--hold needs an --output-limit of {least} at least")));
+    }
+    let hold = Client::connect_to(address)?.hold(id)?;
+    let cannot = |e| Error::failed("hold the output", &text::cause(&e));
+    thread::spawn("hold", move || hold.last()).map(drop).map_err(cannot)
 }
 
 /// Starts another run of a process that rests, in the way that is given now.
@@ -167,11 +194,15 @@ fn outcome(items: Vec<Item>) -> Result<Process, Error> {
 }
 
 /// Shows the output to its end, then tells the exit code.
-fn follow(client: &mut Client, id: ProcessId, since: Since, session: &mut Session) -> Result<u8, Error> {
+fn follow(
+    client: &mut Client,
+    stream: OutputStream,
+    id: ProcessId,
+    session: &mut Session,
+) -> Result<u8, Error> {
     let targets = vec![id.to_string()];
-    let stream = Stream { targets: targets.clone(), kind: StreamKind::Both, since };
     let (mut has_missed, mut nobody_reads, mut is_stopped) = (false, false, None);
-    for item in client.stream(stream)? {
+    for item in stream {
         match item? {
             StreamItem::Chunk(chunk) => nobody_reads |= show(&chunk, session) == Shown::ToNobody,
             StreamItem::Gap(gap) => {

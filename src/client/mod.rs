@@ -14,6 +14,7 @@ mod connection;
 #[cfg(test)]
 pub(crate) mod fake_server;
 mod feed;
+mod hold;
 mod link;
 #[cfg(feature = "gateway")]
 mod pair;
@@ -36,6 +37,7 @@ pub use crate::client::connection::Address;
 #[cfg(feature = "gateway")]
 use crate::client::connection::Connection;
 pub use crate::client::feed::{Feed, FeedItem};
+pub use crate::client::hold::Hold;
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
 use crate::client::session::Session;
@@ -48,7 +50,7 @@ use crate::wire::envelope::Behalf;
 use crate::wire::error::{Code, Error};
 use crate::wire::event::Event;
 use crate::wire::health::Health;
-use crate::wire::id::OrderKey;
+use crate::wire::id::{OrderKey, ProcessId};
 #[cfg(feature = "gateway")]
 use crate::wire::keep::{Document, Keep};
 use crate::wire::module::ModuleBatch;
@@ -215,6 +217,24 @@ impl Client {
     /// meanwhile keeps its memory as long as this goes on.
     pub fn stream_shared(&mut self, stream: Stream) -> Result<OutputStream, Error> {
         OutputStream::begin_shared(self.0.hand_over(), stream)
+    }
+
+    /// Has the output of a process wait for this reader, as in a pipe, from now on and for as long as what is
+    /// returned lasts: beyond what is kept of it, no more is taken than was read with
+    /// [`Client::stream_held`]. The process need not be there yet. For root and the service's own user, on
+    /// its machine. Takes this connection over.
+    pub fn hold(&mut self, id: ProcessId) -> Result<Hold, Error> {
+        Hold::begin(self.0.hand_over(), id)
+    }
+
+    /// As [`Client::stream_shared`], by the reader that has a [`Client::hold`] of the processes. Each item is
+    /// to be dealt with before the next one is asked for.
+    pub fn stream_held(&mut self, stream: Stream) -> Result<OutputStream, Error> {
+        let mut stream = self.stream_shared(stream)?;
+        if stream.hold() {
+            return Ok(stream);
+        }
+        Err(Error::new(Code::Refused, "the service does not share the memory of the output"))
     }
 
     /// Shows the global environment, after changing it where a change is given.

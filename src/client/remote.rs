@@ -191,6 +191,10 @@ impl RemoteLink {
                     Question::Chain(r) => client.call_chain(&r, option).map(unary),
                 }
             }
+            Request::Hold(_) => {
+                let e = "output waits only for a reader on the service's own machine";
+                return Err(Fault::Final(Error::new(Code::Refused, e).hint("leave out --hold")));
+            }
             Request::Note(_)
             | Request::Follow(_)
             | Request::Host

@@ -45,6 +45,7 @@ pub(super) fn repeat(request: &Request) -> Repeat {
         | Request::Output(_)
         | Request::Stream(_)
         | Request::Follow(_)
+        | Request::Hold(_)
         | Request::Env(_)
         | Request::Events(_)
         | Request::Service
@@ -112,6 +113,7 @@ pub(super) fn timeout(request: &Request) -> Option<Duration> {
         | Request::Remove(_)
         | Request::Stream(_)
         | Request::Follow(_)
+        | Request::Hold(_)
         | Request::GrpcProbe(_)
         | Request::Provider(_)
         | Request::Module(_)

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::engine::board::Board;
 use crate::engine::drain::Drain;
 use crate::engine::feed::Feed;
+use crate::engine::holds::Holds;
 use crate::engine::log_queue::LogQueue;
 use crate::engine::look::Looks;
 use crate::engine::reserve::Reserve;
@@ -40,6 +41,8 @@ pub struct Context {
     pub write_queue: WriteQueue,
     /// What of the history is kept.
     pub retention: Retention,
+    /// Whose output waits for its reader.
+    pub holds: Arc<Holds>,
     /// Whose output is to be written to a log.
     pub logs: LogQueue,
     /// When each process with a schedule is due.

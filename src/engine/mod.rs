@@ -13,6 +13,7 @@ mod drain;
 mod ended;
 pub mod feed;
 pub mod history;
+mod holds;
 pub mod internal;
 mod limit_mark;
 pub mod log_queue;

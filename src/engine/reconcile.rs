@@ -174,6 +174,7 @@ fn past(kept: &Kept, now: Now) -> Record {
         wanted: kept.wanted,
         events: Vec::new(),
         output_from: 0,
+        held: false,
         ends_service: None,
         hook: None,
         ..kept.record.clone()

@@ -270,6 +270,7 @@ mod tests {
             schedules: ScheduleQueue::default(),
             notify: Notify(Arc::new(|_| ())),
             cgroups: None,
+            holds: Arc::default(),
             looks: Arc::default(),
             drain: Arc::default(),
             no_cgroup: AtomicBool::new(false),

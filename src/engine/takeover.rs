@@ -127,6 +127,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         schedules: ScheduleQueue::default(),
         notify: options.notify,
         cgroups: options.cgroups.map(Root::at),
+        holds: Arc::default(),
         looks: Arc::default(),
         drain: Arc::default(),
         no_cgroup: AtomicBool::new(false),

@@ -70,6 +70,7 @@ impl Request {
             | Self::Service
             | Self::Health
             | Self::Follow(_)
+            | Self::Hold(_)
             | Self::AuditLog(_)
             | Self::Announce(_)
             | Self::GrpcProbe(_)

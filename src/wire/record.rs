@@ -88,6 +88,8 @@ pub struct Record {
     pub events: Vec<Event>,
     /// Where the output of the present run begins.
     pub output_from: u64,
+    /// A reader held its output when it began.
+    pub held: bool,
     /// The last restarts and signals that had a key.
     pub orders: Orders,
     /// When it runs by itself next; none: its schedule is suspended, or it has none.
@@ -283,6 +285,7 @@ impl Record {
             cause: self.cause.clone(),
             events: self.events.iter().map(Event::to_wire).collect(),
             output_from: self.output_from,
+            held: self.held,
             orders: self.orders.0.iter().flat_map(|key| *key.as_bytes()).collect(),
             next_run_at: Timestamp::to_wire(self.next_run_at),
             last_due_at: Timestamp::to_wire(self.last_due_at),
@@ -346,6 +349,7 @@ impl Record {
             cause: w.cause,
             events: w.events.into_iter().map(Event::from_wire).collect::<Result<_, _>>()?,
             output_from: w.output_from,
+            held: w.held,
             orders: Orders::from_bytes(&w.orders),
             next_run_at: Timestamp::from_wire(w.next_run_at),
             last_due_at: Timestamp::from_wire(w.last_due_at),

@@ -92,6 +92,8 @@ pub enum Request {
     Keep(Box<Keep>),
     /// All documents of this kind.
     Documents(String),
+    /// The output of this process waits for its reader while this lasts.
+    Hold(ProcessId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +238,8 @@ pub struct Follow {
     pub offsets: Vec<u64>,
     /// Answer at once, with the memory of at most [`SHARED_MAX`] processes beside the reply.
     pub share: bool,
+    /// The asker is the reader for whom their output waits, see [`Request::Hold`].
+    pub hold: bool,
 }
 
 impl Numbering {
@@ -344,6 +348,7 @@ impl Request {
                 ids: r.ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
                 offsets: r.offsets.clone(),
                 lend: r.share,
+                hold: r.hold,
             }),
             Self::Env(r) => Body::Env(v1::EnvChange { set: pairs_to_wire(&r.set), unset: r.unset.clone() }),
             Self::Events(r) => Body::Events(v1::Events {
@@ -372,6 +377,7 @@ impl Request {
             Self::GrpcProbe(probe) => Body::GrpcProbe(probe.to_wire()),
             Self::Keep(keep) => Body::Keep(keep.to_wire()),
             Self::Documents(kind) => Body::Documents(kind.clone()),
+            Self::Hold(id) => Body::Hold(id.as_bytes().to_vec()),
         }
     }
 
@@ -443,6 +449,7 @@ impl Request {
             Body::GrpcProbe(probe) => Self::GrpcProbe(GrpcProbe::from_wire(probe)?),
             Body::Keep(keep) => Self::Keep(Box::new(Keep::from_wire(keep)?)),
             Body::Documents(kind) => Self::Documents(kind),
+            Body::Hold(id) => Self::Hold(ProcessId::from_wire(&id)?),
         })
     }
 }
@@ -507,7 +514,7 @@ impl Follow {
             )));
         }
         let ids = r.ids.iter().map(|id| ProcessId::from_wire(id)).collect::<Result<_, _>>()?;
-        Ok(Self { ids, offsets: r.offsets, share: r.lend })
+        Ok(Self { ids, offsets: r.offsets, share: r.lend, hold: r.hold })
     }
 }
 

@@ -6,7 +6,8 @@ use super::*;
 fn whoever_is_followed_has_an_offset() {
     let follow = |ids: usize, offsets, share| {
         let ids = (0..ids).map(|_| ProcessId::new().as_bytes().to_vec()).collect();
-        Follow::from_wire(v1::Follow { ids, offsets: vec![7; offsets], lend: share }).map(|f| f.ids.len())
+        Follow::from_wire(v1::Follow { ids, offsets: vec![7; offsets], lend: share, hold: false })
+            .map(|f| f.ids.len())
     };
     assert_eq!((follow(9, 9, false), follow(SHARED_MAX, SHARED_MAX, true)), (Ok(9), Ok(SHARED_MAX)));
     for (ids, offsets, share) in
@@ -14,7 +15,10 @@ fn whoever_is_followed_has_an_offset() {
     {
         assert_eq!(follow(ids, offsets, share).map_err(|e| e.code), Err(crate::wire::error::Code::Usage));
     }
-    assert!(Follow::from_wire(v1::Follow { ids: vec![vec![1; 15]], offsets: vec![0], lend: false }).is_err());
+    assert!(
+        Follow::from_wire(v1::Follow { ids: vec![vec![1; 15]], offsets: vec![0], lend: false, hold: false })
+            .is_err()
+    );
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn shared_memory_cannot_be_written() {
     let id = service.start(&["--", "echo", "mine"]);
     service.cli(&["wait", &id]).expect(0);
     let ids = vec![id.parse().expect("a UUID")];
-    let request = Request::Follow(Follow { ids, offsets: vec![0], share: true });
+    let request = Request::Follow(Follow { ids, offsets: vec![0], share: true, hold: false });
     let mut socket = UnixStream::connect(service.socket()).expect("it listens");
     socket.write_all(&[hello(), framed(&request.encode())].concat()).expect("it reads");
     let mut shared = Vec::new();
@@ -173,7 +173,7 @@ fn shared_memory_cannot_be_written() {
     assert_eq!(service.output(&id), b"mine\n");
     // Without a request for it nothing comes beside the bytes, and for nobody there is an answer.
     let mut peer = Peer::greeted(service.socket());
-    let follow = Follow { ids: vec![ProcessId::new()], offsets: vec![0], share: false };
+    let follow = Follow { ids: vec![ProcessId::new()], offsets: vec![0], share: false, hold: false };
     peer.send(&framed(&Request::Follow(follow).encode()));
     assert!(matches!(peer.reply(), Some((Reply::Rings(rings), _)) if rings.len() == 1 && rings[0].over));
 }

@@ -332,3 +332,48 @@ fn missed_output_is_an_exit_code() {
         service.ok(&["remove", "web"]);
     }
 }
+
+/// Reads what a command prints, from here on, and how it ends.
+fn all_of(mut run: Child) -> (Vec<u8>, Option<i32>) {
+    let mut read = Vec::new();
+    run.stdout.take().expect("piped").read_to_end(&mut read).expect("it ends");
+    (read, run.wait().expect("it is ours").code())
+}
+
+/// With --hold a program waits for whoever reads, as in a pipe, also over the death of an engine, and what it
+/// has said before its end is there although it has gone.
+#[test]
+fn output_that_is_held_waits_for_its_reader() {
+    let service = Service::new();
+    let hold = |last: u32| {
+        let last = last.to_string();
+        let args = ["run", "--hold", "--name", "web", "--output-limit", "64k", "--", "seq", "1", &last];
+        let mut run = service.command(&args);
+        run.stdout(Stdio::piped()).spawn().expect("it is there")
+    };
+    let lines = |last: u32| (1..=last).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
+    let end = || service.list_json().first().map_or(0, |p| p["output_end"].as_u64().unwrap_or(0));
+    // What ring and pipes hold, and no more.
+    let run = hold(30_000);
+    wait::until("it has ended", LATER, || {
+        service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "stopped")
+    });
+    assert!(all_of(run) == (lines(30_000), Some(0)), "the last words of who has gone");
+    // Far more than these, as another run of it.
+    let run = hold(400_000);
+    let before = end();
+    wait::until("it writes", SOON, || end() > before + 40_000);
+    service.kill_engine();
+    assert_eq!(service.state("web"), "running", "it waits");
+    let (read, code) = all_of(run);
+    assert!(read == lines(400_000), "{} bytes came", read.len());
+    assert_eq!(code, Some(0));
+    // Whose reader is killed is held no more.
+    let before = end();
+    let mut run = hold(400_000);
+    wait::until("it writes", SOON, || end() > before + 40_000);
+    run.kill().expect("it is ours");
+    run.wait().expect("it is ours");
+    assert_eq!(service.until_state("web", "stopped")["exit"]["code"], 0, "it goes on");
+    service.cli(&["run", "--hold", "--output-limit", "16k", "--", "true"]).expect(125);
+}

@@ -26,9 +26,17 @@ pub struct Cursor {
     pub next: u64,
 }
 
+/// Whether the output waits for this reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReaderIs {
+    Passed,
+    Awaited,
+}
+
 #[derive(Debug)]
 pub struct Followed {
     pub session: Session,
+    pub reader: ReaderIs,
     pub kind: StreamKind,
     pub cursors: Vec<Cursor>,
     /// Where the first read begins, if not at the cursors.
@@ -70,7 +78,8 @@ impl Followed {
         // What was overwritten since the status is no gap to a client that asks for the oldest byte kept.
         let since = (stream.since == Since::Start).then_some(Since::Start);
         let ended = cursors.is_empty();
-        Ok(Self { session, kind: stream.kind, cursors, since, ready, ended })
+        let reader = ReaderIs::Passed;
+        Ok(Self { session, reader, kind: stream.kind, cursors, since, ready, ended })
     }
 
     pub fn ids(&self) -> Vec<ProcessId> {

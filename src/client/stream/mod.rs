@@ -6,8 +6,8 @@ mod sent;
 mod shared;
 
 use crate::client::session::Session;
-use crate::client::stream::followed::Followed;
 pub use crate::client::stream::followed::StreamItem;
+use crate::client::stream::followed::{Followed, ReaderIs};
 use crate::client::stream::sent::SentStream;
 use crate::client::stream::shared::SharedStream;
 use crate::wire::error::Error;
@@ -53,6 +53,18 @@ impl OutputStream {
             Some(shares) => Way::Shared(SharedStream::new(followed, shares)),
             None => Way::Sent(SentStream::new(followed)),
         }))
+    }
+
+    /// From shared memory, by the reader that holds the output: when it asks for more, it has dealt with what
+    /// it was given. Sent over the connection, nothing tells how far it is.
+    pub(super) fn hold(&mut self) -> bool {
+        match &mut self.0 {
+            Way::Sent(_) => false,
+            Way::Shared(stream) => {
+                stream.followed.reader = ReaderIs::Awaited;
+                true
+            }
+        }
     }
 
     /// The processes that are followed, with their names, or else their ids.

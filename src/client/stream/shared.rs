@@ -6,7 +6,7 @@ use std::io;
 
 use crate::client::link::Fault;
 use crate::client::retry;
-use crate::client::stream::followed::{Followed, StreamItem};
+use crate::client::stream::followed::{Followed, ReaderIs, StreamItem};
 use crate::ring::{SharedOutput, Source};
 use crate::wire::error::Error;
 use crate::wire::reply::{Chunk, Gap, More, Reply};
@@ -59,7 +59,9 @@ fn receive(followed: &mut Followed) -> Result<Vec<Share>, Fault> {
 }
 
 fn follow(followed: &Followed, share: bool) -> Request {
-    Request::Follow(Follow { ids: followed.ids(), offsets: followed.offsets(), share })
+    let Followed { reader, .. } = followed;
+    let hold = *reader == ReaderIs::Awaited && !share;
+    Request::Follow(Follow { ids: followed.ids(), offsets: followed.offsets(), share, hold })
 }
 
 impl SharedStream {

@@ -53,6 +53,7 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         cause: String::new(),
         events: Vec::new(),
         output_from: 0,
+        held: false,
         orders: Orders::default(),
         next_run_at: None,
         last_due_at: None,

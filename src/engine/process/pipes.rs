@@ -58,6 +58,11 @@ impl Pipes {
         }
     }
 
+    /// Its reader takes its time.
+    pub fn drain_longer(&mut self, now: u64) {
+        self.drain_until = Some(now + DRAIN_MS);
+    }
+
     /// Whether the run has ended and everything of it was read.
     pub fn is_done(&self) -> bool {
         self.stdout.is_none() && self.stderr.is_none() && self.owed.is_some()

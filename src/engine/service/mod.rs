@@ -134,6 +134,7 @@ impl Engine {
             Request::Output(r) => self.output(&r, asked, replies),
             Request::Stream(r) => self.stream(&r, asked, replies),
             Request::Follow(r) => self.follow(&r, asked, replies),
+            Request::Hold(id) => self.hold_output(id, asked, replies),
             Request::Env(r) => self.env(&r, asked, replies),
             Request::Events(r) => self.events(&r, replies),
             Request::Service => Ok(self.about()),

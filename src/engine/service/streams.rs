@@ -102,6 +102,14 @@ impl Engine {
             replies.share(rings, &files)?;
             return Ok(Reply::Done);
         }
+        if r.hold {
+            for (process, &offset) in found.iter().zip(&r.offsets) {
+                if let Some(process) = process {
+                    process.context.holds.advance(process.id, offset);
+                    process.wake();
+                }
+            }
+        }
         let _watches: Vec<_> = found.iter().flatten().map(|p| p.watch(replies.waker())).collect();
         loop {
             let (mut rings, mut is_news) = (Vec::with_capacity(found.len()), false);
@@ -115,6 +123,20 @@ impl Engine {
                 replies.send(&Reply::Rings(rings), More::Follows)?;
                 return Ok(Reply::Done);
             }
+            replies.wait(None)?;
+        }
+    }
+
+    /// The output of a process waits for its reader, for as long as that one's connection lasts.
+    pub(super) fn hold_output(&self, id: ProcessId, asked: &Asked, replies: &mut Replies<'_>) -> Answer {
+        if !asked.is_trusted {
+            let e = "only root and the service's own user may have the output of a process wait";
+            return Err(Error::new(Code::Refused, e).into());
+        }
+        let _held = HeldFor { engine: self, id };
+        self.context.holds.begin(id);
+        replies.send(&Reply::Rings(Vec::new()), More::Follows)?;
+        loop {
             replies.wait(None)?;
         }
     }
@@ -156,6 +178,21 @@ impl Engine {
     }
 }
 
+/// Ends with the connection of a reader.
+struct HeldFor<'e> {
+    engine: &'e Engine,
+    id: ProcessId,
+}
+
+impl Drop for HeldFor<'_> {
+    fn drop(&mut self) {
+        self.engine.context.holds.end(self.id);
+        if let Some(process) = self.engine.table.get(self.id) {
+            process.wake();
+        }
+    }
+}
+
 /// All of them, or none: a client that may not have them, or gets too few, still has [`Engine::stream`].
 fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState>, Vec<File>), Error> {
     if !asked.is_trusted {
@@ -173,7 +210,8 @@ fn share(found: &[Option<Arc<Process>>], asked: &Asked) -> Result<(Vec<RingState
 }
 
 fn ring(process: &Process) -> RingState {
-    let over = process.record().state.is_at_rest() || process.is_removed();
+    let is_at_rest = process.record().state.is_at_rest() && !process.context.holds.has_more(process.id);
+    let over = is_at_rest || process.is_removed();
     RingState { keep: process.memory.keeps(), over }
 }
 

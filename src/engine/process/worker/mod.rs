@@ -259,7 +259,10 @@ impl Worker {
         }
         self.pipes.paused_until = self.pipes.paused_until.filter(|&p| p > now);
         if self.pipes.drain_until.is_some_and(|d| d <= now) {
-            self.close_pipes();
+            match self.held_by_reader() {
+                Some(_) => self.pipes.drain_longer(now),
+                None => self.close_pipes(),
+            }
         }
         if self.pipes.exec_look_at.is_some_and(|due| due <= now) {
             self.look_for_exec();
@@ -450,6 +453,7 @@ impl Worker {
         self.is_settled = false;
         self.refusal = None;
         self.record.output_from = self.process.memory.ring().head();
+        self.record.held = self.process.context.holds.is_held(self.process.id);
         if self.record.left {
             self.refuse_beside_survivors()?;
         }

@@ -1,6 +1,7 @@
 //! Output: from the pipes into the ring, as fast as it comes, or at the pace of the log if there is one. Then
 //! nothing is taken that would overwrite what is still to be written, and the child waits in its pipe, for as
-//! long as the file takes what is written to it.
+//! long as the file takes what is written to it; or for a reader that holds it, for as long as that one is
+//! there.
 
 use crate::engine::log_queue::STUCK_MS;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
@@ -14,9 +15,25 @@ use crate::wire::keeper::ToKeeper;
 const LAST_MS: u64 = 2000;
 
 impl Worker {
-    /// Takes one chunk; `None`: nothing is there now, or it waits for the log.
-    pub(super) fn read(&mut self, source: Source) -> Option<u64> {
-        if self.held_until().is_some() { None } else { self.take_chunk(source) }
+    /// Takes one chunk, unless it has to wait.
+    pub(super) fn read(&mut self, source: Source) {
+        if self.held_until().is_some() || self.take_chunk(source).is_some() || self.pipes.owed.is_none() {
+            return;
+        }
+        // Of a run that has ended nothing more is there, if the other pipe has nothing either.
+        let other = if source == Source::Stdout { Source::Stderr } else { Source::Stdout };
+        if self.held_until().is_none() && self.take_chunk(other).is_none() {
+            self.note_more(false);
+        }
+    }
+
+    /// The reader that holds the output hears of it: until then the process is not over for him.
+    fn note_more(&self, has_more: bool) {
+        let process = &self.process;
+        if process.context.holds.has_more(process.id) != has_more {
+            process.context.holds.set_more(process.id, has_more);
+            process.wake_watchers();
+        }
     }
 
     fn take_chunk(&mut self, source: Source) -> Option<u64> {
@@ -31,8 +48,17 @@ impl Worker {
         taken
     }
 
-    /// Until when nothing is taken, unless the log is further before (monotonic ms).
+    /// Until when nothing is taken, unless reader or log are further before (monotonic ms).
     pub(super) fn held_until(&self) -> Option<u64> {
+        self.held_by_reader().or_else(|| self.held_by_log())
+    }
+
+    pub(super) fn held_by_reader(&self) -> Option<u64> {
+        let process = &self.process;
+        process.context.holds.until(process.id, &process.memory.ring())
+    }
+
+    fn held_by_log(&self) -> Option<u64> {
         let (process, ring) = (&self.process, self.process.memory.ring());
         if process.log.has_room(&ring) {
             return None;
@@ -50,7 +76,11 @@ impl Worker {
         for source in [Source::Stdout, Source::Stderr] {
             let mut left = HELD_MAX;
             loop {
-                self.wait_for_log(until, |worker| worker.held_until().is_none());
+                // However long the reader takes: the rest stays where it is.
+                if self.held_by_reader().is_some() {
+                    return self.note_more(true);
+                }
+                self.wait_for_log(until, |worker| worker.held_by_log().is_none());
                 let Some(n) = self.take_chunk(source) else { break };
                 if left == 0 {
                     break;
@@ -88,6 +118,7 @@ impl Worker {
 
     /// Lets the keeper close its ends of a run that has ended.
     pub(super) fn close_pipes(&mut self) {
+        self.note_more(false);
         let run = self.pipes.owed.take();
         let Pipes { stdout, stderr, .. } = std::mem::take(&mut self.pipes);
         if self.process.context.adopts {

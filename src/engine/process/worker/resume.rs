@@ -23,6 +23,10 @@ impl Worker {
     pub(super) fn resume(&mut self, inherited: Inherited) {
         // It has ended with the last engine, and is begun again where it is needed.
         self.record.hook = None;
+        if self.record.held {
+            let process = &self.process;
+            process.context.holds.expect(process.id, process.memory.ring().tail());
+        }
         self.go_on(inherited);
         self.note_end_of_tree();
     }

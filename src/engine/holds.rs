@@ -1,0 +1,110 @@
+//! Output that waits for its reader, as in a pipe: of a process that somebody reads so (`provost run
+//! --hold`), nothing is taken that would overwrite what that one has not read yet. Shared by all threads.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::ring::Ring;
+use crate::sys::clock;
+use crate::wire::id::ProcessId;
+
+/// How long a new engine waits for a reader whose connection ended with the last one, ms.
+const RETURN_MS: u64 = 10_000;
+/// How soon it is looked again while a reader is there, who wakes us when he has read, ms.
+const LOOK_MS: u64 = 60_000;
+
+/// Whose output waits.
+#[derive(Debug, Default)]
+pub struct Holds {
+    count: AtomicUsize,
+    all: Mutex<HashMap<ProcessId, Held>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// Connections of the reader: of one that breaks, the next may come before the end of the last is seen.
+    readers: usize,
+    /// He has read up to this offset.
+    read: u64,
+    /// Until when he is waited for while he is not there (monotonic ms).
+    until: u64,
+    /// The run has ended, and its pipes have more.
+    has_more: bool,
+}
+
+impl Held {
+    fn is_there(&self, now: u64) -> bool {
+        self.readers > 0 || self.until > now
+    }
+}
+
+impl Holds {
+    /// A reader is there. The process need not be, yet.
+    pub fn begin(&self, id: ProcessId) {
+        self.change(|all| all.entry(id).or_default().readers += 1);
+    }
+
+    /// A reader has gone: nobody waits for him.
+    pub fn end(&self, id: ProcessId) {
+        self.change(|all| {
+            if let Some(held) = all.get_mut(&id) {
+                held.readers -= 1;
+                if held.readers == 0 {
+                    all.remove(&id);
+                }
+            }
+        });
+    }
+
+    /// There was a reader when the last engine died, who is expected back. Of what is kept he may have read
+    /// nothing: `tail` is where that begins.
+    pub fn expect(&self, id: ProcessId, tail: u64) {
+        let until = clock::now_ms() + RETURN_MS;
+        self.change(|all| {
+            all.entry(id).or_insert(Held { read: tail, until, ..Held::default() });
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<ProcessId, Held>)) {
+        let (mut all, now) = (self.all.lock(), clock::now_ms());
+        all.retain(|_, held| held.is_there(now));
+        change(&mut all);
+        self.count.store(all.len(), Ordering::Release);
+    }
+
+    fn of(&self, id: ProcessId) -> Option<Held> {
+        let held =
+            if self.count.load(Ordering::Acquire) == 0 { None } else { self.all.lock().get(&id).copied() };
+        held.filter(|held| held.is_there(clock::now_ms()))
+    }
+
+    pub fn is_held(&self, id: ProcessId) -> bool {
+        self.of(id).is_some()
+    }
+
+    /// The reader has read up to there.
+    pub fn advance(&self, id: ProcessId, read: u64) {
+        if let Some(held) = self.all.lock().get_mut(&id) {
+            held.read = held.read.max(read);
+        }
+    }
+
+    /// Until when nothing is taken, unless the reader goes on before (monotonic ms).
+    pub fn until(&self, id: ProcessId, ring: &Ring<'_>) -> Option<u64> {
+        let held = self.of(id).filter(|held| !ring.spares(held.read))?;
+        Some(if held.readers > 0 { clock::now_ms() + LOOK_MS } else { held.until })
+    }
+
+    /// Whether the reader's last words of a run are still in its pipes.
+    pub fn has_more(&self, id: ProcessId) -> bool {
+        self.of(id).is_some_and(|held| held.has_more)
+    }
+
+    pub fn set_more(&self, id: ProcessId, has_more: bool) {
+        if let Some(held) = self.all.lock().get_mut(&id) {
+            held.has_more = has_more;
+        }
+    }
+}
