@@ -218,7 +218,7 @@ impl Calls {
 
     /// `begin`: what can be done without a wait, for a user whose password need not be checked. `work` comes
     /// to the last message, if there is one more.
-    fn on_thread<A: Send + 'static, T: Send + 'static>(
+    fn on_thread<A: Answer, T: Send + 'static>(
         &self,
         ctx: &RpcContext<'_>,
         sink: ServerStreamingSink<A>,
@@ -253,7 +253,11 @@ impl Calls {
                 })
             });
             match result {
-                Ok(last) => response.finish(Ok(last)),
+                Ok(None) => response.finish(Ok(())),
+                Ok(Some(last)) => match ours.unread.room(last.encoded_len() as u64) {
+                    Some(room) => response.finish_with(last, room),
+                    None => response.finish(Err(unread())),
+                },
                 Err(Stop::Failed(status)) => response.finish(Err(status)),
                 // There is no client left to be told.
                 Err(Stop::Gone) => drop(response),

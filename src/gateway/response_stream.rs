@@ -13,6 +13,7 @@ use grpcio::{RpcStatus, ServerStreamingSink, WriteFlags};
 use parking_lot::Mutex;
 
 use crate::client::Canceller;
+use crate::gateway::unread::Room;
 use crate::rpc::block;
 use crate::sys::clock;
 use crate::wire::time::millis;
@@ -120,17 +121,18 @@ impl<A: Send + 'static> ResponseStream<A> {
         }
     }
 
-    /// Ends the call, with a last message if there is one. Whether the client receives the end is not
-    /// checked.
-    pub fn finish(mut self, result: Result<Option<A>, RpcStatus>) {
+    /// Ends the call with its last message, without a wait: to see both out would take as long as to send
+    /// them. `room`: for that message.
+    pub fn finish_with(mut self, last: A, room: Room) {
+        if self.send(last).is_ok() {
+            room.keep(self.sink.fail(RpcStatus::ok()), Duration::from_millis(self.stall_ms));
+        }
+    }
+
+    /// Ends the call. Whether the client receives the end is not checked.
+    pub fn finish(mut self, result: Result<(), RpcStatus>) {
         match result {
-            Ok(None) => Closing::run(poll_fn(move |context| Pin::new(&mut self.sink).poll_close(context))),
-            // The end follows at once: to see the message out before takes as long as to send it.
-            Ok(Some(last)) => {
-                if self.send(last).is_ok() {
-                    Closing::run(self.sink.fail(RpcStatus::ok()));
-                }
-            }
+            Ok(()) => Closing::run(poll_fn(move |context| Pin::new(&mut self.sink).poll_close(context))),
             // A message that is not out by now never will be.
             Err(status) => {
                 if self.flush().is_ok() {

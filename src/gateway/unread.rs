@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use grpcio::UnarySinkResult;
 use parking_lot::Mutex;
 
 use crate::meter::budget::{Budget, Share};
@@ -77,7 +76,10 @@ pub(super) struct Room {
 
 impl Room {
     /// Keeps the response of a call until it is out. `stall`: how long the client may take nothing of it.
-    pub fn keep(self, response: UnarySinkResult, stall: Duration) {
+    pub fn keep<R>(self, response: R, stall: Duration)
+    where
+        R: Future<Output = grpcio::Result<()>> + Send + Unpin + 'static,
+    {
         let due = clock::now_ms() + millis(stall) + self.len / LEN_PER_MS;
         let mut answers = self.unread.0.lock();
         answers.next += 1;
@@ -98,13 +100,13 @@ impl Drop for Room {
 }
 
 /// The completion thread, which learns that it is out, lets it go.
-struct Kept {
+struct Kept<R> {
     room: Room,
     place: (u64, u64),
-    response: Mutex<Option<UnarySinkResult>>,
+    response: Mutex<Option<R>>,
 }
 
-impl Kept {
+impl<R: Future<Output = grpcio::Result<()>> + Send + Unpin + 'static> Kept<R> {
     fn look(self: Arc<Self>) {
         let mut response = self.response.lock();
         let waker = Waker::from(Arc::clone(&self));
@@ -117,7 +119,7 @@ impl Kept {
     }
 }
 
-impl Wake for Kept {
+impl<R: Future<Output = grpcio::Result<()>> + Send + Unpin + 'static> Wake for Kept<R> {
     fn wake(self: Arc<Self>) {
         self.look();
     }
