@@ -98,21 +98,24 @@ fn put(path: &Path, mode: u32, bytes: &[u8], keep: impl Fn(&File) -> io::Result<
     let mut new = path.as_os_str().to_owned();
     new.push(NEW_SUFFIX);
     let new = Path::new(&new);
-    // The directory is locked: what has this name was left by a crash.
-    match fs::remove_file(new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
     let owner = match fs::symlink_metadata(path) {
         Ok(old) if old.is_file() => Some((old.uid(), old.gid())),
         Ok(_) => None,
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(e),
     };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(new);
+    let mut file = match open() {
+        // The directory is locked: what has this name was left by a crash.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(new)?;
+            open()?
+        }
+        opened => opened?,
+    };
     let give = |file: &File| {
+        let Some((uid, gid)) = owner else { return Ok(()) };
         let ours = file.metadata()?;
-        let (uid, gid) = owner.unwrap_or((ours.uid(), ours.gid()));
         match fchown(file, Some(uid), Some(gid)) {
             // The group is not what decides who may read it.
             Err(e) if uid != ours.uid() => Err(e),
