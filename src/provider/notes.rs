@@ -72,6 +72,12 @@ impl<N: Note> Notes<N> {
             .map_err(|e| Error::failed(&format!("note what provider {name} is"), &e))
     }
 
+    /// Whether there is one, which costs less than to read none.
+    #[must_use]
+    pub fn has(&self, name: &ProviderName) -> bool {
+        self.path(name).symlink_metadata().is_ok()
+    }
+
     /// What was written last.
     pub fn read(&self, name: &ProviderName) -> Result<N, Error> {
         let read = files::private(&self.path(name), N::LEN_MAX);

@@ -31,10 +31,25 @@ pub struct Records {
     is_off: Mutex<bool>,
 }
 
-/// A change that was sent; its line is not awaited yet.
+/// A change that is under way.
 pub struct Begun {
     client: Client,
+    /// What was sent last; its answer is not awaited yet.
     keep: Keep,
+    /// What goes if it fails.
+    document: Option<Document>,
+}
+
+impl Begun {
+    /// Waits until what was sent is written; what came of it is to be sent next.
+    fn next(&mut self, error: Option<&Error>) -> Option<()> {
+        let seq = self.client.keep(self.keep.clone()).ok()?;
+        self.keep.document = self.document.take_if(|_| error.is_some());
+        if let Some(line) = &mut self.keep.line {
+            (line.seq, line.result) = (seq, Some(fit(&result(error))));
+        }
+        Some(())
+    }
 }
 
 impl Records {
@@ -59,22 +74,27 @@ impl Records {
         let mut client = self.client()?;
         let (who, what) = (fit(who), fit(what));
         let line = AuditLine { seq: 0, at: Timestamp::now(), who, what, result: None };
+        let gone = document.as_ref().map(|document| Document { content: None, ..document.clone() });
         let keep = Keep { line: Some(line), document };
         client.keep_ahead(&keep);
-        Some(Begun { client, keep })
+        Some(Begun { client, keep, document: gone })
     }
 
-    /// Waits until both are written, and says what came of it. What failed is kept no more.
+    /// Waits until both are written, and sends that it went well: the caller has something to do until that is
+    /// on record, too, and then calls [`Records::end`].
+    pub fn succeeded(&self, begun: Option<Begun>) -> Option<Begun> {
+        let mut begun = begun?;
+        begun.next(None)?;
+        begun.client.keep_ahead(&begun.keep);
+        Some(begun)
+    }
+
+    /// Waits until all that was sent is written, and says what came of it. What failed is kept no more.
     pub fn end(&self, begun: Option<Begun>, error: Option<&Error>) {
-        let Some(Begun { mut client, mut keep }) = begun else { return };
-        let Ok(seq) = client.keep(keep.clone()) else { return };
-        let document = keep.document.take().filter(|_| error.is_some());
-        keep.document = document.map(|document| Document { content: None, ..document });
-        if let Some(line) = &mut keep.line {
-            (line.seq, line.result) = (seq, Some(fit(&result(error))));
-        }
-        if client.keep(keep).is_ok() {
-            self.give_back(client);
+        let Some(mut begun) = begun else { return };
+        let is_told = error.is_none() && begun.keep.line.as_ref().is_some_and(|line| line.result.is_some());
+        if begun.next(error).is_some() && (is_told || begun.client.keep(begun.keep).is_ok()) {
+            self.give_back(begun.client);
         }
     }
 

@@ -31,9 +31,12 @@ impl Registry {
             return self.register_namespace(name, r, what, cause);
         }
         let entry = self.reserve_for(name, &mut r).inspect_err(refused)?;
-        let begun = self.begin_record(&entry, Some(&r.definition), what, cause);
+        let mut begun = self.begin_record(&entry, Some(&r.definition), what, cause);
         let started = self.providers.answer(ProviderCall::Start(name.clone(), Box::new(r.definition)));
-        let result = started.and_then(|_| self.made(&entry, None, cause));
+        let result = started.and_then(|_| {
+            begun = self.records.succeeded(begun.take());
+            self.made(&entry, None, cause)
+        });
         match result {
             Ok(()) => {
                 self.records.end(begun, None);
