@@ -2,7 +2,7 @@
 //! library.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use provost::wire::request::{List, Numbering, Remove, Start};
 
 use crate::rivals::SERVICE;
 use crate::sample::{Outcome, until};
-use crate::sweep::MARK;
+use crate::sweep::{MARK, in_memory};
 
 /// The binary that is measured: `make bench` links it statically, as it is given out.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_provost");
@@ -31,17 +31,19 @@ pub struct Provost {
 }
 
 impl Provost {
-    /// Starts a service with its socket in `dir`.
+    /// Starts a service with its database in `dir`, and its socket in memory.
     pub fn serve(dir: &Path) -> Outcome<Self> {
         Self::serve_with(dir, &[])
     }
 
     /// The same with more options, of which the last one counts.
     pub fn serve_with(dir: &Path, options: &[&str]) -> Outcome<Self> {
-        let socket =
-            dir.join("engine.sock").to_str().ok_or("the path of the directory is not text")?.to_owned();
+        let beside = in_memory(dir);
+        let beside = if fs::create_dir_all(&beside).is_ok() { &beside } else { dir };
+        let text = |path: PathBuf| path.to_str().map(str::to_owned).ok_or("a path is not text");
+        let (socket, state) = (text(beside.join("engine.sock"))?, text(dir.join("engine.sock.state"))?);
         let mut keeper = Command::new(BINARY)
-            .args(["serve", "--socket", &socket, "--state", &format!("{socket}.state")])
+            .args(["serve", "--socket", &socket, "--state", &state])
             .args(options)
             .env(MARK, dir)
             .stdin(Stdio::null())

@@ -31,7 +31,10 @@ pub struct Sweeper {
 impl Sweeper {
     pub fn new() -> Outcome<Self> {
         let dir = env::temp_dir().join(format!("provost-bench-{}", id()));
-        fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        let private = |dir: &Path| fs::DirBuilder::new().mode(0o700).create(dir);
+        private(&dir)?;
+        // Without one, all is in the one directory.
+        let _ = private(&in_memory(&dir));
         let program = Command::new(env::current_exe()?)
             .arg("sweep")
             .arg(&dir)
@@ -62,7 +65,15 @@ pub fn sweep(dir: &str) -> Outcome {
         pass(ASKED);
     }
     kill_marked(dir)?;
+    let _ = fs::remove_dir_all(in_memory(dir.as_ref()));
     Ok(fs::remove_dir_all(dir)?)
+}
+
+/// The directory in memory that belongs to this one of the run: as where services have their sockets, and
+/// what lies beside them, it needs no disk. Programs may not be executed there.
+pub fn in_memory(dir: &Path) -> PathBuf {
+    let name = dir.strip_prefix(env::temp_dir()).unwrap_or(dir);
+    Path::new("/dev/shm").join(name)
 }
 
 /// Kills everything whose mark begins so, until nothing is left of it.
