@@ -80,8 +80,8 @@ impl Records {
         Some(Begun { client, keep, document: gone })
     }
 
-    /// Waits until both are written, and sends that it went well: the caller has something to do until that is
-    /// on record, too, and then calls [`Records::end`].
+    /// Waits until both are written, and sends that it went well: the caller has something to do until that
+    /// is on record, too, and then calls [`Records::end`].
     pub fn succeeded(&self, begun: Option<Begun>) -> Option<Begun> {
         let mut begun = begun?;
         begun.next(None)?;
