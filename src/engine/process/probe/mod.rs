@@ -239,7 +239,7 @@ impl Probes {
     }
 
     /// It has said that it is well.
-    pub fn is_well(&mut self, now: u64) {
+    pub fn said_well(&mut self, now: u64) {
         if let Some(Live::Watchdog { interval, due }) = &mut self.live {
             *due = now.saturating_add(millis(*interval));
         }

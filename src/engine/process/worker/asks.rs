@@ -19,11 +19,11 @@ impl Worker {
                 answer.give(self.process.show(), Some(context::ending()));
             }
             Ask::Start => {
-                self.is_new(cause);
+                self.note_created(cause);
                 self.go(Ask::Start, cause, Some(answer));
             }
             Ask::Schedule => {
-                self.is_new(cause);
+                self.note_created(cause);
                 self.keep_schedule();
                 self.record.wanted &= self.record.run > 0;
                 self.apply(Input::Schedule, cause);
@@ -51,7 +51,7 @@ impl Worker {
     }
 
     /// Puts on record that it has become known, if it has just now.
-    fn is_new(&mut self, cause: &str) {
+    fn note_created(&mut self, cause: &str) {
         if self.record.run == 0 && self.record.cause.is_empty() {
             cause.clone_into(&mut self.record.cause);
             self.commit(&[NewEvent { kind: EventKind::Created, detail: String::new() }]);

@@ -124,7 +124,7 @@ impl Worker {
         self.tree.first_ticks = self.record.first_ticks;
         self.tell_main();
         if was_awaited && self.process.spec().ready.is_none() {
-            self.is_ready();
+            self.found_ready();
         }
     }
 

@@ -170,7 +170,7 @@ impl Worker {
                 let input = self.not_prepared(no_start(&why));
                 self.apply_quietly(input);
             }
-            (When::PostStart, Ok(false)) => self.is_ready(),
+            (When::PostStart, Ok(false)) => self.found_ready(),
             (When::PostStart, Err(why)) => self.apply(Input::Unfit(why), "hook"),
             (When::PreStop, _) => self.go_if_alone(),
             (When::PostStop, _) => self.apply_quietly(Input::TreeEmpty),

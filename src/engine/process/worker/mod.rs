@@ -244,7 +244,7 @@ impl Worker {
         let now = clock::now_ms();
         let is_due = self.deadline().is_some_and(|d| d <= now);
         if is_due && self.record.state == State::Running {
-            self.is_too_late();
+            self.found_late();
         } else if is_due {
             let cause = self.record.cause.clone();
             self.apply(Input::Deadline, &cause);
@@ -459,7 +459,7 @@ impl Worker {
         }
         // First it is told of changes, then it looks: so none is missed between.
         self.watch_others();
-        if self.is_to_wait() {
+        if self.waits_for_others() {
             return Ok(());
         }
         if self.waits_for_hook(When::PreStart).map_err(|why| no_start(&why))? {

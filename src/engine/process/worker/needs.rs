@@ -29,7 +29,7 @@ impl Worker {
     }
 
     /// Whether its start has to wait: it is on record then for whom.
-    pub(super) fn is_to_wait(&mut self) -> bool {
+    pub(super) fn waits_for_others(&mut self) -> bool {
         let (waits_for, is_blocked) = self.unmet();
         let is_held = !waits_for.is_empty();
         let is_new = waits_for != self.record.waits_for || is_blocked != self.record.is_blocked;
@@ -111,7 +111,7 @@ impl Worker {
             return;
         }
         if self.bonds.is_held && self.record.state == State::Starting {
-            if !self.is_to_wait() {
+            if !self.waits_for_others() {
                 let failed = self.act(Action::Spawn);
                 self.follow(failed);
             }

@@ -81,7 +81,7 @@ impl Worker {
         } else if !(was_ready && self.probes.look_for_ready_again(&spec, now)) {
             // Then it is what follows its start that shows it.
             if !was_ready && spec.ready.is_none() && !self.record.awaits_main {
-                return self.is_ready();
+                return self.found_ready();
             }
             self.probes.look_for_ready(&spec, self.record.output_from, self.record.started_mono);
             self.look_at_output();
@@ -123,16 +123,16 @@ impl Worker {
     fn found(&mut self, finding: Option<Finding>) {
         match finding {
             None => {}
-            Some(Finding::Ready) => self.is_ready(),
+            Some(Finding::Ready) => self.found_ready(),
             Some(Finding::Unready(why)) => {
                 self.apply_quietly(Input::Unready(why));
                 self.start_probes();
             }
-            Some(Finding::Unfit(why)) => self.is_unfit(&why),
+            Some(Finding::Unfit(why)) => self.found_unfit(&why),
         }
     }
 
-    pub(super) fn is_ready(&mut self) {
+    pub(super) fn found_ready(&mut self) {
         let is_first = !self.record.was_ready && !self.record.ready;
         match if is_first { self.waits_for_hook(When::PostStart) } else { Ok(false) } {
             Ok(true) => {}
@@ -144,14 +144,14 @@ impl Worker {
         }
     }
 
-    fn is_unfit(&mut self, why: &str) {
+    fn found_unfit(&mut self, why: &str) {
         self.apply(Input::Unfit(why.to_owned()), "probe");
     }
 
     /// The time within which it had to be ready is over.
-    pub(super) fn is_too_late(&mut self) {
+    pub(super) fn found_late(&mut self) {
         let limit = self.process.spec().ready_rules.timeout.unwrap_or_default();
-        self.is_unfit(&self.probes.too_late(limit));
+        self.found_unfit(&self.probes.too_late(limit));
     }
 
     fn take_words(&mut self) {
@@ -172,7 +172,7 @@ impl Worker {
             // Its end is under way: what it says of its readiness and its life comes too late.
             Word::Ready | Word::Stopping | Word::Watchdog | Word::Unwell
                 if self.record.state != State::Running => {}
-            Word::Ready if is_measure && !self.record.ready => self.is_ready(),
+            Word::Ready if is_measure && !self.record.ready => self.found_ready(),
             Word::Ready => {}
             Word::Stopping => {
                 self.probes.end_recheck();
@@ -185,9 +185,9 @@ impl Worker {
                     self.commit(&[]);
                 }
             }
-            Word::Watchdog => self.probes.is_well(clock::now_ms()),
+            Word::Watchdog => self.probes.said_well(clock::now_ms()),
             Word::Unwell if self.process.spec().live == Some(Liveness::Notify) => {
-                self.is_unfit("it said itself that it is not well");
+                self.found_unfit("it said itself that it is not well");
             }
             Word::Unwell => {}
             Word::MainPid(pid) => self.said_main(pid),

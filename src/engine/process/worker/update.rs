@@ -133,7 +133,7 @@ impl Worker {
         if spec.ready.is_some() || self.record.ready || self.record.awaits_main {
             self.start_probes();
         } else {
-            self.is_ready();
+            self.found_ready();
         }
     }
 
