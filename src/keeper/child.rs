@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::keeper::spawn_log::Expected;
-use crate::keeper::spawn_slots::Needs;
+use crate::keeper::spawn_slots::ChildFds;
 use crate::sys::child::{self, Packed};
 use crate::sys::memory::{PAGE, Window};
 use crate::sys::{errno, landlock, limits, signal};
@@ -19,7 +19,7 @@ use crate::wire::launch::Laid;
 /// What the keeper hands to its child beside its own state.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildSetup<'a> {
-    pub needs: Needs<'a>,
+    pub fds: ChildFds<'a>,
     /// What it executes, if its launch says that it is given.
     pub program: Option<BorrowedFd<'a>>,
     pub launch: ByteRange,
@@ -45,7 +45,7 @@ pub fn record(setup: &ChildSetup<'_>) -> io::Result<()> {
 /// Becomes the program, or records why not and ends.
 pub fn run(setup: &ChildSetup<'_>) -> ! {
     // Mapped before any limit of the child's holds: a limit of file sizes would forbid to write the reason.
-    let page = Window::map_known(setup.needs.memory, 0, PAGE);
+    let page = Window::map_known(setup.fds.memory, 0, PAGE);
     match become_program(setup) {
         Ok(never) => match never {},
         Err(failed) => end(setup, page, failed),
@@ -56,7 +56,7 @@ pub fn run(setup: &ChildSetup<'_>) -> ! {
 /// that it sees.
 pub fn refuse(setup: &ChildSetup<'_>, e: &io::Error) -> Infallible {
     let errno = e.raw_os_error().unwrap_or(errno::EINVAL);
-    end(setup, Window::map_known(setup.needs.memory, 0, PAGE), (Step::Descriptors, errno))
+    end(setup, Window::map_known(setup.fds.memory, 0, PAGE), (Step::Descriptors, errno))
 }
 
 fn end(setup: &ChildSetup<'_>, page: io::Result<Window>, (step, errno): Failed) -> ! {
@@ -70,7 +70,7 @@ fn end(setup: &ChildSetup<'_>, page: io::Result<Window>, (step, errno): Failed) 
 fn become_program(setup: &ChildSetup<'_>) -> Result<Infallible, Failed> {
     let at = |step: Step| move |e: io::Error| (step, e.raw_os_error().unwrap_or(errno::EINVAL));
     child::setsid().map_err(at(Step::Session))?;
-    let Needs { memory, stdout, stderr, until_exec } = setup.needs;
+    let ChildFds { memory, stdout, stderr, until_exec } = setup.fds;
     for (fd, number) in [(setup.stdin.as_fd(), 0), (stdout, 1), (stderr, 2)] {
         child::dup_to(fd, number).map_err(at(Step::Descriptors))?;
     }

@@ -24,10 +24,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use crate::keeper::child::{self as setup, ChildSetup};
+use crate::keeper::child::{self, ChildSetup};
 use crate::keeper::notice::Notice;
 use crate::keeper::spawn_log::{NewRun, SpawnLog};
-use crate::keeper::spawn_slots::{Needs, SpawnSlots};
+use crate::keeper::spawn_slots::{ChildFds, SpawnSlots};
 use crate::sys::child::{Fork, SingleThreaded, fork, fork_with_low};
 use crate::sys::pipe::pipe;
 use crate::sys::signal::Ignored;
@@ -133,7 +133,7 @@ impl Spawner {
     ) -> Result<SpawnedChild, (Step, io::Error)> {
         let new_pipe = || pipe().map_err(|e| (Step::Pipe, e));
         let ((stdout, child_out), (stderr, child_err)) = (new_pipe()?, new_pipe()?);
-        let needs = Needs {
+        let fds = ChildFds {
             memory,
             stdout: child_out.as_fd(),
             stderr: child_err.as_fd(),
@@ -141,7 +141,7 @@ impl Spawner {
         };
         // Where there is no room on record, it is spawned all the same: a full disk holds nobody up.
         let setup = ChildSetup {
-            needs,
+            fds,
             program: given.program.as_ref().map(AsFd::as_fd),
             launch,
             run: new_run.run,
@@ -155,12 +155,12 @@ impl Spawner {
         // A slot has no number for either: such a child, which is rare, gets a copy of everything.
         let is_plain = given.program.is_none() && given.stdin.is_none();
         let slots = self.spawn_slots.as_mut().filter(|_| is_plain);
-        let filled = slots.and_then(|spawn_slots| Some((spawn_slots.fill(&needs)?, spawn_slots)));
+        let filled = slots.and_then(|spawn_slots| Some((spawn_slots.fill(&fds)?, spawn_slots)));
         let spawned = match filled {
             None => fork(&self.alone, cgroup).map(|fork| match fork {
                 Fork::Child => {
-                    let Ok(()) = setup::record(&setup).map_err(|e| setup::refuse(&setup, &e));
-                    setup::run(&setup)
+                    let Ok(()) = child::record(&setup).map_err(|e| child::refuse(&setup, &e));
+                    child::run(&setup)
                 }
                 Fork::Parent { pid, pidfd } => (pid, pidfd),
             }),
@@ -182,12 +182,12 @@ fn fork_in_slot(
     at: usize,
     setup: &ChildSetup<'_>,
 ) -> io::Result<(u32, OwnedFd)> {
-    let own = ChildSetup { needs: spawn_slots.needs(at), stdin: spawn_slots.null(), ..*setup };
-    let first = || setup::record(&own);
-    match fork_with_low(alone, cgroup, spawn_slots.first_high(), first, |e| setup::refuse(&own, &e)) {
+    let own = ChildSetup { fds: spawn_slots.fds(at), stdin: spawn_slots.null(), ..*setup };
+    let first = || child::record(&own);
+    match fork_with_low(alone, cgroup, spawn_slots.first_high(), first, |e| child::refuse(&own, &e)) {
         Ok(Fork::Child) => {
             spawn_slots.leave(at);
-            setup::run(&own)
+            child::run(&own)
         }
         Ok(Fork::Parent { pid, pidfd }) => {
             spawn_slots.take(at, pid);

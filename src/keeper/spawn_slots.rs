@@ -53,7 +53,7 @@ enum Holder {
 
 /// What a child needs: its process's memory, its ends of the pipes, and what it keeps until its exec.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs<'a> {
+pub struct ChildFds<'a> {
     pub memory: &'a File,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
@@ -94,7 +94,7 @@ impl SpawnSlots {
         };
         let slots: Vec<SpawnSlot> = (0..SLOTS).map(slot).collect::<io::Result<_>>()?;
         let left = Window::map(&memory::memfd_create(c"provost-slots", PAGE as u64)?, PAGE)?;
-        let numbers = slots.iter().flat_map(SpawnSlot::slots).chain([null.as_fd(), tell.as_fd()]);
+        let numbers = slots.iter().flat_map(SpawnSlot::numbers).chain([null.as_fd(), tell.as_fd()]);
         let highest = numbers.map(|fd| fd.as_raw_fd()).max().unwrap_or_default();
         let first_high = highest.cast_unsigned() + 1;
         Ok(Self { null, slots, left, tell: tell.into(), have_left: have_left.into(), first_high })
@@ -116,14 +116,14 @@ impl SpawnSlots {
     }
 
     /// A slot with everything in it; `None`: all are taken, or it could not be filled.
-    pub fn fill(&mut self, needs: &Needs<'_>) -> Option<usize> {
+    pub fn fill(&mut self, fds: &ChildFds<'_>) -> Option<usize> {
         // In a burst of spawns the keeper is not woken between them.
         self.clear_left();
         let at = self.slots.iter().position(|slot| slot.taken == Holder::No)?;
         self.left.atomic(offset_of(at)).store(0, Ordering::Relaxed);
         let slot = &mut self.slots[at];
         slot.taken = Holder::Filled;
-        if slot.fill(needs).is_err() {
+        if slot.fill(fds).is_err() {
             self.clear(at);
             return None;
         }
@@ -131,10 +131,10 @@ impl SpawnSlots {
     }
 
     /// What is in this slot, by the numbers that the child will have too.
-    pub fn needs(&self, at: usize) -> Needs<'_> {
+    pub fn fds(&self, at: usize) -> ChildFds<'_> {
         let SpawnSlot { memory, stdout, stderr, until_exec, .. } = &self.slots[at];
         let until_exec = Some(until_exec.as_fd());
-        Needs { memory, stdout: stdout.as_fd(), stderr: stderr.as_fd(), until_exec }
+        ChildFds { memory, stdout: stdout.as_fd(), stderr: stderr.as_fd(), until_exec }
     }
 
     /// This child uses it.
@@ -175,7 +175,7 @@ impl SpawnSlots {
     /// Nobody is in it any more.
     pub fn clear(&mut self, at: usize) {
         let slot = &self.slots[at];
-        let cleared = slot.slots().into_iter().try_for_each(|slot| replace(slot, self.null.as_fd()));
+        let cleared = slot.numbers().into_iter().try_for_each(|number| replace(number, self.null.as_fd()));
         // Replacing what is open by what is open does not fail; if it does, the slot is not used again.
         if cleared.is_ok() {
             self.slots[at].taken = Holder::No;
@@ -184,15 +184,15 @@ impl SpawnSlots {
 }
 
 impl SpawnSlot {
-    fn slots(&self) -> [BorrowedFd<'_>; 4] {
+    fn numbers(&self) -> [BorrowedFd<'_>; 4] {
         [self.memory.as_fd(), self.stdout.as_fd(), self.stderr.as_fd(), self.until_exec.as_fd()]
     }
 
-    fn fill(&self, needs: &Needs<'_>) -> io::Result<()> {
-        replace(self.memory.as_fd(), needs.memory.as_fd())?;
-        replace(self.stdout.as_fd(), needs.stdout)?;
-        replace(self.stderr.as_fd(), needs.stderr)?;
-        needs.until_exec.map_or(Ok(()), |fd| replace(self.until_exec.as_fd(), fd))
+    fn fill(&self, fds: &ChildFds<'_>) -> io::Result<()> {
+        replace(self.memory.as_fd(), fds.memory.as_fd())?;
+        replace(self.stdout.as_fd(), fds.stdout)?;
+        replace(self.stderr.as_fd(), fds.stderr)?;
+        fds.until_exec.map_or(Ok(()), |fd| replace(self.until_exec.as_fd(), fd))
     }
 }
 
@@ -211,8 +211,9 @@ mod tests {
         let memory = memory::memfd_create(c"test", PAGE as u64).unwrap();
         let (end, stdout): (OwnedFd, OwnedFd) = pipe().unwrap();
         let null = spawn_slots.null().try_clone().unwrap();
-        let needs = Needs { memory: &memory, stdout: stdout.as_fd(), stderr: null.as_fd(), until_exec: None };
-        let at = spawn_slots.fill(&needs)?;
+        let fds =
+            ChildFds { memory: &memory, stdout: stdout.as_fd(), stderr: null.as_fd(), until_exec: None };
+        let at = spawn_slots.fill(&fds)?;
         set_nonblocking(end.as_fd(), true).unwrap();
         Some((at, end.into()))
     }
@@ -228,7 +229,7 @@ mod tests {
         let (second, second_end) = filled(&mut spawn_slots).unwrap();
         spawn_slots.take(first, 101);
         spawn_slots.take(second, 102);
-        assert_eq!(spawn_slots.needs(first).memory.metadata().unwrap().len(), PAGE as u64);
+        assert_eq!(spawn_slots.fds(first).memory.metadata().unwrap().len(), PAGE as u64);
         spawn_slots.reaped(100);
         spawn_slots.clear_left();
         assert!(is_held(&first_end) && is_held(&second_end));
@@ -267,7 +268,7 @@ mod tests {
         let mut numbers = spawn_slots
             .slots
             .iter()
-            .flat_map(SpawnSlot::slots)
+            .flat_map(SpawnSlot::numbers)
             .chain([spawn_slots.null.as_fd(), spawn_slots.tell.as_fd()]);
         assert!(numbers.all(|fd| fd.as_raw_fd().cast_unsigned() < spawn_slots.first_high()));
         assert!(SpawnSlots::new(64).is_none(), "where there are few descriptors, none are put aside");
