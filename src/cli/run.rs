@@ -14,7 +14,7 @@ use crate::cli::arguments::{Argument, Arguments};
 use crate::cli::command::{Codes, Command, job};
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
-use crate::cli::spec_options::Launch;
+use crate::cli::spec_options::SpecOptions;
 use crate::cli::stdout;
 use crate::cli::suggest;
 use crate::cli::text;
@@ -89,7 +89,7 @@ struct RunArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
     let program = arguments.take_program();
-    let (mut launch, mut remove, mut hold) = (Launch::keeping(OUTPUT_BYTES), false, false);
+    let (mut options, mut remove, mut hold) = (SpecOptions::keeping(OUTPUT_BYTES), false, false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Argument::Value(value) => {
@@ -98,12 +98,12 @@ fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
             }
             Argument::Option(option) if option == "--rm" => remove = true,
             Argument::Option(option) if option == "--hold" => hold = true,
-            Argument::Option(option) if launch.take(&option, arguments)? => {}
+            Argument::Option(option) if options.take(&option, arguments)? => {}
             Argument::Option(option) => return Err(arguments.unknown(&option)),
         }
     }
     let program = program.ok_or_else(|| arguments.usage("there is no -- with a program behind it".into()))?;
-    Ok(RunArgs { spec: Box::new(launch.finish(program)?), remove, hold })
+    Ok(RunArgs { spec: Box::new(options.finish(program)?), remove, hold })
 }
 
 fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {

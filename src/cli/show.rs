@@ -202,7 +202,7 @@ fn bare(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::spec_options::Launch;
+    use crate::cli::spec_options::SpecOptions;
     use crate::wire::probes::Readiness;
     use crate::wire::spec::{RestartPolicy, Rlimit};
 
@@ -224,11 +224,11 @@ mod tests {
         let line = command_line(&spec);
         let mut arguments = Arguments::new(line[2..].iter().map(Into::into)).unwrap();
         let program = arguments.take_program().unwrap();
-        let mut launch = Launch::new();
+        let mut options = SpecOptions::new();
         while let Some(option) = arguments.next_option().unwrap() {
-            assert!(launch.take(&option, &mut arguments).unwrap(), "{option}");
+            assert!(options.take(&option, &mut arguments).unwrap(), "{option}");
         }
-        assert_eq!(launch.finish(program).unwrap(), spec);
+        assert_eq!(options.finish(program).unwrap(), spec);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::wire::probes::{Liveness, Readiness};
 use crate::wire::schedule::{Missed, Overlap};
 use crate::wire::spec::{EnvBase, EnvExpand, OUTPUT_BYTES_DEFAULT, Spec};
 
-pub struct Launch {
+pub struct SpecOptions {
     spec: Spec,
     /// Whether a shell gets the whole as one text.
     shell: bool,
@@ -28,7 +28,7 @@ pub struct Launch {
     seen: Vec<String>,
 }
 
-impl Launch {
+impl SpecOptions {
     /// Everything as by default.
     pub fn new() -> Self {
         Self::keeping(OUTPUT_BYTES_DEFAULT)
@@ -336,19 +336,19 @@ mod tests {
     use crate::wire::spec::RestartPolicy;
     use std::time::Duration;
 
-    fn launch(line: &str) -> Result<Spec, Error> {
+    fn spec_of(line: &str) -> Result<Spec, Error> {
         let mut arguments = Arguments::new(line.split(' ').map(Into::into))?;
         let program = arguments.take_program().unwrap_or_default();
-        let mut launch = Launch::new();
+        let mut options = SpecOptions::new();
         while let Some(Argument::Option(option)) = arguments.next()? {
-            assert!(launch.take(&option, &mut arguments)?, "{option}");
+            assert!(options.take(&option, &mut arguments)?, "{option}");
         }
-        launch.finish(program)
+        options.finish(program)
     }
 
     #[test]
     fn options_become_a_spec() {
-        let spec = launch(
+        let spec = spec_of(
             "--name web -e A=1 --env B=x=y --cwd /tmp --umask 027 --nice -5 --limit nofile=64 --restart always \
              --max-restarts none --stop-signal int --stop-timeout 2s --ready-tcp 80 --success-codes 0,3 -- a -b c",
         )
@@ -363,14 +363,14 @@ mod tests {
 
     #[test]
     fn a_shell_gets_one_text() {
-        assert_eq!(launch("--shell -- a | b").unwrap().command, ["/bin/sh", "-c", "a | b"]);
+        assert_eq!(spec_of("--shell -- a | b").unwrap().command, ["/bin/sh", "-c", "a | b"]);
     }
 
     #[test]
     fn a_relative_directory_is_joined_to_the_present_one() {
         let here = env::current_dir().unwrap().into_os_string().into_string().unwrap();
-        assert_eq!(launch("-- a").unwrap().cwd, Some(here.clone()));
-        assert_eq!(launch("--cwd sub -- a").unwrap().cwd, Some(format!("{here}/sub")));
+        assert_eq!(spec_of("-- a").unwrap().cwd, Some(here.clone()));
+        assert_eq!(spec_of("--cwd sub -- a").unwrap().cwd, Some(format!("{here}/sub")));
     }
 
     #[test]
@@ -378,8 +378,8 @@ mod tests {
         for line in
             ["--name -x -- a", "--env A -- a", "--umask 9 -- a", "--nice x -- a", "--restart no -- a", "--"]
         {
-            assert!(launch(line).is_err_and(|e| e.code == Code::Usage), "{line}");
+            assert!(spec_of(line).is_err_and(|e| e.code == Code::Usage), "{line}");
         }
-        assert!(launch("--ready-tcp 1 --ready-line x -- a").is_err());
+        assert!(spec_of("--ready-tcp 1 --ready-line x -- a").is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
-use crate::cli::spec_options::Launch;
+use crate::cli::spec_options::SpecOptions;
 use crate::cli::suggest;
 use crate::cli::text;
 use crate::cli::values;
@@ -57,14 +57,14 @@ enum What {
 
 fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
     let program = arguments.take_program();
-    let mut launch = Launch::new();
+    let mut options = SpecOptions::new();
     let (mut instances, mut wait, mut timeout) = (None, None, None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--instances" => instances = Some(arguments.number(&option)?),
             "--wait" => wait = Some(values::until_up(arguments.glued_value().as_deref())?),
             "--timeout" => timeout = Some(arguments.duration(&option)?),
-            _ if launch.take(&option, arguments)? => {}
+            _ if options.take(&option, arguments)? => {}
             _ if program.is_none() => return Err(suggest::dashes(arguments, &option)),
             _ => return Err(arguments.unknown(&option)),
         }
@@ -72,7 +72,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
     if timeout.is_some() && wait.is_none() {
         return Err(arguments.usage("--timeout says how long to wait, but --wait is missing".into()));
     }
-    let ready = if launch.has_readiness() { Until::Ready } else { Until::Running };
+    let ready = if options.has_readiness() { Until::Ready } else { Until::Running };
     let until = wait.map(|wait| wait.unwrap_or(ready));
     let what = match program {
         Some(program) => {
@@ -82,7 +82,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
             if instances.is_some_and(|n| !(1..=INSTANCES_MAX).contains(&n)) {
                 return Err(Error::usage(format!("--instances is outside 1 to {INSTANCES_MAX}")));
             }
-            let spec = launch.finish(program)?;
+            let spec = options.finish(program)?;
             if spec.schedule.is_on() && until.is_some() {
                 return Err(Error::usage(
                     "--wait has nothing to wait for: what has a schedule runs at its time",
@@ -92,7 +92,7 @@ fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
             What::New { spec: Box::new(spec), instances }
         }
         None => {
-            if let Some(option) = launch.first_seen().or(instances.map(|_| "--instances")) {
+            if let Some(option) = options.first_seen().or(instances.map(|_| "--instances")) {
                 let e = Error::usage(format!("option {option} is for a new process, but there is no --"));
                 let values = arguments.values();
                 let program =

@@ -9,7 +9,7 @@ use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::plan::{Difference, differences};
 use crate::cli::session::Session;
-use crate::cli::spec_options::Launch;
+use crate::cli::spec_options::SpecOptions;
 use crate::cli::text;
 use crate::wire::error::Error;
 use crate::wire::field::{Effect, Field};
@@ -61,7 +61,7 @@ struct UpdateArgs {
 
 fn parse(arguments: &mut Arguments) -> Result<UpdateArgs, Error> {
     let program = arguments.take_program();
-    let mut launch = Launch::new();
+    let mut given = SpecOptions::new();
     let (mut unset_env, mut unset) = (Vec::new(), Vec::new());
     let (mut outdated, mut is_dry) = (OutdatedRun::Restart, false);
     while let Some(option) = arguments.next_option()? {
@@ -74,11 +74,11 @@ fn parse(arguments: &mut Arguments) -> Result<UpdateArgs, Error> {
                 let e = Error::usage("a process keeps its name: it cannot be changed");
                 return Err(e.hint("remove it, and start it under the other name"));
             }
-            _ if launch.take(&option, arguments)? => {}
+            _ if given.take(&option, arguments)? => {}
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    let (options, values) = launch.changes(program)?;
+    let (options, values) = given.changes(program)?;
     let targets = arguments.targets()?;
     if options.is_empty() && unset.is_empty() && unset_env.is_empty() && !arguments.shared.help {
         return Err(arguments.usage("nothing is said that could change".into()));
