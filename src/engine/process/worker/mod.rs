@@ -15,6 +15,7 @@ mod hooks;
 mod left_behind;
 mod needs;
 mod output;
+mod prepare;
 mod probes;
 mod resume;
 mod schedule;

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use crate::engine::context;
-use crate::engine::limit_mark::LimitMark;
 use crate::engine::memory::LogPosition;
 use crate::engine::process::failure;
 use crate::engine::process::handle::{AnswerTo, Ask};
 use crate::engine::process::input::{Input, Rules};
-use crate::engine::process::prepare::{self, Identity, Prepared, Variables};
+use crate::engine::process::prepare::Prepared;
 use crate::engine::process::waiting::{Until, Waiting};
 use crate::engine::process::worker::Worker;
 use crate::sys::clock;
@@ -147,34 +146,5 @@ impl Worker {
         let why = e.message.strip_prefix("cannot start: ").unwrap_or(&e.message);
         let message = format!("it runs on, since it could not start again: {why}");
         Some(Error { message, ..e })
-    }
-
-    /// What a run with this spec would be.
-    pub(super) fn prepare(&self, spec: &Spec, more: &Variables) -> Result<Prepared, Error> {
-        let (process, context) = (&self.process, &self.process.context);
-        let identity = Identity {
-            id: process.id,
-            name: process.name.clone(),
-            run: self.record.run,
-            instance: self.record.instance,
-            service: context.feed.service(),
-            more: more.clone(),
-        };
-        // What everybody may set is not for what the service runs for itself.
-        let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
-        let mut prepared = prepare::prepare(spec, &identity, &global_env, &context.service_env)?;
-        // A cgroup is the better mark.
-        if context.cgroups.is_none() {
-            LimitMark::new(identity.service, identity.id).put(&mut prepared.launch.rlimits);
-        }
-        Ok(prepared)
-    }
-
-    /// Says what values refer to in vain: once, and not at each attempt of a crash loop.
-    pub(super) fn tell_unset(&self, unset: &Variables) {
-        for (key, name) in unset.iter().filter(|_| self.record.attempts == 0) {
-            let what = format!("{key} refers to ${{{name}}}, which is not set and stands for nothing");
-            self.process.context.say(&format!("{}: {what}", self.process.label()));
-        }
     }
 }
