@@ -76,16 +76,20 @@
 //!
 //! # A start, from the terminal and back
 //!
-//! `main.rs` and `cli/mod.rs` find the command; `cli/start.rs` reads its options and calls the [`Client`].
-//! `client/session.rs` sends the request, again where it may (`client/retry.rs`), over a connection of either
-//! kind (`client/connection.rs`): `client/link.rs` writes frames to the unix socket, `client/remote.rs` calls
-//! a gateway. In the engine `listener/connection.rs` reads the frame and calls what implements its trait
+//! `main.rs` and `cli/mod.rs` find the command; `cli/start.rs` reads its options, those of the spec with
+//! `cli/spec_options.rs`, and calls the [`Client`] that `cli/session.rs` connects. `client/session.rs` sends
+//! the request, again where it may (`client/retry.rs`), over a connection of either kind
+//! (`client/connection.rs`): `client/link.rs` writes frames to the unix socket, `client/remote.rs` calls a
+//! gateway. In the engine `listener/connection.rs` reads the frame and calls what implements its trait
 //! `Service`: `engine/service/mod.rs`, with one arm for each request. What changes something passes through
 //! `engine/service/audit.rs`. `engine/service/start.rs` makes the process's memory, and
 //! `engine/service/batch.rs` sends the process an `Ask`, which starts its thread
-//! (`engine/process/handle.rs`). What happens from there to the exec is listed at the head of
-//! `keeper/spawn.rs`. Once the record says running, the thread answers whoever waits for that
-//! (`engine/process/waiting.rs`), and the replies go back the way that the request came.
+//! (`engine/process/handle.rs`). That takes it in `engine/process/worker/asks.rs`. What happens from there to
+//! the exec is listed at the head of `keeper/spawn.rs`. Once the record says running
+//! (`engine/process/waiting.rs`), the thread answers whoever waits for that
+//! (`engine/process/worker/answers.rs`). The start waits until that is on the disk (`recorded` in
+//! `engine/service/engine.rs`), and the replies go back the way that the request came
+//! (`listener/replies.rs`).
 //!
 //! # A byte of output
 //!
@@ -161,11 +165,11 @@
 //! | [`config`] | the configuration file, into each layer's settings | the layers whose settings they are |
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
-//! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`,
-//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `look`, `store`; then `feed` and
-//! `write_queue`; `context`, which every process shares; `process`; `table`, `logs`, `schedules` and
-//! `history`; `reconcile`; `survivors`; `restore` and `store_writer`; `service`; and above all `internal`,
-//! `ended` and `takeover`.
+//! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`, `holds`,
+//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `limit_mark`, `store`; then `look`,
+//! `retention`, `feed` and `write_queue`; `context`, which every process shares; `process`; `table`, `logs`,
+//! `schedules` and `history`; `reconcile`; `survivors`; `restore` and `store_writer`; `service`; and above
+//! all `internal`, `ended` and `takeover`.
 //!
 //! # Threads
 //!
@@ -225,6 +229,7 @@
 //! | pair, setup | the gateway's way to the engine; what the engine gives it to work with |
 //! | tree, scope | all that a process has started and that is still there; how much of it a signal reaches |
 //! | cgroup | the control group of one run, where the machine allows one |
+//! | launch | all that a child needs between fork and exec, looked up by the engine, in the memory of its process |
 //! | spawn, spawn slots | fork and exec by the keeper; the low descriptor numbers at which a child finds what it needs |
 //! | resources | what the keeper holds from its first moment: socket, lock, global memory, signals |
 //! | ring, shared output | the last output of a process, in its memory; the same memory, read by another process |

@@ -3,9 +3,9 @@
 //! gateway has a pump for TLS, and the C core's. It knows nothing of keeper or engine.
 //!
 //! The engine may be killed at any instant and is back within milliseconds. A client notices nothing of it:
-//! what can be asked twice is asked again on a new connection, streams go on at the next byte, events after
-//! the last number. Only [`Client::restart`] and [`Client::signal`] say so when they cannot know whether they
-//! were done.
+//! what can be asked twice is asked again on a new connection, a restart or a signal with its key, streams go
+//! on at the next byte, events after the last number. Only calls of modules, and canaries that are started or
+//! aborted, say so when they cannot know whether they were done (`retry.rs`).
 
 #![forbid(unsafe_code)]
 

@@ -3,10 +3,13 @@
 //! The life of a spawn, from the decision to the record of it:
 //!
 //! 1. `engine/process/state.rs` decides: the record says starting, with the next run, and the action is
-//!    `Spawn`.
-//! 2. `engine/process/worker/mod.rs` has the record published, then acts.
-//! 3. `engine/process/prepare.rs` resolves program, environment and user; the worker lays the launch into the
-//!    process's memory (`engine/memory.rs`) and makes the cgroup and the pipe that closes at the exec.
+//!    `Spawn`. (How the wish for it comes there is told in `src/lib.rs`.)
+//! 2. `engine/process/worker/mod.rs` has the record published, then acts (`try_spawn`): not before those
+//!    that it needs are ready (`engine/process/worker/needs.rs`) and its hook is over
+//!    (`engine/process/worker/hooks.rs`).
+//! 3. `engine/process/prepare.rs`, which `engine/process/worker/prepare.rs` calls, resolves program,
+//!    environment and user; the worker lays the launch into the process's memory (`engine/memory.rs`) and
+//!    makes the cgroup and the pipe that closes at the exec.
 //! 4. The worker sends `Spawn` with these descriptors to the keeper (`wire/keeper.rs` has the messages).
 //! 5. `keeper/mod.rs` receives it and calls [`Spawner::spawn`], here: the pipes of the output are made.
 //! 6. `keeper/spawn_slots.rs` puts the child's descriptors at low numbers, if a slot is free.
@@ -15,7 +18,7 @@
 //! 8. `keeper/child.rs` is the child: session, limits, user, descriptors, then the exec. A step that fails is
 //!    written to the process's memory.
 //! 9. `keeper/table.rs` keeps the pid and the read ends of the pipes; `keeper/outbox.rs` reports the pid to
-//!    the engine, with the pidfd and these ends.
+//!    the engine, with the pidfd and these ends. There `engine/mod.rs` hands it to the worker.
 //! 10. The pipe of step 3 closes: the worker looks whether there is a failure in the memory, and tells
 //!     `engine/process/state.rs`, which puts running, or the failure, on record.
 

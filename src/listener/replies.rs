@@ -73,7 +73,8 @@ impl<'a> Replies<'a> {
         }
     }
 
-    /// Sends the memory of output, and the files that it is in beside it.
+    /// Sends files beside a reply: the memory of output, with how each is, or without that whatever else the
+    /// request asks for.
     pub fn share(&mut self, rings: Vec<RingState>, files: &[File]) -> Result<(), Closed> {
         let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         self.flush()?;

@@ -161,7 +161,8 @@ pub struct Ended {
     pub at_mono: u64,
 }
 
-/// A step of a start, in the order they are done.
+/// A step of a start, in the order in which they are done, but that the child reads its launch (`Memory`)
+/// when it has its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Pipe,
