@@ -122,6 +122,29 @@ fn a12_a_halted_service_kills_nothing_when_it_goes_on() {
     service.ok(&["doctor"]);
 }
 
+/// Who asks a halted engine is told that it may still do what was asked; and so it does. A halted keeper
+/// takes no answer away.
+#[test]
+fn a12_what_a_halted_engine_or_keeper_was_asked_is_done_when_it_goes_on() {
+    let service = Service::new();
+    service.ok(&["start", "--name", "steady", "--", "sleep", "64007"]);
+    procfs::signal("STOP", service.engine_pid());
+    let start = service.cli(&["start", "--name", "ghost", "--", "sleep", "64008"]);
+    assert!(start.expect(7).err().contains("may still do what was asked"), "{start:?}");
+    procfs::signal("CONT", service.engine_pid());
+    wait::until("it does", SOON, || service.cli(&["status", "ghost", "--json"]).code == 0);
+    service.until_state("ghost", "running");
+    let keeper = service.keeper_pid();
+    procfs::signal("STOP", keeper);
+    assert_eq!(service.state("steady"), "running", "the engine answers by itself");
+    let start = service.background(&["start", "--name", "late", "--", "sleep", "64009"]);
+    service.ok(&["signal", "CONT", "steady"]);
+    assert!(start.is_running(), "nobody is there to spawn it");
+    procfs::signal("CONT", keeper);
+    start.end(SOON).expect(0);
+    assert_eq!(service.state("late"), "running");
+}
+
 #[test]
 fn a13_an_engine_ended_by_a_signal_is_replaced() {
     let service = Service::new();

@@ -193,3 +193,31 @@ fn a17_death_of_the_keeper_ends_the_engine() {
         procfs::signal("KILL", pid);
     }
 }
+
+/// Nobody reads what the service says, and the pipe is full: it goes on, also where it has much to say.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let scratch = Scratch::new();
+    let socket = scratch.file("engine.sock");
+    let mut command = Command::new("sh");
+    // The other end is open, and is never read.
+    let script = "mkfifo \"$0\"; exec 3<>\"$0\"; head -c 65536 /dev/zero >&3; exec \"$@\" 2>&3";
+    command.args(["-c", script, &scratch.file("log")]).arg(binary());
+    command.args(["serve", "--socket", &socket, "--state", "none"]).env_remove("PROVOST_SOCKET");
+    let serve = Running::new(command);
+    let cli = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).env("PROVOST_SOCKET", &socket);
+        crate::harness::cli::run(command, SOON)
+    };
+    wait::until("it answers", SOON, || cli(&["list"]).code == 0);
+    let engine = || cli(&["version", "--json"]).json()[0]["service"]["engine_pid"].as_u64().map(|p| p as u32);
+    cli(&["start", "--name", "web", "--", "sleep", "64010"]).expect(0);
+    for _ in 0..3 {
+        let before = engine();
+        procfs::signal("KILL", before.expect("it answers"));
+        wait::until("there is another", SOON, || engine().is_some_and(|now| Some(now) != before));
+    }
+    cli(&["stop", "web"]).expect(0);
+    end(serve);
+}

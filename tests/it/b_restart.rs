@@ -163,6 +163,28 @@ fn b10_a_fast_loop_costs_little() {
     service.ok(&["stop", &id]);
 }
 
+/// Not even when no attempt comes to a spawn, and no delay is asked for.
+#[test]
+fn b10_attempts_that_fail_before_the_spawn_cost_little_and_hold_up_nothing() {
+    let service = Options::new().alone().start();
+    let pace = ["--restart", "always", "--restart-delay", "0", "--max-restarts", "none"];
+    service.start(&[&["--name", "web"], &pace[..], &["--", "sleep", "83021"]].concat());
+    // A path of more directories than are tried.
+    service.ok(&["env", "set", &format!("PATH={}", ":".repeat(2000))]);
+    procfs::signal("KILL", service.pid("web"));
+    let fails = || service.status_json("web")["start_failure"]["step"] == "prepare";
+    wait::until("it comes to no spawn", SOON, fails);
+    let pids = [service.keeper_pid(), service.engine_pid()];
+    let ticks = || pids.iter().filter_map(|&pid| procfs::stat(pid)).map(|s| s.ticks).sum::<u64>();
+    let events = || service.events().len();
+    let before = (ticks(), events());
+    wait::pass(Duration::from_secs(3));
+    let (used, more) = (ticks() - before.0, events() - before.1);
+    assert!(used <= 30 && more <= 200, "{used} ticks of 10 ms and {more} events in 3 s");
+    service.ok(&["stop", "web"]);
+    assert_eq!(service.state("web"), "stopped");
+}
+
 #[test]
 fn b10_policies_and_success_codes_decide_on_restarts() {
     let service = Service::new();
@@ -236,6 +258,30 @@ fn b13_start_while_stopping() {
         ours && procfs::command(*pid).starts_with("sh -c trap")
     };
     assert_eq!(service.tree_of(&id).iter().filter(|pid| is_leader(pid)).count(), 1, "one of it runs");
+}
+
+/// A stop that meets a start is heard by whoever has just been born, though it has no session yet: its grace
+/// is far longer than anybody waits here.
+#[test]
+fn b13_a_stop_during_a_start_is_heard() {
+    for (options, scope) in [(Options::new().without_cgroups(), "tree"), (Options::new(), "group")] {
+        let service = options.start();
+        let rules = ["--name", "z", "--stop-timeout", "10m", "--stop-scope", scope];
+        service.start(&[&rules[..], &["--", "sleep", "83022"]].concat());
+        for _ in 0..rounds(40) {
+            let restart = service.background(&["restart", "z"]);
+            let signal = service.background(&["signal", "KILL", "z"]);
+            let stop = service.background(&["stop", "z"]);
+            // One of the two has the last word.
+            assert!([0, 3].contains(&stop.end(SOON).code));
+            restart.end(SOON);
+            signal.end(SOON);
+            service.ok(&["stop", "z"]);
+            assert_eq!(service.state("z"), "stopped");
+            service.ok(&["start", "z"]);
+        }
+        service.ok(&["remove", "--force", "z"]);
+    }
 }
 
 #[test]

@@ -356,3 +356,16 @@ fn c3_at_the_limit_of_processes_a_start_fails_and_a_restart_waits() {
     service.cli(&["run", "--", "true"]).expect(0);
     service.end();
 }
+
+/// Threads wake each other by signals, which are refused nobody whose user has used up what may be pending.
+#[test]
+fn without_room_for_pending_signals_everything_is_answered() {
+    let service = Options::new().through(&["prlimit", "--sigpending=0"]).start();
+    for n in 0..5 {
+        let id = service.start(&["--", "sleep", &format!("8302{n}")]);
+        service.ok(&["restart", &id]);
+        service.ok(&["stop", &id]);
+    }
+    service.kill_engine();
+    assert_eq!(service.list_json().len(), 5);
+}
