@@ -17,6 +17,9 @@ const ENTRIES_MAX: usize = 4;
 pub struct Remembered {
     verifier: Arc<Verifier>,
     entries: Mutex<VecDeque<Entry>>,
+    /// Held while a password is looked at, which is long: calls that come together have the same login, and
+    /// the first of them has it looked at for all. Nobody else waits for it.
+    looking: Mutex<()>,
 }
 
 struct Entry {
@@ -29,7 +32,7 @@ struct Entry {
 impl Remembered {
     #[must_use]
     pub fn new(verifier: Arc<Verifier>) -> Self {
-        Self { verifier, entries: Mutex::default() }
+        Self { verifier, entries: Mutex::default(), looking: Mutex::default() }
     }
 
     /// The user of a header that was right before, if the users are still the same. Does not wait.
@@ -45,8 +48,19 @@ impl Remembered {
         found.cloned()
     }
 
-    /// Checks a header, and remembers it when it is right. Waits as [`Verifier::verify`] does.
+    /// Whether a header would be looked at now, as far as that is known at once. Does not wait.
+    pub fn may_try(&self, source: &str, header: &[u8], now_ms: u64) -> Result<(), Denied> {
+        let login = basic::parse(header).ok_or(Denied::Wrong)?;
+        self.verifier.may_try(source, &login.user, now_ms)
+    }
+
+    /// Checks a header, and remembers it when it is right. Waits as [`Verifier::verify`] does, and for others
+    /// of this connection.
     pub fn verify(&self, source: &str, header: &[u8], now_ms: u64) -> Result<Arc<str>, Denied> {
+        let _looking = self.looking.lock();
+        if let Some(user) = self.recall(header) {
+            return Ok(user);
+        }
         // Before the check: should the users change meanwhile, it is not remembered for the new ones.
         let generation = self.verifier.generation();
         let tag = self.tag(header).ok_or(Denied::Wrong)?;

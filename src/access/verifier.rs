@@ -2,6 +2,7 @@
 //! calculated at a time, few callers wait, and one that fails again and again is locked out for a while.
 //! Neither the answer nor the time it takes tells whether there is such a user.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
@@ -12,7 +13,7 @@ use crate::access::throttle::{FailureCounter, Key, Login, Throttle};
 use crate::access::users::Users;
 use crate::wire::error::{Code, Error};
 
-/// The most hashes that are calculated at a time: 76 MiB at most.
+/// The most hashes that are calculated at a time, on half of the processors: 76 MiB at most.
 const MEMORIES_MAX: usize = 4;
 /// The most callers that wait for one of them.
 const WAITING_MAX: usize = 64;
@@ -91,20 +92,11 @@ impl Verifier {
     /// Waits for its turn and calculates, some 20 ms: for threads that may be held up. `source` is the
     /// caller, as far as that is proven; the time is monotonic.
     pub fn verify(&self, source: &str, user: &str, password: &Password, now_ms: u64) -> Result<(), Denied> {
-        let login = Login {
-            pair: FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
-            user: FailureCounter { key: self.tag(&[user]), free: FREE_OF_USER },
-            // Of as many parts as no other.
-            source: self.tag(&[source, "", ""]),
-        };
-        let check = || match self.throttle.lock().locked(&login, now_ms) {
-            Some(for_ms) => Err(Denied::Throttled { for_ms }),
-            None => Ok(()),
-        };
-        check()?;
+        let login = self.login(source, user);
+        self.check(&login, now_ms)?;
         let mut borrowed = self.memories.take().ok_or(Denied::Busy)?;
         // Logins before this one may have failed.
-        check()?;
+        self.check(&login, now_ms)?;
         let users = self.users();
         let hash = users.get(user);
         let fits = hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
@@ -114,6 +106,27 @@ impl Verifier {
         } else {
             self.throttle.lock().failed(&login, now_ms);
             Err(Denied::Wrong)
+        }
+    }
+
+    /// Whether a login would be looked at now. Does not wait.
+    pub fn may_try(&self, source: &str, user: &str, now_ms: u64) -> Result<(), Denied> {
+        self.check(&self.login(source, user), now_ms)
+    }
+
+    fn check(&self, login: &Login, now_ms: u64) -> Result<(), Denied> {
+        match self.throttle.lock().locked(login, now_ms) {
+            Some(for_ms) => Err(Denied::Throttled { for_ms }),
+            None => Ok(()),
+        }
+    }
+
+    fn login(&self, source: &str, user: &str) -> Login {
+        Login {
+            pair: FailureCounter { key: self.tag(&[source, user]), free: FREE_OF_PAIR },
+            user: FailureCounter { key: self.tag(&[user]), free: FREE_OF_USER },
+            // Of as many parts as no other.
+            source: self.tag(&[source, "", ""]),
         }
     }
 
@@ -157,7 +170,10 @@ struct Borrowed<'a> {
 
 impl Memories {
     fn new() -> Self {
-        let memories = (0..MEMORIES_MAX).map(|_| Memory::default()).collect();
+        // The other processors are for those who are in already.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let count = (processors / 2).clamp(1, MEMORIES_MAX);
+        let memories = (0..count).map(|_| Memory::default()).collect();
         Self { state: Mutex::new(Free { memories, waiting: 0 }), freed: Condvar::new() }
     }
 
@@ -282,11 +298,11 @@ mod tests {
         );
     }
 
-    /// G28: many at once take turns, share four pieces of memory, and beyond the queue are told so.
+    /// G28: many at once take turns, share few pieces of memory, and beyond the queue are told so.
     #[test]
     fn g28_many_at_once() {
         let verifier = verifier();
-        let right = password("correct horse");
+        let (right, count) = (password("correct horse"), verifier.memories.state.lock().memories.len());
         let answers: Vec<_> = std::thread::scope(|scope| {
             let all: Vec<_> = (0..100)
                 .map(|n| {
@@ -298,8 +314,8 @@ mod tests {
         });
         let (right, busy): (Vec<&Result<(), Denied>>, Vec<_>) =
             answers.iter().partition(|answer| answer.is_ok());
-        assert!(right.len() >= MEMORIES_MAX + WAITING_MAX, "{} were right", right.len());
+        assert!(right.len() >= count + WAITING_MAX, "{} were right", right.len());
         assert!(busy.iter().all(|answer| **answer == Err(Denied::Busy)), "{busy:?}");
-        assert_eq!(verifier.memories.state.lock().memories.len(), MEMORIES_MAX);
+        assert_eq!(verifier.memories.state.lock().memories.len(), count);
     }
 }

@@ -14,6 +14,7 @@ use crate::gateway::running::RunningCall;
 use crate::gateway::shared::Gateway;
 use crate::gateway::shares::{Holder, Place};
 use crate::gateway::threads::busy;
+use crate::meter::slowdown::Slowdown;
 use crate::rpc::status::{self, Reason};
 use crate::sys::socket::PeerCredentials;
 use crate::sys::{clock, rest};
@@ -30,7 +31,7 @@ pub(super) type User = Arc<str>;
 /// The caller of one connection.
 pub(super) enum Caller {
     /// Over the network.
-    Remote { peer: Peer, remembered: Remembered },
+    Remote { peer: Peer, certificate: Arc<str>, remembered: Remembered, slowdown: Slowdown },
     /// On this machine, as the kernel says: root or the service's own user, or one whose group has a role.
     Local(PeerCredentials, Role),
 }
@@ -56,16 +57,16 @@ impl Entry {
 pub(super) struct Credentials(Zeroizing<Vec<u8>>);
 
 impl Caller {
-    pub fn new(peer: Peer, verifier: Arc<Verifier>) -> Self {
-        Self::Remote { peer, remembered: Remembered::new(verifier) }
+    /// `slowdown`: for what its logins fail.
+    pub fn new(peer: Peer, verifier: Arc<Verifier>, slowdown: Slowdown) -> Self {
+        let certificate = peer.typed.first().map_or("", String::as_str).into();
+        Self::Remote { peer, certificate, remembered: Remembered::new(verifier), slowdown }
     }
 
     /// Whose share a call is part of, before its user is known.
     pub fn holder(&self, service_uid: u32) -> Holder {
         match self {
-            Self::Remote { peer, .. } => {
-                Holder::Certificate(peer.typed.first().map_or("", String::as_str).into())
-            }
+            Self::Remote { certificate, .. } => Holder::Certificate(Arc::clone(certificate)),
             Self::Local(peer, _) if peer.uid == 0 || peer.uid == service_uid => Holder::Uid(peer.uid),
             Self::Local(peer, _) => Holder::Member(peer.uid),
         }
@@ -81,8 +82,8 @@ impl Caller {
     }
 
     /// What a call begins with: credentials.
-    pub fn enter(&self, metadata: &Metadata) -> Result<Entry, RpcStatus> {
-        self.enter_freely(metadata)?.ok_or_else(|| {
+    pub fn enter(&self, gateway: &Arc<Gateway>, metadata: &Metadata) -> Result<Entry, RpcStatus> {
+        self.enter_freely(gateway, metadata)?.ok_or_else(|| {
             denied(
                 "a user and a password are needed",
                 "send them as metadata: authorization: Basic BASE64(USER:PASSWORD)",
@@ -91,10 +92,14 @@ impl Caller {
     }
 
     /// For what needs no credentials: those that are given are to be good all the same.
-    pub fn enter_freely(&self, metadata: &Metadata) -> Result<Option<Entry>, RpcStatus> {
+    pub fn enter_freely(
+        &self,
+        gateway: &Arc<Gateway>,
+        metadata: &Metadata,
+    ) -> Result<Option<Entry>, RpcStatus> {
         rest::used();
-        let remembered = match self {
-            Self::Remote { remembered, .. } => remembered,
+        let (peer, remembered) = match self {
+            Self::Remote { peer, remembered, .. } => (peer, remembered),
             Self::Local(peer, _) => return Ok(Some(Entry::Known(format!("uid {}", peer.uid).into()))),
         };
         let mut headers = metadata.iter().filter(|(key, _)| *key == "authorization").map(|(_, value)| value);
@@ -102,49 +107,51 @@ impl Caller {
         if headers.next().is_some() {
             return Err(denied("there is more than one 'authorization' in the metadata", ""));
         }
-        Ok(Some(match remembered.recall(header) {
-            Some(user) => Entry::Known(user),
-            None => Entry::Login(Credentials(Zeroizing::new(header.to_vec()))),
-        }))
+        if let Some(user) = remembered.recall(header) {
+            return Ok(Some(Entry::Known(user)));
+        }
+        // What would not be looked at is refused here: a thread costs more than the refusal.
+        let credentials = Credentials(Zeroizing::new(header.to_vec()));
+        let Err(why) = remembered.may_try(source(peer), header, clock::now_ms()) else {
+            return Ok(Some(Entry::Login(credentials)));
+        };
+        if gateway.notes.is_room() {
+            let (ours, who) = (Arc::clone(gateway), self.peer_text());
+            // Without a thread for it, it is one of those that nobody counts.
+            let _ = gateway.threads.run((), move |()| note_login(&ours, &who, &credentials, why));
+        }
+        Err(self.refuse_login(gateway, why))
     }
 
     /// Checks a password. Takes tens of milliseconds, and longer while others wait.
     pub fn verify(&self, gateway: &Gateway, credentials: &Credentials) -> Result<User, RpcStatus> {
-        let Self::Remote { peer, remembered } = self else {
+        let Self::Remote { peer, remembered, .. } = self else {
             return Err(denied("no password is asked for on this machine", ""));
         };
-        let source = peer.names.first().map_or("", String::as_str);
-        remembered.verify(source, &credentials.0, clock::now_ms()).map_err(|why| {
-            let text = Error::from(why).message;
-            gateway.log.say(&format!("{}: {text}", self.peer_text()));
-            let user = basic::parse(&credentials.0).map_or_else(|| "nobody".into(), |login| login.user);
-            let user: String = user.chars().take(64).collect();
-            // One whose password was looked at waits for its line, and there are few of these. Of others,
-            // which cost nothing, one at a time is counted.
-            let turn = match why {
-                Denied::Wrong => Some(gateway.notes.lock()),
-                Denied::Throttled { .. } | Denied::Busy => gateway.notes.try_lock(),
-            };
-            if turn.is_some() {
-                let what = format!("log in as {}", quoted(&user));
-                self.note(&self.peer_text(), &what, &text, &mut gateway.engine());
+        remembered.verify(source(peer), &credentials.0, clock::now_ms()).map_err(|why| {
+            // One whose password was looked at waits for its line, and there are few of these.
+            if why == Denied::Wrong || gateway.notes.is_room() {
+                note_login(gateway, &self.peer_text(), credentials, why);
             }
-            let reason = match why {
-                Denied::Busy => Reason::Busy,
-                Denied::Throttled { for_ms } => Reason::Throttled { for_ms },
-                Denied::Wrong => Reason::Credentials,
-            };
-            status::refusal(reason, &why.into())
+            self.refuse_login(gateway, why)
         })
     }
 
-    /// Puts a refusal on record.
-    pub fn note(&self, who: &str, what: &str, why: &str, engine: &mut Engine) {
-        if let Ok(client) = engine.client() {
-            client.on_behalf_of(Some(Behalf { who: who.to_owned(), role: Role::Viewer }));
-            // Without the service there is nowhere to put it, and nothing that could have been done.
-            let _ = client.note(Note { what: fit(what), result: fit(&format!("refused: {why}")) });
+    fn refuse_login(&self, gateway: &Gateway, why: Denied) -> RpcStatus {
+        // That others are looked at is no fault of this one.
+        if let Self::Remote { slowdown, .. } = self
+            && why != Denied::Busy
+        {
+            slowdown.refused(clock::now_ms());
         }
+        let e = Error::from(why);
+        gateway.log.say(&format!("{}: {}", self.peer_text(), e.message));
+        let reason = match why {
+            Denied::Busy => Reason::Busy,
+            Denied::Throttled { for_ms } => Reason::Throttled { for_ms },
+            Denied::Wrong => Reason::Credentials,
+        };
+        status::refusal(reason, &e)
     }
 
     /// The lower of the certificate's role and the user's.
@@ -194,6 +201,27 @@ impl Caller {
         };
         format!("certificate {} serial {:.64}", peer.shown(), peer.serial)
     }
+}
+
+/// Puts a refusal on record.
+pub(super) fn note(who: &str, what: &str, why: &str, engine: &mut Engine) -> Result<(), Error> {
+    let client = engine.client()?;
+    client.on_behalf_of(Some(Behalf { who: who.to_owned(), role: Role::Viewer }));
+    client.note(Note { what: fit(what), result: fit(&format!("refused: {why}")) })
+}
+
+/// The same of a login.
+fn note_login(gateway: &Gateway, who: &str, credentials: &Credentials, why: Denied) {
+    let user = basic::parse(&credentials.0).map_or_else(|| "nobody".into(), |login| login.user);
+    let user: String = user.chars().take(64).collect();
+    let what = format!("log in as {}", quoted(&user));
+    // Without the service there is nowhere to put it, and nothing that could have been done.
+    let _ = gateway.with(None, |engine| note(who, &what, &Error::from(why).message, engine));
+}
+
+/// What failures of logins are counted for.
+fn source(peer: &Peer) -> &str {
+    peer.names.first().map_or("", String::as_str)
 }
 
 fn denied(what: &str, hint: &str) -> RpcStatus {

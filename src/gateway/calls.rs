@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use grpcio::{RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
+use grpcio::{Deadline, RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 
 use crate::access::policy;
 use crate::client::{Client, Feed, OutputStream, StreamItem};
-use crate::gateway::caller::{Caller, Entry, User};
-use crate::gateway::pool::Engine;
+use crate::gateway::caller::{Caller, Entry, User, note};
+use crate::gateway::pool::{Asker, Engine};
 use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::gateway::running::RunningCall;
 use crate::gateway::serving::Watches;
@@ -43,32 +43,64 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Answers at once: on a thread of the pool. The first call of a connection has a thread of its own, for
-    /// its password takes a while.
+    /// Answers at once: on a thread of the pool. Of a new caller the password is checked before, on a thread
+    /// of its own, for that takes a while.
     pub fn at_once<Q, A>(&self, ctx: &RpcContext<'_>, request: Encoded<Q>, sink: UnarySink<A>)
     where
         Q: Ask,
         A: Answer + Paged,
     {
-        let (ours, deadline) = (self.clone(), ctx.deadline());
-        let entry = self.caller.enter(ctx.request_headers()).and_then(|entry| {
+        let deadline = ctx.deadline();
+        let entry = self.caller.enter(&self.gateway, ctx.request_headers()).and_then(|entry| {
             let known = entry.known();
             let shares = if known.is_some() { &self.gateway.quick } else { &self.gateway.lasting };
             Ok((self.place(shares, known)?, entry))
         });
-        match entry {
-            Ok((place, Entry::Known(user))) => self.gateway.pool.submit(Box::new(move |engine| {
-                let result = match engine {
-                    Some(_) if deadline.exceeded() => Err(expired()),
-                    Some(engine) => caught(|| ours.ask(&user, request, engine)),
-                    None => Err(busy()),
-                };
-                drop(place);
-                ours.answer(sink, result);
-            })),
-            Ok((place, entry)) => self.unary_on_thread(entry, place, request, sink),
-            Err(status) => pending::answer(sink, Err(status)),
+        let (place, login) = match entry {
+            Ok((place, Entry::Known(user))) => return self.in_turn(user, place, deadline, request, sink),
+            Ok((place, Entry::Login(login))) => (place, login),
+            Err(status) => return pending::answer(sink, Err(status)),
+        };
+        let ours = self.clone();
+        let refused = self.gateway.threads.run(sink, move |sink| {
+            let entered = caught(|| {
+                let user = ours.caller.verify(&ours.gateway, &login)?;
+                Ok::<_, RpcStatus>((ours.place(&ours.gateway.quick, Some(&user))?, user))
+            });
+            drop(place);
+            match entered {
+                Ok((place, user)) => ours.in_turn(user, place, deadline, request, sink),
+                Err(status) => pending::answer(sink, Err(status)),
+            }
+        });
+        if let Err(sink) = refused {
+            pending::answer(sink, Err(busy()));
         }
+    }
+
+    /// Answers when it is this caller's turn, on a thread of the pool.
+    fn in_turn<Q, A>(
+        &self,
+        user: User,
+        place: Place,
+        deadline: Deadline,
+        request: Encoded<Q>,
+        sink: UnarySink<A>,
+    ) where
+        Q: Ask,
+        A: Answer + Paged,
+    {
+        let (ours, asker) = (self.clone(), Asker(self.caller.holder(self.gateway.service_uid), user.clone()));
+        let job = move |engine: &mut Engine| {
+            let result = if deadline.exceeded() {
+                Err(expired())
+            } else {
+                caught(|| ours.ask(&user, request, engine))
+            };
+            drop(place);
+            ours.answer(sink, result);
+        };
+        self.gateway.pool.submit(asker, Box::new(job));
     }
 
     /// Answers soon, unless the host of providers has to be waited for: so not on a thread of the pool, which
@@ -78,7 +110,7 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        let entry = self.caller.enter(ctx.request_headers());
+        let entry = self.caller.enter(&self.gateway, ctx.request_headers());
         match entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, None)?, entry))) {
             Ok((place, entry)) => self.unary_on_thread(entry, place, request, sink),
             Err(status) => pending::answer(sink, Err(status)),
@@ -228,7 +260,7 @@ impl Calls {
         + 'static,
     ) {
         let (ours, generation) = (self.clone(), self.gateway.verifier.generation());
-        let entry = self.caller.enter(ctx.request_headers());
+        let entry = self.caller.enter(&self.gateway, ctx.request_headers());
         let entered = entry.and_then(|entry| Ok((self.place(&self.gateway.lasting, entry.known())?, entry)));
         let (mut place, entry) = match entered {
             Ok(entered) => entered,
@@ -300,7 +332,8 @@ impl Calls {
     /// Puts a refusal on record, whatever was asked for.
     fn note(&self, user: &User, request: &Request, why: &str, engine: &mut Engine) {
         let what = request.on_record().unwrap_or_else(|| policy::verb(request).to_owned());
-        self.caller.note(&self.caller.who(user), &what, why, engine);
+        // Without the service there is nowhere to put it.
+        let _ = note(&self.caller.who(user), &what, why, engine);
     }
 
     fn ask<Q, A>(&self, user: &User, request: Encoded<Q>, engine: &mut Engine) -> Result<A, RpcStatus>

@@ -20,6 +20,7 @@ use crate::gateway::shares::Holder;
 use crate::gateway::unread::Unread;
 use crate::guard::slots::Slot;
 use crate::meter::complaint::complaint;
+use crate::meter::slowdown::Slowdown;
 use crate::meter::unfinished::Unfinished;
 use crate::meter::{FrameMeter, Quotas};
 use crate::rpc::server::of_one_connection;
@@ -96,7 +97,8 @@ pub(super) fn serve(gateway: &Arc<Gateway>, tcp: TcpStream, address: IpAddr, mut
 /// `shown`: what the client was let in by.
 fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>) -> Result<Ended, Error> {
     let (theirs, ours) = tunnel::plain_pair().map_err(|e| Error::failed("make a socket pair", &e))?;
-    let caller = Caller::new(peer.clone(), Arc::clone(&gateway.verifier));
+    let slowdown = Slowdown::new(clock::now_ms());
+    let caller = Caller::new(peer.clone(), Arc::clone(&gateway.verifier), slowdown.clone());
     let unread = Unread::counted(gateway.unread.enter(tunnel.closer()));
     let server = serve_calls(gateway, caller, unread.clone(), theirs)?;
     let _live = enter(gateway, End::Remote(peer.clone(), tunnel.closer()), &server);
@@ -109,7 +111,8 @@ fn carry(gateway: &Arc<Gateway>, tunnel: Tunnel, peer: Peer, shown: &Arc<Access>
     let quotas = Quotas { calls_max: gateway.limits.streams, ..Quotas::default() };
     let unfinished = Unfinished::new(gateway.unfinished.enter(tunnel.closer()));
     let meter = FrameMeter::new(quotas, clock::now_ms());
-    Ok(tunnel.run(ours, &mut meter.also(unfinished, Box::new(move || unread.due_ms()))))
+    let meter = meter.also(unfinished, Box::new(move || unread.due_ms()));
+    Ok(tunnel.run(ours, &mut meter.slowed_by(slowdown)))
     // The server is dropped here: it waits until its calls have noticed.
 }
 

@@ -54,7 +54,7 @@ impl Health for Calls {
             }
             status => status.map(message),
         };
-        match self.caller.enter_freely(ctx.request_headers()) {
+        match self.caller.enter_freely(&self.gateway, ctx.request_headers()) {
             Ok(None | Some(Entry::Known(_))) => pending::answer(sink, status()),
             Err(refusal) => pending::answer(sink, Err(refusal)),
             // A password that is given is to be right.

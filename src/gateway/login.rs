@@ -28,7 +28,7 @@ impl Calls {
             decision.result.get_or_insert(result);
             decision.waker.take().into_iter().for_each(Waker::wake);
         };
-        match self.caller.enter_freely(ctx.request_headers()) {
+        match self.caller.enter_freely(&self.gateway, ctx.request_headers()) {
             Ok(None | Some(Entry::Known(_))) => tell(&decision, Ok(())),
             Err(refusal) => tell(&decision, Err(refusal)),
             Ok(Some(Entry::Login(login))) => match self.place(&self.gateway.lasting, None) {

@@ -40,6 +40,7 @@ pub mod setup;
 mod shared;
 mod shares;
 mod threads;
+mod turns;
 mod unread;
 
 use std::convert::Infallible;
@@ -63,7 +64,7 @@ use crate::gateway::running::Running;
 use crate::gateway::serving::Serving;
 use crate::gateway::settings::Limits;
 use crate::gateway::setup::Setup;
-use crate::gateway::shared::{Access, Gateway};
+use crate::gateway::shared::{Access, Gateway, Notes};
 use crate::gateway::shares::{LASTING, QUICK, Shares};
 use crate::gateway::threads::Threads;
 use crate::meter::unfinished;
@@ -140,7 +141,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         quick: Shares::new(QUICK),
         serving: Serving::default(),
         log: Log::new(say),
-        notes: Mutex::default(),
+        notes: Notes::default(),
         groups,
         service_uid,
         address,

@@ -1,27 +1,36 @@
 //! The threads for calls that the service behind answers at once. Completion threads must not wait for it,
 //! and a thread for each such call would cost more than the call.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::{Address, Client};
+use crate::gateway::shares::{Holder, LASTING};
+use crate::gateway::turns::Turns;
 use crate::sys::thread;
 use crate::wire::envelope::Behalf;
 use crate::wire::error::Error;
-use crate::wire::request::Request;
+use crate::wire::request::{CONNECTIONS_MAX, Request};
 
 /// How many. They wait for the engine, not for a processor.
-pub(super) const THREADS: usize = 8;
-/// Calls that wait for one of them. More are refused: a client that asks faster than the service answers is
-/// to know.
-const WAITING_MAX: usize = 512;
+const THREADS: usize = 8;
+/// Of these, so many are kept for callers of whom no call is at work: one who asks for much at once leaves
+/// them to others. Two, since the first to need one may ask for much as well.
+const FOR_OTHERS: usize = 2;
+/// So many of the engine's connections are never the gateway's.
+const KEPT_FREE: usize = 128;
+const _: () = assert!(LASTING.network + LASTING.local + THREADS + KEPT_FREE <= CONNECTIONS_MAX);
 
-/// What a thread does for one call; without a service when there is no room for it.
-pub(super) type Job = Box<dyn FnOnce(Option<&mut Engine>) + Send>;
+/// What a thread does for one call.
+pub(super) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
 
+/// Whose a call is: a certificate with a user, either of which many may share, or a user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asker(pub Holder, pub Arc<str>);
+
+/// The shares of calls (`shares.rs`) limit how many wait.
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
@@ -30,9 +39,8 @@ struct Shared {
     wake: [Condvar; THREADS],
 }
 
-#[derive(Default)]
 struct Work {
-    waiting: VecDeque<Job>,
+    turns: Turns<Asker, Job>,
     /// Threads with nothing to do. Who has rested least is next: what it needs is still at hand.
     idle: Vec<usize>,
 }
@@ -83,7 +91,8 @@ impl Engine {
 
 impl Pool {
     pub fn new(address: &Address) -> io::Result<Self> {
-        let shared = Arc::new(Shared { work: Mutex::default(), wake: Default::default() });
+        let work = Work { turns: Turns::new(THREADS, FOR_OTHERS), idle: Vec::new() };
+        let shared = Arc::new(Shared { work: Mutex::new(work), wake: Default::default() });
         for n in 0..THREADS {
             let (shared, engine) = (Arc::clone(&shared), Engine::new(address.clone()));
             thread::spawn(&format!("work-{n}"), move || shared.work(n, engine))?;
@@ -91,15 +100,11 @@ impl Pool {
         Ok(Self(shared))
     }
 
-    /// Has a thread do it, or does it at once without a service.
-    pub fn submit(&self, job: Job) {
+    /// Has a thread do it when it is this caller's turn.
+    pub fn submit(&self, asker: Asker, job: Job) {
         let mut work = self.0.work.lock();
-        if work.waiting.len() >= WAITING_MAX {
-            drop(work);
-            return job(None);
-        }
-        work.waiting.push_back(job);
-        let next = work.idle.pop();
+        work.turns.add(asker, job);
+        let next = if work.turns.is_any_due() { work.idle.pop() } else { None };
         drop(work);
         if let Some(n) = next {
             self.0.wake[n].notify_one();
@@ -109,19 +114,25 @@ impl Pool {
 
 impl Shared {
     fn work(&self, n: usize, mut engine: Engine) {
+        let mut last = None;
         loop {
-            let job = self.next(n);
-            job(Some(&mut engine));
+            let (asker, job) = self.next(n, last.take());
+            job(&mut engine);
+            last = Some(asker);
         }
     }
 
-    fn next(&self, n: usize) -> Job {
+    /// `last`: whose call has just been done.
+    fn next(&self, n: usize, last: Option<Asker>) -> (Asker, Job) {
         let mut work = self.work.lock();
+        if let Some(asker) = last {
+            work.turns.done(&asker);
+        }
         loop {
-            if let Some(job) = work.waiting.pop_front() {
+            if let Some(next) = work.turns.take() {
                 // Woken for nothing, or not yet, it may be among the idle still.
                 work.idle.retain(|&idle| idle != n);
-                return job;
+                return next;
             }
             if !work.idle.contains(&n) {
                 work.idle.push(n);

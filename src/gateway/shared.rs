@@ -19,7 +19,9 @@ use crate::gateway::settings::Limits;
 use crate::gateway::setup::Network;
 use crate::gateway::shares::Shares;
 use crate::gateway::threads::Threads;
+use crate::guard::token_bucket::{Rate, TokenBucket};
 use crate::meter::budget::Budget;
+use crate::sys::clock;
 use crate::tls::material;
 use crate::tls::verify::Clients;
 use crate::wire::error::Error;
@@ -57,8 +59,33 @@ pub(super) struct Gateway {
     pub quick: Shares,
     pub serving: Serving,
     pub log: Log,
-    /// Held while a login that failed is put on record: one at a time.
-    pub notes: Mutex<()>,
+    pub notes: Notes,
+}
+
+/// Lines about logins at which nobody has looked, which cost those who send them nothing: a few are put on
+/// record, and the others are not counted.
+pub(super) struct Notes(Mutex<TokenBucket>);
+
+/// How many there may be.
+const NOTES: Rate = Rate { burst: 10, per_second: 5 };
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self(Mutex::new(TokenBucket::full(NOTES, clock::now_ms())))
+    }
+}
+
+impl Notes {
+    /// Whether there is room for one more.
+    pub fn is_room(&self) -> bool {
+        let mut bucket = self.0.lock();
+        bucket.refill(clock::now_ms());
+        let is_room = !bucket.is_in_debt();
+        if is_room {
+            bucket.take(1);
+        }
+        is_room
+    }
 }
 
 /// Which clients may connect and what they may do: as the files say.

@@ -7,9 +7,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::gateway::pool;
-use crate::wire::request::CONNECTIONS_MAX;
-
 /// The most calls at once, of each kind of callers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ShareLimits {
@@ -24,15 +21,11 @@ pub(super) struct ShareLimits {
 /// Calls that have threads of their own. With the threads of the pool they are fewer than the connections
 /// that the engine gives, so that the command line always finds one.
 pub(super) const LASTING: ShareLimits = ShareLimits { network: 224, local: 96, each: 100, member: 24 };
-/// So many of the engine's connections are never the gateway's.
-const KEPT_FREE: usize = 128;
-const _: () = assert!(LASTING.network + LASTING.local + pool::THREADS + KEPT_FREE <= CONNECTIONS_MAX);
-
-/// Calls that wait for a thread of the pool, which has room for as many.
+/// Calls that wait for a thread of the pool, or have one.
 pub(super) const QUICK: ShareLimits = ShareLimits { network: 384, local: 128, each: 256, member: 32 };
 
 /// Who has a place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Holder {
     Certificate(Arc<str>),
     User(Arc<str>),

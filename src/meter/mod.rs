@@ -7,15 +7,19 @@
 pub mod budget;
 pub mod complaint;
 mod frames;
+mod quotas;
+pub mod slowdown;
 pub mod unfinished;
 
 use std::collections::BTreeSet;
 
-use crate::guard::token_bucket::{Rate, TokenBucket};
+use crate::guard::token_bucket::TokenBucket;
 use crate::meter::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE,
 };
+pub use crate::meter::quotas::Quotas;
+use crate::meter::slowdown::Slowdown;
 use crate::meter::unfinished::Unfinished;
 use crate::tls::pump::{Meter, MeterDecision};
 
@@ -33,57 +37,6 @@ const OTHER_FRAME_LEN_MAX: u32 = 16 << 10;
 /// Of how many calls that have ended on our side it is known whether the client may still send trailers.
 /// Those are on their way when our end comes; no client leaves that many of them unended.
 const LATE_SENDERS_MAX: usize = 256;
-
-/// What one connection may do. Beyond `bytes` and `frames` the client is slowed down, beyond the others the
-/// connection ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quotas {
-    /// Bytes from the client.
-    pub bytes: Rate,
-    /// Frames from the client.
-    pub frames: Rate,
-    /// Streams that the client resets.
-    pub resets: Rate,
-    /// Streams that we reset, which is what a client can make us do.
-    pub our_resets: Rate,
-    /// Frames that carry nothing: PING, SETTINGS, PRIORITY, CONTINUATION, data without a message. Every frame
-    /// of ours with headers or data allows one more.
-    pub control: Rate,
-    /// CONTINUATION frames in one block of headers.
-    pub continuations_max: u32,
-    /// Bytes in one block of headers, as they are on the wire.
-    pub header_block_len_max: u32,
-    /// Calls begun before our settings are acknowledged.
-    pub early_calls_max: u32,
-    /// Calls at a time, which is in our settings.
-    pub calls_max: u32,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self {
-            // Requests are small. This keeps one client from having the machine for itself.
-            bytes: Rate { burst: 32 << 20, per_second: 8 << 20 },
-            // 15,000 calls in a second are 30,000 frames of headers and data, and some to widen windows.
-            frames: Rate { burst: 100_000, per_second: 50_000 },
-            // A client that gives up 50 calls in each second is in trouble, but honest. Rapid reset needs
-            // thousands.
-            resets: Rate { burst: 200, per_second: 100 },
-            our_resets: Rate { burst: 200, per_second: 100 },
-            // Pings that measure a line come at most once for each batch of data, and those are allowed for.
-            // What is left is a few for keeping the connection alive.
-            control: Rate { burst: 2000, per_second: 500 },
-            // A block of 64 KiB in frames of the usual 16 KiB needs four; the gRPC core takes blocks of 16
-            // KiB at most.
-            continuations_max: 32,
-            header_block_len_max: 64 << 10,
-            // The gRPC core does not hold a client to limits that it has not acknowledged. What a client
-            // assumes until it has read them is usually 100.
-            early_calls_max: 100,
-            calls_max: 100,
-        }
-    }
-}
 
 /// Counts one connection's frames.
 pub struct FrameMeter {
@@ -113,6 +66,8 @@ pub struct FrameMeter {
     unfinished: Option<Unfinished>,
     /// When the first answer has to be taken that is not yet.
     unread_due_ms: Option<UnreadDue>,
+    /// What its calls think of it.
+    slowdown: Option<Slowdown>,
 }
 
 /// See [`FrameMeter::also`].
@@ -140,6 +95,7 @@ impl FrameMeter {
             last_call: 0,
             unfinished: None,
             unread_due_ms: None,
+            slowdown: None,
             quotas,
         }
     }
@@ -150,6 +106,12 @@ impl FrameMeter {
     pub fn also(mut self, unfinished: Unfinished, unread_due_ms: UnreadDue) -> Self {
         (self.unfinished, self.unread_due_ms) = (Some(unfinished), Some(unread_due_ms));
         self
+    }
+
+    /// Also reads as slowly as the calls of the connection want.
+    #[must_use]
+    pub fn slowed_by(self, slowdown: Slowdown) -> Self {
+        Self { slowdown: Some(slowdown), ..self }
     }
 
     /// The client's part of this stream is at its end, or nobody waits for it.
@@ -302,7 +264,8 @@ impl Meter for FrameMeter {
                 return MeterDecision::Kill(why);
             }
         }
-        let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms());
+        let slowed = self.slowdown.as_ref().map_or(0, |slowdown| slowdown.until_ms(now_ms));
+        let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms()).max(slowed);
         if until > now_ms { MeterDecision::PauseUntil(until) } else { MeterDecision::Pass }
     }
 

@@ -14,7 +14,7 @@ use provost::wire::json::base64;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::harness::gateway::User;
+use crate::harness::gateway::{NAME, User};
 use crate::harness::{Gateway, SOON, procfs, wait};
 
 pub const DATA: u8 = 0;
@@ -452,6 +452,9 @@ const CROWD: usize = 64;
 /// So many connections to the engine are kept for calls with threads of their own: src/gateway/shared.rs.
 const RESTED: usize = 4;
 
+/// The condition of `WaitRequest` that a process runs.
+const RUNNING: [u8; 2] = [2 << 3, 2];
+
 /// What the gateway has of the machine, to be compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
@@ -468,37 +471,53 @@ impl Footprint {
     pub fn of(gateway: &Gateway) -> Self {
         let mut footprint = Self::now(gateway.pid());
         let mut last = Instant::now();
-        let (mut peer, login) = (Peer::new(gateway), login_of(User::Admin));
-        assert_eq!(peer.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
-        let mut crowd = |meanwhile: &dyn Fn()| {
-            let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &login, &[])).collect();
-            meanwhile();
+        let mut peer = Peer::new(gateway);
+        let logins = [User::Admin, User::Operator, User::Viewer].map(login_of);
+        for login in &logins {
+            assert_eq!(peer.call("ServiceInfo", login, &[]).and_then(|a| a.status), Some(OK));
+        }
+        let mut crowd = |then: &dyn Fn(&mut Peer)| {
+            let ids: Vec<_> = (0..CROWD).map(|_| peer.ask("List", &logins[0], &[])).collect();
+            then(&mut peer);
             ids.iter().for_each(|id| drop(peer.answer(*id)));
         };
         // A thread of its pool connects to the engine when there is something to do, and stays connected: all
-        // of them have something to do while the engine does nothing. So do those of first calls, which have
-        // a thread of their own; one after the other, for what the check of a password takes of memory.
+        // of them have something to do while the engine does nothing. So do those of calls that may take long,
+        // which have a thread of their own; one after the other, for what the check of a password takes of
+        // memory.
         let engine = gateway.service().engine_pid();
         procfs::signal("STOP", engine);
-        let are_held_up = |name| procfs::are_held_up(footprint.pid, name);
+        let held_up = |name| procfs::held_up(footprint.pid, name);
+        let until_it_runs = [text_field(1, NAME.as_bytes()), RUNNING.to_vec()].concat();
         let first: Vec<_> = (1..=RESTED)
             .map(|n| {
                 let mut newcomer = Peer::new(gateway);
-                let id = newcomer.ask("ServiceInfo", &login, &[]);
+                let id = newcomer.ask("Wait", &logins[0], &until_it_runs);
                 // Of each its connection and its call.
-                let waits = || Self::now(footprint.pid).threads > 2 * n && are_held_up("call");
+                let waits = || Self::now(footprint.pid).threads > 2 * n && held_up("call") == (n, n);
                 wait::until("the first call waits for the engine", SOON, waits);
                 (newcomer, id)
             })
             .collect();
-        crowd(&|| {
-            wait::until("the pool waits for the engine", SOON, || are_held_up("work-"));
+        // One caller has all but the last two threads, which are for others.
+        let waits_but_for = |others: usize| {
+            wait::until("the pool waits for the engine", SOON, || {
+                let (waiting, all) = held_up("work-");
+                all > others && waiting + others == all
+            });
+        };
+        crowd(&|peer| {
+            waits_but_for(2);
+            peer.ask("List", &logins[1], &[]);
+            waits_but_for(1);
+            peer.ask("List", &logins[2], &[]);
+            waits_but_for(0);
             procfs::signal("CONT", engine);
         });
         for (mut newcomer, id) in first {
             newcomer.answer(id);
         }
-        (0..4).for_each(|_| crowd(&|| ()));
+        (0..4).for_each(|_| crowd(&|_| ()));
         drop(peer);
         // Until what the client left is gone.
         wait::until("the gateway is at rest", SOON, || {

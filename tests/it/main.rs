@@ -71,6 +71,8 @@ mod g_shares;
 #[cfg(feature = "gateway")]
 mod g_tls;
 #[cfg(feature = "gateway")]
+mod g_turns;
+#[cfg(feature = "gateway")]
 mod h2;
 #[cfg(feature = "gateway")]
 mod h_hosting;

@@ -123,10 +123,10 @@ pub fn has_thread(pid: u32, name: &str) -> bool {
     names.any(|comm| comm.trim_end() == name)
 }
 
-/// Whether there are threads whose name begins so, and all of them wait in a call of one of the process's
-/// descriptors: for an answer, not for work.
-pub fn are_held_up(pid: u32, name: &str) -> bool {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+/// Of the threads whose name begins so, how many wait in a call of one of the process's descriptors: for an
+/// answer, not for work. And how many there are.
+pub fn held_up(pid: u32, name: &str) -> (usize, usize) {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return (0, 0) };
     let read = |task: &fs::DirEntry, file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
     let is_held_up = |thread: &fs::DirEntry| {
         // The number of the call, its arguments; one word for a thread that runs.
@@ -135,7 +135,7 @@ pub fn are_held_up(pid: u32, name: &str) -> bool {
         fd.is_some_and(|fd| fs::exists(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|there| there))
     };
     let threads: Vec<_> = tasks.flatten().filter(|task| read(task, "comm").starts_with(name)).collect();
-    !threads.is_empty() && threads.iter().all(is_held_up)
+    (threads.iter().filter(|thread| is_held_up(thread)).count(), threads.len())
 }
 
 /// Context switches so far, of both kinds, over all threads: each one is a wake-up.
