@@ -74,6 +74,12 @@ impl Budget {
 }
 
 impl Share {
+    /// How many bytes it may be.
+    #[must_use]
+    pub fn each(&self) -> u64 {
+        self.budget.limits.each
+    }
+
     /// So many bytes more. False, and nothing is added, if the connection would hold more than it may.
     #[must_use]
     pub fn add(&mut self, len: u64) -> bool {

@@ -254,6 +254,9 @@ impl Meter for FrameMeter {
         for bucket in [&mut self.bytes, &mut self.frames, &mut self.resets, &mut self.control] {
             bucket.refill(now_ms);
         }
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.refill(now_ms);
+        }
         self.bytes.take(plaintext.len() as u64);
         let mut rest = match self.after_preface(plaintext) {
             Ok(rest) => rest,
@@ -265,7 +268,8 @@ impl Meter for FrameMeter {
             }
         }
         let slowed = self.slowdown.as_ref().map_or(0, |slowdown| slowdown.until_ms(now_ms));
-        let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms()).max(slowed);
+        let unfinished = self.unfinished.as_ref().map_or(0, Unfinished::until_ms);
+        let until = self.bytes.debt_paid_ms().max(self.frames.debt_paid_ms()).max(slowed).max(unfinished);
         if until > now_ms { MeterDecision::PauseUntil(until) } else { MeterDecision::Pass }
     }
 
