@@ -17,18 +17,23 @@ esac
 # Debian keeps servers where the PATH of a user does not lead.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
+# Only there is the kernel which that test boots; elsewhere it says that it does not run.
+has_machines() { [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null 2>&1; }
+
 missing_packages() {
     for pair in $programs; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || printf '%s ' "${pair##*:}"
     done
+    [ "$kind" != tests ] || ! has_machines || command -v qemu-system-x86_64 >/dev/null 2>&1 || printf 'qemu-system-x86 '
     # Debian's Python makes no virtual environments without this.
     [ "$kind" != tests ] || python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv '
     [ "$kind" != tests ] || python3 -c 'import jsonschema' 2>/dev/null || printf 'python3-jsonschema '
 }
 
-# The libraries of the test clients come from elsewhere, when their programs are there.
+# The libraries of the test clients come from elsewhere, when their programs are there; and a virtual machine needs a kernel.
 finish() {
     if [ "$kind" = tests ]; then "$(dirname "$0")/clients/install.sh"; fi
+    if [ "$kind" = tests ] && has_machines; then "$(dirname "$0")/vm/install.sh"; fi
     exit
 }
 

@@ -98,6 +98,7 @@ fn choices(flag: &Flag) -> Option<String> {
         ("--state", "STATE,..") => "stopped starting running stopping backoff failed",
         ("--on-dependency", _) => "restart stop ignore",
         ("--cgroups", _) => "auto off",
+        ("--restart-on-oom", _) => "true false",
         ("--since", "WHERE") => "start now",
         ("--stderr", "WHAT") => "off on-error all",
         _ => return None,

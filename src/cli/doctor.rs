@@ -11,7 +11,7 @@ use crate::cli::session::Session;
 use crate::cli::text;
 use crate::client::Client;
 use crate::wire::error::{Code, Error};
-use crate::wire::health::{Health, Reconciled, Sink, Store};
+use crate::wire::health::{Controller, Health, Reconciled, Sink, Store};
 use crate::wire::id::GATEWAY;
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleExpectation};
 use crate::wire::process::{Process, State};
@@ -25,8 +25,8 @@ const SUMMARY: &str = "Show whether the service is well: its database, its sinks
 const HELP: &str = "\
 Usage: provost doctor
 
-A line for each part: the database, each sink, the gateway for gRPC, modules that are expected, and what was
-found at the start. Exits with 3 when one of them is not well.
+A line for each part: the database, each sink, the gateway for gRPC, modules that are expected, which limits
+processes can have, and what was found at the start. Exits with 3 when one of them is not well.
 
 Examples:
   provost doctor
@@ -71,6 +71,7 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
         }
         session.out.line(&format!("gateway: {}", gateway_state(gateway.as_ref())));
         modules.lines().iter().for_each(|line| session.out.line(line));
+        limits(&health.controllers).iter().for_each(|line| session.out.line(line));
         session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));
     }
     Ok(if is_well { 0 } else { 3 })
@@ -224,6 +225,22 @@ fn store(s: &Store) -> String {
     }
 }
 
+/// Which limits processes can have; then a line for each reason why not.
+fn limits(all: &[Controller]) -> Vec<String> {
+    let there: Vec<_> = all.iter().filter(|c| c.trouble.is_empty()).map(|c| c.name.as_str()).collect();
+    let there = if there.is_empty() { "none of cgroups".to_owned() } else { there.join(", ") };
+    let mut lines = vec![format!("limits: {there}")];
+    for c in all.iter().filter(|c| !c.trouble.is_empty()) {
+        lines.push(format!(
+            "limits: not {}: {} ({})",
+            c.name,
+            text::escaped(&c.trouble),
+            text::escaped(&c.hint)
+        ));
+    }
+    lines
+}
+
 fn sink(s: &Sink) -> String {
     let name = text::escaped(&s.name);
     let counts = format!("{} delivered, {} rejected, {} missed", s.delivered, s.rejected, s.missed);
@@ -268,6 +285,7 @@ fn in_json(health: &Health) -> Value {
             "last_error_at": s.last_error_at.map(json::time),
         })
     };
+    let controller = |c: &Controller| json!({ "name": c.name, "trouble": c.trouble, "hint": c.hint });
     json!({
         "store": {
             "state": s.state, "path": s.path, "why": s.why, "since": s.since.map(json::time),
@@ -275,6 +293,7 @@ fn in_json(health: &Health) -> Value {
             "events": s.events, "sqlite": s.sqlite,
         },
         "sinks": health.sinks.iter().map(sink).collect::<Vec<_>>(),
+        "controllers": health.controllers.iter().map(controller).collect::<Vec<_>>(),
         "reconciled": reconciled(&health.reconciled),
     })
 }
@@ -301,6 +320,18 @@ mod tests {
             Store { state: "degraded".into(), why: "no room".into(), unrecorded: 3, ..Store::default() };
         assert!(!is_well(&health));
         assert!(store(&health.store).contains("no room; 3 changes"));
+    }
+
+    #[test]
+    fn limits_that_cannot_be_are_told_with_the_reason() {
+        let of = |name: &str, trouble: &str| Controller {
+            name: name.into(),
+            trouble: trouble.into(),
+            hint: "boot otherwise".into(),
+        };
+        let all = [of("memory", ""), of("cpu", ""), of("io", "it is not here")];
+        assert_eq!(limits(&all), ["limits: memory, cpu", "limits: not io: it is not here (boot otherwise)"]);
+        assert_eq!(limits(&all[2..])[0], "limits: none of cgroups");
     }
 
     #[test]

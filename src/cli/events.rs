@@ -236,6 +236,8 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Forked
         | EventKind::EndsService
         | EventKind::HookFailed
+        | EventKind::OomKilled
+        | EventKind::OverMemory
         | EventKind::TakenOver => false,
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::id::quoted;
 use crate::wire::process::Process;
 
 /// The fields of a process, as `--json` has them.
-pub const FIELDS: [&str; 45] = [
+pub const FIELDS: [&str; 47] = [
     "id",
     "name",
     "instance",
@@ -55,6 +55,8 @@ pub const FIELDS: [&str; 45] = [
     "log_lost",
     "log_files",
     "hook",
+    "limits",
+    "limits_trouble",
     "next_run_at",
     "schedule",
     "schedule_zone",

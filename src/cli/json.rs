@@ -58,6 +58,9 @@ pub fn process(p: &Process) -> Value {
     });
     // The macro above takes no more.
     out["hook"] = json!((!p.hook.is_empty()).then_some(&p.hook));
+    out["limits"] =
+        p.limits.values().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into();
+    out["limits_trouble"] = json!((!p.limits_trouble.is_empty()).then_some(&p.limits_trouble));
     out["next_run_at"] = json!(maybe_time(p.next_run_at));
     out["schedule"] = json!(p.schedule.when);
     out["schedule_zone"] = json!(p.schedule.zone.as_ref().filter(|_| p.schedule.is_on()));

@@ -96,6 +96,17 @@ How the process is run:
       --pre-start-failure W, --post-start-failure W, --pre-stop-failure W, --post-stop-failure W
                              What follows when it fails: the run has failed (fail, default; not for those
                              of a stop), nothing (ignore), or it is tried three times (retry)
+      --memory-max SIZE      What would take more memory, with all that it has started, is killed for that: 512m,
+                             or 50% of the machine's
+      --memory-high SIZE     What takes more is slowed down, and has to give back
+      --restart-above SIZE   What holds more is restarted, as if you had asked for it
+      --restart-on-oom BOOL  Whether a run that was killed for memory is followed by another (as --restart
+                             says)
+      --cpu-quota N          So many processors at most, as 1.5 or 150%
+      --cpu-weight N         Its share of the processors where others want them too, 1 to 10000 (100)
+      --pids-max N           So many processes and threads at most
+      --io-weight N          Its share of storage where others want it too, 1 to 10000 (100)
+      --limits-optional      Run it also where the machine does not see to these
       --essential            When it has ended for good and nobody has stopped it, the service ends too,
                              with its exit code: for containers
       --forking              It puts itself into the background, and ends with 0 when it has

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs, io};
 
+use serde_json::Value;
+
 use crate::cli::arguments::Arguments;
 use crate::cli::env_file;
 use crate::cli::text;
 use crate::cli::values;
+use crate::wire::cgroup_fields::cgroup_field;
 use crate::wire::error::{Code, Error};
 use crate::wire::field_values;
 use crate::wire::hooks::{OnFailure, When};
@@ -48,6 +51,7 @@ impl SpecOptions {
             && !self.take_rules(option, arguments)?
             && !self.take_schedule(option, arguments)?
             && !self.take_hook(option, arguments)?
+            && !self.take_limit(option, arguments)?
         {
             return Ok(false);
         }
@@ -204,6 +208,23 @@ impl SpecOptions {
             "--schedule-jitter" => schedule.jitter = arguments.duration(option)?,
             _ => return Ok(false),
         }
+        Ok(true)
+    }
+
+    /// What it may take of the machine: the keys of the configuration, with dashes.
+    fn take_limit(&mut self, option: &str, arguments: &mut Arguments) -> Result<bool, Error> {
+        if option == "--limits-optional" {
+            self.spec.cgroup.optional = true;
+            return Ok(true);
+        }
+        let key = option.strip_prefix("--").unwrap_or_default().replace('-', "_");
+        let Some(field) = cgroup_field(&key) else { return Ok(false) };
+        let value = arguments.value(option)?;
+        let number = value.parse::<u64>().ok().map(Value::from);
+        let word = value.parse::<bool>().ok().map(Value::from);
+        let as_json = number.or(word).unwrap_or_else(|| value.as_str().into());
+        (field.set)(&mut self.spec, &as_json)
+            .map_err(|takes| values::bad(option, &value, &format!("it takes {takes}")))?;
         Ok(true)
     }
 

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 #[cfg(feature = "gateway")]
@@ -244,6 +245,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             }
             facts.extend((!process.hook.is_empty()).then(|| format!("runs its {}", escaped(&process.hook))));
             facts.extend((!process.status.is_empty()).then(|| escaped(&process.status).into_owned()));
+            facts.extend(limits(process));
             facts.extend(process.halted.then(|| HALTED.to_owned()));
             if process.outdated {
                 facts.push("outdated: changed since it started".into());
@@ -280,6 +282,20 @@ pub fn state(process: &Process, now: Timestamp) -> String {
         return process.state.name().to_owned();
     }
     format!("{} ({})", process.state.name(), facts.join(", "))
+}
+
+/// `memory_max 512 MiB, cpu_quota 1.5`, or why they do not hold; none: nothing is said.
+pub fn limits(process: &Process) -> Option<String> {
+    if !process.limits_trouble.is_empty() {
+        return Some(format!("without its limits: {}", escaped(&process.limits_trouble)));
+    }
+    let all = process.limits.values().filter(|(key, _)| *key != "limits_optional");
+    let one = |(key, value): (&str, Value)| match value {
+        Value::String(text) => format!("{key} {text}"),
+        value => format!("{key} {value}"),
+    };
+    let all: Vec<_> = all.map(one).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// `SIGTERM 4.0 s ago, SIGKILL in 6.0 s`: how far a stop has come.

@@ -9,6 +9,9 @@ use crate::config::reference::{ANY, LIST, Setting, settings};
 /// How durations and sizes are written.
 const DURATION: &str = "^[0-9.]+(ms|s|m|h|d)$";
 const SIZE: &str = "^[0-9]+( ?[KMG]iB|[kKmMgG])?$";
+/// The same, or hundredths of what the machine has.
+const MEMORY: &str = "^[0-9]+( ?[KMG]iB|[kKmMgG]| ?%)?$";
+const PROCESSORS: &str = "^[0-9]+(\\.[0-9]{1,3})?( ?%)?$";
 
 /// The whole of it.
 #[must_use]
@@ -133,6 +136,11 @@ fn taken(takes: &str, range: &str) -> Value {
         let mut either = vec![number, json!({ "type": "string", "pattern": SIZE })];
         either.extend(takes.ends_with("or \"none\"").then(|| json!({ "const": "none" })));
         json!({ "anyOf": either })
+    } else if begins(&["an amount of memory"]) {
+        let number = json!({ "type": "integer", "minimum": 0 });
+        json!({ "anyOf": [number, { "type": "string", "pattern": MEMORY }] })
+    } else if begins(&["a number of processors"]) {
+        json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": PROCESSORS }] })
     } else if let Some(choices) = choices(words) {
         json!({ "enum": choices })
     } else {

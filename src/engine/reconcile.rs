@@ -177,6 +177,9 @@ fn past(kept: &Kept, now: Now) -> Record {
         held: false,
         ends_service: None,
         hook: None,
+        limits_trouble: String::new(),
+        oom_kills: 0,
+        memory_restarts: 0,
         ..kept.record.clone()
     };
     if has_run(kept) {

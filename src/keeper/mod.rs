@@ -44,6 +44,7 @@ use crate::keeper::spawn_log::NewRun;
 use crate::keeper::state::{Keeper, Stop};
 use crate::keeper::upgrade::started_from;
 use crate::sys::cgroup::{Root, name_of_ours};
+use crate::sys::controllers;
 use crate::sys::errno::EMFILE;
 use crate::sys::pidfd::PidFd;
 use crate::sys::poll::{PollFd, wait};
@@ -565,6 +566,7 @@ impl Keeper<'_> {
                 root.cgroup(&name).remove();
             }
             root.remove();
+            controllers::undo(root);
         }
         if self.exit_code == 0 { u8::from(self.table.is_running()) } else { self.exit_code }
     }

@@ -2,12 +2,15 @@
 //! write. Files only; needs no controller.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::procfs::{self, is_gone};
+
+/// What follows the name of such a directory in that of the cgroup that the service itself moves into.
+pub const OWN: &str = ".own";
 
 /// A directory below our own cgroup, under which every process gets its leaf.
 #[derive(Clone, Debug)]
@@ -108,6 +111,7 @@ pub fn name_of_ours(prefix: &str) -> String {
 fn is_left(path: &Path, prefix: &str) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some(rest) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')) else { return false };
+    let rest = rest.strip_suffix(OWN).unwrap_or(rest);
     let numbers: Option<Vec<u64>> = rest.split('-').map(|n| n.parse().ok()).collect();
     let Some([pid, start, namespace]) = numbers.and_then(|numbers| <[u64; 3]>::try_from(numbers).ok()) else {
         return false;
@@ -171,6 +175,11 @@ impl Cgroup {
         Self(self.0.join(name))
     }
 
+    /// Writes one of its files.
+    pub fn set(&self, file: &str, value: &str) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.0.join(file))?.write_all(value.as_bytes())
+    }
+
     /// Opens what moves whoever writes `0` there into it.
     pub fn procs(&self) -> io::Result<File> {
         OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
@@ -224,11 +233,30 @@ impl Cgroup {
         theirs.windows(2).any(|pair| pair[0] == root && pair[1] == cgroup)
     }
 
+    /// Opens `memory.events`, to be told when it changes. Fails without the memory controller.
+    pub fn watch_memory(&self) -> io::Result<MemoryWatch> {
+        File::open(self.0.join("memory.events")).map(MemoryWatch)
+    }
+
+    /// How much memory it holds, swapped out or not, in bytes: without what the kernel only keeps for it, as
+    /// copies of files, and could take back at any time.
+    pub fn memory_held(&self) -> io::Result<u64> {
+        let number = |file: &str| {
+            let text = fs::read_to_string(self.0.join(file))?;
+            Ok::<u64, io::Error>(text.trim().parse().unwrap_or(0))
+        };
+        let stat = fs::read_to_string(self.0.join("memory.stat"))?;
+        let of = |name: &str| value_of(&stat, name).unwrap_or(0);
+        let kept = of("file").saturating_sub(of("shmem")).saturating_add(of("slab_reclaimable"));
+        let swapped = number("memory.swap.current").unwrap_or(0);
+        Ok(number("memory.current")?.saturating_sub(kept).saturating_add(swapped))
+    }
+
     /// How often the kernel killed something in it for want of memory; 0 without the memory controller.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         let Ok(text) = fs::read_to_string(self.0.join("memory.events")) else { return 0 };
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+        value_of(&text, "oom_kill").unwrap_or(0)
     }
 
     /// Takes it away, with what the process itself made below it. Fails while something lives in it.
@@ -269,6 +297,41 @@ fn remove_below(path: &Path, depth: u32) {
     }
 }
 
+/// The number behind a name, in a file with a line for each.
+fn value_of(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// An open `memory.events`: [`PollFd::changed`](crate::sys::poll::PollFd::changed) tells when to look.
+#[derive(Debug)]
+pub struct MemoryWatch(File);
+
+/// What it says, counted since the cgroup was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEvents {
+    /// Over `memory.high`, and held back.
+    pub high: u64,
+    /// Killed for want of memory.
+    pub oom_kills: u64,
+}
+
+impl MemoryWatch {
+    /// As it is now.
+    pub fn read(&self) -> io::Result<MemoryEvents> {
+        let mut buf = [0; 512];
+        let n = self.0.read_at(&mut buf, 0)?;
+        let text = String::from_utf8_lossy(&buf[..n]);
+        let of = |name| value_of(&text, name).unwrap_or(0);
+        Ok(MemoryEvents { high: of("high"), oom_kills: of("oom_kill") })
+    }
+
+    /// To wait for it.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// An open `cgroup.events`: [`PollFd::changed`](crate::sys::poll::PollFd::changed) tells when to look.
 #[derive(Debug)]
 pub struct Watch(File);
@@ -303,6 +366,7 @@ mod tests {
         let before = start - 1;
         assert!(is_left(&format!("/a/test-{pid}-{before}-{ours}")), "another had this number before");
         assert!(is_left(&format!("/a/test-4194305-7-{ours}")), "no process has such a number");
+        assert!(is_left(&format!("/a/test-4194305-7-{ours}.own")), "where it was itself");
         // Who is in another namespace cannot be seen from here.
         let other = ours - 1;
         for of_others in ["/a/test-4194305-7", "/a/test-4194305", &format!("/a/test-4194305-7-{other}")] {
@@ -311,6 +375,22 @@ mod tests {
         for of_others in ["/a/test", "/a/test-x", "/a/other-4194305", "/a/test-1-2-3-4"] {
             assert!(!is_left(of_others), "{of_others}");
         }
+    }
+
+    #[test]
+    fn copies_of_files_are_not_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
+        put("memory.current", "1000\n");
+        put("memory.stat", "anon 400\nfile 500\nshmem 200\nfile_mapped 7\nslab_reclaimable 50\n");
+        put("memory.events", "low 0\nhigh 3\nmax 4\noom 2\noom_kill 1\noom_group_kill 0\n");
+        let cgroup = Cgroup(dir.path().to_owned());
+        assert_eq!(cgroup.memory_held().unwrap(), 1000 - 300 - 50);
+        put("memory.swap.current", "25\n");
+        assert_eq!(cgroup.memory_held().unwrap(), 675);
+        let events = cgroup.watch_memory().unwrap().read().unwrap();
+        assert_eq!(events, MemoryEvents { high: 3, oom_kills: 1 });
+        assert_eq!(cgroup.oom_kills(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod closed;
 #[cfg(feature = "gateway")]
 pub mod confine;
+pub mod controllers;
 pub mod datagram;
 pub mod descriptor;
 pub mod environ;

@@ -70,6 +70,14 @@ impl Stat {
     }
 }
 
+/// How much memory the machine has, in bytes; 0 where it does not tell.
+#[must_use]
+pub fn memory_total() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
 /// Reads /proc/PID/stat; `None`: there is no such process.
 #[must_use]
 pub fn stat(pid: u32) -> Option<Stat> {

@@ -97,6 +97,10 @@ pub enum EventKind {
     EndsService,
     /// A program beside its life has failed.
     HookFailed,
+    /// Something of its tree was killed for want of memory, and it goes on.
+    OomKilled,
+    /// It holds more memory than it is to, and is restarted.
+    OverMemory,
 }
 
 /// An event that has no number and no time yet.
@@ -107,7 +111,7 @@ pub struct NewEvent {
 }
 
 /// Kinds with their numbers on the wire and names: the one list of them.
-const KINDS: [(EventKind, v1::EventKind, &str); 42] = [
+const KINDS: [(EventKind, v1::EventKind, &str); 44] = [
     (EventKind::Unknown, v1::EventKind::Unknown, "unknown"),
     (EventKind::Created, v1::EventKind::Created, "created"),
     (EventKind::Started, v1::EventKind::Started, "started"),
@@ -150,6 +154,8 @@ const KINDS: [(EventKind, v1::EventKind, &str); 42] = [
     (EventKind::Forked, v1::EventKind::Forked, "forked"),
     (EventKind::EndsService, v1::EventKind::EndsService, "ends-service"),
     (EventKind::HookFailed, v1::EventKind::HookFailed, "hook-failed"),
+    (EventKind::OomKilled, v1::EventKind::OomKilled, "oom-killed"),
+    (EventKind::OverMemory, v1::EventKind::OverMemory, "over-memory"),
 ];
 
 /// The detail of a `Ready` of a run that was ready before.
@@ -213,7 +219,9 @@ impl EventKind {
             | Self::CanaryAborted
             | Self::Forked
             | Self::EndsService
-            | Self::HookFailed => false,
+            | Self::HookFailed
+            | Self::OomKilled
+            | Self::OverMemory => false,
         }
     }
 

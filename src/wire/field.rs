@@ -28,3 +28,28 @@ pub struct Field {
     /// Takes a value in, or says what it takes instead.
     pub set: fn(&mut Spec, &Value) -> Result<(), String>,
 }
+
+/// How many fields these are.
+pub(in crate::wire) const fn count(parts: &[&[Field]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+/// All of these, in their order.
+pub(in crate::wire) const fn joined<const N: usize>(parts: &[&[Field]]) -> [Field; N] {
+    let mut all = [parts[0][0]; N];
+    let (mut n, mut part, mut at) = (0, 0, 0);
+    while n < N {
+        if at == parts[part].len() {
+            (part, at) = (part + 1, 0);
+        } else {
+            all[n] = parts[part][at];
+            (n, at) = (n + 1, at + 1);
+        }
+    }
+    all
+}

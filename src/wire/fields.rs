@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::wire::field::{Effect, Field};
+use crate::wire::cgroup_fields::CGROUP_FIELDS;
+use crate::wire::field::{Effect, Field, count, joined};
 use crate::wire::field_values::{
     DURATION, LIMITS, THRESHOLD, flag, grpc_end, limit, limit_text, live, names_value, pairs, pairs_value,
     ready, span, text, texts, threshold, time, url,
@@ -24,23 +25,9 @@ use crate::wire::time::DURATION_MAX;
 use crate::wire::values::{duration_text, sha256, size, size_text};
 
 /// All of them, in the order in which they are shown.
-pub const FIELDS: &[Field] =
-    &joined::<{ BEFORE_HOOKS.len() + HOOK_FIELDS.len() }>(BEFORE_HOOKS, &HOOK_FIELDS);
+pub const FIELDS: &[Field] = &joined::<{ count(PARTS) }>(PARTS);
 
-const BEFORE_HOOKS: &[Field] =
-    &joined::<{ BEFORE_SCHEDULE.len() + SCHEDULE_FIELDS.len() }>(BEFORE_SCHEDULE, &SCHEDULE_FIELDS);
-
-const BEFORE_SCHEDULE: &[Field] = &joined::<{ OWN.len() + LOG_FIELDS.len() }>(OWN, &LOG_FIELDS);
-
-const fn joined<const N: usize>(first: &[Field], second: &[Field]) -> [Field; N] {
-    let mut all = [first[0]; N];
-    let mut n = 0;
-    while n < N {
-        all[n] = if n < first.len() { first[n] } else { second[n - first.len()] };
-        n += 1;
-    }
-    all
-}
+const PARTS: &[&[Field]] = &[OWN, &LOG_FIELDS, &SCHEDULE_FIELDS, &HOOK_FIELDS, &CGROUP_FIELDS];
 
 const OWN: &[Field] = &[
     Field {

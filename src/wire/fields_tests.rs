@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::background::Background;
+use crate::wire::cgroup_limits::{CgroupLimits, Memory};
 use crate::wire::hooks::{Hook, OnFailure, When};
 use crate::wire::landlock::Landlock;
 use crate::wire::log::{Log, LogFormat};
@@ -27,6 +28,7 @@ fn full() -> Spec {
         window: Duration::from_secs(3600),
         reset_after: Duration::from_secs(86_400),
         success_codes: vec![0, 3],
+        on_oom: Some(false),
     };
     spec.stop = StopRules { signal: 2, steps: Vec::new(), timeout: Duration::ZERO, scope: Scope::Leader };
     (spec.merge_streams, spec.output_bytes, spec.ready) = (true, 8192, Some(Readiness::Tcp(80)));
@@ -74,6 +76,16 @@ fn full() -> Spec {
         jitter: Duration::from_secs(300),
     });
     spec.essential = true;
+    spec.cgroup = CgroupLimits {
+        memory_max: Some(Memory::Percent(50)),
+        restart_above: Some(Memory::Bytes(512 << 20)),
+        cpu_weight: Some(200),
+        cpu_quota: Some(1500),
+        pids_max: Some(20),
+        io_weight: Some(10),
+        optional: true,
+        memory_high: None,
+    };
     let hooks = Arc::make_mut(&mut spec.hooks);
     for when in When::ALL {
         let what = if when.is_of_stop() { OnFailure::Ignore } else { OnFailure::Retry };
@@ -98,7 +110,8 @@ fn again(spec: &Spec) -> Spec {
 fn every_field_of_a_spec_is_shown_and_read() {
     assert_eq!(again(&full()), full());
     let shown = FIELDS.iter().filter(|field| (field.get)(&full()).is_some()).count();
-    assert_eq!(shown, FIELDS.len() - 10, "all but six of seven kinds of readiness, and four of five of life");
+    // Six of seven kinds of readiness, four of five of life, and memory_high beside restart_above.
+    assert_eq!(shown, FIELDS.len() - 11);
     let mut other = full();
     for ready in [
         Readiness::Line("up".into()),
@@ -156,6 +169,10 @@ fn values_of_another_kind_are_refused() {
         ("max_restarts", 0.into()),
         ("success_codes", serde_json::json!([256])),
         ("restart", "no".into()),
+        ("memory_max", "1.5g".into()),
+        ("cpu_quota", "x".into()),
+        ("cpu_weight", 0.into()),
+        ("pids_max", "many".into()),
         ("ready_tcp", 0.into()),
         ("ready_http", "https://127.0.0.1/".into()),
         ("ready_exec", "a b".into()),

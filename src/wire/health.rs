@@ -12,6 +12,19 @@ pub struct Health {
     /// Where else events go.
     pub sinks: Vec<Sink>,
     pub reconciled: Reconciled,
+    /// Which limits processes can have.
+    pub controllers: Vec<Controller>,
+}
+
+/// Whether processes can have limits of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Controller {
+    /// "memory", "cpu", "pids" or "io".
+    pub name: String,
+    /// Why they cannot; empty: they can.
+    pub trouble: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 /// How the database is.
@@ -107,6 +120,13 @@ impl Health {
                     last_error_at: Timestamp::to_wire(s.last_error_at),
                 })
                 .collect(),
+            controllers: (self.controllers.iter())
+                .map(|c| v1::ControllerHealth {
+                    name: c.name.clone(),
+                    trouble: c.trouble.clone(),
+                    hint: c.hint.clone(),
+                })
+                .collect(),
             reconciled: Some(v1::Reconciled {
                 at: reconciled.at.0,
                 why: reconciled.why.clone(),
@@ -153,6 +173,9 @@ impl Health {
                     last_error: s.last_error,
                     last_error_at: Timestamp::from_wire(s.last_error_at),
                 })
+                .collect(),
+            controllers: (w.controllers.into_iter())
+                .map(|c| Controller { name: c.name, trouble: c.trouble, hint: c.hint })
                 .collect(),
             reconciled: Reconciled {
                 at: Timestamp(reconciled.at),

@@ -7,6 +7,8 @@ pub mod audit;
 pub mod background;
 pub mod buffer;
 pub mod canary;
+pub mod cgroup_fields;
+pub mod cgroup_limits;
 mod change;
 pub mod discovery;
 pub mod entry_document;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::wire::cgroup_limits::CgroupLimits;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::proto::{same_variants, v1};
@@ -227,6 +228,10 @@ pub struct Process {
     pub halted: bool,
     /// Which hook runs; empty: none.
     pub hook: String,
+    /// What it may take of the machine.
+    pub limits: CgroupLimits,
+    /// Why the machine does not see to that; empty: it does.
+    pub limits_trouble: String,
     /// What it takes of the machine, where that was asked for and anything of it is there.
     pub usage: Option<Usage>,
     /// Why its latest run was ended by a probe; empty: it was not.
@@ -338,6 +343,8 @@ impl Process {
             outdated: self.outdated,
             halted: self.halted,
             hook: self.hook.clone(),
+            cgroup_limits: self.limits.to_wire(),
+            limits_trouble: self.limits_trouble.clone(),
             usage: self.usage.map(Usage::to_wire),
             unfit: self.unfit.clone(),
             status: self.status.clone(),
@@ -387,6 +394,8 @@ impl Process {
             outdated: w.outdated,
             halted: w.halted,
             hook: w.hook,
+            limits: CgroupLimits::from_wire(w.cgroup_limits),
+            limits_trouble: w.limits_trouble,
             usage: w.usage.map(Usage::from_wire),
             unfit: w.unfit,
             status: w.status,

@@ -100,6 +100,12 @@ pub struct Record {
     pub ends_service: Option<u8>,
     /// The hook that runs.
     pub hook: Option<When>,
+    /// Why the machine does not see to the limits of the run; empty: it does.
+    pub limits_trouble: String,
+    /// How many of the kills for memory that its cgroup counts are known.
+    pub oom_kills: u64,
+    /// Restarts above its threshold of memory, in a row.
+    pub memory_restarts: u32,
 }
 
 /// The keys of the last orders, the newest at the end.
@@ -147,6 +153,7 @@ impl Orders {
 // | `pipes` | starting once it is spawned, running, stopping; a start clears it |
 // | `tree` | starting once it is spawned, running, stopping; and as long as `left` holds |
 // | `outdated` | starting once it is spawned, running, stopping; a start clears it |
+// | `limits_trouble` | of the present run, or of the last one |
 // | `start_failure` | of the present run, or of the last one; a start clears it |
 // | `exit` | of the last run that ended: it stays during the next one |
 
@@ -215,6 +222,12 @@ impl StopInProgress {
 }
 
 impl Record {
+    /// How far a stop is that may be in progress.
+    #[must_use]
+    pub fn stop_phase(&self) -> StopPhase {
+        if self.state == State::Stopping { self.stop.phase } else { StopPhase::Asked }
+    }
+
     /// Whose tree its last run is, if anything may be left of it.
     #[must_use]
     pub fn leader(&self) -> Option<Leader> {
@@ -291,6 +304,9 @@ impl Record {
             last_due_at: Timestamp::to_wire(self.last_due_at),
             ends_service: self.ends_service.map(u32::from),
             hook: self.hook.map(|when| when as u32),
+            limits_trouble: self.limits_trouble.clone(),
+            oom_kills: self.oom_kills,
+            memory_restarts: self.memory_restarts,
         }
         .encode_to_vec()
     }
@@ -354,6 +370,9 @@ impl Record {
             next_run_at: Timestamp::from_wire(w.next_run_at),
             last_due_at: Timestamp::from_wire(w.last_due_at),
             ends_service: w.ends_service.and_then(|code| u8::try_from(code).ok()),
+            limits_trouble: w.limits_trouble,
+            oom_kills: w.oom_kills,
+            memory_restarts: w.memory_restarts,
             hook: w.hook.and_then(|n| When::ALL.into_iter().find(|when| *when as u32 == n)),
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::wire::background::Background;
+use crate::wire::cgroup_limits::CgroupLimits;
 use crate::wire::error::Error;
 use crate::wire::hooks::{Hooks, When};
 use crate::wire::id::{Name, quoted};
@@ -114,6 +115,8 @@ pub struct Spec {
     pub essential: bool,
     /// What runs beside its life.
     pub hooks: Arc<Hooks>,
+    /// What it may take of the machine, with all that it starts.
+    pub cgroup: CgroupLimits,
 }
 
 /// Where a child's environment starts from.
@@ -177,6 +180,8 @@ pub struct RestartRules {
     pub reset_after: Duration,
     /// Exit codes that are a success; 0 when empty.
     pub success_codes: Vec<u8>,
+    /// Whether a run that was killed for memory is followed by another; none: as the policy says.
+    pub on_oom: Option<bool>,
 }
 
 impl Default for RestartRules {
@@ -189,6 +194,7 @@ impl Default for RestartRules {
             window: Duration::from_secs(60),
             reset_after: Duration::from_secs(10),
             success_codes: Vec::new(),
+            on_oom: None,
         }
     }
 }
@@ -230,6 +236,7 @@ impl Spec {
             background: Background::default(),
             essential: false,
             hooks: Arc::default(),
+            cgroup: CgroupLimits::default(),
         }
     }
 
@@ -344,6 +351,7 @@ impl Spec {
         }
         self.needs.check()?;
         self.hooks.check()?;
+        self.cgroup.check()?;
         self.check_probes()
     }
 
@@ -431,6 +439,7 @@ impl Spec {
             pid_file: text(&self.background.pid_file),
             essential: self.essential,
             hooks: self.hooks.to_wire(),
+            cgroup_limits: self.cgroup.to_wire(),
         }
     }
 
@@ -481,6 +490,7 @@ impl Spec {
             background: Background { forking: w.forking, pid_file: text(w.pid_file) },
             essential: w.essential,
             hooks: Arc::new(Hooks::from_wire(w.hooks)),
+            cgroup: CgroupLimits::from_wire(w.cgroup_limits),
         };
         spec.check()?;
         Ok(spec)
@@ -497,6 +507,7 @@ impl RestartRules {
             window_ms: Some(millis(self.window)),
             reset_after_ms: Some(millis(self.reset_after)),
             success_codes: self.success_codes.iter().map(|&c| u32::from(c)).collect(),
+            on_oom: self.on_oom,
         }
     }
 
@@ -513,6 +524,7 @@ impl RestartRules {
             window: w.window_ms.map_or(default.window, Duration::from_millis),
             reset_after: w.reset_after_ms.map_or(default.reset_after, Duration::from_millis),
             success_codes,
+            on_oom: w.on_oom,
         })
     }
 }

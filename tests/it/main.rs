@@ -172,6 +172,8 @@ mod k_habits_stream;
 mod k_habits_viewer;
 mod k_hooks;
 mod k_jobs;
+mod k_limits;
+mod k_limits_vm;
 mod k_upgrade;
 mod k_usage;
 mod l_scale;

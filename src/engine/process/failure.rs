@@ -185,7 +185,7 @@ fn wanted(in_spec: Option<&String>, failure: &StartFailure) -> String {
 }
 
 /// The errno in words: "no such file or directory (errno 2)".
-fn cause(errno: i32) -> String {
+pub(super) fn cause(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();

@@ -59,6 +59,9 @@ pub fn fresh(id: ProcessId, name: Option<Name>, instance: Option<u32>) -> Record
         last_due_at: None,
         ends_service: None,
         hook: None,
+        limits_trouble: String::new(),
+        oom_kills: 0,
+        memory_restarts: 0,
     }
 }
 

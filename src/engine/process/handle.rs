@@ -472,6 +472,8 @@ impl Process {
             internal: record.internal,
             waits_for: record.waits_for,
             hook: record.hook.map(|when| when.name().to_owned()).unwrap_or_default(),
+            limits: spec.cgroup,
+            limits_trouble: record.limits_trouble,
             is_blocked: record.is_blocked,
             log_trouble: self.log.trouble(),
             log_lost: self.log.lost() + unwritten,

@@ -65,7 +65,11 @@ pub fn end_code(record: &Record) -> u8 {
 /// Decides. Changes nothing; [`count`] does.
 #[must_use]
 pub fn next(record: &Record, rules: &RestartRules, now: Now) -> Next {
+    let is_oom = record.start_failure.is_none() && record.exit.is_some_and(|exit| exit.oom);
+    let named = rules.on_oom.filter(|_| is_oom);
     match rules.policy {
+        _ if named == Some(true) => {}
+        _ if named == Some(false) => return Next::Rest,
         RestartPolicy::Never => return Next::Rest,
         RestartPolicy::OnFailure if !failed(record, rules) => return Next::Rest,
         RestartPolicy::OnFailure | RestartPolicy::Always => {}
@@ -173,6 +177,23 @@ mod tests {
         }
         assert_eq!(next(&record, &rules, at(6000)), Next::GiveUp);
         assert_eq!(next(&record, &rules, at(6001)), Next::Run { after_ms: 200 });
+    }
+
+    #[test]
+    fn a_kill_for_memory_can_have_its_own_rule() {
+        let exit = Exit { oom: true, ..Exit::with(End::Signal(9)) };
+        let record = Record { exit: Some(exit), ..fresh(ProcessId::new(), None, None) };
+        let other = Record { exit: Some(Exit::with(End::Signal(9))), ..record.clone() };
+        let of = |record, policy, on_oom| {
+            let rules = RestartRules { policy, on_oom, ..RestartRules::default() };
+            next(record, &rules, at(0))
+        };
+        let again = Next::Run { after_ms: 0 };
+        assert_eq!(of(&record, RestartPolicy::Never, Some(true)), again);
+        assert_eq!(of(&record, RestartPolicy::Always, Some(false)), Next::Rest);
+        assert_eq!(of(&record, RestartPolicy::OnFailure, None), again, "it is a failure");
+        assert_eq!(of(&other, RestartPolicy::Never, Some(true)), Next::Rest);
+        assert_eq!(of(&other, RestartPolicy::Always, Some(false)), again);
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl Step<'_> {
     fn start_over(&mut self) {
         self.record.attempts = 0;
         self.record.window_restarts = 0;
+        self.record.memory_restarts = 0;
         self.start();
     }
 

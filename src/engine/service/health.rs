@@ -1,5 +1,6 @@
 //! How the service is, for an operator.
 
+use crate::engine::process::limits;
 use crate::engine::service::engine::Engine;
 use crate::engine::write_queue::{Health as StoreHealth, Question};
 use crate::wire::health::{Health, Sink, Store};
@@ -8,7 +9,8 @@ impl Engine {
     /// The store, the sinks, and the last reconciliation.
     pub fn health(&self) -> Health {
         let reconciled = self.reconciled.lock().clone();
-        Health { store: self.store_health(), sinks: self.sink_healths(), reconciled }
+        let controllers = limits::all(self.context.cgroups.as_ref());
+        Health { store: self.store_health(), sinks: self.sink_healths(), reconciled, controllers }
     }
 
     fn store_health(&self) -> Store {

@@ -12,7 +12,7 @@ const KINDS: Pairs<EventKind, api::ProcessEventKind> = same_names! { EventKind a
     Removed Adopted Lost TakenOver Updated ProviderRegistered ProviderUnregistered ProviderStarted
     ProviderStopped ProviderError HealthStatusChanged CircuitBreakerOpened CircuitBreakerHalfOpen
     CircuitBreakerClosed CircuitBreakerIsolated Unfit Unready ModuleMissing ModuleBack ModuleDeaf CanaryStarted
-    CanaryPromoted CanaryRolledBack CanaryAborted Missed Forked EndsService HookFailed;
+    CanaryPromoted CanaryRolledBack CanaryAborted Missed Forked EndsService HookFailed OomKilled OverMemory;
     EnvChanged = EnvironmentChanged
 };
 

@@ -3,7 +3,7 @@
 use crate::rpc::api::values::{Pairs, proto_time, time};
 use crate::rpc::services::public as api;
 use crate::wire::error::Error;
-use crate::wire::health::{Health, Reconciled, RestoredProcess, Sink, Store};
+use crate::wire::health::{Controller, Health, Reconciled, RestoredProcess, Sink, Store};
 use crate::wire::time::Timestamp;
 
 const STORE_STATES: Pairs<&str, api::StoreState> = Pairs(&[
@@ -47,6 +47,9 @@ impl From<Health> for api::HealthResponse {
                 sqlite_version: store.sqlite,
             }),
             sinks: health.sinks.into_iter().map(Into::into).collect(),
+            controllers: (health.controllers.into_iter())
+                .map(|c| api::ControllerHealth { name: c.name, trouble: c.trouble, hint: c.hint })
+                .collect(),
             restored: Some(api::RestoreReport {
                 time: Some(proto_time(restored.at)),
                 occasion: restored.why,
@@ -81,6 +84,9 @@ impl TryFrom<api::HealthResponse> for Health {
                 sqlite: store.sqlite_version,
             },
             sinks: health.sinks.into_iter().map(Into::into).collect(),
+            controllers: (health.controllers.into_iter())
+                .map(|c| Controller { name: c.name, trouble: c.trouble, hint: c.hint })
+                .collect(),
             reconciled: Reconciled {
                 at: restored.time.map_or(Timestamp(0), time),
                 why: restored.occasion,
@@ -146,7 +152,9 @@ mod tests {
     #[test]
     fn how_the_service_is_comes_back() {
         for (state, _) in STORE_STATES.0 {
+            let controller = Controller { name: "io".into(), trouble: "none".into(), hint: "do that".into() };
             let health = Health {
+                controllers: vec![controller],
                 store: Store {
                     state: (*state).to_owned(),
                     path: "/a".into(),

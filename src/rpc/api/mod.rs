@@ -7,6 +7,7 @@
 
 pub(crate) mod answers;
 mod canaries;
+mod cgroups;
 mod events;
 mod health;
 mod hooks;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::rpc::api::cgroups;
 use crate::rpc::api::schedules;
 use crate::rpc::api::values::{Pairs, duration, proto, proto_time, same_names, time};
 use crate::rpc::services::public as api;
+use crate::wire::cgroup_limits::CgroupLimits;
 use crate::wire::error::{Code, Error};
 use crate::wire::process::{End, Exit, Process, StartFailure, State, Usage};
 use crate::wire::reply::Item;
@@ -105,6 +107,8 @@ impl From<Process> for api::ManagedProcess {
             status_text: p.status,
             waits_for: p.waits_for,
             hook: p.hook,
+            cgroup_limits: cgroups::shown(p.limits),
+            limits_trouble: p.limits_trouble,
             blocked: p.is_blocked,
             run_output_start: p.run_output_start,
             stop_signal: p.stop_signal,
@@ -162,6 +166,8 @@ impl TryFrom<api::ManagedProcess> for Process {
             status: p.status_text,
             waits_for: p.waits_for,
             hook: p.hook,
+            limits: CgroupLimits::from_wire(p.cgroup_limits.map(cgroups::to_wire)),
+            limits_trouble: p.limits_trouble,
             is_blocked: p.blocked,
             run_output_start: p.run_output_start,
             stop_signal: p.stop_signal,
@@ -296,6 +302,8 @@ mod tests {
             status: "half way".into(),
             waits_for: "db (starting)".into(),
             hook: "pre_start".into(),
+            limits: CgroupLimits { pids_max: Some(19), cpu_quota: Some(20), ..CgroupLimits::default() },
+            limits_trouble: "no controller".into(),
             is_blocked: true,
             run_output_start: 15,
             stop_signal: 16,

@@ -1,6 +1,7 @@
 //! How a process is to be run: the public message into the one that is checked and stored, and back.
 
 use crate::rpc::api::answers::Answer;
+use crate::rpc::api::cgroups;
 use crate::rpc::api::hooks;
 use crate::rpc::api::probes;
 use crate::rpc::api::processes::{POLICIES, labels, variables};
@@ -65,6 +66,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         forking: spec.forking,
         essential: spec.essential,
         hooks: hooks::to_wire(spec.hooks)?,
+        cgroup_limits: spec.cgroup_limits.map(cgroups::to_wire),
         pid_file: spec.pid_file,
     })
 }
@@ -124,6 +126,7 @@ fn restart(rules: api::RestartRules) -> Result<v1::Restart, Invalid> {
         window_ms: ms("window", rules.window)?,
         reset_after_ms: ms("reset_after", rules.reset_after)?,
         success_codes: rules.success_codes,
+        on_oom: rules.on_oom,
     })
 }
 
@@ -205,6 +208,7 @@ impl From<&Spec> for api::ProcessSpec {
                 window: Some(proto(restart.window)),
                 reset_after: Some(proto(restart.reset_after)),
                 success_codes: restart.success_codes.iter().map(|&code| u32::from(code)).collect(),
+                on_oom: restart.on_oom,
             }),
             stop: Some(api::StopRules {
                 signal_number: Some(stop.signal),
@@ -234,6 +238,7 @@ impl From<&Spec> for api::ProcessSpec {
             forking: spec.background.forking,
             essential: spec.essential,
             hooks: hooks::rules(&spec.hooks),
+            cgroup_limits: cgroups::shown(spec.cgroup),
             pid_file: text(&spec.background.pid_file),
         }
     }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod gateway;
 pub mod procfs;
 pub mod scratch;
+pub mod vm;
 pub mod wait;
 
 mod options;

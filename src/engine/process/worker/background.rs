@@ -5,7 +5,6 @@
 use crate::engine::process::input::Input;
 use crate::engine::process::search::Search;
 use crate::engine::process::worker::Worker;
-use crate::engine::process::worker::exit::exit_of;
 use crate::sys::child::{Status, status};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{clock, files, procfs};
@@ -170,6 +169,6 @@ impl Worker {
         self.drain();
         self.tree.leader_gone = true;
         self.pipes.run_ended(self.record.run);
-        Some(Input::Exited(exit_of(&search.first, &self.tree, self.record.started_mono)))
+        Some(Input::Exited(self.exit_of(&search.first)))
     }
 }

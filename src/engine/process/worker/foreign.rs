@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use crate::engine::process::input::Input;
 use crate::engine::process::worker::Worker;
-use crate::engine::process::worker::exit::exit_of;
 use crate::sys::pipe::{inode_of_both_ways, open_of};
 use crate::sys::poll::PollFd;
 use crate::sys::{clock, procfs};
@@ -87,7 +86,7 @@ impl Worker {
             at: Timestamp::now().0,
             at_mono: clock::now_ms(),
         };
-        let exit = exit_of(&ended, &self.tree, self.record.started_mono);
+        let exit = self.exit_of(&ended);
         self.apply_quietly(Input::Exited(exit));
     }
 

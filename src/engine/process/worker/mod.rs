@@ -13,6 +13,8 @@ mod exit;
 mod foreign;
 mod hooks;
 mod left_behind;
+mod limits;
+mod memory;
 mod needs;
 mod output;
 mod prepare;
@@ -32,6 +34,7 @@ use crate::engine::process::failure;
 use crate::engine::process::handle::{Msg, Process};
 use crate::engine::process::hook::{RunningHook, no_start};
 use crate::engine::process::input::{Child, Input, Rules, StopOrder};
+use crate::engine::process::memory_look::MemoryLook;
 use crate::engine::process::now::Now;
 use crate::engine::process::pipes::{Pipes, inodes};
 use crate::engine::process::prepare::Prepared;
@@ -40,7 +43,6 @@ use crate::engine::process::search::Search;
 use crate::engine::process::state::{Action, Transition, step};
 use crate::engine::process::tree::{Rest, Tree};
 use crate::engine::process::waiting::Waiting;
-use crate::engine::process::worker::exit::exit_of;
 use crate::ring::Source;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::clock;
@@ -106,6 +108,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         old_pid_file: None,
         hook: None,
         hooked: [0; 4],
+        memory: MemoryLook::default(),
     };
     worker.run();
 }
@@ -147,6 +150,7 @@ struct Worker {
     hook: Option<RunningHook>,
     /// The last run in which each of them is over.
     hooked: [u64; 4],
+    memory: MemoryLook,
 }
 
 impl Worker {
@@ -179,21 +183,22 @@ impl Worker {
             [self.deadline(), self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
         let hook = self.hook.as_ref().map(RunningHook::wakes);
         let more = [self.pipes.exec_look_at, self.goes_at(), self.unreaped_until, hook];
-        let held = self.held_until();
+        let (held, memory) = (self.held_until(), self.memory.wakes());
         let deadline = deadlines
             .into_iter()
             .chain(more)
-            .chain([held, self.search.as_ref().map(Search::due)])
+            .chain([held, memory, self.search.as_ref().map(Search::due)])
             .flatten()
             .min();
         let paused = self.pipes.paused_until.is_some() || held.is_some();
         let [out, err] = [&self.pipes.stdout, &self.pipes.stderr].map(|p| p.as_ref().filter(|_| !paused));
-        let (stdout, stderr, executed, foreign, rest, probes, hook) = {
+        let (stdout, stderr, executed, foreign, memory, rest, probes, hook) = {
             let mut fds = vec![
                 PollFd::maybe(out.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(err.map(AsFd::as_fd), PollFd::readable),
                 PollFd::maybe(self.pipes.executed.as_ref().map(AsFd::as_fd), PollFd::readable),
                 self.end_of_foreign(),
+                self.memory.poll_fd(),
             ];
             let kind = if self.rest.is_cgroup() { PollFd::changed } else { PollFd::readable };
             fds.extend(self.rest.fds().into_iter().map(kind));
@@ -207,8 +212,17 @@ impl Worker {
             }
             let is_ready = |n: usize| fds[n].is_ready();
             let any_of = |fds: &[PollFd<'_>]| fds.iter().any(PollFd::is_ready);
-            let (rest, probes) = (any_of(&fds[4..probes_at]), any_of(&fds[probes_at..hook_at]));
-            (is_ready(0), is_ready(1), is_ready(2), is_ready(3), rest, probes, any_of(&fds[hook_at..]))
+            let (rest, probes) = (any_of(&fds[5..probes_at]), any_of(&fds[probes_at..hook_at]));
+            (
+                is_ready(0),
+                is_ready(1),
+                is_ready(2),
+                is_ready(3),
+                is_ready(4),
+                rest,
+                probes,
+                any_of(&fds[hook_at..]),
+            )
         };
         // First, since it came first: the program writes after its exec.
         if executed && self.spawn_pending {
@@ -227,6 +241,9 @@ impl Worker {
         }
         if foreign || self.unreaped_until.is_some_and(|until| until <= clock::now_ms()) {
             self.foreign_ended();
+        }
+        if memory || self.memory.wakes().is_some_and(|due| due <= clock::now_ms()) {
+            self.look_at_memory();
         }
         if rest || self.rest.due().is_some_and(|due| due <= clock::now_ms()) {
             let end = self.looked(self.record.stop.scope);
@@ -305,6 +322,7 @@ impl Worker {
         let is_captured = pipes.is_some();
         (self.pipes.stdout, self.pipes.stderr) = pipes.unzip();
         self.apply_quietly(Input::Spawned { pid });
+        self.watch_memory();
         if !is_captured {
             self.refusal = Some(self.no_descriptors());
             self.apply(Input::Stop(StopOrder::at_once()), "want of descriptors");
@@ -356,7 +374,7 @@ impl Worker {
         self.probes.end();
         self.tree.leader_gone = true;
         self.pipes.run_ended(self.record.run);
-        let exit = exit_of(&ended, &self.tree, self.record.started_mono);
+        let exit = self.exit_of(&ended);
         self.apply_quietly(Input::Exited(exit));
         self.close_pipes_if_done();
     }
@@ -482,6 +500,8 @@ impl Worker {
         context.note_cgroup(cgroup.as_ref().err());
         let cgroup = cgroup.unwrap_or_default();
         self.tree.cgroup = self.tree.cgroup.take().filter(|_| cgroup.is_some());
+        self.begin_limits(&spec)?;
+        let (process, context) = (&self.process, &self.process.context);
         let (executed, until_exec) = pipe().map_err(|_| self.no_descriptors())?;
         // Only who is the gateway gets this; its name is reserved.
         let is_gateway = process.is_internal && process.name.as_ref().is_some_and(|n| n.as_str() == GATEWAY);

@@ -2,8 +2,10 @@
 //! moment. `engine/process/prepare.rs` resolves it.
 
 use crate::engine::limit_mark::LimitMark;
+use crate::engine::process::limits;
 use crate::engine::process::prepare::{self, Identity, Prepared, Variables};
 use crate::engine::process::worker::Worker;
+use crate::wire::error::Error;
 use crate::wire::spec::Spec;
 
 impl Worker {
@@ -20,6 +22,9 @@ impl Worker {
         };
         // What everybody may set is not for what the service runs for itself.
         let global_env = if process.is_internal { Vec::new() } else { context.feed.env() };
+        if !spec.cgroup.optional {
+            limits::check(context.cgroups.as_ref(), &spec.cgroup)?;
+        }
         let mut prepared = prepare::prepare(spec, &identity, &global_env, &context.service_env)?;
         // A cgroup is the better mark.
         if context.cgroups.is_none() {

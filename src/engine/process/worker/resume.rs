@@ -97,6 +97,7 @@ impl Worker {
             State::Stopping => self.resume_stop(),
             State::Running => {
                 self.note_others_again();
+                self.watch_memory();
                 self.start_probes();
             }
             State::Starting => self.note_others_again(),

@@ -64,6 +64,7 @@ impl Worker {
         }
         spec.check()?;
         self.prepare(spec, &Vec::new())?;
+        self.change_limits(spec)?;
         let laid =
             self.process.memory.lay_spec(spec).map_err(|e| Error::failed("keep the definition", &e))?;
         let is_rescheduled = spec.schedule != present.schedule;
@@ -94,6 +95,9 @@ impl Worker {
         }
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
+        if spec.cgroup != present.cgroup && self.record.state == State::Running {
+            self.watch_memory();
+        }
         self.process.log.turn(spec.log.is_on());
         if spec.log != present.log {
             // Also what has no log any more: its files are closed.
