@@ -482,9 +482,9 @@ impl Footprint {
             ids.iter().for_each(|id| drop(peer.answer(*id)));
         };
         // A thread of its pool connects to the engine when there is something to do, and stays connected: all
-        // of them have something to do while the engine does nothing. So do those of calls that may take long,
-        // which have a thread of their own; one after the other, for what the check of a password takes of
-        // memory.
+        // of them have something to do while the engine does nothing. So do those of calls that may take
+        // long, which have a thread of their own; one after the other, for what the check of a password takes
+        // of memory.
         let engine = gateway.service().engine_pid();
         procfs::signal("STOP", engine);
         let held_up = |name| procfs::held_up(footprint.pid, name);
