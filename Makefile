@@ -4,11 +4,15 @@ CARGO  ?= cargo
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
+# Nobody throws through the C++ and C of a release, and no panic passes them: without the tables for that it is half a
+# mebibyte less. The rest is as in .cargo/config.toml.
+LEAN   := CXXFLAGS="-DNDEBUG -g0 -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -fno-unwind-tables" \
+	CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables"
 # glibc linked in: one file that runs on every Linux of this architecture, and starts without relocating itself.
 LINKED := -C target-feature=+crt-static -C relocation-model=static
-WHOLE  := RUSTFLAGS="$(LINKED)" $(CARGO)
+WHOLE  := $(LEAN) RUSTFLAGS="$(LINKED)" $(CARGO)
 # Without the gateway nobody catches a panic: it aborts, and there are no tables for unwinding.
-SMALL  := CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables" CARGO_PROFILE_RELEASE_PANIC=abort \
+SMALL  := $(LEAN) CARGO_PROFILE_RELEASE_PANIC=abort \
 	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr" $(CARGO)
 BINARY := $(TARGET)/$(TRIPLE)/release/provost
 # What `make static` builds in; nothing (`make static FEATURES=`): the small program, without gRPC and TLS.
@@ -40,7 +44,7 @@ help:
 build:
 	tests/install.sh build
 	$(call announce,release,about 15 minutes)
-	$(CARGO) build --release --locked
+	$(LEAN) $(CARGO) build --release --locked
 
 demo:
 	@command -v cc >/dev/null || tests/install.sh build
@@ -87,8 +91,8 @@ faults:
 	tests/install.sh build
 	tests/install.sh tests
 	$(call announce,release,about 15 minutes)
-	$(CARGO) build --release --locked --examples
-	PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --release --locked --test it
+	$(LEAN) $(CARGO) build --release --locked --examples
+	$(LEAN) PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --release --locked --test it
 
 install: build
 	packaging/install.sh $(TARGET)/release/provost "$(DESTDIR)$(PREFIX)"
