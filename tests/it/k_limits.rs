@@ -39,7 +39,7 @@ fn apply_refuses_it_too_and_doctor_says_why() {
     let path = service.scratch().file("declared.toml");
     let text = "[process.web]\ncommand = ['sleep', '70000']\nmemory_max = '64 MiB'\n";
     std::fs::write(&path, text).unwrap();
-    let applied = service.cli(&["apply", &path]);
+    let applied = service.cli(&["apply", "--yes", &path]);
     assert_ne!(applied.code, 0);
     assert!(applied.err().contains(WHY) || applied.out().contains(WHY), "{applied:?}");
     let doctor = service.cli(&["doctor", "--json"]).expect(0).json().remove(0);

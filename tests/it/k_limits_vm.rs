@@ -148,7 +148,10 @@ fn what_holds_too_much_is_restarted_in_good_order_and_not_at_once_again() {
     let over: Vec<_> = said.iter().filter(|event| event.contains("over-memory")).collect();
     assert!(over.len() == 1 && over[0].contains("restart_above is 48 MiB"), "{said:?}");
     let has = |kind: &str| said.iter().any(|event| event.contains(kind));
-    assert!(has("stopping (run 1, SIGTERM") && !has("attempt-failed"), "{said:?}");
+    assert!(
+        has("stopping (run 1, ") && has("SIGTERM, by restart_above)") && !has("attempt-failed"),
+        "{said:?}"
+    );
     assert!(has("started (run 2, ") && has("by restart_above"), "{said:?}");
 }
 
