@@ -173,8 +173,9 @@ fn a16_end_with_an_engine_that_hangs() {
     let service = Service::new();
     service.ok(&["start", "--instances", "5", "--name", "nap", "--", "sleep", "80000"]);
     procfs::signal("STOP", service.engine_pid());
+    // Two of one kind would be one where the first is not taken yet.
     procfs::signal("TERM", service.keeper_pid());
-    procfs::signal("TERM", service.keeper_pid());
+    procfs::signal("INT", service.keeper_pid());
     let code = service.keeper_end(Duration::from_secs(60));
     println!("exit code of the keeper: {code}");
     wait::until("nothing is left", SOON, || service.marked().is_empty());
