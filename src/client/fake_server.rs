@@ -11,7 +11,6 @@ use tempfile::TempDir;
 
 use crate::client::connection::Address;
 use crate::client::session::Session;
-use crate::wire::cgroup_limits::CgroupLimits;
 use crate::wire::envelope::Envelope;
 use crate::wire::frame::{self, Frames};
 use crate::wire::id::{OrderKey, ProcessId};
@@ -178,7 +177,7 @@ pub(crate) fn process(name: &str) -> Process {
         status: String::new(),
         waits_for: String::new(),
         hook: String::new(),
-        limits: CgroupLimits::default(),
+        limits: Box::default(),
         limits_trouble: String::new(),
         is_blocked: false,
         run_output_start: 0,

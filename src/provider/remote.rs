@@ -29,7 +29,8 @@ impl Site {
     ) -> Result<Run, Failure> {
         // Nothing is connected to that cannot be configured.
         config::given(definition)?;
-        let before = self.notes.has(name).then(|| self.notes.read(name).ok());
+        let is_noted = self.notes.has(name);
+        let before = if is_noted { self.notes.read(name).ok() } else { None };
         let cancel = Cancel::default();
         let connection = Connection::remote(end, definition.timeouts.health, cancel.clone());
         let connection = connection.map_err(|why| why.failure_of_remote())?;
@@ -40,13 +41,11 @@ impl Site {
             init: InitState::Intended,
             ..ProviderNote::of(Definition::clone(definition))
         };
-        let is_known = before
-            .as_ref()
-            .and_then(Option::as_ref)
-            .is_some_and(|note| note.init == InitState::Done && note.definition == **definition);
+        let is_known =
+            before.is_some_and(|note| note.init == InitState::Done && note.definition == **definition);
         if !is_known {
             // Where there is no note, the next host knows nothing of it either.
-            if before.is_some() {
+            if is_noted {
                 write(&note)?;
             }
             initialise(&connection, name, definition)?;

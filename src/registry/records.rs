@@ -74,7 +74,8 @@ impl Records {
         let mut client = self.client()?;
         let (who, what) = (fit(who), fit(what));
         let line = AuditLine { seq: 0, at: Timestamp::now(), who, what, result: None };
-        let gone = document.as_ref().map(|document| Document { content: None, ..document.clone() });
+        let gone =
+            document.as_ref().map(|d| Document { kind: d.kind.clone(), key: d.key.clone(), content: None });
         let keep = Keep { line: Some(line), document };
         client.keep_ahead(&keep);
         Some(Begun { client, keep, document: gone })

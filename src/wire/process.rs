@@ -229,7 +229,7 @@ pub struct Process {
     /// Which hook runs; empty: none.
     pub hook: String,
     /// What it may take of the machine.
-    pub limits: CgroupLimits,
+    pub limits: Box<CgroupLimits>,
     /// Why the machine does not see to that; empty: it does.
     pub limits_trouble: String,
     /// What it takes of the machine, where that was asked for and anything of it is there.
@@ -394,7 +394,7 @@ impl Process {
             outdated: w.outdated,
             halted: w.halted,
             hook: w.hook,
-            limits: CgroupLimits::from_wire(w.cgroup_limits),
+            limits: Box::new(CgroupLimits::from_wire(w.cgroup_limits)),
             limits_trouble: w.limits_trouble,
             usage: w.usage.map(Usage::from_wire),
             unfit: w.unfit,

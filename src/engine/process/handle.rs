@@ -472,7 +472,7 @@ impl Process {
             internal: record.internal,
             waits_for: record.waits_for,
             hook: record.hook.map(|when| when.name().to_owned()).unwrap_or_default(),
-            limits: spec.cgroup,
+            limits: Box::new(spec.cgroup),
             limits_trouble: record.limits_trouble,
             is_blocked: record.is_blocked,
             log_trouble: self.log.trouble(),
