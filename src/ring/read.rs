@@ -76,15 +76,23 @@ impl<'m> Reader<'m> {
         self.window.atomic(HEAD_AT).load(Ordering::Acquire)
     }
 
-    /// The oldest offset that can be read.
-    pub fn tail(&self) -> u64 {
+    /// The offsets that can be read, of one instant: never more than is to be kept, however quick the writer.
+    pub fn kept(&self) -> Range<u64> {
+        let head = self.head();
         let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
-        let by_bytes = self.head().saturating_sub(self.geometry.keep);
+        let by_bytes = head.saturating_sub(self.geometry.keep);
         // One entry less than there is room for: the oldest one may be being overwritten.
-        match indexed.checked_sub(self.geometry.entries - 1) {
+        let tail = match indexed.checked_sub(self.geometry.entries - 1) {
             None | Some(0) => by_bytes,
             Some(oldest) => by_bytes.max(self.entry(oldest).0.load(Ordering::Acquire)),
-        }
+        };
+        // The writer may have come round the index since the head was looked at.
+        tail.min(head)..head
+    }
+
+    /// The oldest offset that can be read.
+    pub fn tail(&self) -> u64 {
+        self.kept().start
     }
 
     /// Whether all from `from` on can still be read when the writer has taken one chunk more.
@@ -92,7 +100,7 @@ impl<'m> Reader<'m> {
         let g = &self.geometry;
         let by_bytes = (self.head() + g.chunk).saturating_sub(g.keep);
         let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
-        // The next entry, and one that is never read: see `tail`.
+        // The next entry, and one that is never read: see `kept`.
         let by_index = match (indexed + 2).checked_sub(g.entries) {
             None | Some(0) => 0,
             Some(oldest) => self.entry(oldest).0.load(Ordering::Acquire),
@@ -102,12 +110,7 @@ impl<'m> Reader<'m> {
 
     /// Reads from `from` on, at most `max` bytes, of the streams wanted.
     pub fn read(&self, from: u64, max: u64, kind: StreamKind) -> io::Result<Read> {
-        // In this order, so that the tail is not past the head. Between the two a quick writer may come round
-        // a small ring: what lies further back than it keeps is gone, and reading it would lead past the end
-        // of the memory.
-        let tail = self.tail();
-        let head = self.head();
-        let tail = tail.max(head.saturating_sub(self.geometry.keep));
+        let Range { start: tail, end: head } = self.kept();
         if from >= head {
             return Ok(Read { next: from, ..Read::default() });
         }

@@ -225,6 +225,8 @@ mod tests {
             });
             let mut next = 0;
             while !done.load(Ordering::Acquire) {
+                let kept = ring.kept();
+                assert!(kept.start <= kept.end && kept.end - kept.start <= 4096, "{kept:?}");
                 for from in [0, next] {
                     let read = ring.read(from, u64::MAX, StreamKind::Both).unwrap();
                     assert_eq!(from + read.missed + read.join().len() as u64, read.next);

@@ -431,9 +431,9 @@ impl Process {
     /// As clients see it.
     pub fn show(&self) -> Shown {
         let (record, spec) = (self.record(), self.spec());
-        let ring = self.memory.ring();
+        let kept = self.memory.ring().kept();
         let ready = record.ready || is_done(&record, &spec);
-        let unwritten = if self.log.is_on() { ring.tail().saturating_sub(self.log.written()) } else { 0 };
+        let unwritten = if self.log.is_on() { kept.start.saturating_sub(self.log.written()) } else { 0 };
         let deadline_in = |state: State| record.deadline_at.filter(|_| record.state == state);
         let is_asked = record.state == State::Stopping && record.stop.phase == StopPhase::Asked;
         let is_last = spec.stop.steps.len() <= record.stop.step as usize;
@@ -463,8 +463,8 @@ impl Process {
             max_restarts: spec.restart.max_restarts,
             cause: record.cause,
             restart: spec.restart.policy,
-            output_start: ring.tail(),
-            output_end: ring.head(),
+            output_start: kept.start,
+            output_end: kept.end,
             stuck: record.stuck,
             labels: spec.labels.clone(),
             cwd: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
