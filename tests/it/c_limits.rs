@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::{LATER, Options, Output, Running, SOON, Service, procfs, wait};
+use crate::harness::{LATER, Options, Output, Running, SOON, Service, fixture, procfs, wait};
 use crate::raw::Peer;
 
 /// Starts sleepers until one is refused; the refusal, and how many run.
@@ -300,6 +300,27 @@ impl Crowd {
 impl Drop for Crowd {
     fn drop(&mut self) {
         wait::holds_within(LATER, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// Whoever is below the same service notices nothing, and all of it goes.
+#[test]
+fn l4_a_fork_bomb_at_its_limit_of_processes_holds_nobody_up() {
+    let crowd = Crowd::new("l4");
+    fs::write(format!("{}/pids.max", crowd.0), "200").expect("tests run as root");
+    for options in [Options::new(), Options::new().without_cgroups()] {
+        let service = options.start();
+        let enter = format!("echo $$ > {}/cgroup.procs; exec {}", crowd.0, fixture("bomb"));
+        let bomb = service.start(&["--stop-timeout", "200ms", "--", "sh", "-c", &enter]);
+        wait::until("the bomb has grown", LATER, || service.tree_of(&bomb).len() >= 180);
+        service.expect_answer();
+        let other = service.start(&["--", "sleep", "71040"]);
+        let begin = Instant::now();
+        service.ok(&["stop", &bomb]);
+        println!("stopped in {:?}", begin.elapsed());
+        assert_eq!(service.tree_of(&bomb), Vec::<u32>::new(), "nothing of it is left");
+        assert_eq!(service.state(&other), "running");
+        service.expect_no_zombies();
     }
 }
 

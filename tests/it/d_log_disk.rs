@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::harness::{LATER, Options, SOON, Scratch, Service, cli, fixture, wait};
+use crate::harness::{LATER, Options, SOON, Scratch, Service, cli, fixture, rounds, wait};
 
 /// A service with a small disk of its own, which ends with it: the service, the path of the disk for it, and
 /// the same path for us.
@@ -65,6 +65,37 @@ fn d9_a_full_disk_of_a_log_holds_no_child_up() {
     });
     let lost = service.status_json("numbers")["log_lost"].as_u64().expect("a number");
     expect_whole(&format!("{seen}/numbers.log"), lost, last);
+}
+
+/// With PROVOST_TEST_ROUNDS=10 for more than a minute.
+#[test]
+fn d9_a_disk_that_stays_full_holds_no_child_up() {
+    let scratch = Scratch::new();
+    let (service, disk, seen) = with_disk(&scratch);
+    let (log, filler) = (format!("{disk}/numbers.log"), format!("{seen}/filler"));
+    let mut dd = Command::new("dd");
+    dd.args(["if=/dev/zero", "bs=1M", "count=1", &format!("of={filler}")]);
+    cli::run(dd, LATER).expect(0);
+    let pace = ["--pace-us", "1000", "--burst", "100"];
+    let options = ["--name", "numbers", "--output-limit", "256k", "--log", &log];
+    service.start(&[&options[..], &["--", &fixture("numbers")], &pace].concat());
+    let status = || service.status_json("numbers");
+    wait::until("it is full", LATER, || status()["log_trouble"].is_string());
+    let begin = Instant::now();
+    for _ in 0..rounds(12) {
+        let before = status()["output_end"].as_u64().expect("a number");
+        wait::until("the child writes on", LATER, || {
+            status()["output_end"].as_u64() > Some(before + 300_000)
+        });
+    }
+    println!("full for {:?}", begin.elapsed());
+    assert!(status()["log_lost"].as_u64() > Some(1 << 20) && status()["log_trouble"].is_string());
+    fs::remove_file(&filler).expect("it is there");
+    wait::until("it is well", SOON, || status()["log_trouble"].is_null());
+    service.ok(&["stop", "numbers"]);
+    let end = status()["output_end"].as_u64().expect("a number");
+    let lost = status()["log_lost"].as_u64().expect("a number");
+    expect_whole(&format!("{seen}/numbers.log"), lost, end);
 }
 
 #[test]
