@@ -48,6 +48,8 @@ How the process is run:
       --log-gzip             Compress old files
       --log-format FORMAT    raw (default), time: the time before each line, or json: an object for each
       --log-prefix TEXT      What stands before each line; {name} and {stream} are replaced
+      --redact RE            What this regular expression matches in a line of output is replaced by ***
+                             before anybody sees it; may be repeated
       --ready-line TEXT      It is ready when a line of its output holds this, of either stream
       --ready-tcp PORT       It is ready when this port of 127.0.0.1 takes connections, and not from
                              one that had it before the process was started

@@ -88,7 +88,8 @@ pub fn declared(
     Ok(())
 }
 
-/// Takes in what the section says. Variables, labels and limits are added to those that are there already.
+/// Takes in what the section says. Variables, labels, limits and what is redacted are added to those that are
+/// there already.
 fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> bool) -> Result<(), Error> {
     let before = spec.clone();
     (spec.ready, spec.live) = (None, None);
@@ -104,6 +105,11 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
     }
     if spec.labels != before.labels {
         spec.labels = added(before.labels, &spec.labels);
+    }
+    if spec.redact != before.redact {
+        let own = std::mem::take(&mut spec.redact);
+        let more = own.into_iter().filter(|pattern| !before.redact.contains(pattern)).collect::<Vec<_>>();
+        spec.redact = before.redact.into_iter().chain(more).collect();
     }
     if spec.rlimits != before.rlimits {
         let new = std::mem::take(&mut spec.rlimits);

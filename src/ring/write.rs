@@ -49,6 +49,7 @@ impl<'m> Ring<'m> {
     /// Publishes what an engine before us had spliced but not published.
     pub fn recover(&self) -> io::Result<()> {
         let position = (&mut &*self.file).stream_position()?;
+        self.recover_rooms(position)?;
         let head = self.head();
         let g = &self.geometry;
         let written = position.checked_sub(g.ring_at).filter(|&w| w <= g.ring_len);
@@ -86,12 +87,12 @@ impl<'m> Ring<'m> {
         }
     }
 
-    fn seek(&self, head: u64) -> io::Result<()> {
+    pub(super) fn seek(&self, head: u64) -> io::Result<()> {
         let g = &self.geometry;
         (&mut &*self.file).seek(SeekFrom::Start(g.ring_at + head % g.ring_len)).map(drop)
     }
 
-    fn publish(&self, source: Source, at: Timestamp, len: u64) {
+    pub(super) fn publish(&self, source: Source, at: Timestamp, len: u64) {
         let head = self.head();
         let indexed = self.window.atomic(INDEXED_AT).load(Ordering::Acquire);
         let packed = source.pack(at);

@@ -86,6 +86,7 @@ fn full() -> Spec {
         optional: true,
         memory_high: None,
     };
+    spec.redact = vec!["token=\\w+".into(), "(?i)bearer \\S+".into()];
     let hooks = Arc::make_mut(&mut spec.hooks);
     for when in When::ALL {
         let what = if when.is_of_stop() { OnFailure::Ignore } else { OnFailure::Retry };

@@ -1,12 +1,13 @@
-//! The fields of a definition that say into which files output is written.
+//! The fields of a definition that say into which files output is written, and what of it is not.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::wire::field::{Effect, Field};
-use crate::wire::field_values::{DURATION, flag, text, time};
+use crate::wire::field_values::{DURATION, flag, text, texts, time};
 use crate::wire::log::{KEEP_DEFAULT, KEEP_MAX, Log, LogFormat, SIZE_DEFAULT};
+use crate::wire::redact;
 use crate::wire::spec::Spec;
 use crate::wire::values::{duration_text, size, size_text};
 
@@ -16,7 +17,7 @@ const KEEP: &str = "a whole number from 0 to 1000";
 const FORMAT: &str = "\"raw\", \"time\" or \"json\"";
 
 /// All of them, in the order in which they are shown.
-pub(in crate::wire) const LOG_FIELDS: [Field; 9] = [
+pub(in crate::wire) const LOG_FIELDS: [Field; 10] = [
     Field {
         key: "log",
         effect: Effect::InPlace,
@@ -92,6 +93,18 @@ pub(in crate::wire) const LOG_FIELDS: [Field; 9] = [
         takes: "a string that stands before each line; {name} and {stream} are replaced",
         get: |s| s.log.prefix.clone().map(Into::into),
         set: |s, v| text(v).map(|prefix| log(s).prefix = Some(prefix)),
+    },
+    Field {
+        key: "redact",
+        effect: Effect::InPlace,
+        takes: "a list of regular expressions: what they match in a line of output is never seen",
+        get: |s| (!s.redact.is_empty()).then(|| s.redact.clone().into()),
+        set: |s, v| {
+            let patterns = texts(v)?;
+            redact::check(&patterns).map_err(|e| format!("regular expressions: {}", e.message))?;
+            s.redact = patterns;
+            Ok(())
+        },
     },
 ];
 

@@ -47,6 +47,7 @@ pub mod provider;
 mod provider_messages;
 pub mod provider_rules;
 pub mod record;
+pub mod redact;
 pub mod registration;
 pub mod registry;
 mod registry_answer;

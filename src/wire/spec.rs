@@ -15,6 +15,7 @@ use crate::wire::log::Log;
 use crate::wire::needs::Needs;
 use crate::wire::probes::{LiveRules, Liveness, Readiness, ReadyRules};
 use crate::wire::proto::{same_variants, v1};
+use crate::wire::redact;
 use crate::wire::schedule::Schedule;
 pub use crate::wire::stop::{Scope, StopRules};
 use crate::wire::time::{DURATION_MAX, millis};
@@ -117,6 +118,8 @@ pub struct Spec {
     pub hooks: Arc<Hooks>,
     /// What it may take of the machine, with all that it starts.
     pub cgroup: CgroupLimits,
+    /// What these match in a line of output is replaced before anybody sees it.
+    pub redact: Vec<String>,
 }
 
 /// Where a child's environment starts from.
@@ -237,6 +240,7 @@ impl Spec {
             essential: false,
             hooks: Arc::default(),
             cgroup: CgroupLimits::default(),
+            redact: Vec::new(),
         }
     }
 
@@ -302,6 +306,7 @@ impl Spec {
         }
         self.landlock.check()?;
         self.log.check(self.output_bytes)?;
+        redact::check(&self.redact)?;
         self.check_schedule()?;
         self.check_numbers()
     }
@@ -440,6 +445,7 @@ impl Spec {
             essential: self.essential,
             hooks: self.hooks.to_wire(),
             cgroup_limits: self.cgroup.to_wire(),
+            redact: self.redact.clone(),
         }
     }
 
@@ -491,6 +497,7 @@ impl Spec {
             essential: w.essential,
             hooks: Arc::new(Hooks::from_wire(w.hooks)),
             cgroup: CgroupLimits::from_wire(w.cgroup_limits),
+            redact: w.redact,
         };
         spec.check()?;
         Ok(spec)

@@ -6,12 +6,13 @@ use std::os::fd::AsFd;
 use crate::engine::process::pipes::Pipes;
 use crate::engine::process::probe::exec::ExecAttempt;
 use crate::engine::process::tree::Tree;
-use crate::ring::{Ring, Source};
+use crate::ring::{Ring, Source, Writer};
 use crate::sys::poll::PollFd;
 use crate::wire::error::{Code, Error};
 use crate::wire::hooks::{AGAIN_AFTER, ATTEMPTS_MAX, Hook, OnFailure, When};
 use crate::wire::launch::Launch;
 use crate::wire::process::State;
+use crate::wire::redact::Redactor;
 use crate::wire::time::millis;
 
 /// What its cgroup is called, below that of the process.
@@ -69,7 +70,9 @@ impl RunningHook {
     /// Starts what was prepared as if it were the process.
     pub fn start(self, launch: &Launch, tree: &Tree) -> Result<Self, String> {
         let (program, stdout, stderr) = ExecAttempt::start_heard(launch, tree, CGROUP)?;
-        Ok(Self { program: Some(program), pipes: Pipes::new(stdout, stderr), ..self })
+        let mut pipes = Pipes::new(stdout, stderr);
+        pipes.writer = Writer::Hook;
+        Ok(Self { program: Some(program), pipes, ..self })
     }
 
     /// One that waits for its next attempt, which is this one.
@@ -102,8 +105,8 @@ impl RunningHook {
     }
 
     /// Takes one chunk of what it says; none: nothing is there now.
-    pub fn take(&mut self, source: Source, ring: &Ring<'_>) -> Option<u64> {
-        self.pipes.take(source, ring)
+    pub fn take(&mut self, source: Source, ring: &Ring<'_>, redactor: Option<&Redactor>) -> Option<u64> {
+        self.pipes.take(source, ring, redactor)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::ring::{Ring, Source, Taken};
+use crate::ring::{Ring, Source, Taken, Writer};
 use crate::sys::clock;
 use crate::sys::pipe::{self, widen_pipe};
+use crate::wire::redact::Redactor;
 
 /// How long after the end of a tree its pipes are read while somebody outside its tree holds them open, ms.
 const DRAIN_MS: u64 = 2000;
@@ -37,6 +38,7 @@ pub struct Pipes {
     pub drain_until: Option<u64>,
     /// Nothing is read before (monotonic ms): the last attempt failed.
     pub paused_until: Option<u64>,
+    pub writer: Writer,
     is_wide: bool,
 }
 
@@ -69,12 +71,17 @@ impl Pipes {
     }
 
     /// Takes one chunk, so that streams, messages and deadlines take turns. `None`: nothing is there now.
-    pub fn take(&mut self, source: Source, ring: &Ring<'_>) -> Option<u64> {
+    pub fn take(&mut self, source: Source, ring: &Ring<'_>, redactor: Option<&Redactor>) -> Option<u64> {
+        let writer = self.writer;
         let pipe = match source {
             Source::Stdout => &mut self.stdout,
             Source::Stderr => &mut self.stderr,
         };
-        match pipe.as_ref().map(|p| ring.take(p.as_fd(), source))? {
+        let take = |pipe: &OwnedFd| match redactor {
+            None => ring.take(pipe.as_fd(), source),
+            Some(redactor) => ring.take_redacted(pipe.as_fd(), (writer, source), redactor),
+        };
+        match pipe.as_ref().map(take)? {
             Ok(Taken::Bytes(n)) => {
                 if n >= WIDEN_FROM && !self.is_wide {
                     self.widen();

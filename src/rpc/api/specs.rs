@@ -67,6 +67,7 @@ pub(super) fn to_wire(spec: api::ProcessSpec) -> Result<v1::Spec, Invalid> {
         essential: spec.essential,
         hooks: hooks::to_wire(spec.hooks)?,
         cgroup_limits: spec.cgroup_limits.map(cgroups::to_wire),
+        redact: spec.redact,
         pid_file: spec.pid_file,
     })
 }
@@ -239,6 +240,7 @@ impl From<&Spec> for api::ProcessSpec {
             essential: spec.essential,
             hooks: hooks::rules(&spec.hooks),
             cgroup_limits: cgroups::shown(spec.cgroup),
+            redact: spec.redact.clone(),
             pid_file: text(&spec.background.pid_file),
         }
     }

@@ -33,6 +33,8 @@ pub struct ExecAttempt {
     tree: Tree,
     stderr: Option<ChildStderr>,
     said: Vec<u8>,
+    /// How much of that is kept, in bytes.
+    keeps: usize,
 }
 
 impl ExecAttempt {
@@ -41,7 +43,14 @@ impl ExecAttempt {
         Self::begin(launch, process, CGROUP, Stdio::null)
     }
 
-    /// The same, with what it says on both streams. Its cgroup is called so, and nothing else is left there.
+    /// The same, and nothing of what it says is shown.
+    pub fn unheard(mut self) -> Self {
+        self.keeps = 0;
+        self
+    }
+
+    /// As [`Self::start`], with what it says on both streams. Its cgroup is called so, and nothing else is
+    /// left there.
     pub fn start_heard(
         launch: &Launch,
         process: &Tree,
@@ -92,7 +101,7 @@ impl ExecAttempt {
         let pidfd = pidfd.inspect_err(|_| abandon(&mut child, &tree))?;
         tree.leader = Leader::of(child.id(), &pidfd);
         let stderr = child.stderr.take();
-        let attempt = Self { child, pidfd, tree, stderr, said: Vec::new() };
+        let attempt = Self { child, pidfd, tree, stderr, said: Vec::new(), keeps: SAID_MAX };
         if let Some(stderr) = &attempt.stderr {
             socket::set_nonblocking(stderr.as_fd(), true)?;
         }
@@ -137,7 +146,7 @@ impl ExecAttempt {
                 Ok(n) => self.said.extend_from_slice(&bytes[..n]),
                 Err(_) => return,
             }
-            let more = self.said.len().saturating_sub(SAID_MAX);
+            let more = self.said.len().saturating_sub(self.keeps);
             self.said.drain(..more);
         }
     }

@@ -8,7 +8,7 @@ use crate::engine::process::pipes::HELD_MAX;
 use crate::engine::process::prepare::Variables;
 use crate::engine::process::state::Action;
 use crate::engine::process::worker::Worker;
-use crate::ring::Source;
+use crate::ring::{Source, Writer};
 use crate::sys::clock;
 use crate::wire::event::{EventKind, NewEvent};
 use crate::wire::hooks::{ATTEMPTS_MAX, When};
@@ -38,6 +38,7 @@ impl Worker {
     fn begin_hook(&mut self, when: When, attempt: u32) -> Result<bool, String> {
         // Whatever other one there is has lost its place.
         self.hook = None;
+        self.end_hook_output();
         let spec = self.process.spec();
         let hook = spec.hooks.of(when);
         if when == When::PreStart {
@@ -91,6 +92,7 @@ impl Worker {
         };
         let from = hook.from;
         self.hear_hook(HELD_MAX);
+        self.end_hook_output();
         let ended = ended.map_err(|why| self.with_last_words(why, from));
         let over = self.hook_ended(when, attempt, ended);
         self.after_hook(when, over);
@@ -103,9 +105,8 @@ impl Worker {
         }
         for source in [Source::Stdout, Source::Stderr] {
             let mut left = most;
-            while let Some(n) =
-                self.hook.as_mut().and_then(|hook| hook.take(source, &self.process.memory.ring()))
-            {
+            let (ring, redactor) = (self.process.memory.ring(), self.redactor.as_ref());
+            while let Some(n) = self.hook.as_mut().and_then(|hook| hook.take(source, &ring, redactor)) {
                 self.process.mark_log();
                 self.process.wake_watchers();
                 if left == 0 {
@@ -113,6 +114,13 @@ impl Worker {
                 }
                 left = left.saturating_sub(n.max(1));
             }
+        }
+    }
+
+    /// No more of what it says is output.
+    fn end_hook_output(&self) {
+        if self.redactor.is_some() {
+            self.bring_out_rest(Writer::Hook);
         }
     }
 
@@ -180,6 +188,7 @@ impl Worker {
     /// One whose place is gone ends: the process has ended, say, or a stop does not wait for it.
     pub(super) fn end_of_hook(&mut self) -> Option<Input> {
         let hook = self.hook.take_if(|hook| !has_place(hook.when, self.record.state))?;
+        self.end_hook_output();
         self.record.hook = None;
         let is_stopped = hook.when == When::PreStart && self.record.state == State::Stopping;
         is_stopped.then_some(Input::TreeEmpty)
@@ -188,6 +197,7 @@ impl Worker {
     /// A stop that waits for nobody.
     pub(super) fn end_hook_now(&mut self) {
         let Some(hook) = self.hook.take() else { return };
+        self.end_hook_output();
         self.record.hook = None;
         self.hooked[hook.when as usize] = self.record.run;
         if hook.when == When::PostStop {

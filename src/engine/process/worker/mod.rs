@@ -58,6 +58,7 @@ use crate::wire::keeper::{Ended, Program, Step, ToKeeper};
 use crate::wire::leader::Leader;
 use crate::wire::process::{StartFailure, State};
 use crate::wire::record::Record;
+use crate::wire::redact::Redactor;
 use crate::wire::spec::Scope;
 use crate::wire::time::Timestamp;
 
@@ -108,6 +109,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         old_pid_file: None,
         hook: None,
         hooked: [0; 4],
+        redactor: None,
         memory: MemoryLook::default(),
     };
     worker.run();
@@ -150,11 +152,14 @@ struct Worker {
     hook: Option<RunningHook>,
     /// The last run in which each of them is over.
     hooked: [u64; 4],
+    /// What must not be seen in its output.
+    redactor: Option<Redactor>,
     memory: MemoryLook,
 }
 
 impl Worker {
     fn run(mut self) {
+        self.take_patterns();
         loop {
             while let Some(msg) = self.process.next_msg() {
                 self.take(msg);

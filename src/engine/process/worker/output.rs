@@ -6,10 +6,11 @@
 use crate::engine::log_queue::STUCK_MS;
 use crate::engine::process::pipes::{HELD_MAX, Pipes};
 use crate::engine::process::worker::Worker;
-use crate::ring::Source;
+use crate::ring::{Source, Writer};
 use crate::sys::clock;
 use crate::sys::poll;
 use crate::wire::keeper::ToKeeper;
+use crate::wire::redact::{Ending, Redactor};
 
 /// How long the last output of a run, and what is there at a removal, waits for a slow log, ms.
 const LAST_MS: u64 = 2000;
@@ -37,7 +38,7 @@ impl Worker {
     }
 
     fn take_chunk(&mut self, source: Source) -> Option<u64> {
-        let taken = self.pipes.take(source, &self.process.memory.ring());
+        let taken = self.pipes.take(source, &self.process.memory.ring(), self.redactor.as_ref());
         if taken.is_some() {
             self.process.mark_log();
             self.process.wake_watchers();
@@ -46,6 +47,46 @@ impl Worker {
             self.close_pipes_if_done();
         }
         taken
+    }
+
+    /// Takes the patterns of the definition, also for what the last engine, or the last definition, has left
+    /// of lines that were not whole.
+    pub(super) fn take_patterns(&mut self) {
+        // It was checked: the definition would not be there otherwise.
+        self.redactor = Redactor::new(&self.process.spec().redact).ok().flatten();
+        if self.redactor.is_none() && !self.process.memory.ring().has_rooms() {
+            return;
+        }
+        // A hook that ran is begun again.
+        self.bring_out_rest(Writer::Hook);
+        if self.redactor.is_none() {
+            self.bring_out_rest(Writer::Program);
+            // In memory that does not fail.
+            let _ = self.process.memory.ring().leave_rooms();
+        } else if self.held_by_reader().is_none() {
+            for source in [Source::Stdout, Source::Stderr] {
+                self.bring_out((Writer::Program, source), Ending::Open);
+            }
+        }
+    }
+
+    /// Brings out what is left of the lines of one that writes no more.
+    pub(super) fn bring_out_rest(&self, writer: Writer) {
+        while let Ok(Some(source)) = self.process.memory.ring().rest_of(writer) {
+            if !self.bring_out((writer, source), Ending::Final) {
+                break;
+            }
+        }
+    }
+
+    /// Whether that was possible.
+    fn bring_out(&self, of: (Writer, Source), ending: Ending) -> bool {
+        let until = clock::now_ms() + LAST_MS;
+        self.wait_for_log(until, |worker| worker.held_by_log().is_none());
+        let is_out = self.process.memory.ring().bring_out_rest(of, self.redactor.as_ref(), ending).is_ok();
+        self.process.mark_log();
+        self.process.wake_watchers();
+        is_out
     }
 
     /// Until when nothing is taken, unless reader or log are further before (monotonic ms).
@@ -118,6 +159,9 @@ impl Worker {
 
     /// Lets the keeper close its ends of a run that has ended.
     pub(super) fn close_pipes(&mut self) {
+        if self.redactor.is_some() {
+            self.bring_out_rest(Writer::Program);
+        }
         self.note_more(false);
         let run = self.pipes.owed.take();
         let Pipes { stdout, stderr, .. } = std::mem::take(&mut self.pipes);

@@ -112,7 +112,8 @@ impl Worker {
         let start = |command: &[String]| {
             let spec = Spec { command: command.to_vec(), ..Spec::clone(&spec) };
             let prepared = self.prepare(&spec, &Vec::new()).map_err(|e| e.message)?;
-            ExecAttempt::start(&prepared.launch, &tree)
+            let attempt = ExecAttempt::start(&prepared.launch, &tree)?;
+            Ok(if spec.redact.is_empty() { attempt } else { attempt.unheard() })
         };
         let means = Means { exec: &start, host: &self.process.context.host };
         let finding = probes.go_on(clock::now_ms(), &self.taken, &means);
@@ -179,6 +180,7 @@ impl Worker {
                 self.apply_quietly(Input::Unready("it said so".to_owned()));
             }
             Word::Status(status) => {
+                let status = self.redactor.as_ref().map_or_else(|| status.clone(), |r| r.text(&status));
                 let status = cut(&status);
                 if status != self.record.status {
                     self.record.status = status;

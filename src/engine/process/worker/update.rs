@@ -95,6 +95,9 @@ impl Worker {
         }
         self.process.memory.turn_to(laid);
         self.process.set_spec(Arc::clone(spec));
+        if spec.redact != present.redact {
+            self.take_patterns();
+        }
         if spec.cgroup != present.cgroup && self.record.state == State::Running {
             self.watch_memory();
         }
