@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,20 @@ pub fn memfd_create(name: &std::ffi::CStr, len: u64) -> io::Result<File> {
         File::from_raw_fd(fd)
     };
     file.set_len(len)?;
+    Ok(file)
+}
+
+/// A file in memory that holds this, and that nobody can change any more.
+pub fn memfd_sealed(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor returned is new and ours.
+    let file = unsafe {
+        let fd = cerr(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))?;
+        File::from_raw_fd(fd)
+    };
+    file.write_all_at(bytes, 0)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: the descriptor is open, and takes no pointer.
+    cerr(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
     Ok(file)
 }
 

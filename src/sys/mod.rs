@@ -57,8 +57,9 @@ pub mod errno {
     use std::io;
 
     pub use libc::{
-        E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
-        ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, ETOOMANYREFS, ETXTBSY,
+        E2BIG, EACCES, EAGAIN, EBADF, EEXIST, EINVAL, EIO, EISDIR, ELOOP, EMFILE, EMSGSIZE, ENAMETOOLONG,
+        ENFILE, ENOENT, ENOEXEC, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, ESRCH, ETOOMANYREFS,
+        ETXTBSY,
     };
 
     /// Whether an error is a want of descriptors or memory: it says nothing about what was looked at.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::proto::{same_variants, v1};
+use crate::wire::receiver::Receiver;
 use crate::wire::time::{DURATION_MAX, Timestamp, millis};
 
 /// The least output that a process with a log keeps, in bytes: what is on its way to the file.
@@ -97,6 +98,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Stands before each line.
     pub prefix: Option<String>,
+    /// Who receives the lines in place of files, see [`Receiver::parse`].
+    pub to: Option<String>,
 }
 
 impl Default for Log {
@@ -111,6 +114,7 @@ impl Default for Log {
             gzip: false,
             format: LogFormat::default(),
             prefix: None,
+            to: None,
         }
     }
 }
@@ -119,7 +123,7 @@ impl Log {
     /// Whether anything is written.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.paths().iter().any(Option::is_some)
+        self.to.is_some() || self.paths().iter().any(Option::is_some)
     }
 
     /// Where standard output and standard error are written, as the definition has it.
@@ -145,6 +149,13 @@ impl Log {
                 return Err(e.hint("give log = \"FILE\""));
             }
             return Ok(());
+        }
+        if let Some(to) = &self.to {
+            Receiver::parse(to)?;
+            if *self != (Self { to: self.to.clone(), ..Self::default() }) {
+                let what = format!("lines go to {to}, and there is a file for them, or how it is written");
+                return Err(Error::usage(what).hint("leave out log_to, or all other settings of the log"));
+            }
         }
         if self.stdout.is_some() && self.stdout == self.stderr {
             return Err(Error::usage("both streams have one file").hint("name it once, with log"));
@@ -185,6 +196,7 @@ impl Log {
             gzip: self.gzip,
             format: self.format.to_wire() as i32,
             prefix: text(&self.prefix),
+            to: text(&self.to),
         })
     }
 
@@ -201,6 +213,7 @@ impl Log {
             gzip: w.gzip,
             format: LogFormat::from_wire(w.format),
             prefix: text(w.prefix),
+            to: text(w.to),
         }
     }
 }
@@ -256,6 +269,10 @@ mod tests {
             Log { prefix: Some("x ".into()), format: LogFormat::Json, ..to("a") }.check(KEPT_MIN).is_err()
         );
         assert!(Log { size: Some(1), ..to("a") }.check(KEPT_MIN).is_err());
+        let sent = Log { to: Some("syslog".into()), ..Log::default() };
+        assert!(sent.is_on() && sent.check(KEPT_MIN).is_ok() && sent.check(KEPT_MIN - 1).is_err());
+        assert!(Log { gzip: true, ..sent.clone() }.check(KEPT_MIN).is_err());
+        assert!(Log { to: sent.to, ..to("a") }.check(KEPT_MIN).is_err(), "files or a receiver");
     }
 
     #[test]
@@ -268,6 +285,7 @@ mod tests {
             gzip: true,
             format: LogFormat::Time,
             prefix: Some("{name} ".into()),
+            to: Some("syslog".into()),
             ..to("/a")
         };
         assert_eq!(Log::from_wire(log.to_wire()), log);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::wire::field::{Effect, Field};
 use crate::wire::field_values::{DURATION, flag, text, texts, time};
 use crate::wire::log::{KEEP_DEFAULT, KEEP_MAX, Log, LogFormat, SIZE_DEFAULT};
+use crate::wire::receiver::{self, Receiver};
 use crate::wire::redact;
 use crate::wire::spec::Spec;
 use crate::wire::values::{duration_text, size, size_text};
@@ -17,7 +18,7 @@ const KEEP: &str = "a whole number from 0 to 1000";
 const FORMAT: &str = "\"raw\", \"time\" or \"json\"";
 
 /// All of them, in the order in which they are shown.
-pub(in crate::wire) const LOG_FIELDS: [Field; 10] = [
+pub(in crate::wire) const LOG_FIELDS: [Field; 11] = [
     Field {
         key: "log",
         effect: Effect::InPlace,
@@ -93,6 +94,18 @@ pub(in crate::wire) const LOG_FIELDS: [Field; 10] = [
         takes: "a string that stands before each line; {name} and {stream} are replaced",
         get: |s| s.log.prefix.clone().map(Into::into),
         set: |s, v| text(v).map(|prefix| log(s).prefix = Some(prefix)),
+    },
+    Field {
+        key: "log_to",
+        effect: Effect::InPlace,
+        takes: receiver::TAKES,
+        get: |s| s.log.to.clone().map(Into::into),
+        set: |s, v| {
+            let to = text(v).ok().filter(|to| to == "none" || Receiver::parse(to).is_ok());
+            let to = to.ok_or_else(|| receiver::TAKES.to_owned())?;
+            log(s).to = (to != "none").then_some(to);
+            Ok(())
+        },
     },
     Field {
         key: "redact",

@@ -46,6 +46,7 @@ pub(crate) mod proto;
 pub mod provider;
 mod provider_messages;
 pub mod provider_rules;
+pub mod receiver;
 pub mod record;
 pub mod redact;
 pub mod registration;

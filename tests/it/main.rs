@@ -29,6 +29,7 @@ mod d_log_disk;
 mod d_log_flood;
 mod d_logs;
 mod d_output;
+mod d_receivers;
 mod d_redact;
 mod e_clock;
 mod e_damage;

@@ -27,7 +27,8 @@ pub fn carry_over(get: Get<'_>, here: &Path, process: &mut Imports) -> Result<()
         match path.as_str() {
             "AUTO" | "NONE" | "" => continue,
             "syslog" | "/dev/null" => {
-                process.note(format!("not carried over: {stream}_logfile = {path}"));
+                let more = if path == "syslog" { "; see log_to, which is for both streams" } else { "" };
+                process.note(format!("not carried over: {stream}_logfile = {path}{more}"));
                 continue;
             }
             path if path.starts_with("/dev/") || path.starts_with("/proc/") => {

@@ -1,19 +1,24 @@
 //! The log of one process: how far it is, and one step further.
 
+use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::engine::logs::cut::{Cut, Until, Wanted, cut};
 use crate::engine::logs::file::LogFile;
+use crate::engine::logs::message::{Line, Origin};
 use crate::engine::logs::old::{Clearing, Job};
-use crate::engine::logs::render::{Form, Lost};
+use crate::engine::logs::outbox::{Outbox, Sent};
+use crate::engine::logs::render::{Form, Lost, OURS};
 use crate::engine::memory::LogPosition;
 use crate::engine::process::handle::Process;
 use crate::ring::{READ_MAX, Read};
 use crate::sys::clock;
 use crate::wire::log::{Log, LogFormat};
+use crate::wire::receiver::Receiver;
 use crate::wire::request::StreamKind;
 use crate::wire::spec::Spec;
 use crate::wire::time::Timestamp;
@@ -22,6 +27,10 @@ use crate::wire::time::Timestamp;
 const PARTIAL_MS: u64 = 1000;
 /// How soon a file that failed is tried again, ms.
 const RETRY_MS: u64 = 1000;
+/// A receiver that takes nothing for longer holds nobody up, ms: as with a write to a file.
+const FULL_MAX_MS: u64 = 1000;
+/// How soon a receiver that is full is looked at even if the system says nothing, ms.
+const FULL_LOOK_MS: u64 = 50;
 /// Less than this is not looked for to fill a file up, in bytes.
 const FILL_MIN: u64 = 64;
 
@@ -34,6 +43,8 @@ pub enum Step {
     Rests,
     /// Nothing before that (monotonic ms).
     At(u64),
+    /// The same, unless the receiver takes more before.
+    Full(u64),
     /// There is no log to write any more.
     Over,
 }
@@ -52,6 +63,10 @@ pub struct Follower {
     /// For standard output and standard error; the first is for both where they have one file.
     files: [Option<LogFile>; 2],
     position: LogPosition,
+    /// What is sent in place of being written.
+    outbox: Outbox,
+    /// As of when it is: output before this offset is in it, and so much before that is lost.
+    outbox_end: (u64, u64),
     /// Nothing is tried before (monotonic ms).
     retry_at: Option<u64>,
     /// Since when the begin of a line waits for its end (monotonic ms).
@@ -66,6 +81,8 @@ impl Follower {
             spec: process.spec(),
             files: [None, None],
             position: process.memory.log_position(),
+            outbox: Outbox::default(),
+            outbox_end: (0, 0),
             retry_at: None,
             partial_since: None,
             is_first: true,
@@ -109,6 +126,9 @@ impl Follower {
 
     /// One batch. `None`: it is written.
     fn advance(&mut self, log: &Log, clearing: &Arc<Clearing>) -> Result<Option<Step>, (String, io::Error)> {
+        if let Some(to) = &log.to {
+            return self.send(to).map_err(|e| (to.clone(), e));
+        }
         self.look(log, clearing)?;
         let wanted = log.paths().map(|path| path.is_some());
         let (mut max, mut until) = (READ_MAX, Until::Lines);
@@ -154,24 +174,10 @@ impl Follower {
 
     /// What comes next, from so many bytes of output at most; `None`: the end of a line is not there yet.
     fn next(&self, log: &Log, wanted: Wanted, (max, until): (u64, Until)) -> io::Result<Option<Batch>> {
-        let from = self.position.offset;
-        let read = self.process.memory.ring().read(from, max, StreamKind::Both)?;
-        let is_full = read.next - from - read.missed >= READ_MAX;
-        let begin = from + read.missed;
-        let mut found = cut(&read, from, wanted, until);
-        if found.end <= begin && (is_full || (max == READ_MAX && self.is_overdue())) {
-            found = cut(&read, from, wanted, Until::End);
-        }
-        if found.end <= begin {
-            return Ok(None);
-        }
-        let cut = found;
-        let lost = read.missed + cut.torn;
-        let why = self.process.log.trouble();
-        let lost = (lost > 0).then(|| Lost { bytes: lost, at: Timestamp::now(), why });
+        let Some((read, cut)) = self.read(wanted, (max, until))? else { return Ok(None) };
+        let lost = self.lost(&read, &cut);
         let label = self.process.label();
-        let record = self.process.record();
-        let run = record.run - u64::from(from < record.output_from && record.run > 0);
+        let run = self.run();
         let form = Form { log, name: &label, run };
         let texts = match &self.files {
             [Some(_), None] if wanted == [true, true] => {
@@ -184,6 +190,81 @@ impl Follower {
             }),
         };
         Ok(Some(Batch { read, cut, texts }))
+    }
+
+    /// What comes next of the output, in lines.
+    fn read(&self, wanted: Wanted, (max, until): (u64, Until)) -> io::Result<Option<(Read, Cut)>> {
+        let from = self.position.offset;
+        let read = self.process.memory.ring().read(from, max, StreamKind::Both)?;
+        let is_full = read.next - from - read.missed >= READ_MAX;
+        let begin = from + read.missed;
+        let mut found = cut(&read, from, wanted, until);
+        if found.end <= begin && (is_full || (max == READ_MAX && self.is_overdue())) {
+            found = cut(&read, from, wanted, Until::End);
+        }
+        Ok((found.end > begin).then_some((read, found)))
+    }
+
+    fn lost(&self, read: &Read, cut: &Cut) -> Option<Lost> {
+        let bytes = read.missed + cut.torn;
+        (bytes > 0).then(|| Lost { bytes, at: Timestamp::now(), why: self.process.log.trouble() })
+    }
+
+    /// Of which run the next lines are.
+    fn run(&self) -> u64 {
+        let record = self.process.record();
+        record.run - u64::from(self.position.offset < record.output_from && record.run > 0)
+    }
+
+    /// Sends one batch. `None`: it is sent.
+    fn send(&mut self, to: &str) -> io::Result<Option<Step>> {
+        let receiver = Receiver::parse(to).map_err(|e| io::Error::other(e.message))?;
+        if self.outbox.is_empty() {
+            let Some((read, cut)) = self.read([true, true], (READ_MAX, Until::Lines))? else {
+                return Ok(Some(self.partial()));
+            };
+            let notice = self.lost(&read, &cut).map(|lost| {
+                let text = lost.text();
+                let line = Line { stream: OURS, at: lost.at, text: text.as_bytes(), is_part: false };
+                self.origin().messages(line, receiver.protocol)
+            });
+            self.outbox_end = (cut.end, self.position.lost + read.missed + cut.torn);
+            self.outbox.add(notice.unwrap_or_default(), cut.runs);
+        }
+        let origin = self.origin();
+        match self.outbox.send(&receiver, &|line| origin.messages(line, receiver.protocol))? {
+            Sent::All { lost } => {
+                (self.position.offset, self.position.lost) = self.outbox_end;
+                self.position.lost += lost;
+                self.note();
+                Ok(None)
+            }
+            Sent::Full { since } if clock::now_ms() >= since + FULL_MAX_MS => {
+                Err(io::Error::other("it has taken no line for a second"))
+            }
+            Sent::Full { since } => {
+                Ok(Some(Step::Full((clock::now_ms() + FULL_LOOK_MS).min(since + FULL_MAX_MS))))
+            }
+        }
+    }
+
+    /// Whose lines are sent.
+    fn origin(&self) -> Origin {
+        let (record, run) = (self.process.record(), self.run());
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Origin {
+            host: host.trim_end().to_owned(),
+            name: self.process.label(),
+            id: self.process.id.to_string(),
+            instance: record.instance,
+            run,
+            pid: record.pid.filter(|_| run == record.run),
+        }
+    }
+
+    /// What becomes writable when the receiver takes more.
+    pub fn awaits(&self) -> Option<BorrowedFd<'_>> {
+        self.outbox.awaits()
     }
 
     /// Whether the begin of a line has waited long enough.
@@ -202,6 +283,7 @@ impl Follower {
         if !Arc::ptr_eq(&spec, &self.spec) {
             if spec.log != self.spec.log {
                 self.files = [None, None];
+                self.outbox = Outbox::default();
                 self.retry_at = None;
             }
             self.spec = spec;

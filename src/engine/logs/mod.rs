@@ -10,7 +10,9 @@
 mod cut;
 mod file;
 mod follower;
+mod message;
 mod old;
+mod outbox;
 mod render;
 
 use std::collections::BTreeMap;
@@ -25,10 +27,11 @@ use crate::engine::logs::old::Clearing;
 use crate::engine::process::handle::Process;
 use crate::engine::table::Table;
 use crate::sys::clock;
-use crate::sys::poll::{self, Waker};
+use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
+use crate::wire::receiver::Receiver;
 use crate::wire::spec::Spec;
 
 const THREAD: &str = "logs";
@@ -60,7 +63,7 @@ fn run(context: &Context, table: &Table) {
         let now = clock::now_ms();
         let mut is_more = false;
         for (follower, step) in followers.values_mut() {
-            if *step == Step::More || matches!(step, Step::At(at) if *at <= now) {
+            if *step == Step::More || matches!(step, Step::At(at) | Step::Full(at) if *at <= now) {
                 context.logs.begins();
                 *step = follower.step(&clearing);
                 is_more |= *step == Step::More;
@@ -70,11 +73,21 @@ fn run(context: &Context, table: &Table) {
         if !is_more {
             context.logs.rests();
             let due = followers.values().filter_map(|(_, step)| match step {
-                Step::At(at) => Some(*at),
+                Step::At(at) | Step::Full(at) => Some(*at),
                 Step::More | Step::Rests | Step::Over => None,
             });
-            if poll::wait(&mut [], due.min()).is_err() {
+            let due = due.min();
+            let full = followers.iter().filter(|(_, (_, step))| matches!(step, Step::Full(_)));
+            let (ids, mut fds): (Vec<_>, Vec<_>) = full
+                .filter_map(|(id, (follower, _))| Some((*id, PollFd::writable(follower.awaits()?))))
+                .unzip();
+            if poll::wait(&mut fds, due).is_err() {
                 return;
+            }
+            let ready: Vec<_> = ids.into_iter().zip(&fds).filter(|(_, fd)| fd.is_ready()).collect();
+            let ready: Vec<_> = ready.into_iter().map(|(id, _)| id).collect();
+            for id in ready {
+                followers.entry(id).and_modify(|(_, step)| *step = Step::More);
             }
         }
     }
@@ -100,6 +113,14 @@ pub fn finish(context: &Context, table: &Table) {
 pub fn check(context: &Context, table: &Table, spec: &Spec, id: ProcessId) -> Result<(), Error> {
     if !spec.log.is_on() {
         return Ok(());
+    }
+    if let Some(to) = &spec.log.to {
+        let receiver = Receiver::parse(to)?;
+        return outbox::connect(&receiver).map(drop).map_err(|e| {
+            Error::new(Code::Refused, format!("{} receives no lines: {e}", receiver.path)).hint(
+                "it is the socket of a program that has to run, and may have another path: syslog:/PATH",
+            )
+        });
     }
     let dir = context.logs.dir();
     let paths = |spec: &Spec, id: ProcessId| {

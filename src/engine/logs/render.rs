@@ -13,7 +13,7 @@ use crate::wire::time::Timestamp;
 /// What stands for the stream in a prefix.
 const STREAM_MARK: &str = "{stream}";
 /// The stream that the service's own lines are of.
-const OURS: &str = "provost";
+pub const OURS: &str = "provost";
 
 /// Output that is not in the log, to be told there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Form<'_> {
 }
 
 impl Lost {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = format!("provost: {} bytes of output were lost here", self.bytes);
         if self.why.is_empty() {
             text.push_str(": the file took none for a second");
@@ -109,7 +109,8 @@ impl Lost {
     }
 }
 
-fn name(source: Source) -> &'static str {
+/// How a stream is called.
+pub fn name(source: Source) -> &'static str {
     match source {
         Source::Stdout => "stdout",
         Source::Stderr => "stderr",
