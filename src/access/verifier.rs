@@ -11,6 +11,7 @@ use ring::hmac;
 use crate::access::password::{Hash, Memory, Password, random};
 use crate::access::throttle::{FailureCounter, Key, Login, Throttle};
 use crate::access::users::Users;
+use crate::sys::thread;
 use crate::wire::error::{Code, Error};
 
 /// The most hashes that are calculated at a time, on half of the processors: 76 MiB at most.
@@ -99,7 +100,8 @@ impl Verifier {
         self.check(&login, now_ms)?;
         let users = self.users();
         let hash = users.get(user);
-        let fits = hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
+        let fits = || hash.unwrap_or(&self.decoy).fits(password, &mut borrowed.memory);
+        let fits = thread::behind_others("password", fits).map_err(|_| Denied::Busy)?;
         if fits && hash.is_some() {
             self.throttle.lock().succeeded(&login, now_ms);
             Ok(())

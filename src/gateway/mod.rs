@@ -11,6 +11,7 @@
 //! | `grpc-N` | grpcio | completions of calls: begins them, never waits | the C core |
 //! | `work-N` | `pool.rs` | a connection to the engine | calls that are answered at once |
 //! | `call` | `calls.rs` | one call that takes long, or a stream | the engine; its client |
+//! | `password` | `access/verifier.rs` | one password that is looked at, behind all others | nobody |
 //!
 //! It may end at any moment: it keeps nothing. The engine starts it again.
 

@@ -20,6 +20,9 @@ const GIVEN_BACK_LEN: usize = 96 << 10;
 /// More than the rest of one small frame and a system call's own, in bytes.
 const FRAMES_LEN: usize = 1 << 10;
 
+/// How nice a thread is that lets others go first.
+const LOW_PRIORITY: libc::c_int = 5;
+
 /// Runs `work` on a thread of its own. The stack is reserved, not used, until it is touched.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     debug_assert!(name.len() <= NAME_LEN_MAX, "{name}");
@@ -39,6 +42,16 @@ pub fn with_room<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Re
         let thread = Builder::new().name(name.to_owned()).stack_size(USUAL_STACK_LEN);
         let result = thread.spawn_scoped(scope, work)?.join();
         result.map_err(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The same for work that takes a processor for long, and that others who have short work do not wait for:
+/// they go first.
+pub fn behind_others<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    with_room(name, || {
+        // SAFETY: it takes plain numbers, and none is the calling thread. Without effect it is as it was.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOW_PRIORITY) };
+        work()
     })
 }
 
