@@ -332,7 +332,8 @@ impl Client {
         self.0.rest()
     }
 
-    /// Sends a request that the next call makes. False: there is no connection at hand, and nothing was sent.
+    /// Sends a request that the next call makes. False: there is no connection at hand, or it needs a key,
+    /// and nothing was sent.
     #[cfg(feature = "gateway")]
     pub(crate) fn ask_ahead(&mut self, request: &Request) -> bool {
         self.0.ask_ahead(request)
@@ -465,6 +466,8 @@ mod tests {
         let server = FakeServer::new(vec![vec![answer("a")], vec![answer("b")]]);
         let mut client = client(&server);
         assert!(client.ask_ahead(&Request::Status(vec!["a".into()])) && client.rest());
+        let restart = Request::Restart(vec!["a".into()]);
+        assert!(!client.ask_ahead(&restart), "its key is made for all attempts together");
         assert_eq!(client.status(vec!["b".into()]).unwrap()[0].target, "b");
     }
 

@@ -63,10 +63,13 @@ impl Session {
         self.canceller.take().is_none_or(|canceller| canceller.let_go())
     }
 
-    /// Sends a request that has no key, and that [`Session::call`] is then called with. False: there is no
-    /// connection, and nothing was sent.
+    /// Sends a request that [`Session::call`] is then called with. False: there is no connection, or it needs
+    /// a key, and nothing was sent.
     #[cfg(feature = "gateway")]
     pub fn ask_ahead(&mut self, request: &Request) -> bool {
+        if retry::has_key(request) {
+            return false;
+        }
         let Some(mut link) = self.link.take() else { return false };
         self.is_asked = link.send(request, self.on_behalf_of.as_ref(), None).is_ok();
         self.link = self.is_asked.then_some(link);

@@ -8,7 +8,7 @@ use grpcio::{Deadline, RpcContext, RpcStatus, ServerStreamingSink, UnarySink};
 use crate::access::policy;
 use crate::client::{Client, Feed, OutputStream, StreamItem};
 use crate::gateway::caller::{Caller, Entry, User, note};
-use crate::gateway::pool::{Asker, Engine};
+use crate::gateway::pool::{Asker, Engine, Finish};
 use crate::gateway::response_stream::{Gone, ResponseStream};
 use crate::gateway::running::RunningCall;
 use crate::gateway::serving::Watches;
@@ -91,16 +91,19 @@ impl Calls {
         A: Answer + Paged,
     {
         let (ours, asker) = (self.clone(), Asker(self.caller.holder(self.gateway.service_uid), user.clone()));
-        let job = move |engine: &mut Engine| {
-            let result = if deadline.exceeded() {
-                Err(expired())
-            } else {
-                caught(|| ours.ask(&user, request, engine))
-            };
-            drop(place);
-            ours.answer(sink, result);
+        let begin = move |engine: &mut Engine| -> Finish {
+            let asked = ours.ask_ahead(&user, request, engine);
+            Box::new(move |engine| {
+                let result = if deadline.exceeded() {
+                    Err(expired())
+                } else {
+                    caught(|| ours.ask(&user, asked, engine))
+                };
+                drop(place);
+                ours.answer(sink, result);
+            })
         };
-        self.gateway.pool.submit(asker, Box::new(job));
+        self.gateway.pool.submit(asker, Box::new(begin));
     }
 
     /// Answers soon, unless the host of providers has to be waited for: so not on a thread of the pool, which
@@ -130,7 +133,7 @@ impl Calls {
                     Entry::Login(login) => ours.caller.verify(&ours.gateway, &login)?,
                 };
                 ours.caller.share(&mut place, &user)?;
-                ours.gateway.with(None, |engine| ours.ask(&user, request, engine))
+                ours.gateway.with(None, |engine| ours.ask(&user, Asked::Encoded(request), engine))
             });
             ours.answer(sink, result);
         });
@@ -166,7 +169,7 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        self.on_thread(ctx, sink, |_| Asked::Encoded(request), Self::wait);
+        self.on_thread(ctx, sink, |_| (None, Asked::Encoded(request)), Self::wait);
     }
 
     /// The same of the host, which has the request before that thread runs, if that takes no wait.
@@ -175,14 +178,22 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        self.on_thread(ctx, sink, |user| self.ask_ahead(user, request), Self::wait);
+        let begin = |user: Option<&User>| {
+            let mut engine = user.and_then(|_| self.gateway.rested());
+            let asked = match user.zip(engine.as_mut()) {
+                Some((user, engine)) => self.ask_ahead(user, request, engine),
+                None => Asked::Encoded(request),
+            };
+            (engine, asked)
+        };
+        self.on_thread(ctx, sink, begin, Self::wait);
     }
 
     /// Waits for the one answer.
     fn wait<Q, A>(
         &self,
         user: User,
-        asked: Asked<Q>,
+        (engine, asked): (Option<Engine>, Asked<Q>),
         response: &mut ResponseStream<A>,
         running: &RunningCall,
     ) -> Result<Option<A>, Stop>
@@ -190,13 +201,8 @@ impl Calls {
         Q: Ask,
         A: Answer + Paged,
     {
-        let (engine, read) = match asked {
-            Asked::Encoded(request) => (None, read(request)),
-            Asked::Read(read) => (None, read),
-            Asked::Sent(engine, request, how) => (Some(*engine), Ok((*request, how))),
-        };
         self.gateway.with(engine, |engine| {
-            let (request, how) = read?;
+            let (request, how) = asked.read()?;
             // One that was sent ahead, too: its caller may have lost the role since.
             self.admit(&user, &request, engine)?;
             let client = engine.client_for(&request)?;
@@ -300,22 +306,21 @@ impl Calls {
         }
     }
 
-    /// Sends a request whose user may make it, if it is short and a connection to the host is at rest: the
-    /// thread then wakes up while the host is at work. Whatever else there is to do or to say, that does.
-    fn ask_ahead<Q: Ask>(&self, user: Option<&User>, request: Encoded<Q>) -> Asked<Q> {
-        let Some(user) = user.filter(|_| request.len() <= AHEAD_MAX) else { return Asked::Encoded(request) };
-        let Some(mut engine) = self.gateway.rested() else { return Asked::Encoded(request) };
-        let (request, how) = match read(request) {
-            Ok(read) => read,
-            Err(status) => return Asked::Read(Err(status)),
-        };
-        let is_allowed = |behalf: &Behalf| policy::allow(behalf.role, &request).is_ok();
-        let behalf = self.caller.behalf(&self.gateway, user).ok().filter(is_allowed);
-        if behalf.is_some_and(|behalf| engine.ask_host_ahead(&request, behalf)) {
-            return Asked::Sent(Box::new(engine), Box::new(request), how);
+    /// Sends a request whose user may make it, if it is short and a connection is at rest: the thread for it
+    /// then wakes up while the service is at work. Whatever else there is to do or to say, that does.
+    fn ask_ahead<Q: Ask>(&self, user: &User, request: Encoded<Q>, engine: &mut Engine) -> Asked<Q> {
+        if request.len() > AHEAD_MAX {
+            return Asked::Encoded(request);
         }
-        self.gateway.rest(engine);
-        Asked::Read(Ok((request, how)))
+        let read = caught(|| {
+            let (request, how) = read(request)?;
+            let is_allowed = |behalf: &Behalf| policy::allow(behalf.role, &request).is_ok();
+            if let Some(behalf) = self.caller.behalf(&self.gateway, user).ok().filter(is_allowed) {
+                engine.ask_ahead(&request, behalf);
+            }
+            Ok((request, how))
+        });
+        Asked::Read(read)
     }
 
     /// Whether this user may make the request. A refusal is put on record.
@@ -332,16 +337,18 @@ impl Calls {
     /// Puts a refusal on record, whatever was asked for.
     fn note(&self, user: &User, request: &Request, why: &str, engine: &mut Engine) {
         let what = request.on_record().unwrap_or_else(|| policy::verb(request).to_owned());
+        // A request that was sent ahead is not answered to this one.
+        engine.rest();
         // Without the service there is nowhere to put it.
         let _ = note(&self.caller.who(user), &what, why, engine);
     }
 
-    fn ask<Q, A>(&self, user: &User, request: Encoded<Q>, engine: &mut Engine) -> Result<A, RpcStatus>
+    fn ask<Q, A>(&self, user: &User, asked: Asked<Q>, engine: &mut Engine) -> Result<A, RpcStatus>
     where
         Q: Ask,
         A: Answer + Paged,
     {
-        let (request, how) = read(request)?;
+        let (request, how) = asked.read()?;
         self.admit(user, &request, engine)?;
         let client = engine.client_for(&request)?;
         self.call(user, request, &how, client)
@@ -386,10 +393,17 @@ struct How {
 enum Asked<Q> {
     /// As it came.
     Encoded(Encoded<Q>),
-    /// What it says, or what is wrong with it.
+    /// What it says, or what is wrong with it. It may be on its way.
     Read(Result<(Request, How), RpcStatus>),
-    /// The host has it, and answers on a connection of this engine.
-    Sent(Box<Engine>, Box<Request>, How),
+}
+
+impl<Q: Ask> Asked<Q> {
+    fn read(self) -> Result<(Request, How), RpcStatus> {
+        match self {
+            Self::Encoded(request) => read(request),
+            Self::Read(read) => read,
+        }
+    }
 }
 
 /// What a request says. To be called only after the credentials were found good.

@@ -2,7 +2,10 @@
 //! and a thread for each such call would cost more than the call.
 
 use std::io;
+use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -16,15 +19,20 @@ use crate::wire::request::{CONNECTIONS_MAX, Request};
 
 /// How many. They wait for the engine, not for a processor.
 const THREADS: usize = 8;
-/// Of these, so many are kept for callers of whom no call is at work: one who asks for much at once leaves
-/// them to others. Two, since the first to need one may ask for much as well.
-const FOR_OTHERS: usize = 2;
+/// So many of them work for callers who have calls at work already: as many as there are processors and one,
+/// within these limits. The others are for those of whom no call is at work. More for one who asks for much
+/// at once would leave others no processor.
+const FOR_THE_BUSY: RangeInclusive<usize> = 3..=6;
 /// So many of the engine's connections are never the gateway's.
 const KEPT_FREE: usize = 128;
 const _: () = assert!(LASTING.network + LASTING.local + THREADS + KEPT_FREE <= CONNECTIONS_MAX);
 
-/// What a thread does for one call.
-pub(super) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+/// The first part of a call, which does not wait: on the thread that has it from the C core, if a thread of
+/// the pool has nothing to do. So the service has the request while that one wakes up.
+pub(super) type Begin = Box<dyn FnOnce(&mut Engine) -> Finish + Send>;
+
+/// The rest of it, with the same engine.
+pub(super) type Finish = Box<dyn FnOnce(&mut Engine) + Send>;
 
 /// Whose a call is: a certificate with a user, either of which many may share, or a user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,14 +43,21 @@ pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     work: Mutex<Work>,
-    /// Wakes the thread of this number.
-    wake: [Condvar; THREADS],
+    threads: [Thread; THREADS],
 }
 
 struct Work {
-    turns: Turns<Asker, Job>,
+    turns: Turns<Asker, Begin>,
     /// Threads with nothing to do. Who has rested least is next: what it needs is still at hand.
     idle: Vec<usize>,
+}
+
+struct Thread {
+    /// Its own, but while it has nothing to do.
+    engine: Mutex<Engine>,
+    /// What it is to go on with.
+    given: Mutex<Option<(Asker, Finish)>>,
+    wake: Condvar,
 }
 
 /// The service behind, and the host of providers beside it, connected to when they are first needed.
@@ -69,17 +84,18 @@ impl Engine {
         self.client.iter_mut().chain(&mut self.host).all(Client::rest)
     }
 
-    /// Sends the host a request that the next call of it makes, if a connection is at hand.
-    pub fn ask_host_ahead(&mut self, request: &Request, behalf: Behalf) -> bool {
-        self.host.as_mut().is_some_and(|host| {
-            host.on_behalf_of(Some(behalf));
-            host.ask_ahead(request)
-        })
+    /// Sends a request that the next call makes, if a connection is at hand.
+    pub fn ask_ahead(&mut self, request: &Request, behalf: Behalf) {
+        let client = if is_for_host(request) { &mut self.host } else { &mut self.client };
+        if let Some(client) = client {
+            client.on_behalf_of(Some(behalf));
+            client.ask_ahead(request);
+        }
     }
 
     /// The one that answers this request.
     pub fn client_for(&mut self, request: &Request) -> Result<&mut Client, Error> {
-        if !matches!(request, Request::Provider(_) | Request::Registry(_) | Request::Module(_)) {
+        if !is_for_host(request) {
             return self.client();
         }
         match &mut self.host {
@@ -89,55 +105,81 @@ impl Engine {
     }
 }
 
+fn is_for_host(request: &Request) -> bool {
+    matches!(request, Request::Provider(_) | Request::Registry(_) | Request::Module(_))
+}
+
 impl Pool {
     pub fn new(address: &Address) -> io::Result<Self> {
-        let work = Work { turns: Turns::new(THREADS, FOR_OTHERS), idle: Vec::new() };
-        let shared = Arc::new(Shared { work: Mutex::new(work), wake: Default::default() });
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        let for_the_busy = (processors + 1).clamp(*FOR_THE_BUSY.start(), *FOR_THE_BUSY.end());
+        let turns = Turns::new(THREADS, THREADS - for_the_busy);
+        let work = Work { turns, idle: Vec::new() };
+        let engine = || Mutex::new(Engine::new(address.clone()));
+        let thread = |_| Thread { engine: engine(), given: Mutex::default(), wake: Condvar::new() };
+        let shared = Arc::new(Shared { work: Mutex::new(work), threads: std::array::from_fn(thread) });
         for n in 0..THREADS {
-            let (shared, engine) = (Arc::clone(&shared), Engine::new(address.clone()));
-            thread::spawn(&format!("work-{n}"), move || shared.work(n, engine))?;
+            let shared = Arc::clone(&shared);
+            thread::spawn(&format!("work-{n}"), move || shared.work(n))?;
         }
         Ok(Self(shared))
     }
 
-    /// Has a thread do it when it is this caller's turn.
-    pub fn submit(&self, asker: Asker, job: Job) {
+    /// Begins it if it is this caller's turn, and has a thread do the rest; or else, when it is.
+    pub fn submit(&self, asker: Asker, call: Begin) {
         let mut work = self.0.work.lock();
-        work.turns.add(asker, job);
-        let next = if work.turns.is_any_due() { work.idle.pop() } else { None };
+        work.turns.add(asker, call);
+        let next = work.idle.last().copied().zip(work.turns.take());
+        let Some((n, (asker, begin))) = next else { return };
+        work.idle.pop();
         drop(work);
-        if let Some(n) = next {
-            self.0.wake[n].notify_one();
-        }
+        let thread = &self.0.threads[n];
+        let finish = begin(&mut thread.engine.lock());
+        *thread.given.lock() = Some((asker, finish));
+        thread.wake.notify_one();
     }
 }
 
 impl Shared {
-    fn work(&self, n: usize, mut engine: Engine) {
+    /// The life of the thread of this number.
+    fn work(&self, n: usize) {
         let mut last = None;
         loop {
-            let (asker, job) = self.next(n, last.take());
-            job(&mut engine);
+            let (asker, finish) = match self.next(n, last.take()) {
+                Some((asker, begin)) => (asker, begin(&mut self.threads[n].engine.lock())),
+                None => self.threads[n].wait(),
+            };
+            let mut engine = self.threads[n].engine.lock();
+            finish(&mut engine);
+            // What was sent for a call that came to nothing is not answered to the next one.
+            engine.rest();
             last = Some(asker);
         }
     }
 
-    /// `last`: whose call has just been done.
-    fn next(&self, n: usize, last: Option<Asker>) -> (Asker, Job) {
+    /// What is next for this thread, or none: it is to wait for what it is given. `last`: whose call it has
+    /// just done.
+    fn next(&self, n: usize, last: Option<Asker>) -> Option<(Asker, Begin)> {
         let mut work = self.work.lock();
         if let Some(asker) = last {
             work.turns.done(&asker);
         }
+        let next = work.turns.take();
+        if next.is_none() {
+            work.idle.push(n);
+        }
+        next
+    }
+}
+
+impl Thread {
+    fn wait(&self) -> (Asker, Finish) {
+        let mut given = self.given.lock();
         loop {
-            if let Some(next) = work.turns.take() {
-                // Woken for nothing, or not yet, it may be among the idle still.
-                work.idle.retain(|&idle| idle != n);
-                return next;
+            if let Some(given) = given.take() {
+                return given;
             }
-            if !work.idle.contains(&n) {
-                work.idle.push(n);
-            }
-            self.wake[n].wait(&mut work);
+            self.wake.wait(&mut given);
         }
     }
 }

@@ -39,11 +39,6 @@ impl<K: Hash + Eq + Clone, J> Turns<K, J> {
         its.waiting.push_back(call);
     }
 
-    /// Whether a thread without work would get a call.
-    pub fn is_any_due(&self) -> bool {
-        self.next().is_some()
-    }
-
     /// The place in the order of who is next. Before one without a call at work is found, at most as many
     /// are passed over as there are threads.
     fn next(&self) -> Option<usize> {

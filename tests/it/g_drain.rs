@@ -34,9 +34,11 @@ fn next_state(peer: &mut Peer, stream: u32) -> u8 {
     }
 }
 
-/// Waits for the end of the process "web", as a call.
+/// Waits for the end of the process "web", as a call of one who has logged in.
 fn wait_for_web(peer: &mut Peer) -> u32 {
-    peer.ask("Wait", &login_of(User::Viewer), &text_field(1, b"web"))
+    let login = login_of(User::Viewer);
+    assert_eq!(peer.call("ServiceInfo", &login, &[]).and_then(|answer| answer.status), Some(OK));
+    peer.ask("Wait", &login, &text_field(1, b"web"))
 }
 
 /// Once the gateway has the call.

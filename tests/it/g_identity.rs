@@ -164,9 +164,11 @@ fn open_calls_end_with_the_rights_of_their_callers() {
     assert_eq!(peer.has_ended(kept), None);
 }
 
-/// Waits for what runs for ever, as this user.
+/// Waits for what runs for ever, as this user, who has logged in before.
 fn ask_again(peer: &mut Peer, user: User) -> u32 {
-    peer.ask("Wait", &login_of(user), &text_field(1, b"still"))
+    let login = login_of(user);
+    assert_eq!(peer.call("ServiceInfo", &login, &[]).and_then(|a| a.status), Some(OK));
+    peer.ask("Wait", &login, &text_field(1, b"still"))
 }
 
 /// Watching health needs a certificate alone, and no thread: nobody is kept out by those who do.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -499,7 +500,9 @@ impl Footprint {
                 (newcomer, id)
             })
             .collect();
-        // One caller has all but the last two threads, which are for others.
+        // One caller has as many threads as there are processors, and one, but three to six of the eight.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let others = 8 - (processors + 1).clamp(3, 6);
         let waits_but_for = |others: usize| {
             wait::until("the pool waits for the engine", SOON, || {
                 let (waiting, all) = held_up("work-");
@@ -507,11 +510,11 @@ impl Footprint {
             });
         };
         crowd(&|peer| {
-            waits_but_for(2);
+            waits_but_for(others);
             peer.ask("List", &logins[1], &[]);
-            waits_but_for(1);
+            waits_but_for(others - 1);
             peer.ask("List", &logins[2], &[]);
-            waits_but_for(0);
+            waits_but_for(others - 2);
             procfs::signal("CONT", engine);
         });
         for (mut newcomer, id) in first {
