@@ -12,6 +12,8 @@ pub enum Goal {
     BareShare(f64),
     /// At most so many times what this rival takes.
     RivalTimes(Kind, f64),
+    /// At least so many times what the best of the rivals does.
+    BestRivalShare(f64),
     /// At most this.
     Value(f64),
 }
@@ -134,6 +136,10 @@ impl Row {
             Goal::RivalTimes(kind, limit) => {
                 let ratio = ours / self.rivals[kind as usize]?;
                 (ratio, limit, format!("<= {limit} x {}: {ratio:.2}", kind.name()))
+            }
+            Goal::BestRivalShare(limit) => {
+                let best = self.rivals.into_iter().flatten().reduce(f64::max)?;
+                (best / ours, 1.0 / limit, format!(">= {limit} x the best rival: {:.2}", ours / best))
             }
             Goal::Value(limit) => (ours, limit, format!("<= {}", number(Some(limit)))),
         };
