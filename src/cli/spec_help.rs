@@ -48,6 +48,7 @@ How the process is run:
       --log-gzip             Compress old files
       --log-format FORMAT    raw (default), time: the time before each line, or json: an object for each
       --log-prefix TEXT      What stands before each line; {name} and {stream} are replaced
+      --log-field FIELD      Also in each line of json: id, instance, pid, host or labels; may be repeated
       --log-to RECEIVER      In place of files: syslog (RFC 5424, /dev/log) or journald, a message for each
                              line; with a path for another socket, as syslog:/run/log
       --redact RE            What this regular expression matches in a line of output is replaced by ***

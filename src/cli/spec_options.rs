@@ -181,6 +181,7 @@ impl SpecOptions {
                     found.ok_or_else(|| values::bad(option, &value, "write raw, time or json"))?;
             }
             "--log-prefix" => self.log().prefix = Some(arguments.value(option)?),
+            "--log-field" => self.log().fields.push(arguments.value(option)?),
             "--log-to" => self.log().to = Some(arguments.value(option)?),
             "--redact" => self.spec.redact.push(arguments.value(option)?),
             "--essential" => self.spec.essential = true,

@@ -67,6 +67,7 @@ fn full() -> Spec {
         gzip: true,
         format: LogFormat::Time,
         prefix: Some("{stream} ".into()),
+        fields: Vec::new(),
         to: None,
     });
     spec.schedule = Arc::new(Schedule {
@@ -113,10 +114,11 @@ fn every_field_of_a_spec_is_shown_and_read() {
     assert_eq!(again(&full()), full());
     let shown = FIELDS.iter().filter(|field| (field.get)(&full()).is_some()).count();
     // Six of seven kinds of readiness, four of five of life, memory_high beside restart_above, and a receiver
-    // beside files.
-    assert_eq!(shown, FIELDS.len() - 12);
+    // and fields beside files.
+    assert_eq!(shown, FIELDS.len() - 13);
     let mut other = full();
-    other.log = Arc::new(Log { to: Some("syslog:/run/log".into()), ..Log::default() });
+    let fields = vec!["pid".to_owned()];
+    other.log = Arc::new(Log { to: Some("syslog:/run/log".into()), fields, ..Log::default() });
     assert_eq!(again(&other), other);
     for ready in [
         Readiness::Line("up".into()),

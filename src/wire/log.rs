@@ -80,6 +80,9 @@ impl LogFormat {
 
 same_variants!(LogFormat: Raw, Time, Json);
 
+/// What can stand in a line of JSON besides: of the process, its present run and the machine.
+pub const MORE_FIELDS: [&str; 5] = ["id", "instance", "pid", "host", "labels"];
+
 /// The files of one process. It has none as long as no path is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -98,6 +101,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Stands before each line.
     pub prefix: Option<String>,
+    /// What stands in each line of JSON besides, of [`MORE_FIELDS`].
+    pub fields: Vec<String>,
     /// Who receives the lines in place of files, see [`Receiver::parse`].
     pub to: Option<String>,
 }
@@ -114,6 +119,7 @@ impl Default for Log {
             gzip: false,
             format: LogFormat::default(),
             prefix: None,
+            fields: Vec::new(),
             to: None,
         }
     }
@@ -173,6 +179,13 @@ impl Log {
         if self.keep > KEEP_MAX {
             return bad(format!("{} old logs are over the limit of {KEEP_MAX}", self.keep));
         }
+        if let Some(other) = self.fields.iter().find(|field| !MORE_FIELDS.contains(&field.as_str())) {
+            return bad(format!("{} is none of {}", quoted(other), MORE_FIELDS.join(", ")));
+        }
+        if !self.fields.is_empty() && self.format != LogFormat::Json {
+            let what = "fields have a place in lines of JSON alone";
+            return Err(Error::usage(what).hint("give log_format = \"json\", too"));
+        }
         match &self.prefix {
             Some(p) if p.len() > PREFIX_LEN_MAX || p.contains(char::is_control) => {
                 bad(format!("the prefix {} is too long, or no single line", quoted(p)))
@@ -196,6 +209,7 @@ impl Log {
             gzip: self.gzip,
             format: self.format.to_wire() as i32,
             prefix: text(&self.prefix),
+            fields: self.fields.clone(),
             to: text(&self.to),
         })
     }
@@ -213,6 +227,7 @@ impl Log {
             gzip: w.gzip,
             format: LogFormat::from_wire(w.format),
             prefix: text(w.prefix),
+            fields: w.fields,
             to: text(w.to),
         }
     }
@@ -269,6 +284,16 @@ mod tests {
             Log { prefix: Some("x ".into()), format: LogFormat::Json, ..to("a") }.check(KEPT_MIN).is_err()
         );
         assert!(Log { size: Some(1), ..to("a") }.check(KEPT_MIN).is_err());
+        let fields = Log { fields: vec!["pid".into(), "labels".into()], ..to("a") };
+        assert!(
+            fields.check(KEPT_MIN).is_err()
+                && Log { format: LogFormat::Json, ..fields }.check(KEPT_MIN).is_ok()
+        );
+        let other = Log { fields: vec!["user".into()], format: LogFormat::Json, ..to("a") };
+        assert_eq!(
+            other.check(KEPT_MIN).unwrap_err().message,
+            "'user' is none of id, instance, pid, host, labels"
+        );
         let sent = Log { to: Some("syslog".into()), ..Log::default() };
         assert!(sent.is_on() && sent.check(KEPT_MIN).is_ok() && sent.check(KEPT_MIN - 1).is_err());
         assert!(Log { gzip: true, ..sent.clone() }.check(KEPT_MIN).is_err());
@@ -285,6 +310,7 @@ mod tests {
             gzip: true,
             format: LogFormat::Time,
             prefix: Some("{name} ".into()),
+            fields: vec!["id".into()],
             to: Some("syslog".into()),
             ..to("/a")
         };

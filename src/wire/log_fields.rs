@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::wire::field::{Effect, Field};
 use crate::wire::field_values::{DURATION, flag, text, texts, time};
-use crate::wire::log::{KEEP_DEFAULT, KEEP_MAX, Log, LogFormat, SIZE_DEFAULT};
+use crate::wire::log::{KEEP_DEFAULT, KEEP_MAX, Log, LogFormat, MORE_FIELDS, SIZE_DEFAULT};
 use crate::wire::receiver::{self, Receiver};
 use crate::wire::redact;
 use crate::wire::spec::Spec;
@@ -15,10 +15,11 @@ use crate::wire::values::{duration_text, size, size_text};
 const FILE: &str = "an absolute path, or a name in the service's directory for logs; {name} is the process's";
 const SIZE: &str = "a size from \"4 KiB\", or \"none\"";
 const KEEP: &str = "a whole number from 0 to 1000";
+const MORE: &str = "a list of \"id\", \"instance\", \"pid\", \"host\" and \"labels\"";
 const FORMAT: &str = "\"raw\", \"time\" or \"json\"";
 
 /// All of them, in the order in which they are shown.
-pub(in crate::wire) const LOG_FIELDS: [Field; 11] = [
+pub(in crate::wire) const LOG_FIELDS: [Field; 12] = [
     Field {
         key: "log",
         effect: Effect::InPlace,
@@ -94,6 +95,17 @@ pub(in crate::wire) const LOG_FIELDS: [Field; 11] = [
         takes: "a string that stands before each line; {name} and {stream} are replaced",
         get: |s| s.log.prefix.clone().map(Into::into),
         set: |s, v| text(v).map(|prefix| log(s).prefix = Some(prefix)),
+    },
+    Field {
+        key: "log_fields",
+        effect: Effect::InPlace,
+        takes: MORE,
+        get: |s| (!s.log.fields.is_empty()).then(|| s.log.fields.clone().into()),
+        set: |s, v| {
+            let fields = texts(v).ok().filter(|all| all.iter().all(|f| MORE_FIELDS.contains(&f.as_str())));
+            log(s).fields = fields.ok_or_else(|| MORE.to_owned())?;
+            Ok(())
+        },
     },
     Field {
         key: "log_to",

@@ -45,7 +45,7 @@ const CALLS: [&str; 29] = [
 
 /// Attaches strace to the engine, to kill it when one of its threads enters such a call for the `n`th time.
 #[track_caller]
-fn kill_at(service: &Service, call: &str, n: u32) -> Running {
+pub fn kill_at(service: &Service, call: &str, n: u32) -> Running {
     let mut strace = Command::new("strace");
     let inject = format!("inject={call}:signal=KILL:when={n}");
     strace.args(["-f", "-o", "/dev/null", "-e", &inject, "-p", &service.engine_pid().to_string()]);

@@ -48,7 +48,7 @@ fn until_lines(log: &str, count: usize) -> Vec<String> {
 }
 
 /// Says line by line what it reads, as long as somebody writes to the pipe.
-fn parrot(service: &Service, name: &str, options: &[&str]) -> String {
+pub fn parrot(service: &Service, name: &str, options: &[&str]) -> String {
     let fifo = service.scratch().file(&format!("{name}.fifo"));
     let mut make = Command::new("mkfifo");
     make.arg(&fifo);
@@ -321,12 +321,16 @@ fn lines_of_a_log_say_when_and_of_whom() {
     assert!(a[0].ends_with("Z web stdout: a") && a[0].len() == 24 + " web stdout: a".len(), "{a:?}");
     assert!(b[0].ends_with("Z web stderr: b"), "{b:?}");
     let json = service.scratch().file("json.log");
-    service.start(&["--name", "api", "--log", &json, "--log-format", "json", "--", "sh", "-c", script]);
+    let fields = ["id", "labels", "instance", "host"].map(|field| ["--log-field", field]).concat();
+    let options = ["--name", "api", "--label", "tier=front", "--log", &json, "--log-format", "json"];
+    let id = service.start(&[&options[..], &fields, &["--", "sh", "-c", script]].concat());
     for line in until_lines(&json, 2) {
         let line: Value = serde_json::from_str(&line).expect("JSON");
         let is_out = line["stream"] == "stdout";
         assert_eq!((&line["name"], &line["run"]), (&"api".into(), &1.into()), "{line}");
         assert_eq!(line["message"], if is_out { "a" } else { "b" }, "{line}");
+        assert_eq!((&line["id"], &line["labels"]["tier"]), (&id.clone().into(), &"front".into()), "{line}");
+        assert!(line["host"].is_string() && line["instance"].is_null(), "{line}");
     }
 }
 

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::d_logs::whole;
+use crate::a_recover::kill_at;
+use crate::d_logs::{parrot, whole};
 use crate::harness::{LATER, SOON, Service, wait};
 
 const PATTERN: &str = "token=[0-9a-f]+";
@@ -153,4 +154,30 @@ fn patterns_are_checked_changed_and_added_to_those_of_all() {
     service.ok(&["apply", "--yes", &config]);
     fs::write(format!("{go}2"), "").unwrap();
     wait::until("the last line is there", SOON, || service.output("web").ends_with(b"one2 ***\n*** t***\n"));
+}
+
+/// A kill before each system call by which a line comes in: the next engine finds it wherever it is then.
+#[test]
+fn nothing_is_lost_or_doubled_at_any_step_of_a_line() {
+    let service = Service::new();
+    let fifo = parrot(&service, "web", &["--redact", PATTERN]);
+    let steps =
+        ["lseek", "splice", "pwrite64", "pread64"].into_iter().flat_map(|call| [(call, 1), (call, 2)]);
+    let more = [("pwrite64", 3), ("pwrite64", 4), ("pwrite64", 5), ("pread64", 3)];
+    let (mut expected, mut killed) = (String::new(), 0);
+    for (n, (call, nth)) in steps.chain(more).enumerate() {
+        let old = service.engine_pid();
+        let strace = kill_at(&service, call, nth);
+        // The end of the last line, and the begin of the next.
+        fs::write(&fifo, format!("{n} token={SECRET} end\nbegin of ")).unwrap();
+        expected.push_str(&format!("{n} *** end\n"));
+        wait::until(&format!("it comes with {call} number {nth}"), LATER, || {
+            service.output("web").len() >= expected.len()
+        });
+        drop(strace);
+        assert_eq!(String::from_utf8(service.output("web")).unwrap(), expected, "{call} number {nth}");
+        killed += u32::from(service.engine_pid() != old);
+        expected.push_str("begin of ");
+    }
+    assert!(killed >= 6, "{killed} engines were killed");
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use crate::engine::logs::cut::{Cut, Until, Wanted, cut};
 use crate::engine::logs::file::LogFile;
@@ -178,7 +179,8 @@ impl Follower {
         let lost = self.lost(&read, &cut);
         let label = self.process.label();
         let run = self.run();
-        let form = Form { log, name: &label, run };
+        let more = if log.fields.is_empty() { Map::new() } else { self.more(&log.fields) };
+        let form = Form { log, name: &label, run, more: &more };
         let texts = match &self.files {
             [Some(_), None] if wanted == [true, true] => {
                 [form.render(&cut.runs, wanted, lost.as_ref()), Bytes::new()]
@@ -260,6 +262,21 @@ impl Follower {
             run,
             pid: record.pid.filter(|_| run == record.run),
         }
+    }
+
+    /// Of these fields those that there are.
+    fn more(&self, fields: &[String]) -> Map<String, Value> {
+        let origin = self.origin();
+        let labels = || self.spec.labels.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+        let value = |field: &str| match field {
+            "id" => Some(origin.id.clone().into()),
+            "instance" => origin.instance.map(Value::from),
+            "pid" => origin.pid.map(Value::from),
+            "host" => Some(origin.host.clone().into()),
+            "labels" => Some(Value::Object(labels().collect())),
+            _ => None,
+        };
+        fields.iter().filter_map(|field| Some((field.clone(), value(field)?))).collect()
     }
 
     /// What becomes writable when the receiver takes more.

@@ -30,6 +30,8 @@ pub struct Form<'a> {
     pub log: &'a Log,
     pub name: &'a str,
     pub run: u64,
+    /// What stands in a line of JSON besides.
+    pub more: &'a Map<String, Value>,
 }
 
 impl Form<'_> {
@@ -74,6 +76,7 @@ impl Form<'_> {
             object.insert("name".into(), self.name.into());
             object.insert("run".into(), self.run.into());
             object.insert("stream".into(), stream.into());
+            object.extend(self.more.clone());
             object.insert("message".into(), String::from_utf8_lossy(text).into());
             if !is_whole {
                 object.insert("partial".into(), true.into());
@@ -138,7 +141,9 @@ mod tests {
     }
 
     fn rendered(log: &Log, wanted: Wanted, lost: Option<&Lost>) -> String {
-        let form = Form { log, name: "web", run: 3 };
+        let more = Map::from_iter([("host".to_owned(), "box".into())]);
+        let more = if log.fields.is_empty() { Map::new() } else { more };
+        let form = Form { log, name: "web", run: 3, more: &more };
         String::from_utf8(form.render(&runs(), wanted, lost).to_vec()).unwrap()
     }
 
@@ -161,8 +166,13 @@ mod tests {
             rendered(&log, [true, true], None),
             format!("{at} web/stdout: a\n{at} web/stdout: b\n{at} web/stderr: \"c\"Ã\n{at} web/stdout: d\n")
         );
-        let log = Log { format: LogFormat::Json, ..Log::default() };
+        let mut log = Log { format: LogFormat::Json, ..Log::default() };
         let line = rendered(&log, [false, true], None);
+        log.fields = vec!["host".into()];
+        assert_eq!(
+            rendered(&log, [false, true], None),
+            line.replace("stderr\",", "stderr\",\"host\":\"box\",")
+        );
         assert_eq!(
             line,
             format!(

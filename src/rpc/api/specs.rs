@@ -98,6 +98,7 @@ fn log(rules: api::LogRules) -> Result<v1::Log, Invalid> {
         gzip: rules.gzip,
         format: FORMATS.asked("spec.log.format", rules.format)?.unwrap_or_default().to_wire() as i32,
         prefix: rules.prefix,
+        fields: rules.fields,
         to: rules.to,
     })
 }
@@ -114,6 +115,7 @@ fn log_rules(log: &Log) -> api::LogRules {
         gzip: log.gzip,
         format: FORMATS.number(log.format),
         prefix: text(&log.prefix),
+        fields: log.fields.clone(),
         to: text(&log.to),
     }
 }
