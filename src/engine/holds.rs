@@ -59,11 +59,11 @@ impl Holds {
     }
 
     /// There was a reader when the last engine died, who is expected back. Of what is kept he may have read
-    /// nothing: `tail` is where that begins.
-    pub fn expect(&self, id: ProcessId, tail: u64) {
+    /// nothing: `tail` is where that begins. Of a run that `has_ended` the pipes may have more.
+    pub fn expect(&self, id: ProcessId, tail: u64, has_ended: bool) {
         let until = clock::now_ms() + RETURN_MS;
         self.change(|all| {
-            all.entry(id).or_insert(Held { read: tail, until, ..Held::default() });
+            all.insert(id, Held { read: tail, until, has_more: has_ended, ..Held::default() });
         });
     }
 

@@ -153,6 +153,11 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         process.put_standing();
     }
     for (process, inherited) in taken {
+        if process.record().held {
+            // Before anybody asks whether there is more of it.
+            let (tail, has_ended) = (process.memory.ring().tail(), inherited.ended.is_some());
+            process.context.holds.expect(process.id, tail, has_ended);
+        }
         process.send(Msg::Resume(inherited));
     }
     let engine = Engine {

@@ -377,3 +377,56 @@ fn output_that_is_held_waits_for_its_reader() {
     assert_eq!(service.until_state("web", "stopped")["exit"]["code"], 0, "it goes on");
     service.cli(&["run", "--hold", "--output-limit", "16k", "--", "true"]).expect(125);
 }
+
+/// While it holds, the next run waits for its reader too, whoever wants it: a policy or a person, over the
+/// death of an engine, and not for a reader who has died.
+#[test]
+fn a_run_behind_one_that_is_held_waits_for_its_reader() {
+    const LINES: u32 = 30_000;
+    let service = Service::new();
+    let lines = (1..=LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
+    let hold = |name: &str, more: &[&str]| {
+        let last = LINES.to_string();
+        let args = ["run", "--hold", "--name", name, "--output-limit", "64k"];
+        let args = [&args[..], more, &["--", "seq", "1", &last]].concat();
+        let mut run = service.command(&args);
+        run.stdout(Stdio::piped()).spawn().expect("it is there")
+    };
+    let until = |name: &str, key: &str, value: &str| {
+        wait::until(value, LATER, || {
+            service.list_json().iter().any(|p| p["name"] == name && p[key] == value)
+        });
+    };
+    let stopped = |name: &str| until(name, "state", "stopped");
+    let waits = |name: &str| until(name, "waits_for", "the reader of its last run (--hold)");
+    // A policy wants it, three times.
+    let often = ["--restart", "always", "--restart-delay", "0", "--max-restarts", "3"];
+    let run = hold("policy", &often);
+    waits("policy");
+    let (read, _) = all_of(run);
+    assert!(read == lines.repeat(4), "{} bytes of four runs of {}", read.len(), lines.len());
+    // A person wants it; engines die before and after that.
+    let run = hold("person", &[]);
+    stopped("person");
+    service.kill_engine();
+    service.ok(&["start", "person"]);
+    waits("person");
+    service.kill_engine();
+    waits("person");
+    let (read, code) = all_of(run);
+    assert!(read == lines.repeat(2), "{} bytes of two runs of {}", read.len(), lines.len());
+    assert_eq!(code, Some(0));
+    // One that died is not waited for, and what waits can be stopped.
+    let mut run = hold("dead", &[]);
+    stopped("dead");
+    service.ok(&["start", "dead"]);
+    waits("dead");
+    service.ok(&["stop", "dead"]);
+    assert_eq!(service.state("dead"), "stopped");
+    service.ok(&["start", "dead"]);
+    waits("dead");
+    run.kill().expect("it is ours");
+    run.wait().expect("it is ours");
+    stopped("dead");
+    assert!(lines.ends_with(&service.output("dead")), "and it has run to its end");
+}

@@ -472,7 +472,6 @@ impl Worker {
     }
 
     fn try_spawn(&mut self) -> Result<(), Error> {
-        self.close_pipes();
         self.rest = Rest::Empty;
         self.is_settled = false;
         self.refusal = None;
@@ -486,6 +485,7 @@ impl Worker {
         if self.waits_for_others() {
             return Ok(());
         }
+        self.close_pipes();
         if self.waits_for_hook(When::PreStart).map_err(|why| no_start(&why))? {
             return Ok(());
         }

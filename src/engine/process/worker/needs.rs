@@ -17,6 +17,9 @@ use crate::wire::needs::OnDependency;
 use crate::wire::process::State;
 use crate::wire::record::cut;
 
+/// For whom a run waits behind one whose output is held.
+const READER: &str = "the reader of its last run (--hold)";
+
 impl Worker {
     /// Puts on the board how it stands.
     pub(super) fn put_standing(&self) {
@@ -59,6 +62,9 @@ impl Worker {
     fn unmet(&self) -> (String, bool) {
         let spec = self.process.spec();
         let (mut all, mut is_blocked) = (Vec::new(), false);
+        if self.is_read_still() {
+            all.push(READER.to_owned());
+        }
         let board = &self.process.context.board;
         for name in &spec.needs.requires {
             let meant = board.meant_by(name, self.process.id);
@@ -107,8 +113,14 @@ impl Worker {
         // It may have ended by itself: nobody tells it that.
         self.go_if_alone();
         self.watch_others();
-        if !self.bonds.watch.as_ref().is_some_and(Watch::has_changed) {
+        let has_changed = self.bonds.watch.as_ref().is_some_and(Watch::has_changed);
+        let is_read = self.record.waits_for.starts_with(READER) && !self.is_read_still();
+        if !has_changed && !is_read {
             return;
+        }
+        if is_read {
+            // Of a reader who has gone something may be left.
+            self.drain();
         }
         if self.bonds.is_held && self.record.state == State::Starting {
             if !self.waits_for_others() {

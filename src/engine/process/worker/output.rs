@@ -18,13 +18,13 @@ const LAST_MS: u64 = 2000;
 impl Worker {
     /// Takes one chunk, unless it has to wait.
     pub(super) fn read(&mut self, source: Source) {
-        if self.held_until().is_some() || self.take_chunk(source).is_some() || self.pipes.owed.is_none() {
+        if self.held_until().is_some() {
             return;
         }
-        // Of a run that has ended nothing more is there, if the other pipe has nothing either.
-        let other = if source == Source::Stdout { Source::Stderr } else { Source::Stdout };
-        if self.held_until().is_none() && self.take_chunk(other).is_none() {
-            self.note_more(false);
+        if self.is_read_still() {
+            self.drain();
+        } else {
+            self.take_chunk(source);
         }
     }
 
@@ -35,6 +35,12 @@ impl Worker {
             process.context.holds.set_more(process.id, has_more);
             process.wake_watchers();
         }
+    }
+
+    /// Whether whoever holds the output of the last run has not got all of it: the next one would end what is
+    /// left in its pipes.
+    pub(super) fn is_read_still(&self) -> bool {
+        self.pipes.owed.is_some() && self.process.context.holds.has_more(self.process.id)
     }
 
     fn take_chunk(&mut self, source: Source) -> Option<u64> {
@@ -129,6 +135,7 @@ impl Worker {
                 left = left.saturating_sub(n.max(1));
             }
         }
+        self.note_more(false);
     }
 
     /// Before the process is forgotten, its log is whole.

@@ -8,6 +8,7 @@ use crate::engine::process::probe::notify::NotifySocket;
 use crate::engine::process::state::{Action, Whom};
 use crate::engine::process::tree::Rest;
 use crate::engine::process::worker::Worker;
+use crate::ring::Source;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::process::State;
@@ -23,11 +24,10 @@ impl Worker {
     pub(super) fn resume(&mut self, inherited: Inherited) {
         // It has ended with the last engine, and is begun again where it is needed.
         self.record.hook = None;
-        if self.record.held {
-            let process = &self.process;
-            process.context.holds.expect(process.id, process.memory.ring().tail());
-        }
         self.go_on(inherited);
+        if self.is_read_still() {
+            self.read(Source::Stdout);
+        }
         self.note_end_of_tree();
     }
 
@@ -38,8 +38,14 @@ impl Worker {
         self.tree.cgroup = cgroup.or(self.tree.cgroup.take());
         if run != self.record.run {
             // The keeper has not heard of our run: whatever it still says is of the one before.
-            if ended.is_some() {
-                self.acknowledge(run);
+            match (ended, pipes) {
+                // That one waits for the reader of the one before.
+                (Some(_), Some((stdout, stderr))) if self.record.held => {
+                    self.pipes = Pipes::new(stdout, stderr);
+                    self.pipes.run_ended(run);
+                }
+                (Some(_), _) => self.acknowledge(run),
+                (None, _) => {}
             }
             self.tree.cgroup = self
                 .tree
