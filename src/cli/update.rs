@@ -236,6 +236,7 @@ fn key_of(option: &str) -> String {
         "-e" | "--env" | "--env-file" => "env".to_owned(),
         "--label" => "labels".to_owned(),
         "--limit" => "limits".to_owned(),
+        "--log-field" => "log_fields".to_owned(),
         "--no-expand" => "expand_env".to_owned(),
         "--no-autostart" => "autostart".to_owned(),
         "--shell" => "command".to_owned(),
