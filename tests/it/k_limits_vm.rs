@@ -39,7 +39,7 @@ fn json(part: &str, begin: &str) -> Value {
 }
 
 #[test]
-fn what_takes_more_memory_than_it_may_is_killed_for_that() {
+fn l5_what_takes_more_memory_than_it_may_is_killed_for_that() {
     let Some(part) = part("memory") else { return };
     assert_eq!(line(part, "memory.max: "), "67108864");
     let status = json(part, "json: ");
