@@ -6,6 +6,7 @@ use crate::cli::command::{Command, job};
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::wire::error::{Code, Error};
+use crate::wire::reply::Item;
 use crate::wire::request::Remove;
 
 pub const COMMAND: Command =
@@ -41,8 +42,7 @@ fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
     let force = remove.force;
     let mut items = in_order(client.remove(remove)?, &targets);
     drop(progress);
-    // What is not there is what was wanted.
-    items.retain(|item| !force || item.error.as_ref().is_none_or(|e| e.code != Code::NotFound));
+    items.retain(|item| !is_as_wanted(item, &targets, force));
     let counts = report(session, &items, |_| Expectation::Yes("removed".into()));
     for item in items.iter().filter(|i| i.process.is_none() && i.error.is_none()) {
         if !session.is_json() {
@@ -50,6 +50,13 @@ fn run(mut remove: Remove, session: &mut Session) -> Result<u8, Error> {
         }
     }
     Ok(counts.exit_code())
+}
+
+/// What is not there is what was wanted; who names it without --force hears of it. A pattern names nobody:
+/// one that it meant has gone meanwhile, as what has ended does by itself (`keep_ended`).
+fn is_as_wanted(item: &Item, targets: &[String], force: bool) -> bool {
+    let is_gone = item.error.as_ref().is_some_and(|e| e.code == Code::NotFound);
+    is_gone && (force || !targets.contains(&item.target))
 }
 
 #[cfg(test)]
@@ -60,5 +67,23 @@ mod tests {
     fn force_is_read() {
         let remove = parse(&mut Arguments::of("a --force")).unwrap();
         assert_eq!(remove, Remove { targets: vec!["a".into()], force: true });
+    }
+
+    #[test]
+    fn one_of_a_pattern_that_has_gone_by_itself_is_no_failure() {
+        let item = |target: &str, code: Option<Code>| Item {
+            target: target.into(),
+            process: None,
+            error: code.map(|code| Error::new(code, "as it is")),
+            unrecorded: None,
+        };
+        let targets = ["*".to_owned(), "web".to_owned(), "db-*".to_owned()];
+        let hears = |item: &Item| [false, true].map(|force| !is_as_wanted(item, &targets, force));
+        assert_eq!(hears(&item("01a2", Some(Code::NotFound))), [false, false]);
+        assert_eq!(hears(&item("web", Some(Code::NotFound))), [true, false]);
+        // It means nobody at all.
+        assert_eq!(hears(&item("db-*", Some(Code::NotFound))), [true, false]);
+        assert_eq!(hears(&item("01a2", Some(Code::Refused))), [true, true]);
+        assert_eq!(hears(&item("01a2", None)), [true, true]);
     }
 }
