@@ -35,7 +35,7 @@ help:
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
 	@echo 'make static   one static binary, as $(TARGET)/provost-static; FEATURES= makes a small one without gRPC and TLS'
-	@echo 'make faults   the tests that kill things, many more rounds of each (long)'
+	@echo 'make faults   all tests, many more rounds of each, with cgroups and without (hours): $(TARGET)/faults/page.md'
 	@echo 'make install  program, manual page and completions below DESTDIR and PREFIX=$(PREFIX)'
 	@echo 'make clean    removes $(TARGET)'
 	@echo
@@ -92,7 +92,8 @@ faults:
 	tests/install.sh tests
 	$(call announce,release,about 15 minutes)
 	$(LEAN) $(CARGO) build --release --locked --examples
-	$(LEAN) PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --release --locked --test it
+	PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) tests/faults.sh run $(TARGET)/faults \
+		env $(LEAN) $(CARGO) test --release --locked --no-fail-fast --lib --test it -- --show-output
 
 install: build
 	packaging/install.sh $(TARGET)/release/provost "$(DESTDIR)$(PREFIX)"

@@ -101,6 +101,10 @@ impl Options {
         if !self.serve.iter().any(|name| name == "--state") {
             args.extend(["--state".to_owned(), state.to_owned()]);
         }
+        let is_off = std::env::var("PROVOST_TEST_CGROUPS").is_ok_and(|when| when == "off");
+        if is_off && !self.serve.iter().any(|name| name == "--cgroups") {
+            args.extend(["--cgroups", "off"].map(str::to_owned));
+        }
         args.extend(self.serve.iter().cloned());
         let mut command = Command::new(&args[0]);
         command.args(&args[1..]).env_remove("PROVOST_SOCKET").env(marker.0, marker.1).current_dir("/");
