@@ -2,12 +2,14 @@
 //! themselves are in the one table that also shows them, `wire/fields.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::wire::error::Error;
 use crate::wire::field::Field;
 use crate::wire::fields::FIELDS;
 use crate::wire::id::{Name, quoted};
+use crate::wire::log::Log;
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 
 /// The most processes that a configuration declares, instances counted.
@@ -88,6 +90,18 @@ pub fn declared(
     Ok(())
 }
 
+/// Lines go to one place. Who names another kind of place than stood there before has no more of that.
+fn replace_log(log: &mut Log, before: &Log) {
+    let files = |log: &Log| Log { to: None, ..log.clone() };
+    if files(log) == files(before) {
+        if log.to.is_some() && log.to != before.to {
+            *log = Log { to: log.to.take(), ..Log::default() };
+        }
+    } else if log.to == before.to {
+        log.to = None;
+    }
+}
+
 /// Takes in what the section says. Variables, labels, limits and what is redacted are added to those that are
 /// there already.
 fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> bool) -> Result<(), Error> {
@@ -106,6 +120,7 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
     if spec.labels != before.labels {
         spec.labels = added(before.labels, &spec.labels);
     }
+    replace_log(Arc::make_mut(&mut spec.log), &before.log);
     if spec.redact != before.redact {
         let own = std::mem::take(&mut spec.redact);
         let more = own.into_iter().filter(|pattern| !before.redact.contains(pattern)).collect::<Vec<_>>();

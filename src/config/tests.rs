@@ -324,6 +324,23 @@ fn processes_are_declared_with_defaults() {
 }
 
 #[test]
+fn a_log_of_another_kind_takes_the_place_of_that_of_the_defaults() {
+    let logs = |defaults: &str| {
+        let text = format!(
+            "[defaults]\n{defaults}\n[process.a]\ncommand = ['a']\nlog = '/a.log'\n\
+             [process.b]\ncommand = ['b']\nlog_to = 'journald'\n[process.c]\ncommand = ['c']\n"
+        );
+        let all = read(&text).unwrap().processes;
+        all.iter().map(|d| (d.spec.log.file.clone(), d.spec.log.to.clone())).collect::<Vec<_>>()
+    };
+    let (file, to) = (|path: &str| (Some(path.to_owned()), None), |to: &str| (None, Some(to.to_owned())));
+    assert_eq!(logs("log = '/all.log'\nlog_keep = 2"), [file("/a.log"), to("journald"), file("/all.log")]);
+    assert_eq!(logs("log_to = 'syslog'"), [file("/a.log"), to("journald"), to("syslog")]);
+    let both = read("[process.a]\ncommand = ['a']\nlog = '/a.log'\nlog_to = 'syslog'\n").unwrap_err();
+    assert!(both.message.contains("there is a file for them"), "{both}");
+}
+
+#[test]
 fn each_bad_process_is_refused_where_it_stands() {
     for (text, want) in [
         ("[process.web]\ncommad = ['a']", "2, column 1: unknown key 'commad' in [process.web]"),
