@@ -94,6 +94,7 @@ fn what_supervisord_runs_is_imported_and_runs_the_same() {
         "stop_signal = \"INT\"",
         "stop_timeout = \"3s\"",
         "autostart = false",
+        "# autostart = false: 'provost apply' by hand starts it",
         &format!("log_stdout = \"{dir}/once.log\"\nlog_size = \"1 MiB\"\nlog_keep = 3\n"),
         &format!("log = \"{dir}/noisy.log\""),
     ] {

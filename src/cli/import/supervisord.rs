@@ -358,6 +358,7 @@ impl<'a> Program<'a> {
         self.stop(&mut process)?;
         if !self.flag("autostart", true)? {
             process.set("autostart", false);
+            process.note("autostart = false: 'provost apply' by hand starts it all the same, 'apply --at-start' does not");
         }
         supervisord_logs::carry_over(&get, self.here, &mut process)?;
         self.rest(&mut process);
