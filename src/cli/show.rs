@@ -1,5 +1,7 @@
 //! `provost show` and `provost export`: how processes were defined, as it stands in a configuration file.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
@@ -11,6 +13,7 @@ use crate::cli::toml;
 use crate::wire::error::Error;
 use crate::wire::field_values;
 use crate::wire::fields;
+use crate::wire::process::Process;
 use crate::wire::reply::Definition;
 use crate::wire::secrets;
 use crate::wire::spec::Spec;
@@ -38,7 +41,8 @@ const EXPORT_SUMMARY: &str = "Print all definitions as one configuration file";
 const EXPORT_HELP: &str = "\
 Usage: provost export [--reveal] [PATTERN]
 
-What has no name is left out, and named in a comment. Secret values are shown as by 'provost show'.
+What has no name is left out, and named in a comment. The members of a set that are alike are one section.
+Secret values are shown as by 'provost show'; a file with those *** is refused by 'provost apply'.
 
 Options:
       --reveal               Show secret values too
@@ -110,27 +114,59 @@ fn export(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
     let pattern = args.targets.first().filter(|pattern| *pattern != "*").cloned();
     let all = client.list(crate::wire::request::List { pattern, all: false, ..Default::default() })?;
     let ids: Vec<_> = all.iter().map(|p| p.id.to_string()).collect();
-    let mut is_first = true;
-    let mut blank = |session: &mut Session| {
-        if !std::mem::take(&mut is_first) {
-            session.out.line("");
-        }
-    };
+    let mut definitions = Vec::with_capacity(ids.len());
     // In parts: a request takes so many targets.
     for some in ids.chunks(crate::wire::request::TARGETS_MAX) {
-        for definition in client.definitions(some.to_vec())? {
-            let Definition { process, spec } = shown(definition, args.secrets);
-            blank(session);
-            if process.name.is_none() {
-                let command = text::quoted_command(&process.command);
-                session.out.line(&format!("# {} has no name, and is left out: {command}", process.id));
-                continue;
-            }
-            let section = toml::section(&["process", &process.label()], &fields::to_map(&spec));
-            session.out.line(section.trim_end());
+        definitions.extend(client.definitions(some.to_vec())?.into_iter().map(|d| shown(d, args.secrets)));
+    }
+    let sets = sets(&definitions);
+    for (n, Definition { process, spec }) in definitions.iter().enumerate() {
+        let set = set(process).and_then(|name| Some((sets.get(&name)?, name)));
+        // It is there with the first of them.
+        if set.is_some() && process.instance != Some(1) {
+            continue;
         }
+        if n > 0 {
+            session.out.line("");
+        }
+        if process.name.is_none() {
+            let command = text::quoted_command(&process.command);
+            session.out.line(&format!("# {} has no name, and is left out: {command}", process.id));
+            continue;
+        }
+        let (mut map, mut name) = (fields::to_map(spec), process.label());
+        if let Some((instances, of_set)) = set {
+            map.insert("instances".to_owned(), (*instances).into());
+            name = of_set;
+        }
+        session.out.line(toml::section(&["process", &name], &map).trim_end());
     }
     Ok(0)
+}
+
+/// How many instances each set has whose members are alike, and of whom none is missing.
+fn sets(definitions: &[Definition]) -> BTreeMap<String, usize> {
+    let mut members: BTreeMap<String, Vec<&Definition>> = BTreeMap::new();
+    for definition in definitions {
+        if let Some(name) = set(&definition.process) {
+            members.entry(name).or_default().push(definition);
+        }
+    }
+    let is_whole = |members: &[&Definition]| {
+        let mut numbers: Vec<_> = members.iter().filter_map(|d| d.process.instance).collect();
+        numbers.sort_unstable();
+        let first = fields::to_map(&members[0].spec);
+        numbers.into_iter().eq(1..=members.len() as u32)
+            && members.iter().all(|d| fields::to_map(&d.spec) == first)
+    };
+    members.retain(|_, members| is_whole(members));
+    members.into_iter().map(|(name, members)| (name, members.len())).collect()
+}
+
+/// What it is an instance of.
+fn set(process: &Process) -> Option<String> {
+    let end = format!("-{}", process.instance?);
+    process.name.as_ref()?.as_str().strip_suffix(&end).map(str::to_owned)
 }
 
 fn shown(definition: Definition, secrets: Secrets) -> Definition {

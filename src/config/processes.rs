@@ -10,6 +10,7 @@ use crate::wire::field::Field;
 use crate::wire::fields::FIELDS;
 use crate::wire::id::{Name, quoted};
 use crate::wire::log::Log;
+use crate::wire::secrets::{HIDDEN, is_secret};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
 
 /// The most processes that a configuration declares, instances counted.
@@ -111,6 +112,14 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
         let Some(value) = section.value(field.key) else { continue };
         (field.set)(spec, &value.value)
             .map_err(|what| section.bad(&value, &format!("'{}' takes {what}", field.key)))?;
+        if field.key == "env"
+            && let Some((name, _)) = spec.env.iter().find(|(name, value)| is_secret(name) && value == HIDDEN)
+        {
+            let what = format!("{name} = \"{HIDDEN}\" is what 'provost export' writes in place of a secret");
+            return Err(section
+                .bad(&value, &what)
+                .hint("'provost export --reveal' writes the secret itself"));
+        }
     }
     spec.ready = spec.ready.take().or(before.ready);
     spec.live = spec.live.take().or(before.live);

@@ -1,5 +1,7 @@
 //! What a process is defined as: changed while it runs, shown, and made again from what was shown.
 
+use std::fs;
+
 use provost::wire::error::Code;
 use provost::wire::request::{OutdatedRun, Update};
 use serde_json::Value;
@@ -180,6 +182,32 @@ fn what_is_shown_makes_the_same() {
         all.contains("API_KEY = \"hush\"") && all.contains(" has no name, and is left out: sleep 1000"),
         "{all}"
     );
+}
+
+/// What is exported says the same as what was applied, sets and secrets included; what hides a secret is no
+/// value of it.
+#[test]
+fn what_is_exported_can_be_applied_and_changes_nothing() {
+    let service = Service::new();
+    let text = "[process.duck]\ncommand = ['sleep', '1000']\ninstances = 3\nenv = { API_TOKEN = 'hush' }\n\
+                [process.swan]\ncommand = ['sleep', '1001']\nlabels = { pond = 'north' }\n";
+    let file = |text: &str| {
+        let path = service.scratch().file("exported.toml");
+        fs::write(&path, text).expect("it is ours");
+        path
+    };
+    service.ok(&["apply", "--yes", &file(text)]);
+    let all = service.ok(&["export", "--reveal"]);
+    assert!(all.contains("[process.duck]\n") && all.contains("instances = 3"), "{all}");
+    assert!(service.ok(&["apply", "--dry-run", &file(&all)]).starts_with("nothing to do"), "{all}");
+    let hidden = service.cli(&["apply", "--dry-run", &file(&service.ok(&["export"]))]);
+    hidden.expect(2);
+    let why = hidden.err();
+    assert!(why.contains("API_TOKEN = \"***\"") && why.contains("export --reveal"), "{why}");
+    // One that is not like the others stands for itself, and so do they.
+    service.ok(&["update", "duck-2", "--label", "pond=south"]);
+    let all = service.ok(&["export", "--reveal"]);
+    assert!(["duck-1", "duck-2", "duck-3"].iter().all(|n| all.contains(&format!("[process.{n}]"))), "{all}");
 }
 
 /// The engine may end at any instant of an update: the definition is the old one or the new one, and who asks
