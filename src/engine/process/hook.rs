@@ -25,7 +25,7 @@ pub struct RunningHook {
     /// Beginning with 1.
     pub attempt: u32,
     /// None: it waits for its next attempt.
-    program: Option<ExecAttempt>,
+    program: Option<Box<ExecAttempt>>,
     pub pipes: Pipes,
     /// When it has taken too long, or is tried again (monotonic ms).
     pub due: u64,
@@ -72,7 +72,7 @@ impl RunningHook {
         let (program, stdout, stderr) = ExecAttempt::start_heard(launch, tree, CGROUP)?;
         let mut pipes = Pipes::new(stdout, stderr);
         pipes.writer = Writer::Hook;
-        Ok(Self { program: Some(program), pipes, ..self })
+        Ok(Self { program: Some(Box::new(program)), pipes, ..self })
     }
 
     /// One that waits for its next attempt, which is this one.
@@ -86,7 +86,7 @@ impl RunningHook {
 
     /// Its end, and what it says unless that is to wait.
     pub fn poll_fds(&self, is_heard: bool) -> Vec<PollFd<'_>> {
-        let mut fds: Vec<_> = self.program.iter().flat_map(ExecAttempt::poll_fds).collect();
+        let mut fds: Vec<_> = self.program.iter().flat_map(|program| program.poll_fds()).collect();
         if is_heard && self.pipes.paused_until.is_none() {
             let pipes = [&self.pipes.stdout, &self.pipes.stderr].into_iter().flatten();
             fds.extend(pipes.map(|pipe| PollFd::readable(pipe.as_fd())));

@@ -55,7 +55,7 @@ pub struct Repeated {
 #[derive(Debug)]
 enum Attempt {
     Net(NetAttempt),
-    Exec(ExecAttempt),
+    Exec(Box<ExecAttempt>),
     Grpc(GrpcAttempt),
 }
 
@@ -159,7 +159,7 @@ impl Repeated {
                 }
                 Ok(Attempt::Net(NetAttempt::http(url)?))
             }
-            Target::Exec(command) => Ok(Attempt::Exec((means.exec)(command)?)),
+            Target::Exec(command) => Ok(Attempt::Exec(Box::new((means.exec)(command)?))),
             Target::Grpc(end) => {
                 if let Some(port) = GrpcEnd::parse(end).ok().and_then(|end| end.port()) {
                     is_listened_to(port, taken)?;

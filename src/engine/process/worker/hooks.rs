@@ -54,7 +54,7 @@ impl Worker {
         let begun = prepared.and_then(|prepared| new.start(&prepared.launch, &self.tree));
         match begun {
             Ok(hook) => {
-                self.hook = Some(hook);
+                self.hook = Some(Box::new(hook));
                 self.record.hook = Some(when);
                 self.commit(&[]);
                 Ok(true)
@@ -154,7 +154,7 @@ impl Worker {
             })
             .collect();
         let again = if let Then::Again { after_ms } = then { Some(clock::now_ms() + after_ms) } else { None };
-        self.hook = again.map(|due| RunningHook::waiting(when, attempt + 1, due));
+        self.hook = again.map(|due| Box::new(RunningHook::waiting(when, attempt + 1, due)));
         if again.is_none() {
             self.hooked[when as usize] = self.record.run;
             self.record.hook = None;

@@ -68,6 +68,12 @@ const PREPARE: &str = "prepare";
 /// Runs a process's thread until it rests.
 pub fn run(process: Arc<Process>, record: Record) {
     process.here(Waker::for_this_thread());
+    worker(process, record).run();
+}
+
+/// What it works with. Not in a frame of the thread's stack, which would have a page more for each process.
+#[inline(never)]
+fn worker(process: Arc<Process>, record: Record) -> Box<Worker> {
     let rules = Rules::from(&*process.spec());
     let was_wanted = (record.wanted, record.next_run_at.is_some());
     // Of what was started without one, or by an earlier service, the tree is found by other means.
@@ -85,7 +91,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         notified: Vec::new(),
         looks: Arc::clone(&process.context.looks),
     };
-    let worker = Worker {
+    Box::new(Worker {
         process,
         record,
         rules,
@@ -111,8 +117,7 @@ pub fn run(process: Arc<Process>, record: Record) {
         hooked: [0; 4],
         redactor: None,
         memory: MemoryLook::default(),
-    };
-    worker.run();
+    })
 }
 
 struct Worker {
@@ -149,7 +154,7 @@ struct Worker {
     /// What was in its pid file when the present run began, and since when (ms).
     old_pid_file: Option<(Vec<u8>, i64)>,
     /// A program beside its life that runs.
-    hook: Option<RunningHook>,
+    hook: Option<Box<RunningHook>>,
     /// The last run in which each of them is over.
     hooked: [u64; 4],
     /// What must not be seen in its output.
@@ -158,7 +163,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(mut self: Box<Self>) {
         self.take_patterns();
         loop {
             while let Some(msg) = self.process.next_msg() {
@@ -186,7 +191,7 @@ impl Worker {
         let probe = self.probes.due();
         let deadlines =
             [self.deadline(), self.pipes.drain_until, self.pipes.paused_until, probe, self.rest.due()];
-        let hook = self.hook.as_ref().map(RunningHook::wakes);
+        let hook = self.hook.as_ref().map(|hook| hook.wakes());
         let more = [self.pipes.exec_look_at, self.goes_at(), self.unreaped_until, hook];
         let (held, memory) = (self.held_until(), self.memory.wakes());
         let deadline = deadlines
