@@ -129,8 +129,9 @@ impl Pool {
     pub fn submit(&self, asker: Asker, call: Begin) {
         let mut work = self.0.work.lock();
         work.turns.add(asker, call);
-        let next = work.idle.last().copied().zip(work.turns.take());
-        let Some((n, (asker, begin))) = next else { return };
+        // Nothing is taken from the turns that no thread has.
+        let Some(&n) = work.idle.last() else { return };
+        let Some((asker, begin)) = work.turns.take() else { return };
         work.idle.pop();
         drop(work);
         let thread = &self.0.threads[n];
@@ -181,5 +182,70 @@ impl Thread {
             }
             self.wake.wait(&mut given);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{ThreadId, current};
+
+    use crossbeam_channel::{Receiver, Sender, bounded};
+
+    use super::*;
+
+    fn pool() -> Pool {
+        // Nobody is asked.
+        let pool = Pool::new(&Address::socket("/nonexistent".into())).unwrap();
+        until(|| pool.0.work.lock().idle.len() == THREADS);
+        pool
+    }
+
+    fn until(holds: impl Fn() -> bool) {
+        while !holds() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn asker(n: usize) -> Asker {
+        Asker(Holder::User(n.to_string().into()), n.to_string().into())
+    }
+
+    /// Tells on which threads it is begun and ended; it ends when it may.
+    fn call(begun: Sender<ThreadId>, may_end: Receiver<()>, ended: Sender<ThreadId>) -> Begin {
+        Box::new(move |_| {
+            begun.send(current().id()).unwrap();
+            Box::new(move |_| {
+                let _ = may_end.recv();
+                ended.send(current().id()).unwrap();
+            })
+        })
+    }
+
+    #[test]
+    fn a_call_is_begun_by_who_submits_it_and_ended_by_a_thread_of_the_pool() {
+        let pool = pool();
+        let ((begun, begins), (end, may_end), (ended, ends)) = (bounded(1), bounded(1), bounded(1));
+        pool.submit(asker(0), call(begun, may_end, ended));
+        assert_eq!(begins.try_recv(), Ok(current().id()));
+        end.send(()).unwrap();
+        assert_ne!(ends.recv().unwrap(), current().id());
+    }
+
+    #[test]
+    fn calls_of_new_callers_wait_when_all_threads_are_at_work() {
+        const CALLERS: usize = 3 * THREADS;
+        let pool = pool();
+        let ((begun, begins), (end, may_end), (ended, ends)) =
+            (bounded(CALLERS), bounded(0), bounded(CALLERS));
+        for n in 0..CALLERS {
+            pool.submit(asker(n), call(begun.clone(), may_end.clone(), ended.clone()));
+        }
+        assert_eq!(begins.len(), THREADS);
+        drop(end);
+        for _ in 0..CALLERS {
+            assert_ne!(ends.recv().unwrap(), current().id());
+        }
+        assert_eq!(begins.len(), CALLERS);
+        until(|| pool.0.work.lock().idle.len() == THREADS);
     }
 }

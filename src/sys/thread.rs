@@ -20,8 +20,8 @@ const GIVEN_BACK_LEN: usize = 96 << 10;
 /// More than the rest of one small frame and a system call's own, in bytes.
 const FRAMES_LEN: usize = 1 << 10;
 
-/// How nice a thread is that lets others go first.
-const LOW_PRIORITY: libc::c_int = 5;
+/// How much nicer a thread is that lets others go first.
+const STEPS_BEHIND: libc::c_int = 5;
 
 /// Runs `work` on a thread of its own. The stack is reserved, not used, until it is touched.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -49,8 +49,8 @@ pub fn with_room<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Re
 /// they go first.
 pub fn behind_others<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     with_room(name, || {
-        // SAFETY: it takes plain numbers, and none is the calling thread. Without effect it is as it was.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOW_PRIORITY) };
+        // SAFETY: it takes a plain number, and on Linux is about the calling thread alone.
+        unsafe { libc::nice(STEPS_BEHIND) };
         work()
     })
 }
@@ -69,4 +69,18 @@ pub fn give_back_stack() {
     // the upper half of it. It ends so far below this frame that the rest of it and the frame of the call are
     // spared; below them nothing lives, and what is touched there later is zeroed again.
     unsafe { libc::madvise((end - len) as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_behind_others_is_nicer_and_alone() {
+        // SAFETY: it takes plain numbers, and none is the calling thread.
+        let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = niceness();
+        let behind = behind_others("behind", niceness).unwrap();
+        assert_eq!((behind, niceness()), ((before + STEPS_BEHIND).min(19), before));
+    }
 }
