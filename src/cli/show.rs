@@ -120,12 +120,10 @@ fn export(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
         definitions.extend(client.definitions(some.to_vec())?.into_iter().map(|d| shown(d, args.secrets)));
     }
     let sets = sets(&definitions);
-    for (n, Definition { process, spec }) in definitions.iter().enumerate() {
-        let set = set(process).and_then(|name| Some((sets.get(&name)?, name)));
-        // It is there with the first of them.
-        if set.is_some() && process.instance != Some(1) {
-            continue;
-        }
+    let set = |process: &Process| set(process).and_then(|name| Some((sets.get(&name)?, name)));
+    // A set is there with the first of its members.
+    let is_there = |d: &&Definition| d.process.instance == Some(1) || set(&d.process).is_none();
+    for (n, Definition { process, spec }) in definitions.iter().filter(is_there).enumerate() {
         if n > 0 {
             session.out.line("");
         }
@@ -135,7 +133,7 @@ fn export(args: ShowArgs, session: &mut Session) -> Result<u8, Error> {
             continue;
         }
         let (mut map, mut name) = (fields::to_map(spec), process.label());
-        if let Some((instances, of_set)) = set {
+        if let Some((instances, of_set)) = set(process) {
             map.insert("instances".to_owned(), (*instances).into());
             name = of_set;
         }

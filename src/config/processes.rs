@@ -129,7 +129,9 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
     if spec.labels != before.labels {
         spec.labels = added(before.labels, &spec.labels);
     }
-    replace_log(Arc::make_mut(&mut spec.log), &before.log);
+    if spec.log != before.log {
+        replace_log(Arc::make_mut(&mut spec.log), &before.log);
+    }
     if spec.redact != before.redact {
         let own = std::mem::take(&mut spec.redact);
         let more = own.into_iter().filter(|pattern| !before.redact.contains(pattern)).collect::<Vec<_>>();

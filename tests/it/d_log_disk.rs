@@ -34,14 +34,20 @@ fn expect_whole(log: &str, lost: u64, end: u64) {
     }
 }
 
+/// Leaves little room on a disk; what takes it up.
+fn fill(disk: &str) -> String {
+    let filler = format!("{disk}/filler");
+    let mut dd = Command::new("dd");
+    dd.args(["if=/dev/zero", "bs=1M", "count=1", &format!("of={filler}")]);
+    cli::run(dd, LATER).expect(0);
+    filler
+}
+
 #[test]
 fn d9_a_full_disk_of_a_log_holds_no_child_up() {
     let scratch = Scratch::new();
     let (service, disk, seen) = with_disk(&scratch);
-    let (log, filler) = (format!("{disk}/numbers.log"), format!("{seen}/filler"));
-    let mut dd = Command::new("dd");
-    dd.args(["if=/dev/zero", "bs=1M", "count=1", &format!("of={filler}")]);
-    cli::run(dd, LATER).expect(0);
+    let (log, filler) = (format!("{disk}/numbers.log"), fill(&seen));
     let (count, last) = ("1000000", 6_888_896);
     let program = [&fixture("numbers"), "--count", count];
     let options = ["--name", "numbers", "--output-limit", "256k", "--log", &log];
@@ -72,10 +78,7 @@ fn d9_a_full_disk_of_a_log_holds_no_child_up() {
 fn d9_a_disk_that_stays_full_holds_no_child_up() {
     let scratch = Scratch::new();
     let (service, disk, seen) = with_disk(&scratch);
-    let (log, filler) = (format!("{disk}/numbers.log"), format!("{seen}/filler"));
-    let mut dd = Command::new("dd");
-    dd.args(["if=/dev/zero", "bs=1M", "count=1", &format!("of={filler}")]);
-    cli::run(dd, LATER).expect(0);
+    let (log, filler) = (format!("{disk}/numbers.log"), fill(&seen));
     let pace = ["--pace-us", "1000", "--burst", "100"];
     let options = ["--name", "numbers", "--output-limit", "256k", "--log", &log];
     service.start(&[&options[..], &["--", &fixture("numbers")], &pace].concat());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -32,6 +32,11 @@ const RETRY_MS: u64 = 1000;
 const FULL_MAX_MS: u64 = 1000;
 /// How soon a receiver that is full is looked at even if the system says nothing, ms.
 const FULL_LOOK_MS: u64 = 50;
+/// What the machine is called: as it was when the first line was to say so.
+static HOST: LazyLock<String> = LazyLock::new(|| {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
+});
 /// Less than this is not looked for to fill a file up, in bytes.
 const FILL_MIN: u64 = 64;
 
@@ -253,9 +258,8 @@ impl Follower {
     /// Whose lines are sent.
     fn origin(&self) -> Origin {
         let (record, run) = (self.process.record(), self.run());
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Origin {
-            host: host.trim_end().to_owned(),
+            host: HOST.clone(),
             name: self.process.label(),
             id: self.process.id.to_string(),
             instance: record.instance,
