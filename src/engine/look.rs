@@ -38,6 +38,17 @@ pub struct Seen {
     pub is_unsettled: bool,
 }
 
+/// Whose marks a look reads. Most processes are older than the run that somebody asks about, and a mark is
+/// read in two more files of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Marks {
+    /// Of those that started then or later, in clock ticks since boot.
+    Since(u64),
+    /// Of nobody.
+    #[default]
+    Unread,
+}
+
 /// All processes that could be seen.
 #[derive(Debug, Default)]
 pub struct Look {
@@ -63,19 +74,23 @@ struct Inner {
     over: u64,
     is_looking: bool,
     waiting: usize,
+    /// What the next look is to know of, for all who wait for it.
+    next: Marks,
     last: Option<Arc<Look>>,
 }
 
 impl Looks {
-    /// A look that was begun after this was called.
-    pub fn look(&self) -> Arc<Look> {
-        self.share(|| Look::take().unwrap_or_else(|e| Look { failed: e.raw_os_error(), ..Look::default() }))
+    /// A look that was begun after this was called, with these marks at least.
+    pub fn look(&self, marks: Marks) -> Arc<Look> {
+        let failed = |e: io::Error| Look { failed: e.raw_os_error(), ..Look::default() };
+        self.share(marks, |marks| Look::take(marks).unwrap_or_else(failed))
     }
 
-    fn share(&self, take: impl FnOnce() -> Look) -> Arc<Look> {
+    fn share(&self, marks: Marks, take: impl FnOnce(Marks) -> Look) -> Arc<Look> {
         let mut inner = self.inner.lock();
         let wanted = inner.begun + 1;
         inner.waiting += 1;
+        inner.next = inner.next.min(marks);
         // Of those who wait, one looks for all.
         while inner.is_looking && inner.over < wanted {
             self.over.wait(&mut inner);
@@ -85,9 +100,9 @@ impl Looks {
             Some(_) | None => {
                 inner.is_looking = true;
                 inner.begun += 1;
-                let number = inner.begun;
+                let (number, marks) = (inner.begun, std::mem::take(&mut inner.next));
                 drop(inner);
-                let look = Arc::new(take());
+                let look = Arc::new(take(marks));
                 inner = self.inner.lock();
                 (inner.over, inner.is_looking) = (number, false);
                 inner.last = Some(Arc::clone(&look));
@@ -105,7 +120,7 @@ impl Looks {
 
 impl Look {
     /// Looks at all processes, until there is nobody new.
-    pub fn take() -> io::Result<Self> {
+    pub fn take(marks: Marks) -> io::Result<Self> {
         let until = clock::now_ms() + SETTLE_MS;
         let (mut look, mut reader, mut listed) = (Self::default(), Reader::default(), HashSet::new());
         let mut unsettled = Vec::new();
@@ -114,7 +129,7 @@ impl Look {
             // A number that is passed a second time within one look is the same process's: numbers are given
             // out in turn.
             for pid in procfs::pids()?.filter(|&pid| listed.insert(pid)) {
-                unsettled.extend(look.see(pid, &mut reader));
+                unsettled.extend(look.see(pid, marks, &mut reader));
             }
             let is_of_us = |seen: &Seen| seen.id.is_some() || seen.limit_mark.is_some();
             look.is_cut = look.seen[before..].iter().any(is_of_us) || unsettled.len() > open_before;
@@ -124,22 +139,16 @@ impl Look {
         }
         while !unsettled.is_empty() && clock::now_ms() < until {
             thread::yield_now();
-            unsettled = unsettled.into_iter().filter_map(|pid| look.see(pid, &mut reader)).collect();
+            unsettled = unsettled.into_iter().filter_map(|pid| look.see(pid, marks, &mut reader)).collect();
         }
         let stats = unsettled.into_iter().filter_map(|pid| procfs::stat(pid).filter(|s| !s.is_zombie()));
-        look.seen.extend(stats.map(|stat| Seen {
-            stat,
-            id: None,
-            service: None,
-            limit_mark: None,
-            is_unsettled: true,
-        }));
+        look.seen.extend(stats.map(|stat| Seen { is_unsettled: true, ..Seen::unmarked(stat) }));
         Ok(look)
     }
 
     /// Looks at one, who is given back if it has to be looked at again.
-    fn see(&mut self, pid: u32, reader: &mut Reader) -> Option<u32> {
-        match Seen::of(pid, reader) {
+    fn see(&mut self, pid: u32, marks: Marks, reader: &mut Reader) -> Option<u32> {
+        match Seen::of(pid, marks, reader) {
             Ok(Some(seen)) if seen.is_unsettled => return Some(pid),
             Ok(seen) => self.seen.extend(seen),
             Err(e) => self.failed = e.raw_os_error(),
@@ -179,8 +188,15 @@ impl Look {
 }
 
 impl Seen {
-    fn of(pid: u32, reader: &mut Reader) -> io::Result<Option<Self>> {
+    fn unmarked(stat: Stat) -> Self {
+        Self { stat, id: None, service: None, limit_mark: None, is_unsettled: false }
+    }
+
+    fn of(pid: u32, marks: Marks, reader: &mut Reader) -> io::Result<Option<Self>> {
         let Some(stat) = procfs::look(pid)?.filter(|stat| !stat.is_zombie()) else { return Ok(None) };
+        if stat.program == Program::Nothing || marks > Marks::Since(stat.start_ticks) {
+            return Ok(Some(Self::unmarked(stat)));
+        }
         let (env, is_unsettled) = match reader.look(pid)? {
             Environ::Is(env) => (env, false),
             Environ::Nothing | Environ::Hidden => (&[][..], false),
@@ -191,8 +207,7 @@ impl Seen {
             env.split(|&b| b == 0).find_map(is)
         };
         let (id, service) = (value(PROVOST_ID), value(PROVOST_SERVICE));
-        let may_be_marked = id.is_none() && stat.program != Program::Nothing;
-        let limit_mark = if may_be_marked { LimitMark::of(pid)? } else { None };
+        let limit_mark = if id.is_none() { LimitMark::of(pid)? } else { None };
         // Limits are there also in the middle of an exec.
         let is_unsettled = is_unsettled && limit_mark.is_none();
         Ok(Some(Self { stat, id, service, limit_mark, is_unsettled }))
@@ -214,15 +229,17 @@ mod tests {
         let begun = || looks.inner.lock().waiting;
         thread::scope(|scope| {
             scope.spawn(|| {
-                looks.share(|| {
+                looks.share(Marks::Since(900), |_| {
                     taken.fetch_add(1, Ordering::SeqCst);
                     // Ten more ask, while this one looks.
-                    for _ in 0..10 {
-                        scope.spawn(|| {
+                    for since in 1000..1010 {
+                        let (looks, taken) = (&looks, &taken);
+                        scope.spawn(move || {
                             let number = taken.load(Ordering::SeqCst) as i32;
-                            let look = looks.share(|| Look {
-                                failed: Some(1 + taken.fetch_add(1, Ordering::SeqCst) as i32),
-                                ..Look::default()
+                            let look = looks.share(Marks::Since(since), |marks| {
+                                assert_eq!(marks, Marks::Since(1000), "enough for all ten");
+                                let failed = Some(1 + taken.fetch_add(1, Ordering::SeqCst) as i32);
+                                Look { failed, ..Look::default() }
                             });
                             assert!(look.failed > Some(number), "begun after it was asked for");
                         });
@@ -247,7 +264,7 @@ mod tests {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let grandchild: u32 = line.trim().parse().unwrap();
-        let look = Looks::default().look();
+        let look = Looks::default().look(Marks::Unread);
         let family = |pid: u32| {
             let one = look.seen.iter().filter(|seen| seen.stat.pid == pid).map(|seen| (pid, seen.stat));
             look.family(one.collect(), |_| true).into_keys().collect::<Vec<_>>()
@@ -261,8 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn a_look_sees_this_process() {
-        let look = Looks::default().look();
-        assert!(look.seen.iter().any(|seen| seen.stat.pid == std::process::id()));
+    fn marks_are_read_of_who_is_not_older() {
+        let mut command = Command::new("sleep");
+        let mut child = command.arg("71802").env(PROVOST_ID, "it").spawn().unwrap();
+        let own = procfs::stat(std::process::id()).unwrap();
+        let is_marked = |marks: Marks| {
+            let look = Looks::default().look(marks);
+            assert!(look.seen.iter().any(|seen| seen.stat.pid == own.pid), "all are seen");
+            let seen = look.seen.iter().find(|seen| seen.stat.pid == child.id());
+            seen.expect("it sleeps").id.is_some()
+        };
+        let start = procfs::stat(child.id()).unwrap().start_ticks;
+        let marked = [0, start, start + 1].map(|since| is_marked(Marks::Since(since)));
+        let unread = is_marked(Marks::Unread);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((marked, unread), ([true, true, false], false));
     }
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use crate::engine::context::Context;
 use crate::engine::limit_mark::LimitMark;
-use crate::engine::look::{Look, Seen};
+use crate::engine::look::{Look, Marks, Seen};
 use crate::engine::reconcile::Survivors;
 use crate::engine::store::Loaded;
 use crate::sys::procfs::{self, Stat};
@@ -134,7 +134,7 @@ pub fn left_behind(
 fn whole_look() -> io::Result<Look> {
     let until = clock::now_ms() + LOOK_MS;
     loop {
-        let look = Look::take()?;
+        let look = Look::take(Marks::Since(0))?;
         if let Some(errno) = look.failed {
             return Err(io::Error::from_raw_os_error(errno));
         }

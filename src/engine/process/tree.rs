@@ -12,7 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::engine::limit_mark::LimitMark;
-use crate::engine::look::{Look, Looks, Seen};
+use crate::engine::look::{Look, Looks, Marks, Seen};
 use crate::engine::process::state::Whom;
 use crate::engine::reserve::Reserve;
 use crate::sys::cgroup::{Cgroup, Watch};
@@ -196,7 +196,7 @@ impl Tree {
         let member = match &self.cgroup {
             Some(cgroup) => checked(pid, |_| cgroup.holds(pid))?,
             None => {
-                let look = self.looks.look();
+                let look = self.look();
                 let found = self.of_scope(Scope::Tree, &look).into_iter().find(|stat| stat.pid == pid);
                 match (found, self.unknown(&look)) {
                     (Some(stat), _) => checked(pid, |s| Ok(s.start_ticks == stat.start_ticks))?,
@@ -212,7 +212,7 @@ impl Tree {
     pub fn pids(&self, scope: Scope) -> Vec<u32> {
         match (scope.killed(), &self.cgroup) {
             (Scope::Tree, Some(cgroup)) => cgroup.pids().unwrap_or_default(),
-            (scope, _) => self.of_scope(scope, &self.looks.look()).iter().map(|stat| stat.pid).collect(),
+            (scope, _) => self.of_scope(scope, &self.look()).iter().map(|stat| stat.pid).collect(),
         }
     }
 
@@ -229,7 +229,7 @@ impl Tree {
                 .filter_map(|pid| checked(pid, |_| cgroup.holds(pid)).transpose())
                 .collect(),
             (Scope::Tree, None) | (Scope::Group | Scope::Mixed, _) => {
-                let look = self.looks.look();
+                let look = self.look();
                 let found = self.of_scope(scope, &look).into_iter();
                 let same = |stat: Stat| checked(stat.pid, move |s| Ok(s.start_ticks == stat.start_ticks));
                 let unknown = self.unknown(&look).map(Err);
@@ -246,6 +246,15 @@ impl Tree {
         error.filter(|_| members.is_empty()).map_or(Ok(members), Err)
     }
 
+    /// Nobody who is older than the run can be of it.
+    fn look(&self) -> Arc<Look> {
+        self.looks.look(Marks::Since(self.begin_ticks()))
+    }
+
+    fn begin_ticks(&self) -> u64 {
+        self.first_ticks.unwrap_or(self.leader.start_ticks)
+    }
+
     /// Why somebody of the tree may not have been recognised in a look.
     fn unknown(&self, look: &Look) -> Option<io::Error> {
         let may_be_ours = |seen: &Seen| seen.is_unsettled && self.may_hold(&seen.stat, look);
@@ -257,7 +266,7 @@ impl Tree {
     /// orphans: so who does not descend from it can only be of a tree that is older.
     fn may_hold(&self, stat: &Stat, look: &Look) -> bool {
         let keeper = system::parent_pid();
-        let first = self.first_ticks.unwrap_or(self.leader.start_ticks);
+        let first = self.begin_ticks();
         let mut keepers = look.seen.iter().filter(|seen| seen.stat.pid == keeper);
         let is_older = keepers.next().is_none_or(|keeper| first < keeper.stat.start_ticks);
         stat.start_ticks >= first && (is_older || look.descends(stat, keeper))
@@ -267,7 +276,8 @@ impl Tree {
     fn of_scope(&self, scope: Scope, look: &Look) -> Vec<Stat> {
         // A service that was started from within a tree that it is to end has its mark, and is not of it; nor
         // are its other children.
-        let is_ours = |pid: u32| pid == std::process::id() || pid == system::parent_pid();
+        let ours = [std::process::id(), system::parent_pid()];
+        let is_ours = |pid: u32| ours.contains(&pid);
         let has_number = self.has_number(look);
         let others = || look.seen.iter().filter(|seen| !is_ours(seen.stat.pid));
         let is = |seen: &&Seen| self.is_of(scope, seen, has_number);
@@ -278,7 +288,7 @@ impl Tree {
 
     fn is_of(&self, scope: Scope, seen: &Seen, has_number: bool) -> bool {
         let s = &seen.stat;
-        if s.start_ticks < self.first_ticks.unwrap_or(self.leader.start_ticks) {
+        if s.start_ticks < self.begin_ticks() {
             return false;
         }
         let leader = self.leader.pid;

@@ -40,7 +40,7 @@ impl<'a> Look<'a> {
         let found = cgroup.and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
         match process.pid {
             Some(pid) if found.is_empty() => {
-                let look = self.look.get_or_insert_with(|| self.context.looks.look());
+                let look = self.look.get_or_insert_with(|| self.context.looks.look(look::Marks::Unread));
                 let one = look.seen.iter().filter(|seen| seen.stat.pid == pid);
                 let family = look.family(one.map(|seen| (pid, seen.stat)).collect(), |_| true);
                 family.into_keys().collect()
