@@ -258,24 +258,37 @@ fn b8_a_stop_that_races_the_exit_harms_nothing() {
     foreign.wait().expect("it is our child");
 }
 
-/// Starts one that ends at once, and stops it a moment later. Returns how many ended by themselves, and how
-/// many did not come to it.
+/// Starts one that ends at once, and stops it a moment later: that moment is looked for at which it meets the
+/// end, however fast the machine is. Returns how many ended by themselves, and how many did not come to it.
 fn race(service: &Service, seed: u64) -> [u32; 2] {
     let mut random = Random::seeded(seed);
     let mut client = service.client();
-    let id = service.start(&["--", "sh", "-c", "sleep 0.003; exit 5"]);
+    let more = service.scratch().file(&format!("life-{seed}"));
+    fs::write(&more, "0\n").expect("the directory is ours");
+    let script = format!("read -r more <'{more}'; sleep 0.003 $more; exit 5");
+    let id = service.start(&["--", "sh", "-c", &script]);
+    // By how many microseconds the stop comes later than it could: where it cannot come early enough, the
+    // process lives longer. The steps grow while all ends are alike.
+    let (mut delay, mut step, mut last) = (0_i64, 1000, 0);
     let mut ends = [0, 0];
     for _ in 0..rounds(300) {
+        let odd = random.below(400) as i64 - 200;
+        let life = (-delay - odd).max(0) as f64 / 1e6;
+        fs::write(&more, format!("{life}\n")).expect("the directory is ours");
         service.start_by(&mut client, &id);
-        wait::pass(Duration::from_micros(random.below(9000)));
+        wait::pass(Duration::from_micros((delay + odd).max(0) as u64));
         let stopped = service.stop_by(&mut client, &id);
         assert_eq!(stopped.state, State::Stopped, "{stopped:?}");
         let exit = stopped.exit.expect("it ended").end;
-        match exit {
-            End::Code(5) => ends[0] += 1,
-            End::Signal(15) => ends[1] += 1,
+        let end = match exit {
+            End::Code(5) => 0,
+            End::Signal(15) => 1,
             End::Code(_) | End::Signal(_) => panic!("odd end: {stopped:?}"),
-        }
+        };
+        ends[end] += 1;
+        step = if end == last { (step * 3 / 2).min(20_000) } else { (step / 3).max(100) };
+        delay += if end == 0 { -step } else { step };
+        last = end;
     }
     ends
 }
