@@ -1,5 +1,6 @@
 #!/bin/sh
-# packaging/install.sh BINARY ROOT: installs the program, its manual pages, and completions for three shells below ROOT.
+# packaging/install.sh BINARY ROOT: installs the program, its manual pages, completions for three shells, and the descriptions
+# of its messages below ROOT.
 # The completions come from the program itself, so they always fit it.
 set -eu
 
@@ -13,6 +14,12 @@ install -d -m 755 "$root/share/man/man5"
 "$binary" help --man=config > "$root/share/man/man5/provost.toml.5"
 chmod 644 "$root/share/man/man5/provost.toml.5"
 
+# What clients over gRPC are made of (docs/recipes.md).
+for package in provost/v1 nomos/provider/v1 constellation/provider/v1; do
+    install -d -m 755 "$root/share/provost/proto/$package"
+    install -m 644 "$here/../proto/$package"/*.proto "$root/share/provost/proto/$package"
+done
+
 completions() {
     install -d -m 755 "$(dirname "$root/share/$2")"
     "$binary" completions "$1" > "$root/share/$2"
@@ -22,4 +29,4 @@ completions bash bash-completion/completions/provost
 completions zsh zsh/site-functions/_provost
 completions fish fish/vendor_completions.d/provost.fish
 
-echo "installed $("$binary" version | sed -n 1p): $root/bin/provost, its manual pages and completions"
+echo "installed $("$binary" version | sed -n 1p): $root/bin/provost, its manual pages, completions and proto"
