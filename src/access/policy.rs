@@ -231,8 +231,10 @@ pub fn allow(role: Role, request: &Request) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("{role} may not {}: that needs {needed}", verb(request));
-    Err(Error::new(Code::Refused, message)
-        .hint("the lower one of the certificate's role and the user's is what counts"))
+    Err(Error::new(Code::Refused, message).hint(
+        "docs/access.md has what each role may do; yours is the lower one of your certificate's and your \
+             user's, or on this machine the highest of your groups'",
+    ))
 }
 
 #[cfg(test)]

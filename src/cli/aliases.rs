@@ -17,10 +17,41 @@ pub const ALIASES: [(&str, &[&str]); 7] = [
     ("reboot", &["restart"]),
 ];
 
+/// Words that are no command here, and what does it.
+const ANSWERS: [(&[&str], &str); 9] = [
+    (&["log"], "provost logs TARGET, or provost output TARGET"),
+    (
+        &["describe", "info", "inspect"],
+        "how it is: provost status TARGET; how it is defined: provost show TARGET",
+    ),
+    (
+        &["rollback", "undo"],
+        "what was is declared again: provost apply FILE, with the file of before; docs/recipes.md has a deployment that does it",
+    ),
+    (&["deploy"], "a script does it; docs/recipes.md has one, with the way back"),
+    (&["trigger", "invoke"], "provost start TARGET runs at once what has a schedule"),
+    (
+        &["rotate", "logrotate"],
+        "log files are rotated by themselves: log_size, log_age; SIGHUP to provost serve opens them anew",
+    ),
+    (&["enable", "disable"], "provost update --autostart TARGET, or --no-autostart, and autostart in a file"),
+    (
+        &["up", "down"],
+        "provost apply makes the processes be what a file declares; provost stop all stops them",
+    ),
+    (
+        &["exec", "attach"],
+        "a program beside it is a process of its own: provost run -- PROGRAM; its output: provost stream TARGET",
+    ),
+];
+
 /// The command's own name; what else the alias says stands before the words behind it.
 pub fn resolve(name: String, arguments: &mut Arguments) -> Result<String, Error> {
     if name == "kill" {
         return Err(kill(&arguments.rest()));
+    }
+    if let Some((_, answer)) = ANSWERS.iter().find(|(words, _)| words.contains(&name.as_str())) {
+        return Err(Error::usage(format!("there is no command {}", quoted(&name))).hint(*answer));
     }
     let Some((_, meant)) = ALIASES.iter().find(|(alias, _)| *alias == name) else { return Ok(name) };
     arguments.insert(&meant[1..]);
@@ -58,6 +89,22 @@ mod tests {
         arguments.no_options().unwrap();
         assert_eq!(arguments.values(), ["web"]);
         assert_eq!(resolve("status".into(), &mut arguments).unwrap(), "status");
+    }
+
+    #[test]
+    fn words_of_other_programs_are_answered_with_commands_that_there_are() {
+        let names: Vec<_> = crate::cli::abouts().iter().map(|about| about.name).collect();
+        for (words, answer) in ANSWERS {
+            for word in words {
+                assert!(!names.contains(word), "{word} is a command");
+                let e = resolve((*word).to_owned(), &mut Arguments::of("web")).unwrap_err();
+                assert_eq!(e.hint, answer);
+            }
+            for named in answer.split("provost ").skip(1) {
+                let named = named.split([' ', ',', ';', ':']).next().unwrap();
+                assert!(names.contains(&named), "{answer}");
+            }
+        }
     }
 
     #[test]

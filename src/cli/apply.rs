@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::config;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::ProcessId;
+use crate::wire::process::State;
 use crate::wire::reply::{Definition, Item};
 use crate::wire::request::{EnvChange, List, Numbering, OutdatedRun, Remove, Start, TARGETS_MAX, Update};
 
@@ -109,6 +110,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
             applied::note(session, &path, age);
+            tell_failed(&mut client, &wanted, session)?;
             return Ok(0);
         }
         Mode::DryRun => return Ok(Code::No.exit_code()),
@@ -137,7 +139,22 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     if failed == 0 {
         applied::note(session, &path, age);
     }
+    tell_failed(&mut client, &wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
+}
+
+/// What is as it is declared may still have failed, and is not started again for a change of its rules.
+fn tell_failed(client: &mut Client, wanted: &[Wanted], session: &Session) -> Result<(), Error> {
+    if session.is_json() {
+        return Ok(());
+    }
+    let failed = client.list(List::default())?.into_iter().filter(|p| p.state == State::Failed);
+    for process in failed.filter(|p| wanted.iter().any(|wanted| wanted.spec.name == p.name)) {
+        let label = process.label();
+        let next = format!("'provost why {label}' tells why, 'provost start {label}' tries it again");
+        stdout::notice(&format!("{label} has failed: {next}"));
+    }
+    Ok(())
 }
 
 /// What is to be done about the variables that every process gets.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::cli::manual;
-use crate::cli::manual::{About, Answers};
+use crate::cli::manual::{About, Answers, Positional};
 use crate::cli::remote;
 use crate::cli::remote::RemoteOptions;
 use crate::cli::values;
@@ -227,7 +227,18 @@ impl Arguments {
             return self.usage(format!("unknown option {}", quoted(option)));
         };
         let e = Error::usage(format!("'provost {}' has no option {}", command.name, quoted(option)));
-        let known = manual::options(command).into_iter().flat_map(|o| o.names);
+        let known: Vec<_> = manual::options(command).into_iter().flat_map(|o| o.names).collect();
+        let has = |name: &str| known.iter().any(|known| known == name);
+        match option {
+            "--all" | "-a" if command.arguments == Positional::Targets => {
+                return e.hint(format!("all of them: provost {} all", command.name));
+            }
+            "--role" if command.name == "user" => {
+                return e.hint("roles stand in the configuration: [grpc.user_roles] ann = \"operator\"");
+            }
+            "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
+            _ => {}
+        }
         match values::closest(option, known) {
             Some(near) => e.hint(format!("did you mean {near}? 'provost help {}' shows all", command.name)),
             None => e.hint(format!("'provost help {}' shows the options", command.name)),

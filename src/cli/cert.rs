@@ -354,13 +354,14 @@ fn report_made(made: &[Made], session: &mut Session) {
 
 /// What to do with them. For people, so that a pipe holds nothing but the table.
 fn next_steps(dir: &Path, client: &str) {
-    let line = "next: a configuration with [grpc] (docs/config.md; packaging/demo.toml has a user already)";
-    stdout::notice(&format!("{line}, 'provost user add NAME', 'provost serve --config FILE'"));
+    let line = "next: [grpc] in the configuration (docs/access.md has the steps; packaging/demo.toml has a user already)";
     stdout::notice(&format!(
-        "'{client}' needs a role there: [grpc.certificate_roles] \"{client}\" = \"operator\"; clients get {}, {} and {}",
+        "{line}, 'provost user add NAME', then 'provost reload', or 'provost serve --config FILE'"
+    ));
+    let name = if client == CLIENT { "client" } else { client };
+    stdout::notice(&format!(
+        "'{client}' needs a role there: [grpc.certificate_roles] \"{client}\" = \"operator\"; its owner gets {}, {name}.pem and {name}.key",
         dir.join("ca.pem").display(),
-        if client == CLIENT { "client.pem" } else { "its .pem" },
-        if client == CLIENT { "client.key" } else { "its .key" },
     ));
 }
 

@@ -206,7 +206,7 @@ pub fn page(commands: &[&'static About]) -> String {
     );
     for command in visible(commands) {
         out.push_str(&format!(
-            ".SS {}\n.B {}\n.PP\n{}.\n{}\n.PP\n",
+            ".SS {}\n.B {}\n.PP\n{}.\n.br\n{}\n.PP\n",
             command.name,
             roff(usage(command)),
             roff(command.summary),
@@ -260,6 +260,7 @@ pub fn examples(command: &About) -> impl Iterator<Item = &'static str> {
 
 /// A help text: options with their descriptions, paragraphs, and lines that stand for themselves.
 fn text_to_man(text: &str, out: &mut String) {
+    let (text, examples) = text.split_once(EXAMPLES).unwrap_or((text, ""));
     let mut in_option = false;
     for line in text.lines() {
         // How it is used stands above; what options are shows by itself.
@@ -280,6 +281,13 @@ fn text_to_man(text: &str, out: &mut String) {
             out.push_str(&format!(".B {}\n.br\n", roff(line.trim())));
         }
     }
+    if !examples.is_empty() {
+        out.push_str(&format!(".PP\nExamples:\n.nf\n.RS 4\n{}\n.RE\n.fi\n", roff(&unindented(examples))));
+    }
+}
+
+fn unindented(lines: &str) -> String {
+    lines.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Text as man(7) takes it.
@@ -350,6 +358,9 @@ mod tests {
                 assert!(line == "Options:" || page.contains(&roff(line.trim())), "{}: {line}", command.name);
             }
         }
+        // Each example on a line of its own, in a paragraph of their own.
+        let examples = ".PP\nExamples:\n.nf\n.RS 4\nprovost restart web\nprovost restart \\-\\-wait";
+        assert!(page.contains(examples), "{page}");
         for section in ["EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO", "EXIT STATUS"] {
             assert!(page.contains(&format!(".SH {section}\n")), "{section}");
         }

@@ -168,6 +168,7 @@ fn state(p: &Process, now: Timestamp) -> String {
 /// `exited 4`, `SIGKILL, out of memory`, `exec: no such file or directory`.
 fn last_exit(p: &Process) -> String {
     match (&p.start_failure, &p.exit) {
+        (Some(failure), _) if failure.errno == 0 => "not started".to_owned(),
         (Some(failure), _) => format!("{}: {}", failure.step, text::errno(failure.errno)),
         (None, Some(exit)) => match exit.end {
             End::Code(code) => format!("exited {code}"),

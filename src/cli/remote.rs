@@ -1,6 +1,8 @@
 //! The options in front of a command that lead to the service of another machine.
 
 use std::path::PathBuf;
+#[cfg(feature = "gateway")]
+use std::sync::Once;
 
 use crate::client::Address;
 use crate::wire::error::Error;
@@ -32,6 +34,9 @@ Options in front of the command, for the service of another machine:
 /// The options that take a value.
 pub const NAMES: [&str; 8] =
     ["-H", "--remote", "--host", "--cert", "--key", "--ca", "--user", "--password-file"];
+
+#[cfg(feature = "gateway")]
+static WARNED: Once = Once::new();
 
 impl RemoteOptions {
     /// Takes the value of one of [`NAMES`].
@@ -65,7 +70,8 @@ impl RemoteOptions {
         let settings = self.settings()?;
         if let (Some(name), None) = (&self.name, &settings.files.crl) {
             let why = "a certificate of that service that was revoked is not noticed";
-            stdout::log(&format!("warning: [remote.{name}] has no 'crl': {why}"));
+            // A command may connect several times.
+            WARNED.call_once(|| stdout::log(&format!("warning: [remote.{name}] has no 'crl': {why}")));
         }
         let password = settings.user.as_deref().map(|user| self.password(user, &settings)).transpose()?;
         Remote::new(&settings, password.as_ref().map(|password| password.as_str())).map(Address::remote)

@@ -94,7 +94,9 @@ fn parse(arguments: &mut Arguments) -> Result<RunArgs, Error> {
         match argument {
             Argument::Value(value) => {
                 let e = Error::usage(format!("{} stands where only options do", quoted(&value)));
-                return Err(e.hint(suggest::with_dashes(arguments, "run", &value)));
+                let dashes = suggest::with_dashes(arguments, "run", &value);
+                let start = "what there is already is started by 'provost start NAME'";
+                return Err(e.hint(format!("{start}; {dashes}")));
             }
             Argument::Option(option) if option == "--rm" => remove = true,
             Argument::Option(option) if option == "--hold" => hold = true,

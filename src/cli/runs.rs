@@ -56,8 +56,11 @@ impl Run {
         let number = if let Which::Number(number) = which { number } else { process.run };
         let label = process.label();
         if number > process.run || process.run == 0 {
-            let runs =
-                if process.run == 0 { "no run yet".to_owned() } else { format!("{} runs", process.run) };
+            let runs = match process.run {
+                0 => "no run yet".to_owned(),
+                1 => "one run".to_owned(),
+                runs => format!("{runs} runs"),
+            };
             return Err(Error::new(Code::NotFound, format!("{label} has had {runs}")));
         }
         let is_latest = number == process.run;

@@ -66,6 +66,19 @@ fn parse(arguments: &mut Arguments) -> Result<ScheduleArgs, Error> {
     Ok(ScheduleArgs { targets, limit })
 }
 
+/// The answer to a verb that other programs have here.
+fn verb(targets: &[String]) -> Option<Error> {
+    let hint = match targets[0].as_str() {
+        "run" | "start" | "now" | "trigger" => {
+            format!("to run it now: provost start {}", text::quoted_command(&targets[1..]))
+        }
+        "list" | "ls" | "show" => "provost schedule shows all".to_owned(),
+        "add" | "set" => "provost update --schedule '0 3 * * *' NAME, or schedule in a file".to_owned(),
+        _ => return None,
+    };
+    Some(Error::usage(format!("'provost schedule' has no {}", quoted(&targets[0]))).hint(hint))
+}
+
 fn run(args: ScheduleArgs, session: &mut Session) -> Result<u8, Error> {
     let mut targets = args.targets;
     let mut client = session.client_for(&mut targets)?;
@@ -76,7 +89,13 @@ fn run(args: ScheduleArgs, session: &mut Session) -> Result<u8, Error> {
         all.retain(|p| p.schedule.is_on());
         all.sort_by_key(|p| p.next_run_at.map_or(u64::MAX, |at| at.0));
     } else {
-        for item in &suggest::better_items(session, &client.status(targets)?) {
+        let items = client.status(targets.clone())?;
+        let is_missing =
+            items.iter().any(|item| item.error.as_ref().is_some_and(|e| e.code == Code::NotFound));
+        if is_missing && let Some(e) = verb(&targets) {
+            return Err(e);
+        }
+        for item in &suggest::better_items(session, &items) {
             let Some(process) = judge(item, &mut counts) else { continue };
             if process.schedule.is_on() {
                 counts.done();

@@ -212,9 +212,7 @@ pub fn cause(e: &io::Error) -> String {
 
 /// `exec '/x': no such file or directory`.
 pub fn start_failure(failure: &StartFailure) -> String {
-    let object =
-        if failure.object.is_empty() { String::new() } else { format!(" '{}'", escaped(&failure.object)) };
-    format!("{}{object}: {}", failure.step, errno(failure.errno))
+    escaped(&failure.in_words()).into_owned()
 }
 
 /// What is said of a process that is there and does nothing.

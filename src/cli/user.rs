@@ -111,7 +111,10 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
             report("added", &name, &files, session);
             if !files.roles.by_user.contains_key(name.as_str()) {
                 let line = format!("[grpc.user_roles] {name} = \"operator\"");
-                stdout::notice(&format!("{name} may do nothing yet; add to the configuration: {line}"));
+                let then = "then 'provost reload'";
+                stdout::notice(&format!(
+                    "{name} may do nothing yet; add to the configuration: {line}; {then}"
+                ));
             }
         }
         What::Passwd(name) => {

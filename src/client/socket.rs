@@ -133,7 +133,7 @@ fn why_not(path: &Path, e: &io::Error) -> Error {
         }
         io::ErrorKind::PermissionDenied => {
             Error::new(Code::Refused, format!("user {uid} may not connect to {path}: permission denied"))
-                .hint("connect as the user whose service it is, or as root")
+                .hint("connect as the user whose service it is, or as root, or have [local.group_roles] of its configuration give one of your groups a role")
         }
         _ => unreachable(format!("cannot connect to {path}: {e}"))
             .hint(format!("looked as user {uid}; is it the socket of 'provost serve'?")),

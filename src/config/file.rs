@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::config::hints;
 use crate::config::section::{Section, Source};
 use crate::sys::files;
 use crate::wire::error::Error;
@@ -38,7 +39,11 @@ pub fn parsed<'a>(source: &Source<'a>) -> Result<DeTable<'a>, Error> {
     // The parser itself refuses nesting deeper than 80.
     let table = DeTable::parse(source.text).map_err(|e| {
         let message: String = e.message().replace('\n', ", ").chars().take(200).collect();
-        source.error(e.span().map_or(0, |span| span.start), &message)
+        let error = source.error(e.span().map_or(0, |span| span.start), &message);
+        match hints::syntax(&message) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     });
     table.map(Spanned::into_inner)
 }

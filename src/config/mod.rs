@@ -11,6 +11,7 @@ mod file;
 #[cfg(feature = "gateway")]
 mod grpc;
 mod guard;
+mod hints;
 #[cfg(feature = "gateway")]
 mod modules;
 mod needs;

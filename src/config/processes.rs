@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::hints;
 use crate::config::section::Section;
 use crate::wire::error::Error;
 use crate::wire::field::Field;
@@ -110,8 +111,13 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
     (spec.ready, spec.live) = (None, None);
     for field in FIELDS.iter().filter(|field| takes(field)) {
         let Some(value) = section.value(field.key) else { continue };
-        (field.set)(spec, &value.value)
-            .map_err(|what| section.bad(&value, &format!("'{}' takes {what}", field.key)))?;
+        (field.set)(spec, &value.value).map_err(|what| {
+            let error = section.bad(&value, &format!("'{}' takes {what}", field.key));
+            match hints::value(field.key, &what, &value.value) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
         if field.key == "env"
             && let Some((name, _)) = spec.env.iter().find(|(name, value)| is_secret(name) && value == HIDDEN)
         {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::hints;
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 use crate::wire::secrets::is_secret;
@@ -338,10 +339,7 @@ impl<'a> Section<'a> {
         let section = if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
         let message = format!("unknown key {}{section}", quoted(key.get_ref()));
         let error = self.source.error(key.span().start, &message);
-        Err(error.hint(match values::closest(key.get_ref(), self.known.iter().copied()) {
-            Some(near) => format!("the nearest key there is: {near}"),
-            None => format!("keys there: {}", self.known.join(", ")),
-        }))
+        Err(error.hint(hints::key(key.get_ref(), &self.known)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A process as it is shown: its state, its last end, and what comes next.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +156,17 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
+    /// `exec '/x': no such file or directory`; of what came before the first step, the reason as it is.
+    pub fn in_words(&self) -> String {
+        if self.errno == 0 {
+            return self.object.trim_start_matches("cannot start: ").to_owned();
+        }
+        let object = if self.object.is_empty() { String::new() } else { format!(" '{}'", self.object) };
+        let why = io::Error::from_raw_os_error(self.errno).to_string();
+        let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+        format!("{}{object}: {why}", self.step)
+    }
+
     pub(in crate::wire) fn to_wire(&self) -> v1::StartFailure {
         v1::StartFailure {
             step: self.step.clone(),

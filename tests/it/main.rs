@@ -177,6 +177,9 @@ mod k_hooks;
 mod k_jobs;
 mod k_limits;
 mod k_limits_vm;
+mod k_newcomer;
+#[cfg(feature = "gateway")]
+mod k_roles;
 mod k_signals;
 mod k_upgrade;
 mod k_usage;

@@ -374,7 +374,7 @@ impl Step<'_> {
     }
 
     fn spawn_failed(&mut self, failure: StartFailure, child: Child) {
-        let detail = format!("{}: errno {}", failure.step, failure.errno);
+        let detail = failure.in_words();
         self.record.start_failure = Some(failure);
         self.add_event(EventKind::StartFailed, &detail);
         if child == Child::None {

@@ -148,8 +148,9 @@ impl Engine {
             }
             if replies.wait(deadline)? == Woken::Deadline {
                 for process in &left {
-                    let state = process.record().state.name();
-                    let error = Error::new(Code::TimedOut, format!("{} is still {state}", process.label()));
+                    let (label, state) = (process.label(), process.record().state.name());
+                    let error = Error::new(Code::TimedOut, format!("{label} is still {state}"))
+                        .hint(format!("'provost why {label}' tells what it waits for, and what came of it"));
                     replies.send(&item(process, Some(error), None), More::Follows)?;
                 }
                 break;

@@ -469,7 +469,13 @@ impl Worker {
             Action::Look { scope } => self.looked(scope),
             Action::EndService { code } => {
                 let label = self.process.label();
-                self.process.context.say(&format!("{label} is essential and has ended: the service ends"));
+                let next = match self.process.spec().declared {
+                    true => "",
+                    false => "; it begins with it again, but for one with --state none or another directory",
+                };
+                self.process
+                    .context
+                    .say(&format!("{label} is essential and has ended: the service ends{next}"));
                 self.send_to_keeper(&ToKeeper::EndService { code });
                 None
             }

@@ -1,0 +1,129 @@
+//! What a person may have meant by a key or a value of a configuration that is refused.
+
+use serde_json::Value;
+
+use crate::wire::values;
+
+/// Keys that other programs have for what is another one here.
+const ELSEWHERE: [(&[&str], &str); 13] = [
+    (&["depends", "depends_on", "needs", "dependencies"], "requires = [\"NAME\"]"),
+    (&["directory", "dir", "working_directory", "workingdirectory", "workdir"], "cwd = \"/DIRECTORY\""),
+    (&["environment", "env_vars", "vars"], "env = { NAME = \"VALUE\" }"),
+    (&["stdout_logfile", "logfile", "log_file", "out_file", "stdout"], "log = \"FILE\", or log_stdout"),
+    (&["stderr_logfile", "error_file", "stderr"], "log_stderr = \"FILE\""),
+    (&["stdout_logfile_maxbytes", "log_max_size", "max_size"], "log_size = \"50 MiB\""),
+    (&["stdout_logfile_backups", "log_max_files", "max_files"], "log_keep = 5"),
+    (&["cron", "cron_restart", "timer"], "schedule = \"0 3 * * *\""),
+    (&["autorestart", "restart_policy", "respawn"], "restart = \"always\", \"on-failure\" or \"never\""),
+    (&["startretries", "retries"], "max_restarts = 10"),
+    (&["exec", "cmd", "script", "program", "args", "execstart"], "command = [\"PROGRAM\", \"ARGUMENT\"]"),
+    (&["numprocs", "replicas", "count"], "instances = 3"),
+    (&["secrets", "mask"], "redact = ['password=\\S+'], for what is printed"),
+];
+/// What is no key, and how it is done.
+const OTHERWISE: [(&[&str], &str); 2] = [
+    (&["shell"], "there is no shell between; one is named: command = [\"sh\", \"-c\", \"a | b\"]"),
+    (
+        &["enabled", "disabled"],
+        "autostart = false leaves it out when the service begins; or take the section out",
+    ),
+];
+
+/// For a key that is not known in a section.
+pub fn key(key: &str, known: &[&'static str]) -> String {
+    let of_process = known.contains(&"command");
+    let is = |words: &[&str]| of_process && words.contains(&key.to_lowercase().as_str());
+    if let Some((_, here)) = ELSEWHERE.iter().find(|(words, _)| is(words)) {
+        return format!("here that is {here}");
+    }
+    if let Some((_, how)) = OTHERWISE.iter().find(|(words, _)| is(words)) {
+        return (*how).to_owned();
+    }
+    if let Some(near) = values::closest(key, known.iter().copied()) {
+        return format!("the nearest key there is: {near}");
+    }
+    let shared =
+        |known: &&&str| known.split('_').any(|part| part.len() > 2 && key.split('_').any(|p| p == part));
+    // A process has a hundred keys.
+    let alike: Vec<_> = known.iter().filter(shared).copied().collect();
+    match (of_process, alike.is_empty()) {
+        (false, _) => format!("keys there: {}", known.join(", ")),
+        (true, false) => format!("keys there that are like it: {}; docs/config.md has all", alike.join(", ")),
+        (true, true) => "docs/config.md and provost.toml(5) have all keys there".to_owned(),
+    }
+}
+
+/// For a value that is not of the kind that a key takes, if it shows how it is meant.
+pub fn value(key: &str, takes: &str, value: &Value) -> Option<String> {
+    let written = match value {
+        Value::String(text) if takes.starts_with("a list") => format!("[\"{text}\"]"),
+        Value::String(text) if takes.starts_with("true") => match text.to_lowercase().as_str() {
+            "yes" | "true" | "on" | "1" => "true".to_owned(),
+            "no" | "false" | "off" | "0" => "false".to_owned(),
+            _ => return None,
+        },
+        Value::String(text) if text.parse::<u64>().is_ok() && !takes.starts_with("a duration") => {
+            text.clone()
+        }
+        Value::Number(number) if takes.starts_with("a duration") => format!("\"{number}s\""),
+        Value::Number(number) if takes.contains(" as \"") || takes.starts_with("a size") => {
+            format!("\"{number}\"")
+        }
+        Value::Object(all) if takes.starts_with("a table of") => {
+            let (name, value) = all.iter().find(|(_, value)| !value.is_string())?;
+            format!("{{ {name} = \"{value}\" }}")
+        }
+        _ => return None,
+    };
+    Some(format!("write {key} = {written}"))
+}
+
+/// For text that is no TOML, by what the parser says of it.
+pub fn syntax(message: &str) -> Option<&'static str> {
+    let is_escape = message.contains("escape");
+    is_escape.then_some(
+        "within \"…\" a backslash is written twice; within '…' it stands for itself, as in redact = ['password=\\S+']",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fields::FIELDS;
+    use serde_json::json;
+
+    fn known() -> Vec<&'static str> {
+        FIELDS.iter().map(|field| field.key).chain(["instances"]).collect()
+    }
+
+    #[test]
+    fn what_other_programs_call_a_key_is_answered_with_its_name_here() {
+        let known = known();
+        for (words, here) in ELSEWHERE {
+            let named = here.split(' ').next().unwrap();
+            assert!(known.contains(&named), "{here}");
+            for word in words {
+                assert!(!known.contains(word), "{word} is a key");
+                assert_eq!(key(word, &known), format!("here that is {here}"));
+            }
+        }
+        assert!(key("shell", &known).contains("[\"sh\", \"-c\""));
+        assert_eq!(key("comand", &known), "the nearest key there is: command");
+        assert!(key("restart_sometimes", &known).contains("restart_delay"));
+        // A list of a hundred keys helps nobody.
+        assert!(key("xyzzy", &known).len() < 80);
+        assert_eq!(key("directory", &["host", "key"]), "keys there: host, key");
+    }
+
+    #[test]
+    fn a_value_in_another_form_is_shown_in_the_one_that_is_meant() {
+        let hint = |takes: &str, v: Value| value("k", takes, &v).unwrap_or_default();
+        assert_eq!(hint("a list of strings", json!("db")), "write k = [\"db\"]");
+        assert_eq!(hint("true or false", json!("yes")), "write k = true");
+        assert_eq!(hint("a port of 127.0.0.1, 1 to 65535", json!("80")), "write k = 80");
+        assert_eq!(hint("a duration, as \"500ms\" or \"10s\"", json!(10)), "write k = \"10s\"");
+        assert_eq!(hint("a table of strings", json!({ "a": 1 })), "write k = { a = \"1\" }");
+        assert_eq!(hint("\"never\" or \"always\"", json!("on_failure")), "");
+        assert!(syntax("missing escaped value, expected `b`").is_some() && syntax("invalid key").is_none());
+    }
+}
