@@ -10,7 +10,8 @@ LEAN   := CXXFLAGS="-DNDEBUG -g0 -fno-exceptions -fno-rtti -fno-asynchronous-unw
 	CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables"
 # glibc linked in: one file that runs on every Linux of this architecture, and starts without relocating itself.
 LINKED := -C target-feature=+crt-static -C relocation-model=static
-WHOLE  := $(LEAN) RUSTFLAGS="$(LINKED)" $(CARGO)
+# On x86_64, where Rust links by LLD, a command does not run the hundreds of initialisers of the gRPC core (build.rs).
+WHOLE  := $(LEAN) $(if $(filter x86_64-%,$(TRIPLE)),DEFER_INITIALISERS=1) RUSTFLAGS="$(LINKED)" $(CARGO)
 # Without the gateway nobody catches a panic: it aborts, and there are no tables for unwinding.
 SMALL  := $(LEAN) CARGO_PROFILE_RELEASE_PANIC=abort \
 	RUSTFLAGS="$(LINKED) -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr" $(CARGO)

@@ -67,10 +67,15 @@ const LONG: [&str; 21] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=DEFER_INITIALISERS");
+    println!("cargo:rustc-check-cfg=cfg(deferred_initialisers)");
     let out = env::var("OUT_DIR")?;
     let with_services = env::var_os("CARGO_FEATURE_GATEWAY").is_some();
     let files = MESSAGES.iter().chain(if with_services { SERVICES.as_slice() } else { &[] });
     let set = protox::compile(files, ["proto"])?;
+    if with_services && env::var_os("DEFER_INITIALISERS").is_some() {
+        defer_initialisers();
+    }
     if with_services {
         fs::write(Path::new(&out).join("descriptors.rs"), descriptors(&set)?)?;
     }
@@ -91,6 +96,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fs::write(Path::new(&out).join(format!("{package}.services.rs")), code)?;
     }
     Ok(())
+}
+
+/// libc finds no initialisers in the binary: `sys::grpc` runs them where they are needed. `make static` asks for
+/// it: only what is linked here gets these symbols, a program that has Provost as a library does not, and only a
+/// static libc takes them.
+fn defer_initialisers() {
+    println!("cargo:rustc-cfg=deferred_initialisers");
+    let end = "provost_init_array_end=ADDR(.init_array)+SIZEOF(.init_array)";
+    // What one of the compiler's own initialisers has taken up, its counterpart at the exit would give back.
+    for symbol in ["__init_array_end=__init_array_start", end, "__fini_array_end=__fini_array_start"] {
+        println!("cargo:rustc-link-arg=-Wl,--defsym={symbol}");
+    }
 }
 
 /// What server reflection hands out: every file that a service is made of, with those that it imports, and

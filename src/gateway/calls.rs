@@ -512,7 +512,7 @@ pub(super) fn fail<A: 'static>(ctx: &RpcContext<'_>, sink: ServerStreamingSink<A
 mod tests {
     use std::os::unix::net::UnixStream;
 
-    use grpcio::{ChannelBuilder, EnvBuilder, RpcStatusCode, ServerBuilder};
+    use grpcio::{ChannelBuilder, RpcStatusCode, ServerBuilder};
 
     use super::*;
     use crate::gateway::threads::Threads;
@@ -556,7 +556,7 @@ mod tests {
     fn a15_a_panic_is_its_own_calls_failure() {
         // Never dropped: its last owner may be its own thread, which would wait for itself.
         static ENV: std::sync::OnceLock<Arc<grpcio::Environment>> = std::sync::OnceLock::new();
-        let env = Arc::clone(ENV.get_or_init(|| Arc::new(EnvBuilder::new().cq_count(1).build())));
+        let env = Arc::clone(ENV.get_or_init(|| Arc::new(grpc::environment(1).build())));
         let threads = Threads::new(CALLS);
         let mut server = ServerBuilder::new(Arc::clone(&env))
             .register_service(health_service(Fragile(threads.clone())))

@@ -52,7 +52,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grpcio::EnvBuilder;
 use parking_lot::Mutex;
 
 use crate::access::verifier::Verifier;
@@ -72,7 +71,7 @@ use crate::meter::unfinished;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::watch::Watch;
-use crate::sys::{clock, confine, landlock, memory, rest, socket, thread};
+use crate::sys::{clock, confine, grpc, landlock, memory, rest, socket, thread};
 use crate::wire::error::{Code, Error};
 
 /// Threads of the C core. One keeps up with the pumps, which do the encryption; a second one would be woken
@@ -132,7 +131,7 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
         rate_limit: RateLimit::default(),
         live: Live::default(),
         running: Running::default(),
-        env: Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).name_prefix("grpc").build()),
+        env: Arc::new(grpc::environment(COMPLETION_THREADS).build()),
         rested: Mutex::default(),
         unfinished: unfinished::budget(message_len_max),
         unread: unread::budget(message_len_max),

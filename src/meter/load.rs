@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use grpcio::{
-    CallOption, ChannelBuilder, Client, EnvBuilder, Environment, Marshaller, Method, MethodType, RpcStatus,
+    CallOption, ChannelBuilder, Client, Environment, Marshaller, Method, MethodType, RpcStatus,
     RpcStatusCode, Server, ServerBuilder, ServiceBuilder, WriteFlags,
 };
 use parking_lot::Mutex;
@@ -53,7 +53,7 @@ struct MeteredPair {
 
 impl MeteredPair {
     fn new() -> Self {
-        let env = Arc::new(EnvBuilder::new().cq_count(1).build());
+        let env = Arc::new(grpc::environment(1).build());
         let (server_end, near) = UnixStream::pair().unwrap();
         let (client_end, far) = UnixStream::pair().unwrap();
         let mut server = serve(&env);

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use grpcio::{ChannelBuilder, EnvBuilder, Environment, ServerBuilder};
+use grpcio::{ChannelBuilder, Environment, ServerBuilder};
 
 use crate::meter::unfinished;
 use crate::module::credentials::Credentials;
@@ -18,7 +18,7 @@ use crate::module::tls_listener;
 use crate::module::tls_listener::ServerParts;
 use crate::rpc::services::constellation::module_provider_service;
 use crate::sdk::module::protocol::MESSAGE_LEN_MAX;
-use crate::sys::thread;
+use crate::sys::{grpc, thread};
 use crate::wire::error::{Code, Error};
 
 /// The most calls of one connection at once.
@@ -38,7 +38,7 @@ pub fn open(address: SocketAddr, is_secured: bool) -> Result<TcpListener, Error>
 
 /// Serves what connects, on a thread of its own, until the process ends.
 pub fn run(listener: TcpListener, tls: Option<Credentials>, shared: &Arc<Shared>) -> Result<(), Error> {
-    let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let env = Arc::new(grpc::environment(1).build());
     let failed = |e: io::Error| Error::failed("start a thread", &e);
     let (calls_max, message_len_max) = (CALLS_MAX as u32, MESSAGE_LEN_MAX as u64);
     if let Some(credentials) = tls {

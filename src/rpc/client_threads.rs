@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use grpcio::{EnvBuilder, Environment};
+use grpcio::Environment;
 use parking_lot::Mutex;
 
 use crate::sys::grpc;
@@ -16,7 +16,7 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// would wait for itself.
 pub(crate) fn environment() -> Arc<Environment> {
     static ENVIRONMENT: OnceLock<Arc<Environment>> = OnceLock::new();
-    let made = || Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let made = || Arc::new(grpc::environment(1).build());
     Arc::clone(ENVIRONMENT.get_or_init(made))
 }
 
@@ -42,8 +42,7 @@ impl Threads {
 
     fn start() -> Self {
         let (ending, has_ended) = bounded(1);
-        let builder = EnvBuilder::new().cq_count(1).name_prefix("grpc");
-        let environment = builder.before_stop(move || _ = ending.try_send(())).build();
+        let environment = grpc::environment(1).before_stop(move || _ = ending.try_send(())).build();
         Self { environment: Some(Arc::new(environment)), has_ended }
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use grpcio::{
-    ChannelBuilder, EnvBuilder, Metadata, MetadataBuilder, RpcContext, RpcStatus, RpcStatusCode, Server,
-    ServerBuilder, ServerCredentials, UnarySink,
+    ChannelBuilder, Metadata, MetadataBuilder, RpcContext, RpcStatus, RpcStatusCode, Server, ServerBuilder,
+    ServerCredentials, UnarySink,
 };
 use parking_lot::Mutex;
 use rustls::ServerConfig;
@@ -27,7 +27,7 @@ use crate::sdk::tls_listener::{self, Open};
 use crate::sdk::value;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::signal::{self, SignalFd};
-use crate::sys::{clock, thread};
+use crate::sys::{clock, grpc, thread};
 use crate::wire::error::Error;
 
 /// The largest message taken: a configuration.
@@ -134,7 +134,7 @@ pub fn serve(provider: impl Provider) -> Result<(), Error> {
     };
     let end = Arc::clone(&service.end);
     let provider = Arc::clone(&service.provider);
-    let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let env = Arc::new(grpc::environment(1).build());
     let arguments = ChannelBuilder::new(Arc::clone(&env))
         .max_receive_message_len(MESSAGE_LEN_MAX)
         .max_send_message_len(-1)

@@ -67,15 +67,18 @@ type Figure = fn(&Samples) -> Option<f64>;
 /// Of one verb: ours, the bare machine's (which runs `/bin/true`), each rival's.
 type Columns = [Samples; 2 + KINDS.len()];
 
-/// Asks everybody the same of some services, in turn.
+/// Asks everybody the same of some services, in turn. Who is first moves on: what runs before leaves its
+/// traces in the processor's caches, and supervisord's Python most of all.
 fn round(ours: &Provost, rivals: &[Rival], verb: Verb, columns: &mut Columns) -> Outcome {
     for n in 1..=WIDTH {
-        let line = ours.line(&format!("{} s-{n}", verb.name()));
-        columns[0].time(|| shell(&line))?;
-        columns[1].time(|| shell("/bin/true"))?;
-        for rival in rivals.iter().filter(|r| r.kind != Kind::Supervisord || n <= WIDTH_SLOW) {
-            let line = rival.line(verb, n);
-            columns[2 + rival.kind as usize].time(|| shell(&line))?;
+        let mut lines = vec![(0, ours.line(&format!("{} s-{n}", verb.name()))), (1, "/bin/true".to_owned())];
+        let takes_part = |rival: &&Rival| rival.kind != Kind::Supervisord || n <= WIDTH_SLOW;
+        let theirs = rivals.iter().filter(takes_part);
+        lines.extend(theirs.map(|rival| (2 + rival.kind as usize, rival.line(verb, n))));
+        let first = n as usize % lines.len();
+        lines.rotate_left(first);
+        for (column, line) in lines {
+            columns[column].time(|| shell(&line))?;
         }
     }
     Ok(())

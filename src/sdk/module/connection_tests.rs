@@ -3,9 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::TryStreamExt;
-use grpcio::{
-    DuplexSink, EnvBuilder, RequestStream, RpcContext, Server, ServerBuilder, ServerCredentials, UnarySink,
-};
+use grpcio::{DuplexSink, RequestStream, RpcContext, Server, ServerBuilder, ServerCredentials, UnarySink};
 
 use super::*;
 use crate::rpc::codec::Encoded;
@@ -14,7 +12,7 @@ use crate::rpc::services::constellation as proto;
 use crate::rpc::services::constellation::{ModuleProvider, module_provider_service};
 use crate::sdk::module::grpc::Grpc;
 use crate::sdk::module::protocol::REPLACES;
-use crate::sys::thread;
+use crate::sys::{grpc, thread};
 
 #[test]
 fn pauses_are_spread_around_their_length() {
@@ -82,7 +80,7 @@ impl ModuleProvider for Mute {
 }
 
 fn serve(mute: Mute) -> (Server, SocketAddr) {
-    let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let env = Arc::new(grpc::environment(1).build());
     let mut server = ServerBuilder::new(env).register_service(module_provider_service(mute)).build().unwrap();
     let port = server.add_listening_port("127.0.0.1:0", ServerCredentials::insecure()).unwrap();
     server.start();

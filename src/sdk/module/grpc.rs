@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, TryStreamExt};
 use grpcio::{
-    CallOption, ChannelBuilder, ClientDuplexReceiver, ClientDuplexSender, ClientUnaryReceiver, EnvBuilder,
+    CallOption, ChannelBuilder, ClientDuplexReceiver, ClientDuplexSender, ClientUnaryReceiver,
     MetadataBuilder, RpcContext, RpcStatus, RpcStatusCode, Server, ServerBuilder, ServerCredentials,
     UnarySink, WriteFlags,
 };
@@ -25,7 +25,7 @@ use crate::sdk::module::protocol::{MESSAGE_LEN_MAX, PROTOCOL_VERSION, REPLACES};
 use crate::sdk::module::transport::{
     Control, Execute, Executor, FromService, Later, Registered, Registration, Service, ToService, Transport,
 };
-use crate::sys::{clock, thread};
+use crate::sys::{clock, grpc, thread};
 use crate::wire::error::Error;
 use crate::wire::time::millis;
 
@@ -49,7 +49,7 @@ impl Transport for Grpc {
     }
 
     fn serve(&self, listen: SocketAddr, execute: Arc<dyn Execute>) -> Result<Box<dyn Executor>, Error> {
-        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+        let env = Arc::new(grpc::environment(1).build());
         let arguments = ChannelBuilder::new(Arc::clone(&env))
             .max_receive_message_len(MESSAGE_LEN_MAX)
             .max_send_message_len(MESSAGE_LEN_MAX)

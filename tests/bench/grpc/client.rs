@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use futures_util::StreamExt;
 use grpcio::{
-    CallOption, Channel, ChannelBuilder, Client, EnvBuilder, Environment, GrpcSlice, MessageReader,
-    MetadataBuilder, Method, MethodType,
+    CallOption, Channel, ChannelBuilder, Client, Environment, GrpcSlice, MessageReader, MetadataBuilder,
+    Method, MethodType,
 };
 use provost::sys::{clock, grpc, thread};
 use provost::tls::pump::Unmetered;
@@ -177,5 +177,5 @@ fn builder() -> ChannelBuilder {
 /// One completion thread for all.
 fn environment() -> Arc<Environment> {
     static ENVIRONMENT: OnceLock<Arc<Environment>> = OnceLock::new();
-    Arc::clone(ENVIRONMENT.get_or_init(|| Arc::new(EnvBuilder::new().cq_count(1).build())))
+    Arc::clone(ENVIRONMENT.get_or_init(|| Arc::new(grpc::environment(1).build())))
 }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, SinkExt};
 use grpcio::{
-    ChannelBuilder, EnvBuilder, Marshaller, Method, MethodType, RpcContext, ServerBuilder, ServerCredentials,
+    ChannelBuilder, Marshaller, Method, MethodType, RpcContext, ServerBuilder, ServerCredentials,
     ServerStreamingSink, ServiceBuilder, UnarySink, WriteFlags,
 };
+
+use provost::sys::grpc;
 
 use crate::grpc::LOOPBACK;
 use crate::grpc::client::{get, put};
@@ -44,7 +46,7 @@ fn wanted(request: &[u8]) -> usize {
 
 /// The program: prints its port, and serves until its standard input ends.
 pub fn echo() -> Outcome {
-    let env = Arc::new(EnvBuilder::new().cq_count(COMPLETION_THREADS).build());
+    let env = Arc::new(grpc::environment(COMPLETION_THREADS).build());
     let service =
         ServiceBuilder::new().add_unary_handler(&ECHO, answer).add_server_streaming_handler(&FLOW, flow);
     let arguments = ChannelBuilder::new(Arc::clone(&env)).build_args();
