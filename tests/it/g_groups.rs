@@ -11,20 +11,20 @@ use provost::client::{grpc_socket, host_socket};
 use crate::g_clients::installed;
 use crate::harness::{LATER, Options, Output, Running, Scratch, Service, cli, open_binary, procfs, wait};
 
-const VIEWERS: &str = "61001";
+pub const VIEWERS: &str = "61001";
 const OPERATORS: &str = "61002";
-const ADMINS: &str = "61003";
+pub const ADMINS: &str = "61003";
 
 /// A service whose groups have roles, and the files of others.
-struct Stage {
-    service: Service,
+pub struct Stage {
+    pub service: Service,
     files: Scratch,
     binary: String,
 }
 
 impl Stage {
     #[track_caller]
-    fn new() -> Self {
+    pub fn new() -> Self {
         let files = Scratch::new();
         let binary = open_binary(&files);
         let config = files.file("provost.toml");
@@ -37,7 +37,7 @@ impl Stage {
     }
 
     /// A command of somebody with this uid and these supplementary groups.
-    fn command(&self, uid: u32, groups: &[&str], program: &str, args: &[&str]) -> Command {
+    pub fn command(&self, uid: u32, groups: &[&str], program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         let uid = uid.to_string();
         command.args(["--reuid", &uid, "--regid", "65534"]);

@@ -39,6 +39,8 @@ mod e_orphans;
 mod e_sinks;
 mod e_store;
 mod f_names;
+#[cfg(feature = "gateway")]
+mod f_numbers;
 mod f_place;
 mod f_socket;
 #[cfg(feature = "gateway")]
