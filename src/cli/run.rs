@@ -27,6 +27,7 @@ use crate::sys::signal::SignalFd;
 use crate::sys::socket::set_nonblocking;
 use crate::sys::thread;
 use crate::wire::error::{Code, Error};
+use crate::wire::hooks::When;
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::process::{Exit, Process};
 use crate::wire::reply::{Chunk, Definition, Item};
@@ -72,7 +73,8 @@ With --name, the next one of this name is another run of the same process, once 
 Options:
       --rm                   Forget the process when it has ended
       --hold                 The process waits for the reader of the output, as in a pipe: nothing is
-                             missed. For root and the service's own user, on its machine
+                             missed. One reader at a time, who is root or the service's own user, on its
+                             machine
 
 Examples:
   provost run -- sh -c 'echo hello; exit 3'
@@ -117,7 +119,15 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     let command = args.spec.command.clone();
     let held = held(&mut client, &args.spec)?;
     let id = held.as_ref().map_or(id, |held| held.process.id);
-    let since = held.as_ref().map_or(Since::Start, |held| Since::Offset(held.process.output_end));
+    if let Some(held) = &held {
+        has_no_run(held)?;
+    }
+    let has_hook = args.spec.hooks.get(When::PreStart).is_some();
+    let since = match &held {
+        None => Some(Since::Start),
+        Some(held) if has_hook => Some(Since::Offset(held.process.output_end)),
+        Some(_) => None,
+    };
     if args.hold {
         // Before the first byte is there.
         hold(client.address(), id, held.as_ref().map_or(&args.spec, |held| &held.spec))?;
@@ -131,7 +141,9 @@ fn run(args: RunArgs, session: &mut Session) -> Result<u8, Error> {
     if started.is_ok() {
         pass_on(signals, client.address().clone(), id)?;
     }
-    let code = started.and_then(|_| {
+    let code = started.and_then(|process| {
+        // What came before is of earlier runs, to their last byte; a hook before the start is of this one.
+        let since = since.unwrap_or(Since::Offset(process.run_output_start));
         let stream = Stream { targets: vec![id.to_string()], kind: StreamKind::Both, since };
         let stream = if args.hold { client.stream_held(stream)? } else { client.stream(stream)? };
         follow(&mut client, stream, id, session)
@@ -166,8 +178,8 @@ fn hold(address: &Address, id: ProcessId, spec: &Spec) -> Result<(), Error> {
     thread::spawn("hold", move || hold.last()).map(drop).map_err(cannot)
 }
 
-/// Starts another run of a process that rests, in the way that is given now.
-fn next_run(client: &mut Client, held: Definition, mut spec: Spec) -> Result<Vec<Item>, Error> {
+/// Whether it may have another run, which is one of its own.
+fn has_no_run(held: &Definition) -> Result<(), Error> {
     let Definition { process, spec: before } = held;
     let label = process.label();
     if !process.state.is_at_rest() {
@@ -179,6 +191,12 @@ fn next_run(client: &mut Client, held: Definition, mut spec: Spec) -> Result<Vec
         return Err(Error::new(Code::Refused, format!("{label} {why}, and is run as it says"))
             .hint(format!("to run it now: provost start {label}")));
     }
+    Ok(())
+}
+
+/// Starts another run of a process that rests, in the way that is given now.
+fn next_run(client: &mut Client, held: Definition, mut spec: Spec) -> Result<Vec<Item>, Error> {
+    let Definition { process, spec: before } = held;
     spec.output_bytes = before.output_bytes;
     let target = process.id.to_string();
     let update = Update { target: target.clone(), spec, outdated: OutdatedRun::Continue };

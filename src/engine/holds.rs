@@ -24,8 +24,8 @@ pub struct Holds {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// Connections of the reader: of one that breaks, the next may come before the end of the last is seen.
-    readers: usize,
+    /// The reader is there: one at a time, since it is one offset that the output waits for.
+    is_here: bool,
     /// He has read up to this offset.
     read: u64,
     /// Until when he is waited for while he is not there (monotonic ms).
@@ -36,26 +36,20 @@ struct Held {
 
 impl Held {
     fn is_there(&self, now: u64) -> bool {
-        self.readers > 0 || self.until > now
+        self.is_here || self.until > now
     }
 }
 
 impl Holds {
-    /// A reader is there. The process need not be, yet.
-    pub fn begin(&self, id: ProcessId) {
-        self.change(|all| all.entry(id).or_default().readers += 1);
+    /// A reader is there, unless another one is. The process need not be, yet.
+    #[must_use]
+    pub fn begin(&self, id: ProcessId) -> bool {
+        self.change(|all| !std::mem::replace(&mut all.entry(id).or_default().is_here, true))
     }
 
     /// A reader has gone: nobody waits for him.
     pub fn end(&self, id: ProcessId) {
-        self.change(|all| {
-            if let Some(held) = all.get_mut(&id) {
-                held.readers -= 1;
-                if held.readers == 0 {
-                    all.remove(&id);
-                }
-            }
-        });
+        self.change(|all| all.remove(&id));
     }
 
     /// There was a reader when the last engine died, who is expected back. Of what is kept he may have read
@@ -67,11 +61,12 @@ impl Holds {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashMap<ProcessId, Held>)) {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<ProcessId, Held>) -> T) -> T {
         let (mut all, now) = (self.all.lock(), clock::now_ms());
         all.retain(|_, held| held.is_there(now));
-        change(&mut all);
+        let changed = change(&mut all);
         self.count.store(all.len(), Ordering::Release);
+        changed
     }
 
     fn of(&self, id: ProcessId) -> Option<Held> {
@@ -94,7 +89,7 @@ impl Holds {
     /// Until when nothing is taken, unless the reader goes on before (monotonic ms).
     pub fn until(&self, id: ProcessId, ring: &Ring<'_>) -> Option<u64> {
         let held = self.of(id).filter(|held| !ring.spares(held.read))?;
-        Some(if held.readers > 0 { clock::now_ms() + LOOK_MS } else { held.until })
+        Some(if held.is_here { clock::now_ms() + LOOK_MS } else { held.until })
     }
 
     /// Whether the reader's last words of a run are still in its pipes.

@@ -378,6 +378,61 @@ fn output_that_is_held_waits_for_its_reader() {
     service.cli(&["run", "--hold", "--output-limit", "16k", "--", "true"]).expect(125);
 }
 
+/// Two at once of one name: the second one comes while the first one still reads what has ended, and takes
+/// nothing of it.
+#[test]
+fn output_that_is_held_waits_for_one_reader() {
+    const LINES: u32 = 30_000;
+    let service = Service::new();
+    let lines = (1..=LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
+    let last = LINES.to_string();
+    let args = ["run", "--hold", "--name", "web", "--output-limit", "64k", "--", "seq", "1", &last];
+    let run = || service.command(&args).stdout(Stdio::piped()).spawn().expect("it is there");
+    let first = run();
+    wait::until("it has ended", LATER, || {
+        service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "stopped")
+    });
+    let refused = service.cli(&args);
+    assert!(refused.expect(125).err().contains("waits for another reader"), "{refused:?}");
+    let (read, code) = all_of(first);
+    assert!(read == lines && code == Some(0), "{} bytes came of {}, {code:?}", read.len(), lines.len());
+    // Then it is its turn, at once.
+    let (read, code) = all_of(run());
+    assert!(read == lines && code == Some(0), "{} bytes came of {}, {code:?}", read.len(), lines.len());
+}
+
+/// What somebody adds whom the first run has left behind, while the second command is under way, is not of
+/// the second run.
+#[test]
+fn a_run_of_the_same_name_shows_nothing_of_the_one_before() {
+    let service = Service::new();
+    let gate = service.scratch().file("gate");
+    let script = format!("(until test -e {gate}; do sleep 0.01; done; echo late) & echo first");
+    let args = ["run", "--name", "web", "--stop-scope", "leader", "--", "sh", "-c", &script];
+    assert_eq!(service.ok(&args), "first");
+    // It stands still once it has looked at the process, and said how that is to be run now.
+    let second = service.command(&["run", "--name", "web", "--", "echo", "second"]);
+    let mut strace = Command::new("strace");
+    let calls = service.scratch().file("calls");
+    strace.args(["-o", &calls, "-e", "trace=sendto", "-e", "inject=sendto:signal=STOP:when=2"]);
+    strace.arg(second.get_program()).args(second.get_args());
+    strace.envs(second.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let second = Running::new(strace);
+    let is_halted = || fs::read_to_string(&calls).is_ok_and(|calls| calls.contains("stopped by SIGSTOP"));
+    wait::until("it stands still", SOON, is_halted);
+    fs::write(&gate, "").expect("the directory is ours");
+    wait::until("it is there", SOON, || {
+        service.output("web")
+            == b"first
+late
+"
+    });
+    for halted in procfs::children(second.pid()) {
+        procfs::signal("CONT", halted.pid);
+    }
+    assert_eq!(second.end(LATER).expect(0).out(), "second");
+}
+
 /// While it holds, the next run waits for its reader too, whoever wants it: a policy or a person, over the
 /// death of an engine, and not for a reader who has died.
 #[test]

@@ -10,11 +10,15 @@ use crate::engine::process::handle::Process;
 use crate::engine::service::engine::{Answer, Asked, Engine, check};
 use crate::listener::{Closed, Replies};
 use crate::ring::{READ_MAX, Read, Source};
+use crate::sys::clock;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, Target};
 use crate::wire::reply::{Chunk, EventBatch, Gap, More, Reply, RingState};
 use crate::wire::request::{Events, Follow, Output, Since, Stream, StreamKind};
 
+/// How long the next reader for whom output waits is given until the last one has gone, ms: the end of a
+/// command is seen a moment after it.
+const NEXT_READER_MS: u64 = 2000;
 /// The most events in one reply.
 const BATCH_MAX: usize = 512;
 
@@ -133,8 +137,23 @@ impl Engine {
             let e = "only root and the service's own user may have the output of a process wait";
             return Err(Error::new(Code::Refused, e).into());
         }
+        let process = self.table.get(id);
+        let watch = process.as_ref().map(|process| process.watch(replies.waker()));
+        let until = clock::now_ms() + NEXT_READER_MS;
+        while !self.context.holds.begin(id) {
+            if clock::now_ms() >= until {
+                let label = process.map_or_else(|| id.to_string(), |process| process.label());
+                let e = format!(
+                    "the output of {label} waits for another reader (run --hold), and for one at a time"
+                );
+                return Err(Error::new(Code::Refused, e)
+                    .hint("try again when that command has ended")
+                    .into());
+            }
+            replies.wait(Some(until))?;
+        }
+        drop(watch);
         let _held = HeldFor { engine: self, id };
-        self.context.holds.begin(id);
         replies.send(&Reply::Rings(Vec::new()), More::Follows)?;
         loop {
             replies.wait(None)?;
@@ -189,6 +208,7 @@ impl Drop for HeldFor<'_> {
         self.engine.context.holds.end(self.id);
         if let Some(process) = self.engine.table.get(self.id) {
             process.wake();
+            process.wake_watchers();
         }
     }
 }
