@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use provost::wire::error::Code;
 use provost::wire::id::ProcessId;
-use provost::wire::request::{Numbering, Remove, Start, Wait};
+use provost::wire::request::{Numbering, Remove, Start};
 use provost::wire::spec::Spec;
 use serde_json::Value;
 
@@ -150,31 +150,13 @@ fn b10_a_fast_loop_costs_little() {
         "100ms",
     ];
     let id = service.start(&[&pace[..], &["--", "sh", "-c", "exit 1"]].concat());
-    let asked = service.start(&["--", "sh", "-c", "exit 1"]);
     let pids = [service.keeper_pid(), service.engine_pid()];
     let ticks = || pids.iter().filter_map(|&pid| procfs::stat(pid)).map(|s| s.ticks).sum::<u64>();
-    let restarts = || service.status_json(&id)["restarts"].as_u64().expect("a number");
-    let mut client = service.client();
-    // Without cgroups each end costs a look at all processes of the machine, whose number may change
-    // meanwhile: three attempts.
-    let costs = (0..3).map(|_| {
-        let before = (ticks(), restarts());
-        wait::pass(Duration::from_secs(3));
-        let (used, count) = (ticks() - before.0, restarts() - before.1);
-        assert!((15..=40).contains(&count), "{count} restarts in 3 s");
-        // The same number of starts that somebody asks for, beside the loop, on this machine.
-        let begin = ticks();
-        for _ in 0..count {
-            service.start_by(&mut client, &asked);
-            let wait = Wait { targets: vec![asked.clone()], ..Wait::default() };
-            client.wait(wait).expect("it ends by itself");
-        }
-        (used, ticks() - begin)
-    });
-    let is_little = |&(used, as_asked): &(u64, u64)| used <= 15 || used <= as_asked * 3 / 2;
-    let mut seen = Vec::new();
-    let is_little = costs.inspect(|cost| seen.push(*cost)).any(|cost| is_little(&cost));
-    assert!(is_little, "ticks of 10 ms in 3 s, over 5 %, and of as many starts: {seen:?}");
+    let (before, restarts) = (ticks(), service.status_json(&id)["restarts"].as_u64().expect("a number"));
+    wait::pass(Duration::from_secs(3));
+    let (used, after) = (ticks() - before, service.status_json(&id)["restarts"].as_u64().expect("a number"));
+    assert!((15..=40).contains(&(after - restarts)), "{} restarts in 3 s", after - restarts);
+    assert!(used <= 15, "{used} ticks of 10 ms in 3 s: over 5 %");
     // The status is one of a loop, whatever the moment.
     let state = service.state(&id);
     assert!(["starting", "running", "backoff", "stopping"].contains(&&*state), "{state}");

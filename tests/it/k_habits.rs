@@ -13,8 +13,9 @@ fn some() -> Service {
     service
 }
 
+/// What a refused command proposes.
 #[track_caller]
-fn hint(service: &Service, args: &[&str], code: i32) -> String {
+pub fn hint(service: &Service, args: &[&str], code: i32) -> String {
     let output = service.cli(args);
     let err = output.expect(code).err();
     let hint = err.lines().find_map(|line| line.strip_prefix("provost: hint: "));

@@ -6,14 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::harness::{Options, SOON, Service, wait};
-
-#[track_caller]
-fn hint(service: &Service, args: &[&str], code: i32) -> String {
-    let output = service.cli(args);
-    let err = output.expect(code).err();
-    let hint = err.lines().find_map(|line| line.strip_prefix("provost: hint: "));
-    hint.unwrap_or_else(|| panic!("no hint: {output:?}")).to_owned()
-}
+use crate::k_habits::hint;
 
 /// What `apply --dry-run` of a section with this line says.
 #[track_caller]
