@@ -166,10 +166,10 @@
 //! | [`cli`] | one file for each command; `serve` starts the keeper | `sys`, `wire`, `client`; files such as `cli/serve.rs` also what they run |
 //!
 //! Inside of [`engine`] the same file has another table. From below: `settings`, `reserve`, `board`, `holds`,
-//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `limit_mark`, `store`; then `look`,
-//! `retention`, `feed` and `write_queue`; `context`, which every process shares; `process`; `table`, `logs`,
-//! `schedules` and `history`; `reconcile`; `survivors`; `restore` and `store_writer`; `service`; and above
-//! all `internal`, `ended` and `takeover`.
+//! `log_queue`, `schedule_queue`, `memory`, `audit_memory`, `drain`, `limit_mark`, `spawns`, `store`; then
+//! `look`, `retention`, `feed` and `write_queue`; `context`, which every process shares; `process`; `table`,
+//! `logs`, `schedules` and `history`; `reconcile`; `survivors`; `restore` and `store_writer`; `service`; and
+//! above all `internal`, `ended` and `takeover`.
 //!
 //! # Threads
 //!

@@ -72,7 +72,7 @@ const LAYERS: [(&str, &[&str]); 35] = [
 ];
 
 /// The same for the rooms of the engine, files or folders: which of the others each may import.
-const ENGINE_LAYERS: [(&str, &[&str]); 30] = [
+const ENGINE_LAYERS: [(&str, &[&str]); 31] = [
     ("src/engine/settings.rs", &[]),
     ("src/engine/reserve.rs", &[]),
     ("src/engine/board.rs", &[]),
@@ -88,6 +88,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 30] = [
     ("src/engine/drain.rs", &[]),
     ("src/engine/limit_mark.rs", &[]),
     ("src/engine/look.rs", &["limit_mark"]),
+    ("src/engine/spawns.rs", &[]),
     (
         "src/engine/context.rs",
         &[
@@ -100,6 +101,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 30] = [
             "reserve",
             "retention",
             "schedule_queue",
+            "spawns",
             "write_queue",
         ],
     ),
@@ -164,6 +166,7 @@ const ENGINE_LAYERS: [(&str, &[&str]); 30] = [
             "schedule_queue",
             "service",
             "settings",
+            "spawns",
             "store",
             "table",
             "write_queue",

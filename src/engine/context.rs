@@ -19,6 +19,7 @@ use crate::engine::look::Looks;
 use crate::engine::reserve::Reserve;
 use crate::engine::retention::Retention;
 use crate::engine::schedule_queue::ScheduleQueue;
+use crate::engine::spawns::Spawns;
 use crate::engine::write_queue::WriteQueue;
 use crate::sys::cgroup::{Cgroup, Root};
 use crate::sys::poll::Waker;
@@ -55,6 +56,8 @@ pub struct Context {
     pub adopts: bool,
     /// How trees are found where there are no cgroups.
     pub looks: Arc<Looks>,
+    /// Whom the keeper spawned, on record.
+    pub spawns: Spawns,
     /// Pipes that nobody else reads.
     pub drain: Arc<Drain>,
     /// The last one that was to be made could not be.

@@ -29,6 +29,7 @@ pub mod schedule_queue;
 mod schedules;
 pub mod service;
 pub mod settings;
+mod spawns;
 pub mod store;
 mod store_writer;
 mod survivors;
@@ -61,7 +62,6 @@ use crate::sys::{rest, signal, thread};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::GATEWAY;
 use crate::wire::keeper::{MESSAGE_LEN, ToEngine, ToKeeper};
-use crate::wire::leader::Leader;
 use crate::wire::time::{Timestamp, millis};
 
 pub use crate::engine::takeover::Options;
@@ -152,7 +152,8 @@ fn deliver(engine: &Arc<Engine>, message: ToEngine, fds: Vec<OwnedFd>) {
     let (id, msg) = match message {
         ToEngine::Spawned { id, run, pid } => {
             let mut fds = fds.into_iter();
-            let leader = fds.next().map_or_else(Leader::default, |fd| Leader::of(pid, &PidFd::from_fd(fd)));
+            let pidfd = fds.next().map(PidFd::from_fd);
+            let leader = engine.context.spawns.leader(id, run, pid, pidfd.as_ref());
             // Out of descriptors, the kernel drops those of a message; then there is one that cannot be
             // looked after.
             let pipes = fds.next().zip(fds.next());

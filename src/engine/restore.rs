@@ -2,7 +2,6 @@
 //! before clients are let in; the first engine does it, or the next one if that dies meanwhile.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::context::Context;
@@ -28,26 +27,19 @@ use crate::wire::time::Timestamp;
 /// How long an unknown process may take to be gone once it is killed, ms.
 const GONE_MS: u64 = 2000;
 
-/// Where an earlier service was, and what becomes of those that have outlived it.
-#[derive(Clone, Copy, Debug)]
-pub struct Past<'a> {
-    pub socket: &'a Path,
-    pub policy: OrphanPolicy,
-}
-
 /// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
 pub fn restore_all(
     context: &Arc<Context>,
     table: &Table,
     opened: &Opened,
-    Past { socket, policy }: Past<'_>,
+    policy: OrphanPolicy,
     report: &mut Reconciled,
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
     context.feed.begin(loaded.service, loaded.last_seq.max(opened.given), &loaded.env);
     context.feed.has_audit(loaded.last_audit);
     let boot_id = procfs::boot_id();
-    let spawns = spawns_of(socket, loaded);
+    let spawns = spawns_of(context, loaded);
     let mut survivors = left_behind(context, loaded, &boot_id, &spawns)?;
     let runs: HashMap<ProcessId, u64> = spawns.iter().map(|b| (b.id, u64::from(b.run))).collect();
     let now = Now { mono_ms: clock::now_ms(), wall: Timestamp::now(), jitter: 0 };

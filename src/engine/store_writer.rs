@@ -252,6 +252,7 @@ mod tests {
     use crate::engine::retention::Retention;
     use crate::engine::schedule_queue::ScheduleQueue;
     use crate::engine::settings::HistorySettings;
+    use crate::engine::spawns::Spawns;
     use crate::sys::memory::memfd_create;
     use crate::sys::socket::seqpacket_pair;
     use crate::wire::id::ProcessId;
@@ -272,6 +273,7 @@ mod tests {
             cgroups: None,
             holds: Arc::default(),
             looks: Arc::default(),
+            spawns: Spawns::beside(&dir.join("engine.sock")),
             drain: Arc::default(),
             no_cgroup: AtomicBool::new(false),
             adopts: false,

@@ -2,10 +2,7 @@
 //! nobody and decides nothing.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io;
 use std::str::FromStr;
 
 use crate::engine::context::Context;
@@ -13,13 +10,13 @@ use crate::engine::limit_mark::LimitMark;
 use crate::engine::look::{Look, Marks, Seen};
 use crate::engine::reconcile::Survivors;
 use crate::engine::store::Loaded;
+use crate::sys::clock;
 use crate::sys::procfs::{self, Stat};
-use crate::sys::{O_NOFOLLOW, O_NONBLOCK, clock};
 use crate::wire::error::Error;
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::CGROUP_PREFIX;
 use crate::wire::leader::Leader;
-use crate::wire::spawn_record::{LOG_LEN_MAX, SpawnRecord, is_trusted, spawn_log_path, this_boot};
+use crate::wire::spawn_record::SpawnRecord;
 
 /// How long to look for survivors of whom it cannot be seen who they are, ms.
 const LOOK_MS: u64 = 5000;
@@ -146,22 +143,10 @@ fn whole_look() -> io::Result<Look> {
 }
 
 /// The spawns that concern this database, the first one first.
-pub fn spawns_of(socket: &Path, loaded: &Loaded) -> Vec<SpawnRecord> {
-    let boot = this_boot();
-    let mut bytes = Vec::new();
-    if let Ok(file) =
-        OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(spawn_log_path(socket))
-        && is_trusted(&file).unwrap_or(false)
-    {
-        // Half of it is better than nothing.
-        let _ = (&file).take(LOG_LEN_MAX).read_to_end(&mut bytes);
-    }
+pub fn spawns_of(context: &Context, loaded: &Loaded) -> Vec<SpawnRecord> {
     let is_kept = |id: &ProcessId| loaded.kept.iter().any(|k| k.record.id == *id);
     let is_ours = |b: &SpawnRecord| b.service == loaded.service || (b.service.is_nil() && is_kept(&b.id));
-    let all = bytes.as_chunks().0.iter().filter_map(SpawnRecord::decode);
-    let mut spawns: Vec<_> = all.filter(|spawn| boot != 0 && spawn.boot == boot && is_ours(spawn)).collect();
-    spawns.sort_by_key(|spawn| spawn.sequence);
-    spawns
+    context.spawns.all().into_iter().filter(is_ours).collect()
 }
 
 /// This process, its parent, and so on.

@@ -19,11 +19,12 @@ use crate::engine::process::handle::{Inherited, Msg, Process};
 use crate::engine::process::prepare::is_inherited;
 use crate::engine::process::worker;
 use crate::engine::reserve::Reserve;
-use crate::engine::restore::{Past, restore_all};
+use crate::engine::restore::restore_all;
 use crate::engine::retention::Retention;
 use crate::engine::schedule_queue::ScheduleQueue;
 use crate::engine::service::{Allow, Engine, Reload, RunOnDemand, Upgrades};
 use crate::engine::settings::{GatewaySource, HistorySettings, OrphanPolicy, SinkSettings};
+use crate::engine::spawns::Spawns;
 use crate::engine::store::Opened;
 use crate::engine::table::Table;
 use crate::engine::write_queue::WriteQueue;
@@ -129,6 +130,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         cgroups: options.cgroups.map(Root::at),
         holds: Arc::default(),
         looks: Arc::default(),
+        spawns: Spawns::beside(&options.socket),
         drain: Arc::default(),
         no_cgroup: AtomicBool::new(false),
         adopts: options.orphans == OrphanPolicy::Adopt,
@@ -145,8 +147,7 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         None
     } else {
         "the service began".clone_into(&mut report.why);
-        let past = Past { socket: &options.socket, policy: options.orphans };
-        begin(&context, &table, options.state.as_deref(), past, &mut taken, &mut report)?
+        begin(&context, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
     };
     sweep_cgroups(&context, &table);
     for process in table.others() {
@@ -245,7 +246,7 @@ fn begin(
     context: &Arc<Context>,
     table: &Table,
     state: Option<&Path>,
-    past: Past<'_>,
+    policy: OrphanPolicy,
     taken: &mut Vec<(Arc<Process>, Inherited)>,
     report: &mut Reconciled,
 ) -> Result<Option<Opened>, Error> {
@@ -255,7 +256,7 @@ fn begin(
         return Ok(None);
     };
     let opened = Opened::open(state)?;
-    taken.extend(restore_all(context, table, &opened, past, report)?);
+    taken.extend(restore_all(context, table, &opened, policy, report)?);
     report.notices.clone_from(&opened.notices);
     Ok(Some(opened))
 }

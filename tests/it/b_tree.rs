@@ -73,6 +73,38 @@ fn what_a_leader_left_is_ended_over_the_death_of_an_engine() {
     }
 }
 
+/// Nor does it matter that nobody could look at the leader in time: it had ended and was reaped when the
+/// engine heard of it, or that engine never did.
+#[test]
+fn b5_what_a_leader_left_is_ended_though_nobody_saw_the_leader() {
+    for dies in [false, true] {
+        let bare = format!("82008.{}", std::process::id());
+        let service = Options::new().without_cgroups().start();
+        let mut strace = Command::new("strace");
+        // Whatever it hears it hears two seconds later.
+        let late = "inject=recvmsg:delay_exit=2000000";
+        strace.args(["-f", "-o", "/dev/null", "-e", "trace=recvmsg", "-e", late]);
+        strace.args(["-p", &service.engine_pid().to_string()]);
+        let strace = Running::new(strace);
+        wait::until("strace is attached", SOON, || strace.stderr_text().contains("attached"));
+        // But for the calls that it waits in already.
+        service.ok(&["run", "--rm", "--", "true"]);
+        let script = format!("trap '' TERM; {UNMARKED_SH} sleep {bare} & exit 4");
+        let mut start = service.command(&["start", "--name", "left", "--stop-timeout", "300ms"]);
+        start.args(["--", "sh", "-c", &script]);
+        let start = Running::new(start);
+        let left = || procfs::with_command(&format!("sleep {bare}"));
+        let is_orphan = |pid: u32| procfs::stat(pid).is_some_and(|s| s.parent == service.keeper_pid());
+        wait::until("the leader has ended", SOON, || matches!(left()[..], [pid] if is_orphan(pid)));
+        if dies {
+            service.kill_engine();
+        }
+        start.end(LATER);
+        service.cli(&["wait", "left"]).expect(4);
+        assert_eq!(left(), Vec::<u32>::new(), "stopped means gone");
+    }
+}
+
 /// Without a cgroup whoever was a descendant at the stop is of the tree, though nothing else shows it:
 /// neither session nor environment, and no parent any more.
 #[test]

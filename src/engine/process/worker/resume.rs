@@ -11,6 +11,7 @@ use crate::engine::process::worker::Worker;
 use crate::ring::Source;
 use crate::sys::{clock, procfs, thread};
 use crate::wire::error::{Code, Error};
+use crate::wire::leader::Leader;
 use crate::wire::process::State;
 use crate::wire::spec::Scope;
 
@@ -58,9 +59,8 @@ impl Worker {
             self.pipes = Pipes::new(stdout, stderr);
         }
         // A main process that is another's child is known by what is on record alone.
-        if leader.pid != 0 && self.record.first_ticks.is_none() {
-            self.tree.leader = leader;
-            self.record.tree = Some(leader);
+        if self.record.first_ticks.is_none() && !self.record.leader_gone {
+            self.know_leader(ended.map_or(pid, |ended| ended.pid), leader);
         }
         if self.record.adopted {
             return self.look_after();
@@ -84,6 +84,18 @@ impl Worker {
             None => {}
         }
         self.resume_state();
+    }
+
+    /// The child that the keeper has, or had: the last engine may not have come to look at it.
+    fn know_leader(&mut self, pid: u32, seen: Leader) {
+        let is_known = self.record.tree.is_some_and(|tree| tree.pid == pid);
+        let leader = match seen.pid {
+            0 if pid == 0 || is_known => return,
+            0 => self.process.context.spawns.leader(self.process.id, self.record.run, pid, None),
+            _ => seen,
+        };
+        self.tree.leader = leader;
+        self.record.tree = Some(leader);
     }
 
     /// From the end of its tree on, the pipes are read for as long as it says.
