@@ -16,6 +16,9 @@ pub struct Limits {
     pub other: usize,
     /// How many may not have said hello yet. For one more, the oldest has to go.
     pub silent: usize,
+    /// Since the connection: who came no longer ago than that does not have to go. A client that says hello
+    /// at once may be held up for so long by a machine with much to do.
+    pub moment: Duration,
     /// From the connection to the whole hello.
     pub hello: Duration,
     /// From the first byte of a frame to the last.
@@ -33,6 +36,7 @@ impl Default for Limits {
             others: 96,
             other: 24,
             silent: 64,
+            moment: Duration::from_millis(30),
             hello: Duration::from_secs(5),
             frame: Duration::from_secs(10),
             write: Duration::from_secs(10),

@@ -36,6 +36,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::frame;
 use crate::wire::request::Hello;
 use crate::wire::role::{GroupRoles, Role};
+use crate::wire::time::millis;
 
 /// Descriptors kept for clients when all others are taken: who cannot connect cannot stop what took them.
 const RESERVE: usize = 4;
@@ -218,7 +219,7 @@ impl Listener<'_> {
         slots: &Arc<Slots>,
         other: Option<u32>,
     ) -> Result<Slot, Error> {
-        let retry_until = clock::now_ms() + RETRY_MS;
+        let (retry_until, moment) = (clock::now_ms() + RETRY_MS, millis(self.limits.moment));
         while clock::now_ms() < retry_until {
             let silent = match slots.take(client, other) {
                 Admission::Free(slot) => return Ok(slot),
@@ -229,8 +230,9 @@ impl Listener<'_> {
             // Who has sent something is not silent: in a burst, its thread has not come to reading it yet.
             let mut fds: Vec<_> = silent.iter().map(|(_, client)| PollFd::readable(client.as_fd())).collect();
             let looked = poll::wait(&mut fds, Some(0));
+            let since = clock::now_ms().saturating_sub(moment);
             let mut without_bytes = silent.iter().zip(fds).filter(|(_, fd)| !fd.is_ready());
-            match without_bytes.find(|((number, _), _)| slots.dismiss(*number)) {
+            match without_bytes.find(|((number, _), _)| slots.dismiss(*number, since)) {
                 Some(((_, silent), _)) => {
                     let e =
                         Error::new(Code::Refused, "too many clients are silent, this one for the longest");
@@ -239,7 +241,7 @@ impl Listener<'_> {
                 }
                 // A change that the look has already shown must not be waited for.
                 None if looked.is_ok_and(|wait| wait == Wait::Woken) => {}
-                None => drop(poll::wait(&mut [], Some(retry_until))),
+                None => drop(poll::wait(&mut [], Some(retry_until.min(clock::now_ms() + moment)))),
             }
         }
         let most = self.limits.connections;

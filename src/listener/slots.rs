@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::listener::limits::Limits;
+use crate::sys::clock;
 use crate::sys::poll::Waker;
 
 pub(super) struct Slots {
@@ -34,6 +35,8 @@ struct Occupancy {
 
 struct Silent {
     client: Arc<UnixStream>,
+    /// When it came, monotonic ms.
+    since: u64,
     /// Its thread waits for bytes. If not, it may have the hello in hand.
     is_idle: bool,
 }
@@ -78,17 +81,19 @@ impl Slots {
         }
         let number = state.next;
         state.next += 1;
-        state.silent.insert(number, Silent { client: Arc::clone(client), is_idle: false });
+        state
+            .silent
+            .insert(number, Silent { client: Arc::clone(client), since: clock::now_ms(), is_idle: false });
         other.into_iter().for_each(|uid| *state.by_other.entry(uid).or_default() += 1);
         drop(state);
         Admission::Free(Slot { slots: Arc::clone(self), number, other, has_greeted: false })
     }
 
-    /// Takes the slot from a client that has sent nothing. False: it is about to say hello, just did, or is
-    /// gone.
-    pub(super) fn dismiss(&self, number: u64) -> bool {
+    /// Takes the slot from a client that has sent nothing since then (monotonic ms). False: it came later, is
+    /// about to say hello, just did, or is gone.
+    pub(super) fn dismiss(&self, number: u64, since: u64) -> bool {
         let mut state = self.taken.lock();
-        let is_idle = state.silent.get(&number).is_some_and(|s| s.is_idle);
+        let is_idle = state.silent.get(&number).is_some_and(|s| s.is_idle && s.since <= since);
         if is_idle {
             state.silent.remove(&number);
             state.leaving += 1;
@@ -213,17 +218,17 @@ mod tests {
         let (mut first, mut second) = (free(&slots), free(&slots));
         assert_eq!(silent(&slots), [first.number, second.number]);
         // Its thread has not looked yet whether there is a hello.
-        assert!(!slots.dismiss(first.number));
+        assert!(!slots.dismiss(first.number, clock::now_ms()));
         first.begin_idle();
         first.end_idle();
-        assert!(!slots.dismiss(first.number));
+        assert!(!slots.dismiss(first.number, clock::now_ms()));
         first.begin_idle();
-        assert!(slots.dismiss(first.number));
-        assert!(!slots.dismiss(first.number));
+        assert!(slots.dismiss(first.number, clock::now_ms()));
+        assert!(!slots.dismiss(first.number, clock::now_ms()));
         let third = free(&slots);
         assert!(!first.greeted());
         assert!(second.greeted());
-        assert!(!slots.dismiss(second.number));
+        assert!(!slots.dismiss(second.number, clock::now_ms()));
         drop(free(&slots));
         drop((first, second, third));
         let state = slots.taken.lock();
@@ -268,7 +273,7 @@ mod tests {
         let first = free(&slots);
         assert!(!slots.is_crowded());
         first.begin_idle();
-        assert!(slots.dismiss(first.number));
+        assert!(slots.dismiss(first.number, clock::now_ms()));
         assert!(slots.is_crowded());
         drop(first);
         assert!(!slots.is_crowded());

@@ -343,7 +343,7 @@ fn f3_a_request_begun_has_a_deadline() {
 
 #[test]
 fn f4_silent_clients_make_room() {
-    let stage = Stage::new(Limits { silent: 2, ..Limits::default() });
+    let stage = Stage::new(Limits { silent: 2, moment: Duration::from_millis(1), ..Limits::default() });
     let mut silent = vec![stage.connect(), stage.connect()];
     for _ in 0..2 {
         silent.push(stage.connect());
@@ -364,6 +364,19 @@ fn f4_silent_clients_make_room() {
     client.ask(&status("a"));
     assert!(client.reply().is_some());
     drop(flood);
+}
+
+#[test]
+fn f4_who_came_a_moment_ago_is_not_silent_yet() {
+    let moment = Duration::from_millis(2 * super::RETRY_MS);
+    let stage = Stage::new(Limits { silent: 1, moment, ..Limits::default() });
+    let (mut first, mut second) = (stage.connect(), stage.connect());
+    for client in [&mut second, &mut first] {
+        client.put(&Hello::ours().encode());
+    }
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.hello().unwrap().error, None);
+    }
 }
 
 #[test]
