@@ -135,17 +135,19 @@ fn c14_programs_that_were_just_written_can_be_executed_while_others_fork() {
 #[test]
 fn d18_hundreds_of_streams_at_once_are_all_read_to_their_end() {
     let service = Service::new();
-    let count = rounds(150);
     let script = "echo out $PROVOST_INSTANCE; echo err $PROVOST_INSTANCE >&2; exec sleep 82130";
-    service.ok(&["start", "--name", "s", "--instances", &count.to_string(), "--", "sh", "-c", script]);
-    for n in 1..=count {
-        let name = format!("s-{n}");
-        wait::until(&format!("{name} was heard"), LATER, || {
-            let output = service.ok(&["output", &name]);
+    let name = |group| format!("s{group}");
+    for group in 0..rounds(1) {
+        service.ok(&["start", "--name", &name(group), "--instances", "150", "--", "sh", "-c", script]);
+    }
+    for (group, n) in (0..rounds(1)).flat_map(|group| (1..=150).map(move |n| (group, n))) {
+        let one = format!("{}-{n}", name(group));
+        wait::until(&format!("{one} was heard"), LATER, || {
+            let output = service.ok(&["output", &one]);
             output.contains(&format!("out {n}")) && output.contains(&format!("err {n}"))
         });
     }
-    service.ok(&["remove", "--force", "s-*"]);
+    service.ok(&["remove", "--force", "s*"]);
 }
 
 #[test]
