@@ -371,9 +371,11 @@ fn f4_who_came_a_moment_ago_is_not_silent_yet() {
     let moment = Duration::from_millis(2 * super::RETRY_MS);
     let stage = Stage::new(Limits { silent: 1, moment, ..Limits::default() });
     let (mut first, mut second) = (stage.connect(), stage.connect());
-    for client in [&mut second, &mut first] {
-        client.put(&Hello::ours().encode());
-    }
+    second.put(&Hello::ours().encode());
+    // It does not have to go, though another one wants its place.
+    let mut fds = [PollFd::readable(first.socket.as_fd())];
+    assert_eq!(poll::wait(&mut fds, Some(clock::now_ms() + 100)).unwrap(), Wait::Deadline);
+    first.put(&Hello::ours().encode());
     for client in [&mut first, &mut second] {
         assert_eq!(client.hello().unwrap().error, None);
     }
