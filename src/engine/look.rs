@@ -55,7 +55,10 @@ pub struct Look {
     pub seen: Vec<Seen>,
     /// Why one could not be looked at, as an error number.
     pub failed: Option<i32>,
-    /// Somebody new who carries a mark came to light until the end: there may be more.
+    /// Where in `seen` those begin who came to light in the last pass only: of a tree that has one of them
+    /// there may be more.
+    pub newest: usize,
+    /// Somebody new who carries a mark, of whatever service, came to light until the end.
     pub is_cut: bool,
 }
 
@@ -131,6 +134,7 @@ impl Look {
             for pid in procfs::pids()?.filter(|&pid| listed.insert(pid)) {
                 unsettled.extend(look.see(pid, marks, &mut reader));
             }
+            look.newest = before;
             let is_of_us = |seen: &Seen| seen.id.is_some() || seen.limit_mark.is_some();
             look.is_cut = look.seen[before..].iter().any(is_of_us) || unsettled.len() > open_before;
             if look.seen.len() == before && !look.is_cut {

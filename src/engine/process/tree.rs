@@ -197,8 +197,8 @@ impl Tree {
             Some(cgroup) => checked(pid, |_| cgroup.holds(pid))?,
             None => {
                 let look = self.look();
-                let found = self.of_scope(Scope::Tree, &look).into_iter().find(|stat| stat.pid == pid);
-                match (found, self.unknown(&look)) {
+                let all = self.of_scope(Scope::Tree, &look);
+                match (all.iter().find(|stat| stat.pid == pid), self.unknown(&look, &all)) {
                     (Some(stat), _) => checked(pid, |s| Ok(s.start_ticks == stat.start_ticks))?,
                     (None, Some(e)) => return Err(e),
                     (None, None) => None,
@@ -230,10 +230,10 @@ impl Tree {
                 .collect(),
             (Scope::Tree, None) | (Scope::Group | Scope::Mixed, _) => {
                 let look = self.look();
-                let found = self.of_scope(scope, &look).into_iter();
-                let same = |stat: Stat| checked(stat.pid, move |s| Ok(s.start_ticks == stat.start_ticks));
-                let unknown = self.unknown(&look).map(Err);
-                found.filter_map(|stat| same(stat).transpose()).chain(unknown).collect()
+                let found = self.of_scope(scope, &look);
+                let same = |stat: &Stat| checked(stat.pid, |s| Ok(s.start_ticks == stat.start_ticks));
+                let unknown = self.unknown(&look, &found).map(Err);
+                found.iter().filter_map(|stat| same(stat).transpose()).chain(unknown).collect()
             }
         };
         let (mut members, mut error) = (Vec::new(), None);
@@ -255,10 +255,12 @@ impl Tree {
         self.first_ticks.unwrap_or(self.leader.start_ticks)
     }
 
-    /// Why somebody of the tree may not have been recognised in a look.
-    fn unknown(&self, look: &Look) -> Option<io::Error> {
+    /// Why somebody of the tree may not have been seen or recognised in a look that found these. Whom other
+    /// trees and services have started in the meantime is no reason.
+    fn unknown(&self, look: &Look, found: &[Stat]) -> Option<io::Error> {
         let may_be_ours = |seen: &Seen| seen.is_unsettled && self.may_hold(&seen.stat, look);
-        let is_unknown = look.is_cut || look.seen.iter().any(may_be_ours);
+        let is_cut = || look.seen[look.newest..].iter().any(|s| found.iter().any(|f| f.pid == s.stat.pid));
+        let is_unknown = look.seen.iter().any(may_be_ours) || is_cut();
         look.failed.or(is_unknown.then_some(EAGAIN)).map(io::Error::from_raw_os_error)
     }
 
@@ -379,8 +381,10 @@ fn checked(pid: u32, ours: impl Fn(&Stat) -> io::Result<bool>) -> io::Result<Opt
 mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::engine::look::PROVOST_ID;
 
     fn tree(leader: Leader) -> Tree {
         Tree {
@@ -426,6 +430,27 @@ mod tests {
         let mut tell = |whom| tree.tell(signal::CONT, Scope::Tree, whom).unwrap();
         assert_eq!((tell(Whom::All), tell(Whom::Untold)), (1, 0));
         assert_eq!((tell(Whom::All), tell(Whom::Untold)), (1, 0), "the next stop");
+    }
+
+    #[test]
+    fn what_others_start_meanwhile_leaves_no_doubt() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let tree = tree(identity(child.id()));
+        child.wait().unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let mut other = Command::new("true");
+                        other.env(PROVOST_ID, ProcessId::new().to_string()).status().unwrap();
+                    }
+                });
+            }
+            let looks: Vec<_> = (0..20).map(|_| tree.members(Scope::Tree).map(|found| found.len())).collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(looks.iter().all(|look| matches!(look, Ok(0))), "{looks:?}");
+        });
     }
 
     #[test]
