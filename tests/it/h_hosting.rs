@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -206,7 +207,7 @@ fn the_host_is_there_for_the_very_first_request() {
         let mut command = Command::new(binary());
         command.args(["serve", "--socket", &socket, "--state", &scratch.file("state")]);
         let service = Running::new(command);
-        wait::until("there is a socket", SOON, || Path::new(&socket).exists());
+        wait::until("somebody listens", SOON, || UnixStream::connect(&socket).is_ok());
         let mut list = Command::new(binary());
         list.args(["--socket", &socket, "provider", "list"]);
         run(list, LATER).expect(0);
