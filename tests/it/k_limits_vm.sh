@@ -77,7 +77,7 @@ echo '== memory'
 provost start --name greedy --memory-max 64MiB -- sh -c 'sleep 0.5; exec dd if=/dev/zero of=/dev/null bs=200M count=1' >/dev/null
 file greedy memory.max
 provost status greedy | mark running
-provost wait greedy --timeout 60s >/dev/null
+provost wait greedy --timeout 60s 2>&1 >/dev/null | cat
 provost status greedy | head -n 1 | mark status
 provost status greedy --json | mark json
 provost why greedy | head -n 1 | mark why
@@ -89,7 +89,7 @@ provost start --name never --memory-max 32m --restart-on-oom true --max-restarts
 provost start --name always --memory-max 32m --restart always --restart-on-oom false -- sh -c "exec $eat" >/dev/null
 provost start --name plain --memory-max 32m --restart on-failure --max-restarts 1 -- sh -c "$eat; exit \$?" >/dev/null
 for name in never always plain; do
-    provost wait $name --timeout 60s >/dev/null
+    provost wait $name --timeout 60s 2>&1 >/dev/null | cat # no progress among the lines
     echo "$name: $(field $name state) after $(field $name run) runs, $(provost status $name | head -n 1)"
 done
 
@@ -106,7 +106,7 @@ until_holds sh -c 'provost output fits | grep all'
 file fits pids.max
 file fits pids.current
 provost start --name forks --pids-max 3 -- sh -c "$three echo all; wait" >/dev/null
-provost wait forks --timeout 60s >/dev/null
+provost wait forks --timeout 60s 2>&1 >/dev/null | cat
 provost output forks | mark forks
 
 echo '== all'
