@@ -7,9 +7,11 @@ use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
 use crate::cli::session::Session;
+use crate::cli::since::Begin;
 use crate::cli::text;
 use crate::wire::audit::{AuditLine, AuditLog};
 use crate::wire::error::Error;
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
     Command::new("audit", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
@@ -22,31 +24,37 @@ and for every refusal and failed login: number, time, who asked, what for, and w
 that repeat are counted in one line. It is kept for 90 days ([history] keep_audit).
 
 Options:
-      --since SEQ            Lines after this number; else all that are kept
+      --since WHERE          Lines after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;
+                             else all that are kept
 
 Examples:
   provost audit
-  provost audit --since 10
+  provost audit --since 1d
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<u64, Error> {
-    let mut since = 0;
+fn parse(arguments: &mut Arguments) -> Result<Begin, Error> {
+    let mut since = Begin::After(0);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
-            "--since" => since = arguments.number(&option)?,
+            "--since" => since = Begin::parse(&option, &arguments.value(&option)?)?,
             _ => return Err(arguments.unknown(&option)),
         }
     }
     arguments.no_values().map(|()| since)
 }
 
-fn run(mut since: u64, session: &mut Session) -> Result<u8, Error> {
+fn run(begin: Begin, session: &mut Session) -> Result<u8, Error> {
+    let (mut since, from) = match begin {
+        Begin::After(seq) => (seq, Timestamp(0)),
+        Begin::At(at) => (0, at),
+        Begin::Now => (0, Timestamp::now()),
+    };
     let mut client = session.client()?;
     loop {
         let lines = client.audit(AuditLog { since, max: 0 })?;
         let Some(last) = lines.last() else { return Ok(0) };
         since = last.seq;
-        for line in &lines {
+        for line in lines.iter().filter(|line| line.at >= from) {
             session.answer(|| object(line), || text::escaped(&sentence(line)).into_owned());
         }
         if session.out.is_broken() {
@@ -68,12 +76,11 @@ fn sentence(line: &AuditLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::time::Timestamp;
 
     #[test]
     fn a_line_tells_all() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        assert_eq!(parsed("--since 12"), Ok(12));
+        assert_eq!(parsed("--since 12"), Ok(Begin::After(12)));
         assert!(parsed("web").is_err());
         let who = "uid 0 pid 5".to_owned();
         let mut line = AuditLine { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };

@@ -6,9 +6,9 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::session::Session;
+use crate::cli::since::{Begin, last_event};
 use crate::cli::stdout;
 use crate::cli::text;
-use crate::cli::values;
 use crate::client::{Client, FeedItem};
 use crate::wire::error::Error;
 use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind};
@@ -24,11 +24,13 @@ no longer kept are told on standard error.
 
 Options:
   -f, --follow               Go on as events happen, beginning with the next one
-      --since WHERE          Events after this number; start: all that are kept, as without --follow; now
+      --since WHERE          Events after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;
+                             start: all that are kept, as without --follow; now
   -n, --limit N              Only the last N of those that are kept; with --follow, and then go on
 
 Examples:
   provost events --limit 20
+  provost events --since 1h
   provost events --follow web
 ";
 
@@ -41,18 +43,12 @@ struct EventsArgs {
     limit: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begin {
-    After(u64),
-    Now,
-}
-
 fn parse(arguments: &mut Arguments) -> Result<EventsArgs, Error> {
     let mut args = EventsArgs::default();
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--follow" | "-f" => args.follow = true,
-            "--since" => args.since = Some(begin(&arguments.value(&option)?)?),
+            "--since" => args.since = Some(Begin::parse(&option, &arguments.value(&option)?)?),
             "--limit" | "-n" => args.limit = Some(arguments.number(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }
@@ -61,41 +57,13 @@ fn parse(arguments: &mut Arguments) -> Result<EventsArgs, Error> {
     Ok(args)
 }
 
-fn begin(text: &str) -> Result<Begin, Error> {
-    match text {
-        "start" => Ok(Begin::After(0)),
-        "now" => Ok(Begin::Now),
-        _ => {
-            let bad = |_| values::bad("--since", text, "write start, now, or the number of an event");
-            text.parse().map(Begin::After).map_err(bad)
-        }
-    }
-}
-
-/// The number of the last event that there is.
-pub fn last(client: &mut Client) -> Result<u64, Error> {
-    let last = client.service()?.last_event;
-    if last > 0 {
-        return Ok(last);
-    }
-    // Through a gateway it is not told.
-    let mut last = 0;
-    for item in client.events(Events::default())? {
-        if let FeedItem::Event(event) = item? {
-            last = event.seq;
-        }
-    }
-    Ok(last)
-}
-
 fn run(args: EventsArgs, session: &mut Session) -> Result<u8, Error> {
     let mut targets: Vec<String> = args.target.into_iter().collect();
     let mut client = session.client_for(&mut targets)?;
     let target = targets.pop();
     let kept = match (args.since, args.limit) {
-        (Some(Begin::After(seq)), _) => seq,
-        (Some(Begin::Now), _) => last(&mut client)?,
-        (None, None) if args.follow => last(&mut client)?,
+        (Some(begin), _) => begin.event(&mut client)?,
+        (None, None) if args.follow => last_event(&mut client)?,
         (None, _) => 0,
     };
     let mut events = Events { since: kept, follow: args.follow, target };
@@ -252,7 +220,6 @@ mod tests {
         let args = parsed("-f --since 12 web -n 5").unwrap();
         assert_eq!((args.since, args.follow, args.limit), (Some(Begin::After(12)), true, Some(5)));
         assert_eq!(args.target.as_deref(), Some("web"));
-        assert_eq!(parsed("--since now").unwrap().since, Some(Begin::Now));
         assert!(parsed("a b").is_err());
         assert!(parsed("--since x").is_err());
     }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::cli::events;
 use crate::cli::session::Session;
+use crate::cli::since::last_event;
 use crate::cli::text;
 use crate::client::{Client, FeedItem, StreamItem};
 use crate::sys::thread;
@@ -75,7 +75,7 @@ impl Following {
     ) -> Result<(Self, Vec<Process>), Error> {
         let mut client = session.client()?;
         // From here on nothing is missed.
-        let since = events::last(&mut client)?;
+        let since = last_event(&mut client)?;
         let mut processes: Vec<Process> = Vec::new();
         for item in client.status(targets.clone())? {
             match (item.process, item.error) {

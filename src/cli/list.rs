@@ -7,11 +7,11 @@ use serde_json::json;
 use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
-use crate::cli::events;
 use crate::cli::format::Format;
 use crate::cli::json;
 use crate::cli::process_table::{self, Colours};
 use crate::cli::session::Session;
+use crate::cli::since::last_event;
 use crate::cli::text;
 use crate::cli::values;
 use crate::client::Client;
@@ -178,7 +178,7 @@ fn run(mut args: ListArgs, session: &mut Session) -> Result<u8, Error> {
 fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<u8, Error> {
     let (tell, news_come) = crossbeam_channel::bounded(1);
     let mut feed = session.client()?;
-    let since = events::last(&mut feed)?;
+    let since = last_event(&mut feed)?;
     let mut feed = feed.events(Events { since, follow: true, target: None })?;
     let wait = move || {
         while let Some(batch) = feed.batch() {

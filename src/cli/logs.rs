@@ -11,9 +11,10 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::escape::escape;
 use crate::cli::json;
-use crate::cli::log_lines::{Line, Lines, moment};
+use crate::cli::log_lines::{Line, Lines};
 use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
+use crate::cli::since::when;
 use crate::cli::stdout;
 use crate::cli::values;
 use crate::client::{Client, FeedItem, StreamItem};
@@ -24,8 +25,7 @@ use crate::wire::log::LogFormat;
 use crate::wire::reply::{Chunk, Definition};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 use crate::wire::spec::Spec;
-use crate::wire::time::{Timestamp, millis};
-use crate::wire::values::duration;
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("logs", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
 const SUMMARY: &str = "Print lines of processes, from their log files and from what is kept";
@@ -117,14 +117,6 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
         return Err(arguments.usage("--run and --follow exclude one another".into()));
     }
     Ok(LogsArgs { targets: arguments.targets()?, wanted, tail, run, follow, timestamps, prefix })
-}
-
-fn when(option: &str, text: &str) -> Result<Timestamp, Error> {
-    let back = duration(text).filter(|_| text.ends_with(char::is_alphabetic) && !text.contains(':'));
-    let at = back.map(|back| Timestamp(Timestamp::now().0.saturating_sub(millis(back))));
-    at.or_else(|| moment(text)).ok_or_else(|| {
-        values::bad(option, text, "write how long ago, as 10m or 1d, or a time, as 2026-01-31T12:00:00Z")
-    })
 }
 
 fn expression(text: &str) -> Result<Regex, Error> {
@@ -489,15 +481,5 @@ mod tests {
         let wanted = Wanted { since: Some(Timestamp(5)), until: Some(Timestamp(6)), ..Wanted::default() };
         let taken: Vec<_> = (4..=7).filter(|&at| wanted.takes(&line(at, "x"), &mut level)).collect();
         assert_eq!(taken, [5, 6]);
-    }
-
-    #[test]
-    fn a_time_is_a_duration_back_or_a_moment() {
-        let ago = when("--since", "10m").unwrap();
-        assert!(Timestamp::now().0 - ago.0 >= 600_000);
-        assert_eq!(when("--since", "1970-01-01T00:00:01Z"), Ok(Timestamp(1000)));
-        for bad in ["yesterday", "10", "", "12:00"] {
-            assert!(when("--since", bad).is_err(), "{bad}");
-        }
     }
 }

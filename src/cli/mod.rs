@@ -73,6 +73,7 @@ mod service_settings;
 mod session;
 mod show;
 mod signal;
+mod since;
 mod spec_help;
 mod spec_options;
 mod start;

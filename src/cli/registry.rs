@@ -13,6 +13,7 @@ use crate::cli::manual::Positional;
 use crate::cli::provider::{Given, definition_options, host, show_value};
 use crate::cli::registry_entry::{finding_line, line, list, object};
 use crate::cli::session::Session;
+use crate::cli::since::Begin;
 use crate::cli::stdout;
 use crate::cli::text::{self, absolute};
 use crate::cli::values;
@@ -106,7 +107,8 @@ Options:
                              only this set
       --capability NAME      Of 'list': only those that can that (repeat it)
       --follow               Go on as events happen
-      --since SEQ            Events after this number; else all that are kept
+      --since WHERE          Events after this number, or from a time on (as of 'provost events'); else all
+                             that are kept
       --plugins[=DIR]        Of 'discover': the folders of plugins, also those in DIR
                              ('--config[=FILE]': the configuration, also that in FILE)
       --environment          Of 'discover': the environment of the service
@@ -150,7 +152,8 @@ pub enum Order {
         raw: bool,
     },
     Events {
-        events: Events,
+        since: Begin,
+        follow: bool,
         of: Option<ProviderName>,
     },
 }
@@ -159,7 +162,8 @@ pub enum Order {
 struct Options {
     given: Given,
     all: bool,
-    events: Events,
+    since: Begin,
+    follow: bool,
     reason: Option<String>,
     labels: Vec<(String, String)>,
     kind: Option<String>,
@@ -177,8 +181,8 @@ fn parse(arguments: &mut Arguments) -> Result<Order, Error> {
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--all" => options.all = true,
-            "--follow" => options.events.follow = true,
-            "--since" => options.events.since = arguments.number(&option)?,
+            "--follow" => options.follow = true,
+            "--since" => options.since = Begin::parse(&option, &arguments.value(&option)?)?,
             "--reason" => options.reason = Some(arguments.value(&option)?),
             "--label" => options.labels.push(values::pair(&option, &arguments.value(&option)?)?),
             "--config" if arguments.first_value() == Some("discover") => {
@@ -276,7 +280,7 @@ impl Options {
         }
         let call = |verb| RegistryCall { whom: whom.clone(), verb };
         Ok(match verb.as_str() {
-            "events" => Order::Events { events: self.events, of },
+            "events" => Order::Events { since: self.since, follow: self.follow, of },
             "list" => Order::List { call: call(Verb::Show), capabilities: self.capabilities },
             "names" => Order::Names(call(Verb::Show)),
             "has" => Order::Has(call(Verb::Show)),
@@ -360,7 +364,7 @@ fn run(order: Order, session: &mut Session) -> Result<u8, Error> {
 
 fn carry_out(order: Order, session: &mut Session) -> Result<u8, Error> {
     match order {
-        Order::Events { events, of } => follow(events, of.as_ref(), session),
+        Order::Events { since, follow, of } => show_events(since, follow, of.as_ref(), session),
         Order::List { call, capabilities } => {
             let answer = ask(call, session)?;
             let has_all = |e: &Entry| capabilities.iter().all(|wanted| e.capabilities.contains(wanted));
@@ -459,10 +463,16 @@ fn ask(call: RegistryCall, session: &Session) -> Result<RegistryAnswer, Error> {
 }
 
 /// What happened to providers: of the events of the service those that are about them.
-fn follow(events: Events, of: Option<&ProviderName>, session: &mut Session) -> Result<u8, Error> {
-    let is_followed = events.follow;
+fn show_events(
+    since: Begin,
+    is_followed: bool,
+    of: Option<&ProviderName>,
+    session: &mut Session,
+) -> Result<u8, Error> {
     let process = of.map(ProviderName::process);
-    for item in session.client()?.events(events)? {
+    let mut client = session.client()?;
+    let since = since.event(&mut client)?;
+    for item in client.events(Events { since, follow: is_followed, target: None })? {
         match item? {
             FeedItem::Event(event) => {
                 let is_meant = process.as_ref().is_none_or(|process| process.as_str() == event.name);
@@ -562,8 +572,8 @@ mod tests {
             panic!("it is a registration");
         };
         assert_eq!((r.kind.as_str(), r.namespace.as_deref()), ("module", Some("x.y")));
-        let events = Events { since: 3, follow: true, target: None };
-        assert_eq!(parsed("events --since 3 --follow"), Ok(Order::Events { events, of: None }));
+        let events = Order::Events { since: Begin::After(3), follow: true, of: None };
+        assert_eq!(parsed("events --since 3 --follow"), Ok(events));
     }
 
     #[test]

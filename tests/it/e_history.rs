@@ -136,6 +136,33 @@ fn following_one_process() {
     wait::until("it follows still", SOON, || following.is_running());
 }
 
+/// Events, and lines of the audit, are shown from a time on as from a number on.
+#[test]
+fn what_happened_is_shown_from_a_time_on() {
+    let service = Service::new();
+    service.start(&["--name", "web", "--", "sleep", "80000"]);
+    service.ok(&["stop", "web"]);
+    for what in ["events", "audit"] {
+        let all = service.cli(&[what, "--json"]).expect(0).json();
+        let last = all.last().expect("there are some")["at"].as_str().expect("it has a time");
+        // As text they have the order of time.
+        let first = all.iter().position(|one| one["at"].as_str() >= Some(last)).expect("the last one");
+        assert!(first > 0, "{all:?}");
+        let since = |when: &str| service.cli(&[what, "--json", "--since", when]).expect(0).json();
+        assert_eq!(since(last)[..], all[first..], "{what}");
+        assert_eq!((since("1h"), since("start")), (all.clone(), all.clone()), "{what}");
+        assert_eq!(since("2100-01-01T00:00:00Z"), [] as [Value; 0], "{what}");
+        assert_eq!(since("now"), [] as [Value; 0], "{what}");
+        let refused = service.cli(&[what, "--since", "yesterday"]).expect(2).err();
+        assert!(refused.contains("how long ago, as 10m"), "{refused}");
+    }
+    // What comes is told behind it.
+    let following = service.background(&["events", "--follow", "--since", "1h", "web"]);
+    following.line_with("created", SOON);
+    service.ok(&["start", "web"]);
+    following.line_with("(run 2", SOON);
+}
+
 /// What has ended and has no name does not pile up: the oldest are forgotten, and a name keeps the rest.
 #[test]
 fn what_has_ended_is_kept_to_its_number() {
@@ -172,4 +199,9 @@ fn what_is_not_kept_any_more_is_not_shown() {
         assert_eq!(numbers.len(), 1000, "{:?} to {:?}", numbers.first(), numbers.last());
         assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1));
     }
+    // Who asks for a time is told what is missing of it, and of no other.
+    let last = service.events().pop().expect("there are some");
+    let since = |when: &str| service.cli(&["events", "--since", when]).expect(0).err();
+    assert!(since("1h").contains("are no longer kept"));
+    assert_eq!(since(last["at"].as_str().expect("it has a time")), "");
 }

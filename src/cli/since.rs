@@ -1,0 +1,124 @@
+//! Where to begin in what is kept: behind a number, or at a time.
+
+use crate::cli::log_lines::moment;
+use crate::cli::stdout;
+use crate::cli::values;
+use crate::client::{Client, FeedItem};
+use crate::wire::error::Error;
+use crate::wire::request::Events;
+use crate::wire::time::{Timestamp, millis};
+use crate::wire::values::duration;
+
+/// Where events, or lines of the audit, begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Behind the one with this number; 0: all that are kept.
+    After(u64),
+    /// With the first one of this time or later.
+    At(Timestamp),
+    /// With the next one that comes.
+    Now,
+}
+
+impl Default for Begin {
+    fn default() -> Self {
+        Self::After(0)
+    }
+}
+
+impl Begin {
+    pub fn parse(option: &str, text: &str) -> Result<Self, Error> {
+        let number = || text.parse().ok().map(Self::After);
+        match text {
+            "start" => Ok(Self::After(0)),
+            "now" => Ok(Self::Now),
+            _ => number().or_else(|| time(text).map(Self::At)).ok_or_else(|| {
+                let how =
+                    "write start, now, a number, how long ago, as 10m, or a time, as 2026-01-31T12:00:00Z";
+                values::bad(option, text, how)
+            }),
+        }
+    }
+
+    /// The number of the event behind which it is; that some are missing there is told on standard error.
+    pub fn event(self, client: &mut Client) -> Result<u64, Error> {
+        match self {
+            Self::After(seq) => Ok(seq),
+            Self::Now => last_event(client),
+            Self::At(at) => {
+                let mut before = 0;
+                for item in client.events(Events::default())? {
+                    match item? {
+                        FeedItem::Event(event) if event.at >= at => {
+                            // There may have been more since then.
+                            if before == 0 && event.seq > 1 {
+                                stdout::notice(&format!("events before {} are no longer kept", event.seq));
+                            }
+                            break;
+                        }
+                        FeedItem::Event(event) => before = event.seq,
+                        FeedItem::Missed(_) => {}
+                    }
+                }
+                Ok(before)
+            }
+        }
+    }
+}
+
+/// The number of the last event that there is.
+pub fn last_event(client: &mut Client) -> Result<u64, Error> {
+    let last = client.service()?.last_event;
+    if last > 0 {
+        return Ok(last);
+    }
+    // Through a gateway it is not told.
+    let mut last = 0;
+    for item in client.events(Events::default())? {
+        if let FeedItem::Event(event) = item? {
+            last = event.seq;
+        }
+    }
+    Ok(last)
+}
+
+/// A time as an option has it: how long ago, or RFC 3339.
+pub fn when(option: &str, text: &str) -> Result<Timestamp, Error> {
+    time(text).ok_or_else(|| {
+        values::bad(option, text, "write how long ago, as 10m or 1d, or a time, as 2026-01-31T12:00:00Z")
+    })
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    let back = duration(text).filter(|_| text.ends_with(char::is_alphabetic) && !text.contains(':'));
+    let at = back.map(|back| Timestamp(Timestamp::now().0.saturating_sub(millis(back))));
+    at.or_else(|| moment(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_duration_back_or_a_moment() {
+        let ago = when("--since", "10m").unwrap();
+        assert!(Timestamp::now().0 - ago.0 >= 600_000);
+        assert_eq!(when("--since", "1970-01-01T00:00:01Z"), Ok(Timestamp(1000)));
+        for bad in ["yesterday", "10", "", "12:00"] {
+            assert!(when("--since", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_begins_behind_a_number_or_at_a_time() {
+        let begin = |text| Begin::parse("--since", text);
+        assert_eq!(begin("start"), Ok(Begin::After(0)));
+        assert_eq!(begin("12"), Ok(Begin::After(12)));
+        assert_eq!(begin("now"), Ok(Begin::Now));
+        assert_eq!(begin("1970-01-01T00:00:01Z"), Ok(Begin::At(Timestamp(1000))));
+        assert!(matches!(begin("1d"), Ok(Begin::At(_))));
+        for bad in ["x", "-1", "", "99999999999999999999"] {
+            assert!(begin(bad).unwrap_err().hint.contains("10m"), "{bad}");
+        }
+    }
+}
