@@ -146,8 +146,9 @@ impl AnswerTo {
 }
 
 /// What the thread of a process runs, until the process is idle again: `worker::run`. Handed in, since the
-/// worker knows this file and not the other way round.
-pub type Work = fn(Arc<Process>, Record);
+/// worker knows this file and not the other way round. The record is boxed, since whatever hands it on would
+/// have a copy of it in the frames of the thread's stack.
+pub type Work = fn(Arc<Process>, Box<Record>);
 
 /// A process. Shared; its thread is the only one that changes what it is.
 #[derive(Debug)]
@@ -238,7 +239,7 @@ impl Process {
                 };
                 inner.queue.push_back(msg);
                 drop(inner);
-                self.start_thread(*record);
+                self.start_thread(record);
             }
         }
     }
@@ -255,7 +256,7 @@ impl Process {
         }
     }
 
-    fn start_thread(self: &Arc<Self>, record: Record) {
+    fn start_thread(self: &Arc<Self>, record: Box<Record>) {
         let process = Arc::clone(self);
         let idle_record = record.clone();
         let spawned = thread::spawn(&format!("proc-{}", self.id.short()), move || {
@@ -264,7 +265,7 @@ impl Process {
         if let Err(e) = spawned {
             // Without a thread nothing can be begun; what is asked is refused, and the process is idle again.
             let mut inner = self.inner.lock();
-            inner.activity = Activity::Idle(Box::new(idle_record));
+            inner.activity = Activity::Idle(idle_record);
             let queue = std::mem::take(&mut inner.queue);
             drop(inner);
             let error = Error::new(Code::Refused, format!("cannot start a thread for the process: {e}"))
@@ -318,12 +319,12 @@ impl Process {
 
     /// For the process's thread: gives the record back, and the thread ends. `Some`: a message has come, it
     /// goes on.
-    pub fn become_idle(&self, record: Record) -> Option<Record> {
+    pub fn become_idle(&self, record: Box<Record>) -> Option<Box<Record>> {
         let mut inner = self.inner.lock();
         if !inner.queue.is_empty() {
             return Some(record);
         }
-        inner.activity = Activity::Idle(Box::new(record));
+        inner.activity = Activity::Idle(record);
         drop(inner);
         self.context.ended.mark();
         None

@@ -66,14 +66,14 @@ use crate::wire::time::Timestamp;
 const PREPARE: &str = "prepare";
 
 /// Runs a process's thread until it rests.
-pub fn run(process: Arc<Process>, record: Record) {
+pub fn run(process: Arc<Process>, record: Box<Record>) {
     process.here(Waker::for_this_thread());
     worker(process, record).run();
 }
 
 /// What it works with. Not in a frame of the thread's stack, which would have a page more for each process.
 #[inline(never)]
-fn worker(process: Arc<Process>, record: Record) -> Box<Worker> {
+fn worker(process: Arc<Process>, record: Box<Record>) -> Box<Worker> {
     let rules = Rules::from(&*process.spec());
     let was_wanted = (record.wanted, record.next_run_at.is_some());
     // Of what was started without one, or by an earlier service, the tree is found by other means.
@@ -122,7 +122,7 @@ fn worker(process: Arc<Process>, record: Record) -> Box<Worker> {
 
 struct Worker {
     process: Arc<Process>,
-    record: Record,
+    record: Box<Record>,
     rules: Rules,
     tree: Tree,
     pipes: Pipes,
