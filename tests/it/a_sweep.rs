@@ -12,6 +12,8 @@ use crate::harness::{LATER, Options, Random, Running, SOON, Service, rounds, wai
 
 /// How many crash points the usual run takes of each sweep.
 const SAMPLE: u32 = 9;
+/// Behind the last call there is when so many rounds in a row had fewer.
+const BEYOND: u32 = 5;
 /// The process that it is all about.
 const NAME: &str = "step";
 
@@ -58,29 +60,31 @@ fn sweep(deed: Deed, dies: Dies, options: &[&str]) {
         n => ((SAMPLE * n).min(counted.calls), false),
     };
     let offset = Random::new().below(u64::from(counted.calls / points).max(1)) as u32;
-    // The first round of a busy machine has more calls than the others: threads that look again, a start that
-    // is slow.
+    // On a busy machine a round has more calls than another: threads that look again, a start that is slow.
     let mut calls = counted.calls;
     let (mut killed, mut outlived, mut unacknowledged, mut n) = (0, 0, 0, 0);
+    // Rounds in a row that had fewer calls than the one that was to be the last.
+    let mut beyond = 0;
     loop {
-        // One after the other as long as a round still ends by a kill: no two rounds have the same number of
-        // calls.
         let step = (calls / points).max(1);
         let done = round(&service, deed, dies, 1 + n * step + offset % step);
         unacknowledged += u32::from(!done.acknowledged);
         if done.killed.is_some() {
-            killed += 1;
+            (killed, beyond) = (killed + 1, 0);
         } else {
-            outlived += 1;
+            (outlived, beyond) = (outlived + 1, beyond + 1);
             calls = calls.min(done.calls);
             assert!(calls > 20, "{calls} calls are too few");
         }
+        // One after the other as long as rounds still end by a kill.
         n = if is_full { n + 1 } else { killed };
-        if n >= points && (!is_full || done.killed.is_none()) {
+        let is_done = if is_full { beyond == BEYOND } else { n >= points };
+        if is_done {
             break;
         }
         assert!(outlived <= points, "{killed} of {points} rounds were killed");
     }
+    let points = points.min(calls);
     println!(
         "{killed} crash points swept, of {calls} to {} calls; {unacknowledged} not acknowledged",
         counted.calls
