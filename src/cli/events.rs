@@ -73,10 +73,26 @@ fn run(args: EventsArgs, session: &mut Session) -> Result<u8, Error> {
             return Ok(0);
         }
     }
-    let follow = events.follow;
+    show_each(&mut client, events, session, show)
+}
+
+/// Shows what has come and what comes, one by one; the exit code.
+pub fn show_each(
+    client: &mut Client,
+    events: Events,
+    session: &mut Session,
+    show: impl Fn(&Event, &mut Session),
+) -> Result<u8, Error> {
+    let is_followed = events.follow;
     for item in client.events(events)? {
-        show(item?, session);
-        if follow {
+        match item? {
+            FeedItem::Event(event) => show(&event, session),
+            FeedItem::Missed(count) => {
+                session.out.flush();
+                stdout::notice(&format!("{count} events are no longer kept"));
+            }
+        }
+        if is_followed {
             session.out.flush();
         }
         if session.out.is_broken() {
@@ -107,20 +123,13 @@ fn show_last(
             FeedItem::Missed(_) => {}
         }
     }
-    last.into_iter().for_each(|event| show(FeedItem::Event(event), session));
+    last.iter().for_each(|event| show(event, session));
     session.out.flush();
     Ok(seq)
 }
 
-fn show(item: FeedItem, session: &mut Session) {
-    match item {
-        FeedItem::Event(event) if session.is_json() => session.object(&json::event(&event)),
-        FeedItem::Event(event) => session.out.line(&line(&event)),
-        FeedItem::Missed(count) => {
-            session.out.flush();
-            stdout::notice(&format!("{count} events are no longer kept"));
-        }
-    }
+fn show(event: &Event, session: &mut Session) {
+    session.answer(|| json::event(event), || line(event));
 }
 
 /// An event on a line of its own.

@@ -17,7 +17,7 @@ use crate::cli::since::Begin;
 use crate::cli::stdout;
 use crate::cli::text::{self, absolute};
 use crate::cli::values;
-use crate::client::{FeedItem, host_socket};
+use crate::client::host_socket;
 use crate::wire::discovery::Discovery;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
@@ -472,32 +472,17 @@ fn show_events(
     let process = of.map(ProviderName::process);
     let mut client = session.client()?;
     let since = since.event(&mut client)?;
-    for item in client.events(Events { since, follow: is_followed, target: None })? {
-        match item? {
-            FeedItem::Event(event) => {
-                let is_meant = process.as_ref().is_none_or(|process| process.as_str() == event.name);
-                if !event.kind.is_of_provider() || !is_meant {
-                    continue;
-                }
-                if session.is_json() || !session.out.is_terminal() {
-                    session.object(&json::event(&event));
-                } else {
-                    session.out.line(&events::line(&event));
-                }
-            }
-            FeedItem::Missed(count) => {
-                session.out.flush();
-                stdout::notice(&format!("{count} events are no longer kept"));
+    let events = Events { since, follow: is_followed, target: None };
+    events::show_each(&mut client, events, session, |event, session| {
+        let is_meant = process.as_ref().is_none_or(|process| process.as_str() == event.name);
+        if event.kind.is_of_provider() && is_meant {
+            if session.is_json() || !session.out.is_terminal() {
+                session.object(&json::event(event));
+            } else {
+                session.out.line(&events::line(event));
             }
         }
-        if is_followed {
-            session.out.flush();
-        }
-        if session.out.is_broken() {
-            break;
-        }
-    }
-    Ok(0)
+    })
 }
 
 #[cfg(test)]
