@@ -81,8 +81,13 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     logs::start(&engine.context, &engine.table).map_err(no_thread)?;
     schedules::start(&engine.context, &engine.table).map_err(no_thread)?;
     rest::begin().map_err(no_thread)?;
+    ended::look_after(&engine).map_err(no_thread)?;
+    internal::look_after(&engine, internal)
+        .and_then(|()| internal::await_grpc(&engine, GATEWAY))
+        .map_err(no_thread)?;
     let behind: Arc<dyn Service> = Arc::clone(&engine) as Arc<dyn Service>;
     let ours = Arc::clone(&engine);
+    // The last one: it says that the engine is ready, and then all of it is there.
     thread::spawn("listener", move || {
         // An error shows where the keeper is listened to.
         let ready = || {
@@ -95,10 +100,6 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         panic!("the listener cannot be kept: {error}");
     })
     .map_err(|e| Error::failed("start the listener thread", &e))?;
-    ended::look_after(&engine).map_err(no_thread)?;
-    internal::look_after(&engine, internal)
-        .and_then(|()| internal::await_grpc(&engine, GATEWAY))
-        .map_err(no_thread)?;
     listen(&engine)
 }
 
