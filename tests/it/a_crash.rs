@@ -123,7 +123,7 @@ fn a1_kill_engine_under_load() {
 fn kill_engine(service: &Service, n: u32) {
     service.kill_engine_only();
     if n.is_multiple_of(5) {
-        service.ok(&["version"]);
+        service.ok(&["list"]);
     }
 }
 

@@ -19,7 +19,7 @@ const LIST_FDS: &str = "ls /proc/$$/fd; readlink /proc/$$/fd/0; exit 0";
 fn c8_a_child_gets_three_descriptors() {
     let service = Service::new();
     let done = AtomicBool::new(false);
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     thread::scope(|scope| {
         for _ in 0..8 {

@@ -40,7 +40,7 @@ fn c5_a_start_without_descriptors_fails_and_the_engine_answers() {
     let full = service.footprint();
     for _ in 0..20 {
         expect_out_of_descriptors(&service.cli(&["start", "--", "sleep", "71000"]));
-        service.ok(&["version"]);
+        service.ok(&["list"]);
     }
     expect_out_of_descriptors(&service.cli(&[
         "start",
@@ -89,7 +89,7 @@ fn c5_each_start_is_done_or_refused_when_clients_hold_all_descriptors() {
     // refused.
     for _ in 0..5 {
         running += usize::from(service.cli(&["start", "--", "sleep", "71000"]).code == 0);
-        service.ok(&["version"]);
+        service.ok(&["list"]);
         assert_eq!(service.list_json().len(), running);
     }
     assert_eq!(service.below().len(), running, "what was refused does not run");
@@ -197,7 +197,7 @@ fn c8_children_slow_to_get_descriptors_delay_no_other() {
     const COUNT: usize = 30;
     let service = Service::new();
     let keeper = service.keeper_pid();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     let strace = inject(keeper, "close_range:delay_enter=2000000:when=1");
     let list = "ls /proc/$$/fd; echo $PROVOST_NAME; exec sleep 71004";

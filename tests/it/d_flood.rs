@@ -32,7 +32,7 @@ fn shared_bytes(pid: u32) -> u64 {
 fn d7_twenty_floods_take_bounded_memory_and_delay_no_start() {
     let service = Options::new().alone().start();
     let mut client = service.client();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let pids = [service.keeper_pid(), service.engine_pid()];
     // Code that was given back comes back with the first start.
     let memory = || pids.map(|pid| procfs::rss_kib(pid) - procfs::files_kib(pid)).iter().sum::<u64>();
@@ -154,7 +154,7 @@ fn d8_a_reader_that_was_let_go_learns_what_it_missed() {
 fn d8_a_reader_that_is_gone_leaves_nothing() {
     let service = Service::new();
     let id = service.start(&["--", &fixture("numbers"), "--pace-us", "1000"]);
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     let readers: Vec<_> = (0..5).map(|_| service.background(&["stream", "--until-end", &id])).collect();
     wait::until("all of them read", SOON, || readers.iter().all(|r| r.stdout_len() > 0));

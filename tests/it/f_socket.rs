@@ -35,7 +35,7 @@ fn connections(service: &Service) -> usize {
 /// A service that has answered once, and its footprint.
 fn settled() -> (Service, [(usize, usize); 2]) {
     let service = Service::new();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let footprint = service.footprint();
     (service, footprint)
 }
@@ -139,9 +139,9 @@ fn f3_a_thousand_slow_clients_delay_no_other() {
             // Who was sent away is not kept: this process has a limit of descriptors, too.
             peers.retain_mut(|(_, peer)| !peer.is_closed());
             most = most.max(threads());
-            let version = service.cli(&["version"]);
-            version.expect(0);
-            assert!(version.took < Duration::from_secs(1), "{version:?}");
+            let answer = service.cli(&["list"]);
+            answer.expect(0);
+            assert!(answer.took < Duration::from_secs(1), "{answer:?}");
         }
     }
     assert!(most < before[1].1 + 150, "{most} threads for clients that say nothing");
@@ -304,7 +304,7 @@ fn f9_ten_thousand_requests_in_one_go_are_answered_in_order() {
 fn f9_connections_that_have_greeted_are_limited() {
     // Alone: this process has a limit of descriptors, too.
     let service = Options::new().alone().start();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     let mut peers: Vec<Peer> = Vec::new();
     let refused = loop {

@@ -16,7 +16,7 @@ fn until_all_are_heard(peer: &mut Peer) {
 #[test]
 fn a_call_is_not_behind_those_of_one_who_asks_for_much() {
     let gateway = Gateway::start();
-    gateway.service().ok(&["start", "--name", "many", "--instances", "50", "--", "true"]);
+    gateway.service().ok(&["start", "--name", "many", "--instances", "400", "--", "true"]);
     gateway.service().ok(&["wait", "many-*"]);
     let peer = |user: User| {
         let mut peer = Peer::new(&gateway);

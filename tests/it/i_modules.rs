@@ -141,7 +141,7 @@ fn a_new_engine_goes_on_with_the_host_and_its_modules() {
     wait::until("it has looked", SOON, || plane.service.log().lines().count() > before);
     plane.service.ok(&["stop", "adder"]);
     plane.service.kill_engine();
-    plane.service.ok(&["version"]);
+    plane.service.ok(&["list"]);
     assert_eq!(plane.service.pid("provost.host"), host);
     let log = plane.service.log();
     assert!(!log.contains("already"), "it makes no second one: {log}");

@@ -377,7 +377,7 @@ fn k9_a_hundred_upgrades() {
         for _ in 0..times {
             service.ok(&["upgrade"]);
         }
-        service.ok(&["version"]);
+        service.ok(&["list"]);
         [service.keeper_pid(), service.engine_pid()].map(procfs::private_kib)
     };
     let private = upgrade(5);

@@ -19,7 +19,7 @@ const SLEEPERS: usize = 500;
 #[test]
 fn l1_five_hundred_sleepers_cost_nothing() {
     let service = Options::new().alone().start();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     let begin = Instant::now();
     service.ok(&["start", "--name", "nap", "--instances", "500", "--", "sleep", "75000"]);
@@ -76,7 +76,7 @@ fn expect_price(service: &Service, before: [(usize, usize); 2]) {
 fn l2_a_thousand_starts_and_stops_by_32() {
     const CLIENTS: u32 = 32;
     let service = Service::new();
-    service.ok(&["version"]);
+    service.ok(&["list"]);
     let before = service.footprint();
     let left = AtomicU32::new(rounds(1000));
     let runs: u32 = thread::scope(|scope| {
