@@ -11,6 +11,11 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use crate::harness::{LATER, Options, Output, Running, SOON, Service, cli, fixture, procfs, wait};
 
+/// So many lines of `seq`, 132,498 bytes, are written to their end with an `--output-limit` of 64 KiB and a
+/// reader whose own output nobody takes: where that holds 64 KiB, and as much is kept, the rest is in the pipe
+/// of the program; where the reader was given a page alone, that pipe has room for what it was not given.
+const HELD_LINES: u32 = 23_934;
+
 /// Clock ticks (1/100 s) that keeper and engine use while this passes.
 fn ticks_in(service: &Service, time: Duration) -> u64 {
     let pids = [service.keeper_pid(), service.engine_pid()];
@@ -382,10 +387,9 @@ fn output_that_is_held_waits_for_its_reader() {
 /// nothing of it.
 #[test]
 fn output_that_is_held_waits_for_one_reader() {
-    const LINES: u32 = 30_000;
     let service = Service::new();
-    let lines = (1..=LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
-    let last = LINES.to_string();
+    let lines = (1..=HELD_LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
+    let last = HELD_LINES.to_string();
     let args = ["run", "--hold", "--name", "web", "--output-limit", "64k", "--", "seq", "1", &last];
     let run = || service.command(&args).stdout(Stdio::piped()).spawn().expect("it is there");
     let first = run();
@@ -437,13 +441,10 @@ late
 /// death of an engine, and not for a reader who has died.
 #[test]
 fn a_run_behind_one_that_is_held_waits_for_its_reader() {
-    // 109 KB: more than the reader's standard output takes, 64 KiB, and less than what is kept and the
-    // program's own pipe take, as much each. So a run ends by itself, and its reader does not have all of it.
-    const LINES: u32 = 20_000;
     let service = Service::new();
-    let lines = (1..=LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
+    let lines = (1..=HELD_LINES).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
     let hold = |name: &str, more: &[&str]| {
-        let last = LINES.to_string();
+        let last = HELD_LINES.to_string();
         let args = ["run", "--hold", "--name", name, "--output-limit", "64k"];
         let args = [&args[..], more, &["--", "seq", "1", &last]].concat();
         let mut run = service.command(&args);

@@ -357,10 +357,17 @@ impl Service {
     }
 
     /// The processes below the keeper without the engine, living ones.
+    #[track_caller]
     pub fn below(&self) -> Vec<u32> {
-        let engine = self.engine_now();
-        let below = procfs::descendants(self.keeper_pid()).into_iter();
-        below.filter(|s| s.state != 'Z' && Some(s.pid) != engine).map(|s| s.pid).collect()
+        loop {
+            let engine = self.engine_pid();
+            let below = procfs::descendants(self.keeper_pid()).into_iter();
+            let below = below.filter(|s| s.state != 'Z' && s.pid != engine).map(|s| s.pid).collect();
+            // Else another one may be among them.
+            if self.engine_now() == Some(engine) {
+                return below;
+            }
+        }
     }
 
     /// The living processes that carry this process's id, wherever they went.
