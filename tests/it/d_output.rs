@@ -13,7 +13,7 @@ use crate::harness::{LATER, Options, Output, Running, SOON, Service, cli, fixtur
 
 /// So many lines of `seq`, 132,498 bytes, are written to their end with an `--output-limit` of 64 KiB and a
 /// reader whose own output nobody takes: where that holds 64 KiB, and as much is kept, the rest is in the
-/// pipe of the program; where the reader was given a page alone, that pipe has room for what it was not given.
+/// pipe of the program; where the reader was given a page alone, that pipe has room for the others.
 const HELD_LINES: u32 = 23_934;
 
 /// Clock ticks (1/100 s) that keeper and engine use while this passes.
