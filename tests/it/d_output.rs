@@ -359,11 +359,11 @@ fn output_that_is_held_waits_for_its_reader() {
     let lines = |last: u32| (1..=last).map(|n| format!("{n}\n")).collect::<String>().into_bytes();
     let end = || service.list_json().first().map_or(0, |p| p["output_end"].as_u64().unwrap_or(0));
     // What ring and pipes hold, and no more.
-    let run = hold(30_000);
+    let run = hold(HELD_LINES);
     wait::until("it has ended", LATER, || {
         service.list_json().iter().any(|p| p["name"] == "web" && p["state"] == "stopped")
     });
-    assert!(all_of(run) == (lines(30_000), Some(0)), "the last words of who has gone");
+    assert!(all_of(run) == (lines(HELD_LINES), Some(0)), "the last words of who has gone");
     // Far more than these, as another run of it.
     let run = hold(400_000);
     let before = end();
