@@ -134,11 +134,12 @@ impl StoreWriter {
             // What was taken for many at once would stay with us, in pages that are nearly empty.
             system::trim_malloc();
         }
-        if removed && let Some(store) = &mut self.store {
-            store.overwrite_removed();
-        }
         if self.write_queue().written(up_to, self.stored) {
             self.context.say("the database works again: everything is recorded");
+        }
+        // Nobody who waits for what was written waits for that.
+        if removed && let Some(store) = &mut self.store {
+            store.overwrite_removed();
         }
     }
 
