@@ -276,11 +276,14 @@ impl WriteQueue {
     /// Waits a little until everything is on the disk: the service is about to end.
     pub fn flush(&self) {
         let deadline = clock::now_ms() + TIMEOUT_MS;
-        let up_to = self.change(Haste::Now, |marks| marks.events = true);
         let _woken = self.woken_by_writes(Waker::for_this_thread());
-        while self.progress(up_to) == Progress::Pending
-            && matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken))
-        {}
+        // Twice: what was removed is overwritten behind a write, and before the next one.
+        for _ in 0..2 {
+            let up_to = self.change(Haste::Now, |marks| marks.events = true);
+            while self.progress(up_to) == Progress::Pending
+                && matches!(poll::wait(&mut [], Some(deadline)), Ok(Wait::Woken))
+            {}
+        }
     }
 
     /// Up to which event a sink may be given some. After the death of everything, numbers go on behind what

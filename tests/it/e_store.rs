@@ -306,4 +306,11 @@ fn values_of_what_was_removed_are_overwritten() {
     for secret in secrets {
         wait::until(&format!("{secret} is gone"), SOON, || !is_in(secret));
     }
+    // Also when the service ends at once.
+    service.start(&["--name", "web", "--env", &format!("TOKEN={}", secrets[0]), "--", "sleep", "80000"]);
+    service.until_store("sound");
+    assert!(is_in(secrets[0]));
+    service.ok(&["remove", "--force", "web"]);
+    service.end();
+    assert!(!is_in(secrets[0]), "a service that has ended leaves nothing of what was removed");
 }
