@@ -16,6 +16,7 @@ use crate::wire::process::State;
 use crate::wire::record::Record;
 use crate::wire::reply::{Item, More, Reply};
 use crate::wire::request::{Until, Wait};
+use crate::wire::spec::Spec;
 use crate::wire::time::millis;
 
 /// The result for a process that was found; `unrecorded`: why it is not recorded, if it is not.
@@ -163,16 +164,10 @@ impl Engine {
 /// `None`: not yet. `Some(None)`: it is.
 fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     let record = process.record();
-    let is_there = match until {
-        Until::Stopped => record.state.is_at_rest(),
-        Until::Running => record.state == State::Running,
-        Until::Ready => record.state == State::Running && record.ready || is_done(&record, &process.spec()),
-    };
-    if is_there {
+    if is_there(&record, &process.spec(), until) {
         return Some(None);
     }
-    // One of the service's own was made just now, and its start is on its way.
-    if process.is_internal && record.run == 0 && record.wanted && record.state == State::Stopped {
+    if is_about_to_start(&record) {
         return None;
     }
     if until != Until::Stopped && record.is_blocked && record.state == State::Starting {
@@ -184,8 +179,40 @@ fn wait_result(process: &Process, until: Until) -> Option<Option<Error>> {
     (record.state.is_at_rest() || process.is_removed()).then(|| Some(never(process, &record)))
 }
 
+fn is_there(record: &Record, spec: &Spec, until: Until) -> bool {
+    match until {
+        Until::Stopped => record.state.is_at_rest() && !is_about_to_start(record),
+        Until::Running => record.state == State::Running,
+        Until::Ready => record.state == State::Running && record.ready || is_done(record, spec),
+    }
+}
+
+/// One of the service's own was made just now, and its start is on its way.
+fn is_about_to_start(record: &Record) -> bool {
+    record.internal && record.run == 0 && record.wanted && record.state == State::Stopped
+}
+
 fn never(process: &Process, record: &Record) -> Error {
     let why = if record.unfit.is_empty() { String::new() } else { format!(": {}", record.unfit) };
     Error::new(Code::No, format!("{} is {}{why}", process.label(), record.state.name()))
         .hint(format!("'provost why {}' tells what happened", process.label()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::process::fresh::fresh;
+    use crate::wire::id::ProcessId;
+
+    #[test]
+    fn who_waits_for_the_end_of_what_is_about_to_start_goes_on_waiting() {
+        let made = Record { internal: true, wanted: true, ..fresh(ProcessId::new(), None, None) };
+        let spec = Spec::new(vec!["true".to_owned()]);
+        let is_stopped = |record: &Record| is_there(record, &spec, Until::Stopped);
+        assert!(!is_stopped(&made));
+        assert!(!is_stopped(&Record { state: State::Starting, run: 1, ..made.clone() }));
+        assert!(is_stopped(&Record { run: 1, ..made.clone() }), "it has run");
+        assert!(is_stopped(&Record { wanted: false, ..made.clone() }), "it was stopped before");
+        assert!(is_stopped(&Record { internal: false, ..made }), "it was only made");
+    }
 }
