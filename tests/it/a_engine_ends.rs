@@ -176,6 +176,6 @@ fn a13_an_engine_that_aborts_or_faults_is_replaced() {
             let said = cli::run(gdb, LATER);
             assert!(service.engine_now() != Some(engine), "gdb could not: {said:?}");
         });
-        assert!(service.log().contains(&format!("the engine ended ({how}")), "{}", service.log());
+        service.until_said(&format!("the engine ended ({how}"));
     }
 }

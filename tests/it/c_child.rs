@@ -9,7 +9,7 @@ use provost::Spec;
 use provost::wire::id::ProcessId;
 use provost::wire::request::{Numbering, Output, Start, StreamKind, Wait};
 
-use crate::harness::{LATER, Options, SOON, Service, cli, procfs, rounds, wait};
+use crate::harness::{LATER, Options, Service, cli, procfs, rounds};
 use crate::raw::Peer;
 
 /// The shell's own descriptors, listed by another program; the last command keeps the shell from becoming it.
@@ -289,8 +289,6 @@ fn a_reference_to_what_is_not_set_is_told_in_the_log() {
     let service = Service::new();
     let args = ["--name", "web", "--env", "URL=http://${NO_SUCH_HOST}/", "--env", "TWICE=${URL}", "--"];
     service.ok(&[&["run"], &args[..], &["sh", "-c", "echo $URL"]].concat());
-    wait::until("it says so", SOON, || service.log().contains("refers to"));
-    let said = "web: URL refers to ${NO_SUCH_HOST}, which is not set and stands for nothing";
+    service.until_said("web: URL refers to ${NO_SUCH_HOST}, which is not set and stands for nothing");
     assert_eq!(service.log().matches("refers to").count(), 1, "{}", service.log());
-    assert!(service.log().contains(said), "{}", service.log());
 }

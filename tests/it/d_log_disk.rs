@@ -60,7 +60,7 @@ fn d9_a_full_disk_of_a_log_holds_no_child_up() {
     let status = service.status_json("numbers");
     assert!(status["log_trouble"].as_str().is_some_and(|why| why.contains("No space left")), "{status}");
     assert!(status["log_lost"].as_u64() > Some(1 << 20), "{status}");
-    assert!(service.log().contains("numbers: its log cannot be written"), "{}", service.log());
+    service.until_said("numbers: its log cannot be written");
     // Engines come and go meanwhile.
     service.kill_engine();
     fs::remove_file(&filler).expect("it is there");

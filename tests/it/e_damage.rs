@@ -113,7 +113,8 @@ fn e6_missing_and_replaced_files_are_noticed() {
         deed(&service.state_dir());
         expect_supervision(&service, "during");
         service.until_store("sound");
-        assert!(service.log().contains("while it was open"), "{what}: it is said\n{}", service.log());
+        println!("{what}");
+        service.until_said("while it was open");
         expect_recorded(&service, "after");
         assert!(procfs::alive(service.pid(&web)), "{what}");
         expect_kept(&service, &["web", "after"], &["during"]);

@@ -338,7 +338,7 @@ fn search_engine_that_refuses_a_document() {
     assert_eq!(health["rejected"], 1, "{health}");
     let all = service.events();
     assert_eq!(server.events(), all[1..], "all but the first");
-    wait::until("the reason is told", SOON, || service.log().contains("as played"));
+    service.until_said("as played");
     // It goes on where it was, by its own account: nothing is sent twice after an orderly end.
     service.end();
     service.serve_again();

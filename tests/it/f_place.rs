@@ -189,7 +189,7 @@ fn f13_paths_too_long_for_a_socket_are_refused() {
     let longest = path(107);
     let service = Options::new().at(&longest).serve(&["--config", &config]).start();
     service.cli(&["run", "--", "true"]).expect(0);
-    assert!(service.log().contains(&longest));
+    service.until_said(&longest);
     service.end();
 }
 
@@ -261,7 +261,7 @@ fn f23_what_is_in_the_place_of_a_removed_socket_is_left_alone() {
     // At one moment, so that the place is never free.
     fs::write(scratch.file("theirs"), "theirs").expect("the directory is ours");
     fs::rename(scratch.file("theirs"), &socket).expect("the directory is ours");
-    wait::until("it says so", SOON, || service.log().contains("something that is no socket is there"));
+    service.until_said("something that is no socket is there");
     fs::remove_file(&socket).expect("it is there");
     wait::until("it answers", SOON, || service.cli(&["list"]).code == 0);
     fs::write(scratch.file("theirs"), "theirs").expect("the directory is ours");

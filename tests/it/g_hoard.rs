@@ -107,7 +107,7 @@ fn half_requests_are_bounded() {
         all.into_iter().map(|one| one.join().expect("it has not failed")).filter(|&ended| ended).count()
     });
     assert_eq!(ended, 3, "{}", gateway.log());
-    wait::until("the last one is told", SOON, || gateway.log().contains("requests that it did not end"));
+    gateway.until_said("requests that it did not end");
     before.expect_back(&gateway, 64);
 }
 
@@ -122,7 +122,7 @@ fn an_answer_that_nobody_takes_ends_the_connection() {
     peer.send(&[PREFACE, &frame(SETTINGS, 0, 0, &no_window)].concat());
     peer.ask("ServiceInfo", &login, &[]);
     wait::until("the connection is ended", SOON, || peer.is_closed());
-    wait::until("it is told", SOON, || gateway.log().contains("it did not take the answer of a call"));
+    gateway.until_said("it did not take the answer of a call");
     // One that takes its answers is as good as before.
     assert_eq!(good.call("List", &login, &[]).and_then(|answer| answer.status), Some(OK));
 }
@@ -161,7 +161,7 @@ fn one_certificate_has_a_share_of_the_connections() {
     let mut all: Vec<_> = (0..3).map(|_| Peer::new(&gateway)).collect();
     assert!(all.iter_mut().all(|peer| call(peer) == Some(OK)));
     assert!(Peer::with(gateway.port(), tls(&gateway)).map_or(true, |mut fourth| call(&mut fourth).is_none()));
-    wait::until("it is told", SOON, || gateway.log().contains("its certificate has all connections"));
+    gateway.until_said("its certificate has all connections");
     all.pop();
     wait::until("there is a place again", SOON, || {
         Peer::with(gateway.port(), tls(&gateway)).is_ok_and(|mut peer| call(&mut peer) == Some(OK))

@@ -31,12 +31,8 @@ fn the_end_of_what_is_essential_ends_everything_in_order_and_gives_its_code() {
         fs::write(&gate, "").unwrap();
         assert_eq!(service.keeper_end(LATER), 7, "{}", service.log());
         assert_eq!(fs::read_to_string(&heard).unwrap(), "heard\n", "the others are stopped as they wish");
-        assert!(
-            service.log().contains("web is essential and has ended: the service ends"),
-            "{}",
-            service.log()
-        );
-        assert!(service.log().contains("to end with exit code 7"), "{}", service.log());
+        service.until_said("web is essential and has ended: the service ends");
+        service.until_said("to end with exit code 7");
         fs::remove_file(&gate).unwrap();
         service.serve_again();
         // The service was to end, not the process: it is wanted as before.

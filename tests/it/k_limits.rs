@@ -24,7 +24,7 @@ fn a_limit_without_cgroups_is_refused_or_said_to_be_missing() {
     let shown = service.cli(&["status", "web", "--json"]).expect(0).json().remove(0);
     assert_eq!(shown["limits_trouble"], WHY);
     assert_eq!(shown["limits"], serde_json::json!({ "memory_max": "64 MiB", "limits_optional": true }));
-    assert!(service.log().contains(WHY), "{}", service.log());
+    service.until_said(WHY);
     // What runs is not changed into what would not be kept.
     let update = service.cli(&["update", "web", "--unset", "limits_optional", "--pids-max", "9"]);
     assert!(update.expect(6).err().contains("cannot be kept"), "{update:?}");

@@ -307,7 +307,7 @@ fn k7_a_keeper_that_finds_that_it_cannot_go_on_is_not_executed() {
     installed.service.start(&["--", "sleep", "73009"]);
     let before = installed.service.footprint();
     installed.expect_refused(&fixture("skewed"), 1, "the new keeper could not go on from here (exit code 1)");
-    assert!(installed.service.log().contains("format 99"), "{}", installed.service.log());
+    installed.service.until_said("format 99");
     installed.service.until_footprint(before);
     installed.install_good();
     installed.service.ok(&["upgrade"]);
@@ -340,7 +340,7 @@ fn k7_a_keeper_that_cannot_use_the_handover_gives_it_back() {
         let upgrade = service.cli(&["upgrade", "--to", &fixture("skewed")]);
         upgrade.expect(1);
         assert!(upgrade.err().contains("could not use what the old one handed over"), "{upgrade:?}");
-        assert!(service.log().contains("format 99"), "{}", service.log());
+        service.until_said("format 99");
         assert_eq!((image(keeper), image(service.engine_pid())), (old, real), "{}", service.log());
         assert_eq!(service.pid(&id), pid);
         service.kill_engine();

@@ -159,7 +159,7 @@ fn it_follows_the_configuration() {
     // What it cannot begin with is told, and tried again.
     stage.configure(&grpc(stage.port).replace("server.key", "nothing.key"));
     stage.service.kill_engine();
-    wait::until("it is told", SOON, || stage.service.log().contains("provost.gateway ended (exit code"));
+    stage.service.until_said("provost.gateway ended (exit code");
     stage.configure(&grpc(stage.port));
     stage.until_ready();
 }

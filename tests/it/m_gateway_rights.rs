@@ -122,7 +122,7 @@ fn another_listener_is_another_gateway() {
     assert_eq!(gateway.pid(), pid);
     // The gateway that there is does not take on what is for another one.
     gateway.service().ok(&["signal", "HUP", NAME]);
-    wait::until("it says so", SOON, || gateway.log().contains("not reloaded, going on as before: 'listen'"));
+    gateway.until_said("not reloaded, going on as before: 'listen'");
     assert!(is_open(old) && !is_open(new));
     let said = reload().expect(0).out();
     assert!(said.starts_with("reloaded: the gateway has begun"), "{said}");

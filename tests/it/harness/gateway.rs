@@ -148,6 +148,13 @@ impl Gateway {
         String::from_utf8_lossy(&self.service.output(NAME)).into_owned()
     }
 
+    /// Waits until it has said this.
+    #[track_caller]
+    pub fn until_said(&self, what: &str) {
+        let said = wait::holds_within(SOON, || self.log().contains(what));
+        assert!(said, "no word of {what:?}\n{}", self.log());
+    }
+
     /// Waits until it has been ready so many times: a killed one is started again.
     #[track_caller]
     pub fn until_ready(&self, times: usize) {

@@ -197,6 +197,13 @@ impl Service {
         String::from_utf8_lossy(&self.log.lock()).into_owned()
     }
 
+    /// Waits until they have said this: what was done is told a moment behind its answer.
+    #[track_caller]
+    pub fn until_said(&self, what: &str) {
+        let said = wait::holds_within(SOON, || self.log().contains(what));
+        assert!(said, "no word of {what:?}\n{}", self.log());
+    }
+
     /// The keeper, which is `provost serve` itself.
     pub fn keeper_pid(&self) -> u32 {
         self.keeper.lock().pid
