@@ -119,8 +119,8 @@ pub fn run(options: Options) -> Result<Infallible, Error> {
     }
     host.registry.recover(definitions).iter().for_each(|line| say(line));
     registry.label(&labels);
-    registry.run_from_the_start(from_start)?;
-    registry.discover_from(sources)?;
+    registry.run_from_the_start(from_start.clone())?;
+    registry.discover_from(sources, &from_start)?;
     let mode = if groups.is_empty() { 0o600 } else { 0o666 };
     let listener =
         open(&ours, mode).map_err(|e| Error::failed(&format!("listen on {}", ours.display()), &e))?;

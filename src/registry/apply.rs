@@ -165,27 +165,39 @@ impl Registry {
         findings.extend(done.into_inner());
     }
 
-    /// Has those of the configuration running that do not wait until they are needed, unless a person has
-    /// stopped them, a few at a time.
+    /// Has those of them running that were found and do not wait until they are needed.
+    pub(super) fn run_if_found(self: &Arc<Self>, mut names: BTreeSet<ProviderName>) {
+        let is_meant = |c: &&Candidate| !c.is_lazy && matches!(c.behind, Behind::Process(_));
+        let found: BTreeSet<_> = {
+            let discovered = self.discovered.lock();
+            discovered.found.values().flatten().filter(is_meant).map(|c| c.name.clone()).collect()
+        };
+        names.retain(|name| found.contains(name));
+        if let Err(e) = self.run_from_the_start(names.into_iter().collect()) {
+            (self.say)(&e.message);
+        }
+    }
+
+    /// Has those running that were not registered by a person, unless a person has stopped them, a few at a
+    /// time.
     pub fn run_from_the_start(self: &Arc<Self>, names: Vec<ProviderName>) -> Result<(), Error> {
         if names.is_empty() {
             return Ok(());
         }
         let ours = Arc::clone(self);
         let run = move |name: &ProviderName| {
+            let Ok(entry) = ours.find(name) else { return };
+            let origin = entry.facts.lock().origin;
             // One that was registered in its place is not meant.
-            let is_meant = |entry: &Arc<Entry>| {
-                entry.life() == Life::Live
-                    && entry.facts.lock().origin == Origin::Config
-                    && !ours.is_running(entry)
-            };
-            let Some(entry) = ours.find(name).ok().filter(is_meant) else { return };
-            if let Err(e) = ours.start(&entry, Origin::Config.name()) {
+            if origin == Origin::Api || entry.life() != Life::Live || ours.is_running(&entry) {
+                return;
+            }
+            if let Err(e) = ours.start(&entry, origin.name()) {
                 (ours.say)(&e.message);
                 // One that was started, and failed, is told of already.
                 if !failure::is_of_the_provider(&e) {
                     let why = failure::without_name(name, &e.message);
-                    ours.events.tell(EventKind::ProviderError, name, Origin::Config.name(), why);
+                    ours.events.tell(EventKind::ProviderError, name, origin.name(), why);
                 }
             }
         };

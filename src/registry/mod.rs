@@ -151,12 +151,21 @@ impl Registry {
     }
 
     /// Knows where providers are discovered, and looks there by itself where that is wanted.
-    pub fn discover_from(self: &Arc<Self>, sources: Sources) -> Result<(), Error> {
+    pub fn discover_from(self: &Arc<Self>, sources: Sources, begun: &[ProviderName]) -> Result<(), Error> {
         let when = When { plugins: sources.plugins.clone(), interval: sources.interval };
         let is_used = !sources.used.is_empty();
         let _ = self.sources.set(sources);
-        let ours = Arc::clone(self);
-        if is_used { self.refreshing.begin(when, move || ours.refresh(CAUSE_DISCOVERY)) } else { Ok(()) }
+        if !is_used {
+            return Ok(());
+        }
+        let known = self.of_set(None).into_iter().map(|entry| entry.name.clone());
+        let known = known.filter(|name| !begun.contains(name)).collect();
+        let (ours, known) = (Arc::clone(self), Mutex::new(known));
+        self.refreshing.begin(when, move || {
+            ours.refresh(CAUSE_DISCOVERY);
+            // Behind the first look; what is new was started by it.
+            ours.run_if_found(std::mem::take(&mut *known.lock()));
+        })
     }
 
     /// Looks there by itself from now on, in this interval, or in that of the configuration.

@@ -101,6 +101,32 @@ fn a_folder_comes_changes_and_goes_and_so_does_its_provider() {
     );
 }
 
+/// It is up as soon as its folder is there, and so it is with the next service.
+#[test]
+fn a_plugin_runs_again_with_the_next_service() {
+    let scratch = Scratch::new();
+    let registry = watching(&scratch, "");
+    for name in ["same", "changed", "halted"] {
+        put(&scratch, name, "");
+        until_ready(&registry, name);
+    }
+    registry.ok(&["stop", "halted"]);
+    for round in 0..2 {
+        if round == 0 {
+            registry.0.end()
+        } else {
+            registry.0.kill_all()
+        }
+        put(&scratch, "changed", &format!("[config]\nround = {round}\n"));
+        registry.0.serve_again();
+        // Nobody asks for them.
+        for name in ["same", "changed"] {
+            until_ready(&registry, name);
+        }
+        assert_eq!(registry.status("halted"), "stopped");
+    }
+}
+
 #[test]
 fn a_secret_is_nowhere() {
     let scratch = Scratch::new();
