@@ -3,14 +3,13 @@
 //! beyond some bytes of them, calls are refused.
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::meter::budget::{Budget, Share};
+use crate::rpc::pending;
 use crate::sys::clock;
 use crate::sys::poll::Waker as Thread;
 use crate::wire::time::millis;
@@ -87,7 +86,7 @@ impl Room {
         answers.due.insert(place);
         answers.watcher.iter().for_each(Thread::wake);
         drop(answers);
-        Arc::new(Kept { room: self, place, response: Mutex::new(Some(response)) }).look();
+        pending::keep(response, Due { room: self, place });
     }
 }
 
@@ -99,28 +98,14 @@ impl Drop for Room {
     }
 }
 
-/// The completion thread, which learns that it is out, lets it go.
-struct Kept<R> {
+/// The time of an answer, and its room, until it is out.
+struct Due {
     room: Room,
     place: (u64, u64),
-    response: Mutex<Option<R>>,
 }
 
-impl<R: Future<Output = grpcio::Result<()>> + Send + Unpin + 'static> Kept<R> {
-    fn look(self: Arc<Self>) {
-        let mut response = self.response.lock();
-        let waker = Waker::from(Arc::clone(&self));
-        if let Some(sent) = response.as_mut()
-            && Pin::new(sent).poll(&mut Context::from_waker(&waker)).is_ready()
-        {
-            *response = None;
-            self.room.unread.0.lock().due.remove(&self.place);
-        }
-    }
-}
-
-impl<R: Future<Output = grpcio::Result<()>> + Send + Unpin + 'static> Wake for Kept<R> {
-    fn wake(self: Arc<Self>) {
-        self.look();
+impl Drop for Due {
+    fn drop(&mut self) {
+        self.room.unread.0.lock().due.remove(&self.place);
     }
 }
