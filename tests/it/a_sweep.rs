@@ -37,7 +37,8 @@ enum Deed {
 fn trace(n: u32, pids: &[u32]) -> Running {
     // Hundreds of times: that of a user's own set-up may take several times as long to begin.
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-I", "-S"]).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kill_at.py")).arg(n.to_string());
+    let tracer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kill_at.py");
+    python.args(["-I", "-S", tracer]).arg(n.to_string());
     python.args(pids.iter().map(ToString::to_string));
     let tracer = Running::new(python);
     tracer.line_with("attached", SOON);
