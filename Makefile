@@ -93,7 +93,8 @@ faults:
 	tests/install.sh tests
 	$(call announce,release,about 15 minutes)
 	$(LEAN) $(CARGO) build --release --locked --examples
-	PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) tests/faults.sh run $(TARGET)/faults \
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 4))} PROVOST_TEST_ROUNDS=$(or $(ROUNDS),10) \
+		tests/faults.sh run $(TARGET)/faults \
 		env $(LEAN) $(CARGO) test --release --locked --no-fail-fast --lib --test it -- --show-output
 
 install: build
