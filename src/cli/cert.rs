@@ -354,13 +354,13 @@ fn report_made(made: &[Made], session: &mut Session) {
 
 /// What to do with them. For people, so that a pipe holds nothing but the table.
 fn next_steps(dir: &Path, client: &str) {
-    let line = "next: [grpc] in the configuration (docs/access.md has the steps; packaging/demo.toml has a user already)";
+    let line = "next: [grpc] in the configuration (docs/recipes.md has the steps; packaging/demo.toml has a user already)";
     stdout::notice(&format!(
         "{line}, 'provost user add NAME', then 'provost reload', or 'provost serve --config FILE'"
     ));
     let name = if client == CLIENT { "client" } else { client };
     stdout::notice(&format!(
-        "'{client}' needs a role there: [grpc.certificate_roles] \"{client}\" = \"operator\"; its owner gets {}, {name}.pem and {name}.key",
+        "'{client}' needs a role there: \"{client}\" = \"operator\" in [grpc.certificate_roles]; its owner gets {}, {name}.pem and {name}.key",
         dir.join("ca.pem").display(),
     ));
 }
