@@ -132,11 +132,16 @@ fn a_host_that_dies_between_the_two_leaves_what_is_on_record() {
     let registry = Registry::start();
     registry.register("app");
     registry.register("other");
-    // Its note went, as with an unregistration whose host was killed in the middle.
-    procfs::signal("KILL", registry.0.pid("provost.host"));
+    // Its note went, as with an unregistration whose host was killed in the middle. The next host begins
+    // behind that.
+    let (engine, host) = (registry.0.engine_pid(), registry.0.pid("provost.host"));
+    procfs::signal("STOP", engine);
+    procfs::signal("KILL", host);
+    wait::until("it is dead", SOON, || !procfs::alive(host));
     let [of_provider, of_entry] = notes(&registry).map(|path| path.join("default.app"));
     fs::remove_file(of_provider).expect("it is there");
     fs::remove_file(of_entry).expect("it is there");
+    procfs::signal("CONT", engine);
     wait::until("the host answers", SOON, || registry.cli(&["has", "app"]).code == 3);
     boot_again(&registry);
     wait::until("the host answers", SOON, || registry.cli(&["has", "other"]).code == 0);
