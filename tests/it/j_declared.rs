@@ -70,8 +70,10 @@ fn what_holds_at_once_restarts_nothing() {
     assert_eq!((&status["outdated"], &status["ready"]), (&Value::from(false), &Value::from(true)));
     // The new rule is in force for the run that was there before it.
     service.ok(&["signal", "KILL", "web"]);
-    service.until_state("web", "running");
-    assert_eq!(service.status_json("web")["restarts"], 1);
+    wait::until("it runs again", SOON, || {
+        let web = service.status_json("web");
+        web["restarts"] == 1 && web["state"] == "running"
+    });
     let said = service.ok(&["update", "web", "--restart", "always"]);
     assert!(said.starts_with("web: nothing changes\n"), "{said}");
 }
