@@ -36,7 +36,7 @@ help:
 	@echo 'make check    format, lints, house rules'
 	@echo 'make bench    figures beside the bare machine and other supervisors (docs/benchmarks.md)'
 	@echo 'make static   one static binary, as $(TARGET)/provost-static; FEATURES= makes a small one without gRPC and TLS'
-	@echo 'make faults   all tests, many more rounds of each, with cgroups and without (hours): $(TARGET)/faults/page.md'
+	@echo 'make faults   all tests, many more rounds of each, with cgroups and without (90 minutes): $(TARGET)/faults/page.md'
 	@echo 'make install  program, manual page and completions below DESTDIR and PREFIX=$(PREFIX)'
 	@echo 'make clean    removes $(TARGET)'
 	@echo
