@@ -150,7 +150,8 @@ impl Registry {
         self.events.tell_of_modules(kind, cause, detail);
     }
 
-    /// Knows where providers are discovered, and looks there by itself where that is wanted.
+    /// Knows where providers are discovered, and looks there by itself where that is wanted. What was known
+    /// before runs again then, but for those that are `begun` already.
     pub fn discover_from(self: &Arc<Self>, sources: Sources, begun: &[ProviderName]) -> Result<(), Error> {
         let when = When { plugins: sources.plugins.clone(), interval: sources.interval };
         let is_used = !sources.used.is_empty();
