@@ -105,11 +105,8 @@ impl NetAttempt {
                     }
                     match self.request.take() {
                         Some(request) => self.phase = Phase::Asking(request),
-                        None => {
-                            // Best without a trace: nothing of it keeps the port.
-                            let _ = forget_when_closed(self.stream.as_fd());
-                            return Ok(true);
-                        }
+                        // Closed in order: to many programs a reset is an error, which they log.
+                        None => return Ok(true),
                     }
                 }
                 Phase::Asking(left) => {
@@ -215,6 +212,15 @@ mod tests {
         drop(foreign);
         assert!(is_listened_to(port, &[]).is_err());
         assert!(outcome(NetAttempt::tcp(port)).is_err());
+    }
+
+    #[test]
+    fn a_connection_that_asks_nothing_ends_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(outcome(NetAttempt::tcp(listener.local_addr().unwrap().port())), Ok(()));
+        // After a reset this is an error.
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).map_err(|e| e.kind()), Ok(0));
     }
 
     #[test]
