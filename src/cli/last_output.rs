@@ -1,11 +1,13 @@
 //! The last lines that a process has printed: those of its latest run, and those of the run before, which is
 //! what is asked for after a crash and a restart.
 
+use crate::cli::runs::{Run, Which};
 use crate::cli::text;
 use crate::client::{Client, StreamItem};
 use crate::wire::error::{Code, Error};
 use crate::wire::process::{End, Process, State};
 use crate::wire::request::{Since, Stream, StreamKind};
+use crate::wire::time::Timestamp;
 
 /// How far back lines are looked for, in bytes.
 const LOOK_BACK: u64 = 4 << 10;
@@ -17,7 +19,7 @@ const LINE_LEN_MAX: usize = 160;
 pub struct LastLines {
     /// Of the latest run.
     pub latest: Vec<String>,
-    /// Of those before.
+    /// Of the one before it.
     pub before: Vec<String>,
     /// Who asks may not read output.
     pub is_refused: bool,
@@ -26,11 +28,30 @@ pub struct LastLines {
 /// At most so many lines of each.
 pub fn read(client: &mut Client, process: &Process, lines_max: usize) -> Result<LastLines, Error> {
     let begin = process.run_output_start.clamp(process.output_start, process.output_end);
-    let mut read = |from, to| end_of(client, process, (from, to)).map(|bytes| lines(&bytes, lines_max));
-    let latest = read(begin, process.output_end);
-    match latest.and_then(|latest| Ok((latest, read(process.output_start, begin)?))) {
-        Ok((latest, before)) => Ok(LastLines { latest, before, is_refused: false }),
-        Err(e) if e.code == Code::Refused => Ok(LastLines { is_refused: true, ..LastLines::default() }),
+    let mut read = || {
+        let latest = end_of(client, process, (begin, process.output_end), |_| true)?;
+        let before = of_run_before(client, process, begin)?;
+        Ok(LastLines {
+            latest: lines(&latest, lines_max),
+            before: lines(&before, lines_max),
+            is_refused: false,
+        })
+    };
+    read().or_else(|e: Error| match e.code {
+        Code::Refused => Ok(LastLines { is_refused: true, ..LastLines::default() }),
+        _ => Err(e),
+    })
+}
+
+/// The last bytes of the run before the latest one, which begins at this offset; none where nothing is
+/// recorded of its start.
+fn of_run_before(client: &mut Client, process: &Process, begin: u64) -> Result<Vec<u8>, Error> {
+    if process.run < 2 || begin == process.output_start {
+        return Ok(Vec::new());
+    }
+    match Run::of(client, process, Which::Number(process.run - 1)) {
+        Ok(run) => end_of(client, process, (process.output_start, begin), |at| run.has(Some(at))),
+        Err(e) if e.code == Code::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
     }
 }
@@ -50,8 +71,14 @@ pub fn has_failed(process: &Process) -> bool {
     }
 }
 
-/// The last bytes of what was printed from `from` to `to`, without waiting for more.
-fn end_of(client: &mut Client, process: &Process, (from, to): (u64, u64)) -> Result<Vec<u8>, Error> {
+/// The last bytes of what was printed from `from` to `to`, as far as the time of it is wanted, without waiting
+/// for more.
+fn end_of(
+    client: &mut Client,
+    process: &Process,
+    (from, to): (u64, u64),
+    is_wanted: impl Fn(Timestamp) -> bool,
+) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     if from == to {
         return Ok(bytes);
@@ -62,7 +89,9 @@ fn end_of(client: &mut Client, process: &Process, (from, to): (u64, u64)) -> Res
         match item? {
             StreamItem::Chunk(chunk) => {
                 let left = usize::try_from(to.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-                bytes.extend_from_slice(&chunk.data[..chunk.data.len().min(left)]);
+                if is_wanted(chunk.at) {
+                    bytes.extend_from_slice(&chunk.data[..chunk.data.len().min(left)]);
+                }
                 if chunk.offset + chunk.data.len() as u64 >= to {
                     break;
                 }
