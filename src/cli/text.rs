@@ -239,7 +239,7 @@ pub fn state(process: &Process, now: Timestamp) -> String {
             facts.push(format!("run {}", process.run));
             facts.extend(process.started_at.map(|at| format!("for {}", age(at, now))));
             if !process.ready {
-                facts.push("not ready".into());
+                facts.push(not_ready(process));
             }
             facts.extend((!process.hook.is_empty()).then(|| format!("runs its {}", escaped(&process.hook))));
             facts.extend((!process.status.is_empty()).then(|| escaped(&process.status).into_owned()));
@@ -275,11 +275,22 @@ pub fn state(process: &Process, now: Timestamp) -> String {
     }
     if process.state.is_at_rest() {
         facts.extend(process.next_run_at.map(|at| format!("next run in {}", until(at, now))));
+        if process.schedule.is_on() && process.next_run_at.is_none() {
+            facts.push("its schedule is suspended".to_owned());
+        }
     }
     if facts.is_empty() {
         return process.state.name().to_owned();
     }
     format!("{} ({})", process.state.name(), facts.join(", "))
+}
+
+/// `not ready: waits for tcp 8080 (nobody listens at port 8080)`.
+pub fn not_ready(process: &Process) -> String {
+    match process.waits_for.as_str() {
+        "" => "not ready".to_owned(),
+        what => format!("not ready: waits for {}", escaped(what)),
+    }
 }
 
 /// `memory_max 512 MiB, cpu_quota 1.5`, or why they do not hold; none: nothing is said.

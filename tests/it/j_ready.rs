@@ -58,6 +58,21 @@ fn a_program_says_itself_that_it_is_ready_and_how_it_is() {
     assert!(service.ok(&["status", "web"]).contains("serving"));
 }
 
+#[test]
+fn what_is_not_ready_says_what_it_waits_for() {
+    let service = Service::new();
+    let port = free_port().to_string();
+    let sleep = ["sleep", "71103"].map(str::to_owned);
+    start(&service, &["--name", "web", "--ready-tcp", &port], &sleep);
+    start(&service, &["--name", "quiet", "--ready-line", "up and well"], &sleep);
+    let looked = format!("waits for tcp {port} (nobody listens at port {port})");
+    wait::until("it was looked at", SOON, || service.ok(&["status", "web"]).contains(&looked));
+    assert!(service.ok(&["why", "web"]).contains(&format!("but not ready: {looked}")));
+    let late = service.cli(&["wait", "--for", "ready", "--timeout", "1ms", "web"]).expect(5).err();
+    assert!(late.contains(&format!("web is still running, {looked}")), "{late}");
+    assert!(service.ok(&["status", "quiet"]).contains("not ready: waits for its line 'up and well'"));
+}
+
 /// Also from a descendant, that has ended by the time that its word is read.
 #[test]
 fn a_descendant_speaks_for_its_process_and_a_stranger_does_not() {

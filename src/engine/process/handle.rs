@@ -16,6 +16,7 @@ use crate::engine::context::Context;
 use crate::engine::memory::Memory;
 use crate::engine::process::input::StopOrder;
 use crate::engine::process::log_state::LogState;
+use crate::engine::process::probe::describe;
 use crate::engine::process::restart::is_done;
 use crate::engine::process::standing::{Going, standing};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
@@ -166,6 +167,8 @@ pub struct Process {
     /// What its thread does with its record.
     work: Work,
     inner: Mutex<Inner>,
+    /// What the last look whether it is ready met; empty: nothing, or there was none yet.
+    last_look: Mutex<String>,
     watched: AtomicUsize,
     /// The mark of the last change that somebody was promised.
     write_seq: AtomicU64,
@@ -211,6 +214,7 @@ impl Process {
                 watchers: Vec::new(),
                 is_awaited: false,
             }),
+            last_look: Mutex::default(),
             watched: AtomicUsize::new(0),
             write_seq: AtomicU64::new(COMPARED),
         }
@@ -414,6 +418,25 @@ impl Process {
         *self.spec.lock() = spec;
     }
 
+    /// For its thread: what the last look whether it is ready met.
+    pub fn set_last_look(&self, met: &str) {
+        let mut last = self.last_look.lock();
+        if *last != met {
+            met.clone_into(&mut last);
+        }
+    }
+
+    /// For whom its start waits; once it runs, what is to show that it is ready. Empty: nothing.
+    pub fn waits_for(&self, record: &Record, spec: &Spec) -> String {
+        if record.state != State::Running {
+            return record.waits_for.clone();
+        }
+        match &spec.ready {
+            Some(measure) if !record.ready => describe(measure, &self.last_look.lock()),
+            Some(_) | None => String::new(),
+        }
+    }
+
     /// Whether it was removed.
     pub fn is_removed(&self) -> bool {
         matches!(self.inner.lock().activity, Activity::Removed)
@@ -440,6 +463,7 @@ impl Process {
         let is_last = spec.stop.steps.len() <= record.stop.step as usize;
         let asked_at = |deadline: Timestamp| Timestamp(deadline.0.saturating_sub(record.stop.timeout_ms));
         Shown {
+            waits_for: self.waits_for(&record, &spec),
             id: record.id,
             next_attempt_at: deadline_in(State::Backoff),
             kill_at: deadline_in(State::Stopping).filter(|_| !record.stop.no_kill && is_asked && is_last),
@@ -471,7 +495,6 @@ impl Process {
             cwd: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
             user: spec.user.clone(),
             internal: record.internal,
-            waits_for: record.waits_for,
             hook: record.hook.map(|when| when.name().to_owned()).unwrap_or_default(),
             limits: Box::new(spec.cgroup),
             limits_trouble: record.limits_trouble,

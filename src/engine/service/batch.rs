@@ -149,8 +149,13 @@ impl Engine {
             }
             if replies.wait(deadline)? == Woken::Deadline {
                 for process in &left {
-                    let (label, state) = (process.label(), process.record().state.name());
-                    let error = Error::new(Code::TimedOut, format!("{label} is still {state}"))
+                    let (label, record) = (process.label(), process.record());
+                    let waits_for = match process.waits_for(&record, &process.spec()) {
+                        whom if r.until == Until::Ready && !whom.is_empty() => format!(", waits for {whom}"),
+                        _ => String::new(),
+                    };
+                    let state = record.state.name();
+                    let error = Error::new(Code::TimedOut, format!("{label} is still {state}{waits_for}"))
                         .hint(format!("'provost why {label}' tells what it waits for, and what came of it"));
                     replies.send(&item(process, Some(error), None), More::Follows)?;
                 }

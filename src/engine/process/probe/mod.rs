@@ -17,6 +17,7 @@ use crate::engine::process::probe::repeated::{Means, Pace, Repeated, Target, tex
 use crate::ring::Ring;
 use crate::sys::poll::PollFd;
 use crate::wire::probes::{HttpUrl, Liveness, Readiness};
+use crate::wire::record::cut;
 use crate::wire::spec::Spec;
 use crate::wire::time::millis;
 
@@ -79,6 +80,21 @@ fn target(ready: &Readiness) -> Option<(Target, Duration)> {
         Readiness::Grpc(end) => Some((Target::Grpc(end.clone()), EXEC_INTERVAL)),
         Readiness::Line(_) | Readiness::Notify | Readiness::Exit => None,
     }
+}
+
+/// `tcp 8080 (nobody listens at port 8080)`: what is to show that it is ready, and what the last look met. No
+/// arguments of a program and no query of a URL: they may be secret.
+pub fn describe(measure: &Readiness, met: &str) -> String {
+    let what = match measure {
+        Readiness::Line(text) => format!("its line '{text}'"),
+        Readiness::Tcp(port) => format!("tcp {port}"),
+        Readiness::Notify => "its READY=1".to_owned(),
+        Readiness::Http(url) => url.split('?').next().unwrap_or_default().to_owned(),
+        Readiness::Exec(command) => command.first().cloned().unwrap_or_default(),
+        Readiness::Exit => "its end".to_owned(),
+        Readiness::Grpc(end) => format!("grpc {end}"),
+    };
+    cut(&if met.is_empty() { what } else { format!("{what} ({met})") })
 }
 
 /// The same from when it is ready on, if that is wanted.
@@ -160,6 +176,11 @@ impl Probes {
 
     pub fn is_looking_for_ready(&self) -> bool {
         self.ready.is_some()
+    }
+
+    /// Why the last look whether it is ready failed; empty: it did not, or there was none.
+    pub fn last_look(&self) -> &str {
+        if let Some(Ready::Repeated(probe)) = &self.ready { &probe.last } else { "" }
     }
 
     /// When something has to be done.
@@ -255,5 +276,22 @@ impl Probes {
             Some(Ready::Line(_)) => format!("it has not printed that it is ready within {limit}"),
             Some(Ready::ByItself | Ready::Repeated(_)) | None => format!("it was not ready within {limit}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shows_that_it_is_ready_is_described_without_secrets() {
+        let http = Readiness::Http("http://127.0.0.1:80/up?key=s3cret".to_owned());
+        assert_eq!(
+            describe(&http, "it answers with status 503"),
+            "http://127.0.0.1:80/up (it answers with status 503)"
+        );
+        let exec = Readiness::Exec(vec!["pg_isready".to_owned(), "s3cret".to_owned()]);
+        assert_eq!(describe(&exec, ""), "pg_isready");
+        assert_eq!(describe(&Readiness::Line("up".to_owned()), ""), "its line 'up'");
     }
 }

@@ -33,6 +33,7 @@ impl Worker {
     /// Before a run starts: who has its port, and where it says how it is. Returns the variables of that.
     pub(super) fn prepare_probes(&mut self, spec: &Spec) -> Result<Variables, Error> {
         self.probes.end();
+        self.process.set_last_look("");
         self.taken = listeners(spec.ready.as_ref().and_then(Readiness::port));
         if !says(spec) {
             return Ok(Vec::new());
@@ -117,6 +118,7 @@ impl Worker {
         };
         let means = Means { exec: &start, host: &self.process.context.host };
         let finding = probes.go_on(clock::now_ms(), &self.taken, &means);
+        self.process.set_last_look(probes.last_look());
         self.probes = probes;
         self.found(finding);
     }
