@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 
 use crate::cli::session::Session;
 use crate::cli::{stdout, text};
+use crate::client::Client;
 use crate::sys::files;
+use crate::wire::id::APPLY;
+use crate::wire::process::{End, Process};
+use crate::wire::request::List;
 
 /// The longest note that is believed, in bytes.
 const LEN_MAX: u64 = 16 << 10;
@@ -41,6 +45,16 @@ pub fn note(session: &Session, path: &Path, newest: Option<u64>) {
     let (Some(note), Ok(path)) = (note_path(session), std::path::absolute(path)) else { return };
     let text = json!({ "path": path.to_string_lossy(), "newest": newest }).to_string();
     let _ = files::replace(&note, 0o644, text.as_bytes());
+}
+
+/// What the service began with, if that could not be applied as a whole and nothing has been since.
+pub fn failed_at_start(session: &Session, client: &mut Client) -> Option<Process> {
+    let list = List { pattern: Some(APPLY.to_owned()), all: true, ..List::default() };
+    let process = client.list(list).ok()?.into_iter().find(|p| p.internal)?;
+    let has_failed = process.exit.as_ref().is_some_and(|exit| exit.end != End::Code(0));
+    let ended = process.stopped_at.filter(|_| has_failed && process.state.is_at_rest())?;
+    let noted = note_path(session).filter(|_| !session.remote.is_given()).and_then(|note| modified(&note));
+    noted.is_none_or(|noted| noted < ended.0).then_some(process)
 }
 
 /// Says on standard error that the files have changed since, if they have.

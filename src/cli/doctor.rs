@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::json;
@@ -12,7 +13,7 @@ use crate::cli::text;
 use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::health::{Controller, Health, Reconciled, Sink, Store};
-use crate::wire::id::GATEWAY;
+use crate::wire::id::{APPLY, GATEWAY};
 use crate::wire::module::{ModuleAnswer, ModuleCall, ModuleExpectation};
 use crate::wire::process::{Process, State};
 use crate::wire::provider::HOST;
@@ -25,8 +26,9 @@ const SUMMARY: &str = "Show whether the service is well: its database, its sinks
 const HELP: &str = "\
 Usage: provost doctor
 
-A line for each part: the database, each sink, the gateway for gRPC, modules that are expected, which limits
-processes can have, and what was found at the start. Exits with 3 when one of them is not well.
+A line for each part: the database, each sink, the gateway for gRPC, the configuration if the service began
+without being able to apply it as a whole, modules that are expected, which limits processes can have, and
+what was found at the start. Exits with 3 when one of them is not well.
 
 Examples:
   provost doctor
@@ -57,12 +59,14 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
     let gateway = gateway(&mut client);
     let gateway_fails = gateway.as_ref().is_some_and(|p| matches!(p.state, State::Failed | State::Backoff));
     let modules = modules(&mut client, session);
-    let is_well = is_well(&health) && !gateway_fails && modules.is_well();
+    let not_applied = applied::failed_at_start(session, &mut client);
+    let is_well = is_well(&health) && !gateway_fails && modules.is_well() && not_applied.is_none();
     if session.is_json() {
         let mut object = in_json(&health);
         object["well"] = is_well.into();
         object["gateway"] = gateway.as_ref().map(gateway_json).into();
         object["modules"] = modules.in_json();
+        object["applied"] = not_applied.is_none().into();
         session.object(&object);
     } else {
         session.out.line(&store(&health.store));
@@ -70,6 +74,12 @@ fn run((): (), session: &mut Session) -> Result<u8, Error> {
             session.out.line(&self::sink(sink));
         }
         session.out.line(&format!("gateway: {}", gateway_state(gateway.as_ref())));
+        if let Some(apply) = &not_applied {
+            let how = text::state(apply, Timestamp::now());
+            session
+                .out
+                .line(&format!("configuration: not applied as a whole, see 'provost output {APPLY}': {how}"));
+        }
         modules.lines().iter().for_each(|line| session.out.line(line));
         limits(&health.controllers).iter().for_each(|line| session.out.line(line));
         session.out.line(&format!("reconciled: {}", summary(&health.reconciled)));

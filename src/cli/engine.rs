@@ -35,7 +35,7 @@ use crate::sys::system;
 use crate::wire::error::Code;
 use crate::wire::error::Error;
 #[cfg(feature = "gateway")]
-use crate::wire::id::GATEWAY;
+use crate::wire::id::{APPLY, GATEWAY};
 #[cfg(feature = "gateway")]
 use crate::wire::probes::Readiness;
 #[cfg(feature = "gateway")]
@@ -48,8 +48,6 @@ use crate::wire::spec::Spec;
 #[cfg(feature = "gateway")]
 use crate::wire::spec::{EnvBase, RestartPolicy, Rlimit};
 
-/// What makes the processes that the configuration declares.
-const APPLY: &str = "provost.apply";
 /// The environment of the host, beside the service's, which providers may be given parts of. Its C core
 /// looks for nothing that an idle channel might have to say. Of other arenas than the first one, malloc_trim
 /// leaves what is free at the end.

@@ -10,7 +10,7 @@ use crate::wire::field::Effect;
 use crate::wire::fields::{self, FIELDS};
 use crate::wire::id::{Name, ProcessId};
 use crate::wire::order::{Node, order};
-use crate::wire::process::State;
+use crate::wire::process::{Process, State};
 use crate::wire::reply::Definition;
 use crate::wire::secrets;
 use crate::wire::spec::Spec;
@@ -37,7 +37,7 @@ pub enum Action {
     Change,
     /// It is changed, and what runs is restarted.
     Restart,
-    /// It is new.
+    /// It is new, or nothing of it has ever run.
     Add,
 }
 
@@ -87,13 +87,7 @@ pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Erro
     for wanted in wanted {
         let name = wanted.spec.name.as_ref().expect("what is declared has a name");
         let step = match there.remove(name) {
-            None => Some(Step {
-                action: Action::Add,
-                name: name.clone(),
-                id: None,
-                differences: differences(None, Some(&wanted.spec)),
-                wanted: Some(wanted.clone()),
-            }),
+            None => Some(added(wanted, None)),
             Some(held) if !held.spec.declared => {
                 let e =
                     format!("{name} is declared, but is there already, started by hand; nothing was changed");
@@ -134,8 +128,28 @@ pub fn plan(present: &[Definition], wanted: &[Wanted]) -> Result<Vec<Step>, Erro
     Ok(steps)
 }
 
+/// `id`: of what is there in its place.
+fn added(wanted: &Wanted, id: Option<ProcessId>) -> Step {
+    Step {
+        action: Action::Add,
+        name: wanted.spec.name.clone().expect("what is declared has a name"),
+        id,
+        differences: differences(None, Some(&wanted.spec)),
+        wanted: Some(wanted.clone()),
+    }
+}
+
+/// Whether it was never more than tried: its program was not there, say.
+fn never_ran(process: &Process) -> bool {
+    let is_tried = matches!(process.state, State::Failed | State::Backoff);
+    is_tried && process.start_failure.is_some() && process.exit.is_none()
+}
+
 /// What is to be done with what is there; none: nothing.
 fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
+    if never_ran(&held.process) {
+        return Some(added(wanted, Some(held.process.id)));
+    }
     let changed = fields::changed(&held.spec, &wanted.spec);
     let has = |effect| changed.iter().any(|field| field.effect == effect);
     let runs = matches!(held.process.state, State::Starting | State::Running);

@@ -1,11 +1,12 @@
 //! What a person may have meant by a target that names nothing.
 
+use crate::cli::applied;
 use crate::cli::arguments::Arguments;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::cli::values;
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{no_such_target, quoted};
+use crate::wire::id::{APPLY, no_such_target, quoted};
 use crate::wire::reply::Item;
 use crate::wire::request::List;
 
@@ -19,7 +20,14 @@ pub fn better(session: &Session, e: Error) -> Error {
     let Some(target) = target_of(&e) else { return e };
     let names: Vec<String> =
         names().into_iter().flatten().filter_map(|p| Some(p.name?.as_str().to_owned())).collect();
-    match hint(&target, &names) {
+    let not_applied = || {
+        applied::failed_at_start(session, &mut session.client().ok()?).map(|_| {
+            format!(
+                "not all of the configuration could be applied: 'provost output {APPLY}' tells what and why"
+            )
+        })
+    };
+    match hint(&target, &names).or_else(not_applied) {
         Some(hint) => e.hint(hint),
         None => e,
     }

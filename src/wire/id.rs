@@ -11,6 +11,8 @@ use crate::wire::error::{Code, Error};
 pub const NAME_LEN_MAX: usize = 64;
 /// The process of the service's own that serves gRPC.
 pub const GATEWAY: &str = "provost.gateway";
+/// The process of the service's own that applies the configuration when it begins.
+pub const APPLY: &str = "provost.apply";
 /// What the names of providers' processes begin with.
 pub const PROVIDER_PREFIX: &str = "provider.";
 /// The same of one that has taken the place of another, which had its name until then; as long as the other.

@@ -149,8 +149,48 @@ fn what_fails_is_named_and_the_rest_is_done() {
     let out = service.cli(&["apply", "--yes", &path]);
     assert!(out.err().contains("bad: cannot add"), "{}", out.err());
     out.expect(8);
-    assert_eq!(pids(&service).into_keys().collect::<Vec<_>>(), ["a", "c"]);
+    assert_eq!(pids(&service).into_keys().collect::<Vec<_>>(), ["a", "bad", "c"]);
+    // It is there and says what is wrong, and is tried again by the next apply.
+    let status = service.cli(&["status", "bad"]).expect(3).out();
+    assert!(status.contains("failed") && status.contains("no such file"), "{status}");
     assert_eq!(planned(&service, &path), ["add bad"]);
+    let pid = pids(&service)["a"];
+    let path = config(
+        &service,
+        "[process.a]\ncommand = ['sleep', '1000']\n[process.bad]\ncommand = ['sleep', '1000']\n",
+    );
+    service.ok(&["apply", "--yes", &path]);
+    let all = pids(&service);
+    assert_eq!((all["a"], all["bad"].is_some(), all.len()), (pid, true, 2));
+    assert!(planned(&service, &path).is_empty());
+}
+
+#[test]
+fn what_a_service_could_not_begin_with_is_told() {
+    let settings = Scratch::new();
+    let path = settings.file("provost.toml");
+    let declare = |program: &str, log: &str| {
+        let text = format!(
+            "[process.bad]\ncommand = ['{program}', '1000']\n[process.unlogged]\ncommand = ['sleep', '1000']\n\
+             log = '{log}'\n"
+        );
+        fs::write(&path, text).unwrap();
+    };
+    declare("/no/such/program", "/no/such/directory/log");
+    let service = Options::new().serve(&["--config", &path]).start();
+    wait::until("it was applied", SOON, || service.cli(&["wait", "provost.apply"]).code == 8);
+    let status = service.cli(&["status", "bad"]).expect(3).out();
+    assert!(status.contains("no such file"), "{status}");
+    let why = service.cli(&["why", "unlogged"]).expect(4).err();
+    assert!(why.contains("provost output provost.apply"), "{why}");
+    let said = service.cli(&["output", "provost.apply"]);
+    assert!((said.expect(0).out() + &said.err()).contains("unlogged: cannot add"), "{said:?}");
+    let doctor = service.cli(&["doctor"]).expect(3).out();
+    assert!(doctor.contains("configuration: not applied as a whole"), "{doctor}");
+    declare("sleep", &settings.file("log"));
+    service.ok(&["apply", "--yes", &path]);
+    service.ok(&["status", "bad", "unlogged"]);
+    service.ok(&["doctor"]);
 }
 
 #[test]

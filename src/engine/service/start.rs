@@ -48,6 +48,10 @@ impl Engine {
         let to_start: Vec<_> = all.iter().filter(|p| is_to_start(p)).cloned().collect();
         let answers = self.ask_all(&to_start, &what, asked, replies)?;
         let failed = answers.into_iter().filter_map(|a| Some((a.tag, a.error?))).min_by_key(|(tag, _)| *tag);
+        if let Some((_, error)) = failed.as_ref().filter(|_| r.spec.declared && have_failed(&to_start)) {
+            // The configuration wants it: it stays, and says what is wrong.
+            return Err(error.clone().into());
+        }
         if let Some((tag, mut error)) = failed {
             if all.len() > 1 {
                 error.message =
@@ -127,6 +131,11 @@ impl Engine {
         self.ask_all(made, &Ask::Remove, asked, replies)?;
         Ok(())
     }
+}
+
+/// Whether those that did not start say so themselves.
+fn have_failed(all: &[Arc<Process>]) -> bool {
+    all.iter().map(|p| p.record()).all(|r| r.start_failure.is_some() || r.state == State::Running)
 }
 
 /// The spec of the instance of this number.
