@@ -1,7 +1,7 @@
 //! `provost apply`: makes the processes be what a configuration declares. What is to be done is shown first.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -82,21 +82,10 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     })?;
     // Its age before it is read: what is changed meanwhile is newer.
     let age = applied::newest(&path);
-    let declared = config::processes(&path)?;
-    let mut wanted = Vec::new();
-    for declaration in &declared {
-        for (name, instance) in declaration.names() {
-            let mut spec = declaration.spec.clone();
-            let section = spec.name.replace(name);
-            spec.declared = true;
-            wanted.push(Wanted { spec, section, instance });
-        }
-    }
-    let environment = config::environment(&path)?;
+    let declared = Declared::read(&path)?;
     let mut client = session.client()?;
-    let environment = environment.map(|all| Variables::new(&mut client, &all)).transpose()?.flatten();
-    let present = present(&mut client)?;
-    let mut steps = plan(&present, &wanted)?;
+    let (environment, mut steps) = declared.differing(&mut client)?;
+    let wanted = declared.processes;
     if args.at_start {
         let is_left_out = |step: &Step| {
             let autostart = step.wanted.as_ref().and_then(|wanted| wanted.spec.autostart);
@@ -141,6 +130,43 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     }
     tell_failed(&mut client, &wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
+}
+
+/// Notes that this configuration is applied, if there is nothing to do for it. What cannot be seen is not noted.
+pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) {
+    let age = applied::newest(path);
+    let differing = Declared::read(path).and_then(|declared| declared.differing(client));
+    if differing.is_ok_and(|(environment, steps)| environment.is_none() && steps.is_empty()) {
+        applied::note(session, path, age);
+    }
+}
+
+/// All that a configuration says of processes.
+struct Declared {
+    processes: Vec<Wanted>,
+    environment: Option<Vec<(String, String)>>,
+}
+
+impl Declared {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let mut processes = Vec::new();
+        for declaration in config::processes(path)? {
+            for (name, instance) in declaration.names() {
+                let mut spec = declaration.spec.clone();
+                let section = spec.name.replace(name);
+                spec.declared = true;
+                processes.push(Wanted { spec, section, instance });
+            }
+        }
+        Ok(Self { processes, environment: config::environment(path)? })
+    }
+
+    /// What is to be done for the service to have it.
+    fn differing(&self, client: &mut Client) -> Result<(Option<Variables>, Vec<Step>), Error> {
+        let environment = self.environment.as_ref().map(|all| Variables::new(client, all));
+        let environment = environment.transpose()?.flatten();
+        Ok((environment, plan(&present(client)?, &self.processes)?))
+    }
 }
 
 /// What is as it is declared may still have failed, and is not started again for a change of its rules.
@@ -225,13 +251,11 @@ fn object(action: &str, name: Option<&str>, differences: &[Difference]) -> Value
 const VALUE_LEN_MAX: usize = 48;
 
 fn rows(first: [&str; 2], differences: &[Difference]) -> Vec<[String; 5]> {
-    let value = |value: &Option<Value>| {
-        text::cut(&text::escaped(&Difference::cell(value.as_ref())), VALUE_LEN_MAX).into_owned()
-    };
     let first = first.map(str::to_owned);
     let row = |n: usize, d: &Difference| {
         let [action, name] = if n == 0 { first.clone() } else { Default::default() };
-        [action, name, d.field.clone(), value(&d.before), value(&d.after)]
+        let [before, after] = cells(d);
+        [action, name, d.field.clone(), before, after]
     };
     let rows: Vec<_> = differences.iter().enumerate().map(|(n, d)| row(n, d)).collect();
     if rows.is_empty() {
@@ -239,6 +263,25 @@ fn rows(first: [&str; 2], differences: &[Difference]) -> Vec<[String; 5]> {
         return vec![[action, name, String::new(), String::new(), String::new()]];
     }
     rows
+}
+
+/// How much of what is the same in long values is shown before they differ, in characters.
+const COMMON_LEN_MAX: usize = 12;
+
+/// Both values, cut so that it is seen where they differ.
+fn cells(d: &Difference) -> [String; 2] {
+    let both =
+        [&d.before, &d.after].map(|value| text::escaped(&Difference::cell(value.as_ref())).into_owned());
+    let common = both[0].chars().zip(both[1].chars()).take_while(|(a, b)| a == b).count();
+    let is_long = both.iter().any(|value| value.chars().count() > VALUE_LEN_MAX);
+    let skipped = if is_long { common.saturating_sub(COMMON_LEN_MAX) } else { 0 };
+    both.map(|value| match skipped {
+        0 => text::cut(&value, VALUE_LEN_MAX).into_owned(),
+        _ => {
+            let rest: String = value.chars().skip(skipped).collect();
+            format!("…{}", text::cut(&rest, VALUE_LEN_MAX - 1))
+        }
+    })
 }
 
 /// On a terminal; elsewhere nobody could answer.
@@ -265,8 +308,10 @@ fn act(client: &mut Client, step: &Step) -> Result<Vec<Item>, Error> {
         |client: &mut Client| client.remove(Remove { targets: vec![target()], force: true }).and_then(done);
     let Some(Wanted { mut spec, section, instance }) = step.wanted.clone() else { return remove(client) };
     match step.action {
-        Action::Add | Action::Remove => {}
-        Action::Replace => drop(remove(client)?),
+        Action::Remove => {}
+        Action::Add | Action::Replace => {
+            step.id.map(|_| remove(client)).transpose()?;
+        }
         Action::Change | Action::Restart => {
             let update = Update { target: target(), spec, outdated: OutdatedRun::Restart };
             return client.update(update).and_then(done);
@@ -313,6 +358,20 @@ fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        let of = |before: &str, after: &str| {
+            let [before, after] = [before, after].map(|text| Some(Value::from(text)));
+            cells(&Difference { field: "command".to_owned(), before, after })
+        };
+        assert_eq!(of("short", "shorter"), ["\"short\"", "\"shorter\""]);
+        let long = "x".repeat(60);
+        let [before, after] = of(&format!("{long}1"), &format!("{long}2"));
+        assert_eq!((before.as_str(), after.as_str()), ("…xxxxxxxxxxxx1\"", "…xxxxxxxxxxxx2\""));
+        let [before, after] = of("a", &long);
+        assert!(before == "\"a\"" && after.starts_with("\"xxx") && after.chars().count() <= VALUE_LEN_MAX);
+    }
 
     #[test]
     fn options_are_read() {

@@ -26,7 +26,8 @@ Usage: provost config [show] [--set] [FILE]
        provost config schema
 
 'show' prints all that can be configured, with the files in conf.d beside: the section, the key, the value,
-and where it comes from, a line of a file or the default. FILE is else the one that 'provost serve' reads.
+and where it comes from, a line of a file or the default. FILE is else that of the running service, or
+without one the one that 'provost serve' reads.
 Secret values are shown as ***. What 'provost apply' or the service would refuse is named behind them, with
 the same words and exit code.
 
@@ -82,17 +83,20 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
         }
         ConfigArgs::Show { file, only } => (file, only),
     };
-    let is_given = file.is_some();
-    let file = match file {
-        Some(file) => Some(text::absolute("configuration", &file)?),
-        None => state::default_config(),
+    let (file, file_from) = match file {
+        Some(file) => (Some(text::absolute("configuration", &file)?), "command line".to_owned()),
+        None => match state::of_service(&session.socket()?).config {
+            Some(file) => (Some(file), "the running service".to_owned()),
+            None => (state::default_config(), of_user("XDG_CONFIG_HOME")),
+        },
     };
     let rows = shown(file.as_deref())?;
     let checked = file.as_deref().map_or(Ok(()), |file| check(file, session));
     let rows: Vec<_> =
         rows.into_iter().filter(|row| only == Which::All || row.origin != Origin::Default).collect();
-    let places =
-        places(session, file, is_given)?.into_iter().filter(|place| only == Which::All || place.1 != DEFAULT);
+    let places = places(session, file, file_from)?
+        .into_iter()
+        .filter(|place| only == Which::All || place.1 != DEFAULT);
     let mut lines: Vec<[String; 4]> = Vec::new();
     for (key, from, value) in places {
         if session.is_json() {
@@ -131,23 +135,32 @@ const DEFAULT: &str = "default";
 fn places(
     session: &Session,
     file: Option<PathBuf>,
-    is_given: bool,
+    file_from: String,
 ) -> Result<Vec<(&'static str, String, String)>, Error> {
-    let from = |is_given: bool, variable: &str| match env::var_os(variable) {
-        _ if is_given => "command line".to_owned(),
-        Some(value) if !value.is_empty() => format!("environment: {variable}"),
-        Some(_) | None => DEFAULT.to_owned(),
-    };
-    // Those of a user; root's own places are fixed.
-    let user = |variable| if system::euid() == 0 { "" } else { variable };
     let socket = session.socket()?;
     let state = state::directory(&socket).map_or_else(|_| "none".to_owned(), |path| shown_path(&path));
     let config = file.map_or_else(|| "none".to_owned(), |path| shown_path(&path));
+    let socket_from = match session.socket {
+        Some(_) => "command line".to_owned(),
+        None => of_variable("PROVOST_SOCKET"),
+    };
     Ok(vec![
-        ("--socket", from(session.socket.is_some(), "PROVOST_SOCKET"), shown_path(&socket)),
-        ("--state", from(false, user("XDG_STATE_HOME")), state),
-        ("--config", from(is_given, user("XDG_CONFIG_HOME")), config),
+        ("--socket", socket_from, shown_path(&socket)),
+        ("--state", of_user("XDG_STATE_HOME"), state),
+        ("--config", file_from, config),
     ])
+}
+
+fn of_variable(variable: &str) -> String {
+    match env::var_os(variable) {
+        Some(value) if !value.is_empty() => format!("environment: {variable}"),
+        Some(_) | None => DEFAULT.to_owned(),
+    }
+}
+
+/// The same of a place of the user's; root's own places are fixed.
+fn of_user(variable: &str) -> String {
+    if system::euid() == 0 { DEFAULT.to_owned() } else { of_variable(variable) }
 }
 
 fn value(row: &Shown) -> String {

@@ -103,9 +103,11 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         Mode::Ask if !changes.is_empty() && io::stdin().is_terminal() => apply::ask()?,
         Mode::Ask | Mode::Yes => {}
     }
-    let said = make_hold(&mut session.client()?, &changes)?;
+    let mut client = session.client()?;
+    let said = make_hold(&mut client, &changes)?;
     if let Some(config) = config {
         service_settings::note_after(&changes, &socket, &config)?;
+        apply::note_if_done(session, &mut client, &config);
     }
     let waiting: Vec<_> = (changes.iter().filter(|change| change.takes == Takes::Service))
         .map(|change| change.setting.as_str())
