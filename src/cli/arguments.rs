@@ -64,6 +64,17 @@ pub struct Arguments {
     pub shared: Shared,
 }
 
+/// What other programs call an option of these.
+const ELSEWHERE: [(&[&str], &str); 7] = [
+    (&["--cron", "--cron-restart", "--timer"], "--schedule"),
+    (&["--dir", "--directory", "--workdir", "--working-directory", "--chdir"], "--cwd"),
+    (&["--environment", "--setenv"], "--env"),
+    (&["--count", "--replicas", "--numprocs"], "--instances"),
+    (&["--autorestart", "--restart-policy"], "--restart"),
+    (&["--log-file", "--logfile", "--output"], "--log"),
+    (&["--depends-on", "--needs"], "--requires"),
+];
+
 impl Arguments {
     /// Over the words behind the program's own name.
     pub fn new(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
@@ -238,6 +249,10 @@ impl Arguments {
             }
             "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
             _ => {}
+        }
+        let here = ELSEWHERE.iter().find(|(words, here)| words.contains(&option) && has(here));
+        if let Some((_, here)) = here {
+            return e.hint(format!("here that is {here}"));
         }
         match values::closest(option, known) {
             Some(near) => e.hint(format!("did you mean {near}? 'provost help {}' shows all", command.name)),

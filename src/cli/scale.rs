@@ -56,8 +56,11 @@ fn run(args: ScaleArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let there = instances(&mut client, &name)?;
     let Some((_, first)) = there.first() else {
-        return Err(Error::new(Code::NotFound, format!("there is no instance of {name}"))
-            .hint(format!("provost start --name {name} --instances {count} -- PROGRAM [ARG...]")));
+        let hint = match count {
+            0 => format!("'provost list {name}-*' shows which there are"),
+            _ => format!("provost start --name {name} --instances {count} -- PROGRAM [ARG...]"),
+        };
+        return Err(Error::new(Code::NotFound, format!("there is no instance of {name}")).hint(hint));
     };
     let definition = client.definitions(vec![first.id.to_string()])?.pop();
     let Some(mut spec) = definition.map(|definition| definition.spec) else { return Ok(0) };

@@ -1,5 +1,9 @@
 //! Where to begin in what is kept: behind a number, or at a time.
 
+use jiff::Zoned;
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
+
 use crate::cli::log_lines::moment;
 use crate::cli::stdout;
 use crate::cli::values;
@@ -33,9 +37,8 @@ impl Begin {
             "start" => Ok(Self::After(0)),
             "now" => Ok(Self::Now),
             _ => number().or_else(|| time(text).map(Self::At)).ok_or_else(|| {
-                let how =
-                    "write start, now, a number, how long ago, as 10m, or a time, as 2026-01-31T12:00:00Z";
-                values::bad(option, text, how)
+                let how = format!("write start, now, a number, {TIME_HINT}");
+                values::bad(option, text, &how)
             }),
         }
     }
@@ -82,17 +85,30 @@ pub fn last_event(client: &mut Client) -> Result<u64, Error> {
     Ok(last)
 }
 
-/// A time as an option has it: how long ago, or RFC 3339.
+/// A time as an option has it: how long ago, RFC 3339, or a date, a time of this day or both here.
 pub fn when(option: &str, text: &str) -> Result<Timestamp, Error> {
-    time(text).ok_or_else(|| {
-        values::bad(option, text, "write how long ago, as 10m or 1d, or a time, as 2026-01-31T12:00:00Z")
-    })
+    time(text).ok_or_else(|| values::bad(option, text, &format!("write {TIME_HINT}")))
 }
+
+const TIME_HINT: &str =
+    "how long ago, as 10m or 1d, or a time, as 16:30, 2026-01-31, 2026-01-31T16:30 or 2026-01-31T12:00:00Z";
 
 fn time(text: &str) -> Option<Timestamp> {
     let back = duration(text).filter(|_| text.ends_with(char::is_alphabetic) && !text.contains(':'));
     let at = back.map(|back| Timestamp(Timestamp::now().0.saturating_sub(millis(back))));
-    at.or_else(|| moment(text))
+    at.or_else(|| moment(text)).or_else(|| local(text))
+}
+
+/// A date, or a time of today, as the clocks here have it.
+fn local(text: &str) -> Option<Timestamp> {
+    let zone = TimeZone::system();
+    let of_today = || {
+        let time = text.contains(':').then(|| text.parse::<Time>().ok()).flatten()?;
+        Some(Zoned::now().with_time_zone(zone.clone()).date().to_datetime(time))
+    };
+    let at = of_today().or_else(|| text.parse::<DateTime>().ok())?;
+    let at = at.to_zoned(zone).ok()?.timestamp();
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }
 
 #[cfg(test)]
@@ -104,9 +120,20 @@ mod tests {
         let ago = when("--since", "10m").unwrap();
         assert!(Timestamp::now().0 - ago.0 >= 600_000);
         assert_eq!(when("--since", "1970-01-01T00:00:01Z"), Ok(Timestamp(1000)));
-        for bad in ["yesterday", "10", "", "12:00"] {
+        for bad in ["yesterday", "10", "", "25:00", "2026-02-30", "20260131"] {
             assert!(when("--since", bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_of_the_clocks_here() {
+        let at = |text: &str| when("--since", text).unwrap();
+        let here = |date: &str| date.parse::<DateTime>().unwrap().to_zoned(TimeZone::system()).unwrap();
+        assert_eq!(at("2026-01-31").0, here("2026-01-31T00:00").timestamp().as_millisecond() as u64);
+        assert_eq!(at("2026-01-31T16:30"), at("2026-01-31 16:30:00"));
+        assert_eq!(at("2026-01-31T16:30").0 - at("2026-01-31").0, 59_400_000);
+        let today = Zoned::now().date();
+        assert_eq!(at("16:30"), at(&format!("{today}T16:30")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::config::section::{Section, Source};
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
 use crate::wire::spec::Spec;
+use crate::wire::time::Timestamp;
 
 /// What is beside the configuration.
 const DIR: &str = "conf.d";
@@ -50,6 +51,7 @@ pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
         all.add(path.to_owned(), Kind::Configuration)?;
         all.add_others(in_dir(&beside(path))?)?;
     }
+    all.check_zones()?;
     needs::settle(all.declarations, &all.seen)
 }
 
@@ -119,6 +121,18 @@ impl All {
         file.finish()?;
         self.take((defaults, processes))?;
         self.read.push((path, text));
+        Ok(())
+    }
+
+    /// A time zone that this machine has no data for. No reason for a service not to begin: its other processes
+    /// need none.
+    fn check_zones(&self) -> Result<(), Error> {
+        for spec in self.declarations.iter().map(|declaration| &declaration.spec) {
+            spec.schedule.times(Timestamp::now()).map_err(|e| {
+                let name = spec.name.as_ref().map_or("", Name::as_str);
+                Error { message: format!("[process.{name}]: {}", e.message), ..e }
+            })?;
+        }
         Ok(())
     }
 

@@ -56,7 +56,18 @@ pub fn key(key: &str, known: &[&'static str]) -> String {
 /// For a value that is not of the kind that a key takes, if it shows how it is meant.
 pub fn value(key: &str, takes: &str, value: &Value) -> Option<String> {
     let written = match value {
+        Value::String(text) if takes.starts_with("a list of strings: ") => {
+            let is_shell = text.contains(['|', '&', ';', '<', '>', '$', '`', '*', '"', '\'', '\\']);
+            let words = if is_shell { vec!["sh", "-c", text] } else { text.split_whitespace().collect() };
+            let words: Vec<_> = words.into_iter().map(|word| Value::from(word).to_string()).collect();
+            format!("[{}]", words.join(", "))
+        }
         Value::String(text) if takes.starts_with("a list") => format!("[\"{text}\"]"),
+        Value::String(text) if takes.starts_with("a size") => {
+            let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let prefix = text[number.len()..].trim().chars().next()?.to_ascii_uppercase();
+            format!("\"{} {prefix}iB\"", number.parse::<u32>().ok().filter(|_| "KMG".contains(prefix))?)
+        }
         Value::String(text) if takes.starts_with("true") => match text.to_lowercase().as_str() {
             "yes" | "true" | "on" | "1" => "true".to_owned(),
             "no" | "false" | "off" | "0" => "false".to_owned(),
@@ -118,7 +129,12 @@ mod tests {
     #[test]
     fn a_value_in_another_form_is_shown_in_the_one_that_is_meant() {
         let hint = |takes: &str, v: Value| value("k", takes, &v).unwrap_or_default();
-        assert_eq!(hint("a list of strings", json!("db")), "write k = [\"db\"]");
+        assert_eq!(hint("a list of names", json!("db")), "write k = [\"db\"]");
+        let program = "a list of strings: a program, and its arguments";
+        assert_eq!(hint(program, json!("sleep 4")), "write k = [\"sleep\", \"4\"]");
+        assert_eq!(hint(program, json!("a 'b' | c")), "write k = [\"sh\", \"-c\", \"a 'b' | c\"]");
+        assert_eq!(hint("a size, as \"1 GiB\"", json!("10MB")), "write k = \"10 MiB\"");
+        assert_eq!(hint("a size, as \"1 GiB\"", json!("ten")), "");
         assert_eq!(hint("true or false", json!("yes")), "write k = true");
         assert_eq!(hint("a port of 127.0.0.1, 1 to 65535", json!("80")), "write k = 80");
         assert_eq!(hint("a duration, as \"500ms\" or \"10s\"", json!(10)), "write k = \"10s\"");

@@ -266,6 +266,7 @@ mod tests {
         plugins.add("g-twice", fine);
         plugins.add("no-name", "executable = 'run'\n");
         plugins.add("key", "name = 'key'\nexecutable = 'run'\nexecutables = 'x'\n");
+        plugins.add("misspelt", "name = 'misspelt'\nexecutabel = 'run'\n");
         plugins.add("dots", "name = 'dots'\nexecutable = '../fine/run'\n");
         plugins.add("absolute", "name = 'absolute'\nexecutable = '/bin/sh'\n");
         let linked = plugins.add("linked", "name = 'linked'\nexecutable = 'out'\n");
@@ -279,7 +280,11 @@ mod tests {
         let names: Vec<_> = found.bad.iter().map(|(place, _)| place.rsplit('/').next().unwrap()).collect();
         assert_eq!(
             names,
-            ["absolute", "dots", "empty", "g-twice", "key", "link", "linked", "no-name", "open"],
+            ["absolute", "dots", "empty", "g-twice", "key", "link", "linked", "misspelt", "no-name", "open"],
+            "{found:?}"
+        );
+        assert!(
+            found.bad[7].1.contains("needs 'executable'; did you mean that by 'executabel'?"),
             "{found:?}"
         );
     }

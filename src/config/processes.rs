@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::config::hints;
-use crate::config::section::Section;
+use crate::config::section::{At, Section, Source};
 use crate::wire::error::Error;
 use crate::wire::field::Field;
 use crate::wire::fields::FIELDS;
@@ -47,7 +49,8 @@ impl Declaration {
 pub fn defaults(section: Section<'_>) -> Result<Spec, Error> {
     let mut spec = Spec::new([""; 0]);
     // A command that all have would be of use to nobody.
-    read(section, &mut spec, &|field| field.key != "command")?;
+    let (source, given) = taken(section, &|field| field.key != "command")?;
+    put(source, &mut spec, given.iter())?;
     Ok(spec)
 }
 
@@ -67,11 +70,28 @@ pub fn declared(
         }
         let instances = section.integer(INSTANCES, 1..=u64::from(INSTANCES_MAX))?;
         let instances = instances.map(|n| u32::try_from(n).expect("at most INSTANCES_MAX"));
-        let mut spec = defaults.clone();
         let place = section.place();
-        read(section, &mut spec, &|_| true)?;
-        spec.name = Some(name);
-        spec.check().map_err(|e| Error { message: format!("{place}: {title}: {}", e.message), ..e })?;
+        let (source, given) = taken(section, &|_| true)?;
+        let spec_of = |given: &mut dyn Iterator<Item = &Given>| {
+            let mut spec = Spec { name: Some(name.clone()), ..defaults.clone() };
+            put(source, &mut spec, given).map(|()| spec)
+        };
+        let spec = spec_of(&mut given.iter())?;
+        spec.check().map_err(|e| {
+            // It stands where the value does without which it would not be so.
+            let is_cause = |at: usize| {
+                let others = given.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, given)| given);
+                spec_of(&mut { others })
+                    .and_then(|spec| spec.check())
+                    .err()
+                    .is_none_or(|o| o.message != e.message)
+            };
+            let message = format!("{title}: {}", e.message);
+            match (0..given.len()).find(|&at| is_cause(at)) {
+                Some(at) => source.bad(&given[at].value, &message).hint(e.hint),
+                None => Error { message: format!("{place}: {message}"), ..e },
+            }
+        })?;
         let declaration = Declaration { spec, instances };
         let names = declaration.names();
         if instances.is_some_and(|n| names.len() < n as usize) {
@@ -104,16 +124,37 @@ fn replace_log(log: &mut Log, before: &Log) {
     }
 }
 
-/// Takes in what the section says. Variables, labels, limits and what is redacted are added to those that are
-/// there already.
-fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> bool) -> Result<(), Error> {
+/// A field that a section names.
+struct Given {
+    field: &'static Field,
+    value: At<Value>,
+}
+
+/// All that the section says.
+fn taken<'a>(
+    mut section: Section<'a>,
+    takes: &dyn Fn(&Field) -> bool,
+) -> Result<(&'a Source<'a>, Vec<Given>), Error> {
+    let source = section.source();
+    let mut one = |field: &'static Field| section.value(field.key).map(|value| Given { field, value });
+    let given = FIELDS.iter().filter(|field| takes(field)).filter_map(&mut one).collect();
+    section.finish()?;
+    Ok((source, given))
+}
+
+/// Takes it in. Variables, labels, limits and what is redacted are added to those that are there already.
+fn put<'a>(
+    source: &Source<'_>,
+    spec: &mut Spec,
+    given: impl Iterator<Item = &'a Given>,
+) -> Result<(), Error> {
     let before = spec.clone();
     (spec.ready, spec.live) = (None, None);
-    for field in FIELDS.iter().filter(|field| takes(field)) {
-        let Some(value) = section.value(field.key) else { continue };
+    for Given { field, value } in given {
         (field.set)(spec, &value.value).map_err(|what| {
-            let error = section.bad(&value, &format!("'{}' takes {what}", field.key));
-            match hints::value(field.key, &what, &value.value) {
+            let error = source.bad(value, &format!("'{}' takes {what}", field.key));
+            let takes = if field.takes.starts_with(&what) { field.takes } else { &what };
+            match hints::value(field.key, takes, &value.value) {
                 Some(hint) => error.hint(hint),
                 None => error,
             }
@@ -122,9 +163,7 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
             && let Some((name, _)) = spec.env.iter().find(|(name, value)| is_secret(name) && value == HIDDEN)
         {
             let what = format!("{name} = \"{HIDDEN}\" is what 'provost export' writes in place of a secret");
-            return Err(section
-                .bad(&value, &what)
-                .hint("'provost export --reveal' writes the secret itself"));
+            return Err(source.bad(value, &what).hint("'provost export --reveal' writes the secret itself"));
         }
     }
     spec.ready = spec.ready.take().or(before.ready);
@@ -148,7 +187,7 @@ fn read(mut section: Section<'_>, spec: &mut Spec, takes: &dyn Fn(&Field) -> boo
         let others = before.rlimits.into_iter().filter(|old| new.iter().all(|l| l.resource != old.resource));
         spec.rlimits = others.chain(new.iter().cloned()).collect();
     }
-    section.finish()
+    Ok(())
 }
 
 fn added(before: Vec<(String, String)>, new: &[(String, String)]) -> Vec<(String, String)> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::config::reference::{ANY, LIST, Setting, settings};
 
 /// How durations and sizes are written.
-const DURATION: &str = "^[0-9.]+(ms|s|m|h|d)$";
+const DURATION: &str = "^([0-9.]+(ms|s|m|h|d))+$";
 const SIZE: &str = "^[0-9]+( ?[KMG]iB|[kKmMgG])?$";
 /// The same, or hundredths of what the machine has.
 const MEMORY: &str = "^[0-9]+( ?[KMG]iB|[kKmMgG]| ?%)?$";

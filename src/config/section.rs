@@ -136,7 +136,12 @@ impl<'a> Section<'a> {
     /// Text that must be there.
     pub fn required(&mut self, key: &'static str) -> Result<At<Cow<'a, str>>, Error> {
         let text = self.text(key)?;
-        text.ok_or_else(|| self.error(&format!("{} needs '{key}'", self.title)))
+        text.ok_or_else(|| {
+            let what = if self.title.is_empty() { "the file" } else { &self.title };
+            let near = values::closest(key, self.table.keys().map(|key| key.get_ref().to_string()));
+            let near = near.map(|near| format!("; did you mean that by {}?", quoted(&near)));
+            self.error(&format!("{what} needs '{key}'{}", near.unwrap_or_default()))
+        })
     }
 
     /// A path; one that is not absolute begins where the file is.

@@ -352,7 +352,15 @@ fn each_bad_process_is_refused_where_it_stands() {
         ("[process.web]", "1, column 1: [process.web]: no program is given"),
         (
             "[process.web]\ncommand = ['a']\ncwd = 'here'",
-            "1, column 1: [process.web]: working directory 'here'",
+            "3, column 7: [process.web]: working directory 'here'",
+        ),
+        (
+            "[process.web]\nschedule = '61 * * * *'\ncommand = ['a']",
+            "2, column 12: [process.web]: the schedule '61 * * * *' cannot be read",
+        ),
+        (
+            "[defaults]\ncwd = 'here'\n[process.web]\ncommand = ['a']",
+            "3, column 1: [process.web]: working directory 'here'",
         ),
         ("[process.'a b']\ncommand = ['a']", "1, column 10: bad name 'a b'"),
         ("[process.'provost.x']\ncommand = ['a']", "1, column 10: 'provost.x' is a name for"),
@@ -374,6 +382,20 @@ fn each_bad_process_is_refused_where_it_stands() {
         let (message, _) = refusal(text);
         assert!(message.starts_with(want), "{text}\n {message}");
     }
+}
+
+/// Such a service begins all the same: it has other processes.
+#[test]
+fn a_time_zone_without_data_is_refused_to_who_applies_it() {
+    let scratch = Scratch::new();
+    let text = "[process.web]\ncommand = ['a']\nschedule = '@daily'\nschedule_zone = 'Mars/Olympus'\n";
+    let main = scratch.file("provost.toml", text, 0o644);
+    let refused = processes(&main).unwrap_err().message;
+    assert!(
+        refused.starts_with("[process.web]: this host has no data for a time zone 'Mars/Olympus'"),
+        "{refused}"
+    );
+    assert_eq!(load(&main, None).unwrap().processes.len(), 1);
 }
 
 #[test]

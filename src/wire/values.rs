@@ -1,31 +1,39 @@
 //! Values as people write them, on the command line and in the configuration: durations, sizes, and words
 //! that were nearly right.
 
+use std::ptr;
 use std::time::Duration;
 
 use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
 /// How a duration is written.
-pub const DURATION_HINT: &str = "a duration is written 500ms, 10s, 2m, 1h or 1d; a bare number is seconds";
+pub const DURATION_HINT: &str = "a duration is written 500ms, 10s, 2m, 1h30m or 1d; a bare number is seconds";
+/// The units of durations with their lengths in ms, the longest first.
+const DURATION_UNITS: [(&str, u32); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// `500ms`, `10s`, `1.5m`, `1h`, `1d`; a bare number is seconds.
+/// `500ms`, `10s`, `1.5m`, `1h30m`, `1d`; a bare number is seconds.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => return None,
-    };
-    let number: f64 = number.parse().ok()?;
+    let (mut ms, mut rest) = (0.0, text);
+    let mut units = &DURATION_UNITS[..];
+    while !rest.is_empty() || ptr::eq(rest, text) {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let unit_len = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let unit = match &behind[..unit_len] {
+            "" if number.len() == text.len() => "s",
+            unit => unit,
+        };
+        // Each unit once, the longer before the shorter.
+        let at = units.iter().position(|(name, _)| *name == unit)?;
+        ms += number.parse::<f64>().ok()? * f64::from(units[at].1);
+        (units, rest) = (&units[at + 1..], &behind[unit_len..]);
+    }
     // Whole milliseconds are what the service counts in.
-    let ms = (number * seconds * 1000.0).round();
-    Duration::try_from_secs_f64(ms / 1000.0).ok().filter(|d| d.as_secs() < u64::from(u32::MAX))
+    let duration = Duration::try_from_secs_f64(ms.round() / 1000.0).ok();
+    duration.filter(|d| d.as_secs() < u64::from(u32::MAX))
 }
 
 /// `4096`, `64k`, `64 KiB`, `1m`, `1 MiB`, `1g`, `1 GiB`: the units are powers of 1024.
@@ -46,11 +54,10 @@ pub fn size(text: &str) -> Option<u64> {
 /// As it is written: in the largest unit that leaves it whole.
 #[must_use]
 pub fn duration_text(duration: Duration) -> String {
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let ms = duration.as_millis();
-    let unit = units.into_iter().find(|(_, len)| ms != 0 && ms.is_multiple_of(*len));
+    let unit = DURATION_UNITS.into_iter().find(|(_, len)| ms != 0 && ms.is_multiple_of(u128::from(*len)));
     let (unit, len) = unit.unwrap_or(("s", 1000));
-    format!("{}{unit}", ms / len)
+    format!("{}{unit}", ms / u128::from(len))
 }
 
 /// The same for sizes.
@@ -114,7 +121,24 @@ mod tests {
         assert_eq!(ms("1.5m"), Some(90_000));
         assert_eq!(ms("0"), Some(0));
         assert_eq!(ms("1d"), Some(86_400_000));
-        for bad in ["", "s", "-1", "5x", "1e9", "1..2", "1 s", "1m30s", "99999999999d", "nan", "inf"] {
+        assert_eq!(ms("1m30s"), Some(90_000));
+        assert_eq!(ms("1d2h3m4s5ms"), Some(93_784_005));
+        for bad in [
+            "",
+            "s",
+            "-1",
+            "5x",
+            "1e9",
+            "1..2",
+            "1 s",
+            "1m30",
+            "30s1m",
+            "1s2s",
+            "1m s",
+            "99999999999d",
+            "nan",
+            "inf",
+        ] {
             assert_eq!(ms(bad), None, "{bad}");
         }
     }
