@@ -249,7 +249,7 @@ fn parsed(format: LogFormat, text: Vec<u8>) -> Line {
         },
         LogFormat::Json => {
             let Ok(object) = serde_json::from_slice::<Value>(&text) else { return unknown(text) };
-            let stream = ["stdout", "stderr"].into_iter().find(|stream| object["stream"] == *stream);
+            let stream = STREAMS.into_iter().find(|stream| object["stream"] == *stream);
             match (object["time"].as_str().and_then(moment), object["message"].as_str()) {
                 (Some(at), Some(message)) => Line { at: Some(at), stream, text: message.as_bytes().to_vec() },
                 _ => unknown(text),
@@ -290,7 +290,9 @@ fn lines(chunks: &[Chunk], is_first: bool) -> Vec<Line> {
     all
 }
 
-const STREAMS: [&str; 2] = ["stdout", "stderr"];
+pub const STDOUT: &str = "stdout";
+pub const STDERR: &str = "stderr";
+const STREAMS: [&str; 2] = [STDOUT, STDERR];
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::escape::escape;
 use crate::cli::json;
-use crate::cli::log_lines::{Line, Lines};
+use crate::cli::log_lines::{Line, Lines, STDERR, STDOUT};
 use crate::cli::runs::{Run, Which};
 use crate::cli::session::Session;
 use crate::cli::since::when;
@@ -44,7 +44,10 @@ Options:
       --run N                Lines of this run only; last: of the latest. Not of files without times
       --grep RE              Lines that this regular expression matches
       --level LEVEL          Lines of this level and above: trace, debug, info, warn, error or fatal.
-                             A line without one is of the level of the line before
+                             A line without one is of the level of the line before of its stream
+      --stdout               Standard output only
+      --stderr               Standard error only. Files that both streams share say which one a line
+                             is of only with log_format = \"json\"
   -n, --tail N               The last N of those lines
       --follow, -f           Go on with what comes, over stops and starts, until Ctrl-c
       --timestamps           Put the time before each line
@@ -88,6 +91,18 @@ struct Wanted {
     until: Option<Timestamp>,
     grep: Option<Regex>,
     level: Option<usize>,
+    kind: StreamKind,
+}
+
+/// The levels of the last lines: of standard error, and of what else there is.
+#[derive(Clone, Copy)]
+struct Levels {
+    stderr: usize,
+    other: usize,
+}
+
+impl Levels {
+    const FIRST: Self = Self { stderr: LEVEL_DEFAULT, other: LEVEL_DEFAULT };
 }
 
 fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
@@ -105,6 +120,8 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
                 let all = "write trace, debug, info, warn, error or fatal";
                 wanted.level = Some(found.ok_or_else(|| values::bad(&option, &value, all))?);
             }
+            "--stdout" => wanted.kind = values::narrow(wanted.kind, StreamKind::Stdout),
+            "--stderr" => wanted.kind = values::narrow(wanted.kind, StreamKind::Stderr),
             "--run" => run = Some(arguments.value(&option)?.parse()?),
             "--tail" | "-n" => tail = Some(arguments.number(&option)?),
             "--follow" | "-f" => follow = true,
@@ -129,7 +146,9 @@ struct Source {
     lines: Lines,
     /// The next one, with the time by which it is ordered.
     next: Option<(Timestamp, Line)>,
-    level: usize,
+    levels: Levels,
+    /// That all lines are of; none: each says so itself, or nobody knows.
+    stream: Option<&'static str>,
     /// The one that is meant; none: all.
     run: Option<Run>,
 }
@@ -138,12 +157,13 @@ impl Source {
     /// Goes to the next line that is wanted.
     fn advance(&mut self, wanted: &Wanted, last: Timestamp) -> io::Result<()> {
         loop {
-            let Some(line) = self.lines.next().transpose()? else {
+            let Some(mut line) = self.lines.next().transpose()? else {
                 self.next = None;
                 return Ok(());
             };
+            line.stream = line.stream.or(self.stream);
             let at = line.at.unwrap_or(last);
-            if self.run.is_none_or(|run| run.has(line.at)) && wanted.takes(&line, &mut self.level) {
+            if self.run.is_none_or(|run| run.has(line.at)) && wanted.takes(&line, &mut self.levels) {
                 self.next = Some((at, line));
                 return Ok(());
             }
@@ -152,14 +172,25 @@ impl Source {
 }
 
 impl Wanted {
-    fn takes(&self, line: &Line, level: &mut usize) -> bool {
+    fn takes(&self, line: &Line, levels: &mut Levels) -> bool {
+        let is_stderr = line.stream == Some(STDERR);
+        let level = if is_stderr { &mut levels.stderr } else { &mut levels.other };
         if self.level.is_some() {
             *level = level_of(&line.text).unwrap_or(*level);
         }
         let is_late = self.since.is_none_or(|since| line.at.is_none_or(|at| at >= since));
         let is_early = self.until.is_none_or(|until| line.at.is_none_or(|at| at <= until));
         let is_loud = self.level.is_none_or(|least| *level >= least);
-        is_late && is_early && is_loud && self.grep.as_ref().is_none_or(|grep| grep.is_match(&line.text))
+        let is_of_kind = match self.kind {
+            StreamKind::Both => true,
+            StreamKind::Stdout => line.stream == Some(STDOUT),
+            StreamKind::Stderr => is_stderr,
+        };
+        is_late
+            && is_early
+            && is_loud
+            && is_of_kind
+            && self.grep.as_ref().is_none_or(|grep| grep.is_match(&line.text))
     }
 }
 
@@ -263,7 +294,16 @@ fn earliest(sources: &[Source]) -> Option<usize> {
 fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_remote: bool) -> Vec<Source> {
     let (process, log) = (&definition.process, &definition.spec.log);
     let is_first = chunks.first().is_none_or(|chunk| chunk.offset == 0);
-    let source = |lines| Source { id: process.id, lines, next: None, level: LEVEL_DEFAULT, run: None };
+    let of_stream = |lines, stream| Source {
+        id: process.id,
+        lines,
+        next: None,
+        levels: Levels::FIRST,
+        stream,
+        run: None,
+    };
+    let source = |lines| of_stream(lines, None);
+    let (stdout, stderr) = (Some(STDOUT), Some(STDERR));
     let files = if is_remote { &[][..] } else { &process.log_files[..] };
     let of = |stderr: bool| -> Vec<Chunk> {
         chunks.iter().filter(|chunk| chunk.stderr == stderr).cloned().collect()
@@ -278,13 +318,13 @@ fn sources_of(definition: &Definition, chunks: &[Chunk], wanted: &Wanted, is_rem
     match (log.paths(), files) {
         ([Some(out), Some(err)], [file]) if out == err => vec![source(read(file, chunks))],
         ([Some(_), Some(_)], [out, err]) => {
-            vec![source(read(out, &of(false))), source(read(err, &of(true)))]
+            vec![of_stream(read(out, &of(false)), stdout), of_stream(read(err, &of(true)), stderr)]
         }
         ([Some(_), None], [out]) => {
-            vec![source(read(out, &of(false))), source(Lines::kept(&of(true), is_first))]
+            vec![of_stream(read(out, &of(false)), stdout), source(Lines::kept(&of(true), is_first))]
         }
         ([None, Some(_)], [err]) => {
-            vec![source(Lines::kept(&of(false), is_first)), source(read(err, &of(true)))]
+            vec![source(Lines::kept(&of(false), is_first)), of_stream(read(err, &of(true)), stderr)]
         }
         _ => vec![source(Lines::kept(chunks, is_first))],
     }
@@ -312,7 +352,7 @@ fn follow(
     let since = seen.filter_map(|item| if let Ok(FeedItem::Event(e)) = item { Some(e.seq) } else { None });
     let since = since.last().unwrap_or(0);
     let mut events = waiting.events(Events { since, follow: true, target: None })?;
-    let mut levels: HashMap<ProcessId, usize> = HashMap::new();
+    let mut levels: HashMap<ProcessId, Levels> = HashMap::new();
     loop {
         stream(&mut client, args, &mut ends, &mut levels, shows, session)?;
         if session.out.is_broken() || ends.is_empty() {
@@ -340,7 +380,7 @@ fn stream(
     client: &mut Client,
     args: &LogsArgs,
     ends: &mut Vec<(ProcessId, u64)>,
-    levels: &mut HashMap<ProcessId, usize>,
+    levels: &mut HashMap<ProcessId, Levels>,
     shows: &mut Shows,
     session: &mut Session,
 ) -> Result<(), Error> {
@@ -414,7 +454,7 @@ impl Shows {
     fn stream_line(
         &self,
         args: &LogsArgs,
-        levels: &mut HashMap<ProcessId, usize>,
+        levels: &mut HashMap<ProcessId, Levels>,
         (id, stderr, at): (ProcessId, bool, Timestamp),
         mut text: Vec<u8>,
         session: &mut Session,
@@ -422,9 +462,9 @@ impl Shows {
         if text.last() == Some(&b'\n') {
             text.pop();
         }
-        let stream = Some(if stderr { "stderr" } else { "stdout" });
+        let stream = Some(if stderr { STDERR } else { STDOUT });
         let line = Line { at: Some(at), stream, text };
-        if args.wanted.takes(&line, levels.entry(id).or_insert(LEVEL_DEFAULT)) {
+        if args.wanted.takes(&line, levels.entry(id).or_insert(Levels::FIRST)) {
             self.line(id, &line, session);
         }
     }
@@ -446,7 +486,7 @@ impl Shows {
             out.push(b' ');
         }
         if self.prefix {
-            let mark = if line.stream == Some("stderr") { '!' } else { '|' };
+            let mark = if line.stream == Some(STDERR) { '!' } else { '|' };
             let width = self.width;
             out.extend_from_slice(format!("{:<width$} {mark} ", self.name(id)).as_bytes());
         }
@@ -472,12 +512,17 @@ mod tests {
     fn only_what_is_wanted_is_taken() {
         let args = parse(&mut Arguments::of("web --grep time.*t --level warn --tail 5 -f")).unwrap();
         assert!(args.follow && args.tail == Some(5));
-        let mut level = LEVEL_DEFAULT;
-        let takes = |text: &str, level: &mut usize| args.wanted.takes(&line(5, text), level);
+        let mut level = Levels::FIRST;
+        let takes = |text: &str, level: &mut Levels| args.wanted.takes(&line(5, text), level);
         assert!(takes("2026 WARN timeout", &mut level));
         assert!(takes("  at timeout.c", &mut level), "it goes on");
         assert!(!takes("INFO timeout", &mut level));
         assert!(!takes("error: other", &mut level));
+        assert!(takes("error: timeout", &mut level));
+        let of_stderr = |text: &str| Line { stream: Some(STDERR), ..line(5, text) };
+        assert!(!args.wanted.takes(&of_stderr("timeout"), &mut level), "that was the other stream");
+        let narrow = parse(&mut Arguments::of("web --stderr")).unwrap().wanted;
+        assert!(narrow.takes(&of_stderr("x"), &mut level) && !narrow.takes(&line(5, "x"), &mut level));
         let wanted = Wanted { since: Some(Timestamp(5)), until: Some(Timestamp(6)), ..Wanted::default() };
         let taken: Vec<_> = (4..=7).filter(|&at| wanted.takes(&line(at, "x"), &mut level)).collect();
         assert_eq!(taken, [5, 6]);

@@ -144,6 +144,10 @@ pub fn report(notice: Notice) {
         Notice::Stopping { signal } => format!("{}: stopping all processes", signal::name(signal)),
         Notice::Ending { code } => format!("stopping all processes, to end with exit code {code}"),
         Notice::Upgrading => "upgrading: the engine of the other binary is started".to_owned(),
+        // After a reload, say.
+        Notice::Upgraded { before, after } if before == after => {
+            format!("another engine of {after} has taken over (keeper pid {})", std::process::id())
+        }
         Notice::Upgraded { before, after } => {
             format!("upgraded from {before} to {after} (keeper pid {})", std::process::id())
         }
