@@ -132,7 +132,8 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
-/// Notes that this configuration is applied, if there is nothing to do for it. What cannot be seen is not noted.
+/// Notes that this configuration is applied, if there is nothing to do for it. What cannot be seen is not
+/// noted.
 pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) {
     let age = applied::newest(path);
     let differing = Declared::read(path).and_then(|declared| declared.differing(client));

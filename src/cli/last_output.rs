@@ -71,8 +71,8 @@ pub fn has_failed(process: &Process) -> bool {
     }
 }
 
-/// The last bytes of what was printed from `from` to `to`, as far as the time of it is wanted, without waiting
-/// for more.
+/// The last bytes of what was printed from `from` to `to`, as far as its time is wanted, without waiting for
+/// more.
 fn end_of(
     client: &mut Client,
     process: &Process,

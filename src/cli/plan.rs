@@ -141,8 +141,8 @@ fn added(wanted: &Wanted, id: Option<ProcessId>) -> Step {
 
 /// Whether it was never more than tried: its program was not there, say.
 fn never_ran(process: &Process) -> bool {
-    let is_tried = matches!(process.state, State::Failed | State::Backoff);
-    is_tried && process.start_failure.is_some() && process.exit.is_none()
+    let rests = process.state.is_at_rest() || process.state == State::Backoff;
+    rests && process.start_failure.is_some() && process.exit.is_none()
 }
 
 /// What is to be done with what is there; none: nothing.

@@ -102,11 +102,14 @@ fn time(text: &str) -> Option<Timestamp> {
 /// A date, or a time of today, as the clocks here have it.
 fn local(text: &str) -> Option<Timestamp> {
     let zone = TimeZone::system();
-    let of_today = || {
-        let time = text.contains(':').then(|| text.parse::<Time>().ok()).flatten()?;
-        Some(Zoned::now().with_time_zone(zone.clone()).date().to_datetime(time))
+    let at = match (text.contains('-'), text.contains(':')) {
+        (true, _) => text.parse::<DateTime>().ok()?,
+        (false, true) => {
+            let today = Zoned::now().with_time_zone(zone.clone()).date();
+            today.to_datetime(text.parse::<Time>().ok()?)
+        }
+        (false, false) => return None,
     };
-    let at = of_today().or_else(|| text.parse::<DateTime>().ok())?;
     let at = at.to_zoned(zone).ok()?.timestamp();
     u64::try_from(at.as_millisecond()).ok().map(Timestamp)
 }

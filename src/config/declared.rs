@@ -124,8 +124,8 @@ impl All {
         Ok(())
     }
 
-    /// A time zone that this machine has no data for. No reason for a service not to begin: its other processes
-    /// need none.
+    /// Refuses a time zone that this machine has no data for. No reason for a service not to begin: its other
+    /// processes need none.
     fn check_zones(&self) -> Result<(), Error> {
         for spec in self.declarations.iter().map(|declaration| &declaration.spec) {
             spec.schedule.times(Timestamp::now()).map_err(|e| {

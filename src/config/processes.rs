@@ -78,16 +78,20 @@ pub fn declared(
         };
         let spec = spec_of(&mut given.iter())?;
         spec.check().map_err(|e| {
-            // It stands where the value does without which it would not be so.
-            let is_cause = |at: usize| {
+            let without = |at: usize| {
                 let others = given.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, given)| given);
-                spec_of(&mut { others })
-                    .and_then(|spec| spec.check())
-                    .err()
-                    .is_none_or(|o| o.message != e.message)
+                spec_of(&mut { others }).and_then(|spec| spec.check()).err()
             };
+            let alone = |at: usize| {
+                let mut spec = Spec { name: Some(name.clone()), ..Spec::new(["true"]) };
+                put(source, &mut spec, [&given[at]].into_iter()).and_then(|()| spec.check()).err()
+            };
+            // It stands where the value does without which there is nothing wrong, or which is wrong alone.
+            let all = 0..given.len();
+            let cause = (all.clone().find(|&at| without(at).is_none()))
+                .or_else(|| all.clone().find(|&at| alone(at).is_some_and(|same| same.message == e.message)));
             let message = format!("{title}: {}", e.message);
-            match (0..given.len()).find(|&at| is_cause(at)) {
+            match cause {
                 Some(at) => source.bad(&given[at].value, &message).hint(e.hint),
                 None => Error { message: format!("{place}: {message}"), ..e },
             }

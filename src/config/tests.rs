@@ -511,7 +511,7 @@ fn f8_what_is_doubled_or_huge_or_no_text_is_refused() {
         ("[history]\nkeep_events = 99999999999999999999999999", "2, column "),
         ("[history]\nkeep_events = -1", "2, column "),
         ("[process.a]\ncommand = ['a']\nready_tcp = 18446744073709551617", "3, column "),
-        ("[process.a]\ncommand = [\"a\\u0000b\"]", "1, column "),
+        ("[process.a]\ncommand = [\"a\\u0000b\"]", "2, column 11"),
         ("x = \"\\ud800\"", "1, column "),
     ] {
         let (message, _) = refusal(text);

@@ -250,8 +250,8 @@ pub struct Process {
     pub unfit: String,
     /// What it last said of itself; empty: nothing.
     pub status: String,
-    /// For whom its start waits; while it runs and is not ready, what is to show that it is, and what the last
-    /// look for it met. Empty: for nobody.
+    /// For whom its start waits; while it runs and is not ready, what is to show that it is, and what the
+    /// last look for it met. Empty: for nobody.
     pub waits_for: String,
     /// Those do not come by themselves.
     pub is_blocked: bool,
