@@ -30,7 +30,8 @@ mod stream;
 #[cfg(feature = "gateway")]
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use crate::client::cancel::Canceller;
 pub use crate::client::connection::Address;
@@ -66,6 +67,8 @@ use crate::wire::request::{
 
 /// How long the host of providers may take to be ready.
 const HOST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after a host that has just ended the engine is asked for another one.
+const HOST_AGAIN: Duration = Duration::from_millis(5);
 
 /// A connection to the service, which is made again whenever it breaks.
 ///
@@ -104,11 +107,20 @@ impl Client {
             return Ok(client);
         }
         let mut client = Self::connect(engine)?;
-        client.call(Request::Host)?;
-        let targets = vec![HOST.to_owned()];
-        let item = client.wait(Wait { targets, until: Until::Ready, timeout: Some(HOST_TIMEOUT) })?.pop();
-        item.and_then(|item| item.error).map_or(Ok(()), Err)?;
-        Self::connect(&host)
+        let deadline = Instant::now() + HOST_TIMEOUT;
+        loop {
+            client.call(Request::Host)?;
+            let (targets, timeout) = (vec![HOST.to_owned()], Some(HOST_TIMEOUT));
+            let item = client.wait(Wait { targets, until: Until::Ready, timeout })?.pop();
+            item.and_then(|item| item.error).map_or(Ok(()), Err)?;
+            match Self::connect(&host) {
+                // It has just ended, and the engine is about to notice.
+                Err(e) if e.code == Code::Unreachable && Instant::now() < deadline => {
+                    thread::sleep(HOST_AGAIN);
+                }
+                connected => return connected,
+            }
+        }
     }
 
     /// Connects to where the service listens by default, see [`default_socket`].

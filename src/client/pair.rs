@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::client::link::{Fault, Link, TIMEOUT};
 use crate::sys::clock;
@@ -18,6 +20,8 @@ use crate::wire::time::millis;
 
 /// How long the host of providers may take to be ready.
 const HOST_TIMEOUT_MS: u64 = 30_000;
+/// How long after one that has just ended the engine is asked for another one.
+const HOST_AGAIN: Duration = Duration::from_millis(5);
 /// The byte that goes with a connection: nothing is said by it.
 const BYTE: &[u8] = &[0];
 
@@ -55,16 +59,22 @@ impl Pair {
     /// A connection to the host of providers, which the engine makes and runs, where it does not run yet.
     pub fn connect_to_host(&self) -> Result<Link, Error> {
         let mut engine = self.connect()?;
-        if let Some(host) = ask_for_host(&mut engine)? {
-            return Ok(host);
+        let deadline = clock::now_ms() + HOST_TIMEOUT_MS;
+        while clock::now_ms() < deadline {
+            if let Some(host) = ask_for_host(&mut engine)? {
+                return Ok(host);
+            }
+            let timeout = Some(Duration::from_millis(HOST_TIMEOUT_MS));
+            let wait = WaitFor { targets: vec![HOST.to_owned()], until: Until::Ready, timeout };
+            ask(&mut engine, &Request::Wait(wait))?;
+            if let Some(host) = ask_for_host(&mut engine)? {
+                return Ok(host);
+            }
+            // It has just ended, and the engine is about to notice.
+            thread::sleep(HOST_AGAIN);
         }
-        let timeout = Some(std::time::Duration::from_millis(HOST_TIMEOUT_MS));
-        let wait = WaitFor { targets: vec![HOST.to_owned()], until: Until::Ready, timeout };
-        ask(&mut engine, &Request::Wait(wait))?;
-        ask_for_host(&mut engine)?.ok_or_else(|| {
-            Error::new(Code::Unreachable, "the host of providers is not reachable")
-                .hint("see 'provost why provost.host'")
-        })
+        Err(Error::new(Code::Unreachable, "the host of providers is not reachable")
+            .hint("see 'provost why provost.host'"))
     }
 }
 
@@ -85,7 +95,7 @@ fn ask(engine: &mut Link, request: &Request) -> Result<(), Error> {
     };
     engine.send(request, None, None).map_err(failed)?;
     loop {
-        let timeout = std::time::Duration::from_millis(HOST_TIMEOUT_MS) + TIMEOUT;
+        let timeout = Duration::from_millis(HOST_TIMEOUT_MS) + TIMEOUT;
         let (reply, more) = engine.receive(Some(timeout)).map_err(failed)?;
         match reply {
             Reply::Error(e) => return Err(e),
