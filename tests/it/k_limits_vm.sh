@@ -7,7 +7,7 @@ serve() {
     mkdir -p "$root/$1"
     sh -c "echo \$\$ >$root/$1/cgroup.procs; exec provost serve --state /run/state-$1" 2>"/run/log-$1" &
     service=$!
-    until provost version >/dev/null 2>&1; do sleep 0.05; done
+    until provost list >/dev/null 2>&1; do sleep 0.05; done
 }
 
 # Ends it.
