@@ -40,11 +40,24 @@ fn note_path(session: &Session) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Whether all of it could be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    Yes,
+    No,
+}
+
 /// The configuration is applied as it was at this age. Who may not write there has told nobody.
-pub fn note(session: &Session, path: &Path, newest: Option<u64>) {
+pub fn note(session: &Session, path: &Path, newest: Option<u64>, whole: Whole) {
     let (Some(note), Ok(path)) = (note_path(session), std::path::absolute(path)) else { return };
-    let text = json!({ "path": path.to_string_lossy(), "newest": newest }).to_string();
+    let is_whole = whole == Whole::Yes;
+    let text = json!({ "path": path.to_string_lossy(), "newest": newest, "whole": is_whole }).to_string();
     let _ = files::replace(&note, 0o644, text.as_bytes());
+}
+
+fn read(session: &Session) -> Option<Value> {
+    let bytes = files::read(&note_path(session)?, LEN_MAX).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// What the service began with, if that could not be applied as a whole and nothing has been since.
@@ -53,20 +66,22 @@ pub fn failed_at_start(session: &Session, client: &mut Client) -> Option<Process
     let process = client.list(list).ok()?.into_iter().find(|p| p.internal)?;
     let has_failed = process.exit.as_ref().is_some_and(|exit| exit.end != End::Code(0));
     let ended = process.stopped_at.filter(|_| has_failed && process.state.is_at_rest())?;
-    let noted = note_path(session).filter(|_| !session.remote.is_given()).and_then(|note| modified(&note));
-    noted.is_none_or(|noted| noted < ended.0).then_some(process)
+    let since = || {
+        let is_whole = read(session).is_some_and(|note| note["whole"] == true);
+        is_whole && note_path(session).and_then(|note| modified(&note)).is_some_and(|noted| noted >= ended.0)
+    };
+    // What is noted on this machine is of the service here.
+    (session.remote.is_given() || !since()).then_some(process)
 }
 
-/// Says on standard error that the files have changed since, if they have.
+/// Says on standard error that the files have changed since, or could not be applied as a whole.
 pub fn notice(session: &Session) {
-    let read = || -> Option<(String, u64)> {
-        let bytes = files::read(&note_path(session)?, LEN_MAX).ok()?;
-        let note: Value = serde_json::from_slice(&bytes).ok()?;
-        Some((note["path"].as_str()?.to_owned(), note["newest"].as_u64()?))
-    };
-    let Some((path, then)) = read() else { return };
+    let Some(note) = read(session) else { return };
+    let (Some(path), Some(then)) = (note["path"].as_str(), note["newest"].as_u64()) else { return };
+    let shown = text::quoted_command(&[path.to_owned()]);
     if newest(path.as_ref()).is_some_and(|now| now > then) {
-        let shown = text::quoted_command(std::slice::from_ref(&path));
         stdout::notice(&format!("{shown} has changed since it was applied: provost apply {shown}"));
+    } else if note["whole"] == false {
+        stdout::notice(&format!("{shown} could not be applied as a whole: provost apply {shown}"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::applied;
+use crate::cli::applied::{self, Whole};
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::environment;
@@ -98,7 +98,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     match args.mode {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
-            applied::note(session, &path, age);
+            applied::note(session, &path, age, Whole::Yes);
             tell_failed(&mut client, &wanted, session)?;
             return Ok(0);
         }
@@ -125,9 +125,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         report(step, &done, session);
         failed += usize::from(done.is_err());
     }
-    if failed == 0 {
-        applied::note(session, &path, age);
-    }
+    applied::note(session, &path, age, if failed == 0 { Whole::Yes } else { Whole::No });
     tell_failed(&mut client, &wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
@@ -138,7 +136,7 @@ pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) {
     let age = applied::newest(path);
     let differing = Declared::read(path).and_then(|declared| declared.differing(client));
     if differing.is_ok_and(|(environment, steps)| environment.is_none() && steps.is_empty()) {
-        applied::note(session, path, age);
+        applied::note(session, path, age, Whole::Yes);
     }
 }
 
@@ -342,6 +340,7 @@ fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
     match done {
         Err(e) => stdout::complain(&Error {
             message: format!("{name}: cannot {action}: {}", e.message),
+            hint: in_file(&e.hint),
             ..e.clone()
         }),
         Ok(items) => {
@@ -356,9 +355,26 @@ fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
     session.out.flush();
 }
 
+/// A hint that names options, as it is for who has a file: `--cwd` is cwd there.
+fn in_file(hint: &str) -> String {
+    let word = |word: &str| match word.strip_prefix("--") {
+        Some(option) => option.replace('-', "_"),
+        None => word.to_owned(),
+    };
+    hint.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hint_names_keys_of_the_file() {
+        assert_eq!(
+            in_file("give another one with --log-size, or none"),
+            "give another one with log_size, or none"
+        );
+    }
 
     #[test]
     fn long_values_are_shown_where_they_differ() {
