@@ -11,7 +11,7 @@ use crate::cli::stdout;
 use crate::cli::text;
 use crate::client::{Client, FeedItem};
 use crate::wire::error::Error;
-use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind};
+use crate::wire::event::{CAUSE_RECONCILER, Event, EventKind, STOPPED_SCHEDULE, STOPPED_WAITING};
 use crate::wire::request::Events;
 
 pub const COMMAND: Command = Command::new("events", SUMMARY, HELP, |arguments| job(parse(arguments)?, run));
@@ -84,6 +84,9 @@ pub fn show_each(
     show: impl Fn(&Event, &mut Session),
 ) -> Result<u8, Error> {
     let is_followed = events.follow;
+    if is_followed {
+        stdout::end_with_reader()?;
+    }
     for item in client.events(events)? {
         match item? {
             FeedItem::Event(event) => show(&event, session),
@@ -152,7 +155,7 @@ pub fn arguments(e: &Event) -> String {
     facts.extend(e.pid.map(|pid| format!("pid {pid}")));
     facts.extend(e.exit.as_ref().map(|exit| format!("{} after {}", text::end(exit), text::span(exit.ran))));
     facts.extend((!e.detail.is_empty()).then(|| text::escaped(&e.detail).into_owned()));
-    facts.extend((is_asked_for(e.kind) && !e.cause.is_empty()).then(|| match e.cause.as_str() {
+    facts.extend((is_asked_for(e) && !e.cause.is_empty()).then(|| match e.cause.as_str() {
         CAUSE_RECONCILER => "as the service found it".to_owned(),
         cause => format!("by {}", text::escaped(cause)),
     }));
@@ -169,9 +172,16 @@ fn title(e: &Event) -> &'static str {
     e.kind.name()
 }
 
+/// Whether this is where somebody stopped it.
+pub fn is_a_stop(e: &Event) -> bool {
+    let ended_no_run = || [STOPPED_WAITING, STOPPED_SCHEDULE].contains(&e.detail.as_str());
+    e.kind == EventKind::Stopping || e.kind == EventKind::Stopped && ended_no_run()
+}
+
 /// Whether a client or a rule asked for it. Any other event only follows from one that was asked for.
-fn is_asked_for(kind: EventKind) -> bool {
-    match kind {
+fn is_asked_for(e: &Event) -> bool {
+    match e.kind {
+        EventKind::Stopped => is_a_stop(e),
         EventKind::Created
         | EventKind::Started
         | EventKind::StartFailed
@@ -194,7 +204,6 @@ fn is_asked_for(kind: EventKind) -> bool {
         | EventKind::Lost
         | EventKind::Killed
         | EventKind::Stuck
-        | EventKind::Stopped
         | EventKind::Adopted
         | EventKind::ProviderStarted
         | EventKind::ProviderError

@@ -103,7 +103,7 @@ fn latest_events(client: &mut Client, process: &Process) -> Result<Vec<Event>, E
 
 /// Who stopped the latest run; none when it ended by itself.
 fn stopper<'a>(p: &Process, events: &'a [Event]) -> Option<&'a str> {
-    let stop = events.iter().rev().find(|e| e.kind == EventKind::Stopping && e.run == p.run)?;
+    let stop = events.iter().rev().find(|e| events::is_a_stop(e) && e.run == p.run)?;
     Some(&stop.cause)
 }
 

@@ -9,6 +9,11 @@ use crate::wire::time::Timestamp;
 /// What the detail of a signal ends with that the survivors of a run get which ended by itself.
 pub const LEFT_BEHIND: &str = "that it left behind";
 
+/// The details of a stop that ended no run, so that there is no [`EventKind::Stopping`] of it.
+pub const STOPPED_WAITING: &str = "while it waited for its next attempt";
+/// The same of one with a schedule.
+pub const STOPPED_SCHEDULE: &str = "its schedule is suspended";
+
 /// The cause of events that follow from what a new engine or service has found.
 pub const CAUSE_RECONCILER: &str = "reconciler";
 

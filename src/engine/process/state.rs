@@ -34,7 +34,7 @@ use crate::engine::process::input::{Child, Input, Rules, StopOrder};
 use crate::engine::process::now::Now;
 use crate::engine::process::restart;
 use crate::sys::signal;
-use crate::wire::event::{EventKind, NewEvent, READY_AGAIN};
+use crate::wire::event::{EventKind, NewEvent, READY_AGAIN, STOPPED_SCHEDULE, STOPPED_WAITING};
 use crate::wire::process::{Exit, StartFailure, State};
 use crate::wire::record::{AfterStop, Record, StopInProgress, StopPhase, cut};
 use crate::wire::spec::Scope;
@@ -165,11 +165,11 @@ impl Step<'_> {
             State::Scheduled if self.record.next_run_at.is_some() => {}
             State::Scheduled => {
                 self.enter(State::Stopped);
-                self.add_event(EventKind::Stopped, "its schedule is suspended");
+                self.add_event(EventKind::Stopped, STOPPED_SCHEDULE);
             }
             State::Backoff => {
                 self.enter(self.at_rest());
-                self.add_event(EventKind::Stopped, "while it waited for its next attempt");
+                self.add_event(EventKind::Stopped, STOPPED_WAITING);
             }
             State::Starting | State::Running => self.begin_stop(order, AfterStop::Rest),
             State::Stopping => self.hasten_stop(order),
