@@ -12,6 +12,7 @@ use crate::cli::json;
 use crate::cli::process_table::{self, Colours};
 use crate::cli::session::Session;
 use crate::cli::since::last_event;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::cli::values;
 use crate::client::Client;
@@ -191,6 +192,7 @@ fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<
         }
     };
     thread::spawn("events", wait).map_err(|e| Error::failed("wait for events", &text::cause(&e)))?;
+    stdout::end_with_reader()?;
     let is_screen = session.out.is_terminal() && !session.is_json();
     let mut processes = args.read(client)?;
     loop {

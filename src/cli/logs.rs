@@ -38,8 +38,8 @@ another machine are not, nor is what may not be read: then there is what is kept
 log_format = \"raw\" have no time but that of their file, as long as they are not among what is kept.
 
 Options:
-      --since WHEN           Lines from then on: a duration back from now, as 10m, or a time as
-                             2026-01-31T12:00:00Z
+      --since WHEN           Lines from then on: a duration back from now, as 10m, or a time as 16:30,
+                             2026-01-31, 2026-01-31T16:30 or 2026-01-31T12:00:00Z
       --until WHEN           Lines up to then
       --run N                Lines of this run only; last: of the latest. Not of files without times
       --grep RE              Lines that this regular expression matches
@@ -347,6 +347,7 @@ fn follow(
     shows: &mut Shows,
     session: &mut Session,
 ) -> Result<(), Error> {
+    stdout::end_with_reader()?;
     let (mut client, mut waiting) = (session.client()?, session.client()?);
     let seen = waiting.events(Events { since: 0, follow: false, target: None })?;
     let since = seen.filter_map(|item| if let Ok(FeedItem::Event(e)) = item { Some(e.seq) } else { None });

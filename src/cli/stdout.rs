@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "gateway")]
@@ -13,14 +14,33 @@ use crate::cli::text;
 use crate::sys::closed::is_stdout_closed;
 use crate::sys::errno::EBADF;
 use crate::sys::pipe::write_at_once;
+use crate::sys::poll::{self, PollFd};
 use crate::sys::terminal;
 use crate::sys::terminal::Size;
+use crate::sys::thread;
 use crate::wire::error::Error;
 
 /// Gathered output is written when it has come to so many bytes.
 const GATHER_LEN: usize = 256 << 10;
 /// The longest line of a log, in bytes: what Linux writes into a pipe in one piece (PIPE_BUF).
 const LOG_LINE_LEN_MAX: usize = 4096;
+
+/// From now on the program ends, with success, when the reader of standard output has gone: for what may have
+/// nothing to write for long, and would not notice.
+pub fn end_with_reader() -> Result<(), Error> {
+    let watch = || {
+        let out = io::stdout();
+        let mut fds = [PollFd::hangup(out.as_fd())];
+        while !fds[0].is_hung_up() {
+            if poll::wait(&mut fds, None).is_err() {
+                return;
+            }
+        }
+        process::exit(0);
+    };
+    let begun = thread::spawn("reader", watch);
+    begun.map(drop).map_err(|e| Error::failed("wait for the reader", &text::cause(&e)))
+}
 
 pub struct Out {
     gathered: Vec<u8>,

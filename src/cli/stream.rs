@@ -106,6 +106,7 @@ pub fn run(mut args: StreamArgs, session: &mut Session) -> Result<u8, Error> {
 
 /// Ends with ctrl-c, or when nothing can come any more.
 fn follow(args: StreamArgs, mut shows: Shows, session: &mut Session) -> Result<u8, Error> {
+    stdout::end_with_reader()?;
     let (mut following, processes) =
         Following::begin(session, args.stream.targets.clone(), args.stream.kind)?;
     let names = processes.iter().map(|p| (p.id, p.label())).collect();
