@@ -195,6 +195,10 @@ impl Arguments {
     pub fn value(&mut self, option: &str) -> Result<String, Error> {
         match self.parser.value() {
             Ok(value) => Ok(text(value)),
+            Err(_) if ["-H", "--host"].contains(&option) => {
+                Err(self
+                    .usage(format!("option {option} needs a value: the service of which machine is meant")))
+            }
             Err(_) => Err(self.usage(format!("option {option} needs a value"))),
         }
     }
@@ -246,6 +250,9 @@ impl Arguments {
             }
             "--role" if command.name == "user" => {
                 return e.hint("roles stand in the configuration: [grpc.user_roles] ann = \"operator\"");
+            }
+            _ if has("-n") && option.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => {
+                return e.hint(format!("so many of the last: provost {} -n N", command.name));
             }
             "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
             _ => {}

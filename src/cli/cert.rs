@@ -302,6 +302,7 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
         Ok(_) => Some(files::read(&path, LIST_LEN_MAX).map_err(|why| Error::usage(refused(&path, &why)))?),
         Err(_) => None,
     };
+    let is_first = list.is_none();
     let mut revoked = Vec::new();
     for file in files {
         let pem = files::read(file, FILE_LEN_MAX).map_err(|why| Error::usage(refused(file, &why)))?;
@@ -312,6 +313,9 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
         revoked.extend(all.map(|described| Made { what: "revoked", described, file: file.clone() }));
     }
     files::replace(&path, 0o644, &list.unwrap_or_default()).map_err(|e| cannot("write", &path, &e))?;
+    if is_first {
+        stdout::notice("a gateway that runs has had no such list: it reads this one at 'provost reload'");
+    }
     Ok(revoked)
 }
 

@@ -170,6 +170,7 @@ fn last_exit(p: &Process) -> String {
     match (&p.start_failure, &p.exit) {
         (Some(failure), _) if failure.errno == 0 => "not started".to_owned(),
         (Some(failure), _) => format!("{}: {}", failure.step, text::errno(failure.errno)),
+        (None, Some(exit)) if !p.unfit.is_empty() => format!("unfit, {}", text::end(exit)),
         (None, Some(exit)) => match exit.end {
             End::Code(code) => format!("exited {code}"),
             End::Signal(_) => text::end(exit),

@@ -22,7 +22,7 @@ const SUMMARY: &str = "Stop processes and start them; what is stopped is started
 const HELP: &str = "\
 Usage: provost restart [--wait[=WHAT] | --one-by-one] [--timeout D] TARGET...
 
-Each keeps its UUID and its name, and gets the next run number.
+Each keeps its UUID and its name, and gets the next run number. A job that has a schedule runs now.
 
 Options:
       --wait[=WHAT]          Wait until it is ready (or running)

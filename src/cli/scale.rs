@@ -56,6 +56,13 @@ fn run(args: ScaleArgs, session: &mut Session) -> Result<u8, Error> {
     let mut client = session.client()?;
     let there = instances(&mut client, &name)?;
     let Some((_, first)) = there.first() else {
+        let alone = client.list(List { pattern: Some(name.to_string()), ..List::default() })?;
+        if !alone.is_empty() {
+            let e = Error::new(Code::Refused, format!("{name} is one process, and not the first of several"));
+            return Err(e.hint(format!(
+                "'instances = {count}' in its section of the configuration; or remove it, and: provost start --name {name} --instances {count} -- PROGRAM"
+            )));
+        }
         let hint = match count {
             0 => format!("'provost list {name}-*' shows which there are"),
             _ => format!("provost start --name {name} --instances {count} -- PROGRAM [ARG...]"),

@@ -14,6 +14,7 @@ use crate::cli::text;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::process::Process;
+use crate::wire::reply::Item;
 use crate::wire::request::List;
 use crate::wire::schedule::Times;
 use crate::wire::time::Timestamp;
@@ -96,12 +97,21 @@ fn run(args: ScheduleArgs, session: &mut Session) -> Result<u8, Error> {
             return Err(e);
         }
         for item in &suggest::better_items(session, &items) {
-            let Some(process) = judge(item, &mut counts) else { continue };
+            let Some(process) = judge(item, &mut counts) else {
+                if session.is_json() {
+                    session.object(&json::item(item));
+                }
+                continue;
+            };
             if process.schedule.is_on() {
                 counts.done();
                 all.push(process.clone());
             } else {
-                stdout::complain(&without(process));
+                let error = without(process);
+                if session.is_json() {
+                    session.object(&json::item(&Item { error: Some(error.clone()), ..item.clone() }));
+                }
+                stdout::complain(&error);
                 counts.failed(Code::No);
             }
         }

@@ -31,7 +31,7 @@ Usage: provost start [OPTIONS] -- PROGRAM [ARG...]
        provost start [--wait[=WHAT]] [--timeout D] TARGET...
 
 With --, a new process: prints its UUID, or one for each instance. Without, the targets are started
-again. There is no shell in between, unless --shell asks for one.
+again, and jobs that have a schedule run now. There is no shell in between, unless --shell asks for one.
 
 Options:
       --instances N          Start N of it, named NAME-1 to NAME-N: all or none

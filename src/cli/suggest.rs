@@ -61,7 +61,8 @@ fn hint(target: &str, names: &[String]) -> Option<String> {
             return Some(format!("there are {first} to {last}: {}", quoted(&format!("{prefix}*"))));
         }
     }
-    let near = values::closest(target, names.iter().cloned());
+    let same = names.iter().find(|name| name.eq_ignore_ascii_case(target)).cloned();
+    let near = same.or_else(|| values::closest(target, names.iter().cloned()));
     let mut near: Vec<String> = near.into_iter().map(|name| name.to_string()).collect();
     let within = names.iter().filter(|n| target.len() >= 3 && n.contains(target) && !near.contains(n));
     let within: Vec<String> = within.take(NAMES_MAX).cloned().collect();
@@ -112,6 +113,7 @@ mod tests {
         assert!(hint_of("bakcend", &["backend", "db"]).starts_with("did you mean backend?"));
         assert!(hint_of("web", &["web-1", "db"]).starts_with("did you mean web-1?"));
         assert_eq!(hint_of("web", &["web-2", "web-10", "web-1"]), "there are web-1 to web-10: 'web-*'");
+        assert!(hint_of("DB", &["web", "db"]).starts_with("did you mean db?"));
         assert!(hint_of("api", &["backend-api", "db"]).contains("backend-api"));
         assert_eq!(hint_of("zzz", &["web", "db"]), "");
     }

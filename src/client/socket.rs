@@ -20,6 +20,8 @@ use crate::wire::id::quoted;
 pub const SOCKET_PATH_LEN_MAX: usize = 107;
 /// The variable that names the socket.
 pub const SOCKET_VARIABLE: &str = "PROVOST_SOCKET";
+/// Where root's service listens.
+const SOCKET_OF_ROOT: &str = "/run/provost/engine.sock";
 
 /// Where the service listens unless something else is said: `$PROVOST_SOCKET`; else
 /// `/run/provost/engine.sock` for root, and `$XDG_RUNTIME_DIR/provost/engine.sock` for everybody else. Where
@@ -39,7 +41,7 @@ fn choose(uid: u32, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<PathB
         return Ok(path.into());
     }
     if uid == 0 {
-        return Ok("/run/provost/engine.sock".into());
+        return Ok(SOCKET_OF_ROOT.into());
     }
     let directory = |name| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let runtime = directory("XDG_RUNTIME_DIR").map(|dir| dir.join("provost/engine.sock"));
@@ -120,8 +122,14 @@ fn why_not(path: &Path, e: &io::Error) -> Error {
     let unreachable = |message: String| Error::new(Code::Unreachable, message);
     match e.kind() {
         io::ErrorKind::NotFound => {
-            unreachable(format!("the service is not reachable: there is no socket {path}"))
-                .hint(format!("is 'provost serve' running? looked at {path} as user {uid}"))
+            let e = unreachable(format!("the service is not reachable: there is no socket {path}"));
+            // A user's own service is asked for, unless another one is named.
+            if uid != 0 && Path::new(SOCKET_OF_ROOT).exists() {
+                return e.hint(format!(
+                    "that is where a service of your own would be; root's is asked with --socket {SOCKET_OF_ROOT}, or {SOCKET_VARIABLE}={SOCKET_OF_ROOT}"
+                ));
+            }
+            e.hint(format!("is 'provost serve' running? looked at {path} as user {uid}"))
         }
         io::ErrorKind::NotADirectory => {
             unreachable(format!("the service is not reachable: a part of {path} is not a directory"))

@@ -127,10 +127,12 @@ impl All {
     /// Refuses a time zone that this machine has no data for. No reason for a service not to begin: its other
     /// processes need none.
     fn check_zones(&self) -> Result<(), Error> {
-        for spec in self.declarations.iter().map(|declaration| &declaration.spec) {
-            spec.schedule.times(Timestamp::now()).map_err(|e| {
-                let name = spec.name.as_ref().map_or("", Name::as_str);
-                Error { message: format!("[process.{name}]: {}", e.message), ..e }
+        for declaration in &self.declarations {
+            declaration.spec.schedule.times(Timestamp::now()).map_err(|e| {
+                let first = declaration.names().into_iter().next().map(|(name, _)| name);
+                let place = first.and_then(|name| self.seen.get(&name).cloned()).unwrap_or_default();
+                let name = declaration.spec.name.as_ref().map_or("", Name::as_str);
+                Error { message: format!("{place}: [process.{name}]: {}", e.message), ..e }
             })?;
         }
         Ok(())

@@ -392,7 +392,9 @@ fn a_time_zone_without_data_is_refused_to_who_applies_it() {
     let main = scratch.file("provost.toml", text, 0o644);
     let refused = processes(&main).unwrap_err().message;
     assert!(
-        refused.starts_with("[process.web]: this host has no data for a time zone 'Mars/Olympus'"),
+        refused.contains(
+            "line 1, column 1: [process.web]: this host has no data for a time zone 'Mars/Olympus'"
+        ),
         "{refused}"
     );
     assert_eq!(load(&main, None).unwrap().processes.len(), 1);

@@ -218,7 +218,7 @@ impl Times {
         let fields: Vec<_> = fields.split_ascii_whitespace().collect();
         let [_, hour, ..] = fields[..] else { return bad("is no schedule") };
         if fields.len() != 5 {
-            return bad("does not have five fields, and the time zone is given beside it");
+            return bad(&format!("has {} fields of five (a time zone stands beside it)", fields.len()));
         }
         let zoned = format!("{} UTC", fields.join(" "));
         let Ok(crontab) = cronexpr::parse_crontab(&zoned) else { return bad(&why_not(&zoned)) };

@@ -1,7 +1,6 @@
 //! Values as people write them, on the command line and in the configuration: durations, sizes, and words
 //! that were nearly right.
 
-use std::ptr;
 use std::time::Duration;
 
 use crate::wire::error::Error;
@@ -18,7 +17,7 @@ const DURATION_UNITS: [(&str, u32); 5] =
 pub fn duration(text: &str) -> Option<Duration> {
     let (mut ms, mut rest) = (0.0, text);
     let mut units = &DURATION_UNITS[..];
-    while !rest.is_empty() || ptr::eq(rest, text) {
+    loop {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, behind) = rest.split_at(digits);
         let unit_len = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
@@ -30,6 +29,9 @@ pub fn duration(text: &str) -> Option<Duration> {
         let at = units.iter().position(|(name, _)| *name == unit)?;
         ms += number.parse::<f64>().ok()? * f64::from(units[at].1);
         (units, rest) = (&units[at + 1..], &behind[unit_len..]);
+        if rest.is_empty() {
+            break;
+        }
     }
     // Whole milliseconds are what the service counts in.
     let duration = Duration::try_from_secs_f64(ms.round() / 1000.0).ok();
