@@ -150,12 +150,9 @@ impl Declared {
     fn read(path: &Path) -> Result<Self, Error> {
         let mut processes = Vec::new();
         for declaration in config::processes(path)? {
-            for (name, instance) in declaration.names() {
-                let mut spec = declaration.spec.clone();
-                let section = spec.name.replace(name);
-                spec.declared = true;
-                processes.push(Wanted { spec, section, instance });
-            }
+            let section = &declaration.spec.name;
+            let wanted = |(spec, instance)| Wanted { spec, section: section.clone(), instance };
+            processes.extend(declaration.specs().into_iter().map(wanted));
         }
         Ok(Self { processes, environment: config::environment(path)? })
     }

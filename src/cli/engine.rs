@@ -155,6 +155,7 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
         exe: args.exe,
         state: args.state,
         orphans: config.orphans,
+        declared: declared(&config),
         history: config.history,
         sinks: config.sinks,
         internal,
@@ -171,6 +172,12 @@ fn run(args: EngineArgs, session: &mut Session) -> Result<u8, Error> {
 #[cfg(not(feature = "gateway"))]
 fn allow(role: Role, _: &Request) -> Result<(), Error> {
     if role == Role::Admin { Ok(()) } else { Err(Error::usage("this provost was built without roles")) }
+}
+
+/// What is declared; none: nothing is, and nobody applies it.
+fn declared(config: &config::Config) -> Option<Vec<Spec>> {
+    let specs = config.processes.iter().flat_map(config::Declaration::specs);
+    (!config.processes.is_empty()).then(|| specs.map(|(spec, _)| spec).collect())
 }
 
 /// What the service runs for itself: what the configuration asks for, and first of all what makes the

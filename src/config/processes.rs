@@ -31,6 +31,13 @@ pub struct Declaration {
 }
 
 impl Declaration {
+    /// Each process that it makes, with its own name and the word that it is declared; and its number.
+    #[must_use]
+    pub fn specs(&self) -> Vec<(Spec, Option<u32>)> {
+        let spec = |name| Spec { name: Some(name), declared: true, ..self.spec.clone() };
+        self.names().into_iter().map(|(name, instance)| (spec(name), instance)).collect()
+    }
+
     /// The name of each process that it makes, with its number.
     #[must_use]
     pub fn names(&self) -> Vec<(Name, Option<u32>)> {

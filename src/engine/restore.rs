@@ -1,6 +1,7 @@
 //! A service that begins again: what the store keeps becomes processes again. Runs once for each keeper,
 //! before clients are let in; the first engine does it, or the next one if that dies meanwhile.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,21 +19,24 @@ use crate::engine::table::Table;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{clock, procfs};
 use crate::wire::error::{Code, Error};
+use crate::wire::field::Effect;
+use crate::wire::fields;
 use crate::wire::health::{Reconciled, RestoredProcess};
 use crate::wire::id::ProcessId;
 use crate::wire::keeper::ToKeeper;
-use crate::wire::spec::Scope;
+use crate::wire::spec::{Scope, Spec};
 use crate::wire::time::Timestamp;
 
 /// How long an unknown process may take to be gone once it is killed, ms.
 const GONE_MS: u64 = 2000;
 
-/// Makes processes of what is kept and not here yet. Returns those that something is to be done for.
+/// Makes processes of what is kept and not here yet; `declared`: what will be applied then. Returns those that
+/// something is to be done for.
 pub fn restore_all(
     context: &Arc<Context>,
     table: &Table,
     opened: &Opened,
-    policy: OrphanPolicy,
+    (policy, declared): (OrphanPolicy, Option<&[Spec]>),
     report: &mut Reconciled,
 ) -> Result<Vec<(Arc<Process>, Inherited)>, Error> {
     let loaded = &opened.loaded;
@@ -51,6 +55,8 @@ pub fn restore_all(
         }
         let mut survivors = survivors.remove(&id).unwrap_or_default();
         survivors.run = runs.get(&id).copied().unwrap_or(0);
+        let declared = declared.filter(|_| survivors.pids.is_empty());
+        let kept = &*declared.map_or(Cow::Borrowed(kept), |declared| as_declared(kept, declared));
         let restored = restore(kept, &survivors, policy, now);
         let name = kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default();
         report.processes.push(reported(id, name, &restored.outcomes));
@@ -77,6 +83,25 @@ pub fn restore_all(
     }
     context.feed.set_restored();
     Ok(to_resume)
+}
+
+/// What a configuration declares otherwise by now does not run as it was until that is applied: it is brought
+/// back as it is to be, or, where that takes a new process or none, not started.
+fn as_declared<'a>(kept: &'a Kept, declared: &[Spec]) -> Cow<'a, Kept> {
+    if !kept.spec.declared {
+        return Cow::Borrowed(kept);
+    }
+    let spec = declared.iter().find(|spec| spec.name == kept.spec.name);
+    let changed = spec.map(|spec| fields::changed(&kept.spec, spec)).unwrap_or_default();
+    match spec {
+        Some(_) if changed.is_empty() => Cow::Borrowed(kept),
+        // When that runs is looked at with what it has run.
+        Some(spec) if spec.schedule != kept.spec.schedule => Cow::Borrowed(kept),
+        Some(spec) if changed.iter().all(|field| field.effect != Effect::Never) => {
+            Cow::Owned(Kept { spec: spec.clone(), ..kept.clone() })
+        }
+        Some(_) | None => Cow::Owned(Kept { wanted: false, ..kept.clone() }),
+    }
 }
 
 fn reported(id: ProcessId, name: String, outcomes: &[RestoreOutcome]) -> RestoredProcess {

@@ -58,6 +58,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// What becomes of processes that have outlived an earlier service.
     pub orphans: OrphanPolicy,
+    /// The processes that the configuration declares, if somebody applies it when the service has begun.
+    pub declared: Option<Vec<Spec>>,
     /// How long events are kept.
     pub history: HistorySettings,
     /// Where else events go.
@@ -147,7 +149,9 @@ pub fn take_over(options: Options, run_on_demand: RunOnDemand, reload: Reload) -
         None
     } else {
         "the service began".clone_into(&mut report.why);
-        begin(&context, &table, options.state.as_deref(), options.orphans, &mut taken, &mut report)?
+        let declared = options.declared.as_deref();
+        let state = options.state.as_deref();
+        begin(&context, &table, (state, options.orphans, declared), &mut taken, &mut report)?
     };
     sweep_cgroups(&context, &table);
     for process in table.others() {
@@ -245,8 +249,7 @@ fn take_in(
 fn begin(
     context: &Arc<Context>,
     table: &Table,
-    state: Option<&Path>,
-    policy: OrphanPolicy,
+    (state, policy, declared): (Option<&Path>, OrphanPolicy, Option<&[Spec]>),
     taken: &mut Vec<(Arc<Process>, Inherited)>,
     report: &mut Reconciled,
 ) -> Result<Option<Opened>, Error> {
@@ -256,7 +259,7 @@ fn begin(
         return Ok(None);
     };
     let opened = Opened::open(state)?;
-    taken.extend(restore_all(context, table, &opened, policy, report)?);
+    taken.extend(restore_all(context, table, &opened, (policy, declared), report)?);
     report.notices.clone_from(&opened.notices);
     Ok(Some(opened))
 }

@@ -165,6 +165,51 @@ fn what_fails_is_named_and_the_rest_is_done() {
     assert!(planned(&service, &path).is_empty());
 }
 
+/// What was changed while there was no service does not run as it was, not for a moment.
+#[test]
+fn a_service_begins_with_what_its_file_says_by_now() {
+    let settings = Scratch::new();
+    let path = settings.file("provost.toml");
+    let section = |name: &str, word: &str, more: &str| {
+        let file = settings.file(name);
+        format!(
+            "[process.{name}]\ncommand = ['sh', '-c', 'echo {word} >> {file}; exec sleep 72510']\n{more}\n"
+        )
+    };
+    let said = |name: &str| fs::read_to_string(settings.file(name)).unwrap_or_default();
+    let old = ["same", "changed", "replaced", "gone"].map(|name| section(name, "old", "")).concat();
+    fs::write(&path, old).unwrap();
+    let service = Options::new().serve(&["--config", &path]).start();
+    wait::until("all have run", SOON, || {
+        ["same", "changed", "replaced", "gone"].iter().all(|name| said(name) == "old\n")
+    });
+    wait::until("it was applied", SOON, || service.cli(&["wait", "provost.apply"]).code == 0);
+    let id = service.status_json("changed")["id"].clone();
+    for how in [Service::end as fn(&Service), Service::kill_all] {
+        how(&service);
+        let text = [
+            section("same", "old", ""),
+            section("changed", "new", ""),
+            section("replaced", "new", "output_limit = '8 KiB'"),
+        ];
+        fs::write(&path, text.concat()).unwrap();
+        service.serve_again();
+        wait::until("all run", SOON, || {
+            ["same", "changed", "replaced"]
+                .iter()
+                .all(|name| pids(&service).get(*name).is_some_and(Option::is_some))
+        });
+        wait::until("it was applied", SOON, || service.cli(&["wait", "provost.apply"]).code == 0);
+        assert!(!pids(&service).contains_key("gone"));
+    }
+    assert_eq!(said("gone"), "old\n", "it has run again");
+    wait::until("each has said its word", SOON, || said("same").lines().count() == 3);
+    wait::until("the new ones too", SOON, || {
+        [said("changed"), said("replaced")] == ["old\nnew\nnew\n", "old\nnew\nnew\n"]
+    });
+    assert_eq!(service.status_json("changed")["id"], id, "it is the same one");
+}
+
 #[test]
 fn what_a_service_could_not_begin_with_is_told() {
     let settings = Scratch::new();
@@ -187,9 +232,10 @@ fn what_a_service_could_not_begin_with_is_told() {
     assert!((said.expect(0).out() + &said.err()).contains("unlogged: cannot add"), "{said:?}");
     let doctor = service.cli(&["doctor"]).expect(3).out();
     assert!(doctor.contains("configuration: not applied as a whole"), "{doctor}");
+    assert!(service.cli(&["list"]).err().contains("could not be applied as a whole: provost apply"));
     declare("sleep", &settings.file("log"));
     service.ok(&["apply", "--yes", &path]);
-    service.ok(&["status", "bad", "unlogged"]);
+    assert_eq!(service.cli(&["status", "bad", "unlogged"]).expect(0).err(), "");
     service.ok(&["doctor"]);
 }
 
