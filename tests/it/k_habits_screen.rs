@@ -162,6 +162,16 @@ fn after_a_restart_the_lines_of_the_run_that_died_are_shown_as_such() {
 }
 
 #[test]
+fn who_stopped_what_waited_for_its_next_attempt_is_named() {
+    let service = crashing("exit 4");
+    service.until_state("crash", "backoff");
+    service.ok(&["stop", "crash"]);
+    let why = service.ok(&["why", "crash"]);
+    assert!(why.starts_with("crash: stopped by uid 0"), "{why}");
+    assert!(why.contains("while it waited for its next attempt, by uid 0"), "{why}");
+}
+
+#[test]
 fn why_tells_of_a_program_that_went_into_the_background() {
     let service = Options::new().without_cgroups().start();
     let pid = service.scratch().file("pid");

@@ -1,6 +1,6 @@
 //! Following output and events as people expect it: from what is new, over stops and starts, until ctrl-c.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::{LATER, Options, SOON, Service, cli, wait};
 
@@ -54,6 +54,26 @@ fn a_stream_goes_on_over_a_stop_and_a_start_and_says_where_a_run_begins() {
     assert!(stream.is_running());
     stream.signal("INT");
     stream.end(SOON);
+}
+
+/// As `tail -f` does: nothing is written for as long as nothing happens.
+#[test]
+fn what_follows_ends_when_its_reader_has_gone() {
+    let service = service();
+    service.start(&["--name", "quiet", "--", "sleep", "84004"]);
+    for args in [
+        &["list", "--watch"][..],
+        &["events", "--follow"],
+        &["logs", "--follow", "quiet"],
+        &["stream", "quiet"],
+        &["output", "-f", "quiet"],
+    ] {
+        let mut follows = service.command(args).stdout(Stdio::piped()).spawn().expect("it is there");
+        drop(follows.stdout.take());
+        wait::until("it ends", SOON, || {
+            follows.try_wait().expect("it is ours").is_some_and(|end| end.success())
+        });
+    }
 }
 
 #[test]
