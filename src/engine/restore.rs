@@ -30,8 +30,8 @@ use crate::wire::time::Timestamp;
 /// How long an unknown process may take to be gone once it is killed, ms.
 const GONE_MS: u64 = 2000;
 
-/// Makes processes of what is kept and not here yet; `declared`: what will be applied then. Returns those that
-/// something is to be done for.
+/// Makes processes of what is kept and not here yet; `declared`: what will be applied then. Returns those
+/// that something is to be done for.
 pub fn restore_all(
     context: &Arc<Context>,
     table: &Table,
