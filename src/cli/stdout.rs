@@ -30,7 +30,7 @@ const LOG_LINE_LEN_MAX: usize = 4096;
 pub fn end_with_reader() -> Result<(), Error> {
     let watch = || {
         let out = io::stdout();
-        let mut fds = [PollFd::hangup(out.as_fd())];
+        let mut fds = [PollFd::unread(out.as_fd())];
         while !fds[0].is_hung_up() {
             if poll::wait(&mut fds, None).is_err() {
                 return;

@@ -128,6 +128,13 @@ impl<'a> PollFd<'a> {
         Self::new(fd.as_raw_fd(), libc::POLLRDHUP)
     }
 
+    /// Nobody can read any more what is written: a pipe without readers, a socket whose peer is gone. Not one
+    /// whose peer has only said its last word, as sshd does when its client has no input.
+    #[must_use]
+    pub fn unread(fd: BorrowedFd<'a>) -> Self {
+        Self::new(fd.as_raw_fd(), 0)
+    }
+
     /// A file of the kernel's (`cgroup.events`) has changed.
     #[must_use]
     pub fn changed(fd: BorrowedFd<'a>) -> Self {

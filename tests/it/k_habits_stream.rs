@@ -1,5 +1,9 @@
 //! Following output and events as people expect it: from what is new, over stops and starts, until ctrl-c.
 
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use crate::harness::{LATER, Options, SOON, Service, cli, wait};
@@ -74,6 +78,33 @@ fn what_follows_ends_when_its_reader_has_gone() {
             follows.try_wait().expect("it is ours").is_some_and(|end| end.success())
         });
     }
+}
+
+/// As sshd has it with a client without input: the peer has said its last word, and reads on.
+#[test]
+fn what_follows_goes_on_when_its_reader_only_says_nothing_more() {
+    let service = service();
+    let (mut reader, its) = UnixStream::pair().expect("there is room");
+    reader.shutdown(Shutdown::Write).expect("it is open");
+    reader.set_nonblocking(true).expect("it is open");
+    let mut follows =
+        service.command(&["events", "--follow"]).stdout(OwnedFd::from(its)).spawn().expect("it is there");
+    let (mut byte, mut n) = ([0], 0);
+    wait::until("an event comes", SOON, || {
+        n += 1;
+        service.start(&["--name", &format!("new-{n}"), "--", "true"]);
+        match reader.read(&mut byte) {
+            Ok(len) => {
+                assert_eq!(len, 1, "it has ended");
+                true
+            }
+            Err(e) => e.kind() != ErrorKind::WouldBlock,
+        }
+    });
+    drop(reader);
+    wait::until("it ends with its reader", SOON, || {
+        follows.try_wait().expect("it is ours").is_some_and(|end| end.success())
+    });
 }
 
 #[test]
