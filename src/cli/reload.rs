@@ -84,6 +84,9 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
         Some(config) => service_settings::changes(&socket, config).map_err(refused)?,
         None => Vec::new(),
     };
+    if let (Mode::DryRun, Some(config)) = (mode, &config) {
+        service_settings::check(&socket, config).map_err(refused)?;
+    }
     // In a pipe the outcome is what is looked for.
     let is_shown = session.out.is_terminal() || mode == Mode::DryRun;
     if is_shown && !session.is_json() && !changes.is_empty() {

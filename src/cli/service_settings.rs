@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::text;
+use crate::cli::{state, text};
+use crate::config;
 use crate::config::origin::{Origin, shown};
 use crate::sys::files;
 use crate::wire::error::Error;
@@ -104,6 +105,11 @@ pub fn changes(socket: &Path, config: &Path) -> Result<Vec<Change>, Error> {
         change.takes = Takes::Service;
     }
     Ok(changes)
+}
+
+/// Whether the service could read this configuration: it may name a group that there is not, say.
+pub fn check(socket: &Path, config: &Path) -> Result<(), Error> {
+    config::load(config, state::directory(socket).ok().as_deref()).map(drop)
 }
 
 fn path(socket: &Path) -> PathBuf {

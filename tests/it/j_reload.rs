@@ -66,7 +66,9 @@ fn what_cannot_be_read_leaves_everything_as_it_was() {
         ("[history]\nkeep = '8d\n", "line 2, column 11"),
     ] {
         fs::write(&path, text).unwrap();
+        let shown = service.cli(&["reload", "--dry-run"]).expect(2).err();
         let refused = service.cli(&["reload"]).expect(2).err();
+        assert_eq!(shown.lines().next(), refused.lines().next());
         assert!(refused.contains("not reloaded") && refused.contains(says), "{refused}");
         assert_eq!(service.engine_pid(), engine);
     }
