@@ -365,8 +365,8 @@ fn output_that_is_held_waits_for_its_reader() {
     });
     assert!(all_of(run) == (lines(HELD_LINES), Some(0)), "the last words of who has gone");
     // Far more than these, as another run of it.
-    let run = hold(400_000);
     let before = end();
+    let run = hold(400_000);
     wait::until("it writes", SOON, || end() > before + 40_000);
     service.kill_engine();
     assert_eq!(service.state("web"), "running", "it waits");
