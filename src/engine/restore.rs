@@ -22,7 +22,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::field::Effect;
 use crate::wire::fields;
 use crate::wire::health::{Reconciled, RestoredProcess};
-use crate::wire::id::ProcessId;
+use crate::wire::id::{Name, ProcessId};
 use crate::wire::keeper::ToKeeper;
 use crate::wire::spec::{Scope, Spec};
 use crate::wire::time::Timestamp;
@@ -47,6 +47,8 @@ pub fn restore_all(
     let mut survivors = left_behind(context, loaded, &boot_id, &spawns)?;
     let runs: HashMap<ProcessId, u64> = spawns.iter().map(|b| (b.id, u64::from(b.run))).collect();
     let now = Now { mono_ms: clock::now_ms(), wall: Timestamp::now(), jitter: 0 };
+    let declared: Option<HashMap<&Name, &Spec>> =
+        declared.map(|all| all.iter().filter_map(|spec| Some((spec.name.as_ref()?, spec))).collect());
     let mut to_resume = Vec::new();
     for kept in &loaded.kept {
         let id = kept.record.id;
@@ -55,8 +57,10 @@ pub fn restore_all(
         }
         let mut survivors = survivors.remove(&id).unwrap_or_default();
         survivors.run = runs.get(&id).copied().unwrap_or(0);
-        let declared = declared.filter(|_| survivors.pids.is_empty());
-        let kept = &*declared.map_or(Cow::Borrowed(kept), |declared| as_declared(kept, declared));
+        let declared = declared.as_ref().filter(|_| survivors.pids.is_empty() && kept.spec.declared);
+        let kept = &*declared.map_or(Cow::Borrowed(kept), |all| {
+            as_declared(kept, kept.spec.name.as_ref().and_then(|name| all.get(name).copied()))
+        });
         let restored = restore(kept, &survivors, policy, now);
         let name = kept.record.name.as_ref().map(ToString::to_string).unwrap_or_default();
         report.processes.push(reported(id, name, &restored.outcomes));
@@ -86,12 +90,9 @@ pub fn restore_all(
 }
 
 /// What a configuration declares otherwise by now does not run as it was until that is applied: it is brought
-/// back as it is to be, or, where that takes a new process or none, not started.
-fn as_declared<'a>(kept: &'a Kept, declared: &[Spec]) -> Cow<'a, Kept> {
-    if !kept.spec.declared {
-        return Cow::Borrowed(kept);
-    }
-    let spec = declared.iter().find(|spec| spec.name == kept.spec.name);
+/// back as it is to be, or, where that takes a new process or none, not started. `spec`: as it is declared by
+/// now; none: it is not any more.
+fn as_declared<'a>(kept: &'a Kept, spec: Option<&Spec>) -> Cow<'a, Kept> {
     let changed = spec.map(|spec| fields::changed(&kept.spec, spec)).unwrap_or_default();
     match spec {
         Some(_) if changed.is_empty() => Cow::Borrowed(kept),
