@@ -20,6 +20,10 @@ use crate::wire::request::{CHANNEL_VERSION, Hello, Request};
 
 /// How long the service may take for its first word, and for the answer to a request that it answers at once.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the host of providers may take to be ready.
+pub(super) const HOST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after a host that has just ended the engine is asked for another one.
+pub(super) const HOST_AGAIN: Duration = Duration::from_millis(5);
 /// Bytes read at once, at first: the answer to one target. Long answers and streams read more at once.
 const READ_LEN_MIN: usize = 4 << 10;
 /// Bytes read at once, at most.

@@ -31,7 +31,7 @@ mod stream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use crate::client::cancel::Canceller;
 pub use crate::client::connection::Address;
@@ -39,6 +39,7 @@ pub use crate::client::connection::Address;
 use crate::client::connection::Connection;
 pub use crate::client::feed::{Feed, FeedItem};
 pub use crate::client::hold::Hold;
+use crate::client::link::{HOST_AGAIN, HOST_TIMEOUT};
 #[cfg(feature = "gateway")]
 pub use crate::client::remote::Remote;
 use crate::client::session::Session;
@@ -64,11 +65,6 @@ use crate::wire::request::{
     EnvChange, Events, List, Output, Remove, Request, Signal, Start, Stop, Stream, Until, Update, Upgrade,
     Wait,
 };
-
-/// How long the host of providers may take to be ready.
-const HOST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long after a host that has just ended the engine is asked for another one.
-const HOST_AGAIN: Duration = Duration::from_millis(5);
 
 /// A connection to the service, which is made again whenever it breaks.
 ///

@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
-use crate::client::link::{Fault, Link, TIMEOUT};
+use crate::client::link::{Fault, HOST_AGAIN, HOST_TIMEOUT, Link, TIMEOUT};
 use crate::sys::clock;
 use crate::sys::poll::{self, PollFd, Wait};
 use crate::sys::socket::{Blocking, sendmsg};
@@ -18,10 +17,6 @@ use crate::wire::reply::{More, Reply};
 use crate::wire::request::{Request, Until, Wait as WaitFor};
 use crate::wire::time::millis;
 
-/// How long the host of providers may take to be ready.
-const HOST_TIMEOUT_MS: u64 = 30_000;
-/// How long after one that has just ended the engine is asked for another one.
-const HOST_AGAIN: Duration = Duration::from_millis(5);
 /// The byte that goes with a connection: nothing is said by it.
 const BYTE: &[u8] = &[0];
 
@@ -59,19 +54,15 @@ impl Pair {
     /// A connection to the host of providers, which the engine makes and runs, where it does not run yet.
     pub fn connect_to_host(&self) -> Result<Link, Error> {
         let mut engine = self.connect()?;
-        let deadline = clock::now_ms() + HOST_TIMEOUT_MS;
+        let deadline = clock::now_ms() + millis(HOST_TIMEOUT);
         while clock::now_ms() < deadline {
             if let Some(host) = ask_for_host(&mut engine)? {
                 return Ok(host);
             }
-            let timeout = Some(Duration::from_millis(HOST_TIMEOUT_MS));
-            let wait = WaitFor { targets: vec![HOST.to_owned()], until: Until::Ready, timeout };
-            ask(&mut engine, &Request::Wait(wait))?;
-            if let Some(host) = ask_for_host(&mut engine)? {
-                return Ok(host);
-            }
-            // It has just ended, and the engine is about to notice.
+            // It is about to begin, or has just ended and the engine is about to notice.
             thread::sleep(HOST_AGAIN);
+            let (targets, timeout) = (vec![HOST.to_owned()], Some(HOST_TIMEOUT));
+            ask(&mut engine, &Request::Wait(WaitFor { targets, until: Until::Ready, timeout }))?;
         }
         Err(Error::new(Code::Unreachable, "the host of providers is not reachable")
             .hint("see 'provost why provost.host'"))
@@ -95,7 +86,7 @@ fn ask(engine: &mut Link, request: &Request) -> Result<(), Error> {
     };
     engine.send(request, None, None).map_err(failed)?;
     loop {
-        let timeout = Duration::from_millis(HOST_TIMEOUT_MS) + TIMEOUT;
+        let timeout = HOST_TIMEOUT + TIMEOUT;
         let (reply, more) = engine.receive(Some(timeout)).map_err(failed)?;
         match reply {
             Reply::Error(e) => return Err(e),
