@@ -352,8 +352,12 @@ fn report(step: &Step, done: &Result<Vec<Item>, Error>, session: &mut Session) {
     session.out.flush();
 }
 
-/// A hint that names options, as it is for who has a file: `--cwd` is cwd there.
+/// A hint that names options of a start, as it is for who has a file: `--cwd` is cwd there. One that names a
+/// command is left as it is.
 fn in_file(hint: &str) -> String {
+    if hint.contains("provost ") {
+        return hint.to_owned();
+    }
     let word = |word: &str| match word.strip_prefix("--") {
         Some(option) => option.replace('-', "_"),
         None => word.to_owned(),
@@ -371,6 +375,7 @@ mod tests {
             in_file("give another one with --log-size, or none"),
             "give another one with log_size, or none"
         );
+        assert_eq!(in_file("'provost remove --force web' ends it"), "'provost remove --force web' ends it");
     }
 
     #[test]

@@ -109,6 +109,21 @@ fn a_target_that_names_nothing_is_answered_with_the_one_that_is_meant() {
 }
 
 #[test]
+fn what_is_written_otherwise_elsewhere_is_answered_with_how_it_is_here() {
+    let service = some();
+    assert!(hint(&service, &["status", "DB"], 4).contains("did you mean db?"));
+    assert!(hint(&service, &["logs", "-3", "web-1"], 2).contains("provost logs -n N"));
+    assert!(hint(&service, &["scale", "db", "3"], 6).contains("'instances = 3'"));
+    let cron = ["start", "--name", "x", "--cron", "0 3 * * *", "--", "true"];
+    assert_eq!(hint(&service, &cron, 2), "here that is --schedule");
+    // Errors are objects where JSON is asked for.
+    for (target, code, name) in [("nosuch", 4, "not_found"), ("db", 3, "no")] {
+        let found = service.cli(&["schedule", "--json", target]).expect(code).json();
+        assert_eq!(found[0]["error"]["code"], name, "{found:?}");
+    }
+}
+
+#[test]
 fn missing_dashes_are_named() {
     let service = some();
     let write = hint(&service, &["start", "nginx", "-c", "x"], 2);
