@@ -515,7 +515,7 @@ mod tests {
     #[test]
     fn a_repeated_wait_has_less_time() {
         let server = FakeServer::new(vec![vec![Act::Hangup], vec![Act::Answer(vec![item("a", None)])]]);
-        let timeout = Some(Duration::from_secs(60));
+        let timeout = Some(std::time::Duration::from_secs(60));
         let wait = Wait { targets: vec!["a".into()], until: Until::Ready, timeout };
         client(&server).wait(wait).unwrap();
         let seen = server.finish().requests;
