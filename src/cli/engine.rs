@@ -34,8 +34,9 @@ use crate::sys::system;
 #[cfg(not(feature = "gateway"))]
 use crate::wire::error::Code;
 use crate::wire::error::Error;
+use crate::wire::id::APPLY;
 #[cfg(feature = "gateway")]
-use crate::wire::id::{APPLY, GATEWAY};
+use crate::wire::id::GATEWAY;
 #[cfg(feature = "gateway")]
 use crate::wire::probes::Readiness;
 #[cfg(feature = "gateway")]
