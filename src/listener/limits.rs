@@ -36,7 +36,7 @@ impl Default for Limits {
             others: 96,
             other: 24,
             silent: 64,
-            moment: Duration::from_millis(30),
+            moment: Duration::from_millis(100),
             hello: Duration::from_secs(5),
             frame: Duration::from_secs(10),
             write: Duration::from_secs(10),
