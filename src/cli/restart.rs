@@ -52,9 +52,7 @@ fn parse(arguments: &mut Arguments) -> Result<RestartArgs, Error> {
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--one-by-one" => one_by_one = true,
-            "--wait" => {
-                wait = Some(values::until_up(arguments.glued_value().as_deref())?.unwrap_or(Until::Ready))
-            }
+            "--wait" => wait = Some(values::until_up(arguments.glued_value().as_deref())?),
             "--timeout" => timeout = Some(arguments.duration(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }

@@ -64,11 +64,6 @@ impl SpecOptions {
         self.seen.first().map(String::as_str)
     }
 
-    /// Whether it was said when the process is ready.
-    pub fn has_readiness(&self) -> bool {
-        self.spec.ready.is_some() || self.spec.background.forking
-    }
-
     /// What was said, of a process that is there already: the options, and a spec with their values.
     pub fn changes(mut self, program: Option<Vec<String>>) -> Result<(Vec<String>, Spec), Error> {
         if self.shell && program.is_none() {

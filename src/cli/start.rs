@@ -11,16 +11,18 @@ use crate::cli::manual::Positional;
 use crate::cli::progress::{Progress, Until as Wanted};
 use crate::cli::session::Session;
 use crate::cli::spec_options::SpecOptions;
+use crate::cli::stdout;
 use crate::cli::suggest;
 use crate::cli::text;
 use crate::cli::values;
 use crate::client::Client;
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{ProcessId, quoted};
-use crate::wire::process::Process;
+use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
+use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .writes()
@@ -35,7 +37,8 @@ again, and jobs that have a schedule run now. There is no shell in between, unle
 
 Options:
       --instances N          Start N of it, named NAME-1 to NAME-N: all or none
-      --wait[=WHAT]          Wait until it is running or ready; else ready when readiness is given
+      --wait[=WHAT]          Wait until it is ready, which it is at once where no readiness is given;
+                             --wait=running: until the program executes
       --timeout D            How long to wait; the process goes on then (exit code 5)
 
 Examples:
@@ -58,22 +61,20 @@ enum What {
 fn parse(arguments: &mut Arguments) -> Result<StartArgs, Error> {
     let program = arguments.take_program();
     let mut options = SpecOptions::new();
-    let (mut instances, mut wait, mut timeout) = (None, None, None);
+    let (mut instances, mut until, mut timeout) = (None, None, None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--instances" => instances = Some(arguments.number(&option)?),
-            "--wait" => wait = Some(values::until_up(arguments.glued_value().as_deref())?),
+            "--wait" => until = Some(values::until_up(arguments.glued_value().as_deref())?),
             "--timeout" => timeout = Some(arguments.duration(&option)?),
             _ if options.take(&option, arguments)? => {}
             _ if program.is_none() => return Err(suggest::dashes(arguments, &option)),
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    if timeout.is_some() && wait.is_none() {
+    if timeout.is_some() && until.is_none() {
         return Err(arguments.usage("--timeout says how long to wait, but --wait is missing".into()));
     }
-    let ready = if options.has_readiness() { Until::Ready } else { Until::Running };
-    let until = wait.map(|wait| wait.unwrap_or(ready));
     let what = match program {
         Some(program) => {
             if let Some(value) = arguments.next_value() {
@@ -200,7 +201,15 @@ fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Coun
 
 fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
+    let asked_at = Timestamp::now();
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
+    // By one clock.
+    if !session.is_json() && !session.remote.is_given() {
+        let ran = |p: &&Process| p.state == State::Running && p.started_at.is_some_and(|at| at < asked_at);
+        for process in items.iter().filter_map(|item| item.process.as_ref()).filter(ran) {
+            stdout::notice(&format!("{} ran already: nothing was started", process.label()));
+        }
+    }
     items = suggest::better_items(session, &items);
     for e in items.iter_mut().filter_map(|item| item.error.as_mut()).filter(|e| e.code == Code::NotFound) {
         let hint = e.hint.split("; to start").next().unwrap_or_default();
@@ -233,12 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_for_ready_when_readiness_is_given() {
+    fn waiting_is_for_ready() {
         let until = |line| parsed(line).unwrap().until;
-        assert_eq!(until("-- a"), None);
-        assert_eq!(until("--wait -- a"), Some(Until::Running));
-        assert_eq!(until("--wait --ready-line up -- a"), Some(Until::Ready));
-        assert_eq!(until("--wait --forking --pid-file /a -- a"), Some(Until::Ready));
+        assert_eq!((until("-- a"), until("a")), (None, None));
+        assert_eq!((until("--wait -- a"), until("--wait a")), (Some(Until::Ready), Some(Until::Ready)));
         assert_eq!(until("--wait=running --ready-line up -- a"), Some(Until::Running));
     }
 

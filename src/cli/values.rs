@@ -118,11 +118,10 @@ pub fn narrow(kind: StreamKind, to: StreamKind) -> StreamKind {
 }
 
 /// What `--wait` waits for; none: nothing is said.
-pub fn until_up(what: Option<&str>) -> Result<Option<Until>, Error> {
+pub fn until_up(what: Option<&str>) -> Result<Until, Error> {
     match what {
-        None => Ok(None),
-        Some("running") => Ok(Some(Until::Running)),
-        Some("ready") => Ok(Some(Until::Ready)),
+        None | Some("ready") => Ok(Until::Ready),
+        Some("running") => Ok(Until::Running),
         Some(other) => Err(bad("--wait", other, "write --wait=running or --wait=ready")),
     }
 }
