@@ -145,13 +145,16 @@ impl Exit {
     }
 }
 
+/// Between a program that was looked up and not found, and the directories, in the object of a failure.
+pub const LOOKED_UP: &str = " in PATH=";
+
 /// A start that did not come to an exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartFailure {
     /// The step of the child's set-up: "exec", "chdir", "setuid", ...
     pub step: String,
     pub errno: i32,
-    /// What the step was about: a path, a user, a limit.
+    /// What the step was about: a path, a user, a limit; a program and the directories where it is not.
     pub object: String,
 }
 
@@ -161,7 +164,11 @@ impl StartFailure {
         if self.errno == 0 {
             return self.object.trim_start_matches("cannot start: ").to_owned();
         }
-        let object = if self.object.is_empty() { String::new() } else { format!(" '{}'", self.object) };
+        let object = match self.object.split_once(LOOKED_UP) {
+            Some((program, dirs)) => format!(" '{program}' (looked in {dirs})"),
+            None if self.object.is_empty() => String::new(),
+            None => format!(" '{}'", self.object),
+        };
         let why = io::Error::from_raw_os_error(self.errno).to_string();
         let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
         format!("{}{object}: {why}", self.step)

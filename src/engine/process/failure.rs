@@ -18,13 +18,11 @@ use crate::wire::error::{Code, Error};
 use crate::wire::id::quoted;
 use crate::wire::keeper::Step;
 use crate::wire::launch::Launch;
-use crate::wire::process::StartFailure;
+use crate::wire::process::{LOOKED_UP, StartFailure};
 use crate::wire::spec::Spec;
 
 /// The longest object of a failure, in bytes: it lies in the record's page.
 const OBJECT_LEN_MAX: usize = 512;
-/// In front of the directories where a program was looked up and not found.
-const LOOKED_UP: &str = "PATH=";
 
 /// What is remembered of a failed start.
 #[must_use]
@@ -62,7 +60,7 @@ pub fn missing(launch: &Launch) -> Option<StartFailure> {
 }
 
 /// The file that exec was about: the first candidate that is there, as execvp(3) reports it. Of a look-up
-/// that found nothing, the directories.
+/// that found nothing, the program and the directories.
 fn executed(launch: &Launch) -> String {
     if launch.by_descriptor {
         return launch.argv.iter().next().map(|path| text(path.to_bytes())).unwrap_or_default();
@@ -71,10 +69,13 @@ fn executed(launch: &Launch) -> String {
     if let Some(there) = candidates.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
         return there.clone();
     }
-    let dir = |path: &String| path.rsplit_once('/').map_or_else(String::new, |(dir, _)| dir.to_owned());
+    let parts = |path: &str| path.rsplit_once('/').map(|(dir, name)| (dir.to_owned(), name.to_owned()));
     match candidates.as_slice() {
         [path] => path.clone(),
-        _ => LOOKED_UP.to_owned() + &candidates.iter().map(dir).collect::<Vec<_>>().join(":"),
+        all => {
+            let (dirs, names): (Vec<_>, Vec<_>) = all.iter().filter_map(|path| parts(path)).unzip();
+            format!("{}{LOOKED_UP}{}", names.first().map_or("", String::as_str), dirs.join(":"))
+        }
     }
 }
 
@@ -201,7 +202,10 @@ fn explain_chdir(failure: &StartFailure, spec: &Spec) -> Error {
         EACCES => format!("the working directory {dir} may not be entered by {}", user(spec)),
         errno => format!("the working directory {dir} cannot be entered: {}", cause(errno)),
     };
-    error(Code::Failed, &what).hint("make it, or give another one with --cwd")
+    error(Code::Failed, &what).hint(match failure.errno {
+        EACCES => "let that user in, also to the directories above it, or give another one with --cwd",
+        _ => "make it, or give another one with --cwd",
+    })
 }
 
 fn user(spec: &Spec) -> String {
@@ -218,7 +222,7 @@ fn explain_exec(failure: &StartFailure, spec: &Spec) -> Error {
         path if path.starts_with('/') => path,
         _ => &failure.object,
     };
-    let shown = if path.starts_with(LOOKED_UP) { program.clone() } else { quoted(path) };
+    let shown = if path.contains(LOOKED_UP) { program.clone() } else { quoted(path) };
     match failure.errno {
         ENOENT | ENOTDIR => match fs::symlink_metadata(path) {
             Ok(_) if failure.errno == ENOENT => missing_part(path),
@@ -259,7 +263,8 @@ fn not_found(failure: &StartFailure, spec: &Spec) -> Error {
             .hint(format!("it would be {}; a relative path begins at --cwd", quoted(&failure.object)));
     }
     let object = &failure.object;
-    let dirs = object.strip_prefix(LOOKED_UP).or_else(|| object.rsplit_once('/').map(|(dir, _)| dir));
+    let dirs = object.split_once(LOOKED_UP).map(|(_, dirs)| dirs);
+    let dirs = dirs.or_else(|| object.rsplit_once('/').map(|(dir, _)| dir));
     let dirs = dirs.filter(|dirs| !dirs.is_empty()).unwrap_or("/");
     not_found.hint(format!("looked in {dirs}; give it with its path, or another PATH with --env"))
 }
