@@ -52,14 +52,22 @@ impl Kind {
         }
     }
 
-    fn of(path: &Path) -> Self {
+    fn of(path: &Path) -> Result<Self, Error> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let is_one_of = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
         if name.starts_with("procfile") {
-            Self::Procfile
+            Ok(Self::Procfile)
+        } else if is_one_of(&[".js", ".cjs", ".mjs"]) {
+            Err(pm2::no_dump("a program that makes up a configuration is not executed"))
         } else if name.contains("pm2") || name.ends_with(".json") {
-            Self::Pm2
+            Ok(Self::Pm2)
+        } else if is_one_of(&[".service", ".timer", ".target", ".yml", ".yaml", ".kdl", ".toml"]) {
+            let e = format!("files as {} are not read", quoted(&name));
+            Err(Error::usage(e).hint(
+                "kinds are supervisord, procfile and pm2; 'provost config schema' has all keys of a file of this one",
+            ))
         } else {
-            Self::Supervisord
+            Ok(Self::Supervisord)
         }
     }
 }
@@ -84,7 +92,7 @@ fn parse(arguments: &mut Arguments) -> Result<ImportArgs, Error> {
         }
         (Some(path), None) => {
             let path = PathBuf::from(path);
-            Ok(ImportArgs { kind: Kind::of(&path), path })
+            Ok(ImportArgs { kind: Kind::of(&path)?, path })
         }
         (None, _) => Err(arguments.usage("the file to import is missing".into())),
     }
@@ -111,5 +119,8 @@ mod tests {
         assert_eq!((kind("Procfile.dev"), kind("x/dump.pm2")), (Ok(Kind::Procfile), Ok(Kind::Pm2)));
         assert_eq!(kind("supervisord x.json"), Ok(Kind::Supervisord));
         assert!(kind("").is_err() && kind("runit x").is_err());
+        assert!(kind("eco.config.js").unwrap_err().hint.contains("pm2 save"));
+        assert!(kind("web.service").unwrap_err().message.contains("are not read"));
+        assert_eq!(kind("supervisord web.service"), Ok(Kind::Supervisord));
     }
 }

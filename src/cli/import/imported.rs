@@ -1,6 +1,6 @@
 //! What comes of a file of another supervisor: sections, each with what could not be carried over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -9,6 +9,7 @@ use crate::cli::{text, toml};
 use crate::sys::files;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
+use crate::wire::log::NAME_MARK;
 
 /// The longest file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 16 << 20;
@@ -52,7 +53,7 @@ impl Imports {
 }
 
 impl Imported {
-    /// Each name once, and of the kind that names are of.
+    /// Each name once, and of the kind that names are of; and for each a log of its own.
     pub fn name(&mut self) {
         let mut taken = BTreeSet::new();
         for process in &mut self.processes {
@@ -71,6 +72,29 @@ impl Imported {
             if unique != process.name {
                 let was = std::mem::replace(&mut process.name, unique);
                 process.note(format!("it was called {was}"));
+            }
+        }
+        self.part_logs();
+    }
+
+    /// A file that several write elsewhere is several here.
+    fn part_logs(&mut self) {
+        const KEYS: [&str; 3] = ["log", "log_stdout", "log_stderr"];
+        let mut writers: BTreeMap<String, u64> = BTreeMap::new();
+        for process in &self.processes {
+            let instances = process.fields.get("instances").and_then(Value::as_u64).unwrap_or(1);
+            let paths: BTreeSet<_> =
+                KEYS.iter().filter_map(|key| process.fields.get(*key)?.as_str()).collect();
+            paths.into_iter().for_each(|path| *writers.entry(path.to_owned()).or_default() += instances);
+        }
+        for process in &mut self.processes {
+            for key in KEYS {
+                let path = process.fields.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                if writers.get(&path).is_none_or(|&n| n < 2) || path.contains(NAME_MARK) {
+                    continue;
+                }
+                process.note(format!("{path} had several writers; here each has a log of its own"));
+                process.set(key, own_log(&path, &process.name));
             }
         }
     }
@@ -97,6 +121,14 @@ impl Imported {
         }
         out
     }
+}
+
+/// `/var/log/web-{name}.log` in the place of `/var/log/web.log`; without what the name begins with anyway.
+fn own_log(path: &str, name: &str) -> String {
+    let (directory, file) = path.rsplit_once('/').map_or(("", path), |(dir, _)| path.split_at(dir.len() + 1));
+    let (stem, ending) = file.rsplit_once('.').map_or((file, ""), |(stem, _)| file.split_at(stem.len()));
+    let stem = if name.starts_with(stem) { String::new() } else { format!("{stem}-") };
+    format!("{directory}{stem}{NAME_MARK}{ending}")
 }
 
 fn comment(note: &str) -> String {
@@ -189,6 +221,25 @@ mod tests {
         assert_eq!(toml.matches("# each: it is old\n").count(), 1, "{toml}");
         assert_eq!(toml.matches("it is old").count(), 1, "{toml}");
         assert!(toml.contains("# it is blue\n[process.b]"), "{toml}");
+    }
+
+    #[test]
+    fn logs_that_several_wrote_are_parted() {
+        assert_eq!(own_log("/var/log/web.log", "web_00"), "/var/log/{name}.log");
+        assert_eq!(own_log("/var/log/all.log", "web"), "/var/log/all-{name}.log");
+        assert_eq!((own_log("out", "web"), own_log("/out", "out")), ("out-{name}".into(), "/{name}".into()));
+        let with = |name: &str, log: &str| {
+            let mut process = Imports { name: name.to_owned(), ..Imports::default() };
+            process.set("log", log);
+            process
+        };
+        let processes = vec![with("a", "/l/all.log"), with("b", "/l/all.log"), with("c", "/l/c.log")];
+        let mut imported = Imported { processes, ..Imported::default() };
+        imported.name();
+        let logs: Vec<_> = imported.processes.iter().map(|p| p.fields["log"].as_str().unwrap()).collect();
+        assert_eq!(logs, ["/l/all-{name}.log", "/l/all-{name}.log", "/l/c.log"]);
+        assert!(imported.processes[1].notes[0].contains("several writers"));
+        assert!(imported.processes[2].notes.is_empty());
     }
 
     #[test]

@@ -33,7 +33,7 @@ const NOT_ITS_OWN: [&str; 20] = [
 
 pub fn import(text: &str) -> Result<Imported, Error> {
     let dump: Vec<Map<String, Value>> =
-        serde_json::from_str(text).map_err(|e| Error::usage(format!("this is no dump of pm2: {e}")))?;
+        serde_json::from_str(text).map_err(|e| no_dump(&format!("this is no dump of pm2: {e}")))?;
     let mut imported = Imported::default();
     for entry in &dump {
         let name = string(entry, "name").unwrap_or_else(|| "app".to_owned());
@@ -47,6 +47,11 @@ pub fn import(text: &str) -> Result<Imported, Error> {
     }
     imported.name();
     Ok(imported)
+}
+
+/// The refusal of a file that pm2 has, and that is no dump.
+pub fn no_dump(why: &str) -> Error {
+    Error::usage(why).hint("what runs is in a dump: 'pm2 save', then 'provost import ~/.pm2/dump.pm2'")
 }
 
 fn process(name: String, entry: &Map<String, Value>) -> Result<Imports, Error> {
@@ -195,7 +200,7 @@ mod tests {
             "instances = 2",
             "stop_timeout = \"3s\"",
             "log_stdout = \"/root/.pm2/logs/{name}-out.log\"",
-            "log_stderr = \"/var/log/errors.log\"",
+            "log_stderr = \"/var/log/errors-{name}.log\"",
             "[process.api.env]\nNODE_ENV = \"production\"\n",
             "# exec_mode = cluster: instances here",
         ] {
