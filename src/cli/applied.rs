@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
+use crate::cli::declared::Declared;
 use crate::cli::session::Session;
 use crate::cli::{stdout, text};
 use crate::client::Client;
@@ -47,16 +48,23 @@ pub enum Whole {
     No,
 }
 
-/// The configuration is applied as it was at this age. Who may not write there has told nobody.
-pub fn note(session: &Session, path: &Path, newest: Option<u64>, whole: Whole) {
+/// The configuration is applied as it was at this age, with this digest. Who may not write there has told
+/// nobody.
+pub fn note(session: &Session, path: &Path, (newest, digest): (Option<u64>, String), whole: Whole) {
     let (Some(note), Ok(path)) = (note_path(session), std::path::absolute(path)) else { return };
     let is_whole = whole == Whole::Yes;
-    let text = json!({ "path": path.to_string_lossy(), "newest": newest, "whole": is_whole }).to_string();
-    let _ = files::replace(&note, 0o644, text.as_bytes());
+    let path = path.to_string_lossy();
+    let text = json!({ "path": path, "newest": newest, "declared": digest, "whole": is_whole });
+    let _ = files::replace(&note, 0o644, text.to_string().as_bytes());
 }
 
+/// What is noted of the service that there is: one that begins has a new socket.
 fn read(session: &Session) -> Option<Value> {
-    let bytes = files::read(&note_path(session)?, LEN_MAX).ok()?;
+    let note = note_path(session)?;
+    if modified(&note)? < modified(&session.socket().ok()?)? {
+        return None;
+    }
+    let bytes = files::read(&note, LEN_MAX).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -79,7 +87,9 @@ pub fn notice(session: &Session) {
     let Some(note) = read(session) else { return };
     let (Some(path), Some(then)) = (note["path"].as_str(), note["newest"].as_u64()) else { return };
     let shown = text::quoted_command(&[path.to_owned()]);
-    if newest(path.as_ref()).is_some_and(|now| now > then) {
+    // Not by a touch, nor in what the service itself is told.
+    let is_same = || Declared::read(path.as_ref()).is_ok_and(|now| note["declared"] == now.digest());
+    if newest(path.as_ref()).is_some_and(|now| now > then) && !is_same() {
         stdout::notice(&format!("{shown} has changed since it was applied: provost apply {shown}"));
     } else if note["whole"] == false {
         stdout::notice(&format!("{shown} could not be applied as a whole: provost apply {shown}"));

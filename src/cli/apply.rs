@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::applied::{self, Whole};
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::declared::Declared;
 use crate::cli::environment;
 use crate::cli::json;
 use crate::cli::manual::Positional;
@@ -83,9 +84,12 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     // Its age before it is read: what is changed meanwhile is newer.
     let age = applied::newest(&path);
     let declared = Declared::read(&path)?;
+    if let (false, Err(e)) = (declared.processes.is_empty(), config::check_writers(&path)) {
+        stdout::notice(&format!("{}; no service would begin with it: {}", e.message, e.hint));
+    }
     let mut client = session.client()?;
-    let (environment, mut steps) = declared.differing(&mut client)?;
-    let wanted = declared.processes;
+    let (environment, mut steps) = differing(&declared, &mut client)?;
+    let (digest, wanted) = (declared.digest(), declared.processes);
     if args.at_start {
         let is_left_out = |step: &Step| {
             let autostart = step.wanted.as_ref().and_then(|wanted| wanted.spec.autostart);
@@ -98,7 +102,7 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
     match args.mode {
         Mode::DryRun if is_done => return Ok(0),
         _ if is_done => {
-            applied::note(session, &path, age, Whole::Yes);
+            applied::note(session, &path, (age, digest), Whole::Yes);
             tell_failed(&mut client, &wanted, session)?;
             return Ok(0);
         }
@@ -125,44 +129,31 @@ fn run(args: ApplyArgs, session: &mut Session) -> Result<u8, Error> {
         report(step, &done, session);
         failed += usize::from(done.is_err());
     }
-    applied::note(session, &path, age, if failed == 0 { Whole::Yes } else { Whole::No });
+    applied::note(session, &path, (age, digest), if failed == 0 { Whole::Yes } else { Whole::No });
     tell_failed(&mut client, &wanted, session)?;
     Ok(if failed == 0 { 0 } else { Code::Partial.exit_code() })
 }
 
-/// Notes that this configuration is applied, if there is nothing to do for it. What cannot be seen is not
-/// noted.
-pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) {
+/// Notes that this configuration is applied, if there is nothing to do for it, and returns whether there is
+/// nothing. What cannot be seen is not noted.
+pub fn note_if_done(session: &Session, client: &mut Client, path: &Path) -> bool {
     let age = applied::newest(path);
-    let differing = Declared::read(path).and_then(|declared| declared.differing(client));
-    if differing.is_ok_and(|(environment, steps)| environment.is_none() && steps.is_empty()) {
-        applied::note(session, path, age, Whole::Yes);
+    // Where nothing is declared, what is there may be of another file.
+    let declared = Declared::read(path).ok().filter(|d| !d.processes.is_empty() || d.environment.is_some());
+    let Some(declared) = declared else { return true };
+    let Ok((environment, steps)) = differing(&declared, client) else { return true };
+    let is_done = environment.is_none() && steps.is_empty();
+    if is_done {
+        applied::note(session, path, (age, declared.digest()), Whole::Yes);
     }
+    is_done
 }
 
-/// All that a configuration says of processes.
-struct Declared {
-    processes: Vec<Wanted>,
-    environment: Option<Vec<(String, String)>>,
-}
-
-impl Declared {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let mut processes = Vec::new();
-        for declaration in config::processes(path)? {
-            let section = &declaration.spec.name;
-            let wanted = |(spec, instance)| Wanted { spec, section: section.clone(), instance };
-            processes.extend(declaration.specs().into_iter().map(wanted));
-        }
-        Ok(Self { processes, environment: config::environment(path)? })
-    }
-
-    /// What is to be done for the service to have it.
-    fn differing(&self, client: &mut Client) -> Result<(Option<Variables>, Vec<Step>), Error> {
-        let environment = self.environment.as_ref().map(|all| Variables::new(client, all));
-        let environment = environment.transpose()?.flatten();
-        Ok((environment, plan(&present(client)?, &self.processes)?))
-    }
+/// What is to be done for the service to have it.
+fn differing(declared: &Declared, client: &mut Client) -> Result<(Option<Variables>, Vec<Step>), Error> {
+    let environment = declared.environment.as_ref().map(|all| Variables::new(client, all));
+    let environment = environment.transpose()?.flatten();
+    Ok((environment, plan(&present(client)?, &declared.processes)?))
 }
 
 /// What is as it is declared may still have failed, and is not started again for a change of its rules.

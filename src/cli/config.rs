@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
+use crate::cli::declared::Declared;
 use crate::cli::manual::Positional;
+use crate::cli::plan::Wanted;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
 use crate::config;
@@ -16,13 +18,14 @@ use crate::config::origin::{Origin, Shown, shown};
 use crate::config::schema::schema;
 use crate::sys::system;
 use crate::wire::error::Error;
-use crate::wire::id::quoted;
+use crate::wire::id::{Name, quoted};
 
 pub const COMMAND: Command = Command::new("config", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
-    .takes(Positional::OneOf(&["show", "schema"]));
+    .takes(Positional::OneOf(&["show", "check", "schema"]));
 const SUMMARY: &str = "Show every setting and where it comes from";
 const HELP: &str = "\
 Usage: provost config [show] [--set] [FILE]
+       provost config check [FILE]
        provost config schema
 
 'show' prints all that can be configured, with the files in conf.d beside: the section, the key, the value,
@@ -31,6 +34,9 @@ without one the one that 'provost serve' reads.
 Secret values are shown as ***. What 'provost apply' or the service would refuse is named behind them, with
 the same words and exit code.
 
+'check' prints nothing but that, and what is well: how many processes are declared. Programs and directories
+that are not there yet are told, and are no error.
+
 'schema' prints the JSON Schema of such a file, for editors.
 
 Options:
@@ -38,12 +44,14 @@ Options:
 
 Examples:
   provost config show --set
+  provost config check /etc/provost/provost.toml
   provost config schema
 ";
 
 #[derive(Debug, PartialEq, Eq)]
 enum ConfigArgs {
     Show { file: Option<PathBuf>, only: Which },
+    Check { file: Option<PathBuf> },
     Schema,
 }
 
@@ -65,6 +73,9 @@ fn parse(arguments: &mut Arguments) -> Result<ConfigArgs, Error> {
     let args = match what.as_deref() {
         None => ConfigArgs::Show { file: None, only },
         Some("show") => ConfigArgs::Show { file: arguments.next_value().map(PathBuf::from), only },
+        Some("check" | "validate" | "test") if only == Which::All => {
+            ConfigArgs::Check { file: arguments.next_value().map(PathBuf::from) }
+        }
         Some("schema") if only == Which::All => ConfigArgs::Schema,
         Some(other) => {
             let other = quoted(other);
@@ -81,17 +92,12 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
             session.out.line(&serde_json::to_string_pretty(&schema()).expect("it is made of texts"));
             return Ok(0);
         }
+        ConfigArgs::Check { file } => return check_alone(file, session),
         ConfigArgs::Show { file, only } => (file, only),
     };
-    let (file, file_from) = match file {
-        Some(file) => (Some(text::absolute("configuration", &file)?), "command line".to_owned()),
-        None => match state::of_service(&session.socket()?).config {
-            Some(file) => (Some(file), "the running service".to_owned()),
-            None => (state::default_config(), of_user("XDG_CONFIG_HOME")),
-        },
-    };
+    let (file, file_from) = find(file, session)?;
     let rows = shown(file.as_deref())?;
-    let checked = file.as_deref().map_or(Ok(()), |file| check(file, session));
+    let checked = file.as_deref().map_or(Ok(()), |file| check(file, session).map(drop));
     let rows: Vec<_> =
         rows.into_iter().filter(|row| only == Which::All || row.origin != Origin::Default).collect();
     let places = places(session, file, file_from)?
@@ -118,14 +124,52 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
     checked.map(|()| 0)
 }
 
+/// The configuration that is meant, and where that comes from.
+fn find(file: Option<PathBuf>, session: &Session) -> Result<(Option<PathBuf>, String), Error> {
+    Ok(match file {
+        Some(file) => (Some(text::absolute("configuration", &file)?), "command line".to_owned()),
+        None => match state::of_service(&session.socket()?).config {
+            Some(file) => (Some(file), "the running service".to_owned()),
+            None => (state::default_config(), of_user("XDG_CONFIG_HOME")),
+        },
+    })
+}
+
 /// As apply reads it, then as the service does.
-fn check(file: &Path, session: &Session) -> Result<(), Error> {
-    config::processes(file)?;
+fn check(file: &Path, session: &Session) -> Result<Declared, Error> {
+    let declared = Declared::read(file)?;
     if file.is_dir() {
-        return Ok(());
+        return Ok(declared);
     }
     let state = session.socket().and_then(|socket| state::directory(&socket)).ok();
-    config::load(file, state.as_deref()).map(drop)
+    config::load(file, state.as_deref()).map(|_| declared)
+}
+
+/// Says what is wrong with a configuration, or how many processes it declares.
+fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error> {
+    let file = find(file, session)?.0.ok_or_else(|| {
+        Error::usage("there is no configuration where one usually is")
+            .hint("name it: provost config check FILE")
+    })?;
+    let declared = check(&file, session)?;
+    for Wanted { spec, .. } in &declared.processes {
+        let name = spec.name.as_ref().map_or("", Name::as_str);
+        let program = spec.command.first().map(Path::new).filter(|path| path.is_absolute());
+        let directory = spec.cwd.as_deref().map(Path::new);
+        for (what, path) in [("program", program), ("directory", directory)] {
+            if let Some(path) = path.filter(|path| !path.exists()) {
+                stdout::notice(&format!("{name}: its {what} {} is not there", text::path(path)));
+            }
+        }
+    }
+    let count = declared.processes.len();
+    let shown = file.to_string_lossy().into_owned();
+    let processes = if count == 1 { "process" } else { "processes" };
+    session.answer(
+        || json!({ "file": shown, "well": true, "processes": count }),
+        || format!("{} is well: {count} {processes} declared", text::path(&file)),
+    );
+    Ok(0)
 }
 
 const DEFAULT: &str = "default";

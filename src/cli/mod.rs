@@ -19,6 +19,7 @@ mod command;
 mod completions;
 mod config;
 mod config_page;
+mod declared;
 mod doctor;
 mod engine;
 mod env;
@@ -205,7 +206,9 @@ fn dispatch(
     session.json = arguments.has_json();
     let name = match arguments.next()? {
         Some(Argument::Value(name)) => aliases::resolve(name, &mut arguments)?,
-        Some(Argument::Option(option)) if option == "--version" || option == "-V" => "version".into(),
+        Some(Argument::Option(option)) if ["--version", "-V", "-v"].contains(&option.as_str()) => {
+            "version".into()
+        }
         Some(Argument::Option(option)) => return Err(arguments.unknown(&option)),
         None if arguments.shared.help => {
             session.out.line(&manual::overview(&session.commands));

@@ -70,8 +70,14 @@ fn parse(arguments: &mut Arguments) -> Result<Mode, Error> {
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    arguments.no_values()?;
-    Ok(mode)
+    match arguments.next_value() {
+        Some(name) => {
+            let e = arguments.stray(&name);
+            let how = "provost reload is of the service's own settings; of a process:";
+            Err(e.hint(format!("{how} provost restart {name}, or provost signal HUP {name}")))
+        }
+        None => Ok(mode),
+    }
 }
 
 fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
@@ -110,7 +116,12 @@ fn run(mode: Mode, session: &mut Session) -> Result<u8, Error> {
     let said = make_hold(&mut client, &changes)?;
     if let Some(config) = config {
         service_settings::note_after(&changes, &socket, &config)?;
-        apply::note_if_done(session, &mut client, &config);
+        if !apply::note_if_done(session, &mut client, &config) {
+            let config = text::path(&config);
+            stdout::notice(&format!(
+                "processes are not touched, and differ from their sections: provost apply {config}"
+            ));
+        }
     }
     let waiting: Vec<_> = (changes.iter().filter(|change| change.takes == Takes::Service))
         .map(|change| change.setting.as_str())
@@ -174,8 +185,14 @@ fn gateway_after(client: &mut Client, before: Option<Process>) -> Result<String,
     match (before, after) {
         (None, None) => Ok(NOTHING.to_owned()),
         (Some(_), None) => Ok("reloaded: the gateway has ended, as the configuration says".to_owned()),
-        (Some(before), Some(gateway)) if before.id == gateway.id => files_again(client, &gateway),
-        (_, Some(gateway)) => {
+        (Some(before), Some(gateway)) if before.id == gateway.id && gateway.pid.is_some() => {
+            files_again(client, &gateway)
+        }
+        (before, Some(gateway)) => {
+            // One that has failed waits for its next attempt, or for a person.
+            if before.is_some_and(|before| before.id == gateway.id) {
+                only(client.restart(vec![gateway.id.to_string()])?)?;
+            }
             until_ready(client, &gateway)?;
             Ok("reloaded: the gateway has begun, as the configuration says".to_owned())
         }

@@ -52,6 +52,7 @@ pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
         all.add_others(in_dir(&beside(path))?)?;
     }
     all.check_zones()?;
+    all.check_logs()?;
     needs::settle(all.declarations, &all.seen)
 }
 
@@ -134,6 +135,29 @@ impl All {
                 let name = declaration.spec.name.as_ref().map_or("", Name::as_str);
                 Error { message: format!("{place}: [process.{name}]: {}", e.message), ..e }
             })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses two that would write one log. As with zones, a service begins with them all the same.
+    fn check_logs(&self) -> Result<(), Error> {
+        let mut logs: BTreeMap<PathBuf, Name> = BTreeMap::new();
+        let named = |d: &Declaration| d.names().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        for (declaration, name) in
+            self.declarations.iter().flat_map(|d| named(d).into_iter().map(move |n| (d, n)))
+        {
+            for path in declaration.spec.log.paths_of(name.as_str()).into_iter().flatten() {
+                let path: PathBuf = Path::new(&path).components().collect();
+                if let Some(other) = logs.get(&path).filter(|other| **other != name) {
+                    let place = self.seen.get(&name).map_or("", String::as_str);
+                    let path = quoted(&path.to_string_lossy());
+                    let e = format!("{place}: the log {path} of {name} is that of {other}");
+                    return Err(
+                        Error::usage(e).hint("give each a file of its own, as with {name} in the path")
+                    );
+                }
+                logs.insert(path, name.clone());
+            }
         }
         Ok(())
     }

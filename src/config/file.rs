@@ -18,8 +18,14 @@ pub const LEN_MAX: u64 = 1 << 20;
 pub fn text(path: &Path) -> Result<String, Error> {
     let shown = quoted(&path.to_string_lossy());
     let text = files::read(path, LEN_MAX).map_err(|why| {
-        Error::usage(format!("cannot read the configuration {shown}: {why}"))
-            .hint("docs/config.md shows what can stand in it")
+        let e = Error::usage(format!("cannot read the configuration {shown}: {why}"));
+        match path.read_link() {
+            Ok(target) if !path.exists() => {
+                let target = quoted(&target.to_string_lossy());
+                e.hint(format!("it is a link to {target}, which is not there: remove the link, or make that"))
+            }
+            _ => e.hint("docs/config.md shows what can stand in it"),
+        }
     })?;
     String::from_utf8(text).map_err(|e| {
         let at = e.utf8_error().valid_up_to();

@@ -5,23 +5,50 @@ use serde_json::Value;
 use crate::wire::values;
 
 /// Keys that other programs have for what is another one here.
-const ELSEWHERE: [(&[&str], &str); 13] = [
+const ELSEWHERE: [(&[&str], &str); 27] = [
     (&["depends", "depends_on", "needs", "dependencies"], "requires = [\"NAME\"]"),
     (&["directory", "dir", "working_directory", "workingdirectory", "workdir"], "cwd = \"/DIRECTORY\""),
     (&["environment", "env_vars", "vars"], "env = { NAME = \"VALUE\" }"),
     (&["stdout_logfile", "logfile", "log_file", "out_file", "stdout"], "log = \"FILE\", or log_stdout"),
     (&["stderr_logfile", "error_file", "stderr"], "log_stderr = \"FILE\""),
     (&["stdout_logfile_maxbytes", "log_max_size", "max_size"], "log_size = \"50 MiB\""),
-    (&["stdout_logfile_backups", "log_max_files", "max_files"], "log_keep = 5"),
-    (&["cron", "cron_restart", "timer"], "schedule = \"0 3 * * *\""),
+    (&["stdout_logfile_backups", "log_max_files", "max_files", "log_backups", "backups"], "log_keep = 5"),
+    (&["cron", "cron_restart", "timer", "on_calendar", "oncalendar"], "schedule = \"0 3 * * *\""),
+    (&["timezone", "time_zone", "tz"], "schedule_zone = \"Europe/Berlin\""),
+    (&["uid", "username", "run_as", "runas"], "user = \"NAME\""),
+    (&["gid"], "group = \"NAME\""),
+    (&["startsecs", "min_uptime"], "reset_after = \"10s\""),
+    (&["restartsec", "restart_sec", "backoff", "backoff_seconds"], "restart_delay = \"1s\""),
+    (
+        &["kill_timeout", "stopwaitsecs", "timeoutstopsec", "timeout_stop_sec", "stop_grace_period"],
+        "stop_timeout = \"10s\"",
+    ),
+    (&["stopsignal", "killsignal", "kill_signal"], "stop_signal = \"TERM\""),
+    (
+        &["stopasgroup", "killasgroup", "killmode", "kill_mode"],
+        "stop_scope = \"tree\", \"group\" or \"leader\"",
+    ),
+    (&["exitcodes", "successexitstatus", "success_exit_status"], "success_codes = [0]"),
+    (&["redirect_stderr"], "merge_streams = true"),
+    (&["nofile", "limitnofile", "rlimit_nofile", "ulimits"], "limits = { nofile = \"1024\" }"),
+    (&["max_memory_restart"], "restart_above = \"512 MiB\""),
+    (&["memory", "mem_limit", "memory_limit"], "memory_max = \"512 MiB\""),
+    (&["wait_ready"], "ready_notify = true, or ready_tcp, ready_http, ready_line"),
     (&["autorestart", "restart_policy", "respawn"], "restart = \"always\", \"on-failure\" or \"never\""),
-    (&["startretries", "retries"], "max_restarts = 10"),
+    (&["startretries", "retries", "restart_max", "max_restart"], "max_restarts = 10"),
     (&["exec", "cmd", "script", "program", "args", "execstart"], "command = [\"PROGRAM\", \"ARGUMENT\"]"),
     (&["numprocs", "replicas", "count"], "instances = 3"),
     (&["secrets", "mask"], "redact = ['password=\\S+'], for what is printed"),
 ];
 /// What is no key, and how it is done.
-const OTHERWISE: [(&[&str], &str); 2] = [
+const OTHERWISE: [(&[&str], &str); 6] = [
+    (
+        &["healthcheck", "health_check", "health"],
+        "live_http = \"URL\" or live_exec = \"COMMAND\" looks whether it is well, ready_… whether it has come up",
+    ),
+    (&["priority"], "after = [\"NAME\"] orders starts; nice = 5 is for processors"),
+    (&["description", "desc", "tags"], "labels = { description = \"TEXT\" } keeps anything"),
+    (&["watch"], "files are not watched: what watches them runs 'provost restart NAME'"),
     (&["shell"], "there is no shell between; one is named: command = [\"sh\", \"-c\", \"a | b\"]"),
     (
         &["enabled", "disabled"],

@@ -69,6 +69,8 @@ pub use crate::config::processes::Declaration;
 
 /// Why a file with roles for groups is not to be everybody's.
 const WITH_GROUPS: &str = "with [local.group_roles] in it";
+/// The same for one with processes.
+const WITH_PROCESSES: &str = "since it says what is executed";
 /// The most sinks: each is a thread.
 const SINKS_MAX: usize = 16;
 
@@ -124,9 +126,8 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     let text = text(path)?;
     let (config, beside) = parse(path, &text, state)?;
     if !config.processes.is_empty() {
-        let with = "since it says what is executed";
-        guard(path, &text, with)?;
-        beside.iter().try_for_each(|(path, text)| guard(path, text, with))?;
+        guard(path, &text, WITH_PROCESSES)?;
+        beside.iter().try_for_each(|(path, text)| guard(path, text, WITH_PROCESSES))?;
     }
     if !config.local.group_roles.is_empty() {
         guard(path, &text, WITH_GROUPS)?;
@@ -140,14 +141,18 @@ pub fn load(path: &Path, state: Option<&Path>) -> Result<Config, Error> {
     Ok(config)
 }
 
+/// Refuses files that declare processes and that others may change, with which no service begins.
+pub fn check_writers(path: &Path) -> Result<(), Error> {
+    declared::files(path)?.iter().try_for_each(|file| guard(file, &text(file)?, WITH_PROCESSES))
+}
+
 /// A file that somebody names while the service runs, of which only the providers count. They are executed.
 #[cfg(feature = "gateway")]
 pub fn load_providers(path: &Path, state: Option<&Path>) -> Result<ProviderSettings, Error> {
     let text = text(path)?;
     let (config, beside) = parse(path, &text, state)?;
-    let with = "since it says what is executed";
-    guard(path, &text, with)?;
-    beside.iter().try_for_each(|(path, text)| guard(path, text, with))?;
+    guard(path, &text, WITH_PROCESSES)?;
+    beside.iter().try_for_each(|(path, text)| guard(path, text, WITH_PROCESSES))?;
     Ok(config.providers)
 }
 

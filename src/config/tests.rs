@@ -426,8 +426,13 @@ fn files_beside_the_configuration_declare_processes() {
     assert!(names(&main).unwrap_err().message.contains("unknown key 'history'"));
     fs::remove_file(again).unwrap();
     scratch.file("conf.d/1.toml", "[process.b]\ncommand = ['b']\n", 0o666);
-    let e = load(&main, None).unwrap_err();
-    assert!(e.message.contains("others can change the configuration"), "{e}");
+    for e in [load(&main, None).unwrap_err(), check_writers(&main).unwrap_err()] {
+        assert!(e.message.contains("others can change the configuration"), "{e}");
+    }
+    fs::remove_file(dir.join("1.toml")).unwrap();
+    assert_eq!(check_writers(&main), Ok(()));
+    std::os::unix::fs::symlink("/no/such.toml", dir.join("5.toml")).unwrap();
+    assert!(names(&main).unwrap_err().hint.contains("a link to '/no/such.toml', which is not there"));
 }
 
 /// Who may write to any directory above a file can put another one there.

@@ -40,7 +40,6 @@ fn settings_of_the_engine_hold_without_a_restart_of_anything() {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
     assert_eq!(service.engine_pid(), engine, "it was only shown");
-    assert!(service.cli(&["status", "web"]).err().contains("has changed since it was applied"));
     let said = service.cli(&["reload", "--yes", "--json"]).expect(0).json();
     assert!(!service.cli(&["status", "web"]).err().contains("has changed"), "nothing is left to apply");
     assert_eq!((&said[0]["reloaded"], said[0]["changes"].as_array().unwrap().len()), (&true.into(), 3));
