@@ -1,6 +1,6 @@
 //! `provost cert`: certificates for a service and its clients, from an authority of one's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -16,10 +16,11 @@ use crate::cli::session::Session;
 use crate::cli::state;
 use crate::cli::stdout;
 use crate::cli::text;
+use crate::cli::user::FOLLOWS;
 use crate::config;
 use crate::sys::files;
 use crate::sys::system::try_lock;
-use crate::tls::identity::{Described, describe};
+use crate::tls::identity::{self, Described, describe};
 use crate::tls::issue::{Authority, Issued, Usage};
 use crate::wire::error::{Code, Error};
 use crate::wire::id::{Name, quoted};
@@ -46,16 +47,16 @@ const SUMMARY: &str = "Make certificates for gRPC, or show them";
 const HELP: &str = "\
 Usage: provost cert init [--dir DIR] [--host NAME]... [--client NAME] [--days N]
        provost cert show [--dir DIR] [--config FILE] [FILE...]
-       provost cert revoke [--dir DIR] FILE...
+       provost cert revoke [--dir DIR] FILE|CLIENT...
 
 init makes an authority (ca.pem, ca.key), a certificate of the service (server.pem, server.key) and one
 of a client (client.pem, client.key). What is there stays as it is; with another --client, the same
 authority makes another certificate. ca.key signs whatever its reader wants: keep it, or take it away.
 show tells of certificates, or of all in the directory, and exits with 3 when one is not valid now.
-revoke puts certificates on the list of the revoked (crl.pem) of the authority in the directory. A
-gateway that read the list before notices it; one that had none learns of it by 'provost reload'.
-Fields in a pipe: made|kept|revoked, kind, names, end, file; of show: kind, names, end, days left, serial,
-role, file.
+revoke puts certificates on the list of the revoked (crl.pem) of the authority in the directory; which one
+is meant says its file, or the client's name. A gateway that runs follows within a second.
+Fields in a pipe: made|kept|revoked, kind, names, end, file; of show: kind, names, end, days left or
+'revoked', serial, role, file.
 
 Options:
       --dir DIR              Where (certs in the directory of the service's state)
@@ -127,7 +128,12 @@ fn parse(arguments: &mut Arguments) -> Result<CertArgs, Error> {
             }
             Ok(CertArgs::Revoke { dir, files })
         }
-        Some(other) => Err(arguments.usage(format!("there is no 'provost cert' {}", quoted(other)))),
+        Some(other) => {
+            let e = Error::usage(format!("there is no 'provost cert {}'", quoted(other).trim_matches('\'')));
+            Err(e.hint(
+                "'provost cert show' lists them, 'init' makes some, 'revoke' ends one: 'provost help cert'",
+            ))
+        }
         None if arguments.shared.help => Ok(CertArgs::Show { dir, config, files: Vec::new() }),
         None => Err(arguments.usage("'provost cert' needs init, show or revoke".into())),
     }
@@ -264,16 +270,33 @@ fn is_there(dir: &Path, stem: &str) -> Result<bool, Error> {
     .hint(hint))
 }
 
-/// Refuses a certificate that was made for others: it is not made again, and would not do.
+/// Refuses a certificate that was made for others, or is revoked: it is not made again, and would not do.
 fn expect_names(dir: &Path, stem: &str, names: &[String]) -> Result<(), Error> {
     if !is_there(dir, stem)? {
         return Ok(());
     }
     let file = dir.join(format!("{stem}.pem"));
-    let known = read(&file)?.swap_remove(0).names;
+    let Described { names: known, issuer, serial, .. } = read(&file)?.swap_remove(0);
+    if revoked_in(dir)?.contains(&(issuer, serial)) {
+        let e = Error::new(Code::Refused, format!("{} is there already, and is revoked", text::path(&file)));
+        return Err(e.hint("move it and its key away to have them made anew"));
+    }
     let Some(missing) = names.iter().find(|name| !known.contains(name)) else { return Ok(()) };
     let message = format!("{} is there already, and is not for {}", text::path(&file), quoted(missing));
     Err(Error::new(Code::Refused, message).hint("move it and its key away to have them made anew"))
+}
+
+/// What the list of a directory calls revoked, if there is one.
+fn revoked_in(dir: &Path) -> Result<BTreeSet<(String, String)>, Error> {
+    let path = dir.join("crl.pem");
+    let refused = |why: String| {
+        Error::usage(format!("cannot take {} as a list of the revoked: {why}", text::path(&path)))
+    };
+    if path.symlink_metadata().is_err() {
+        return Ok(BTreeSet::new());
+    }
+    let pem = files::read(&path, LIST_LEN_MAX).map_err(refused)?;
+    identity::revoked(&pem).map_err(|e| refused(e.message))
 }
 
 fn load(dir: &Path) -> Result<Authority, Error> {
@@ -302,10 +325,16 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
         Ok(_) => Some(files::read(&path, LIST_LEN_MAX).map_err(|why| Error::usage(refused(&path, &why)))?),
         Err(_) => None,
     };
-    let is_first = list.is_none();
     let mut revoked = Vec::new();
     for file in files {
-        let pem = files::read(file, FILE_LEN_MAX).map_err(|why| Error::usage(refused(file, &why)))?;
+        // A client by its name.
+        let named = dir.join(format!("{}.pem", file.display()));
+        let file =
+            if file.components().count() == 1 && !file.exists() && named.exists() { &named } else { file };
+        let pem = files::read(file, FILE_LEN_MAX).map_err(|why| {
+            Error::usage(refused(file, &why))
+                .hint("'provost cert show' tells which there are, and their files")
+        })?;
         let longer = authority.revoke(list.as_deref(), &pem, now);
         let longer = longer.map_err(|e| Error { message: refused(file, &e.message), ..e })?;
         list = Some(longer.into_bytes());
@@ -313,9 +342,7 @@ fn revoke(dir: &Path, files: &[PathBuf], now: Timestamp) -> Result<Vec<Made>, Er
         revoked.extend(all.map(|described| Made { what: "revoked", described, file: file.clone() }));
     }
     files::replace(&path, 0o644, &list.unwrap_or_default()).map_err(|e| cannot("write", &path, &e))?;
-    if is_first {
-        stdout::notice("a gateway that runs has had no such list: it reads this one at 'provost reload'");
-    }
+    stdout::notice(FOLLOWS);
     Ok(revoked)
 }
 
@@ -386,8 +413,10 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
     let mut rows = Vec::new();
     let mut are_valid = true;
     for file in files {
+        let revoked = file.parent().map(revoked_in).transpose()?.unwrap_or_default();
         for described in read(file)? {
-            are_valid &= (described.not_before..=described.not_after).contains(&now);
+            let is_revoked = revoked.contains(&(described.issuer.clone(), described.serial.clone()));
+            are_valid &= !is_revoked && (described.not_before..=described.not_after).contains(&now);
             let role = roles
                 .as_ref()
                 .and_then(|roles| described.typed.iter().filter_map(|name| roles.get(name)).max());
@@ -395,13 +424,14 @@ fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Resu
             if session.is_json() {
                 let mut object = in_json(&described, file, now);
                 object["role"] = Some(role).filter(|role| *role != "-").into();
+                object["revoked"] = is_revoked.into();
                 session.object(&object);
             }
             rows.push([
                 kind(&described).to_owned(),
                 names(&described),
                 json::time(described.not_after),
-                days_left(&described, now).to_string(),
+                if is_revoked { "revoked".to_owned() } else { days_left(&described, now).to_string() },
                 described.serial.clone(),
                 role.to_owned(),
                 text::escaped(&file.to_string_lossy()).into(),

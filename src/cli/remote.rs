@@ -148,7 +148,7 @@ mod settings {
             }
             let asked = terminal::ask_silently(&format!("Password of {user}: "));
             asked
-                .map_err(|e| e.to_string())
+                .map_err(|_| "there is no terminal to ask at".to_owned())
                 .and_then(|text| String::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned()))
                 .map(Zeroizing::new)
                 .map_err(|why| {

@@ -51,6 +51,9 @@ Examples:
   provost user list
 ";
 
+/// When what was taken away is of no more use.
+pub const FOLLOWS: &str = "a gateway that runs follows within a second; 'provost reload' waits until it has";
+
 #[derive(Debug, PartialEq, Eq)]
 struct UserArgs {
     what: What,
@@ -80,7 +83,8 @@ fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
     let verb = arguments.next_value();
     let mut name = |verb: &str| {
         let name = arguments.next_value();
-        name.ok_or_else(|| arguments.usage(format!("'user {verb}' needs a name")))?.parse::<Name>()
+        let lacking = || Error::usage(format!("'user {verb}' needs a name"));
+        name.ok_or_else(|| lacking().hint(format!("usage: provost user {verb} NAME")))?.parse::<Name>()
     };
     let what = match verb.as_deref() {
         Some("add") => What::Add(name("add")?),
@@ -88,7 +92,10 @@ fn parse(arguments: &mut Arguments) -> Result<UserArgs, Error> {
         Some("remove") => What::Remove(name("remove")?),
         Some("list") => What::List,
         None if arguments.shared.help => What::List,
-        Some(other) => return Err(arguments.usage(format!("there is no 'provost user' {}", quoted(other)))),
+        Some(other) => {
+            let e = Error::usage(format!("there is no 'provost user {}'", quoted(other).trim_matches('\'')));
+            return Err(e.hint("there are add, passwd, remove and list: 'provost help user'"));
+        }
         None => return Err(arguments.usage("'provost user' needs add, passwd, remove or list".into())),
     };
     arguments.no_values().map(|()| UserArgs { what, users, config, state })
@@ -127,6 +134,7 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
                 None => Err(no_such_user(&name, &files)),
             })?;
             report("changed", &name, &files, session);
+            stdout::notice(FOLLOWS);
         }
         What::Remove(name) => {
             known(&files.file)?;
@@ -135,6 +143,7 @@ fn run(args: UserArgs, session: &mut Session) -> Result<u8, Error> {
                 false => Err(no_such_user(&name, &files)),
             })?;
             report("removed", &name, &files, session);
+            stdout::notice(FOLLOWS);
         }
     }
     Ok(0)

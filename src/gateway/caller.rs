@@ -86,7 +86,7 @@ impl Caller {
         self.enter_freely(gateway, metadata)?.ok_or_else(|| {
             denied(
                 "a user and a password are needed",
-                "send them as metadata: authorization: Basic BASE64(USER:PASSWORD)",
+                "on a command line --user NAME; of a program metadata: authorization: Basic BASE64(USER:PASSWORD)",
             )
         })
     }

@@ -75,7 +75,11 @@ fn network(
     open: &mut Vec<File>,
 ) -> Result<v1::GatewayNetwork, Error> {
     // First, so that no change is missed.
-    let watch = watch(&settings.paths()).map_err(|e| Error::failed("watch the certificates", &e))?;
+    let watch = watch(&settings.paths()).map_err(|e| match settings.files.open() {
+        // What is missed tells more.
+        Err(missing) => missing,
+        Ok(_) => Error::failed("watch the certificates", &e),
+    })?;
     open.push(File::from(OwnedFd::from(watch)));
     open.extend(settings.files.open()?);
     let Files { certificate, key, ca, crl } = &settings.files;

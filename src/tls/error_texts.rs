@@ -1,7 +1,7 @@
 //! What went wrong with a peer, in words for people and logs. What the peer itself has written is quoted.
 
-use rustls::Error as Tls;
 use rustls::{AlertDescription as Alert, CertificateError as Fault, PeerIncompatible as Incompatible};
+use rustls::{Error as Tls, InvalidMessage};
 
 use crate::wire::id::quoted;
 use crate::wire::json;
@@ -18,6 +18,7 @@ pub(in crate::tls) fn failure(e: &Tls, peer: &str) -> String {
         }
         Tls::NoApplicationProtocol => no_alpn(peer),
         Tls::AlertReceived(alert) => refused_by(*alert, peer),
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => format!("the {peer} does not speak TLS"),
         // Debug texts of what the peer has sent are in there.
         other => quoted(&other.to_string()),
     }

@@ -1,14 +1,16 @@
 //! What a certificate says about its holder: the names in its SAN, and nothing else. The subject's common
 //! name has no meaning here.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ring::digest;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
 use crate::wire::error::Error;
@@ -73,6 +75,18 @@ pub struct Described {
 pub fn describe(pem: &[u8]) -> Result<Vec<Described>, Error> {
     let found: Vec<_> = certificates(pem).map_err(Error::usage)?;
     found.iter().map(|der| described(der).map_err(Error::usage)).collect()
+}
+
+/// What the lists of a PEM file call revoked: the issuer and the serial number of each.
+pub fn revoked(pem: &[u8]) -> Result<BTreeSet<(String, String)>, Error> {
+    let mut all = BTreeSet::new();
+    for der in CertificateRevocationListDer::pem_slice_iter(pem) {
+        let der = der.map_err(|_| Error::usage("it is not PEM"))?;
+        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|e| Error::usage(e.to_string()))?;
+        let issuer = list.issuer().to_string();
+        all.extend(list.iter_revoked_certificates().map(|one| (issuer.clone(), serial(one.raw_serial()))));
+    }
+    Ok(all)
 }
 
 pub(in crate::tls) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

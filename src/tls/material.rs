@@ -275,7 +275,15 @@ fn lists(pem: &[u8], path: &Path) -> Result<Vec<CertificateRevocationListDer<'st
 }
 
 fn wrong(what: &str, path: &Path, why: &str) -> Error {
-    Error::usage(format!("cannot use the {what} {}: {why}", quoted(&path.to_string_lossy())))
+    let shown = quoted(&path.to_string_lossy());
+    let e = Error::usage(format!("cannot use the {what} {shown}: {why}"));
+    match what {
+        _ if what != LISTS && !path.exists() => e.hint("'provost cert init' makes what is needed"),
+        CERTIFICATE | AUTHORITIES if path.is_file() => e.hint(
+            "'provost cert show FILE' tells what is in a file, 'provost cert init' makes what is needed",
+        ),
+        _ => e,
+    }
 }
 
 /// Authorities and lists that only webpki finds fault with.

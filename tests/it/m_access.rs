@@ -169,10 +169,16 @@ fn certificates_are_revoked() {
     for client in ["one", "two", "three"] {
         cert(&["init", "--client", client]).expect(0);
     }
-    let out = cert(&["revoke", &at("one.pem"), "--json"]);
+    let out = cert(&["revoke", "one", "--json"]);
+    assert!(out.err().contains("within a second"), "{out:?}");
     let revoked = &out.expect(0).json()[0];
     assert_eq!((&revoked["done"], &revoked["names"][0]), (&"revoked".into(), &"one".into()));
     assert_eq!(["one.pem", "two.pem", "server.pem"].map(is_good), [false, true, true]);
+    let shown = cert(&["show", "--json"]).expect(3).json();
+    let are_revoked: Vec<_> = shown.iter().filter(|one| one["revoked"] == true).collect();
+    assert!(are_revoked.len() == 1 && are_revoked[0]["names"][0] == "one", "{shown:?}");
+    let again = cert(&["init", "--client", "one"]);
+    assert!(again.expect(6).err().contains("is revoked"), "{again:?}");
     cert(&["revoke", &at("one.pem"), &at("three.pem")]).expect(0);
     assert_eq!(["one.pem", "two.pem", "three.pem"].map(is_good), [false, true, false]);
     // Lists are not for authorities, nor for what others have signed.
