@@ -7,10 +7,12 @@ use crate::wire::error::Error;
 use crate::wire::id::quoted;
 
 /// What each is here, with its options.
-pub const ALIASES: [(&str, &[&str]); 7] = [
+pub const ALIASES: [(&str, &[&str]); 9] = [
     ("ls", &["list"]),
     ("ps", &["list"]),
     ("top", &["list", "--usage", "--watch"]),
+    ("monit", &["list", "--usage", "--watch"]),
+    ("stats", &["list", "--usage", "--watch"]),
     ("tail", &["output", "--tail", "10"]),
     ("rm", &["remove"]),
     ("delete", &["remove"]),
@@ -18,8 +20,50 @@ pub const ALIASES: [(&str, &[&str]); 7] = [
 ];
 
 /// Words that are no command here, and what does it.
-const ANSWERS: [(&[&str], &str); 9] = [
-    (&["log"], "provost logs TARGET, or provost output TARGET"),
+const ANSWERS: [(&[&str], &str); 23] = [
+    (
+        &["add", "create", "new"],
+        "provost start --name NAME -- PROGRAM [ARG...]; what a file declares: provost apply FILE",
+    ),
+    (
+        &["reread", "daemon-reload", "refresh"],
+        "provost apply takes what a file declares by now, provost reload the service's own settings",
+    ),
+    (
+        &["check", "validate", "configtest"],
+        "provost config check FILE; what it would change: provost apply --dry-run FILE",
+    ),
+    (
+        &["rename"],
+        "a process keeps its name: provost show TARGET prints the command that makes it under another one",
+    ),
+    (&["cron"], "provost schedule TARGET tells when, provost start --schedule WHEN makes one"),
+    (&["man"], "provost help COMMAND; provost help --man prints the manual page"),
+    (&["cat"], "provost show TARGET; its output: provost output TARGET"),
+    (
+        &["edit", "modify", "set"],
+        "provost update TARGET, with the options that change; or in a file: provost apply FILE",
+    ),
+    (
+        &["shutdown", "halt", "quit", "exit"],
+        "provost stop all stops what runs; the end of the service, which stops it too, is SIGTERM to the process of \
+         provost serve, as systemctl stop sends it",
+    ),
+    (&["hup", "int", "term", "usr1", "usr2", "cont"], "provost signal HUP TARGET, or another signal"),
+    (&["pid", "pgrep", "pidof"], "provost list --format '{name} {pid}' PATTERN"),
+    (&["jlist", "prettylist"], "provost list --json"),
+    (
+        &["is-active", "is-failed"],
+        "provost list --count PATTERN, or --failed; provost wait --for ready --timeout 0 TARGET is an exit code",
+    ),
+    (
+        &["save", "dump", "resurrect", "startup"],
+        "what has a name comes back with the service by itself: provost update --autostart, or --no-autostart, TARGET",
+    ),
+    (
+        &["log", "journal", "journalctl", "maintail"],
+        "provost logs TARGET, or provost output TARGET; what happened: provost events",
+    ),
     (
         &["describe", "info", "inspect"],
         "how it is: provost status TARGET; how it is defined: provost show TARGET",
@@ -31,7 +75,7 @@ const ANSWERS: [(&[&str], &str); 9] = [
     (&["deploy"], "a script does it; docs/recipes.md has one, with the way back"),
     (&["trigger", "invoke"], "provost start TARGET runs at once what has a schedule"),
     (
-        &["rotate", "logrotate"],
+        &["rotate", "logrotate", "flush", "reopen"],
         "log files are rotated by themselves: log_size, log_age; SIGHUP to provost serve opens them anew",
     ),
     (&["enable", "disable"], "provost update --autostart TARGET, or --no-autostart, and autostart in a file"),
@@ -40,7 +84,7 @@ const ANSWERS: [(&[&str], &str); 9] = [
         "provost apply makes the processes be what a file declares; provost stop all stops them",
     ),
     (
-        &["exec", "attach"],
+        &["exec", "attach", "fg"],
         "a program beside it is a process of its own: provost run -- PROGRAM; its output: provost stream TARGET",
     ),
 ];

@@ -65,7 +65,19 @@ pub struct Arguments {
 }
 
 /// What other programs call an option of these.
-const ELSEWHERE: [(&[&str], &str); 7] = [
+const ELSEWHERE: [(&[&str], &str); 19] = [
+    (&["-n"], "--name"),
+    (&["-u", "--uid"], "--user"),
+    (&["--memory", "--mem", "--memory-limit", "--mem-limit"], "--memory-max"),
+    (&["--max-memory-restart"], "--restart-above"),
+    (&["--cpus", "--cpu", "--cpu-limit"], "--cpu-quota"),
+    (&["--ready-port", "--port", "--wait-port"], "--ready-tcp"),
+    (&["--health-cmd", "--healthcheck", "--health-check"], "--live-exec"),
+    (&["--health-url", "--health-http"], "--live-http"),
+    (&["--lines"], "--tail"),
+    (&["--err", "--error"], "--stderr"),
+    (&["--out"], "--stdout"),
+    (&["-c", "--conf"], "--config"),
     (&["--cron", "--cron-restart", "--timer"], "--schedule"),
     (&["--dir", "--directory", "--workdir", "--working-directory", "--chdir"], "--cwd"),
     (&["--environment", "--setenv"], "--env"),
@@ -254,6 +266,23 @@ impl Arguments {
             _ if has("-n") && option.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => {
                 return e.hint(format!("so many of the last: provost {} -n N", command.name));
             }
+            "-f" | "--force" | "-9" | "--kill" if has("--no-kill") => {
+                return e.hint(format!("at once: provost {} --timeout 0", command.name));
+            }
+            "--all" | "-a" if command.name == "start" => return e.hint("all of them: provost start all"),
+            "-d" | "--daemon" | "--detach" | "--background" if command.name == "start" => {
+                return e.hint(
+                    "without it: what is started is the service's; 'provost run' is what stays with it",
+                );
+            }
+            "-d" | "--daemon" | "--detach" | "--background" if command.name == "serve" => {
+                return e.hint(
+                    "it stays in the foreground: a unit of systemd starts it, or: setsid provost serve &",
+                );
+            }
+            "--ready" | "--running" if has("--for") => {
+                return e.hint(format!("here that is --for {}", option.trim_start_matches('-')));
+            }
             "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
             _ => {}
         }
@@ -402,9 +431,40 @@ mod tests {
     }
 
     #[test]
+    fn options_of_other_programs_are_answered_with_those_here() {
+        let hint = |name: &str, option: &str| {
+            let about = crate::cli::abouts().into_iter().find(|about| about.name == name).unwrap();
+            let mut arguments = Arguments::of("");
+            arguments.belong_to(about).unwrap();
+            arguments.unknown(option).hint
+        };
+        let known = |name: &str, option: &str| {
+            let about = crate::cli::abouts().into_iter().find(|about| about.name == name).unwrap();
+            manual::options(about).into_iter().flat_map(|o| o.names).any(|known| known == option)
+        };
+        for (words, here) in ELSEWHERE {
+            let of = ["start", "logs", "serve"].into_iter().find(|name| known(name, here));
+            for word in words {
+                assert_eq!(hint(of.unwrap(), word), format!("here that is {here}"));
+            }
+        }
+        for (command, option, says) in [
+            ("stop", "-9", "provost stop --timeout 0"),
+            ("start", "--all", "provost start all"),
+            ("start", "-d", "provost run"),
+            ("serve", "-d", "foreground"),
+            ("wait", "--ready", "--for ready"),
+        ] {
+            assert!(hint(command, option).contains(says), "{command} {option}: {}", hint(command, option));
+        }
+    }
+
+    #[test]
     fn a_missing_and_a_surplus_value_are_told_apart() {
         let mut missing = Arguments::of("--socket");
         assert!(missing.next().unwrap_err().message.contains("--socket needs a value"));
+        let mut missing = Arguments::of("-H");
+        assert!(missing.next().unwrap_err().message.contains("which machine"), "it asks for no help");
         let mut surplus = Arguments::of("--json=1");
         let e = surplus.next().and_then(|_| surplus.next()).unwrap_err();
         assert!(e.message.contains("--json takes no value"), "{e}");

@@ -73,6 +73,10 @@ fn parse(arguments: &mut Arguments) -> Result<EnvArgs, Error> {
             arguments.no_values()?;
             return Ok(EnvArgs::Replace(file));
         }
+        Some(other) if other.contains('=') => {
+            let e = Error::usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')));
+            return Err(e.hint(format!("provost env set {other}")));
+        }
         Some(other) => {
             return Err(
                 arguments.usage(format!("there is no 'provost env {}'", quoted(other).trim_matches('\'')))
@@ -99,6 +103,8 @@ fn run(args: EnvArgs, session: &mut Session) -> Result<u8, Error> {
     }
     if session.is_json() {
         session.object(&json::pairs(&env));
+    } else if is_change && session.out.is_terminal() {
+        stdout::notice("it holds for what starts from now on: 'provost restart all' has all take it");
     } else if !is_change {
         for (key, value) in env {
             session.out.line(&text::escaped(&format!("{key}={value}")));

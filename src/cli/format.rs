@@ -112,6 +112,11 @@ impl FromStr for Format {
             }
         }
         parts.push(Part::Text(plain));
+        if !parts.iter().any(|part| matches!(part, Part::Field(_))) {
+            let e = bad("there is no field in it, so that all lines would be the same");
+            let hint = format!("{}; whole objects: --json", e.hint);
+            return Err(e.hint(hint));
+        }
         Ok(Self(parts))
     }
 }
@@ -155,6 +160,9 @@ mod tests {
         let e = "{nmae}".parse::<Format>().unwrap_err();
         assert!(e.hint.contains("{name}"), "{e:?}");
         assert!("{name".parse::<Format>().is_err());
+        for without in ["json", "{{.Name}}", ""] {
+            assert!(without.parse::<Format>().unwrap_err().hint.contains("--json"), "{without}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::cli::values;
 use crate::client::Client;
 use crate::sys::thread;
 use crate::wire::error::Error;
+use crate::wire::id::quoted;
 use crate::wire::process::{Process, State, Usage};
 use crate::wire::request::{Events, List};
 use crate::wire::time::Timestamp;
@@ -49,8 +50,10 @@ Options:
   -a, --all                  Also what the service runs for itself
       --state STATE,..       Only those that are stopped, starting, running, stopping, backoff, failed
                              or scheduled
+      --failed               Only what is in trouble: it gave up, waits for its next attempt, or is at rest and
+                             its last run failed, whatever its state is called
       --label K[=V]          Only those with this label; may be repeated, then all have to be there
-      --count                Only how many run; with --state, how many are in these states
+      --count                Only how many run; with --state or --failed, how many of these there are
       --table                The table in a pipe, too
       --format TEXT          A line for each with its fields in place: any that --json has, as {name},
                              {pid} or {exit.code}; \\t and \\n are understood
@@ -60,7 +63,7 @@ Options:
   -w, --watch                Show it again whenever something changes, until ctrl-c; with --usage each second
 
 Examples:
-  provost list --state failed,backoff
+  provost list --failed
   provost list --label tier=front 'web-*'
   provost list --format '{name} {pid}'
   provost list --count 'web-*'
@@ -72,6 +75,7 @@ struct ListArgs {
     list: List,
     /// Empty: all.
     states: Vec<State>,
+    is_failed: bool,
     labels: Vec<(String, Option<String>)>,
     format: Option<Format>,
     is_count: bool,
@@ -85,6 +89,7 @@ fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
         match option.as_str() {
             "--all" | "-a" => args.list.all = true,
             "--state" => args.states.extend(states(&arguments.value(&option)?)?),
+            "--failed" => args.is_failed = true,
             "--label" => {
                 let label = arguments.value(&option)?;
                 let (key, value) = label.split_once('=').unzip();
@@ -101,7 +106,7 @@ fn parse(arguments: &mut Arguments) -> Result<ListArgs, Error> {
     if args.is_count && (args.is_table || args.is_watched || args.format.is_some() || args.list.usage) {
         return Err(arguments.usage("--count prints a number and nothing else".into()));
     }
-    if args.is_count && args.states.is_empty() {
+    if args.is_count && args.states.is_empty() && !args.is_failed {
         args.states.push(State::Running);
     }
     args.list.pattern = arguments.optional_target()?;
@@ -123,7 +128,23 @@ impl ListArgs {
         let has = |(key, value): &(String, Option<String>)| {
             p.labels.iter().any(|(k, v)| k == key && value.as_ref().is_none_or(|value| v == value))
         };
-        (self.states.is_empty() || self.states.contains(&p.state)) && self.labels.iter().all(has)
+        (self.states.is_empty() || self.states.contains(&p.state))
+            && (!self.is_failed || process_table::is_in_trouble(p))
+            && self.labels.iter().all(has)
+    }
+
+    /// Why a screen stays empty.
+    fn nothing(&self) -> String {
+        match &self.list.pattern {
+            Some(pattern) if STATES.iter().any(|state| state.name() == pattern) => {
+                format!("no process is called {pattern}; in that state: provost list --state {pattern}")
+            }
+            Some(pattern) => format!("no process fits {}: 'provost list' shows all", quoted(pattern)),
+            None if self.states.is_empty() && self.labels.is_empty() && !self.is_failed => {
+                "there is no process: 'provost start --name NAME -- COMMAND' starts one".to_owned()
+            }
+            None => "no process is so: 'provost list' shows all".to_owned(),
+        }
     }
 
     fn read(&self, client: &mut Client) -> Result<Vec<Process>, Error> {
@@ -171,6 +192,9 @@ fn run(mut args: ListArgs, session: &mut Session) -> Result<u8, Error> {
     }
     let processes = args.read(&mut client)?;
     args.print(&processes, session);
+    if processes.is_empty() && session.out.is_terminal() && !session.is_json() && !args.is_count {
+        stdout::notice(&args.nothing());
+    }
     applied::notice(session);
     Ok(0)
 }
@@ -273,6 +297,10 @@ mod tests {
         );
         assert!(!fits("--state failed") && !fits("--label tier=back") && !fits("--label tier --label x"));
         assert!(parse(&mut Arguments::of("--state up")).is_err());
+        assert!(!fits("--failed"));
+        (p.state, p.pid, p.unfit) = (State::Stopped, None, "port 80".to_owned());
+        let fits = |line: &str| parse(&mut Arguments::of(line)).unwrap().fits(&p);
+        assert!(fits("--failed") && !fits("--state failed") && fits("--count --failed"));
     }
 
     #[test]

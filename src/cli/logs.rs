@@ -20,7 +20,7 @@ use crate::cli::values;
 use crate::client::{Client, FeedItem, StreamItem};
 use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
-use crate::wire::id::ProcessId;
+use crate::wire::id::{ProcessId, quoted};
 use crate::wire::log::LogFormat;
 use crate::wire::reply::{Chunk, Definition};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
@@ -137,7 +137,12 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
 }
 
 fn expression(text: &str) -> Result<Regex, Error> {
-    Regex::new(text).map_err(|e| Error::usage(format!("--grep takes a regular expression: {e}")))
+    Regex::new(text).map_err(|e| {
+        // What is before its last line shows the expression.
+        let e = e.to_string();
+        let why = e.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Error::usage(format!("--grep takes a regular expression, not {}: {why}", quoted(text)))
+    })
 }
 
 /// Lines of one process, or of one of its streams.

@@ -182,6 +182,7 @@ fn last_exit(p: &Process) -> String {
 /// SIGTERM is what a stop sends, so it is a failure only of what is not to be stopped.
 fn is_failure(p: &Process) -> bool {
     p.start_failure.is_some()
+        || !p.unfit.is_empty()
         || p.exit.as_ref().is_some_and(|exit| match exit.end {
             End::Code(code) => code != 0,
             End::Signal(number) => {
@@ -191,6 +192,15 @@ fn is_failure(p: &Process) -> bool {
                     || matches!(p.state, State::Failed | State::Backoff)
             }
         })
+}
+
+/// Whether somebody has to look at it: it failed, and does not run now.
+pub fn is_in_trouble(p: &Process) -> bool {
+    match p.state {
+        State::Failed | State::Backoff => true,
+        State::Stopped | State::Scheduled => is_failure(p),
+        State::Starting | State::Running | State::Stopping => false,
+    }
 }
 
 /// The table's lines, its header first, none wider than the terminal. Empty when there is nothing to show.

@@ -44,7 +44,14 @@ fn parse(arguments: &mut Arguments) -> Result<Signal, Error> {
         });
     }
     let signal = arguments.next_value().ok_or_else(|| arguments.usage("no signal is given".into()))?;
-    Ok(Signal { signal: values::signal(&signal)?, targets: arguments.targets()?, scope })
+    let targets = arguments.targets();
+    let number = values::signal(&signal).map_err(|e| match targets.as_deref() {
+        Ok([.., last]) if values::signal(last).is_ok() => {
+            e.hint(format!("the signal comes first: provost signal {last} {signal}"))
+        }
+        _ => e,
+    })?;
+    Ok(Signal { signal: number, targets: targets?, scope })
 }
 
 fn run(mut signal: Signal, session: &mut Session) -> Result<u8, Error> {
@@ -67,7 +74,9 @@ mod tests {
     fn the_signal_comes_first() {
         let signal = parsed("hup web --scope tree").unwrap();
         assert_eq!((signal.signal, signal.scope, signal.targets), (1, Scope::Tree, vec!["web".into()]));
-        assert!(parsed("web hup").is_err_and(|e| e.message.contains("'web'")));
+        let e = parsed("web hup").unwrap_err();
+        assert!(e.message.contains("'web'") && e.hint.contains("provost signal hup web"), "{e:?}");
+        assert!(parsed("web db").is_err_and(|e| e.hint.contains("write its name")));
         assert!(parsed("hup").is_err());
         assert!(parsed("-9 web").is_err_and(|e| e.hint.contains("provost signal 9")));
     }

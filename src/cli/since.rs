@@ -1,8 +1,8 @@
 //! Where to begin in what is kept: behind a number, or at a time.
 
-use jiff::Zoned;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
+use jiff::{Span, Zoned};
 
 use crate::cli::log_lines::moment;
 use crate::cli::stdout;
@@ -96,7 +96,18 @@ const TIME_HINT: &str =
 fn time(text: &str) -> Option<Timestamp> {
     let back = duration(text).filter(|_| text.ends_with(char::is_alphabetic) && !text.contains(':'));
     let at = back.map(|back| Timestamp(Timestamp::now().0.saturating_sub(millis(back))));
-    at.or_else(|| moment(text)).or_else(|| local(text))
+    at.or_else(|| moment(text)).or_else(|| local(text)).or_else(|| in_words(text))
+}
+
+/// `today`, `yesterday`, `2 hours ago`.
+fn in_words(text: &str) -> Option<Timestamp> {
+    let now = Zoned::now().with_time_zone(TimeZone::system());
+    let at = match text {
+        "today" => now.start_of_day().ok()?,
+        "yesterday" => now.yesterday().ok()?.start_of_day().ok()?,
+        _ => now.checked_sub(text.parse::<Span>().ok()?.abs()).ok()?,
+    };
+    u64::try_from(at.timestamp().as_millisecond()).ok().map(Timestamp)
 }
 
 /// A date, or a time of today, as the clocks here have it.
@@ -123,7 +134,7 @@ mod tests {
         let ago = when("--since", "10m").unwrap();
         assert!(Timestamp::now().0 - ago.0 >= 600_000);
         assert_eq!(when("--since", "1970-01-01T00:00:01Z"), Ok(Timestamp(1000)));
-        for bad in ["yesterday", "10", "", "25:00", "2026-02-30", "20260131"] {
+        for bad in ["tomorrow", "10", "", "25:00", "2026-02-30", "20260131", "hours ago"] {
             assert!(when("--since", bad).is_err(), "{bad}");
         }
     }
@@ -137,6 +148,9 @@ mod tests {
         assert_eq!(at("2026-01-31T16:30").0 - at("2026-01-31").0, 59_400_000);
         let today = Zoned::now().date();
         assert_eq!(at("16:30"), at(&format!("{today}T16:30")));
+        assert_eq!(at("today"), at(&today.to_string()));
+        assert_eq!(at("yesterday"), at(&today.yesterday().unwrap().to_string()));
+        assert!(at("2 hours ago").0.abs_diff(at("2h").0) < 60_000);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::cli::manual::Positional;
 use crate::cli::plan::{Difference, differences};
 use crate::cli::session::Session;
 use crate::cli::spec_options::SpecOptions;
+use crate::cli::stdout;
 use crate::cli::text;
 use crate::wire::error::Error;
 use crate::wire::field::{Effect, Field};
@@ -116,6 +117,12 @@ fn run(mut args: UpdateArgs, session: &mut Session) -> Result<u8, Error> {
                 session.object(&plan.json(json::process(&process)));
             }
             continue;
+        }
+        if before.declared && !plan.changed.is_empty() && !session.is_json() {
+            let label = process.label();
+            stdout::notice(&format!(
+                "{label} is declared: the next 'provost apply' has it be as its section says"
+            ));
         }
         let update = Update { target: process.id.to_string(), spec: after, outdated: args.outdated };
         for item in client.update(update)? {

@@ -181,6 +181,7 @@ fn what_is(p: &Process, stopper: Option<&str>, now: Timestamp) -> Vec<String> {
             let pid = p.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
             let ready = if p.ready { "and ready".to_owned() } else { format!("but {}", text::not_ready(p)) };
             let mut parts = vec![format!("running{since} {ready} ({pid}run {}){asked}", p.run)];
+            parts.extend((!p.limits_trouble.is_empty()).then(|| text::limits(p)).flatten());
             parts.extend(p.halted.then(|| text::HALTED.to_owned()));
             parts.extend((!p.hook.is_empty()).then(|| format!("runs its {}", text::escaped(&p.hook))));
             parts.extend((!p.status.is_empty()).then(|| format!("says: {}", text::escaped(&p.status))));

@@ -116,20 +116,24 @@ fn not_a_socket(path: &Path) -> Error {
         .hint("check --socket and PROVOST_SOCKET")
 }
 
+/// What to do about a socket that is not there: a user's own service is asked for, unless another is named.
+fn where_else(path: &str, uid: u32, has_root_one: bool) -> String {
+    if uid != 0 && has_root_one {
+        return format!(
+            "that is where a service of your own would be; root's is asked with --socket {SOCKET_OF_ROOT}, or {SOCKET_VARIABLE}={SOCKET_OF_ROOT}"
+        );
+    }
+    format!("is 'provost serve' running? looked at {path} as user {uid}")
+}
+
 /// What it means for a person that `connect` failed with this.
 fn why_not(path: &Path, e: &io::Error) -> Error {
     let (path, uid) = (shown(path), system::euid());
     let unreachable = |message: String| Error::new(Code::Unreachable, message);
     match e.kind() {
         io::ErrorKind::NotFound => {
-            let e = unreachable(format!("the service is not reachable: there is no socket {path}"));
-            // A user's own service is asked for, unless another one is named.
-            if uid != 0 && Path::new(SOCKET_OF_ROOT).exists() {
-                return e.hint(format!(
-                    "that is where a service of your own would be; root's is asked with --socket {SOCKET_OF_ROOT}, or {SOCKET_VARIABLE}={SOCKET_OF_ROOT}"
-                ));
-            }
-            e.hint(format!("is 'provost serve' running? looked at {path} as user {uid}"))
+            unreachable(format!("the service is not reachable: there is no socket {path}"))
+                .hint(where_else(&path, uid, Path::new(SOCKET_OF_ROOT).exists()))
         }
         io::ErrorKind::NotADirectory => {
             unreachable(format!("the service is not reachable: a part of {path} is not a directory"))
@@ -176,6 +180,15 @@ mod tests {
             assert_eq!(choose(7, &[without, ("XDG_STATE_HOME", none), home]), Ok(at_home.into()));
             let error = choose(7, &[without, ("HOME", none)]).unwrap_err();
             assert!(error.hint.contains("PROVOST_SOCKET"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_service_is_told_of_roots() {
+        assert!(where_else("/x", 7, true).contains("--socket /run/provost/engine.sock"));
+        for (uid, has_root_one) in [(0, true), (7, false)] {
+            let hint = where_else("/x", uid, has_root_one);
+            assert!(hint.contains("'provost serve'") && hint.contains("/x"), "{hint}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::engine::settings::GatewaySpecs;
 use crate::sys::poll::{self, PollFd, Waker};
 use crate::sys::{clock, signal, system, thread};
 use crate::wire::error::{Code, Error};
-use crate::wire::id::{GATEWAY, ProcessId};
+use crate::wire::id::{APPLY, GATEWAY, ProcessId};
 use crate::wire::probes::Readiness;
 use crate::wire::process::{End, State};
 use crate::wire::provider::HOST;
@@ -309,7 +309,10 @@ impl Said {
         let ended = last_ended(&record);
         if ended > self.ended && !engine.context.is_stopping() {
             self.ended = ended;
-            let how = how_ended(&self.process, &record);
+            let mut how = how_ended(&self.process, &record);
+            if label == APPLY && how != ENDED {
+                how.push_str(&format!("; all of it: provost output {APPLY}"));
+            }
             if how != self.how {
                 engine.context.say(&format!("{label} {how}"));
                 self.how = how;
@@ -330,12 +333,15 @@ fn last_ended(record: &Record) -> u64 {
     if record.stopped_at.is_some() { record.run } else { record.run.saturating_sub(1) }
 }
 
+/// How something ended of which there is no more to say.
+const ENDED: &str = "ended";
+
 fn how_ended(process: &Process, record: &Record) -> String {
     let how = match record.exit.map(|exit| exit.end) {
-        Some(End::Code(0)) => return "ended".to_owned(),
+        Some(End::Code(0)) => return ENDED.to_owned(),
         Some(End::Code(code)) => format!("ended (exit code {code})"),
         Some(End::Signal(number)) => format!("ended ({})", signal::name(u32::from(number))),
-        None => "ended".to_owned(),
+        None => ENDED.to_owned(),
     };
     // A hint follows what it is about.
     match last_line(process, StreamKind::Stderr, |line| !line.starts_with("hint: ")) {

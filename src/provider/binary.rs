@@ -19,7 +19,11 @@ const EXECUTABLE: u32 = 0o111;
 /// Finds the binary of a definition and checks it.
 pub fn find(definition: &Definition, directories: &[PathBuf]) -> Result<PathBuf, Failure> {
     let given = Path::new(&definition.binary);
-    let not_found = || Failure::BinaryNotFound { path: definition.binary.clone() };
+    let listed = || {
+        let directories: Vec<_> = directories.iter().map(|dir| dir.to_string_lossy()).collect();
+        directories.join(", ")
+    };
+    let not_found = || Failure::BinaryNotFound { path: definition.binary.clone(), directories: listed() };
     let candidate = if definition.binary.contains('/') {
         given.to_owned()
     } else {
@@ -40,8 +44,7 @@ pub fn find(definition: &Definition, directories: &[PathBuf]) -> Result<PathBuf,
     let is_inside =
         directories.iter().filter_map(|dir| fs::canonicalize(dir).ok()).any(|dir| path.starts_with(dir));
     if !is_inside && !definition.allow_external {
-        let directories: Vec<_> = directories.iter().map(|dir| dir.to_string_lossy()).collect();
-        return Err(Failure::OutsideDirectories { path: shown, directories: directories.join(", ") });
+        return Err(Failure::OutsideDirectories { path: shown, directories: listed() });
     }
     if metadata.mode() & EXECUTABLE == 0 {
         return Err(Failure::NotExecutable { path: shown, why: "it has no executable bit".into() });

@@ -32,6 +32,7 @@ pub enum Failure {
     },
     BinaryNotFound {
         path: String,
+        directories: String,
     },
     OutsideDirectories {
         path: String,
@@ -326,9 +327,9 @@ impl Failure {
                 format!("runs with another definition: {differs}"),
                 format!("'provost provider stop {name}', then start it with the new one; or use another alias or --set"),
             ),
-            Self::BinaryNotFound { path } => (
+            Self::BinaryNotFound { path, directories } => (
                 format!("there is no binary {}", quoted(path)),
-                "give a path, or the name of a file in one of the provider directories".into(),
+                format!("give a path, or the name of a file in one of the provider directories ({directories})"),
             ),
             Self::OutsideDirectories { path, directories } => (
                 format!("{} is outside of the provider directories ({directories})", quoted(path)),
@@ -452,7 +453,10 @@ mod tests {
         assert_eq!(code(Failure::UnknownAlias), Code::NotFound);
         assert_eq!(code(Failure::PathNotFound { message: String::new() }), Code::NotFound);
         assert_eq!(code(Failure::InvalidPath { message: String::new() }), Code::Usage);
-        assert_eq!(code(Failure::BinaryNotFound { path: "x".into() }), Code::ProgramNotFound);
+        assert_eq!(
+            code(Failure::BinaryNotFound { path: "x".into(), directories: String::new() }),
+            Code::ProgramNotFound
+        );
         assert_eq!(code(Failure::Deadline { call: "Fetch", after: Duration::from_secs(1) }), Code::TimedOut);
     }
 }

@@ -62,7 +62,7 @@ fn who_has_waited_starts_it_as_it_is_defined_by_then() {
         *alias.definition.lock() = Arc::new(definition("new"));
         alias.current.rest();
     });
-    assert!(matches!(&failure, Failure::BinaryNotFound { path } if path == "new"), "{failure:?}");
+    assert!(matches!(&failure, Failure::BinaryNotFound { path, .. } if path == "new"), "{failure:?}");
 }
 
 #[test]

@@ -46,8 +46,9 @@ impl Engine {
         note.iter().for_each(|note| self.refusals.lock().begin(note, &line));
         let write_seq = write_queue.mark_audit(line.clone());
         let asked = Asked { cause, is_trusted, is_admin, is_gateway, key, write_seq };
+        let is_open_ended = matches!(request, Request::Stream(_));
         let ended = self.answer(request, &asked, replies);
-        line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts())));
+        line.result.get_or_insert_with(|| fit(&summary(&ended, replies.counts(), is_open_ended)));
         let write_seq = write_queue.mark_audit(line);
         if let Err(Failure::Failed(_)) = ended {
             self.recorded(write_seq, replies)?;
@@ -67,7 +68,8 @@ impl Engine {
     }
 }
 
-fn summary(ended: &Answer, counts: &Counts) -> String {
+/// `is_open_ended`: it has no end but that its asker has enough.
+fn summary(ended: &Answer, counts: &Counts, is_open_ended: bool) -> String {
     let Counts { done, failed, why } = counts;
     let items = match (done, failed, why) {
         (0 | 1, 0, _) => "done".to_owned(),
@@ -81,6 +83,7 @@ fn summary(ended: &Answer, counts: &Counts) -> String {
     match ended {
         Ok(_) => items,
         Err(Failure::Failed(e)) => refusal(e),
+        Err(Failure::Closed) if is_open_ended => "until the asker left".to_owned(),
         Err(Failure::Closed) => {
             format!("the asker left before the end; until then: {done} done, {failed} failed")
         }
@@ -99,7 +102,7 @@ mod tests {
     fn results_are_counts_or_the_error() {
         let e = || Error::new(Code::Refused, "web is running");
         let shown = |ended: Answer, done, failed| {
-            summary(&ended, &Counts { done, failed, why: (failed > 0).then(e) })
+            summary(&ended, &Counts { done, failed, why: (failed > 0).then(e) }, false)
         };
         assert_eq!(shown(Ok(Reply::Done), 1, 0), "done");
         assert_eq!(shown(Ok(Reply::Done), 3, 0), "3 done");
@@ -107,5 +110,6 @@ mod tests {
         assert_eq!(shown(Ok(Reply::Done), 2, 2), "2 done, 2 failed: web is running");
         assert_eq!(shown(Err(e().into()), 0, 0), "refused: web is running");
         assert!(shown(Err(Failure::Closed), 1, 0).starts_with("the asker left"));
+        assert_eq!(summary(&Err(Failure::Closed), &Counts::default(), true), "until the asker left");
     }
 }
