@@ -185,6 +185,7 @@ mod k_roles;
 mod k_signals;
 mod k_upgrade;
 mod k_usage;
+mod k_wrong_turns;
 mod l_scale;
 mod linear;
 #[cfg(feature = "gateway")]

@@ -1,0 +1,178 @@
+//! More wrong turns of somebody who has nothing but the documentation: each command does what its words
+//! promise, or says what does.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::cli::run;
+use crate::harness::{LATER, Options, SOON, Scratch, Service, binary, wait};
+use crate::k_habits::hint;
+
+fn declare(path: &str, text: &str) {
+    fs::write(path, text).expect("it is ours");
+}
+
+/// A service with this configuration, applied, and the path of that.
+fn configured(scratch: &Scratch, text: &str) -> (Service, String) {
+    let path = scratch.file("provost.toml");
+    declare(&path, text);
+    let service = Options::new().without_cgroups().serve(&["--config", &path]).start();
+    wait::until("it is applied", LATER, || service.cli(&["wait", "provost.apply"]).code == 0);
+    (service, path)
+}
+
+const WEB: &str = "[process.web]\ncommand = ['sleep', '88001']\n";
+
+#[test]
+fn a_start_of_what_is_there_waits_until_it_is_ready_as_its_definition_says() {
+    let service = Options::new().without_cgroups().start();
+    let script = "if [ -e gone ]; then exec sleep 88002; fi; echo up; exec sleep 88002";
+    let dir = service.scratch().file("");
+    let options = ["--name", "slow", "--ready-line", "up", "--cwd", &dir, "--wait"];
+    service.start(&[&options[..], &["--", "sh", "-c", script]].concat());
+    service.ok(&["stop", "slow"]);
+    let up = service.ok(&["start", "--wait", "slow"]);
+    assert!(up.contains("running") && !up.contains("not ready"), "{up}");
+    service.ok(&["stop", "slow"]);
+    fs::write(Path::new(&dir).join("gone"), "").expect("it is ours");
+    let late = service.cli(&["start", "--wait", "--timeout", "100ms", "slow"]);
+    assert!(late.expect(5).err().contains("slow is not ready after"), "{late:?}");
+    // It ran already, and nothing more is waited for.
+    let ran = service.cli(&["start", "--wait=running", "slow"]).expect(0).err();
+    assert!(ran.contains("slow ran already: nothing was started"), "{ran}");
+}
+
+#[test]
+fn a_hook_that_fails_after_the_start_fails_who_waits() {
+    let service = Options::new().without_cgroups().start();
+    let options = ["--name", "bad", "--post-start", "exit 1", "--wait"];
+    service.cli(&[&["start"], &options[..], &["--", "sleep", "88003"]].concat()).expect(3);
+}
+
+#[test]
+fn a_program_that_was_not_found_is_named() {
+    let service = Options::new().without_cgroups().start();
+    let path = service.scratch().file("p.toml");
+    declare(&path, "[process.typo]\ncommand = ['no-such-program', '-x']\n");
+    service.cli(&["apply", "--yes", &path]).expect(8);
+    for command in ["why", "status"] {
+        let said = service.ok(&[command, "typo"]);
+        assert!(said.contains("exec 'no-such-program' (looked in /"), "{said}");
+    }
+}
+
+#[test]
+fn two_that_would_write_one_log_are_refused_before_anything_is_changed() {
+    let service = Options::new().without_cgroups().start();
+    let path = service.scratch().file("p.toml");
+    let log = service.scratch().file("one.log");
+    let twin = format!("[process.twin]\ncommand = ['sleep', '88004']\ninstances = 2\nlog = '{log}'\n");
+    let one = |name: &str| format!("[process.{name}]\ncommand = ['sleep', '88004']\nlog = '{log}'\n");
+    for text in [twin.clone(), one("a") + &one("b")] {
+        declare(&path, &text);
+        for how in ["--dry-run", "--yes"] {
+            assert!(hint(&service, &["apply", how, &path], 2).contains("{name} in the path"));
+        }
+        assert_eq!(service.list_json().len(), 0);
+    }
+    declare(&path, &twin.replace("one.log", "{name}.log"));
+    service.ok(&["apply", "--yes", &path]);
+}
+
+#[test]
+fn what_others_shared_is_imported_so_that_it_can_be_applied() {
+    let service = Options::new().without_cgroups().start();
+    let (conf, path) = (service.scratch().file("supervisord.conf"), service.scratch().file("p.toml"));
+    let log = service.scratch().file("web.log");
+    declare(
+        &conf,
+        &format!(
+            "[program:web]\ncommand=sleep 88005\nnumprocs=2\nprocess_name=web_%(process_num)02d\nstdout_logfile={log}\n"
+        ),
+    );
+    declare(&path, &service.ok(&["import", "supervisord", &conf]));
+    service.ok(&["apply", "--yes", &path]);
+    assert_eq!(service.list_json().len(), 2);
+}
+
+#[test]
+fn only_a_change_of_what_is_declared_is_told() {
+    let scratch = Scratch::new();
+    let (service, path) = configured(&scratch, WEB);
+    let said = || service.cli(&["list"]).expect(0).err();
+    let later = |text: &str| {
+        // Times are told apart by milliseconds.
+        let before = fs::metadata(&path).and_then(|meta| meta.modified()).expect("it is there");
+        wait::until("it is newer", SOON, || {
+            declare(&path, text);
+            fs::metadata(&path).and_then(|meta| meta.modified()).expect("it is there") > before
+        });
+    };
+    later(&format!("# only a remark\n{WEB}"));
+    assert_eq!(said(), "");
+    later(&format!("{WEB}[history]\nkeep = '7d'\n"));
+    assert_eq!(said(), "", "that is the service's own");
+    later(&WEB.replace("88001", "88006"));
+    assert!(said().contains("has changed since it was applied"), "{}", said());
+    let reloaded = service.cli(&["reload", "--yes"]).expect(0).err();
+    assert!(reloaded.contains("processes are not touched, and differ from their sections"), "{reloaded}");
+    later(WEB);
+    assert_eq!(said(), "", "it is as it was");
+    // A service that begins anew is not told what the one before has applied.
+    service.end();
+    declare(&path, "");
+    service.serve_again();
+    assert_eq!(said(), "");
+}
+
+#[test]
+fn what_is_declared_is_changed_in_its_file() {
+    let scratch = Scratch::new();
+    let (service, _path) = configured(&scratch, WEB);
+    let said = service.cli(&["update", "web", "--env", "A=b"]).expect(0).err();
+    assert!(said.contains("web is declared: the next 'provost apply'"), "{said}");
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_service() {
+    let scratch = Scratch::new();
+    let path = scratch.file("p.toml");
+    let check = |text: &str| {
+        declare(&path, text);
+        let mut command = Command::new(binary());
+        command.args(["config", "check", &path]).env("PROVOST_SOCKET", scratch.file("nobody.sock"));
+        run(command, SOON)
+    };
+    let well = check(WEB);
+    assert!(
+        well.expect(0).out().ends_with("is well: 1 process declared") && well.err().is_empty(),
+        "{well:?}"
+    );
+    let absent = check("[process.web]\ncommand = ['/no/program']\ncwd = '/no/directory'\n");
+    let said = absent.expect(0).err();
+    assert!(said.contains("web: its program '/no/program' is not there"), "{said}");
+    assert!(said.contains("web: its directory '/no/directory' is not there"), "{said}");
+    for wrong in ["[process.web]\ncomand = ['a']\n", "[history]\nkeep = 'x'\n", "[process"] {
+        check(wrong).expect(2);
+    }
+}
+
+#[test]
+fn words_that_do_something_else_here_are_answered() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "web", "--", "sleep", "88007"]);
+    assert!(hint(&service, &["list", "--format", "json"], 2).contains("--json"));
+    assert!(hint(&service, &["signal", "web", "HUP"], 2).contains("provost signal HUP web"));
+    assert!(hint(&service, &["reload", "web"], 2).contains("provost restart web"));
+    assert!(hint(&service, &["env", "A=b"], 2).contains("provost env set A=b"));
+    assert!(hint(&service, &["import", "eco.config.js"], 2).contains("pm2 save"));
+    assert!(hint(&service, &["stop", "-9", "web"], 2).contains("provost stop --timeout 0"));
+    let wrong = service.cli(&["logs", "--grep", "(", "web"]).expect(2).err();
+    assert!(wrong.contains("not '(': unclosed group") && !wrong.contains("\\n"), "{wrong}");
+    service.ok(&["logs", "--since", "2 hours ago", "web"]);
+    assert_eq!(service.ok(&["list", "--failed"]), "");
+    service.start(&["--name", "bad", "--", "sh", "-c", "exit 3"]);
+    service.until_state("bad", "stopped");
+    assert_eq!(service.ok(&["list", "--failed", "--format", "{name}"]), "bad");
+}
