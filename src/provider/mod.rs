@@ -488,9 +488,15 @@ impl Alias {
         }
     }
 
-    /// Ends the run, if there is one. Calls that come meanwhile wait, and start the next one.
+    /// Ends the run, if there is one, or forgets what is left of one that has ended itself. Calls that come
+    /// meanwhile wait, and start the next one.
     fn stop_run(&self, site: &Site) -> Result<(), Failure> {
-        let Some(run) = self.current.take() else { return Ok(()) };
+        let Some(run) = self.current.take() else {
+            if self.definition().remote.is_none() {
+                site.forget_ended(&self.name);
+            }
+            return Ok(());
+        };
         let stopped = site.stop(&self.name, &run);
         self.current.rest();
         stopped

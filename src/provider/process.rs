@@ -113,6 +113,14 @@ pub fn forget_all(client: &mut Client, names: &[Name]) -> Result<(), Failure> {
     found.map(|process| process.id.to_string()).try_for_each(|target| forget(client, &target))
 }
 
+/// The same of those that have run and rest, and of no other.
+pub fn forget_ended(client: &mut Client, names: &[Name]) -> Result<(), Failure> {
+    let targets = names.iter().map(ToString::to_string).collect();
+    let found = client.status(targets)?.into_iter().filter_map(|item| item.process);
+    let ended = found.filter(|process| process.run > 0 && process.state.is_at_rest());
+    ended.map(|process| process.id.to_string()).try_for_each(|target| forget(client, &target))
+}
+
 /// Removes a process, stopping it where it runs. None is none to remove.
 pub fn forget(client: &mut Client, target: &str) -> Result<(), Failure> {
     if status(client, target).is_err_and(|e| e.code == Code::NotFound) {

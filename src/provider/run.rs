@@ -20,7 +20,8 @@ use crate::provider::launch::{self, Launch};
 use crate::provider::notes::Notes;
 use crate::provider::port_owner::Port;
 use crate::provider::process::{
-    bad_handshake, binary_of, ending, follow, forget, forget_all, name_of, spawn, status, until_stopped,
+    bad_handshake, binary_of, ending, follow, forget, forget_all, forget_ended, name_of, spawn, status,
+    until_stopped,
 };
 use crate::provider::proof::{NotOpen, Proof};
 use crate::provider::secrets;
@@ -390,6 +391,15 @@ impl Site {
     /// Ends a run: politely, then with SIGTERM to all of it, then with SIGKILL. Its process is forgotten.
     pub fn stop(&self, name: &ProviderName, run: &Run) -> Result<(), Failure> {
         self.stop_by(name, run, u64::MAX).map(drop)
+    }
+
+    /// Forgets the process of a run that has ended without being asked to, if the service can be reached: the
+    /// next start would.
+    pub fn forget_ended(&self, name: &ProviderName) {
+        let names = [name.process(), name.second_process()];
+        if let Ok(mut client) = self.client() {
+            let _ = forget_ended(&mut client, &names);
+        }
     }
 
     /// The same until this time (monotonic ms), even if that is less than the provider's own timeouts.

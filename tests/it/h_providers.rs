@@ -285,6 +285,22 @@ fn h6_one_that_dies_again_and_again_is_left_alone_until_a_reset() {
 }
 
 #[test]
+fn what_has_died_by_itself_is_gone_with_its_alias() {
+    let hosting = Hosting::start();
+    let rude = hosting.rude("fine");
+    for end in [&["stop", "rude"][..], &["shutdown"]] {
+        hosting.start_alias("rude", &rude);
+        procfs::signal("KILL", hosting.pid("rude"));
+        hosting.0.until_state("provider.default.rude", "stopped");
+        // Its host has noticed.
+        wait::until("it is known to rest", SOON, || hosting.state("rude") == "idle");
+        hosting.ok(end);
+        let left = hosting.0.list_json();
+        assert!(left.iter().all(|p| p["name"] != "provider.default.rude"), "{end:?}: {left:?}");
+    }
+}
+
+#[test]
 fn h7_h8_what_ignores_its_end_or_is_frozen_is_ended_all_the_same() {
     let hosting = Hosting::start();
     let (stubborn, child) = (hosting.rude("ignore-term"), hosting.rude("with-child"));
