@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::client::socket::open;
 use crate::sys::socket::{self, Blocking};
 use crate::wire::envelope::{Behalf, Envelope};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, Error, SILENT};
 use crate::wire::frame::{self, Frames};
 use crate::wire::id::OrderKey;
 use crate::wire::reply::{More, Reply};
@@ -190,6 +190,8 @@ fn check_greeting(theirs: Hello) -> Result<(), Fault> {
             // We were connected for a while before there was anything to say, and were let go: nothing of it
             // was heard.
             Code::TimedOut => Fault::Unsent(io::ErrorKind::TimedOut.into()),
+            // The same, where there were many of us at once, and the machine had much to do.
+            _ if error.reason == SILENT => Fault::Unsent(io::Error::other(error.message)),
             _ => Fault::Final(error),
         });
     }
@@ -250,6 +252,14 @@ mod tests {
         let mut bytes = Vec::new();
         frame::put(&mut bytes, &Hello { error: Some(error), ..Hello::ours() }.encode()).unwrap();
         assert!(matches!(answer_with(bytes), Fault::Unsent(_)));
+        // So is one that was sent away for others.
+        let refused = |reason: &str| {
+            let error = Error::new(Code::Refused, "too many clients are silent").reason(reason);
+            let mut bytes = Vec::new();
+            frame::put(&mut bytes, &Hello { error: Some(error), ..Hello::ours() }.encode()).unwrap();
+            answer_with(bytes)
+        };
+        assert!(matches!(refused(SILENT), Fault::Unsent(_)) && matches!(refused(""), Fault::Final(_)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{Blocking, PeerCredentials};
 use crate::sys::spares::Spares;
 use crate::sys::{clock, socket, system, thread};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, Error, SILENT};
 use crate::wire::frame;
 use crate::wire::request::Hello;
 use crate::wire::role::{GroupRoles, Role};
@@ -236,7 +236,7 @@ impl Listener<'_> {
                 Some(((_, silent), _)) => {
                     let e =
                         Error::new(Code::Refused, "too many clients are silent, this one for the longest");
-                    self.refuse(silent, e.hint("send the hello at once after connecting"));
+                    self.refuse(silent, e.hint("send the hello at once after connecting").reason(SILENT));
                     let _ = silent.shutdown(Shutdown::Read);
                 }
                 // A change that the look has already shown must not be waited for.

@@ -17,7 +17,7 @@ use crate::sys::poll::{self, PollFd, Wait, Waker};
 use crate::sys::socket::{self, Blocking, PeerCredentials};
 use crate::sys::system;
 use crate::wire::envelope::Envelope;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::{Code, Error, SILENT};
 use crate::wire::frame::{self, FRAME_LEN_MAX, Frames};
 use crate::wire::id::ProcessId;
 use crate::wire::reply::{Chunk, Gap, Item, More, Reply};
@@ -352,7 +352,8 @@ fn f4_silent_clients_make_room() {
         let gone = fds.iter().position(PollFd::is_ready).unwrap();
         // Not the youngest: of the others, the first whose thread has found nothing to read.
         assert!(gone < 2);
-        assert_eq!(silent.remove(gone).refusal().code, Code::Refused);
+        let refusal = silent.remove(gone).refusal();
+        assert_eq!((refusal.code, &*refusal.reason), (Code::Refused, SILENT));
     }
     for client in &mut silent {
         client.put(&Hello::ours().encode());

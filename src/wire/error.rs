@@ -7,6 +7,8 @@ use crate::wire::proto::v1;
 /// The reason of a refusal of what is there for administrators only.
 pub const ADMIN_ONLY: &str = "admin_only";
 
+/// The reason where a client was sent away that had not said hello in time: nothing of it was heard.
+pub const SILENT: &str = "silent";
 /// The reason where a program is not the one that is pinned.
 pub const EXECUTABLE_MISMATCH: &str = "executable_mismatch";
 /// The reason where others could change a program that is pinned.
