@@ -23,6 +23,9 @@ use crate::wire::time::millis;
 /// A member that had less time than this says nothing by its silence, ms.
 const FAIR_MS: u64 = 500;
 
+/// By how many members in a row a call may be given up before the next attempt has to be earned.
+const GIVEN_UP_MAX: u32 = 5;
+
 /// What the tags of a small value take, in bytes.
 const TAGS_LEN: usize = 1024;
 
@@ -33,7 +36,7 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
         shared.with(|plane| plane.module(&order.name)).ok_or_else(|| none(&order.name, NoMember::Unknown))?;
     // Members of a group have the same types, so this is done once.
     let mut request = encoded(order, &module.input).map_err(|why| Failure::Input(why).error(order))?;
-    let mut tried: Vec<String> = Vec::new();
+    let (mut tried, mut given_up): (Vec<String>, u32) = (Vec::new(), 0);
     loop {
         let member = shared.member(&order.name, &tried, deadline).map_err(|why| none(&order.name, why))?;
         let (id, begun) = (member.id.clone(), clock::now_ns());
@@ -43,8 +46,14 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
             .and_then(|output| shown(&output, &module, order.tagged));
         shared.done(member, ended(&result, left_ms, begun));
         match result {
+            // Who leaves says nothing about the others, so that this is no retry that has to be earned.
+            Err(Failure::Execute(ExecuteFailure::GivenUp)) if given_up < GIVEN_UP_MAX => {
+                given_up += 1;
+                tried.push(id);
+                request = request::again(request).map_err(|e| Failure::Input(e.to_string()).error(order))?;
+            }
             // The last failure is what is told when there is no time, no budget or nobody left.
-            Err(Failure::Execute(ExecuteFailure::Unreached(_)))
+            Err(Failure::Execute(ExecuteFailure::Unreached(_) | ExecuteFailure::GivenUp))
                 if shared.with(|plane| plane.may_retry(&order.name, clock::now_ms())) =>
             {
                 tried.push(id);
@@ -54,6 +63,9 @@ pub fn call(shared: &Shared, order: &ModuleOrder) -> Result<Vec<u8>, Error> {
         }
     }
 }
+
+/// What is said of it, where nobody else has taken the call.
+const GIVEN_UP: &str = "the executor has given the call up";
 
 enum Failure {
     Input(String),
@@ -67,7 +79,7 @@ fn ended(result: &Result<Vec<u8>, Failure>, left_ms: u64, begun_ns: u64) -> Ende
         Ok(_) | Err(Failure::Execute(ExecuteFailure::Failed { .. })) => Said::Answered,
         Err(Failure::Input(_)) => Said::Nothing,
         Err(Failure::Output(_)) => Said::Broken,
-        Err(Failure::Execute(ExecuteFailure::Unreached(_))) => Said::Unreached,
+        Err(Failure::Execute(ExecuteFailure::Unreached(_) | ExecuteFailure::GivenUp)) => Said::Unreached,
         Err(Failure::Execute(ExecuteFailure::Deadline)) if left_ms >= FAIR_MS => Said::Silent,
         Err(Failure::Execute(ExecuteFailure::Deadline | ExecuteFailure::TooLarge(_))) => Said::Nothing,
         Err(Failure::Execute(ExecuteFailure::Refused(_))) => Said::Broken,
@@ -121,6 +133,7 @@ impl Failure {
             Self::Execute(
                 ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why) | ExecuteFailure::TooLarge(why),
             ) => why.clone(),
+            Self::Execute(ExecuteFailure::GivenUp) => GIVEN_UP.to_owned(),
             Self::Execute(ExecuteFailure::Deadline) => "no answer in time".to_owned(),
             Self::Execute(ExecuteFailure::Failed { code, message, .. }) => format!("[{code}] {message}"),
         }
@@ -137,6 +150,7 @@ impl Failure {
             Self::Execute(
                 ExecuteFailure::Unreached(why) | ExecuteFailure::Refused(why) | ExecuteFailure::TooLarge(why),
             ) => (Code::Failed, "transport", why),
+            Self::Execute(ExecuteFailure::GivenUp) => (Code::Failed, "transport", GIVEN_UP.to_owned()),
             Self::Execute(ExecuteFailure::Failed { code, message, stack_trace }) => {
                 let (exit, reason) = match &*code {
                     "TYPE_ERROR" => (Code::Usage, "type_error"),

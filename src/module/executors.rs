@@ -30,6 +30,8 @@ const MARGIN_MS: u64 = 500;
 pub enum ExecuteFailure {
     /// The executor was not reached: another one may be.
     Unreached(String),
+    /// The executor ends, and has not begun the call.
+    GivenUp,
     /// In time there was no answer.
     Deadline,
     /// What gRPC says.
@@ -77,9 +79,7 @@ impl Executors {
                 return Err(match status.code() {
                     RpcStatusCode::UNAVAILABLE => ExecuteFailure::Unreached(status.message().to_owned()),
                     // We have not: an executor that ends says so of calls that it has not begun.
-                    RpcStatusCode::CANCELLED => {
-                        ExecuteFailure::Unreached("the executor has given the call up".to_owned())
-                    }
+                    RpcStatusCode::CANCELLED => ExecuteFailure::GivenUp,
                     RpcStatusCode::DEADLINE_EXCEEDED => ExecuteFailure::Deadline,
                     RpcStatusCode::RESOURCE_EXHAUSTED => {
                         ExecuteFailure::TooLarge(format!("RESOURCE_EXHAUSTED: {}", status.message()))
