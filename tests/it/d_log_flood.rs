@@ -11,8 +11,8 @@ use crate::harness::{LATER, Service, cli, rounds, wait};
 /// Lines of each round: 214 MB.
 const LINES: u64 = 25_000_000;
 const SIZE: u64 = 16 << 20;
-/// The longest line, in bytes.
-const LINE_LEN: u64 = 11;
+/// Less room than this is left as it is, in bytes: there may be a line that would fit.
+const SLACK: u64 = 64;
 
 #[test]
 fn d19_rotation_under_a_flood_tears_no_line_and_keeps_the_sizes() {
@@ -32,7 +32,7 @@ fn d19_rotation_under_a_flood_tears_no_line_and_keeps_the_sizes() {
     let all = files_of(&log);
     let (last, full) = all.split_last().expect("there are files");
     for (name, len) in full {
-        assert!(*len <= SIZE && len + LINE_LEN > SIZE, "{name} has {len} bytes");
+        assert!(*len <= SIZE && len + SLACK > SIZE, "{name} has {len} bytes");
     }
     assert!(last.1 <= SIZE);
     // In the order of their names they are what was written, byte for byte.
