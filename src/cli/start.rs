@@ -1,5 +1,6 @@
 //! `provost start`: a new process, or what was stopped again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::cli::applied;
@@ -22,7 +23,6 @@ use crate::wire::process::{Process, State};
 use crate::wire::reply::Item;
 use crate::wire::request::{Numbering, Start, Until, Wait};
 use crate::wire::spec::{INSTANCES_MAX, Spec};
-use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command = Command::new("start", SUMMARY, HELP, |arguments| job(parse(arguments)?, run))
     .writes()
@@ -201,12 +201,12 @@ fn tell_new(items: &[Item], is_waited_for: bool, session: &mut Session) -> (Coun
 
 fn start_again(client: &mut Client, targets: Vec<String>, session: &mut Session) -> Result<Vec<Item>, Error> {
     let command = format!("provost start -- {}", text::quoted_command(&targets));
-    let asked_at = Timestamp::now();
+    let before = if session.is_json() { Vec::new() } else { client.status(targets.clone())? };
     let mut items = in_order(client.start_again(targets.clone())?, &targets);
-    // By one clock.
-    if !session.is_json() && !session.remote.is_given() {
-        let ran = |p: &&Process| p.state == State::Running && p.started_at.is_some_and(|at| at < asked_at);
-        for process in items.iter().filter_map(|item| item.process.as_ref()).filter(ran) {
+    let runs = before.iter().filter_map(|item| item.process.as_ref()).filter(|p| p.state == State::Running);
+    let runs: HashSet<_> = runs.map(|process| (process.id, process.run)).collect();
+    for process in items.iter().filter_map(|item| item.process.as_ref()) {
+        if runs.contains(&(process.id, process.run)) {
             stdout::notice(&format!("{} ran already: nothing was started", process.label()));
         }
     }

@@ -56,8 +56,9 @@ fn a_program_that_was_not_found_is_named() {
     let path = service.scratch().file("p.toml");
     declare(&path, "[process.typo]\ncommand = ['no-such-program', '-x']\n");
     service.cli(&["apply", "--yes", &path]).expect(8);
-    for command in ["why", "status"] {
-        let said = service.ok(&[command, "typo"]);
+    // Status tells in its exit code, too, that it does not run.
+    for (command, code) in [("why", 0), ("status", 3)] {
+        let said = service.cli(&[command, "typo"]).expect(code).out();
         assert!(said.contains("exec 'no-such-program' (looked in /"), "{said}");
     }
 }
