@@ -68,16 +68,16 @@ fn two_that_would_write_one_log_are_refused_before_anything_is_changed() {
     let service = Options::new().without_cgroups().start();
     let path = service.scratch().file("p.toml");
     let log = service.scratch().file("one.log");
-    let twin = format!("[process.twin]\ncommand = ['sleep', '88004']\ninstances = 2\nlog = '{log}'\n");
+    let pair = format!("[process.pair]\ncommand = ['sleep', '88004']\ninstances = 2\nlog = '{log}'\n");
     let one = |name: &str| format!("[process.{name}]\ncommand = ['sleep', '88004']\nlog = '{log}'\n");
-    for text in [twin.clone(), one("a") + &one("b")] {
+    for text in [pair.clone(), one("a") + &one("b")] {
         declare(&path, &text);
         for how in ["--dry-run", "--yes"] {
             assert!(hint(&service, &["apply", how, &path], 2).contains("{name} in the path"));
         }
         assert_eq!(service.list_json().len(), 0);
     }
-    declare(&path, &twin.replace("one.log", "{name}.log"));
+    declare(&path, &pair.replace("one.log", "{name}.log"));
     service.ok(&["apply", "--yes", &path]);
 }
 
