@@ -37,6 +37,14 @@ impl Counts {
         self.failed.push(code);
     }
 
+    /// Of these and those.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.done += others.done;
+        self.failed.extend(others.failed);
+        self
+    }
+
     /// The exit code: 0 when none failed, the code of all when all failed with the same one, 8 when only some
     /// failed.
     pub fn exit_code(&self) -> u8 {

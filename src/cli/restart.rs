@@ -27,7 +27,7 @@ Each keeps its UUID and its name, and gets the next run number. A job that has a
 Options:
       --wait[=WHAT]          Wait until it is ready (or running)
       --one-by-one           Each only when the one before is ready; the first failure ends it
-      --timeout D            How long each may take to be ready (exit code 5)
+      --timeout D            How long each may take to be ready, else for ever (exit code 5)
 
 Examples:
   provost restart web
@@ -72,32 +72,36 @@ fn run(mut args: RestartArgs, session: &mut Session) -> Result<u8, Error> {
         Pace::AtOnce { wait, timeout } => {
             let mut client = session.client_for(&mut args.targets)?;
             let progress = Progress::begin(session, &args.targets, Wanted::Ready);
-            let mut items = in_order(client.restart(args.targets.clone())?, &args.targets);
-            if let Some(until) = wait {
-                items = waited(&mut client, items, until, timeout)?;
-            }
+            let items = in_order(client.restart(args.targets.clone())?, &args.targets);
+            let Some(until) = wait else {
+                drop(progress);
+                return Ok(report_states(session, &items).exit_code());
+            };
+            // What could not be restarted is told before the wait for the others, which may be long.
+            let (failed, done): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.error.is_some());
+            let counts = report_states(session, &failed);
+            session.out.flush();
+            let items = waited(&mut client, &done, until, timeout)?;
             drop(progress);
-            Ok(report_states(session, &items).exit_code())
+            Ok(counts.and(report_states(session, &items)).exit_code())
         }
         Pace::OneByOne { timeout } => one_by_one(args.targets, timeout, session),
     }
 }
 
-/// What could not be restarted, and how it went on with the others.
+/// How it went on with these.
 fn waited(
     client: &mut Client,
-    items: Vec<Item>,
+    done: &[Item],
     until: Until,
     timeout: Option<Duration>,
 ) -> Result<Vec<Item>, Error> {
-    let (failed, done): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.error.is_some());
     let id = |item: &Item| Some(item.process.as_ref()?.id.to_string());
     let targets: Vec<_> = done.iter().filter_map(id).collect();
-    let waited = match targets.is_empty() {
-        true => Vec::new(),
-        false => in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets),
-    };
-    Ok([failed, waited].concat())
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(in_order(client.wait(Wait { targets: targets.clone(), until, timeout })?, &targets))
 }
 
 fn one_by_one(

@@ -39,7 +39,7 @@ Options:
       --instances N          Start N of it, named NAME-1 to NAME-N: all or none
       --wait[=WHAT]          Wait until it is ready, which it is at once where no readiness is given;
                              --wait=running: until the program executes
-      --timeout D            How long to wait; the process goes on then (exit code 5)
+      --timeout D            How long to wait, else for ever; the process goes on then (exit code 5)
 
 Examples:
   provost start --name web --restart always --ready-tcp 8000 --wait -- python3 -m http.server 8000
@@ -166,7 +166,11 @@ fn run(args: StartArgs, session: &mut Session) -> Result<u8, Error> {
 fn not_in_time(item: &Item, until: Until, timeout: Duration) -> Error {
     let label = item.process.as_ref().map_or_else(|| item.target.clone(), Process::label);
     let what = if until == Until::Ready { "ready" } else { "running" };
-    Error::new(Code::TimedOut, format!("{label} is not {what} after {}; it goes on", text::span(timeout)))
+    // What the service says of it follows the state.
+    let said = item.error.as_ref().map_or("", |e| e.message.as_str());
+    let why = said.split_once(" is still ").map_or("", |(_, state)| state);
+    let e = format!("{label} is not {what} after {}: it is {why}, and goes on", text::span(timeout));
+    Error::new(Code::TimedOut, e)
         .hint(format!("'provost why {label}' tells more; to end it: provost stop {label}"))
 }
 

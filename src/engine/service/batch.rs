@@ -9,10 +9,10 @@ use crate::engine::process::restart::is_done;
 use crate::engine::service::engine::{Answer, Asked, Engine};
 use crate::engine::write_queue::{COMPARED, WriteSeq};
 use crate::listener::{Closed, Replies, Woken};
-use crate::sys::{clock, poll};
+use crate::sys::{clock, poll, signal};
 use crate::wire::error::{Code, Error};
 use crate::wire::keeper::ToKeeper;
-use crate::wire::process::State;
+use crate::wire::process::{End, State};
 use crate::wire::record::Record;
 use crate::wire::reply::{Item, More, Reply};
 use crate::wire::request::{Until, Wait};
@@ -155,8 +155,11 @@ impl Engine {
                         _ => String::new(),
                     };
                     let state = record.state.name();
-                    let error = Error::new(Code::TimedOut, format!("{label} is still {state}{waits_for}"))
-                        .hint(format!("'provost why {label}' tells what it waits for, and what came of it"));
+                    let how = how_ended(&record);
+                    let error =
+                        Error::new(Code::TimedOut, format!("{label} is still {state}{how}{waits_for}")).hint(
+                            format!("'provost why {label}' tells what it waits for, and what came of it"),
+                        );
                     replies.send(&item(process, Some(error), None), More::Follows)?;
                 }
                 break;
@@ -198,9 +201,23 @@ fn is_about_to_start(record: &Record) -> bool {
 }
 
 fn never(process: &Process, record: &Record) -> Error {
-    let why = if record.unfit.is_empty() { String::new() } else { format!(": {}", record.unfit) };
-    Error::new(Code::No, format!("{} is {}{why}", process.label(), record.state.name()))
+    let how = how_ended(record);
+    Error::new(Code::No, format!("{} is {}{how}", process.label(), record.state.name()))
         .hint(format!("'provost why {}' tells what happened", process.label()))
+}
+
+/// What came of the run before, of what does not run.
+fn how_ended(record: &Record) -> String {
+    if !record.state.is_at_rest() && record.state != State::Backoff {
+        return String::new();
+    }
+    match (&record.start_failure, record.exit.map(|exit| exit.end)) {
+        _ if !record.unfit.is_empty() => format!(": {}", record.unfit),
+        (Some(failure), _) => format!(": {}", failure.in_words()),
+        (None, Some(End::Code(code))) => format!(": exit code {code}"),
+        (None, Some(End::Signal(number))) => format!(": {}", signal::name(number.into())),
+        (None, None) => String::new(),
+    }
 }
 
 #[cfg(test)]
