@@ -156,7 +156,7 @@ pub fn verb(request: &Request) -> &'static str {
         Request::Start(_) => "start a new process",
         Request::StartAgain(_) => "start",
         Request::Update(_) => "change how a process is run",
-        Request::Definitions(_) => "see how processes are run",
+        Request::Definitions(_) => "see or change how processes are run",
         Request::Stop(_) => "stop",
         Request::Restart(_) => "restart",
         Request::Remove(_) => "remove",

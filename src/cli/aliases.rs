@@ -37,7 +37,10 @@ const ANSWERS: [(&[&str], &str); 23] = [
         &["rename"],
         "a process keeps its name: provost show TARGET prints the command that makes it under another one",
     ),
-    (&["cron"], "provost schedule TARGET tells when, provost start --schedule WHEN makes one"),
+    (
+        &["cron", "next", "timers"],
+        "provost schedule TARGET tells when, provost start --schedule WHEN makes one",
+    ),
     (&["man"], "provost help COMMAND; provost help --man prints the manual page"),
     (&["cat"], "provost show TARGET; its output: provost output TARGET"),
     (

@@ -283,6 +283,15 @@ impl Arguments {
             "--ready" | "--running" if has("--for") => {
                 return e.hint(format!("here that is --for {}", option.trim_start_matches('-')));
             }
+            "--failed" if command.name == "status" => {
+                return e.hint("those in trouble: provost list --failed");
+            }
+            "--password" if command.name == "user" => {
+                return e.hint("it is asked for at a terminal, or is one line of standard input");
+            }
+            "--count" | "--limit" | "--lines" if has("-n") && !has("--instances") && !has("--tail") => {
+                return e.hint("here that is -n N");
+            }
             "--since" if has("--limit") => return e.hint("--limit N shows the last N"),
             _ => {}
         }

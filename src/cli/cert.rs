@@ -64,7 +64,7 @@ Options:
       --host NAME            A name or an address of the service, besides localhost and this machine's
       --client NAME          The client's name (client.provost; others are in NAME.pem and NAME.key)
       --days N               How long they are valid, 1 to 3650 (397); the authority: 10 years
-      --config FILE          show: the role that each name has there
+      --config FILE          show: the role that each name has there (that of the service at the socket)
 
 Examples:
   provost cert init --host web.example.org
@@ -157,7 +157,16 @@ fn run(args: CertArgs, session: &mut Session) -> Result<u8, Error> {
         }
         CertArgs::Show { dir, config, files } => {
             let files = if files.is_empty() { all_in(&find_directory(dir, session)?)? } else { files };
-            show(&files, config.as_deref(), session)
+            let roles = match config {
+                Some(config) => Some(roles(&config, session)?),
+                // Those of the service that is addressed, where it has any.
+                None => session
+                    .socket()
+                    .ok()
+                    .and_then(|socket| state::of_service(&socket).config)
+                    .and_then(|config| roles(&config, session).ok()),
+            };
+            show(&files, roles.as_ref(), session)
         }
     }
 }
@@ -407,8 +416,11 @@ fn all_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn show(files: &[PathBuf], config: Option<&Path>, session: &mut Session) -> Result<u8, Error> {
-    let roles = config.map(|config| roles(config, session)).transpose()?;
+fn show(
+    files: &[PathBuf],
+    roles: Option<&BTreeMap<String, Role>>,
+    session: &mut Session,
+) -> Result<u8, Error> {
     let now = Timestamp::now();
     let mut rows = Vec::new();
     let mut are_valid = true;

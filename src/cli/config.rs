@@ -34,8 +34,8 @@ without one the one that 'provost serve' reads.
 Secret values are shown as ***. What 'provost apply' or the service would refuse is named behind them, with
 the same words and exit code.
 
-'check' prints nothing but that, and what is well: how many processes are declared. Programs and directories
-that are not there yet are told, and are no error.
+'check' prints nothing but that, and what is well: how many processes are declared. Programs, working
+directories and those of logs that are not there yet are told, and are no error.
 
 'schema' prints the JSON Schema of such a file, for editors.
 
@@ -145,6 +145,11 @@ fn check(file: &Path, session: &Session) -> Result<Declared, Error> {
     config::load(file, state.as_deref()).map(|_| declared)
 }
 
+fn is_in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
 /// Says what is wrong with a configuration, or how many processes it declares.
 fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error> {
     let file = find(file, session)?.0.ok_or_else(|| {
@@ -154,12 +159,26 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
     let declared = check(&file, session)?;
     for Wanted { spec, .. } in &declared.processes {
         let name = spec.name.as_ref().map_or("", Name::as_str);
-        let program = spec.command.first().map(Path::new).filter(|path| path.is_absolute());
+        let program = spec.command.first().map(String::as_str).unwrap_or_default();
         let directory = spec.cwd.as_deref().map(Path::new);
-        for (what, path) in [("program", program), ("directory", directory)] {
-            if let Some(path) = path.filter(|path| !path.exists()) {
+        let logs = spec.log.paths().into_iter().flatten().map(Path::new);
+        let logs = logs.filter(|log| log.is_absolute()).filter_map(Path::parent);
+        let path = Some(Path::new(program)).filter(|path| path.is_absolute());
+        let needed = path.map(|path| ("program", path)).into_iter();
+        let needed = needed.chain(directory.map(|path| ("directory", path)));
+        for (what, path) in needed.chain(logs.map(|path| ("log's directory", path))) {
+            if !path.exists() {
                 stdout::notice(&format!("{name}: its {what} {} is not there", text::path(path)));
             }
+        }
+        if !program.contains('/') && !is_in_path(program) {
+            let program = quoted(program);
+            let mut notice = format!("{name}: there is no program {program} where PATH leads here");
+            if program.contains(' ') {
+                notice
+                    .push_str("; each argument is a text of its own: command = [\"PROGRAM\", \"ARGUMENT\"]");
+            }
+            stdout::notice(&notice);
         }
     }
     let count = declared.processes.len();

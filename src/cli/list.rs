@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use serde_json::json;
 
 use crate::cli::applied;
@@ -229,13 +230,11 @@ fn watch(args: &ListArgs, client: &mut Client, session: &mut Session) -> Result<
         if session.out.is_broken() {
             return Ok(0);
         }
-        let news = if is_screen {
+        let news = if is_screen || args.list.usage {
             match news_come.recv_timeout(REDRAW) {
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) if args.list.usage => {
-                    processes = args.read(client)?;
-                    continue;
-                }
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => continue,
+                // What is taken changes without an event.
+                Err(RecvTimeoutError::Timeout) if args.list.usage => Some(Ok(())),
+                Err(RecvTimeoutError::Timeout) => continue,
                 news => news.ok(),
             }
         } else {

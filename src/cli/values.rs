@@ -122,7 +122,9 @@ pub fn until_up(what: Option<&str>) -> Result<Until, Error> {
     match what {
         None | Some("ready") => Ok(Until::Ready),
         Some("running") => Ok(Until::Running),
-        Some(other) => Err(bad("--wait", other, "write --wait=running or --wait=ready")),
+        Some(other) => {
+            Err(bad("--wait", other, "write --wait=running or --wait=ready; its end: provost wait TARGET"))
+        }
     }
 }
 

@@ -21,7 +21,7 @@ Waiting for running or ready, exits with 0 when it is so. Its own failures are 1
 
 Options:
       --for WHAT             stopped (default), running or ready
-      --timeout D            How long at most
+      --timeout D            How long at most, else for ever
 
 Examples:
   provost wait --for ready --timeout 30s web

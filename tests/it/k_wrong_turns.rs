@@ -37,7 +37,12 @@ fn a_start_of_what_is_there_waits_until_it_is_ready_as_its_definition_says() {
     service.ok(&["stop", "slow"]);
     fs::write(Path::new(&dir).join("gone"), "").expect("it is ours");
     let late = service.cli(&["start", "--wait", "--timeout", "100ms", "slow"]);
-    assert!(late.expect(5).err().contains("slow is not ready after"), "{late:?}");
+    let said = late.expect(5).err();
+    assert!(said.contains("slow is not ready after") && said.contains("it is running, waits for"), "{said}");
+    // Who is not there is told before the wait for the others.
+    let waits = service.background(&["restart", "--wait", "slow", "ready"]);
+    wait::until("it is told", SOON, || waits.stderr_text().contains("there is no process 'ready'"));
+    drop(waits);
     // It ran already, and nothing more is waited for.
     let ran = service.cli(&["start", "--wait=running", "slow"]).expect(0).err();
     assert!(ran.contains("slow ran already: nothing was started"), "{ran}");
@@ -154,6 +159,13 @@ fn a_configuration_is_checked_without_a_service() {
     let said = absent.expect(0).err();
     assert!(said.contains("web: its program '/no/program' is not there"), "{said}");
     assert!(said.contains("web: its directory '/no/directory' is not there"), "{said}");
+    let absent = check("[process.web]\ncommand = ['python3 -m http.server']\nlog = '/no/logs/web.log'\n");
+    let said = absent.expect(0).err();
+    assert!(
+        said.contains("no program 'python3 -m http.server'") && said.contains("text of its own"),
+        "{said}"
+    );
+    assert!(said.contains("its log's directory '/no/logs' is not there"), "{said}");
     for wrong in ["[process.web]\ncomand = ['a']\n", "[history]\nkeep = 'x'\n", "[process"] {
         check(wrong).expect(2);
     }
