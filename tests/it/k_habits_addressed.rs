@@ -45,6 +45,16 @@ fn certificates_and_users_are_those_of_the_service_that_is_addressed() {
 }
 
 #[test]
+fn certificates_are_shown_with_the_roles_of_the_service() {
+    let place = Place::new();
+    place.service.ok(&["cert", "init", "--client", "ann"]);
+    let grpc = "[grpc]\nlisten = '127.0.0.1:1'\n[grpc.certificate_roles]\n'ann' = 'operator'\n";
+    fs::write(&place.config, grpc).expect("it is ours");
+    let shown = place.service.cli(&["cert", "show", "--json"]).expect(0).json();
+    assert!(shown.iter().any(|one| one["names"][0] == "ann" && one["role"] == "operator"), "{shown:?}");
+}
+
+#[test]
 fn apply_without_a_file_takes_the_one_of_the_service() {
     let place = Place::new();
     wait::until("it is declared", SOON, || {

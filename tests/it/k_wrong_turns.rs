@@ -172,6 +172,16 @@ fn a_configuration_is_checked_without_a_service() {
 }
 
 #[test]
+fn what_is_taken_of_the_machine_is_shown_again_in_a_pipe_too() {
+    let service = Options::new().without_cgroups().start();
+    service.start(&["--name", "web", "--", "sleep", "88008"]);
+    let top = service.background(&["top"]);
+    wait::until("it is shown", SOON, || top.stdout_len() > 0);
+    let first = top.stdout_len();
+    wait::until("it is shown again, though nothing happens", SOON, || top.stdout_len() >= 2 * first);
+}
+
+#[test]
 fn words_that_do_something_else_here_are_answered() {
     let service = Options::new().without_cgroups().start();
     service.start(&["--name", "web", "--", "sleep", "88007"]);
