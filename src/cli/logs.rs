@@ -22,6 +22,7 @@ use crate::wire::error::{Code, Error};
 use crate::wire::event::EventKind;
 use crate::wire::id::{ProcessId, quoted};
 use crate::wire::log::LogFormat;
+use crate::wire::redact;
 use crate::wire::reply::{Chunk, Definition};
 use crate::wire::request::{Events, Output, Since, Stream, StreamKind};
 use crate::wire::spec::Spec;
@@ -138,9 +139,7 @@ fn parse(arguments: &mut Arguments) -> Result<LogsArgs, Error> {
 
 fn expression(text: &str) -> Result<Regex, Error> {
     Regex::new(text).map_err(|e| {
-        // What is before its last line shows the expression.
-        let e = e.to_string();
-        let why = e.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let why = redact::why(&e);
         Error::usage(format!("--grep takes a regular expression, not {}: {why}", quoted(text)))
     })
 }

@@ -148,6 +148,13 @@ fn mark(text: &[u8], found: &[Range<usize>], out: &mut Vec<u8>) {
     out.extend_from_slice(&text[from..]);
 }
 
+/// What is wrong with a regular expression, in one line: those before it show the expression.
+#[must_use]
+pub fn why(e: &regex::Error) -> String {
+    let e = e.to_string();
+    e.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
 fn compiled(pattern: &str) -> Result<Regex, Error> {
     if pattern.is_empty() || pattern.len() > PATTERN_LEN_MAX {
         let what = format!("the pattern {} is empty, or over {PATTERN_LEN_MAX} bytes", quoted(pattern));
@@ -160,9 +167,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
                 .hint("ask for fewer repetitions, or for ASCII alone: (?-u)")
         }
         e => {
-            // What is before its last line shows the pattern.
-            let e = e.to_string();
-            let why = e.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            let why = why(&e);
             Error::usage(format!("the pattern {} is no regular expression: {why}", quoted(pattern)))
         }
     })
