@@ -182,8 +182,7 @@ fn find_directory(dir: Option<PathBuf>, session: &Session) -> Result<PathBuf, Er
 
 /// That of the service that is addressed.
 fn state_directory(session: &Session) -> Result<PathBuf, Error> {
-    let socket = session.socket()?;
-    state::of_service(&socket).state.map_or_else(|| state::directory(&socket), Ok)
+    state::directory_of(&session.socket()?)
 }
 
 /// A certificate, and what became of it.

@@ -10,7 +10,6 @@ use crate::cli::arguments::Arguments;
 use crate::cli::command::{Command, job};
 use crate::cli::declared::Declared;
 use crate::cli::manual::Positional;
-use crate::cli::plan::Wanted;
 use crate::cli::session::Session;
 use crate::cli::{state, stdout, text};
 use crate::config;
@@ -35,7 +34,7 @@ Secret values are shown as ***. What 'provost apply' or the service would refuse
 the same words and exit code.
 
 'check' prints nothing but that, and what is well: how many processes are declared. Programs, working
-directories and those of logs that are not there yet are told, and are no error.
+directories, those of logs, users and groups that are not there yet are told, and are no error.
 
 'schema' prints the JSON Schema of such a file, for editors.
 
@@ -79,7 +78,19 @@ fn parse(arguments: &mut Arguments) -> Result<ConfigArgs, Error> {
         Some("schema") if only == Which::All => ConfigArgs::Schema,
         Some(other) => {
             let other = quoted(other);
-            return Err(arguments.usage(format!("there is no 'provost config {}'", other.trim_matches('\''))));
+            let e = arguments.usage(format!("there is no 'provost config {}'", other.trim_matches('\'')));
+            return Err(match what.as_deref() {
+                Some("diff") => e.hint(
+                    "provost apply --dry-run FILE; of the service's own settings: provost reload --dry-run",
+                ),
+                Some("get" | "list" | "ls") => {
+                    e.hint("provost config show prints all, provost show TARGET a process")
+                }
+                Some("set" | "edit" | "add" | "unset") => e.hint(
+                    "change the file; then provost apply, or provost reload for the service's own settings",
+                ),
+                _ => e,
+            });
         }
     };
     arguments.no_values()?;
@@ -127,9 +138,15 @@ fn run(args: ConfigArgs, session: &mut Session) -> Result<u8, Error> {
 /// The configuration that is meant, and where that comes from.
 fn find(file: Option<PathBuf>, session: &Session) -> Result<(Option<PathBuf>, String), Error> {
     Ok(match file {
+        Some(file) if !file.exists() && file.to_str().is_some_and(|name| name.parse::<Name>().is_ok()) => {
+            let name = text::path(&file);
+            let name = name.strip_prefix("process.").unwrap_or(&name);
+            let e = Error::usage(format!("there is no file {name}"));
+            return Err(e.hint(format!("the definition of a process: provost show {name}")));
+        }
         Some(file) => (Some(text::absolute("configuration", &file)?), "command line".to_owned()),
         None => match state::of_service(&session.socket()?).config {
-            Some(file) => (Some(file), "the running service".to_owned()),
+            Some(file) => (Some(file), OF_SERVICE.to_owned()),
             None => (state::default_config(), of_user("XDG_CONFIG_HOME")),
         },
     })
@@ -141,13 +158,8 @@ fn check(file: &Path, session: &Session) -> Result<Declared, Error> {
     if file.is_dir() {
         return Ok(declared);
     }
-    let state = session.socket().and_then(|socket| state::directory(&socket)).ok();
+    let state = session.socket().and_then(|socket| state::directory_of(&socket)).ok();
     config::load(file, state.as_deref()).map(|_| declared)
-}
-
-fn is_in_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Says what is wrong with a configuration, or how many processes it declares.
@@ -157,30 +169,7 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
             .hint("name it: provost config check FILE")
     })?;
     let declared = check(&file, session)?;
-    for Wanted { spec, .. } in &declared.processes {
-        let name = spec.name.as_ref().map_or("", Name::as_str);
-        let program = spec.command.first().map(String::as_str).unwrap_or_default();
-        let directory = spec.cwd.as_deref().map(Path::new);
-        let logs = spec.log.paths().into_iter().flatten().map(Path::new);
-        let logs = logs.filter(|log| log.is_absolute()).filter_map(Path::parent);
-        let path = Some(Path::new(program)).filter(|path| path.is_absolute());
-        let needed = path.map(|path| ("program", path)).into_iter();
-        let needed = needed.chain(directory.map(|path| ("directory", path)));
-        for (what, path) in needed.chain(logs.map(|path| ("log's directory", path))) {
-            if !path.exists() {
-                stdout::notice(&format!("{name}: its {what} {} is not there", text::path(path)));
-            }
-        }
-        if !program.contains('/') && !is_in_path(program) {
-            let program = quoted(program);
-            let mut notice = format!("{name}: there is no program {program} where PATH leads here");
-            if program.contains(' ') {
-                notice
-                    .push_str("; each argument is a text of its own: command = [\"PROGRAM\", \"ARGUMENT\"]");
-            }
-            stdout::notice(&notice);
-        }
-    }
+    declared.tell_missing();
     let count = declared.processes.len();
     let shown = file.to_string_lossy().into_owned();
     let processes = if count == 1 { "process" } else { "processes" };
@@ -192,6 +181,8 @@ fn check_alone(file: Option<PathBuf>, session: &mut Session) -> Result<u8, Error
 }
 
 const DEFAULT: &str = "default";
+/// A place that is that of a service which runs.
+const OF_SERVICE: &str = "the running service";
 
 /// What is no key of a file: where the service is reached, what it keeps, and the file itself. Each with
 /// where that comes from.
@@ -201,7 +192,11 @@ fn places(
     file_from: String,
 ) -> Result<Vec<(&'static str, String, String)>, Error> {
     let socket = session.socket()?;
-    let state = state::directory(&socket).map_or_else(|_| "none".to_owned(), |path| shown_path(&path));
+    let (state, state_from) = match state::of_service(&socket).state {
+        Some(path) => (Ok(path), OF_SERVICE.to_owned()),
+        None => (state::directory(&socket), of_user("XDG_STATE_HOME")),
+    };
+    let state = state.map_or_else(|_| "none".to_owned(), |path| shown_path(&path));
     let config = file.map_or_else(|| "none".to_owned(), |path| shown_path(&path));
     let socket_from = match session.socket {
         Some(_) => "command line".to_owned(),
@@ -209,7 +204,7 @@ fn places(
     };
     Ok(vec![
         ("--socket", socket_from, shown_path(&socket)),
-        ("--state", of_user("XDG_STATE_HOME"), state),
+        ("--state", state_from, state),
         ("--config", file_from, config),
     ])
 }

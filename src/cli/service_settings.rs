@@ -109,7 +109,7 @@ pub fn changes(socket: &Path, config: &Path) -> Result<Vec<Change>, Error> {
 
 /// Whether the service could read this configuration: it may name a group that there is not, say.
 pub fn check(socket: &Path, config: &Path) -> Result<(), Error> {
-    config::load(config, state::directory(socket).ok().as_deref()).map(drop)
+    config::load(config, state::directory_of(socket).ok().as_deref()).map(drop)
 }
 
 fn path(socket: &Path) -> PathBuf {

@@ -12,7 +12,7 @@ use crate::client::{Client, default_socket};
 use crate::wire::error::{Code, Error};
 
 /// The target that many other programs have for what a pattern means here.
-const ALL: &str = "all";
+pub const ALL: &str = "all";
 
 pub struct Session {
     /// All commands, in the order in which they are shown.

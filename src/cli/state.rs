@@ -27,7 +27,6 @@ pub fn directory(socket: &Path) -> Result<PathBuf, Error> {
 /// What a service was started with.
 #[derive(Debug, Default)]
 pub struct Given {
-    #[cfg(feature = "gateway")]
     pub state: Option<PathBuf>,
     pub config: Option<PathBuf>,
 }
@@ -47,11 +46,12 @@ pub fn of_service(socket: &Path) -> Given {
         let at = words.iter().position(|word| word == option)?;
         words.get(at + 1).map(PathBuf::from)
     };
-    Given {
-        #[cfg(feature = "gateway")]
-        state: value("--state"),
-        config: value("--config"),
-    }
+    Given { state: value("--state"), config: value("--config") }
+}
+
+/// The directory of the store of the service at this socket, or of the one that there would be.
+pub fn directory_of(socket: &Path) -> Result<PathBuf, Error> {
+    of_service(socket).state.map_or_else(|| directory(socket), Ok)
 }
 
 /// For a user without a runtime directory: the place below their state, which nobody else makes.

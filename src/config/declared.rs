@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::file::{text, top};
 use crate::config::needs;
+use crate::config::places::Places;
 use crate::config::processes::{self, Declaration};
 use crate::config::section::{Section, Source};
 use crate::wire::error::Error;
@@ -51,9 +52,10 @@ pub fn processes(path: &Path) -> Result<Vec<Declaration>, Error> {
         all.add(path.to_owned(), Kind::Configuration)?;
         all.add_others(in_dir(&beside(path))?)?;
     }
-    all.check_zones()?;
-    all.check_logs()?;
-    needs::settle(all.declarations, &all.seen)
+    let places = Places { files: all.files().collect(), sections: &all.seen };
+    check_zones(&all.declarations, &places)?;
+    check_logs(&all.declarations, &places)?;
+    needs::settle(&all.declarations, &places)
 }
 
 /// The files of a configuration: itself, or `provost.toml` in its directory, then those beside it.
@@ -72,7 +74,9 @@ pub fn with_beside(path: &Path, sections: Sections<'_>) -> Result<(Vec<Declarati
     let mut all = All::default();
     all.take(sections)?;
     all.add_others(in_dir(&beside(path))?)?;
-    Ok((needs::settle(all.declarations, &all.seen)?, all.read))
+    let files = [path].into_iter().chain(all.files()).collect();
+    let places = Places { files, sections: &all.seen };
+    Ok((needs::settle(&all.declarations, &places)?, all.read))
 }
 
 /// A file, and what was in it.
@@ -125,41 +129,8 @@ impl All {
         Ok(())
     }
 
-    /// Refuses a time zone that this machine has no data for. No reason for a service not to begin: its other
-    /// processes need none.
-    fn check_zones(&self) -> Result<(), Error> {
-        for declaration in &self.declarations {
-            declaration.spec.schedule.times(Timestamp::now()).map_err(|e| {
-                let first = declaration.names().into_iter().next().map(|(name, _)| name);
-                let place = first.and_then(|name| self.seen.get(&name).cloned()).unwrap_or_default();
-                let name = declaration.spec.name.as_ref().map_or("", Name::as_str);
-                Error { message: format!("{place}: [process.{name}]: {}", e.message), ..e }
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Refuses two that would write one log. As with zones, a service begins with them all the same.
-    fn check_logs(&self) -> Result<(), Error> {
-        let mut logs: BTreeMap<PathBuf, Name> = BTreeMap::new();
-        let named = |d: &Declaration| d.names().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        for (declaration, name) in
-            self.declarations.iter().flat_map(|d| named(d).into_iter().map(move |n| (d, n)))
-        {
-            for path in declaration.spec.log.paths_of(name.as_str()).into_iter().flatten() {
-                let path: PathBuf = Path::new(&path).components().collect();
-                if let Some(other) = logs.get(&path).filter(|other| **other != name) {
-                    let place = self.seen.get(&name).map_or("", String::as_str);
-                    let path = quoted(&path.to_string_lossy());
-                    let e = format!("{place}: the log {path} of {name} is that of {other}");
-                    return Err(
-                        Error::usage(e).hint("give each a file of its own, as with {name} in the path")
-                    );
-                }
-                logs.insert(path, name.clone());
-            }
-        }
-        Ok(())
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        self.read.iter().map(|(path, _)| path.as_path())
     }
 
     fn take(&mut self, (defaults, processes): Sections<'_>) -> Result<(), Error> {
@@ -173,6 +144,38 @@ impl All {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses a time zone that this machine has no data for. No reason for a service not to begin: its other
+/// processes need none.
+fn check_zones(all: &[Declaration], places: &Places<'_>) -> Result<(), Error> {
+    for declaration in all {
+        declaration.spec.schedule.times(Timestamp::now()).map_err(|e| {
+            let name = declaration.spec.name.as_ref().map_or("", Name::as_str);
+            let what = format!("[process.{name}]: {}", e.message);
+            places.error(declaration, &["schedule_zone", "schedule"], &what).hint(e.hint)
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses two that would write one log. As with zones, a service begins with them all the same.
+fn check_logs(all: &[Declaration], places: &Places<'_>) -> Result<(), Error> {
+    let mut logs: BTreeMap<PathBuf, Name> = BTreeMap::new();
+    let named = |d: &Declaration| d.names().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    for (declaration, name) in all.iter().flat_map(|d| named(d).into_iter().map(move |n| (d, n))) {
+        for path in declaration.spec.log.paths_of(name.as_str()).into_iter().flatten() {
+            let path: PathBuf = Path::new(&path).components().collect();
+            if let Some(other) = logs.get(&path).filter(|other| **other != name) {
+                let path = quoted(&path.to_string_lossy());
+                let what = format!("the log {path} of {name} is that of {other}");
+                let e = places.error(declaration, &["log", "log_stdout", "log_stderr"], &what);
+                return Err(e.hint("give each a file of its own, as with {name} in the path"));
+            }
+            logs.insert(path, name.clone());
+        }
+    }
+    Ok(())
 }
 
 /// The `*.toml` of a directory by name; none if it is not there.

@@ -46,7 +46,7 @@ pub fn parsed<'a>(source: &Source<'a>) -> Result<DeTable<'a>, Error> {
     let table = DeTable::parse(source.text).map_err(|e| {
         let message: String = e.message().replace('\n', ", ").chars().take(200).collect();
         let error = source.error(e.span().map_or(0, |span| span.start), &message);
-        match hints::syntax(&message) {
+        match hints::syntax(source.text, &message) {
             Some(hint) => error.hint(hint),
             None => error,
         }

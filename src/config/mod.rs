@@ -12,10 +12,12 @@ mod file;
 mod grpc;
 mod guard;
 mod hints;
+mod missing;
 #[cfg(feature = "gateway")]
 mod modules;
 mod needs;
 pub mod origin;
+mod places;
 #[cfg(feature = "gateway")]
 pub mod plugins;
 #[cfg(feature = "gateway")]
@@ -65,6 +67,7 @@ use crate::config::declared::Read;
 pub use crate::config::declared::processes;
 pub use crate::config::environment::environment;
 use crate::config::guard::guard;
+pub use crate::config::missing::missing;
 pub use crate::config::processes::Declaration;
 
 /// Why a file with roles for groups is not to be everybody's.
@@ -174,7 +177,12 @@ pub fn remote(paths: &[PathBuf], name: &str) -> Result<RemoteSettings, Error> {
     }
     let known: Vec<_> = known.into_iter().collect();
     let e = Error::new(Code::NotFound, format!("there is no remote {}", quoted(name)));
+    let is_address = name.contains([':', '@', '.']) || name == "localhost";
     Err(match &known[..] {
+        _ if is_address => e.hint(
+            "an address is given as --host HOST:PORT, with --cert, --key, --ca and --user; -H takes the name of a \
+             section [remote.NAME]",
+        ),
         [] => e.hint(format!("docs/config.md shows the section [remote.{name}] that would make it known")),
         _ => e.hint(format!("there are: {}", known.join(", "))),
     })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::config::places::Places;
 use crate::config::processes::Declaration;
 use crate::wire::error::Error;
 use crate::wire::id::{Name, quoted};
@@ -10,37 +11,29 @@ use crate::wire::order::{Node, order};
 use crate::wire::values::closest;
 
 /// Puts the sections behind those that they need, and means all instances where one with several is named.
-/// `places`: where each name is declared.
-pub fn settle(all: Vec<Declaration>, places: &BTreeMap<Name, String>) -> Result<Vec<Declaration>, Error> {
+pub fn settle(all: &[Declaration], places: &Places<'_>) -> Result<Vec<Declaration>, Error> {
     let name = |d: &Declaration| d.spec.name.as_ref().expect("a section has a name").clone();
     let names: Vec<Name> = all.iter().map(name).collect();
-    let instances: BTreeMap<&str, Vec<String>> = (names.iter().zip(&all))
+    let instances: BTreeMap<&str, Vec<String>> = (names.iter().zip(all))
         .map(|(name, d)| (name.as_str(), d.names().into_iter().map(|(n, _)| n.as_str().to_owned()).collect()))
         .collect();
     let groups: BTreeSet<String> =
         all.iter().filter_map(|d| Some(format!("@{}", d.spec.needs.in_group.as_ref()?))).collect();
-    let place = |at: usize| {
-        let first = all[at].names().into_iter().next();
-        first.and_then(|(name, _)| places.get(&name).cloned()).unwrap_or_default()
-    };
-    for (at, declaration) in all.iter().enumerate() {
-        for need in declaration.spec.needs.all() {
-            let is_instance = || need.parse::<Name>().is_ok_and(|name| places.contains_key(&name));
-            if instances.contains_key(need) || groups.contains(need) || is_instance() {
-                continue;
-            }
-            let e = format!(
-                "{}: [process.{}] needs {}, which is not declared",
-                place(at),
-                names[at],
-                quoted(need)
-            );
-            let known = names.iter().map(Name::as_str).chain(groups.iter().map(String::as_str));
-            return Err(match closest(need, known) {
-                Some(near) => Error::usage(e).hint(format!("did you mean '{near}'?")),
-                None => Error::usage(e),
-            });
-        }
+    let processes: BTreeSet<&str> = instances.values().flatten().map(String::as_str).collect();
+    for (declaration, name) in all.iter().zip(&names) {
+        let is_declared =
+            |need: &str| instances.contains_key(need) || groups.contains(need) || processes.contains(need);
+        let Some(need) = declaration.spec.needs.all().find(|need| !is_declared(need)) else { continue };
+        let what = format!("[process.{name}] needs {}, which is not declared", quoted(need));
+        let e = places.error(declaration, &keys_of(declaration, need), &what);
+        let known = names.iter().map(Name::as_str).chain(groups.iter().map(String::as_str));
+        return Err(match (closest(need, known), need.strip_prefix('@')) {
+            (Some(near), _) => e.hint(format!("did you mean '{near}'?")),
+            (None, Some(group)) => e.hint(format!("a process is in it with: in_group = \"{group}\"")),
+            (None, None) => e.hint(format!(
+                "declare it too: [process.{need}]; what others run is waited for by pre_start = [\"PROGRAM\"]"
+            )),
+        });
     }
     let section_of = |need: &str| -> String {
         let is_of = |(_, all): &(&&str, &Vec<String>)| all.iter().any(|one| one == need);
@@ -56,8 +49,10 @@ pub fn settle(all: Vec<Declaration>, places: &BTreeMap<Name, String>) -> Result<
         .collect();
     let order = order(&nodes).map_err(|circle| {
         let at = names.iter().position(|name| circle[0] == name.as_str()).unwrap_or(0);
-        let e = format!("{}: processes need one another in a circle: {}", place(at), circle.join(" -> "));
-        Error::usage(e).hint("none of them could ever start: leave one of these needs out")
+        let what = format!("processes need one another in a circle: {}", circle.join(" -> "));
+        let need = circle.get(1).map_or("", String::as_str);
+        let e = places.error(&all[at], &keys_of(&all[at], need), &what);
+        e.hint("none of them could ever start: leave one of these needs out")
     })?;
     let expanded = |names: &[String]| -> Vec<String> {
         let each =
@@ -75,4 +70,12 @@ pub fn settle(all: Vec<Declaration>, places: &BTreeMap<Name, String>) -> Result<
         declaration
     });
     Ok(settled.collect())
+}
+
+/// The keys of a section in which this need may stand: those that name it before the others.
+fn keys_of(declaration: &Declaration, need: &str) -> Vec<&'static str> {
+    let needs = &declaration.spec.needs;
+    let mut keys = vec![("requires", &needs.requires), ("wants", &needs.wants), ("after", &needs.after)];
+    keys.sort_by_key(|(_, names)| !names.iter().any(|name| name == need));
+    keys.into_iter().map(|(key, _)| key).collect()
 }

@@ -18,6 +18,8 @@ use crate::wire::spec::{INSTANCES_MAX, Spec};
 
 /// The most processes that a configuration declares, instances counted.
 const PROCESSES_MAX: usize = 10_000;
+/// What a section cannot be without.
+const COMMAND: &str = "command";
 /// Not a field of a process, but of a section.
 const INSTANCES: &str = "instances";
 
@@ -56,7 +58,7 @@ impl Declaration {
 pub fn defaults(section: Section<'_>) -> Result<Spec, Error> {
     let mut spec = Spec::new([""; 0]);
     // A command that all have would be of use to nobody.
-    let (source, given) = taken(section, &|field| field.key != "command")?;
+    let (source, given) = taken(section, &|field| field.key != COMMAND)?;
     put(source, &mut spec, given.iter())?;
     Ok(spec)
 }
@@ -84,6 +86,12 @@ pub fn declared(
             put(source, &mut spec, given).map(|()| spec)
         };
         let spec = spec_of(&mut given.iter())?;
+        if !given.iter().any(|given| given.field.key == COMMAND) {
+            let example = hints::example(COMMAND).unwrap_or_default();
+            return Err(
+                Error::usage(format!("{place}: {title} needs '{COMMAND}'")).hint(format!("write {example}"))
+            );
+        }
         spec.check().map_err(|e| {
             let without = |at: usize| {
                 let others = given.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, given)| given);

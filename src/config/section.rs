@@ -18,6 +18,10 @@ use crate::wire::id::quoted;
 use crate::wire::secrets::is_secret;
 use crate::wire::values::{self, duration_text, size_text};
 
+/// What is taken for a span of time.
+const DURATION: &str = "a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\"";
+/// What is taken for a number of bytes.
+const SIZE: &str = "a size, as \"64 KiB\", \"10 MiB\" or \"1 GiB\"";
 /// The most of a line that is shown of it, in characters.
 const EXCERPT_LEN_MAX: usize = 96;
 
@@ -122,14 +126,24 @@ impl<'a> Section<'a> {
     }
 
     fn of_kind(&self, key: &str, value: &At<DeValue<'_>>, kind: &str) -> Error {
-        self.bad(value, &format!("'{key}' takes {kind}, not {}", a(value.value.type_str())))
+        let e = self.bad(value, &format!("'{key}' takes {kind}, not {}", a(value.value.type_str())));
+        match hints::value(key, kind, &json_value(value.value.clone())) {
+            // Which unit is meant, a number does not tell: days are kept, seconds are waited for.
+            Some(hint) if kind != DURATION => e.hint(hint),
+            Some(_) | None => e,
+        }
     }
 
     pub fn text(&mut self, key: &'static str) -> Result<Option<At<Cow<'a, str>>>, Error> {
+        self.text_of(key, "a string")
+    }
+
+    /// Text that stands for this kind of value.
+    fn text_of(&mut self, key: &'static str, kind: &str) -> Result<Option<At<Cow<'a, str>>>, Error> {
         match self.take(key) {
             None => Ok(None),
             Some(At { value: DeValue::String(value), at }) => Ok(Some(At { value, at })),
-            Some(other) => Err(self.of_kind(key, &other, "a string")),
+            Some(other) => Err(self.of_kind(key, &other, kind)),
         }
     }
 
@@ -138,9 +152,14 @@ impl<'a> Section<'a> {
         let text = self.text(key)?;
         text.ok_or_else(|| {
             let what = if self.title.is_empty() { "the file" } else { &self.title };
-            let near = values::closest(key, self.table.keys().map(|key| key.get_ref().to_string()));
+            let there: Vec<_> = self.table.keys().map(|key| key.get_ref().to_string()).collect();
+            let near = hints::instead_of(key, &there);
             let near = near.map(|near| format!("; did you mean that by {}?", quoted(&near)));
-            self.error(&format!("{what} needs '{key}'{}", near.unwrap_or_default()))
+            let e = self.error(&format!("{what} needs '{key}'{}", near.unwrap_or_default()));
+            match hints::example(key) {
+                Some(example) => e.hint(format!("write {example}")),
+                None => e,
+            }
         })
     }
 
@@ -186,10 +205,8 @@ impl<'a> Section<'a> {
 
     /// A size in bytes, in this range.
     pub fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Error> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        let size = values::size(&text.value).ok_or_else(|| {
-            self.bad(&text, &format!("'{key}' is a size, as \"64 KiB\", \"10 MiB\" or \"1 GiB\""))
-        })?;
+        let Some(text) = self.text_of(key, SIZE)? else { return Ok(None) };
+        let size = values::size(&text.value).ok_or_else(|| self.bad(&text, &format!("'{key}' is {SIZE}")))?;
         let refusal =
             || format!("'{key}' is from {} to {}", size_text(*range.start()), size_text(*range.end()));
         if range.contains(&size) { Ok(Some(size)) } else { Err(self.bad(&text, &refusal())) }
@@ -201,15 +218,10 @@ impl<'a> Section<'a> {
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Result<Option<Duration>, Error> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
+        let Some(text) = self.text_of(key, DURATION)? else { return Ok(None) };
         // A number without a unit is taken on the command line, where it is at once seen what it does.
         let value = values::duration(&text.value).filter(|_| text.value.ends_with(char::is_alphabetic));
-        let value = value.ok_or_else(|| {
-            self.bad(
-                &text,
-                &format!("'{key}' is a duration, as \"500ms\", \"10s\", \"2m\", \"1h\" or \"30d\""),
-            )
-        })?;
+        let value = value.ok_or_else(|| self.bad(&text, &format!("'{key}' is {DURATION}")))?;
         let refusal = || {
             format!("'{key}' is from {} to {}", duration_text(*range.start()), duration_text(*range.end()))
         };
@@ -340,11 +352,15 @@ impl<'a> Section<'a> {
     /// Refuses the keys that were not asked for.
     pub fn finish(self) -> Result<(), Error> {
         // The first of them in the file.
-        let Some(key) = self.table.keys().min_by_key(|key| key.span().start) else { return Ok(()) };
+        let first = self.table.iter().min_by_key(|(key, _)| key.span().start);
+        let Some((key, value)) = first else { return Ok(()) };
         let section = if self.title.is_empty() { String::new() } else { format!(" in {}", self.title) };
-        let message = format!("unknown key {}{section}", quoted(key.get_ref()));
-        let error = self.source.error(key.span().start, &message);
-        Err(error.hint(hints::key(key.get_ref(), &self.known)))
+        let (name, at) = (key.get_ref(), key.span().start);
+        let error = self.source.error(at, &format!("unknown key {}{section}", quoted(name)));
+        Err(error.hint(match value.get_ref() {
+            DeValue::Table(_) => hints::table(name, &self.title, &self.known),
+            _ => hints::key(name, &self.known),
+        }))
     }
 }
 

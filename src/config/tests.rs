@@ -180,7 +180,7 @@ fn each_bad_value_is_refused_where_it_stands() {
             "[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = '1'",
             "4, column 12: 'max_size' is from 4 KiB to 1024 GiB",
         ),
-        ("[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = 5", "4, column 12: 'max_size' takes a string"),
+        ("[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_size = 5", "4, column 12: 'max_size' takes a size"),
         (
             "[[sink]]\nkind = 'jsonl'\npath = '/a'\nmax_files = 0",
             "4, column 13: 'max_files' is a whole number from 1",
@@ -349,7 +349,7 @@ fn each_bad_process_is_refused_where_it_stands() {
             "[process.web]\ncommand = ['a']\nnice = 90",
             "3, column 8: 'nice' takes a whole number from -20 to 19",
         ),
-        ("[process.web]", "1, column 1: [process.web]: no program is given"),
+        ("[process.web]", "1, column 1: [process.web] needs 'command'"),
         (
             "[process.web]\ncommand = ['a']\ncwd = 'here'",
             "3, column 7: [process.web]: working directory 'here'",

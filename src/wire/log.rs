@@ -240,6 +240,19 @@ fn check_path(path: &str) -> Result<(), Error> {
     if path.len() > PATH_LEN_MAX || path.contains(char::is_control) || !names_a_file {
         return Err(Error::usage(format!("{} is not the path of a log", quoted(path))));
     }
+    // What is no file elsewhere would be a file of that name here.
+    let meant = match path.to_ascii_lowercase().as_str() {
+        "journald" | "journal" => Some("lines go to journald with log_to = \"journald\", and without log"),
+        "syslog" => Some("lines go to syslog with log_to = \"syslog\", and without log"),
+        "none" | "off" | "null" | "false" | "/dev/null" | "stdout" | "stderr" | "/dev/stdout"
+        | "/dev/stderr" => {
+            Some("leave log out: what is printed is kept in memory all the same, and 'provost logs' shows it")
+        }
+        _ => None,
+    };
+    if let Some(meant) = meant {
+        return Err(Error::usage(format!("{} is no file for a log", quoted(path))).hint(meant));
+    }
     if !Path::new(path).components().all(is_plain) {
         return Err(Error::usage(format!("the path {} of a log holds '.' or '..'", quoted(path)))
             .hint("give an absolute path, or a name: that is a file in the service's own directory"));
@@ -259,6 +272,9 @@ mod tests {
     fn a_path_leads_to_a_file_and_not_up() {
         for good in ["web.log", "/var/log/web.log", "shop/{name}.log"] {
             assert!(to(good).check(KEPT_MIN).is_ok(), "{good}");
+        }
+        for word in ["journald", "NONE", "/dev/null", "/dev/stdout"] {
+            assert!(to(word).check(KEPT_MIN).is_err_and(|e| e.hint.contains("log")), "{word}");
         }
         for bad in
             ["", "/", "logs/", "../web.log", "/var/../etc/x", "./web.log", "a\nb", "web.", &"x".repeat(4001)]

@@ -199,11 +199,22 @@ fn b20_a_circle_or_a_name_that_is_not_there_changes_nothing() {
                 "[process.a]\n{sleep}\nrequires = ['b']\n[process.b]\n{sleep}\nafter = ['@g']\n\
                  [process.c]\n{sleep}\nin_group = 'g'\nwants = ['a']\n"
             ),
-            "in a circle: a -> b -> c -> a",
+            "line 3, column 12: processes need one another in a circle: a -> b -> c -> a",
         ),
         (format!("[process.a]\n{sleep}\nrequires = ['a']\n"), "in a circle: a -> a"),
-        (format!("[process.web]\n{sleep}\nrequires = ['wab']\n"), "needs 'wab', which is not declared"),
-        (format!("[process.web]\n{sleep}\nafter = ['@g']\n"), "needs '@g', which is not declared"),
+        (
+            format!("[process.web]\n{sleep}\nrequires = ['wab']\n"),
+            "line 3, column 12: [process.web] needs 'wab', which is not declared",
+        ),
+        (
+            format!("[process.web]\n{sleep}\nrequires = []\nafter = ['@g']\n"),
+            "line 4, column 9: [process.web] needs '@g', which is not declared",
+        ),
+        // What comes from [defaults] is said of the section.
+        (
+            format!("[defaults]\nwants = ['db']\n[process.web]\n{sleep}\n"),
+            "line 3, column 1: [process.web] needs 'db', which is not declared",
+        ),
         (format!("[process.web]\n{sleep}\nafter = ['no/name']\n"), "no name of a process or a group"),
     ] {
         let out = service.cli(&["apply", "--yes", &config(&service, &text)]);
