@@ -74,9 +74,10 @@ pub fn settings() -> Vec<Setting> {
             }
             continue;
         };
-        let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
+        let cells: Vec<&str> = row.trim_end_matches('|').split(" |").map(str::trim).collect();
         if cells[0] == "key" {
-            header = cells;
+            // A table without them explains what another one lists.
+            header = if cells.contains(&"default") { cells } else { Vec::new() };
         } else if !header.is_empty() {
             all.extend(rows(&header, &cells, &path, variant.as_ref()));
         }
