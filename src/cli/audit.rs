@@ -1,5 +1,7 @@
 //! `provost audit`: who asked for what.
 
+use std::collections::VecDeque;
+
 use serde_json::json;
 
 use crate::cli::arguments::Arguments;
@@ -14,53 +16,79 @@ use crate::wire::error::Error;
 use crate::wire::time::Timestamp;
 
 pub const COMMAND: Command =
-    Command::new("audit", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Nothing);
+    Command::new("audit", SUMMARY, HELP, |arguments| job(parse(arguments)?, run)).takes(Positional::Targets);
 const SUMMARY: &str = "Show who asked for what, and what came of it";
 const HELP: &str = "\
-Usage: provost audit [OPTIONS]
+Usage: provost audit [OPTIONS] [WORD]
 
 A line for every command that changes something or reads output or the environment, over either listener,
 and for every refusal and failed login: number, time, who asked, what for, and what came of it. Refusals
-that repeat are counted in one line. It is kept for 90 days ([history] keep_audit).
+that repeat are counted in one line. With WORD, only lines that hold it: a process, a user. It is kept for
+90 days ([history] keep_audit).
 
 Options:
       --since WHERE          Lines after this number, or from a time on: 10m ago, 2026-01-31T12:00:00Z;
                              else all that are kept
+  -n, --limit N              Only the last N of them
 
 Examples:
   provost audit
   provost audit --since 1d
+  provost audit --limit 5 web
 ";
 
-fn parse(arguments: &mut Arguments) -> Result<Begin, Error> {
-    let mut since = Begin::After(0);
+#[derive(Debug, PartialEq, Eq)]
+struct AuditArgs {
+    begin: Begin,
+    limit: Option<usize>,
+    word: Option<String>,
+}
+
+fn parse(arguments: &mut Arguments) -> Result<AuditArgs, Error> {
+    let (mut since, mut limit) = (Begin::After(0), None);
     while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "--since" => since = Begin::parse(&option, &arguments.value(&option)?)?,
+            "--limit" | "-n" => limit = Some(arguments.number(&option)?),
             _ => return Err(arguments.unknown(&option)),
         }
     }
-    arguments.no_values().map(|()| since)
+    let word = arguments.next_value();
+    arguments.no_values().map(|()| AuditArgs { begin: since, limit, word })
 }
 
-fn run(begin: Begin, session: &mut Session) -> Result<u8, Error> {
+fn run(AuditArgs { begin, limit, word }: AuditArgs, session: &mut Session) -> Result<u8, Error> {
+    let holds = |text: &str| word.as_ref().is_none_or(|word| text.contains(word.as_str()));
     let (mut since, from) = match begin {
         Begin::After(seq) => (seq, Timestamp(0)),
         Begin::At(at) => (0, at),
         Begin::Now => (0, Timestamp::now()),
     };
     let mut client = session.client()?;
+    // Those that may be the last ones.
+    let mut kept = VecDeque::new();
     loop {
         let lines = client.audit(AuditLog { since, max: 0 })?;
-        let Some(last) = lines.last() else { return Ok(0) };
+        let Some(last) = lines.last() else { break };
         since = last.seq;
-        for line in lines.iter().filter(|line| line.at >= from) {
-            session.answer(|| object(line), || text::escaped(&sentence(line)).into_owned());
+        for line in
+            lines.into_iter().filter(|line| line.at >= from && (holds(&line.what) || holds(&line.who)))
+        {
+            kept.push_back(line);
+            if limit.is_none_or(|limit| kept.len() > limit) {
+                kept.pop_front().filter(|_| limit.is_none()).iter().for_each(|line| tell(line, session));
+            }
         }
         if session.out.is_broken() {
             return Ok(0);
         }
     }
+    kept.iter().for_each(|line| tell(line, session));
+    Ok(0)
+}
+
+fn tell(line: &AuditLine, session: &mut Session) {
+    session.answer(|| object(line), || text::escaped(&sentence(line)).into_owned());
 }
 
 fn object(line: &AuditLine) -> serde_json::Value {
@@ -80,8 +108,11 @@ mod tests {
     #[test]
     fn a_line_tells_all() {
         let parsed = |line: &str| parse(&mut Arguments::of(line));
-        assert_eq!(parsed("--since 12"), Ok(Begin::After(12)));
-        assert!(parsed("web").is_err());
+        let args =
+            |begin, limit, word: Option<&str>| Ok(AuditArgs { begin, limit, word: word.map(str::to_owned) });
+        assert_eq!(parsed("--since 12"), args(Begin::After(12), None, None));
+        assert_eq!(parsed("-n 3 web"), args(Begin::After(0), Some(3), Some("web")));
+        assert!(parsed("web db").is_err());
         let who = "uid 0 pid 5".to_owned();
         let mut line = AuditLine { seq: 3, at: Timestamp(1), who, what: "stop web".into(), result: None };
         assert!(sentence(&line).contains("uid 0 pid 5: stop web: under way"));

@@ -58,8 +58,11 @@ impl Engine {
     fn authorize_and_answer(&self, envelope: Envelope, caller: &Caller, replies: &mut Replies<'_>) -> Answer {
         let who = Who::of(caller, envelope.on_behalf_of, system::euid())?;
         if let Err(e) = self.admit(caller, who.role, &envelope.request) {
-            let what = envelope.request.on_record().unwrap_or_else(|| e.message.clone());
-            let note = Note { what: fit(&what), result: fit(&format!("refused: {}", e.message)) };
+            let (what, result) = match envelope.request.on_record() {
+                Some(what) => (self.named(&what), format!("refused: {}", e.message)),
+                None => (e.message.clone(), "refused".to_owned()),
+            };
+            let note = Note { what: fit(&what), result: fit(&result) };
             let what = note.what.clone();
             self.audited(who, what, Request::Note(note), None, replies)?;
             return Err(e.into());
@@ -76,11 +79,19 @@ impl Engine {
             return Err(e.into());
         }
         if let Some(what) = envelope.request.on_record() {
-            return self.audited(who, what, envelope.request, envelope.key, replies);
+            return self.audited(who, self.named(&what), envelope.request, envelope.key, replies);
         }
         let Who { cause, is_trusted, is_admin, is_gateway, .. } = who;
         let asked = Asked { cause, is_trusted, is_admin, is_gateway, key: envelope.key, write_seq: 0 };
         self.answer(envelope.request, &asked, replies)
+    }
+
+    /// With names in place of the ids of what has one: who reads the audit looks for these.
+    fn named(&self, what: &str) -> String {
+        let named = |word: &str| Some(self.table.get(word.parse().ok()?)?.label());
+        let words: Vec<_> =
+            what.split(' ').map(|word| named(word).unwrap_or_else(|| word.to_owned())).collect();
+        words.join(" ")
     }
 
     /// Refuses what a role is not enough for. Some is asked by the gateway for itself, and by nobody else.

@@ -11,6 +11,8 @@ use crate::wire::time::Timestamp;
 const WINDOW_MS: u64 = 10 * 60_000;
 /// The most lines that are remembered; the oldest goes first.
 const LINES_MAX: usize = 1000;
+/// How many other things, or names at a login, one line tells of.
+const OTHERS_MAX: usize = 8;
 /// What the result of a refusal begins with, as the gateway notes it.
 const REFUSED: &str = "refused";
 
@@ -26,8 +28,11 @@ pub struct Refusals(BTreeMap<Key, Repeated>);
 struct Repeated {
     line: AuditLine,
     times: u64,
-    /// The result of the first one.
+    /// What the first one was about, and its result.
+    what: String,
     result: String,
+    /// What those that are counted with it were about, if something else.
+    others: Vec<String>,
 }
 
 impl Refusals {
@@ -41,6 +46,12 @@ impl Refusals {
         let text = format!("{REFUSED} {} times until {}", repeated.times, json::time(now));
         let first = repeated.result.strip_prefix(REFUSED).unwrap_or_default();
         repeated.line.result = Some(fit(&format!("{text}{first}")));
+        let is_told = note.what == repeated.what || repeated.others.contains(&note.what);
+        if !is_told && repeated.others.len() <= OTHERS_MAX {
+            let is_last = repeated.others.len() == OTHERS_MAX;
+            repeated.others.push(if is_last { "others".to_owned() } else { note.what.clone() });
+            repeated.line.what = fit(&format!("{}; also {}", repeated.what, repeated.others.join(", ")));
+        }
         Some(repeated.line.clone())
     }
 
@@ -52,7 +63,8 @@ impl Refusals {
                 self.0.iter().min_by_key(|(_, repeated)| repeated.line.at).map(|(key, _)| key.clone());
             oldest.map(|key| self.0.remove(&key));
         }
-        self.0.insert(key, Repeated { line: line.clone(), times: 1, result: note.result.clone() });
+        let (what, result) = (note.what.clone(), note.result.clone());
+        self.0.insert(key, Repeated { line: line.clone(), times: 1, what, result, others: Vec::new() });
     }
 }
 
@@ -86,7 +98,8 @@ mod tests {
             last = refusals.repeated("vera", &stop(n), Timestamp(n));
         }
         let last = last.expect("it is counted");
-        assert_eq!((last.seq, last.what.as_str()), (7, "stop web-0"));
+        let others: Vec<_> = (1..=OTHERS_MAX).map(|n| format!("stop web-{n}, ")).collect();
+        assert_eq!((last.seq, last.what), (7, format!("stop web-0; also {}others", others.concat())));
         let result = "refused 5000 times until 1970-01-01T00:00:04.999Z: viewer may not stop";
         assert_eq!(last.result.as_deref(), Some(result));
         // Others, other things, and what is no refusal have lines of their own; so has what comes later.
