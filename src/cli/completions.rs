@@ -92,15 +92,23 @@ fn choices(flag: &Flag) -> Option<String> {
     let words = match (flag.names.last()?.as_str(), flag.value.as_deref()?) {
         ("--remote", _) => return Some(REMOTES.to_owned()),
         ("--restart", _) => "never on-failure always",
-        ("--scope" | "--stop-scope", _) => "tree group leader",
+        ("--scope" | "--stop-scope", _) if flag.text.contains("mixed") => "tree mixed group leader",
+        ("--scope", _) => "tree group leader",
         ("--signal" | "--stop-signal", _) => SIGNALS,
         ("--for", _) => "stopped running ready",
-        ("--state", "STATE,..") => "stopped starting running stopping backoff failed",
+        ("--state", "STATE,..") => "stopped starting running stopping backoff failed scheduled",
         ("--on-dependency", _) => "restart stop ignore",
         ("--cgroups", _) => "auto off",
         ("--restart-on-oom", _) => "true false",
         ("--since", "WHERE") => "start now",
         ("--stderr", "WHAT") => "off on-error all",
+        ("--level", _) => "trace debug info warn error fatal",
+        ("--run", _) => "last",
+        ("--log-format", _) => "raw time json",
+        ("--log-field", _) => "id instance pid host labels",
+        ("--log-to", _) => "syslog journald",
+        ("--schedule-overlap", _) => "forbid replace",
+        ("--schedule-missed", _) => "skip run",
         _ => return None,
     };
     Some(format!("echo {words}"))
@@ -209,9 +217,9 @@ fn zsh(commands: &[&'static About]) -> String {
         "#compdef provost\n\
          # zsh completion for provost, made by 'provost completions zsh'\n\
          _provost() {\n\
-         \x20 local -a commands words_of\n\
+         \x20 local -a provost_commands words_of\n\
          \x20 local command i count=0\n\
-         \x20 commands=(\n",
+         \x20 provost_commands=(\n",
     );
     for command in visible(commands) {
         let _ = writeln!(out, "    '{}:{}'", command.name, single_quoted(&described(command)));
@@ -231,7 +239,7 @@ fn zsh(commands: &[&'static About]) -> String {
     );
     let remotes = (takes.words)(REMOTES);
     let _ = writeln!(out, "  case $words[CURRENT-1] in -H|--remote) {remotes}; return;; esac");
-    out.push_str("  case $command in\n  '') _describe command commands;;\n");
+    out.push_str("  case $command in\n  '') _describe command provost_commands;;\n");
     for command in visible(commands) {
         out.push_str(&values_case(command, &takes));
         out.push_str("    if [[ $PREFIX == -* ]]; then\n      words_of=(\n");

@@ -39,6 +39,19 @@ fn fish(service: &Service, line: &str) -> Vec<String> {
     offered.lines().filter_map(|line| line.split('\t').next()).map(str::to_owned).collect()
 }
 
+/// Types a line and a tab at a zsh on a terminal, and waits until it shows these, in this order.
+fn zsh(service: &Service, line: &str, shown: &[&str]) {
+    // What is typed is echoed: the word is in one piece only where it is printed.
+    let setup = "PS1=; stty cols 200 rows 50; autoload -U compinit; compinit -u -D; \
+                 source <(provost completions zsh); print LO\"\"ADED";
+    let script = format!(
+        "zmodload zsh/zpty; zpty z zsh -f -i; zpty -w z '{setup}'; zpty -r z out '*LOADED*'; \
+         zpty -w -n z '{line}'$'\\t'; zpty -r z out '*{}*'; zpty -d z",
+        shown.join("*")
+    );
+    shell(service, "zsh", &["-f", "-c", &script]);
+}
+
 #[track_caller]
 fn expect(offered: &[String], wanted: &[&str]) {
     for word in wanted {
@@ -61,6 +74,24 @@ fn bash_completes_commands_targets_signals_values_and_programs() {
     expect(&bash(&service, "list -H ''"), &["lab"]);
     expect(&bash(&service, "run -- slee''"), &["sleep"]);
     expect(&bash(&service, "stop --ti''"), &["--timeout"]);
+}
+
+#[test]
+fn zsh_completes_commands_targets_signals_values_and_programs() {
+    let service = service();
+    service.start(&["--name", "api", "--", "sleep", "86002"]);
+    zsh(&service, "provost st", &["start", "status", "stop", "stream"]);
+    zsh(&service, "provost stop ", &["api", "web"]);
+    zsh(&service, "provost signal ", &["HUP", "INT", "USR1"]);
+    zsh(&service, "provost signal HUP ", &["api", "web"]);
+    zsh(&service, "provost signal --scope ", &["group", "leader", "tree"]);
+    zsh(&service, "provost start --restart ", &["always", "never"]);
+    zsh(&service, "provost list --state ", &["failed", "running"]);
+    zsh(&service, "provost start --log-format ", &["json", "raw"]);
+    zsh(&service, "provost -H l", &["lab"]);
+    zsh(&service, "provost list -H l", &["lab"]);
+    zsh(&service, "provost stop --t", &["--timeout"]);
+    zsh(&service, "provost run -- slee", &["sleep"]);
 }
 
 #[test]
