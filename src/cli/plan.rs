@@ -146,6 +146,11 @@ fn never_ran(process: &Process) -> bool {
 }
 
 /// What is to be done with what is there; none: nothing.
+/// A run of what has a schedule ends as it began: the next one is as it is declared by then.
+pub fn is_job(before: &Spec, after: &Spec) -> bool {
+    before.schedule.is_on() && after.schedule.is_on()
+}
+
 fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
     if never_ran(&held.process) {
         return Some(added(wanted, Some(held.process.id)));
@@ -155,7 +160,7 @@ fn step(held: &Definition, wanted: &Wanted) -> Option<Step> {
     let runs = matches!(held.process.state, State::Starting | State::Running);
     let action = if has(Effect::Never) || held.process.instance != wanted.instance {
         Action::Replace
-    } else if runs && (has(Effect::NextRun) || held.process.outdated) {
+    } else if runs && (has(Effect::NextRun) || held.process.outdated) && !is_job(&held.spec, &wanted.spec) {
         Action::Restart
     } else if changed.is_empty() {
         return None;

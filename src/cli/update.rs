@@ -7,7 +7,7 @@ use crate::cli::batch::{Counts, judge};
 use crate::cli::command::{Command, job};
 use crate::cli::json;
 use crate::cli::manual::Positional;
-use crate::cli::plan::{Difference, differences};
+use crate::cli::plan::{Difference, differences, is_job};
 use crate::cli::session::Session;
 use crate::cli::spec_options::SpecOptions;
 use crate::cli::stdout;
@@ -33,8 +33,9 @@ Usage: provost update [OPTIONS] TARGET... [-- PROGRAM [ARG...]]
 
 Each keeps its UUID, its name, its history and its output. What is not said stays as it is: a variable,
 a label or a limit is added to those that there are, or takes the place of the one of its name. Labels,
-autostart and the rules for restart, stop and readiness hold at once. Everything else holds from the next
-run on, and so restarts what runs; that is said before it is done. What cannot be run changes nothing.
+autostart and the rules for restart, stop and readiness hold at once, but a run that is ready stays so.
+Everything else holds from the next run on, and so restarts what runs, but not the run of a job that has a
+schedule; that is said before it is done. What cannot be run changes nothing.
 
 Options:
       --no-restart           Leave the run as it is: it is outdated until it ends
@@ -80,7 +81,13 @@ fn parse(arguments: &mut Arguments) -> Result<UpdateArgs, Error> {
         }
     }
     let (options, values) = given.changes(program)?;
-    let targets = arguments.targets()?;
+    let targets =
+        arguments.targets().map_err(|e| match arguments.values().iter().find_map(|v| v.split_once('=')) {
+            Some((key, value)) => {
+                e.hint(format!("what changes is an option: --{} {value}", key.replace('_', "-")))
+            }
+            None => e,
+        })?;
     if options.is_empty() && unset.is_empty() && unset_env.is_empty() && !arguments.shared.help {
         return Err(arguments.usage("nothing is said that could change".into()));
     }
@@ -124,7 +131,8 @@ fn run(mut args: UpdateArgs, session: &mut Session) -> Result<u8, Error> {
                 "{label} is declared: the next 'provost apply' has it be as its section says"
             ));
         }
-        let update = Update { target: process.id.to_string(), spec: after, outdated: args.outdated };
+        let outdated = if is_job(&before, &after) { OutdatedRun::Continue } else { args.outdated };
+        let update = Update { target: process.id.to_string(), spec: after, outdated };
         for item in client.update(update)? {
             if session.is_json() {
                 session.object(&plan.json(json::item(&item)));
@@ -151,7 +159,8 @@ impl Plan {
         let changed = fields::changed(before, after);
         let is_outdated = process.outdated || changed.iter().any(|field| field.effect == Effect::NextRun);
         let runs = matches!(process.state, State::Starting | State::Running);
-        Self { restarts: is_outdated && runs && args.outdated == OutdatedRun::Restart, changed }
+        let is_cut_off = args.outdated == OutdatedRun::Restart && !is_job(before, after);
+        Self { restarts: is_outdated && runs && is_cut_off, changed }
     }
 
     fn lines(&self, process: &Process, before: &Spec, after: &Spec) -> Vec<String> {
